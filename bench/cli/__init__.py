@@ -1,0 +1,78 @@
+"""The command line. Results go to stdout, progress to stderr; `--json` gives the same as data.
+
+Exit status: 0 done, 1 a run failed, 2 usage, 3 refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+
+import click
+
+COMMANDS = {
+    "run": "bench.cli.run:run",
+    "resume": "bench.cli.run:resume",
+    "plan": "bench.cli.plan:plan",
+    "list": "bench.cli.inspect:list_",
+    "show": "bench.cli.inspect:show",
+    "export": "bench.cli.inspect:export",
+    "doctor": "bench.cli.doctor:doctor",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, so that `bench list` loads nothing heavy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all command names, in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one was probably meant."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BENCH", "max_content_width": 110},
+)
+@click.version_option(package_name="bench-post-training", prog_name="bench")
+def cli() -> None:
+    """Compare LLM post-training methods under matched compute."""
+
+
+def main() -> None:
+    """Run the command line; turn what a user can mend into one line and an exit status."""
+    from bench.errors import BenchError
+
+    # Read when torch is loaded. Threads that wait by spinning take the cores that the sandbox and others need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        status = cli.main(standalone_mode=False)
+    except BenchError as error:
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bench: interrupted; what was computed is kept, `bench resume` goes on from there", err=True)
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)

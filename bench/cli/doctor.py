@@ -1,0 +1,100 @@
+"""`bench doctor`: what this machine can do, and what keeps it from more."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from bench.cli.options import json_option, output_json
+
+PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy")
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Check versions, devices, sandbox, models and data. Exit 3 if model-written code could not be judged safely."""
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": _devices(),
+        "sandbox": _sandbox(),
+        "models": _models(),
+        "tasks": _tasks(),
+    }
+    if as_json:
+        output_json(report)
+    else:
+        _print(report)
+    return 0 if report["sandbox"]["sufficient"] else 3
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    devices = [f"cpu, {os.cpu_count()} cores"]
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return devices
+
+
+def _sandbox() -> dict[str, Any]:
+    from bench.errors import Refused
+    from bench.sandbox import probe
+
+    strength = probe()
+    try:
+        strength.require()
+        refusal = None
+    except Refused as error:
+        refusal = str(error)
+    layers = {name: reason or "works" for name, reason in strength.layers.items()}
+    return {"level": strength.level, "sufficient": refusal is None, "refusal": refusal, "layers": layers}
+
+
+def _models() -> dict[str, str]:
+    from bench.models.embedded import EMBEDDED
+
+    return {name: "ready" if source.ready() else "fetched on first use" for name, source in EMBEDDED.items()}
+
+
+def _tasks() -> dict[str, str]:
+    from bench.errors import BenchError
+    from bench.registry import load_task, names
+
+    found = {}
+    for name in names("task"):
+        try:
+            sizes = load_task(name).load().sizes
+            found[name] = ", ".join(f"{split} {size}" for split, size in sizes.items())
+        except BenchError as error:
+            found[name] = f"not available: {error}"
+    return found
+
+
+def _print(report: dict[str, Any]) -> None:
+    click.echo(f"python {report['python']} on {report['platform']}")
+    for name, found in report["packages"].items():
+        click.echo(f"  {name:<22}{found or 'not installed'}")
+    click.echo("devices: " + "; ".join(report["devices"]))
+    sandbox = report["sandbox"]
+    click.echo(f"sandbox: {sandbox['level']}" + (f"; {sandbox['refusal']}" if sandbox["refusal"] else ""))
+    for name, state in sandbox["layers"].items():
+        click.echo(f"  {name:<22}{state}")
+    for kind in ("models", "tasks"):
+        click.echo(f"{kind}:")
+        for name, state in report[kind].items():
+            click.echo(f"  {name:<22}{state}")

@@ -1,0 +1,138 @@
+"""`bench list`, `bench show` and `bench export`: what there is, and what runs left behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import json_option, output_json
+
+RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["methods", "tasks", "models", "budgets", "runs"]), required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where to look for runs.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="With methods: their settings and defaults.")
+@json_option
+def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
+    """List methods, tasks, models, budgets or runs; without an argument all but the runs."""
+    kinds = [what] if what else ["methods", "tasks", "models", "budgets"]
+    found = {kind: _listing(kind, output, verbose) for kind in kinds}
+    if as_json:
+        output_json(found)
+        return
+    for kind, rows in found.items():
+        click.secho(kind, bold=True)
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            click.echo(f"  {row['name']:<{width}}  {row['description']}")
+            for name, default in row.get("settings", {}).items():
+                click.echo(f"  {'':<{width}}    {name} = {default}")
+
+
+def _listing(kind: str, output: Path, verbose: bool) -> list[dict[str, Any]]:
+    if kind == "models":
+        from bench.models.embedded import DEFAULT_MODEL, EMBEDDED
+
+        return [
+            {"name": name, "description": "embedded" + (", the default" if name == DEFAULT_MODEL else "")}
+            for name in EMBEDDED
+        ]
+    if kind == "budgets":
+        from bench.compute.budget import BUDGETS
+
+        return [{"name": name, "description": f"{size:,} model-prompt evaluations"} for name, size in BUDGETS.items()]
+    if kind == "runs":
+        return [_run_row(folder) for folder in _runs(output)]
+    from bench.registry import load_method, names
+
+    rows: list[dict[str, Any]] = []
+    for name, (_, description) in sorted(names("method" if kind == "methods" else "task").items()):
+        row: dict[str, Any] = {"name": name, "description": description}
+        if verbose and kind == "methods":
+            fields = load_method(name).Config.model_fields
+            row["settings"] = {key: field.get_default() for key, field in fields.items()}
+        rows.append(row)
+    return rows
+
+
+def _runs(output: Path) -> list[Path]:
+    from bench.records.schema import find_runs
+
+    return find_runs(output)
+
+
+def _run_row(folder: Path) -> dict[str, Any]:
+    from bench.records.schema import read_result
+
+    if not (folder / "result.json").exists():
+        return {"name": str(folder), "description": "not finished", "status": "unfinished"}
+    result = read_result(folder)
+    accuracy = f", accuracy {100 * result.outcome.accuracy:.1f} %" if result.outcome else ""
+    return {"name": str(folder), "description": f"{result.status}{accuracy}", "status": result.status}
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option(
+    "-n",
+    "--samples",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Test examples to print with their answers.",
+)
+@json_option
+def show(run: Path, samples: int, as_json: bool) -> None:
+    """Show one finished run."""
+    from bench.records.schema import Sample, read_result
+
+    result = read_result(run)
+    lines = []
+    if samples and (run / "samples.jsonl").exists():
+        with (run / "samples.jsonl").open() as file:
+            lines = [Sample.model_validate_json(line) for line, _ in zip(file, range(samples), strict=False)]
+    if as_json:
+        output_json(result.model_dump(mode="json") | ({"samples": [s.model_dump() for s in lines]} if lines else {}))
+        return
+    from rich.console import Console
+
+    from reports.terminal import print_run, print_samples
+
+    console = Console()
+    print_run(console, run, result)
+    print_samples(console, lines)
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to create.")
+@json_option
+def export(run: Path, output: Path, as_json: bool) -> None:
+    """Copy what a finished run would deploy: for one model, a checkpoint that transformers opens."""
+    from bench.errors import UsageError
+    from bench.records.files import folder_atomically
+    from bench.records.schema import read_result
+
+    result = read_result(run)
+    if not (run / "artifact").is_dir():
+        raise UsageError(f"{run}: ended with status {result.status} and has no artifact")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
+    with folder_atomically(output) as folder:
+        shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
+    if as_json:
+        output_json({"folder": str(output), "changed": result.changed, "run": result.id})
+    else:
+        click.echo(f"{output}: " + ("adapted model" if result.changed else "the base, unchanged: the method abstained"))

@@ -1,0 +1,97 @@
+"""`bench plan`: what a run would spend, before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import config_option, json_option, output_json, run_options
+
+CHARACTERS_PER_TOKEN = 3.5
+"""Of English and code under common tokenizers; estimates before anything was measured need no better."""
+
+
+@click.command()
+@run_options
+@config_option
+@json_option
+def plan(as_json: bool, **options: Any) -> None:
+    """Show how methods would spend their budgets; loads no model.
+
+    Evaluations are the method's plan. FLOPs are an estimate from the model's shape and typical lengths; a run measures
+    the cost of one evaluation before it adapts.
+    """
+    from bench.run.grid import expand
+
+    options.pop("output", None)
+    rows = [_plan(config) for config in expand(**options)]
+    if as_json:
+        output_json({"plans": rows})
+        return
+    for row in rows:
+        _print(row)
+
+
+def _plan(config: Any) -> dict[str, Any]:
+    from bench.compute.budget import budget_evaluations
+    from bench.errors import Refused
+    from bench.models.source import resolve
+    from bench.registry import load_method, load_task
+
+    evaluations = budget_evaluations(config.budget)
+    method_class = load_method(config.method)
+    method = method_class(method_class.Config.model_validate(config.method_config))
+    task = load_task(config.task)
+    splits = task.load(Path(config.data) if config.data else None)
+    row: dict[str, Any] = {
+        "method": config.method,
+        "task": config.task,
+        "model": config.model,
+        "budget": config.budget,
+        "seed": config.seed,
+        "evaluations": evaluations,
+        "splits": splits.sizes,
+        "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), task, splits.support),
+    }
+    try:
+        if reason := method.supports(splits.sizes):
+            raise Refused(reason)
+        planned = method.plan(evaluations, splits.sizes)
+    except Refused as error:
+        return row | {"refused": str(error), "lines": [], "notes": []}
+    lines = [{"account": p.account, "what": p.what, "evaluations": p.evaluations} for p in planned.lines]
+    return row | {"refused": None, "lines": lines, "notes": list(planned.notes)}
+
+
+def _evaluation_flops(config: dict[str, Any] | None, task: Any, examples: Any) -> float | None:
+    if config is None:
+        return None
+    from bench.compute.flops import ModelShape, decode_flops, prefill_flops
+
+    shape = ModelShape.from_config(config)
+    texts = ["".join(m["content"] for m in task.messages(example)) for example in examples]
+    prompt = max(1, round(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN))
+    return float(prefill_flops(shape, prompt) + decode_flops(shape, prompt, task.expected_new_tokens - 1))
+
+
+def _print(row: dict[str, Any]) -> None:
+    click.secho(
+        f"{row['method']} on {row['task']}, {row['model']}, budget {row['budget']}, seed {row['seed']}", bold=True
+    )
+    if row["refused"]:
+        click.echo(f"  refused: {row['refused']}")
+    flops = row["evaluation_flops_estimate"]
+    for line in row["lines"]:
+        cost = f"{line['evaluations'] * flops:10.2e} FLOPs" if flops else ""
+        click.echo(f"  {line['account']:<8}{line['evaluations']:>10,} evaluations {cost}  {line['what']}")
+    total = sum(line["evaluations"] for line in row["lines"])
+    if row["lines"]:
+        click.echo(f"  {'in all':<8}{total:>10,} of {row['evaluations']:,} evaluations")
+    if flops is None:
+        click.echo("  FLOPs: unknown until the model's config.json is on this machine")
+    for note in row["notes"]:
+        click.echo(f"  note: {note}")
+    sizes = ", ".join(f"{name} {size}" for name, size in row["splits"].items())
+    click.echo(f"  splits: {sizes}; the test split costs its {row['splits']['test']} evaluations on top, not billed")

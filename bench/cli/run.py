@@ -1,0 +1,87 @@
+"""`bench run` and `bench resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import config_option, json_option, output_json, run_options
+from bench.records.schema import RunConfig
+
+
+@click.command()
+@run_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run directories go.",
+)
+@config_option
+@json_option
+def run(output: Path, as_json: bool, **options: Any) -> int:
+    """Adapt a model with a method under a budget, test it, and record everything.
+
+    Repeating -m, -t, -M, -b or -s runs the grid. Cells that are complete are not run again.
+    """
+    from bench.run.grid import expand
+
+    cells = expand(**options)
+    return _run(as_json, lambda displays, done: _grid(cells, output, displays, done))
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+def resume(runs: tuple[Path, ...], as_json: bool) -> int:
+    """Go on with runs that were interrupted; each ends as it would have unbroken."""
+    return _run(as_json, lambda displays, done: [_resume(folder, displays(), done) for folder in runs])
+
+
+def _grid(cells: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None]) -> list[Any]:
+    from bench.run.grid import run_grid
+
+    return run_grid(cells, output, displays, done)
+
+
+def _resume(folder: Path, display: Any, done: Callable[[Any], None]) -> Any:
+    from bench.run.grid import CellOutcome, resume_cell
+
+    outcome: CellOutcome = resume_cell(folder, display)
+    done(outcome)
+    return outcome
+
+
+def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]], list[Any]]) -> int:
+    from rich.console import Console
+
+    from bench.run.display import Display
+    from reports.terminal import print_run
+
+    stdout, stderr = Console(), Console(stderr=True)
+
+    def done(outcome: Any) -> None:
+        if outcome.error is not None:
+            stderr.print(f"bench: {outcome.error}", style="red", highlight=False, soft_wrap=True)
+        elif not as_json:
+            print_run(stdout, outcome.folder, outcome.result)
+
+    outcomes = work(lambda: Display(stderr), done)
+    if as_json:
+        output_json({"runs": [_plain(outcome) for outcome in outcomes]})
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in (1, 2, 3) if code in codes), 0)
+
+
+def _plain(outcome: Any) -> dict[str, Any]:
+    return {
+        "folder": str(outcome.folder) if outcome.folder else None,
+        "cached": outcome.cached,
+        "error": str(outcome.error) if outcome.error else None,
+        "result": outcome.result.model_dump(mode="json") if outcome.result else None,
+    }

@@ -1,0 +1,1 @@
+"""Compute accounting: what a run cost, in integers, and what that is in FLOPs."""

@@ -1,0 +1,28 @@
+"""Budgets: named amounts of model-prompt evaluations, turned into FLOPs by the measured cost of one.
+
+One evaluation is the base model answering one prompt of the task, so a named budget is the same work for every method.
+"""
+
+from __future__ import annotations
+
+from bench.errors import UsageError
+
+BUDGETS = {"smoke": 256, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
+"""Evaluations by name. `paper` is RandOpt's published budget: 5000 candidates on 200 examples (arXiv 2603.12228)."""
+
+MATCHED_WITHIN = 0.05
+"""Rows whose adaptation FLOPs differ by more than this share are not matched."""
+
+
+def budget_evaluations(name: str) -> int:
+    """Return the model-prompt evaluations of a named budget, or of a plain positive number.
+
+    Raises:
+        UsageError: If the name is neither.
+    """
+    if name in BUDGETS:
+        return BUDGETS[name]
+    if name.isascii() and name.isdigit() and int(name) > 0:
+        return int(name)
+    known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
+    raise UsageError(f"--budget {name}: expected {known}, or a positive number of model-prompt evaluations")

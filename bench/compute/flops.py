@@ -1,0 +1,307 @@
+"""FLOPs of dense decoder language models, as exact integers from their shape and token counts.
+
+One multiply-add is two operations. Counted are the linear layers, the output head and attention's two
+products; not the embedding look-up, biases, norms, activations, rotary embeddings or the softmax. For one
+token at context c, itself included:
+
+    forward(c) = 2 * matmul parameters + 4 * layers * heads * head_dim * c
+
+after Kaplan et al. 2020 (arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F) and
+Chowdhery et al. 2022 (arXiv 2204.02311, appendix B), with the causal average c = (L + 1) / 2 over a sequence
+of L tokens. The head is counted at every token, although generation needs it only at the last of a prompt.
+
+Model FLOPs and hardware FLOPs are the same functions of different counts: real tokens, or real and padding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.errors import UsageError
+
+FLOPS_VERSION = 1
+"""Goes up with any change to a number that these functions return; records carry it."""
+
+
+class _HasToDict(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Config = Mapping[str, Any] | _HasToDict
+"""A `transformers` configuration, or the dictionary that its config.json holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes of a dense decoder with gated MLPs that decide its FLOPs; nothing about its weights.
+
+    Attributes:
+        layers: Decoder layers.
+        hidden_size: Width of the residual stream.
+        heads: Query heads.
+        kv_heads: Key and value heads; fewer than `heads` in grouped-query attention. They change the
+            parameters, not the attention products.
+        head_dim: Width of one head; `heads * head_dim` need not equal `hidden_size`.
+        intermediate_size: Width of the MLP, which has gate, up and down projections.
+        vocab_size: Rows of the embedding and of the output head.
+        tied: Whether the head is the embedding. It is multiplied all the same: FLOPs do not depend on it.
+        windows: For each layer the number of positions that it attends to at most, the current one included;
+            None where it attends to all. Empty if no layer has a window.
+
+    Raises:
+        UsageError: A size is not a positive integer, `kv_heads` does not divide `heads`, or `windows` has
+            another length than `layers`.
+    """
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tied: bool
+    windows: tuple[int | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size")
+        for name in sizes:
+            _check_size(name, getattr(self, name))
+        for window in self.windows:
+            if window is not None:
+                _check_size("windows", window)
+        if self.heads % self.kv_heads:
+            raise UsageError(f"kv_heads is {self.kv_heads}: a divisor of heads, {self.heads}, is needed")
+        if len(self.windows) not in (0, self.layers):
+            raise UsageError(f"windows has {len(self.windows)} entries: none or {self.layers} are needed")
+
+    @property
+    def layer_matmul_parameters(self) -> int:
+        """Weights of one decoder layer's linear layers: attention's four and the MLP's three; not biases."""
+        attention = 2 * self.hidden_size * self.head_dim * (self.heads + self.kv_heads)
+        return attention + 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def head_matmul_parameters(self) -> int:
+        """Weights of the output head, counted also when they are the embedding's."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def matmul_parameters(self) -> int:
+        """Weights that multiply every token: all linear layers and the head; not the embedding look-up."""
+        return self.layers * self.layer_matmul_parameters + self.head_matmul_parameters
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Weights of all matrices as stored, a tied embedding and head once; not norms and biases."""
+        return self.matmul_parameters + (0 if self.tied else self.head_matmul_parameters)
+
+    @classmethod
+    def from_config(cls, config: Config) -> ModelShape:
+        """Read the shape from a model's configuration; of a multimodal one the text model's alone.
+
+        Sizes do not tell whether an MLP has a gate or how often a layer runs, so that a configuration of a
+        family not known here is refused rather than miscounted. Fields that are absent take the defaults
+        that `transformers` gives the family.
+
+        Raises:
+            UsageError: The family is unknown, a size is not a positive integer, or the configuration asks for
+                what the formula does not cover: experts, layers other than full or sliding-window attention,
+                attention that is not causal.
+        """
+        given = config if isinstance(config, Mapping) else config.to_dict()
+        if isinstance(text := given.get("text_config"), Mapping):
+            tie = "tie_word_embeddings"
+            return cls.from_config({**text, **({tie: given[tie]} if tie in given else {})})
+        model_type = given.get("model_type")
+        family = _FAMILIES.get(str(model_type))
+        if family is None:
+            raise UsageError(
+                f"model_type is {model_type!r}: its FLOPs are not known; supported are dense causal decoders "
+                f"with gated MLPs of the families {', '.join(sorted(_FAMILIES))}"
+            )
+        values = {**family.defaults, **given}
+        layers = _check_size("num_hidden_layers", values["num_hidden_layers"])
+        heads = _check_size("num_attention_heads", values["num_attention_heads"])
+        hidden_size = _check_size("hidden_size", values["hidden_size"])
+        _refuse_variants(values)
+        kv_heads, head_dim, window = (values[name] for name in ("num_key_value_heads", "head_dim", "sliding_window"))
+        windows = tuple(window if family.slides(values, layer) else None for layer in range(layers))
+        return cls(
+            layers=layers,
+            hidden_size=hidden_size,
+            heads=heads,
+            kv_heads=heads if kv_heads is None else kv_heads,
+            head_dim=hidden_size // heads if head_dim is None else head_dim,
+            intermediate_size=values["intermediate_size"],
+            vocab_size=values["vocab_size"],
+            tied=bool(values["tie_word_embeddings"]),
+            windows=() if set(windows) == {None} else windows,
+        )
+
+
+def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
+    """Positions that new tokens attend to, themselves included, summed over tokens and layers.
+
+    The ledger's one integer for attention: it adds up over sequences and steps of any length, and it is right
+    for layers with a window, where it counts min(c, window) at context c.
+
+    Args:
+        shape: The model.
+        context: Tokens in the cache before the first new one.
+        new_tokens: Tokens passed through the model, each attending to the cache and to the new ones up to
+            itself.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    _check_counts(context=context, new_tokens=new_tokens)
+    windows = Counter(shape.windows or (None,) * shape.layers)
+    return sum(layers * _attended_in_layer(window, context, new_tokens) for window, layers in windows.items())
+
+
+def forward_flops(shape: ModelShape, tokens: int, attended: int) -> int:
+    """FLOPs of passing `tokens` tokens forward that attend to `attended` positions.
+
+    Linear in both counts: the FLOPs of a ledger are those of its sums.
+
+    Args:
+        shape: The model.
+        tokens: Tokens passed through the model.
+        attended: Positions attended to, summed over tokens and layers, as the function of that name counts.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    _check_counts(tokens=tokens, attended=attended)
+    return 2 * shape.matmul_parameters * tokens + 4 * shape.heads * shape.head_dim * attended
+
+
+def decode_flops(shape: ModelShape, context: int, new_tokens: int) -> int:
+    """FLOPs of passing `new_tokens` tokens forward after `context` tokens in the cache, at true contexts.
+
+    Generating n tokens after a prompt passes n - 1 of them through the model: the prompt yields the first,
+    and the last is not fed back.
+    """
+    return forward_flops(shape, new_tokens, attended(shape, context, new_tokens))
+
+
+def prefill_flops(shape: ModelShape, tokens: int) -> int:
+    """FLOPs of passing one sequence of `tokens` tokens forward with nothing in the cache."""
+    return decode_flops(shape, 0, tokens)
+
+
+def training_flops(shape: ModelShape, tokens: int, recompute: bool = False) -> int:
+    """FLOPs of one forward and backward pass over one sequence; not the optimiser's step.
+
+    Backward is twice forward: one product for the gradient of the inputs, one for that of the weights.
+
+    Args:
+        shape: The model.
+        tokens: Length of the sequence.
+        recompute: Whether the backward pass recomputes activations, which adds one forward (Chowdhery et al.
+            2022, appendix B). Checkpointing decoder layers does less: not the head's product and, where it
+            stops at the last activation that it needs, not each layer's last product.
+    """
+    return (4 if recompute else 3) * prefill_flops(shape, tokens)
+
+
+def _attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
+    unbounded = new_tokens if window is None else min(max(window - context, 0), new_tokens)
+    rising = unbounded * context + unbounded * (unbounded + 1) // 2
+    return rising + (new_tokens - unbounded) * (window or 0)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name} is {count}: a count of at least 0 is needed")
+
+
+def _check_size(name: str, size: object) -> int:
+    if not isinstance(size, int) or size < 1:
+        raise UsageError(f"{name} is {size!r}: a positive integer is needed")
+    return size
+
+
+def _refuse_variants(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if "expert" in name and value:
+            raise UsageError(f"{name} is {value!r}: mixtures of experts are not supported, dense models are")
+    if values.get("use_bidirectional_attention"):
+        raise UsageError("use_bidirectional_attention is true: only causal attention is supported")
+    types = values.get("layer_types") or []
+    for kind in types:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise UsageError(f"layer_types has {kind!r}: full_attention or sliding_attention is supported")
+    if types and len(types) != (layers := values["num_hidden_layers"]):
+        raise UsageError(f"layer_types has {len(types)} entries: num_hidden_layers, {layers}, are needed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What `transformers` assumes where a configuration is silent, and which layers it gives a window."""
+
+    defaults: Mapping[str, Any]
+    slides: Callable[[Mapping[str, Any], int], bool]
+
+
+def _qwen_slides(values: Mapping[str, Any], layer: int) -> bool:
+    if not values["use_sliding_window"]:
+        return False
+    if types := values.get("layer_types"):
+        return bool(types[layer] == "sliding_attention")
+    return bool(layer >= values["max_window_layers"])
+
+
+def _gemma_slides(values: Mapping[str, Any], layer: int) -> bool:
+    if types := values.get("layer_types"):
+        return bool(types[layer] == "sliding_attention")
+    return (layer + 1) % int(values["sliding_window_pattern"]) != 0
+
+
+_LLAMA = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "tie_word_embeddings": False,
+    "sliding_window": None,
+}
+_MISTRAL = {**_LLAMA, "intermediate_size": 14336, "num_key_value_heads": 8, "sliding_window": 4096}
+_QWEN2 = {
+    **_LLAMA,
+    "vocab_size": 151936,
+    "intermediate_size": 22016,
+    "num_key_value_heads": 32,
+    "use_sliding_window": False,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+_QWEN3 = {**_QWEN2, "head_dim": 128}
+_GEMMA3 = {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "tie_word_embeddings": True,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 6,
+}
+
+_FAMILIES = {
+    "llama": _Family(_LLAMA, lambda values, layer: False),
+    "mistral": _Family(_MISTRAL, lambda values, layer: True),
+    "qwen2": _Family(_QWEN2, _qwen_slides),
+    "qwen3": _Family(_QWEN3, _qwen_slides),
+    "gemma3_text": _Family(_GEMMA3, _gemma_slides),
+}

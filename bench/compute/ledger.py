@@ -1,0 +1,91 @@
+"""The ledger: what was computed, in raw integers, by named account.
+
+FLOPs never stand in the ledger; they are a function of it and of the model's shape, so that a better formula can be
+applied to old records. Engines and training hooks book work here. A method holds no reference to it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+from bench.compute.flops import ModelShape, forward_flops
+
+Account = Literal["sample", "select", "gate", "train", "tune", "inference", "evaluation", "setup"]
+AdaptationAccount = Literal["sample", "select", "gate", "train", "tune"]
+ACCOUNTS: tuple[Account, ...] = get_args(Account)
+ADAPTATION: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
+"""The accounts that a budget covers. `inference` is what answers cost once deployed; others are recorded only."""
+
+
+class Work(BaseModel):
+    """An amount of computation. All fields add.
+
+    Attributes:
+        evaluations: Model-prompt evaluations, the "forward passes" of the papers: one prompt answered once.
+        prefill_tokens: Prompt tokens run forward.
+        decode_tokens: Generated tokens run forward (the last one of an answer never is).
+        attended: Positions attended to by all those tokens, summed over tokens and layers.
+        padded_tokens: Tokens the hardware ran, padding and finished sequences included.
+        padded_attended: Positions attended to by those.
+        trained_tokens: Tokens run forward and backward.
+        trained_attended: Positions attended to by those.
+        backward_passes: Backward passes, in sequences.
+        weight_moves: Times the model's weights were rewritten.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evaluations: NonNegativeInt = 0
+    prefill_tokens: NonNegativeInt = 0
+    decode_tokens: NonNegativeInt = 0
+    attended: NonNegativeInt = 0
+    padded_tokens: NonNegativeInt = 0
+    padded_attended: NonNegativeInt = 0
+    trained_tokens: NonNegativeInt = 0
+    trained_attended: NonNegativeInt = 0
+    backward_passes: NonNegativeInt = 0
+    weight_moves: NonNegativeInt = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work.model_construct(**{name: getattr(self, name) + getattr(other, name) for name in Work.model_fields})
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(**{name: getattr(self, name) - getattr(other, name) for name in Work.model_fields})
+
+
+def model_flops(shape: ModelShape, work: Work) -> int:
+    """FLOPs of the real tokens, padding left out: what budgets and leaderboards count.
+
+    A backward pass costs twice its forward pass.
+    """
+    forward = forward_flops(shape, work.prefill_tokens + work.decode_tokens, work.attended)
+    return forward + 3 * forward_flops(shape, work.trained_tokens, work.trained_attended)
+
+
+def hardware_flops(shape: ModelShape, work: Work) -> int:
+    """FLOPs that the hardware ran for inference, padding and finished sequences included."""
+    return forward_flops(shape, work.padded_tokens, work.padded_attended)
+
+
+class Ledger:
+    """Work by account."""
+
+    def __init__(self, accounts: dict[Account, Work] | None = None) -> None:
+        self._accounts: dict[Account, Work] = dict(accounts or {})
+
+    def book(self, account: Account, work: Work) -> None:
+        """Add work to an account."""
+        self._accounts[account] = self[account] + work
+
+    def __getitem__(self, account: Account) -> Work:
+        return self._accounts.get(account, Work())
+
+    def accounts(self) -> dict[Account, Work]:
+        """Return the accounts that hold anything, in their canonical order."""
+        return {name: self._accounts[name] for name in ACCOUNTS if name in self._accounts}
+
+    def adaptation(self) -> Work:
+        """Return everything that a budget covers, as one sum."""
+        return sum((self[name] for name in ADAPTATION), Work())

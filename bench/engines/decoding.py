@@ -1,0 +1,84 @@
+"""Choosing the next token, and knowing when an answer has ended. No model, no weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from bench.engines.interface import Sampling, TokenIds
+
+
+def answer_streams(prompts: Sequence[TokenIds], sampling: Sampling) -> np.ndarray:
+    """Return the uniform draws of sampled decoding, one row a prompt, one column a token.
+
+    A row depends on the seed, the prompt and how often the same prompt came before it in this call, so an answer does
+    not depend on its batch.
+
+    Returns:
+        float64 array [prompts, max_new_tokens] in [0, 1).
+    """
+    seen: dict[TokenIds, int] = {}
+    rows = []
+    for prompt in prompts:
+        repeat = seen[prompt] = seen.get(prompt, -1) + 1
+        key = hashlib.blake2b(repr((sampling.seed, repeat, prompt)).encode(), digest_size=16).digest()
+        generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64)))
+        rows.append(generator.random(sampling.max_new_tokens))
+    return np.stack(rows)
+
+
+def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray | None) -> torch.Tensor:
+    """Choose one token a row: the most likely one, or by inverse transform from the tempered nucleus.
+
+    Args:
+        logits: [rows, vocabulary].
+        sampling: Temperature and nucleus.
+        uniforms: One draw in [0, 1) a row; None for greedy decoding.
+
+    Returns:
+        int64 tensor [rows].
+    """
+    if uniforms is None:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    cumulative = ordered.cumsum(dim=-1)
+    # The nucleus is the shortest prefix that reaches top_p: a token stays if what stands before it does not.
+    kept = torch.where(cumulative - ordered < sampling.top_p, ordered, 0.0)
+    cumulative = kept.cumsum(dim=-1)
+    targets = torch.as_tensor(uniforms, device=logits.device)[:, None] * cumulative[:, -1:]
+    rank = torch.searchsorted(cumulative, targets, right=True)
+    last = (kept > 0).sum(dim=-1, keepdim=True) - 1
+    return order.gather(-1, torch.minimum(rank, last))[:, 0]
+
+
+class StopStrings:
+    """Finds stop strings in growing answers by decoding no more than their tails.
+
+    Args:
+        stop: The strings.
+        decode: Turns token ids into text.
+    """
+
+    SLACK = 8
+    """Extra tokens decoded, since a tail may begin inside a character or a word, where decoders differ."""
+
+    def __init__(self, stop: tuple[str, ...], decode: Callable[[Sequence[int]], str]) -> None:
+        self._stop = stop
+        self._decode = decode
+        self._tail = max((len(string.encode()) for string in stop), default=0) + self.SLACK  # one a byte
+
+    def ended(self, generated: Sequence[int]) -> bool:
+        """Whether the newest token completed a stop string."""
+        if not self._stop:
+            return False
+        tail = self._decode(generated[-self._tail :])
+        return any(string in tail for string in self._stop)
+
+    def cut(self, text: str) -> str:
+        """Return the text before the first stop string."""
+        ends = [text.index(string) for string in self._stop if string in text]
+        return text[: min(ends)] if ends else text

@@ -1,0 +1,92 @@
+"""What an engine is: token ids in, token ids out, weights with an identity, every step booked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+
+from bench.compute.flops import ModelShape
+from bench.compute.meter import Meter
+from bench.weights.points import Point
+from tasks.interface import Message, PromptStyle
+
+TokenIds = tuple[int, ...]
+
+
+class Sampling(BaseModel):
+    """How answers are decoded.
+
+    Attributes:
+        max_new_tokens: Decoding stops here.
+        temperature: 0 is greedy.
+        top_p: Nucleus; 1 keeps the whole vocabulary.
+        seed: Names the random stream of sampled decoding; each prompt draws from a stream of its own.
+        stop: Strings after which an answer ends; the string itself is left out of the text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_new_tokens: PositiveInt
+    temperature: NonNegativeFloat = 0.0
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer.
+
+    Attributes:
+        text: Decoded answer without special tokens, cut before a stop string.
+        token_ids: Everything generated, the end-of-turn id or the stop string's tokens included.
+        prompt_tokens: Length of the prompt.
+        finish: Why it ended: the model's end id, a stop string, or the length limit.
+    """
+
+    text: str
+    token_ids: TokenIds
+    prompt_tokens: int
+    finish: Literal["end", "stop", "length"]
+
+
+class Engine(Protocol):
+    """A model that generates and moves through weight space.
+
+    Attributes:
+        shape: What FLOPs are computed from.
+        digest: Identity of the base weights.
+        settings: What can change the text besides weights, prompts and sampling: backend, dtype, device kind, batch
+            size. Part of a run's identity.
+    """
+
+    shape: ModelShape
+    digest: str
+    settings: dict[str, str | int]
+
+    @property
+    def style(self) -> PromptStyle:
+        """`chat` if the tokenizer has a chat template, else `completion`."""
+
+    @property
+    def point(self) -> Point:
+        """Where the weights are."""
+
+    def encode(self, prompt: list[Message] | str) -> TokenIds:
+        """Return the token ids of a conversation, by the tokenizer's own template, or of a plain text."""
+
+    def move_to(self, point: Point) -> None:
+        """Put the weights at a point. Drops every cache that depends on weights."""
+
+    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+        """Answer prompts, booking each step with the meter before it runs.
+
+        The text of an answer is a function of the weights, the prompts of this call, the sampling and `settings`.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""

@@ -1,0 +1,140 @@
+"""Folders that are slow to make and are made once: whole or absent, by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from bench.errors import BenchError
+from bench.models.checkpoint import file_sha256
+from bench.models.interface import Progress
+
+VARIABLE = "BENCH_CACHE"
+MANIFEST = "manifest.json"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def root() -> Path:
+    """Return the folder of all cached models: `$BENCH_CACHE`, or `bench` in the user's cache folder."""
+    named = os.environ.get(VARIABLE)
+    folder = Path(named).expanduser() if named else platformdirs.user_cache_path("bench", appauthor=False)
+    return folder / "models"
+
+
+def entry(key: str) -> Path:
+    """Return where the entry of this key lies, or would lie."""
+    return root() / key
+
+
+def intact(folder: Path, *, contents: bool) -> bool:
+    """Say whether every file that the manifest names is there, with its size and, if asked, its hash."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(
+            (folder / name).stat().st_size == expected["size"]
+            and (not contents or file_sha256(folder / name) == expected["sha256"])
+            for name, expected in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def obtain(key: str, build: Callable[[Path], None], progress: Progress, *, needs: int = 0) -> Path:
+    """Return the folder of this key, building it if it is absent or damaged.
+
+    The work is done in a folder beside, which takes its place by a rename when all is on the disk. A second
+    process waits for the first and uses its result.
+
+    Args:
+        key: Name of the entry; it must change with anything that changes the content.
+        build: Fills the empty folder it is given.
+        progress: Told of the wait, if there is one.
+        needs: Bytes of disk the build takes at its height.
+
+    Raises:
+        BenchError: If the cache cannot be written; names the folder and the variable that moves it.
+    """
+    folder = entry(key)
+    if intact(folder, contents=True):
+        return folder
+    with _explained(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(f".{key}.lock"), progress):
+            if not intact(folder, contents=True):
+                _check_space(folder.parent, needs)
+                _replace(folder, build)
+    return folder
+
+
+def _replace(folder: Path, build: Callable[[Path], None]) -> None:
+    # The lock is ours, so other processes' work was left when they died.
+    for left in folder.parent.glob(f".{folder.name}.*.new"):
+        shutil.rmtree(left, ignore_errors=True)
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    work.mkdir()
+    try:
+        build(work)
+        names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
+        files = {n: {"size": (work / n).stat().st_size, "sha256": file_sha256(work / n)} for n in names}
+        (work / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+        for name in [*names, MANIFEST]:
+            # safetensors writes for its owner alone; a cache may be shared.
+            (work / name).chmod((work / MANIFEST).stat().st_mode)
+            _sync(work / name)
+        _sync(work)
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("waiting for another process that prepares this model", 0, None)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_space(folder: Path, needs: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needs:
+        raise OSError(errno.ENOSPC, f"{needs / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL | UNWRITABLE:
+            raise
+        trouble = "is on a full disk" if error.errno in FULL else "cannot be written"
+        remedy = f"make room, or name another folder in {VARIABLE}"
+        raise BenchError(f"the model cache {folder} {trouble} ({error.strerror}); {remedy}") from error

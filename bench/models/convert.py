@@ -1,0 +1,182 @@
+"""From a GGUF file to a checkpoint folder: weights unpacked to bfloat16, tokenizer from the metadata."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.models import cache
+from bench.models.checkpoint import read_config
+from bench.models.interface import PreparedModel, Progress, Provenance
+
+VERSION = 1
+"""Part of every cache key; rises when the same GGUF file would become another checkpoint."""
+
+FACTS = "conversion.json"
+REQUIRED = ("torch", "transformers", "gguf", "accelerate")
+
+CONTROL_TOKEN = 3
+END_IDS = ("eos", "eot", "eom")
+END_TOKENS = {
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+}
+"""GGUF names one end id and drops the model's list of them; these spellings are never anything else."""
+
+DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+"""Values of `tokenizer.ggml.pre` that stand for: every digit by itself, then GPT-2's split."""
+
+
+def prepared(
+    sha256: str, put: Callable[[Path], Path], origin: str, progress: Progress, *, needs: int = 0
+) -> PreparedModel:
+    """Return the checkpoint that a GGUF file becomes, converting it if it is not in the cache.
+
+    Args:
+        sha256: Hash of the file.
+        put: Puts the file, or a link to it, into the folder it is given; called only if it is needed.
+        origin: Goes into the provenance.
+        progress: Told what is being done.
+        needs: Bytes of disk that all this takes at its height, as far as they are known.
+
+    Raises:
+        BenchError: If a library is missing, the file cannot be converted, or the cache cannot be written.
+    """
+
+    def build(folder: Path) -> None:
+        _require_libraries()
+        gguf = put(folder)
+        progress("converting GGUF to safetensors", 0, None)
+        _run(gguf, folder, origin)
+        gguf.unlink()
+
+    folder = cache.obtain(_key(sha256), build, progress, needs=needs)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return PreparedModel(str(folder), None, Provenance(origin, sha256, facts["licence"]))
+
+
+def cached_config(sha256: str) -> dict[str, Any] | None:
+    """Return the configuration of a file that was converted before, or None."""
+    folder = cache.entry(_key(sha256))
+    return read_config(folder) if cache.intact(folder, contents=False) else None
+
+
+def _key(sha256: str) -> str:
+    return f"gguf-{sha256[:32]}-bf16-v{VERSION}"
+
+
+def _require_libraries() -> None:
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BenchError(
+            f"opening a GGUF file needs {', '.join(missing)}: pip install 'bench-post-training[local]'"
+        )
+
+
+def _run(gguf: Path, folder: Path, origin: str) -> None:
+    # A process of its own takes the memory, the warnings and the progress bars with it.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "HF_HUB_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    command = [sys.executable, "-m", "bench.models.convert", str(gguf), str(folder)]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if child.returncode == 0:
+        return
+    if os.strerror(errno.ENOSPC) in child.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if child.returncode < 0:
+        reason = f"killed by signal {-child.returncode}, perhaps for lack of memory"
+    else:
+        reason = (child.stderr.strip() or "no reason given").splitlines()[-1]
+    raise BenchError(f"{origin} could not be converted: {reason}")
+
+
+def end_ids(metadata: Mapping[str, Any]) -> list[int]:
+    """Return the ids that end an answer, the one that the file names first."""
+    ids = [metadata[key] for name in END_IDS if (key := f"tokenizer.ggml.{name}_token_id") in metadata]
+    vocabulary = zip(
+        metadata.get("tokenizer.ggml.tokens", ()), metadata.get("tokenizer.ggml.token_type", ()), strict=False
+    )
+    ids += [i for i, (token, kind) in enumerate(vocabulary) if kind == CONTROL_TOKEN and token in END_TOKENS]
+    return list(dict.fromkeys(ids))
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write the checkpoint that a GGUF file becomes, with a `conversion.json` of what its metadata said.
+
+    Raises:
+        BenchError: If transformers reads less of the file, or makes a larger model of it, than it holds.
+    """
+    import torch
+    import transformers
+    from gguf import GGUFReader
+
+    reader = GGUFReader(gguf)
+    metadata = {key: field.contents() for key, field in reader.fields.items()}
+    # Newer releases can keep the weights packed; the older ones always unpack and lack the class.
+    packing = getattr(transformers, "GgufConfig", None)
+    options = {"quantization_config": packing(dequantize=True)} if packing else {}
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, **options
+    )
+    held = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    taken = sum(parameter.numel() for parameter in loaded.parameters())
+    if held != taken:
+        raise BenchError(
+            f"the file holds {held} weights and transformers' model of it {taken}, so part would be lost "
+            "or random; take the original checkpoint"
+        )
+    # A model loaded from GGUF refuses to be saved; one built around its tensors does not.
+    config = loaded.config
+    for leftover in ("quantization_config", "_model_name_or_path"):
+        vars(config).pop(leftover, None)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.tie_weights()
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=end_ids(metadata), pad_token_id=config.pad_token_id
+    )
+    model.save_pretrained(folder)
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if metadata.get("tokenizer.ggml.pre") in DIGITS_APART:
+        from tokenizers import pre_tokenizers
+
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
+    tokenizer.save_pretrained(folder)
+
+    facts = {
+        "licence": metadata.get("general.license"),
+        "name": metadata.get("general.name"),
+        "quantisation": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Exception as failure:
+        sys.exit(" ".join(str(failure).split()) or type(failure).__name__)

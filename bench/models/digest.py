@@ -1,0 +1,46 @@
+"""The identity of a model's weights as loaded, whatever files they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+THREADS = 2
+
+
+def digest(named_tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of names, dtypes, shapes and bytes; neither order nor the cut into files is in it.
+
+    Args:
+        named_tensors: Tensors under their Hugging Face checkpoint names, tied ones under one name, as
+            `dict(model.named_parameters())` gives them.
+
+    Raises:
+        ValueError: If two names share memory: which of them a checkpoint stores is a matter of chance, and
+            the digest would follow it.
+    """
+    names: dict[tuple[int, tuple[int, ...]], str] = {}
+    for name, tensor in named_tensors.items():
+        first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
+        if first != name and tensor.numel():
+            raise ValueError(f"{first} and {name} are one tensor; pass tied tensors under one name")
+    ordered = sorted(named_tensors.items())
+    # hashlib lets go of the interpreter lock while it hashes, so threads are enough.
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(lambda item: _tensor_digest(*item), ordered)
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _tensor_digest(name: str, tensor: torch.Tensor) -> bytes:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    state = hashlib.sha256(f"{name}\0{dtype}\0{tuple(tensor.shape)}\0".encode())
+    state.update(flat.view(torch.uint8).numpy())
+    return state.digest()

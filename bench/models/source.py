@@ -1,0 +1,67 @@
+"""What `--model` takes: an embedded name, a local folder, a GGUF file, or a hub id."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.models.checkpoint import read_config
+from bench.models.embedded import ACCEPTED, DEFAULT_MODEL, EMBEDDED
+from bench.models.hub import HubModel
+from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
+from bench.models.local import Folder, GgufFile
+
+__all__ = ["DEFAULT_MODEL", "ModelSource", "PreparedModel", "Progress", "Provenance", "resolve", "silent"]
+
+GGUF_MAGIC = b"GGUF"
+HUB_ID = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+PATH_LIKE = re.compile(r"[./~].*|.*[\\].*|.*/|.*/.*/.*|.*\.(gguf|safetensors)", re.DOTALL)
+
+
+def resolve(name: str) -> ModelSource:
+    """Return what a model's name stands for; nothing is downloaded.
+
+    An embedded name comes first, then what lies on the disk, then the hub: `owner/name[@revision]`.
+
+    Raises:
+        UsageError: If the name can be none of these.
+    """
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    # Unlike pathlib's, these answer for every string.
+    path = os.path.expanduser(name)  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        return _folder(name, Path(path).resolve())
+    if os.path.exists(path):  # noqa: PTH110
+        return _gguf_file(name, Path(path).resolve())
+    match = HUB_ID.fullmatch(name)
+    if PATH_LIKE.fullmatch(name) and not (match and match["revision"]):
+        raise UsageError(f"--model {name}: no such file or folder; {ACCEPTED}")
+    close = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.6)
+    if close:
+        raise UsageError(f"--model {name}: no such model; did you mean {close[0]}?")
+    if match is None:
+        raise UsageError(f"--model {name!r}: neither a path nor a hub id; {ACCEPTED}")
+    return HubModel.named(match["id"], match["revision"])
+
+
+def _folder(name: str, folder: Path) -> Folder:
+    if read_config(folder) is None:
+        raise UsageError(f"--model {name}: the folder holds no readable config.json; expected a checkpoint")
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(f"--model {name}: the folder holds no *.safetensors weights; expected a checkpoint")
+    return Folder.at(folder)
+
+
+def _gguf_file(name: str, file: Path) -> GgufFile:
+    try:
+        with file.open("rb") as opened:
+            magic = opened.read(len(GGUF_MAGIC))
+        if magic != GGUF_MAGIC:
+            raise UsageError(f"--model {name}: not a GGUF file; {ACCEPTED}")
+        return GgufFile.at(file)
+    except OSError as error:
+        raise UsageError(f"--model {name}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: the journal while it lives, the result when it ends."""

@@ -1,0 +1,278 @@
+"""The record: every number that a report shows, as validated data. Times stand in `timing` and nowhere else.
+
+Reading a record loads no engine and no method, so reports work wherever the core is installed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from bench.compute.ledger import Account, Work
+from bench.errors import BenchError, UsageError, usage_error
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "over_budget", "skipped"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunConfig(_Record):
+    """One cell of a grid, fully resolved: running it again is running the same thing.
+
+    Attributes:
+        method: Registered name, or `package.module:Class`.
+        method_config: The method's own settings, defaults filled in.
+        task: Registered name, or `package.module:Class`.
+        data: File with the task's rows; None for the task's own source.
+        model: Embedded name, folder, GGUF file or hub id.
+        budget: Named budget, or a number of model-prompt evaluations.
+        seed: Source of all randomness of the method.
+        limit: Test examples read, from the start of the split; None for all.
+        prompt: `auto` follows the tokenizer: chat where it has a template.
+        dtype: `auto` keeps the checkpoint's own.
+        device: `auto` takes a GPU if there is one.
+        batch_size: Prompts decoded together; None leaves it to the engine.
+        allow_unsandboxed: Whether model-written code may run in a sandbox weaker than required.
+    """
+
+    method: str = "corp"
+    method_config: dict[str, Any] = Field(default_factory=dict)
+    task: str
+    data: str | None = None
+    model: str
+    budget: str = "smoke"
+    seed: NonNegativeInt = 0
+    limit: PositiveInt | None = None
+    prompt: Literal["auto", "chat", "completion"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_size: PositiveInt | None = None
+    allow_unsandboxed: bool = False
+
+
+class Versions(_Record):
+    """Versions of everything of ours that can change a number."""
+
+    method: str
+    task: str
+    noise: str
+    flops: int
+
+
+class ModelInfo(_Record):
+    """What was adapted.
+
+    Attributes:
+        name: Short name.
+        origin: Where it came from.
+        fingerprint: sha256 of the source files, or a hub revision.
+        digest: sha256 over the weights as loaded.
+        licence: As far as known.
+    """
+
+    name: str
+    origin: str
+    fingerprint: str
+    digest: str
+    licence: str | None
+
+
+class BudgetInfo(_Record):
+    """What could be spent and what was.
+
+    Attributes:
+        evaluations: The budget in model-prompt evaluations of the base.
+        evaluation_flops: Measured cost of one, in model FLOPs.
+        flops: Their product: the limit.
+        planned: The method's plan, in evaluations by account.
+        spent: Adaptation FLOPs booked; never more than `flops`.
+    """
+
+    name: str
+    evaluations: PositiveInt
+    evaluation_flops: float
+    flops: NonNegativeInt
+    planned: dict[str, int]
+    spent: NonNegativeInt
+
+    @property
+    def share(self) -> float:
+        """Part of the budget that was spent."""
+        return self.spent / self.flops if self.flops else 0.0
+
+
+class Accuracy(_Record):
+    """Accuracy on the test split with its 95 % Wilson interval.
+
+    Attributes:
+        correct: Right answers.
+        items: Test examples judged.
+        excluded: Test examples that the judge could not judge; in no figure here.
+        accuracy: correct / items.
+        low: Lower bound.
+        high: Upper bound.
+        mean_reward: Mean shaped reward; not an accuracy.
+    """
+
+    correct: NonNegativeInt
+    items: NonNegativeInt
+    excluded: NonNegativeInt
+    accuracy: float
+    low: float
+    high: float
+    mean_reward: float
+
+
+class AnswerCost(_Record):
+    """What one answer costs once deployed: means over the test examples.
+
+    Attributes:
+        evaluations: Forward passes in the sense of the papers.
+        flops: Model FLOPs.
+        new_tokens: Generated tokens that were run forward.
+    """
+
+    evaluations: float
+    flops: float
+    new_tokens: float
+
+
+class Comparison(_Record):
+    """Method against base on the same test items.
+
+    Attributes:
+        fixes: Base wrong, method right.
+        regressions: Base right, method wrong.
+        difference: Accuracy of the method minus that of the base.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        p_value: Two-sided exact McNemar test.
+    """
+
+    items: NonNegativeInt
+    fixes: NonNegativeInt
+    regressions: NonNegativeInt
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+class AccountRow(_Record):
+    """One account of the ledger with the FLOPs that follow from it.
+
+    Attributes:
+        work: Raw integers.
+        flops: Model FLOPs, real tokens only.
+        hardware_flops: FLOPs including padding.
+    """
+
+    work: Work
+    flops: NonNegativeInt
+    hardware_flops: NonNegativeInt
+
+
+class Timing(_Record):
+    """Wall-clock seconds of this run, over all its attempts as far as they were journalled. Never compared."""
+
+    total: float
+    stages: dict[str, float]
+
+
+class Result(_Record):
+    """A finished run. `status` other than `ok` leaves the outcome fields empty and says why."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    status: Status
+    reason: str | None = None
+    traceback: str | None = None
+    config: RunConfig
+    versions: Versions | None = None
+    content_hash: str | None = None
+    splits: dict[str, int] = Field(default_factory=dict)
+    model: ModelInfo | None = None
+    engine: dict[str, str | int] = Field(default_factory=dict)
+    prompt: str | None = None
+    sandbox: str | None = None
+    budget: BudgetInfo | None = None
+    base: Accuracy | None = None
+    base_cost: AnswerCost | None = None
+    outcome: Accuracy | None = None
+    cost: AnswerCost | None = None
+    comparison: Comparison | None = None
+    changed: bool | None = None
+    ledger: dict[Account, AccountRow] = Field(default_factory=dict)
+    report: dict[str, Any] = Field(default_factory=dict)
+    timing: Timing | None = None
+
+
+class Sample(_Record):
+    """One line of samples.jsonl: one test example answered by the method's result, and by the base for comparison.
+
+    Attributes:
+        id: Of the example.
+        prompt_sha256: Over the prompt's token ids.
+        text: The answer.
+        answer: What the extractor took from it.
+        correct: Whether it counts; None if it could not be judged.
+        reward: Shaped reward; None if it could not be judged.
+        status: The scorer's.
+        detail: The scorer's.
+        base_text: The base's answer; None where it is the same weights' answer.
+        base_correct: Likewise judged.
+    """
+
+    id: str
+    prompt_sha256: str
+    text: str
+    answer: str | None
+    correct: bool | None
+    reward: float | None
+    status: str
+    detail: str
+    base_text: str | None
+    base_correct: bool | None
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the configuration of a run, finished or not.
+
+    Raises:
+        UsageError: If the folder is no run directory, or its configuration cannot be used.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: no run directory (it has no config.json)")
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise usage_error(str(path), error) from error
+
+
+def read_result(folder: Path) -> Result:
+    """Read a finished run.
+
+    Raises:
+        UsageError: If the folder holds no run, or one that has not finished.
+        BenchError: If its result cannot be read by this version.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        read_config(folder)
+        raise UsageError(f"{folder}: this run has not finished; go on with it: bench resume {folder}")
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BenchError(f"{usage_error(str(path), error)}; this version reads schema {SCHEMA_VERSION}") from error
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Return all run directories below a folder, finished or not, sorted."""
+    return sorted(path.parent for path in root.rglob("config.json") if path.parent.name.startswith("seed-"))

@@ -1,0 +1,1 @@
+"""One run's life: configuration, identity, adaptation under the meter, test, result; and grids of runs."""

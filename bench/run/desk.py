@@ -1,0 +1,204 @@
+"""Where answers are given and judged: the one place that joins engine, task, meter and journal.
+
+Methods reach it through `AdaptationContext`, artifacts through `Deployed`; both see only what their side may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.compute.ledger import Account, AdaptationAccount, Work
+from bench.compute.meter import AllowanceSpent, Meter
+from bench.engines.interface import Engine, Sampling, TokenIds
+from bench.records.journal import Journal
+from bench.run.display import Display, StageDisplay
+from bench.weights.points import Point
+from methods.interface import AdaptationSplit, Evaluation
+from tasks.interface import Example, PromptStyle, Score, Splits, Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered and judged example."""
+
+    text: str
+    score: Score
+
+
+class Desk:
+    """Answers examples with the model at a point and judges the answers, through journal and meter.
+
+    Args:
+        engine: The model.
+        task: Prompts and scorer.
+        style: How prompts are posed.
+        meter: Where work is booked.
+        journal: Answers for what an earlier attempt computed.
+    """
+
+    def __init__(self, engine: Engine, task: Task, style: PromptStyle, meter: Meter, journal: Journal) -> None:
+        self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
+        self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
+        self.chunk = 4 * int(engine.settings["batch_size"])
+        self._prompts: dict[str, TokenIds] = {}
+
+    def prompt(self, example: Example) -> TokenIds:
+        """Return an example's prompt as token ids."""
+        if example.id not in self._prompts:
+            chat = self.style == "chat"
+            posed = self.task.messages(example) if chat else self.task.completion(example)
+            self._prompts[example.id] = self.engine.encode(posed)
+        return self._prompts[example.id]
+
+    def prompt_sha256(self, example: Example) -> str:
+        """Return a hash over an example's prompt ids."""
+        return hashlib.sha256(repr(self.prompt(example)).encode()).hexdigest()
+
+    def _move(self, point: Point) -> None:
+        if self.engine.point != point:
+            self.meter.reserve(Work(weight_moves=1))
+            self.engine.move_to(point)
+
+    def score(
+        self, point: Point, examples: Sequence[Example], what: str, account: AdaptationAccount, allowance: int | None
+    ) -> Evaluation:
+        """Answer and judge examples for a method; see `methods.interface.Context.evaluate`."""
+        key = {"score": what, "n": len(examples), "point": point.digest, "account": account, "allowance": allowance}
+        entry = self.journal.recall(key)
+        if entry is None:
+            started = time.perf_counter()
+            rewards: list[float | None] = []
+            correct: list[bool] = []
+            complete = True
+            with self.meter.account(account, allowance):
+                try:
+                    self._move(point)
+                    prompts = [self.prompt(e) for e in examples]
+                    completions = self.engine.generate(prompts, self.sampling, self.meter)
+                except AllowanceSpent:
+                    complete = False
+                else:
+                    scores = self.task.score_many(examples, [c.text for c in completions])
+                    rewards = [None if s.status == "infrastructure" else s.reward for s in scores]
+                    correct = [s.correct and s.status != "infrastructure" for s in scores]
+                work = self.meter.opened
+            entry = {"rewards": rewards, "correct": correct, "complete": complete}
+            entry |= {"work": _sparse(work), "seconds": time.perf_counter() - started}
+            self.journal.append(key, entry)
+        else:
+            work = Work(**entry["work"])
+            self.meter.replay(account, work)
+        return Evaluation(
+            rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
+            correct=np.array(entry["correct"], dtype=np.bool_),
+            flops=self.meter.flops(work),
+            complete=entry["complete"],
+        )
+
+    def generate(self, point: Point, examples: Sequence[Example], account: Account, what: str) -> list[str]:
+        """Answer examples; the answers are on disk when this returns."""
+        key = {"answer": what, "n": len(examples), "point": point.digest, "account": account}
+        entry = self.journal.recall(key)
+        if entry is not None:
+            self.meter.replay(account, Work(**entry["work"]))
+            return list(entry["texts"])
+        started = time.perf_counter()
+        with self.meter.account(account):
+            self._move(point)
+            prompts = [self.prompt(e) for e in examples]
+            texts = [c.text for c in self.engine.generate(prompts, self.sampling, self.meter)]
+            work = self.meter.opened
+        entry = {"texts": texts, "work": _sparse(work), "seconds": time.perf_counter() - started}
+        self.journal.append(key, entry)
+        return texts
+
+    def calibrate(self, examples: Sequence[Example]) -> float:
+        """Return the mean model FLOPs of the base answering one of these examples, booked as set-up."""
+        before = self.meter.ledger["setup"]
+        self.generate(Point(), examples, "setup", "calibration")
+        return self.meter.flops(self.meter.ledger["setup"] - before) / len(examples)
+
+
+class AdaptationContext:
+    """A method's view of a run: no test split, no engine, no meter. See `methods.interface.Context`."""
+
+    def __init__(self, desk: Desk, splits: Splits, seed: int, evaluation_flops: float, display: Display) -> None:
+        self._desk, self._display = desk, display
+        self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
+        self.seed = seed
+        self.evaluation_flops = evaluation_flops
+        self.sizes = {name: len(part) for name, part in self._examples.items()}
+
+    @property
+    def budget(self) -> int:
+        """Adaptation FLOPs in all."""
+        assert self._desk.meter.limit is not None
+        return self._desk.meter.limit
+
+    @property
+    def remaining(self) -> int:
+        """Adaptation FLOPs left."""
+        return self._desk.meter.remaining
+
+    def evaluate(
+        self,
+        point: Point,
+        split: AdaptationSplit,
+        *,
+        account: AdaptationAccount,
+        size: int | None = None,
+        allowance: int | None = None,
+    ) -> Evaluation:
+        """Answer and judge the first `size` examples of a split with the model at a point."""
+        return self._desk.score(point, self._examples[split][:size], split, account, allowance)
+
+    def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:
+        """Show a phase."""
+        return self._display.stage(name, steps)
+
+
+KnownAnswers = dict[tuple[str, tuple[str, ...]], tuple[list[str], Work]]
+"""Answers and their work, by point and examples."""
+
+
+class Deployed:
+    """An artifact's view of a run: answers, booked as inference. See `methods.interface.Deployment`.
+
+    Answers of weights that have answered the same examples before are the same answers and are not generated again;
+    their cost is booked all the same.
+    """
+
+    def __init__(self, desk: Desk, account: Account, display: Display, known: KnownAnswers) -> None:
+        self._desk, self._account, self._display, self._known = desk, account, display, known
+
+    def answer(self, point: Point, examples: Sequence[Example]) -> list[str]:
+        """Let the model at a point answer examples, greedily."""
+        key = (point.digest, tuple(e.id for e in examples))
+        if key not in self._known:
+            before = self._desk.meter.ledger[self._account]
+            with self._display.stage(f"test: {self._account}", len(examples)) as stage:
+                texts: list[str] = []
+                for start in range(0, len(examples), self._desk.chunk):
+                    part = examples[start : start + self._desk.chunk]
+                    texts += self._desk.generate(point, part, self._account, f"test {start}")
+                    stage.advance(steps=len(part))
+            self._known[key] = texts, self._desk.meter.ledger[self._account] - before
+        else:
+            self._desk.meter.replay(self._account, self._known[key][1])
+        return list(self._known[key][0])
+
+    def save_checkpoint(self, point: Point, folder: Path) -> None:
+        """Write the model at a point as an ordinary Hugging Face checkpoint."""
+        self._desk.engine.move_to(point)
+        self._desk.engine.save(folder)
+
+
+def _sparse(work: Work) -> dict[str, int]:
+    return {name: amount for name, amount in work.model_dump().items() if amount}

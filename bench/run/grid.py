@@ -1,0 +1,222 @@
+"""Grids: the product of methods, tasks, models, budgets and seeds, each cell on its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.compute.budget import budget_evaluations
+from bench.errors import BenchError, UsageError, usage_error
+from bench.records.files import WriteFailed
+from bench.records.schema import Result, RunConfig, read_config
+from bench.registry import check, load_method
+from bench.run.cell import Cell, execute, finished, prepare
+from bench.run.display import Display
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """What became of one cell.
+
+    Attributes:
+        config: As asked for.
+        folder: Its run directory; None if it did not get that far.
+        result: Its record; None if it did not get that far.
+        error: Why it did not, or None.
+        cached: Whether it had been complete before.
+    """
+
+    config: RunConfig
+    folder: Path | None = None
+    result: Result | None = None
+    error: BenchError | None = None
+    cached: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 2 usage, 3 refused."""
+        if self.error is not None:
+            return self.error.exit_code
+        return 0 if self.result is not None and self.result.status == "ok" else 1
+
+
+def expand(
+    *,
+    methods: Sequence[str],
+    tasks: Sequence[str],
+    models: Sequence[str],
+    budgets: Sequence[str],
+    seeds: Sequence[int],
+    settings: Sequence[str],
+    **common: Any,
+) -> list[RunConfig]:
+    """Return the validated cells of a grid; nothing is loaded but the methods' classes.
+
+    Args:
+        methods: Names.
+        tasks: Names.
+        models: Names, paths or hub ids.
+        budgets: Names or numbers.
+        seeds: Seeds.
+        settings: Method settings, `key=value` for every method that knows the key, `method.key=value` for one.
+        common: Remaining fields of `RunConfig`.
+
+    Raises:
+        UsageError: Before any cell runs, if any of it cannot be used.
+    """
+    for task in tasks:
+        check("task", task)
+    for budget in budgets:
+        budget_evaluations(budget)
+    chosen = _method_configs(methods, settings)
+    cells = []
+    for task, model, budget, method, seed in product(tasks, models, budgets, methods, seeds):
+        fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
+        try:
+            cells.append(RunConfig.model_validate({**fields, "method_config": chosen[method]}))
+        except ValidationError as error:
+            raise usage_error("configuration", error) from error
+    return cells
+
+
+def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    classes = {name: load_method(name) for name in methods}
+    chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    known = {name: set(cls.Config.model_fields) for name, cls in classes.items()}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: expected key=value")
+        owner, dot, field = key.partition(".")
+        names = [owner] if dot and owner in chosen else [name for name in methods if key in known[name]]
+        field = field if dot and owner in chosen else key
+        if not names or field not in known[names[0]]:
+            near = get_close_matches(field, set().union(*known.values()), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(set().union(*known.values())))}"
+            raise UsageError(f"--set {setting}: no method of this run has a setting {field!r}; {hint}")
+        for name in names:
+            chosen[name][field] = _value(text)
+    for name, cls in classes.items():
+        try:
+            cls.Config.model_validate(chosen[name])
+        except ValidationError as error:
+            raise usage_error(f"--set for {name}", error) from error
+    return chosen
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def run_grid(
+    cells: Sequence[RunConfig],
+    output: Path,
+    make_display: Callable[[], Display],
+    on_outcome: Callable[[CellOutcome], None],
+) -> list[CellOutcome]:
+    """Run cells one after the other; one that is complete is not run again, one that fails does not stop the rest.
+
+    Raises:
+        WriteFailed: If records cannot be written, which no other cell would survive either.
+    """
+    outcomes = []
+    for number, config in enumerate(cells, start=1):
+        display = make_display()
+        title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+        display.say(f"[bold]{title}[/bold]" + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""))
+        outcome = _run_cell(config, output, display)
+        outcomes.append(outcome)
+        on_outcome(outcome)
+    return outcomes
+
+
+def _run_cell(config: RunConfig, output: Path, display: Display) -> CellOutcome:
+    try:
+        with display:
+            cell = prepare(config, output, display)
+        return _finish(cell, display)
+    except WriteFailed:
+        raise
+    except BenchError as error:
+        return CellOutcome(config, error=error)
+
+
+def _finish(cell: Cell, display: Display) -> CellOutcome:
+    done = finished(cell)
+    if done is not None:
+        display.say(f"already complete: {cell.folder}")
+        return CellOutcome(cell.config, cell.folder, done, cached=True)
+    return CellOutcome(cell.config, cell.folder, execute(cell, display))
+
+
+def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
+    """Read a TOML file of options.
+
+    Args:
+        path: The file.
+        known: Accepted keys, to the names of the options they stand for.
+
+    Raises:
+        UsageError: If it is no TOML, or has a key that is no option.
+    """
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        if key == "set" and isinstance(value, dict):
+            options["settings"] = [f"{name}={json.dumps(given)}" for name, given in _flat(value)]
+        elif key in known:
+            options[known[key]] = value
+        else:
+            near = get_close_matches(key, [*known, "set"], n=1)
+            raise UsageError(
+                f"--config {path}: unknown key {key!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join([*known, 'set'])}")
+            )
+    return options
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return rows
+
+
+def resume_cell(folder: Path, display: Display) -> CellOutcome:
+    """Go on with the run in a directory.
+
+    Returns:
+        Its outcome; `cached` if it had finished.
+
+    Raises:
+        WriteFailed: If the record cannot be written.
+    """
+    config = read_config(folder)
+    try:
+        with display:
+            cell = prepare(config, folder.absolute().parents[4], display)
+        if cell.folder.name != folder.absolute().name:
+            raise UsageError(
+                f"{folder}: its configuration, data or code has changed since it began (it would be "
+                f"{cell.folder.name} now); restore them, or start anew"
+            )
+        return _finish(replace(cell, folder=folder), display)
+    except WriteFailed:
+        raise
+    except BenchError as error:
+        return CellOutcome(config, folder, error=error)

@@ -1,0 +1,262 @@
+"""The caller's side of the judge: workers kept warm, jobs handed out, lost workers replaced."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from signal import Signals
+
+from bench.sandbox.inside import wire
+from bench.sandbox.inside.server import ENDING, LIMIT, READY, Ending
+from bench.sandbox.launch import command, environment
+from bench.sandbox.limits import default_timeout
+from bench.sandbox.probe import SPLIT, level, probe
+from bench.sandbox.program import Program, Status, Verdict
+
+_START_TIMEOUT = 60.0
+_GRACE = 10.0  # seconds beyond a job's limit after which its fork-server counts as lost
+
+
+class LostError(Exception):
+    """A fork-server that ended, or did not end a job in time."""
+
+
+class Worker:
+    """One warm fork-server; it judges one program at a time."""
+
+    def __init__(self, layers: Collection[str]) -> None:
+        """Starts the fork-server.
+
+        Raises:
+            LostError: It did not start.
+        """
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            # The caller may hold gigabytes and have threads: it must not be forked, and this is a spawn.
+            self._process = subprocess.Popen(
+                command("server", *layers),
+                env=environment(),
+                cwd="/",
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            self._receive(len(READY), _START_TIMEOUT)
+        except LostError:
+            self.close()
+            raise
+
+    def judge(self, frame: bytes, seconds: float) -> tuple[Status, str]:
+        """Judges one program.
+
+        Args:
+            frame: The job, as the checker reads it.
+            seconds: Wall-clock limit.
+
+        Returns:
+            Status and detail of the verdict.
+
+        Raises:
+            LostError: The fork-server is gone; the worker must be closed.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            try:
+                with theirs:
+                    self._control.settimeout(_GRACE)
+                    socket.send_fds(self._control, [LIMIT.pack(seconds)], [theirs.fileno()])
+            except OSError:
+                raise LostError("the fork-server does not take jobs") from None
+            ours.settimeout(seconds + _GRACE)
+            verdict: dict[str, str] | None = None
+            # Without a verdict, how the processes ended tells the rest.
+            with contextlib.suppress(OSError, EOFError):
+                ours.sendall(frame)
+                verdict = wire.receive(ours.recv)
+        ending = Ending(*ENDING.unpack(self._receive(ENDING.size, seconds + _GRACE)))
+        return _conclude(verdict, ending, seconds)
+
+    def close(self) -> None:
+        """Ends the fork-server and what it forked."""
+        self._control.close()
+        try:
+            # It ends by itself when the control socket closes, after its children.
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _receive(self, size: int, seconds: float) -> bytes:
+        self._control.settimeout(seconds)
+        data = b""
+        while len(data) < size:
+            try:
+                part = self._control.recv(size - len(data))
+            except OSError as error:
+                raise LostError(f"the fork-server does not answer: {error}") from None
+            if not part:
+                raise LostError("the fork-server ended")
+            data += part
+        return data
+
+
+def _conclude(verdict: dict[str, str] | None, ending: Ending, seconds: float) -> tuple[Status, str]:
+    if verdict is None:
+        if ending.timed_out:
+            return "timeout", f"no verdict within {seconds:g} s"
+        if os.WIFSIGNALED(ending.checker) and os.WTERMSIG(ending.checker) == Signals.SIGKILL:
+            return "infrastructure", "the checker was killed"
+        return "crashed", f"the checker ended without a verdict, {_how(ending.checker)}"
+    status, detail = verdict["status"], verdict["detail"]
+    if status == "crashed":
+        return "crashed", f"{detail}, {_how(ending.candidate)}"
+    return status, detail  # type: ignore[return-value]
+
+
+def _how(wait_status: int) -> str:
+    code = os.waitstatus_to_exitcode(wait_status)
+    return f"exit status {code}" if code >= 0 else Signals(-code).name
+
+
+class Pool:
+    """Warm workers that confine programs by the same layers."""
+
+    def __init__(self, layers: Collection[str]) -> None:
+        """Makes an empty pool; workers start as they are needed.
+
+        Args:
+            layers: Layers that hold here, as `Strength.present` lists them.
+        """
+        self.level = level(layers)
+        self._layers = sorted(set(layers) - {SPLIT})
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+
+    def judge(
+        self,
+        programs: Sequence[Program],
+        *,
+        workers: int,
+        on_verdict: Callable[[int, Verdict], None] | None = None,
+    ) -> list[Verdict]:
+        """Judges programs; see `bench.sandbox.judge`."""
+        verdicts: dict[int, Verdict] = {}
+        with ThreadPoolExecutor(workers, "judge") as threads:
+            futures = {threads.submit(self.judge_one, program): i for i, program in enumerate(programs)}
+            try:
+                for future in as_completed(futures):
+                    index = futures[future]
+                    verdicts[index] = future.result()
+                    if on_verdict is not None:
+                        on_verdict(index, verdicts[index])
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [verdicts[i] for i in range(len(programs))]
+
+    def judge_one(self, program: Program) -> Verdict:
+        """Judges one program, once more on a fresh worker if the first one is lost."""
+        seconds = default_timeout() if program.timeout is None else program.timeout
+        start = time.monotonic()
+        status, detail = self._attempt(program, seconds, fresh=False)
+        if status == "infrastructure":
+            status, detail = self._attempt(program, seconds, fresh=True)
+        return Verdict(status, detail, time.monotonic() - start, self.level)
+
+    def close(self) -> None:
+        """Ends the idle workers."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _attempt(self, program: Program, seconds: float, *, fresh: bool) -> tuple[Status, str]:
+        job = {name: getattr(program, name) for name in ("prompt", "code", "test", "entry_point")}
+        try:
+            frame = wire.dumps(job)
+        except wire.WireError as error:
+            return "failed", f"the program with its test is too long: {error}"
+        try:
+            worker = Worker(self._layers) if fresh else self._take()
+        except LostError as lost:
+            return "infrastructure", str(lost)
+        try:
+            status, detail = worker.judge(frame, seconds)
+        except LostError as lost:
+            worker.close()
+            return "infrastructure", str(lost)
+        if status == "infrastructure":
+            worker.close()
+        else:
+            self._idle.put(worker)
+        return status, detail
+
+    def _take(self) -> Worker:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return Worker(self._layers)
+
+
+_pool: Pool | None = None
+_pool_lock = threading.Lock()
+
+
+def judge(
+    programs: Sequence[Program],
+    *,
+    workers: int | None = None,
+    allow_unsandboxed: bool = False,
+    on_verdict: Callable[[int, Verdict], None] | None = None,
+) -> list[Verdict]:
+    """Decides for each program whether its test holds, whatever the program does to be called right.
+
+    Program and test run in two processes that share nothing but a socket for plain values; the verdict is the
+    test's own. Workers stay warm for the next call and end with this process. Any thread may call it.
+
+    Args:
+        programs: What to judge.
+        workers: How many to judge at a time; the default is the number of usable CPU cores.
+        allow_unsandboxed: Whether to judge even where programs could read files or use the network.
+        on_verdict: Called in this thread with index and verdict as each becomes known, in any order.
+
+    Returns:
+        Verdicts in the order of the programs.
+
+    Raises:
+        Refused: The sandbox here is weaker than `split+seccomp` and `allow_unsandboxed` is false, or there is
+            none.
+    """
+    global _pool
+    strength = probe()
+    strength.require(allow_unsandboxed=allow_unsandboxed)
+    if not programs:
+        return []
+    with _pool_lock:
+        pool = _pool = _pool or Pool(strength.present)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return pool.judge(programs, workers=workers or cores, on_verdict=on_verdict)
+
+
+@atexit.register
+def _close() -> None:
+    if _pool is not None:
+        _pool.close()
+
+
+def _forget() -> None:
+    """A forked copy of this process must not share its workers."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

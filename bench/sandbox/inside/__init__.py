@@ -1,0 +1,1 @@
+"""What runs inside the judge's own processes: nothing here imports anything but the standard library."""

@@ -1,0 +1,110 @@
+"""The process that runs the test and speaks the verdict: it never executes a line of the program."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib
+import os
+import symtable
+import sys
+import traceback
+from typing import Any
+
+from . import wire
+from .lock import Lock
+from .peer import Broken, Peer
+
+_DETAIL, _PRINTED = 2000, 700  # characters
+
+
+def main(descriptor: int, verdict: int, lock: Lock, seconds: float) -> None:
+    """Reads a job from the host, judges it and sends the host the verdict, on a socket of its own."""
+    try:
+        lock.apply(seconds)
+    except OSError as error:
+        wire.send(verdict, {"status": "infrastructure", "detail": f"the checker could not be locked: {error}"})
+        return
+    os.environ.clear()
+    job = wire.receive(lambda size: os.read(verdict, size))
+    status, detail = judge(Peer(descriptor), job)
+    printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in detail[:_DETAIL])
+    wire.send(verdict, {"status": status, "detail": printable})
+
+
+def judge(program: Peer, job: dict[str, str]) -> tuple[str, str]:
+    """Judges one program.
+
+    Args:
+        program: The end of the socket to the candidate.
+        job: Texts: `prompt` and `code`, `test`, `entry_point`.
+
+    Returns:
+        A status (passed, failed, crashed or infrastructure) and a few lines for the reader.
+    """
+    try:
+        # Sent before the candidate has seen any code, so it cannot be forged.
+        program.receive()
+    except Broken:
+        return "infrastructure", "the candidate's process could not be locked"
+    status, detail = "passed", ""
+    try:
+        program.load(job["prompt"] + job["code"])
+        run(program, job)
+    except BaseException as error:
+        status, detail = "failed", _describe(error, job["test"])
+    # A test that catches everything must not make an answer of the program's absence.
+    if program.broken is not None:
+        status, detail = program.broken.status, program.broken.detail
+    elif status == "passed" and program.calls == 0:
+        status, detail = "failed", "the test called no function of the program"
+    if detail and program.printed:
+        detail += f"\nprinted: {program.printed[-_PRINTED:]}"
+    return status, detail
+
+
+def run(program: Peer, job: dict[str, str]) -> None:
+    """Runs the test with stand-ins for the functions that it names and does not define.
+
+    That serves both forms: plain assertions find the functions by name, and `check`, where the test defines
+    it, is called with the entry point. A name that the prompt defines is the prompt's own, whatever the
+    program made of it; a name of a standard module is that module.
+
+    Raises:
+        BaseException: Whatever the test raised.
+    """
+    entry_point, test = job["entry_point"], job["test"]
+    namespace: dict[str, Any] = {"__name__": "test"}
+    # A prompt may be half a function, or prose.
+    with contextlib.suppress(Exception):
+        exec(compile(job["prompt"], "<prompt>", "exec"), namespace)
+    table = symtable.symtable(test, "<test>", "exec")
+    own = {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
+    for name in _global_names(table) - own - namespace.keys() - vars(builtins).keys():
+        is_module = name in sys.stdlib_module_names
+        namespace[name] = importlib.import_module(name) if is_module else program.function(name)
+    namespace[entry_point] = program.function(entry_point)
+    exec(compile(test, "<test>", "exec"), namespace)
+    if "check" in own:
+        namespace["check"](program.function(entry_point))
+
+
+def _global_names(table: symtable.SymbolTable) -> set[str]:
+    top = table.get_type() == "module"
+    names = {symbol.get_name() for symbol in table.get_symbols() if top or symbol.is_global()}
+    return names.union(*map(_global_names, table.get_children()))
+
+
+def _describe(error: BaseException, test: str) -> str:
+    try:
+        message = str(error)
+    except Exception:
+        message = "(no text)"
+    text = f"{type(error).__name__}: {message[:500]}" if message else type(error).__name__
+    notes = [note for note in getattr(error, "__notes__", ()) if note]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == "<test>"]
+    if lines and lines[-1] is not None:
+        source = test.splitlines()[lines[-1] - 1].strip()
+        notes.append(f"line {lines[-1]} of the test: {source[:500]}")
+    return ", ".join([text, *notes])

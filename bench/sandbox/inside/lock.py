@@ -1,0 +1,80 @@
+"""The lock on a judged process: limits, no privileges, Landlock, seccomp, in this order."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Collection
+
+RLIMITS, LANDLOCK, SECCOMP = LAYERS = ("rlimits", "landlock", "seccomp")
+
+ADDRESS_SPACE = 1 << 30
+_OPEN_FILES = 64
+_CPU_SLACK = 2  # seconds beyond the wall-clock limit, which is the one meant to fire
+
+if sys.platform != "win32":
+    import resource
+if sys.platform == "linux":
+    from . import landlock, linux, seccomp, syscalls
+
+
+class Lock:
+    """Prepares the layers once, in the process that forks, so that each fork only has to turn the key."""
+
+    def __init__(self, layers: Collection[str]) -> None:
+        """Prepares some of `LAYERS`.
+
+        Raises:
+            OSError: This system lacks one of them.
+        """
+        self._layers = layers
+        self._filter = b""
+        self._rules = -1
+        if sys.platform != "linux":
+            if LANDLOCK in layers or SECCOMP in layers:
+                raise OSError(f"{sys.platform} has neither Landlock nor seccomp")
+            return
+        if LANDLOCK in layers:
+            self._rules = landlock.ruleset()
+        if SECCOMP in layers:
+            machine = os.uname().machine
+            if machine not in syscalls.AUDIT_ARCH:
+                known = " and ".join(syscalls.AUDIT_ARCH)
+                raise OSError(f"no system-call table for {machine}, only for {known}")
+            self._filter = seccomp.program(machine, read_only=LANDLOCK not in layers)
+
+    def apply(self, seconds: float) -> None:
+        """Locks this process, for ever.
+
+        Args:
+            seconds: The wall-clock limit it is under; its CPU time is limited to a little more.
+
+        Raises:
+            OSError: The system refused; the process may be half locked and must end.
+        """
+        if RLIMITS in self._layers:
+            _limit(resource.RLIMIT_AS, ADDRESS_SPACE)
+            _limit(resource.RLIMIT_CPU, math.ceil(seconds) + _CPU_SLACK)
+            _limit(resource.RLIMIT_FSIZE, 0)
+            _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+            _limit(resource.RLIMIT_CORE, 0)
+        if sys.platform != "linux":
+            return
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        linux.drop_capabilities()
+        if LANDLOCK in self._layers:
+            landlock.restrict(self._rules)
+            os.close(self._rules)
+        if SECCOMP in self._layers:
+            seccomp.install(self._filter)
+
+
+def _limit(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    try:
+        resource.setrlimit(which, (value, value))
+    except ValueError as error:
+        raise OSError(str(error)) from None

@@ -1,0 +1,119 @@
+"""The fork-server of one worker: for each job it forks a candidate and a checker, and ends them in time.
+
+It is given a descriptor and a time limit for each job, never code, tests or verdicts: every candidate
+inherits its memory, and nothing of another job may be found there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import candidate, checker
+from .lock import Lock
+
+if sys.platform == "linux":
+    from . import linux
+
+# Imported once, so that a program that uses them does not pay for it: the usual imports of short programs.
+_WARM = (
+    "abc array base64 bisect calendar cmath collections contextlib copy dataclasses datetime decimal difflib"
+    " enum fractions functools hashlib heapq io itertools json logging math numbers operator queue random re"
+    " statistics string struct textwrap threading time traceback types typing unicodedata uuid"
+)
+
+READY = b"ready"
+LIMIT = struct.Struct("=d")
+ENDING = struct.Struct("=?ii")
+
+
+class Ending(NamedTuple):
+    """How a job's processes ended: whether at the deadline, and their wait statuses."""
+
+    timed_out: bool
+    checker: int
+    candidate: int
+
+
+def main(layers: list[str]) -> None:
+    """Serves jobs until the host closes the control socket, which is standard input."""
+    control = socket.socket(fileno=os.dup(0))
+    os.dup2(1, 0)  # /dev/null
+    if sys.platform == "linux":
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    for name in _WARM.split():
+        importlib.import_module(name)
+    lock = Lock(layers)
+    gc.collect()
+    gc.freeze()
+    control.sendall(READY)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, LIMIT.size, 1)
+        if not message:
+            return
+        (verdict,) = descriptors
+        (seconds,) = LIMIT.unpack(message)
+        ending = _run(control, verdict, lock, seconds)
+        control.sendall(ENDING.pack(*ending))
+
+
+def _run(control: socket.socket, verdict: int, lock: Lock, seconds: float) -> Ending:
+    ours, theirs = socket.socketpair()
+    # The checker alone holds the writing end, so that the reading end tells when it has ended.
+    alive, lifeline = os.pipe()
+    children = []
+    try:
+        children.append(_fork(candidate.main, theirs.fileno(), lock, seconds))
+        theirs.close()
+        inherited = (control.fileno(), alive)
+        children.append(_fork(checker.main, ours.fileno(), verdict, lock, seconds, close=inherited))
+        for descriptor in (lifeline, verdict):
+            os.close(descriptor)
+        ours.close()
+        ready, _, _ = select.select([alive, control.fileno()], [], [], seconds)
+    finally:
+        os.close(alive)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    statuses = [os.waitpid(pid, 0)[1] for pid in children]
+    _reap_strays()
+    return Ending(not ready, statuses[1], statuses[0])
+
+
+def _fork(body: Callable[..., None], *args: object, close: tuple[int, ...] = ()) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if sys.platform == "linux":
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        for descriptor in close:
+            os.close(descriptor)
+        if os.getppid() == parent:
+            body(*args)
+    finally:
+        os._exit(0)
+
+
+def _reap_strays() -> None:
+    """Ends what a candidate forked, where no filter kept it from forking."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    with contextlib.suppress(ChildProcessError, OSError):
+        while True:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            for pid in children.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)

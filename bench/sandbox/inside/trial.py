@@ -1,0 +1,70 @@
+"""The probe's child: it locks itself, then tries what must fail, since a layer that is set may not hold."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .lock import ADDRESS_SPACE, LANDLOCK, LAYERS, RLIMITS, SECCOMP, Lock
+
+_DENIALS = (errno.EPERM, errno.EACCES, errno.ENOMEM)
+
+
+def main(layers: list[str]) -> None:
+    """Puts on the layers, and prints as a JSON object the reason for each of `LAYERS` that does not hold."""
+    reasons = {}
+    for layer in (layer for layer in LAYERS if layer in layers):
+        try:
+            Lock([layer]).apply(60.0)
+        except OSError as error:
+            reasons[layer] = str(error)
+    for layer, attempts in _ATTEMPTS.items():
+        done = [what for what, attempt in attempts.items() if not _denied(attempt)]
+        if done:
+            reasons.setdefault(layer, f"a child could {', '.join(done)}")
+    os.write(sys.stdout.fileno(), json.dumps(reasons).encode())
+    os._exit(0)
+
+
+def _denied(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno in _DENIALS
+    except ValueError:
+        return True  # what setrlimit makes of EPERM
+    return False
+
+
+def _fork() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+# Attempts that do nothing where they are not denied.
+_ATTEMPTS: dict[str, dict[str, Callable[[], object]]] = {
+    RLIMITS: {"map twice the memory": lambda: mmap.mmap(-1, 2 * ADDRESS_SPACE).close()},
+    LANDLOCK: {
+        "read a file": lambda: os.close(os.open(__file__, os.O_RDONLY)),
+        "list a folder": lambda: next(Path("/").iterdir()),
+    },
+    SECCOMP: {
+        "fork": _fork,
+        "execute": lambda: os.execv("/nonexistent", ["nonexistent"]),
+        "make a network socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
+        "make a local socket": lambda: socket.socket(socket.AF_UNIX).close(),
+        "send a signal": lambda: os.kill(os.getpid(), 0),
+        "change a file's mode": lambda: Path("/nonexistent").chmod(0),
+        "open a file for writing": lambda: os.close(os.open(__file__, os.O_WRONLY)),
+        "set a limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+    },
+}

@@ -1,0 +1,229 @@
+"""Plain values over a stream: length-prefixed frames of tagged JSON.
+
+A value is rebuilt by its receiver as the exact base type, from data alone, so that an object with a lying
+`__eq__`, `__class__` or `__reduce__` cannot cross. Nothing here evaluates, imports or unpickles.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import struct
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+MAX_BYTES = 16 << 20
+MAX_DEPTH = 100
+MAX_ITEMS = 200_000
+
+_HEADER = struct.Struct(">I")
+_JSON_INT = 1 << 63
+
+
+class WireError(ValueError):
+    """A value that is not plain, exceeds a limit, or a frame that does not decode."""
+
+
+class _Plain(NamedTuple):
+    """How values of one type travel: as the parts that `rebuild` makes an equal value of."""
+
+    type: type
+    parts: Callable[[Any], list[Any]]
+    rebuild: Callable[..., Any]
+
+
+def _dict_parts(value: dict[Any, Any]) -> list[Any]:
+    return [part for item in value.items() for part in item]
+
+
+def _dict(*parts: Any) -> dict[Any, Any]:
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+# A subclass travels as the first base listed here, so OrderedDict precedes dict and datetime precedes date.
+_PLAIN: dict[str, _Plain] = {
+    "tuple": _Plain(tuple, list, lambda *parts: parts),
+    "Counter": _Plain(Counter, _dict_parts, lambda *parts: Counter(_dict(*parts))),
+    "OrderedDict": _Plain(OrderedDict, _dict_parts, lambda *parts: OrderedDict(_dict(*parts))),
+    "dict": _Plain(dict, _dict_parts, _dict),
+    "set": _Plain(set, list, lambda *parts: set(parts)),
+    "frozenset": _Plain(frozenset, list, lambda *parts: frozenset(parts)),
+    "deque": _Plain(deque, lambda v: [list(v), v.maxlen], deque),
+    "bytes": _Plain(bytes, lambda v: [v.hex()], bytes.fromhex),
+    "bytearray": _Plain(bytearray, lambda v: [v.hex()], bytearray.fromhex),
+    "range": _Plain(range, lambda v: [v.start, v.stop, v.step], range),
+    "complex": _Plain(complex, lambda v: [v.real, v.imag], lambda real, imag: complex(real, imag)),
+    "Decimal": _Plain(Decimal, lambda v: [str(v)], Decimal),
+    "Fraction": _Plain(Fraction, lambda v: [v.numerator, v.denominator], lambda n, d: Fraction(n, d)),
+    "datetime": _Plain(datetime, lambda v: [v.isoformat(), v.fold], lambda t, f: _fold(datetime, t, f)),
+    "date": _Plain(date, lambda v: [v.isoformat()], date.fromisoformat),
+    "time": _Plain(time, lambda v: [v.isoformat(), v.fold], lambda t, f: _fold(time, t, f)),
+    "timedelta": _Plain(timedelta, lambda v: [v.days, v.seconds, v.microseconds], timedelta),
+}
+_TAG = {plain.type: tag for tag, plain in _PLAIN.items()}
+_TYPES = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
+_TYPE_NAME = {kind: name for name, kind in _TYPES.items()}
+
+
+def _fold(kind: Any, text: str, fold: int) -> Any:
+    return kind.fromisoformat(text).replace(fold=fold)
+
+
+def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
+    """Turns a value into a JSON tree; an instance of a subclass becomes its plain base.
+
+    Args:
+        value: What to send.
+        export: Gives a function the number by which the other side may call it. Without it functions and
+            iterators are refused, so that encoding has no effect on the value.
+
+    Raises:
+        WireError: The value is not plain, or deeper or larger than the limits.
+    """
+    left = MAX_ITEMS
+
+    def walk(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise WireError(f"more than {MAX_ITEMS:,} values")
+        if depth > MAX_DEPTH:
+            raise WireError(f"nested deeper than {MAX_DEPTH}")
+        kind = type(value)
+        if value is None or kind in (bool, str, float):
+            return value
+        if kind is int:
+            # Decimal text of a big integer is quadratic to make and limited to 4300 digits; hex is neither.
+            return value if -_JSON_INT < value < _JSON_INT else {"int": [hex(value)]}
+        if kind is list:
+            return [walk(item, depth + 1) for item in value]
+        tag = _TAG.get(kind)
+        if tag is not None:
+            return {tag: [walk(part, depth + 1) for part in _PLAIN[tag].parts(value)]}
+        if isinstance(value, int):
+            return walk(int.__int__(value), depth)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, (list, KeysView, ValuesView, ItemsView)):
+            return [walk(item, depth + 1) for item in value]
+        for tag, plain in _PLAIN.items():
+            if isinstance(value, plain.type):
+                return {tag: [walk(part, depth + 1) for part in plain.parts(value)]}
+        if kind is type and value in _TYPE_NAME:
+            return {"type": [_TYPE_NAME[value]]}
+        if export is not None and isinstance(value, Iterator):
+            return {"iterator": [walk(item, depth + 1) for item in value]}
+        if export is not None and callable(value):
+            return {"function": [export(value)]}
+        raise WireError(f"{kind.__name__} is not a plain value")
+
+    return walk(value, 0)
+
+
+def decode(tree: Any, function: Callable[[int], Callable[..., Any]] | None = None) -> Any:
+    """Rebuilds the value of a JSON tree from data alone, as the exact base type.
+
+    Args:
+        tree: What `encode` made, or anything else that a hostile sender put into JSON.
+        function: Gives the stand-in that calls the sender's function of a number.
+
+    Raises:
+        WireError: The tree is not one that `encode` makes, or exceeds the limits.
+    """
+    left = MAX_ITEMS
+
+    def walk(tree: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise WireError(f"more than {MAX_ITEMS:,} values")
+        if depth > MAX_DEPTH:
+            raise WireError(f"nested deeper than {MAX_DEPTH}")
+        if isinstance(tree, list):
+            return [walk(item, depth + 1) for item in tree]
+        if not isinstance(tree, dict):
+            return tree
+        if len(tree) != 1:
+            raise WireError("a tagged value has exactly one tag")
+        ((tag, parts),) = tree.items()
+        if not isinstance(parts, list):
+            raise WireError("a tagged value is a list of parts")
+        values = [walk(part, depth + 1) for part in parts]
+        if tag in _PLAIN:
+            return _PLAIN[tag].rebuild(*values)
+        if tag == "iterator":
+            return iter(values)
+        (part,) = values
+        if tag == "int":
+            return int(part, 16)
+        if tag == "type":
+            return _TYPES[part]
+        if tag == "function" and function is not None and type(part) is int:
+            return function(part)
+        raise WireError(f"unknown tag {tag!r}")
+
+    try:
+        return walk(tree, 0)
+    except WireError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise WireError(f"malformed value: {type(error).__name__}") from None
+
+
+def dumps(tree: Any) -> bytes:
+    """Makes the frame of a JSON tree: its length in 4 bytes, big-endian, then the text."""
+    # Lone surrogates are legal in a Python string, and as escapes two of them would join into one character.
+    text = json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":"))
+    body = text.encode("utf-8", "surrogatepass")
+    if len(body) > MAX_BYTES:
+        raise WireError(f"more than {MAX_BYTES >> 20} MiB")
+    return _HEADER.pack(len(body)) + body
+
+
+def loads(body: bytes) -> Any:
+    """Reads the JSON tree of a frame's text."""
+    try:
+        return json.loads(body.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"malformed frame: {type(error).__name__}") from None
+
+
+def send(descriptor: int, tree: Any) -> None:
+    """Writes a frame to a blocking descriptor."""
+    rest = memoryview(dumps(tree))
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def receive(read: Callable[[int], bytes]) -> Any:
+    """Reads one frame.
+
+    Args:
+        read: Returns at least one and at most as many bytes as asked for, and none at the end of the stream.
+
+    Raises:
+        EOFError: The stream ended before the frame did.
+        WireError: The frame is longer than the limit or is not JSON.
+    """
+    (size,) = _HEADER.unpack(_read_exactly(read, _HEADER.size))
+    if size > MAX_BYTES:
+        raise WireError(f"a frame of {size:,} bytes, more than {MAX_BYTES >> 20} MiB")
+    return loads(_read_exactly(read, size))
+
+
+def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    parts = []
+    while size:
+        part = read(min(size, 1 << 20))
+        if not part:
+            raise EOFError("the stream ended")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

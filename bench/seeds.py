@@ -1,0 +1,15 @@
+"""Seeds by derivation: every random stream is named by what it may depend on, and by nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def derive(*parts: str | int) -> int:
+    """Return a seed in [0, 2**63) that is a fixed function of the named parts.
+
+    Args:
+        parts: What the stream may depend on, such as a run's seed, the purpose, and a candidate's index.
+    """
+    text = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1

@@ -1,0 +1,91 @@
+"""The algebra of points around a base model, in the basis of its noise directions. Pure: no tensors, no files.
+
+A point is theta_0 + sum_i a_i * eps(seed_i). In a space of millions of dimensions two seeds are orthogonal to about
+the inverse square root of the dimension, so norms and inner products are those of the amplitudes, in units of the
+norm of one noise direction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.weights.noise import NOISE_VERSION
+
+
+@dataclass(frozen=True)
+class Point:
+    """A displacement from the base model: amplitudes over noise seeds. `Point()` is the base itself.
+
+    Attributes:
+        amplitudes: Seed to amplitude, zeros dropped, in ascending order of seeds so that equal points materialise
+            in equal order.
+    """
+
+    amplitudes: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for seed, amplitude in self.amplitudes.items():
+            if not math.isfinite(amplitude):
+                raise ValueError(f"amplitude of seed {seed} is {amplitude}; it must be finite")
+        kept = {seed: float(a) for seed, a in sorted(self.amplitudes.items()) if a != 0.0}
+        object.__setattr__(self, "amplitudes", kept)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.amplitudes.items()))
+
+    def __add__(self, other: Point) -> Point:
+        return combine([(1.0, self), (1.0, other)])
+
+    def __sub__(self, other: Point) -> Point:
+        return combine([(1.0, self), (-1.0, other)])
+
+    def __mul__(self, factor: float) -> Point:
+        return Point({seed: factor * a for seed, a in self.amplitudes.items()})
+
+    __rmul__ = __mul__
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this point is the base model, unchanged."""
+        return not self.amplitudes
+
+    @property
+    def norm(self) -> float:
+        """Length of the displacement, in units of one noise direction."""
+        return math.sqrt(self.inner(self))
+
+    def inner(self, other: Point) -> float:
+        """Inner product of two displacements, in squared units of one noise direction."""
+        return math.fsum(a * other.amplitudes.get(seed, 0.0) for seed, a in self.amplitudes.items())
+
+    @property
+    def digest(self) -> str:
+        """Identity of the displacement: the same for equal amplitudes, with the version of the noise they refer to."""
+        text = NOISE_VERSION + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def combine(terms: Iterable[tuple[float, Point]]) -> Point:
+    """Return the linear combination sum_k c_k * p_k of displacements."""
+    total: dict[int, float] = {}
+    for factor, point in terms:
+        for seed, amplitude in point.amplitudes.items():
+            total[seed] = total.get(seed, 0.0) + factor * amplitude
+    return Point(total)
+
+
+def gram(points: Sequence[Point]) -> NDArray[np.float64]:
+    """Return the inner products of displacements, float64 [points, points]."""
+    seeds = {seed: column for column, seed in enumerate(sorted({s for p in points for s in p.amplitudes}))}
+    amplitudes = np.zeros((len(points), len(seeds)))
+    for row, point in enumerate(points):
+        for seed, amplitude in point.amplitudes.items():
+            amplitudes[row, seeds[seed]] = amplitude
+    product: NDArray[np.float64] = amplitudes @ amplitudes.T
+    return product

@@ -1,0 +1,116 @@
+"""One run as tables for the terminal, plain text when piped. Reads records and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.compute.ledger import ADAPTATION
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Sample
+
+# Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
+_AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
+
+
+def print_run(console: Console, folder: Path, result: Result) -> None:
+    """Print what a run found, what it cost, where it lies and what to do next."""
+    config = result.config
+    title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+    console.print(f"\n[bold]{escape(title)}[/bold]", **_AS_IT_STANDS)
+    if result.status != "ok":
+        console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_AS_IT_STANDS)
+    if result.outcome and result.base and result.cost and result.base_cost:
+        rows = [("base", result.base, result.base_cost), (config.method, result.outcome, result.cost)]
+        console.print(_accuracies(rows[:1] if config.method == "base" else rows))
+    if result.comparison and config.method != "base":
+        console.print(_comparison(result.comparison, changed=bool(result.changed)), **_AS_IT_STANDS)
+    for line in _gates(result):
+        console.print(line, **_AS_IT_STANDS)
+    if result.ledger:
+        console.print(_ledger(result))
+    if result.budget:
+        console.print(_spent(result.budget), **_AS_IT_STANDS)
+    console.print(f"record: {folder}", markup=False, **_AS_IT_STANDS)
+    console.print(f"next:   {_next(folder, result)}\n", markup=False, **_AS_IT_STANDS)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        name = column in ("", "account")
+        # A name gives way where it is narrow; a figure is never cut.
+        table.add_column(column, justify="left" if name else "right", no_wrap=not name, overflow="fold")
+    return table
+
+
+def _accuracies(rows: list[tuple[str, Accuracy, AnswerCost]]) -> Table:
+    table = _table("", "accuracy", "95 % interval", "correct", "passes/answer", "FLOPs/answer", "excluded")
+    for name, accuracy, cost in rows:
+        table.add_row(
+            escape(name),
+            f"{100 * accuracy.accuracy:.1f} %",
+            f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
+            f"{accuracy.correct}/{accuracy.items}",
+            f"{cost.evaluations:g}",
+            f"{cost.flops:.3g}",
+            str(accuracy.excluded),
+        )
+    return table
+
+
+def _comparison(comparison: Comparison, *, changed: bool) -> str:
+    if not changed:
+        return "abstained: the base was kept, so answers and cost are the base's"
+    c = comparison
+    return (
+        f"difference {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
+        f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
+    )
+
+
+def _gates(result: Result) -> list[str]:
+    lines = []
+    for gate in result.report.get("gates", []):
+        verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
+        lines.append(f"gate, {escape(str(gate.get('stage')))}: {verdict}; {escape(str(gate.get('reason')))}")
+    return lines
+
+
+def _ledger(result: Result) -> Table:
+    table = _table("account", "evaluations", "prompt tokens", "new tokens", "moves", "FLOPs", "of budget")
+    limit = result.budget.flops if result.budget else 0
+    for name, row in result.ledger.items():
+        work = row.work
+        share = f"{100 * row.flops / limit:.1f} %" if limit and name in ADAPTATION else "not billed"
+        counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
+        table.add_row(name, *(f"{count:,}" for count in counts), f"{row.flops:.3g}", share)
+    return table
+
+
+def _spent(budget: BudgetInfo) -> str:
+    return (
+        f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
+        f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"
+    )
+
+
+def _next(folder: Path, result: Result) -> str:
+    if result.status == "failed":
+        return f"mend the cause, then bench resume {folder}"
+    if result.changed:
+        return f"bench export {folder} -o my-model"
+    return f"bench show {folder}"
+
+
+def print_samples(console: Console, samples: list[Sample]) -> None:
+    """Print test examples with their answers as they were judged."""
+    for sample in samples:
+        verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
+        console.rule(f"{escape(sample.id)}: {verdict}", align="left")
+        console.print(sample.text, markup=False, **_AS_IT_STANDS)
+        if sample.detail:
+            console.print(f"({sample.detail})", markup=False, style="dim", **_AS_IT_STANDS)

@@ -1,0 +1,161 @@
+"""What a task is: data in four disjoint splits, a prompt, and one scorer that serves training and evaluation alike.
+
+A task knows nothing of models, methods or budgets. To add one, subclass `Task` in a file of its own and name it in
+the `bench.tasks` entry-point group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypedDict
+
+PromptStyle = Literal["chat", "completion"]
+SPLITS = ("support", "select", "gate", "test")
+
+
+class Message(TypedDict):
+    """One turn of a conversation, in the form that chat templates take."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item of a data set.
+
+    Attributes:
+        id: Stable identifier, unique within the task; splits are cut by it.
+        fields: The source row. Whatever the scorer needs is here, and only `Task.messages` decides what a model sees.
+    """
+
+    id: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The judgement of one answer.
+
+    Attributes:
+        reward: Shaped signal for training and search. Never reported as accuracy.
+        correct: Whether the answer counts in the accuracy.
+        answer: What the extractor took for the answer, or None if it found none.
+        status: `ok` if the answer was judged; `no_answer` if none was found; `timeout` if judging it ran out of time;
+            `infrastructure` if it could not be judged at all, in which case it is no score and is excluded, counted.
+        detail: One line for the reader of the samples.
+    """
+
+    reward: float
+    correct: bool
+    answer: str | None = None
+    status: Literal["ok", "no_answer", "timeout", "infrastructure"] = "ok"
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The four disjoint parts of a task's data; methods see the first three, the harness alone reads `test`."""
+
+    support: tuple[Example, ...]
+    select: tuple[Example, ...]
+    gate: tuple[Example, ...]
+    test: tuple[Example, ...]
+    content_hash: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self, name) for name in SPLITS}
+        ids = [example.id for part in parts.values() for example in part]
+        if len(ids) != len(set(ids)):
+            raise ValueError("an example stands in two splits, or twice in one: splits must be disjoint")
+        canonical = {name: [[e.id, dict(e.fields)] for e in part] for name, part in parts.items()}
+        text = json.dumps(canonical, sort_keys=True, ensure_ascii=False, default=str)
+        object.__setattr__(self, "content_hash", hashlib.sha256(text.encode()).hexdigest())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of examples by split."""
+        return {name: len(getattr(self, name)) for name in SPLITS}
+
+
+def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, gate: int, test: int) -> Splits:
+    """Cut examples into splits by the hash of their ids, so that no split depends on row order, method or run seed.
+
+    Args:
+        examples: All rows, with unique ids.
+        salt: Names the split rule, usually the task and the version of its rule.
+        support: Size of the split that scores candidates or trains.
+        select: Size of the split that chooses among proposals.
+        gate: Size of the split that decides once whether a change is kept.
+        test: Size of the split that the harness alone reads.
+
+    Raises:
+        ValueError: If there are fewer examples than the sizes add up to.
+    """
+    sizes = (support, select, gate, test)
+    if sum(sizes) > len(examples):
+        raise ValueError(f"splits of {sizes} need {sum(sizes)} examples; the data has {len(examples)}")
+    order = sorted(examples, key=lambda e: hashlib.sha256(f"{salt}\0{e.id}".encode()).digest())
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(tuple(order[start : start + size]))
+        start += size
+    return Splits(*parts)
+
+
+class Task(ABC):
+    """A data set, the prompt that poses each of its examples, and the scorer of the answers.
+
+    Attributes:
+        name: What `--task` takes.
+        version: Rises with any change of prompt, splits, extractor or scorer; part of a run's identity.
+        max_new_tokens: Decoding stops here; a truncated answer is scored as it stands.
+        expected_new_tokens: Typical answer length in tokens, used for estimates before anything was measured and
+            for nothing else.
+        executes_code: Whether scoring runs what a model wrote, and so needs the sandbox.
+        allow_unsandboxed: Whether it may do so where the sandbox is weaker than required; set by the harness.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    max_new_tokens: ClassVar[int]
+    expected_new_tokens: ClassVar[int]
+    executes_code: ClassVar[bool] = False
+    allow_unsandboxed: bool = False
+
+    @abstractmethod
+    def load(self, data: Path | None = None) -> Splits:
+        """Return the splits, from the task's own source or from a file with rows of the same schema.
+
+        Raises:
+            bench.errors.BenchError: If the data cannot be had or a row does not fit; names file, line and field.
+        """
+
+    @abstractmethod
+    def messages(self, example: Example) -> list[Message]:
+        """Return the conversation that poses this example to a model with a chat template."""
+
+    @abstractmethod
+    def completion(self, example: Example) -> str:
+        """Return the text that a model without a chat template is to continue."""
+
+    def stop(self, style: PromptStyle) -> tuple[str, ...]:
+        """Return the strings after which an answer is complete."""
+        return ()
+
+    @abstractmethod
+    def score(self, example: Example, text: str) -> Score:
+        """Judge one answer. Total: any text has a score, and the same text always the same one."""
+
+    def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
+        """Judge answers in order; tasks that judge in parallel override this and let `score` call it."""
+        return [self.score(example, text) for example, text in zip(examples, texts, strict=True)]
+
+    def vote_key(self, example: Example, text: str) -> str | None:
+        """Return what two answers must share to count as one vote; None for an answer that does not vote."""
+        return None

@@ -1,0 +1,55 @@
+import json
+
+import pytest
+from huggingface_hub import constants
+
+from bench.errors import BenchError
+from bench.models.source import resolve
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def local_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def snapshot(local_cache):
+    repository = local_cache / "models--owner--name"
+    folder = repository / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    (folder / "config.json").write_text(json.dumps({"hidden_size": 4}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_without_a_network_one_sentence_says_what_would_do():
+    with pytest.raises(BenchError, match=r"--model owner/name: not to be had from the hub \(.*\)") as caught:
+        resolve("owner/name").prepare()
+    assert "\n" not in str(caught.value)
+    assert "smollm2-135m, tiny-adder, a checkpoint folder, a GGUF file" in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_what_lies_in_the_cache_needs_no_network_and_is_pinned(snapshot):
+    prepared = resolve("owner/name").prepare()
+    assert prepared.path == str(snapshot)
+    assert prepared.revision == COMMIT
+    assert prepared.provenance.origin == f"hub owner/name@{COMMIT}"
+
+
+def test_the_configuration_is_known_once_it_lies_in_the_cache(snapshot):
+    assert resolve("owner/name").config() == {"hidden_size": 4}
+    assert resolve(f"owner/name@{COMMIT}").config() == {"hidden_size": 4}
+    assert resolve("owner/other").config() is None
+
+
+def test_a_repository_without_safetensors_is_refused(snapshot):
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(BenchError, match=r"no \*\.safetensors weights"):
+        resolve("owner/name").prepare()

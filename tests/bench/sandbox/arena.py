@@ -1,0 +1,139 @@
+"""Judges a corpus of hostile programs amid bait, and reports verdicts and harm; run it where nothing is lost.
+
+    python arena.py each|together CORPUS.jsonl [LAYER ...]
+
+A row has name, category, prompt, entry_point, code, test and must_pass. In code and test, @CANARY@ becomes a
+folder of bait and @PORT@ the port of a TCP and UDP listener. It prints a JSON line for each row, and one last
+for the processes that are left.
+"""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.sandbox.host import Pool
+from bench.sandbox.program import Program
+
+TIMEOUT = 3.0
+OUTSIDE = [Path(p) for p in ("/tmp/sbx_pwned", "/dev/shm/sbx_pwned", "/escaped.txt", "/big.bin")]
+
+
+class Bait:
+    """Things to steal, break or reach, and what has become of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.canary = root / "canary"
+        (self.canary / "home").mkdir(parents=True)
+        (root / "cwd").mkdir()
+        os.chdir(root / "cwd")
+        os.environ["SBX_SECRET"] = "s3cr3t-canary"
+        self._reached: list[str] = []
+        self.port = self._listen()
+        self._restore()
+        self._before = self._state()
+
+    def fill(self, text: str) -> str:
+        """Puts the names of the bait into a program or test."""
+        return text.replace("@CANARY@", str(self.canary)).replace("@PORT@", str(self.port))
+
+    def harm(self) -> list[str]:
+        """Lists what was done since the last call, and undoes it."""
+        after = self._state()
+        done = [f"{name}: {self._before.get(name)} -> {after.get(name)}" for name in self._before | after]
+        done = [
+            line
+            for line, name in zip(done, self._before | after, strict=True)
+            if self._before.get(name) != after.get(name)
+        ]
+        done += [f"reached {what}" for what in self._reached]
+        self._reached.clear()
+        if done:
+            self._restore()
+            self._before = self._state()
+        return done
+
+    def _restore(self) -> None:
+        for path in OUTSIDE:
+            path.unlink(missing_ok=True)
+        home = self.canary / "home"
+        home.mkdir(exist_ok=True)
+        for path, text, mode in (
+            (self.canary / "keep.txt", "keep", 0o644),
+            (self.canary / "perm.txt", "perm", 0o600),
+            (home / "secret.txt", "secret", 0o600),
+            (self.canary / "answers.json", json.dumps({"2,3": 5, "10,20": 30, "-1,1": 0}), 0o644),
+            (Path("parent_cwd.txt"), "parent", 0o644),
+        ):
+            path.write_text(text)
+            path.chmod(mode)
+
+    def _state(self) -> dict[str, str]:
+        roots = [*self.canary.rglob("*"), *Path.cwd().rglob("*"), *(p for p in OUTSIDE if p.exists())]
+        return {str(p): f"{p.stat().st_mode:o} {p.read_bytes()!r}" if p.is_file() else "folder" for p in roots}
+
+    def _listen(self) -> int:
+        tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tcp.bind(("127.0.0.1", 0))
+        port: int = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
+        local = socket.socket(socket.AF_UNIX)
+        local.bind("\0sbx_canary_abstract")
+        letters = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        letters.bind("\0sbx_canary_datagrams")
+        for listener in (tcp, local):
+            listener.listen()
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        for listener in (udp, letters):
+            threading.Thread(target=self._take, args=(listener,), daemon=True).start()
+        return port
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            listener.accept()[0].close()
+            self._reached.append(f"the listener at {listener.getsockname()!r}")
+
+    def _take(self, listener: socket.socket) -> None:
+        while listener.recv(100):
+            self._reached.append(f"the socket at {listener.getsockname()!r}")
+
+
+def processes() -> dict[int, str]:
+    """Names the processes of this pid namespace."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")[:100]
+        except OSError:
+            continue
+    return found
+
+
+def main() -> None:
+    """Judges the corpus; one program at a time, so that harm has a name, or all together, which is quicker."""
+    order, corpus, *layers = sys.argv[1:]
+    rows = [json.loads(line) for line in Path(corpus).read_text().splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        bait = Bait(Path(folder))
+        before = processes()
+        pool = Pool(["split", *layers])
+        programs = [
+            Program(bait.fill(row["code"]), bait.fill(row["test"]), row["entry_point"], TIMEOUT, prompt=row["prompt"])
+            for row in rows
+        ]
+        judged = pool.judge(programs, workers=2) if order == "together" else map(pool.judge_one, programs)
+        for row, verdict in zip(rows, judged, strict=True):
+            right = verdict.passed == row["must_pass"]
+            fate = {"name": row["name"], "category": row["category"], "right": right, "harm": bait.harm()}
+            print(json.dumps(fate | asdict(verdict)), flush=True)
+        pool.close()
+        left = [name for pid, name in processes().items() if pid not in before]
+        print(json.dumps({"processes left": left}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The wire: what crosses comes back as an equal value of the exact base type, and nothing else crosses."""
+
+import io
+import json
+import os
+import random
+import time
+from collections import Counter, OrderedDict, UserList, defaultdict, deque, namedtuple
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.sandbox.inside import wire
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers()
+    | st.text(st.characters())
+    | st.binary()
+    | st.binary().map(bytearray)
+    | st.decimals()
+    | st.fractions()
+    | st.dates()
+    | st.datetimes(timezones=st.none() | st.just(UTC))
+    | st.times()
+    | st.timedeltas()
+    | st.integers(-50, 50).map(lambda n: range(n, 3 * n, 2))
+    | st.sampled_from([int, str, list, ValueError, object])
+)
+HASHABLE = st.integers() | st.text(st.characters()) | st.binary() | st.fractions() | st.dates()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.lists(inner, max_size=5).map(lambda items: deque(items, 5))
+        | st.sets(HASHABLE)
+        | st.frozensets(HASHABLE)
+        | st.dictionaries(HASHABLE, inner)
+        | st.dictionaries(HASHABLE, inner).map(OrderedDict)
+        | st.dictionaries(HASHABLE, st.integers(0, 9)).map(Counter)
+    ),
+    max_leaves=20,
+)
+PLAIN = {type(None), bool, int, float, str, list, *(plain.type for plain in wire._PLAIN.values())}
+
+
+def cross(value: Any) -> Any:
+    frame = io.BytesIO(wire.dumps(wire.encode(value)))
+    return wire.decode(wire.receive(frame.read))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are alike to the last type and bit, NaN and the sign of zero included."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a.items(), b.items(), strict=True))
+    if isinstance(a, (list, tuple, deque)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (float, complex, Decimal)):
+        return repr(a) == repr(b)
+    return bool(a == b)
+
+
+@given(VALUES)
+def test_a_plain_value_comes_back_the_same(value: Any) -> None:
+    assert same(cross(value), value)
+
+
+def test_values_that_other_encodings_change() -> None:
+    integers = [10**6000, -(1 << 63), (1 << 63) - 1]
+    for value in ["\ud83d\ude00", "\ud800", *integers, -0.0, float("nan"), deque([1], maxlen=3)]:
+        assert same(cross(value), value)
+
+
+def test_a_subclass_crosses_as_its_base() -> None:
+    class Yes(int):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = int.__hash__
+
+    class Text(str):
+        def __str__(self) -> str:
+            return "a lie"
+
+    class Colour(IntEnum):
+        RED = 3
+
+    point = namedtuple("point", "x y")
+    for value, base in [
+        (Yes(7), 7),
+        (Text("true"), "true"),
+        (Colour.RED, 3),
+        (point(1, 2), (1, 2)),
+        (defaultdict(int, a=1), {"a": 1}),
+        ({1: 2}.keys(), [1]),
+    ]:
+        assert same(cross(value), base)
+
+
+@pytest.mark.parametrize("value", [object(), len, iter([1]), UserList([1]), ..., type("C", (), {})])
+def test_what_is_not_plain_is_refused(value: Any) -> None:
+    with pytest.raises(wire.WireError, match="is not a plain value"):
+        wire.encode(value)
+
+
+def test_limits() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    deep: list[Any] = []
+    for _ in range(wire.MAX_DEPTH + 1):
+        deep = [deep]
+    for value in (cycle, deep):
+        with pytest.raises(wire.WireError, match="deeper"):
+            wire.encode(value)
+    for bad in (wire.encode, wire.decode):
+        with pytest.raises(wire.WireError, match="more than 200,000"):
+            bad([0] * wire.MAX_ITEMS)
+    with pytest.raises(wire.WireError, match="16 MiB"):
+        wire.dumps("x" * wire.MAX_BYTES)
+
+
+def test_an_iterator_arrives_as_an_iterator() -> None:
+    arrived = wire.decode(wire.encode((i * i for i in range(4)), export=lambda function: 0))
+    assert next(arrived) == 0
+    assert list(arrived) == [1, 4, 9]
+
+
+def test_an_endless_iterator_is_refused() -> None:
+    with pytest.raises(wire.WireError, match="more than 200,000"):
+        wire.encode(iter(int, 1), export=lambda function: 0)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"a": [], "b": []},
+        {"tuple": 1},
+        {"nothing": [1]},
+        {"int": [5]},
+        {"int": ["0x1", "0x2"]},
+        {"int": []},
+        {"type": ["eval"]},
+        {"type": ["__import__"]},
+        {"type": [["int"]]},
+        {"function": [0]},
+        {"set": [[1]]},
+        {"dict": [1]},
+        {"dict": [[], 1]},
+        {"Fraction": [1, 0]},
+        {"Fraction": ["1e999999999"]},
+        {"Decimal": ["five"]},
+        {"bytes": ["zz"]},
+        {"range": [1.5]},
+        {"datetime": [5, 5]},
+        {"timedelta": [1e300]},
+        {"deque": [5]},
+    ],
+)
+def test_a_malformed_tree_is_refused(tree: Any) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(tree)
+
+
+def test_a_frame_longer_than_the_limit_is_refused_by_its_header() -> None:
+    with pytest.raises(wire.WireError, match="4,294,967,295 bytes"):
+        wire.receive(io.BytesIO(b"\xff\xff\xff\xff").read)
+
+
+def test_a_stream_that_ends_early_is_an_end_of_file() -> None:
+    frame = wire.dumps([1, 2, 3])
+    for cut in range(len(frame)):
+        with pytest.raises(EOFError):
+            wire.receive(io.BytesIO(frame[:cut]).read)
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return type(value) in PLAIN and all(plain(part) for item in value.items() for part in item)
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return type(value) in PLAIN and all(map(plain, value))
+    return type(value) in PLAIN or isinstance(value, type) or type(value) is type(iter([]))
+
+
+def mutate(rng: random.Random, body: bytes) -> bytes:
+    """Changes, drops, repeats or swaps in a few pieces of a JSON text."""
+    data = bytearray(body)
+    pieces = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"1e999", b"NaN", b"-1", b"null", b"\xff", b"\\ud800"]
+    pieces += [json.dumps({tag: []}).encode() for tag in wire._PLAIN] + [
+        b'"function"',
+        b'"iterator"',
+        b'"type"',
+    ]
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data) + 1)
+        match rng.randrange(4):
+            case 0:
+                data[at:at] = rng.choice(pieces)
+            case 1:
+                del data[at : at + rng.randint(1, 8)]
+            case 2:
+                data[at:at] = data[: rng.randint(0, 30)]
+            case 3:
+                data[at : at + 1] = bytes([rng.randrange(256)])
+    return bytes(data)
+
+
+def test_the_decoder_survives_any_bytes() -> None:
+    """2,000 damaged frames; for longer, set BENCH_FUZZ_SECONDS."""
+    seconds = float(os.environ.get("BENCH_FUZZ_SECONDS", "0"))
+    seed = random.randrange(1 << 32) if seconds else 0
+    rng = random.Random(seed)
+    samples: list[Any] = [
+        [1, 2.5, "text", None, True],
+        {(1, "a"): {2, 3}, b"k": deque([1], 2)},
+        [Counter("aab"), OrderedDict(a=1), frozenset([4]), 2 + 3j, 1 << 80, range(3)],
+        [Decimal("1.5"), Fraction(1, 3), datetime(2020, 1, 1, tzinfo=UTC), date(2020, 1, 1), timedelta(1)],
+    ]
+    bodies = [wire.dumps(wire.encode(sample))[4:] for sample in samples]
+    decoded, count, end = 0, 0, time.monotonic() + seconds
+    while count < 2000 or time.monotonic() < end:
+        count += 1
+        body = mutate(rng, rng.choice(bodies))
+        frame = len(body).to_bytes(4, "big") + body
+        try:
+            value = wire.decode(wire.receive(io.BytesIO(frame).read))
+        except (wire.WireError, EOFError):
+            continue
+        decoded += 1
+        assert plain(value), (seed, body)
+    assert 0 < decoded < count

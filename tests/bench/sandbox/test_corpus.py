@@ -1,0 +1,56 @@
+"""Corpora of hostile programs amid bait: every verdict right, nothing harmed, no process left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.sandbox import probe
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+SHARED = Path(os.environ.get("BENCH_ADVERSARIAL", ROOT.parent / "shared" / "adversarial.jsonl"))
+CORPORA = [HERE / "hostile.jsonl", *([SHARED] if SHARED.exists() else [])]
+# What an escape may kill dies with the arena alone, where this user may make a pid namespace.
+DISPOSABLE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def arena(order: str, corpus: Path, *layers: str) -> tuple[list[dict[str, object]], list[str]]:
+    """Judges a corpus in a process of its own; returns its rows and the processes it left."""
+    try:
+        disposable = subprocess.run([*DISPOSABLE, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        disposable = False
+    run = subprocess.run(
+        [*(DISPOSABLE if disposable else []), sys.executable, str(HERE / "arena.py"), order, str(corpus), *layers],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    *rows, last = map(json.loads, run.stdout.splitlines())
+    return rows, last["processes left"]
+
+
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
+def test_every_verdict_is_right_and_nothing_is_harmed(corpus: Path) -> None:
+    rows, left = arena("together", corpus, *(probe().present - {"split"}))
+    assert len(rows) == len(corpus.read_text().splitlines())
+    assert [row for row in rows if not row["right"]] == []
+    assert [row for row in rows if row["harm"]] == []
+    assert left == []
+
+
+def test_the_bait_can_be_taken(tmp_path: Path) -> None:
+    """Without the lock our own programs, which harm nothing but bait, do escape: it is the lock that stops them."""
+    lines = (HERE / "hostile.jsonl").read_text().splitlines(keepends=True)
+    escapes = tmp_path / "escapes.jsonl"
+    escapes.write_text("".join(line for line in lines if json.loads(line)["category"] == "escape"))
+    rows, _ = arena("each", escapes)
+    stopped = {row["name"] for row in rows if row["right"] and not row["harm"]}
+    # The fork-server alone sees to these: it hides its environment and memory from its own user.
+    # The working folder is /, where root alone may write.
+    assert stopped - {"write_here"} == {"read_environment", "read_parent_memory"}

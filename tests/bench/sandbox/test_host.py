@@ -1,0 +1,178 @@
+"""Workers: lost ones are replaced, nothing is left behind, one program gets one verdict."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from bench.sandbox import Program, host, probe
+from bench.sandbox.host import Pool
+
+PROGRAM = Program("def f(): return 1", "assert f() == 1", "f")
+
+
+@pytest.fixture
+def pool() -> "Pool":
+    return Pool(probe().present)
+
+
+def children() -> set[int]:
+    """Lists the processes beneath this one."""
+    found: set[int] = set()
+    rest = [os.getpid()]
+    while rest:
+        for tasks in Path(f"/proc/{rest.pop()}/task").glob("*/children"):
+            new = set(map(int, tasks.read_text().split()))
+            rest += new
+            found |= new
+    return found
+
+
+def idle(pool: Pool) -> list[host.Worker]:
+    return list(pool._idle.queue)
+
+
+def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 programs of every fate; BENCH_SANDBOX_PROGRAMS sets another number."""
+    count = int(os.environ.get("BENCH_SANDBOX_PROGRAMS", "200"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    fates = [
+        "def f(): return 1",
+        "def f(): return 2",
+        "import os\nos._exit(1)",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(): return 1",
+        "import ctypes\nctypes.string_at(0)",
+    ]
+    programs = [Program(fates[i % len(fates)], "assert f() == 1", "f") for i in range(count)]
+    programs.append(Program("while True: pass", "assert f() == 1", "f", timeout=0.2))
+    before, outside = set(Path("/proc/self/fd").iterdir()), children()
+    pool = Pool(probe().present)
+    pool.judge(programs[:5], workers=1)
+    # A fork-server that kept one descriptor a program would soon have none left.
+    (worker,) = idle(pool)
+    resource.prlimit(worker._process.pid, resource.RLIMIT_NOFILE, (24, 24))
+    statuses = [v.status for v in pool.judge(programs, workers=1)]
+    assert statuses == ["passed", "failed", "crashed", "passed", "crashed"] * (count // 5) + ["timeout"]
+    assert children() - outside == {worker._process.pid}
+    pool.close()
+    assert children() == outside
+    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_program_gets_one_verdict(pool: Pool) -> None:
+    """100 times, on two workers, although its answer hangs on the order of a set."""
+    word = "def f(): return ''.join({'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta'})"
+    guess = Program(word, "assert f()[0] in 'abg'", "f")
+    verdicts = pool.judge([guess] * 100, workers=2)
+    assert len({(v.status, v.detail) for v in verdicts}) == 1
+    pool.close()
+
+
+def test_a_lost_worker_is_replaced(pool: Pool) -> None:
+    assert pool.judge_one(PROGRAM).passed
+    (worker,) = idle(pool)
+    worker._process.kill()
+    assert pool.judge_one(PROGRAM).passed
+    (fresh,) = idle(pool)
+    assert fresh is not worker
+    pool.close()
+
+
+def test_a_worker_lost_amid_a_program_is_replaced(pool: Pool) -> None:
+    """The program is judged again; its processes end with the worker."""
+    assert pool.judge_one(PROGRAM).passed
+    (worker,) = idle(pool)
+    slow = Program("import time\ndef f():\n    time.sleep(1)\n    return 1\n", "assert f() == 1", "f")
+    found: set[int] = set()
+
+    def kill() -> None:
+        while len(found) < 2:
+            tasks = Path(f"/proc/{worker._process.pid}/task/{worker._process.pid}/children")
+            found.update(map(int, tasks.read_text().split()))
+        worker._process.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    verdict = pool.judge_one(slow)
+    thread.join()
+    assert verdict.passed
+    assert not any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in found)
+    pool.close()
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_a_worker_that_hangs_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_GRACE", 0.2)
+    assert pool.judge_one(PROGRAM).passed
+    (worker,) = idle(pool)
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    endless = Program("while True: pass", "assert f() == 1", "f", timeout=0.1)
+    assert pool.judge_one(endless).status == "timeout"
+    assert worker._process.poll() is not None
+    pool.close()
+
+
+def test_twice_lost_is_infrastructure_and_no_score(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "command", lambda module, *layers: [sys.executable, "-c", ""])
+    verdict = pool.judge_one(PROGRAM)
+    assert (verdict.status, verdict.passed, verdict.detail) == ("infrastructure", False, "the fork-server ended")
+
+
+@pytest.mark.parametrize("sabotaged", ["candidate", "checker"])
+def test_a_process_that_cannot_be_locked_runs_nothing(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, sabotaged: str
+) -> None:
+    """Neither side goes on with half a lock; that says nothing about the program."""
+    start = host.command("server")
+    broken = f"""
+from inside import {sabotaged}
+main = {sabotaged}.main
+class Broken:
+    def apply(self, seconds): raise OSError("no")
+def broken(*args): main(*(Broken() if type(a).__name__ == 'Lock' else a for a in args))
+{sabotaged}.main = broken
+server.main("""
+    start[start.index("-c") + 1] = start[start.index("-c") + 1].replace("; ", "\n").replace("server.main(", broken)
+    monkeypatch.setattr(host, "command", lambda module, *layers: [*start, *layers])
+    verdict = pool.judge_one(PROGRAM)
+    assert (verdict.status, "not be locked" in verdict.detail) == ("infrastructure", True)
+
+
+def test_the_caller_may_fork_and_end_as_it_likes() -> None:
+    """A forked copy starts workers of its own; when the caller is killed, its workers end."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from bench.sandbox import Program, judge
+program = Program('def f(): return 1', 'assert f() == 1', 'f')
+assert judge([program], workers=1)[0].passed
+pid = os.fork()
+if pid == 0:
+    ok = judge([program], workers=1)[0].passed
+    os._exit(0 if ok else 1)
+assert os.waitpid(pid, 0)[1] == 0
+assert judge([program], workers=1)[0].passed
+print(*Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text().split(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = os.pathsep.join([str(Path(host.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    (worker,) = map(int, run.stdout.split())
+    # It ends when it reads the end of its control socket, so a moment later; the test ends or times out.
+    while Path(f"/proc/{worker}").exists() and state(worker) != "Z":
+        os.sched_yield()
