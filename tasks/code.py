@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from bench.sandbox import Program, Verdict, judge
 from tasks.interface import Score
 
-# Whatever the language, since the end of a block that is not matched would be taken for the beginning of one.
-_BLOCK = re.compile(r"```[^`\r\n]*\r?\n(.*?)(?:(?:\r?\n|^)[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+# Whatever the language, since the end of a block that is passed over would be taken for the beginning of one; but not
+# right after code, where a fence ends what stands in the line.
+_BLOCK = re.compile(r"(?<![\w)\]}'\"])```[^`\r\n]*\r?\n(.*?)(?:(?:\r?\n|^)[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def code_block(text: str, name: str) -> str | None:

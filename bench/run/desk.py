@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.compute.ledger import Account, AdaptationAccount, Work
+from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Engine, Sampling, TokenIds
 from bench.records.journal import Journal
@@ -48,6 +48,7 @@ class Desk:
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
         self.chunk = 4 * int(engine.settings["batch_size"])
         self._prompts: dict[str, TokenIds] = {}
+        self._last = Point()
 
     def prompt(self, example: Example) -> TokenIds:
         """Return an example's prompt as token ids."""
@@ -62,9 +63,10 @@ class Desk:
         return hashlib.sha256(repr(self.prompt(example)).encode()).hexdigest()
 
     def _move(self, point: Point) -> None:
-        if self.engine.point != point:
-            self.meter.reserve(Work(weight_moves=1))
-            self.engine.move_to(point)
+        # Moves are booked by the order of the evaluations, which a resumed run shares, not by where its engine happens
+        # to stand.
+        self.meter.reserve(Work(weight_moves=int(point != self._last)))
+        self.engine.move_to(point)
 
     def score(
         self, point: Point, examples: Sequence[Example], what: str, account: AdaptationAccount, allowance: int | None
@@ -95,6 +97,7 @@ class Desk:
         else:
             work = Work(**entry["work"])
             self.meter.replay(account, work)
+        self._last = point
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),
@@ -107,6 +110,7 @@ class Desk:
         key = {"answer": what, "n": len(examples), "point": point.digest, "account": account}
         entry = self.journal.recall(key)
         if entry is not None:
+            self._last = point
             self.meter.replay(account, Work(**entry["work"]))
             return list(entry["texts"])
         started = time.perf_counter()
@@ -115,6 +119,7 @@ class Desk:
             prompts = [self.prompt(e) for e in examples]
             texts = [c.text for c in self.engine.generate(prompts, self.sampling, self.meter)]
             work = self.meter.opened
+        self._last = point
         entry = {"texts": texts, "work": _sparse(work), "seconds": time.perf_counter() - started}
         self.journal.append(key, entry)
         return texts
@@ -156,7 +161,13 @@ class AdaptationContext:
         size: int | None = None,
         allowance: int | None = None,
     ) -> Evaluation:
-        """Answer and judge the first `size` examples of a split with the model at a point."""
+        """Answer and judge the first `size` examples of a split with the model at a point.
+
+        Raises:
+            ValueError: If the account is none that a budget covers, or the split none that a method may see.
+        """
+        if account not in ADAPTATION or split not in self._examples:
+            raise ValueError(f"adaptation may not read split {split!r} or book to account {account!r}")
         return self._desk.score(point, self._examples[split][:size], split, account, allowance)
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:

@@ -6,13 +6,13 @@ import atexit
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from signal import Signals
 
 from bench.sandbox.inside import wire
 from bench.sandbox.inside.server import ENDING, LIMIT, READY, Ending
@@ -79,9 +79,11 @@ class Worker:
                 raise LostError("the fork-server does not take jobs") from None
             ours.settimeout(seconds + _GRACE)
             verdict: dict[str, str] | None = None
+            # A checker that cannot be locked says so without reading its job.
+            with contextlib.suppress(OSError):
+                ours.sendall(frame)
             # Without a verdict, how the processes ended tells the rest.
             with contextlib.suppress(OSError, EOFError):
-                ours.sendall(frame)
                 verdict = wire.receive(ours.recv)
         ending = Ending(*ENDING.unpack(self._receive(ENDING.size, seconds + _GRACE)))
         return _conclude(verdict, ending, seconds)
@@ -114,7 +116,7 @@ def _conclude(verdict: dict[str, str] | None, ending: Ending, seconds: float) ->
     if verdict is None:
         if ending.timed_out:
             return "timeout", f"no verdict within {seconds:g} s"
-        if os.WIFSIGNALED(ending.checker) and os.WTERMSIG(ending.checker) == Signals.SIGKILL:
+        if os.WIFSIGNALED(ending.checker) and os.WTERMSIG(ending.checker) == signal.SIGKILL:
             return "infrastructure", "the checker was killed"
         return "crashed", f"the checker ended without a verdict, {_how(ending.checker)}"
     status, detail = verdict["status"], verdict["detail"]
@@ -125,7 +127,7 @@ def _conclude(verdict: dict[str, str] | None, ending: Ending, seconds: float) ->
 
 def _how(wait_status: int) -> str:
     code = os.waitstatus_to_exitcode(wait_status)
-    return f"exit status {code}" if code >= 0 else Signals(-code).name
+    return f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
 
 
 class Pool:

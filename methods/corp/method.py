@@ -110,13 +110,13 @@ class _Run:
         if not points:
             self.abstain("stage 1", "no candidate could be scored within the budget")
             return Cloud((), ()), float(np.mean(self.config.sigmas))
-        scored = {
-            (q, beta): consolidate(rewards, sigmas, q=q, beta=beta, rank=self.config.rank)
-            for q, beta in product(self.config.quantiles, self.config.betas)
-        }
         budget = self.context.remaining - reserve
         count = self.affordable(budget, self.schedule.select)
         grid = _by_priority(count, self.config.quantiles, self.config.betas, self.config.alphas)
+        scored = {
+            (q, beta): consolidate(rewards, sigmas, q=q, beta=beta, rank=self.config.rank)
+            for q, beta in dict.fromkeys((q, beta) for q, beta, _ in grid)
+        }
         proposals = [
             _Proposal(alpha * _mean(scored[q, beta], points), {"q": q, "beta": beta, "alpha": alpha})
             for q, beta, alpha in grid

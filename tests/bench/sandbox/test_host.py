@@ -12,6 +12,7 @@ import pytest
 
 from bench.sandbox import Program, host, probe
 from bench.sandbox.host import Pool
+from bench.sandbox.launch import command
 
 PROGRAM = Program("def f(): return 1", "assert f() == 1", "f")
 
@@ -136,7 +137,7 @@ def test_a_process_that_cannot_be_locked_runs_nothing(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, sabotaged: str
 ) -> None:
     """Neither side goes on with half a lock; that says nothing about the program."""
-    start = host.command("server")
+    start = command("server")
     broken = f"""
 from inside import {sabotaged}
 main = {sabotaged}.main

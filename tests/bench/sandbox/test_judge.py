@@ -1,9 +1,12 @@
 """What a verdict means: forms of test, values that cross, statuses, order, and what is refused."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +81,11 @@ def g(xs):
 xs, table, seen, inner = [3, 1, 2], {'a': 1}, {7}, [4]
 rows = [(inner,), [0]]
 f(xs, table, seen=seen, rows=rows)
-assert xs == [1, 2, 3] and table == {'a': 1, 'k': [1]} and seen == {7, 9} and inner == [4, 5] and rows[1] == [0]
+assert xs == [1, 2, 3] and table == {'a': 1, 'k': [1]} and seen == {7, 9}
+assert inner == [4, 5] and rows == [([4, 5],), [0]]
+try: g(xs)
+except ValueError: assert xs == [1, 2]
+else: assert False
 """
     assert holds(code, test)
 
@@ -223,6 +230,20 @@ def f():
     return dict(os.environ), sys.argv, sys.stdin.read(), found
 """
     assert holds(code, "assert f() == ({}, ['program'], '', ['PermissionError'] * 6), f()")
+
+
+def test_what_is_installed_beside_the_standard_library_is_closed() -> None:
+    """A data set's package holds its answers."""
+    package = Path(sysconfig.get_path("purelib"))
+    beneath = Path(os.__file__).parent / "site-packages"
+    files = [next(folder.rglob("*.py"), None) for folder in (package, beneath) if folder.exists()]
+    paths = [str(file) for file in (*files, Path(pytest.__file__)) if file]
+    code = """
+def f(path):
+    try: open(path)
+    except OSError as error: return type(error).__name__
+"""
+    assert holds(code, f"for path in {paths}:\n    assert f(path) == 'PermissionError', path")
 
 
 def test_usual_programs_run() -> None:

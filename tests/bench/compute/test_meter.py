@@ -1,0 +1,216 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.compute.flops import ModelShape
+from bench.compute.ledger import ACCOUNTS, ADAPTATION, Account, AdaptationAccount, Work
+from bench.compute.meter import AllowanceSpent, Meter, OverBudget
+
+SHAPE = ModelShape(
+    layers=2, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32, tied=True
+)
+TOKEN = Meter(SHAPE).flops(Work(prefill_tokens=1))
+BILLED: tuple[AdaptationAccount, ...] = ADAPTATION
+UNBILLED = tuple(name for name in ACCOUNTS if name not in ADAPTATION)
+
+WORK = st.builds(Work, prefill_tokens=st.integers(0, 20), decode_tokens=st.integers(0, 5), attended=st.integers(0, 50))
+BLOCK = st.tuples(
+    st.sampled_from(ACCOUNTS), st.none() | st.integers(0, 20 * TOKEN), st.lists(WORK, min_size=1, max_size=5)
+)
+
+
+def tokens(n: int) -> Work:
+    return Work(prefill_tokens=n)
+
+
+def state(meter: Meter) -> tuple[object, ...]:
+    return meter.ledger.accounts(), meter.spent, meter.opened
+
+
+@given(st.integers(0, 60 * TOKEN), st.lists(BLOCK, max_size=12))
+def test_no_sequence_of_reservations_exceeds_a_budget(
+    limit: int, blocks: list[tuple[Account, int | None, list[Work]]]
+) -> None:
+    meter = Meter(SHAPE, limit)
+    stopped = False
+    for account, allowance, steps in blocks:
+        booked = Work()
+        with meter.account(account, allowance):
+            for work in steps:
+                before = state(meter)
+                cost = meter.flops(work)
+                fits = account not in ADAPTATION or (not stopped and cost <= meter.remaining)
+                allowed = allowance is None or cost + meter.flops(booked) <= allowance
+                if fits and allowed:
+                    meter.reserve(work)
+                    booked += work
+                else:
+                    with pytest.raises(AllowanceSpent if fits else OverBudget):
+                        meter.reserve(work)
+                    assert state(meter) == before
+                    stopped = stopped or not fits
+                assert meter.spent == meter.flops(meter.ledger.adaptation()) <= limit
+                assert meter.remaining == limit - meter.spent
+                assert meter.opened == booked
+                assert meter.tripped == stopped
+
+
+@given(st.integers(0, 30), st.sampled_from(BILLED))
+def test_a_budget_is_covered_to_the_last_flop_and_no_further(n: int, account: AdaptationAccount) -> None:
+    meter = Meter(SHAPE, n * TOKEN)
+    with meter.account(account):
+        meter.reserve(tokens(n))
+        assert meter.remaining == 0
+        with pytest.raises(OverBudget):
+            meter.reserve(tokens(1))
+
+
+@pytest.mark.parametrize("account", BILLED)
+def test_a_step_one_flop_beyond_the_budget_is_refused(account: AdaptationAccount) -> None:
+    meter = Meter(SHAPE, 3 * TOKEN - 1)
+    with meter.account(account), pytest.raises(OverBudget, match="are left"):
+        meter.reserve(tokens(3))
+    assert meter.spent == 0
+    assert meter.ledger.accounts() == {}
+
+
+def test_once_tripped_even_free_work_is_refused_in_every_billed_account() -> None:
+    meter = Meter(SHAPE, TOKEN)
+    with meter.account("sample"), pytest.raises(OverBudget):
+        meter.reserve(tokens(2))
+    for account in BILLED:
+        for work in (tokens(1), Work(weight_moves=1), Work()):
+            with meter.account(account), pytest.raises(OverBudget):
+                meter.reserve(work)
+    assert meter.tripped
+    assert meter.ledger.accounts() == {}
+
+
+@pytest.mark.parametrize("account", UNBILLED)
+def test_unbilled_accounts_are_recorded_and_do_not_spend(account: Account) -> None:
+    meter = Meter(SHAPE, TOKEN)
+    with meter.account(account):
+        meter.reserve(tokens(1000))
+    assert meter.ledger[account] == tokens(1000)
+    assert (meter.spent, meter.remaining, meter.tripped) == (0, TOKEN, False)
+
+
+def test_unbilled_accounts_go_on_after_the_budget_tripped() -> None:
+    meter = Meter(SHAPE, 0)
+    with meter.account("sample"), pytest.raises(OverBudget):
+        meter.reserve(tokens(1))
+    with meter.account("evaluation"):
+        meter.reserve(tokens(5))
+    assert meter.ledger["evaluation"] == tokens(5)
+
+
+def test_where_both_are_exceeded_it_is_the_budget_that_stops_the_run() -> None:
+    meter = Meter(SHAPE, TOKEN)
+    with meter.account("select", allowance=TOKEN), pytest.raises(OverBudget):
+        meter.reserve(tokens(2))
+    assert meter.tripped
+
+
+def test_a_spent_allowance_does_not_trip_the_budget() -> None:
+    meter = Meter(SHAPE, 10 * TOKEN)
+    with meter.account("select", allowance=3 * TOKEN):
+        meter.reserve(tokens(2))
+        with pytest.raises(AllowanceSpent):
+            meter.reserve(tokens(2))
+        meter.reserve(tokens(1))
+    assert (meter.tripped, meter.spent) == (False, 3 * TOKEN)
+
+
+def test_an_allowance_ends_with_its_block() -> None:
+    meter = Meter(SHAPE, 10 * TOKEN)
+    with meter.account("select", allowance=0):
+        pass
+    with meter.account("select"):
+        meter.reserve(tokens(10))
+    assert meter.remaining == 0
+
+
+def test_an_allowance_holds_in_unbilled_accounts_too() -> None:
+    meter = Meter(SHAPE)
+    with meter.account("inference", allowance=TOKEN), pytest.raises(AllowanceSpent):
+        meter.reserve(tokens(2))
+
+
+def test_accounts_do_not_nest() -> None:
+    meter = Meter(SHAPE)
+    with meter.account("sample"):
+        with pytest.raises(RuntimeError, match="do not nest"), meter.account("setup"):
+            pass
+        meter.reserve(tokens(1))
+    assert meter.ledger.accounts() == {"sample": tokens(1)}
+
+
+def test_nothing_is_booked_outside_an_account() -> None:
+    meter = Meter(SHAPE)
+    with pytest.raises(RuntimeError, match="outside any account"):
+        meter.reserve(tokens(1))
+    with meter.account("sample"):
+        pass
+    with pytest.raises(RuntimeError, match="outside any account"):
+        meter.reserve(tokens(1))
+    assert meter.ledger.accounts() == {}
+
+
+def test_an_error_inside_a_block_closes_its_account() -> None:
+    meter = Meter(SHAPE, 2 * TOKEN)
+    with pytest.raises(OverBudget), meter.account("sample"):
+        meter.reserve(tokens(3))
+    with meter.account("setup"):
+        meter.reserve(tokens(1))
+    assert meter.ledger.accounts() == {"setup": tokens(1)}
+
+
+def test_what_was_booked_in_a_block_is_known_until_the_next_one_opens() -> None:
+    meter = Meter(SHAPE)
+    with meter.account("sample"):
+        meter.reserve(tokens(2))
+        meter.reserve(Work(weight_moves=1))
+    assert meter.opened == Work(prefill_tokens=2, weight_moves=1)
+    with meter.account("sample"):
+        assert meter.opened == Work()
+
+
+@given(st.lists(st.tuples(st.sampled_from(ACCOUNTS), WORK), max_size=20))
+def test_replaying_leaves_the_same_books_as_reserving(bookings: list[tuple[Account, Work]]) -> None:
+    done, replayed = Meter(SHAPE, 10**12), Meter(SHAPE, 10**12)
+    for account, work in bookings:
+        with done.account(account):
+            done.reserve(work)
+        replayed.replay(account, work)
+    assert replayed.ledger.accounts() == done.ledger.accounts()
+    assert (replayed.spent, replayed.remaining) == (done.spent, done.remaining)
+
+
+def test_replayed_work_is_spent() -> None:
+    meter = Meter(SHAPE, 3 * TOKEN)
+    meter.replay("train", tokens(3))
+    with meter.account("sample"), pytest.raises(OverBudget):
+        meter.reserve(tokens(1))
+
+
+def test_a_budget_set_later_counts_what_was_spent_before() -> None:
+    meter = Meter(SHAPE)
+    with meter.account("sample"):
+        meter.reserve(tokens(2))
+    with pytest.raises(RuntimeError, match="no budget yet"):
+        _ = meter.remaining
+    meter.limit = 3 * TOKEN
+    assert meter.remaining == TOKEN
+
+
+def test_listeners_hear_of_each_booking_and_of_no_refusal() -> None:
+    meter = Meter(SHAPE, 2 * TOKEN)
+    heard: list[int] = []
+    meter.listeners.append(lambda: heard.append(meter.spent))
+    with meter.account("sample"):
+        meter.reserve(tokens(1))
+        meter.reserve(tokens(1))
+        with pytest.raises(OverBudget):
+            meter.reserve(tokens(1))
+    meter.replay("setup", tokens(1))
+    assert heard == [TOKEN, 2 * TOKEN, 2 * TOKEN]

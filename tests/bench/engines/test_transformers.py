@@ -1,0 +1,190 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import bench.models
+from bench.compute.ledger import Work, model_flops
+from bench.compute.meter import AllowanceSpent, Meter, OverBudget
+from bench.engines.interface import Sampling
+from bench.engines.transformers import TransformersEngine
+from bench.errors import BenchError
+from bench.models.digest import digest
+from bench.weights.points import Point
+from tasks.addition import Addition
+
+TINY = str(Path(bench.models.__file__).parent / "tiny_adder")
+TASK = Addition()
+EXAMPLES = TASK.load().support
+GREEDY = Sampling(max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return TransformersEngine(TINY)
+
+
+@pytest.fixture
+def prompts(engine):
+    return [engine.encode(TASK.messages(example)) for example in EXAMPLES[:100]]
+
+
+def answers(engine, prompts, sampling=GREEDY):
+    meter = Meter(engine.shape)
+    with meter.account("setup"):
+        return engine.generate(prompts, sampling, meter), meter.ledger["setup"]
+
+
+def texts(engine, prompts, sampling=GREEDY):
+    return [completion.text for completion in answers(engine, prompts, sampling)[0]]
+
+
+def test_answers_are_those_of_generate_one_prompt_at_a_time(engine, prompts):
+    model = AutoModelForCausalLM.from_pretrained(TINY)
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    for prompt, completion in zip(prompts[:20], answers(engine, prompts[:20])[0], strict=True):
+        generated = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0, len(prompt) :].tolist()
+        assert list(completion.token_ids) == generated
+        assert completion.text == tokenizer.decode(generated, skip_special_tokens=True)
+
+
+def test_answers_do_not_depend_on_the_batch_size_in_float32(prompts):
+    expected = texts(TransformersEngine(TINY, batch_size=1), prompts)
+    for size in (7, 256):
+        assert texts(TransformersEngine(TINY, batch_size=size), prompts) == expected
+
+
+def test_answers_come_back_in_the_order_of_the_prompts(engine, prompts):
+    assert texts(engine, prompts[::-1]) == texts(engine, prompts)[::-1]
+
+
+def test_a_conversation_begins_with_exactly_one_beginning_of_text(engine):
+    ids = engine.encode([{"role": "user", "content": "1+2="}])
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+    assert engine.style == "chat"
+
+
+def test_the_base_comes_back_bit_for_bit_after_moves(engine, prompts):
+    before = texts(engine, prompts)
+    weights = digest(dict(engine._model.named_parameters()))
+    assert weights == engine.digest
+    for seed in range(20):
+        engine.move_to(Point({seed: 1e-2}))
+    assert digest(dict(engine._model.named_parameters())) != weights
+    assert texts(engine, prompts) != before
+    engine.move_to(Point())
+    assert digest(dict(engine._model.named_parameters())) == weights
+    assert texts(engine, prompts) == before
+
+
+def test_a_candidate_answers_alike_whatever_came_before_it(engine, prompts):
+    point = Point({1: 5e-3, 2: -3e-3})
+    engine.move_to(Point())
+    engine.move_to(point)
+    first = texts(engine, prompts)
+    engine.move_to(Point({7: 1e-1}))
+    engine.move_to(2 * point)
+    engine.move_to(point)
+    assert texts(engine, prompts) == first
+    engine.move_to(Point())
+
+
+def test_sampling_depends_on_the_seed_and_the_prompt_and_not_on_the_batch(prompts):
+    hot = Sampling(max_new_tokens=4, temperature=1.0, seed=1)
+    wide, narrow = TransformersEngine(TINY, batch_size=64), TransformersEngine(TINY, batch_size=3)
+    assert texts(wide, prompts, hot) == texts(narrow, prompts, hot)
+    assert texts(wide, prompts[::-1], hot) == texts(wide, prompts, hot)[::-1]
+    assert texts(wide, prompts, hot) != texts(wide, prompts, hot.model_copy(update={"seed": 2}))
+    assert len(set(texts(wide, [prompts[0]] * 50, hot.model_copy(update={"temperature": 3.0})))) > 1
+
+
+def test_almost_cold_sampling_is_greedy(engine, prompts):
+    assert texts(engine, prompts, Sampling(max_new_tokens=4, temperature=1e-4)) == texts(engine, prompts)
+
+
+def test_stop_strings_end_an_answer_and_are_cut(engine, prompts):
+    plain, _ = answers(engine, prompts)
+    stopped, _ = answers(engine, prompts, Sampling(max_new_tokens=4, stop=("1",)))
+    hit = [(p, s) for p, s in zip(plain, stopped, strict=True) if "1" in p.text]
+    assert hit
+    for before, now in hit:
+        assert now.finish == "stop"
+        assert now.text == before.text[: before.text.index("1")]
+        assert now.token_ids == before.token_ids[: len(now.token_ids)]
+
+
+def test_why_an_answer_ended(engine, prompts):
+    assert {c.finish for c in answers(engine, prompts, Sampling(max_new_tokens=8))[0]} == {"end"}
+    assert {c.finish for c in answers(engine, prompts, Sampling(max_new_tokens=1))[0]} == {"length"}
+
+
+def test_tokens_are_counted_one_by_one(engine, prompts):
+    completions, work = answers(engine, prompts)
+    assert work.evaluations == len(prompts)
+    assert work.prefill_tokens == sum(map(len, prompts)) == sum(c.prompt_tokens for c in completions)
+    assert work.decode_tokens == sum(len(c.token_ids) - 1 for c in completions)
+    assert work.padded_tokens >= work.prefill_tokens + work.decode_tokens
+
+
+def test_booked_flops_are_what_pytorch_counts_apart_from_masked_attention(prompts):
+    engine = TransformersEngine(TINY)
+    same_length = [p for p in prompts if len(p) == len(prompts[0])][:8]
+    with FlopCounterMode(display=False) as counter:
+        completions, work = answers(engine, same_length)
+    # On the CPU the counter sees no attention, and the engine computes the head for the last prompt token alone.
+    linear = model_flops(engine.shape, work.model_copy(update={"attended": 0}))
+    head = 2 * engine.shape.head_matmul_parameters * (work.prefill_tokens - len(same_length))
+    padding = work.padded_tokens - work.prefill_tokens - work.decode_tokens
+    padded = model_flops(engine.shape, Work(decode_tokens=padding))
+    assert counter.get_total_flops() == linear - head + padded
+    assert len(completions) == 8
+
+
+def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(prompts):
+    engine = TransformersEngine(TINY, batch_size=10)
+    _, work = answers(engine, prompts[:30])
+    total = model_flops(engine.shape, work)
+    for limit in (0, total // 3, total - 1):
+        meter = Meter(engine.shape, limit)
+        with meter.account("sample"), pytest.raises(OverBudget):
+            engine.generate(prompts[:30], GREEDY, meter)
+        assert meter.spent <= limit
+    exact = Meter(engine.shape, total)
+    with exact.account("sample"):
+        engine.generate(prompts[:30], GREEDY, exact)
+    assert exact.spent == total
+
+
+def test_an_allowance_ends_one_generation_and_not_the_run(engine, prompts):
+    meter = Meter(engine.shape, 10**15)
+    with meter.account("sample", allowance=10**6), pytest.raises(AllowanceSpent):
+        engine.generate(prompts, GREEDY, meter)
+    with meter.account("sample"):
+        assert len(engine.generate(prompts, GREEDY, meter)) == len(prompts)
+
+
+def test_a_saved_point_opens_as_a_checkpoint_with_the_same_weights_and_answers(engine, prompts, tmp_path):
+    engine.move_to(Point({3: 5e-3}))
+    engine.save(tmp_path)
+    moved = texts(engine, prompts)
+    weights = digest(dict(engine._model.named_parameters()))
+    engine.move_to(Point())
+    reopened = TransformersEngine(str(tmp_path))
+    assert reopened.digest == weights
+    assert texts(reopened, prompts) == moved
+
+
+def test_prompts_longer_than_the_model_are_refused(engine):
+    limit = engine._model.config.max_position_embeddings
+    with pytest.raises(BenchError, match=f"the model has {limit}"):
+        answers(engine, [(5,) * limit])
+
+
+def test_no_prompts_give_no_answers(engine):
+    completions, work = answers(engine, [])
+    assert completions == []
+    assert work == Work()

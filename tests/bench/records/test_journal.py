@@ -1,0 +1,215 @@
+import os
+import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records.files import WriteFailed
+from bench.records.journal import Journal, JournalDamaged, JournalMismatch, read_entries
+
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUE = st.dictionaries(st.text(), st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=4), max_leaves=6))
+ENTRIES = st.lists(st.tuples(VALUE, VALUE), max_size=6)
+Entries = list[tuple[dict[str, Any], dict[str, Any]]]
+
+THREE: Entries = [
+    ({"score": "support", "n": 2}, {"rewards": [0.1, None], "text": "a\nb\r\n\u2028\x00é🙂"}),
+    ({"score": "support", "n": 3}, {}),
+    ({"answer": "test 0"}, {"texts": ["", "def f():\n\treturn 'x'\n"], "seconds": 1e-3}),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "journal.jsonl"
+
+
+def write(path: Path, entries: Entries) -> bytes:
+    with closing(Journal(path)) as journal:
+        for key, value in entries:
+            assert journal.recall(key) is None
+            journal.append(key, value)
+    return path.read_bytes()
+
+
+def replay(path: Path, entries: Entries) -> int:
+    """Runs a computation through its journal; returns how many entries had to be computed."""
+    computed = 0
+    with closing(Journal(path)) as journal:
+        for key, value in entries:
+            recalled = journal.recall(key)
+            if recalled is None:
+                journal.append(key, value)
+                computed += 1
+            else:
+                assert recalled == value
+    return computed
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Lets no file grow beyond a size: the system call that writes more fails, after a partial write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@given(ENTRIES)
+def test_what_was_appended_is_recalled_in_order_with_its_types(entries: Entries) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal.jsonl")
+        whole = write(path, entries)
+        with closing(Journal(path)) as journal:
+            assert journal.recovered == len(entries)
+            for key, value in entries:
+                recalled = journal.recall(key)
+                assert recalled == value
+                assert repr(recalled) == repr(value)
+            assert journal.recall({"next": True}) is None
+        assert path.read_bytes() == whole
+
+
+def test_an_entry_is_one_line(path: Path) -> None:
+    data = write(path, THREE)
+    assert data.count(b"\n") == len(THREE)
+    assert data.isascii()
+
+
+def test_an_entry_is_on_disk_when_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    fsync = os.fsync
+    with closing(Journal(path)) as journal:
+        monkeypatch.setattr(os, "fsync", lambda fd: (fsync(fd), synced.append(path.read_bytes())))
+        for key, value in THREE:
+            journal.append(key, value)
+            assert synced[-1] == path.read_bytes()
+    assert [data.count(b"\n") for data in synced] == [1, 2, 3]
+
+
+def test_a_journal_that_grows_over_several_attempts_is_that_of_an_unbroken_run(path: Path, tmp_path: Path) -> None:
+    unbroken = write(tmp_path / "unbroken.jsonl", THREE)
+    for n in range(1, len(THREE) + 1):
+        assert replay(path, THREE[:n]) == 1
+    assert path.read_bytes() == unbroken
+
+
+def test_a_journal_torn_at_any_byte_keeps_its_whole_lines_and_owes_the_rest(path: Path) -> None:
+    data = write(path, THREE)
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        whole = data[:size].count(b"\n")
+        with closing(Journal(path)) as journal:
+            assert journal.recovered == whole
+            assert path.read_bytes() == b"".join(data.splitlines(keepends=True)[:whole])
+        assert replay(path, THREE) == len(THREE) - whole
+        assert path.read_bytes() == data
+
+
+def test_any_changed_byte_of_a_whole_line_is_an_error_that_names_the_line_and_changes_nothing(path: Path) -> None:
+    data = write(path, THREE)
+    for place in range(len(data) - 1):
+        line = data[:place].count(b"\n") + 1
+        for bits in (0x01, 0x20, 0xFF, data[place] ^ ord("\n")):
+            damaged = data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]
+            if damaged == data:
+                continue
+            path.write_bytes(damaged)
+            with pytest.raises(JournalDamaged, match=rf"journal\.jsonl, line {line}: .*Nothing was changed"):
+                Journal(path)
+            assert path.read_bytes() == damaged
+
+
+def test_a_missing_or_doubled_piece_of_a_line_is_an_error(path: Path) -> None:
+    data = write(path, THREE)
+    first = data.index(b"\n")
+    for damaged in (data[1:], data[:5] + data[6:], data[:first] + data[first + 1 :], b"\n" + data, data[:9] + data):
+        path.write_bytes(damaged)
+        with pytest.raises(JournalDamaged, match="line 1"):
+            Journal(path)
+        assert path.read_bytes() == damaged
+
+
+def test_an_entry_under_another_key_is_an_error_that_shows_both(path: Path) -> None:
+    write(path, THREE)
+    with closing(Journal(path)) as journal:
+        journal.recall(THREE[0][0])
+        with pytest.raises(
+            JournalMismatch, match=r'line 2: holds \{"score": "support", "n": 3\}.*computes \{"score": 7\}'
+        ):
+            journal.recall({"score": 7})
+        assert journal.recall(THREE[1][0]) == THREE[1][1]
+
+
+def test_keys_are_compared_as_json(path: Path) -> None:
+    write(path, [({"seeds": (1, 2), "of": {3: None}}, {})])
+    with closing(Journal(path)) as journal:
+        assert journal.recall({"of": {"3": None}, "seeds": [1, 2]}) == {}
+
+
+def test_appending_while_the_journal_still_answers_is_an_error(path: Path) -> None:
+    data = write(path, THREE)
+    with closing(Journal(path)) as journal:
+        journal.recall(THREE[0][0])
+        with pytest.raises(RuntimeError, match="still answers"):
+            journal.append({}, {})
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_a_value_that_json_does_not_hold_is_refused_and_nothing_is_written(path: Path, value: object) -> None:
+    with closing(Journal(path)) as journal:
+        with pytest.raises((ValueError, TypeError)):
+            journal.append({}, {"reward": value})
+        assert path.read_bytes() == b""
+
+
+def test_a_full_disk_is_write_failed_and_what_was_written_of_the_line_is_owed_again(path: Path) -> None:
+    data = write(path, THREE)
+    second = data.index(b"\n") + 1
+    path.unlink()
+    for size in (second, second + 1, second + 20):
+        with full_disk(size), closing(Journal(path)) as journal:
+            journal.append(*THREE[0])
+            with pytest.raises(WriteFailed, match=r"cannot write .*journal\.jsonl"):
+                journal.append(*THREE[1])
+        assert path.read_bytes() == data[:size]
+        assert replay(path, THREE) == 2
+        assert path.read_bytes() == data
+        path.unlink()
+
+
+def test_a_sync_that_fails_is_write_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(fd: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with closing(Journal(path)) as journal:
+        monkeypatch.setattr(os, "fsync", no_space)
+        with pytest.raises(WriteFailed, match="No space left"):
+            journal.append({}, {})
+
+
+def test_a_file_where_the_folder_should_be_is_write_failed(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("kept")
+    with pytest.raises(WriteFailed, match="choose another --output"):
+        Journal(tmp_path / "run" / "journal.jsonl")
+    assert (tmp_path / "run").read_text() == "kept"
+
+
+def test_reading_entries_changes_no_file_and_makes_none(path: Path) -> None:
+    assert read_entries(path) == ([], 0)
+    assert not path.parent.exists()
+    data = write(path, THREE)
+    path.write_bytes(data + b"torn")
+    entries, whole = read_entries(path)
+    assert [entry["value"] for entry in entries] == [value for _, value in THREE]
+    assert whole == len(data)
+    assert path.read_bytes() == data + b"torn"

@@ -1,0 +1,153 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bench.compute.ledger import Work
+from bench.errors import BenchError, UsageError
+from bench.records.schema import (
+    SCHEMA_VERSION,
+    AccountRow,
+    Accuracy,
+    BudgetInfo,
+    Result,
+    RunConfig,
+    Sample,
+    find_runs,
+    read_config,
+    read_result,
+)
+
+CONFIG = RunConfig(task="addition", model="tiny-adder", method_config={"attempts": 2, "scales": [0.1, 0.2]}, limit=5)
+RESULT = Result(
+    id="ab12",
+    status="ok",
+    config=CONFIG,
+    splits={"support": 400, "test": 2000},
+    engine={"backend": "transformers", "batch_size": 16},
+    budget=BudgetInfo(
+        name="smoke", evaluations=256, evaluation_flops=0.1 + 0.2, flops=10**24, planned={"sample": 200}, spent=1
+    ),
+    outcome=Accuracy(correct=1, items=3, excluded=0, accuracy=1 / 3, low=0.06, high=0.79, mean_reward=1e-17),
+    changed=True,
+    ledger={"gate": AccountRow(work=Work(evaluations=3, attended=10**20), flops=10**25, hardware_flops=10**26)},
+    report={"text": "é🙂\u2028[/red]", "gates": [{"accepted": True, "p": 0.1}]},
+)
+
+
+def stored(folder: Path, config: str | bytes | None = None, result: str | bytes | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("config.json", config), ("result.json", result)):
+        if content is not None:
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps(json.loads(RESULT.model_dump_json()) | fields)
+
+
+def test_a_result_is_read_as_it_was_written_to_the_last_digit(tmp_path: Path) -> None:
+    folder = stored(tmp_path, CONFIG.model_dump_json(), RESULT.model_dump_json())
+    assert read_result(folder) == RESULT
+    assert read_config(folder) == CONFIG
+
+
+def test_a_result_says_which_schema_it_has() -> None:
+    assert json.loads(RESULT.model_dump_json())["schema_version"] == SCHEMA_VERSION
+
+
+def test_a_result_with_a_field_this_version_does_not_know_is_not_read(tmp_path: Path) -> None:
+    folder = stored(tmp_path, CONFIG.model_dump_json(), changed(novelty=1))
+    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schema 1"):
+        read_result(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
+def test_a_result_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path: Path, damage: bytes) -> None:
+    folder = stored(tmp_path, CONFIG.model_dump_json(), damage)
+    with pytest.raises(BenchError, match=r"result\.json"):
+        read_result(folder)
+
+
+def test_a_run_without_a_result_has_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"has not finished.*bench resume {tmp_path}"):
+        read_result(stored(tmp_path, CONFIG.model_dump_json()))
+
+
+@pytest.mark.parametrize("read", [read_result, read_config])
+def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path, read: Any) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UsageError, match="no run directory"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", -1), ("limit", 0), ("prompt", "chatty"), ("dtype", "int8"), ("batch_size", 0), ("tusk", "addition")],
+)
+def test_a_configuration_that_cannot_be_used_is_an_error_that_names_file_and_field(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    config = json.loads(CONFIG.model_dump_json()) | {field: value}
+    with pytest.raises(UsageError, match=rf"config\.json: {field}: "):
+        read_config(stored(tmp_path, json.dumps(config)))
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe"])
+def test_a_damaged_configuration_is_a_usage_error(tmp_path: Path, damage: bytes) -> None:
+    with pytest.raises(UsageError, match=r"config\.json"):
+        read_config(stored(tmp_path, damage))
+
+
+def test_records_do_not_change_once_made() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        CONFIG.seed = 1
+
+
+@pytest.mark.parametrize("status", ["fine", "OK", ""])
+def test_a_status_is_one_of_the_documented_ones(status: str) -> None:
+    with pytest.raises(ValidationError, match="status"):
+        Result(id="x", status=status, config=CONFIG)
+
+
+def test_an_account_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="ledger"):
+        Result.model_validate_json(changed(ledger={"bribes": {"work": {}, "flops": 0, "hardware_flops": 0}}))
+
+
+def test_the_share_of_a_budget_is_what_was_spent_of_it() -> None:
+    assert RESULT.budget is not None
+    assert RESULT.budget.model_copy(update={"flops": 8, "spent": 2}).share == 0.25
+    assert RESULT.budget.model_copy(update={"flops": 0, "spent": 0}).share == 0
+
+
+def test_a_sample_is_one_line_whatever_the_model_wrote() -> None:
+    sample = Sample(
+        id="x",
+        prompt_sha256="0",
+        text="a\nb\r\u2028\x85\x00🙂",
+        answer=None,
+        correct=None,
+        reward=None,
+        status="infrastructure",
+        detail="",
+        base_text=None,
+        base_correct=None,
+    )
+    line = sample.model_dump_json()
+    assert "\n" not in line
+    assert "\r" not in line
+    assert Sample.model_validate_json(line) == sample
+
+
+def test_runs_are_found_finished_or_not_in_order_and_nothing_else_is(tmp_path: Path) -> None:
+    assert find_runs(tmp_path) == []
+    config = CONFIG.model_dump_json()
+    late = stored(tmp_path / "b" / "seed-0-ff", config)
+    early = stored(tmp_path / "a" / "b" / "seed-1-00", config, RESULT.model_dump_json())
+    stored(late / "artifact", config)
+    stored(tmp_path / "seed-3-aa", None, RESULT.model_dump_json())
+    assert find_runs(tmp_path) == [early, late]

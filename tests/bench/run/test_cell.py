@@ -1,0 +1,259 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from bench.compute.meter import OverBudget
+from bench.errors import BenchError, Refused, UsageError
+from bench.records.files import WriteFailed
+from bench.records.journal import JournalDamaged
+from bench.records.schema import RunConfig, read_result
+from bench.run.cell import execute, finished, prepare
+from bench.run.display import Display
+from bench.run.grid import resume_cell
+from bench.weights.points import Point
+from methods.interface import Method, Plan, SingleModel
+
+QUIET = Display(quiet=True)
+
+
+class Fixed(Method):
+    """Goes to a fixed point after two evaluations."""
+
+    name = "fixed"
+    version = "1"
+
+    def plan(self, evaluations, sizes):
+        return Plan(())
+
+    def adapt(self, context):
+        for split, account in (("support", "sample"), ("gate", "gate")):
+            context.evaluate(Point({1: 1e-3}), split, account=account, size=20)
+        return SingleModel(Point({1: 5e-3}), {"seen": sorted(context.sizes)})
+
+
+class Greedy(Fixed):
+    """Never stops asking."""
+
+    def adapt(self, context):
+        while True:
+            context.evaluate(Point({1: 1e-3}), "support", account="sample")
+
+
+class Deaf(Fixed):
+    """Goes on although it was stopped."""
+
+    def adapt(self, context):
+        while True:
+            try:
+                context.evaluate(Point({1: 1e-3}), "support", account="sample")
+            except OverBudget:
+                return SingleModel(Point({1: 1e-3}))
+
+
+class Broken(Fixed):
+    """Fails half way."""
+
+    def adapt(self, context):
+        context.evaluate(Point({1: 1e-3}), "support", account="sample", size=20)
+        raise ZeroDivisionError("on purpose")
+
+
+class Evader(Fixed):
+    """Books its work where no budget covers it."""
+
+    def adapt(self, context):
+        context.evaluate(Point({1: 1e-3}), "support", account="evaluation", size=20)
+        return SingleModel()
+
+
+def config(method="corp", **fields):
+    method = method if isinstance(method, str) else f"{__name__}:{method.__name__}"
+    defaults = {"task": "addition", "model": "tiny-adder", "budget": "600", "limit": 60}
+    return RunConfig(method=method, **(defaults | fields))
+
+
+def run(tmp_path, method="corp", **fields):
+    cell = prepare(config(method, **fields), tmp_path, QUIET)
+    return cell, execute(cell, Display(quiet=True))
+
+
+def comparable(result):
+    return result.model_copy(update={"timing": None})
+
+
+def test_a_run_leaves_the_whole_directory(tmp_path):
+    cell, result = run(tmp_path, Fixed)
+    assert result.status == "ok"
+    assert cell.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
+    assert {p.name for p in cell.folder.iterdir()} >= {
+        "config.json", "journal.jsonl", "attempts", "samples.jsonl", "artifact", "result.json",
+    }
+    assert comparable(read_result(cell.folder)) == comparable(result)
+    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 60
+    assert sum(s["correct"] for s in samples) == result.outcome.correct
+    assert sum(s["base_correct"] for s in samples) == result.base.correct
+
+
+def test_the_artifact_is_a_checkpoint_at_the_point_that_was_returned(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    saved = dict(AutoModelForCausalLM.from_pretrained(cell.folder / "artifact").named_parameters())
+    base = dict(AutoModelForCausalLM.from_pretrained(cell.model.path).named_parameters())
+    assert all((saved[name] != base[name]).any() for name in base)
+    deviation = float((saved["model.embed_tokens.weight"] - base["model.embed_tokens.weight"]).detach().std())
+    assert deviation == pytest.approx(5e-3, rel=0.1)
+
+
+def test_the_ledger_adds_up(tmp_path):
+    _, result = run(tmp_path, Fixed)
+    rows = result.ledger
+    assert rows["sample"].work.evaluations == rows["gate"].work.evaluations == 20
+    assert rows["inference"].work.evaluations == rows["evaluation"].work.evaluations == 60
+    assert result.budget.spent == rows["sample"].flops + rows["gate"].flops
+    assert result.cost.flops == pytest.approx(rows["inference"].flops / 60)
+    assert result.cost.evaluations == 1
+    assert result.budget.flops == int(600 * result.budget.evaluation_flops)
+    assert rows["setup"].flops == pytest.approx(16 * result.budget.evaluation_flops)
+
+
+def test_the_base_answers_itself_and_spends_nothing(tmp_path):
+    _, result = run(tmp_path, "base")
+    assert result.outcome == result.base
+    assert result.budget.spent == 0
+    assert (result.comparison.fixes, result.comparison.regressions, result.comparison.p_value) == (0, 0, 1.0)
+    assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_digit(tmp_path):
+    first, second = (run(tmp_path / name)[1] for name in ("a", "b"))
+    assert comparable(first) == comparable(second)
+    assert run(tmp_path / "c", seed=1)[1].report != first.report
+
+
+@pytest.mark.parametrize("method", [Greedy, Deaf])
+def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so(tmp_path, method):
+    cell, result = run(tmp_path, method)
+    assert result.status == "over_budget"
+    assert result.budget.spent <= result.budget.flops
+    assert result.budget.spent > 0.9 * result.budget.flops
+    assert result.outcome is None
+    assert finished(cell) is not None
+
+
+def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):
+    _, result = run(tmp_path, Evader)
+    assert result.status == "failed"
+    assert "evaluation" in result.reason
+
+
+def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_path):
+    cell, result = run(tmp_path, Broken)
+    assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
+    assert "adapt" in result.traceback
+    assert finished(cell) is None
+    assert result.ledger["sample"].work.evaluations == 20
+
+
+def test_a_method_sees_no_test_example(tmp_path):
+    _, result = run(tmp_path, Fixed)
+    assert result.report["seen"] == ["gate", "select", "support"]
+
+
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
+    cell, unbroken = run(tmp_path)
+    journal = (cell.folder / "journal.jsonl").read_bytes()
+    lines = journal.splitlines(keepends=True)
+    for kept in (0, 1, 2, len(lines) // 2, len(lines) - 2, len(lines) - 1):
+        torn = tmp_path / f"kept-{kept}" / cell.folder.relative_to(tmp_path)
+        torn.mkdir(parents=True)
+        shutil.copy(cell.folder / "config.json", torn)
+        (torn / "journal.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+        outcome = resume_cell(torn, Display(quiet=True))
+        assert comparable(outcome.result) == comparable(unbroken)
+        assert (torn / "journal.jsonl").read_bytes().count(b"\n") == len(lines)
+        assert (torn / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+
+
+def test_a_damaged_journal_is_an_error_that_changes_nothing(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    (cell.folder / "result.json").unlink()
+    path = cell.folder / "journal.jsonl"
+    damaged = path.read_bytes().replace(b'"rewards"', b'"rewarts"', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(JournalDamaged, match="line 3"):
+        execute(cell, Display(quiet=True))
+    assert path.read_bytes() == damaged
+
+
+def test_a_changed_configuration_is_an_error_that_changes_nothing(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    (cell.folder / "result.json").unlink()
+    path = cell.folder / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
+    journal = (cell.folder / "journal.jsonl").read_bytes()
+    outcome = resume_cell(cell.folder, Display(quiet=True))
+    assert isinstance(outcome.error, UsageError)
+    assert "changed" in str(outcome.error)
+    assert (cell.folder / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_journal_of_other_weights_is_an_error(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    other, _ = run(tmp_path, Fixed, dtype="bfloat16")
+    (cell.folder / "result.json").unlink()
+    shutil.copy(other.folder / "journal.jsonl", cell.folder)
+    result = execute(cell, Display(quiet=True))
+    assert result.status == "failed"
+    assert "start a new run" in result.reason
+
+
+def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    cell = prepare(config(Fixed), tmp_path / "file", QUIET)
+    with pytest.raises(WriteFailed, match="file"):
+        execute(cell, Display(quiet=True))
+
+
+def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
+    import bench.records.journal as module
+
+    cell = prepare(config(Fixed), tmp_path, QUIET)
+    calls = iter(range(100))
+
+    def full(_):
+        if next(calls) >= 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(WriteFailed, match="No space left"):
+        execute(cell, Display(quiet=True))
+    monkeypatch.undo()
+    assert not (cell.folder / "result.json").exists()
+    assert comparable(execute(cell, Display(quiet=True))) == comparable(run(tmp_path / "unbroken", Fixed)[1])
+
+
+def test_two_processes_do_not_run_one_cell(tmp_path):
+    from filelock import FileLock
+
+    cell = prepare(config(Fixed), tmp_path, QUIET)
+    cell.folder.mkdir(parents=True)
+    with FileLock(cell.folder / ".lock"), pytest.raises(Refused, match="another process"):
+        execute(cell, Display(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task": "humanevil"}, "did you mean 'humaneval'"),
+        ({"budget": "smok"}, "--budget smok"),
+        ({"limit": 5000}, "--limit 5000: the test split of addition has 2000"),
+        ({"model": "tiny-addr"}, "did you mean tiny-adder"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_written(tmp_path, fields, message):
+    with pytest.raises(BenchError, match=message):
+        prepare(config(**fields), tmp_path, QUIET)
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,103 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records.schema import RunConfig, Versions
+from bench.run.identity import run_folder, run_id
+
+CONFIG = RunConfig(
+    method="corp",
+    method_config={"attempts": 2, "sigma": 0.001},
+    task="addition",
+    data="rows.jsonl",
+    model="tiny-adder",
+    budget="smoke",
+    limit=5,
+)
+VERSIONS = Versions(method="1", task="1", noise="philox", flops=1)
+SAME_OUTCOME = {"data": "elsewhere.jsonl", "model": "folder/of/the/same", "budget": "256", "allow_unsandboxed": True}
+OTHER_OUTCOME = {
+    "method": "base",
+    "method_config": {"attempts": 3, "sigma": 0.001},
+    "task": "humaneval",
+    "seed": 1,
+    "limit": 6,
+    "prompt": "chat",
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "batch_size": 4,
+}
+OTHER_VERSION = {"method": "2", "task": "2", "noise": "other", "flops": 2}
+
+
+def identity(config: RunConfig = CONFIG, versions: Versions = VERSIONS, **fields: Any) -> str:
+    return run_id(config, versions, **({"content_hash": "c", "model_fingerprint": "m", "evaluations": 256} | fields))
+
+
+def test_every_field_of_a_configuration_is_judged_below() -> None:
+    assert set(RunConfig.model_fields) == set(SAME_OUTCOME) | set(OTHER_OUTCOME)
+    assert set(Versions.model_fields) == set(OTHER_VERSION)
+
+
+@pytest.mark.parametrize("field", OTHER_OUTCOME)
+def test_what_can_change_an_outcome_changes_the_identity(field: str) -> None:
+    assert identity(CONFIG.model_copy(update={field: OTHER_OUTCOME[field]})) != identity()
+
+
+@pytest.mark.parametrize("field", SAME_OUTCOME)
+def test_a_name_for_the_same_thing_does_not_change_the_identity(field: str) -> None:
+    assert identity(CONFIG.model_copy(update={field: SAME_OUTCOME[field]})) == identity()
+
+
+@pytest.mark.parametrize("field", OTHER_VERSION)
+def test_a_version_changes_the_identity(field: str) -> None:
+    assert identity(versions=VERSIONS.model_copy(update={field: OTHER_VERSION[field]})) != identity()
+
+
+@pytest.mark.parametrize("other", [{"content_hash": "d"}, {"model_fingerprint": "n"}, {"evaluations": 257}])
+def test_the_content_behind_the_names_changes_the_identity(other: dict[str, Any]) -> None:
+    assert identity(**other) != identity()
+
+
+def test_the_order_of_a_methods_settings_does_not_change_the_identity() -> None:
+    turned = CONFIG.model_copy(update={"method_config": {"sigma": 0.001, "attempts": 2}})
+    assert identity(turned) == identity()
+
+
+def test_a_configuration_that_was_stored_has_the_identity_it_had() -> None:
+    assert identity(RunConfig.model_validate_json(CONFIG.model_dump_json())) == identity()
+
+
+def test_an_identity_is_the_same_in_every_process_and_version() -> None:
+    """If this fails, runs that were stored are no longer found: raise IDENTITY_VERSION if that is meant."""
+    assert identity() == "68e9dc980ac26bc1884b9e82bfe1370954ba20dc2fb9338d324a659551051bf8"
+
+
+def test_a_run_lies_under_task_model_method_budget_and_seed(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, CONFIG.model_copy(update={"seed": 7}), "tiny-adder", "0123456789abcdef")
+    assert folder == tmp_path / "addition" / "tiny-adder" / "corp" / "smoke" / "seed-7-01234567"
+
+
+NAME = st.text(min_size=1) | st.sampled_from(["..", ".", "/", "../../etc", "a/b", "pkg.mod:Class", "-x", "C:\\x", "\0"])
+
+
+@given(NAME, NAME, NAME, NAME)
+def test_no_name_leads_out_of_the_output_folder(task: str, model: str, method: str, budget: str) -> None:
+    config = RunConfig(task=task, model=model, method=method, budget=budget)
+    output = Path("out")
+    folder = run_folder(output, config, model, "0" * 64)
+    parts = folder.relative_to(output).parts
+    assert len(parts) == 5
+    assert not set(parts) & {"..", ".", ""}
+    assert "\0" not in str(folder)
+
+
+def test_the_output_folder_is_no_part_of_the_identity() -> None:
+    fields = json.dumps(CONFIG.model_dump(mode="json"))
+    assert "output" not in fields
+    names = {run_folder(Path(output), CONFIG, "m", identity()).name for output in ("a", "b/c")}
+    assert len(names) == 1

@@ -1,0 +1,60 @@
+"""Kills a real run at random moments and compares how it ends with a run that nobody disturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bench.records.schema import find_runs
+
+RUN = ["-m", "corp", "-t", "addition", "-M", "tiny-adder", "-b", "1500", "-L", "300", "--set", "attempts=0"]
+KILLS = 10
+
+
+def bench(*arguments):
+    return [sys.executable, "-m", "bench", *map(str, arguments)]
+
+
+def comparable(folder):
+    result = json.loads((folder / "result.json").read_text())
+    del result["timing"]
+    return result
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    output = tmp_path_factory.mktemp("unbroken")
+    subprocess.run(bench("run", *RUN, "-o", output), check=True, capture_output=True)
+    (folder,) = find_runs(output)
+    return folder
+
+
+def size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_a_run_killed_ten_times_ends_as_an_unbroken_one(unbroken, tmp_path):
+    folder = tmp_path / unbroken.relative_to(unbroken.parents[4])
+    total = size(unbroken / "journal.jsonl")
+    moments = random.Random(0)
+    # Two of the kills come before the journal exists or after its last line, while artifact and result are written.
+    targets = [0, *sorted(moments.uniform(0.02, 0.98) * total for _ in range(KILLS - 2)), total]
+    killed = 0
+    for target in targets:
+        command = bench("resume", folder) if (folder / "config.json").exists() else bench("run", *RUN, "-o", tmp_path)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while child.poll() is None and (size(folder / "journal.jsonl") < target or not folder.exists()):
+            os.sched_yield()
+        child.send_signal(signal.SIGKILL)
+        killed += child.wait() == -signal.SIGKILL
+    assert killed >= KILLS - 1  # the last kill may come too late
+    subprocess.run(bench("resume", folder), check=True, capture_output=True)
+    assert comparable(folder) == comparable(unbroken)
+    assert (folder / "samples.jsonl").read_bytes() == (unbroken / "samples.jsonl").read_bytes()
+    for name in ("model.safetensors", "point.json"):
+        assert (folder / "artifact" / name).read_bytes() == (unbroken / "artifact" / name).read_bytes()
+    assert len(list((folder / "attempts").iterdir())) >= killed

@@ -1,0 +1,132 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import pytest
+
+import bench.registry
+from bench.errors import BenchError, UsageError
+from bench.registry import BUILT_IN, Kind, check, load_method, load_task, names
+from methods.base import Base
+from methods.interface import Method
+from tasks.addition import Addition
+from tasks.interface import Task
+
+HERE = Path(bench.__file__).parents[1]
+HEAVY = ("torch", "transformers", "tokenizers", "vllm", "numpy", "scipy", "accelerate", "jinja2", "gguf", "numba", "pandas")
+
+
+@pytest.mark.parametrize("name", BUILT_IN["method"])
+def test_every_built_in_method_loads_and_calls_itself_by_its_name(name: str) -> None:
+    method = load_method(name)
+    assert issubclass(method, Method)
+    assert method.name == name
+    assert method.version
+
+
+@pytest.mark.parametrize("name", BUILT_IN["task"])
+def test_every_built_in_task_loads_and_calls_itself_by_its_name(name: str) -> None:
+    task = load_task(name)
+    assert isinstance(task, Task)
+    assert task.name == name
+    assert task.version
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "near"),
+    [("method", "crop", "corp"), ("task", "humanevil", "humaneval"), ("task", "Addition", "addition")],
+)
+def test_an_unknown_name_suggests_the_nearest(kind: Kind, name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"^--{kind} {name}: unknown; did you mean '{near}'\\?$"):
+        check(kind, name)
+
+
+def test_a_name_like_no_other_lists_what_there_is() -> None:
+    with pytest.raises(UsageError, match="expected one of addition, humaneval"):
+        load_task("zzz")
+
+
+def test_a_class_is_found_by_its_full_name() -> None:
+    assert load_method("methods.base:Base") is Base
+    assert isinstance(load_task("tasks.addition:Addition"), Addition)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ":", ":Base", "methods.base:", ".base:Base", "methods..base:Base", "a b:C", "a:b:c"]
+)
+def test_a_name_that_no_class_can_have_is_unknown(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown"):
+        load_method(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("no_such_module_anywhere:Method", "No module named"),
+        ("methods.base:Bass", "has no attribute"),
+        ("methods.base.deeper:Base", "No module named"),
+    ],
+)
+def test_a_class_that_is_not_there_is_an_error_that_says_why(name: str, why: str) -> None:
+    with pytest.raises(UsageError, match=f"--method {name}: cannot load.*{why}"):
+        load_method(name)
+
+
+@pytest.mark.parametrize("name", ["builtins:dict", "json:dumps", "tasks.addition:Addition", "methods.base:annotations"])
+def test_what_is_no_method_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--method {name}: .* is not a Method"):
+        load_method(name)
+
+
+def test_what_is_no_task_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--task methods\.base:Base: .* is not a Task"):
+        load_task("methods.base:Base")
+
+
+def test_a_class_that_leaves_methods_out_is_refused_and_told_which() -> None:
+    with pytest.raises(UsageError, match="does not define adapt, plan"):
+        load_method("methods.interface:Method")
+    with pytest.raises(UsageError, match="does not define completion, load, messages, score"):
+        load_task("tasks.interface:Task")
+
+
+class TestThirdParties:
+    @pytest.fixture
+    def register(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+        points: list[EntryPoint] = []
+        monkeypatch.setattr(bench.registry, "entry_points", lambda *, group: EntryPoints(points).select(group=group))
+        names.cache_clear()
+        yield points
+        names.cache_clear()
+
+    def test_an_entry_point_is_found_by_its_name_in_its_group_alone(self, register: list[EntryPoint]) -> None:
+        register.append(EntryPoint("theirs", "methods.base:Base", "bench.methods"))
+        assert load_method("theirs") is Base
+        assert "theirs" not in names("task")
+        with pytest.raises(UsageError, match="did you mean 'theirs'"):
+            check("method", "their")
+
+    def test_a_name_that_is_taken_is_an_error_that_names_both(self, register: list[EntryPoint]) -> None:
+        register.append(EntryPoint("corp", "theirs.corp:Corp", "bench.methods"))
+        with pytest.raises(BenchError, match=r"registered twice: by methods\.corp\.method:Corp and theirs\.corp:Corp"):
+            names("method")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import bench.registry",
+        "import bench.cli",
+        "from bench.cli import cli; cli.main(['list'], standalone_mode=False)",
+        "from bench.cli import cli; cli.main(['--help'], standalone_mode=False)",
+    ],
+)
+def test_finding_out_what_there_is_loads_nothing_heavy(statement: str) -> None:
+    code = f"import sys\n{statement}\nprint()\nprint(__import__('json').dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "bench" in loaded
+    assert not loaded & set(HEAVY)

@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.weights.points import Point, combine, gram
+
+AMPLITUDE = st.floats(-1e3, 1e3).filter(lambda a: a == 0 or abs(a) > 1e-6)
+AMPLITUDES = st.dictionaries(st.integers(0, 12), AMPLITUDE, max_size=8)
+POINT = AMPLITUDES.map(Point)
+FACTOR = st.floats(-8, 8)
+
+
+def dense(point: Point) -> np.ndarray:
+    vector = np.zeros(13)
+    for seed, amplitude in point.amplitudes.items():
+        vector[seed] = amplitude
+    return vector
+
+
+@given(POINT, POINT, FACTOR, FACTOR)
+def test_combining_is_the_linear_combination_of_dense_vectors(p: Point, q: Point, a: float, b: float) -> None:
+    np.testing.assert_allclose(dense(combine([(a, p), (b, q)])), a * dense(p) + b * dense(q), rtol=1e-12, atol=1e-9)
+
+
+@given(POINT, POINT)
+def test_operators_are_those_of_vectors(p: Point, q: Point) -> None:
+    np.testing.assert_array_equal(dense(p + q), dense(p) + dense(q))
+    np.testing.assert_array_equal(dense(p - q), dense(p) - dense(q))
+    np.testing.assert_array_equal(dense(-2.5 * p), -2.5 * dense(p))
+    assert p * 0.3 == 0.3 * p
+
+
+@given(POINT, POINT)
+def test_addition_commutes_and_a_point_less_itself_is_the_base(p: Point, q: Point) -> None:
+    assert p + q == q + p
+    assert (p - p).is_base
+    assert p + Point() == p
+
+
+@given(POINT)
+def test_the_norm_is_the_euclidean_length_of_the_amplitudes(p: Point) -> None:
+    assert p.norm == pytest.approx(math.hypot(*p.amplitudes.values()), rel=1e-12)
+    assert (p.norm == 0) == p.is_base
+
+
+@given(POINT, POINT, POINT, FACTOR)
+def test_the_inner_product_is_symmetric_and_linear(p: Point, q: Point, r: Point, a: float) -> None:
+    assert p.inner(q) == q.inner(p)
+    linear = a * p.inner(r) + q.inner(r)
+    scale = (abs(a) * p.norm + q.norm) * r.norm
+    assert (a * p + q).inner(r) == pytest.approx(linear, abs=1e-12 * scale + 1e-12)
+
+
+@given(st.lists(POINT, max_size=5))
+def test_the_gram_matrix_holds_the_pairwise_inner_products(points: list[Point]) -> None:
+    product = gram(points)
+    assert product.shape == (len(points), len(points))
+    for i, p in enumerate(points):
+        for j, q in enumerate(points):
+            assert product[i, j] == pytest.approx(p.inner(q), rel=1e-9, abs=1e-9 * (p.norm * q.norm + 1e-12))
+
+
+@given(AMPLITUDES, st.randoms())
+def test_points_do_not_depend_on_the_order_of_their_seeds_nor_on_zeros(amplitudes: dict[int, float], random) -> None:
+    items = list(amplitudes.items())
+    random.shuffle(items)
+    p, q = Point(amplitudes), Point({**dict(items), 99: 0.0, 98: -0.0})
+    assert p == q
+    assert hash(p) == hash(q)
+    assert list(q.amplitudes) == sorted(seed for seed, a in amplitudes.items() if a != 0)
+
+
+@given(POINT, POINT)
+def test_digests_are_equal_exactly_where_points_are(p: Point, q: Point) -> None:
+    assert (p.digest == q.digest) == (p == q)
+    assert Point(dict(p.amplitudes)).digest == p.digest
+
+
+def test_digests_tell_neighbouring_floats_and_shifted_digits_apart() -> None:
+    points = [Point({1: 0.1}), Point({1: math.nextafter(0.1, 1)}), Point({1: -0.1}), Point({11: 0.1}), Point()]
+    assert len({p.digest for p in points}) == len(points)
+
+
+@pytest.mark.parametrize("amplitude", [math.nan, math.inf, -math.inf])
+def test_an_amplitude_that_is_not_finite_is_refused(amplitude: float) -> None:
+    with pytest.raises(ValueError, match="seed 7"):
+        Point({3: 1.0, 7: amplitude})
+
+
+def test_a_point_does_not_follow_the_mapping_it_was_made_from() -> None:
+    amplitudes = {1: 2.0}
+    point = Point(amplitudes)
+    amplitudes[1] = 3.0
+    assert point == Point({1: 2.0})

@@ -1,0 +1,261 @@
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.compute.ledger import Work
+from bench.records.schema import (
+    AccountRow,
+    Accuracy,
+    AnswerCost,
+    BudgetInfo,
+    Comparison,
+    Result,
+    RunConfig,
+    Sample,
+)
+from reports.terminal import print_run, print_samples
+
+FOLDER = Path("runs/humaneval/smollm2-135m-instruct/corp/paper/seed-3-0123abcd")
+RESULT = Result(
+    id="0123abcd",
+    status="ok",
+    config=RunConfig(method="corp", task="humaneval", model="smollm2-135m-instruct", budget="paper", seed=3),
+    budget=BudgetInfo(
+        name="paper",
+        evaluations=1_000_000,
+        evaluation_flops=4.567e10,
+        flops=45_670_000_000_000_000,
+        planned={"sample": 900_000},
+        spent=34_252_500_000_000_000,
+    ),
+    base=Accuracy(correct=11, items=82, excluded=0, accuracy=11 / 82, low=0.0766, high=0.2243, mean_reward=0.9),
+    base_cost=AnswerCost(evaluations=1, flops=4.321e10, new_tokens=120),
+    outcome=Accuracy(correct=16, items=81, excluded=1, accuracy=16 / 81, low=0.1254, high=0.2971, mean_reward=0.9),
+    cost=AnswerCost(evaluations=50, flops=2.1605e12, new_tokens=6000),
+    comparison=Comparison(
+        items=81, fixes=9, regressions=4, difference=5 / 81, low=-0.0213, high=0.1446, p_value=0.26684
+    ),
+    changed=True,
+    ledger={
+        "sample": AccountRow(
+            work=Work(evaluations=812_345, prefill_tokens=123_456_789, decode_tokens=98_765_432, weight_moves=5_021),
+            flops=33_985_000_000_000_000,
+            hardware_flops=40_000_000_000_000_000,
+        ),
+        "gate": AccountRow(
+            work=Work(evaluations=60, prefill_tokens=9_001, weight_moves=2),
+            flops=267_500_000_000_000,
+            hardware_flops=267_500_000_000_000,
+        ),
+        "inference": AccountRow(work=Work(evaluations=4_100), flops=177_000_000_000_000, hardware_flops=1),
+    },
+    report={
+        "gates": [
+            {"stage": "first", "accepted": True, "reason": "6 of 30 fixed, none lost"},
+            {"stage": "second", "accepted": False, "reason": "no gain on [gate] items"},
+        ]
+    },
+)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def printed(result: Result = RESULT, width: int | None = 80, folder: Path = FOLDER) -> str:
+    file = io.StringIO()
+    print_run(Console(file=file, width=width), folder, result)
+    return file.getvalue()
+
+
+def cells(text: str, name: str) -> list[str]:
+    """The cells of the only table row with this name, as far apart as columns are."""
+    (row,) = [line for line in text.splitlines() if re.match(rf"{re.escape(name)}  +\d", line)]
+    return re.split(r"  +", row.strip())
+
+
+def failed(reason: str | None) -> Result:
+    return Result(id="x", status="failed", reason=reason, traceback="Traceback ...", config=RESULT.config)
+
+
+def test_the_run_is_named_with_its_method_task_model_budget_and_seed() -> None:
+    assert "corp on humaneval, smollm2-135m-instruct, budget paper, seed 3\n" in printed()
+
+
+def test_base_and_method_are_shown_with_interval_counts_and_the_cost_of_an_answer() -> None:
+    text = printed()
+    assert cells(text, "base") == ["base", "13.4 %", "7.7 to 22.4", "11/82", "1", "4.32e+10", "0"]
+    assert cells(text, "corp") == ["corp", "19.8 %", "12.5 to 29.7", "16/81", "50", "2.16e+12", "1"]
+
+
+def test_rewards_are_never_shown_as_accuracies() -> None:
+    assert "90" not in re.sub(r"9,001|90\d,", "", printed().split("account")[0])
+
+
+def test_the_comparison_is_shown_in_points_with_its_interval_counts_and_p_value() -> None:
+    assert (
+        "difference +6.2 points (-2.1 to +14.5) on the same 81 items: 9 fixes, 4 regressions, exact McNemar p = 0.267\n"
+    ) in printed()
+
+
+def test_each_account_is_shown_with_its_work_its_flops_and_its_share_of_the_budget() -> None:
+    text = printed()
+    assert cells(text, "sample") == ["sample", "812,345", "123,456,789", "98,765,432", "5,021", "3.4e+16", "74.4 %"]
+    assert cells(text, "gate") == ["gate", "60", "9,001", "0", "2", "2.67e+14", "0.6 %"]
+
+
+def test_an_account_that_is_not_billed_says_so() -> None:
+    assert cells(printed(), "inference")[-1] == "not billed"
+
+
+def test_the_budget_is_shown_with_what_was_spent_of_it() -> None:
+    assert (
+        "adaptation spent 3.425e+16 of 4.567e+16 FLOPs (75.0 %), the budget paper of 1,000,000 evaluations at "
+        "4.57e+10 FLOPs each\n"
+    ) in printed()
+
+
+def test_gates_are_shown_with_verdict_and_reason() -> None:
+    text = printed()
+    assert "gate, first: kept; 6 of 30 fixed, none lost\n" in text
+    assert "gate, second: not kept; no gain on [gate] items\n" in text
+
+
+def test_no_table_is_wider_than_the_terminal() -> None:
+    tables = [
+        line for line in printed().splitlines() if re.match(r"(base|corp|sample|gate|inference) {2}|.* {3}", line)
+    ]
+    assert len(tables) == 7
+    assert max(map(len, tables)) <= 80
+
+
+def test_a_long_name_gives_way_and_no_figure_does() -> None:
+    method = "a_third_party.with_a_long_package.and_module:ItsMethod"
+    result = RESULT.model_copy(update={"config": RESULT.config.model_copy(update={"method": method})})
+    text = printed(result)
+    table = text.split("\n")[3:]
+    assert "19.8 %  12.5 to 29.7    16/81             50      2.16e+12         1" in text
+    folded = "".join(line[:8].strip() for line in table[1:] if not line.startswith(("difference", "gate")))
+    assert method in folded
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [None, 80, 120, 200])
+def test_nothing_is_coloured_when_it_is_no_terminal(width: int | None) -> None:
+    assert "\x1b" not in printed(width=width)
+    assert "\x1b" not in printed(failed("why"), width=width)
+
+
+def test_a_terminal_gets_the_same_text_in_colour() -> None:
+    file = io.StringIO()
+    print_run(Console(file=file, width=80, force_terminal=True, color_system="standard"), FOLDER, RESULT)
+    assert "\x1b[1m" in file.getvalue()
+    assert re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()) == printed()
+
+
+def test_a_run_that_kept_the_base_says_that_it_abstained_and_claims_no_difference() -> None:
+    same = RESULT.model_copy(update={"changed": False, "outcome": RESULT.base, "cost": RESULT.base_cost})
+    text = printed(same)
+    assert "abstained: the base was kept, so answers and cost are the base's\n" in text
+    assert "difference" not in text
+    assert f"next:   bench show {FOLDER}\n" in text
+    assert cells(text, "corp")[1:] == cells(text, "base")[1:]
+
+
+def test_the_base_itself_has_one_row_and_nothing_to_compare() -> None:
+    config = RESULT.config.model_copy(update={"method": "base"})
+    text = printed(RESULT.model_copy(update={"config": config, "changed": False}))
+    assert cells(text, "base")[1] == "13.4 %"
+    assert "difference" not in text
+    assert "abstained" not in text
+
+
+def test_a_changed_model_can_be_exported_next() -> None:
+    assert f"record: {FOLDER}\nnext:   bench export {FOLDER} -o my-model\n" in printed()
+
+
+def test_a_failed_run_shows_its_reason_and_how_to_go_on_and_no_accuracy() -> None:
+    text = printed(failed("OSError: the model's file is truncated"))
+    assert "failed: OSError: the model's file is truncated\n" in text
+    assert f"next:   mend the cause, then bench resume {FOLDER}\n" in text
+    assert "accuracy" not in text
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "KeyError: '[/INST]'",
+        "TypeError: list[int] is not dict[str, float]",
+        "[red]not a style[/red]",
+        r"a path C:\[x]\ ",
+        "file.py:100: slice a[:100:]",
+        "x" * 300,
+        "two\nlines",
+    ],
+)
+def test_a_reason_is_shown_to_the_letter(reason: str) -> None:
+    assert f"failed: {reason}\n" in printed(failed(reason))
+
+
+def test_a_run_stopped_at_its_budget_says_so_and_shows_what_it_spent() -> None:
+    update = {"status": "over_budget", "reason": "stopped at its budget", "outcome": None, "changed": None}
+    text = printed(RESULT.model_copy(update=update | {"comparison": None, "report": {}}))
+    assert "over_budget: stopped at its budget\n" in text
+    assert "adaptation spent 3.425e+16" in text
+    assert "13.4 %" not in text
+    assert f"next:   bench show {FOLDER}\n" in text
+
+
+def test_a_folder_is_shown_in_one_line_to_the_letter() -> None:
+    folder = Path("/a/[bold]/:100:/" + "deep/" * 40)
+    assert f"record: {folder}\n" in printed(folder=folder)
+
+
+def sample(**fields: object) -> Sample:
+    blank = {
+        "id": "HumanEval/7",
+        "prompt_sha256": "0",
+        "text": "    return 1",
+        "answer": None,
+        "correct": True,
+        "reward": 1.0,
+        "status": "ok",
+        "detail": "",
+        "base_text": None,
+        "base_correct": None,
+    }
+    return Sample.model_validate(blank | fields)
+
+
+def printed_samples(*samples: Sample) -> str:
+    file = io.StringIO()
+    print_samples(Console(file=file, width=80), list(samples))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("correct", "verdict"), [(True, "right"), (False, "wrong"), (None, "not judged")])
+def test_a_sample_is_shown_with_its_verdict(correct: bool | None, verdict: str) -> None:
+    assert f"HumanEval/7: {verdict} ─" in printed_samples(sample(correct=correct))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["    return xs[:100:]\n", "[/bold] [red]x[/red]", "x = " + "a + " * 60 + "1", "", "  é🙂  ", "d: dict[str, int]"],
+)
+def test_an_answer_is_shown_to_the_letter(text: str) -> None:
+    assert f"─\n{text}\n" in printed_samples(sample(text=text))
+
+
+def test_a_detail_is_shown_where_there_is_one() -> None:
+    assert "\n(failed: assert f([1]) == [/2])\n" in printed_samples(sample(detail="failed: assert f([1]) == [/2]"))
+    assert "()" not in printed_samples(sample())
+
+
+def test_samples_are_shown_in_order() -> None:
+    text = printed_samples(sample(id="b[x]"), sample(id="a"))
+    assert text.index("b[x]: right") < text.index("a: right")

