@@ -24,9 +24,7 @@ from bench.compute.flops import ModelShape, attended, decode_flops, prefill_flop
 LENGTH, NEW = 1024, 16
 
 
-def sizes(
-    hidden: int, layers: int, heads: int, kv: int, inner: int, vocab: int, **more: Any
-) -> dict[str, Any]:
+def sizes(hidden: int, layers: int, heads: int, kv: int, inner: int, vocab: int, **more: Any) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -107,9 +105,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
-    print(
-        "| model | matrices | mode | ours | counter | ours / counter | like for like | ours / like for like |"
-    )
+    print("| model | matrices | mode | ours | counter | ours / counter | like for like | ours / like for like |")
     print("|---|---:|---|---:|---:|---:|---:|---:|")
     for name, (family, given) in MODELS.items():
         config = transformers.AutoConfig.for_model(family, **given)

@@ -24,7 +24,8 @@ WORLDS = {
 @click.option("--runs", default=2000, show_default=True)
 @click.option("--power-runs", default=300, show_default=True)
 def main(runs: int, power_runs: int) -> None:
-    click.echo(f"{'world':<24}{'accuracy':>9}{'flips':>7}{'effect':>8}{'gate n':>8}{'runs':>7}{'kept':>8}  95 % interval")
+    heads = f"{'accuracy':>9}{'flips':>7}{'effect':>8}{'gate n':>8}{'runs':>7}{'kept':>8}"
+    click.echo(f"{'world':<24}{heads}  95 % interval")
     for name, (evaluations, sizes) in WORLDS.items():
         gate = make_schedule(evaluations, sizes, CorpConfig()).gate
         for effect in (0.0, 0.03, 0.06):

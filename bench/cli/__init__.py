@@ -20,6 +20,8 @@ COMMANDS = {
     "show": "bench.cli.inspect:show",
     "export": "bench.cli.inspect:export",
     "doctor": "bench.cli.doctor:doctor",
+    "score": "bench.cli.judge:score",
+    "sandbox": "bench.cli.judge:sandbox",
 }
 
 

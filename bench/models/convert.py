@@ -81,9 +81,7 @@ def _key(sha256: str) -> str:
 def _require_libraries() -> None:
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
-        raise BenchError(
-            f"opening a GGUF file needs {', '.join(missing)}: pip install 'bench-post-training[local]'"
-        )
+        raise BenchError(f"opening a GGUF file needs {', '.join(missing)}: pip install 'bench-post-training[local]'")
 
 
 def _run(gguf: Path, folder: Path, origin: str) -> None:

@@ -55,6 +55,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
         workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         new, old = workshop / "new", workshop / "old"
         new.mkdir()
+        new.chmod(0o755)
         yield new
         for file in new.rglob("*"):
             if file.is_file():

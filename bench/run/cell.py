@@ -6,6 +6,7 @@ unbroken one. The result is written last.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -107,6 +108,7 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
         raise Refused(f"method {config.method} cannot run on {config.task}: {reason}")
     method.plan(evaluations, splits.sizes)
     source = resolve(config.model)
+    _require_libraries()
     model = source.prepare(display.bytes)
     config = config.model_copy(update={"method_config": settings.model_dump(mode="json")})
     versions = Versions(method=method.version, task=task.version, noise=NOISE_VERSION, flops=FLOPS_VERSION)
@@ -179,7 +181,7 @@ class _Attempt:
 
     def run(self) -> Result:
         cell = self.cell
-        sandbox = _sandbox_level(cell.task, cell.config.allow_unsandboxed)
+        sandbox = admit(cell.task, allow_unsandboxed=cell.config.allow_unsandboxed)
         engine = _load_engine(cell)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
@@ -325,12 +327,8 @@ def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
 
 
 def _load_engine(cell: Cell) -> Engine:
-    try:
-        from bench.engines.transformers import TransformersEngine
-    except ImportError as error:
-        raise Refused(
-            f"running a model needs torch and transformers ({error}); install the 'local' extra as the README says"
-        ) from error
+    from bench.engines.transformers import TransformersEngine
+
     config = cell.config
     return TransformersEngine(
         cell.model.path,
@@ -340,7 +338,22 @@ def _load_engine(cell: Cell) -> Engine:
     )
 
 
-def _sandbox_level(task: Task, allow_unsandboxed: bool) -> str | None:
+def _require_libraries() -> None:
+    for name in ("torch", "transformers"):
+        try:
+            found = importlib.util.find_spec(name)
+        except ImportError:
+            found = None
+        if found is None:
+            raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
+
+
+def admit(task: Task, *, allow_unsandboxed: bool) -> str | None:
+    """Return the sandbox's level if the task runs model-written code, None if it does not.
+
+    Raises:
+        Refused: If the level is below what is required and that was not allowed.
+    """
     if not task.executes_code:
         return None
     from bench.sandbox import probe

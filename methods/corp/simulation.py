@@ -1,8 +1,8 @@
 """CoRP against coin flips: how often the whole procedure keeps a change that is none, and finds one that is.
 
-The method runs as it is; only the answers are simulated. An answer of a changed model is the base's, or with the flip rate
-a fresh draw at the item's own probability of success, shifted by the true effect. Without an effect base and changed model
-are exchangeable, whatever the method does in between.
+The method runs as it is; only the answers are simulated. An answer of a changed model is the base's, or at the flip
+rate a fresh draw with the item's own probability of success, shifted by the true effect. Without an effect, base and
+changed model are exchangeable, whatever the method does in between.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tasks.addition import Addition
 from tasks.interface import Task
 
 HERE = Path(bench.__file__).parents[1]
-HEAVY = ("torch", "transformers", "tokenizers", "vllm", "numpy", "scipy", "accelerate", "jinja2", "gguf", "numba", "pandas")
+HEAVY = ("torch", "transformers", "tokenizers", "vllm", "numpy", "scipy", "accelerate", "jinja2", "gguf", "pandas")
 
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])

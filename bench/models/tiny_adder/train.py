@@ -118,9 +118,7 @@ def _train(steps: int, seed: int) -> tuple[LlamaForCausalLM, list[float]]:
     model = build_model(seed)
     inputs, labels = training_set(pretraining_pairs())
     order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
     losses = []
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -137,9 +135,7 @@ def _train(steps: int, seed: int) -> tuple[LlamaForCausalLM, list[float]]:
     return model.eval(), losses
 
 
-def accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]
-) -> float:
+def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> float:
     """Return the share of examples whose greedy answer the addition task counts as correct."""
     task = Addition()
     prompts = tokenizer.apply_chat_template(
@@ -163,9 +159,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def main() -> None:
     """Train, write the checkpoint, and say what it reaches on each split."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.models.tiny_adder.train", description="Train tiny-adder."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.models.tiny_adder.train", description="Train tiny-adder.")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent, help="folder to write (default: this one)"
     )

@@ -89,7 +89,12 @@ def test_a_run_leaves_the_whole_directory(tmp_path):
     assert result.status == "ok"
     assert cell.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
     assert {p.name for p in cell.folder.iterdir()} >= {
-        "config.json", "journal.jsonl", "attempts", "samples.jsonl", "artifact", "result.json",
+        "config.json",
+        "journal.jsonl",
+        "attempts",
+        "samples.jsonl",
+        "artifact",
+        "result.json",
     }
     assert comparable(read_result(cell.folder)) == comparable(result)
     samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]

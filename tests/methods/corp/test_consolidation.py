@@ -143,13 +143,13 @@ def test_cloud_of_equal_weights_is_the_sample_covariance():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(rewards=[], sigmas=[], q=0.5, beta=1.0), "rewards must be"),
-        (dict(rewards=[float("nan")], sigmas=[1.0], q=0.5, beta=1.0), "finite"),
-        (dict(rewards=[1.0, 2.0], sigmas=[1.0], q=0.5, beta=1.0), "2 rewards"),
-        (dict(rewards=[1.0], sigmas=[0.0], q=0.5, beta=1.0), "positive"),
-        (dict(rewards=[1.0], sigmas=[1.0], q=1.5, beta=1.0), "q is 1.5"),
-        (dict(rewards=[1.0], sigmas=[1.0], q=0.5, beta=-1.0), "beta is -1.0"),
-        (dict(rewards=[1.0], sigmas=[1.0], q=0.5, beta=1.0, rank=-1), "rank is -1"),
+        ({"rewards": [], "sigmas": [], "q": 0.5, "beta": 1.0}, "rewards must be"),
+        ({"rewards": [float("nan")], "sigmas": [1.0], "q": 0.5, "beta": 1.0}, "finite"),
+        ({"rewards": [1.0, 2.0], "sigmas": [1.0], "q": 0.5, "beta": 1.0}, "2 rewards"),
+        ({"rewards": [1.0], "sigmas": [0.0], "q": 0.5, "beta": 1.0}, "positive"),
+        ({"rewards": [1.0], "sigmas": [1.0], "q": 1.5, "beta": 1.0}, "q is 1.5"),
+        ({"rewards": [1.0], "sigmas": [1.0], "q": 0.5, "beta": -1.0}, "beta is -1.0"),
+        ({"rewards": [1.0], "sigmas": [1.0], "q": 0.5, "beta": 1.0, "rank": -1}, "rank is -1"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

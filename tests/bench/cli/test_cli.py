@@ -1,0 +1,193 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli, main
+from bench.records.schema import find_runs
+
+QUICK = ["-t", "addition", "-M", "tiny-adder", "-b", "600", "-L", "40"]
+
+
+def invoke(*arguments, code=0):
+    """Run the command line in this process, as `main` does."""
+    result = subprocess_free(arguments)
+    assert result.code == code, result.stderr
+    return result
+
+
+class Outcome:
+    def __init__(self, code, stdout, stderr):
+        self.code, self.stdout, self.stderr = code, stdout, stderr
+
+    @property
+    def data(self):
+        return json.loads(self.stdout)
+
+
+def subprocess_free(arguments):
+    runner = CliRunner()
+    with runner.isolation() as (out, err, _):
+        old = sys.argv
+        sys.argv = ["bench", *map(str, arguments)]
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            sys.argv = old
+        return Outcome(code, out.getvalue().decode(), err.getvalue().decode())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished")
+    outcome = invoke("run", "-m", "base", "-m", "corp", *QUICK, "-o", output, "--json")
+    return output, outcome
+
+
+def test_run_prints_data_on_stdout_and_progress_on_stderr(finished):
+    _, outcome = finished
+    runs = outcome.data["runs"]
+    assert [run["result"]["config"]["method"] for run in runs] == ["base", "corp"]
+    assert all(run["result"]["status"] == "ok" for run in runs)
+    assert "stage 1: population" in outcome.stderr
+
+
+def test_the_summary_names_what_a_reader_needs(tmp_path):
+    outcome = invoke("run", *QUICK, "-o", tmp_path)
+    for word in ("accuracy", "95 % interval", "FLOPs/answer", "gate", "inference", "not billed", "record:", "next:"):
+        assert word in outcome.stdout
+    assert "\x1b[" not in outcome.stdout
+
+
+def test_a_grid_skips_what_is_complete(finished):
+    output, before = finished
+    again = invoke("run", "-m", "base", "-m", "corp", *QUICK, "-o", output, "--json").data["runs"]
+    assert all(run["cached"] for run in again)
+    assert [run["result"] for run in again] == [run["result"] for run in before.data["runs"]]
+
+
+def test_a_grid_survives_a_cell_that_is_refused(tmp_path):
+    grid = ["-m", "corp", "-m", "base", *QUICK[:4], "-b", "20", "-L", "40"]
+    outcome = invoke("run", *grid, "-o", tmp_path, "--json", code=3)
+    refused, ran = outcome.data["runs"]
+    assert "buys" in refused["error"]
+    assert ran["result"]["status"] == "ok"
+
+
+def test_a_configuration_file_describes_a_grid_and_the_command_line_wins(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        'method = ["corp"]\ntask = ["addition"]\nmodel = ["tiny-adder"]\nbudget = ["600"]\nseed = [0, 1]\nlimit = 40\n'
+        "[set.corp]\nattempts = 0\nsigmas = [0.002]\n"
+    )
+    runs = invoke("run", "-C", path, "-s", "5", "-o", tmp_path / "runs", "--json").data["runs"]
+    assert [run["result"]["config"]["seed"] for run in runs] == [5]
+    assert runs[0]["result"]["config"]["method_config"]["sigmas"] == [0.002]
+
+
+def test_show_and_list_read_what_run_wrote(finished):
+    output, before = finished
+    folder = before.data["runs"][1]["folder"]
+    shown = invoke("show", folder, "--json", "-n", "3").data
+    assert len(shown.pop("samples")) == 3
+    assert shown == before.data["runs"][1]["result"]
+    assert "accuracy" in invoke("show", folder).stdout
+    listed = invoke("list", "runs", "-o", output, "--json").data["runs"]
+    assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
+
+
+def test_export_gives_a_checkpoint_and_does_not_overwrite(finished, tmp_path):
+    _, before = finished
+    folder = before.data["runs"][1]["folder"]
+    invoke("export", folder, "-o", tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert "not empty" in invoke("export", folder, "-o", tmp_path / "model", code=2).stderr
+
+
+def test_resume_of_a_finished_run_runs_nothing(finished):
+    _, before = finished
+    outcome = invoke("resume", before.data["runs"][0]["folder"], "--json")
+    assert outcome.data["runs"][0]["cached"]
+
+
+def test_plan_loads_no_model_and_adds_up():
+    plans = invoke("plan", "-m", "corp", "-m", "base", "-t", "humaneval", "-b", "small", "--json").data["plans"]
+    corp = plans[0]
+    assert sum(line["evaluations"] for line in corp["lines"]) <= corp["evaluations"] == 4096
+    assert corp["evaluation_flops_estimate"] > 1e9
+    assert "FLOPs" in invoke("plan", "-t", "humaneval").stdout
+
+
+def test_list_names_everything():
+    listed = invoke("list", "--json").data
+    assert {row["name"] for row in listed["methods"]} >= {"base", "corp"}
+    assert {row["name"] for row in listed["tasks"]} >= {"humaneval", "addition"}
+    assert "sigmas" in invoke("list", "methods", "-v").stdout
+
+
+def test_doctor_reports_every_part():
+    report = invoke("doctor", "--json").data
+    assert report["sandbox"]["sufficient"]
+    assert report["packages"]["torch"]
+    assert report["tasks"]["humaneval"].startswith("support 32")
+    assert report["models"]["tiny-adder"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "-t", "humanevil"], 2, "did you mean 'humaneval'"),
+        (["run", "-m", "crop", "-t", "addition"], 2, "did you mean 'corp'"),
+        (["run", "-t", "addition", "-b", "smal"], 2, "--budget smal"),
+        (["run", "-t", "addition", "--set", "alpha=1"], 2, "did you mean 'alphas'"),
+        (["run", "-t", "addition", "--set", "attempts=-1"], 2, "attempts"),
+        (["run", "-t", "addition", "--set", "attempts"], 2, "expected key=value"),
+        (["run", "-t", "addition", "-M", "tiny-addr"], 2, "did you mean tiny-adder"),
+        (["run", "-t", "addition", "-s", "-1"], 2, "-1"),
+        (["rnu"], 2, "did you mean 'run'"),
+        (["show", "."], 2, "no run directory"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_would_do(tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    outcome = invoke(*arguments, code=code)
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert find_runs(tmp_path) == []
+
+
+def test_unknown_keys_of_a_configuration_file_are_named(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text("methods = ['corp']\n")
+    assert "did you mean 'method'" in invoke("run", "-C", path, "-t", "addition", code=2).stderr
+
+
+def test_help_of_every_command_fits_and_says_what_it_does():
+    for name in cli.list_commands(None):
+        assert len(invoke(name, "--help").stdout.splitlines()) > 5
+
+
+def test_the_core_starts_without_torch(tmp_path):
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'vllm'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from bench.cli import main\n"
+        "sys.argv = ['bench', *sys.argv[1:]]\n"
+        "main()\n"
+    )
+    for arguments in (["list"], ["plan", "-t", "humaneval"], ["list", "methods", "-v"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    refused = subprocess.run(
+        [sys.executable, "-c", code, "run", *QUICK, "-o", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 3
+    assert "running a model needs torch" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
