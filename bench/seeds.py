@@ -11,5 +11,4 @@ def derive(*parts: str | int) -> int:
     Args:
         parts: What the stream may depend on, such as a run's seed, the purpose, and a candidate's index.
     """
-    text = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

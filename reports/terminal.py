@@ -111,6 +111,7 @@ def print_samples(console: Console, samples: list[Sample]) -> None:
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         console.rule(f"{escape(sample.id)}: {verdict}", align="left")
-        console.print(sample.text, markup=False, **_AS_IT_STANDS)
+        # A model's answer may hold escape sequences, which are the terminal's to obey and the reader's to see.
+        console.print(sample.text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"), markup=False, **_AS_IT_STANDS)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_AS_IT_STANDS)

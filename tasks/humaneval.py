@@ -29,7 +29,7 @@ class HumanEval(Task):
 
     name = "humaneval"
     version = "1"
-    max_new_tokens = 320
+    max_new_tokens = 256
     expected_new_tokens = 130
     executes_code = True
 
@@ -53,8 +53,11 @@ class HumanEval(Task):
         return str(example.fields["prompt"])
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End with the code block, or with the first line that leaves the function."""
-        return ("\n```\n",) if style == "chat" else ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
+        """End with the code block, or with the first line that leaves the function.
+
+        A fence alone could be the opening one; with an empty line behind it, it closed the block.
+        """
+        return ("\n```\n\n",) if style == "chat" else ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
 
     def score(self, example: Example, text: str) -> Score:
         """Judge one answer; see `score_many`."""

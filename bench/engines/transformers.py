@@ -38,7 +38,7 @@ class TransformersEngine:
         revision: Pinned revision of a hub id.
         dtype: `auto` keeps the checkpoint's own.
         device: `auto` takes a GPU if there is one.
-        batch_size: Prompts decoded together; None for 16, or 256 where the model is so small that a step costs nothing.
+        batch_size: Prompts decoded together; None for 64, or 256 where the model is so small that a step costs nothing.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TransformersEngine:
         small = self.shape.matmul_parameters < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
-        self._batch_size = batch_size or (256 if small else 16)
+        self._batch_size = batch_size or (256 if small else 64)
         self.settings: dict[str, str | int] = {
             "backend": "transformers",
             "dtype": str(self._model.dtype).removeprefix("torch."),

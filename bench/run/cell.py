@@ -170,7 +170,7 @@ class _Attempt:
 
     def _check_config(self, path: Path) -> None:
         if path.exists():
-            stored = RunConfig.model_validate_json(path.read_text())
+            stored = RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
             if stored.model_dump(exclude={"data", "model"}) != self.cell.config.model_dump(exclude={"data", "model"}):
                 raise UsageError(
                     f"{path} was changed since the run began and no longer describes it; restore it, or start anew"

@@ -47,10 +47,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def say(self, text: str) -> None:
-        """Write one line."""
+    def say(self, text: str, style: str | None = None) -> None:
+        """Write one line, as it stands."""
         if not self.quiet:
-            self._progress.console.print(text, highlight=False, soft_wrap=True)
+            self._progress.console.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def watch(self, meter: Meter, evaluations: int) -> None:
         """Show the budget from now on, whenever the meter books something."""
@@ -91,7 +91,7 @@ class Display:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             self._progress.remove_task(task)
             best = "" if math.isinf(stage.best) else f", best {stage.best:.3f}"
-            self.say(f"[dim]{name}: {stage.done} done{best}, {seconds:.1f} s[/dim]")
+            self.say(f"{name}: {stage.done} done{best}, {seconds:.1f} s", style="dim")
 
 
 class StageDisplay:

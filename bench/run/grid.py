@@ -133,7 +133,7 @@ def run_grid(
     for number, config in enumerate(cells, start=1):
         display = make_display()
         title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
-        display.say(f"[bold]{title}[/bold]" + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""))
+        display.say(title + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""), style="bold")
         outcome = _run_cell(config, output, display)
         outcomes.append(outcome)
         on_outcome(outcome)
@@ -172,7 +172,7 @@ def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
     import tomllib
 
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--config {path}: {error}") from error
     options: dict[str, Any] = {}
