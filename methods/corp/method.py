@@ -8,8 +8,9 @@ and every evaluation is billed. A proposal that the base beats on `select` is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -113,20 +114,20 @@ class _Run:
         budget = self.context.remaining - reserve
         count = self.affordable(budget, self.schedule.select)
         grid = _by_priority(count, self.config.quantiles, self.config.betas, self.config.alphas)
-        scored = {
-            (q, beta): consolidate(rewards, sigmas, q=q, beta=beta, rank=self.config.rank)
-            for q, beta in dict.fromkeys((q, beta) for q, beta, _ in grid)
-        }
-        proposals = [
-            _Proposal(alpha * _mean(scored[q, beta], points), {"q": q, "beta": beta, "alpha": alpha})
-            for q, beta, alpha in grid
-        ]
-        chosen, evaluation = self.choose(proposals, budget, "stage 1: proposals")
+
+        @cache
+        def consolidated(q: float, beta: float) -> Consolidation:
+            return consolidate(rewards, sigmas, q=q, beta=beta, rank=self.config.rank)
+
+        def propose() -> Iterator[_Proposal]:
+            for q, beta, alpha in grid:
+                yield _Proposal(alpha * _mean(consolidated(q, beta), points), {"q": q, "beta": beta, "alpha": alpha})
+
+        chosen, evaluation = self.choose(propose(), budget, "stage 1: proposals", count)
         q, beta = (chosen.origin["q"], chosen.origin["beta"]) if chosen else grid[0][:2]
-        best = scored[q, beta]
+        best = consolidated(q, beta)
         self.report["stage1"] = _stage_report(best, rewards, sigmas) | {
             "population": len(points),
-            "proposals": len(proposals),
             "chosen": chosen.origin if chosen else None,
             "base_select_reward": self.centre.select.reward,
             "chosen_select_reward": evaluation.reward if evaluation else None,
@@ -147,7 +148,7 @@ class _Run:
         rewards: list[float] = []
         spent: list[int] = []
         with self.context.stage("stage 1: population", self.schedule.population) as stage:
-            while sum(spent) + (np.mean(spent) if spent else 0) < budget:
+            while _affords(budget, spent):
                 seed = derive(self.context.seed, "corp", "population", len(spent))
                 point = Point({seed: float(sigma_draws.choice(self.config.sigmas))})
                 evaluation = self.context.evaluate(
@@ -209,7 +210,7 @@ class _Run:
         scores: list[float] = []
         spent: list[int] = []
         with self.context.stage(f"{name}: population", self.affordable(budget, self.schedule.select)) as stage:
-            while sum(spent) + (np.mean(spent) if spent else 0) < budget:
+            while _affords(budget, spent):
                 displacement = local_displacement(
                     derive(self.context.seed, "corp", "local", attempt, len(spent)),
                     cloud,
@@ -246,21 +247,22 @@ class _Run:
         """Consolidate the local population, choose a step on select, ask the gate; return what was accepted."""
         config = self.config
         budget = self.context.remaining // certain - self.gate_reserve
-        count = self.affordable(budget, self.schedule.select) - len(config.line_search)
-        proposals = []
-        for q, beta, factor in _by_priority(count, config.quantiles, config.betas, config.etas):
-            local = consolidate_gram(scores, products, q=q, beta=beta, rank=config.rank)
-            step = factor * eta
-            proposals.append(
-                _Proposal(step * _mean(local, displacements), {"q": q, "beta": beta, "eta": step, "alpha": 1.0})
-            )
-        chosen, evaluation = self.choose(proposals, budget, f"{name}: proposals")
+        line_search = self.flops(len(config.line_search) * self.schedule.select)
+        count = self.affordable(budget - line_search, self.schedule.select)
+
+        def propose() -> Iterator[_Proposal]:
+            for q, beta, factor in _by_priority(count, config.quantiles, config.betas, config.etas):
+                local = consolidate_gram(scores, products, q=q, beta=beta, rank=config.rank)
+                origin = {"q": q, "beta": beta, "eta": factor * eta, "alpha": 1.0}
+                yield _Proposal(factor * eta * _mean(local, displacements), origin)
+
+        chosen, evaluation = self.choose(propose(), budget - line_search, f"{name}: proposals", count)
         if chosen and evaluation:
             scaled = [
                 _Proposal(alpha * chosen.displacement, chosen.origin | {"alpha": alpha}) for alpha in config.line_search
             ]
             left = self.context.remaining // certain - self.gate_reserve
-            longer, measured = self.choose(scaled, left, f"{name}: line search")
+            longer, measured = self.choose(scaled, left, f"{name}: line search", len(scaled))
             if longer and measured and self.constructive(measured) > self.constructive(evaluation):
                 chosen, evaluation = longer, measured
         if not (chosen and evaluation):
@@ -285,18 +287,19 @@ class _Run:
         return max(1, int(budget / (examples * self.context.evaluation_flops)))
 
     def choose(
-        self, proposals: Sequence[_Proposal], budget: int, name: str
+        self, proposals: Iterable[_Proposal], budget: int, name: str, planned: int
     ) -> tuple[_Proposal | None, Evaluation | None]:
-        """Return the proposal with the best reward on select, the first among equals, and its evaluation."""
+        """Evaluate proposals on select while the budget lasts; return the best, the first among equals."""
         best: tuple[_Proposal | None, Evaluation | None] = (None, None)
-        with self.context.stage(name, len(proposals)) as stage:
+        spent: list[int] = []
+        with self.context.stage(name, planned) as stage:
             for proposal in proposals:
-                if budget <= 0:
+                if not _affords(budget, spent):
                     break
-                evaluation = self.select(self.centre.point + proposal.displacement, allowance=budget)
-                budget -= evaluation.flops
+                evaluation = self.select(self.centre.point + proposal.displacement, allowance=budget - sum(spent))
+                spent.append(evaluation.flops)
                 stage.advance(evaluation.reward)
-                if evaluation.complete and (best[1] is None or evaluation.reward > best[1].reward):
+                if not np.isnan(evaluation.reward) and (best[1] is None or evaluation.reward > best[1].reward):
                     best = proposal, evaluation
         return best
 
@@ -325,6 +328,11 @@ class _Run:
         self.report["gates"].append({"stage": name, "accepted": False, "reason": reason})
 
 
+def _affords(budget: int, spent: Sequence[int]) -> bool:
+    """Whether a budget covers one more evaluation at the mean cost of those before; the first is always tried."""
+    return budget > 0 and sum(spent) + (sum(spent) / len(spent) if spent else 0) <= budget
+
+
 def _mean(consolidation: Consolidation, displacements: Sequence[Point]) -> Point:
     """The pass-2 mean m'; alpha * m' is the paper's alpha * rss * u."""
     elite = (displacements[i] for i in consolidation.elite)
@@ -338,14 +346,14 @@ def _judged(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDA
 
 
 def _by_priority(count: int, *axes: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """The first `count` cells of a grid whose axes stand in order of priority, grouped by all axes but the last.
+    """The cells of a grid whose axes stand in order of priority, growing as a cube so that no axis waits for another.
 
-    Cells grow as a cube from the first entries, so that no axis waits for another; the grouping lets one direction's
-    steps follow each other.
+    The first `count` cells, those expected to be reached, are grouped by all axes but the last, which lets the steps
+    along one direction follow each other.
     """
     cells = sorted(product(*(range(len(axis)) for axis in axes)), key=lambda cell: (max(cell), sum(cell), cell))
-    kept = sorted(cells[: max(1, count)])
-    return [tuple(axis[i] for axis, i in zip(axes, cell, strict=True)) for cell in kept]
+    ordered = sorted(cells[:count]) + cells[count:]
+    return [tuple(axis[i] for axis, i in zip(axes, cell, strict=True)) for cell in ordered]
 
 
 def _stage_report(

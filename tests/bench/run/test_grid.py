@@ -1,0 +1,65 @@
+import pytest
+
+from bench.errors import UsageError
+from bench.records.files import WriteFailed
+from bench.run import grid
+from bench.run.display import Display
+from bench.run.grid import expand, load_grid_file, run_grid
+
+ONE = {"methods": ["corp"], "tasks": ["addition"], "models": ["tiny-adder"], "budgets": ["600"], "seeds": [0]}
+
+
+def cells(**fields):
+    return expand(**(ONE | {"settings": []} | fields))
+
+
+def test_a_grid_is_the_product_of_its_axes_in_a_fixed_order():
+    grid = cells(methods=["base", "corp"], seeds=[0, 1], budgets=["smoke", "700"])
+    assert [(c.budget, c.method, c.seed) for c in grid] == [
+        (budget, method, seed) for budget in ("smoke", "700") for method in ("base", "corp") for seed in (0, 1)
+    ]
+
+
+def test_a_setting_reaches_every_method_that_knows_it_or_the_one_it_names():
+    base, corp = cells(methods=["base", "corp"], settings=["attempts=0", "corp.rank=4", "sigmas=[0.1, 0.2]"])
+    assert base.method_config == {}
+    assert corp.method_config == {"attempts": 0, "rank": 4, "sigmas": [0.1, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["rnak=4"], "did you mean 'rank'"),
+        (["base.rank=4"], "no method of this run has a setting 'base.rank'|'rank'"),
+        (["rank=zero"], "rank: input should be a valid integer.*given 'zero'"),
+        (["rank"], "expected key=value"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(settings, message):
+    with pytest.raises(UsageError, match=message):
+        cells(methods=["corp"], settings=settings)
+
+
+def test_a_file_of_options_is_read_and_its_tables_become_settings(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('task = ["addition"]\n[set.corp]\nrank = 4\n[set]\nattempts = 0\n')
+    options = load_grid_file(path, {"task": "tasks"})
+    assert options["tasks"] == ["addition"]
+    assert sorted(options["settings"]) == ["attempts=0", "corp.rank=4"]
+
+
+@pytest.mark.parametrize("text", ["task = [", "tsk = ['addition']"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path, text):
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"grid\.toml"):
+        load_grid_file(path, {"task": "tasks"})
+
+
+def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
+    def full(*_):
+        raise WriteFailed(tmp_path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(grid, "execute", full)
+    with pytest.raises(WriteFailed):
+        run_grid(cells(seeds=[0, 1]), tmp_path, lambda: Display(quiet=True), lambda _: None)
