@@ -32,6 +32,6 @@ def usage_error(where: str, error: ValidationError) -> UsageError:
     parts = []
     for problem in error.errors():
         field = ".".join(map(str, problem["loc"])) or "value"
-        given = "" if problem["type"] == "extra_forbidden" else f" (given {problem['input']!r})"
-        parts.append(f"{field}: {problem['msg'].lower()}{given}")
+        given = "" if problem["type"] in ("extra_forbidden", "json_invalid") else f" (given {problem['input']!r})"
+        parts.append(f"{field}: {problem['msg']}{given}")
     return UsageError(f"{where}: " + "; ".join(parts))

@@ -69,8 +69,8 @@ def _load(kind: Kind, name: str) -> object:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--{kind} {name}: cannot load {target}: {error}") from error
+    except Exception as error:  # somebody's module may fail in any way when it is imported
+        raise UsageError(f"--{kind} {name}: cannot load {target}: {type(error).__name__}: {error}") from error
 
 
 def load_method(name: str) -> type[Method]:

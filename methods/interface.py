@@ -1,7 +1,8 @@
 """What a method is: a configuration, a plan, and an adaptation that ends in an artifact.
 
-A method sees a model only through its `Context`. It holds neither the engine nor the meter nor the test split, so what
-it spends is counted by others and what it is judged on is unknown to it.
+A method sees a model only through its `Context`. It is handed neither the engine nor the meter nor the test split, so
+what it spends is counted by others and what it is judged on is unknown to it. This keeps honest methods honest; it is
+no wall against code that means to cheat, which runs in the same process. The harness checks what it can afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from bench.compute.ledger import AdaptationAccount
 from bench.records.files import write_atomically
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
-from tasks.interface import Example
 
 AdaptationSplit = Literal["support", "select", "gate"]
 
@@ -152,8 +152,8 @@ class Context(Protocol):
 class Deployment(Protocol):
     """The model as an artifact answers with it; every answer is metered as inference."""
 
-    def answer(self, point: Point, examples: Sequence[Example]) -> list[str]:
-        """Let the model at a point answer examples, greedily."""
+    def answer(self, point: Point, examples: Sequence[str]) -> list[str]:
+        """Let the model at a point answer the test examples of these ids, greedily."""
 
     def save_checkpoint(self, point: Point, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
@@ -168,14 +168,14 @@ class Artifact(ABC):
 
     report: dict[str, Any]
 
-    @property
     @abstractmethod
-    def changed(self) -> bool:
-        """Whether it differs from the base; a method that abstains returns one that does not."""
+    def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
+        """Return one final answer an example, in order. What it takes is what one answer costs.
 
-    @abstractmethod
-    def answer(self, deployment: Deployment, examples: Sequence[Example]) -> list[str]:
-        """Return one final answer an example. What it takes is what one answer costs."""
+        Args:
+            deployment: Poses the examples to the model.
+            examples: Ids of the test examples; neither prompt nor gold answer comes with them.
+        """
 
     @abstractmethod
     def save(self, deployment: Deployment, folder: Path) -> None:
@@ -194,12 +194,7 @@ class SingleModel(Artifact):
     point: Point = field(default_factory=Point)
     report: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def changed(self) -> bool:
-        """Whether the point is not the base."""
-        return not self.point.is_base
-
-    def answer(self, deployment: Deployment, examples: Sequence[Example]) -> list[str]:
+    def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
         """Answer each example once."""
         return deployment.answer(self.point, examples)
 

@@ -76,7 +76,8 @@ def _gates(result: Result) -> list[str]:
     lines = []
     for gate in result.report.get("gates", []):
         verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
-        lines.append(f"gate, {escape(str(gate.get('stage')))}: {verdict}; {escape(str(gate.get('reason')))}")
+        stage, reason = escape(str(gate.get("stage"))), escape(str(gate.get("reason")))
+        lines.append(f"the method reports of its gate, {stage}: {verdict}; {reason}")
     return lines
 
 

@@ -10,9 +10,6 @@ from bench.errors import UsageError
 BUDGETS = {"smoke": 256, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
 """Evaluations by name. `paper` is RandOpt's published budget: 5000 candidates on 200 examples (arXiv 2603.12228)."""
 
-MATCHED_WITHIN = 0.05
-"""Rows whose adaptation FLOPs differ by more than this share are not matched."""
-
 
 def budget_evaluations(name: str) -> int:
     """Return the model-prompt evaluations of a named budget, or of a plain positive number.

@@ -61,7 +61,7 @@ class Engine(Protocol):
         shape: What FLOPs are computed from.
         digest: Identity of the base weights.
         settings: What can change the text besides weights, prompts and sampling: backend, dtype, device kind, batch
-            size. Part of a run's identity.
+            size. On record, and checked when a run is resumed.
     """
 
     shape: ModelShape

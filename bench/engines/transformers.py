@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
@@ -34,10 +35,9 @@ class TransformersEngine:
     """A causal language model of the transformers library, in this process.
 
     Args:
-        model: Folder or hub id that `AutoModelForCausalLM.from_pretrained` opens.
-        revision: Pinned revision of a hub id.
+        model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
         dtype: `auto` keeps the checkpoint's own.
-        device: `auto` takes a GPU if there is one.
+        device: As torch names it.
         batch_size: Prompts decoded together; None for 64, or 256 where the model is so small that a step costs nothing.
     """
 
@@ -45,18 +45,15 @@ class TransformersEngine:
         self,
         model: str,
         *,
-        revision: str | None = None,
         dtype: str = "auto",
-        device: str = "auto",
+        device: str = "cpu",
         batch_size: int | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         logging.disable_progress_bar()  # the harness shows its own
-        self._tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=DTYPES[dtype])
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
         parameters = dict(self._model.named_parameters())
         self.shape = ModelShape.from_config(self._model.config)
@@ -199,8 +196,11 @@ class TransformersEngine:
 
     def save(self, folder: Path) -> None:
         """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
-        self._model.save_pretrained(folder)
-        self._tokenizer.save_pretrained(folder)
+        try:
+            self._model.save_pretrained(folder)
+            self._tokenizer.save_pretrained(folder)
+        except SafetensorError as error:  # how a full disk comes out of safetensors
+            raise OSError(str(error)) from error
 
 
 class _Batch:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+TEMPORARY = ".tmp-"
+
 
 class WriteFailed(BenchError):
     """A file or folder could not be written."""
@@ -28,7 +30,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(text.encode())
             file.flush()
@@ -52,7 +54,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     workshop = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}."))
         new, old = workshop / "new", workshop / "old"
         new.mkdir()
         new.chmod(0o755)
@@ -74,6 +76,15 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     finally:
         if workshop is not None:
             shutil.rmtree(workshop, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written. Nobody else may be writing to the folder."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from bench.errors import BenchError, UsageError, usage_error
 
 SCHEMA_VERSION = 1
 
-Status = Literal["ok", "failed", "over_budget", "skipped"]
+Status = Literal["ok", "failed", "over_budget"]
 
 
 class _Record(BaseModel):
@@ -179,7 +179,7 @@ class AccountRow(_Record):
 
 
 class Timing(_Record):
-    """Wall-clock seconds of this run, over all its attempts as far as they were journalled. Never compared."""
+    """Wall-clock seconds of the attempt that ended this run; an earlier attempt's are not in it. Never compared."""
 
     total: float
     stages: dict[str, float]
@@ -225,8 +225,8 @@ class Sample(_Record):
         reward: Shaped reward; None if it could not be judged.
         status: The scorer's.
         detail: The scorer's.
-        base_text: The base's answer; None where it is the same weights' answer.
-        base_correct: Likewise judged.
+        base_text: The base's answer.
+        base_correct: Whether that counts; None if it could not be judged.
     """
 
     id: str
@@ -237,7 +237,7 @@ class Sample(_Record):
     reward: float | None
     status: str
     detail: str
-    base_text: str | None
+    base_text: str
     base_correct: bool | None
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 import traceback
@@ -21,15 +22,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work, hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.engines.interface import Engine
-from bench.errors import BenchError, Refused, UsageError
+from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
-from bench.records.files import WriteFailed, folder_atomically, write_atomically
+from bench.records.files import WriteFailed, folder_atomically, sweep, write_atomically
 from bench.records.journal import Journal
 from bench.records.schema import (
     AccountRow,
@@ -43,10 +45,11 @@ from bench.records.schema import (
     Sample,
     Timing,
     Versions,
+    read_config,
     read_result,
 )
 from bench.registry import load_method, load_task
-from bench.run.desk import AdaptationContext, Deployed, Desk, KnownAnswers
+from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
@@ -54,8 +57,6 @@ from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import Artifact, Method
 from tasks.interface import Example, PromptStyle, Score, Splits, Task
-
-_BASE = Point()
 
 CALIBRATION_EXAMPLES = 16
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post-training")
@@ -98,7 +99,10 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     """
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
-    settings = method_class.Config.model_validate(config.method_config)
+    try:
+        settings = method_class.Config.model_validate(config.method_config)
+    except ValidationError as error:
+        raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
     task = load_task(config.task)
     splits = task.load(Path(config.data) if config.data else None)
@@ -110,7 +114,8 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     source = resolve(config.model)
     _require_libraries()
     model = source.prepare(display.bytes)
-    config = config.model_copy(update={"method_config": settings.model_dump(mode="json")})
+    resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
+    config = config.model_copy(update=resolved)
     versions = Versions(method=method.version, task=task.version, noise=NOISE_VERSION, flops=FLOPS_VERSION)
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
@@ -136,6 +141,7 @@ def execute(cell: Cell, display: Display) -> Result:
     """
     started = time.perf_counter()
     with _locked(cell.folder), display:
+        sweep(cell.folder)
         attempt = _Attempt(cell, display)
         try:
             result = attempt.run()
@@ -143,7 +149,7 @@ def execute(cell: Cell, display: Display) -> Result:
             result = attempt.ended("over_budget", f"stopped at its budget: {error}")
         except (WriteFailed, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
@@ -170,7 +176,7 @@ class _Attempt:
 
     def _check_config(self, path: Path) -> None:
         if path.exists():
-            stored = RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+            stored = read_config(path.parent)
             if stored.model_dump(exclude={"data", "model"}) != self.cell.config.model_dump(exclude={"data", "model"}):
                 raise UsageError(
                     f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
@@ -194,8 +200,9 @@ class _Attempt:
             licence=provenance.licence,
         )
         self.known = {"model": info, "engine": engine.settings, "prompt": style, "sandbox": sandbox}
-        # First in the journal, so that resuming on another engine is noticed before its answers mix.
+        # First in the journal, so that resuming on another engine or library is noticed before answers mix.
         opening = {"engine": engine.settings, "weights": engine.digest, "prompt": style}
+        opening |= {"libraries": {name: version(name) for name in ("torch", "transformers")}}
         if self.journal.recall(opening) is None:
             self.journal.append(opening, {})
         if self.journal.recovered > 1:
@@ -208,35 +215,45 @@ class _Attempt:
         self.budget = self._budget(evaluation_flops)
         self.display.watch(self.meter, cell.evaluations)
         context = AdaptationContext(desk, cell.splits, cell.config.seed, evaluation_flops, self.display)
+        limit = self.meter.limit
         artifact = cell.method.adapt(context)
-        if self.meter.tripped:
-            raise OverBudget("the method went on after it was stopped")
+        if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
+            raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
         return self._test(desk, artifact)
 
     def _test(self, desk: Desk, artifact: Artifact) -> Result:
-        assert self.meter is not None
         cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
-        known: KnownAnswers = {}
-        deployed = Deployed(desk, "inference", self.display, known)
-        texts = artifact.answer(deployed, examples)
-        base_texts = Deployed(desk, "evaluation", self.display, known).answer(_BASE, examples)
+        ids = [example.id for example in examples]
+        # The base answers first and through a deployment of its own, so that no artifact can put words in its mouth.
+        deployed = Deployed(desk, examples, self.display)
+        base_texts = deployed.answer(Point(), ids)
+        deployed.account, deployed.points = "inference", set()
+        texts = artifact.answer(deployed, ids)
+        if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
+            raise BenchError(
+                f"method {cell.config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
+            )
         with self.display.stage("scoring", len(examples)):
-            scores = cell.task.score_many(examples, texts)
-            same = texts == base_texts
-            base_scores = scores if same else cell.task.score_many(examples, base_texts)
+            base_scores = desk.judge(examples, base_texts, "base")
+            scores = base_scores if texts == base_texts else desk.judge(examples, texts, "result")
+        judged = [i for i in range(len(ids)) if "infrastructure" not in (scores[i].status, base_scores[i].status)]
+        if not judged:
+            raise BenchError("no test answer could be judged; see `bench doctor`")
         with self.display.stage("saving"):
-            _write_samples(cell, desk, examples, (texts, scores), None if same else (base_texts, base_scores))
+            _write_samples(cell, desk, examples, (texts, scores), (base_texts, base_scores))
             with folder_atomically(cell.folder / "artifact") as folder:
                 artifact.save(deployed, folder)
+        now, base = [scores[i] for i in judged], [base_scores[i] for i in judged]
+        excluded = len(ids) - len(judged)
         return self.ended(
             "ok",
-            outcome=accuracy(scores),
-            base=accuracy(base_scores),
-            comparison=compare(base_scores, scores),
+            outcome=accuracy(now, excluded),
+            base=accuracy(base, excluded),
+            comparison=compare(base, now),
             cost=self._answer_cost("inference", len(examples)),
             base_cost=self._answer_cost("evaluation", len(examples)),
-            changed=artifact.changed,
+            changed=deployed.points != {Point()} or texts != base_texts,
             report=artifact.report,
         )
 
@@ -292,34 +309,35 @@ class _Attempt:
         )
 
 
-def accuracy(scores: Sequence[Score]) -> Accuracy:
-    """Return the accuracy of judged answers with its 95 % Wilson interval."""
-    judged = [s for s in scores if s.status != "infrastructure"]
+def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
+    """Return the accuracy of judged answers with its 95 % Wilson interval.
+
+    Args:
+        judged: At least one score.
+        excluded: How many more answers there were that could not be judged.
+    """
     correct, n = sum(s.correct for s in judged), len(judged)
     low, high = wilson_interval(correct, n)
     return Accuracy(
         correct=correct,
         items=n,
-        excluded=len(scores) - n,
-        accuracy=correct / n if n else 0.0,
+        excluded=excluded,
+        accuracy=correct / n,
         low=low,
         high=high,
-        mean_reward=sum(s.reward for s in judged) / n if n else 0.0,
+        mean_reward=sum(s.reward for s in judged) / n,
     )
 
 
 def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
-    """Compare two sets of answers to the same examples, on those that could be judged in both."""
-    pairs = [
-        (b.correct, n.correct) for b, n in zip(before, now, strict=True) if "infrastructure" not in (b.status, n.status)
-    ]
-    counts = paired_counts([b for b, _ in pairs], [n for _, n in pairs])
+    """Compare judged answers to the same examples."""
+    counts = paired_counts([s.correct for s in before], [s.correct for s in now])
     low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
     return Comparison(
         items=counts.n,
         fixes=counts.fixes,
         regressions=counts.regressions,
-        difference=counts.difference if counts.n else 0.0,
+        difference=counts.difference,
         low=low,
         high=high,
         p_value=mcnemar_exact(counts.fixes, counts.regressions),
@@ -346,6 +364,14 @@ def _require_libraries() -> None:
             found = None
         if found is None:
             raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def admit(task: Task, *, allow_unsandboxed: bool) -> str | None:
@@ -395,20 +421,36 @@ def _write_attempt(cell: Cell) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "device": _device_name(cell.config.device),
+        "commit": _commit(),
+        "seed": cell.config.seed,
         "packages": versions,
     }
     write_atomically(folder / f"{number}.json", json.dumps(attempt, indent=1) + "\n")
 
 
-Judged = tuple[Sequence[str], Sequence[Score]]
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
 
 
-def _write_samples(cell: Cell, desk: Desk, examples: Sequence[Example], now: Judged, base: Judged | None) -> None:
+def _commit() -> str | None:
+    """The commit of a source checkout; None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+Answers = tuple[Sequence[str], Sequence[Score]]
+
+
+def _write_samples(cell: Cell, desk: Desk, examples: Sequence[Example], now: Answers, base: Answers) -> None:
     lines = []
-    for i, example in enumerate(examples):
-        text, score = now[0][i], now[1][i]
+    for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
         judged = score.status != "infrastructure"
-        base_score = base[1][i] if base else None
         sample = Sample(
             id=example.id,
             prompt_sha256=desk.prompt_sha256(example),
@@ -418,8 +460,8 @@ def _write_samples(cell: Cell, desk: Desk, examples: Sequence[Example], now: Jud
             reward=score.reward if judged else None,
             status=score.status,
             detail=score.detail,
-            base_text=base[0][i] if base else None,
-            base_correct=base_score.correct if base_score and base_score.status != "infrastructure" else None,
+            base_text=base_text,
+            base_correct=base_score.correct if base_score.status != "infrastructure" else None,
         )
         lines.append(sample.model_dump_json() + "\n")
     write_atomically(cell.folder / "samples.jsonl", "".join(lines))

@@ -6,10 +6,11 @@ Methods reach it through `AdaptationContext`, artifacts through `Deployed`; both
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,6 @@ from bench.run.display import Display, StageDisplay
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Evaluation
 from tasks.interface import Example, PromptStyle, Score, Splits, Task
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answered and judged example."""
-
-    text: str
-    score: Score
 
 
 class Desk:
@@ -124,6 +117,16 @@ class Desk:
         self.journal.append(key, entry)
         return texts
 
+    def judge(self, examples: Sequence[Example], texts: Sequence[str], what: str) -> list[Score]:
+        """Judge answers; the scores are on disk when this returns, so that a resumed run does not judge again."""
+        digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+        key = {"judge": what, "n": len(examples), "texts": digest}
+        entry = self.journal.recall(key)
+        if entry is None:
+            entry = {"scores": [asdict(score) for score in self.task.score_many(examples, texts)]}
+            self.journal.append(key, entry)
+        return [Score(**score) for score in entry["scores"]]
+
     def calibrate(self, examples: Sequence[Example]) -> float:
         """Return the mean model FLOPs of the base answering one of these examples, booked as set-up."""
         before = self.meter.ledger["setup"]
@@ -164,46 +167,61 @@ class AdaptationContext:
         """Answer and judge the first `size` examples of a split with the model at a point.
 
         Raises:
-            ValueError: If the account is none that a budget covers, or the split none that a method may see.
+            ValueError: If the account is none that a budget covers, the split none that a method may see, or the size
+                none that the split has.
         """
         if account not in ADAPTATION or split not in self._examples:
             raise ValueError(f"adaptation may not read split {split!r} or book to account {account!r}")
-        return self._desk.score(point, self._examples[split][:size], split, account, allowance)
+        examples = self._examples[split]
+        if size is not None and not 1 <= size <= len(examples):
+            raise ValueError(f"size {size}: split {split} has {len(examples)} examples, and one is the least")
+        return self._desk.score(point, examples[:size], split, account, allowance)
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:
         """Show a phase."""
         return self._display.stage(name, steps)
 
 
-KnownAnswers = dict[tuple[str, tuple[str, ...]], tuple[list[str], Work]]
-"""Answers and their work, by point and examples."""
-
-
 class Deployed:
-    """An artifact's view of a run: answers, booked as inference. See `methods.interface.Deployment`.
+    """An artifact's view of a run: answers to test examples by id, booked. See `methods.interface.Deployment`.
 
     Answers of weights that have answered the same examples before are the same answers and are not generated again;
     their cost is booked all the same.
+
+    Attributes:
+        account: Where answers are booked.
+        points: Every point that was asked.
     """
 
-    def __init__(self, desk: Desk, account: Account, display: Display, known: KnownAnswers) -> None:
-        self._desk, self._account, self._display, self._known = desk, account, display, known
+    def __init__(self, desk: Desk, examples: Sequence[Example], display: Display) -> None:
+        self._desk, self._display = desk, display
+        self._examples = {example.id: example for example in examples}
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[list[str], Work]] = {}
+        self.account: Account = "evaluation"
+        self.points: set[Point] = set()
 
-    def answer(self, point: Point, examples: Sequence[Example]) -> list[str]:
-        """Let the model at a point answer examples, greedily."""
-        key = (point.digest, tuple(e.id for e in examples))
-        if key not in self._known:
-            before = self._desk.meter.ledger[self._account]
-            with self._display.stage(f"test: {self._account}", len(examples)) as stage:
-                texts: list[str] = []
-                for start in range(0, len(examples), self._desk.chunk):
-                    part = examples[start : start + self._desk.chunk]
-                    texts += self._desk.generate(point, part, self._account, f"test {start}")
-                    stage.advance(steps=len(part))
-            self._known[key] = texts, self._desk.meter.ledger[self._account] - before
-        else:
-            self._desk.meter.replay(self._account, self._known[key][1])
-        return list(self._known[key][0])
+    def answer(self, point: Point, examples: Sequence[str]) -> list[str]:
+        """Let the model at a point answer the test examples of these ids, greedily.
+
+        Raises:
+            KeyError: If an id is none of the test split's.
+        """
+        self.points.add(point)
+        key = (point.digest, tuple(examples))
+        if key in self._known:
+            texts, work = self._known[key]
+            self._desk.meter.replay(self.account, work)
+            return list(texts)
+        asked = [self._examples[i] for i in examples]
+        before = self._desk.meter.ledger[self.account]
+        texts = []
+        with self._display.stage(f"test: {self.account}", len(asked)) as stage:
+            for start in range(0, len(asked), self._desk.chunk):
+                part = asked[start : start + self._desk.chunk]
+                texts += self._desk.generate(point, part, self.account, f"test {start}")
+                stage.advance(steps=len(part))
+        self._known[key] = texts, self._desk.meter.ledger[self.account] - before
+        return list(texts)
 
     def save_checkpoint(self, point: Point, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""

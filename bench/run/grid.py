@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -14,11 +15,15 @@ from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
 from bench.errors import BenchError, UsageError, usage_error
+from bench.models.embedded import EMBEDDED
 from bench.records.files import WriteFailed
 from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
 from bench.run.cell import Cell, execute, finished, prepare
 from bench.run.display import Display
+
+AXES = ("methods", "tasks", "models", "budgets", "seeds")
+"""What a grid is the product of."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ def expand(
     for budget in budgets:
         budget_evaluations(budget)
     chosen = _method_configs(methods, settings)
+    # A record must mean the same wherever it is resumed from.
+    models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
+    if common.get("data"):
+        common["data"] = str(Path(common["data"]).absolute())
     cells = []
     for task, model, budget, method, seed in product(tasks, models, budgets, methods, seeds):
         fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
@@ -84,6 +93,10 @@ def expand(
         except ValidationError as error:
             raise usage_error("configuration", error) from error
     return cells
+
+
+def _is_path(model: str) -> bool:
+    return model not in EMBEDDED and Path(model).expanduser().exists()
 
 
 def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -147,8 +160,16 @@ def _run_cell(config: RunConfig, output: Path, display: Display) -> CellOutcome:
         return _finish(cell, display)
     except WriteFailed:
         raise
-    except BenchError as error:
-        return CellOutcome(config, error=error)
+    except Exception as error:
+        return CellOutcome(config, error=_actionable(error))
+
+
+def _actionable(error: Exception) -> BenchError:
+    """A defect of somebody's method or task is that cell's failure, not the grid's."""
+    if isinstance(error, BenchError):
+        return error
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
 
 
 def _finish(cell: Cell, display: Display) -> CellOutcome:
@@ -180,7 +201,8 @@ def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
         if key == "set" and isinstance(value, dict):
             options["settings"] = [f"{name}={json.dumps(given)}" for name, given in _flat(value)]
         elif key in known:
-            options[known[key]] = value
+            alone = known[key] in AXES and not isinstance(value, list)
+            options[known[key]] = [value] if alone else value
         else:
             near = get_close_matches(key, [*known, "set"], n=1)
             raise UsageError(
@@ -209,7 +231,7 @@ def resume_cell(folder: Path, display: Display) -> CellOutcome:
     config = read_config(folder)
     try:
         with display:
-            cell = prepare(config, folder.absolute().parents[4], display)
+            cell = prepare(config, folder.parent, display)
         if cell.folder.name != folder.absolute().name:
             raise UsageError(
                 f"{folder}: its configuration, data or code has changed since it began (it would be "
@@ -218,5 +240,5 @@ def resume_cell(folder: Path, display: Display) -> CellOutcome:
         return _finish(replace(cell, folder=folder), display)
     except WriteFailed:
         raise
-    except BenchError as error:
-        return CellOutcome(config, folder, error=error)
+    except Exception as error:
+        return CellOutcome(config, folder, error=_actionable(error))

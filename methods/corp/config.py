@@ -34,7 +34,8 @@ class CorpConfig(MethodConfig):
         ess_end: Effective sample size that it aims at in the last round.
         etas: Step sizes of stage 2, relative to the current one.
         line_search: Final scaling of a stage-2 proposal.
-        z: Standard errors that a gain must exceed at the gate.
+        z: Standard errors that a gain must exceed at the gate as well; the released criterion, which at 1 never
+            decides, since the error rate asks for more.
         error_rate: Probability that a run without any true effect changes the model, over all gates together. Ours;
             the released gate has no such bound.
         select_share: Share of the budget for choosing among proposals. Ours, from the released proportions.

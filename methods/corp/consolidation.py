@@ -136,11 +136,13 @@ def weighted_cloud(weights: Floats, gram: Floats, rank: int) -> tuple[Floats, Fl
     """
     # Row i holds sqrt(w_i) times the coefficients of delta_i - mean.
     rows = np.sqrt(weights)[:, None] * (np.eye(weights.size) - weights[None, :])
-    eigenvalues, vectors = np.linalg.eigh(rows @ gram @ rows.T)
-    eigenvalues, vectors = np.clip(eigenvalues[::-1], 0.0, None), vectors[:, ::-1]
+    # By singular values of the cloud itself: squaring it first would lose the small directions to rounding.
+    values, axes = np.linalg.eigh(gram)
+    vectors, singular, _ = np.linalg.svd(rows @ (axes * np.sqrt(np.clip(values, 0.0, None))))
+    eigenvalues = np.square(singular)
     # Rounding leaves the null direction of a centred cloud with variance of the order of 1e-16 of the trace.
     kept = min(rank, int(np.count_nonzero(eigenvalues > 1e-12 * eigenvalues.sum())))
-    return eigenvalues, (vectors[:, :kept].T @ rows) / np.sqrt(eigenvalues[:kept])[:, None]
+    return eigenvalues, (vectors[:, :kept].T @ rows) / singular[:kept, None]
 
 
 def _standardise(values: Floats) -> Floats:

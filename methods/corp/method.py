@@ -8,7 +8,7 @@ and every evaluation is billed. A proposal that the base beats on `select` is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
@@ -30,7 +30,7 @@ from methods.corp.recentering import (
     local_displacement,
     next_isotropic,
 )
-from methods.interface import Artifact, Context, Evaluation, Method, Plan, SingleModel
+from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Method, Plan, SingleModel
 
 
 class Corp(Method):
@@ -123,7 +123,7 @@ class _Run:
             for q, beta, alpha in grid:
                 yield _Proposal(alpha * _mean(consolidated(q, beta), points), {"q": q, "beta": beta, "alpha": alpha})
 
-        chosen, evaluation = self.choose(propose(), budget, "stage 1: proposals", count)
+        chosen, evaluation = self.choose(propose(), budget, "stage 1: proposals", count, _reward)
         q, beta = (chosen.origin["q"], chosen.origin["beta"]) if chosen else grid[0][:2]
         best = consolidated(q, beta)
         self.report["stage1"] = _stage_report(best, rewards, sigmas) | {
@@ -143,30 +143,48 @@ class _Run:
 
     def sample_population(self, budget: int) -> tuple[list[Point], NDArray[np.float64], NDArray[np.float64]]:
         """Score single perturbations on the support split until the budget is spent."""
-        sigma_draws = np.random.default_rng(derive(self.context.seed, "corp", "sigma"))
-        points: list[Point] = []
-        rewards: list[float] = []
+        sigmas = np.random.default_rng(derive(self.context.seed, "corp", "sigma"))
+
+        def draw(index: int) -> Point:
+            return Point(
+                {derive(self.context.seed, "corp", "population", index): float(sigmas.choice(self.config.sigmas))}
+            )
+
+        size = self.schedule.support
+        scored = self.sample("stage 1: population", self.schedule.population, budget, draw, "support", size)
+        scored = [(point, evaluation) for point, evaluation in scored if not np.isnan(evaluation.reward)]
+        points = [point for point, _ in scored]
+        rewards = np.array([evaluation.reward for _, evaluation in scored])
+        return points, rewards, np.array([point.norm for point in points])
+
+    def sample(
+        self,
+        name: str,
+        planned: int,
+        budget: int,
+        draw: Callable[[int], Point],
+        split: AdaptationSplit,
+        size: int,
+    ) -> list[tuple[Point, Evaluation]]:
+        """Evaluate displacements from the centre while the budget lasts; what it cuts off is spent and left out."""
+        scored: list[tuple[Point, Evaluation]] = []
         spent: list[int] = []
-        with self.context.stage("stage 1: population", self.schedule.population) as stage:
+        with self.context.stage(name, planned) as stage:
             while _affords(budget, spent):
-                seed = derive(self.context.seed, "corp", "population", len(spent))
-                point = Point({seed: float(sigma_draws.choice(self.config.sigmas))})
+                displacement = draw(len(spent))
                 evaluation = self.context.evaluate(
-                    point,
-                    "support",
+                    self.centre.point + displacement,
+                    split,
                     account="sample",
-                    size=self.schedule.support,
+                    size=size,
                     allowance=budget - sum(spent),
                 )
                 if not evaluation.complete:
                     break
                 spent.append(evaluation.flops)
-                if not np.isnan(evaluation.reward):
-                    points.append(point)
-                    rewards.append(evaluation.reward)
+                scored.append((displacement, evaluation))
                 stage.advance(evaluation.reward)
-        sigmas = np.array([point.norm for point in points])
-        return points, np.array(rewards), sigmas
+        return scored
 
     # Stage 2
 
@@ -184,6 +202,7 @@ class _Run:
                 name, attempt, cloud, int(LOCAL_SHARE * share), sigma=sigma, isotropic=isotropic
             )
             if len(displacements) < 3:
+                self.abstain(name, "fewer than 3 local candidates could be scored within the budget")
                 break
             products = gram(displacements)
             positive = float(np.mean(scores > 0))
@@ -205,35 +224,18 @@ class _Run:
         self, name: str, attempt: int, cloud: Cloud, budget: int, *, sigma: float, isotropic: float
     ) -> tuple[list[Point], NDArray[np.float64]]:
         """Score local candidates around the centre on the select split until the budget is spent."""
-        draws = np.random.default_rng(derive(self.context.seed, "corp", "local", attempt))
-        displacements: list[Point] = []
-        scores: list[float] = []
-        spent: list[int] = []
-        with self.context.stage(f"{name}: population", self.affordable(budget, self.schedule.select)) as stage:
-            while _affords(budget, spent):
-                displacement = local_displacement(
-                    derive(self.context.seed, "corp", "local", attempt, len(spent)),
-                    cloud,
-                    draws.standard_normal(len(cloud.directions)),
-                    sigma=sigma,
-                    isotropic=isotropic,
-                )
-                evaluation = self.context.evaluate(
-                    self.centre.point + displacement,
-                    "select",
-                    account="sample",
-                    size=self.schedule.select,
-                    allowance=budget - sum(spent),
-                )
-                if not evaluation.complete:
-                    break
-                spent.append(evaluation.flops)
-                score = self.constructive(evaluation)
-                if not np.isnan(score):
-                    displacements.append(displacement)
-                    scores.append(score)
-                stage.advance(evaluation.reward)
-        return displacements, np.array(scores)
+        normals = np.random.default_rng(derive(self.context.seed, "corp", "local", attempt))
+
+        def draw(index: int) -> Point:
+            seed = derive(self.context.seed, "corp", "local", attempt, index)
+            z = normals.standard_normal(len(cloud.directions))
+            return local_displacement(seed, cloud, z, sigma=sigma, isotropic=isotropic)
+
+        planned = self.affordable(budget, self.schedule.select)
+        sampled = self.sample(f"{name}: population", planned, budget, draw, "select", self.schedule.select)
+        scored = [(displacement, self.constructive(evaluation)) for displacement, evaluation in sampled]
+        scored = [(displacement, score) for displacement, score in scored if not np.isnan(score)]
+        return [displacement for displacement, _ in scored], np.array([score for _, score in scored])
 
     def propose_local(
         self,
@@ -256,13 +258,15 @@ class _Run:
                 origin = {"q": q, "beta": beta, "eta": factor * eta, "alpha": 1.0}
                 yield _Proposal(factor * eta * _mean(local, displacements), origin)
 
-        chosen, evaluation = self.choose(propose(), budget - line_search, f"{name}: proposals", count)
+        chosen, evaluation = self.choose(
+            propose(), budget - line_search, f"{name}: proposals", count, self.constructive
+        )
         if chosen and evaluation:
             scaled = [
                 _Proposal(alpha * chosen.displacement, chosen.origin | {"alpha": alpha}) for alpha in config.line_search
             ]
             left = self.context.remaining // certain - self.gate_reserve
-            longer, measured = self.choose(scaled, left, f"{name}: line search", len(scaled))
+            longer, measured = self.choose(scaled, left, f"{name}: line search", len(scaled), self.constructive)
             if longer and measured and self.constructive(measured) > self.constructive(evaluation):
                 chosen, evaluation = longer, measured
         if not (chosen and evaluation):
@@ -287,7 +291,12 @@ class _Run:
         return max(1, int(budget / (examples * self.context.evaluation_flops)))
 
     def choose(
-        self, proposals: Iterable[_Proposal], budget: int, name: str, planned: int
+        self,
+        proposals: Iterable[_Proposal],
+        budget: int,
+        name: str,
+        planned: int,
+        criterion: Callable[[Evaluation], float],
     ) -> tuple[_Proposal | None, Evaluation | None]:
         """Evaluate proposals on select while the budget lasts; return the best, the first among equals."""
         best: tuple[_Proposal | None, Evaluation | None] = (None, None)
@@ -299,7 +308,8 @@ class _Run:
                 evaluation = self.select(self.centre.point + proposal.displacement, allowance=budget - sum(spent))
                 spent.append(evaluation.flops)
                 stage.advance(evaluation.reward)
-                if not np.isnan(evaluation.reward) and (best[1] is None or evaluation.reward > best[1].reward):
+                score = criterion(evaluation)
+                if not np.isnan(score) and (best[1] is None or score > criterion(best[1])):
                     best = proposal, evaluation
         return best
 
@@ -326,6 +336,10 @@ class _Run:
     def abstain(self, name: str, reason: str) -> None:
         """Put on record why a stage did not get as far as a decision."""
         self.report["gates"].append({"stage": name, "accepted": False, "reason": reason})
+
+
+def _reward(evaluation: Evaluation) -> float:
+    return evaluation.reward
 
 
 def _affords(budget: int, spent: Sequence[int]) -> bool:

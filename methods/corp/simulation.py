@@ -2,7 +2,8 @@
 
 The method runs as it is; only the answers are simulated. An answer of a changed model is the base's, or at the flip
 rate a fresh draw with the item's own probability of success, shifted by the true effect. Without an effect, base and
-changed model are exchangeable, whatever the method does in between.
+changed model are exchangeable, whatever the method does in between. Every answer costs the same, and answers flip
+around the base's also where the method has moved on from it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class CoinFlips:
         odds, base = self._odds[split][:size], self._base[split][:size]
         flops = odds.size * FLOPS
         if allowance is not None and flops > allowance:
-            return Evaluation(np.empty(0), np.empty(0, dtype=np.bool_), 0, complete=False)
+            self.remaining -= allowance
+            return Evaluation(np.empty(0), np.empty(0, dtype=np.bool_), allowance, complete=False)
         if flops > self.remaining:
             raise RuntimeError("the method exceeded its budget")
         self.remaining -= flops
@@ -108,5 +110,5 @@ def commits(
     for seed in range(runs):
         artifact = method.adapt(CoinFlips(seed, sizes, evaluations, **world))
         assert isinstance(artifact, SingleModel)
-        changed += artifact.changed
+        changed += not artifact.point.is_base
     return changed / runs

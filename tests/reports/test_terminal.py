@@ -228,7 +228,7 @@ def sample(**fields: object) -> Sample:
         "reward": 1.0,
         "status": "ok",
         "detail": "",
-        "base_text": None,
+        "base_text": "",
         "base_correct": None,
     }
     return Sample.model_validate(blank | fields)

@@ -134,7 +134,7 @@ def test_a_sample_is_one_line_whatever_the_model_wrote() -> None:
         reward=None,
         status="infrastructure",
         detail="",
-        base_text=None,
+        base_text="",
         base_correct=None,
     )
     line = sample.model_dump_json()

@@ -61,6 +61,55 @@ class Broken(Fixed):
         raise ZeroDivisionError("on purpose")
 
 
+class Tamperer(Fixed):
+    """Lifts its own limit."""
+
+    def adapt(self, context):
+        context._desk.meter.limit = 10**30
+        for _ in range(8):
+            context.evaluate(Point({1: 1e-3}), "support", account="sample")
+        return SingleModel()
+
+
+class Leaver(Fixed):
+    """Ends the process, as a method that calls sys.exit does."""
+
+    def adapt(self, context):
+        raise SystemExit(0)
+
+
+class Peeker(Fixed):
+    """Asks for the test split."""
+
+    def adapt(self, context):
+        context.evaluate(Point(), "test", account="sample", size=1)
+        return SingleModel()
+
+
+class Slanderer(Fixed):
+    """Returns an artifact that tries to answer for the base, and says of itself what it likes."""
+
+    def adapt(self, context):
+        class Slander(SingleModel):
+            def answer(self, deployment, examples):
+                deployment.answer(Point(), ["0+0"] if "0+0" in examples else examples[:1])
+                self.report["changed"] = False
+                return deployment.answer(self.point, examples)
+
+        return Slander(Point({1: 5e-2}))
+
+
+class Stingy(Fixed):
+    """Returns an artifact that leaves an answer out."""
+
+    def adapt(self, context):
+        class Short(SingleModel):
+            def answer(self, deployment, examples):
+                return deployment.answer(self.point, examples)[:-1]
+
+        return Short(Point())
+
+
 class Evader(Fixed):
     """Books its work where no budget covers it."""
 
@@ -146,6 +195,60 @@ def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so
     assert result.budget.spent > 0.9 * result.budget.flops
     assert result.outcome is None
     assert finished(cell) is not None
+
+
+def test_a_limit_that_a_method_lifted_is_noticed(tmp_path):
+    _, result = run(tmp_path, Tamperer)
+    assert (result.status, result.outcome) == ("over_budget", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(Peeker, "may not read split 'test'"), (Leaver, "SystemExit"), (Stingy, "59 answers to 60 examples")],
+)
+def test_what_a_method_must_not_do_fails_its_run(tmp_path, method, reason):
+    _, result = run(tmp_path, method)
+    assert result.status == "failed"
+    assert reason in result.reason
+    assert result.outcome is None
+
+
+def test_no_artifact_can_change_the_base_row_or_hide_that_it_changed(tmp_path):
+    _, honest = run(tmp_path, "base")
+    _, result = run(tmp_path, Slanderer)
+    assert result.status == "ok"
+    assert result.base == honest.base
+    assert result.changed
+    assert result.outcome.accuracy < result.base.accuracy
+    assert result.cost.evaluations == pytest.approx(61 / 60)  # the extra question is on its bill
+
+
+def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch):
+    from tasks.addition import Addition
+    from tasks.interface import Score
+
+    def flaky(self, examples, texts):
+        scores = [self.score(e, t) for e, t in zip(examples, texts, strict=True)]
+        lost = Score(0.0, False, status="infrastructure")
+        return [lost if len(texts) == 60 and i % 10 == 3 else s for i, s in enumerate(scores)]
+
+    monkeypatch.setattr(Addition, "score_many", flaky)
+    _, result = run(tmp_path, Fixed)
+    assert (result.base.items, result.base.excluded) == (result.outcome.items, result.outcome.excluded) == (54, 6)
+    assert result.comparison.items == 54
+    assert result.outcome.accuracy - result.base.accuracy == pytest.approx(result.comparison.difference)
+
+
+def test_stage_two_goes_through_journal_and_engine_and_resumes(tmp_path):
+    settings = {"smallest_population": 3}
+    cell, unbroken = run(tmp_path, budget="2500", method_config=settings)
+    assert unbroken.report["rounds"]
+    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))
+    (cell.folder / "result.json").unlink()
+    (cell.folder / ".tmp-result.json.x").write_text("left by a killed process")
+    assert comparable(execute(cell, Display(quiet=True))) == comparable(unbroken)
+    assert not list(cell.folder.glob(".tmp-*"))
 
 
 def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):

@@ -31,7 +31,7 @@ def test_a_setting_reaches_every_method_that_knows_it_or_the_one_it_names():
     [
         (["rnak=4"], "did you mean 'rank'"),
         (["base.rank=4"], "no method of this run has a setting 'base.rank'|'rank'"),
-        (["rank=zero"], "rank: input should be a valid integer.*given 'zero'"),
+        (["rank=zero"], "rank: Input should be a valid integer.*given 'zero'"),
         (["rank"], "expected key=value"),
     ],
 )
