@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from bench.errors import BenchError
 from bench.models.checkpoint import file_sha256
 from bench.models.interface import Progress
+from bench.records.files import sync
 
 VARIABLE = "BENCH_CACHE"
 MANIFEST = "manifest.json"
@@ -89,23 +90,15 @@ def _replace(folder: Path, build: Callable[[Path], None]) -> None:
         for name in [*names, MANIFEST]:
             # safetensors writes for its owner alone; a cache may be shared.
             (work / name).chmod((work / MANIFEST).stat().st_mode)
-            _sync(work / name)
-        _sync(work)
+            sync(work / name)
+        sync(work)
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
         yield new
         for file in new.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         if path.exists():
             path.rename(old)
         try:
@@ -70,7 +70,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise WriteFailed(path, error) from error
     finally:
@@ -87,12 +87,8 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk, so that a rename in it outlives a power cut."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file, or a folder's entries, on disk, so that what was renamed there outlives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

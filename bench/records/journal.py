@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records.files import WriteFailed, sync_folder
+from bench.records.files import WriteFailed, sync
 
 
 class JournalDamaged(BenchError):
@@ -47,7 +47,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)  # a failed write must not be tried again on close
             self._file.truncate(whole)
-            sync_folder(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise WriteFailed(path, error) from error
 

@@ -225,7 +225,7 @@ class _Attempt:
     def _test(self, desk: Desk, artifact: Artifact) -> Result:
         cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
         ids = [example.id for example in examples]
-        # The base answers first and through a deployment of its own, so that no artifact can put words in its mouth.
+        # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
         base_texts = deployed.answer(Point(), ids)
         deployed.account, deployed.points = "inference", set()
