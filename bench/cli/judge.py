@@ -82,7 +82,7 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
     Accuracy is the mean over answers that could be judged; the interval treats them as independent, which several
     answers to one example are not.
     """
-    from bench.errors import UsageError
+    from bench.errors import BenchError, UsageError
     from bench.registry import load_task
     from bench.run.cell import accuracy, admit
     from tasks.interface import SPLITS
@@ -99,8 +99,13 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
         if row["task_id"] not in examples:
             raise UsageError(f"{completions}, line {number}: task_id {row['task_id']!r} is no example of {task}")
         rows.append(row)
+    if not rows:
+        raise UsageError(f"{completions}: there are no completions in it")
     scores = judge.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
-    found = accuracy(scores)
+    judged = [s for s in scores if s.status != "infrastructure"]
+    if not judged:
+        raise BenchError(f"none of the {len(scores)} answers could be judged; see `bench doctor`")
+    found = accuracy(judged, len(scores) - len(judged))
     answered = len({row["task_id"] for row in rows})
     lines = [
         {"task_id": row["task_id"], "correct": s.correct, "reward": s.reward, "status": s.status, "detail": s.detail}
