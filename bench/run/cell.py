@@ -7,18 +7,12 @@ unbroken one. The result is written last.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import platform
-import subprocess
-import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,14 +29,11 @@ from bench.records.files import WriteFailed, folder_atomically, sweep, write_ato
 from bench.records.journal import Journal
 from bench.records.schema import (
     AccountRow,
-    Accuracy,
     AnswerCost,
     BudgetInfo,
-    Comparison,
     ModelInfo,
     Result,
     RunConfig,
-    Sample,
     Timing,
     Versions,
     read_config,
@@ -52,14 +43,14 @@ from bench.registry import load_method, load_task
 from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
-from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
+from bench.run.outcome import accuracy, compare, write_samples
+from bench.run.provenance import write_attempt
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import Artifact, Method
-from tasks.interface import Example, PromptStyle, Score, Splits, Task
+from tasks.interface import PromptStyle, Splits, Task
 
 CALIBRATION_EXAMPLES = 16
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post-training")
 
 
 @dataclass(frozen=True)
@@ -169,7 +160,7 @@ class _Attempt:
         self._check_config(config_path)
         self.journal = Journal(cell.folder / "journal.jsonl")
         write_atomically(config_path, cell.config.model_dump_json(indent=1) + "\n")
-        _write_attempt(cell)
+        write_attempt(cell.folder / "attempts", cell.config)
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
         self.known: dict[str, object] = {"model": None, "engine": {}, "prompt": None, "sandbox": None}
@@ -241,16 +232,17 @@ class _Attempt:
         if not judged:
             raise BenchError("no test answer could be judged; see `bench doctor`")
         with self.display.stage("saving"):
-            _write_samples(cell, desk, examples, (texts, scores), (base_texts, base_scores))
+            now, base = (texts, scores), (base_texts, base_scores)
+            write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, now, base)
             with folder_atomically(cell.folder / "artifact") as folder:
                 artifact.save(deployed, folder)
-        now, base = [scores[i] for i in judged], [base_scores[i] for i in judged]
+        ours, bases = [scores[i] for i in judged], [base_scores[i] for i in judged]
         excluded = len(ids) - len(judged)
         return self.ended(
             "ok",
-            outcome=accuracy(now, excluded),
-            base=accuracy(base, excluded),
-            comparison=compare(base, now),
+            outcome=accuracy(ours, excluded),
+            base=accuracy(bases, excluded),
+            comparison=compare(bases, ours),
             cost=self._answer_cost("inference", len(examples)),
             base_cost=self._answer_cost("evaluation", len(examples)),
             changed=deployed.points != {Point()} or texts != base_texts,
@@ -307,41 +299,6 @@ class _Attempt:
                 **outcome,
             }
         )
-
-
-def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
-    """Return the accuracy of judged answers with its 95 % Wilson interval.
-
-    Args:
-        judged: At least one score.
-        excluded: How many more answers there were that could not be judged.
-    """
-    correct, n = sum(s.correct for s in judged), len(judged)
-    low, high = wilson_interval(correct, n)
-    return Accuracy(
-        correct=correct,
-        items=n,
-        excluded=excluded,
-        accuracy=correct / n,
-        low=low,
-        high=high,
-        mean_reward=sum(s.reward for s in judged) / n,
-    )
-
-
-def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
-    """Compare judged answers to the same examples."""
-    counts = paired_counts([s.correct for s in before], [s.correct for s in now])
-    low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
-    return Comparison(
-        items=counts.n,
-        fixes=counts.fixes,
-        regressions=counts.regressions,
-        difference=counts.difference,
-        low=low,
-        high=high,
-        p_value=mcnemar_exact(counts.fixes, counts.regressions),
-    )
 
 
 def _load_engine(cell: Cell) -> Engine:
@@ -404,64 +361,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _write_attempt(cell: Cell) -> None:
-    folder = cell.folder / "attempts"
-    number = len(list(folder.glob("*.json"))) + 1 if folder.exists() else 1
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    attempt = {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "device": _device_name(cell.config.device),
-        "commit": _commit(),
-        "seed": cell.config.seed,
-        "packages": versions,
-    }
-    write_atomically(folder / f"{number}.json", json.dumps(attempt, indent=1) + "\n")
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-Answers = tuple[Sequence[str], Sequence[Score]]
-
-
-def _write_samples(cell: Cell, desk: Desk, examples: Sequence[Example], now: Answers, base: Answers) -> None:
-    lines = []
-    for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
-        judged = score.status != "infrastructure"
-        sample = Sample(
-            id=example.id,
-            prompt_sha256=desk.prompt_sha256(example),
-            text=text,
-            answer=score.answer,
-            correct=score.correct if judged else None,
-            reward=score.reward if judged else None,
-            status=score.status,
-            detail=score.detail,
-            base_text=base_text,
-            base_correct=base_score.correct if base_score.status != "infrastructure" else None,
-        )
-        lines.append(sample.model_dump_json() + "\n")
-    write_atomically(cell.folder / "samples.jsonl", "".join(lines))

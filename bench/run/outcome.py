@@ -1,0 +1,76 @@
+"""From judged answers to the figures of a record. Pure but for the samples' file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.records.files import write_atomically
+from bench.records.schema import Accuracy, Comparison, Sample
+from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
+from tasks.interface import Example, Score
+
+Answers = tuple[Sequence[str], Sequence[Score]]
+"""Texts and their scores."""
+
+
+def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
+    """Return the accuracy of judged answers with its 95 % Wilson interval.
+
+    Args:
+        judged: At least one score.
+        excluded: How many more answers there were that could not be judged.
+    """
+    correct, n = sum(s.correct for s in judged), len(judged)
+    low, high = wilson_interval(correct, n)
+    return Accuracy(
+        correct=correct,
+        items=n,
+        excluded=excluded,
+        accuracy=correct / n,
+        low=low,
+        high=high,
+        mean_reward=sum(s.reward for s in judged) / n,
+    )
+
+
+def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
+    """Compare judged answers to the same examples."""
+    counts = paired_counts([s.correct for s in before], [s.correct for s in now])
+    low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
+    return Comparison(
+        items=counts.n,
+        fixes=counts.fixes,
+        regressions=counts.regressions,
+        difference=counts.difference,
+        low=low,
+        high=high,
+        p_value=mcnemar_exact(counts.fixes, counts.regressions),
+    )
+
+
+def write_samples(
+    path: Path, examples: Sequence[Example], prompt_sha256: Callable[[Example], str], now: Answers, base: Answers
+) -> None:
+    """Write one line a test example: what the method's result and the base answered, as it was judged.
+
+    Raises:
+        WriteFailed: If the file cannot be written.
+    """
+    lines = []
+    for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
+        judged = score.status != "infrastructure"
+        sample = Sample(
+            id=example.id,
+            prompt_sha256=prompt_sha256(example),
+            text=text,
+            answer=score.answer,
+            correct=score.correct if judged else None,
+            reward=score.reward if judged else None,
+            status=score.status,
+            detail=score.detail,
+            base_text=base_text,
+            base_correct=base_score.correct if base_score.status != "infrastructure" else None,
+        )
+        lines.append(sample.model_dump_json() + "\n")
+    write_atomically(path, "".join(lines))
