@@ -11,11 +11,12 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.weights.noise import NOISE_VERSION
+from bench.weights.noise import NOISE_VERSION, NoiseKind
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,26 @@ class Point:
     Attributes:
         amplitudes: Seed to amplitude, zeros dropped, in ascending order of seeds so that equal points materialise
             in equal order.
+        noise: What a seed stands for: `iid`, or the ablation `tied`. Points of two kinds do not combine; the base,
+            which has none, combines with either.
     """
 
     amplitudes: Mapping[int, float] = field(default_factory=dict)
+    noise: NoiseKind = "iid"
 
     def __post_init__(self) -> None:
+        if self.noise not in get_args(NoiseKind):
+            raise ValueError(f"noise is {self.noise!r}; it must be one of {', '.join(get_args(NoiseKind))}")
         for seed, amplitude in self.amplitudes.items():
             if not math.isfinite(amplitude):
                 raise ValueError(f"amplitude of seed {seed} is {amplitude}; it must be finite")
         kept = {seed: float(a) for seed, a in sorted(self.amplitudes.items()) if a != 0.0}
         object.__setattr__(self, "amplitudes", kept)
+        if not kept:
+            object.__setattr__(self, "noise", "iid")
 
     def __hash__(self) -> int:
-        return hash(tuple(self.amplitudes.items()))
+        return hash((self.noise, *self.amplitudes.items()))
 
     def __add__(self, other: Point) -> Point:
         return combine([(1.0, self), (1.0, other)])
@@ -46,7 +54,7 @@ class Point:
         return combine([(1.0, self), (-1.0, other)])
 
     def __mul__(self, factor: float) -> Point:
-        return Point({seed: factor * a for seed, a in self.amplitudes.items()})
+        return Point({seed: factor * a for seed, a in self.amplitudes.items()}, self.noise)
 
     __rmul__ = __mul__
 
@@ -61,27 +69,43 @@ class Point:
         return math.sqrt(self.inner(self))
 
     def inner(self, other: Point) -> float:
-        """Inner product of two displacements, in squared units of one noise direction."""
+        """Inner product of two displacements, in squared units of one noise direction.
+
+        Raises:
+            ValueError: If their noise is of two kinds.
+        """
+        _shared_noise((self, other))
         return math.fsum(a * other.amplitudes.get(seed, 0.0) for seed, a in self.amplitudes.items())
 
     @property
     def digest(self) -> str:
-        """Identity of the displacement: the same for equal amplitudes, with the version of the noise they refer to."""
-        text = NOISE_VERSION + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
+        """Identity of the displacement: the same for equal points, with the version of the noise they refer to."""
+        text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def combine(terms: Iterable[tuple[float, Point]]) -> Point:
-    """Return the linear combination sum_k c_k * p_k of displacements."""
+    """Return the linear combination sum_k c_k * p_k of displacements.
+
+    Raises:
+        ValueError: If their noise is of two kinds.
+    """
+    terms = list(terms)
+    noise = _shared_noise(point for _, point in terms)
     total: dict[int, float] = {}
     for factor, point in terms:
         for seed, amplitude in point.amplitudes.items():
             total[seed] = total.get(seed, 0.0) + factor * amplitude
-    return Point(total)
+    return Point(total, noise)
 
 
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:
-    """Return the inner products of displacements, float64 [points, points]."""
+    """Return the inner products of displacements, float64 [points, points].
+
+    Raises:
+        ValueError: If their noise is of two kinds.
+    """
+    _shared_noise(points)
     seeds = {seed: column for column, seed in enumerate(sorted({s for p in points for s in p.amplitudes}))}
     amplitudes = np.zeros((len(points), len(seeds)))
     for row, point in enumerate(points):
@@ -89,3 +113,10 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
             amplitudes[row, seeds[seed]] = amplitude
     product: NDArray[np.float64] = amplitudes @ amplitudes.T
     return product
+
+
+def _shared_noise(points: Iterable[Point]) -> NoiseKind:
+    kinds = {point.noise for point in points if not point.is_base}
+    if len(kinds) > 1:
+        raise ValueError("points of iid and of tied noise do not combine")
+    return kinds.pop() if kinds else "iid"

@@ -6,40 +6,128 @@ differ.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
-from bench.weights.noise import draw
+from bench.errors import BenchError
+from bench.weights import device, kernels
+from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint
+from bench.weights.noise import NoiseKind, stream_keys
 from bench.weights.points import Point
 
-Coefficients = tuple[tuple[int, float], ...]
+SLICE = 1 << 19
+"""Values that one thread writes at a time: so few that all are busy to the end, so many that Python costs nothing."""
+
+NUMPY_VIEWS = {torch.float32: (torch.float32, np.float32), torch.bfloat16: (torch.int16, np.uint16)}
+"""What compiled code writes in place, as torch and NumPy name its bits."""
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """A displacement over its largest amplitude: what points that differ only in scale share."""
+
+    kind: NoiseKind
+    weights: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, point: Point) -> tuple[_Direction, float]:
+        """Return the direction of a point and the scale it was divided by."""
+        scale = max(abs(a) for a in point.amplitudes.values())
+        weights = tuple((seed, float(np.float32(a / scale))) for seed, a in point.amplitudes.items())
+        return cls(point.noise, weights), scale
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A run of a tensor's values, live and at the base.
+
+    Attributes:
+        name: Of the tensor.
+        start: Position of the first value in the tensor.
+        base: Flat.
+        live: Flat, or the whole tensor in its own shape where its memory is not in row-major order.
+        arrays: Both as compiled code takes them, or None where it does not.
+    """
+
+    name: str
+    start: int
+    base: torch.Tensor
+    live: torch.Tensor
+    arrays: tuple[np.ndarray, np.ndarray] | None
+
+    @property
+    def size(self) -> int:
+        return self.base.numel()
+
+    def sums(self, keys: np.ndarray, weights: np.ndarray, out: torch.Tensor) -> None:
+        """Write weighted sums of this slice's noise, [rows, size]."""
+        if out.device.type == "cpu":
+            kernels.sums(keys, weights, self.start, out.numpy())
+        else:
+            device.sums(keys, weights, self.start, out)
+
+    def add(self, total: torch.Tensor, scale: float) -> None:
+        """Write base + scale * total."""
+        if self.arrays is not None:
+            kernels.add(total.numpy(), scale, *self.arrays)
+        else:
+            device.add(total, scale, self.base, self.live)
+
+    def move(self, keys: np.ndarray, weights: np.ndarray, scale: float) -> None:
+        """Write base + scale * sum without keeping the sum."""
+        if self.arrays is not None:
+            kernels.move(keys, weights, scale, self.start, *self.arrays)
+        else:
+            total = torch.empty((1, self.size), dtype=torch.float32, device=self.base.device)
+            self.sums(keys, weights, total)
+            self.add(total[0], scale)
+
+    def restore(self) -> None:
+        """Write the base."""
+        if self.arrays is not None:
+            base, live = self.arrays
+            np.copyto(live, base)
+        else:
+            self.live.copy_(self.base.view(self.live.shape))
 
 
 class WeightSpace:
     """Holds the base of a model's parameters and writes points into the live ones.
 
     The value written at a point p with largest amplitude s is cast(base + s * sum_i (a_i / s) eps_i), with the sum in
-    float32 in ascending order of seeds. It is a function of the point alone: not of earlier moves, threads or the
-    cache, which keeps the last sum so that a line search along one direction draws its noise once.
+    float32 in ascending order of seeds, each product rounded before it is added. It is a function of the point alone:
+    not of earlier moves, threads, the device, or what was prepared. Beside the base's copy a move holds a few
+    kilobytes a thread (the whole tensor, where its memory is not in row-major order).
 
     Args:
         parameters: Live tensors by canonical Hugging Face name, each storage once (a tied head under one name).
-        threads: How many tensors are drawn at once; None for the number of cores.
+        threads: How many slices are written at once; None for torch's number of threads.
+        memory: Bytes for prepared directions; None for half of what is available when they are made.
     """
 
-    def __init__(self, parameters: Mapping[str, torch.Tensor], threads: int | None = None) -> None:
-        self._live = dict(sorted(parameters.items(), key=lambda item: -item[1].numel()))
-        self._base = {name: tensor.detach().clone() for name, tensor in self._live.items()}
-        self._threads = threads or os.cpu_count() or 1
-        self._direction: tuple[Coefficients, dict[str, torch.Tensor]] | None = None
-        self._point: Point | None = Point()
+    def __init__(
+        self, parameters: Mapping[str, torch.Tensor], threads: int | None = None, memory: int | None = None
+    ) -> None:
+        self._live = {name: tensor.detach() for name, tensor in parameters.items()}
+        self._slices = [part for name, tensor in parameters.items() for part in _slices(name, tensor.detach())]
+        values = sum(part.size for part in self._slices)
+        on_cpu = all(part.base.device.type == "cpu" for part in self._slices)
+        self._threads = min(threads or torch.get_num_threads(), -(-values // SLICE)) if on_cpu else 1
+        self._memory = memory
+        self._row_bytes = max(4 * values, 1)
+        self._announced: list[_Direction] = []
+        self._stored: dict[_Direction, int] = {}
+        self._totals: list[torch.Tensor] = []
+        self._point: Place | None = Point()
 
     @property
-    def point(self) -> Point:
+    def point(self) -> Place:
         """Where the live parameters are.
 
         Raises:
@@ -49,50 +137,120 @@ class WeightSpace:
             raise RuntimeError("the last move through weight space failed half way; move to a point again")
         return self._point
 
+    def prepare(self, points: Iterable[Point]) -> None:
+        """Announce the points that will be visited next, and forget those announced before. Changes no value.
+
+        The first visit to an announced point of several seeds draws the noise of as many announced directions, from
+        that one on, as fit the memory, each seed once; visits to any of these then draw nothing. Points that differ
+        only in scale share a direction. A point of one seed needs no storage.
+        """
+        directions = (_Direction.of(point)[0] for point in points if len(point.amplitudes) > 1)
+        self._announced = list(dict.fromkeys(directions))
+        if not self._stored.keys() & set(self._announced):
+            self._forget()
+
     def move_to(self, point: Point) -> None:
         """Write base + point into the live parameters; at `Point()` they equal the base bit for bit."""
         if point == self._point:
             return
         self._point = None  # a move that fails half way leaves weights that no point describes
         if point.is_base:
-            for name, tensor in self._live.items():
-                tensor.detach().copy_(self._base[name])
+            self._each(lambda i, part: part.restore())
         else:
-            scale = max(abs(a) for a in point.amplitudes.values())
-            coefficients = tuple((seed, float(np.float32(a / scale))) for seed, a in point.amplitudes.items())
-            self._write(coefficients, scale)
+            self._displace(*_Direction.of(point))
         self._point = point
 
-    def _write(self, coefficients: Coefficients, scale: float) -> None:
-        cached = self._direction[1] if self._direction and self._direction[0] == coefficients else None
-        keep: dict[str, torch.Tensor] = {}
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Write trained weights into the live parameters; a move to any point afterwards starts from the kept base.
 
-        def write(name: str) -> None:
-            base, live = self._base[name], self._live[name]
-            if cached is not None:
-                total = cached[name]
-            else:
-                total = _weighted_noise(name, base.shape, coefficients)
-                if len(coefficients) > 1:
-                    keep[name] = total
-            moved = torch.add(base.float(), total.to(base.device), alpha=scale)
-            live.detach().copy_(moved.to(live.dtype))
+        Raises:
+            BenchError: If they cannot be read, or are not this model's; nothing was written.
+        """
+        if checkpoint == self._point:
+            return
+        trained = read_checkpoint(checkpoint)
+        if {n: (t.shape, t.dtype) for n, t in trained.items()} != {
+            n: (t.shape, t.dtype) for n, t in self._live.items()
+        }:
+            raise BenchError(f"{checkpoint.folder}: its tensors are not those of this model")
+        self._point = None
+        for name, live in self._live.items():
+            live.copy_(trained[name])
+        self._point = checkpoint
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(write, self._live))
-        if keep:
-            self._direction = (coefficients, keep)
-
-
-def _weighted_noise(name: str, shape: torch.Size, coefficients: Coefficients) -> torch.Tensor:
-    total = np.empty(shape, dtype=np.float32)
-    buffer = total if len(coefficients) == 1 else np.empty(shape, dtype=np.float32)
-    for position, (seed, coefficient) in enumerate(coefficients):
-        draw(seed, name, buffer)
-        if coefficient != 1.0:
-            buffer *= np.float32(coefficient)
-        if position == 0:
-            total[...] = buffer
+    def _displace(self, direction: _Direction, scale: float) -> None:
+        if direction in self._announced and direction not in self._stored:
+            self._store(direction)
+        row = self._stored.get(direction)
+        if row is not None:
+            self._each(lambda i, part: part.add(self._totals[i][row], scale))
         else:
-            total += buffer
-    return torch.from_numpy(total)
+            keys, weights = self._drawn([direction])
+            self._each(lambda i, part: part.move(keys[part.name], weights, scale))
+
+    def _store(self, first: _Direction) -> None:
+        """Materialise announced directions from `first` on, as many as fit, in one pass over the noise."""
+        self._forget()
+        position = self._announced.index(first)
+        alike = [direction for direction in self._announced[position:] if direction.kind == first.kind]
+        batch = alike[: self._budget() // self._row_bytes]
+        if not batch:
+            return
+        keys, weights = self._drawn(batch)
+        shapes = ((len(batch), part.size) for part in self._slices)
+        totals = [
+            torch.empty(shape, dtype=torch.float32, device=part.base.device)
+            for shape, part in zip(shapes, self._slices, strict=True)
+        ]
+        self._each(lambda i, part: part.sums(keys[part.name], weights, totals[i]))
+        self._totals, self._stored = totals, {direction: row for row, direction in enumerate(batch)}
+
+    def _forget(self) -> None:
+        self._stored, self._totals = {}, []
+
+    def _budget(self) -> int:
+        if self._memory is not None:
+            return self._memory
+        place = self._slices[0].base.device
+        available = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available
+        return int(available) // 2
+
+    def _drawn(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the streams of a batch's seeds, by tensor, and its weights over them, [batch, seeds]."""
+        column = {seed: i for i, seed in enumerate(sorted({seed for d in batch for seed, _ in d.weights}))}
+        weights = np.zeros((len(batch), len(column)), dtype=np.float32)
+        for row, direction in enumerate(batch):
+            for seed, weight in direction.weights:
+                weights[row, column[seed]] = weight
+        names = {part.name for part in self._slices}
+        return {name: stream_keys(tuple(column), name, batch[0].kind) for name in names}, weights
+
+    def _each(self, work: Callable[[int, _Slice], Any]) -> None:
+        """Work on every slice; threads take the next one as they finish."""
+        slices = iter(list(enumerate(self._slices)))
+
+        def worker() -> None:
+            for i, part in slices:
+                work(i, part)
+
+        if self._threads <= 1:
+            worker()
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            for future in [pool.submit(worker) for _ in range(self._threads)]:
+                future.result()
+
+
+def _slices(name: str, live: torch.Tensor) -> list[_Slice]:
+    base = live.clone(memory_format=torch.contiguous_format).view(-1)
+    if not live.is_contiguous():
+        return [_Slice(name, 0, base, live, None)]
+    pairs = zip(base.split(SLICE), live.view(-1).split(SLICE), strict=True)
+    return [_Slice(name, i * SLICE, part, target, _arrays(part, target)) for i, (part, target) in enumerate(pairs)]
+
+
+def _arrays(base: torch.Tensor, live: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
+    if base.device.type != "cpu" or base.dtype not in NUMPY_VIEWS:
+        return None
+    integer, dtype = NUMPY_VIEWS[base.dtype]
+    return base.view(integer).numpy().view(dtype), live.view(integer).numpy().view(dtype)

@@ -95,3 +95,38 @@ def test_a_point_does_not_follow_the_mapping_it_was_made_from() -> None:
     point = Point(amplitudes)
     amplitudes[1] = 3.0
     assert point == Point({1: 2.0})
+
+
+def test_the_base_has_no_kind_of_noise() -> None:
+    assert Point({}, "tied") == Point() == Point({1: 0.0}, "tied")
+    assert Point({}, "tied").digest == Point().digest
+
+
+@given(POINT)
+def test_the_kind_of_noise_is_part_of_what_a_point_is(p: Point) -> None:
+    tied = Point(p.amplitudes, "tied")
+    assert (tied == p) == (tied.digest == p.digest) == p.is_base
+    if not p.is_base:
+        assert hash(tied) != hash(p)
+
+
+@given(POINT, FACTOR)
+def test_the_algebra_keeps_the_kind_of_noise(p: Point, factor: float) -> None:
+    tied = Point(p.amplitudes, "tied")
+    for result in (tied + Point(), Point() + tied, tied - Point(), tied * 1.0, combine([(1.0, tied), (0.5, Point())])):
+        assert result == tied
+    assert factor * tied == Point((factor * p).amplitudes, "tied")
+    assert tied.norm == p.norm
+
+
+@pytest.mark.parametrize(
+    "mix", [lambda p, q: p + q, lambda p, q: p - q, lambda p, q: p.inner(q), lambda p, q: gram([p, q])]
+)
+def test_points_of_two_kinds_of_noise_do_not_mix(mix) -> None:
+    with pytest.raises(ValueError, match="iid and of tied"):
+        mix(Point({1: 1.0}), Point({2: 1.0}, "tied"))
+
+
+def test_a_kind_of_noise_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'pink'.* one of iid, tied"):
+        Point({1: 1.0}, "pink")

@@ -1,4 +1,7 @@
+import math
+import random
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,15 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bench.weights.space
-from bench.weights.noise import draw
+from bench.weights import device, kernels
+from bench.weights import space as space_module
+from bench.weights.noise import NoiseKind, draw, stream_keys
 from bench.weights.points import Point
-from bench.weights.space import WeightSpace
+from bench.weights.space import SLICE, WeightSpace
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = {"embed.weight": (40, 8), "up.weight": (8, 24), "down.weight": (24, 8), "norm.weight": (8,), "scale": ()}
 AMPLITUDE = st.floats(-0.5, 0.5).filter(lambda a: abs(a) > 1e-6)
-POINT = st.dictionaries(st.integers(0, 6), AMPLITUDE, max_size=4).map(Point)
+POINT = st.builds(Point, st.dictionaries(st.integers(0, 6), AMPLITUDE, max_size=4), st.sampled_from(["iid", "tied"]))
+ROW = 4 * sum(math.prod(shape) for shape in SHAPES.values())
+"""Bytes of one direction."""
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -31,9 +37,9 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name].flatten().view(torch.uint8), b[name].flatten().view(torch.uint8)) for name in a)
 
 
-def noise(seed: int, name: str) -> torch.Tensor:
+def noise(seed: int, name: str, kind: NoiseKind = "iid") -> torch.Tensor:
     out = np.empty(SHAPES[name], np.float32)
-    draw(seed, name, out)
+    draw(seed, name, out, kind=kind)
     return torch.from_numpy(out)
 
 
@@ -70,30 +76,148 @@ def test_weights_at_a_point_do_not_depend_on_the_moves_before_it(
     assert space.point == point
 
 
-@settings(max_examples=40)
-@given(POINT, st.lists(st.floats(-3, 3), min_size=1, max_size=6), st.sampled_from(DTYPES))
-def test_a_line_search_through_the_cache_finds_the_weights_of_each_point(
-    direction: Point, steps: list[float], dtype: torch.dtype
-) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_base_comes_back_bit_for_bit_after_a_thousand_random_moves(dtype: torch.dtype) -> None:
     live = parameters(dtype)
+    base = copied(live)
     space = WeightSpace(live, 1)
-    for step in steps:
-        space.move_to(step * direction)
-        assert same(live, at(step * direction, dtype))
+    generator = random.Random(0)
+    points = [Point({generator.randrange(9): generator.gauss(0, 0.1) for _ in range(3)}) for _ in range(50)]
+    space.prepare(points[:25])
+    for _ in range(1000):
+        space.move_to(generator.choice(points))
+    space.move_to(Point())
+    assert same(live, base)
 
 
-def test_a_line_search_draws_its_noise_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
+class TestPreparing:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(POINT, min_size=1, max_size=8),
+        st.lists(st.floats(-3, 3), min_size=1, max_size=3),
+        st.integers(0, 5 * ROW),
+        st.sampled_from(DTYPES),
+        st.randoms(),
+    )
+    def test_changes_no_weight(
+        self, points: list[Point], steps: list[float], memory: int, dtype: torch.dtype, order: random.Random
+    ) -> None:
+        live = parameters(dtype)
+        space = WeightSpace(live, 1, memory)
+        announced = [step * point for point in points for step in steps]
+        space.prepare(announced[: len(announced) // 2])
+        space.move_to(announced[0])
+        space.prepare(announced)
+        visits = [*announced, *(3 * point for point in points)]
+        order.shuffle(visits)
+        for point in visits:
+            space.move_to(point)
+            assert same(live, at(point, dtype))
 
-    def counting(seed: int, name: str, out: np.ndarray) -> None:
-        drawn.append(seed)
-        draw(seed, name, out)
+    @pytest.fixture
+    def passes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+        """Directions and seeds of each pass over the noise, by the first tensor."""
+        seen: list[tuple[int, int]] = []
+        sums, move = kernels.sums, kernels.move
 
-    monkeypatch.setattr(bench.weights.space, "draw", counting)
-    space = WeightSpace(parameters(), 1)
-    for step in (1.0, 0.5, 2.0):
-        space.move_to(step * Point({1: 0.25, 2: -0.125}))
-    assert sorted(drawn) == [1] * len(SHAPES) + [2] * len(SHAPES)
+        def counted_sums(keys, weights, *rest):
+            seen.append(weights.shape)
+            sums(keys, weights, *rest)
+
+        def counted_move(keys, weights, *rest):
+            seen.append(weights.shape)
+            move(keys, weights, *rest)
+
+        monkeypatch.setattr(kernels, "sums", counted_sums)
+        monkeypatch.setattr(kernels, "move", counted_move)
+        return seen
+
+    POINTS: ClassVar = [Point({1: 0.25, 2: -0.125 * i, 3: 0.5}) for i in range(1, 6)]
+
+    def test_draws_each_seed_once_for_all_points_that_fit(self, passes: list[tuple[int, int]]) -> None:
+        space = WeightSpace(parameters(), 1)
+        space.prepare([step * point for point in self.POINTS for step in (1.0, 0.5, 2.0)])
+        assert passes == []
+        for point in self.POINTS:
+            for step in (1.0, 0.5, 2.0):
+                space.move_to(step * point)
+        assert passes == [(5, 3)] * len(SHAPES)
+
+    def test_takes_as_many_passes_as_the_memory_asks_for(self, passes: list[tuple[int, int]]) -> None:
+        space = WeightSpace(parameters(), 1, 2 * ROW)
+        space.prepare(self.POINTS)
+        for point in self.POINTS:
+            space.move_to(point)
+        assert passes == [(rows, 3) for rows in (2, 2, 1) for _ in SHAPES]
+
+    def test_streams_where_the_memory_holds_no_direction(self, passes: list[tuple[int, int]]) -> None:
+        space = WeightSpace(parameters(), 1, ROW - 1)
+        space.prepare(self.POINTS)
+        for point in self.POINTS[:2]:
+            space.move_to(point)
+        assert passes == [(1, 3)] * len(SHAPES) * 2
+
+    def test_forgets_what_is_not_announced_again(self, passes: list[tuple[int, int]]) -> None:
+        space = WeightSpace(parameters(), 1)
+        space.prepare(self.POINTS)
+        space.move_to(self.POINTS[0])
+        space.prepare([0.5 * self.POINTS[1]])
+        space.move_to(self.POINTS[1])
+        assert len(passes) == len(SHAPES)
+        space.prepare([])
+        space.move_to(self.POINTS[2])
+        space.move_to(self.POINTS[1])
+        assert passes[len(SHAPES) :] == [(1, 3)] * len(SHAPES) * 2
+
+    def test_keeps_the_two_kinds_of_noise_apart(self, passes: list[tuple[int, int]]) -> None:
+        live = parameters()
+        space = WeightSpace(live, 1)
+        points = [Point(point.amplitudes, kind) for point in self.POINTS for kind in ("iid", "tied")]
+        space.prepare(points)
+        for point in sorted(points, key=lambda point: point.noise):
+            space.move_to(point)
+            assert same(live, at(point))
+        assert passes[: 2 * len(SHAPES)] == [(5, 3)] * len(SHAPES) + [(1, 3)] * len(SHAPES)
+
+    def test_stores_nothing_for_points_of_one_seed(self, passes: list[tuple[int, int]]) -> None:
+        space = WeightSpace(parameters(), 1)
+        space.prepare([Point(), Point({1: 0.1}), Point({2: 0.1})])
+        space.move_to(Point({1: 0.1}))
+        assert passes == [(1, 1)] * len(SHAPES)
+
+
+def test_tensors_longer_than_a_slice_are_written_by_several_threads_alike() -> None:
+    size = 2 * SLICE + 5
+    point = Point({1: 0.1, 5: -0.07})
+    for dtype in DTYPES:
+        alone, together, prepared = ({"w": torch.zeros(size, dtype=dtype)} for _ in range(3))
+        WeightSpace(alone, 1).move_to(point)
+        WeightSpace(together, 3).move_to(point)
+        space = WeightSpace(prepared, 3)
+        space.prepare([point])
+        space.move_to(point)
+        assert same(together, alone)
+        assert same(prepared, alone)
+    total = np.zeros(size, np.float32)
+    for amplitude in (1.0, -0.7):
+        drawn = np.empty(size, np.float32)
+        draw(1 if amplitude == 1.0 else 5, "w", drawn)
+        total += np.float32(amplitude) * drawn
+    live = {"w": torch.zeros(size)}
+    WeightSpace(live, 2).move_to(Point({1: 0.125, 5: -0.7 * 0.125}))
+    np.testing.assert_array_equal(live["w"].numpy(), np.float32(0.125) * total)
+
+
+@settings(max_examples=20, deadline=None)
+@given(POINT, st.sampled_from(DTYPES))
+def test_torch_operations_write_the_same_weights(point: Point, dtype: torch.dtype) -> None:
+    """What any device but the CPU runs, run on the CPU."""
+    live = parameters(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "sums", lambda *args: device.sums(*args[:3], torch.from_numpy(args[3])))
+        patch.setattr(space_module, "NUMPY_VIEWS", {})
+        WeightSpace(live, 1).move_to(point)
+    assert same(live, at(point, dtype))
 
 
 @pytest.mark.parametrize("threads", [2, 7, None])
@@ -112,7 +236,8 @@ def test_one_seed_is_base_plus_amplitude_times_noise() -> None:
 def test_a_point_is_base_plus_the_weighted_sum_of_its_noise(point: Point) -> None:
     live, base = at(point), parameters()
     for name in SHAPES:
-        expected = base[name].double() + sum(a * noise(s, name).double() for s, a in point.amplitudes.items())
+        terms = (a * noise(s, name, point.noise).double() for s, a in point.amplitudes.items())
+        expected = base[name].double() + sum(terms)
         torch.testing.assert_close(live[name].double(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -148,23 +273,39 @@ def test_parameters_that_require_gradients_can_be_moved() -> None:
     assert live["w"].is_leaf
 
 
+def test_tensors_of_one_shape_share_their_noise_only_where_it_is_tied() -> None:
+    for kind, shared in (("iid", False), ("tied", True)):
+        live = {name: torch.zeros(64) for name in ("a", "b")}
+        WeightSpace(live, 1).move_to(Point({1: 0.1}, kind))
+        assert torch.equal(live["a"], live["b"]) == shared
+
+
 class TestAMoveThatFailsHalfWay:
     @pytest.fixture
     def failing(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
         seeds: set[int] = set()
+        keys_of = stream_keys
 
-        def breaking(seed: int, name: str, out: np.ndarray) -> None:
-            if seed in seeds and name == "norm.weight":
-                raise MemoryError
-            draw(seed, name, out)
+        def breaking(function):
+            def run(keys, weights, *rest):
+                if any((keys == keys_of([seed], "norm.weight")).all(axis=1).any() for seed in seeds):
+                    raise MemoryError
+                function(keys, weights, *rest)
 
-        monkeypatch.setattr(bench.weights.space, "draw", breaking)
+            return run
+
+        monkeypatch.setattr(kernels, "sums", breaking(kernels.sums))
+        monkeypatch.setattr(kernels, "move", breaking(kernels.move))
         return seeds
 
-    def test_is_raised_and_leaves_no_point(self, failing: set[int]) -> None:
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_is_raised_and_leaves_no_point(
+        self, failing: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(space_module, "SLICE", 16)
         failing.add(2)
         live = parameters()
-        space = WeightSpace(live, 2)
+        space = WeightSpace(live, threads)
         with pytest.raises(MemoryError):
             space.move_to(Point({2: 0.1}))
         assert not same(live, parameters())
@@ -184,11 +325,12 @@ class TestAMoveThatFailsHalfWay:
         assert same(live, at(point))
         assert space.point == point
 
-    def test_does_not_enter_the_cache(self, failing: set[int]) -> None:
+    def test_leaves_nothing_half_prepared(self, failing: set[int]) -> None:
         point = Point({1: 0.1, 2: 0.2})
         failing.add(2)
         live = parameters()
         space = WeightSpace(live, 1)
+        space.prepare([point])
         with pytest.raises(MemoryError):
             space.move_to(point)
         failing.clear()

@@ -1,0 +1,83 @@
+"""Trained weights as a place that a model can stand at, beside the points around the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.models.digest import digest
+from bench.records.files import folder_atomically
+from bench.weights.points import Point
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that training ended at.
+
+    Attributes:
+        folder: Where they lie on this machine; no part of what they are.
+        digest: sha256 over their names, dtypes, shapes and bytes.
+    """
+
+    folder: Path = field(compare=False, repr=False)
+    digest: str
+
+    @property
+    def is_base(self) -> bool:
+        """False: weights that were trained are told from the base by where they came from, not by their values."""
+        return False
+
+
+Place = Point | Checkpoint
+"""Where a model's weights may stand."""
+
+
+def write_checkpoint(folder: Path, parameters: Mapping[str, torch.Tensor]) -> Checkpoint:
+    """Write parameters into a folder, which takes the place of what stood there.
+
+    Args:
+        folder: Where to.
+        parameters: Tensors by canonical Hugging Face name, each storage once (a tied head under one name).
+
+    Raises:
+        bench.records.files.WriteFailed: If it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
+    with folder_atomically(folder) as new:
+        try:
+            save_file(plain, new / FILE, metadata={"format": "pt"})
+        except SafetensorError as error:  # how a full disk comes out of safetensors
+            raise OSError(str(error)) from error
+    return Checkpoint(folder, digest(plain))
+
+
+def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors by name.
+
+    Raises:
+        BenchError: If the file is missing, or does not hold what was written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = checkpoint.folder / FILE
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BenchError(f"{path}: trained weights cannot be read ({error}); start the run anew") from error
+    if (found := digest(tensors)) != checkpoint.digest:
+        raise BenchError(
+            f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run anew"
+        )
+    return tensors

@@ -1,0 +1,251 @@
+"""The noise as compiled loops over contiguous arrays of this machine's memory, bit-equal to `bench.weights.noise`.
+
+All of it streams: a few kilobytes of noise are drawn, used and overwritten, and never leave the core's own cache.
+The functions release the interpreter's lock and share nothing, so threads may each take a slice of a tensor.
+No fast-math flag is set: LLVM may then neither contract a product with a sum nor reorder a sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.weights.noise import COS, LOG, LOG_OF_TWO, MULTIPLIERS, ROOT_HALF, ROUNDS, SIN, WEYL
+
+CHUNK = 512
+"""Values drawn at a time: the noise of a group of seeds takes half of the first-level cache."""
+GROUP = 8
+"""Seeds drawn before their noise is added to any sum, so that a sum is read once for all of them."""
+SPARSE = 2
+"""Seeds of a group up to which a sum takes them one by one."""
+
+# Passed as an argument: the cache of compiled code would not notice a change in another file's constants.
+COEFFICIENTS = np.array([*LOG, LOG_OF_TWO, *SIN, *COS], dtype=np.float32)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder where the cache could be written
+        return numba.njit(nogil=True)(function)
+
+
+def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out: NDArray[np.float32]) -> None:
+    """Write weighted sums of noise: out[m, j] = sum_i weights[m, i] * eps_i[start + j].
+
+    A sum starts from zero and is taken in float32 in the order of the seeds, without those of weight zero, so that a
+    row does not depend on which others are made in the same pass. Each eps_i is drawn once.
+
+    Args:
+        keys: [seeds, 4], from `stream_keys`.
+        weights: [rows, seeds].
+        start: Position of the first value in the tensor, a multiple of 4.
+        out: [rows, values], C-contiguous, overwritten.
+    """
+    _sums(keys, weights, start, out, COEFFICIENTS)
+
+
+def move(
+    keys: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+    scale: float,
+    start: int,
+    base: NDArray[Any],
+    live: NDArray[Any],
+) -> None:
+    """Write live = cast(base + scale * sum) for one weighted sum of noise, which is not stored.
+
+    Args:
+        keys: [seeds, 4], from `stream_keys`.
+        weights: [1, seeds].
+        scale: Rounded to float32.
+        start: Position of the slice's first value in the tensor, a multiple of 4.
+        base: [values], float32, or bfloat16 as uint16.
+        live: Likewise, overwritten.
+    """
+    _move(keys, weights, np.float32(scale), start, base, live, COEFFICIENTS)
+
+
+def add(total: NDArray[np.float32], scale: float, base: NDArray[Any], live: NDArray[Any]) -> None:
+    """Write live = cast(base + scale * total), as `move` does, from a sum that is at hand."""
+    _add(total, np.float32(scale), base, live)
+
+
+HIGH = np.uint64(32)
+WORD = np.uint64(0xFFFFFFFF)
+M0, M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
+WEYL0, WEYL1 = np.uint64(WEYL[0]), np.uint64(WEYL[1])
+HALF_BITS, MANTISSA, MANTISSA_MASK = np.int32(ROOT_HALF), np.int32(23), np.int32(0x7FFFFF)
+HALF_WORD = np.uint32(16)
+ZERO, ONE, TURN = np.float32(0), np.float32(1), np.float32(2**-32)
+
+
+@_compiled
+def _words(key, first, w0, w1, w2, w3):
+    # Words lie in 64-bit lanes: one vector instruction multiplies the lower halves of eight of them.
+    k0, k1, c2, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(key[2]), np.uint64(key[3])
+    for i in range(w0.size):
+        block = first + np.uint64(i)
+        x0, x1, x2, x3 = block & WORD, block >> HIGH, c2, c3
+        a, b = k0, k1
+        for _ in range(ROUNDS):
+            p0, p1 = M0 * x0, M1 * x2
+            x0, x1, x2, x3 = (p1 >> HIGH) ^ x1 ^ a, p1 & WORD, (p0 >> HIGH) ^ x3 ^ b, p0 & WORD
+            a, b = (a + WEYL0) & WORD, (b + WEYL1) & WORD
+        w0[i], w1[i], w2[i], w3[i] = np.uint32(x0), np.uint32(x1), np.uint32(x2), np.uint32(x3)
+
+
+@_compiled
+def _box_muller(first, second, cosines, sines, coefficients):
+    # `cosines` and `sines` first hold the reduced mantissa and exponent: loops of one type each become vector code.
+    k = coefficients
+    l0, l1, l2, l3, l4, l5, l6, l7, log_of_two = k[0], k[1], k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+    s0, s1, s2, s3, s4 = k[9], k[10], k[11], k[12], k[13]
+    c0, c1, c2, c3, c4 = k[14], k[15], k[16], k[17], k[18]
+    bits = cosines.view(np.int32)
+    for i in range(first.size):
+        cosines[i] = np.float32(np.uint32(first[i] | np.uint32(1)))
+    for i in range(first.size):
+        shifted = np.int32(bits[i] - HALF_BITS)
+        sines[i] = np.float32(np.int32((shifted >> MANTISSA) - np.int32(32)))
+        bits[i] = np.int32((shifted & MANTISSA_MASK) + HALF_BITS)
+    for i in range(first.size):
+        x = cosines[i] - ONE
+        log = l0 + x * (l1 + x * (l2 + x * (l3 + x * (l4 + x * (l5 + x * (l6 + x * l7))))))
+        radius = np.float32(math.sqrt(x * log + sines[i] * log_of_two))
+        angle = np.float32(np.int32(second[i])) * TURN
+        t = angle * angle
+        cosine = c0 + t * (c1 + t * (c2 + t * (c3 + t * c4)))
+        sine = angle * (s0 + t * (s1 + t * (s2 + t * (s3 + t * s4))))
+        cosines[i] = radius * (-cosine if first[i] & np.uint32(1) else cosine)
+        sines[i] = radius * sine
+
+
+@_compiled
+def _draw(key, first, words, planes, out, coefficients):
+    n = (out.size + 3) // 4
+    w0, w1, w2, w3 = words[0][:n], words[1][:n], words[2][:n], words[3][:n]
+    z0, z1, z2, z3 = planes[0][:n], planes[1][:n], planes[2][:n], planes[3][:n]
+    _words(key, np.uint64(first), w0, w1, w2, w3)
+    _box_muller(w0, w1, z0, z1, coefficients)
+    _box_muller(w2, w3, z2, z3, coefficients)
+    for i in range(out.size // 4):
+        out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = z0[i], z1[i], z2[i], z3[i]
+    for i in range(out.size // 4 * 4, out.size):
+        out[i] = planes[i % 4, i // 4]
+
+
+@_compiled
+def _accumulate(weights, noise, total):
+    # total += weights[0] * noise[0], then seed 1, and so on, each rounded in its turn. A weight of zero changes no
+    # bit: noise is finite, and a sum that started from +0 is never -0. So zeros are left out where that saves time.
+    n, used = total.size, 0
+    for weight in weights:
+        used += weight != ZERO
+    if used == 0:
+        return
+    if used <= SPARSE:
+        for i in range(GROUP):
+            a, e = weights[i], noise[i][:n]
+            if a != ZERO:
+                for j in range(n):
+                    total[j] = total[j] + a * e[j]
+        return
+    a0, a1, a2, a3 = weights[0], weights[1], weights[2], weights[3]
+    a4, a5, a6, a7 = weights[4], weights[5], weights[6], weights[7]
+    e0, e1, e2, e3 = noise[0][:n], noise[1][:n], noise[2][:n], noise[3][:n]
+    e4, e5, e6, e7 = noise[4][:n], noise[5][:n], noise[6][:n], noise[7][:n]
+    for j in range(n):
+        half = (((total[j] + a0 * e0[j]) + a1 * e1[j]) + a2 * e2[j]) + a3 * e3[j]
+        total[j] = (((half + a4 * e4[j]) + a5 * e5[j]) + a6 * e6[j]) + a7 * e7[j]
+
+
+@_compiled
+def _chunk_sums(keys, weights, start, totals, size, scratch, coefficients):
+    # totals[:, :size] are the sums of the values from `start` on. Rows are sliced one by one: only a contiguous array
+    # of one dimension becomes vector code.
+    words, planes, noise, group = scratch
+    totals.fill(ZERO)
+    for first in range(0, keys.shape[0], GROUP):
+        n = min(GROUP, keys.shape[0] - first)
+        for i in range(n):
+            _draw(keys[first + i], start // 4, words, planes, noise[i][:size], coefficients)
+        for row in range(totals.shape[0]):
+            for i in range(GROUP):
+                group[i] = weights[row, first + i] if i < n else ZERO
+            _accumulate(group, noise, totals[row][:size])
+
+
+@_compiled
+def _scratch():
+    words = np.empty((4, CHUNK // 4), np.uint32)
+    planes = np.empty((4, CHUNK // 4), np.float32)
+    return words, planes, np.zeros((GROUP, CHUNK), np.float32), np.empty(GROUP, np.float32)
+
+
+@_compiled
+def _sums(keys, weights, start, out, coefficients):
+    # The sums of a chunk lie side by side until they are done: rows of `out` may fall on one another in the cache.
+    scratch, totals = _scratch(), np.empty((out.shape[0], CHUNK), np.float32)
+    for low in range(0, out.shape[1], CHUNK):
+        n = min(CHUNK, out.shape[1] - low)
+        _chunk_sums(keys, weights, start + low, totals, n, scratch, coefficients)
+        for row in range(out.shape[0]):
+            source, target = totals[row][:n], out[row][low : low + n]
+            for j in range(n):
+                target[j] = source[j]
+
+
+@_compiled
+def _move(keys, weights, scale, start, base, live, coefficients):
+    scratch, totals = _scratch(), np.empty((1, CHUNK), np.float32)
+    for low in range(0, base.size, CHUNK):
+        n = min(CHUNK, base.size - low)
+        _chunk_sums(keys, weights, start + low, totals, n, scratch, coefficients)
+        _write(totals[0][:n], scale, base[low : low + n], live[low : low + n])
+
+
+@_compiled
+def _add_float32(total, scale, base, live):
+    for j in range(base.size):
+        live[j] = base[j] + scale * total[j]
+
+
+@_compiled
+def _add_bfloat16(total, scale, base, live):
+    scratch = np.empty(min(base.size, CHUNK), np.float32)
+    for low in range(0, base.size, CHUNK):
+        part, source, target = total[low : low + CHUNK], base[low : low + CHUNK], live[low : low + CHUNK]
+        value = scratch[: source.size]
+        bits = value.view(np.uint32)
+        for j in range(source.size):
+            bits[j] = np.uint32(source[j]) << HALF_WORD
+        for j in range(source.size):
+            value[j] = value[j] + scale * part[j]
+        for j in range(source.size):
+            # To nearest, ties to even; infinities stay, and what is not a number stays that.
+            odd = (bits[j] >> HALF_WORD) & np.uint32(1)
+            nearest = np.uint32(bits[j] + odd + np.uint32(0x7FFF)) >> HALF_WORD
+            is_nan = (bits[j] & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+            target[j] = np.uint16(np.uint32(0x7FC0) if is_nan else nearest)
+
+
+def _write(total, scale, base, live):
+    raise NotImplementedError  # compiled code takes one of the two above, by dtype
+
+
+@numba.extending.overload(_write)
+def _write_by_dtype(total, scale, base, live):
+    if base.dtype == numba.float32:
+        return lambda total, scale, base, live: _add_float32(total, scale, base, live)
+    return lambda total, scale, base, live: _add_bfloat16(total, scale, base, live)
+
+
+@_compiled
+def _add(total, scale, base, live):
+    _write(total, scale, base, live)

@@ -1,0 +1,163 @@
+"""What a move through weight space costs beside the plain ways to make it: `python -m benchmarks.weights`.
+
+A candidate of one seed, there and back, beside `torch.randn` in float32, add and cast, tensor by tensor. Then stage 1
+of CoRP: 21 merges of 150 seeds at 6 step sizes each, beside drawing all components again for each of the 126
+candidates, once by the generator here, which streams them, and once by `torch.randn`. The second runs on a few layers
+with memory in proportion, and the plain ways on a few candidates and seeds; the figures for the whole model are these,
+scaled as each line says.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+import torch
+import transformers
+
+import bench.models
+from bench.weights.points import Point
+from bench.weights.space import WeightSpace
+
+MERGES, SEEDS, STEPS = 21, 150, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+ELITES = (75, 45, 15)
+"""Seeds that the quantiles .5, .7 and .9 of 150 leave, each among those of the one before."""
+SIGMA = 1e-3
+LAYERS = 4
+TORCH_SEEDS = 10
+
+Weights = dict[str, torch.Tensor]
+
+
+def weights_of(model: str, dtype: torch.dtype) -> Weights:
+    config = transformers.AutoConfig.from_pretrained(Path(bench.models.__path__[0]) / model)
+    with torch.device("meta"):
+        shapes = {n: p.shape for n, p in transformers.AutoModelForCausalLM.from_config(config).named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    return {name: (0.02 * torch.randn(shape, generator=generator)).to(dtype) for name, shape in shapes.items()}
+
+
+def values(weights: Weights) -> int:
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak() -> int:
+    """The most memory held since `reset_peak`, in bytes; Linux only."""
+    (line,) = (row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def reset_peak() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def move_by_torch(base: Weights, live: Weights, seeds: dict[int, float]) -> None:
+    for name, tensor in live.items():
+        total = torch.zeros(tensor.shape) if len(seeds) > 1 else None
+        for seed, amplitude in seeds.items():
+            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+            total = noise.mul_(amplitude) if total is None else total.add_(noise, alpha=amplitude)
+        assert total is not None
+        tensor.copy_((base[name].float() + total).to(tensor.dtype))
+
+
+def restore_by_torch(base: Weights, live: Weights) -> None:
+    for name, tensor in live.items():
+        tensor.copy_(base[name])
+
+
+def one_seed(label: str, live: Weights, repeats: int) -> None:
+    before = reset_peak()
+    space = WeightSpace(live)
+    space.move_to(Point({0: SIGMA}))
+    extra = peak() - before
+    space.move_to(Point())
+    size = sum(tensor.nbytes for tensor in live.values())
+    base = {name: tensor.clone() for name, tensor in live.items()}
+    ours, plain = [], []
+    for seed in range(1, repeats + 1):
+        there = seconds(lambda: space.move_to(Point({seed: SIGMA})))  # noqa: B023
+        ours.append((there, seconds(lambda: space.move_to(Point()))))
+        there = seconds(lambda: move_by_torch(base, live, {seed: SIGMA}))  # noqa: B023
+        plain.append((there, seconds(lambda: restore_by_torch(base, live))))
+    assert all(torch.equal(base[name], live[name]) for name in live)
+    (to, back), (plain_to, plain_back) = ([statistics.median(c) for c in zip(*t, strict=True)] for t in (ours, plain))
+    print(
+        f"{label}: {values(live):,} values, one seed, there and back {1e3 * to:.2f} + {1e3 * back:.2f} ms; "
+        f"torch.randn, add, cast {1e3 * plain_to:.2f} + {1e3 * plain_back:.2f} ms; "
+        f"ratio {(plain_to + plain_back) / (to + back):.1f}"
+    )
+    print(f"  peak extra memory of space and move: {extra / size:.2f} of the weights' {size / 1e6:.0f} MB")
+
+
+def stage_one(label: str, live: Weights, share: float, components: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    order, merges = rng.permutation(SEEDS), []
+    for i in range(MERGES):
+        chosen = order[: components[i % len(components)]]
+        merges.append(Point(dict(zip(chosen.tolist(), rng.dirichlet(np.ones(chosen.size)) * SIGMA, strict=True))))
+    candidates = [step * merge for merge in merges for step in STEPS]
+    whole = psutil.virtual_memory().available // 2
+    space = WeightSpace(live, memory=int(share * whole))
+
+    def visit() -> None:
+        space.prepare(candidates)
+        for point in candidates:
+            space.move_to(point)
+
+    ours = seconds(visit)
+    space.prepare([])
+    some = candidates[: len(components) * len(STEPS) : len(STEPS)]
+    streamed = seconds(lambda: [space.move_to(0.9 * point) for point in some]) / len(some)
+    space.move_to(Point())
+    base = {name: tensor.clone() for name, tensor in live.items()}
+    by_torch = seconds(lambda: move_by_torch(base, live, dict.fromkeys(range(TORCH_SEEDS), SIGMA))) / TORCH_SEEDS
+    mean = sum(components) / len(components)
+    restore_by_torch(base, live)
+
+    n = len(candidates)
+    passes = -(-MERGES // max(1, int(share * whole) // (4 * values(live))))
+    print(f"{label}: {n} candidates, {mean:.0f} components on average, {values(live):,} values, passes: {passes}")
+    print(f"  ours     {ours:.2f} s; whole model {ours:.2f} / {share:.4f} = {ours / share:.0f} s")
+    again, plain = n * streamed, n * mean * by_torch
+    terms = f"{streamed:.3f} s a candidate * {n} / {share:.4f}"
+    print(f"  again    {terms} = {again / share:.0f} s; ratio {again / ours:.1f}")
+    terms = f"{by_torch:.3f} s a component * {mean:.0f} * {n} / {share:.4f}"
+    print(f"  torch    {terms} = {plain / share:.0f} s; ratio {plain / ours:.0f}")
+
+
+@click.command()
+@click.option("--repeats", default=9, show_default=True)
+def main(repeats: int) -> None:
+    transformers.logging.set_verbosity_error()
+    warm = WeightSpace({"w": torch.zeros(9, dtype=torch.bfloat16), "v": torch.zeros(9)}, 1)
+    warm.prepare([Point({1: 0.1, 2: 0.1})])
+    first = seconds(lambda: [warm.move_to(p) for p in (Point({1: 0.1}), Point({1: 0.1, 2: 0.1}))])
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; compiling or loading the kernels {first:.1f} s"
+    )
+    live = weights_of("smollm2_135m", torch.bfloat16)
+    one_seed("SmolLM2-135M", live, repeats)
+    few = {name: t for name, t in live.items() if any(f"layers.{i}." in name for i in range(LAYERS))}
+    share = values(few) / values(live)
+    del live
+    stage_one("stage 1, all seeds in each merge", few, share, (SEEDS,))
+    stage_one("stage 1, the elites of each quantile", few, share, ELITES)
+    torch.set_num_threads(1)
+    one_seed("tiny-adder, 1 thread", weights_of("tiny_adder", torch.float32), 20 * repeats)
+
+
+if __name__ == "__main__":
+    main()

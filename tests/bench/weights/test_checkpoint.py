@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from bench.errors import BenchError
+from bench.weights.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
+from bench.weights.points import Point
+from bench.weights.space import WeightSpace
+
+
+def tensors(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "a": torch.randn(7, 5, generator=generator),
+        "b": torch.randn(11, generator=generator).to(torch.bfloat16),
+        "c": torch.randn(3, 4, generator=generator).T,
+    }
+
+
+def test_what_was_written_is_read_and_named_by_its_content(tmp_path):
+    one = write_checkpoint(tmp_path / "one", tensors())
+    same, other = write_checkpoint(tmp_path / "same", tensors()), write_checkpoint(tmp_path / "other", tensors(1))
+    assert one == same != other
+    assert hash(one) == hash(same)
+    assert not one.is_base
+    for name, tensor in read_checkpoint(one).items():
+        assert torch.equal(tensor, tensors()[name])
+
+
+def test_a_checkpoint_that_was_changed_or_lost_is_refused(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "one", tensors())
+    data = bytearray((tmp_path / "one" / FILE).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "one" / FILE).write_bytes(bytes(data))
+    with pytest.raises(BenchError, match=r"has digest .* was written; start the run anew"):
+        read_checkpoint(checkpoint)
+    (tmp_path / "one" / FILE).unlink()
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_space_goes_to_trained_weights_and_comes_back_to_any_point(tmp_path):
+    live = tensors()
+    space = WeightSpace(live)
+    trained = write_checkpoint(tmp_path, tensors(1))
+    space.move_to(Point({1: 0.5}))
+    moved = {name: tensor.clone() for name, tensor in live.items()}
+    space.load(trained)
+    assert space.point == trained
+    assert all(torch.equal(live[name], tensor) for name, tensor in tensors(1).items())
+    space.move_to(Point({1: 0.5}))
+    assert all(torch.equal(live[name], tensor) for name, tensor in moved.items())
+    space.load(trained)
+    space.move_to(Point())
+    assert all(torch.equal(live[name], tensor) for name, tensor in tensors().items())
+
+
+def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
+    live = tensors()
+    space = WeightSpace(live)
+    stranger = write_checkpoint(tmp_path, {**tensors(1), "a": torch.zeros(2, 2)})
+    with pytest.raises(BenchError, match="not those of this model"):
+        space.load(stranger)
+    assert space.point == Point()
+    assert all(torch.equal(live[name], tensor) for name, tensor in tensors().items())
+
+
+def test_the_folder_is_no_part_of_what_weights_are(tmp_path):
+    assert Checkpoint(tmp_path / "a", "x") == Checkpoint(tmp_path / "b", "x")
