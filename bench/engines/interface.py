@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
+from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from tasks.interface import Message, PromptStyle
 
 TokenIds = tuple[int, ...]
+Finish = Literal["end", "stop", "length"]
 
 
 class Sampling(BaseModel):
@@ -51,7 +53,7 @@ class Completion:
     text: str
     token_ids: TokenIds
     prompt_tokens: int
-    finish: Literal["end", "stop", "length"]
+    finish: Finish
 
 
 class Engine(Protocol):
@@ -73,14 +75,26 @@ class Engine(Protocol):
         """`chat` if the tokenizer has a chat template, else `completion`."""
 
     @property
-    def point(self) -> Point:
+    def point(self) -> Place:
         """Where the weights are."""
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, by the tokenizer's own template, or of a plain text."""
 
-    def move_to(self, point: Point) -> None:
-        """Put the weights at a point. Drops every cache that depends on weights."""
+    def prepare(self, points: Sequence[Point]) -> None:
+        """Announce points that will be visited next; changes how fast the moves are, and nothing else."""
+
+    def move_to(self, point: Place) -> None:
+        """Put the weights at a point, or at trained ones. Drops every cache that depends on weights."""
+
+    def trainable(self) -> tuple[Any, Any]:
+        """Return a copy of the base in float32 that can be trained, and one of the tokenizer."""
+
+    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
+        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
+
+    def text(self, generated: Sequence[int], sampling: Sampling) -> str:
+        """Return an answer's text without special tokens, cut before a stop string."""
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts, booking each step with the meter before it runs.

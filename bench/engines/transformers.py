@@ -1,32 +1,42 @@
 """The transformers engine: batched decoding on one device, with exact moves through weight space.
 
 It promises that a candidate's answers do not depend on which candidates came before it. They do depend on the batch in
-half precision, as any backend's do, so batches are cut from the prompts alone: by length, `batch_size` at a time.
+half precision, as any backend's do, so what stands in the batch follows from the call alone: the longest prompts enter
+first, and as answers end the next ones do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
-from bench.engines.interface import Completion, Sampling, TokenIds
+from bench.engines.interface import Completion, Finish, Sampling, TokenIds
+from bench.engines.slots import Slots, tune_for_decoding
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
+from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 from tasks.interface import Message, PromptStyle
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DECODING = "continuous-1"
+"""Rises with any change of the order or the arithmetic of decoding, since half-precision text may change with it."""
+REFILL = 4
+"""New prompts enter when this part of the batch is free."""
+PREFILL_TOKENS = 2048
+"""Prompt tokens run forward at once: enough to be as fast per token as any, and few rows padded to the longest."""
 SMALL_MODEL = 20_000_000
 """Matmul parameters below which a step costs less than handing its parts to threads, and batches may be large."""
 
@@ -52,9 +62,11 @@ class TransformersEngine:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
+        self._folder = model
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
+        tune_for_decoding(self._model)
         parameters = dict(self._model.named_parameters())
         self.shape = ModelShape.from_config(self._model.config)
         self.digest = digest(parameters)
@@ -67,6 +79,7 @@ class TransformersEngine:
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": torch.device(device).type,
             "batch_size": self._batch_size,
+            "decoding": DECODING,
         }
         self._space = WeightSpace(parameters)
         self._ends = _end_ids(self._model.generation_config, self._tokenizer)
@@ -80,7 +93,7 @@ class TransformersEngine:
         return "chat" if self._tokenizer.chat_template else "completion"
 
     @property
-    def point(self) -> Point:
+    def point(self) -> Place:
         """Where the weights are."""
         return self._space.point
 
@@ -93,9 +106,29 @@ class TransformersEngine:
         )
         return tuple(encoded["input_ids"])
 
-    def move_to(self, point: Point) -> None:
-        """Put the weights at a point."""
-        self._space.move_to(point)
+    def prepare(self, points: Sequence[Point]) -> None:
+        """Make the directions of points that will be visited next, in as few passes as memory allows."""
+        self._space.prepare(points)
+
+    def move_to(self, point: Place) -> None:
+        """Put the weights at a point, or at trained ones."""
+        if isinstance(point, Checkpoint):
+            self._space.load(point)
+        else:
+            self._space.move_to(point)
+
+    def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Return a copy of the base in float32 that can be trained, and one of the tokenizer."""
+        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._model.dtype)
+        return model.float().to(self._model.device).train(), AutoTokenizer.from_pretrained(self._folder)
+
+    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
+        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
+        return self._finish(list(generated), StopStrings(sampling.stop, self._text), sampling)
+
+    def text(self, generated: Sequence[int], sampling: Sampling) -> str:
+        """Return an answer's text without special tokens, cut before a stop string."""
+        return StopStrings(sampling.stop, self._text).cut(self._text(generated))
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts in batches of like length; returns them in the order given.
@@ -111,85 +144,112 @@ class TransformersEngine:
                 f"a prompt and {sampling.max_new_tokens} new tokens need {longest} positions; the model has {limit}"
             )
         streams = answer_streams(prompts, sampling) if sampling.temperature > 0 and prompts else None
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+        waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in order]
         answers: dict[int, Completion] = {}
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            rows = _Batch([prompts[i] for i in batch], None if streams is None else streams[batch])
-            with torch.inference_mode():
-                self._decode(rows, sampling, meter)
-            answers.update({i: self._completion(rows, row, sampling) for row, i in enumerate(batch)})
+        with torch.inference_mode():
+            for row in self._decode(waiting, sampling, meter):
+                answers[row.index] = self._completion(row, sampling)
         return [answers[i] for i in range(len(prompts))]
 
-    def _decode(self, rows: _Batch, sampling: Sampling, meter: Meter) -> None:
-        device = self._model.device
-        width = max(map(len, rows.prompts))
-        ids = torch.tensor([(self._pad,) * (width - len(p)) + p for p in rows.prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in rows.prompts], device=device)
-        position = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self._model.config)
+    def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
+        """Yield rows as they end. Consumes `waiting`, whose longest prompts come first."""
+        if not waiting:
+            return
+        limit = min(self._batch_size, len(waiting))
+        slots = Slots(self._model.config.get_text_config().num_hidden_layers, limit)
         stop = StopStrings(sampling.stop, self._text)
-        active = list(range(len(rows.prompts)))  # rows of the tensors, as indices into the batch
-        running = set(active)
-        for step in range(sampling.max_new_tokens):
-            meter.reserve(self._step_work(rows, active, running, width, step))
-            output = self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            uniforms = None if rows.uniforms is None else rows.uniforms[active, step]
-            chosen = next_tokens(output.logits[:, -1, :], sampling, uniforms)
-            for row, token in zip(active, chosen.tolist(), strict=True):
-                if row in running:
-                    rows.generated[row].append(token)
-                    rows.finish[row] = self._finish(rows.generated[row], stop, sampling)
-                    if rows.finish[row] is not None:
-                        running.discard(row)
-            if not running:
-                return
-            ids, position = chosen[:, None], position[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=-1)
-            if 2 * len(running) <= len(active):
-                keep = [i for i, row in enumerate(active) if row in running]
-                index = torch.tensor(keep, device=device)
-                cache.batch_select_indices(index)
-                ids, mask, position = ids[index], mask[index], position[index]
-                active = [active[i] for i in keep]
+        rows: list[_Row] = []
+        filling = True
+        while rows or waiting:
+            # A few free places are not worth a forward pass of their own.
+            free = limit - len(rows)
+            filling = bool(waiting) and free >= (1 if filling else min(len(waiting), max(1, limit // REFILL)))
+            if filling:
+                entering = _alike(waiting[:free])
+                del waiting[: len(entering)]
+                self._prefill(slots, entering, sampling, meter)
+                first, rows = len(rows), rows + entering
+            else:
+                self._step(slots, rows, sampling, meter)
+                first = 0
+            ended = [i for i in range(first, len(rows)) if self._ended(rows[i], stop, sampling)]
+            for i in reversed(ended):  # from behind, so that what takes a place has been looked at
+                yield rows[i]
+                rows[i] = rows[slots.leave(i)]
+                rows.pop()
 
-    def _step_work(self, rows: _Batch, active: list[int], running: set[int], width: int, step: int) -> Work:
-        """The exact work of one forward pass: the prompts at step 0, one token a running row after it."""
-        if step == 0:
-            lengths = [len(p) for p in rows.prompts]
-            return Work(
+    def _prefill(self, slots: Slots, entering: list[_Row], sampling: Sampling, meter: Meter) -> None:
+        lengths = [len(row.prompt) for row in entering]
+        width = max(lengths)
+        meter.reserve(
+            Work(
                 evaluations=len(lengths),
                 prefill_tokens=sum(lengths),
                 attended=sum(attended(self.shape, 0, n) for n in lengths),
                 padded_tokens=width * len(lengths),
                 padded_attended=attended(self.shape, 0, width) * len(lengths),
             )
-        return Work(
-            decode_tokens=len(running),
-            attended=sum(attended(self.shape, len(rows.prompts[row]) + step - 1, 1) for row in running),
-            padded_tokens=len(active),
-            padded_attended=attended(self.shape, width + step - 1, 1) * len(active),
         )
+        slots.enter(lengths)
+        padding = [width - n for n in lengths]
+        ids = torch.tensor([(self._pad,) * n + row.prompt for n, row in zip(padding, entering, strict=True)])
+        mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()
+        self._forward(slots, entering, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
 
-    def _finish(self, generated: list[int], stop: StopStrings, sampling: Sampling) -> str | None:
+    def _step(self, slots: Slots, rows: list[_Row], sampling: Sampling, meter: Meter) -> None:
+        # The newest token of a row, not run forward yet, stands at the position that all others come before.
+        lengths = [len(row.prompt) + len(row.generated) - 1 for row in rows]
+        mask = slots.step(self._model.device)
+        meter.reserve(
+            Work(
+                decode_tokens=len(rows),
+                attended=sum(attended(self.shape, n, 1) for n in lengths),
+                padded_tokens=len(rows),
+                padded_attended=attended(self.shape, slots.columns - 1, 1) * len(rows),
+            )
+        )
+        ids = torch.tensor([[row.generated[-1]] for row in rows])
+        self._forward(slots, rows, ids, mask, torch.tensor(lengths)[:, None], sampling)
+
+    def _forward(
+        self,
+        slots: Slots,
+        rows: list[_Row],
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        position: torch.Tensor,
+        sampling: Sampling,
+    ) -> None:
+        device = self._model.device
+        output = self._model(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=position.to(device),
+            past_key_values=slots,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        drawn = [row.uniforms[len(row.generated)] for row in rows if row.uniforms is not None]
+        chosen = next_tokens(output.logits[:, -1, :], sampling, np.array(drawn) if drawn else None)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            row.generated.append(token)
+
+    def _ended(self, row: _Row, stop: StopStrings, sampling: Sampling) -> bool:
+        row.finish = self._finish(row.generated, stop, sampling)
+        return row.finish is not None
+
+    def _finish(self, generated: list[int], stop: StopStrings, sampling: Sampling) -> Finish | None:
         if generated[-1] in self._ends:
             return "end"
         if stop.ended(generated):
             return "stop"
         return "length" if len(generated) == sampling.max_new_tokens else None
 
-    def _completion(self, rows: _Batch, row: int, sampling: Sampling) -> Completion:
-        generated, finish = rows.generated[row], rows.finish[row]
-        assert finish is not None
-        text = StopStrings(sampling.stop, self._text).cut(self._text(generated))
-        return Completion(text, tuple(generated), len(rows.prompts[row]), finish)  # type: ignore[arg-type]
+    def _completion(self, row: _Row, sampling: Sampling) -> Completion:
+        assert row.finish is not None
+        text = StopStrings(sampling.stop, self._text).cut(self._text(row.generated))
+        return Completion(text, tuple(row.generated), len(row.prompt), row.finish)
 
     def _text(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -203,14 +263,21 @@ class TransformersEngine:
             raise OSError(str(error)) from error
 
 
-class _Batch:
-    """Prompts decoded together and what has become of them."""
+@dataclass
+class _Row:
+    """A prompt and what has become of it; `index` is its place in the call."""
 
-    def __init__(self, prompts: list[TokenIds], uniforms: np.ndarray | None) -> None:
-        self.prompts = prompts
-        self.uniforms = uniforms
-        self.generated: list[list[int]] = [[] for _ in prompts]
-        self.finish: list[str | None] = [None] * len(prompts)
+    index: int
+    prompt: TokenIds
+    uniforms: np.ndarray | None
+    generated: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+
+def _alike(rows: list[_Row]) -> list[_Row]:
+    """The first rows that make a forward pass of their own: of like length, and no more tokens than caches hold."""
+    count = max(1, PREFILL_TOKENS // len(rows[0].prompt))
+    return rows[:count]
 
 
 def _end_ids(generation_config: object, tokenizer: object) -> frozenset[int]:

@@ -6,8 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bench.models
-from bench.compute.ledger import Work, model_flops
+from bench.compute.flops import attended
+from bench.compute.ledger import Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
+from bench.engines import slots
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
@@ -135,13 +137,42 @@ def test_booked_flops_are_what_pytorch_counts_apart_from_masked_attention(prompt
     same_length = [p for p in prompts if len(p) == len(prompts[0])][:8]
     with FlopCounterMode(display=False) as counter:
         completions, work = answers(engine, same_length)
-    # On the CPU the counter sees no attention, and the engine computes the head for the last prompt token alone.
-    linear = model_flops(engine.shape, work.model_copy(update={"attended": 0}))
-    head = 2 * engine.shape.head_matmul_parameters * (work.prefill_tokens - len(same_length))
-    padding = work.padded_tokens - work.prefill_tokens - work.decode_tokens
-    padded = model_flops(engine.shape, Work(decode_tokens=padding))
-    assert counter.get_total_flops() == linear - head + padded
+    # On the CPU the counter sees no attention of the prompts, and the head is computed for their last token alone.
+    unseen = attended(engine.shape, 0, len(prompts[0])) * 8
+    head = 2 * engine.shape.head_matmul_parameters * (work.prefill_tokens - 8)
+    attention = 4 * unseen * engine.shape.heads * engine.shape.head_dim
+    assert counter.get_total_flops() == hardware_flops(engine.shape, work) - head - attention
+    assert model_flops(engine.shape, work) <= hardware_flops(engine.shape, work)
     assert len(completions) == 8
+
+
+def test_nothing_is_computed_for_answers_that_have_ended(prompts):
+    engine = TransformersEngine(TINY, batch_size=16)
+    completions, work = answers(engine, [p for p in prompts if len(p) == len(prompts[0])], Sampling(max_new_tokens=8))
+    assert len({len(c.token_ids) for c in completions}) > 1
+    assert work.padded_tokens == work.prefill_tokens + work.decode_tokens
+
+
+def test_rows_that_come_and_go_answer_as_they_would_alone():
+    engine = TransformersEngine(TINY, batch_size=5)
+    engine.move_to(Point({7: 0.15}))  # answers of many lengths
+    prompts = [engine.encode(f"{a}+{b}=") for a in (1, 23, 45) for b in range(3, 90, 7)]
+    sampling = Sampling(max_new_tokens=20)
+    together, work = answers(engine, prompts, sampling)
+    alone = [answers(engine, [prompt], sampling)[0][0] for prompt in prompts]
+    assert together == alone
+    assert len({len(c.token_ids) for c in together}) > 3
+    assert work.evaluations == len(prompts)
+
+
+def test_columns_that_no_row_needs_are_dropped(monkeypatch):
+    monkeypatch.setattr(slots, "SLACK", 1)
+    dropped = []
+    move = slots.Slots._move
+    monkeypatch.setattr(slots.Slots, "_move", lambda self, n: (dropped.append(n), move(self, n))[1])
+    test_rows_that_come_and_go_answer_as_they_would_alone()
+    assert dropped
+    assert max(dropped) > 0
 
 
 def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(prompts):
