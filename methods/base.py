@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from methods.interface import Artifact, Context, Method, Plan, SingleModel
+from tasks.interface import TaskTraits
 
 
 class Base(Method):
@@ -11,7 +12,7 @@ class Base(Method):
     name = "base"
     version = "1"
 
-    def plan(self, evaluations: int, sizes: dict[str, int]) -> Plan:
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Plan nothing."""
         return Plan(lines=(), notes=("the base model is not adapted and spends no budget",))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,15 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from bench.compute.ledger import AdaptationAccount
+from bench.errors import BenchError
 from bench.records.files import write_atomically
+from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
+from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
 
 AdaptationSplit = Literal["support", "select", "gate"]
 
@@ -67,6 +70,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How answers are drawn; length limit and stop strings are the task's.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Nucleus; 1 keeps the whole vocabulary.
+        seed: Names the random stream; derive it with `bench.seeds.derive`.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Decoding()
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What evaluating one point on some examples gave.
 
@@ -95,6 +116,108 @@ class Evaluation:
         return float(self.correct[judged].mean()) if judged.any() else float("nan")
 
 
+class Diverged(BenchError):
+    """Training came to nothing: what was learned is worse than no model. Ends the run; the record says so."""
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A support example as every method is asked it.
+
+    Attributes:
+        id: Of the example.
+        prompt: A conversation for the model's chat template, or a text where prompts are completions.
+        token_ids: What both come to.
+        gold: An answer known to be right, where the task has one.
+    """
+
+    id: str
+    prompt: list[Message] | str
+    token_ids: tuple[int, ...]
+    gold: str | None
+
+
+class Lora(MethodConfig):
+    """Low-rank adapters on every linear layer (arXiv 2106.09685) in place of full fine-tuning.
+
+    Attributes:
+        rank: Of each adapter.
+        alpha: Scale of its output, divided by the rank; None for twice the rank.
+    """
+
+    rank: PositiveInt
+    alpha: PositiveInt | None = None
+
+
+class Training(Protocol):
+    """A trainable copy of the base. Every pass through its models is counted from outside and booked to `train`.
+
+    Attributes:
+        prompts: The support split, in its fixed order.
+        max_new_tokens: The task's length limit.
+        batch_size: Sequences that fit one pass.
+        state: What an earlier attempt saved last; None at the start.
+        finished: What an earlier attempt finished with.
+        cut: Whether the allowance ended the last metered block.
+    """
+
+    prompts: tuple[Posed, ...]
+    max_new_tokens: int
+    batch_size: int
+    state: dict[str, Any] | None
+    finished: tuple[Checkpoint, dict[str, Any]] | None
+    cut: bool
+
+    @property
+    def model(self) -> Any:
+        """The copy in float32, a `transformers` model, with adapters if they were asked for."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """A copy of the base's that pads left, with an id that is neither an end nor in a prompt."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the hardware computes in bfloat16; the weights stay in float32."""
+
+    @property
+    def spent(self) -> int:
+        """FLOPs of training so far, earlier attempts' included."""
+
+    @property
+    def remaining(self) -> int:
+        """FLOPs of the allowance that are left."""
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """FLOPs of training so far by phase, such as rollout and update."""
+
+    def value_model(self) -> Any:
+        """Return a copy of the base with a scalar head that starts at zero in place of its output head."""
+
+    def metered(self) -> AbstractContextManager[None]:
+        """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
+
+    def trimmed(self, answer: Sequence[int]) -> list[int]:
+        """Return an answer's ids up to where the base's decoding would have ended it."""
+
+    def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
+        """Judge answers to the support examples of these ids with the task's scorer."""
+
+    def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
+        """Return what answers to the support examples of these ids vote for."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Put the state to go on from on disk, with the work that led to it.
+
+        Args:
+            state: Tensors and plain values in dictionaries and lists.
+        """
+
+    def finish(self, report: dict[str, Any]) -> Checkpoint:
+        """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it."""
+
+
 class Stage(Protocol):
     """One phase on the progress display."""
 
@@ -107,13 +230,15 @@ class Context(Protocol):
 
     Attributes:
         seed: The run's seed; derive every random stream from it with `bench.seeds.derive`.
-        sizes: Examples available by split.
+        task: What may be known of the task.
         evaluation_flops: Measured cost of the base model answering one prompt of this task.
+        report: What the method puts here goes on record as it stands: plain JSON values on how it got where it got.
     """
 
     seed: int
-    sizes: dict[str, int]
+    task: TaskTraits
     evaluation_flops: float
+    report: dict[str, Any]
 
     @property
     def budget(self) -> int:
@@ -125,24 +250,40 @@ class Context(Protocol):
 
     def evaluate(
         self,
-        point: Point,
+        point: Place,
         split: AdaptationSplit,
         *,
         account: AdaptationAccount,
-        size: int | None = None,
+        examples: range | None = None,
         allowance: int | None = None,
+        prompt: str = DEFAULT_PROMPT,
     ) -> Evaluation:
-        """Let the model at a point answer the first `size` examples of a split, greedily, and score the answers.
+        """Let the model at a point answer examples of a split, greedily, and score the answers.
 
         Args:
             point: Where in weight space.
             split: Which examples.
             account: Where the work is booked.
-            size: How many examples, from the start of the split's fixed order; None for all.
+            examples: Which of them, by their place in the split's fixed order; None for all.
             allowance: FLOPs this may take; beyond it the evaluation comes back incomplete.
+            prompt: Which of the task's prompts poses them.
 
         Raises:
             bench.compute.meter.OverBudget: If the budget does not cover it. Not to be caught: nothing works after it.
+        """
+
+    def prepare(self, points: Sequence[Point]) -> None:
+        """Announce points that will be evaluated next, so that those which share noise are made in one pass.
+
+        Changes how fast the moves are, and nothing else.
+        """
+
+    def train(self, allowance: int, lora: Lora | None = None) -> Training:
+        """Prepare gradient training, or go on with what an earlier attempt of this run saved. Once a run.
+
+        Args:
+            allowance: FLOPs that it may take in all.
+            lora: Adapters to train in place of all parameters.
         """
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[Stage]:
@@ -152,10 +293,21 @@ class Context(Protocol):
 class Deployment(Protocol):
     """The model as an artifact answers with it; every answer is metered as inference."""
 
-    def answer(self, point: Point, examples: Sequence[str]) -> list[str]:
-        """Let the model at a point answer the test examples of these ids, greedily."""
+    def answer(
+        self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
+    ) -> list[str]:
+        """Let the model at a point answer the test examples of these ids."""
 
-    def save_checkpoint(self, point: Point, folder: Path) -> None:
+    def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
+        """Return what answers to these examples vote for, by the task's vote key; None for one that does not vote."""
+
+    def signals(self, examples: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """Return how good answers look by the task's own signal, which knows no gold answer."""
+
+    def base_digest(self) -> str:
+        """Return the identity of the base's weights."""
+
+    def save_checkpoint(self, point: Place, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
 
 
@@ -163,7 +315,7 @@ class Artifact(ABC):
     """What a method would deploy.
 
     Attributes:
-        report: What the method wants on record about how it got there, as plain JSON values.
+        report: What it puts on record about its answers, as plain JSON values; read after it has answered.
     """
 
     report: dict[str, Any]
@@ -187,22 +339,35 @@ class SingleModel(Artifact):
     """One model at a point of weight space: an answer costs one forward pass, as the base's does.
 
     Attributes:
-        point: Where; `Point()` is the base.
+        point: Where; `Point()` is the base, a `Checkpoint` what training ended at.
+        prompt: Which of the task's prompts it answers to.
         report: See `Artifact`.
     """
 
-    point: Point = field(default_factory=Point)
+    point: Place = field(default_factory=Point)
+    prompt: str = DEFAULT_PROMPT
     report: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
         """Answer each example once."""
-        return deployment.answer(self.point, examples)
+        return deployment.answer(self.point, examples, prompt=self.prompt)
 
     def save(self, deployment: Deployment, folder: Path) -> None:
         """Write a checkpoint that `AutoModelForCausalLM.from_pretrained` opens, and the point it was built from."""
         deployment.save_checkpoint(self.point, folder)
-        direction = {"noise": NOISE_VERSION, "amplitudes": {str(s): a for s, a in self.point.amplitudes.items()}}
-        write_atomically(folder / "point.json", json.dumps(direction, indent=1) + "\n")
+        origin = {"base": deployment.base_digest(), "prompt": self.prompt} | describe_point(self.point)
+        write_atomically(folder / "point.json", json.dumps(origin, indent=1) + "\n")
+
+
+def describe_point(point: Place) -> dict[str, Any]:
+    """Return a point as plain JSON values: all it takes, beside the base's weights, to build its weights again.
+
+    Trained weights cannot be built again from anything short; of them it is the digest.
+    """
+    if isinstance(point, Checkpoint):
+        return {"checkpoint": point.digest}
+    amplitudes = {str(seed): amplitude for seed, amplitude in point.amplitudes.items()}
+    return {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
 
 
 class Method(ABC):
@@ -221,14 +386,18 @@ class Method(ABC):
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
 
-    def supports(self, sizes: dict[str, int]) -> str | None:
-        """Return the reason why this method cannot run on splits of these sizes, or None if it can."""
+    def supports(self, task: TaskTraits) -> str | None:
+        """Return the reason why this method cannot run on such a task, or None if it can."""
         return None
 
     @abstractmethod
-    def plan(self, evaluations: int, sizes: dict[str, int]) -> Plan:
-        """Return how the method would spend a budget of so many evaluations on splits of these sizes."""
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return how the method would spend a budget of so many evaluations on such a task."""
 
     @abstractmethod
-    def adapt(self, context: Context) -> Artifact:
-        """Spend the budget; return what to deploy. Deterministic given the context's answers."""
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        """Spend the budget; return what to deploy. Deterministic given the context's answers.
+
+        Several artifacts that one search yields come as a mapping from label to artifact, and each is a row of the
+        record with an accuracy and a cost of its own.
+        """

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Sample
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Result, Row, Sample
 
 # Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
 _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -23,11 +23,11 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     console.print(f"\n[bold]{escape(title)}[/bold]", **_AS_IT_STANDS)
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_AS_IT_STANDS)
-    if result.outcome and result.base and result.cost and result.base_cost:
-        rows = [("base", result.base, result.base_cost), (config.method, result.outcome, result.cost)]
-        console.print(_accuracies(rows[:1] if config.method == "base" else rows))
-    if result.comparison and config.method != "base":
-        console.print(_comparison(result.comparison, changed=bool(result.changed)), **_AS_IT_STANDS)
+    if result.base and result.base_cost:
+        ours = [(f"{config.method} {row.label}".strip(), row) for row in result.rows]
+        console.print(_accuracies(result.base, result.base_cost, [] if config.method == "base" else ours))
+        for name, row in ours if config.method != "base" else []:
+            console.print(_comparison(name, row), **_AS_IT_STANDS)
     for line in _gates(result):
         console.print(line, **_AS_IT_STANDS)
     if result.ledger:
@@ -47,9 +47,9 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _accuracies(rows: list[tuple[str, Accuracy, AnswerCost]]) -> Table:
+def _accuracies(base: Accuracy, base_cost: AnswerCost, rows: list[tuple[str, Row]]) -> Table:
     table = _table("", "accuracy", "95 % interval", "correct", "passes/answer", "FLOPs/answer", "excluded")
-    for name, accuracy, cost in rows:
+    for name, accuracy, cost in [("base", base, base_cost), *((name, row.accuracy, row.cost) for name, row in rows)]:
         table.add_row(
             escape(name),
             f"{100 * accuracy.accuracy:.1f} %",
@@ -62,12 +62,12 @@ def _accuracies(rows: list[tuple[str, Accuracy, AnswerCost]]) -> Table:
     return table
 
 
-def _comparison(comparison: Comparison, *, changed: bool) -> str:
-    if not changed:
-        return "abstained: the base was kept, so answers and cost are the base's"
-    c = comparison
+def _comparison(name: str, row: Row) -> str:
+    if not row.changed:
+        return f"{escape(name)} abstained: the base was kept, so answers and cost are the base's"
+    c = row.comparison
     return (
-        f"difference {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
+        f"{escape(name)}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
         f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
     )
 
@@ -102,7 +102,7 @@ def _spent(budget: BudgetInfo) -> str:
 def _next(folder: Path, result: Result) -> str:
     if result.status == "failed":
         return f"mend the cause, then bench resume {folder}"
-    if result.changed:
+    if any(row.changed for row in result.rows):
         return f"bench export {folder} -o my-model"
     return f"bench show {folder}"
 

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from bench.errors import UsageError
-from tasks.interface import Example, Message, Score, Splits, Task, cut
+from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Task, Vote, cut
 
 SALT = "addition-1"
 HELD_OUT = 4000
@@ -33,6 +33,8 @@ class Addition(Task):
     version = "1"
     max_new_tokens = 4
     expected_new_tokens = 4
+    prompts = (DEFAULT_PROMPT, "swapped")
+    vote_by = "the number"
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 400 support, 400 select, 1000 gate and 2000 test pairs."""
@@ -41,13 +43,14 @@ class Addition(Task):
         examples = [Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in _ordered_pairs()[:HELD_OUT]]
         return cut(examples, salt=SALT, support=400, select=400, gate=1000, test=2000)
 
-    def messages(self, example: Example) -> list[Message]:
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Pose the sum as one user turn; the model's chat template adds nothing but its beginning-of-text id."""
-        return [{"role": "user", "content": self.completion(example)}]
+        return [{"role": "user", "content": self.completion(example, prompt)}]
 
-    def completion(self, example: Example) -> str:
-        """Return `12+34=`."""
-        return f"{example.fields['a']}+{example.fields['b']}="
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
+        """Return `12+34=`, or `34+12=`, which asks for the same sum."""
+        a, b = example.fields["a"], example.fields["b"]
+        return f"{b}+{a}=" if prompt == "swapped" else f"{a}+{b}="
 
     def score(self, example: Example, text: str) -> Score:
         """Compare digits with the sum; anything else is no answer."""
@@ -58,6 +61,11 @@ class Addition(Task):
         correct = number == str(example.fields["a"] + example.fields["b"])
         return Score(float(correct), correct, number)
 
-    def vote_key(self, example: Example, text: str) -> str | None:
+    def gold(self, example: Example) -> str:
+        """Return the sum."""
+        return str(example.fields["a"] + example.fields["b"])
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
         """Equal numbers are equal votes."""
-        return self.score(example, text).answer
+        answer = self.score(example, text).answer
+        return None if answer is None else Vote(answer)

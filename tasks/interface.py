@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict
 
 PromptStyle = Literal["chat", "completion"]
+DEFAULT_PROMPT = "default"
 SPLITS = ("support", "select", "gate", "test")
 
 
@@ -56,6 +57,19 @@ class Score:
     answer: str | None = None
     status: Literal["ok", "no_answer", "timeout", "infrastructure"] = "ok"
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What an answer votes for.
+
+    Attributes:
+        key: Answers of equal key and basis share a vote.
+        basis: What the key was read from, for tasks that know more than one way, such as `behaviour` and `syntax`.
+    """
+
+    key: str
+    basis: str = "answer"
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,9 @@ class Task(ABC):
         max_new_tokens: Decoding stops here; a truncated answer is scored as it stands.
         expected_new_tokens: Typical answer length in tokens, used for estimates before anything was measured and
             for nothing else.
+        prompts: Names of the ways to pose an example, `default` first. `prompt-search` chooses among them.
+        vote_by: What answers that share a vote have in common, in a few words; None where voting makes no sense.
+        signal_by: What tells good answers from bad without the gold answer, in a few words; None where nothing does.
         executes_code: Whether scoring runs what a model wrote, and so needs the sandbox.
         allow_unsandboxed: Whether it may do so where the sandbox is weaker than required; set by the harness.
     """
@@ -125,6 +142,9 @@ class Task(ABC):
     version: ClassVar[str]
     max_new_tokens: ClassVar[int]
     expected_new_tokens: ClassVar[int]
+    prompts: ClassVar[tuple[str, ...]] = (DEFAULT_PROMPT,)
+    vote_by: ClassVar[str | None] = None
+    signal_by: ClassVar[str | None] = None
     executes_code: ClassVar[bool] = False
     allow_unsandboxed: bool = False
 
@@ -137,12 +157,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def messages(self, example: Example) -> list[Message]:
-        """Return the conversation that poses this example to a model with a chat template."""
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
+        """Return the conversation that poses this example in one of the task's ways, to a chat model."""
 
     @abstractmethod
-    def completion(self, example: Example) -> str:
-        """Return the text that a model without a chat template is to continue."""
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
+        """Return the text that a model without a chat template is to continue, in one of the task's ways."""
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
         """Return the strings after which an answer is complete."""
@@ -156,6 +176,52 @@ class Task(ABC):
         """Judge answers in order; tasks that judge in parallel override this and let `score` call it."""
         return [self.score(example, text) for example, text in zip(examples, texts, strict=True)]
 
-    def vote_key(self, example: Example, text: str) -> str | None:
-        """Return what two answers must share to count as one vote; None for an answer that does not vote."""
+    def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
+        """Return what stands beside the accuracy in the record, by name: shares in [0, 1] over judged answers."""
+        return {}
+
+    def gold(self, example: Example) -> str | None:
+        """Return an answer that a perfect model could give, which scores as correct; None where none is known.
+
+        Training on gold answers reads it, of the support split alone, and the exam of `bench check`.
+        """
         return None
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        """Return what an answer votes for; None for one that does not vote. Needed where `vote_by` is set."""
+        raise NotImplementedError(f"task {self.name} has no vote key")
+
+    def vote_keys(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Vote | None]:
+        """Return the votes of answers in order; tasks that find them in parallel override this."""
+        return [self.vote_key(example, text) for example, text in zip(examples, texts, strict=True)]
+
+    def signal(self, example: Example, text: str) -> float:
+        """Return how good an answer looks without the gold answer, in [0, 1]. Needed where `signal_by` is set."""
+        raise NotImplementedError(f"task {self.name} has no signal")
+
+    def signals(self, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
+        """Return the signals of answers in order; tasks that find them in parallel override this."""
+        return [self.signal(example, text) for example, text in zip(examples, texts, strict=True)]
+
+
+@dataclass(frozen=True)
+class TaskTraits:
+    """What a method may know of a task before it starts.
+
+    Attributes:
+        sizes: Examples by split, those a method may see.
+        prompts: See `Task`.
+        vote_by: See `Task`.
+        signal_by: See `Task`.
+    """
+
+    sizes: Mapping[str, int]
+    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
+    vote_by: str | None = None
+    signal_by: str | None = None
+
+    @classmethod
+    def of(cls, task: Task, splits: Splits) -> TaskTraits:
+        """Read them off a task and its data."""
+        sizes = {name: size for name, size in splits.sizes.items() if name != "test"}
+        return cls(sizes, task.prompts, task.vote_by, task.signal_by)

@@ -79,8 +79,8 @@ def _run_row(folder: Path) -> dict[str, Any]:
     if not (folder / "result.json").exists():
         return {"name": str(folder), "description": "not finished", "status": "unfinished"}
     result = read_result(folder)
-    accuracy = f", accuracy {100 * result.outcome.accuracy:.1f} %" if result.outcome else ""
-    return {"name": str(folder), "description": f"{result.status}{accuracy}", "status": result.status}
+    rows = [f"{row.label} accuracy {100 * row.accuracy.accuracy:.1f} %".strip() for row in result.rows]
+    return {"name": str(folder), "description": ", ".join([result.status, *rows]), "status": result.status}
 
 
 @click.command()
@@ -132,7 +132,8 @@ def export(run: Path, output: Path, as_json: bool) -> None:
         raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
+    changed = any(row.changed for row in result.rows)
     if as_json:
-        output_json({"folder": str(output), "changed": result.changed, "run": result.id})
+        output_json({"folder": str(output), "changed": changed, "run": result.id})
     else:
-        click.echo(f"{output}: " + ("adapted model" if result.changed else "the base, unchanged: the method abstained"))
+        click.echo(f"{output}: " + ("adapted model" if changed else "the base, unchanged: the method abstained"))

@@ -39,6 +39,7 @@ def _plan(config: Any) -> dict[str, Any]:
     from bench.errors import Refused
     from bench.models.source import resolve
     from bench.registry import load_method, load_task
+    from tasks.interface import TaskTraits
 
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
@@ -56,9 +57,10 @@ def _plan(config: Any) -> dict[str, Any]:
         "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), task, splits.support),
     }
     try:
-        if reason := method.supports(splits.sizes):
+        traits = TaskTraits.of(task, splits)
+        if reason := method.supports(traits):
             raise Refused(reason)
-        planned = method.plan(evaluations, splits.sizes)
+        planned = method.plan(evaluations, traits)
     except Refused as error:
         return row | {"refused": str(error), "lines": [], "notes": []}
     lines = [{"account": p.account, "what": p.what, "evaluations": p.evaluations} for p in planned.lines]

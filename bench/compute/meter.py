@@ -90,11 +90,13 @@ class Meter:
 
         Raises:
             OverBudget: If the budget does not cover it; nothing is booked, and nothing more ever will be.
-            AllowanceSpent: If the budget covers it and the block's allowance does not; nothing is booked.
+            AllowanceSpent: If the block's allowance does not cover it, whether or not the budget does; likewise.
         """
         if self._account is None:
             raise RuntimeError("work outside any account: open one with `Meter.account`")
         cost = self.flops(work)
+        if self._allowance is not None and cost > self._allowance:
+            raise AllowanceSpent
         billed = self._account in ADAPTATION
         if billed and self.limit is not None and (self.tripped or cost > self.remaining):
             self.tripped = True
@@ -102,8 +104,6 @@ class Meter:
                 f"the next step costs {cost:.3g} FLOPs and {self.remaining:.3g} of {self.limit:.3g} are left"
             )
         if self._allowance is not None:
-            if cost > self._allowance:
-                raise AllowanceSpent
             self._allowance -= cost
         self.replay(self._account, work)
         self._opened += work

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError, UsageError, usage_error
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-Status = Literal["ok", "failed", "over_budget"]
+Status = Literal["ok", "failed", "over_budget", "diverged"]
 
 
 class _Record(BaseModel):
@@ -164,6 +164,28 @@ class Comparison(_Record):
     p_value: float
 
 
+class Row(_Record):
+    """One thing to deploy: what it answers and what an answer of it costs.
+
+    Attributes:
+        label: Tells the artifacts of one run apart, such as `k=5`; empty where there is one.
+        accuracy: On the test split.
+        cost: Of one answer.
+        comparison: Against the base on the same items.
+        changed: Whether anything but the base, asked as the base is, gave the answers.
+        measures: What the task puts beside the accuracy, by name.
+        report: What the artifact says of its answers.
+    """
+
+    label: str = ""
+    accuracy: Accuracy
+    cost: AnswerCost
+    comparison: Comparison
+    changed: bool
+    measures: dict[str, float] = Field(default_factory=dict)
+    report: dict[str, Any] = Field(default_factory=dict)
+
+
 class AccountRow(_Record):
     """One account of the ledger with the FLOPs that follow from it.
 
@@ -186,7 +208,11 @@ class Timing(_Record):
 
 
 class Result(_Record):
-    """A finished run. `status` other than `ok` leaves the outcome fields empty and says why."""
+    """A finished run. `status` other than `ok` leaves `base` and `rows` empty and says why.
+
+    The ledger's account `inference` is the sum of what the rows' answers cost, answers that two rows share counted for
+    both.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -204,19 +230,18 @@ class Result(_Record):
     budget: BudgetInfo | None = None
     base: Accuracy | None = None
     base_cost: AnswerCost | None = None
-    outcome: Accuracy | None = None
-    cost: AnswerCost | None = None
-    comparison: Comparison | None = None
-    changed: bool | None = None
+    base_measures: dict[str, float] = Field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
     report: dict[str, Any] = Field(default_factory=dict)
     timing: Timing | None = None
 
 
 class Sample(_Record):
-    """One line of samples.jsonl: one test example answered by the method's result, and by the base for comparison.
+    """One line of samples.jsonl: one test example answered by one row of the result, and by the base for comparison.
 
     Attributes:
+        row: Label of the row.
         id: Of the example.
         prompt_sha256: Over the prompt's token ids.
         text: The answer.
@@ -229,6 +254,7 @@ class Sample(_Record):
         base_correct: Whether that counts; None if it could not be judged.
     """
 
+    row: str = ""
     id: str
     prompt_sha256: str
     text: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from bench.records.schema import (
     BudgetInfo,
     ModelInfo,
     Result,
+    Row,
     RunConfig,
     Timing,
     Versions,
@@ -43,12 +44,12 @@ from bench.registry import load_method, load_task
 from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
-from bench.run.outcome import accuracy, compare, write_samples
+from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
-from methods.interface import Artifact, Method
-from tasks.interface import PromptStyle, Splits, Task
+from methods.interface import Artifact, Diverged, Method
+from tasks.interface import PromptStyle, Splits, Task, TaskTraits
 
 CALIBRATION_EXAMPLES = 16
 
@@ -99,9 +100,10 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     splits = task.load(Path(config.data) if config.data else None)
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    if reason := method.supports(splits.sizes):
+    traits = TaskTraits.of(task, splits)
+    if reason := method.supports(traits):
         raise Refused(f"method {config.method} cannot run on {config.task}: {reason}")
-    method.plan(evaluations, splits.sizes)
+    method.plan(evaluations, traits)
     source = resolve(config.model)
     _require_libraries()
     model = source.prepare(display.bytes)
@@ -118,7 +120,7 @@ def finished(cell: Cell) -> Result | None:
     if not (cell.folder / "result.json").exists():
         return None
     result = read_result(cell.folder)
-    return result if result.status in ("ok", "over_budget") else None
+    return result if result.status in ("ok", "over_budget", "diverged") else None
 
 
 def execute(cell: Cell, display: Display) -> Result:
@@ -138,6 +140,8 @@ def execute(cell: Cell, display: Display) -> Result:
             result = attempt.run()
         except OverBudget as error:
             result = attempt.ended("over_budget", f"stopped at its budget: {error}")
+        except Diverged as error:
+            result = attempt.ended("diverged", str(error))
         except (WriteFailed, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
@@ -207,53 +211,60 @@ class _Attempt:
         self.display.watch(self.meter, cell.evaluations)
         context = AdaptationContext(desk, cell.splits, cell.config.seed, evaluation_flops, self.display)
         limit = self.meter.limit
-        artifact = cell.method.adapt(context)
+        self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
+        adapted = cell.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
-        return self._test(desk, artifact)
+        return self._test(desk, adapted if isinstance(adapted, Mapping) else {"": adapted})
 
-    def _test(self, desk: Desk, artifact: Artifact) -> Result:
+    def _test(self, desk: Desk, artifacts: Mapping[str, Artifact]) -> Result:
         cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
         base_texts = deployed.answer(Point(), ids)
-        deployed.account, deployed.points = "inference", set()
-        texts = artifact.answer(deployed, ids)
-        if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
-            raise BenchError(
-                f"method {cell.config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
-            )
-        with self.display.stage("scoring", len(examples)):
-            base_scores = desk.judge(examples, base_texts, "base")
-            scores = base_scores if texts == base_texts else desk.judge(examples, texts, "result")
-        judged = [i for i in range(len(ids)) if "infrastructure" not in (scores[i].status, base_scores[i].status)]
-        if not judged:
-            raise BenchError("no test answer could be judged; see `bench doctor`")
+        with self.display.stage("scoring: base"):
+            base = (base_texts, desk.judge(examples, base_texts, "base"))
+        base_cost = self._answer_cost(desk.meter.ledger["evaluation"], len(ids))
+        deployed.account = "inference"
+        answers: dict[str, Answers] = {}
+        rows: list[Row] = []
+        for label, artifact in artifacts.items():
+            deployed.points, before = set(), desk.meter.ledger["inference"]
+            texts = artifact.answer(deployed, ids)
+            if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
+                raise BenchError(
+                    f"method {cell.config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
+                )
+            with self.display.stage(f"scoring: {label or cell.config.method}"):
+                scores = base[1] if texts == base_texts else desk.judge(examples, texts, label)
+            answers[label] = texts, scores
+            cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
+            changed = deployed.points != {Point()} or texts != base_texts
+            row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
+            rows.append(row.model_copy(update={"measures": cell.task.measures(examples, texts, scores)}))
         with self.display.stage("saving"):
-            now, base = (texts, scores), (base_texts, base_scores)
-            write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, now, base)
+            write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, answers, base)
             with folder_atomically(cell.folder / "artifact") as folder:
-                artifact.save(deployed, folder)
-        ours, bases = [scores[i] for i in judged], [base_scores[i] for i in judged]
-        excluded = len(ids) - len(judged)
+                for label, artifact in artifacts.items():
+                    (folder / label).mkdir(exist_ok=True)
+                    artifact.save(deployed, folder / label)
+        judged = [score for score in base[1] if score.status != "infrastructure"]
         return self.ended(
             "ok",
-            outcome=accuracy(ours, excluded),
-            base=accuracy(bases, excluded),
-            comparison=compare(bases, ours),
-            cost=self._answer_cost("inference", len(examples)),
-            base_cost=self._answer_cost("evaluation", len(examples)),
-            changed=deployed.points != {Point()} or texts != base_texts,
-            report=artifact.report,
+            base=accuracy(judged, len(ids) - len(judged)),
+            base_cost=base_cost,
+            base_measures=cell.task.measures(examples, *base),
+            rows=tuple(rows),
         )
 
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
         assert self.meter is not None
         assert self.meter.limit is not None
         planned: dict[str, int] = {}
-        for line in self.cell.method.plan(self.cell.evaluations, self.cell.splits.sizes).lines:
+        traits = TaskTraits.of(self.cell.task, self.cell.splits)
+        for line in self.cell.method.plan(self.cell.evaluations, traits).lines:
             planned[line.account] = planned.get(line.account, 0) + line.evaluations
         return BudgetInfo(
             name=self.cell.config.budget,
@@ -264,9 +275,8 @@ class _Attempt:
             spent=0,
         )
 
-    def _answer_cost(self, account: str, examples: int) -> AnswerCost:
+    def _answer_cost(self, work: Work, examples: int) -> AnswerCost:
         assert self.meter is not None
-        work: Work = self.meter.ledger[account]  # type: ignore[index]
         return AnswerCost(
             evaluations=work.evaluations / examples,
             flops=self.meter.flops(work) / examples,

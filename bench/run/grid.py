@@ -1,4 +1,4 @@
-"""Grids: the product of methods, tasks, models, budgets and seeds, each cell on its own."""
+"""Grids: the product of methods, tasks, models, budgets, seeds and varied settings, each cell on its own."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def expand(
     budgets: Sequence[str],
     seeds: Sequence[int],
     settings: Sequence[str],
+    variations: Sequence[str] = (),
     **common: Any,
 ) -> list[RunConfig]:
     """Return the validated cells of a grid; nothing is loaded but the methods' classes.
@@ -70,7 +71,9 @@ def expand(
         models: Names, paths or hub ids.
         budgets: Names or numbers.
         seeds: Seeds.
-        settings: Method settings, `key=value` for every method that knows the key, `method.key=value` for one.
+        settings: Method settings, `key=value` for every method that knows the key, `method.key=value` for one;
+            `key.inner=value` for a setting that has settings of its own.
+        variations: Settings with alternatives, `key=value|value|...`; the cells of a method are their product.
         common: Remaining fields of `RunConfig`.
 
     Raises:
@@ -80,19 +83,36 @@ def expand(
         check("task", task)
     for budget in budgets:
         budget_evaluations(budget)
-    chosen = _method_configs(methods, settings)
+    variants = _variants(methods, settings, variations)
     # A record must mean the same wherever it is resumed from.
     models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
     if common.get("data"):
         common["data"] = str(Path(common["data"]).absolute())
     cells = []
-    for task, model, budget, method, seed in product(tasks, models, budgets, methods, seeds):
-        fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
-        try:
-            cells.append(RunConfig.model_validate({**fields, "method_config": chosen[method]}))
-        except ValidationError as error:
-            raise usage_error("configuration", error) from error
+    for task, model, budget, method in product(tasks, models, budgets, methods):
+        for chosen, seed in product(variants[method], seeds):
+            fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
+            try:
+                cells.append(RunConfig.model_validate({**fields, "method_config": chosen}))
+            except ValidationError as error:
+                raise usage_error("configuration", error) from error
     return cells
+
+
+def _variants(
+    methods: Sequence[str], settings: Sequence[str], variations: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The different configurations of each method; one that knows none of the varied settings has one."""
+    alternatives = []
+    for variation in variations:
+        key, equals, values = variation.partition("=")
+        alternatives.append([key + equals + value for value in values.split("|")])
+    variants: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    for picked in product(*alternatives):
+        for method, chosen in _method_configs(methods, [*settings, *picked]).items():
+            if chosen not in variants[method]:
+                variants[method].append(chosen)
+    return variants
 
 
 def _is_path(model: str) -> bool:
@@ -106,22 +126,31 @@ def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set {setting}: expected key=value")
+            raise UsageError(f"setting {setting}: expected key=value")
         owner, dot, field = key.partition(".")
-        names = [owner] if dot and owner in chosen else [name for name in methods if key in known[name]]
-        field = field if dot and owner in chosen else key
+        path = field if dot and owner in chosen else key
+        field, *inner = path.split(".")
+        names = [owner] if dot and owner in chosen else [name for name in methods if field in known[name]]
         if not names or field not in known[names[0]]:
-            near = get_close_matches(field, set().union(*known.values()), n=1)
+            near = get_close_matches(path, set().union(*known.values()), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(set().union(*known.values())))}"
-            raise UsageError(f"--set {setting}: no method of this run has a setting {field!r}; {hint}")
+            raise UsageError(f"setting {setting}: no method of this run has a setting {path!r}; {hint}")
         for name in names:
-            chosen[name][field] = _value(text)
+            _put(chosen[name], [field, *inner], _value(text))
     for name, cls in classes.items():
         try:
             cls.Config.model_validate(chosen[name])
         except ValidationError as error:
-            raise usage_error(f"--set for {name}", error) from error
+            raise usage_error(f"settings of {name}", error) from error
     return chosen
+
+
+def _put(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value in nested settings, `lora.rank`, making the tables that it takes."""
+    for key in path[:-1]:
+        inner = settings.get(key)
+        settings[key] = settings = dict(inner) if isinstance(inner, dict) else {}
+    settings[path[-1]] = value
 
 
 def _value(text: str) -> Any:
@@ -145,7 +174,9 @@ def run_grid(
     outcomes = []
     for number, config in enumerate(cells, start=1):
         display = make_display()
-        title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
+        method = config.method + (f" ({settings})" if settings else "")
+        title = f"{method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
         display.say(title + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""), style="bold")
         outcome = _run_cell(config, output, display)
         outcomes.append(outcome)
@@ -200,16 +231,23 @@ def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
     for key, value in content.items():
         if key == "set" and isinstance(value, dict):
             options["settings"] = [f"{name}={json.dumps(given)}" for name, given in _flat(value)]
+        elif key == "vary" and isinstance(value, dict):
+            options["variations"] = [f"{name}={_alternatives(given)}" for name, given in _flat(value)]
         elif key in known:
             alone = known[key] in AXES and not isinstance(value, list)
             options[known[key]] = [value] if alone else value
         else:
-            near = get_close_matches(key, [*known, "set"], n=1)
+            expected = [*known, "set", "vary"]
+            near = get_close_matches(key, expected, n=1)
             raise UsageError(
                 f"--config {path}: unknown key {key!r}; "
-                + (f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join([*known, 'set'])}")
+                + (f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(expected)}")
             )
     return options
+
+
+def _alternatives(given: Any) -> str:
+    return "|".join(json.dumps(value) for value in (given if isinstance(given, list) else [given]))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

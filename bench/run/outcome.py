@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from bench.errors import BenchError
 from bench.records.files import write_atomically
-from bench.records.schema import Accuracy, Comparison, Sample
+from bench.records.schema import Accuracy, AnswerCost, Comparison, Row, Sample
 from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
 from tasks.interface import Example, Score
 
@@ -49,28 +51,64 @@ def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
     )
 
 
+def make_row(
+    label: str,
+    base: Sequence[Score],
+    now: Sequence[Score],
+    cost: AnswerCost,
+    *,
+    changed: bool,
+    report: dict[str, Any],
+) -> Row:
+    """Return a row of a result from all its scores and the base's, over the examples judged for both.
+
+    Raises:
+        BenchError: If there are none.
+    """
+    judged = [
+        i for i, pair in enumerate(zip(base, now, strict=True)) if all(s.status != "infrastructure" for s in pair)
+    ]
+    if not judged:
+        raise BenchError("no test answer could be judged; see `bench doctor`")
+    before, after = [base[i] for i in judged], [now[i] for i in judged]
+    return Row(
+        label=label,
+        accuracy=accuracy(after, len(now) - len(judged)),
+        cost=cost,
+        comparison=compare(before, after),
+        changed=changed,
+        report=report,
+    )
+
+
 def write_samples(
-    path: Path, examples: Sequence[Example], prompt_sha256: Callable[[Example], str], now: Answers, base: Answers
+    path: Path,
+    examples: Sequence[Example],
+    prompt_sha256: Callable[[Example], str],
+    rows: Mapping[str, Answers],
+    base: Answers,
 ) -> None:
-    """Write one line a test example: what the method's result and the base answered, as it was judged.
+    """Write one line a row and test example: what the row and the base answered, as it was judged.
 
     Raises:
         WriteFailed: If the file cannot be written.
     """
     lines = []
-    for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
-        judged = score.status != "infrastructure"
-        sample = Sample(
-            id=example.id,
-            prompt_sha256=prompt_sha256(example),
-            text=text,
-            answer=score.answer,
-            correct=score.correct if judged else None,
-            reward=score.reward if judged else None,
-            status=score.status,
-            detail=score.detail,
-            base_text=base_text,
-            base_correct=base_score.correct if base_score.status != "infrastructure" else None,
-        )
-        lines.append(sample.model_dump_json() + "\n")
+    for label, now in rows.items():
+        for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
+            judged = score.status != "infrastructure"
+            sample = Sample(
+                row=label,
+                id=example.id,
+                prompt_sha256=prompt_sha256(example),
+                text=text,
+                answer=score.answer,
+                correct=score.correct if judged else None,
+                reward=score.reward if judged else None,
+                status=score.status,
+                detail=score.detail,
+                base_text=base_text,
+                base_correct=base_score.correct if base_score.status != "infrastructure" else None,
+            )
+            lines.append(sample.model_dump_json() + "\n")
     write_atomically(path, "".join(lines))

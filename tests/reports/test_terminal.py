@@ -13,6 +13,7 @@ from bench.records.schema import (
     BudgetInfo,
     Comparison,
     Result,
+    Row,
     RunConfig,
     Sample,
 )
@@ -33,12 +34,18 @@ RESULT = Result(
     ),
     base=Accuracy(correct=11, items=82, excluded=0, accuracy=11 / 82, low=0.0766, high=0.2243, mean_reward=0.9),
     base_cost=AnswerCost(evaluations=1, flops=4.321e10, new_tokens=120),
-    outcome=Accuracy(correct=16, items=81, excluded=1, accuracy=16 / 81, low=0.1254, high=0.2971, mean_reward=0.9),
-    cost=AnswerCost(evaluations=50, flops=2.1605e12, new_tokens=6000),
-    comparison=Comparison(
-        items=81, fixes=9, regressions=4, difference=5 / 81, low=-0.0213, high=0.1446, p_value=0.26684
+    rows=(
+        Row(
+            accuracy=Accuracy(
+                correct=16, items=81, excluded=1, accuracy=16 / 81, low=0.1254, high=0.2971, mean_reward=0.9
+            ),
+            cost=AnswerCost(evaluations=50, flops=2.1605e12, new_tokens=6000),
+            comparison=Comparison(
+                items=81, fixes=9, regressions=4, difference=5 / 81, low=-0.0213, high=0.1446, p_value=0.26684
+            ),
+            changed=True,
+        ),
     ),
-    changed=True,
     ledger={
         "sample": AccountRow(
             work=Work(evaluations=812_345, prefill_tokens=123_456_789, decode_tokens=98_765_432, weight_moves=5_021),
@@ -99,8 +106,17 @@ def test_rewards_are_never_shown_as_accuracies() -> None:
 
 def test_the_comparison_is_shown_in_points_with_its_interval_counts_and_p_value() -> None:
     assert (
-        "difference +6.2 points (-2.1 to +14.5) on the same 81 items: 9 fixes, 4 regressions, exact McNemar p = 0.267\n"
+        "corp: +6.2 points (-2.1 to +14.5) on the same 81 items: 9 fixes, 4 regressions, exact McNemar p = 0.267\n"
     ) in printed()
+
+
+def test_several_rows_are_shown_each_with_its_own_cost_and_comparison() -> None:
+    one = RESULT.rows[0].model_copy(update={"label": "k=1", "cost": RESULT.base_cost})
+    fifty = RESULT.rows[0].model_copy(update={"label": "k=50"})
+    text = printed(RESULT.model_copy(update={"rows": (one, fifty)}), width=100)
+    assert [line.split()[-3] for line in text.splitlines() if line.startswith("corp k=") and "%" in line] == ["1", "50"]
+    assert "corp k=1: +6.2 points" in text
+    assert "corp k=50: +6.2 points" in text
 
 
 def test_each_account_is_shown_with_its_work_its_flops_and_its_share_of_the_budget() -> None:
@@ -141,7 +157,7 @@ def test_a_long_name_gives_way_and_no_figure_does() -> None:
     method = "a_third_party.with_a_long_package.and_module:ItsMethod"
     result = RESULT.model_copy(update={"config": RESULT.config.model_copy(update={"method": method})})
     text = printed(result)
-    table = text[text.index("base ") : text.index("difference")].splitlines()
+    table = text[text.index("base ") : text.index(f"{method}: ")].splitlines()
     assert cells(text, "base")[1:] == cells(printed(), "base")[1:]
     assert re.split(r"  +", table[1].strip())[1:] == cells(printed(), "corp")[1:]
     assert "".join(line.split("  ")[0] for line in table[1:]) == method
@@ -161,19 +177,20 @@ def test_a_terminal_gets_the_same_text_in_colour() -> None:
 
 
 def test_a_run_that_kept_the_base_says_that_it_abstained_and_claims_no_difference() -> None:
-    same = RESULT.model_copy(update={"changed": False, "outcome": RESULT.base, "cost": RESULT.base_cost})
+    kept = {"changed": False, "accuracy": RESULT.base, "cost": RESULT.base_cost}
+    same = RESULT.model_copy(update={"rows": (RESULT.rows[0].model_copy(update=kept),)})
     text = printed(same)
-    assert "abstained: the base was kept, so answers and cost are the base's\n" in text
-    assert "difference" not in text
+    assert "corp abstained: the base was kept, so answers and cost are the base's\n" in text
+    assert "points" not in text
     assert f"next:   bench show {FOLDER}\n" in text
     assert cells(text, "corp")[1:] == cells(text, "base")[1:]
 
 
 def test_the_base_itself_has_one_row_and_nothing_to_compare() -> None:
     config = RESULT.config.model_copy(update={"method": "base"})
-    text = printed(RESULT.model_copy(update={"config": config, "changed": False}))
+    text = printed(RESULT.model_copy(update={"config": config}))
     assert cells(text, "base")[1] == "13.4 %"
-    assert "difference" not in text
+    assert "points" not in text
     assert "abstained" not in text
 
 
@@ -205,8 +222,8 @@ def test_a_reason_is_shown_to_the_letter(reason: str) -> None:
 
 
 def test_a_run_stopped_at_its_budget_says_so_and_shows_what_it_spent() -> None:
-    update = {"status": "over_budget", "reason": "stopped at its budget", "outcome": None, "changed": None}
-    text = printed(RESULT.model_copy(update=update | {"comparison": None, "report": {}}))
+    update = {"status": "over_budget", "reason": "stopped at its budget", "base": None, "rows": ()}
+    text = printed(RESULT.model_copy(update=update | {"report": {}}))
     assert "over_budget: stopped at its budget\n" in text
     assert "adaptation spent 3.425e+16" in text
     assert "13.4 %" not in text

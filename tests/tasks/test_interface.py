@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.interface import SPLITS, Example, Message, Score, Splits, Task, cut
+from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, Score, Splits, Task, TaskTraits, cut
 
 IDS = st.lists(st.text(max_size=5), unique=True, max_size=30)
 
@@ -103,10 +103,10 @@ class Echo(Task):
     def load(self, data: Path | None = None) -> Splits:
         return Splits((), (), (), ())
 
-    def messages(self, example: Example) -> list[Message]:
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         return [{"role": "user", "content": example.id}]
 
-    def completion(self, example: Example) -> str:
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
         return example.id
 
     def score(self, example: Example, text: str) -> Score:
@@ -124,12 +124,15 @@ def test_an_answer_too_many_or_too_few_is_an_error() -> None:
             Echo().score_many(examples(["a", "b"]), texts)
 
 
-def test_by_default_a_task_runs_no_code_stops_nowhere_and_does_not_vote() -> None:
+def test_by_default_a_task_runs_no_code_stops_nowhere_and_knows_neither_votes_nor_signals() -> None:
     task = Echo()
     assert not task.executes_code
     assert not task.allow_unsandboxed
     assert task.stop("chat") == task.stop("completion") == ()
-    assert task.vote_key(Example("a", {}), "a") is None
+    assert TaskTraits.of(task, Splits((), (), (), ())).vote_by is None
+    for what in (task.vote_keys, task.signals):
+        with pytest.raises(NotImplementedError, match="echo"):
+            what(examples(["a"]), ["a"])
 
 
 def test_examples_and_scores_cannot_be_changed() -> None:

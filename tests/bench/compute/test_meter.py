@@ -45,10 +45,10 @@ def test_no_sequence_of_reservations_exceeds_a_budget(
                     meter.reserve(work)
                     booked += work
                 else:
-                    with pytest.raises(AllowanceSpent if fits else OverBudget):
+                    with pytest.raises(OverBudget if allowed else AllowanceSpent):
                         meter.reserve(work)
                     assert state(meter) == before
-                    stopped = stopped or not fits
+                    stopped = stopped or allowed
                 assert meter.spent == meter.flops(meter.ledger.adaptation()) <= limit
                 assert meter.remaining == limit - meter.spent
                 assert meter.opened == booked
@@ -104,11 +104,11 @@ def test_unbilled_accounts_go_on_after_the_budget_tripped() -> None:
     assert meter.ledger["evaluation"] == tokens(5)
 
 
-def test_where_both_are_exceeded_it_is_the_budget_that_stops_the_run() -> None:
+def test_an_allowance_protects_the_run_up_to_the_end_of_its_budget() -> None:
     meter = Meter(SHAPE, TOKEN)
-    with meter.account("select", allowance=TOKEN), pytest.raises(OverBudget):
+    with meter.account("select", allowance=TOKEN), pytest.raises(AllowanceSpent):
         meter.reserve(tokens(2))
-    assert meter.tripped
+    assert not meter.tripped
 
 
 def test_a_spent_allowance_does_not_trip_the_budget() -> None:

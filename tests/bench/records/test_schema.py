@@ -30,8 +30,7 @@ RESULT = Result(
     budget=BudgetInfo(
         name="smoke", evaluations=256, evaluation_flops=0.1 + 0.2, flops=10**24, planned={"sample": 200}, spent=1
     ),
-    outcome=Accuracy(correct=1, items=3, excluded=0, accuracy=1 / 3, low=0.06, high=0.79, mean_reward=1e-17),
-    changed=True,
+    base=Accuracy(correct=1, items=3, excluded=0, accuracy=1 / 3, low=0.06, high=0.79, mean_reward=1e-17),
     ledger={"gate": AccountRow(work=Work(evaluations=3, attended=10**20), flops=10**25, hardware_flops=10**26)},
     report={"text": "é🙂\u2028[/red]", "gates": [{"accepted": True, "p": 0.1}]},
 )
@@ -61,7 +60,7 @@ def test_a_result_says_which_schema_it_has() -> None:
 
 def test_a_result_with_a_field_this_version_does_not_know_is_not_read(tmp_path: Path) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), changed(novelty=1))
-    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schema 1"):
+    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schema 2"):
         read_result(folder)
 
 

@@ -14,7 +14,7 @@ from bench.run.cell import execute, finished, prepare
 from bench.run.display import Display
 from bench.run.grid import resume_cell
 from bench.weights.points import Point
-from methods.interface import Method, Plan, SingleModel
+from methods.interface import Decoding, Method, Plan, SingleModel
 
 QUIET = Display(quiet=True)
 
@@ -25,13 +25,14 @@ class Fixed(Method):
     name = "fixed"
     version = "1"
 
-    def plan(self, evaluations, sizes):
+    def plan(self, evaluations, task):
         return Plan(())
 
     def adapt(self, context):
         for split, account in (("support", "sample"), ("gate", "gate")):
-            context.evaluate(Point({1: 1e-3}), split, account=account, size=20)
-        return SingleModel(Point({1: 5e-3}), {"seen": sorted(context.sizes)})
+            context.evaluate(Point({1: 1e-3}), split, account=account, examples=range(20))
+        context.report["seen"] = sorted(context.task.sizes)
+        return SingleModel(Point({1: 5e-3}))
 
 
 class Greedy(Fixed):
@@ -57,7 +58,7 @@ class Broken(Fixed):
     """Fails half way."""
 
     def adapt(self, context):
-        context.evaluate(Point({1: 1e-3}), "support", account="sample", size=20)
+        context.evaluate(Point({1: 1e-3}), "support", account="sample", examples=range(20))
         raise ZeroDivisionError("on purpose")
 
 
@@ -82,7 +83,7 @@ class Peeker(Fixed):
     """Asks for the test split."""
 
     def adapt(self, context):
-        context.evaluate(Point(), "test", account="sample", size=1)
+        context.evaluate(Point(), "test", account="sample", examples=range(1))
         return SingleModel()
 
 
@@ -97,6 +98,25 @@ class Slanderer(Fixed):
                 return deployment.answer(self.point, examples)
 
         return Slander(Point({1: 5e-2}))
+
+
+class Pair(Fixed):
+    """Returns two things to deploy: one model, and the vote of three on a sampled answer each."""
+
+    def adapt(self, context):
+        return {"one": SingleModel(Point({1: 5e-3})), "three": Vote()}
+
+
+class Vote(SingleModel):
+    """Answers with the last of the base's, the first row's and a sampled answer."""
+
+    def answer(self, deployment, examples):
+        deployment.answer(Point({1: 5e-3}), examples)
+        deployment.answer(Point(), examples, prompt="swapped")
+        sampled = [deployment.answer(Point(), examples, Decoding(temperature=1.0, seed=s)) for s in (1, 2)]
+        self.report["votes"] = sum(vote is not None for vote in deployment.votes(examples, sampled[0]))
+        self.report["alike"] = sum(a == b for a, b in zip(*sampled, strict=True))
+        return sampled[1]
 
 
 class Stingy(Fixed):
@@ -114,7 +134,7 @@ class Evader(Fixed):
     """Books its work where no budget covers it."""
 
     def adapt(self, context):
-        context.evaluate(Point({1: 1e-3}), "support", account="evaluation", size=20)
+        context.evaluate(Point({1: 1e-3}), "support", account="evaluation", examples=range(20))
         return SingleModel()
 
 
@@ -148,7 +168,7 @@ def test_a_run_leaves_the_whole_directory(tmp_path):
     assert comparable(read_result(cell.folder)) == comparable(result)
     samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 60
-    assert sum(s["correct"] for s in samples) == result.outcome.correct
+    assert sum(s["correct"] for s in samples) == result.rows[0].accuracy.correct
     assert sum(s["base_correct"] for s in samples) == result.base.correct
 
 
@@ -167,17 +187,35 @@ def test_the_ledger_adds_up(tmp_path):
     assert rows["sample"].work.evaluations == rows["gate"].work.evaluations == 20
     assert rows["inference"].work.evaluations == rows["evaluation"].work.evaluations == 60
     assert result.budget.spent == rows["sample"].flops + rows["gate"].flops
-    assert result.cost.flops == pytest.approx(rows["inference"].flops / 60)
-    assert result.cost.evaluations == 1
+    assert result.rows[0].cost.flops == pytest.approx(rows["inference"].flops / 60)
+    assert result.rows[0].cost.evaluations == 1
     assert result.budget.flops == int(600 * result.budget.evaluation_flops)
     assert rows["setup"].flops == pytest.approx(16 * result.budget.evaluation_flops)
 
 
+def test_several_artifacts_are_rows_with_costs_of_their_own(tmp_path):
+    cell, result = run(tmp_path, Pair)
+    one, three = result.rows
+    assert (one.label, three.label) == ("one", "three")
+    assert (one.cost.evaluations, three.cost.evaluations) == (1, 4)
+    assert result.ledger["inference"].flops == pytest.approx(60 * (one.cost.flops + three.cost.flops))
+    assert three.report["votes"] > 0
+    assert 0 < three.report["alike"] < 60
+    assert {p.name for p in (cell.folder / "artifact").iterdir()} == {"one", "three"}
+    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert [s["row"] for s in samples] == ["one"] * 60 + ["three"] * 60
+    assert sum(s["correct"] for s in samples if s["row"] == "three") == three.accuracy.correct
+
+
 def test_the_base_answers_itself_and_spends_nothing(tmp_path):
     _, result = run(tmp_path, "base")
-    assert result.outcome == result.base
+    assert result.rows[0].accuracy == result.base
     assert result.budget.spent == 0
-    assert (result.comparison.fixes, result.comparison.regressions, result.comparison.p_value) == (0, 0, 1.0)
+    assert (
+        result.rows[0].comparison.fixes,
+        result.rows[0].comparison.regressions,
+        result.rows[0].comparison.p_value,
+    ) == (0, 0, 1.0)
     assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
 
 
@@ -193,13 +231,13 @@ def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so
     assert result.status == "over_budget"
     assert result.budget.spent <= result.budget.flops
     assert result.budget.spent > 0.9 * result.budget.flops
-    assert result.outcome is None
+    assert not result.rows
     assert finished(cell) is not None
 
 
 def test_a_limit_that_a_method_lifted_is_noticed(tmp_path):
     _, result = run(tmp_path, Tamperer)
-    assert (result.status, result.outcome) == ("over_budget", None)
+    assert (result.status, result.rows) == ("over_budget", ())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +248,7 @@ def test_what_a_method_must_not_do_fails_its_run(tmp_path, method, reason):
     _, result = run(tmp_path, method)
     assert result.status == "failed"
     assert reason in result.reason
-    assert result.outcome is None
+    assert not result.rows
 
 
 def test_no_artifact_can_change_the_base_row_or_hide_that_it_changed(tmp_path):
@@ -218,9 +256,9 @@ def test_no_artifact_can_change_the_base_row_or_hide_that_it_changed(tmp_path):
     _, result = run(tmp_path, Slanderer)
     assert result.status == "ok"
     assert result.base == honest.base
-    assert result.changed
-    assert result.outcome.accuracy < result.base.accuracy
-    assert result.cost.evaluations == pytest.approx(61 / 60)  # the extra question is on its bill
+    assert result.rows[0].changed
+    assert result.rows[0].accuracy.accuracy < result.base.accuracy
+    assert result.rows[0].cost.evaluations == pytest.approx(61 / 60)  # the extra question is on its bill
 
 
 def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch):
@@ -234,9 +272,15 @@ def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Addition, "score_many", flaky)
     _, result = run(tmp_path, Fixed)
-    assert (result.base.items, result.base.excluded) == (result.outcome.items, result.outcome.excluded) == (54, 6)
-    assert result.comparison.items == 54
-    assert result.outcome.accuracy - result.base.accuracy == pytest.approx(result.comparison.difference)
+    assert (
+        (result.base.items, result.base.excluded)
+        == (result.rows[0].accuracy.items, result.rows[0].accuracy.excluded)
+        == (54, 6)
+    )
+    assert result.rows[0].comparison.items == 54
+    assert result.rows[0].accuracy.accuracy - result.base.accuracy == pytest.approx(
+        result.rows[0].comparison.difference
+    )
 
 
 def test_stage_two_goes_through_journal_and_engine_and_resumes(tmp_path):

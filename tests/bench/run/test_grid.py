@@ -40,6 +40,38 @@ def test_settings_that_cannot_be_used_are_named(settings, message):
         cells(methods=["corp"], settings=settings)
 
 
+def test_varied_settings_are_an_axis_of_the_methods_that_know_them():
+    grid = cells(
+        methods=["base", "corp"],
+        seeds=[0, 1],
+        settings=["rank=4"],
+        variations=["corp.gate=off|both", "sigmas=[0.1]|[0.2, 0.3]"],
+    )
+    corp = [(c.method_config["gate"], c.method_config["sigmas"], c.seed) for c in grid if c.method == "corp"]
+    assert corp == [(g, s, n) for g in ("off", "both") for s in ([0.1], [0.2, 0.3]) for n in (0, 1)]
+    assert all(c.method_config["rank"] == 4 for c in grid if c.method == "corp")
+    assert [(c.method_config, c.seed) for c in grid if c.method == "base"] == [({}, 0), ({}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("variation", "message"),
+    [
+        ("corp.gat=off|both", "corp.gat=off.*did you mean 'gate'"),
+        ("gate=off|of", "gate: Input should be 'off', 'stage2' or 'both'.*given 'of'"),
+        ("gate", "setting gate: expected key=value"),
+    ],
+)
+def test_variations_that_cannot_be_used_are_named_before_anything_runs(variation, message):
+    with pytest.raises(UsageError, match=message):
+        cells(variations=[variation])
+
+
+def test_variations_can_stand_in_a_file(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('[vary.corp]\ngate = ["off", "both"]\nrank = 4\n')
+    assert load_grid_file(path, {})["variations"] == ['corp.gate="off"|"both"', "corp.rank=4"]
+
+
 def test_a_file_of_options_is_read_and_its_tables_become_settings(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text('task = ["addition"]\n[set.corp]\nrank = 4\n[set]\nattempts = 0\n')

@@ -1,0 +1,182 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.compute.meter import Meter
+from bench.engines.transformers import TransformersEngine
+from bench.errors import BenchError
+from bench.models.source import resolve
+from bench.records.journal import Journal
+from bench.run.desk import Desk
+from bench.run.training import TrainingSession
+from methods.interface import Lora
+from methods.training.grpo import GrpoConfig
+from methods.training.loop import Loop
+from methods.training.ppo import PpoConfig
+from methods.training.trainers import GroupTrainer, PolicyValueTrainer
+from tasks.addition import Addition
+
+ALLOWANCE = 10**12
+SCHEDULE = SimpleNamespace(batch=8, train=64, save_every=1)
+
+
+@pytest.fixture(scope="module")
+def path():
+    return resolve("tiny-adder").prepare(lambda *_: None).path
+
+
+@pytest.fixture
+def open_session(tmp_path, path):
+    def open_session(style="chat", allowance=ALLOWANCE, lora=None):
+        engine = TransformersEngine(path, dtype="float32")
+        meter = Meter(engine.shape, ALLOWANCE)
+        task = Addition()
+        desk = Desk(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"))
+        return TrainingSession(desk, task.load().support, tmp_path / "training", allowance, lora), meter
+
+    return open_session
+
+
+def loop(session, config, *modules):
+    return Loop(SimpleNamespace(seed=0), session, config, SCHEDULE, [(m, 1e-4) for m in (session.model, *modules)])
+
+
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_trl_poses_prompts_with_the_ids_of_every_other_method(open_session, tmp_path, style):
+    session, _ = open_session(style)
+    trainer = GroupTrainer(GrpoConfig(), loop(session, GrpoConfig()), str(tmp_path / "trl"))
+    row = trainer.train_dataset[0]
+    assert isinstance(row["prompt"], str) == (style == "completion")
+    ids, _, _ = trainer._tokenize_prompts([p.prompt for p in session.prompts])
+    assert [tuple(i) for i in ids] == [p.token_ids for p in session.prompts]
+    assert session.prompts[0].gold == str(sum(map(int, session.prompts[0].id.split("+"))))
+
+
+def test_trl_gives_ppo_the_same_ids(open_session, tmp_path):
+    session, _ = open_session()
+    around = loop(session, PpoConfig(), session.value_model())
+    trainer = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl"))
+    batch = next(iter(trainer.dataloader))
+    known = {p.id: p.token_ids for p in session.prompts}
+    pad = session.tokenizer.pad_token_id
+    asked = [tuple(i for i in row if i != pad) for row in batch["input_ids"].tolist()]
+    assert asked == [known[example] for example in trainer.reward_model.examples]
+    assert len(asked) == SCHEDULE.batch
+
+
+def test_a_reward_model_reads_the_answer_between_prompt_and_padding(open_session, tmp_path):
+    session, _ = open_session()
+    around = loop(session, PpoConfig(), session.value_model())
+    reward = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl")).reward_model
+    right, wrong = session.prompts[:2]
+    end, pad = session.tokenizer.eos_token_id, session.tokenizer.pad_token_id
+
+    def row(posed, text, left):
+        answer = [*session.tokenizer.encode(text, add_special_tokens=False), end]
+        ids = [pad] * left + list(posed.token_ids) + answer
+        return ids + [pad] * (20 - len(ids))
+
+    rows = torch.tensor([row(right, right.gold, 2), row(wrong, "7", 0)])
+    reward.examples = [right.id, wrong.id]
+    mask = rows != pad
+    found = reward.scorer(input_ids=rows.masked_fill(~mask, 0), attention_mask=mask.long()).hidden_states[-1]
+    assert found.shape == (2, 20, 1)
+    assert found[:, 0, 0].tolist() == [1.0, 0.0]
+
+
+def test_order_is_every_prompt_once_and_goes_on_where_it_stopped(open_session):
+    session, _ = open_session()
+    around = loop(session, GrpoConfig())
+    order = around.order(6)
+    first = [next(order) for _ in range(900)]
+    assert sorted(first[:400]) == sorted(first[400:800]) == list(range(400))
+    assert first[:400] != first[400:800]
+    around.rows = [{}] * 100
+    resumed = around.order(6)
+    assert [next(resumed) for _ in range(300)] == first[600:]
+
+
+def test_passes_are_booked_whoever_runs_them_and_refused_beyond_the_allowance(open_session):
+    session, meter = open_session(allowance=10**8)
+    ids = torch.tensor([[4, 5, 6]])
+    with session.metered():
+        session.model(input_ids=ids).logits.sum().backward()
+    once = session.spent
+    assert 0 < once == meter.spent == sum(session.phases.values())
+    ran = 0
+    with session.metered():
+        while True:
+            session.model(input_ids=ids).logits.sum().backward()
+            ran += 1
+    assert session.cut
+    assert 10**8 - once < session.spent <= 10**8
+    assert not meter.tripped
+    assert ran >= 1
+    with pytest.raises(RuntimeError, match="outside any account"):
+        session.model(input_ids=ids)
+
+
+def test_a_value_model_shares_the_bases_weights_and_starts_at_zero(open_session):
+    session, _ = open_session()
+    value = session.value_model()
+    ids = torch.tensor([[1, 4, 5, 6]])
+    with session.metered():
+        hidden = value.model(input_ids=ids).last_hidden_state
+        assert torch.equal(hidden, session.model.base_model(input_ids=ids).last_hidden_state)
+        assert not value.score(hidden).any()
+    assert value.model.embed_tokens.weight.data_ptr() != session.model.get_input_embeddings().weight.data_ptr()
+
+
+def test_padding_neither_ends_an_answer_nor_stands_in_a_prompt(open_session):
+    session, _ = open_session()
+    assert session.tokenizer.pad_token_id == session.model.generation_config.pad_token_id == 0
+    # Where the tokenizer pads with what ends an answer (2), another special id does, but not what begins a prompt (1).
+    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2, 3])) == 3
+    with pytest.raises(BenchError, match="no special id that can pad"):
+        session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2]))
+
+
+def test_answers_end_where_the_bases_decoding_ends_them(open_session):
+    session, _ = open_session()
+    end = session.tokenizer.eos_token_id
+    assert session.trimmed([4, 5, end, 6, 7]) == [4, 5, end]
+    assert session.trimmed([4, 5, 6, 7, 8, 9]) == [4, 5, 6, 7]
+    assert session.trimmed([4]) == [4]
+    assert session.trimmed([]) == []
+
+
+def test_what_was_saved_is_had_again_and_what_was_not_is_not_billed(open_session):
+    session, meter = open_session()
+    ids = torch.tensor([[1, 4, 5, 6]])
+    with session.metered():
+        session.model(input_ids=ids).logits.sum().backward()
+        session.save({"weights": {"a": torch.ones(2)}, "rows": [{"reward": 0.5}]})
+        billed = meter.ledger["train"]
+        session.model(input_ids=ids).logits.sum().backward()
+    again, meter = open_session()
+    assert meter.ledger["train"] == billed
+    assert again.state["rows"] == [{"reward": 0.5}]
+    assert again.finished is None
+    with again.metered():
+        again.model(input_ids=ids).logits.sum().backward()
+    checkpoint = again.finish({"steps": 2})
+    done, last = open_session()
+    assert done.finished == (checkpoint, {"steps": 2})
+    assert last.ledger["train"] == meter.ledger["train"]
+    assert done.phases == again.phases
+
+
+def test_a_lost_state_is_an_error_that_says_what_to_do(open_session, tmp_path):
+    session, _ = open_session()
+    session.save({"rows": []})
+    (tmp_path / "training" / "1" / "state.pt").unlink()
+    with pytest.raises(BenchError, match=r"state cannot be read.*start the run anew"):
+        open_session()
+
+
+def test_adapters_are_all_that_is_trained(open_session):
+    session, _ = open_session(lora=Lora(rank=2))
+    trained = {name for name, p in session.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora" in name for name in trained)
