@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
 
 from bench.sandbox.inside import wire
 from bench.sandbox.inside.server import ENDING, LIMIT, READY, Ending
@@ -27,6 +28,14 @@ _GRACE = 10.0  # seconds beyond a job's limit after which its fork-server counts
 
 class LostError(Exception):
     """A fork-server that ended, or did not end a job in time."""
+
+
+class Outcome(NamedTuple):
+    """What became of one program; see `Verdict`."""
+
+    status: Status
+    detail: str
+    output: str | None = None
 
 
 class Worker:
@@ -56,15 +65,12 @@ class Worker:
             self.close()
             raise
 
-    def judge(self, frame: bytes, seconds: float) -> tuple[Status, str]:
+    def judge(self, frame: bytes, seconds: float) -> Outcome:
         """Judges one program.
 
         Args:
             frame: The job, as the checker reads it.
             seconds: Wall-clock limit.
-
-        Returns:
-            Status and detail of the verdict.
 
         Raises:
             LostError: The fork-server is gone; the worker must be closed.
@@ -78,7 +84,7 @@ class Worker:
             except OSError:
                 raise LostError("the fork-server does not take jobs") from None
             ours.settimeout(seconds + _GRACE)
-            verdict: dict[str, str] | None = None
+            verdict: dict[str, Any] | None = None
             # A checker that cannot be locked says so without reading its job.
             with contextlib.suppress(OSError):
                 ours.sendall(frame)
@@ -112,17 +118,16 @@ class Worker:
         return data
 
 
-def _conclude(verdict: dict[str, str] | None, ending: Ending, seconds: float) -> tuple[Status, str]:
+def _conclude(verdict: dict[str, Any] | None, ending: Ending, seconds: float) -> Outcome:
     if verdict is None:
         if ending.timed_out:
-            return "timeout", f"no verdict within {seconds:g} s"
+            return Outcome("timeout", f"no verdict within {seconds:g} s")
         if os.WIFSIGNALED(ending.checker) and os.WTERMSIG(ending.checker) == signal.SIGKILL:
-            return "infrastructure", "the checker was killed"
-        return "crashed", f"the checker ended without a verdict, {_how(ending.checker)}"
-    status, detail = verdict["status"], verdict["detail"]
-    if status == "crashed":
-        return "crashed", f"{detail}, {_how(ending.candidate)}"
-    return status, detail  # type: ignore[return-value]
+            return Outcome("infrastructure", "the checker was killed")
+        return Outcome("crashed", f"the checker ended without a verdict, {_how(ending.checker)}")
+    if verdict["status"] == "crashed":
+        return Outcome("crashed", f"{verdict['detail']}, {_how(ending.candidate)}")
+    return Outcome(**verdict)
 
 
 def _how(wait_status: int) -> str:
@@ -169,10 +174,10 @@ class Pool:
         """Judges one program, once more on a fresh worker if the first one is lost."""
         seconds = default_timeout() if program.timeout is None else program.timeout
         start = time.monotonic()
-        status, detail = self._attempt(program, seconds, fresh=False)
-        if status == "infrastructure":
-            status, detail = self._attempt(program, seconds, fresh=True)
-        return Verdict(status, detail, time.monotonic() - start, self.level)
+        outcome = self._attempt(program, seconds, fresh=False)
+        if outcome.status == "infrastructure":
+            outcome = self._attempt(program, seconds, fresh=True)
+        return Verdict(outcome.status, outcome.detail, time.monotonic() - start, self.level, outcome.output)
 
     def close(self) -> None:
         """Ends the idle workers."""
@@ -180,26 +185,26 @@ class Pool:
             while True:
                 self._idle.get_nowait().close()
 
-    def _attempt(self, program: Program, seconds: float, *, fresh: bool) -> tuple[Status, str]:
+    def _attempt(self, program: Program, seconds: float, *, fresh: bool) -> Outcome:
         job = {name: getattr(program, name) for name in ("prompt", "code", "test", "entry_point")}
         try:
             frame = wire.dumps(job)
         except wire.WireError as error:
-            return "failed", f"the program with its test is too long: {error}"
+            return Outcome("failed", f"the program with its test is too long: {error}")
         try:
             worker = Worker(self._layers) if fresh else self._take()
         except LostError as lost:
-            return "infrastructure", str(lost)
+            return Outcome("infrastructure", str(lost))
         try:
-            status, detail = worker.judge(frame, seconds)
+            outcome = worker.judge(frame, seconds)
         except LostError as lost:
             worker.close()
-            return "infrastructure", str(lost)
-        if status == "infrastructure":
+            return Outcome("infrastructure", str(lost))
+        if outcome.status == "infrastructure":
             worker.close()
         else:
             self._idle.put(worker)
-        return status, detail
+        return outcome
 
     def _take(self) -> Worker:
         try:

@@ -19,7 +19,8 @@ class Program:
     Attributes:
         code: The program. It runs after `prompt`, as one text.
         test: Python that defines `check(candidate)`, which is called with the entry point, or asserts at top
-            level, calling functions of the program by name. It is trusted.
+            level, calling functions of the program by name. It is trusted. What `check` returns, if it is text,
+            becomes the verdict's output.
         entry_point: Name of the function under test.
         timeout: Wall-clock seconds for program and test together; None: the default, scaled to the machine.
         name: What to call it in a report.
@@ -50,12 +51,15 @@ class Verdict:
         detail: For the reader. Parts of it are the program's own words: decide nothing by it.
         seconds: Wall-clock time of judging.
         level: How strongly the program was confined.
+        output: The text that `check` returned, where the test held; else None. It is the test's word, and as far
+            from the program's as the test makes it.
     """
 
     status: Status
     detail: str
     seconds: float
     level: str
+    output: str | None = None
 
     @property
     def passed(self) -> bool:

@@ -38,7 +38,7 @@ class TestSplits:
         """If this fails, numbers are no longer comparable with earlier ones: raise the version if that is meant."""
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
         assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
-            "1",
+            "2",
             "6b49d79b3ec5f90a7c0cc33c9ca4ebe3afc117a935e4cdb49d0a3fcdf19198ab",
         )
 
@@ -47,6 +47,28 @@ class TestSplits:
 
 
 class TestPrompts:
+    def test_the_default_is_the_one_that_it_always_was(self) -> None:
+        assert TASK.messages(FIRST, "default") == TASK.messages(FIRST)
+        text = json.dumps([TASK.messages(example) for example in ALL])
+        digest = "996ddb7bb6304775f890110458928923da67d4c3a37c81ca7e43ff3dfe02b263"
+        assert hashlib.sha256(text.encode()).hexdigest() == digest
+
+    def test_every_prompt_is_another_that_shows_the_same_code_and_no_more_of_the_problem(self) -> None:
+        assert TASK.prompts == ("default", "bare", "expert", "examples")
+        posed = [TASK.messages(FIRST, prompt) for prompt in TASK.prompts]
+        assert len({json.dumps(messages) for messages in posed}) == len(TASK.prompts)
+        for prompt in TASK.prompts:
+            rest = []
+            for example in ALL:
+                *system, user = TASK.messages(example, prompt)
+                code = f"```python\n{example.fields['prompt'].strip()}\n```"
+                assert user["content"].count(code) == 1
+                rest.append([*system, user["content"].replace(code, "")])
+            assert all(one == rest[0] for one in rest)
+
+    def test_a_model_that_continues_has_one_prompt(self) -> None:
+        assert {TASK.completion(FIRST, prompt) for prompt in TASK.prompts} == {FIRST.fields["prompt"]}
+
     def test_a_chat_model_is_shown_the_signature_in_a_block_and_never_the_solution_or_the_test(self) -> None:
         for example in ALL:
             (message,) = TASK.messages(example)
@@ -200,6 +222,61 @@ class TestWrongAnswers:
         monkeypatch.setattr("bench.sandbox.host.default_timeout", lambda: 1.0)
         score = TASK.score(FIRST, "    while True: pass\n")
         assert (score.reward, score.correct, score.status) == (0.0, False, "timeout")
+
+
+# Their prompts show inputs in no call of the function with literals, or in none at all.
+WITHOUT_EXAMPLES = "38 41 50 68 78 80 81 83 84 94 105 107 112 115 120 122 129 133 142 143 147 149 160"
+
+
+class TestVotesAndSignals:
+    SOLUTIONS = [example.fields["canonical_solution"] for example in ALL]  # noqa: RUF012
+
+    def test_right_programs_vote_by_behaviour_where_the_prompt_has_examples(self) -> None:
+        votes = TASK.vote_keys(ALL, self.SOLUTIONS)
+        basis = {example.id: vote.basis for example, vote in zip(ALL, votes, strict=True) if vote}
+        by_syntax = {f"HumanEval/{number}" for number in WITHOUT_EXAMPLES.split()}
+        assert basis == {e.id: "syntax" if e.id in by_syntax else "behaviour" for e in ALL}
+
+    def test_right_programs_pass_the_examples_but_those_that_contradict_the_tests(self) -> None:
+        signals = TASK.signals(ALL, self.SOLUTIONS)
+        below = {e.id: signal for e, signal in zip(ALL, signals, strict=True) if signal < 1}
+        # 47: the median of six numbers is another. 116: numbers that are not negative, and are. 130: values of the
+        # sequence for lists of them. 148: ("Venus") for a tuple.
+        assert below == {
+            "HumanEval/47": 1 / 2,
+            "HumanEval/116": 1 / 3,
+            "HumanEval/130": 1 / 4,
+            "HumanEval/148": 2 / 3,
+        }
+
+    def test_no_gold_test_or_solution_has_a_part_in_them(self) -> None:
+        some = [*ALL[:8], BY_ID["HumanEval/41"], BY_ID["HumanEval/32"]]
+        texts = [example.fields["canonical_solution"] for example in some]
+        gold = {"test": "def check(candidate): assert False", "canonical_solution": "    raise ValueError"}
+        without = [Example(e.id, dict(e.fields) | gold) for e in some]
+        assert not any(score.correct for score in TASK.score_many(without, texts))
+        assert TASK.vote_keys(without, texts) == TASK.vote_keys(some, texts)
+        assert TASK.signals(without, texts) == TASK.signals(some, texts)
+
+    def test_one_answer_has_the_vote_and_signal_that_it_has_among_many(self) -> None:
+        texts = ["    return True", "    return False", FIRST.fields["canonical_solution"]]
+        votes, signals = TASK.vote_keys([FIRST] * 3, texts), TASK.signals([FIRST] * 3, texts)
+        assert votes == [TASK.vote_key(FIRST, text) for text in texts]
+        assert signals == [TASK.signal(FIRST, text) for text in texts] == [0.5, 0.5, 1.0]
+        assert len(set(votes)) == 3
+
+    @pytest.mark.parametrize("example", [FIRST, BY_ID["HumanEval/38"]], ids=["examples", "none"])
+    def test_the_form_of_an_answer_makes_no_other_vote(self, example: Example) -> None:
+        body, prompt = example.fields["canonical_solution"], example.fields["prompt"]
+        function = prompt[prompt.rindex("def ") :] + body
+        texts = [body, f"Sure:\n```python\n{body}\n```\nDone.", f"```python\n{function}\n```"]
+        assert len(set(TASK.vote_keys([example] * 3, texts))) == 1
+        assert TASK.signals([example] * 3, texts) == [1.0] * 3
+
+    @pytest.mark.parametrize("text", ["", "I cannot.", "```python\n```", "    return (", "\0", "\ud800", "# no"])
+    def test_an_answer_without_a_program_has_no_vote(self, text: str) -> None:
+        for example in (FIRST, BY_ID["HumanEval/38"], BY_ID["HumanEval/115"]):
+            assert (TASK.vote_key(example, text), TASK.signal(example, text)) == (None, 0.0)
 
 
 class TestData:

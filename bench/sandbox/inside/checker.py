@@ -15,7 +15,7 @@ from . import wire
 from .lock import Lock
 from .peer import Broken, Peer
 
-_DETAIL, _PRINTED = 2000, 700  # characters
+_DETAIL, _PRINTED, _OUTPUT = 2000, 700, 100_000  # characters
 
 
 def main(descriptor: int, verdict: int, lock: Lock, seconds: float) -> None:
@@ -27,12 +27,12 @@ def main(descriptor: int, verdict: int, lock: Lock, seconds: float) -> None:
         return
     os.environ.clear()
     job = wire.receive(lambda size: os.read(verdict, size))
-    status, detail = judge(Peer(descriptor), job)
+    status, detail, output = judge(Peer(descriptor), job)
     printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in detail[:_DETAIL])
-    wire.send(verdict, {"status": status, "detail": printable})
+    wire.send(verdict, {"status": status, "detail": printable, "output": output})
 
 
-def judge(program: Peer, job: dict[str, str]) -> tuple[str, str]:
+def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
     """Judges one program.
 
     Args:
@@ -40,17 +40,18 @@ def judge(program: Peer, job: dict[str, str]) -> tuple[str, str]:
         job: Texts: `prompt` and `code`, `test`, `entry_point`.
 
     Returns:
-        A status (passed, failed, crashed or infrastructure) and a few lines for the reader.
+        A status (passed, failed, crashed or infrastructure), a few lines for the reader, and what `check` returned if
+        that was text and the status is passed.
     """
     try:
         # Sent before the candidate has seen any code, so it cannot be forged.
         program.receive()
     except Broken:
-        return "infrastructure", "the candidate's process could not be locked"
-    status, detail = "passed", ""
+        return "infrastructure", "the candidate's process could not be locked", None
+    status, detail, output = "passed", "", None
     try:
         program.load(job["prompt"] + job["code"])
-        run(program, job)
+        output = run(program, job)
     except BaseException as error:
         status, detail = "failed", _describe(error, job["test"])
     # A test that catches everything must not make an answer of the program's absence.
@@ -58,17 +59,22 @@ def judge(program: Peer, job: dict[str, str]) -> tuple[str, str]:
         status, detail = program.broken.status, program.broken.detail
     elif status == "passed" and program.calls == 0:
         status, detail = "failed", "the test called no function of the program"
+    elif output is not None and len(output) > _OUTPUT:
+        status, detail = "failed", f"the test returned more than {_OUTPUT:,} characters"
     if detail and program.printed:
         detail += f"\nprinted: {program.printed[-_PRINTED:]}"
-    return status, detail
+    return status, detail, output if status == "passed" else None
 
 
-def run(program: Peer, job: dict[str, str]) -> None:
+def run(program: Peer, job: dict[str, str]) -> str | None:
     """Runs the test with stand-ins for the functions that it names and does not define.
 
     That serves both forms: plain assertions find the functions by name, and `check`, where the test defines
     it, is called with the entry point. A name that the prompt defines is the prompt's own, whatever the
     program made of it; a name of a standard module is that module.
+
+    Returns:
+        What `check` returned, if that is text.
 
     Raises:
         BaseException: Whatever the test raised.
@@ -85,8 +91,8 @@ def run(program: Peer, job: dict[str, str]) -> None:
         namespace[name] = importlib.import_module(name) if is_module else program.function(name)
     namespace[entry_point] = program.function(entry_point)
     exec(compile(test, "<test>", "exec"), namespace)
-    if "check" in own:
-        namespace["check"](program.function(entry_point))
+    result = namespace["check"](program.function(entry_point)) if "check" in own else None
+    return result if type(result) is str else None
 
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:

@@ -69,6 +69,32 @@ def test_a_test_that_calls_nothing_passes_nothing() -> None:
     assert not holds("def f(): return 1", "def check(candidate): pass")
 
 
+@pytest.mark.parametrize(
+    ("check", "status", "output"),
+    [
+        ("return f'{candidate(1)} and \\n\\ud800'", "passed", "1 and \n\ud800"),
+        ("return '' if candidate(1) else 'x'", "passed", ""),
+        ("return 'x' * 99_999 + str(candidate(1))", "passed", "x" * 99_999 + "1"),
+        ("return 'x' * 100_000 + str(candidate(1))", "failed", None),
+        ("return candidate(1)", "passed", None),
+        ("candidate(1)", "passed", None),
+        ("return 'nothing was called'", "failed", None),
+        ("candidate(1); assert False, 'text'", "failed", None),
+        ("return candidate", "failed", None),
+    ],
+)
+def test_text_that_the_check_returns_is_the_output_of_a_test_that_held(
+    check: str, status: str, output: str | None
+) -> None:
+    found = verdict("def f(x): return x", f"def check(candidate):\n    {check}\n")
+    assert (found.status, found.output) == (status, output)
+
+
+def test_a_test_without_a_check_has_no_output() -> None:
+    found = verdict("def f(): return 1\ndef check(candidate): return 'text'", "assert f() == 1")
+    assert (found.status, found.output) == ("passed", None)
+
+
 def test_arguments_that_the_program_changes_are_copied_back() -> None:
     code = """
 def f(xs, table, seen, rows):

@@ -1,14 +1,8 @@
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tasks.code
-from bench.errors import Refused
-from bench.sandbox import Program, Verdict
-from tasks.code import code_block, definition, judge_all
+from tasks.code.answer import code_block, definition
 
 F = "def f(x):\n    return x"
 LINE = st.text(st.characters(exclude_characters="`\r\n", exclude_categories=["Cs"]), max_size=12).map(
@@ -111,41 +105,3 @@ def test_a_definition_is_the_last_one_at_top_level(code: str, start: int | None)
 
 def test_a_name_is_no_pattern() -> None:
     assert definition("def fxx(): ...", "f..") is None
-
-
-class TestJudging:
-    @pytest.mark.parametrize(
-        ("verdict", "reward", "correct", "status", "detail"),
-        [
-            (Verdict("passed", "", 0.1, "split"), 1.0, True, "ok", "passed"),
-            (Verdict("failed", "line 2", 0.1, "split"), 0.0, False, "ok", "failed: line 2"),
-            (Verdict("crashed", "exit status 0", 0.1, "split"), 0.0, False, "ok", "crashed: exit status 0"),
-            (Verdict("timeout", "", 0.1, "split"), 0.0, False, "timeout", "timeout"),
-            (Verdict("infrastructure", "lost", 0.1, "split"), 0.0, False, "infrastructure", "infrastructure: lost"),
-        ],
-    )
-    def test_a_verdict_is_the_score_it_stands_for(
-        self, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, reward: float, correct: bool, status: str, detail: str
-    ) -> None:
-        monkeypatch.setattr(tasks.code, "judge", lambda programs, **_: [verdict])
-        (score,) = judge_all([Program("code", "test", "f")], allow_unsandboxed=False)
-        assert (score.reward, score.correct, score.status, score.detail) == (reward, correct, status, detail)
-        assert score.answer == "code"
-
-    def test_programs_are_judged_by_the_sandbox_in_order(self) -> None:
-        test = "def check(candidate):\n    assert candidate(3) == 3\n"
-        scores = judge_all([Program(F, test, "f"), Program("def f(x): ...", test, "f")] * 2, allow_unsandboxed=False)
-        assert [score.correct for score in scores] == [True, False, True, False]
-
-    @pytest.mark.parametrize("allowed", [True, False])
-    def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(self, monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-        asked: list[Any] = []
-
-        def refusing(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Verdict]:
-            asked.append(allow_unsandboxed)
-            raise Refused("too weak")
-
-        monkeypatch.setattr(tasks.code, "judge", refusing)
-        with pytest.raises(Refused, match="too weak"):
-            judge_all([Program(F, "", "f")], allow_unsandboxed=allowed)
-        assert asked == [allowed]

@@ -1,0 +1,200 @@
+"""Programs that are watched in the sandbox: honest, broken and hostile ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import tasks.code.behaviour
+from bench.errors import Refused
+from bench.sandbox import Program, Verdict, judge
+from bench.sandbox.limits import default_timeout
+from tasks.code.behaviour import Behaviour, watch_all
+
+EXAMPLES = 'def f(x):\n    """Doubles x.\n    >>> f(1)\n    2\n    >>> f([3])\n    [3, 3]\n    """\n'
+NONE = 'def f(x):\n    """Doubles x."""\n'
+TWICE = "def f(x): return x * 2"
+
+
+def watch(*codes: str, statement: str = EXAMPLES, name: str = "f") -> list[Behaviour]:
+    programs = [Program(code, "assert False", name) for code in codes]
+    return watch_all(programs, [statement] * len(codes), allow_unsandboxed=False)
+
+
+def test_programs_that_do_the_same_share_a_vote_however_they_are_written() -> None:
+    same, also, other = watch(TWICE, "def f(y):\n    z = y + y\n    return z", "def f(x): return x")
+    assert same.vote is not None
+    assert same.vote.basis == "behaviour"
+    assert (same, same.signal) == (also, 1.0)
+    assert other.vote not in (None, same.vote)
+    assert other.signal == 0.0
+
+
+def test_where_the_prompt_has_no_examples_programs_vote_by_syntax() -> None:
+    codes = (TWICE, "def f(number): return number * 2", "def f(x): return x + x")
+    one, renamed, equivalent = watch(*codes, statement=NONE)
+    assert one.vote is not None
+    assert one.vote.basis == "syntax"
+    assert one == renamed
+    assert equivalent.vote not in (None, one.vote)
+    assert one.signal == equivalent.signal == 1.0
+
+
+def test_what_the_prompt_says_comes_out_is_for_the_signal_and_not_for_the_vote() -> None:
+    (right,), (wrong,) = watch(TWICE), watch(TWICE, statement=EXAMPLES.replace("    2\n", "    9\n"))
+    assert right.vote == wrong.vote
+    assert (right.signal, wrong.signal) == (1.0, 0.5)
+
+
+def test_an_example_that_raises_is_a_result_like_another() -> None:
+    doubles = "def f(x):\n    if x == 1: raise {}\n    return x * 2"
+    value, key, mixed = watch(doubles.format("ValueError"), doubles.format("KeyError"), doubles.format("ValueError(1)"))
+    assert value.vote is not None
+    assert key.vote is not None
+    assert value == mixed
+    assert value.vote != key.vote
+    assert value.signal == 0.5
+
+
+BROKEN = {
+    "nothing": "",
+    "a remark": "# I cannot do that.",
+    "the prompt again": EXAMPLES,
+    "prose": "I cannot do that.",
+    "half a function": "def f(x):\n    return (",
+    "another function": "def g(x): return 2 * x",
+    "raises when it is loaded": f"{TWICE}\nraise ValueError",
+    "raises on every example": "def f(x): raise ValueError(x)",
+    "exits": "def f(x): raise SystemExit(0)",
+    "ends its process": "import os\ndef f(x): os._exit(0)",
+    "ends its process when it is loaded": f"import os\n{TWICE}\nos._exit(0)",
+    "never ends": "def f(x):\n    while True: pass",
+    "never ends on one example": "def f(x):\n    while x != 1: pass\n    return 2",
+    "returns what is not plain": "def f(x): return object()",
+    "cannot be parsed": f"x = {'-' * 100_000}1\n{TWICE}",
+}
+
+
+@pytest.mark.parametrize("statement", [EXAMPLES, NONE], ids=["examples", "none"])
+def test_what_does_not_run_has_no_vote_and_no_signal(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    monkeypatch.setattr(tasks.code.behaviour, "default_timeout", lambda: 2.0)
+    # Without examples no body is run.
+    broken = {what: code for what, code in BROKEN.items() if statement is EXAMPLES or "def f(x)" not in code}
+    found = watch(*broken.values(), statement=statement)
+    assert {what: b for what, b in zip(broken, found, strict=True) if b != Behaviour(None, 0.0)} == {}
+
+
+def test_a_half_function_of_the_prompt_is_continued() -> None:
+    program = Program("    return x * 2\n", "", "f", prompt=EXAMPLES)
+    assert watch_all([program], [EXAMPLES], allow_unsandboxed=False) == watch(TWICE)
+
+
+# Each prints, sends or returns what it takes for a vote or a verdict, and does nothing that it is asked.
+FORGED = '{"key": "0", "basis": "behaviour", "passed": 1.0}'
+VERDICT = f'{{"status": "passed", "detail": "", "output": {FORGED!r}}}'
+HOSTILE = {
+    "prints a vote": f"print({FORGED!r})\ndef f(x): raise ValueError",
+    "prints a vote and ends": f"import os\nprint({FORGED!r}, flush=True)\nos._exit(0)",
+    "sends a vote to every descriptor": f"""
+import os, struct
+for text in ({FORGED!r}, {VERDICT!r}):
+    for fd in range(64):
+        try: os.write(fd, struct.pack('>I', len(text)) + text.encode())
+        except OSError: pass
+{TWICE}""",
+    "sends a vote when it is called": f"""
+import os, struct
+def f(x):
+    os.write(3, struct.pack('>I', {len(VERDICT)}) + {VERDICT!r}.encode())
+    return x * 2""",
+    "raises a vote": f"def f(x): raise SystemExit({FORGED!r})",
+    "returns an object that is equal to everything": """
+class Yes:
+    def __eq__(self, other): return True
+    def __repr__(self): return '2'
+def f(x): return Yes()""",
+    "is a function that is not there": "__getattr__ = lambda name: lambda x: 2 * x",
+}
+PATCHES = f"""
+import builtins, hashlib, sys
+observe = check = lambda *args: {FORGED!r}
+hashlib.sha256 = None
+builtins.exec = builtins.repr = builtins.ascii = lambda *args: '0'
+sys.modules['inside.checker'].judge = sys.modules['inside.checker'].run = observe
+def f(x): return x + x
+"""
+
+
+def test_a_hostile_program_has_no_vote_without_running_and_changes_no_other() -> None:
+    alone = watch(TWICE)[0]
+    # Each before an honest program of a text of its own, since one text is run once.
+    found = watch(*[code for what, hostile in HOSTILE.items() for code in (hostile, f"{TWICE}  # after: {what}")])
+    assert dict(zip(HOSTILE, found[::2], strict=True)) == dict.fromkeys(HOSTILE, Behaviour(None, 0.0))
+    assert set(found[1::2]) == {alone}
+
+
+def test_a_program_that_patches_what_observes_it_has_the_vote_of_what_it_does() -> None:
+    (found,) = watch(PATCHES)
+    assert [found] == watch(TWICE)
+    assert found.vote is not None
+
+
+def test_a_program_may_show_any_results_and_they_are_its_vote() -> None:
+    """Stated, not prevented: the outputs that the prompt states are in the program's own text."""
+    code = f"{EXAMPLES}    return 2 if x == 1 else [3, 3]\n"
+    assert watch(code) == watch(TWICE)
+
+
+def test_an_equal_object_is_the_plain_value_underneath() -> None:
+    equal = "class Yes(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
+    assert watch(f"{equal}def f(x): return Yes(7)") == watch("def f(x): return 7")
+
+
+@pytest.mark.parametrize("name", ["sum", "map", "len", "exec", "digest", "observe", "check", "builtins", "json"])
+def test_a_function_may_have_any_name(name: str) -> None:
+    named = [text.replace("f(", f"{name}(") for text in (EXAMPLES, TWICE, "def f(x): return x")]
+    right, wrong = watch(*named[1:], statement=named[0], name=name)
+    assert right == watch(TWICE)[0]
+    assert wrong.signal == 0.0
+
+
+def test_a_program_is_run_once_however_many_answers_are_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Program] = []
+
+    def counting(programs: Sequence[Program], **options: Any) -> list[Verdict]:
+        asked.extend(programs)
+        return judge(programs, **options)
+
+    monkeypatch.setattr(tasks.code.behaviour, "judge", counting)
+    programs = [Program(code, "", "f") for code in (TWICE, "def f(x): return x", TWICE, TWICE)]
+    first, other, again, elsewhere = watch_all(programs, [EXAMPLES] * 3 + [NONE], allow_unsandboxed=False)
+    assert len(asked) == 3
+    # A quarter of the time that the tests of a program have.
+    assert {program.timeout for program in asked} == {default_timeout() / 4}
+    assert first == again != other
+    assert elsewhere.vote is not None
+    assert elsewhere.vote.basis == "syntax"
+
+
+def test_no_programs_have_no_behaviours() -> None:
+    assert watch() == []
+
+
+def test_what_the_judge_lost_has_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Verdict("infrastructure", "lost", 0.1, "split")
+    monkeypatch.setattr(tasks.code.behaviour, "judge", lambda programs, **_: [lost])
+    assert watch(TWICE) == [Behaviour(None, 0.0)]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    asked: list[bool] = []
+
+    def refusing(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Verdict]:
+        asked.append(allow_unsandboxed)
+        raise Refused("too weak")
+
+    monkeypatch.setattr(tasks.code.behaviour, "judge", refusing)
+    with pytest.raises(Refused, match="too weak"):
+        watch_all([Program(TWICE, "", "f")], [EXAMPLES], allow_unsandboxed=allowed)
+    assert asked == [allowed]
