@@ -1,7 +1,8 @@
 """Finding methods and tasks by name without importing them.
 
 Built-in names map to "module:attribute". Third parties add theirs through the entry-point groups `bench.methods` and
-`bench.tasks`, or are named in full as `package.module:Class`.
+`bench.tasks`, or are named in full as `package.module:Class`. A name that ends in <...> stands for many: what is
+written in its place is handed to the class.
 """
 
 from __future__ import annotations
@@ -24,11 +25,27 @@ Kind = Literal["method", "task"]
 BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
         "base": ("methods.base:Base", "the base model, unchanged"),
+        "best-of-n": ("methods.best_of_n:BestOfN", "sampled answers of the base, chosen by the task's own signal"),
         "corp": ("methods.corp.method:Corp", "consolidate random weight perturbations into one model, behind a gate"),
+        "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
+        "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts, weights unchanged"),
+        "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and in a vote of K"),
+        "self-consistency": ("methods.self_consistency:SelfConsistency", "sampled answers of the base, and a vote"),
+        "cat": ("methods.training.cat:Cat", "training for what N answers will return: pass@N, a majority, best-of-N"),
+        "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
+        "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },
     "task": {
         "addition": ("tasks.addition:Addition", "sums below 200, for tiny-adder"),
+        "countdown": ("tasks.countdown:Countdown", "reach a number with others and the four operations; generated"),
+        "gsm8k": ("tasks.gsm8k:Gsm8k", "grade school word problems with one number for an answer"),
+        "math500": ("tasks.math500:Math500", "competition mathematics, seven subjects, five levels"),
+        "olympiadbench": ("tasks.olympiadbench:OlympiadBench", "olympiad mathematics, text only, open-ended"),
         "humaneval": ("tasks.humaneval:HumanEval", "Python functions judged by their unit tests"),
+        "jsonl": ("tasks.jsonl:JsonLines", "a file of your own, named with --data"),
+        "rg:<generator>": ("tasks.reasoning_gym:ReasoningGym", "a generator of reasoning-gym with its own scorer"),
+        "rocstories": ("tasks.rocstories:RocStories", "the sentences of a story in order; needs --data"),
+        "uspto50k": ("tasks.uspto50k:Uspto50k", "the class of a chemical reaction; needs --data"),
     },
 }
 
@@ -54,18 +71,31 @@ def check(kind: Kind, name: str) -> None:
     Raises:
         UsageError: With the nearest registered name.
     """
+    _resolve(kind, name)
+
+
+def _resolve(kind: Kind, name: str) -> tuple[str, tuple[str, ...]]:
+    """The target that a name stands for, and what it is called with."""
     known = names(kind)
+    for pattern, (target, _) in known.items():
+        family, is_family, placeholder = pattern.partition("<")
+        if is_family and name.startswith(family):
+            parameter = name.removeprefix(family)
+            if not parameter or parameter == f"<{placeholder}":
+                raise UsageError(f"--{kind} {name}: write a name in place of <{placeholder}")
+            return target, (parameter,)
     module, colon, attribute = name.partition(":")
-    if name in known or (colon and all(part.isidentifier() for part in [*module.split("."), attribute])):
-        return
+    if name in known:
+        return known[name][0], ()
+    if colon and all(part.isidentifier() for part in [*module.split("."), attribute]):
+        return name, ()
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
     raise UsageError(f"--{kind} {name}: unknown; {hint}")
 
 
 def _load(kind: Kind, name: str) -> object:
-    check(kind, name)
-    target = names(kind)[name][0] if name in names(kind) else name
+    target, _ = _resolve(kind, name)
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -84,7 +114,12 @@ def load_task(name: str) -> Task:
     """Import a task by name and make one."""
     from tasks.interface import Task
 
-    return _subclass(_load("task", name), Task, f"--task {name}")()  # type: ignore[type-abstract]
+    _, parameters = _resolve("task", name)
+    found = _subclass(_load("task", name), Task, f"--task {name}")  # type: ignore[type-abstract]
+    try:
+        return found(*parameters)
+    except TypeError as error:
+        raise UsageError(f"--task {name}: cannot be made: {error}") from error
 
 
 def _subclass(found: object, base: type[T], what: str) -> type[T]:

@@ -88,6 +88,13 @@ def run_options(command: F) -> F:
             metavar="KEY=VALUE",
             help="A method's setting, `corp.attempts=0`; repeatable. `bench list methods -v` shows them.",
         ),
+        click.option(
+            "--vary",
+            "variations",
+            multiple=True,
+            metavar="KEY=V1|V2|...",
+            help="A method's setting in several values, `corp.gate=off|both`; each is a cell of the grid; repeatable.",
+        ),
         click.option("-L", "--limit", type=click.IntRange(min=1), help="Read only so many test examples."),
         click.option("--data", type=click.Path(exists=True, dir_okay=False), help="File with the task's rows."),
         click.option(

@@ -160,7 +160,20 @@ def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
     """
     _check_counts(context=context, new_tokens=new_tokens)
     windows = Counter(shape.windows or (None,) * shape.layers)
-    return sum(layers * _attended_in_layer(window, context, new_tokens) for window, layers in windows.items())
+    return sum(layers * attended_in_layer(window, context, new_tokens) for window, layers in windows.items())
+
+
+def attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
+    """Positions that new tokens attend to in one layer, themselves included; see `attended`.
+
+    Args:
+        window: Positions that the layer attends to at most; None for all.
+        context: Tokens in the cache before the first new one.
+        new_tokens: Tokens passed through the layer.
+    """
+    unbounded = new_tokens if window is None else min(max(window - context, 0), new_tokens)
+    rising = unbounded * context + unbounded * (unbounded + 1) // 2
+    return rising + (new_tokens - unbounded) * (window or 0)
 
 
 def forward_flops(shape: ModelShape, tokens: int, attended: int) -> int:
@@ -207,12 +220,6 @@ def training_flops(shape: ModelShape, tokens: int, recompute: bool = False) -> i
             stops at the last activation that it needs, not each layer's last product.
     """
     return (4 if recompute else 3) * prefill_flops(shape, tokens)
-
-
-def _attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
-    unbounded = new_tokens if window is None else min(max(window - context, 0), new_tokens)
-    rising = unbounded * context + unbounded * (unbounded + 1) // 2
-    return rising + (new_tokens - unbounded) * (window or 0)
 
 
 def _check_counts(**counts: int) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
+from bench.weights.noise import NoiseKind
+from methods.cohorts import RACING_NOTE
+from methods.corp.recentering import LowRankEnergy
 from methods.interface import MethodConfig, Plan, PlanLine
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Gates = Literal["off", "stage2", "both"]
 
 
 class CorpConfig(MethodConfig):
@@ -44,6 +49,18 @@ class CorpConfig(MethodConfig):
         gate_slack: FLOPs that a proposal may take at the gate, relative to the model that it would replace; one that
             needs more is rejected, since its answers are dearer than what it replaces. Ours.
         smallest_population: Candidates below which a population is not worth consolidating. Ours.
+        noise: `iid` over tensors, as the paper writes it; `tied` re-seeds the generator for every tensor, as the
+            released code does, so that tensors of one shape share their noise. An ablation.
+        gate: Which stages ask the gate: `both`, ours; `stage2`, as released, whose stage 1 commits its best proposal
+            without ever scoring the base; `off`, neither. A stage without a gate commits what `select` chose, and what
+            its gate would have cost goes to the population. An ablation.
+        low_rank_energy: `matched` gives the low-rank part of a local candidate its share of the energy, as the paper
+            writes it; `as_released` leaves it the share of about 2e-7 that the released code does. An ablation.
+        reweight: Whether pass 2 re-weights the elite by alignment and dispersion, as in paper and released code; `off`
+            leaves the weights of pass 1. An ablation.
+        racing: Whether candidates of stage 1 that can hardly reach the elite of the lowest quantile are dropped early,
+            which pays for more of them. Ours.
+        confidence: Share of those who would reach it that each decision of the race is expected to keep. Ours.
     """
 
     sigmas: tuple[PositiveFloat, ...] = (5e-4, 1e-3, 2e-3)
@@ -67,6 +84,12 @@ class CorpConfig(MethodConfig):
     recentering_share: Share = 0.2
     gate_slack: Annotated[float, Field(ge=1)] = 1.25
     smallest_population: Annotated[int, Field(ge=3)] = 8
+    noise: NoiseKind = "iid"
+    gate: Gates = "both"
+    low_rank_energy: LowRankEnergy = "matched"
+    reweight: bool = True
+    racing: bool = False
+    confidence: Annotated[float, Field(gt=0, le=1)] = 0.95
 
 
 @dataclass(frozen=True)
@@ -76,15 +99,15 @@ class Schedule:
     Attributes:
         support: Support examples that score a candidate.
         select: Select examples that score a proposal.
-        gate: Gate examples that decide.
+        gate: Gate examples that decide; 0 if no stage asks.
         sample: Evaluations for the population of stage 1.
         proposals: Evaluations for the proposals of stage 1, the base included.
-        looks: Evaluations for the gate, the base included.
+        looks: Evaluations for the gate, those of the model to beat included.
         recentering: Evaluations for stage 2 without its gates; 0 if it is left out.
         attempts: Rounds of stage 2 at most.
         rounds: Rounds that take place even if all are rejected, or all accepted; they share the budget.
-        first_level: Error rate of the stage-1 gate.
-        later_level: Error rate of each stage-2 gate.
+        first_level: Error rate of the stage-1 gate; None if that stage has none.
+        later_level: Error rate of each stage-2 gate; None if that stage has none, or is left out.
     """
 
     support: int
@@ -96,8 +119,8 @@ class Schedule:
     recentering: int
     attempts: int
     rounds: int
-    first_level: float
-    later_level: float
+    first_level: float | None
+    later_level: float | None
 
     @property
     def population(self) -> int:
@@ -109,7 +132,7 @@ LOCAL_SHARE = 0.6
 """Part of a stage-2 round for its local population; the rest goes to proposals."""
 
 
-def make_schedule(evaluations: int, sizes: dict[str, int], config: CorpConfig) -> Schedule:
+def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig) -> Schedule:
     """Turn a budget into a schedule.
 
     As many candidates as examples that score them, as in the released settings (500 on 500), up to what the task has.
@@ -131,15 +154,18 @@ def make_schedule(evaluations: int, sizes: dict[str, int], config: CorpConfig) -
     return schedule
 
 
-def _divide(evaluations: int, sizes: dict[str, int], config: CorpConfig, attempts: int) -> Schedule:
+def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, attempts: int) -> Schedule:
     recentering = int(evaluations * config.recentering_share) if attempts else 0
     proposals, looks = int(evaluations * config.select_share), int(evaluations * config.gate_share)
     sample = evaluations - proposals - looks - recentering
     rounds = min(attempts, config.patience, config.acceptances)
-    gate = min(sizes["gate"], int(looks / (1 + config.gate_slack * (1 + rounds))))
-    # Where the split is smaller than the share would buy, the population takes what the gate leaves.
-    saved = looks - math.ceil(gate * (1 + config.gate_slack * (1 + rounds)))
-    first = config.error_rate / 2 if attempts else config.error_rate
+    first, later = _levels(config, attempts)
+    asked = first is not None or later is not None
+    # The base, then what stage 1 proposes or, unasked, leaves behind, then a proposal a round.
+    later_passes = config.gate_slack * (1 + rounds)
+    gate = min(sizes["gate"], int(looks / (1 + later_passes))) if asked else 0
+    # What the gate leaves, since its split is small or a stage does not ask, the population takes.
+    saved = looks - math.ceil(gate * ((first is not None) + later_passes))
     return Schedule(
         support=min(sizes["support"], max(config.smallest_population, math.isqrt(sample))),
         select=min(sizes["select"], max(config.smallest_population, round(2 * math.sqrt(proposals)))),
@@ -151,8 +177,16 @@ def _divide(evaluations: int, sizes: dict[str, int], config: CorpConfig, attempt
         attempts=attempts,
         rounds=rounds,
         first_level=first,
-        later_level=(config.error_rate - first) / attempts if attempts else 0.0,
+        later_level=later,
     )
+
+
+def _levels(config: CorpConfig, attempts: int) -> tuple[float | None, float | None]:
+    """Share the error rate out over all looks: half for stage 1 and the rest over the rounds, where both ask."""
+    first_asks, later_asks = config.gate == "both", config.gate != "off" and attempts > 0
+    first = config.error_rate / (2 if later_asks else 1) if first_asks else None
+    later = (config.error_rate - (first or 0.0)) / attempts if later_asks else None
+    return first, later
 
 
 def describe(schedule: Schedule, config: CorpConfig) -> Plan:
@@ -181,18 +215,22 @@ def describe(schedule: Schedule, config: CorpConfig) -> Plan:
         )
     else:
         notes.append("stage 2 is left out: this budget buys no local population worth consolidating")
-    lines.append(
-        PlanLine(
-            "gate",
-            f"base and at most {1 + schedule.attempts} proposals on {schedule.gate} gate examples",
-            schedule.looks,
+    if schedule.looks:
+        to_beat = "base" if schedule.first_level is not None else "the model of stage 1"
+        proposals = (schedule.first_level is not None) + (schedule.later_level is not None) * schedule.attempts
+        what = f"{to_beat} and at most {proposals} proposals on {schedule.gate} gate examples"
+        lines.append(PlanLine("gate", what, schedule.looks))
+    if schedule.first_level is not None:
+        smallest = _smallest_clean_win(schedule.first_level)
+        notes.append(
+            f"the stage-1 gate keeps a change at p <= {schedule.first_level:.3g}: at least {smallest} fixes without a "
+            f"regression among {schedule.gate} examples"
         )
-    )
-    smallest = _smallest_clean_win(schedule.first_level)
-    notes.append(
-        f"the stage-1 gate keeps a change at p <= {schedule.first_level:.3g}: at least {smallest} fixes without a "
-        f"regression among {schedule.gate} examples"
-    )
+    if config.gate != "both":
+        which = "stage 1" if config.gate == "stage2" else "each stage"
+        notes.append(f"gate = {config.gate}: {which} commits its best proposal, better than what it replaces or not")
+    if config.racing:
+        notes.append(RACING_NOTE)
     return Plan(tuple(lines), tuple(notes))
 
 

@@ -26,7 +26,8 @@ class Consolidation:
         pass1: [elite], weights softmax(beta * reward).
         alignment: [elite], cosine of each displacement with the pass-1 mean.
         dispersion: [elite], squared length of each displacement off the line of the pass-1 mean.
-        pass2: [elite], weights softmax(beta * reward + z(alignment) - z(dispersion)).
+        pass2: [elite], weights softmax(beta * reward + z(alignment) - z(dispersion)); those of pass 1 without
+            re-weighting.
         norm: Length of the pass-2 mean displacement, the paper's rss.
         eigenvalues: [elite], of the pass-2 weighted, centred cloud, descending; they add up to `trace`.
         trace: Total variance of that cloud.
@@ -54,15 +55,19 @@ class Consolidation:
         return float(1.0 / np.square(self.pass2).sum())
 
 
-def consolidate(rewards: ArrayLike, sigmas: ArrayLike, *, q: float, beta: float, rank: int = 8) -> Consolidation:
+def consolidate(
+    rewards: ArrayLike, sigmas: ArrayLike, *, q: float, beta: float, rank: int = 8, reweight: bool = True
+) -> Consolidation:
     """Consolidate a population of single perturbations sigma_i * eps_i with mutually orthogonal eps_i.
 
     Args:
-        rewards: [candidates], finite.
+        rewards: [candidates], finite, or minus infinity for a candidate known to be outside the elite: it counts
+            towards the quantile and weighs nothing.
         sigmas: [candidates], positive: the lengths of the displacements in units of one noise direction.
         q: Quantile of the rewards, linearly interpolated, from which on a candidate is elite; in [0, 1].
         beta: Inverse temperature of the weights; not negative.
         rank: Principal directions to return at most.
+        reweight: Whether pass 2 takes place.
 
     Raises:
         ValueError: If an argument is out of its range or the lengths differ.
@@ -70,25 +75,30 @@ def consolidate(rewards: ArrayLike, sigmas: ArrayLike, *, q: float, beta: float,
     lengths = np.asarray(sigmas, dtype=np.float64)
     if lengths.ndim != 1 or not np.all(np.isfinite(lengths) & (lengths > 0)):
         raise ValueError("sigmas must be a one-dimensional array of finite, positive numbers")
-    return consolidate_gram(rewards, np.diag(np.square(lengths)), q=q, beta=beta, rank=rank)
+    return consolidate_gram(rewards, np.diag(np.square(lengths)), q=q, beta=beta, rank=rank, reweight=reweight)
 
 
-def consolidate_gram(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, rank: int = 8) -> Consolidation:
+def consolidate_gram(
+    rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, rank: int = 8, reweight: bool = True
+) -> Consolidation:
     """Consolidate displacements given by their Gram matrix; see `consolidate` for the other arguments.
 
     Args:
-        rewards: [candidates], finite.
+        rewards: See `consolidate`.
         gram: [candidates, candidates], inner products of the displacements, none of length zero.
         q: See `consolidate`.
         beta: See `consolidate`.
         rank: See `consolidate`.
+        reweight: See `consolidate`.
 
     Raises:
         ValueError: If an argument is out of its range or the lengths differ.
     """
     r, full = np.asarray(rewards, dtype=np.float64), np.asarray(gram, dtype=np.float64)
     _check(r, full, q=q, beta=beta, rank=rank)
-    elite = np.flatnonzero(r >= np.quantile(r, q))
+    known = np.isfinite(r)
+    threshold = np.quantile(np.where(known, r, r[known].min()), q)
+    elite = np.flatnonzero(known & (r >= threshold))
     if elite.size == 0:
         elite = np.array([np.argmax(r)])
     r, g = r[elite], full[np.ix_(elite, elite)]
@@ -101,7 +111,8 @@ def consolidate_gram(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: flo
     inverse = 1.0 / mean_square if mean_square > 0 else 0.0
     alignment = along * np.sqrt(inverse / squares)
     dispersion = squares - np.square(along) * inverse
-    pass2 = softmax(beta * r + _standardise(alignment) - _standardise(dispersion))
+    compatibility = _standardise(alignment) - _standardise(dispersion)
+    pass2 = softmax(beta * r + compatibility) if reweight else pass1
 
     norm = float(np.sqrt(pass2 @ g @ pass2))
     eigenvalues, principal = weighted_cloud(pass2, g, rank)
@@ -151,8 +162,8 @@ def _standardise(values: Floats) -> Floats:
 
 
 def _check(rewards: Floats, gram: Floats, *, q: float, beta: float, rank: int) -> None:
-    if rewards.ndim != 1 or rewards.size == 0 or not np.all(np.isfinite(rewards)):
-        raise ValueError("rewards must be a non-empty one-dimensional array of finite numbers")
+    if rewards.ndim != 1 or not np.any(np.isfinite(rewards)) or not np.all(rewards < np.inf):
+        raise ValueError("rewards must be a one-dimensional array of numbers below infinity, one of them finite")
     if gram.shape != (rewards.size, rewards.size):
         raise ValueError(f"{rewards.size} rewards need as many displacements; the Gram matrix is {gram.shape}")
     if not np.all(np.diag(gram) > 0):

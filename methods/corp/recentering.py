@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
+from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
 from methods.corp.consolidation import Consolidation, weighted_cloud
 
 Floats = NDArray[np.float64]
+LowRankEnergy = Literal["matched", "as_released"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,20 @@ class Cloud:
         return cls(directions, tuple(variances[: len(directions)].tolist()))
 
 
-def local_displacement(seed: int, cloud: Cloud, normals: Floats, *, sigma: float, isotropic: float) -> Point:
+def local_displacement(
+    seed: int,
+    cloud: Cloud,
+    normals: Floats,
+    *,
+    sigma: float,
+    isotropic: float,
+    noise: NoiseKind = "iid",
+    low_rank_energy: LowRankEnergy = "matched",
+) -> Point:
     """Return sigma * (sqrt(lambda) eps + sqrt(1 - lambda) sum_j sqrt(ev_j / sum ev) z_j v_j).
 
     The low-rank part carries the share 1 - lambda of the energy. Released code leaves the eigenvalues unnormalised and
-    scales by sigma twice, so that its low-rank share is about 2e-7 of the isotropic one.
+    scales by sigma twice, so that its low-rank share is about 2e-7 of the isotropic one; `as_released` does the same.
 
     Args:
         seed: Of the isotropic noise eps.
@@ -54,12 +66,15 @@ def local_displacement(seed: int, cloud: Cloud, normals: Floats, *, sigma: float
         normals: [directions], the z_j.
         sigma: Length of the displacement, on average over z.
         isotropic: lambda.
+        noise: Kind of eps; the directions' own, if there are any.
+        low_rank_energy: `matched`, or `as_released` for sqrt(ev_j) in place of sqrt(ev_j / sum ev).
     """
     if not cloud.directions:
-        return Point({seed: sigma})
-    shares = np.asarray(cloud.variances) / sum(cloud.variances)
-    structured = sigma * math.sqrt(1.0 - isotropic) * np.sqrt(shares) * normals
-    terms = [(sigma * math.sqrt(isotropic), Point({seed: 1.0}))]
+        return Point({seed: sigma}, noise=noise)
+    variances = np.asarray(cloud.variances)
+    energies = variances / variances.sum() if low_rank_energy == "matched" else variances
+    structured = sigma * math.sqrt(1.0 - isotropic) * np.sqrt(energies) * normals
+    terms = [(sigma * math.sqrt(isotropic), Point({seed: 1.0}, noise=noise))]
     return combine(terms + list(zip(structured.tolist(), cloud.directions, strict=True)))
 
 

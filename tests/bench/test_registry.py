@@ -29,6 +29,7 @@ def test_every_built_in_method_loads_and_calls_itself_by_its_name(name: str) -> 
 
 @pytest.mark.parametrize("name", BUILT_IN["task"])
 def test_every_built_in_task_loads_and_calls_itself_by_its_name(name: str) -> None:
+    name = name.replace("<generator>", "chain_sum")
     task = load_task(name)
     assert isinstance(task, Task)
     assert task.name == name
@@ -45,8 +46,25 @@ def test_an_unknown_name_suggests_the_nearest(kind: Kind, name: str, near: str) 
 
 
 def test_a_name_like_no_other_lists_what_there_is() -> None:
-    with pytest.raises(UsageError, match="expected one of addition, humaneval"):
+    with pytest.raises(UsageError, match=r"expected one of addition, countdown, .*, humaneval, .*, rg:<generator>, "):
         load_task("zzz")
+
+
+def test_a_name_for_many_is_loaded_with_what_stands_in_its_place() -> None:
+    check("task", "rg:anything at all")
+    assert load_task("rg:products").name == "rg:products"
+    assert "rg:<generator>" in names("task")
+
+
+@pytest.mark.parametrize("name", ["rg:<generator>", "rg:"])
+def test_a_name_for_many_needs_something_in_its_place(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^--task {name}: write a name in place of <generator>$"):
+        load_task(name)
+
+
+def test_a_class_that_needs_more_than_its_name_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--task tasks\.reasoning_gym:ReasoningGym: cannot be made: .*generator"):
+        load_task("tasks.reasoning_gym:ReasoningGym")
 
 
 def test_a_class_is_found_by_its_full_name() -> None:

@@ -31,8 +31,52 @@ def test_error_rates_of_all_looks_add_up_to_the_total(evaluations, sizes):
         schedule = make_schedule(evaluations, sizes, CorpConfig())
     except Refused:
         return
-    total = schedule.first_level + schedule.attempts * schedule.later_level
+    assert (schedule.later_level is None) == (schedule.attempts == 0)
+    total = schedule.first_level + schedule.attempts * (schedule.later_level or 0.0)
     assert total == pytest.approx(CorpConfig().error_rate)
+
+
+WORLD = {"support": 400, "select": 400, "gate": 1000}
+
+
+def schedules(evaluations):
+    return {gate: make_schedule(evaluations, WORLD, CorpConfig(gate=gate)) for gate in ("both", "stage2", "off")}
+
+
+def test_what_gates_would_have_cost_goes_to_the_population():
+    found = schedules(20_000)
+    assert found["both"].gate == found["stage2"].gate > found["off"].gate == 0
+    assert found["both"].sample < found["stage2"].sample < found["off"].sample
+    for schedule in found.values():
+        assert schedule.sample + schedule.proposals + schedule.looks + schedule.recentering <= 20_000
+    saved = found["off"].sample - found["both"].sample
+    assert saved == found["both"].looks - found["off"].looks
+    assert found["off"].looks == 0
+
+
+def test_the_gates_that_remain_share_the_error_rate():
+    found = schedules(20_000)
+    assert [found["both"].first_level, found["both"].later_level] == [0.025, pytest.approx(0.025 / 3)]
+    assert [found["stage2"].first_level, found["stage2"].later_level] == [None, pytest.approx(0.05 / 3)]
+    assert [found["off"].first_level, found["off"].later_level] == [None, None]
+
+
+def test_without_a_stage_two_its_gate_costs_nothing():
+    found = schedules(700)
+    assert found["stage2"].attempts == 0
+    assert found["stage2"] == found["off"]
+
+
+@pytest.mark.parametrize(("gate", "who"), [("stage2", "stage 1"), ("off", "each stage")])
+def test_a_plan_says_which_stage_has_no_gate(gate, who):
+    config = CorpConfig(gate=gate)
+    plan = describe(make_schedule(20_000, WORLD, config), config)
+    assert f"gate = {gate}: {who} commits its best proposal, better than what it replaces or not" in plan.notes
+    assert any(line.account == "gate" for line in plan.lines) == (gate == "stage2")
+
+
+def test_on_and_off_are_read_from_the_command_line():
+    assert CorpConfig.model_validate({"reweight": "off", "racing": "on"}).reweight is False
 
 
 def test_the_true_cost_of_the_released_schedule_buys_about_the_released_population():

@@ -156,3 +156,30 @@ def test_bad_input_is_named(arguments, message):
     rewards, sigmas = arguments.pop("rewards"), arguments.pop("sigmas")
     with pytest.raises(ValueError, match=message):
         consolidate(rewards, sigmas, **arguments)
+
+
+@given(st.lists(st.integers(0, 20), min_size=2, max_size=40), st.sampled_from([0.3, 0.5, 0.7, 0.9]), st.data())
+def test_candidates_known_to_be_outside_the_elite_count_and_weigh_nothing(scores, q, data):
+    rewards = np.array(scores) / 20
+    needed = rewards.size - int((rewards.size - 1) * q)
+    kept = np.argsort(-rewards, kind="stable")[: data.draw(st.integers(needed, rewards.size))]
+    raced = np.full(rewards.size, -np.inf)
+    raced[kept] = rewards[kept]
+    sigmas = np.full(rewards.size, 1e-3)
+    full, got = consolidate(rewards, sigmas, q=q, beta=5.0), consolidate(raced, sigmas, q=q, beta=5.0)
+    assert set(got.elite.tolist()) == set(full.elite.tolist()) & set(kept.tolist())
+    assert rewards[got.elite].min() == rewards[full.elite].min()
+
+
+def test_nobody_known_is_an_error():
+    with pytest.raises(ValueError, match="one of them finite"):
+        consolidate([-np.inf, -np.inf], [1.0, 1.0], q=0.5, beta=1.0)
+
+
+def test_without_reweighting_the_weights_of_pass_1_stand():
+    rewards, sigmas = [0.1, 0.4, 0.2, 0.5], [1e-3, 2e-3, 1e-3, 5e-4]
+    off, on = (consolidate(rewards, sigmas, q=0.0, beta=3.0, reweight=r) for r in (False, True))
+    np.testing.assert_array_equal(off.pass2, off.pass1)
+    np.testing.assert_array_equal(off.pass1, on.pass1)
+    assert not np.allclose(on.pass2, on.pass1)
+    assert off.norm == pytest.approx(np.sqrt(np.sum(np.square(off.pass1 * sigmas))))

@@ -30,8 +30,27 @@ def test_low_rank_part_carries_its_share_of_the_energy():
     assert first / second == pytest.approx(3.0, rel=0.15)
 
 
+def test_as_released_the_low_rank_part_is_smaller_by_the_variance_of_the_cloud():
+    variances = (3e-6, 1e-6)
+    cloud = Cloud((Point({1: 1.0}), Point({2: 1.0})), variances)
+    normals = np.array([0.7, -1.3])
+    matched = local_displacement(9, cloud, normals, sigma=1e-3, isotropic=0.3)
+    released = local_displacement(9, cloud, normals, sigma=1e-3, isotropic=0.3, low_rank_energy="as_released")
+    assert released.amplitudes[9] == matched.amplitudes[9]
+    for seed, variance, normal in zip((1, 2), variances, normals, strict=True):
+        assert released.amplitudes[seed] == pytest.approx(1e-3 * np.sqrt(0.7 * variance) * normal)
+        assert released.amplitudes[seed] / matched.amplitudes[seed] == pytest.approx(np.sqrt(sum(variances)))
+
+
 def test_without_directions_all_energy_is_isotropic():
     assert local_displacement(5, Cloud((), ()), np.empty(0), sigma=0.1, isotropic=0.3) == Point({5: 0.1})
+
+
+def test_local_noise_is_of_the_kind_asked_for():
+    cloud = Cloud((Point({1: 1.0}, noise="tied"),), (1e-6,))
+    for around in (cloud, Cloud((), ())):
+        point = local_displacement(5, around, np.ones(len(around.directions)), sigma=0.1, isotropic=0.3, noise="tied")
+        assert point.noise == "tied"
 
 
 def test_cloud_directions_have_unit_length():

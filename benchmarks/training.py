@@ -1,0 +1,315 @@
+"""Prints what the attached meter counts of whole GRPO and PPO steps beside what PyTorch counts, and what it costs.
+
+    python -m benchmarks.training > training.md
+    python -m benchmarks.training --overhead CHECKPOINT
+
+The first trains small models of random weights with TRL. Both sides count padding. The counter runs with eager
+attention and sees the whole square of it: "like for like" takes the masked part out of its figure. The second times
+training steps over two sequences of 128 tokens, and generation, with and without the meter in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import transformers
+import trl
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from trl import GRPOConfig, GRPOTrainer
+from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+from bench.compute.attach import attach
+from bench.compute.flops import ModelShape, attended
+from bench.compute.ledger import PHASES, Phase, PhaseBook, Work, hardware_flops, model_flops
+from bench.compute.meter import Meter
+
+PAD, END = 0, 1
+SIZES: dict[str, Any] = {
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": PAD,
+    "bos_token_id": None,
+    "eos_token_id": END,
+}
+FAMILIES = {"llama": {}, "qwen2": {"use_sliding_window": True, "sliding_window": 10, "max_window_layers": 1}}
+PROMPTS = ["3 4 5", "6 7 8 9 10 11 12", "13 14", "15 16 17 18 19"]
+COMMON: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "report_to": [],
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "learning_rate": 1e-3,
+    "seed": 1,
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """Work by phase as the meter has it, and FLOPs as PyTorch's counter has them, less attention's masked part."""
+
+    shape: Any
+    phases: dict[Phase, Work]
+    counter: int
+    masked: int
+
+    @property
+    def work(self) -> Work:
+        return sum(self.phases.values(), Work())
+
+    @property
+    def ratio(self) -> float:
+        return hardware_flops(self.shape, self.work) / (self.counter - self.masked)
+
+
+def tokenizer() -> Any:
+    words = {"<pad>": PAD, "<end>": END} | {str(i): i for i in range(2, SIZES["vocab_size"])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", padding_side="left"
+    )
+
+
+def build(auto: Any, family: str, **more: Any) -> Any:
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family, **SIZES, **FAMILIES[family], **more)
+    return auto.from_config(config, attn_implementation="eager")
+
+
+def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
+    """A trainer with rollouts, old log-probabilities, a reference, and two updates of each batch."""
+    build(transformers.AutoModelForCausalLM, family).save_pretrained(folder)
+    config = GRPOConfig(
+        **COMMON,
+        output_dir=str(folder),
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        num_generations=4,
+        num_iterations=2,
+        max_completion_length=16,
+        max_steps=2,
+        beta=0.04,
+        gradient_checkpointing=checkpointing is not None,
+        gradient_checkpointing_kwargs=checkpointing,
+        model_init_kwargs={"attn_implementation": "eager", "dtype": "float32"},
+    )
+    return GRPOTrainer(
+        model=str(folder),
+        reward_funcs=lambda completions, **_: [float(len(set(text.split()))) for text in completions],
+        args=config,
+        train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
+        processing_class=tokenizer(),
+        peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
+    )
+
+
+class Reward(nn.Module):
+    """A reward that is computed and not predicted, in the form that PPOTrainer asks for."""
+
+    base_model_prefix = "backbone"
+
+    @staticmethod
+    def backbone(input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+        even = (input_ids % 2 == 0).float().mean(1)
+        return SimpleNamespace(hidden_states=[even[:, None, None].expand(*input_ids.shape, 1)])
+
+    @staticmethod
+    def score(hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+
+def ppo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
+    """A trainer with rollouts, a reference, values, and two epochs of policy and value updates."""
+    words, policy = tokenizer(), build(transformers.AutoModelForCausalLM, family)
+    value = build(transformers.AutoModelForSequenceClassification, family, num_labels=1)
+    if checkpointing is not None:
+        policy.gradient_checkpointing_enable(checkpointing)
+        value.gradient_checkpointing_enable(checkpointing)
+    config = PPOConfig(
+        **COMMON,
+        output_dir=str(folder),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        total_episodes=4,
+        num_ppo_epochs=2,
+        response_length=16,
+        stop_token="eos",
+        local_rollout_forward_batch_size=4,
+        num_sample_generations=0,
+    )
+    return PPOTrainer(
+        args=config,
+        processing_class=words,
+        model=policy,
+        ref_model=None if lora else build(transformers.AutoModelForCausalLM, family),
+        reward_model=Reward(),
+        value_model=value,
+        train_dataset=Dataset.from_dict({"input_ids": [words(prompt)["input_ids"] for prompt in PROMPTS]}),
+        peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
+    )
+
+
+METHODS: dict[str, Callable[..., Any]] = {"grpo": grpo, "ppo": ppo}
+CHECKPOINTING: dict[str, dict[str, bool] | None] = {
+    "none": None,
+    "early stop": {"use_reentrant": False},
+    "whole layers": {"use_reentrant": True},
+}
+
+
+def attend(trainer: Any, book: PhaseBook) -> Iterator[Any]:
+    """Attach to every model that a trainer holds."""
+    wrapper = trainer.accelerator.unwrap_model(trainer.model)
+    policy = getattr(wrapper, "policy", wrapper)
+    yield attach(policy, book, role="policy", pad_id=PAD)
+    if trainer.ref_model is not None:
+        yield attach(trainer.ref_model, book, role="reference")
+    if hasattr(wrapper, "value_model"):
+        yield attach(wrapper.value_model, book, role="value")
+
+
+@contextmanager
+def masked_squares(trainer: Any) -> Iterator[list[int]]:
+    """Collect the FLOPs that eager attention spends on what its mask then hides."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        book = PhaseBook(lambda work: None)
+        attached = [stack.enter_context(a) for a in attend(trainer, book)]
+        decoders = [(a._decoder, a.shape) for a in attached]
+    hooks = []
+    for decoder, shape in decoders:
+
+        def before(module: Any, args: Any, kwargs: Any, shape: Any = shape) -> None:
+            rows, width = kwargs["input_ids"].shape
+            cache = kwargs.get("past_key_values")
+            context = 0 if cache is None else cache.get_seq_length()
+            training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+            passes = 3 + module.is_gradient_checkpointing if training else 1
+            # A layer with a window keeps no more of the cache than its next token sees.
+            kept = [context if w is None else min(context, w - 1) for w in shape.windows or [None] * shape.layers]
+            masked = sum(width * (k + width) for k in kept) - attended(shape, context, width)
+            found.append(passes * 4 * shape.heads * shape.head_dim * rows * masked)
+
+        hooks.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
+    yield found
+    for hook in hooks:
+        hook.remove()
+
+
+def count(trainer: Any) -> Count:
+    """Train as far as the trainer is set to, with both counters on."""
+    book = PhaseBook(lambda work: None)
+    with masked_squares(trainer) as masked, ExitStack() as stack:
+        attached = [stack.enter_context(a) for a in attend(trainer, book)]
+        with FlopCounterMode(display=False) as counter:
+            trainer.train()
+    return Count(attached[0].shape, book.phases(), counter.get_total_flops(), sum(masked))
+
+
+def print_ratios() -> None:
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, trl {trl.__version__}\n")
+    print(
+        "| method | model | checkpointing | adapters | counter | like for like | ours "
+        "| ours / like for like | padding |"
+    )
+    print("|---|---|---|---|---:|---:|---:|---:|---:|")
+    shares = []
+    for method, family, checkpointing, lora in itertools.product(METHODS, FAMILIES, CHECKPOINTING, (False, True)):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            trainer = METHODS[method](family, Path(folder), CHECKPOINTING[checkpointing], lora)
+            found = count(trainer)
+        ours = hardware_flops(found.shape, found.work)
+        padding = 1 - model_flops(found.shape, found.work) / ours
+        adapters = "LoRA" if lora else "no"
+        print(
+            f"| {method} | {family} | {checkpointing} | {adapters} | {found.counter:,} "
+            f"| {found.counter - found.masked:,} | {ours:,} | {found.ratio:.5f} | {padding:.1%} |",
+            flush=True,
+        )
+        total = model_flops(found.shape, found.work)
+        parts = {phase: model_flops(found.shape, work) / total for phase, work in found.phases.items()}
+        cells = " | ".join(f"{parts.get(phase, 0):.1%}" for phase in PHASES)
+        shares.append(f"| {method} | {family} | {checkpointing} | {adapters} | {cells} |")
+    print(f"\nWhere the model FLOPs went:\n\n| method | model | checkpointing | adapters | {' | '.join(PHASES)} |")
+    print("|---|---|---|---|" + "---:|" * len(PHASES))
+    print("\n".join(shares))
+
+
+def print_overhead(checkpoint: str, pairs: int = 12) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    ids = torch.randint(100, 1000, (2, 128), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    meter = Meter(ModelShape.from_config(model.config))
+
+    def step() -> float:
+        started = time.perf_counter()
+        model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.perf_counter() - started
+
+    def decode(tokens: int = 16) -> float:
+        started = time.perf_counter()
+        model.eval().generate(ids[:, :16], attention_mask=mask[:, :16], max_new_tokens=tokens, min_new_tokens=tokens)
+        model.train()
+        return time.perf_counter() - started
+
+    @contextmanager
+    def metered() -> Iterator[None]:
+        with attach(model, PhaseBook(meter.reserve), role="policy", pad_id=PAD), meter.account("train"):
+            yield
+
+    for name, work in {"training step": step, "16 tokens of generation": decode}.items():
+        work()
+        bare, with_meter = [], []
+        for pair in range(2 * pairs):
+            # Which comes first alternates, so that a drift of the machine's speed favours neither.
+            for on in (False, True) if pair % 2 else (True, False):
+                with metered() if on else contextlib.nullcontext():
+                    (with_meter if on else bare).append(work())
+        more = statistics.median(b / a - 1 for a, b in zip(bare, with_meter, strict=True))
+        print(f"{name}, {len(bare)} pairs, median of the paired ratios {more:+.2%}")
+        for label, seconds in {"bare": bare, "metered": with_meter}.items():
+            print(f"  {label}: median {statistics.median(seconds):.4f} s, fastest {min(seconds):.4f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--overhead", metavar="CHECKPOINT")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if asked.overhead:
+        print_overhead(asked.overhead)
+    else:
+        print_ratios()
+
+
+if __name__ == "__main__":
+    main()

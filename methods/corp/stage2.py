@@ -1,0 +1,175 @@
+"""Stage 2 of CoRP: search around the model in force in rounds, each of which commits at most one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.seeds import derive
+from bench.weights.points import Point, gram
+from methods.corp.config import LOCAL_SHARE
+from methods.corp.consolidation import consolidate_gram
+from methods.corp.recentering import (
+    Cloud,
+    cloud_of_positives,
+    constructive,
+    ess_target,
+    local_displacement,
+    next_isotropic,
+)
+from methods.corp.run import Proposal, Run, by_priority, judged, mean_displacement
+from methods.interface import Evaluation
+from methods.search import score_population
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One round.
+
+    Attributes:
+        name: On display and record.
+        attempt: Which one, from 0.
+        sigma: Length of a local candidate.
+        isotropic: Its share of isotropic energy.
+        eta: Step size so far.
+        later: FLOPs that are not this round's.
+    """
+
+    name: str
+    attempt: int
+    sigma: float
+    isotropic: float
+    eta: float
+    later: int
+
+    def left(self, run: Run) -> int:
+        """FLOPs that this round may still spend, its look at the gate put aside."""
+        return run.context.remaining - self.later - run.gate_reserve
+
+
+@dataclass(frozen=True)
+class _Local:
+    """A scored local population: displacements, constructive scores, inner products."""
+
+    displacements: list[Point]
+    scores: Floats
+    products: Floats
+
+
+def recentre(run: Run, cloud: Cloud, sigma: float) -> None:
+    """Run stage 2 from the cloud and the scale that stage 1 found."""
+    config, schedule = run.config, run.schedule
+    if schedule.later_level is not None and not run.meet_gate("stage 2"):
+        return
+    isotropic, eta = config.isotropic, 1.0
+    patience, acceptances = config.patience, config.acceptances
+    for attempt in range(schedule.attempts):
+        # Rounds that take place even if all fail share what is left, so that the last one spends it.
+        certain = min(schedule.attempts - attempt, patience, acceptances)
+        later = run.context.remaining - run.context.remaining // certain
+        now = _Round(f"stage 2, round {attempt + 1}", attempt, sigma, isotropic, eta, later)
+        local = _score(run, now, cloud)
+        if len(local.displacements) < 3:
+            run.abstain(now.name, "fewer than 3 local candidates could be scored within the budget")
+            break
+        positive = float(np.mean(local.scores > 0))
+        record: dict[str, Any] = {"sigma": sigma, "isotropic": isotropic, "eta": eta, "positive": positive}
+        run.report["rounds"].append(record | {"population": len(local.displacements)})
+        committed = _propose(run, now, local)
+        target = ess_target(attempt, schedule.attempts, config.ess_start, config.ess_end)
+        found = cloud_of_positives(local.displacements, local.scores, local.products, target=target, rank=config.rank)
+        cloud = found or cloud
+        isotropic = next_isotropic(isotropic, positive)
+        if committed:
+            eta, patience, acceptances = committed.origin["eta"], config.patience, acceptances - 1
+        else:
+            sigma, patience = sigma / 2, patience - 1
+        if not (patience and acceptances):
+            break
+
+
+def _score(run: Run, now: _Round, cloud: Cloud) -> _Local:
+    """Score local candidates on select until the round's share for them is spent."""
+    seed, config = run.context.seed, run.config
+    normals = np.random.default_rng(derive(seed, "corp", "local", now.attempt))
+
+    def draw(index: int) -> Point:
+        return local_displacement(
+            derive(seed, "corp", "local", now.attempt, index),
+            cloud,
+            normals.standard_normal(len(cloud.directions)),
+            sigma=now.sigma,
+            isotropic=now.isotropic,
+            noise=config.noise,
+            low_rank_energy=config.low_rank_energy,
+        )
+
+    scored = score_population(
+        run.context,
+        f"{now.name}: population",
+        draw,
+        "select",
+        range(run.schedule.select),
+        budget=int(LOCAL_SHARE * now.left(run)),
+        centre=run.point,
+    )
+    found = [(candidate.displacement, _constructive(run, candidate.evaluation)) for candidate in scored]
+    found = [(displacement, score) for displacement, score in found if not np.isnan(score)]
+    displacements = [displacement for displacement, _ in found]
+    return _Local(displacements, np.array([score for _, score in found]), gram(displacements))
+
+
+def _propose(run: Run, now: _Round, local: _Local) -> Proposal | None:
+    """Consolidate the local population, choose a step on select and its length; return it if it was committed."""
+    config = run.config
+
+    def criterion(evaluation: Evaluation) -> float:
+        return _constructive(run, evaluation)
+
+    budget = now.left(run) - run.flops(len(config.line_search) * run.schedule.select)
+    count = run.affordable(budget)
+
+    @cache
+    def mean(q: float, beta: float) -> Point:
+        consolidation = consolidate_gram(
+            local.scores, local.products, q=q, beta=beta, rank=config.rank, reweight=config.reweight
+        )
+        return mean_displacement(consolidation, local.displacements)
+
+    def propose() -> Iterator[Proposal]:
+        for q, beta, factor in by_priority(count, config.quantiles, config.betas, config.etas):
+            eta = factor * now.eta
+            yield Proposal(eta * mean(q, beta), {"q": q, "beta": beta, "eta": eta, "alpha": 1.0})
+
+    chosen = run.choose(propose(), budget, f"{now.name}: proposals", count, criterion)
+    if chosen:
+        scaled = [
+            Proposal(alpha * chosen[0].displacement, chosen[0].origin | {"alpha": alpha})
+            for alpha in config.line_search
+        ]
+        longer = run.choose(scaled, now.left(run), f"{now.name}: line search", len(scaled), criterion)
+        if longer and criterion(longer[1]) > criterion(chosen[1]):
+            chosen = longer
+    level = run.schedule.later_level
+    if not chosen:
+        run.abstain(now.name, "no proposal could be evaluated within the budget")
+    elif level is not None and criterion(chosen[1]) <= 0:
+        run.abstain(now.name, "no proposal is constructive on the select split")
+    elif run.commit(now.name, *chosen, level, penalty=config.penalty):
+        return chosen[0]
+    return None
+
+
+def _constructive(run: Run, evaluation: Evaluation) -> float:
+    """Fixes less penalised regressions against the model in force, on the select examples; NaN if incomplete."""
+    if not evaluation.complete:
+        return float("nan")
+    before, now = judged(run.selected, evaluation)
+    return constructive(before, now, run.config.penalty)

@@ -1,0 +1,104 @@
+"""Prompt search: pose the support examples in each of the task's ways, keep the way that earns most reward.
+
+A control. What a method gains by moving weights, a better prompt may gain for less; a table without this row cannot
+tell. The weights stay the base's. The name follows no paper: the task's prompts are few and written by hand, so every
+one is tried on the same examples, and no prompt is generated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.errors import BenchError, Refused
+from bench.weights.points import Point
+from methods.interface import Artifact, Context, Evaluation, Method, Plan, PlanLine, SingleModel
+from methods.search import next_allowance
+from tasks.interface import TaskTraits
+
+FEWEST_EXAMPLES = 8
+ROUNDS = 40
+"""Rounds that the budget is cut into, so that what it leaves unspent before the split is used up stays below 5 %."""
+
+
+class PromptSearch(Method):
+    """The best of the task's prompts on the support split, the weights unchanged."""
+
+    name = "prompt-search"
+    version = "1"
+
+    def supports(self, task: TaskTraits) -> str | None:
+        """Refuse tasks that leave no choice."""
+        return "it poses its examples in one way, which leaves no choice" if len(task.prompts) < 2 else None
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return the comparison that this budget buys; a budget beyond the split stays unspent.
+
+        Raises:
+            Refused: If it buys none worth the name.
+        """
+        prompts, support = len(task.prompts), task.sizes["support"]
+        examples = min(support, evaluations // prompts)
+        if examples < min(FEWEST_EXAMPLES, support):
+            raise Refused(
+                f"prompt-search cannot use a budget of {evaluations} evaluations: {prompts} prompts on "
+                f"{FEWEST_EXAMPLES} examples take {prompts * FEWEST_EXAMPLES}"
+            )
+        notes = []
+        if examples == support and prompts * support < evaluations:
+            notes.append(
+                f"{prompts} prompts on all {support} support examples take {prompts * support} of {evaluations} "
+                "evaluations; the rest cannot be spent"
+            )
+        what = f"{prompts} prompts on about {examples} support examples"
+        return Plan((PlanLine("tune", what, prompts * examples),), tuple(notes))
+
+    def adapt(self, context: Context) -> Artifact:
+        """Compare the prompts in rounds on ever more examples, the same for all; return the best, the first of equals.
+
+        Raises:
+            BenchError: If the budget pays no round, or no example of it could be judged.
+        """
+        prompts, support = context.task.prompts, context.task.sizes["support"]
+        evaluations = round(context.budget / context.evaluation_flops)
+        size = max(1, evaluations // (ROUNDS * len(prompts)))
+        rounds: list[list[Evaluation]] = []
+        spent: list[int] = []
+        with context.stage("prompts", min(-(-support // size), ROUNDS)) as stage:
+            for start in range(0, support, size):
+                allowance = next_allowance(context.budget, context.remaining, spent)
+                if not allowance:
+                    break
+                found = _round(context, range(start, min(start + size, support)), allowance)
+                if len(found) < len(prompts):
+                    break
+                rounds.append(found)
+                spent.append(sum(evaluation.flops for evaluation in found))
+                stage.advance(max(evaluation.reward for evaluation in found))
+        if not rounds:
+            raise BenchError(f"a budget of {evaluations} evaluations paid no comparison of {len(prompts)} prompts")
+        rewards = np.array([np.concatenate([found[i].rewards for found in rounds]) for i in range(len(prompts))])
+        judged = rewards[:, ~np.isnan(rewards).any(axis=0)]
+        if not judged.size:
+            raise BenchError("no example could be judged under every prompt; see `bench doctor`")
+        means = judged.mean(axis=1)
+        chosen = prompts[int(means.argmax())]
+        context.report.update(
+            rewards=dict(zip(prompts, means.tolist(), strict=True)), examples=judged.shape[1], chosen=chosen
+        )
+        return SingleModel(prompt=chosen)
+
+
+def _round(context: Context, examples: range, allowance: int) -> list[Evaluation]:
+    """Evaluate every prompt on the same examples; fewer come back where the allowance ends first."""
+    found: list[Evaluation] = []
+    for prompt in context.task.prompts:
+        left = allowance - sum(evaluation.flops for evaluation in found)
+        if left <= 0:
+            break
+        evaluation = context.evaluate(
+            Point(), "support", account="tune", examples=examples, allowance=left, prompt=prompt
+        )
+        if not evaluation.complete:
+            break
+        found.append(evaluation)
+    return found

@@ -1,0 +1,90 @@
+"""Several sampled answers of the unchanged model: the floor of the controls that choose among them.
+
+Nothing is adapted. What these rows pay, they pay with every answer, and the table shows it beside the accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from bench.records.files import write_atomically
+from bench.seeds import derive
+from bench.weights.points import Point
+from methods.interface import Artifact, Context, Decoding, Deployment, Method, MethodConfig, Plan, SingleModel
+from tasks.interface import TaskTraits
+
+
+class SamplingConfig(MethodConfig):
+    """How answers are sampled.
+
+    Attributes:
+        samples: Answers to each example. Ours: the cost of a ten-member ensemble.
+        temperature: Of the softmax. Wang et al. 2022 (arXiv 2203.11171), section 3.1, for the larger models.
+        top_p: Nucleus; 1 keeps the whole vocabulary, as there for GPT-3.
+    """
+
+    samples: PositiveInt = 10
+    temperature: PositiveFloat = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+@dataclass(frozen=True)
+class SampledAnswers(Artifact):
+    """The base model, sampled several times and one answer chosen: an answer costs as many passes.
+
+    Attributes:
+        decodings: One a sample.
+        chosen_by: The choice in a few words, for the recipe.
+        report: See `Artifact`.
+    """
+
+    decodings: tuple[Decoding, ...]
+    chosen_by: str
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
+        """Sample, and choose."""
+        answers = [deployment.answer(Point(), examples, decoding) for decoding in self.decodings]
+        return self.choose(deployment, examples, answers)
+
+    @abstractmethod
+    def choose(self, deployment: Deployment, examples: Sequence[str], answers: list[list[str]]) -> list[str]:
+        """Return one of the answers [samples, examples] to each example."""
+
+    def save(self, deployment: Deployment, folder: Path) -> None:
+        """Write the base as a checkpoint, and recipe.json: how to sample it and to choose."""
+        SingleModel().save(deployment, folder)
+        recipe = {"chosen_by": self.chosen_by, "samples": [asdict(decoding) for decoding in self.decodings]}
+        write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
+
+
+class SamplingMethod(Method):
+    """Spends nothing and hands over a recipe."""
+
+    Config = SamplingConfig
+    config: SamplingConfig
+    artifact: ClassVar[type[SampledAnswers]]
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Plan nothing."""
+        return Plan((), (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",))
+
+    def adapt(self, context: Context) -> Artifact:
+        """Return the recipe, with streams of its own for each sample."""
+        config = self.config
+        decodings = tuple(
+            Decoding(config.temperature, config.top_p, derive(context.seed, self.name, "sample", i))
+            for i in range(config.samples)
+        )
+        return self.artifact(decodings, self.chosen_by(context.task))
+
+    @abstractmethod
+    def chosen_by(self, task: TaskTraits) -> str:
+        """Return the choice in a few words."""

@@ -1,0 +1,163 @@
+"""TRL's trainers with compute-aligned weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from methods.training.loop import Loop, Steps, quiet
+from methods.training.trainers import GroupTrainer, micro_batch, shared_arguments
+from methods.training.weights import (
+    Array,
+    Objective,
+    best_rl,
+    majority,
+    majority_rl,
+    majority_sft,
+    normalised,
+    parse_objective,
+    pass_rl,
+    pass_sft,
+    rival_threshold,
+)
+
+if TYPE_CHECKING:
+    from methods.training.cat import CatConfig
+
+IGNORED = -100
+"""Label of what is not trained on."""
+NO_VOTE = -1.0
+
+
+class AlignedGroupTrainer(GroupTrainer):
+    """GRPO whose advantages are multiplied by what an answer counts for the objective.
+
+    Whether an answer is right and what it votes for travel with its reward, so that the trainer gathers them over
+    processes as it does rewards.
+
+    Args:
+        config: Settings.
+        loop: Decides on steps, and owns what is trained.
+        folder: For what the trainer may want to write.
+    """
+
+    def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
+        self._objective = parse_objective(config.objective)
+        self._group = config.group
+
+        def correct(**_: Any) -> list[float]:
+            return [float(score.correct) for score in loop.judged]
+
+        def vote(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+            votes = loop.training.votes(example, completion_ids)
+            # 24 bits are what a float32 holds; two answers of one group share them once in millions.
+            return [NO_VOTE if v is None else float(crc32(repr(v).encode()) >> 8) for v in votes]
+
+        votes = self._objective.strategy == "maj"
+        super().__init__(config, loop, folder, [correct, vote] if votes else [correct])
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        return self._gathered
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        columns = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
+        weights = torch.as_tensor(group_weights(self._objective, columns)).to(output["advantages"])
+        start = self.accelerator.process_index * len(inputs)
+        output["advantages"] = output["advantages"] * weights[start : start + len(inputs)]
+        return output
+
+
+def group_weights(objective: Objective, columns: Array) -> Array:
+    """Return the weight of each answer of a batch, of mean 1.
+
+    Args:
+        objective: What is trained for.
+        columns: [2 or 3, groups, group]: reward, whether right, and for a majority a number for each vote.
+
+    Returns:
+        [groups * group].
+    """
+    strategy, n = objective
+    reward, right = columns[:2]
+    p = right.mean(axis=1)
+    if strategy == "bon":
+        # An answer that could not be judged ranks with the worst; its advantage is 0.
+        return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
+    weights = pass_rl(p, n) if strategy == "pass" else majority_rl(p, n, rival_threshold(n, _rival(columns[2], right)))
+    return normalised(np.repeat(weights, reward.shape[1]))
+
+
+def _rival(votes: Array, right: Array) -> Array:
+    """Share of each group that gave its commonest wrong answer."""
+    wrong = np.where((right > 0) | (votes == NO_VOTE), np.nan, votes)
+    same = wrong[:, :, None] == wrong[:, None, :]
+    share: Array = same.mean(axis=2).max(axis=1)
+    return share
+
+
+class AlignedTuner(SFTTrainer):
+    """Supervised fine-tuning on gold answers, each counted by what it adds to the objective.
+
+    Args:
+        config: Settings.
+        loop: Decides on steps, and owns what is trained.
+        folder: For what the trainer may want to write.
+    """
+
+    def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
+        training, batch = loop.training, loop.schedule.batch
+        steps = 4 * loop.schedule.train // batch + 1
+        micro = micro_batch(batch, training.batch_size)
+        rows = []
+        for posed in training.prompts:
+            gold = [*training.tokenizer.encode(posed.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
+            labels = [IGNORED] * len(posed.token_ids) + gold
+            rows.append({"input_ids": [*posed.token_ids, *gold], "labels": labels})
+        order = list(islice(loop.order(batch), steps * batch))
+        arguments = SFTConfig(
+            **shared_arguments(training, folder),
+            max_steps=steps,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=batch // micro,
+            max_grad_norm=config.clip,
+            train_sampling_strategy="sequential",
+            max_length=None,
+            loss_type="nll",
+        )
+        super().__init__(
+            model=training.model,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows).select(order),
+            processing_class=training.tokenizer,
+            compute_loss_func=aligned_loss(parse_objective(config.objective)),
+            callbacks=[Steps(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
+            optimizers=(loop.optimizer, loop.scheduler),
+        )
+        quiet(self)
+
+
+def aligned_loss(objective: Objective) -> Callable[..., torch.Tensor]:
+    """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token."""
+    strategy, n = objective
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
+        targets = labels[:, 1:]
+        kept = targets != IGNORED
+        logits = outputs.logits[:, :-1].float()
+        tokens = torch.log_softmax(logits, dim=-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        likelihood = (tokens * kept).sum(dim=-1)
+        p = likelihood.detach().double().exp().clamp(max=1.0).cpu().numpy()
+        weights = pass_sft(p, n) if strategy == "pass" else majority_sft(p, n, majority(n))
+        count = kept.sum() if num_items_in_batch is None else num_items_in_batch
+        return -(torch.as_tensor(normalised(weights)).to(likelihood) * likelihood).sum() / count
+
+    return loss

@@ -1,0 +1,102 @@
+"""A gradient method from plan to gate; what one step is, each method says itself."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import abstractmethod
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.weights.checkpoint import Place
+from bench.weights.points import Point
+from methods.corp.gate import decide
+from methods.interface import Artifact, Context, Evaluation, Method, Plan, SingleModel, Training
+from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
+from tasks.interface import TaskTraits
+
+if TYPE_CHECKING:
+    from methods.training.loop import Loop
+
+
+class GradientMethod(Method):
+    """Trains a copy of the base on the support split, and keeps it if it passes the gate.
+
+    Attributes:
+        batch: Answers a step where the budget buys enough of them.
+    """
+
+    Config: ClassVar[type[TrainingConfig]] = TrainingConfig
+    config: TrainingConfig
+    batch: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def cost(self) -> float:
+        """Evaluations that one answer of a step costs, all its passes together: an estimate, for the plan alone."""
+
+    @property
+    def multiple(self) -> int:
+        """What a batch must be a multiple of."""
+        return 1
+
+    @abstractmethod
+    def learners(self, training: Training) -> list[tuple[Any, float]]:
+        """Return the modules to train, with their learning rates."""
+
+    @abstractmethod
+    def train(self, loop: Loop, folder: str) -> None:
+        """Hand the loop's modules to TRL, until the loop ends it; the folder is for nothing that is kept."""
+
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """What a step is made of, in a few words."""
+
+    def schedule(self, evaluations: int, task: TaskTraits) -> Schedule:
+        """Return the steps that a budget buys."""
+        return make_schedule(
+            evaluations, task.sizes, self.config, batch=self.batch, multiple=self.multiple, cost=self.cost
+        )
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return the steps that this budget buys."""
+        schedule = self.schedule(evaluations, task)
+        return describe(schedule, evaluations, f"{schedule.batch} {self.what}")
+
+    def adapt(self, context: Context) -> Artifact:
+        """Train within the budget; return the trained model if it passes the gate, or there is none."""
+        schedule = self.schedule(round(context.budget / context.evaluation_flops), context.task)
+        context.report["schedule"] = asdict(schedule)
+        base = self._gate(context, schedule, Point(), None)
+        reserve = int(self.config.gate_slack * base.flops) if base else 0
+        training = context.train(context.remaining - reserve, self.config.lora)
+        if training.finished is None:
+            self._train(context, training, schedule)
+            checkpoint = training.finish(context.report["training"])
+        else:
+            checkpoint, context.report["training"] = training.finished
+        if base is None:
+            return SingleModel(checkpoint)
+        trained = self._gate(context, schedule, checkpoint, context.remaining)
+        if trained is None or not trained.complete:
+            context.report["gate"] = {"accepted": False, "reason": "its answers cost more than was left for them"}
+            return SingleModel()
+        decision = decide(base.correct, trained.correct, level=self.config.error_rate)
+        context.report["gate"] = asdict(decision)
+        return SingleModel(checkpoint) if decision.accepted else SingleModel()
+
+    def _train(self, context: Context, training: Training, schedule: Schedule) -> None:
+        from methods.training.loop import Loop  # PyTorch, which plans do without
+
+        loop = Loop(context, training, self.config, schedule, self.learners(training))
+        with context.stage("training", schedule.steps) as stage, tempfile.TemporaryDirectory() as folder:
+            try:
+                loop.run(stage, lambda: self.train(loop, folder))
+            finally:
+                context.report["training"] = loop.report()
+
+    def _gate(self, context: Context, schedule: Schedule, place: Place, allowance: int | None) -> Evaluation | None:
+        if not schedule.gate:
+            return None
+        examples = range(schedule.gate)
+        return context.evaluate(place, "gate", account="gate", examples=examples, allowance=allowance)

@@ -1,0 +1,50 @@
+"""Whole steps of TRL's trainers against PyTorch's own counter."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.compute.ledger import hardware_flops, model_flops
+
+PATH = Path(__file__).parents[3] / "benchmarks" / "training.py"
+
+
+@pytest.fixture(scope="module")
+def training():
+    """The benchmark that prints these ratios, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("benchmarks.training", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+PLAIN = {"grpo": {"rollout", "logprobs", "reference", "update"}, "ppo": {"rollout", "reference", "value", "update"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "checkpointing", "lora"),
+    [
+        ("grpo", "llama", "none", False),
+        ("grpo", "qwen2", "none", False),
+        ("ppo", "llama", "none", False),
+        ("ppo", "qwen2", "none", False),
+        ("grpo", "qwen2", "early stop", False),
+        ("ppo", "llama", "whole layers", False),
+        ("grpo", "llama", "none", True),
+        ("ppo", "qwen2", "early stop", True),
+    ],
+)
+def test_a_whole_step_is_the_counters(training, tmp_path, method, family, checkpointing, lora):
+    trainer = training.METHODS[method](family, tmp_path, training.CHECKPOINTING[checkpointing], lora)
+    found = training.count(trainer)
+    assert hardware_flops(found.shape, found.work) == found.counter - found.masked
+    # Attention's square in full is a small part of steps as short as these.
+    assert hardware_flops(found.shape, found.work) == pytest.approx(found.counter, rel=0.03)
+    assert model_flops(found.shape, found.work) < hardware_flops(found.shape, found.work)
+    expected = PLAIN[method] | ({"recompute"} if checkpointing != "none" else set())
+    # With adapters the policy is its own reference.
+    assert set(found.phases) == (expected - {"reference"} | {"logprobs"} if lora else expected)

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import Refused
+from bench.records.schema import RunConfig
+from bench.run.cell import execute, prepare
+from bench.run.display import Display
+from bench.weights.points import Point
+from methods.es import Es, EsConfig, es_update, make_schedule
+from methods.simulation import CoinFlips
+
+ADDITION = {"support": 400, "select": 400, "gate": 1000}
+HUMANEVAL = {"support": 32, "select": 20, "gate": 30}
+
+
+def adapt(world, **settings):
+    return Es(EsConfig(**settings)).adapt(world)
+
+
+def test_the_update_is_the_papers():
+    # z = (1, -1) has deviation 1: alpha / n * (eps_1 - eps_2), whatever sigma was.
+    for sigma in (1e-3, 0.5):
+        update = es_update([Point({1: sigma}), Point({2: sigma})], np.array([0.9, 0.1]), sigma=sigma, step=5e-4)
+        assert update.amplitudes == pytest.approx({1: 2.5e-4, 2: -2.5e-4})
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12), st.floats(0.1, 10), st.floats(-5, 5))
+def test_only_the_order_and_spacing_of_rewards_matter(rewards, factor, shift):
+    values = np.round(np.array(rewards), 3)
+    points = [Point({i: 1e-3}) for i in range(len(values))]
+    update = es_update(points, values, sigma=1e-3, step=5e-4)
+    scaled = es_update(points, factor * values + shift, sigma=1e-3, step=5e-4)
+    if np.ptp(values) == 0:
+        assert update.is_base
+        return
+    for i in range(len(values)):
+        assert scaled.amplitudes.get(i, 0.0) == pytest.approx(update.amplitudes.get(i, 0.0), abs=1e-9)
+    # Standard scores have mean square 1, and seeds are orthogonal: the length is step / sqrt(n).
+    assert update.norm == pytest.approx(5e-4 / np.sqrt(len(values)))
+
+
+def test_equal_rewards_move_nothing_and_unjudged_candidates_have_no_say():
+    points = [Point({i: 1.0}) for i in range(3)]
+    assert es_update(points, np.full(3, 0.3), sigma=1.0, step=1.0).is_base
+    assert es_update(points, np.full(3, np.nan), sigma=1.0, step=1.0).is_base
+    assert es_update([], np.empty(0), sigma=1.0, step=1.0).is_base
+    update = es_update(points, np.array([1.0, np.nan, 0.0]), sigma=1.0, step=1.0)
+    assert update == es_update([points[0], points[2]], np.array([1.0, 0.0]), sigma=1.0, step=1.0)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "support", "iterations", "population", "examples"),
+    [
+        (1_000_000, 200, 166, 30, 200),  # the published population and examples
+        (65_536, 400, 10, 30, 200),
+        (4096, 400, 10, 30, 13),
+        (4096, 32, 10, 30, 13),
+        (256, 400, 3, 10, 8),
+        (192, 400, 3, 8, 8),
+    ],
+)
+def test_what_a_budget_buys(evaluations, support, iterations, population, examples):
+    schedule = make_schedule(evaluations, support, EsConfig())
+    assert (schedule.iterations, schedule.population, schedule.examples) == (iterations, population, examples)
+
+
+@given(st.integers(192, 2_000_000), st.integers(1, 2000))
+def test_a_schedule_fits_its_budget_and_its_split(evaluations, support):
+    schedule = make_schedule(evaluations, support, EsConfig())
+    assert schedule.iterations >= 3
+    assert 8 <= schedule.population <= 30
+    assert schedule.iterations * schedule.population * schedule.examples <= evaluations
+    slices = [schedule.slice(i) for i in range(2 * schedule.slices)]
+    assert slices[: schedule.slices] == slices[schedule.slices :]
+    assert len({i for part in slices for i in part}) == schedule.slices * schedule.examples
+    assert max(part.stop for part in slices) <= support < (schedule.slices + 1) * schedule.examples
+
+
+def test_too_small_a_budget_is_refused_with_what_it_takes():
+    with pytest.raises(Refused, match=r"191 evaluations.* take 192"):
+        make_schedule(191, 400, EsConfig())
+
+
+@pytest.mark.parametrize("sizes", [ADDITION, HUMANEVAL])
+@pytest.mark.parametrize("evaluations", [256, 777, 1000, 4096, 5003])
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_at_least_95_percent_of_a_budget_is_spent_and_never_more(sizes, evaluations, antithetic):
+    world = CoinFlips(0, sizes, evaluations)  # raises if it is exceeded
+    adapt(world, antithetic=antithetic)
+    assert world.remaining <= 0.05 * world.budget
+
+
+def test_a_world_without_differences_is_not_moved_and_the_record_says_so():
+    world = CoinFlips(0, ADDITION, 1000, accuracy=0.999999)
+    assert adapt(world).point.is_base
+    assert [step["update_norm"] for step in world.report["trajectory"]] == [0.0] * len(world.report["trajectory"])
+
+
+class Slope(CoinFlips):
+    """Correctness rises along the planted seeds, those divisible by 3, and falls along their opposite."""
+
+    def evaluate(self, point, split, *, examples, **rest):
+        found = super().evaluate(point, split, examples=examples, **rest)
+        along = sum(a for seed, a in point.amplitudes.items() if seed % 3 == 0)
+        found.rewards[:] = 1 / (1 + np.exp(-500 * along))
+        return found
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_steps_go_up_a_planted_slope(antithetic):
+    world = Slope(0, ADDITION, 4096)
+    point = adapt(world, antithetic=antithetic).point
+    along = [a for seed, a in point.amplitudes.items() if seed % 3 == 0]
+    across = [a for seed, a in point.amplitudes.items() if seed % 3]
+    assert min(along) > 10 * max(across, default=0.0)
+    assert min(along) > 0
+    means = [step["mean"] for step in world.report["trajectory"]]
+    assert means[-1] > means[0]
+    assert world.report["trajectory"][-1]["norm"] == point.norm
+
+
+def test_pairs_are_opposites():
+    class Watching(CoinFlips):
+        seen: tuple[Point, ...] = ()
+
+        def evaluate(self, point, split, **rest):
+            self.seen += (point,)
+            return super().evaluate(point, split, **rest)
+
+    world = Watching(0, ADDITION, 256)
+    adapt(world, antithetic=True)
+    first = world.seen[:8]
+    assert all(plus + minus == Point() for plus, minus in zip(first[::2], first[1::2], strict=True))
+    assert len({seed for point in first for seed in point.amplitudes}) == 4
+
+
+def test_the_same_seed_goes_the_same_way_and_another_seed_another():
+    points = [adapt(CoinFlips(seed, ADDITION, 1000)).point for seed in (1, 1, 2)]
+    assert points[0] == points[1] != points[2]
+
+
+def test_a_run_on_a_model_spends_its_budget_and_repeats_itself(tmp_path):
+    settings = {"sigma": 0.01, "step": 0.02}
+    results = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = {"method": "es", "task": "addition", "model": "tiny-adder", "budget": "512", "limit": 40}
+        cell = prepare(RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, Display(quiet=True))
+        results.append(execute(cell, Display(quiet=True)).model_copy(update={"timing": None}))
+    assert [result.status for result in results] == ["ok"] * 3
+    assert results[0] == results[1]
+    assert results[0].report != results[2].report
+    assert all(0.95 <= result.budget.share <= 1 for result in results)
+    assert results[0].rows[0].cost.evaluations == 1
+    assert results[0].rows[0].changed

@@ -1,0 +1,166 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import PositiveFloat, PositiveInt, ValidationError
+
+from bench.compute.flops import ModelShape
+from bench.compute.ledger import Work
+from bench.compute.meter import AllowanceSpent, Meter
+from bench.weights.points import Point
+from methods.interface import Evaluation, MethodConfig
+from methods.search import ANNOUNCED, Several, next_allowance, score_population
+from methods.simulation import FLOPS, CoinFlips
+
+SIZES = {"support": 40, "select": 10, "gate": 10}
+SHAPE = ModelShape(
+    layers=1, hidden_size=2, heads=1, kv_heads=1, head_dim=2, intermediate_size=2, vocab_size=2, tied=True
+)
+TOKEN = Meter(SHAPE).flops(Work(prefill_tokens=1))
+
+
+class Recorder(CoinFlips):
+    """Notes what is announced and what is evaluated, in order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.log: list[tuple[str, int]] = []
+        self.seen: list[Point] = []
+
+    def prepare(self, points):
+        self.log.append(("prepare", len(points)))
+
+    def evaluate(self, point, split, **rest):
+        self.log.append(("evaluate", len(rest["examples"])))
+        self.seen.append(point)
+        return super().evaluate(point, split, **rest)
+
+
+class Metered(CoinFlips):
+    """Books every candidate with a real meter: its prompts at once, then the tokens of its answers one by one."""
+
+    def __init__(self, meter: Meter, answers: list[int]) -> None:
+        super().__init__(0, SIZES, 1)
+        self.meter, self.answers, self.budget = meter, iter(answers), meter.limit
+        self.evaluation_flops = float(TOKEN)
+
+    @property
+    def remaining(self):
+        return self.meter.remaining
+
+    @remaining.setter
+    def remaining(self, value):
+        pass
+
+    def evaluate(self, point, split, *, account, examples, allowance):
+        with self.meter.account(account, allowance):
+            try:
+                self.meter.reserve(Work(prefill_tokens=len(examples)))
+                for _ in range(next(self.answers)):
+                    self.meter.reserve(Work(decode_tokens=1))
+            except AllowanceSpent:
+                return Evaluation(np.empty(0), np.empty(0, bool), self.meter.flops(self.meter.opened), complete=False)
+        return Evaluation(np.zeros(1), np.zeros(1, bool), self.meter.flops(self.meter.opened))
+
+
+def single(index: int) -> Point:
+    return Point({index: 1e-3})
+
+
+@given(st.integers(1, 2000), st.integers(1, 40))
+def test_less_than_two_candidates_stay_unspent_and_nothing_is_exceeded(evaluations: int, size: int) -> None:
+    world = CoinFlips(0, SIZES, evaluations)  # raises if it is exceeded
+    found = score_population(world, "population", single, "support", range(size), budget=world.budget)
+    assert len(found) >= evaluations // size - 1
+    assert world.remaining < 2 * size * FLOPS
+
+
+@given(st.integers(20, 2000), st.lists(st.integers(0, 60), min_size=500, max_size=500))
+def test_candidates_of_any_cost_never_trip_the_meter(tokens: int, answers: list[int]) -> None:
+    meter = Meter(SHAPE, tokens * TOKEN)
+    world = Metered(meter, [min(n, tokens - 20) for n in answers])
+    found = score_population(world, "population", single, "support", range(20), budget=world.budget)
+    assert not meter.tripped
+    assert found
+
+
+def test_a_part_of_the_budget_is_spent_to_the_last_candidate_that_it_pays() -> None:
+    world = CoinFlips(0, SIZES, 1000)
+    assert len(score_population(world, "population", single, "support", range(10), budget=105 * FLOPS)) == 10
+
+
+def test_a_limit_ends_the_population() -> None:
+    world = Recorder(0, SIZES, 1000)
+    found = score_population(world, "population", single, "support", range(10), budget=world.budget, limit=7)
+    assert [candidate.displacement for candidate in found] == [single(i) for i in range(7)]
+    assert world.remaining == 930 * FLOPS
+
+
+def test_a_candidate_dearer_than_the_rest_is_cut_off_paid_and_left_out() -> None:
+    class Rambling(CoinFlips):
+        def evaluate(self, point, split, *, allowance, **rest):
+            if single(5) == point:
+                self.remaining -= allowance
+                return Evaluation(np.empty(0), np.empty(0, bool), allowance, complete=False)
+            return super().evaluate(point, split, allowance=allowance, **rest)
+
+    world = Rambling(0, SIZES, 1000)
+    found = score_population(world, "population", single, "support", range(10), budget=500 * FLOPS)
+    assert len(found) == 5
+    assert world.remaining == 500 * FLOPS
+
+
+def test_points_of_many_seeds_are_announced_before_they_are_evaluated_and_single_seeds_never() -> None:
+    world = Recorder(0, SIZES, 10 * (ANNOUNCED + 5))
+    score_population(
+        world, "population", single, "support", range(10), budget=world.budget, centre=Point({-1: 1.0}), limit=36
+    )
+    assert [entry for entry in world.log if entry[0] == "prepare"] == [("prepare", ANNOUNCED), ("prepare", 4)]
+    assert world.log[0][0] == "prepare"
+    assert world.log[1 + ANNOUNCED][0] == "prepare"
+    assert world.seen[3] == Point({-1: 1.0, 3: 1e-3})
+    alone = Recorder(0, SIZES, 200)
+    score_population(alone, "population", single, "support", range(10), budget=alone.budget)
+    assert {name for name, _ in alone.log} == {"evaluate"}
+
+
+def test_the_first_evaluation_is_always_tried_and_none_on_an_empty_budget() -> None:
+    assert next_allowance(5, 5, []) == 5
+    assert next_allowance(0, 5, []) == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "remaining", "allowance"),
+    [
+        (30, 100, 10),  # 20 are spent, what is left pays the mean
+        (29, 100, 0),
+        (30, 18, 10),
+        (99, 18, 18),
+        (99, 9, 0),
+    ],
+)
+def test_an_evaluation_begins_if_its_mean_cost_is_covered(budget: int, remaining: int, allowance: int) -> None:
+    assert next_allowance(budget, remaining, [8, 12]) == allowance
+
+
+class Settings(MethodConfig):
+    sizes: Several[PositiveInt] = (1, 5)
+    scales: Several[PositiveFloat] = (0.1,)
+
+
+@pytest.mark.parametrize("given_", [5, "5", [5], (5,), "5,"])
+def test_one_value_stands_for_itself(given_: object) -> None:
+    assert Settings(sizes=given_).sizes == (5,)
+
+
+def test_text_is_a_list_where_it_has_commas() -> None:
+    assert Settings(sizes="1, 5,10").sizes == (1, 5, 10)
+    assert Settings(scales=".002,1e-2").scales == (0.002, 0.01)
+
+
+@pytest.mark.parametrize("given_", ["", "1,zero", "1,-5", -5, None])
+def test_what_is_no_list_of_values_is_refused(given_: object) -> None:
+    with pytest.raises(ValidationError, match="sizes"):
+        Settings(sizes=given_)

@@ -1,0 +1,59 @@
+import pytest
+
+from bench.errors import Refused
+from methods.training.cat import Cat, CatConfig
+from methods.training.config import make_schedule
+from methods.training.grpo import Grpo, GrpoConfig
+from methods.training.ppo import Ppo, PpoConfig
+from tasks.interface import TaskTraits
+
+SIZES = {"support": 400, "select": 400, "gate": 1000}
+TASK = TaskTraits(SIZES, vote_by="the number")
+
+
+@pytest.mark.parametrize("method", [Grpo(GrpoConfig()), Ppo(PpoConfig()), Cat(CatConfig()), Cat(CatConfig(on="sft"))])
+@pytest.mark.parametrize("evaluations", [600, 4_096, 65_536, 1_000_000])
+def test_a_plan_spends_the_budget_in_whole_steps(method, evaluations):
+    schedule = method.schedule(evaluations, TASK)
+    assert schedule.train + schedule.looks == evaluations == method.plan(evaluations, TASK).evaluations
+    assert schedule.steps * schedule.step <= schedule.train < (schedule.steps + 1) * schedule.step
+    assert schedule.batch % method.multiple == 0
+    assert schedule.batch <= method.batch
+    assert schedule.steps >= 32 or schedule.batch == method.multiple
+
+
+def test_a_step_that_is_dear_is_said_to_be():
+    assert any("one step takes" in note for note in Ppo(PpoConfig(batch=64)).plan(2_000, TASK).notes)
+    assert not any("one step takes" in note for note in Ppo(PpoConfig()).plan(65_536, TASK).notes)
+
+
+def test_a_gate_takes_its_share_and_no_more_than_the_split_has():
+    assert Grpo(GrpoConfig()).schedule(65_536, TASK).gate == 1000
+    assert Grpo(GrpoConfig()).schedule(4_096, TASK).gate == int(4096 * 0.15 / 2.25)
+    plain = Grpo(GrpoConfig(gate=False))
+    assert plain.schedule(4_096, TASK).looks == 0
+    assert any("no gate" in note for note in plain.plan(4_096, TASK).notes)
+
+
+def test_a_budget_without_a_step_is_refused_with_what_would_do():
+    with pytest.raises(Refused, match=r"a budget of 20 evaluations buys no training step.*give it 38 or more"):
+        Grpo(GrpoConfig()).schedule(20, TASK)
+    assert Grpo(GrpoConfig()).schedule(38, TASK).steps == 1
+
+
+def test_a_batch_of_broken_groups_is_refused():
+    with pytest.raises(Refused, match="batch 12 is no multiple of 8"):
+        make_schedule(4_096, SIZES, GrpoConfig(batch=12), batch=64, multiple=8, cost=4)
+
+
+def test_an_objective_that_the_task_cannot_form_is_refused():
+    silent = TaskTraits(SIZES)
+    assert "cannot vote" in Cat(CatConfig(objective="maj@8")).supports(silent)
+    assert "only the gold one" in Cat(CatConfig(objective="bon@8", on="sft")).supports(TASK)
+    assert Cat(CatConfig(objective="maj@8", on="sft")).supports(silent) is None
+    assert Cat(CatConfig(objective="bon@8")).supports(silent) is None
+
+
+def test_an_unknown_objective_is_no_configuration():
+    with pytest.raises(ValueError, match="expected pass@N, maj@N or bon@N"):
+        CatConfig(objective="best@8")
