@@ -18,10 +18,13 @@ COMMANDS = {
     "plan": "bench.cli.plan:plan",
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",
+    "leaderboard": "bench.cli.leaderboard:leaderboard",
     "export": "bench.cli.inspect:export",
+    "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
     "score": "bench.cli.judge:score",
     "sandbox": "bench.cli.judge:sandbox",
+    "check": "bench.cli.check:check",
 }
 
 

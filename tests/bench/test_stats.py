@@ -9,6 +9,8 @@ from scipy.stats import multinomial
 
 from bench.stats import (
     PairedCounts,
+    accuracy_over_seeds,
+    difference_over_seeds,
     mcnemar_exact,
     paired_counts,
     paired_difference_interval,
@@ -165,3 +167,56 @@ def test_paired_interval_covers(n):
             coverage.append(likelihood[inside].sum())
     assert min(coverage) > 0.93
     assert 0.94 < np.mean(coverage) < 0.99
+
+
+def test_one_seed_gives_wilsons_interval_and_the_exact_paired_test() -> None:
+    before, after = np.array([0] * 30 + [1] * 20), np.array([0] * 22 + [1] * 26 + [0] * 2)
+    accuracy = accuracy_over_seeds(after[:, None])
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson_interval(26, 50))
+    difference = difference_over_seeds(before, after[:, None])
+    assert difference.p_value == pytest.approx(mcnemar_exact(8, 2))
+    assert (difference.low, difference.high) == pytest.approx(paired_difference_interval(8, 2, 50))
+
+
+def test_seeds_that_answer_alike_say_no_more_than_one() -> None:
+    one = np.random.default_rng(0).random((200, 1)) < 0.3
+    single, triple = accuracy_over_seeds(one), accuracy_over_seeds(np.repeat(one, 3, axis=1))
+    assert (triple.low, triple.high) == pytest.approx((single.low, single.high), abs=1e-9)
+
+
+def test_seeds_that_answer_independently_say_more() -> None:
+    rng = np.random.default_rng(0)
+    widths = [e.high - e.low for e in (accuracy_over_seeds(rng.random((400, s)) < 0.3) for s in (1, 4))]
+    assert widths[1] < 0.6 * widths[0]
+
+
+@pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
+def test_intervals_over_seeds_cover_the_truth(p: float) -> None:
+    """Items vary in difficulty, seeds answer independently given the item."""
+    rng, hits, runs = np.random.default_rng(1), 0, 600
+    for _ in range(runs):
+        odds = rng.beta(4 * p, 4 * (1 - p), 100)
+        estimate = accuracy_over_seeds(rng.random((100, 3)) < odds[:, None])
+        hits += estimate.low <= p <= estimate.high
+    assert hits / runs >= 0.93
+
+
+def test_the_randomisation_test_rejects_a_true_hypothesis_at_its_level() -> None:
+    rng, rejected, runs = np.random.default_rng(2), 0, 300
+    for _ in range(runs):
+        odds = rng.random(80)[:, None]
+        before, after = rng.random((80, 1)) < odds, rng.random((80, 3)) < odds
+        rejected += (difference_over_seeds(before, after, resamples=400).p_value or 0) <= 0.05
+    assert rejected / runs <= 0.08
+
+
+def test_a_difference_over_seeds_is_found_and_none_is_none() -> None:
+    rng = np.random.default_rng(3)
+    before = (rng.random((300, 1)) < 0.3).astype(float)
+    after = np.repeat(before, 3, axis=1)
+    assert difference_over_seeds(before, after).p_value == 1.0
+    after[:60] = 1.0
+    estimate = difference_over_seeds(before, after)
+    assert estimate.p_value is not None
+    assert estimate.p_value < 0.001
+    assert 0 < estimate.low < estimate.value < estimate.high

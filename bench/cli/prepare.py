@@ -1,0 +1,71 @@
+"""`bench prepare`: fetch data and models ahead, so that later runs need no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import json_option, output_json
+
+
+@click.command()
+@click.option("-t", "--task", "tasks", multiple=True, help="Task whose data to fetch; repeatable.")
+@click.option("-M", "--model", "models", multiple=True, help="Model to fetch and convert; repeatable.")
+@click.option(
+    "--data",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Copy of the task's published data, to be used in place of the hub; repeatable.",
+)
+@json_option
+def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, ...], as_json: bool) -> None:
+    """Fetch a task's data and a model into the user's cache, check them, and say what is there.
+
+    Nothing is loaded into memory to stay, and what is already there is not fetched again.
+    """
+    from bench.errors import UsageError
+
+    if not tasks and not models:
+        raise UsageError("nothing to prepare; name a task with -t or a model with -M")
+    if files and len(tasks) != 1:
+        raise UsageError("--data: name the one task that the files belong to with -t")
+    found = {
+        "tasks": [_task(name, files) for name in tasks],
+        "models": [_model(name) for name in models],
+    }
+    if as_json:
+        output_json(found)
+        return
+    for row in found["tasks"]:
+        sizes = ", ".join(f"{split} {size}" for split, size in row["splits"].items())
+        click.echo(f"{row['name']}: ready, {sizes}; content hash {row['content_hash'][:16]}")
+    for row in found["models"]:
+        click.echo(f"{row['name']}: ready, {row['origin']}, in {row['path']}")
+
+
+def _task(name: str, files: tuple[Path, ...]) -> dict[str, Any]:
+    from bench.registry import load_task
+
+    task = load_task(name)
+    if files:
+        from tasks.sources import copy_in
+
+        for file in files:
+            copy_in(getattr(task, "sources", ()), file)
+    splits = task.load()
+    return {"name": name, "version": task.version, "splits": splits.sizes, "content_hash": splits.content_hash}
+
+
+def _model(name: str) -> dict[str, Any]:
+    from rich.console import Console
+
+    from bench.models.source import resolve
+    from bench.run.display import Display
+
+    source = resolve(name)
+    with Display(Console(stderr=True)) as display:
+        prepared = source.prepare(display.bytes)
+    return {"name": source.label, "path": prepared.path, "origin": prepared.provenance.origin}

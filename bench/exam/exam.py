@@ -1,0 +1,106 @@
+"""Holding the exam, and the certificate that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.exam import data as of_data
+from bench.exam import scoring
+from bench.exam.sitting import Check, Sitting, spread
+from tasks.interface import Task
+
+EXAMINED = 40
+
+CHECKS: Mapping[str, Check] = {
+    "splits": of_data.check_splits,
+    "bad data": of_data.check_bad_data,
+    "prompts": of_data.check_prompts,
+    "gold answers": scoring.check_gold,
+    "determinism": scoring.check_determinism,
+    "empty answers": scoring.check_empty,
+    "absurd answers": scoring.check_absurd,
+    "cut-off answers": scoring.check_cut_off,
+    "votes": scoring.check_votes,
+    "signal": scoring.check_signal,
+    "leaks": of_data.check_leaks,
+    "contamination": of_data.check_contamination,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: Its name.
+        passed: Whether it holds; None where the task gives it nothing to examine.
+        detail: What was examined and, if it does not hold, the first of what is wrong.
+    """
+
+    check: str
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What all checks found on one version of a task and its data.
+
+    Attributes:
+        task: What the task was loaded by.
+        version: The task's.
+        content_hash: Of its splits.
+        splits: Examples by split.
+        examined: Examples whose answers were scored.
+        findings: In the order of the exam.
+    """
+
+    task: str
+    version: str
+    content_hash: str
+    splits: Mapping[str, int]
+    examined: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(finding.passed is not False for finding in self.findings)
+
+
+def examine(
+    name: str,
+    task: Task,
+    data: Path | None = None,
+    *,
+    examined: int = EXAMINED,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Certificate:
+    """Have a task sit the exam. It finds what is wrong with a task, and not that nothing is.
+
+    Args:
+        name: What the task is loaded by: another process loads it once more.
+        task: The task, allowed to judge what it has to.
+        data: File with its rows; None for its own source.
+        examined: Examples whose answers are scored, drawn evenly from all splits.
+        progress: Told the name of each check before it begins.
+
+    Raises:
+        BenchError: If the task's data cannot be had.
+    """
+    splits = task.load(data)
+    sitting = Sitting(name, task, data, splits, spread(splits, examined))
+    findings = []
+    for check, find in CHECKS.items():
+        progress(check)
+        findings.append(_finding(check, find, sitting))
+    return Certificate(name, task.version, splits.content_hash, splits.sizes, len(sitting.examples), tuple(findings))
+
+
+def _finding(name: str, check: Check, sitting: Sitting) -> Finding:
+    try:
+        return Finding(name, *check(sitting))
+    except Exception as error:  # of a task that is anybody's
+        return Finding(name, False, f"raised {type(error).__name__}: {error}"[:300])

@@ -1,0 +1,81 @@
+"""The board as text: rich tables for a terminal, Markdown for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reports.board import Group, Line
+
+COLUMNS = (
+    "",
+    "seeds",
+    "accuracy (95 %)",
+    "against base (95 %)",
+    "p",
+    "adaptation evaluations",
+    "FLOPs",
+    "of budget",
+    "passes/answer",
+    "FLOPs/answer",
+)
+
+
+def cells(line: Line) -> tuple[str, ...]:
+    """Return one line of the table as text."""
+    if line.accuracy is None:
+        return (line.name, "", "; ".join(line.problems), *[""] * (len(COLUMNS) - 3))
+    a, d = line.accuracy, line.difference
+    adapted = d is not None
+    return (
+        line.name,
+        ",".join(map(str, line.seeds)),
+        f"{100 * a.value:.1f} % ({100 * a.low:.1f} to {100 * a.high:.1f})",
+        f"{100 * d.value:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else "",
+        f"{d.p_value:.2g}" if d and d.p_value is not None else "",
+        f"{line.evaluations:,.0f}" if adapted else "",
+        f"{line.flops:.3g}" if adapted else "",
+        f"{100 * line.spent:.1f} %" if adapted else "",
+        f"{line.passes:g}",
+        f"{line.answer_flops:.3g}",
+    )
+
+
+def notes(group: Group) -> list[str]:
+    """Return what a reader must know of a table, in sentences."""
+    unmatched = [line.name for line in group.lines if line.difference and not line.matched]
+    said = [f"{line.name}: {problem}" for line in group.lines if line.accuracy for problem in line.problems]
+    if unmatched:
+        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
+    return said
+
+
+def _title(group: Group) -> str:
+    return f"{group.task}, {group.model}, budget {group.budget}, {group.items} test items"
+
+
+def print_board(console: Console, groups: Sequence[Group]) -> None:
+    """Print a table a group."""
+    for group in groups:
+        table = Table(title=escape(_title(group)), title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column in COLUMNS[:1] else "right", overflow="fold")
+        for line in group.lines:
+            table.add_row(*map(escape, cells(line)))
+        console.print(table)
+        for note in notes(group):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+
+
+def markdown(groups: Sequence[Group]) -> str:
+    """Return a table a group."""
+    parts = []
+    for group in groups:
+        rows = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, group.lines)]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        parts.append("\n\n".join([f"## {_title(group)}", table, *notes(group)]))
+    return "\n\n".join(parts)

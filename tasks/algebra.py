@@ -1,0 +1,194 @@
+r"""Values of LaTeX expressions, computed by math-verify's parser and SymPy in a process that can be stopped.
+
+An expression without variables has a number for a key; one with variables the numbers that it takes at fixed points,
+which tells two formulas apart as surely as simplifying their difference would, in bounded time, and for which equality
+is transitive, as votes need. Numbers are compared exactly where they are rational with a denominator up to 10,000, and
+to 25 digits elsewhere. What has no numbers is compared by `math_verify.verify`.
+
+The process has limits on time and memory: `9^{9^{9^9}}` costs its answer the point and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from decimal import Context, Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from tasks.process import Process, Question, TooSlow, serve
+
+__all__ = ["TooSlow", "number_key", "value_key", "verified"]
+
+DENOMINATOR = 10_000
+DIGITS = 25
+POINTS = 4
+LARGEST_EXPONENT = 400
+MODULES = ("math_verify", "latex2sympy2_extended", "sympy")
+
+
+Complex = tuple[Fraction, Fraction]
+
+
+def value_key(latex: str, *, projective: bool = False) -> str | None:
+    """Return a text that is the same for equal expressions, or None if the parser cannot read this one.
+
+    Args:
+        latex: One expression, without delimiters and text.
+        projective: Take expressions for equal that are multiples of each other, as both sides of an equation are.
+
+    Raises:
+        TooSlow: If it takes more time or memory than `tasks.process` allows.
+    """
+    found = _asked((("latex", latex), ("projective", projective)))
+    return None if found is None else str(found)
+
+
+def verified(gold: str, answer: str) -> bool:
+    """Ask `math_verify.verify`.
+
+    Raises:
+        TooSlow: See `value_key`.
+    """
+    return bool(_asked((("gold", gold), ("answer", answer))))
+
+
+def _asked(question: tuple[tuple[str, str | bool], ...]) -> str | bool | None:
+    found = _remembered(question)
+    if isinstance(found, TooSlow):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _remembered(question: tuple[tuple[str, str | bool], ...]) -> str | bool | TooSlow | None:
+    """The answer, or what was raised, so that an answer given many times is slow once."""
+    try:
+        found: str | bool | None = _PROCESS.ask(dict(question))
+    except TooSlow as error:
+        return error
+    return found
+
+
+def number_key(number: Fraction) -> str:
+    """Return a text for a number: exact if it is an integer or a common fraction, else its first 25 digits."""
+    near = number.limit_denominator(DENOMINATOR)
+    close = abs(number - near) <= Fraction(1, 10**DIGITS) and (near != 0 or number == 0)
+    if close and abs(near.numerator).bit_length() < LARGEST_EXPONENT * math.log2(10):
+        return str(near)
+    context = Context(prec=DIGITS, Emax=10**9, Emin=-(10**9))
+    quotient = context.divide(Decimal(number.numerator), Decimal(number.denominator))
+    return str(quotient.normalize(context))
+
+
+_PROCESS = Process(
+    "tasks.algebra", missing="comparing mathematics needs math-verify: pip install 'bench-post-training[tasks]'"
+)
+
+
+def _answer(question: Question) -> str | bool:
+    if "gold" in question:
+        return _verify(question["gold"], question["answer"])
+    return _key(question["latex"], projective=question["projective"])
+
+
+def _parse(latex: str) -> Any:
+    from latex2sympy2_extended import latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+    # `3(4)` is 12, and `R` is not `r`.
+    config = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
+    return latex2sympy(latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=config)
+
+
+def _verify(gold: str, answer: str) -> bool:
+    from math_verify import verify
+
+    return bool(verify(_parse(gold), _parse(answer), timeout_seconds=None))
+
+
+def _key(latex: str, *, projective: bool) -> str:
+    import sympy
+
+    found = _parse(latex)
+    if not isinstance(found, sympy.Expr):
+        return f"expression {sympy.srepr(found)}"
+    # The parser reads 0.1 as the binary number nearest to it, and leaves the imaginary unit a variable.
+    exact: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in found.atoms(sympy.Float)}
+    exact |= {s: sympy.I for s in found.free_symbols if s.name == "i"}
+    with sympy.evaluate(False):
+        expression = found.xreplace(exact)
+    if expression in (sympy.oo, -sympy.oo):
+        return str(expression)
+    values: list[Complex] = []
+    for point in _points(expression):
+        value = _number(expression, point)
+        if value is None:
+            return f"expression {sympy.srepr(expression)}"
+        values.append(value)
+    if projective:
+        scale = next((value for value in values if any(value)), (Fraction(1), Fraction(0)))
+        values = [_ratio(value, scale) for value in values]
+    return " ".join(map(_complex_key, values))
+
+
+def _points(expression: Any) -> list[dict[Any, Any]]:
+    """Where to take the value: positive, since variables count and measure; whole where it is made for whole ones."""
+    import sympy
+
+    variables = sorted(expression.free_symbols, key=lambda s: str(s.name))
+    if not variables:
+        return [{}]
+    whole = expression.has(sympy.floor, sympy.ceiling, sympy.Mod)
+    points = []
+    for number in range(2 * POINTS if whole else POINTS):
+        point = {}
+        for variable in variables:
+            digest = hashlib.sha256(f"{number} {variable.name}".encode()).digest()
+            draw = int.from_bytes(digest[:4], "big")
+            point[variable] = sympy.Integer(5 + draw % 60) if whole else sympy.Rational(20_011 + draw % 30_000, 10_007)
+        points.append(point)
+    return points
+
+
+def _number(expression: Any, point: dict[Any, Any]) -> Complex | None:
+    """The value as real and imaginary part, with 40 digits behind the point where it is not too large for that."""
+    import sympy
+
+    rough = expression.evalf(15, subs=point)
+    size = abs(rough)
+    if not (size.is_number and size.is_finite):
+        return None
+    exponent = int(sympy.log(size, 10).evalf(5)) if size > 1 else 0
+    digits = 40 + (exponent if exponent < LARGEST_EXPONENT else 0)
+    value = expression.evalf(digits, subs=point, maxn=1000)
+    real, imaginary = value.as_real_imag()
+    if not (real.is_Number and imaginary.is_Number):
+        return None
+    return _fraction(real), _fraction(imaginary)
+
+
+def _fraction(number: Any) -> Fraction:
+    if number.is_Rational:
+        return Fraction(int(number.p), int(number.q))
+    sign, mantissa, exponent, _ = number._mpf_
+    if exponent > 1 << 20 or exponent < -(1 << 20):
+        raise OverflowError
+    found = Fraction(int(mantissa)) * Fraction(2) ** exponent * (-1 if sign else 1)
+    return Fraction(0) if abs(found) < Fraction(1, 10**35) else found
+
+
+def _ratio(value: Complex, scale: Complex) -> Complex:
+    (a, b), (c, d) = value, scale
+    square = c * c + d * d
+    return (a * c + b * d) / square, (b * c - a * d) / square
+
+
+def _complex_key(value: Complex) -> str:
+    real, imaginary = map(number_key, value)
+    return real if imaginary == "0" else f"{real}+{imaginary}i"
+
+
+if __name__ == "__main__":
+    serve(_answer, MODULES)

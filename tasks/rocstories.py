@@ -1,0 +1,114 @@
+"""ROCStories: put the five sentences of a story in order.
+
+Mostafazadeh et al. 2016, "A Corpus and Cloze Evaluation for Deeper Understanding of Commonsense Stories" (arXiv
+1604.01696). Free for research after a registration at its authors', so it is not fetched; `--data FILE` takes the
+stories as JSON Lines with `sentence1` to `sentence5`, the names of the columns in the authors' table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from bench.errors import BenchError
+from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
+from tasks.sources import cut_one_file, read_rows, text_id
+
+SALT = "rocstories-1"
+SIZES = {"support": 200, "select": 100, "gate": 400}
+LARGEST_TEST = 1000
+LABELS = "ABCDE"
+COLUMNS = tuple(f"sentence{number}" for number in range(1, 6))
+POSITION, ADJACENCY = 0.6, 0.4  # shares of the reward
+TAIL = 20_000  # characters in which the answer is looked for
+
+FORM = "Answer with the five letters in the right order, first to last, with commas between them, and nothing else."
+PROMPTS = {
+    DEFAULT_PROMPT: "These are the sentences of a short story, out of order.\n\n{story}\n\n" + FORM,
+    "first": "Put the sentences of a short story in order. " + FORM + "\n\n{story}",
+    "cause": "These are the sentences of a short story, out of order.\n\n{story}\n\nThe story begins by presenting "
+    "someone, and every event has its cause in an earlier sentence. " + FORM,
+}
+# Five letters with nothing but punctuation, spaces and arrows between them.
+_ORDER = re.compile(r"(?<![A-Za-z])[A-E](?:[\s,;.:)(>\-–→*]{0,5}[A-E]){4}(?![A-Za-z])")
+
+
+class RocStories(Task):
+    """Right is the exact order. The reward is 0.6 of the share of sentences in place, and 0.4 of that of neighbours."""
+
+    name = "rocstories"
+    version = "1"
+    max_new_tokens = 64
+    expected_new_tokens = 14
+    prompts = tuple(PROMPTS)
+    vote_by = "the order"
+
+    def load(self, data: Path | None = None) -> Splits:
+        """Return 200 support, 100 select and 400 gate stories; of the rest, 1000 are the test split.
+
+        Of a file with fewer than 1400, half or more is the test split.
+        """
+        if data is None:
+            raise BenchError(
+                "rocstories: the stories are given out by their authors alone, after a registration; name a JSON Lines "
+                f"file that has {', '.join(COLUMNS)} with --data FILE"
+            )
+        rows = read_rows(data, dict.fromkeys(COLUMNS, str))
+        stories = [tuple(row[column].strip() for column in COLUMNS) for row in rows]
+        examples = [_example(story) for story in dict.fromkeys(stories)]
+        splits = cut_one_file(examples, str(data), salt=SALT, **SIZES)
+        return replace(splits, test=splits.test[:LARGEST_TEST])
+
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
+        """Show the sentences with letters, and ask for the letters."""
+        return [{"role": "user", "content": PROMPTS[prompt].format(story=_shown(example))}]
+
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
+        """Return the sentences and the beginning of a line for the order; all prompts are one here."""
+        return f"Sentences of a story, out of order:\n{_shown(example)}\nThe right order, as five letters with commas:"
+
+    def stop(self, style: PromptStyle) -> tuple[str, ...]:
+        """A base model has answered where its line ends."""
+        return ("\n",) if style == "completion" else ()
+
+    def score(self, example: Example, text: str) -> Score:
+        """Compare sentences, so that two that are alike may change places."""
+        order = _order(text)
+        if order is None:
+            return Score(0.0, False, status="no_answer", detail="no order of the five letters")
+        story, shuffled = example.fields["story"], example.fields["shuffled"]
+        given = [shuffled[LABELS.index(label)] for label in order]
+        in_place = sum(a == b for a, b in zip(given, story, strict=True)) / len(story)
+        followed = len(set(pairwise(given)) & set(pairwise(story))) / len(set(pairwise(story)))
+        correct = given == story
+        return Score(1.0 if correct else POSITION * in_place + ADJACENCY * followed, correct, order)
+
+    def gold(self, example: Example) -> str:
+        """Return the letters in the story's order."""
+        places = sorted(range(len(LABELS)), key=lambda place: example.fields["order"][place])
+        return ", ".join(LABELS[place] for place in places)
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        """Equal orders are equal votes."""
+        order = _order(text)
+        return None if order is None else Vote(order)
+
+
+def _example(story: tuple[str, ...]) -> Example:
+    """A story with its sentences in an order that its text alone decides."""
+    name = text_id("\n".join(story))
+    order = sorted(range(len(story)), key=lambda n: hashlib.sha256(f"{SALT}\0{name}\0{n}".encode()).digest())
+    return Example(name, {"story": list(story), "order": order, "shuffled": [story[n] for n in order]})
+
+
+def _shown(example: Example) -> str:
+    return "\n".join(f"{label}. {text}" for label, text in zip(LABELS, example.fields["shuffled"], strict=True))
+
+
+def _order(text: str) -> str | None:
+    """The last permutation of the letters in a text."""
+    found = ["".join(c for c in match if c in LABELS) for match in _ORDER.findall(text[-TAIL:])]
+    return next((order for order in reversed(found) if len(set(order)) == len(LABELS)), None)

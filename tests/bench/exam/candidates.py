@@ -1,0 +1,256 @@
+"""Tasks that sit the exam in tests: a sound one, and others that each have one defect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from bench.errors import UsageError
+from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Task, Vote, cut
+
+
+class Sound(Task):
+    """Sums whose answer stands behind the word `sum`."""
+
+    name = "sound"
+    version = "1"
+    max_new_tokens = 8
+    expected_new_tokens = 4
+    prompts = (DEFAULT_PROMPT, "please")
+    vote_by = "the number"
+    signal_by = "the number has the parity of the sum"
+
+    def load(self, data: Path | None = None) -> Splits:
+        if data is not None:
+            raise UsageError(f"--data {data}: takes no file")
+        return cut(self.rows(), salt="sound", support=20, select=10, gate=10, test=20)
+
+    def rows(self) -> list[Example]:
+        return [Example(str(n), {"a": 100 + 7 * n, "b": 300 + 11 * n}) for n in range(60)]
+
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
+        ask = "Please add" if prompt == "please" else "Add"
+        content = f"{ask} {example.fields['a']} and {example.fields['b']}. Write sum and the number."
+        return [{"role": "user", "content": content}]
+
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
+        return f"{example.fields['a']} and {example.fields['b']} have the"
+
+    def score(self, example: Example, text: str) -> Score:
+        found = self.find(text)
+        if found is None:
+            return Score(0.0, False, status="no_answer")
+        correct = int(found) == self.sum(example)
+        return Score(float(correct), correct, found)
+
+    def gold(self, example: Example) -> str | None:
+        return f"They have the sum {self.sum(example)}."
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        found = self.find(text)
+        return None if found is None else Vote(str(int(found)))
+
+    def signal(self, example: Example, text: str) -> float:
+        found = self.find(text)
+        return float(found is not None and (int(found) - self.sum(example)) % 2 == 0)
+
+    @staticmethod
+    def sum(example: Example) -> int:
+        return int(example.fields["a"] + example.fields["b"])
+
+    @staticmethod
+    def find(text: str) -> str | None:
+        found = re.findall(r"sum ([0-9]{1,9})(?![0-9])", text)
+        return found[-1] if found else None
+
+
+class Unsettled(Sound):
+    """Its splits follow the order of a set."""
+
+    def rows(self) -> list[Example]:
+        rows = {str(row.fields): row for row in super().rows()}
+        return [Example(str(n), rows[key].fields) for n, key in enumerate({*rows})]
+
+
+class Wandering(Sound):
+    """It has other data each time."""
+
+    loaded: ClassVar[int] = 0
+
+    def rows(self) -> list[Example]:
+        Wandering.loaded += 1
+        return [Example(e.id, {"a": e.fields["a"] + self.loaded, "b": e.fields["b"]}) for e in super().rows()]
+
+
+class Empty(Sound):
+    """One split has no examples."""
+
+    def load(self, data: Path | None = None) -> Splits:
+        splits = super().load(data)
+        return Splits(splits.support, (), splits.gate, splits.test)
+
+
+class Deaf(Sound):
+    """It takes any file and reads none."""
+
+    def load(self, data: Path | None = None) -> Splits:
+        return super().load()
+
+
+class Vague(Sound):
+    """Its error does not say which file."""
+
+    def load(self, data: Path | None = None) -> Splits:
+        if data is not None:
+            raise UsageError("bad file")
+        return super().load()
+
+
+class Crashing(Sound):
+    """A file makes it raise what no user can act on."""
+
+    def load(self, data: Path | None = None) -> Splits:
+        if data is not None:
+            data.read_bytes()[1_000_000]
+        return super().load()
+
+
+class Monologue(Sound):
+    """Its conversation ends with the assistant."""
+
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
+        return [*super().messages(example, prompt), {"role": "assistant", "content": "Well,"}]
+
+
+class Unnamed(Sound):
+    """Its first prompt is not the default one."""
+
+    prompts = ("please", DEFAULT_PROMPT)
+
+
+class Fickle(Sound):
+    """It poses an example in another way each time."""
+
+    asked: ClassVar[int] = 0
+
+    def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
+        Fickle.asked += 1
+        return super().completion(example, prompt) + " " * self.asked
+
+
+class Mistaken(Sound):
+    """Some of its gold answers are wrong."""
+
+    def gold(self, example: Example) -> str | None:
+        return f"The sum {self.sum(example) + (example.fields['a'] % 5 == 0)}"
+
+
+class Moody(Sound):
+    """Its scores depend on how many there were before."""
+
+    scored: ClassVar[int] = 0
+
+    def score(self, example: Example, text: str) -> Score:
+        Moody.scored += 1
+        score = super().score(example, text)
+        return Score(score.reward if score.correct or Moody.scored % 2 else 0.01, score.correct, score.answer)
+
+
+class Sociable(Sound):
+    """Scored together, answers have other scores than alone."""
+
+    def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
+        scores = super().score_many(examples, texts)
+        return [Score(max(s.reward, 0.01 * (len(scores) > 1)), s.correct, s.answer) for s in scores]
+
+
+class Generous(Sound):
+    """Silence is worth something."""
+
+    def score(self, example: Example, text: str) -> Score:
+        return super().score(example, text) if text.strip() else Score(0.1, False)
+
+
+class Fragile(Sound):
+    """It cannot read every text."""
+
+    def score(self, example: Example, text: str) -> Score:
+        text.encode()
+        return super().score(example, text)
+
+
+class Credulous(Sound):
+    """A megabyte is right."""
+
+    def score(self, example: Example, text: str) -> Score:
+        return Score(1.0, True, text) if len(text) >= 1_000_000 else super().score(example, text)
+
+
+class Hasty(Sound):
+    """It has the beginning of a number for the number."""
+
+    def score(self, example: Example, text: str) -> Score:
+        found = self.find(text)
+        correct = found is not None and str(self.sum(example)).startswith(found)
+        return Score(float(correct), correct, found)
+
+
+class Unanimous(Sound):
+    """All answers share a vote."""
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        return Vote("yes") if self.find(text) else None
+
+
+class Abstaining(Sound):
+    """Right answers do not vote."""
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        return None
+
+
+class Noisy(Sound):
+    """Silence votes."""
+
+    def vote_key(self, example: Example, text: str) -> Vote | None:
+        return super().vote_key(example, text) or Vote("nothing")
+
+
+class Backwards(Sound):
+    """Its signal is higher where the answer is worse."""
+
+    def signal(self, example: Example, text: str) -> float:
+        return 1.0 - super().signal(example, text)
+
+
+class Boundless(Sound):
+    """Its signal leaves [0, 1]."""
+
+    def signal(self, example: Example, text: str) -> float:
+        return 7 * super().signal(example, text)
+
+
+class Leaky(Sound):
+    """One of its prompts has the answer in it."""
+
+    def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
+        hint = f" (Hint: {self.sum(example)})" if prompt == "please" else ""
+        (turn,) = super().messages(example, prompt)
+        return [{"role": "user", "content": turn["content"] + hint}]
+
+
+class Echoing(Sound):
+    """A copy of the prompt is right."""
+
+    def score(self, example: Example, text: str) -> Score:
+        numbers = re.findall(r"Add ([0-9]{1,9}) and ([0-9]{1,9})", text)
+        return super().score(example, text + "".join(f" sum {int(a) + int(b)}" for a, b in numbers))
+
+
+class Repeating(Sound):
+    """Questions of the support split stand in the test split."""
+
+    def rows(self) -> list[Example]:
+        return [Example(row.id, {"a": row.fields["a"] % 7, "b": 2}) for row in super().rows()]

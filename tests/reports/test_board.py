@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from bench.compute.budget import BUDGETS
+from bench.compute.ledger import Work
+from bench.records.schema import (
+    AccountRow,
+    Accuracy,
+    AnswerCost,
+    BudgetInfo,
+    Comparison,
+    Result,
+    Row,
+    RunConfig,
+    Sample,
+)
+from reports.board import Run, read_run, tabulate
+from reports.tables import COLUMNS, cells, markdown
+
+ITEMS = [str(i) for i in range(20)]
+BASE = {i: int(i) < 10 for i in ITEMS}
+BETTER = {i: int(i) < 15 for i in ITEMS}
+
+
+def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, **fields):
+    config = {"method": method, "task": "addition", "model": "tiny-adder", "seed": seed, **fields}
+    right = sum(correct.values())
+    accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
+    cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
+    comparison = Comparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=True)
+    result = Result(
+        id=f"{method}{seed}",
+        status="failed" if reason else "ok",
+        reason=reason,
+        config=RunConfig.model_validate(config),
+        budget=BudgetInfo(
+            name="x",
+            evaluations=BUDGETS[fields.get("budget", "smoke")],
+            evaluation_flops=1.0,
+            flops=100,
+            planned={},
+            spent=spent,
+        ),
+        base=None if reason else accuracy,
+        base_cost=None if reason else AnswerCost(evaluations=1, flops=10.0, new_tokens=3),
+        rows=() if reason else (row,),
+        ledger={
+            "sample": AccountRow(work=Work(evaluations=200), flops=spent, hardware_flops=1),
+            "inference": AccountRow(work=Work(evaluations=20), flops=999, hardware_flops=1),
+        },
+    )
+    return Run(result, {} if reason else {label: correct}, {} if reason else BASE)
+
+
+def lines(*runs):
+    (group,) = tabulate(runs)
+    return {line.name: line for line in group.lines}
+
+
+def test_the_base_stands_first_and_the_rest_by_accuracy():
+    (group,) = tabulate([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
+    assert [line.name for line in group.lines] == ["base", "corp", "es"]
+    assert group.items == 20
+
+
+def test_a_line_holds_accuracy_difference_and_both_costs():
+    line = lines(run())["corp"]
+    assert line.accuracy.value == 0.75
+    assert line.difference.value == 0.25
+    assert line.difference.p_value == pytest.approx(2 * 0.5**5)
+    assert (line.evaluations, line.flops, line.spent) == (200, 100, 1.0)
+    assert (line.passes, line.answer_flops) == (5, 50.0)
+
+
+def test_seeds_are_averaged_and_named():
+    line = lines(run(seed=2, correct=BASE), run(seed=1))["corp"]
+    assert line.seeds == (1, 2)
+    assert line.accuracy.value == pytest.approx(0.625)
+    assert line.difference.value == pytest.approx(0.125)
+
+
+def test_only_what_is_alike_is_compared():
+    groups = tabulate([run(), run(task="humaneval"), run(budget="small"), run(limit=7), run(model="other")])
+    assert len(groups) == 5
+    assert all(len(group.lines) == 2 for group in groups)
+
+
+def test_variants_of_a_method_are_told_apart_by_what_differs():
+    off, both = ({"method_config": {"gate": g, "rank": 8}} for g in ("off", "both"))
+    assert set(lines(run(**off), run(**both), run("es"))) == {"base", "corp gate=off", "corp gate=both", "es"}
+
+
+def test_rows_of_one_search_are_lines_of_their_own():
+    assert set(lines(run("randopt", label="k=1"))) == {"base", "randopt k=1"}
+
+
+def test_a_run_that_failed_is_a_line_with_its_reason():
+    line = lines(run(), run("grpo", reason="diverged"))["grpo"]
+    assert line.accuracy is None
+    assert "seed 0: failed: diverged" in cells(line)[2]
+
+
+def test_one_failed_seed_is_said_below_the_table():
+    text = markdown(tabulate([run(seed=0), run(seed=1, reason="out of memory")]))
+    assert "corp: seed 1: failed: out of memory" in text
+
+
+def test_rows_that_left_the_budget_unspent_are_not_called_matched():
+    text = markdown(tabulate([run(spent=96), run("es", spent=94)]))
+    assert "spent less than 95 % of the budget: es" in text
+
+
+def test_every_row_has_every_column():
+    table = [line for line in markdown(tabulate([run(), run("es", reason="x")])).splitlines() if line[:1] == "|"]
+    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+
+
+def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
+    good = run().result
+    (tmp_path / "config.json").write_text(good.config.model_dump_json())
+    (tmp_path / "result.json").write_text(good.model_dump_json())
+    blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
+    samples = [
+        Sample(id=i, correct=c, base_correct=b, base_text="", **blank)
+        for i, c, b in (("a", True, False), ("b", None, True), ("c", False, None))
+    ]
+    (tmp_path / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
+    read = read_run(tmp_path)
+    assert read.correct == {"": {"a": True, "c": False}}
+    assert read.base == {"a": False, "b": True}
+    (group,) = tabulate([read])
+    assert group.lines[1].accuracy.value == 1.0  # the one item that was judged for both

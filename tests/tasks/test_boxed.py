@@ -1,0 +1,119 @@
+"""The tasks that ask for a box: MATH-500 and OlympiadBench."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.boxed import PROMPTS, BoxedTask
+from tasks.interface import SPLITS, Example
+from tasks.math500 import SOURCE, Math500
+from tasks.olympiadbench import OlympiadBench
+from tasks.sources import copy_in
+
+SHARED = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
+TASK = Math500()
+EXAMPLE = Example("half", {"problem": "Which number is its own double less one half?", "answer": r"\frac{1}{2}"})
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "flexible"),
+    [
+        (r"So \boxed{\frac{1}{2}}.", True, True),
+        (r"$\boxed{0.5}$", True, True),
+        (r"\boxed{x = \dfrac12}", True, True),
+        (r"\boxed{2} is wrong, rather \boxed{1/2}", True, True),
+        ("The answer is 1/2.", False, True),
+        (r"The final answer is $\frac{1}{2}$. I hope it is correct.", False, True),
+        ("#### 0.5", False, True),
+        (r"\boxed{2}. The answer is 1/2.", False, False),
+        (r"\boxed{\frac{1}{2}, 1}", False, False),
+        ("1/2", False, False),
+        ("", False, False),
+    ],
+)
+def test_the_strict_extractor_wants_the_box_and_the_flexible_one_an_announcement(
+    text: str, strict: bool, flexible: bool
+) -> None:
+    score = TASK.score(EXAMPLE, text)
+    assert (score.correct, score.reward) == (flexible, float(flexible))
+    assert TASK.measures([EXAMPLE], [text], [score]) == {"strict": float(strict), "flexible": float(flexible)}
+
+
+def test_every_prompt_asks_for_the_form_that_the_strict_extractor_reads_and_shows_no_answer() -> None:
+    assert TASK.prompts[0] == "default"
+    for name in PROMPTS:
+        for text in (TASK.messages(EXAMPLE, name)[0]["content"], TASK.completion(EXAMPLE, name)):
+            assert r"\boxed{}" in text
+            assert EXAMPLE.fields["problem"] in text
+            assert EXAMPLE.fields["answer"] not in text
+            assert "####" not in text
+
+
+def test_an_answer_without_a_value_is_no_answer_and_does_not_vote() -> None:
+    assert TASK.score(EXAMPLE, "I do not know").status == "no_answer"
+    assert TASK.vote_key(EXAMPLE, "I do not know") is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=100), st.sampled_from(["{}", r"\boxed{{{}}}", "The answer is {}"]))
+def test_any_text_has_one_score(text: str, form: str) -> None:
+    text = form.format(text)
+    assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
+
+
+def test_files_of_the_tasks_schemas_are_cut_into_all_four_splits(tmp_path: Path) -> None:
+    row = {"solution": "", "subject": "Algebra", "level": 1}
+    rows = [{**row, "problem": f"{n}+1?", "answer": str(n + 1), "unique_id": f"{n}", "id": n} for n in range(50)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert Math500().load(path).sizes == {"support": 15, "select": 5, "gate": 5, "test": 25}
+    assert OlympiadBench().load(path).sizes == {"support": 12, "select": 4, "gate": 8, "test": 26}
+
+
+def test_the_hubs_form_of_olympiadbench_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    row = {"question": "Which?", "final_answer": ["$1$", "$2$"], "subfield": "Algebra"}
+    rows = [row | {"id": n, "context": "Let $n$ be whole." if n == 0 else None} for n in range(20)]
+    datasets, hub = ModuleType("datasets"), ModuleType("huggingface_hub")
+    datasets.load_dataset = lambda *_, **__: rows  # type: ignore[attr-defined]
+    hub.HfApi, hub.constants = None, SimpleNamespace(HF_HUB_OFFLINE=True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", datasets)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    splits = OlympiadBench().load()
+    found = {e.id: e.fields for name in SPLITS for e in getattr(splits, name)}
+    assert found["0"] == {"id": 0, "problem": "Let $n$ be whole.\n\nWhich?", "answer": "$1$,$2$"}
+    assert found["1"]["problem"] == "Which?"
+    assert OlympiadBench().score(Example("1", found["1"]), r"\boxed{2, 1}").correct
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
+class TestPublishedData:
+    def test_the_splits_of_math500_are_those_of_its_version(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+        copy_in((SOURCE,), SHARED / "math500.jsonl")
+        splits = TASK.load()
+        assert splits.sizes == {"support": 150, "select": 50, "gate": 50, "test": 250}
+        listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
+        digest = hashlib.sha256(listed.encode()).hexdigest()
+        assert (TASK.version, digest[:32]) == ("1-flexible", "f81c9b465e10e27871fa98cf32632ca9")
+
+    @pytest.mark.parametrize("task", [Math500(), OlympiadBench()], ids=lambda task: task.name)
+    def test_every_gold_answer_is_right_in_both_extractors(self, task: BoxedTask) -> None:
+        splits = task.load(SHARED / f"{task.name}.jsonl")
+        examples = [example for name in SPLITS for example in getattr(splits, name)]
+        golds = [task.gold(example) for example in examples]
+        scores = task.score_many(examples, golds)
+        assert [e.id for e, score in zip(examples, scores, strict=True) if not score.correct] == []
+        assert task.measures(examples, golds, scores) == {"strict": 1.0, "flexible": 1.0}
+        announced = [f"The answer is ${e.fields['answer'].strip('$')}$." for e in examples]
+        found = task.score_many(examples, announced)
+        assert sum(score.correct for score in found) >= 0.98 * len(examples)

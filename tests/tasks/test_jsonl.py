@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import UsageError
+from tasks.interface import SPLITS, Example
+from tasks.jsonl import JsonLines
+
+DATA = Path(__file__).parent / "data" / "jsonl.jsonl"
+TASK = JsonLines()
+SPLIT = TASK.load(DATA)
+ALL = [example for name in SPLITS for example in getattr(SPLIT, name)]
+RIGHT = {
+    "year 2024": "2024-02-29",
+    "primary colour": "Green, for one.",
+    "Greet me": "Bonjour !",
+    "add(a, b)": "```python\ndef add(a, b):\n    return a + b\n```",
+    "last(items)": "Here it is:\n```python\ndef last(items):\n    return items[-1]\n```\nEnjoy.",
+    "double(text)": "def double(text):\n    return 2 * text",
+}
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {n} + 1?", "answer": n + 1, "check": "number"} for n in range(count)]
+
+
+def write(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def right(example: Example) -> str:
+    known = TASK.gold(example)
+    return known if known is not None else next(v for k, v in RIGHT.items() if k in TASK.completion(example))
+
+
+def test_without_a_file_it_says_what_to_do() -> None:
+    with pytest.raises(UsageError, match="name your file with --data"):
+        TASK.load()
+
+
+def test_splits_of_a_large_and_of_a_small_file(tmp_path: Path) -> None:
+    assert TASK.load(write(tmp_path / "a.jsonl", rows(1500))).sizes == {
+        "support": 200,
+        "select": 100,
+        "gate": 200,
+        "test": 1000,
+    }
+    assert TASK.load(write(tmp_path / "b.jsonl", rows(10))).sizes == {"support": 2, "select": 1, "gate": 2, "test": 5}
+
+
+def test_every_kind_of_check_takes_a_right_reply_and_no_other_rows() -> None:
+    assert {e.fields["check"] for e in ALL} == {"exact", "number", "math", "regex", "python"}
+    texts = [right(example) for example in ALL]
+    scores = TASK.score_many(ALL, texts)
+    assert [(e.id, s.detail) for e, s in zip(ALL, scores, strict=True) if not s.correct] == []
+    assert all(score.reward == 1.0 for score in scores)
+    wrong = TASK.score_many(ALL, ["I do not know."] * len(ALL))
+    assert not any(score.correct or score.reward for score in wrong)
+
+
+def test_programs_are_judged_with_their_own_tests_amid_other_rows() -> None:
+    programs = [e for e in ALL if e.fields["check"] == "python"]
+    others = [e for e in ALL if e.fields["check"] == "exact"]
+    mixed = [example for pair in zip(programs, others, strict=False) for example in pair]
+    texts = [right(example) for example in mixed]
+    assert all(score.correct for score in TASK.score_many(mixed, texts))
+    turned = [*texts[2:], *texts[:2]]
+    assert not any(score.correct for score in TASK.score_many(mixed, turned))
+
+
+def test_programs_need_the_sandbox_and_other_files_do_not(tmp_path: Path) -> None:
+    task = JsonLines()
+    for data, executes in ((DATA, True), (write(tmp_path / "a.jsonl", rows(20)), False)):
+        task.load(data)
+        assert task.executes_code is executes
+
+
+def test_a_conversation_is_posed_as_it_stands() -> None:
+    example = next(e for e in ALL if "France" in TASK.completion(e))
+    assert TASK.messages(example) == [
+        {"role": "system", "content": "Answer with one word."},
+        {"role": "user", "content": "What is the capital of France?"},
+    ]
+    assert TASK.completion(example) == "Answer with one word.\n\nWhat is the capital of France?\n\n"
+
+
+def test_numbers_vote_by_value_and_programs_do_not_vote() -> None:
+    number = next(e for e in ALL if e.fields["check"] == "number")
+    program = next(e for e in ALL if e.fields["check"] == "python")
+    assert TASK.vote_key(number, "42") == TASK.vote_key(number, "that is 42.0") != TASK.vote_key(number, "43")
+    assert TASK.vote_key(number, "no number") is None
+    assert TASK.vote_key(program, "def add(a, b): ...") is None
+
+
+GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "an object is expected, not list"),
+        ({"answer": "a", "check": "exact"}, "expected either field 'prompt' or field 'messages'"),
+        (GOOD | {"messages": []}, "expected either field 'prompt' or field 'messages'"),
+        (GOOD | {"prompt": 3}, "field 'prompt' is 3; expected text"),
+        (GOOD | {"prompt": " "}, "field 'prompt' is ' '; expected text"),
+        ({"prompt": "What?", "check": "exact"}, "field 'answer' is missing"),
+        ({"prompt": "What?", "answer": "a"}, "field 'check' is missing"),
+        (GOOD | {"check": "fuzzy"}, "field 'check' is 'fuzzy'; expected one of exact, number, math, regex, python"),
+        (GOOD | {"check": ["exact"]}, "field 'check' is ['exact']; expected one of"),
+        (GOOD | {"answer": None}, "field 'answer' is None; for check 'exact', text is expected"),
+        (GOOD | {"answer": True}, "field 'answer' is True; for check 'exact', text is expected"),
+        (GOOD | {"answer": ""}, "field 'answer' is ''; for check 'exact', text is expected"),
+        (GOOD | {"check": "number"}, "field 'answer' is 'that'; for check 'number', a number, such as 42 is expected"),
+        (GOOD | {"check": "regex", "answer": "("}, "field 'answer' is '('; for check 'regex', a pattern of the regex"),
+        (GOOD | {"check": "python"}, "field 'answer' is 'that'; for check 'python', Python that asserts"),
+        ({"messages": "hi", "answer": "a", "check": "exact"}, "field 'messages' is 'hi'; expected a list"),
+        ({"messages": [], "answer": "a", "check": "exact"}, "field 'messages' is []; expected a list"),
+        ({"messages": [{"role": "user"}], "answer": "a", "check": "exact"}, "field 'messages' is [{'role': 'user'}]"),
+        (
+            {"messages": [{"role": "assistant", "content": "hi"}], "answer": "a", "check": "exact"},
+            "the last one the user's",
+        ),
+        (
+            {"prompt": "What is 0 + 1?", "answer": 2, "check": "number"},
+            "field 'answer' or 'check' is not what line 1 has for the same question",
+        ),
+    ],
+)
+def test_a_line_that_does_not_fit_is_an_error_that_names_file_line_and_field(
+    tmp_path: Path, line: Any, message: str
+) -> None:
+    path = write(tmp_path / "mine.jsonl", [*rows(20), "", line])
+    with pytest.raises(UsageError) as error:
+        TASK.load(path)
+    assert str(error.value).startswith(f"{path}, line 22: ")
+    assert message in str(error.value)
+
+
+def test_rows_that_say_the_same_are_one(tmp_path: Path) -> None:
+    once = TASK.load(write(tmp_path / "a.jsonl", rows(20)))
+    assert TASK.load(write(tmp_path / "b.jsonl", [*rows(20), *rows(5)])) == once

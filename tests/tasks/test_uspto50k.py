@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import BenchError, UsageError
+from tasks.interface import SPLITS, Example, Score
+from tasks.uspto50k import CLASS, CLASSES, PROMPTS, REACTION, Uspto50k
+
+TASK = Uspto50k()
+DATA = Path(__file__).parent / "data" / "uspto50k.jsonl"
+SPLIT = TASK.load(DATA)
+ALL = [example for name in SPLITS for example in getattr(SPLIT, name)]
+EXAMPLE = Example("r", {"reaction": "[CH3][OH]>>[CH2]=[O]", "class": 8})
+
+
+def reactions(count: int) -> list[dict[str, object]]:
+    return [{CLASS: 1 + n % 10, REACTION: f"[CH3:1]{'C' * n}O>>[CH3:1]{'C' * n}=O"} for n in range(count)]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_without_a_file_it_says_what_to_do() -> None:
+    with pytest.raises(BenchError, match=r"name a JSON Lines file that has class, 1 to 10, and .* with --data FILE"):
+        TASK.load()
+
+
+def test_of_many_reactions_five_thousand_are_tested(tmp_path: Path) -> None:
+    rows = [{CLASS: 1, REACTION: f"[CH3:1]C{n}>>O"} for n in range(6000)]
+    assert TASK.load(write(tmp_path / "r.jsonl", rows)).sizes == {
+        "support": 200,
+        "select": 100,
+        "gate": 400,
+        "test": 5000,
+    }
+
+
+def test_atom_maps_are_removed_and_nothing_else() -> None:
+    reaction = {e.fields["reaction"] for e in ALL if e.fields["class"] == 7}
+    assert "[CH3][CH2][N+](=O)[O-]>>[CH3][CH2][NH2]" in reaction
+    assert not any(":" in e.fields["reaction"] for e in ALL)
+
+
+def test_reactions_that_differ_in_their_maps_alone_are_one(tmp_path: Path) -> None:
+    rows = reactions(40)
+    again = [row | {REACTION: str(row[REACTION]).replace(":1]", ":7]")} for row in rows]
+    assert TASK.load(write(tmp_path / "a.jsonl", rows + again)) == TASK.load(write(tmp_path / "b.jsonl", rows))
+
+
+def test_a_reaction_with_two_classes_is_left_out(tmp_path: Path) -> None:
+    rows = reactions(40)
+    splits = TASK.load(write(tmp_path / "r.jsonl", [*rows, rows[3] | {CLASS: 9}]))
+    assert sum(splits.sizes.values()) == 39
+    assert str(rows[3][REACTION]).replace(":1", "") not in {e.fields["reaction"] for e in splits.test}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({CLASS: 0}, "line 2: field 'class' is 0; expected 1 to 10"),
+        ({CLASS: 11}, "line 2: field 'class' is 11; expected 1 to 10"),
+        ({CLASS: "1"}, "line 2: field 'class' is '1'; expected a whole number"),
+        ({REACTION: "CCO"}, "line 2: field 'reactants>reagents>production' is 'CCO'; expected SMILES with two >"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_an_error_that_says_where(
+    tmp_path: Path, row: dict[str, object], message: str
+) -> None:
+    rows = reactions(40)
+    rows[1] = rows[1] | row
+    with pytest.raises(UsageError, match=rf"r\.jsonl, {message}"):
+        TASK.load(write(tmp_path / "r.jsonl", rows))
+
+
+def test_every_gold_answer_is_right_and_all_classes_are_there() -> None:
+    assert {e.fields["class"] for e in ALL} == set(CLASSES)
+    assert all(TASK.score(e, TASK.gold(e)).correct for e in ALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "8",
+            " 8\n",
+            "8.",
+            "**8**",
+            "Class 8",
+            "Class: 8",
+            "8: oxidation",
+            "The class is 8.",
+            "It is 7? No, 8",
+            "class 8, oxidation",
+        ),
+        *("CC1CCO2 is oxidised: 8", "Reaction 8.", "yield 85, class 8", "8 (not 1.5)"),
+    ],
+)
+def test_the_last_number_that_stands_alone_is_the_answer(text: str) -> None:
+    score = TASK.score(EXAMPLE, text)
+    assert (score.correct, score.reward, score.answer) == (True, 1.0, "8")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "oxidation", "0", "11", "88", "8.5", "C8", "8C", "0.8", "-8", "٨", "[8]", "CC(=8)"]
+)
+def test_what_is_no_class_is_no_answer(text: str) -> None:
+    score = TASK.score(EXAMPLE, text)
+    assert (score.correct, score.status) == (False, "no_answer")
+    assert TASK.vote_key(EXAMPLE, text) is None
+
+
+@given(st.integers(1, 10), st.integers(1, 10))
+def test_the_right_class_alone_is_right(right: int, answered: int) -> None:
+    example = Example("r", {"reaction": "C>>C", "class": right})
+    assert TASK.score(example, str(answered)).correct == (right == answered)
+
+
+@given(st.text())
+def test_any_text_has_one_score(text: str) -> None:
+    assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
+
+
+def judged(pairs: list[tuple[int, bool]]) -> dict[str, float]:
+    examples = [Example(str(n), {"class": kind}) for n, (kind, _) in enumerate(pairs)]
+    scores = [Score(float(right), right) for _, right in pairs]
+    return TASK.measures(examples, [""] * len(pairs), scores)
+
+
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_are_there() -> None:
+    assert judged([(1, True)] * 8 + [(2, False)] * 2) == {"balanced_accuracy": 0.5}
+    assert judged([(1, True), (1, False), (2, True), (3, False)]) == {"balanced_accuracy": 0.5}
+    assert judged([(4, True)]) == {"balanced_accuracy": 1.0}
+
+
+@given(st.lists(st.tuples(st.integers(1, 10), st.booleans()), min_size=1))
+def test_balanced_accuracy_is_the_accuracy_where_classes_are_of_one_size(pairs: list[tuple[int, bool]]) -> None:
+    found = judged([(kind, right) for right in (True, False) for kind in {kind for kind, _ in pairs}])
+    assert found["balanced_accuracy"] == pytest.approx(0.5)
+
+
+def test_an_answer_that_could_not_be_judged_is_in_no_figure() -> None:
+    examples = [Example("a", {"class": 1}), Example("b", {"class": 2})]
+    scores = [Score(1.0, True), Score(0.0, False, status="infrastructure")]
+    assert TASK.measures(examples, ["", ""], scores) == {"balanced_accuracy": 1.0}
+    assert TASK.measures(examples[1:], [""], scores[1:]) == {}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_every_prompt_shows_the_reaction_and_all_classes(prompt: str) -> None:
+    (turn,) = TASK.messages(EXAMPLE, prompt)
+    assert EXAMPLE.fields["reaction"] in turn["content"]
+    assert all(f"{number}: {name}" in turn["content"] for number, name in CLASSES.items())
