@@ -68,13 +68,15 @@ def print_board(console: Console, groups: Sequence[Group]) -> None:
     """Print a table a group."""
     hidden = BY_THE_WAY if console.width < WIDE else ()
     for group in groups:
-        table = Table(title=escape(_title(group)), title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            title=escape(_title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True
+        )
         shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
         rows = [[cells(line)[i] for i in shown] for line in group.lines]
-        for place, i in enumerate(shown):
-            # Names and headings give way where it is narrow; a figure is never cut.
-            widest = 0 if i == 0 else max(len(row[place]) for row in rows)
-            table.add_column(COLUMNS[i], justify="left" if i == 0 else "right", min_width=widest, overflow="fold")
+        for i in shown:
+            # A name gives way where it is narrow; a figure is never cut, so its heading is stacked.
+            heading = COLUMNS[i] if i == 0 else COLUMNS[i].replace(" ", "\n").replace("95\n%", "95 %")
+            table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
         console.print(table)
