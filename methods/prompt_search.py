@@ -16,7 +16,7 @@ from tasks.interface import TaskTraits
 
 FEWEST_EXAMPLES = 8
 PART = 0.7
-"""Of what the budget will probably still pay, the part that one round takes: few rounds, and none cut off at the end."""
+"""Of what the budget will probably still pay, the part that a round takes: few rounds, and none cut off at the end."""
 
 
 class PromptSearch(Method):
