@@ -173,8 +173,8 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any], *, resample
     """Estimate accuracy after minus accuracy before, paired by item, over several seeds.
 
     One seed gives Tango's interval and McNemar's exact test. Several give a t interval over the items' mean
-    differences, and the randomisation test that flips the signs of whole items (Fisher 1935), with a fixed generator;
-    its p-value is at least 1 / (resamples + 1).
+    differences, never narrower than Tango's where nothing changed, and the randomisation test that flips the signs of
+    whole items (Fisher 1935), with a fixed generator; its p-value is at least 1 / (resamples + 1).
 
     Args:
         before: Shape (items,) or (items, seeds), zeros and ones.
@@ -189,6 +189,9 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any], *, resample
     moved = differences[differences != 0]
     mean, n = float(differences.mean()), differences.size
     half = float(differences.std(ddof=1) / math.sqrt(n) * student_t.ppf(0.975, n - 1)) if n > 1 else math.inf
+    # Items that did not move say little of those that may: no narrower than the score interval without a change.
+    z2 = float(ndtri(0.975)) ** 2
+    half = max(half, z2 / (n + z2))
     rng, extreme, block = np.random.default_rng(0), 0, 1000
     for start in range(0, resamples, block):
         signs = rng.choice([-1.0, 1.0], (min(block, resamples - start), moved.size))

@@ -46,8 +46,9 @@ def race_population(
 ) -> list[Candidate]:
     """Race single perturbations of the base while a budget lasts.
 
-    A cohort is as large as what is left could pay in full, so that none has to be cut off; those before it stay in the
-    contest with what they scored. What racing saved goes on record as `racing`.
+    A cohort is as large as what is left could pay in full; those before it stay in the contest with what they scored.
+    Where later examples turn out dearer than the first, the worst of the field leave, so that what is left pays the
+    best to the end. What racing saved, and how many left for want of budget, goes on record as `racing`.
 
     Args:
         context: Where to evaluate.
@@ -83,6 +84,7 @@ class _Race:
         self.spent = 0
         self.costs: list[list[int]] = [[] for _ in self.ends]
         self.cut_off = False
+        self.unpaid = 0
 
     def enter(self, draw: Callable[[int], Point], limit: int | None, stage: Stage) -> int:
         """Ask a new cohort the first slice; return its size."""
@@ -106,8 +108,26 @@ class _Race:
             if self.cut_off:
                 return
             self._drop()
-            for index in np.flatnonzero(self.in_race & (self.asked < self.ends[place])).tolist():
-                self._ask(index, place, stage)
+            waiting = np.flatnonzero(self.in_race & (self.asked < self.ends[place])).tolist()
+            means = {i: float(np.nan_to_num(self._values_of(self.answers[i])).mean()) for i in waiting}
+            # The best first, so that it is the worst whom the budget may not reach.
+            for taken, index in enumerate(sorted(waiting, key=lambda i: (-means[i], i))):
+                if taken and not self._pays(taken, place):
+                    self.in_race[index] = False
+                    self.unpaid += 1
+                else:
+                    self._ask(index, place, stage)
+
+    def _pays(self, taken: int, place: int) -> bool:
+        """Whether what is left takes one more through this slice, and it and those taken before through the rest."""
+        each = sum(self.costs[place]) / len(self.costs[place]) if self.costs[place] else 0.0
+        size = self.ends[place] - self.ends[place - 1]
+        rest = len(self.examples) - self.ends[place]
+        return each + (taken + 1) * each / size * rest <= self.budget - self.spent
+
+    def _values_of(self, parts: Sequence[Evaluation]) -> NDArray[np.float64]:
+        """What a candidate scored so far, example by example."""
+        return np.concatenate([self.racing.values(part) for part in parts])
 
     def _price(self) -> float:
         """FLOPs of one candidate in full: as measured so far, or else the base's."""
@@ -140,7 +160,7 @@ class _Race:
         values = np.full((len(self.points), len(self.examples)), np.nan)
         for row, parts, asked in zip(values, self.answers, self.asked, strict=True):
             if parts:
-                row[:asked] = np.concatenate([self.racing.values(part) for part in parts])
+                row[:asked] = self._values_of(parts)
         top = self.racing.top(len(self.points))
         self.in_race = stay(values, self.asked, self.in_race, self.ends, top=top, confidence=self.racing.confidence)
 
@@ -161,6 +181,7 @@ class _Race:
             "finalists": int(np.count_nonzero(unasked == 0)),
             "evaluations": int(self.asked.sum()),
             "saved": int(unasked[~self.in_race].sum()),
+            "unpaid": self.unpaid,
         }
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
 from bench.seeds import derive
@@ -39,14 +39,14 @@ class EsConfig(MethodConfig):
     """Settings of ES. The values are those of the paper (arXiv 2509.24372) unless a line says otherwise.
 
     Attributes:
-        population: Candidates of an iteration, where the budget allows.
+        population: Candidates of an iteration, about, where the budget allows: each takes an equal share of it.
         examples: Support examples that an iteration scores, where the budget allows.
         sigma: Scale of the perturbations.
         step: Length of the update for one candidate of standardised reward 1, times the population.
         antithetic: Draw perturbations in pairs of opposite sign. Not in the paper; from arXiv 2511.16652.
     """
 
-    population: PositiveInt = 30
+    population: Annotated[int, Field(ge=2)] = 30
     examples: PositiveInt = 200
     sigma: PositiveFloat = 1e-3
     step: PositiveFloat = 5e-4

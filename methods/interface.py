@@ -33,7 +33,7 @@ AdaptationSplit = Literal["support", "select", "gate"]
 class MethodConfig(BaseModel):
     """Base of every method's configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from methods.interface import Artifact, Context, Evaluation, Method, Plan, PlanL
 from tasks.interface import TaskTraits
 
 FEWEST_EXAMPLES = 8
+PROBE = 1 / 8
+"""Of what the budget would pay at the base's cost, the part that the first round takes to learn what prompts cost."""
 PART = 0.7
 """Of what the budget will probably still pay, the part that a round takes: few rounds, and none cut off at the end."""
 
@@ -23,7 +25,7 @@ class PromptSearch(Method):
     """The best of the task's prompts on the support split, the weights unchanged."""
 
     name = "prompt-search"
-    version = "1"
+    version = "2"
 
     def supports(self, task: TaskTraits) -> str | None:
         """Refuse tasks that leave no choice."""
@@ -58,12 +60,14 @@ class PromptSearch(Method):
             BenchError: If the budget pays no round, or no example of it could be judged.
         """
         prompts, support = context.task.prompts, context.task.sizes["support"]
+        if len(prompts) < 2:
+            raise Refused("prompt-search: this model is posed every example in one way, which leaves no choice")
         evaluations = round(context.budget / context.evaluation_flops)
         rounds: list[list[Evaluation]] = []
         asked, price = 0, len(prompts) * context.evaluation_flops
         with context.stage("prompts") as stage:
             while asked < support and (affordable := int(context.remaining / price)):
-                size = min(support - asked, max(1, int(PART * affordable)))
+                size = min(support - asked, max(1, int((PART if asked else PROBE) * affordable)))
                 found = _round(context, range(asked, asked + size))
                 if len(found) < len(prompts):
                     break

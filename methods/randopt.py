@@ -189,7 +189,7 @@ class Ensemble(Artifact):
 
 
 class _Member(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: NoiseKind
     amplitudes: dict[int, float]
@@ -200,7 +200,7 @@ class _EnsembleFile(BaseModel):
 
     base: str
     noise: str
-    members: tuple[_Member, ...]
+    members: Annotated[tuple[_Member, ...], Field(min_length=1)]
 
 
 class RandOpt(Method):

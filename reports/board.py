@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from bench.compute.budget import budget_evaluations
 from bench.compute.ledger import ADAPTATION
+from bench.errors import BenchError
 from bench.records.schema import Result, Row, Sample, read_result
 from bench.stats import Estimate, accuracy_over_seeds, difference_over_seeds
 
@@ -50,10 +53,11 @@ class Line:
         difference: Against the base on the same items; None for the base itself.
         evaluations: Model-prompt evaluations of adaptation, mean over seeds.
         flops: FLOPs of adaptation, mean over seeds.
-        spent: Share of the budget, mean over seeds.
+        spent: Share of the budget, the least over seeds.
         passes: Forward passes of one answer.
         answer_flops: FLOPs of one answer.
         problems: Status and reason of seeds that did not end well.
+        budgeted: Whether the method planned to spend any budget.
     """
 
     name: str
@@ -66,11 +70,12 @@ class Line:
     passes: float = 0.0
     answer_flops: float = 0.0
     problems: tuple[str, ...] = ()
+    budgeted: bool = True
 
     @property
     def matched(self) -> bool:
-        """Whether it spent the budget, but for at most 5 %."""
-        return self.spent >= MATCHED
+        """Whether every seed spent the budget, but for at most 5 %; a method that plans nothing is not asked."""
+        return not self.budgeted or self.spent >= MATCHED
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Group:
         budget: Name of the budget.
         items: Test items.
         lines: The base first, then by accuracy.
+        notes: What a reader must know of the group.
     """
 
     task: str
@@ -90,69 +96,117 @@ class Group:
     budget: str
     items: int
     lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_run(folder: Path) -> Run:
     """Read a finished run with its samples.
 
     Raises:
-        bench.errors.BenchError: If the folder holds none, or one that cannot be read.
+        BenchError: If the folder holds none, or one that cannot be read.
     """
     result = read_result(folder)
     correct: dict[str, dict[str, bool]] = defaultdict(dict)
     base: dict[str, bool] = {}
-    samples = folder / "samples.jsonl"
-    for line in samples.read_text().splitlines() if samples.exists() else ():
-        sample = Sample.model_validate_json(line)
+    path = folder / "samples.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            sample = Sample.model_validate_json(line)
+        except ValidationError as error:
+            raise BenchError(f"{path}, line {number}: no sample of this version; run it again") from error
         if sample.correct is not None:
             correct[sample.row][sample.id] = sample.correct
         if sample.base_correct is not None:
             base[sample.id] = sample.base_correct
+    if result.rows and not lines:
+        raise BenchError(f"{path}: missing or empty, though the run ended well; nothing can be compared without it")
     return Run(result, correct, base)
 
 
 def tabulate(runs: Sequence[Run]) -> list[Group]:
-    """Group runs and make their tables, in the order of task, model and size of the budget."""
+    """Group runs and make their tables, in the order of task, model and size of the budget.
+
+    A run that is given twice counts once.
+    """
     groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in {run.result.id: run for run in runs}.values():
         groups[_comparable(run.result)].append(run)
-    ordered = sorted(groups.items(), key=lambda item: item[0][:3])
-    return [_group(members) for _, members in ordered]
+    ordered = sorted(groups.items(), key=lambda item: [str(part).zfill(12) for part in item[0]])
+    return [group for _, members in ordered for group in _groups(members)]
 
 
 def _comparable(result: Result) -> tuple[Any, ...]:
-    config, budget = result.config, result.budget
-    size = budget.evaluations if budget else 0
-    model = result.model.digest if result.model else ""
-    versions = result.versions.task if result.versions else ""
-    prompt, limit = result.prompt or config.prompt, config.limit or 0
-    # A run that failed early knows less of itself; it stands with those of the same configuration.
-    return config.task, config.model, size, versions, result.content_hash, limit, prompt, model
+    """What runs must have in common to be compared, as far as their configuration tells."""
+    config = result.config
+    task = result.versions.task if result.versions else ""
+    size = budget_evaluations(config.budget)
+    return config.task, config.model, size, task, result.content_hash, config.limit, config.prompt, config.dtype
+
+
+def _groups(runs: Sequence[Run]) -> list[Group]:
+    """Divide by the weights that were loaded; a run that failed before it loaded any stands with the first."""
+    loaded = list(dict.fromkeys(run.result.model.digest for run in runs if run.result.model)) or [""]
+    return [
+        _group([run for run in runs if (run.result.model.digest if run.result.model else loaded[0]) == digest])
+        for digest in loaded
+    ]
 
 
 def _group(runs: Sequence[Run]) -> Group:
-    first = runs[0].result
-    base = _base(runs)
     variants: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         if run.result.config.method != "base":
-            settings = json.dumps(run.result.config.method_config, sort_keys=True)
-            variants[run.result.config.method, settings].append(run)
+            variants[run.result.config.method, _settings(run.result)].append(run)
     names = _names(list(variants))
     lines = [line for key, members in variants.items() for line in _lines(names[key], members)]
     lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
-    items = len(runs[0].base) or max((len(run.base) for run in runs), default=0)
-    return Group(first.config.task, first.config.model, first.config.budget, items, (*base, *lines))
+    items = max((len(run.base) for run in runs), default=0)
+    config = runs[0].result.config
+    return Group(config.task, config.model, config.budget, items, (*_base(runs), *lines), _notes(runs, lines))
+
+
+def _settings(result: Result) -> str:
+    """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
+    versions = result.versions.model_dump(exclude={"task"}) if result.versions else {}
+    engine = {f"engine {name}": value for name, value in result.engine.items()}
+    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine}
+    return json.dumps(told, sort_keys=True)
 
 
 def _base(runs: Sequence[Run]) -> tuple[Line, ...]:
-    """The base's line from any run that has it: every run lets the base answer the same items."""
+    """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
+    problems = tuple(
+        f"seed {run.result.config.seed}: {run.result.status}: {run.result.reason}"
+        for run in runs
+        if run.result.config.method == "base" and not run.result.rows
+    )
     for run in runs:
-        if run.result.base and run.result.base_cost:
+        if run.result.base_cost and run.base:
             cost = run.result.base_cost
             accuracy = accuracy_over_seeds(np.array([list(run.base.values())], dtype=float).T)
-            return (Line("base", (), accuracy, passes=cost.evaluations, answer_flops=cost.flops),)
-    return ()
+            return (Line("base", (), accuracy, passes=cost.evaluations, answer_flops=cost.flops, problems=problems),)
+    return (Line("base", problems=problems),) if problems else ()
+
+
+def _notes(runs: Sequence[Run], lines: Sequence[Line]) -> tuple[str, ...]:
+    said = [f"{line.name}: {problem}" for line in (*_base(runs), *lines) for problem in line.problems]
+    answers = [run.base for run in runs if run.base]
+    if any(base != answers[0] for base in answers):
+        said.append("the base's answers differ between runs; each row is compared with those of its own runs")
+    unmatched = [line.name for line in lines if line.difference and not line.matched]
+    if unmatched:
+        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
+    dearest = max((line.passes for line in lines if line.accuracy), default=1.0)
+    sampled = [line.passes for line in lines if line.accuracy and line.name.startswith("self-consistency")]
+    if dearest > max(sampled, default=1.0):
+        said.append(f"no self-consistency row costs as many passes an answer as the dearest row, {dearest:g}")
+    if any(len(line.seeds) > 1 for line in lines):
+        said.append(
+            "intervals and p-values are over items, for these seeds and not for seeds at large, and not corrected for "
+            "the number of rows"
+        )
+    return tuple(said)
 
 
 def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -186,7 +240,7 @@ def _lines(name: str, runs: Sequence[Run]) -> list[Line]:
 
 
 def _line(name: str, label: str, runs: Sequence[Run], problems: tuple[str, ...]) -> Line:
-    runs = [run for run in runs if label in run.correct]
+    runs = [run for run in runs if any(row.label == label for row in run.result.rows)]
     rows: list[Row] = [next(row for row in run.result.rows if row.label == label) for run in runs]
     shared = [i for i in runs[0].correct[label] if all(i in run.correct[label] and i in run.base for run in runs)]
     now = _matrix([run.correct[label] for run in runs], shared)
@@ -199,10 +253,11 @@ def _line(name: str, label: str, runs: Sequence[Run], problems: tuple[str, ...])
         difference=difference_over_seeds(before, now),
         evaluations=float(np.mean([sum(account.work.evaluations for account in of) for of in adaptation])),
         flops=float(np.mean([sum(account.flops for account in of) for of in adaptation])),
-        spent=float(np.mean([run.result.budget.share if run.result.budget else 0.0 for run in runs])),
+        spent=min(run.result.budget.share if run.result.budget else 0.0 for run in runs),
         passes=float(np.mean([row.cost.evaluations for row in rows])),
         answer_flops=float(np.mean([row.cost.flops for row in rows])),
         problems=problems,
+        budgeted=any(run.result.budget and run.result.budget.planned for run in runs),
     )
 
 

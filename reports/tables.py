@@ -51,15 +51,6 @@ def cells(line: Line) -> tuple[str, ...]:
     )
 
 
-def notes(group: Group) -> list[str]:
-    """Return what a reader must know of a table, in sentences."""
-    unmatched = [line.name for line in group.lines if line.difference and not line.matched]
-    said = [f"{line.name}: {problem}" for line in group.lines for problem in line.problems]
-    if unmatched:
-        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
-    return said
-
-
 def _title(group: Group) -> str:
     return f"{group.task}, {group.model}, budget {group.budget}, {group.items} test items"
 
@@ -80,7 +71,7 @@ def print_board(console: Console, groups: Sequence[Group]) -> None:
         for row in rows:
             table.add_row(*map(escape, row))
         console.print(table)
-        for note in notes(group):
+        for note in group.notes:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
         console.print()
 
@@ -91,5 +82,5 @@ def markdown(groups: Sequence[Group]) -> str:
     for group in groups:
         rows = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, group.lines)]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-        parts.append("\n\n".join([f"## {_title(group)}", table, *notes(group)]))
+        parts.append("\n\n".join([f"## {_title(group)}", table, *group.notes]))
     return "\n\n".join(parts)

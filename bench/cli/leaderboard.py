@@ -37,17 +37,20 @@ def leaderboard(runs: tuple[Path, ...], form: str, as_json: bool) -> None:
     from reports.tables import markdown, print_board
 
     roots = runs or (Path("runs"),)
-    folders = [folder for root in roots for folder in find_runs(root)]
+    folders = sorted({folder.resolve() for root in roots for folder in find_runs(root)})
     finished = [folder for folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run; bench run -t addition -M tiny-adder makes one"
         )
     groups = tabulate([read_run(folder) for folder in finished])
+    unfinished = [folder for folder in folders if folder not in finished]
     if as_json:
-        output_json({"groups": [asdict(group) for group in groups], "unfinished": len(folders) - len(finished)})
+        output_json({"groups": [asdict(group) for group in groups], "unfinished": list(map(str, unfinished))})
     elif form == "markdown":
         click.echo(markdown(groups))
     else:
         # A pipe has no width; what reads it should get every column.
         print_board(Console(width=None if sys.stdout.isatty() else 200), groups)
+    if unfinished and not as_json:
+        click.echo(f"{len(unfinished)} unfinished, in no table: {', '.join(map(str, unfinished))}", err=True)

@@ -137,6 +137,8 @@ class TransformersEngine:
             OverBudget: Before the first step that the meter does not cover.
             AllowanceSpent: Likewise, for the open block's allowance.
         """
+        if not all(prompts):
+            raise BenchError("a prompt has no tokens; there is nothing to answer")
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
         if limit is not None and longest > limit:
@@ -166,7 +168,7 @@ class TransformersEngine:
             free = limit - len(rows)
             filling = bool(waiting) and free >= (1 if filling else min(len(waiting), max(1, limit // REFILL)))
             if filling:
-                entering = _alike(waiting[:free])
+                entering = _one_pass(waiting[:free])
                 del waiting[: len(entering)]
                 self._prefill(slots, entering, sampling, meter)
                 first, rows = len(rows), rows + entering
@@ -274,8 +276,8 @@ class _Row:
     finish: Finish | None = None
 
 
-def _alike(rows: list[_Row]) -> list[_Row]:
-    """The first rows that make a forward pass of their own: of like length, and no more tokens than caches hold."""
+def _one_pass(rows: list[_Row]) -> list[_Row]:
+    """As many rows, given by descending length, as make one forward pass."""
     count = max(1, PREFILL_TOKENS // len(rows[0].prompt))
     return rows[:count]
 

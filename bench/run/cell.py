@@ -7,6 +7,7 @@ unbroken one. The result is written last.
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -48,8 +49,8 @@ from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
-from methods.interface import Artifact, Diverged, Method
-from tasks.interface import PromptStyle, Splits, Task, TaskTraits
+from methods.interface import GREEDY, Artifact, Diverged, Method
+from tasks.interface import DEFAULT_PROMPT, PromptStyle, Splits, Task, TaskTraits
 
 CALIBRATION_EXAMPLES = 16
 
@@ -220,6 +221,12 @@ class _Attempt:
 
     def _test(self, desk: Desk, artifacts: Mapping[str, Artifact]) -> Result:
         cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
+        for label in artifacts:
+            if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
+                raise BenchError(f"method {cell.config.method}: {label!r} is no label; letters, digits and .=@_- are")
+        if not artifacts:
+            raise BenchError(f"method {cell.config.method}: adapt returned nothing to deploy")
+        desk.engine.prepare([])  # what was made for the search is not needed any more
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
@@ -231,7 +238,7 @@ class _Attempt:
         answers: dict[str, Answers] = {}
         rows: list[Row] = []
         for label, artifact in artifacts.items():
-            deployed.points, before = set(), desk.meter.ledger["inference"]
+            deployed.asked, before = set(), desk.meter.ledger["inference"]
             texts = artifact.answer(deployed, ids)
             if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
                 raise BenchError(
@@ -241,7 +248,7 @@ class _Attempt:
                 scores = base[1] if texts == base_texts else desk.judge(examples, texts, label)
             answers[label] = texts, scores
             cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
-            changed = deployed.points != {Point()} or texts != base_texts
+            changed = deployed.asked != {(Point(), GREEDY, DEFAULT_PROMPT)} or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
             rows.append(row.model_copy(update={"measures": cell.task.measures(examples, texts, scores)}))
         with self.display.stage("saving"):
@@ -334,10 +341,14 @@ def _require_libraries() -> None:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
     import torch
 
+    if name != "auto":
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
+        return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ class Desk:
         """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
         chat = self.style == "chat"
         return self.task.messages(example, prompt) if chat else self.task.completion(example, prompt)
+
+    def prompts(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Return the task's prompts without those that pose these examples as one before them does."""
+        posed: dict[tuple[TokenIds, ...], str] = {}
+        for name in self.task.prompts:
+            posed.setdefault(tuple(self.prompt(example, name) for example in examples), name)
+        return tuple(posed.values())
 
     def prompt_sha256(self, example: Example) -> str:
         """Return a hash over an example's prompt ids, as the base is asked."""
@@ -185,7 +192,7 @@ class AdaptationContext:
         self._desk, self._display = desk, display
         self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
         self.seed = seed
-        self.task = TaskTraits.of(desk.task, splits)
+        self.task = replace(TaskTraits.of(desk.task, splits), prompts=desk.prompts(splits.support))
         self.evaluation_flops = evaluation_flops
         self.report: dict[str, Any] = {}
 
@@ -250,7 +257,7 @@ class Deployed:
 
     Attributes:
         account: Where answers are booked.
-        points: Every point that was asked.
+        asked: Every way in which anything was asked: place, decoding and prompt.
     """
 
     def __init__(self, desk: Desk, examples: Sequence[Example], display: Display) -> None:
@@ -258,7 +265,7 @@ class Deployed:
         self._examples = {example.id: example for example in examples}
         self._known: dict[tuple[str, tuple[str, ...], Decoding, str], tuple[list[str], Work]] = {}
         self.account: Account = "evaluation"
-        self.points: set[Place] = set()
+        self.asked: set[tuple[Place, Decoding, str]] = set()
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
@@ -270,7 +277,7 @@ class Deployed:
             ValueError: If the prompt is none of the task's.
         """
         _check_prompt(self._desk.task, prompt)
-        self.points.add(point)
+        self.asked.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
         if key in self._known:
             texts, work = self._known[key]

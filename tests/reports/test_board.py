@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from pathlib import Path
 
@@ -6,26 +7,30 @@ from rich.console import Console
 
 from bench.compute.budget import BUDGETS
 from bench.compute.ledger import Work
+from bench.errors import BenchError
 from bench.records.schema import (
     AccountRow,
     Accuracy,
     AnswerCost,
     BudgetInfo,
     Comparison,
+    ModelInfo,
     Result,
     Row,
     RunConfig,
     Sample,
+    Versions,
 )
 from reports.board import Run, read_run, tabulate
 from reports.tables import COLUMNS, cells, markdown, print_board
 
 ITEMS = [str(i) for i in range(20)]
 BASE = {i: int(i) < 10 for i in ITEMS}
+PLANNED = {"sample": 256}
 BETTER = {i: int(i) < 15 for i in ITEMS}
 
 
-def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, **fields):
+def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, planned=PLANNED, **fields):
     config = {"method": method, "task": "addition", "model": "tiny-adder", "seed": seed, **fields}
     right = sum(correct.values())
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
@@ -33,16 +38,21 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
     comparison = Comparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=True)
     result = Result(
-        id=f"{method}{seed}",
+        id=repr((config, label, planned)),
         status="failed" if reason else "ok",
         reason=reason,
         config=RunConfig.model_validate(config),
-        budget=BudgetInfo(
+        versions=Versions(method="1", task="1", noise="n", flops=1),
+        model=None if reason else ModelInfo(name="m", origin="o", fingerprint="f", digest="d", licence=None),
+        prompt=None if reason else "chat",
+        budget=None
+        if reason
+        else BudgetInfo(
             name="x",
             evaluations=BUDGETS[fields.get("budget", "smoke")],
             evaluation_flops=1.0,
             flops=100,
-            planned={},
+            planned=planned,
             spent=spent,
         ),
         base=None if reason else accuracy,
@@ -147,3 +157,53 @@ def test_a_console_shows_what_it_is_wide_enough_for_and_cuts_no_figure(width, se
     for figure in ("75.0 %", "53.1 to 88.8", "+25.0", "0.062", "50"):
         assert figure in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_same_run_given_twice_counts_once():
+    assert lines(run(), run())["corp"].seeds == (0,)
+
+
+def test_runs_of_other_versions_or_engines_are_lines_of_their_own():
+    other = run()
+    settings = {"id": "other", "engine": {"batch_size": 32}}
+    other = dataclasses.replace(other, result=other.result.model_copy(update=settings))
+    first = dataclasses.replace(run(), result=run().result.model_copy(update={"engine": {"batch_size": 64}}))
+    assert set(lines(first, other)) == {"base", "corp engine batch_size=64", "corp engine batch_size=32"}
+
+
+def test_the_least_of_the_seeds_decides_whether_compute_is_matched():
+    (group,) = tabulate([run(spent=100), run(seed=1, spent=90)])
+    assert any("not matched" in note for note in group.notes)
+
+
+def test_a_method_that_plans_no_budget_is_not_called_unmatched():
+    (group,) = tabulate([run("self-consistency", spent=0, planned={})])
+    assert not any("not matched" in note for note in group.notes)
+
+
+def test_a_table_without_a_sampled_row_at_the_dearest_cost_says_so():
+    (without,) = tabulate([run()])
+    (with_,) = tabulate([run(), run("self-consistency", planned={})])
+    assert any("no self-consistency row" in note for note in without.notes)
+    assert not any("no self-consistency row" in note for note in with_.notes)
+
+
+def test_bases_that_disagree_are_noted():
+    (group,) = tabulate([run(), dataclasses.replace(run(seed=1), base=BETTER)])
+    assert any("base's answers differ" in note for note in group.notes)
+
+
+def test_a_failed_run_of_the_base_is_not_hidden():
+    (group,) = tabulate([run("base", reason="out of memory")])
+    assert any("out of memory" in note for note in group.notes)
+
+
+def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_path: Path):
+    good = run().result
+    (tmp_path / "config.json").write_text(good.config.model_dump_json())
+    (tmp_path / "result.json").write_text(good.model_dump_json())
+    for content in (None, '{"id": "a'):
+        if content:
+            (tmp_path / "samples.jsonl").write_text(content)
+        with pytest.raises(BenchError, match=r"samples\.jsonl"):
+            read_run(tmp_path)
