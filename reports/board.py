@@ -81,6 +81,7 @@ class Group:
         task: Name.
         model: Name.
         budget: Name of the budget.
+        strategy: How test answers come about.
         items: Test items.
         lines: The base first, then by accuracy.
     """
@@ -88,6 +89,7 @@ class Group:
     task: str
     model: str
     budget: str
+    strategy: str
     items: int
     lines: tuple[Line, ...]
 
@@ -116,7 +118,7 @@ def tabulate(runs: Sequence[Run]) -> list[Group]:
     groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[_comparable(run.result)].append(run)
-    ordered = sorted(groups.items(), key=lambda item: item[0][:3])
+    ordered = sorted(groups.items(), key=lambda item: item[0][:4])
     return [_group(members) for _, members in ordered]
 
 
@@ -127,7 +129,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     versions = result.versions.task if result.versions else ""
     prompt, limit = result.prompt or config.prompt, config.limit or 0
     # A run that failed early knows less of itself; it stands with those of the same configuration.
-    return config.task, config.model, size, versions, result.content_hash, limit, prompt, model
+    return config.task, config.model, size, config.strategy, versions, result.content_hash, limit, prompt, model
 
 
 def _group(runs: Sequence[Run]) -> Group:
@@ -142,7 +144,8 @@ def _group(runs: Sequence[Run]) -> Group:
     lines = [line for key, members in variants.items() for line in _lines(names[key], members)]
     lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
     items = len(runs[0].base) or max((len(run.base) for run in runs), default=0)
-    return Group(first.config.task, first.config.model, first.config.budget, items, (*base, *lines))
+    config = first.config
+    return Group(config.task, config.model, config.budget, config.strategy, items, (*base, *lines))
 
 
 def _base(runs: Sequence[Run]) -> tuple[Line, ...]:

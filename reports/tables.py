@@ -54,7 +54,8 @@ def notes(group: Group) -> list[str]:
 
 
 def _title(group: Group) -> str:
-    return f"{group.task}, {group.model}, budget {group.budget}, {group.items} test items"
+    asked = "" if group.strategy == "greedy" else f", {group.strategy}"
+    return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items"
 
 
 def print_board(console: Console, groups: Sequence[Group]) -> None:
