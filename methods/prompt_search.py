@@ -12,12 +12,11 @@ import numpy as np
 from bench.errors import BenchError, Refused
 from bench.weights.points import Point
 from methods.interface import Artifact, Context, Evaluation, Method, Plan, PlanLine, SingleModel
-from methods.search import next_allowance
 from tasks.interface import TaskTraits
 
 FEWEST_EXAMPLES = 8
-ROUNDS = 40
-"""Rounds that the budget is cut into, so that what it leaves unspent before the split is used up stays below 5 %."""
+PART = 0.7
+"""Of what the budget will probably still pay, the part that a round takes: few rounds, and none cut off at the end."""
 
 
 class PromptSearch(Method):
@@ -60,19 +59,17 @@ class PromptSearch(Method):
         """
         prompts, support = context.task.prompts, context.task.sizes["support"]
         evaluations = round(context.budget / context.evaluation_flops)
-        size = max(1, evaluations // (ROUNDS * len(prompts)))
         rounds: list[list[Evaluation]] = []
-        spent: list[int] = []
-        with context.stage("prompts", min(-(-support // size), ROUNDS)) as stage:
-            for start in range(0, support, size):
-                allowance = next_allowance(context.budget, context.remaining, spent)
-                if not allowance:
-                    break
-                found = _round(context, range(start, min(start + size, support)), allowance)
+        asked, price = 0, len(prompts) * context.evaluation_flops
+        with context.stage("prompts") as stage:
+            while asked < support and (affordable := int(context.remaining / price)):
+                size = min(support - asked, max(1, int(PART * affordable)))
+                found = _round(context, range(asked, asked + size))
                 if len(found) < len(prompts):
                     break
                 rounds.append(found)
-                spent.append(sum(evaluation.flops for evaluation in found))
+                asked += size
+                price = (context.budget - context.remaining) / asked
                 stage.advance(max(evaluation.reward for evaluation in found))
         if not rounds:
             raise BenchError(f"a budget of {evaluations} evaluations paid no comparison of {len(prompts)} prompts")
@@ -88,15 +85,12 @@ class PromptSearch(Method):
         return SingleModel(prompt=chosen)
 
 
-def _round(context: Context, examples: range, allowance: int) -> list[Evaluation]:
-    """Evaluate every prompt on the same examples; fewer come back where the allowance ends first."""
+def _round(context: Context, examples: range) -> list[Evaluation]:
+    """Evaluate every prompt on the same examples; fewer come back where the budget ends first."""
     found: list[Evaluation] = []
     for prompt in context.task.prompts:
-        left = allowance - sum(evaluation.flops for evaluation in found)
-        if left <= 0:
-            break
         evaluation = context.evaluate(
-            Point(), "support", account="tune", examples=examples, allowance=left, prompt=prompt
+            Point(), "support", account="tune", examples=examples, allowance=context.remaining, prompt=prompt
         )
         if not evaluation.complete:
             break

@@ -13,28 +13,35 @@ from reports.board import Group, Line
 COLUMNS = (
     "",
     "seeds",
-    "accuracy (95 %)",
-    "against base (95 %)",
+    "accuracy",
+    "95 %",
+    "vs base",
+    "95 %",
     "p",
     "adaptation evaluations",
     "FLOPs",
     "of budget",
-    "passes/answer",
-    "FLOPs/answer",
+    "passes an answer",
+    "FLOPs an answer",
 )
+WIDE = 120
+"""Characters from which a terminal shows all columns; a narrower one leaves out those of `BY_THE_WAY`."""
+BY_THE_WAY = ("seeds", "adaptation evaluations", "FLOPs", "of budget")
 
 
 def cells(line: Line) -> tuple[str, ...]:
     """Return one line of the table as text."""
     if line.accuracy is None:
-        return (line.name, "", "; ".join(line.problems), *[""] * (len(COLUMNS) - 3))
+        return (line.name, *[""] * (len(COLUMNS) - 1))
     a, d = line.accuracy, line.difference
     adapted = d is not None
     return (
         line.name,
         ",".join(map(str, line.seeds)),
-        f"{100 * a.value:.1f} % ({100 * a.low:.1f} to {100 * a.high:.1f})",
-        f"{100 * d.value:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else "",
+        f"{100 * a.value:.1f} %",
+        f"{100 * a.low:.1f} to {100 * a.high:.1f}",
+        f"{100 * d.value:+.1f}" if d else "",
+        f"{100 * d.low:+.1f} to {100 * d.high:+.1f}" if d else "",
         f"{d.p_value:.2g}" if d and d.p_value is not None else "",
         f"{line.evaluations:,.0f}" if adapted else "",
         f"{line.flops:.3g}" if adapted else "",
@@ -47,7 +54,7 @@ def cells(line: Line) -> tuple[str, ...]:
 def notes(group: Group) -> list[str]:
     """Return what a reader must know of a table, in sentences."""
     unmatched = [line.name for line in group.lines if line.difference and not line.matched]
-    said = [f"{line.name}: {problem}" for line in group.lines if line.accuracy for problem in line.problems]
+    said = [f"{line.name}: {problem}" for line in group.lines for problem in line.problems]
     if unmatched:
         said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
     return said
@@ -60,12 +67,19 @@ def _title(group: Group) -> str:
 
 def print_board(console: Console, groups: Sequence[Group]) -> None:
     """Print a table a group."""
+    hidden = BY_THE_WAY if console.width < WIDE else ()
     for group in groups:
-        table = Table(title=escape(_title(group)), title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column in COLUMNS[:1] else "right", overflow="fold")
-        for line in group.lines:
-            table.add_row(*map(escape, cells(line)))
+        table = Table(
+            title=escape(_title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True
+        )
+        shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
+        rows = [[cells(line)[i] for i in shown] for line in group.lines]
+        for i in shown:
+            # A name gives way where it is narrow; a figure is never cut, so its heading is stacked.
+            heading = COLUMNS[i] if i == 0 else COLUMNS[i].replace(" ", "\n").replace("95\n%", "95 %")
+            table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
         console.print(table)
         for note in notes(group):
             console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -48,4 +49,5 @@ def leaderboard(runs: tuple[Path, ...], form: str, as_json: bool) -> None:
     elif form == "markdown":
         click.echo(markdown(groups))
     else:
-        print_board(Console(), groups)
+        # A pipe has no width; what reads it should get every column.
+        print_board(Console(width=None if sys.stdout.isatty() else 200), groups)

@@ -27,7 +27,7 @@ from bench.records.schema import RunConfig
 def run(output: Path, as_json: bool, **options: Any) -> int:
     """Adapt a model with a method under a budget, test it, and record everything.
 
-    Repeating -m, -t, -M, -b or -s runs the grid. Cells that are complete are not run again.
+    Repeating -m, -t, -M, -b or -s, or --vary, runs the grid. Cells that are complete are not run again.
     """
     from bench.run.grid import expand
 

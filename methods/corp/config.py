@@ -14,6 +14,7 @@ from bench.weights.noise import NoiseKind
 from methods.cohorts import RACING_NOTE
 from methods.corp.recentering import LowRankEnergy
 from methods.interface import MethodConfig, Plan, PlanLine
+from methods.search import Several
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Gates = Literal["off", "stage2", "both"]
@@ -63,10 +64,10 @@ class CorpConfig(MethodConfig):
         confidence: Share of those who would reach it that each decision of the race is expected to keep. Ours.
     """
 
-    sigmas: tuple[PositiveFloat, ...] = (5e-4, 1e-3, 2e-3)
-    quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.7, 0.5, 0.9)
-    betas: tuple[Annotated[float, Field(ge=0)], ...] = (20.0, 5.0, 50.0, 2.0, 10.0, 1.0, 0.5)
-    alphas: tuple[PositiveFloat, ...] = (2.0, 4.0, 1.0, 8.0, 0.5, 16.0)
+    sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
+    quantiles: Several[Annotated[float, Field(ge=0, le=1)]] = (0.7, 0.5, 0.9)
+    betas: Several[Annotated[float, Field(ge=0)]] = (20.0, 5.0, 50.0, 2.0, 10.0, 1.0, 0.5)
+    alphas: Several[PositiveFloat] = (2.0, 4.0, 1.0, 8.0, 0.5, 16.0)
     rank: PositiveInt = 8
     attempts: NonNegativeInt = 3
     patience: PositiveInt = 2
@@ -75,8 +76,8 @@ class CorpConfig(MethodConfig):
     penalty: Annotated[float, Field(ge=0)] = 2.0
     ess_start: Annotated[float, Field(ge=1)] = 16.0
     ess_end: Annotated[float, Field(ge=1)] = 4.0
-    etas: tuple[PositiveFloat, ...] = (1.0, 2.0, 0.5)
-    line_search: tuple[PositiveFloat, ...] = (2.0, 0.5)
+    etas: Several[PositiveFloat] = (1.0, 2.0, 0.5)
+    line_search: Several[PositiveFloat] = (2.0, 0.5)
     z: Annotated[float, Field(ge=0)] = 1.0
     error_rate: Share = 0.05
     select_share: Share = 0.15

@@ -1,6 +1,8 @@
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.compute.budget import BUDGETS
 from bench.compute.ledger import Work
@@ -16,7 +18,7 @@ from bench.records.schema import (
     Sample,
 )
 from reports.board import Run, read_run, tabulate
-from reports.tables import COLUMNS, cells, markdown
+from reports.tables import COLUMNS, cells, markdown, print_board
 
 ITEMS = [str(i) for i in range(20)]
 BASE = {i: int(i) < 10 for i in ITEMS}
@@ -98,9 +100,11 @@ def test_rows_of_one_search_are_lines_of_their_own():
 
 
 def test_a_run_that_failed_is_a_line_with_its_reason():
-    line = lines(run(), run("grpo", reason="diverged"))["grpo"]
+    runs = run(), run("grpo", reason="diverged")
+    line = lines(*runs)["grpo"]
     assert line.accuracy is None
-    assert "seed 0: failed: diverged" in cells(line)[2]
+    assert set(cells(line)[1:]) == {""}
+    assert "grpo: seed 0: failed: diverged" in markdown(tabulate(runs))
 
 
 def test_one_failed_seed_is_said_below_the_table():
@@ -133,3 +137,14 @@ def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
     assert read.base == {"a": False, "b": True}
     (group,) = tabulate([read])
     assert group.lines[1].accuracy.value == 1.0  # the one item that was judged for both
+
+
+@pytest.mark.parametrize(("width", "seen"), [(80, False), (200, True)])
+def test_a_console_shows_what_it_is_wide_enough_for_and_cuts_no_figure(width, seen):
+    file = io.StringIO()
+    print_board(Console(file=file, width=width), tabulate([run()]))
+    text = file.getvalue()
+    assert ("evaluations" in text) == seen
+    for figure in ("75.0 %", "53.1 to 88.8", "+25.0", "0.062", "50"):
+        assert figure in text
+    assert max(map(len, text.splitlines())) <= width
