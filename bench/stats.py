@@ -148,6 +148,44 @@ class Estimate:
     p_value: float | None = None
 
 
+def pass_at_k(samples: NDArray[np.int_], right: NDArray[np.int_], k: int) -> NDArray[np.float64]:
+    """Estimate, item by item, the chance that at least one of k sampled answers is right.
+
+    1 - C(n - c, k) / C(n, k), unbiased for n >= k independent answers of which c are right (Chen et al. 2021, arXiv
+    2107.03374, equation 1), as a product of ratios, which no factorial overflows.
+
+    Args:
+        samples: Shape (items,), n: answers that were judged.
+        right: Shape (items,), c: how many of them were right.
+        k: Answers that may be given.
+
+    Returns:
+        Shape (items,), in [0, 1]; NaN where n is below k.
+
+    Raises:
+        ValueError: `k` is below 1, or `right` is not in 0..n.
+    """
+    n, c = np.asarray(samples), np.asarray(right)
+    if k < 1 or not ((c >= 0) & (c <= n)).all():
+        raise ValueError(f"k is {k}, right is {c}: at least 1, and integers from 0 to the samples, are needed")
+    draws = np.arange(k)
+    left, wrong = n[..., None] - draws, (n - c)[..., None] - draws  # before each draw, without replacement
+    missed = np.prod(np.maximum(wrong, 0) / np.maximum(left, 1), axis=-1)
+    return np.where(n >= k, 1.0 - missed, np.nan)
+
+
+def coverage_over_items(values: NDArray[np.float64], answers: float) -> Estimate:
+    """Estimate the mean of items' pass@k.
+
+    The interval of `accuracy_over_seeds`, with the spread of the items' estimates in place of that over seeds.
+
+    Args:
+        values: Shape (items,), at least one, from `pass_at_k`.
+        answers: Samples an item divided by k: how many independent draws of k answers they can count for at most.
+    """
+    return _wilson_of_means(values, answers)
+
+
 def accuracy_over_seeds(correct: NDArray[Any]) -> Estimate:
     """Estimate the mean accuracy of several seeds on the same items.
 
@@ -158,11 +196,15 @@ def accuracy_over_seeds(correct: NDArray[Any]) -> Estimate:
     Args:
         correct: Shape (items, seeds), zeros and ones, at least one of each axis.
     """
-    n, seeds = correct.shape
-    means = correct.mean(axis=1)
+    return _wilson_of_means(correct.mean(axis=1), correct.shape[1])
+
+
+def _wilson_of_means(means: NDArray[np.float64], most: float) -> Estimate:
+    """Wilson's interval for the mean of items' shares, each of which counts for 1 to `most` trials."""
+    n = means.size
     p = float(means.mean())
     spread = float(means.var(ddof=1)) if n > 1 else 0.0
-    effective = min(max(n, n * p * (1 - p) / spread), n * seeds) if spread > 0 and seeds > 1 else n
+    effective = min(max(n, n * p * (1 - p) / spread), n * most) if spread > 0 and most > 1 else n
     z2 = float(ndtri(0.975)) ** 2
     centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
     half = math.sqrt(z2 * (p * (1 - p) + z2 / (4 * effective)) / effective) / (1 + z2 / effective)
@@ -185,7 +227,16 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any], *, resample
         counts = paired_counts(before.reshape(len(after), -1)[:, 0], after[:, 0])
         low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
         return Estimate(counts.difference, low, high, mcnemar_exact(counts.fixes, counts.regressions))
-    differences = after.mean(axis=1) - before.reshape(len(after), -1).mean(axis=1)
+    return mean_difference(after.mean(axis=1) - before.reshape(len(after), -1).mean(axis=1), resamples=resamples)
+
+
+def mean_difference(differences: NDArray[np.float64], *, resamples: int = 20_000) -> Estimate:
+    """Estimate the mean of items' differences: a t interval, and the randomisation test that flips their signs.
+
+    Args:
+        differences: Shape (items,), in [-1, 1].
+        resamples: Sign flips.
+    """
     moved = differences[differences != 0]
     mean, n = float(differences.mean()), differences.size
     half = float(differences.std(ddof=1) / math.sqrt(n) * student_t.ppf(0.975, n - 1)) if n > 1 else math.inf

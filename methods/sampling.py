@@ -1,6 +1,6 @@
-"""Several sampled answers of the unchanged model: the floor of the controls that choose among them.
+"""Several sampled answers of one model: the floor of the controls that choose among those of the unchanged one.
 
-Nothing is adapted. What these rows pay, they pay with every answer, and the table shows it beside the accuracy.
+The controls adapt nothing. What these rows pay, they pay with every answer, and the table shows it beside the accuracy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.records.files import write_atomically
 from bench.seeds import derive
-from bench.weights.points import Point
 from methods.interface import Artifact, Context, Decoding, Deployment, Method, MethodConfig, Plan, SingleModel
 from tasks.interface import TaskTraits
 
@@ -37,21 +36,24 @@ class SamplingConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class SampledAnswers(Artifact):
-    """The base model, sampled several times and one answer chosen: an answer costs as many passes.
+    """One model, sampled several times and one answer chosen: an answer costs as many passes.
 
     Attributes:
         decodings: One a sample.
         chosen_by: The choice in a few words, for the recipe.
+        model: What is sampled; the base, unless said otherwise.
         report: See `Artifact`.
     """
 
     decodings: tuple[Decoding, ...]
     chosen_by: str
+    model: SingleModel = field(default_factory=SingleModel)
     report: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
         """Sample, and choose."""
-        answers = [deployment.answer(Point(), examples, decoding) for decoding in self.decodings]
+        model = self.model
+        answers = [deployment.answer(model.point, examples, each, model.prompt) for each in self.decodings]
         return self.choose(deployment, examples, answers)
 
     @abstractmethod
@@ -59,8 +61,8 @@ class SampledAnswers(Artifact):
         """Return one of the answers [samples, examples] to each example."""
 
     def save(self, deployment: Deployment, folder: Path) -> None:
-        """Write the base as a checkpoint, and recipe.json: how to sample it and to choose."""
-        SingleModel().save(deployment, folder)
+        """Write the model as a checkpoint, and recipe.json: how to sample it and to choose."""
+        self.model.save(deployment, folder)
         recipe = {"chosen_by": self.chosen_by, "samples": [asdict(decoding) for decoding in self.decodings]}
         write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
 

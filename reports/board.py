@@ -86,6 +86,7 @@ class Group:
         task: Name.
         model: Name.
         budget: Name of the budget.
+        strategy: How test answers come about.
         items: Test items.
         lines: The base first, then by accuracy.
         notes: What a reader must know of the group.
@@ -94,6 +95,7 @@ class Group:
     task: str
     model: str
     budget: str
+    strategy: str
     items: int
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
@@ -141,7 +143,17 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     config = result.config
     task = result.versions.task if result.versions else ""
     size = budget_evaluations(config.budget)
-    return config.task, config.model, size, task, result.content_hash, config.limit, config.prompt, config.dtype
+    return (
+        config.task,
+        config.model,
+        size,
+        config.strategy,
+        task,
+        result.content_hash,
+        config.limit,
+        config.prompt,
+        config.dtype,
+    )
 
 
 def _groups(runs: Sequence[Run]) -> list[Group]:
@@ -163,7 +175,9 @@ def _group(runs: Sequence[Run]) -> Group:
     lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
     items = max((len(run.base) for run in runs), default=0)
     config = runs[0].result.config
-    return Group(config.task, config.model, config.budget, items, (*_base(runs), *lines), _notes(runs, lines))
+    return Group(
+        config.task, config.model, config.budget, config.strategy, items, (*_base(runs), *lines), _notes(runs, lines)
+    )
 
 
 def _settings(result: Result) -> str:

@@ -52,7 +52,8 @@ def cells(line: Line) -> tuple[str, ...]:
 
 
 def _title(group: Group) -> str:
-    return f"{group.task}, {group.model}, budget {group.budget}, {group.items} test items"
+    asked = "" if group.strategy == "greedy" else f", {group.strategy}"
+    return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items"
 
 
 def print_board(console: Console, groups: Sequence[Group]) -> None:

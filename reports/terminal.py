@@ -20,6 +20,7 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     """Print what a run found, what it cost, where it lies and what to do next."""
     config = result.config
     title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+    title += "" if config.strategy == "greedy" else f", {config.strategy}"
     console.print(f"\n[bold]{escape(title)}[/bold]", **_AS_IT_STANDS)
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_AS_IT_STANDS)
@@ -28,6 +29,10 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
         console.print(_accuracies(result.base, result.base_cost, [] if config.method == "base" else ours))
         for name, row in ours if config.method != "base" else []:
             console.print(_comparison(name, row), **_AS_IT_STANDS)
+        for line in _coverages(result, ours):
+            console.print(line, **_AS_IT_STANDS)
+    for label, reason in result.refused.items():
+        console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_AS_IT_STANDS)
     for line in _gates(result):
         console.print(line, **_AS_IT_STANDS)
     if result.ledger:
@@ -70,6 +75,22 @@ def _comparison(name: str, row: Row) -> str:
         f"{escape(name)}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
         f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
     )
+
+
+def _coverages(result: Result, rows: list[tuple[str, Row]]) -> list[str]:
+    named = [("base", result.base_coverage), *((name, row.coverage) for name, row in rows)]
+    lines = []
+    for name, c in named if result.config.method != "base" else named[:1]:
+        if c is None:
+            continue
+        line = f"{escape(name)}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
+        line += f"{c.samples} samples for each of {c.items} items"
+        if d := c.difference:
+            line += (
+                f"; {100 * d.difference:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
+            )
+        lines.append(line)
+    return lines
 
 
 def _gates(result: Result) -> list[str]:

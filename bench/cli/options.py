@@ -24,6 +24,7 @@ GRID_KEYS = {
     "device": "device",
     "batch_size": "batch_size",
     "allow_unsandboxed": "allow_unsandboxed",
+    "strategy": "strategy",
     "output": "output",
 }
 """Keys of a configuration file, to the parameters of `bench run`."""
@@ -113,6 +114,14 @@ def run_options(command: F) -> F:
         ),
         click.option("--device", default="auto", show_default=True, help="auto takes a GPU if there is one."),
         click.option("--batch-size", type=click.IntRange(min=1), help="Prompts decoded together."),
+        click.option(
+            "--strategy",
+            default="greedy",
+            show_default=True,
+            metavar="greedy|maj@K|bon@K|pass@K",
+            help="How test answers come about: of K samples the commonest, or the one of the best signal; or greedily, "
+            "and beside it the chance that one of K samples is right.",
+        ),
         click.option(
             "--allow-unsandboxed",
             is_flag=True,

@@ -6,7 +6,7 @@ Reading a record loads no engine and no method, so reports work wherever the cor
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
@@ -39,6 +39,9 @@ class RunConfig(_Record):
         device: `auto` takes a GPU if there is one.
         batch_size: Prompts decoded together; None leaves it to the engine.
         allow_unsandboxed: Whether model-written code may run in a sandbox weaker than required.
+        strategy: How test answers come about: `greedy`; `maj@K`, the commonest of K samples; `bon@K`, that of K samples
+            which the task's own signal likes best; `pass@K`, greedy answers and beside them the chance that one of K
+            samples is right.
     """
 
     method: str = "corp"
@@ -54,6 +57,7 @@ class RunConfig(_Record):
     device: str = "auto"
     batch_size: PositiveInt | None = None
     allow_unsandboxed: bool = False
+    strategy: Annotated[str, Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$")] = "greedy"
 
 
 class Versions(_Record):
@@ -164,6 +168,46 @@ class Comparison(_Record):
     p_value: float
 
 
+class Difference(_Record):
+    """A mean difference against the base on the same items, with its 95 % interval.
+
+    Attributes:
+        p_value: Two-sided, of there being none.
+    """
+
+    items: NonNegativeInt
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+class Coverage(_Record):
+    """pass@k on the test split: the chance that one of k sampled answers is right. No accuracy: nothing chooses it.
+
+    Attributes:
+        k: Answers.
+        samples: Answers drawn for each example, which it is estimated from without bias.
+        items: Examples of which at least k answers were judged.
+        excluded: The others.
+        value: Mean over the items.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        cost: Of k answers.
+        difference: Against the base; None for the base itself.
+    """
+
+    k: PositiveInt
+    samples: PositiveInt
+    items: NonNegativeInt
+    excluded: NonNegativeInt
+    value: float
+    low: float
+    high: float
+    cost: AnswerCost
+    difference: Difference | None = None
+
+
 class Row(_Record):
     """One thing to deploy: what it answers and what an answer of it costs.
 
@@ -174,6 +218,7 @@ class Row(_Record):
         comparison: Against the base on the same items.
         changed: Whether anything but the base, asked as the base is, gave the answers.
         measures: What the task puts beside the accuracy, by name.
+        coverage: pass@k, where the strategy asks for it.
         report: What the artifact says of its answers.
     """
 
@@ -183,6 +228,7 @@ class Row(_Record):
     comparison: Comparison
     changed: bool
     measures: dict[str, float] = Field(default_factory=dict)
+    coverage: Coverage | None = None
     report: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -211,7 +257,7 @@ class Result(_Record):
     """A finished run. `status` other than `ok` leaves `base` and `rows` empty and says why.
 
     The ledger's account `inference` is the sum of what the rows' answers cost, answers that two rows share counted for
-    both.
+    both, and of the samples that pass@k is estimated from. `refused` says of artifacts why the strategy left them out.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -231,7 +277,9 @@ class Result(_Record):
     base: Accuracy | None = None
     base_cost: AnswerCost | None = None
     base_measures: dict[str, float] = Field(default_factory=dict)
+    base_coverage: Coverage | None = None
     rows: tuple[Row, ...] = ()
+    refused: dict[str, str] = Field(default_factory=dict)
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
     report: dict[str, Any] = Field(default_factory=dict)
     timing: Timing | None = None

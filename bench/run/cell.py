@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -42,15 +43,16 @@ from bench.records.schema import (
     read_result,
 )
 from bench.registry import load_method, load_task
+from bench.run.coverage import coverages
 from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.weights.noise import NOISE_VERSION
-from bench.weights.points import Point
-from methods.interface import GREEDY, Artifact, Diverged, Method
-from tasks.interface import DEFAULT_PROMPT, PromptStyle, Splits, Task, TaskTraits
+from methods.interface import Artifact, Diverged, Method, SingleModel
+from methods.strategy import Strategy, parse_strategy, under, unsupported
+from tasks.interface import PromptStyle, Splits, Task, TaskTraits
 
 CALIBRATION_EXAMPLES = 16
 
@@ -68,6 +70,7 @@ class Cell:
         model: The checkpoint on this machine.
         versions: Of everything of ours that can change a number.
         evaluations: Size of the budget.
+        strategy: How test answers come about; None for greedily.
         id: The run's identity.
         folder: The run's directory.
     """
@@ -80,6 +83,7 @@ class Cell:
     model: PreparedModel
     versions: Versions
     evaluations: int
+    strategy: Strategy | None
     id: str
     folder: Path
 
@@ -104,6 +108,9 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     traits = TaskTraits.of(task, splits)
     if reason := method.supports(traits):
         raise Refused(f"method {config.method} cannot run on {config.task}: {reason}")
+    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    if strategy and (reason := unsupported(strategy, traits)):
+        raise Refused(f"--strategy {config.strategy} cannot be used on {config.task}: {reason}")
     method.plan(evaluations, traits)
     source = resolve(config.model)
     _require_libraries()
@@ -113,7 +120,7 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     versions = Versions(method=method.version, task=task.version, noise=NOISE_VERSION, flops=FLOPS_VERSION)
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return Cell(config, method, task, splits, source, model, versions, evaluations, identity, folder)
+    return Cell(config, method, task, splits, source, model, versions, evaluations, strategy, identity, folder)
 
 
 def finished(cell: Cell) -> Result | None:
@@ -217,9 +224,32 @@ class _Attempt:
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
-        return self._test(desk, adapted if isinstance(adapted, Mapping) else {"": adapted})
+        artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
+        if cell.strategy is None:
+            return self.ended("ok", **self._test(desk, SingleModel(), artifacts))
+        return self.ended("ok", **self._test_under(cell.strategy, desk, artifacts))
 
-    def _test(self, desk: Desk, artifacts: Mapping[str, Artifact]) -> Result:
+    def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+        """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
+        cell, traits = self.cell, TaskTraits.of(self.cell.task, self.cell.splits)
+        # A subclass may answer in a way of its own, which the strategy would put aside.
+        models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
+        reason = f"it is not one model, and --strategy {cell.config.strategy} needs answers of one; test it greedily"
+        self.known["refused"] = {label: reason for label in artifacts if label not in models}
+        if not models:
+            raise Refused(f"method {cell.config.method}, what it deploys: {reason}")
+        asked = {label: under(strategy, model, traits) for label, model in models.items()}
+        outcome = self._test(desk, under(strategy, SingleModel(), traits), asked)
+        if strategy.kind != "pass":
+            return outcome
+        examples = cell.splits.test[: cell.config.limit]
+        deployed = Deployed(desk, examples, self.display)
+        base, rows = coverages(desk, deployed, examples, models, strategy.k, self._answer_cost)
+        covered = tuple(row.model_copy(update={"coverage": rows[row.label]}) for row in outcome["rows"])
+        return outcome | {"base_coverage": base, "rows": covered}
+
+    def _test(self, desk: Desk, as_base: Artifact, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+        """Return base and rows on the test split, for the result."""
         cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
         for label in artifacts:
             if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
@@ -230,10 +260,11 @@ class _Attempt:
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
-        base_texts = deployed.answer(Point(), ids)
+        base_texts = as_base.answer(deployed, ids)
         with self.display.stage("scoring: base"):
             base = (base_texts, desk.judge(examples, base_texts, "base"))
         base_cost = self._answer_cost(desk.meter.ledger["evaluation"], len(ids))
+        as_base_asked = deployed.asked
         deployed.account = "inference"
         answers: dict[str, Answers] = {}
         rows: list[Row] = []
@@ -248,7 +279,7 @@ class _Attempt:
                 scores = base[1] if texts == base_texts else desk.judge(examples, texts, label)
             answers[label] = texts, scores
             cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
-            changed = deployed.asked != {(Point(), GREEDY, DEFAULT_PROMPT)} or texts != base_texts
+            changed = deployed.asked != as_base_asked or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
             rows.append(row.model_copy(update={"measures": cell.task.measures(examples, texts, scores)}))
         with self.display.stage("saving"):
@@ -258,13 +289,12 @@ class _Attempt:
                     (folder / label).mkdir(exist_ok=True)
                     artifact.save(deployed, folder / label)
         judged = [score for score in base[1] if score.status != "infrastructure"]
-        return self.ended(
-            "ok",
-            base=accuracy(judged, len(ids) - len(judged)),
-            base_cost=base_cost,
-            base_measures=cell.task.measures(examples, *base),
-            rows=tuple(rows),
-        )
+        return {
+            "base": accuracy(judged, len(ids) - len(judged)),
+            "base_cost": base_cost,
+            "base_measures": cell.task.measures(examples, *base),
+            "rows": tuple(rows),
+        }
 
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
         assert self.meter is not None

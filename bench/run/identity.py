@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.records.schema import RunConfig, Versions
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 
 
 def run_id(config: RunConfig, versions: Versions, content_hash: str, model_fingerprint: str, evaluations: int) -> str:

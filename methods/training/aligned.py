@@ -12,17 +12,16 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from methods.strategy import Strategy, parse_strategy
 from methods.training.loop import Loop, Steps, quiet
 from methods.training.trainers import GroupTrainer, micro_batch, shared_arguments
 from methods.training.weights import (
     Array,
-    Objective,
     best_rl,
     majority,
     majority_rl,
     majority_sft,
     normalised,
-    parse_objective,
     pass_rl,
     pass_sft,
     rival_threshold,
@@ -49,7 +48,7 @@ class AlignedGroupTrainer(GroupTrainer):
     """
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
-        self._objective = parse_objective(config.objective)
+        self._objective = parse_strategy(config.objective)
         self._group = config.group
 
         def correct(**_: Any) -> list[float]:
@@ -60,7 +59,7 @@ class AlignedGroupTrainer(GroupTrainer):
             # 24 bits are what a float32 holds; two answers of one group share them once in millions.
             return [NO_VOTE if v is None else float(crc32(repr(v).encode()) >> 8) for v in votes]
 
-        votes = self._objective.strategy == "maj"
+        votes = self._objective.kind == "maj"
         super().__init__(config, loop, folder, [correct, vote] if votes else [correct])
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -76,7 +75,7 @@ class AlignedGroupTrainer(GroupTrainer):
         return output
 
 
-def group_weights(objective: Objective, columns: Array) -> Array:
+def group_weights(objective: Strategy, columns: Array) -> Array:
     """Return the weight of each answer of a batch, of mean 1.
 
     Args:
@@ -86,13 +85,13 @@ def group_weights(objective: Objective, columns: Array) -> Array:
     Returns:
         [groups * group].
     """
-    strategy, n = objective
+    kind, n = objective
     reward, right = columns[:2]
     p = right.mean(axis=1)
-    if strategy == "bon":
+    if kind == "bon":
         # An answer that could not be judged ranks with the worst; its advantage is 0.
         return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
-    weights = pass_rl(p, n) if strategy == "pass" else majority_rl(p, n, rival_threshold(n, _rival(columns[2], right)))
+    weights = pass_rl(p, n) if kind == "pass" else majority_rl(p, n, rival_threshold(n, _rival(columns[2], right)))
     return normalised(np.repeat(weights, reward.shape[1]))
 
 
@@ -138,16 +137,16 @@ class AlignedTuner(SFTTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(rows).select(order),
             processing_class=training.tokenizer,
-            compute_loss_func=aligned_loss(parse_objective(config.objective)),
+            compute_loss_func=aligned_loss(parse_strategy(config.objective)),
             callbacks=[Steps(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         quiet(self)
 
 
-def aligned_loss(objective: Objective) -> Callable[..., torch.Tensor]:
+def aligned_loss(objective: Strategy) -> Callable[..., torch.Tensor]:
     """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token."""
-    strategy, n = objective
+    kind, n = objective
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
         targets = labels[:, 1:]
@@ -156,7 +155,7 @@ def aligned_loss(objective: Objective) -> Callable[..., torch.Tensor]:
         tokens = torch.log_softmax(logits, dim=-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         likelihood = (tokens * kept).sum(dim=-1)
         p = likelihood.detach().double().exp().clamp(max=1.0).cpu().numpy()
-        weights = pass_sft(p, n) if strategy == "pass" else majority_sft(p, n, majority(n))
+        weights = pass_sft(p, n) if kind == "pass" else majority_sft(p, n, majority(n))
         count = kept.sum() if num_items_in_batch is None else num_items_in_batch
         return -(torch.as_tensor(normalised(weights)).to(likelihood) * likelihood).sum() / count
 

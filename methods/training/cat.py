@@ -21,9 +21,9 @@ from pydantic import field_validator
 
 from bench.errors import Refused, UsageError
 from methods.interface import Training
+from methods.strategy import parse_strategy
 from methods.training.config import TrainingConfig
 from methods.training.grpo import ROLLOUT, UPDATE, Grpo, GrpoConfig
-from methods.training.weights import parse_objective
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CatConfig(GrpoConfig):
     @classmethod
     def _known(cls, objective: str) -> str:
         try:
-            parse_objective(objective)
+            parse_strategy(objective)
         except UsageError as error:
             raise ValueError(str(error)) from error
         return objective
@@ -80,10 +80,10 @@ class Cat(Grpo):
 
     def supports(self, task: TaskTraits) -> str | None:
         """Refuse what the objective cannot be formed from."""
-        strategy = parse_objective(self.config.objective).strategy
-        if self.config.on == "sft" and strategy == "bon":
+        kind = parse_strategy(self.config.objective).kind
+        if self.config.on == "sft" and kind == "bon":
             return "best-of-N ranks the answers of a group, and fine-tuning has only the gold one; take --set on=rl"
-        if self.config.on == "rl" and strategy == "maj" and task.vote_by is None:
+        if self.config.on == "rl" and kind == "maj" and task.vote_by is None:
             return "its answers cannot vote, which the objective maj@N is about"
         return None
 

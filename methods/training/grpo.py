@@ -1,13 +1,6 @@
 """Group relative policy optimisation (arXiv 2402.03300), by TRL's GRPOTrainer.
 
-What differs from the baseline released with RandOpt, and why:
-
-- One optimiser step a batch of at most 64 answers, the released mini-batch, where the release draws 1024 and takes 16
-  steps: budgets here buy few batches, and on-policy steps need no pass for old log-probabilities.
-- Fewer answers a step where the budget would not buy 32 of them.
-- `bfloat16` is for arithmetic alone, where the hardware has it; weights stay in float32, in which steps of 1e-6 count.
-- The model is kept only if it passes the gate; the release keeps it as it ends.
-
+Every setting that differs from the baseline released with RandOpt stands in docs/training.md, with its reason.
 As released: groups of 8, learning rate 1e-6 (constant), rollouts at temperature 1, clip .2, gradients clipped to 1, no
 KL penalty and so no reference model, advantages by the group's mean and deviation. TRL's own: loss `dapo`, AdamW with
 its default betas and without weight decay, dropout off.

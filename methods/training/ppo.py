@@ -1,12 +1,6 @@
 """Proximal policy optimisation (arXiv 1707.06347), by TRL's PPOTrainer.
 
-What differs from the baseline released with RandOpt, and why:
-
-- Fewer than 128 answers a batch where the budget would not buy 32 batches; always four mini-batches of them.
-- The value model's head starts at zero, so that values start where rewards say nothing yet, whatever the seed.
-- `bfloat16` is for arithmetic alone, where the hardware has it; weights stay in float32, in which steps of 1e-6 count.
-- The model is kept only if it passes the gate; the release keeps it as it ends.
-
+Every setting that differs from the baseline released with RandOpt stands in docs/training.md, with its reason.
 As released: one pass over each batch in mini-batches of 32, learning rates of 1e-6 for the policy and ten times as much
 for the value model (constant), rollouts at temperature 1, gamma = lambda = 1, clip .2, gradients clipped to 1, no KL
 penalty. TRL's own: value loss at weight .1, advantages whitened, AdamW with its default betas and without weight decay,

@@ -15,35 +15,11 @@ Probabilities near 0 and 1 go through log1p, expm1 and the incomplete beta funct
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaln, xlog1py, xlogy
 
-from bench.errors import UsageError
-
 Array = NDArray[np.float64]
-Strategy = Literal["pass", "maj", "bon"]
-
-
-class Objective(NamedTuple):
-    """A test-time strategy and its number of answers."""
-
-    strategy: Strategy
-    n: int
-
-
-def parse_objective(text: str) -> Objective:
-    """Read `pass@8`, `maj@8` or `bon@8`.
-
-    Raises:
-        UsageError: If it is none of them.
-    """
-    strategy, at, number = text.partition("@")
-    if at and strategy in ("pass", "maj", "bon") and number.isascii() and number.isdigit() and int(number) > 0:
-        return Objective(strategy, int(number))  # type: ignore[arg-type]
-    raise UsageError(f"objective {text!r}: expected pass@N, maj@N or bon@N with N of 1 or more")
 
 
 def majority(n: int) -> int:

@@ -10,10 +10,13 @@ from scipy.stats import multinomial
 from bench.stats import (
     PairedCounts,
     accuracy_over_seeds,
+    coverage_over_items,
     difference_over_seeds,
     mcnemar_exact,
+    mean_difference,
     paired_counts,
     paired_difference_interval,
+    pass_at_k,
     wilson_interval,
 )
 
@@ -220,3 +223,54 @@ def test_a_difference_over_seeds_is_found_and_none_is_none() -> None:
     assert estimate.p_value is not None
     assert estimate.p_value < 0.001
     assert 0 < estimate.low < estimate.value < estimate.high
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"),
+    [
+        (5, 2, 1, 2 / 5),
+        (10, 3, 5, 1 - 21 / 252),  # C(7, 5) / C(10, 5)
+        (16, 1, 8, 0.5),
+        (16, 0, 8, 0.0),
+        (16, 9, 8, 1.0),  # fewer wrong ones than k
+        (4, 4, 4, 1.0),
+        (200, 1, 100, 0.5),
+    ],
+)
+def test_pass_at_k_golden(n, c, k, expected):
+    assert pass_at_k(np.array([n]), np.array([c]), k) == pytest.approx([expected])
+
+
+@given(st.integers(1, 8), st.floats(0, 1), st.integers(1, 8))
+def test_pass_at_k_is_unbiased(k, p, more):
+    n = k + more
+    right = np.arange(n + 1)
+    chance = np.array([math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in right])
+    expected = float(chance @ pass_at_k(np.full(n + 1, n), right, k))
+    assert expected == pytest.approx(1 - (1 - p) ** k, abs=1e-9)
+
+
+def test_too_few_samples_estimate_nothing_and_impossible_counts_are_refused():
+    assert np.isnan(pass_at_k(np.array([3, 4]), np.array([3, 1]), 4)).tolist() == [True, False]
+    for samples, right, k in ((4, 5, 2), (4, -1, 2), (4, 1, 0)):
+        with pytest.raises(ValueError, match="needed"):
+            pass_at_k(np.array([samples]), np.array([right]), k)
+
+
+def test_the_interval_of_a_coverage_is_wilsons_where_estimates_are_all_or_nothing_and_never_a_point():
+    values = np.array([1.0] * 30 + [0.0] * 20)
+    found = coverage_over_items(values, 2)
+    assert (found.low, found.high) == pytest.approx(wilson_interval(30, 50), abs=0.003)
+    certain = coverage_over_items(np.ones(50), 2)
+    assert (certain.low, certain.high) == pytest.approx(wilson_interval(50, 50))
+    narrow = coverage_over_items(np.full(50, 0.6) + np.tile([0.1, -0.1], 25), 2)
+    assert (narrow.low, narrow.high) == pytest.approx(wilson_interval(60, 100))
+
+
+def test_a_mean_difference_of_nothing_is_certain_of_nothing():
+    assert mean_difference(np.zeros(20)).p_value == 1.0
+    found = mean_difference(np.tile([0.5, 0.3], 20))
+    assert found.value == pytest.approx(0.4)
+    assert found.low < 0.4 < found.high
+    assert found.p_value is not None
+    assert found.p_value < 0.001

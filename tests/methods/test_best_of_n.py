@@ -28,8 +28,9 @@ class Scripted:
     def __init__(self, script: dict[int, list[str]]) -> None:
         self.script, self.judged = script, []
 
-    def answer(self, point, examples, decoding):
+    def answer(self, point, examples, decoding, prompt):
         assert point.is_base
+        assert prompt == "default"
         return self.script[decoding.seed]
 
     def signals(self, examples, texts):

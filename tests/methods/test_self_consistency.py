@@ -21,8 +21,9 @@ class Scripted:
     def __init__(self, script: dict[int, list[str]]) -> None:
         self.script, self.asked = script, []
 
-    def answer(self, point, examples, decoding):
+    def answer(self, point, examples, decoding, prompt):
         assert point.is_base
+        assert prompt == "default"
         self.asked.append(decoding)
         return self.script[decoding.seed]
 

@@ -94,8 +94,9 @@ def test_seeds_are_averaged_and_named():
 
 
 def test_only_what_is_alike_is_compared():
-    groups = tabulate([run(), run(task="humaneval"), run(budget="small"), run(limit=7), run(model="other")])
-    assert len(groups) == 5
+    others = [{"task": "humaneval"}, {"budget": "small"}, {"limit": 7}, {"model": "other"}, {"strategy": "maj@4"}]
+    groups = tabulate([run(), *(run(**other) for other in others)])
+    assert len(groups) == 6
     assert all(len(group.lines) == 2 for group in groups)
 
 

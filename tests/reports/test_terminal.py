@@ -12,6 +12,8 @@ from bench.records.schema import (
     AnswerCost,
     BudgetInfo,
     Comparison,
+    Coverage,
+    Difference,
     Result,
     Row,
     RunConfig,
@@ -278,3 +280,17 @@ def test_a_detail_is_shown_where_there_is_one() -> None:
 def test_samples_are_shown_in_order() -> None:
     text = printed_samples(sample(id="b[x]"), sample(id="a"))
     assert text.index("b[x]: right") < text.index("a: right")
+
+
+def test_a_coverage_is_a_line_and_what_was_refused_is_said() -> None:
+    cost = AnswerCost(evaluations=4, flops=1e9, new_tokens=1)
+    covered = Coverage(k=4, samples=8, items=80, excluded=2, value=0.7061, low=0.621, high=0.778, cost=cost)
+    gain = Difference(items=80, difference=0.05, low=-0.01, high=0.11, p_value=0.0421)
+    row = RESULT.rows[0].model_copy(update={"coverage": covered.model_copy(update={"difference": gain})})
+    config = RESULT.config.model_copy(update={"strategy": "pass@4"})
+    changes = {"config": config, "rows": (row,), "base_coverage": covered, "refused": {"k=5": "no model"}}
+    text = printed(RESULT.model_copy(update=changes))
+    assert "seed 3, pass@4\n" in text
+    assert "base: pass@4 70.6 % (62.1 to 77.8), from 8 samples for each of 80 items\n" in text
+    assert "80 items; +5.0 points (-1.0 to +11.0), p = 0.0421" in text
+    assert "corp k=5 was not tested: no model" in text

@@ -6,14 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from bench.errors import UsageError
 from methods.training.weights import (
     best_rl,
     majority,
     majority_rl,
     majority_sft,
     normalised,
-    parse_objective,
     pass_rl,
     pass_sft,
     rival_threshold,
@@ -100,18 +98,6 @@ def test_normalised_weights_have_mean_1(weights):
 def test_the_threshold_is_one_more_than_the_rival_would_get_and_never_more_than_a_majority():
     assert rival_threshold(8, [0.0, 0.125, 0.25, 0.5, 1.0]).tolist() == [1, 2, 3, 5, 5]
     assert rival_threshold(10, 0.3) == 4
-
-
-@pytest.mark.parametrize("text", ["pass@8", "maj@1", "bon@64"])
-def test_an_objective_is_read(text):
-    strategy, n = parse_objective(text)
-    assert f"{strategy}@{n}" == text
-
-
-@pytest.mark.parametrize("text", ["pass", "pass@0", "pass@-1", "best@8", "pass@x", "@8"])
-def test_an_objective_that_is_none_is_named(text):
-    with pytest.raises(UsageError, match=f"{text}.*pass@N, maj@N or bon@N"):
-        parse_objective(text)
 
 
 def test_probabilities_and_thresholds_out_of_range_are_refused():

@@ -1,0 +1,70 @@
+import pytest
+
+from bench.errors import UsageError
+from bench.weights.points import Point
+from methods.best_of_n import HighestSignal
+from methods.interface import SingleModel
+from methods.self_consistency import Plurality
+from methods.strategy import Strategy, decodings, parse_strategy, under, unsupported
+from tasks.interface import TaskTraits, Vote
+
+SIZES = {"support": 1, "select": 1, "gate": 1}
+PLAIN = TaskTraits(SIZES)
+RICH = TaskTraits(SIZES, vote_by="the number", signal_by="the examples")
+MODEL = SingleModel(Point({1: 1e-3}), prompt="swapped", report={"k": 1})
+
+
+class Scripted:
+    """A deployment whose samples are written down, in their order."""
+
+    def __init__(self, *samples):
+        self.samples, self.asked = iter(samples), []
+
+    def answer(self, point, examples, decoding, prompt):
+        self.asked.append((point, decoding, prompt))
+        return next(self.samples)
+
+    def votes(self, examples, texts):
+        return [Vote(text) for text in texts]
+
+    def signals(self, examples, texts):
+        return [float(text) for text in texts]
+
+
+@pytest.mark.parametrize("text", ["pass@8", "maj@1", "bon@64"])
+def test_a_strategy_is_read(text):
+    kind, k = parse_strategy(text)
+    assert f"{kind}@{k}" == text
+
+
+@pytest.mark.parametrize("text", ["greedy", "pass", "pass@0", "pass@-1", "best@8", "pass@x", "@8"])
+def test_a_strategy_that_is_none_is_named(text):
+    with pytest.raises(UsageError, match=f"{text}.*pass@N, maj@N or bon@N"):
+        parse_strategy(text)
+
+
+def test_every_sample_has_a_stream_of_its_own_at_the_temperature_of_self_consistency():
+    drawn = decodings(6)
+    assert len({d.seed for d in drawn}) == 6
+    assert {d.temperature for d in drawn} == {0.7}
+    assert decodings(3) == drawn[:3]
+
+
+def test_a_task_must_be_able_to_choose():
+    assert "do not vote" in unsupported(Strategy("maj", 3), PLAIN)
+    assert "no signal" in unsupported(Strategy("bon", 3), PLAIN)
+    assert unsupported(Strategy("pass", 3), PLAIN) is None
+    assert all(unsupported(Strategy(kind, 3), RICH) is None for kind in ("pass", "maj", "bon"))
+
+
+def test_a_model_is_sampled_where_it_stands_and_one_answer_chosen():
+    world = Scripted(["1", "3"], ["2", "9"], ["2", "4"])
+    voter = under(Strategy("maj", 3), MODEL, RICH)
+    assert isinstance(voter, Plurality)
+    assert voter.answer(world, ["a", "b"]) == ["2", "3"]
+    assert world.asked == [(MODEL.point, decoding, "swapped") for decoding in decodings(3)]
+    best = under(Strategy("bon", 3), MODEL, RICH)
+    assert isinstance(best, HighestSignal)
+    assert best.answer(Scripted(["1", "3"], ["2", "9"], ["2", "4"]), ["a", "b"]) == ["2", "9"]
+    assert MODEL.report == {"k": 1}
+    assert under(Strategy("pass", 3), MODEL, RICH) is MODEL
