@@ -28,7 +28,7 @@ from methods.training.weights import (
 )
 
 if TYPE_CHECKING:
-    from methods.training.cat import CatConfig
+    from methods.training.config import CatConfig
 
 IGNORED = -100
 """Label of what is not trained on."""

@@ -15,15 +15,13 @@ commonest wrong answer. Settings are those of `grpo`, and so are its differences
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import field_validator
-
-from bench.errors import Refused, UsageError
+from bench.errors import Refused
 from methods.interface import Training
 from methods.strategy import parse_strategy
-from methods.training.config import TrainingConfig
-from methods.training.grpo import ROLLOUT, UPDATE, Grpo, GrpoConfig
+from methods.training.config import CatConfig, TrainingConfig
+from methods.training.grpo import ROLLOUT, UPDATE, Grpo
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -32,27 +30,6 @@ if TYPE_CHECKING:
 
 LEAST_GROUPS = 4
 """Groups a batch."""
-
-
-class CatConfig(GrpoConfig):
-    """Settings of compute-aligned training.
-
-    Attributes:
-        objective: The strategy and its number of answers: `pass@N`, `maj@N` or `bon@N`.
-        on: What is weighted: GRPO's advantages, or the likelihood of gold answers.
-    """
-
-    objective: str = "pass@8"
-    on: Literal["rl", "sft"] = "rl"
-
-    @field_validator("objective")
-    @classmethod
-    def _known(cls, objective: str) -> str:
-        try:
-            parse_strategy(objective)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
-        return objective
 
 
 class Cat(Grpo):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from bench.errors import Refused
+from bench.errors import Refused, UsageError
 from methods.interface import Lora, MethodConfig, Plan, PlanLine
+from methods.strategy import parse_strategy
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -47,6 +48,49 @@ class TrainingConfig(MethodConfig):
     gate_slack: Annotated[float, Field(ge=1)] = 1.25
     error_rate: Share = 0.05
     saves: PositiveInt = 10
+
+
+class GrpoConfig(TrainingConfig):
+    """Settings of GRPO.
+
+    Attributes:
+        group: Answers to one prompt, whose mean reward is the baseline of each.
+    """
+
+    group: Annotated[int, Field(ge=2)] = 8
+
+
+class PpoConfig(TrainingConfig):
+    """Settings of PPO.
+
+    Attributes:
+        value_lr: Learning rate of the value model; None for ten times the policy's, the released ratio.
+        mini_batches: Optimiser steps a batch.
+    """
+
+    value_lr: PositiveFloat | None = None
+    mini_batches: PositiveInt = 4
+
+
+class CatConfig(GrpoConfig):
+    """Settings of compute-aligned training.
+
+    Attributes:
+        objective: The strategy and its number of answers: `pass@N`, `maj@N` or `bon@N`.
+        on: What is weighted: GRPO's advantages, or the likelihood of gold answers.
+    """
+
+    objective: str = "pass@8"
+    on: Literal["rl", "sft"] = "rl"
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, objective: str) -> str:
+        try:
+            parse_strategy(objective)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return objective
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ its default betas and without weight decay, dropout off.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods.interface import Training
-from methods.training.config import TrainingConfig
+from methods.training.config import GrpoConfig, TrainingConfig
 from methods.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -21,16 +19,6 @@ if TYPE_CHECKING:
 
 ROLLOUT, UPDATE = 1, 3
 """Cost of one answer in evaluations: drawing it, and a forward and a backward pass over it."""
-
-
-class GrpoConfig(TrainingConfig):
-    """Settings of GRPO.
-
-    Attributes:
-        group: Answers to one prompt, whose mean reward is the baseline of each.
-    """
-
-    group: Annotated[int, Field(ge=2)] = 8
 
 
 class Grpo(GradientMethod):

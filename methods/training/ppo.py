@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
-
 from methods.interface import Training
-from methods.training.config import TrainingConfig
+from methods.training.config import PpoConfig, TrainingConfig
 from methods.training.gradient import GradientMethod
 
 if TYPE_CHECKING:
@@ -23,18 +21,6 @@ if TYPE_CHECKING:
 
 ROLLOUT, VALUE, UPDATES = 1, 1, 6
 """Cost of one answer in evaluations: drawing it, valuing it, and a forward and backward pass of both models."""
-
-
-class PpoConfig(TrainingConfig):
-    """Settings of PPO.
-
-    Attributes:
-        value_lr: Learning rate of the value model; None for ten times the policy's, the released ratio.
-        mini_batches: Optimiser steps a batch.
-    """
-
-    value_lr: PositiveFloat | None = None
-    mini_batches: PositiveInt = 4
 
 
 class Ppo(GradientMethod):

@@ -18,8 +18,7 @@ from methods.training.loop import Loop, Steps, quiet
 
 if TYPE_CHECKING:
     from methods.interface import Training
-    from methods.training.grpo import GrpoConfig
-    from methods.training.ppo import PpoConfig
+    from methods.training.config import GrpoConfig, PpoConfig
 
 
 GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "entropy": "entropy", "frac_reward_zero_std": "flat"}

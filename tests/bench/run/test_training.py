@@ -11,9 +11,8 @@ from bench.records.journal import Journal
 from bench.run.desk import Desk
 from bench.run.training import TrainingSession
 from methods.interface import Lora
-from methods.training.grpo import GrpoConfig
+from methods.training.config import GrpoConfig, PpoConfig
 from methods.training.loop import Loop
-from methods.training.ppo import PpoConfig
 from methods.training.trainers import GroupTrainer, PolicyValueTrainer
 from tasks.addition import Addition
 

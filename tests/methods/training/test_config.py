@@ -1,10 +1,10 @@
 import pytest
 
 from bench.errors import Refused
-from methods.training.cat import Cat, CatConfig
-from methods.training.config import make_schedule
-from methods.training.grpo import Grpo, GrpoConfig
-from methods.training.ppo import Ppo, PpoConfig
+from methods.training.cat import Cat
+from methods.training.config import CatConfig, GrpoConfig, PpoConfig, make_schedule
+from methods.training.grpo import Grpo
+from methods.training.ppo import Ppo
 from tasks.interface import TaskTraits
 
 SIZES = {"support": 400, "select": 400, "gate": 1000}
