@@ -75,10 +75,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """What may be compared: one task, model, budget and item set.
+    """What may be compared: one task or pair of tasks, model, budget and item set.
 
     Attributes:
-        task: Name.
+        task: Name, or `mbpp to humaneval`.
         model: Name.
         budget: Name of the budget.
         items: Test items.
@@ -124,10 +124,10 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     config, budget = result.config, result.budget
     size = budget.evaluations if budget else 0
     model = result.model.digest if result.model else ""
-    versions = result.versions.task if result.versions else ""
+    versions = (result.versions.task, result.versions.adapt_on) if result.versions else ()
     prompt, limit = result.prompt or config.prompt, config.limit or 0
     # A run that failed early knows less of itself; it stands with those of the same configuration.
-    return config.task, config.model, size, versions, result.content_hash, limit, prompt, model
+    return config.subject, config.model, size, versions, result.content_hash, limit, prompt, model
 
 
 def _group(runs: Sequence[Run]) -> Group:
@@ -142,7 +142,7 @@ def _group(runs: Sequence[Run]) -> Group:
     lines = [line for key, members in variants.items() for line in _lines(names[key], members)]
     lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
     items = len(runs[0].base) or max((len(run.base) for run in runs), default=0)
-    return Group(first.config.task, first.config.model, first.config.budget, items, (*base, *lines))
+    return Group(first.config.subject, first.config.model, first.config.budget, items, (*base, *lines))
 
 
 def _base(runs: Sequence[Run]) -> tuple[Line, ...]:

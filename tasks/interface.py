@@ -238,10 +238,11 @@ class TaskTraits:
         """Read them off a task and its data.
 
         Args:
-            task: What is tested on. Answers vote and signal there.
+            task: What is tested on.
             splits: The data.
-            adapted_on: What is adapted on, if that is another task. Prompts are then those that both have.
+            adapted_on: What is adapted on, if that is another task. The traits are then what both have.
         """
         sizes = {name: size for name, size in splits.sizes.items() if name != "test"}
-        prompts = tuple(name for name in task.prompts if name in (adapted_on or task).prompts)
-        return cls(sizes, prompts, task.vote_by, task.signal_by)
+        other = adapted_on or task
+        prompts = tuple(name for name in task.prompts if name in other.prompts)
+        return cls(sizes, prompts, other.vote_by and task.vote_by, other.signal_by and task.signal_by)

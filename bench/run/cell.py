@@ -40,16 +40,17 @@ from bench.records.schema import (
     read_config,
     read_result,
 )
-from bench.registry import load_method, load_task
+from bench.registry import load_method
 from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
+from bench.run.subject import Subject, load_subject
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import Artifact, Diverged, Method
-from tasks.interface import PromptStyle, Splits, Task, TaskTraits
+from tasks.interface import PromptStyle, Task
 
 CALIBRATION_EXAMPLES = 16
 
@@ -61,8 +62,7 @@ class Cell:
     Attributes:
         config: Resolved; `method_config` holds every default.
         method: Ready to adapt.
-        task: Ready to pose and score.
-        splits: The task's data.
+        subject: Tasks, ready to pose and score, and data.
         source: The model's.
         model: The checkpoint on this machine.
         versions: Of everything of ours that can change a number.
@@ -73,8 +73,7 @@ class Cell:
 
     config: RunConfig
     method: Method
-    task: Task
-    splits: Splits
+    subject: Subject
     source: ModelSource
     model: PreparedModel
     versions: Versions
@@ -96,23 +95,28 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     except ValidationError as error:
         raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
-    task = load_task(config.task)
-    splits = task.load(Path(config.data) if config.data else None)
+    subject = load_subject(config)
+    task, splits = subject.task, subject.splits
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    traits = TaskTraits.of(task, splits)
-    if reason := method.supports(traits):
-        raise Refused(f"method {config.method} cannot run on {config.task}: {reason}")
-    method.plan(evaluations, traits)
+    if reason := method.supports(subject.traits):
+        raise Refused(f"method {config.method} cannot run on {config.subject}: {reason}")
+    method.plan(evaluations, subject.traits)
     source = resolve(config.model)
     _require_libraries()
     model = source.prepare(display.bytes)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
     config = config.model_copy(update=resolved)
-    versions = Versions(method=method.version, task=task.version, noise=NOISE_VERSION, flops=FLOPS_VERSION)
+    versions = Versions(
+        method=method.version,
+        task=task.version,
+        adapt_on=None if subject.adapted_on is task else subject.adapted_on.version,
+        noise=NOISE_VERSION,
+        flops=FLOPS_VERSION,
+    )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return Cell(config, method, task, splits, source, model, versions, evaluations, identity, folder)
+    return Cell(config, method, subject, source, model, versions, evaluations, identity, folder)
 
 
 def finished(cell: Cell) -> Result | None:
@@ -172,7 +176,8 @@ class _Attempt:
     def _check_config(self, path: Path) -> None:
         if path.exists():
             stored = read_config(path.parent)
-            if stored.model_dump(exclude={"data", "model"}) != self.cell.config.model_dump(exclude={"data", "model"}):
+            paths = {"data", "adapt_data", "model"}
+            if stored.model_dump(exclude=paths) != self.cell.config.model_dump(exclude=paths):
                 raise UsageError(
                     f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
                 )
@@ -182,7 +187,8 @@ class _Attempt:
 
     def run(self) -> Result:
         cell = self.cell
-        sandbox = admit(cell.task, allow_unsandboxed=cell.config.allow_unsandboxed)
+        levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
+        sandbox = next(filter(None, levels), None)
         engine = _load_engine(cell)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
@@ -203,23 +209,23 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        desk = Desk(engine, cell.task, style, self.meter, self.journal)
+        desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
         with self.display.stage("calibration"):
-            evaluation_flops = desk.calibrate(cell.splits.support[:CALIBRATION_EXAMPLES])
+            evaluation_flops = desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
         self.meter.limit = int(cell.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
         self.display.watch(self.meter, cell.evaluations)
-        context = AdaptationContext(desk, cell.splits, cell.config.seed, evaluation_flops, self.display)
+        context = AdaptationContext(desk, cell.subject, cell.config.seed, evaluation_flops, self.display)
         limit = self.meter.limit
         self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
         adapted = cell.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
-        return self._test(desk, adapted if isinstance(adapted, Mapping) else {"": adapted})
+        return self._test(desk.turned_to(cell.subject.task), adapted if isinstance(adapted, Mapping) else {"": adapted})
 
     def _test(self, desk: Desk, artifacts: Mapping[str, Artifact]) -> Result:
-        cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
+        cell, examples = self.cell, self.cell.subject.splits.test[: self.cell.config.limit]
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
@@ -243,7 +249,7 @@ class _Attempt:
             cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
             changed = deployed.points != {Point()} or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
-            rows.append(row.model_copy(update={"measures": cell.task.measures(examples, texts, scores)}))
+            rows.append(row.model_copy(update={"measures": desk.task.measures(examples, texts, scores)}))
         with self.display.stage("saving"):
             write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, answers, base)
             with folder_atomically(cell.folder / "artifact") as folder:
@@ -255,7 +261,7 @@ class _Attempt:
             "ok",
             base=accuracy(judged, len(ids) - len(judged)),
             base_cost=base_cost,
-            base_measures=cell.task.measures(examples, *base),
+            base_measures=desk.task.measures(examples, *base),
             rows=tuple(rows),
         )
 
@@ -263,8 +269,7 @@ class _Attempt:
         assert self.meter is not None
         assert self.meter.limit is not None
         planned: dict[str, int] = {}
-        traits = TaskTraits.of(self.cell.task, self.cell.splits)
-        for line in self.cell.method.plan(self.cell.evaluations, traits).lines:
+        for line in self.cell.method.plan(self.cell.evaluations, self.cell.subject.traits).lines:
             planned[line.account] = planned.get(line.account, 0) + line.evaluations
         return BudgetInfo(
             name=self.cell.config.budget,
@@ -301,8 +306,8 @@ class _Attempt:
                 "traceback": trace,
                 "config": cell.config,
                 "versions": cell.versions,
-                "content_hash": cell.splits.content_hash,
-                "splits": cell.splits.sizes,
+                "content_hash": cell.subject.splits.content_hash,
+                "splits": cell.subject.splits.sizes,
                 "budget": budget,
                 "ledger": ledger,
                 **self.known,
