@@ -126,6 +126,7 @@ def test_programs_vote_by_the_shown_example(tmp_path: Path) -> None:
         {"test_list": ["assert other(1) == 2"]},
         {"challenge_test_list": [None]},
         {"text": 'a """ in it'},
+        {"code": "x = " + "(" * 9999},
     ],
 )
 def test_a_row_that_poses_no_function_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -151,7 +152,7 @@ class TestPublishedData:
         assert {e.fields["task_id"] for e in splits.test} == set(range(11, 511))
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256((listed + splits.content_hash).encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("1", "2d3f4e7ee4032db91d4d323201c9755f")
+        assert (TASK.version, digest[:32]) == ("1", "")
 
     def test_no_prompt_shows_a_second_test(self) -> None:
         examples = every(TASK.load(SHARED))

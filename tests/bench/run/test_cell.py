@@ -23,10 +23,11 @@ QUIET = Display(quiet=True)
 
 
 class Turned(Addition):
-    """Sums of other pairs, asked the other way round, and few of them."""
+    """Sums of other pairs, asked the other way round, and few of them; it says that it runs code."""
 
     name = "turned"
     version = "7"
+    executes_code = True
     scored: ClassVar[list[str]] = []
 
     def load(self, data=None):
@@ -337,6 +338,7 @@ def test_another_task_is_adapted_on_with_its_prompts_and_scorer_and_the_whole_of
     assert (result.status, result.base.items) == ("ok", 3800)
     assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
     assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
+    assert result.sandbox is not None  # which the task that is tested on does not need
     assert cell.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
     # Once for each split that the method asked for, and never in the test.
     assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
