@@ -85,7 +85,7 @@ def _example(row: Row, origin: str) -> Example:
     where = f"{origin}, task_id {row['task_id']}"
     tests = [row["test_setup_code"], *row["test_list"], *row["challenge_test_list"]]
     try:
-        code, test = (text.replace("\r\n", "\n") for text in (row["code"], "\n".join(tests)))
+        code, test = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (row["code"], "\n".join(tests)))
         functions = {node.name: node for node in _parsed(code).body if isinstance(node, ast.FunctionDef)}
         called = [name for name in _called(row["test_list"][0]) if name in functions]
         prompt = _posed(functions[called[0]], row["text"], row["test_list"][0])
