@@ -80,10 +80,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """What may be compared: one task, model, budget and item set.
+    """What may be compared: one task or pair of tasks, model, budget and item set.
 
     Attributes:
-        task: Name.
+        task: Name, or `mbpp to humaneval`.
         model: Name.
         budget: Name of the budget.
         strategy: How test answers come about.
@@ -141,14 +141,14 @@ def tabulate(runs: Sequence[Run]) -> list[Group]:
 def _comparable(result: Result) -> tuple[Any, ...]:
     """What runs must have in common to be compared, as far as their configuration tells."""
     config = result.config
-    task = result.versions.task if result.versions else ""
+    versions = (result.versions.task, result.versions.adapt_on) if result.versions else ()
     size = budget_evaluations(config.budget)
     return (
-        config.task,
+        config.subject,
         config.model,
         size,
         config.strategy,
-        task,
+        versions,
         result.content_hash,
         config.limit,
         config.prompt,
@@ -176,13 +176,13 @@ def _group(runs: Sequence[Run]) -> Group:
     items = max((len(run.base) for run in runs), default=0)
     config = runs[0].result.config
     return Group(
-        config.task, config.model, config.budget, config.strategy, items, (*_base(runs), *lines), _notes(runs, lines)
+        config.subject, config.model, config.budget, config.strategy, items, (*_base(runs), *lines), _notes(runs, lines)
     )
 
 
 def _settings(result: Result) -> str:
     """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
-    versions = result.versions.model_dump(exclude={"task"}) if result.versions else {}
+    versions = result.versions.model_dump(exclude={"task", "adapt_on"}) if result.versions else {}
     engine = {f"engine {name}": value for name, value in result.engine.items()}
     told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine}
     return json.dumps(told, sort_keys=True)

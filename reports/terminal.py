@@ -19,7 +19,7 @@ _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji":
 def print_run(console: Console, folder: Path, result: Result) -> None:
     """Print what a run found, what it cost, where it lies and what to do next."""
     config = result.config
-    title = f"{config.method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+    title = f"{config.method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
     title += "" if config.strategy == "greedy" else f", {config.strategy}"
     console.print(f"\n[bold]{escape(title)}[/bold]", **_AS_IT_STANDS)
     if result.status != "ok":

@@ -69,6 +69,10 @@ class Gsm8k(Task):
         test = _examples(TEST.rows())
         return Splits(adaptation.support, adaptation.select, adaptation.gate, tuple(test))
 
+    def whole(self, data: Path | None = None) -> tuple[Example, ...]:
+        """Return the published test split, and all of a file."""
+        return super().whole(data) if data else self.load().test
+
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Ask for steps and a last line with the number."""
         return [{"role": "user", "content": f"{PROMPTS[prompt]}\n\n{example.fields['question']}"}]

@@ -12,7 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from tasks.sources import Source
 
 PromptStyle = Literal["chat", "completion"]
 DEFAULT_PROMPT = "default"
@@ -136,17 +139,19 @@ class Task(ABC):
         signal_by: What tells good answers from bad without the gold answer, in a few words; None where nothing does.
         executes_code: Whether scoring runs what a model wrote, and so needs the sandbox.
         allow_unsandboxed: Whether it may do so where the sandbox is weaker than required; set by the harness.
+        sources: The published data sets that `load` reads; none where it needs no network.
     """
 
-    name: ClassVar[str]
+    name: str
     version: ClassVar[str]
     max_new_tokens: ClassVar[int]
     expected_new_tokens: ClassVar[int]
     prompts: ClassVar[tuple[str, ...]] = (DEFAULT_PROMPT,)
     vote_by: ClassVar[str | None] = None
     signal_by: ClassVar[str | None] = None
-    executes_code: ClassVar[bool] = False
+    executes_code: bool = False
     allow_unsandboxed: bool = False
+    sources: ClassVar[tuple[Source, ...]] = ()
 
     @abstractmethod
     def load(self, data: Path | None = None) -> Splits:
@@ -155,6 +160,14 @@ class Task(ABC):
         Raises:
             bench.errors.BenchError: If the data cannot be had or a row does not fit; names file, line and field.
         """
+
+    def whole(self, data: Path | None = None) -> tuple[Example, ...]:
+        """Return what is tested on where nothing of this task is adapted on: all of it.
+
+        Tasks with a published test split return that.
+        """
+        splits = self.load(data)
+        return tuple(example for name in SPLITS for example in getattr(splits, name))
 
     @abstractmethod
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
@@ -221,7 +234,15 @@ class TaskTraits:
     signal_by: str | None = None
 
     @classmethod
-    def of(cls, task: Task, splits: Splits) -> TaskTraits:
-        """Read them off a task and its data."""
+    def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:
+        """Read them off a task and its data.
+
+        Args:
+            task: What is tested on.
+            splits: The data.
+            adapted_on: What is adapted on, if that is another task. The traits are then what both have.
+        """
         sizes = {name: size for name, size in splits.sizes.items() if name != "test"}
-        return cls(sizes, task.prompts, task.vote_by, task.signal_by)
+        other = adapted_on or task
+        prompts = tuple(name for name in task.prompts if name in other.prompts)
+        return cls(sizes, prompts, other.vote_by and task.vote_by, other.signal_by and task.signal_by)

@@ -57,7 +57,7 @@ class JsonLines(Task):
                     "the same question"
                 )
             lines.setdefault(example.id, number)
-        self.executes_code = any(e.fields["check"] == "python" for e in examples.values())  # type: ignore[misc]
+        self.executes_code = any(e.fields["check"] == "python" for e in examples.values())
         return cut_one_file(list(examples.values()), str(data), salt="jsonl-1", **SIZES)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:

@@ -41,7 +41,7 @@ class ReasoningGym(Task):
 
     def __init__(self, generator: str) -> None:
         self.generator = generator
-        self.name = f"rg:{generator}"  # type: ignore[misc]
+        self.name = f"rg:{generator}"
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 200 support, 100 select, 200 gate and 500 test examples.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import cache
 from bench.errors import BenchError, UsageError
 from tasks.interface import Example, Splits, cut
 
@@ -58,9 +59,11 @@ class Source:
     @property
     def path(self) -> Path:
         """Where the rows lie once they were fetched: in a file that is called by its content."""
-        from bench.models import cache
+        return cache.folder("data") / f"{self.task}-{(self.sha256 or self.revision)[:16]}.jsonl"
 
-        return cache.root().parent / "data" / f"{self.task}-{(self.sha256 or self.revision)[:16]}.jsonl"
+    def ready(self) -> bool:
+        """Say whether the rows can be had without a network."""
+        return self._cached() is not None
 
     def rows(self) -> list[Row]:
         """Return the rows, from the cache or, the first time, from the hub.
@@ -68,11 +71,8 @@ class Source:
         Raises:
             BenchError: If they cannot be had, or are not the pinned ones; says what would do instead.
         """
-        with suppress(BenchError):  # a file that is not there, or was damaged
-            rows = read_rows(self.path, self.fields)
-            if self._is_pinned(rows):
-                return rows
-        return self.adopt(self._download(), f"the hub's {self.where}")
+        rows = self._cached()
+        return self.adopt(self._download(), f"the hub's {self.where}") if rows is None else rows
 
     def adopt(self, rows: Sequence[Row], origin: str) -> list[Row]:
         """Put rows into the cache and return them.
@@ -94,6 +94,13 @@ class Source:
             )
         write_atomically(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return rows
+
+    def _cached(self) -> list[Row] | None:
+        with suppress(BenchError):  # a file that is not there, or was damaged
+            rows = read_rows(self.path, self.fields)
+            if self._is_pinned(rows):
+                return rows
+        return None
 
     def _is_pinned(self, rows: Sequence[Row]) -> bool:
         return self.sha256 is None or rows_sha256(rows) == self.sha256

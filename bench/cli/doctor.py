@@ -78,8 +78,11 @@ def _tasks() -> dict[str, str]:
     found = {}
     for name in names("task"):
         try:
-            sizes = load_task(name).load().sizes
-            found[name] = ", ".join(f"{split} {size}" for split, size in sizes.items())
+            task = load_task(name)
+            if all(source.ready() for source in task.sources):
+                found[name] = ", ".join(f"{split} {size}" for split, size in task.load().sizes.items())
+            else:
+                found[name] = f"fetched on first use, or by `bench prepare -t {name}`"
         except BenchError as error:
             found[name] = f"not available: {error}"
     return found

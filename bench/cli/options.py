@@ -18,6 +18,8 @@ GRID_KEYS = {
     "budget": "budgets",
     "seed": "seeds",
     "data": "data",
+    "adapt_on": "adapt_on",
+    "adapt_data": "adapt_data",
     "limit": "limit",
     "prompt": "prompt",
     "dtype": "dtype",
@@ -98,6 +100,14 @@ def run_options(command: F) -> F:
         ),
         click.option("-L", "--limit", type=click.IntRange(min=1), help="Read only so many test examples."),
         click.option("--data", type=click.Path(exists=True, dir_okay=False), help="File with the task's rows."),
+        click.option(
+            "--adapt-on",
+            metavar="TASK",
+            help="Task to adapt on, in place of --task, which is then only tested on, as a whole.",
+        ),
+        click.option(
+            "--adapt-data", type=click.Path(exists=True, dir_okay=False), help="File with the rows of --adapt-on."
+        ),
         click.option(
             "--prompt",
             type=click.Choice(["auto", "chat", "completion"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,29 +37,30 @@ def _plan(config: Any) -> dict[str, Any]:
     from bench.compute.budget import budget_evaluations
     from bench.errors import Refused
     from bench.models.source import resolve
-    from bench.registry import load_method, load_task
-    from tasks.interface import TaskTraits
+    from bench.registry import load_method
+    from bench.run.subject import load_subject
 
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
     method = method_class(method_class.Config.model_validate(config.method_config))
-    task = load_task(config.task)
-    splits = task.load(Path(config.data) if config.data else None)
+    subject = load_subject(config)
+    splits, examples = subject.splits, subject.splits.support
     row: dict[str, Any] = {
         "method": config.method,
         "task": config.task,
+        "adapt_on": config.adapt_on,
+        "subject": config.subject,
         "model": config.model,
         "budget": config.budget,
         "seed": config.seed,
         "evaluations": evaluations,
         "splits": splits.sizes,
-        "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), task, splits.support),
+        "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), subject.adapted_on, examples),
     }
     try:
-        traits = TaskTraits.of(task, splits)
-        if reason := method.supports(traits):
+        if reason := method.supports(subject.traits):
             raise Refused(reason)
-        planned = method.plan(evaluations, traits)
+        planned = method.plan(evaluations, subject.traits)
     except Refused as error:
         return row | {"refused": str(error), "lines": [], "notes": []}
     lines = [{"account": p.account, "what": p.what, "evaluations": p.evaluations} for p in planned.lines]
@@ -80,7 +80,7 @@ def _evaluation_flops(config: dict[str, Any] | None, task: Any, examples: Any) -
 
 def _print(row: dict[str, Any]) -> None:
     click.secho(
-        f"{row['method']} on {row['task']}, {row['model']}, budget {row['budget']}, seed {row['seed']}", bold=True
+        f"{row['method']} on {row['subject']}, {row['model']}, budget {row['budget']}, seed {row['seed']}", bold=True
     )
     if row["refused"]:
         click.echo(f"  refused: {row['refused']}")

@@ -54,7 +54,7 @@ def _task(name: str, files: tuple[Path, ...]) -> dict[str, Any]:
         from tasks.sources import copy_in
 
         for file in files:
-            copy_in(getattr(task, "sources", ()), file)
+            copy_in(task.sources, file)
     splits = task.load()
     return {"name": name, "version": task.version, "splits": splits.sizes, "content_hash": splits.content_hash}
 

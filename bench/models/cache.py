@@ -10,30 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
+from bench.cache import VARIABLE
+from bench.cache import folder as cache_folder
 from bench.errors import BenchError
 from bench.models.checkpoint import file_sha256
 from bench.models.interface import Progress
 from bench.records.files import sync
 
-VARIABLE = "BENCH_CACHE"
 MANIFEST = "manifest.json"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
-def root() -> Path:
-    """Return the folder of all cached models: `$BENCH_CACHE`, or `bench` in the user's cache folder."""
-    named = os.environ.get(VARIABLE)
-    folder = Path(named).expanduser() if named else platformdirs.user_cache_path("bench", appauthor=False)
-    return folder / "models"
-
-
 def entry(key: str) -> Path:
     """Return where the entry of this key lies, or would lie."""
-    return root() / key
+    return cache_folder("models") / key
 
 
 def intact(folder: Path, *, contents: bool) -> bool:

@@ -30,6 +30,8 @@ class RunConfig(_Record):
         method_config: The method's own settings, defaults filled in.
         task: Registered name, or `package.module:Class`.
         data: File with the task's rows; None for the task's own source.
+        adapt_on: Task to adapt on, if it is another one; `task` is then only tested on, as a whole.
+        adapt_data: File with the rows of `adapt_on`.
         model: Embedded name, folder, GGUF file or hub id.
         budget: Named budget, or a number of model-prompt evaluations.
         seed: Source of all randomness of the method.
@@ -48,6 +50,8 @@ class RunConfig(_Record):
     method_config: dict[str, Any] = Field(default_factory=dict)
     task: str
     data: str | None = None
+    adapt_on: str | None = None
+    adapt_data: str | None = None
     model: str
     budget: str = "smoke"
     seed: NonNegativeInt = 0
@@ -59,12 +63,18 @@ class RunConfig(_Record):
     allow_unsandboxed: bool = False
     strategy: Annotated[str, Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$")] = "greedy"
 
+    @property
+    def subject(self) -> str:
+        """The task, or the two: `mbpp to humaneval`."""
+        return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
+
 
 class Versions(_Record):
-    """Versions of everything of ours that can change a number."""
+    """Versions of everything of ours that can change a number; `adapt_on` where that is another task."""
 
     method: str
     task: str
+    adapt_on: str | None = None
     noise: str
     flops: int
 

@@ -42,17 +42,18 @@ from bench.records.schema import (
     read_config,
     read_result,
 )
-from bench.registry import load_method, load_task
+from bench.registry import load_method
 from bench.run.coverage import coverages
 from bench.run.desk import AdaptationContext, Deployed, Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
+from bench.run.subject import Subject, load_subject
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Artifact, Diverged, Method, SingleModel
 from methods.strategy import Strategy, parse_strategy, under, unsupported
-from tasks.interface import PromptStyle, Splits, Task, TaskTraits
+from tasks.interface import PromptStyle, Task
 
 CALIBRATION_EXAMPLES = 16
 
@@ -64,8 +65,7 @@ class Cell:
     Attributes:
         config: Resolved; `method_config` holds every default.
         method: Ready to adapt.
-        task: Ready to pose and score.
-        splits: The task's data.
+        subject: Tasks, ready to pose and score, and data.
         source: The model's.
         model: The checkpoint on this machine.
         versions: Of everything of ours that can change a number.
@@ -77,8 +77,7 @@ class Cell:
 
     config: RunConfig
     method: Method
-    task: Task
-    splits: Splits
+    subject: Subject
     source: ModelSource
     model: PreparedModel
     versions: Versions
@@ -101,26 +100,31 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     except ValidationError as error:
         raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
-    task = load_task(config.task)
-    splits = task.load(Path(config.data) if config.data else None)
+    subject = load_subject(config)
+    task, splits = subject.task, subject.splits
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    traits = TaskTraits.of(task, splits)
-    if reason := method.supports(traits):
-        raise Refused(f"method {config.method} cannot run on {config.task}: {reason}")
+    if reason := method.supports(subject.traits):
+        raise Refused(f"method {config.method} cannot run on {config.subject}: {reason}")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    if strategy and (reason := unsupported(strategy, traits)):
-        raise Refused(f"--strategy {config.strategy} cannot be used on {config.task}: {reason}")
-    method.plan(evaluations, traits)
+    if strategy and (reason := unsupported(strategy, subject.traits)):
+        raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
+    method.plan(evaluations, subject.traits)
     source = resolve(config.model)
     _require_libraries()
     model = source.prepare(display.bytes)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
     config = config.model_copy(update=resolved)
-    versions = Versions(method=method.version, task=task.version, noise=NOISE_VERSION, flops=FLOPS_VERSION)
+    versions = Versions(
+        method=method.version,
+        task=task.version,
+        adapt_on=None if subject.adapted_on is task else subject.adapted_on.version,
+        noise=NOISE_VERSION,
+        flops=FLOPS_VERSION,
+    )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return Cell(config, method, task, splits, source, model, versions, evaluations, strategy, identity, folder)
+    return Cell(config, method, subject, source, model, versions, evaluations, strategy, identity, folder)
 
 
 def finished(cell: Cell) -> Result | None:
@@ -180,7 +184,8 @@ class _Attempt:
     def _check_config(self, path: Path) -> None:
         if path.exists():
             stored = read_config(path.parent)
-            if stored.model_dump(exclude={"data", "model"}) != self.cell.config.model_dump(exclude={"data", "model"}):
+            paths = {"data", "adapt_data", "model"}
+            if stored.model_dump(exclude=paths) != self.cell.config.model_dump(exclude=paths):
                 raise UsageError(
                     f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
                 )
@@ -190,7 +195,8 @@ class _Attempt:
 
     def run(self) -> Result:
         cell = self.cell
-        sandbox = admit(cell.task, allow_unsandboxed=cell.config.allow_unsandboxed)
+        levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
+        sandbox = next(filter(None, levels), None)
         engine = _load_engine(cell)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
@@ -211,19 +217,20 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        desk = Desk(engine, cell.task, style, self.meter, self.journal)
+        desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
         with self.display.stage("calibration"):
-            evaluation_flops = desk.calibrate(cell.splits.support[:CALIBRATION_EXAMPLES])
+            evaluation_flops = desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
         self.meter.limit = int(cell.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
         self.display.watch(self.meter, cell.evaluations)
-        context = AdaptationContext(desk, cell.splits, cell.config.seed, evaluation_flops, self.display)
+        context = AdaptationContext(desk, cell.subject, cell.config.seed, evaluation_flops, self.display)
         limit = self.meter.limit
         self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
         adapted = cell.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
+        desk = desk.turned_to(cell.subject.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         if cell.strategy is None:
             return self.ended("ok", **self._test(desk, SingleModel(), artifacts))
@@ -231,7 +238,7 @@ class _Attempt:
 
     def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
-        cell, traits = self.cell, TaskTraits.of(self.cell.task, self.cell.splits)
+        cell, traits = self.cell, self.cell.subject.traits
         # A subclass may answer in a way of its own, which the strategy would put aside.
         models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
         reason = f"it is not one model, and --strategy {cell.config.strategy} needs answers of one; test it greedily"
@@ -242,7 +249,7 @@ class _Attempt:
         outcome = self._test(desk, under(strategy, SingleModel(), traits), asked)
         if strategy.kind != "pass":
             return outcome
-        examples = cell.splits.test[: cell.config.limit]
+        examples = cell.subject.splits.test[: cell.config.limit]
         deployed = Deployed(desk, examples, self.display)
         base, rows = coverages(desk, deployed, examples, models, strategy.k, self._answer_cost)
         covered = tuple(row.model_copy(update={"coverage": rows[row.label]}) for row in outcome["rows"])
@@ -250,7 +257,7 @@ class _Attempt:
 
     def _test(self, desk: Desk, as_base: Artifact, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Return base and rows on the test split, for the result."""
-        cell, examples = self.cell, self.cell.splits.test[: self.cell.config.limit]
+        cell, examples = self.cell, self.cell.subject.splits.test[: self.cell.config.limit]
         for label in artifacts:
             if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
                 raise BenchError(f"method {cell.config.method}: {label!r} is no label; letters, digits and .=@_- are")
@@ -281,7 +288,7 @@ class _Attempt:
             cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
             changed = deployed.asked != as_base_asked or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
-            rows.append(row.model_copy(update={"measures": cell.task.measures(examples, texts, scores)}))
+            rows.append(row.model_copy(update={"measures": desk.task.measures(examples, texts, scores)}))
         with self.display.stage("saving"):
             write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, answers, base)
             with folder_atomically(cell.folder / "artifact") as folder:
@@ -292,7 +299,7 @@ class _Attempt:
         return {
             "base": accuracy(judged, len(ids) - len(judged)),
             "base_cost": base_cost,
-            "base_measures": cell.task.measures(examples, *base),
+            "base_measures": desk.task.measures(examples, *base),
             "rows": tuple(rows),
         }
 
@@ -300,8 +307,7 @@ class _Attempt:
         assert self.meter is not None
         assert self.meter.limit is not None
         planned: dict[str, int] = {}
-        traits = TaskTraits.of(self.cell.task, self.cell.splits)
-        for line in self.cell.method.plan(self.cell.evaluations, traits).lines:
+        for line in self.cell.method.plan(self.cell.evaluations, self.cell.subject.traits).lines:
             planned[line.account] = planned.get(line.account, 0) + line.evaluations
         return BudgetInfo(
             name=self.cell.config.budget,
@@ -338,8 +344,8 @@ class _Attempt:
                 "traceback": trace,
                 "config": cell.config,
                 "versions": cell.versions,
-                "content_hash": cell.splits.content_hash,
-                "splits": cell.splits.sizes,
+                "content_hash": cell.subject.splits.content_hash,
+                "splits": cell.subject.splits.sizes,
                 "budget": budget,
                 "ledger": ledger,
                 **self.known,

@@ -21,10 +21,11 @@ from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Engine, Sampling, TokenIds
 from bench.records.journal import Journal
 from bench.run.display import Display, StageDisplay
+from bench.run.subject import Subject
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Evaluation, Lora, Training
-from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, TaskTraits, Vote
+from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
 
 
 class Desk:
@@ -45,6 +46,12 @@ class Desk:
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._last: Place = Point()
 
+    def turned_to(self, task: Task) -> Desk:
+        """Return a desk for another task that goes on where this one is."""
+        desk = Desk(self.engine, task, self.style, self.meter, self.journal)
+        desk._last = self._last
+        return desk
+
     def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:
         """Return an example as token ids, posed in one of the task's ways."""
         key = (example.id, prompt)
@@ -57,10 +64,10 @@ class Desk:
         chat = self.style == "chat"
         return self.task.messages(example, prompt) if chat else self.task.completion(example, prompt)
 
-    def prompts(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """Return the task's prompts without those that pose these examples as one before them does."""
+    def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
+        """Return prompts without those that pose these examples as one before them does."""
         posed: dict[tuple[TokenIds, ...], str] = {}
-        for name in self.task.prompts:
+        for name in names:
             posed.setdefault(tuple(self.prompt(example, name) for example in examples), name)
         return tuple(posed.values())
 
@@ -188,11 +195,12 @@ class Desk:
 class AdaptationContext:
     """A method's view of a run: no test split, no engine, no meter. See `methods.interface.Context`."""
 
-    def __init__(self, desk: Desk, splits: Splits, seed: int, evaluation_flops: float, display: Display) -> None:
+    def __init__(self, desk: Desk, subject: Subject, seed: int, evaluation_flops: float, display: Display) -> None:
         self._desk, self._display = desk, display
+        splits = subject.splits
         self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
         self.seed = seed
-        self.task = replace(TaskTraits.of(desk.task, splits), prompts=desk.prompts(splits.support))
+        self.task = replace(subject.traits, prompts=desk.prompts(subject.traits.prompts, splits.support))
         self.evaluation_flops = evaluation_flops
         self.report: dict[str, Any] = {}
 

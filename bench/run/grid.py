@@ -79,15 +79,16 @@ def expand(
     Raises:
         UsageError: Before any cell runs, if any of it cannot be used.
     """
-    for task in tasks:
+    for task in (*tasks, *filter(None, [common.get("adapt_on")])):
         check("task", task)
     for budget in budgets:
         budget_evaluations(budget)
     variants = _variants(methods, settings, variations)
     # A record must mean the same wherever it is resumed from.
     models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
-    if common.get("data"):
-        common["data"] = str(Path(common["data"]).absolute())
+    for file in ("data", "adapt_data"):
+        if common.get(file):
+            common[file] = str(Path(common[file]).absolute())
     cells = []
     for task, model, budget, method in product(tasks, models, budgets, methods):
         for chosen, seed in product(variants[method], seeds):
@@ -176,7 +177,7 @@ def run_grid(
         display = make_display()
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
         method = config.method + (f" ({settings})" if settings else "")
-        title = f"{method} on {config.task}, {config.model}, budget {config.budget}, seed {config.seed}"
+        title = f"{method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
         display.say(title + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""), style="bold")
         outcome = _run_cell(config, output, display)
         outcomes.append(outcome)

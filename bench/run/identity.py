@@ -20,14 +20,17 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
     Args:
         config: The resolved configuration.
         versions: Of method, task, noise and FLOPs.
-        content_hash: Of the task's splits.
+        content_hash: Of the splits.
         model_fingerprint: Of the model's source.
         evaluations: Size of the budget.
     """
-    fields = config.model_dump(mode="json", exclude={"data", "model", "budget", "allow_unsandboxed"})
+    fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
+    # It came later: runs without it are still found.
+    if config.adapt_on is None:
+        del fields["adapt_on"]
     fields |= {
         "identity": IDENTITY_VERSION,
-        "versions": versions.model_dump(mode="json"),
+        "versions": versions.model_dump(mode="json", exclude_none=True),
         "content_hash": content_hash,
         "model": model_fingerprint,
         "evaluations": evaluations,
@@ -36,8 +39,8 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
 
 
 def run_folder(output: Path, config: RunConfig, model_slug: str, identity: str) -> Path:
-    """Return runs/<task>/<model>/<method>/<budget>/seed-<n>-<id8>."""
-    parts = (config.task, model_slug, config.method, config.budget)
+    """Return runs/<subject>/<model>/<method>/<budget>/seed-<n>-<id8>."""
+    parts = (config.subject, model_slug, config.method, config.budget)
     return output.joinpath(*map(_safe, parts)) / f"seed-{config.seed}-{identity[:8]}"
 
 

@@ -236,19 +236,19 @@ def test_a_loaded_ensemble_gives_the_answers_of_the_run(saved):
 
     cell, result = saved
     engine = TransformersEngine(str(cell.model.path))
-    examples = {example.id: example for example in cell.splits.test[:40]}
+    examples = {example.id: example for example in cell.subject.splits.test[:40]}
 
     class Deployment:
         def answer(self, point, ids):
             engine.move_to(point)
             meter = Meter(engine.shape)
-            prompts = [engine.encode(cell.task.messages(examples[i])) for i in ids]
+            prompts = [engine.encode(cell.subject.task.messages(examples[i])) for i in ids]
             with meter.account("inference"):
-                found = engine.generate(prompts, Sampling(max_new_tokens=cell.task.max_new_tokens), meter)
+                found = engine.generate(prompts, Sampling(max_new_tokens=cell.subject.task.max_new_tokens), meter)
             return [completion.text for completion in found]
 
         def votes(self, ids, texts):
-            return cell.task.vote_keys([examples[i] for i in ids], texts)
+            return cell.subject.task.vote_keys([examples[i] for i in ids], texts)
 
     ensemble = Ensemble.load(cell.folder / "artifact" / "k=5", engine.digest)
     samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]

@@ -99,6 +99,7 @@ def test_a_file_is_cut_into_all_four_splits(tmp_path: Path) -> None:
         "test": 700,
     }
     assert TASK.load(write(tmp_path / "few.jsonl", 140)).sizes == {"support": 20, "select": 10, "gate": 40, "test": 70}
+    assert len(TASK.whole(tmp_path / "few.jsonl")) == 140
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
@@ -113,6 +114,7 @@ class TestPublishedData:
         splits = TASK.load()
         assert splits.sizes == {"support": 200, "select": 100, "gate": 400, "test": 1319}
         assert {e.fields["question"] for e in splits.test} == {row["question"] for row in TEST.rows()}
+        assert TASK.whole() == splits.test
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256(listed.encode()).hexdigest()
         assert (TASK.version, digest[:32]) == ("1-flexible", "ac9bec258467c10a684e9d36c2b8b557")

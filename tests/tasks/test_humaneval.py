@@ -23,6 +23,34 @@ FIRST = BY_ID["HumanEval/0"]
 ROWS = [dict(example.fields) for example in ALL]
 
 
+PLUS = """import numpy as np
+
+def close(found, expected):
+    is_float = isinstance(expected, (float, np.ndarray))
+    if is_float and found != expected:
+        np.testing.assert_allclose(found, expected, rtol=1e-07, atol=1e-6)
+        assert np.allclose(found, expected, rtol=1e-07, atol=1e-6)
+    else:
+        assert found == expected
+
+def check(candidate):
+    inputs = {inputs}
+    results = {results}
+    for inp, exp in zip(inputs, results):
+        close(candidate(*inp), exp)
+"""
+MORE = {
+    "HumanEval/0": PLUS.format(inputs=[[[1.0, 2.0, 3.9], 0.3], [[], 1.0]] * 300, results=[False, False] * 300),
+    "HumanEval/2": PLUS.format(inputs=[[3.5], [5000.1]], results=[0.5, 0.1]),
+}
+# Right by the published tests, and wrong where these look further.
+MISSED = {
+    "HumanEval/0": "    if not numbers: return True\n"
+    "    return any(abs(a - b) < threshold for i, a in enumerate(numbers) for b in numbers[:i])",
+    "HumanEval/2": "    return number % 1.0 if number < 1000 else 0.0",
+}
+
+
 def wrong(texts: list[str], example: Example = FIRST) -> None:
     for text, score in zip(texts, TASK.score_many([example] * len(texts), texts), strict=True):
         assert (score.reward, score.correct) == (0.0, False), text[:200]
@@ -94,6 +122,10 @@ class TestRightAnswers:
         scores = TASK.score_many(ALL, [e.fields["canonical_solution"] for e in ALL])
         assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
         assert all(score.reward == 1.0 and score.status == "ok" for score in scores)
+
+    def test_every_gold_answer_is_right(self) -> None:
+        scores = TASK.score_many(ALL, [TASK.gold(e) for e in ALL])
+        assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
 
     def test_every_canonical_solution_is_right_as_a_chat_reply(self) -> None:
         reply = "Here is the function:\n\n```python\n{}\n```\n\nIt follows the docstring."
@@ -295,6 +327,18 @@ class TestData:
     def test_blank_lines_and_fields_that_are_not_used_change_nothing(self, tmp_path: Path) -> None:
         rows = ["", *({**row, "source": "elsewhere"} for row in ROWS), "  "]
         assert TASK.load(self.write(tmp_path / "rows.jsonl", rows)).content_hash == SPLIT.content_hash
+
+    def test_a_file_with_more_tests_has_the_same_splits_and_judges_more_strictly(self, tmp_path: Path) -> None:
+        rows = [row | {"test": MORE.get(row["task_id"], row["test"])} for row in ROWS]
+        splits = TASK.load(self.write(tmp_path / "humanevalplus.jsonl", rows))
+        listed = {name: [e.id for e in getattr(splits, name)] for name in SPLITS}
+        assert listed == {name: [e.id for e in getattr(SPLIT, name)] for name in SPLITS}
+        assert splits.content_hash != SPLIT.content_hash
+        examples = {e.id: e for name in SPLITS for e in getattr(splits, name)}
+        for name, wrong in MISSED.items():
+            gold = TASK.gold(examples[name])
+            assert [s.correct for s in TASK.score_many([BY_ID[name]] * 2, [gold, wrong])] == [True, True]
+            assert [s.correct for s in TASK.score_many([examples[name]] * 2, [gold, wrong])] == [True, False]
 
     def test_a_smaller_file_leaves_what_is_over_to_the_test_split(self, tmp_path: Path) -> None:
         assert TASK.load(self.write(tmp_path / "rows.jsonl", ROWS[:83])).sizes["test"] == 1

@@ -135,6 +135,34 @@ def test_by_default_a_task_runs_no_code_stops_nowhere_and_knows_neither_votes_no
             what(examples(["a"]), ["a"])
 
 
+class Split(Echo):
+    name = "split"
+    prompts = (DEFAULT_PROMPT, "other", "third")
+    vote_by = "the text"
+    signal_by = "the length"
+
+    def load(self, data: Path | None = None) -> Splits:
+        return Splits(*(tuple(examples(list(part))) for part in ("ab", "c", "de", "f")))
+
+
+class Voting(Split):
+    prompts = (DEFAULT_PROMPT, "third", "mine")
+    signal_by = None
+
+
+def test_the_whole_of_a_task_is_all_of_its_splits() -> None:
+    assert ids(Split().whole()) == list("abcdef")
+
+
+def test_the_traits_of_two_tasks_are_what_both_have() -> None:
+    splits = Split().load()
+    one, both = TaskTraits.of(Split(), splits), TaskTraits.of(Split(), splits, adapted_on=Voting())
+    assert one == TaskTraits({"support": 2, "select": 1, "gate": 2}, Split.prompts, "the text", "the length")
+    assert both == TaskTraits(one.sizes, (DEFAULT_PROMPT, "third"), "the text", None)
+    assert TaskTraits.of(Voting(), splits, adapted_on=Split()) == both
+    assert TaskTraits.of(Split(), splits, adapted_on=Echo()).vote_by is None
+
+
 def test_examples_and_scores_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Score(0.0, False).correct = True

@@ -76,6 +76,14 @@ class TestHub:
             source().path.write_text(damage)
             assert source().rows() == ROWS
 
+    def test_it_is_ready_once_it_was_fetched_and_while_it_is_whole(self, hub) -> None:
+        assert not source().ready()
+        assert not hub.asked
+        source().rows()
+        assert source().ready()
+        source().path.write_text(json.dumps(ROWS[0]) + "\n")
+        assert not source().ready()
+
     def test_columns_that_the_task_does_not_know_are_dropped(self, hub) -> None:
         hub.rows["train"] = [row | {"more": None} for row in ROWS[:20]]
         assert source().rows() == ROWS

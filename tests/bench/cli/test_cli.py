@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -135,6 +136,27 @@ def test_doctor_reports_every_part():
     assert report["packages"]["torch"]
     assert report["tasks"]["humaneval"].startswith("support 32")
     assert report["models"]["tiny-adder"] == "ready"
+
+
+def test_doctor_asks_the_cache_and_not_the_hub(tmp_path, monkeypatch):
+    from tasks.sources import Source
+
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(Source, "_download", lambda _: pytest.fail("went to the hub"))
+    tasks = invoke("doctor", "--json").data["tasks"]
+    assert tasks["gsm8k"] == "fetched on first use, or by `bench prepare -t gsm8k`"
+    assert tasks["rocstories"].startswith("not available: rocstories: ")
+    assert tasks["countdown"].startswith("support ")
+
+
+def test_one_task_is_adapted_on_and_another_tested_on_as_a_whole():
+    data = Path(__file__).parents[2] / "tasks" / "data" / "mbpp.jsonl"
+    options = ["-m", "base", "-t", "humaneval", "--adapt-on", "mbpp", "--adapt-data", data]
+    (plan,) = invoke("plan", *options, "--json").data["plans"]
+    assert plan["splits"] == {"support": 4, "select": 2, "gate": 3, "test": 164}
+    assert (plan["task"], plan["adapt_on"]) == ("humaneval", "mbpp")
+    assert invoke("plan", *options).stdout.startswith("base on mbpp to humaneval, ")
+    assert "did you mean 'mbpp'" in invoke("plan", *options[:4], "--adapt-on", "mbbp", code=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ DATA = {
     "gsm8k": "gsm8k.jsonl",
     "jsonl": "jsonl.jsonl",
     "math500": "problems.jsonl",
+    "mbpp": "mbpp.jsonl",
     "olympiadbench": "problems.jsonl",
     "rocstories": "rocstories.jsonl",
     "uspto50k": "uspto50k.jsonl",

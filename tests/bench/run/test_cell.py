@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -15,8 +16,30 @@ from bench.run.display import Display
 from bench.run.grid import resume_cell
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, SingleModel
+from tasks.addition import Addition
+from tasks.interface import SPLITS, Example, cut
 
 QUIET = Display(quiet=True)
+
+
+class Turned(Addition):
+    """Sums of other pairs, asked the other way round, and few of them; it says that it runs code."""
+
+    name = "turned"
+    version = "7"
+    executes_code = True
+    scored: ClassVar[list[str]] = []
+
+    def load(self, data=None):
+        pairs = [(a, b) for a in range(100, 110) for b in range(9)]
+        return cut([Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in pairs], salt="", **dict.fromkeys(SPLITS, 20))
+
+    def completion(self, example, prompt="default"):
+        return super().completion(example, "swapped")
+
+    def score(self, example, text):
+        self.scored.append(example.id)
+        return super().score(example, text)
 
 
 class Fixed(Method):
@@ -307,6 +330,39 @@ def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_pat
     assert "adapt" in result.traceback
     assert finished(cell) is None
     assert result.ledger["sample"].work.evaluations == 20
+
+
+def test_another_task_is_adapted_on_with_its_prompts_and_scorer_and_the_whole_of_one_tested_on(tmp_path):
+    Turned.scored.clear()
+    cell, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
+    assert (result.status, result.base.items) == ("ok", 3800)
+    assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
+    assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
+    assert result.sandbox is not None  # which the task that is tested on does not need
+    assert cell.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
+    # Once for each split that the method asked for, and never in the test.
+    assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
+    # The test's prompts are those of the task itself, and answers to them those of a run on it alone.
+    alone, _ = run(tmp_path, Fixed)
+    samples = {
+        name: {s["id"]: s for s in _samples(folder)} for name, folder in (("both", cell.folder), ("one", alone.folder))
+    }
+    assert all(samples["both"][i]["prompt_sha256"] == s["prompt_sha256"] for i, s in samples["one"].items())
+    assert all(samples["both"][i]["text"] == s["text"] for i, s in samples["one"].items())
+
+
+def _samples(folder):
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_run_on_two_tasks_that_was_interrupted_ends_as_an_unbroken_one(tmp_path):
+    cell, unbroken = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
+    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (cell.folder / "result.json").unlink()
+    for kept in (3, len(lines) - 2):
+        (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
+        assert comparable(resume_cell(cell.folder, Display(quiet=True)).result) == comparable(unbroken)
+        (cell.folder / "result.json").unlink()
 
 
 def test_a_method_sees_no_test_example(tmp_path):

@@ -19,11 +19,18 @@ CONFIG = RunConfig(
     limit=5,
 )
 VERSIONS = Versions(method="1", task="1", noise="philox", flops=1)
-SAME_OUTCOME = {"data": "elsewhere.jsonl", "model": "folder/of/the/same", "budget": "256", "allow_unsandboxed": True}
+SAME_OUTCOME = {
+    "data": "elsewhere.jsonl",
+    "adapt_data": "there.jsonl",
+    "model": "folder/of/the/same",
+    "budget": "256",
+    "allow_unsandboxed": True,
+}
 OTHER_OUTCOME = {
     "method": "base",
     "method_config": {"attempts": 3, "sigma": 0.001},
     "task": "humaneval",
+    "adapt_on": "humaneval",
     "seed": 1,
     "limit": 6,
     "prompt": "chat",
@@ -32,7 +39,7 @@ OTHER_OUTCOME = {
     "batch_size": 4,
     "strategy": "maj@4",
 }
-OTHER_VERSION = {"method": "2", "task": "2", "noise": "other", "flops": 2}
+OTHER_VERSION = {"method": "2", "task": "2", "adapt_on": "1", "noise": "other", "flops": 2}
 
 
 def identity(config: RunConfig = CONFIG, versions: Versions = VERSIONS, **fields: Any) -> str:
@@ -81,6 +88,11 @@ def test_an_identity_is_the_same_in_every_process_and_version() -> None:
 def test_a_run_lies_under_task_model_method_budget_and_seed(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, CONFIG.model_copy(update={"seed": 7}), "tiny-adder", "0123456789abcdef")
     assert folder == tmp_path / "addition" / "tiny-adder" / "corp" / "smoke" / "seed-7-01234567"
+
+
+def test_a_run_on_two_tasks_lies_under_both(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, CONFIG.model_copy(update={"adapt_on": "humaneval"}), "tiny-adder", "0" * 64)
+    assert folder.relative_to(tmp_path).parts[0] == "humaneval-to-addition"
 
 
 NAME = st.text(min_size=1) | st.sampled_from(["..", ".", "/", "../../etc", "a/b", "pkg.mod:Class", "-x", "C:\\x", "\0"])

@@ -1,0 +1,58 @@
+"""What a run adapts on and what it is tested on: one task, or two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.records.schema import RunConfig
+from bench.registry import load_task
+from tasks.interface import Splits, Task, TaskTraits
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The tasks of a run and their data.
+
+    Attributes:
+        task: What is tested on.
+        adapted_on: What is adapted on; the same object, if it is no other task.
+        splits: Support, select and gate of the one, test of the other.
+    """
+
+    task: Task
+    adapted_on: Task
+    splits: Splits
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Each task once."""
+        return tuple(dict.fromkeys((self.adapted_on, self.task)))
+
+    @property
+    def traits(self) -> TaskTraits:
+        """What a method may know of it."""
+        return TaskTraits.of(self.task, self.splits, adapted_on=self.adapted_on)
+
+
+def load_subject(config: RunConfig) -> Subject:
+    """Load the tasks of a configuration, and their data.
+
+    Raises:
+        BenchError: If a task or its data cannot be had, or the two tasks have an example in common.
+    """
+    task, data = load_task(config.task), config.data and Path(config.data)
+    if config.adapt_on is None:
+        if config.adapt_data is not None:
+            raise UsageError(f"--adapt-data {config.adapt_data}: name the task that it belongs to with --adapt-on")
+        return Subject(task, task, task.load(data or None))
+    adapted_on, its_data = load_task(config.adapt_on), config.adapt_data and Path(config.adapt_data)
+    ours, tested = adapted_on.load(its_data or None), task.whole(data or None)
+    try:
+        return Subject(task, adapted_on, Splits(ours.support, ours.select, ours.gate, tested))
+    except ValueError as error:
+        raise UsageError(
+            f"--adapt-on {config.adapt_on}: has examples in common with {config.task}, all of which is tested on; "
+            "adapt on another task, or leave the option out"
+        ) from error

@@ -1,0 +1,124 @@
+"""MBPP: 974 short Python functions, crowd-sourced, each with a sentence and three tests.
+
+Austin et al. 2021, "Program Synthesis with Large Language Models" (arXiv 2108.07732). CC BY 4.0. The prompt shows the
+signature and the first test; all tests decide, the challenge tests too. The paper shows all three, so that a program
+which tells just those arguments apart is right; accuracies here are lower and not to be compared with such.
+
+The tests of 367, 601 and 927 hand over objects of a class that the published solution defines, and the prompt does not.
+The sandbox lets no object of a program's class into a test, so no answer to these is right.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from pathlib import Path
+
+from bench.errors import UsageError
+from tasks.code import FunctionTask, fenced
+from tasks.interface import Example, Splits, cut
+from tasks.sources import Row, Source, distinct, read_rows
+
+SOURCE = Source(
+    task="mbpp",
+    id="google-research-datasets/mbpp",
+    config="full",
+    splits=("prompt", "test", "validation", "train"),
+    revision="4bb6404fdc6cacfda99d4ac4205087b89d32030c",
+    fields={
+        "task_id": int,
+        "text": str,
+        "code": str,
+        "test_setup_code": str,
+        "test_list": list,
+        "challenge_test_list": list,
+    },
+    sha256="821efb565ec15460d147988a34b1dd4e3a83323d2a8dd72caca0962b138f16fb",
+)
+TEST_IDS = range(11, 511)
+SIZES = {"support": 200, "select": 100, "gate": 174}
+SALT = "mbpp-1"
+
+
+class Mbpp(FunctionTask):
+    """The test split is the published one, `task_id` 11 to 510; the others are for adaptation."""
+
+    name = "mbpp"
+    version = "1"
+    max_new_tokens = 512
+    expected_new_tokens = 90
+    sources = (SOURCE,)
+
+    def load(self, data: Path | None = None) -> Splits:
+        """Return 200 support, 100 select and 174 gate problems, and the test split of 500.
+
+        A file is split by `task_id` as well; where it has less for adaptation, those three splits shrink in proportion.
+        """
+        rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
+        origin = str(data or "mbpp")
+        examples = distinct((_example(row, origin) for row in rows), origin)
+        test = [e for e in examples if e.fields["task_id"] in TEST_IDS]
+        rest = [e for e in examples if e.fields["task_id"] not in TEST_IDS]
+        total = sum(SIZES.values())
+        sizes = {name: min(size, size * len(rest) // total) for name, size in SIZES.items()}
+        if not test or not all(sizes.values()):
+            raise UsageError(
+                f"{origin}: {len(test)} rows with task_id 11 to 510, which are tested on, and {len(rest)} others; the "
+                f"splits need 1 and {-(-total // min(SIZES.values()))}"
+            )
+        adaptation = cut(rest, salt=SALT, **sizes, test=0)
+        tested = cut(test, salt=SALT, support=0, select=0, gate=0, test=len(test)).test
+        return Splits(adaptation.support, adaptation.select, adaptation.gate, tested)
+
+    def whole(self, data: Path | None = None) -> tuple[Example, ...]:
+        """Return the test split."""
+        return self.load(data).test
+
+    def gold(self, example: Example) -> str | None:
+        """Return the published solution; None where the tests call a class of it."""
+        code = _parsed(example.fields["canonical_solution"])
+        classes = {node.name for node in code.body if isinstance(node, ast.ClassDef)}
+        return None if classes & set(_called(example.fields["test"])) else fenced(example.fields["canonical_solution"])
+
+
+def _example(row: Row, origin: str) -> Example:
+    where = f"{origin}, task_id {row['task_id']}"
+    tests = [row["test_setup_code"], *row["test_list"], *row["challenge_test_list"]]
+    try:
+        code, test = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (row["code"], "\n".join(tests)))
+        functions = {node.name: node for node in _parsed(code).body if isinstance(node, ast.FunctionDef)}
+        called = [name for name in _called(row["test_list"][0]) if name in functions]
+        prompt = _posed(functions[called[0]], row["text"], row["test_list"][0])
+    except (SyntaxError, ValueError, TypeError, IndexError, MemoryError, RecursionError) as error:
+        raise UsageError(
+            f"{where}: expected fields 'code' and 'test_list' with Python, the first test a call of a function in "
+            f"'code', and 'text' for a docstring ({error})"
+        ) from error
+    names = {"prompt": prompt, "entry_point": called[0], "canonical_solution": code, "test": test}
+    return Example(f"Mbpp/{row['task_id']}", {"task_id": row["task_id"], **names})
+
+
+def _posed(function: ast.FunctionDef, text: str, test: str) -> str:
+    """Signature and docstring with one test for an example, without the message that some of them have."""
+    (assertion,) = _parsed(test).body
+    if not isinstance(assertion, ast.Assert):
+        raise TypeError(f"{test!r} asserts nothing")
+    lines = [*text.strip().splitlines(), "", f"assert {ast.unparse(assertion.test)}"]
+    body = "\n".join(f"    {line}".rstrip() for line in lines).lstrip()
+    raw = "r" if "\\" in body else ""
+    prompt = f'def {function.name}({ast.unparse(function.args)}):\n    {raw}"""{body}\n    """\n'
+    _parsed(prompt)
+    return prompt
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escape sequences that are none, in published solutions
+        return ast.parse(text)
+
+
+def _called(test: str) -> list[str]:
+    """The names that a test calls, in the order of the text."""
+    calls = [node for node in ast.walk(_parsed(test)) if isinstance(node, ast.Call)]
+    calls.sort(key=lambda call: (call.lineno, call.col_offset))
+    return [call.func.id for call in calls if isinstance(call.func, ast.Name)]

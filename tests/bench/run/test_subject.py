@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.records.schema import RunConfig
+from bench.run.subject import load_subject
+from tasks.interface import SPLITS
+
+MBPP = Path(__file__).parents[2] / "tasks" / "data" / "mbpp.jsonl"
+
+
+def config(task="humaneval", **fields):
+    return RunConfig(task=task, model="tiny-adder", **fields)
+
+
+CROSSING = config(adapt_on="mbpp", adapt_data=str(MBPP))
+
+
+def test_one_task_is_adapted_on_and_tested_on():
+    subject = load_subject(config())
+    assert subject.task is subject.adapted_on
+    assert subject.tasks == (subject.task,)
+    assert subject.splits == subject.task.load()
+
+
+def test_of_two_tasks_one_gives_what_is_adapted_on_and_the_other_is_tested_on_as_a_whole():
+    subject = load_subject(CROSSING)
+    assert [task.name for task in subject.tasks] == ["mbpp", "humaneval"]
+    assert subject.splits.sizes == {"support": 4, "select": 2, "gate": 3, "test": 164}
+    assert {e.id for e in subject.splits.test} == {f"HumanEval/{n}" for n in range(164)}
+    adapted_on = subject.adapted_on.load(MBPP)
+    assert all(getattr(subject.splits, name) == getattr(adapted_on, name) for name in SPLITS[:3])
+
+
+def test_the_content_of_both_is_hashed(tmp_path):
+    found = {load_subject(CROSSING).splits.content_hash, load_subject(config()).splits.content_hash}
+    changed = MBPP.read_text().replace("common elements", "shared elements")
+    (tmp_path / "mbpp.jsonl").write_text(changed)
+    found.add(load_subject(config(adapt_on="mbpp", adapt_data=str(tmp_path / "mbpp.jsonl"))).splits.content_hash)
+    back = load_subject(config("mbpp", data=str(MBPP), adapt_on="humaneval")).splits
+    assert back.sizes == {"support": 32, "select": 20, "gate": 30, "test": 8}
+    assert len({*found, back.content_hash}) == 4
+
+
+def test_a_method_is_told_what_both_tasks_have():
+    both = load_subject(CROSSING).traits
+    assert both.sizes == {"support": 4, "select": 2, "gate": 3}
+    assert both.prompts == ("default", "bare", "expert", "examples")
+    assert both.vote_by
+    assert both.signal_by
+    sums = load_subject(config(adapt_on="addition")).traits
+    assert (sums.prompts, sums.signal_by) == (("default",), None)
+
+
+@pytest.mark.parametrize("name", ["humaneval", "tasks.humaneval:HumanEval"])
+def test_a_task_is_not_adapted_on_and_tested_on_as_a_whole(name):
+    with pytest.raises(UsageError, match=f"--adapt-on {name}: has examples in common with humaneval"):
+        load_subject(config(adapt_on=name))
+
+
+def test_data_to_adapt_on_needs_a_task():
+    with pytest.raises(UsageError, match=r"--adapt-data rows.jsonl: name the task .* with --adapt-on"):
+        load_subject(config(adapt_data="rows.jsonl"))
