@@ -44,12 +44,13 @@ from bench.records.schema import (
 )
 from bench.registry import load_method
 from bench.run.coverage import coverages
-from bench.run.desk import AdaptationContext, Deployed, Desk
+from bench.run.desk import Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.run.subject import Subject, load_subject
+from bench.run.views import AdaptationContext, Deployed
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Artifact, Diverged, Method, SingleModel
 from methods.strategy import Strategy, parse_strategy, under, unsupported

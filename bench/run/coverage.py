@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError
 from bench.records.schema import AnswerCost, Coverage, Difference
-from bench.run.desk import Deployed, Desk
+from bench.run.desk import Desk
+from bench.run.views import Deployed
 from bench.stats import coverage_over_items, mean_difference, pass_at_k
 from methods.interface import SingleModel
 from methods.strategy import decodings
