@@ -174,10 +174,9 @@ def _group(runs: Sequence[Run]) -> Group:
     lines = [line for key, members in variants.items() for line in _lines(names[key], members)]
     lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
     items = max((len(run.base) for run in runs), default=0)
-    config = runs[0].result.config
-    return Group(
-        config.subject, config.model, config.budget, config.strategy, items, (*_base(runs), *lines), _notes(runs, lines)
-    )
+    config, base = runs[0].result.config, _base(runs)
+    notes = _notes(runs, base, lines)
+    return Group(config.subject, config.model, config.budget, config.strategy, items, (*base, *lines), notes)
 
 
 def _settings(result: Result) -> str:
@@ -190,11 +189,7 @@ def _settings(result: Result) -> str:
 
 def _base(runs: Sequence[Run]) -> tuple[Line, ...]:
     """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
-    problems = tuple(
-        f"seed {run.result.config.seed}: {run.result.status}: {run.result.reason}"
-        for run in runs
-        if run.result.config.method == "base" and not run.result.rows
-    )
+    problems = _problems([run for run in runs if run.result.config.method == "base"])
     for run in runs:
         if run.result.base_cost and run.base:
             cost = run.result.base_cost
@@ -203,8 +198,17 @@ def _base(runs: Sequence[Run]) -> tuple[Line, ...]:
     return (Line("base", problems=problems),) if problems else ()
 
 
-def _notes(runs: Sequence[Run], lines: Sequence[Line]) -> tuple[str, ...]:
-    said = [f"{line.name}: {problem}" for line in (*_base(runs), *lines) for problem in line.problems]
+def _problems(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Status and reason of runs that did not end well."""
+    return tuple(
+        f"seed {run.result.config.seed}: {run.result.status}: {run.result.reason}"
+        for run in runs
+        if not run.result.rows
+    )
+
+
+def _notes(runs: Sequence[Run], base: Sequence[Line], lines: Sequence[Line]) -> tuple[str, ...]:
+    said = [f"{line.name}: {problem}" for line in (*base, *lines) for problem in line.problems]
     answers = [run.base for run in runs if run.base]
     if any(base != answers[0] for base in answers):
         said.append("the base's answers differ between runs; each row is compared with those of its own runs")
@@ -242,11 +246,7 @@ def _short(value: Any) -> str:
 
 def _lines(name: str, runs: Sequence[Run]) -> list[Line]:
     good = sorted((run for run in runs if run.result.rows), key=lambda run: run.result.config.seed)
-    problems = tuple(
-        f"seed {run.result.config.seed}: {run.result.status}: {run.result.reason}"
-        for run in runs
-        if not run.result.rows
-    )
+    problems = _problems(runs)
     if not good:
         return [Line(name, problems=problems)]
     labels = dict.fromkeys(row.label for run in good for row in run.result.rows)
