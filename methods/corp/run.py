@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.weights.points import Point, combine
 from methods.corp.config import CorpConfig, Schedule
 from methods.corp.consolidation import Consolidation
-from methods.corp.gate import decide
+from methods.gate import decide
 from methods.interface import Context, Evaluation
 from methods.search import next_allowance
 

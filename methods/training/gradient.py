@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from methods.corp.gate import decide
+from methods.gate import decide
 from methods.interface import Artifact, Context, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
 from tasks.interface import TaskTraits

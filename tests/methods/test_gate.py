@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.corp import decide
+from methods.gate import decide
 
 
 def outcome(fixes, regressions, same=20):
