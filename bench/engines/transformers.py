@@ -22,6 +22,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
+from bench.engines.packed import PackedLinears
 from bench.engines.slots import Slots, tune_for_decoding
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
@@ -82,6 +83,7 @@ class TransformersEngine:
             "decoding": DECODING,
         }
         self._space = WeightSpace(parameters)
+        self._linears = PackedLinears(self._model)
         self._ends = _end_ids(self._model.generation_config, self._tokenizer)
         # A masked position is never attended to, so any id can pad; a model without a pad id still decodes.
         pad = self._tokenizer.pad_token_id
@@ -112,6 +114,9 @@ class TransformersEngine:
 
     def move_to(self, point: Place) -> None:
         """Put the weights at a point, or at trained ones."""
+        if self._space.is_at(point):
+            return
+        self._linears.drop()
         if isinstance(point, Checkpoint):
             self._space.load(point)
         else:

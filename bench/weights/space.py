@@ -137,6 +137,10 @@ class WeightSpace:
             raise RuntimeError("the last move through weight space failed half way; move to a point again")
         return self._point
 
+    def is_at(self, point: Place) -> bool:
+        """Return whether a move to this place would change nothing."""
+        return point == self._point
+
     def prepare(self, points: Iterable[Point]) -> None:
         """Announce the points that will be visited next, and forget those announced before. Changes no value.
 
@@ -151,7 +155,7 @@ class WeightSpace:
 
     def move_to(self, point: Point) -> None:
         """Write base + point into the live parameters; at `Point()` they equal the base bit for bit."""
-        if point == self._point:
+        if self.is_at(point):
             return
         self._point = None  # a move that fails half way leaves weights that no point describes
         if point.is_base:
@@ -166,7 +170,7 @@ class WeightSpace:
         Raises:
             BenchError: If they cannot be read, or are not this model's; nothing was written.
         """
-        if checkpoint == self._point:
+        if self.is_at(checkpoint):
             return
         trained = read_checkpoint(checkpoint)
         if {n: (t.shape, t.dtype) for n, t in trained.items()} != {
