@@ -28,11 +28,11 @@ class BoxedTask(Task):
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Ask for steps and a box."""
-        return [{"role": "user", "content": f"{PROMPTS[prompt]}\n\n{example.fields['problem']}"}]
+        return [{"role": "user", "content": f"{example.fields['problem']}\n\n{PROMPTS[prompt]}"}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
         """Return the same request, to be continued with the solution."""
-        return f"{PROMPTS[prompt]}\n\nProblem: {example.fields['problem']}\n\nSolution:"
+        return f"Problem: {example.fields['problem']}\n\n{PROMPTS[prompt]}\n\nSolution:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
         """A base model would go on with a problem of its own."""

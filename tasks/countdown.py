@@ -34,7 +34,8 @@ QUESTION = (
     "Using the numbers {numbers}, write an expression that equals {target}. Use +, -, *, / and parentheses, and each "
     "number exactly once."
 )
-FORM = "give the expression between <answer> and </answer>, such as <answer>{example}</answer> for the numbers 1, 2, 7."
+# No example of an expression: small models give it as the answer.
+FORM = "give the expression, its numbers and signs and nothing else, between <answer> and </answer>."
 PROMPTS = {
     DEFAULT_PROMPT: "{question} Think step by step, then " + FORM,
     "brief": "{question} Without explaining, " + FORM,
@@ -54,7 +55,7 @@ class Countdown(Task):
     """Reward 1 for a right answer, 0.1 for any other expression that has a value; votes are values."""
 
     name = "countdown"
-    version = "1"
+    version = "2"
     max_new_tokens = 1024
     expected_new_tokens = 300
     prompts = tuple(PROMPTS)
@@ -79,7 +80,7 @@ class Countdown(Task):
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Ask for the expression between answer tags, after thinking (`default`, `search`) or without (`brief`)."""
-        content = PROMPTS[prompt].format(question=_question(example), example="(1 + 2) * 7")
+        content = PROMPTS[prompt].format(question=_question(example))
         return [{"role": "user", "content": content}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
@@ -87,8 +88,8 @@ class Countdown(Task):
         return f"{_question(example)}\n<answer>"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End with the answer."""
-        return ("</answer>",)
+        """End with the answer where one was begun; a chat model may name the tags before it uses them."""
+        return ("</answer>",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
         """Evaluate the last expression between answer tags, or a text that is nothing else; `= value` is left out."""

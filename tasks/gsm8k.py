@@ -35,7 +35,8 @@ TEST = Source(
     sha256="2c4faa1a4b1adf304c69f25838af7a1ca3fdb730009f1a03be18a546591d188c",
 )
 SIZES = {"support": 200, "select": 100, "gate": 400}
-FORM = "End with a line that holds #### and the number, such as: #### 42"
+# The question comes first and no number stands in the request: small models end theirs with the number shown, at once.
+FORM = r"Put the final number, and nothing else, into \boxed{}."
 PROMPTS = {
     DEFAULT_PROMPT: f"Solve this problem step by step. {FORM}",
     "plan": f"Solve this problem. First say in one sentence what is asked, then compute it step by step. {FORM}",
@@ -45,13 +46,13 @@ CALCULATION = re.compile(r"<<.*?>>")
 
 
 class Gsm8k(Task):
-    """Accuracy takes the flexible extractor: the number after `####`, else in a box, else announced, else the last one.
+    r"""Accuracy takes the flexible extractor: the number in the last box, else after `####`, else announced, else the last.
 
-    The strict one takes the number after `####` alone, as the prompt asks; both are in the record.
+    The strict one takes the number in the box alone, as the prompt asks; both are in the record.
     """
 
     name = "gsm8k"
-    version = "1-flexible"
+    version = "2-flexible"
     max_new_tokens = 1024
     expected_new_tokens = 150
     prompts = tuple(PROMPTS)
@@ -74,12 +75,12 @@ class Gsm8k(Task):
         return super().whole(data) if data else self.load().test
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask for steps and a last line with the number."""
-        return [{"role": "user", "content": f"{PROMPTS[prompt]}\n\n{example.fields['question']}"}]
+        """Ask for steps and the number in a box."""
+        return [{"role": "user", "content": f"{example.fields['question']}\n\n{PROMPTS[prompt]}"}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
         """Return the same request, to be continued with the solution."""
-        return f"{PROMPTS[prompt]}\n\nProblem: {example.fields['question']}\n\nSolution:"
+        return f"Problem: {example.fields['question']}\n\n{PROMPTS[prompt]}\n\nSolution:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
         """A base model would go on with a problem of its own."""
@@ -94,8 +95,9 @@ class Gsm8k(Task):
         return strict_share([judged(_gold(e), strict(t)) for e, t in zip(examples, texts, strict=True)], scores)
 
     def gold(self, example: Example) -> str:
-        """Return the published solution without its calculator marks."""
-        return CALCULATION.sub("", example.fields["answer"])
+        """Return the published solution without its calculator marks, the number in a box."""
+        solution = CALCULATION.sub("", example.fields["answer"]).rpartition("####")[0]
+        return rf"{solution}\boxed{{{_gold(example)}}}"
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Equal numbers are equal votes."""
@@ -103,14 +105,13 @@ class Gsm8k(Task):
 
 
 def strict(text: str) -> str | None:
-    """Return the number behind the last `####`."""
-    line = hashes(text)
-    return last_number(line) if line else None
+    """Return the number in the last box."""
+    return last_number(boxed(text) or "")
 
 
 def flexible(text: str) -> str | None:
-    """Return the number where the prompt wants it, else in a box, else announced, else the last one."""
-    return strict(text) or boxed(text) or last_number(said(text) or "") or last_number(text)
+    """Return the number where the prompt wants it, else behind `####`, else announced, else the last one."""
+    return strict(text) or last_number(hashes(text) or "") or last_number(said(text) or "") or last_number(text)
 
 
 def _gold(example: Example) -> str:

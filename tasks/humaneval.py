@@ -28,8 +28,8 @@ class HumanEval(FunctionTask):
     """All tests of a problem must pass; half of the problems are held out for the test split."""
 
     name = "humaneval"
-    version = "2"
-    max_new_tokens = 256
+    version = "3"
+    max_new_tokens = 512
     expected_new_tokens = 130
 
     def load(self, data: Path | None = None) -> Splits:

@@ -28,7 +28,7 @@ class Math500(BoxedTask):
     """One file serves all splits, as in CoRP's experiments, so its accuracy is over 250 problems, not 500."""
 
     name = "math500"
-    version = "1-flexible"
+    version = "2-flexible"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:

@@ -38,7 +38,7 @@ class OlympiadBench(BoxedTask):
     """One file serves all splits, as in CoRP's experiments."""
 
     name = "olympiadbench"
-    version = "1-flexible"
+    version = "2-flexible"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:

@@ -33,7 +33,7 @@ class ReasoningGym(Task):
     """
 
     name = "rg"
-    version = "1"
+    version = "2"
     max_new_tokens = 1024
     expected_new_tokens = 250
     prompts = tuple(PROMPTS)
@@ -71,8 +71,8 @@ class ReasoningGym(Task):
         return f"{example.fields['question']}\n\n<answer>"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End with the answer."""
-        return ("</answer>",)
+        """End with the answer where one was begun; a chat model may name the tags before it uses them."""
+        return ("</answer>",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
         """Score what stands between the last tags, if need be unclosed; without tags, all of the text."""

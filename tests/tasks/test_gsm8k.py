@@ -32,22 +32,27 @@ def write(path: Path, count: int) -> Path:
 @pytest.mark.parametrize(
     ("text", "strict", "flexible"),
     [
-        ("#### 18", True, True),
-        ("6 * 3 = 18\n#### 18", True, True),
-        ("####18", True, True),
-        ("#### $18.00", True, True),
-        ("#### 18 pens.", True, True),
-        ("#### 18\n\nIs there anything else? 5", True, True),
+        ("\\boxed{18}", True, True),
+        ("6 * 3 = 18\n\\boxed{18}", True, True),
+        ("So \\(\\boxed{18}\\) pens.", True, True),
+        ("$\\boxed{18.00}$", True, True),
+        ("\\boxed{\\$18}", True, True),
+        ("\\boxed{18 \\text{ pens}}", True, True),
+        ("\\boxed{18}\n\nIs there anything else? 5", True, True),
+        ("\\boxed{5} pens a box, \\boxed{18} in all", True, True),
+        ("#### 18", False, True),
+        ("####$18.00", False, True),
         ("The answer is 18.", False, True),
         ("The answer is **18**.", False, True),
-        ("So $\\boxed{18}$ pens.", False, True),
         ("That makes 18 pens.", False, True),
-        ("#### 17", False, False),
+        ("\\boxed{17}", False, False),
+        ("#### 18\n\\boxed{17}", False, False),
         ("18\n#### 17", False, False),
         ("The answer is 18. Or maybe 17.", False, True),
         ("18 is too many, so 17", False, False),
-        ("#### 1/18", False, False),
+        ("\\boxed{1/18}", False, False),
         ("3\\sqrt{2}", False, False),
+        ("\\boxed{}", False, False),
         ("", False, False),
         ("none", False, False),
     ],
@@ -64,14 +69,13 @@ def test_every_prompt_asks_for_the_form_that_the_strict_extractor_reads_and_show
     assert TASK.prompts[0] == "default"
     for name in PROMPTS:
         for text in (TASK.messages(EXAMPLE, name)[0]["content"], TASK.completion(EXAMPLE, name)):
-            assert "####" in text
+            assert r"\boxed{}" in text
             assert EXAMPLE.fields["question"] in text
-            assert "18" not in text
-            assert "\\boxed" not in text
+            assert not any(character.isdigit() for character in text)
 
 
 def test_the_published_solution_is_an_answer_a_model_could_give() -> None:
-    assert TASK.gold(EXAMPLE) == "Each of 6 boxes holds 3 pens, so 6 * 3 = 18 pens.\n#### 18"
+    assert TASK.gold(EXAMPLE) == "Each of 6 boxes holds 3 pens, so 6 * 3 = 18 pens.\n\\boxed{18}"
     assert TASK.score(EXAMPLE, TASK.gold(EXAMPLE)).correct
 
 
@@ -117,7 +121,7 @@ class TestPublishedData:
         assert TASK.whole() == splits.test
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256(listed.encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("1-flexible", "ac9bec258467c10a684e9d36c2b8b557")
+        assert (TASK.version, digest[:32]) == ("2-flexible", "ac9bec258467c10a684e9d36c2b8b557")
 
     def test_every_published_solution_is_right_and_another_number_is_wrong(self) -> None:
         examples = [Example(row["question"], row) for row in [*TRAIN.rows(), *TEST.rows()]]
@@ -126,6 +130,6 @@ class TestPublishedData:
         scores = TASK.score_many(examples, golds)
         assert [e.id for e, score in zip(examples, scores, strict=True) if not score.correct] == []
         assert TASK.measures(examples, golds, scores) == {"strict": 1.0, "flexible": 1.0}
-        plain = [gold.rpartition("####")[2] for gold in golds]
+        plain = [example.fields["answer"].rpartition("####")[2].strip() for example in examples]
         others = [(e, text) for e, text, own in zip(examples, plain[1:] + plain[:1], plain, strict=True) if text != own]
-        assert not any(TASK.score(e, f"#### {text}").correct for e, text in others)
+        assert not any(TASK.score(e, rf"\boxed{{{text}}}").correct for e, text in others)
