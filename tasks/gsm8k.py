@@ -46,7 +46,7 @@ CALCULATION = re.compile(r"<<.*?>>")
 
 
 class Gsm8k(Task):
-    r"""Accuracy takes the flexible extractor: the number in the last box, else after `####`, else announced, else the last.
+    r"""Accuracy takes the flexible extractor: the number in the last box, else after `####`, announced, or the last.
 
     The strict one takes the number in the box alone, as the prompt asks; both are in the record.
     """
