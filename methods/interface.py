@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from bench.compute.ledger import AdaptationAccount
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
+from bench.ranks import Ranks
 from bench.records.files import write_atomically
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.noise import NOISE_VERSION
@@ -156,17 +157,21 @@ class Training(Protocol):
         prompts: The support split, in its fixed order.
         max_new_tokens: The task's length limit.
         batch_size: Sequences that fit one pass.
-        state: What an earlier attempt saved last; None at the start.
         finished: What an earlier attempt finished with.
         cut: Whether the allowance ended the last metered block.
+        ranks: The processes that train together.
     """
 
     prompts: tuple[Posed, ...]
     max_new_tokens: int
     batch_size: int
-    state: dict[str, Any] | None
     finished: tuple[Checkpoint, dict[str, Any]] | None
     cut: bool
+    ranks: Ranks
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What an earlier attempt saved last; None at the start."""
 
     @property
     def model(self) -> Any:
@@ -198,6 +203,15 @@ class Training(Protocol):
     def metered(self) -> AbstractContextManager[None]:
         """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
 
+    def bound(self, evaluations: float) -> int:
+        """Return the FLOPs of so many forward passes over the longest example and answer; 0 for one process alone.
+
+        Several cannot be stopped within a step, as each would wait for the others; one alone can, by the meter.
+        """
+
+    def settle(self) -> None:
+        """Book what the other processes ran since this was last called; all must call it."""
+
     def trimmed(self, answer: Sequence[int]) -> list[int]:
         """Return an answer's ids up to where the base's decoding would have ended it."""
 
@@ -216,6 +230,9 @@ class Training(Protocol):
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
         """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it."""
+
+    def abandon(self, reason: str, report: dict[str, Any]) -> None:
+        """Put on disk that training came to nothing, with what is to be reported of it."""
 
 
 class Stage(Protocol):
@@ -389,6 +406,15 @@ class Method(ABC):
     def supports(self, task: TaskTraits) -> str | None:
         """Return the reason why this method cannot run on such a task, or None if it can."""
         return None
+
+    def spread(self, processes: int) -> None:
+        """Train in so many processes.
+
+        Raises:
+            Refused: If the method trains nothing and there are several.
+        """
+        if processes > 1:
+            raise Refused(f"method {self.name} has no gradient training to launch in {processes} processes")
 
     @abstractmethod
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:

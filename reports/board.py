@@ -183,7 +183,8 @@ def _settings(result: Result) -> str:
     """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
     versions = result.versions.model_dump(exclude={"task", "adapt_on"}) if result.versions else {}
     engine = {f"engine {name}": value for name, value in result.engine.items()}
-    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine}
+    launch = {f"launch {name}": value for name, value in result.config.launched.items()}
+    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine, **launch}
     return json.dumps(told, sort_keys=True)
 
 

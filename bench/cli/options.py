@@ -27,6 +27,8 @@ GRID_KEYS = {
     "batch_size": "batch_size",
     "allow_unsandboxed": "allow_unsandboxed",
     "strategy": "strategy",
+    "launch": "launch",
+    "launch_config": "launch_config",
     "output": "output",
 }
 """Keys of a configuration file, to the parameters of `bench run`."""
@@ -131,6 +133,17 @@ def run_options(command: F) -> F:
             metavar="greedy|maj@K|bon@K|pass@K",
             help="How test answers come about: of K samples the commonest, or the one of the best signal; or greedily, "
             "and beside it the chance that one of K samples is right.",
+        ),
+        click.option(
+            "--launch",
+            type=click.Choice(["accelerate"]),
+            help="Train in several processes, which `accelerate launch` starts; for grpo, ppo and cat.",
+        ),
+        click.option(
+            "--launch-config",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="What `accelerate config` wrote, num_processes above all; by default where it writes by default.",
         ),
         click.option(
             "--allow-unsandboxed",

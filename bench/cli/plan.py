@@ -58,6 +58,7 @@ def _plan(config: Any) -> dict[str, Any]:
         "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), subject.adapted_on, examples),
     }
     try:
+        method.spread(config.processes)
         if reason := method.supports(subject.traits):
             raise Refused(reason)
         planned = method.plan(evaluations, subject.traits)

@@ -104,6 +104,11 @@ class PhaseBook:
         """Return the phases that hold anything, in their canonical order."""
         return {name: self._phases[name] for name in PHASES if name in self._phases}
 
+    def drain(self) -> dict[Phase, Work]:
+        """Return the phases that hold anything, and empty them."""
+        phases, self._phases = self.phases(), {}
+        return phases
+
 
 class Ledger:
     """Work by account."""

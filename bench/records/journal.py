@@ -32,17 +32,21 @@ class Journal:
 
     Args:
         path: The file; created if missing, and cut back to its last whole line.
+        owner: Whether this process appends for all that share the journal; in the others `append` writes nothing.
 
     Raises:
         JournalDamaged: Names the line; the file is left as it is.
         WriteFailed: If the file cannot be opened for writing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, owner: bool = True) -> None:
         self.path = path
         self._entries, whole = read_entries(path)
         self.recovered = len(self._entries)
         self._next = 0
+        self._file: io.RawIOBase | None = None
+        if not owner:
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)  # a failed write must not be tried again on close
@@ -60,7 +64,7 @@ class Journal:
         Raises:
             JournalMismatch: If the entry belongs to another computation, as after a change of code or data.
         """
-        if self._next == len(self._entries):
+        if self._next >= len(self._entries):
             return None
         entry = self._entries[self._next]
         if entry["key"] != _plain(key):
@@ -77,8 +81,11 @@ class Journal:
         Raises:
             WriteFailed: If that fails; the run must not go on as if it had not.
         """
-        if self._next != len(self._entries):
+        if self._next < len(self._entries):
             raise RuntimeError("append while the journal still answers")
+        self._next += 1
+        if self._file is None:
+            return
         try:
             line = _line({"key": _plain(key), "value": _plain(value)})
             while line:
@@ -87,9 +94,14 @@ class Journal:
         except OSError as error:
             raise WriteFailed(self.path, error) from error
 
+    def reread(self) -> None:
+        """Take in what the process that this one handed the journal to has appended; `recall` answers for it."""
+        self._entries, _ = read_entries(self.path)
+
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -15,6 +15,21 @@ from bench.errors import BenchError, UsageError, usage_error
 
 SCHEMA_VERSION = 2
 
+WHERE = {
+    "compute_environment",
+    "debug",
+    "enable_cpu_affinity",
+    "gpu_ids",
+    "machine_rank",
+    "main_process_ip",
+    "main_process_port",
+    "main_training_function",
+    "mpirun_config",
+    "rdzv_backend",
+    "same_network",
+}
+"""Keys of a launcher's configuration that say where and not what."""
+
 Status = Literal["ok", "failed", "over_budget", "diverged"]
 
 
@@ -44,6 +59,7 @@ class RunConfig(_Record):
         strategy: How test answers come about: `greedy`; `maj@K`, the commonest of K samples; `bon@K`, that of K samples
             which the task's own signal likes best; `pass@K`, greedy answers and beside them the chance that one of K
             samples is right.
+        launch: What `accelerate launch` is told of the processes that train; None to train in the run's own.
     """
 
     method: str = "corp"
@@ -62,11 +78,22 @@ class RunConfig(_Record):
     batch_size: PositiveInt | None = None
     allow_unsandboxed: bool = False
     strategy: Annotated[str, Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$")] = "greedy"
+    launch: dict[str, Any] | None = None
 
     @property
     def subject(self) -> str:
         """The task, or the two: `mbpp to humaneval`."""
         return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
+
+    @property
+    def processes(self) -> int:
+        """How many train."""
+        return 1 if self.launch is None else int(self.launch["num_processes"])
+
+    @property
+    def launched(self) -> dict[str, Any]:
+        """Of `launch`, what can change an outcome: not where its processes run and how they find each other."""
+        return {key: value for key, value in (self.launch or {}).items() if key not in WHERE}
 
 
 class Versions(_Record):

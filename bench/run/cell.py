@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from bench.compute.meter import Meter, OverBudget
 from bench.engines.interface import Engine
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
+from bench.ranks import Ranks
 from bench.records.files import WriteFailed, folder_atomically, sweep, write_atomically
 from bench.records.journal import Journal
 from bench.records.schema import (
@@ -47,6 +49,7 @@ from bench.run.coverage import coverages
 from bench.run.desk import Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
+from bench.run.launch import hand_over
 from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.run.subject import Subject, load_subject
@@ -101,6 +104,9 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     except ValidationError as error:
         raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
+    method.spread(config.processes)
+    if config.launch is not None and ":" in config.device:
+        raise UsageError(f"--device {config.device}: launched processes take a device each; name its type alone")
     subject = load_subject(config)
     task, splits = subject.task, subject.splits
     if config.limit is not None and config.limit > len(splits.test):
@@ -148,7 +154,7 @@ def execute(cell: Cell, display: Display) -> Result:
     started = time.perf_counter()
     with _locked(cell.folder), display:
         sweep(cell.folder)
-        attempt = _Attempt(cell, display)
+        attempt = _Attempt(cell, display, _begin(cell))
         try:
             result = attempt.run()
         except OverBudget as error:
@@ -168,33 +174,49 @@ def execute(cell: Cell, display: Display) -> Result:
     return result
 
 
-class _Attempt:
-    """One start of a cell: opens the journal, loads the engine, and fills in the result as it becomes known."""
+def take_part(cell: Cell, ranks: Ranks) -> None:
+    """Train a cell as one of the processes that its run was handed to, from where its journal ends; ends the process.
 
-    def __init__(self, cell: Cell, display: Display) -> None:
-        self.cell, self.display = cell, display
-        config_path = cell.folder / "config.json"
-        self._check_config(config_path)
-        self.journal = Journal(cell.folder / "journal.jsonl")
-        write_atomically(config_path, cell.config.model_dump_json(indent=1) + "\n")
-        write_attempt(cell.folder / "attempts", cell.config)
+    Raises:
+        Diverged: If training came to nothing.
+    """
+    attempt = _Attempt(cell, Display(quiet=True), Journal(cell.folder / "journal.jsonl", owner=ranks.main))
+    context = attempt.begin()
+    ranks.gather(None)  # until everybody has read the journal, nobody adds to it
+    context.ranks = ranks
+    cell.method.adapt(context)
+
+
+def _begin(cell: Cell) -> Journal:
+    """Note down in the run's folder that it is started."""
+    path = cell.folder / "config.json"
+    if path.exists():
+        stored = read_config(path.parent)
+        paths = {"data", "adapt_data", "model", "launch"}  # what in these can change an outcome is in the identity
+        if stored.model_dump(exclude=paths) != cell.config.model_dump(exclude=paths):
+            raise UsageError(
+                f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
+            )
+    journal = Journal(cell.folder / "journal.jsonl")
+    write_atomically(path, cell.config.model_dump_json(indent=1) + "\n")
+    write_attempt(cell.folder / "attempts", cell.config)
+    return journal
+
+
+class _Attempt:
+    """One start of a cell: loads the engine, and fills in the result as it becomes known."""
+
+    def __init__(self, cell: Cell, display: Display, journal: Journal) -> None:
+        self.cell, self.display, self.journal = cell, display, journal
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
         self.known: dict[str, object] = {"model": None, "engine": {}, "prompt": None, "sandbox": None}
 
-    def _check_config(self, path: Path) -> None:
-        if path.exists():
-            stored = read_config(path.parent)
-            paths = {"data", "adapt_data", "model"}
-            if stored.model_dump(exclude=paths) != self.cell.config.model_dump(exclude=paths):
-                raise UsageError(
-                    f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
-                )
-
     def close(self) -> None:
         self.journal.close()
 
-    def run(self) -> Result:
+    def begin(self) -> AdaptationContext:
+        """Do what comes before adaptation."""
         cell = self.cell
         levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
         sandbox = next(filter(None, levels), None)
@@ -218,24 +240,35 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
+        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
         with self.display.stage("calibration"):
-            evaluation_flops = desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
+            evaluation_flops = self.desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
         self.meter.limit = int(cell.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
         self.display.watch(self.meter, cell.evaluations)
-        context = AdaptationContext(desk, cell.subject, cell.config.seed, evaluation_flops, self.display)
+        return AdaptationContext(self.desk, cell.subject, cell.config.seed, evaluation_flops, self.display)
+
+    def run(self) -> Result:
+        cell, context = self.cell, self.begin()
+        if cell.config.launch is not None:
+            context.hand_over = partial(self._hand_over, cell.config.launch)
+        assert self.meter is not None
         limit = self.meter.limit
+        assert limit is not None
         self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
         adapted = cell.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
-        desk = desk.turned_to(cell.subject.task)
+        desk = self.desk.turned_to(cell.subject.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         if cell.strategy is None:
             return self.ended("ok", **self._test(desk, SingleModel(), artifacts))
         return self.ended("ok", **self._test_under(cell.strategy, desk, artifacts))
+
+    def _hand_over(self, launch: dict[str, Any]) -> None:
+        with self.display.stage(f"training in {self.cell.config.processes} processes"):
+            hand_over(self.cell.folder, launch)
 
     def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""

@@ -21,6 +21,7 @@ from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
 from bench.run.cell import Cell, execute, finished, prepare
 from bench.run.display import Display
+from bench.run.launch import read_launch
 
 AXES = ("methods", "tasks", "models", "budgets", "seeds")
 """What a grid is the product of."""
@@ -89,6 +90,7 @@ def expand(
     for file in ("data", "adapt_data"):
         if common.get(file):
             common[file] = str(Path(common[file]).absolute())
+    common["launch"] = read_launch(common.pop("launch", None), common.pop("launch_config", None))
     cells = []
     for task, model, budget, method in product(tasks, models, budgets, methods):
         for chosen, seed in product(variants[method], seeds):

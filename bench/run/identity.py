@@ -25,9 +25,13 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
         evaluations: Size of the budget.
     """
     fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
-    # It came later: runs without it are still found.
+    # They came later: runs without them are still found.
     if config.adapt_on is None:
         del fields["adapt_on"]
+    if config.launch is None:
+        del fields["launch"]
+    else:
+        fields["launch"] = config.launched
     fields |= {
         "identity": IDENTITY_VERSION,
         "versions": versions.model_dump(mode="json", exclude_none=True),

@@ -7,8 +7,9 @@ again and was never billed.
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,10 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from bench.compute.attach import attach
-from bench.compute.ledger import PhaseBook, Work
+from bench.compute.ledger import Phase, PhaseBook, Work
 from bench.compute.meter import AllowanceSpent
 from bench.errors import BenchError
+from bench.ranks import Ranks
 from bench.records.files import folder_atomically
 from bench.run.desk import Desk, sparse
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
@@ -40,32 +42,41 @@ class TrainingSession:
         folder: For saved states and the finished weights.
         allowance: FLOPs that training may take in all.
         lora: Adapters to train in place of all parameters.
+        ranks: The processes that train together.
     """
 
     def __init__(
-        self, desk: Desk, examples: Sequence[Example], folder: Path, allowance: int, lora: Lora | None = None
+        self,
+        desk: Desk,
+        examples: Sequence[Example],
+        folder: Path,
+        allowance: int,
+        lora: Lora | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008, an immutable value
     ) -> None:
-        self._desk, self._folder, self._allowance, self._lora = desk, folder, allowance, lora
+        self._desk, self._folder, self._allowance, self._lora, self.ranks = desk, folder, allowance, lora, ranks
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(Posed(e.id, desk.posed(e), desk.prompt(e), desk.task.gold(e)) for e in examples)
         self.max_new_tokens = desk.sampling.max_new_tokens
         self.batch_size = int(desk.engine.settings["batch_size"])
-        self.state: dict[str, Any] | None = None
         self.finished: tuple[Checkpoint, dict[str, Any]] | None = None
+        self.abandoned: tuple[str, dict[str, Any]] | None = None
         self.cut = False
         self._saved = 0  # journalled lines of training
         self._work = Work()  # of training, by those lines
         self._earlier: dict[str, int] = {}  # FLOPs of earlier attempts by phase
         self._book = PhaseBook(desk.meter.reserve)
+        self._settled: dict[Phase, Work] = {}  # what all processes did, up to the last time they said so
         self._attached = ExitStack()
-        self._replay()
+        self.replay()
 
     def _key(self) -> dict[str, Any]:
         lora = self._lora and self._lora.model_dump()
         return {"train": self._saved, "allowance": self._allowance, "lora": lora}
 
-    def _replay(self) -> None:
-        while self.finished is None and (entry := self._desk.journal.recall(self._key())) is not None:
+    def replay(self) -> None:
+        """Take over what the journal says of training."""
+        while not self.ended and (entry := self._desk.journal.recall(self._key())) is not None:
             work = Work(**entry["work"])
             self._desk.meter.replay("train", work)
             self._work += work
@@ -74,12 +85,25 @@ class TrainingSession:
             if "digest" in entry:
                 self.cut = entry["cut"]
                 self.finished = Checkpoint(self._folder / "finished", entry["digest"]), entry["report"]
-        if self._saved and self.finished is None:
-            path = self._folder / str(self._saved) / STATE
-            try:
-                self.state = torch.load(path, map_location=self._device, weights_only=True)
-            except (OSError, RuntimeError) as error:
-                raise BenchError(f"{path}: the trainer's state cannot be read ({error}); start the run anew") from error
+            elif "abandoned" in entry:
+                self.abandoned = entry["abandoned"], entry["report"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.finished is not None or self.abandoned is not None
+
+    @cached_property
+    def state(self) -> dict[str, Any] | None:
+        """What was saved last; None at the start."""
+        if not self._saved or self.ended:
+            return None
+        path = self._folder / str(self._saved) / STATE
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
+        except (OSError, RuntimeError) as error:
+            raise BenchError(f"{path}: the trainer's state cannot be read ({error}); start the run anew") from error
+        return state
 
     @property
     def _device(self) -> torch.device:
@@ -155,7 +179,8 @@ class TrainingSession:
     @property
     def phases(self) -> dict[str, int]:
         """FLOPs of training so far by phase."""
-        now = {str(phase): self._desk.meter.flops(work) for phase, work in self._book.phases().items()}
+        works = _added(self._settled, self._book.phases())
+        now = {str(phase): self._desk.meter.flops(work) for phase, work in works.items()}
         return {phase: self._earlier.get(phase, 0) + now.get(phase, 0) for phase in sorted({*self._earlier, *now})}
 
     @contextmanager
@@ -165,7 +190,38 @@ class TrainingSession:
             try:
                 yield
             except AllowanceSpent:
+                if self.ranks.world > 1:
+                    raise BenchError("a training step cost more than its bound, and stopped in one process") from None
                 self.cut = True
+
+    def bound(self, evaluations: float) -> int:
+        """Return the FLOPs of so many forward passes over the longest example and answer; 0 for one process alone."""
+        return math.ceil(evaluations * self._longest) if self.ranks.world > 1 else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        """FLOPs of one such pass, with the head at every position."""
+        tokens = max(
+            len(posed.token_ids)
+            + max(self.max_new_tokens, 1 + len(self.tokenizer.encode(posed.gold or "", add_special_tokens=False)))
+            for posed in self.prompts
+        )
+        weights = sum(m.in_features * m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
+        attended = self._desk.meter.shape.layers * tokens * (tokens + 1) // 2
+        return self._desk.meter.flops(Work(products=weights * tokens, attended=attended))
+
+    def settle(self) -> None:
+        """Book what the other processes ran since this was last called.
+
+        Raises:
+            BenchError: If all have spent more than the allowance, which a step's bound should have prevented.
+        """
+        for rank, phases in enumerate(self.ranks.gather(self._book.drain())):
+            self._settled = _added(self._settled, phases)
+            if rank != self.ranks.rank:
+                self._desk.meter.replay("train", sum(phases.values(), Work()))
+        if self.remaining < 0:
+            raise BenchError(f"a training step cost more than its bound: {-self.remaining} FLOPs beyond the allowance")
 
     # Answers
 
@@ -192,21 +248,30 @@ class TrainingSession:
 
     def save(self, state: dict[str, Any]) -> None:
         """Put the state to go on from on disk, with the work that led to it."""
-        with folder_atomically(self._folder / str(self._saved + 1)) as folder:
-            torch.save(state, folder / STATE)
+        if self.ranks.main:
+            with folder_atomically(self._folder / str(self._saved + 1)) as folder:
+                torch.save(state, folder / STATE)
         self._journal({})
-        shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
-        """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it."""
+        """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it.
+
+        A process that a run handed its training to ends here.
+        """
         self._attached.close()
+        if not self.ranks.main:
+            self.ranks.leave()
         model = self.model if self._lora is None else self.model.merge_and_unload()
         dtype = getattr(torch, str(self._desk.engine.settings["dtype"]))
         parameters = {name: tensor.to(dtype) for name, tensor in model.named_parameters()}
         checkpoint = write_checkpoint(self._folder / "finished", parameters)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
-        shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)
+        self.ranks.leave()
         return checkpoint
+
+    def abandon(self, reason: str, report: dict[str, Any]) -> None:
+        """Put on disk that training came to nothing, with what is to be reported of it."""
+        self._journal({"abandoned": reason, "report": report})
 
     def _journal(self, entry: dict[str, Any]) -> None:
         booked = self._desk.meter.ledger["train"]
@@ -214,6 +279,12 @@ class TrainingSession:
         self._desk.journal.append(self._key(), entry)
         self._work = booked
         self._saved += 1
+        if self.ranks.main:
+            shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)
+
+
+def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase, Work]:
+    return {phase: one.get(phase, Work()) + other.get(phase, Work()) for phase in {**one, **other}}
 
 
 class _Ended(StoppingCriteria):

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
+from bench.errors import BenchError
+from bench.ranks import Ranks
 from bench.run.desk import Desk
 from bench.run.display import Display, StageDisplay
 from bench.run.subject import Subject
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from methods.interface import GREEDY, AdaptationSplit, Decoding, Evaluation, Lora, Training
+from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
 
 class AdaptationContext:
-    """A method's view of a run: no test split, no engine, no meter. See `methods.interface.Context`."""
+    """A method's view of a run: no test split, no engine, no meter. See `methods.interface.Context`.
+
+    Attributes:
+        ranks: The processes that train together, this one among them.
+        hand_over: Lets other processes train in this one's place, and returns when they have journalled it; or None.
+    """
 
     def __init__(self, desk: Desk, subject: Subject, seed: int, evaluation_flops: float, display: Display) -> None:
         self._desk, self._display = desk, display
+        self.ranks = Ranks()
+        self.hand_over: Callable[[], None] | None = None
         splits = subject.splits
         self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
         self.seed = seed
@@ -72,11 +81,25 @@ class AdaptationContext:
         self._desk.engine.prepare(points)
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
-        """Prepare gradient training, or go on with what an earlier attempt saved."""
+        """Prepare gradient training, or go on with what an earlier attempt saved.
+
+        Raises:
+            Diverged: If the processes that it was handed to, or an earlier attempt, came to nothing.
+        """
         from bench.run.training import TrainingSession  # loads torch
 
         folder = self._desk.journal.path.parent / "training"
-        return TrainingSession(self._desk, self._examples["support"], folder, allowance, lora)
+        session = TrainingSession(self._desk, self._examples["support"], folder, allowance, lora, self.ranks)
+        if self.hand_over is not None and not session.ended:
+            self.hand_over()
+            self._desk.journal.reread()
+            session.replay()
+            if not session.ended:
+                raise BenchError("the launched processes ended, and journalled no end of training")
+        if session.abandoned is not None:
+            reason, self.report["training"] = session.abandoned
+            raise Diverged(reason)
+        return session
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:
         """Show a phase."""

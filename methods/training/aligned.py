@@ -115,7 +115,8 @@ class AlignedTuner(SFTTrainer):
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
         steps = 4 * loop.schedule.train // batch + 1
-        micro = micro_batch(batch, training.batch_size)
+        share = batch // training.ranks.world
+        micro = micro_batch(share, training.batch_size)
         rows = []
         for posed in training.prompts:
             gold = [*training.tokenizer.encode(posed.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
@@ -126,7 +127,7 @@ class AlignedTuner(SFTTrainer):
             **shared_arguments(training, folder),
             max_steps=steps,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=batch // micro,
+            gradient_accumulation_steps=share // micro,
             max_grad_norm=config.clip,
             train_sampling_strategy="sequential",
             max_length=None,

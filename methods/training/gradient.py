@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from abc import abstractmethod
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.gate import decide
-from methods.interface import Artifact, Context, Evaluation, Method, Plan, SingleModel, Training
+from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
 from tasks.interface import TaskTraits
 
@@ -23,11 +24,17 @@ class GradientMethod(Method):
 
     Attributes:
         batch: Answers a step where the budget buys enough of them.
+        processes: That train.
     """
 
     Config: ClassVar[type[TrainingConfig]] = TrainingConfig
     config: TrainingConfig
     batch: ClassVar[int]
+    processes: int = 1
+
+    def spread(self, processes: int) -> None:
+        """Train in so many processes, each with an equal part of every batch."""
+        self.processes = processes
 
     @property
     @abstractmethod
@@ -54,9 +61,8 @@ class GradientMethod(Method):
 
     def schedule(self, evaluations: int, task: TaskTraits) -> Schedule:
         """Return the steps that a budget buys."""
-        return make_schedule(
-            evaluations, task.sizes, self.config, batch=self.batch, multiple=self.multiple, cost=self.cost
-        )
+        multiple = math.lcm(self.multiple, self.processes)
+        return make_schedule(evaluations, task.sizes, self.config, batch=self.batch, multiple=multiple, cost=self.cost)
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the steps that this budget buys."""
@@ -92,6 +98,9 @@ class GradientMethod(Method):
         with context.stage("training", schedule.steps) as stage, tempfile.TemporaryDirectory() as folder:
             try:
                 loop.run(stage, lambda: self.train(loop, folder))
+            except Diverged as error:
+                training.abandon(str(error), loop.report())
+                raise
             finally:
                 context.report["training"] = loop.report()
 

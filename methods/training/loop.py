@@ -103,9 +103,10 @@ class Loop:
         Raises:
             Finished: If the budget does not cover it.
         """
-        if self.training.remaining <= next_cost(self._costs):
+        ranks, ahead = self.training.ranks, max(next_cost(self._costs), self.training.bound(self.schedule.step))
+        if any(ranks.gather(self.training.remaining <= ahead)):
             raise Finished
-        set_seed(derive(self._seed, "training step", self.step) % 2**32)
+        set_seed((derive(self._seed, "training step", self.step) + ranks.rank) % 2**32)
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
         """Judge answers for the trainer, and keep what the row on this step needs."""
@@ -120,19 +121,22 @@ class Loop:
         Raises:
             Diverged: If training came to nothing.
         """
-        if self._answers:
-            judged = [score for score, _ in self._answers if score.status != "infrastructure"] or [Score(0.0, False)]
+        finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
+        self.training.settle()
+        everybody = self.training.ranks.gather((row | ({} if finite else {"weights": float("nan")}), self._answers))
+        row, answers = everybody[0][0], [answer for _, part in everybody for answer in part]
+        self._answers = []
+        if answers:
+            judged = [score for score, _ in answers if score.status != "infrastructure"] or [Score(0.0, False)]
             answered: Row = {
                 "reward": sum(score.reward for score in judged) / len(judged),
                 "correct": sum(score.correct for score in judged) / len(judged),
-                "length": sum(length for _, length in self._answers) / len(self._answers),
+                "length": sum(length for _, length in answers) / len(answers),
             }
             row = answered | row
-        self._answers = []
         self._costs.append(self.training.spent - self._spent)
         self._spent = self.training.spent
-        finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
-        self.rows.append(row | ({} if finite else {"weights": float("nan")}))
+        self.rows.append(row)
         if reason := divergence(self.rows, self.schedule.batch):
             raise Diverged(f"training diverged: {reason}")
         if self._stage is not None:

@@ -36,8 +36,8 @@ class Ppo(GradientMethod):
 
     @property
     def multiple(self) -> int:
-        """A batch is made of whole mini-batches."""
-        return self.config.mini_batches
+        """A batch is made of whole mini-batches, in every process."""
+        return self.config.mini_batches * self.processes
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
         """Train policy and value model."""

@@ -38,14 +38,15 @@ class GroupTrainer(GRPOTrainer):
 
     def __init__(self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = ()) -> None:
         training, batch = loop.training, loop.schedule.batch
+        share = batch // training.ranks.world
         self._training = training
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even of answers that grow short
-        micro = micro_batch(batch, training.batch_size)
+        micro = micro_batch(share, training.batch_size)
         arguments = GRPOConfig(
             **shared_arguments(training, folder),
             max_steps=steps,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=batch // micro,
+            gradient_accumulation_steps=share // micro,
             num_generations=config.group,
             max_completion_length=training.max_new_tokens,
             temperature=config.temperature,
@@ -91,17 +92,18 @@ class PolicyValueTrainer(PPOTrainer):
 
     def __init__(self, config: PpoConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
+        share = batch // training.ranks.world
         policy, value = loop.modules
         reward = TaskReward(loop, training.tokenizer.pad_token_id)
         arguments = PPOConfig(
             **shared_arguments(training, folder),
             total_episodes=loop.schedule.train * batch,
-            per_device_train_batch_size=batch,
+            per_device_train_batch_size=share,
             # One: the trainer's mini-batches step its optimiser only where it accumulates nothing.
             gradient_accumulation_steps=1,
             num_mini_batches=config.mini_batches,
             num_ppo_epochs=1,
-            local_rollout_forward_batch_size=batch,
+            local_rollout_forward_batch_size=share,
             response_length=training.max_new_tokens,
             stop_token="eos",
             temperature=config.temperature,
@@ -136,7 +138,7 @@ class PolicyValueTrainer(PPOTrainer):
 
 
 class Batches:
-    """The prompts of each step, in the loop's order; asks the loop whether there is a step.
+    """This process's prompts of each step, in the loop's order; asks the loop whether there is a step.
 
     Args:
         loop: The loop.
@@ -148,11 +150,12 @@ class Batches:
         self._loop, self._reward, self._collate = loop, reward, collate
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        loop, batch = self._loop, self._loop.schedule.batch
-        order = loop.order(batch)
+        loop, batch, ranks = self._loop, self._loop.schedule.batch, self._loop.training.ranks
+        share, order = batch // ranks.world, loop.order(batch)
         while True:
             loop.before()
-            posed = [loop.training.prompts[i] for i in islice(order, batch)]
+            asked = list(islice(order, batch))[share * ranks.rank : share * (ranks.rank + 1)]
+            posed = [loop.training.prompts[i] for i in asked]
             self._reward.examples = [p.id for p in posed]
             yield self._collate([{"input_ids": list(p.token_ids)} for p in posed])
 
@@ -220,6 +223,7 @@ def shared_arguments(training: Training, folder: str) -> dict[str, Any]:
         "bf16": training.mixed,
         "use_cpu": training.model.device.type == "cpu",
         "gradient_checkpointing": False,  # recomputation would be billed
+        "ddp_find_unused_parameters": False,  # every step uses them all
     }
 
 

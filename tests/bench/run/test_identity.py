@@ -38,6 +38,7 @@ OTHER_OUTCOME = {
     "device": "cpu",
     "batch_size": 4,
     "strategy": "maj@4",
+    "launch": {"num_processes": 2},
 }
 OTHER_VERSION = {"method": "2", "task": "2", "adapt_on": "1", "noise": "other", "flops": 2}
 
