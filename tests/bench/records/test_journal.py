@@ -213,3 +213,30 @@ def test_reading_entries_changes_no_file_and_makes_none(path: Path) -> None:
     assert [entry["value"] for entry in entries] == [value for _, value in THREE]
     assert whole == len(data)
     assert path.read_bytes() == data + b"torn"
+
+
+def test_who_does_not_own_a_journal_reads_it_and_leaves_it(path: Path) -> None:
+    whole = write(path, THREE[:2])
+    follower = Journal(path, owner=False)
+    for key, value in THREE[:2]:
+        assert follower.recall(key) == value
+    follower.append(*THREE[2])
+    assert follower.recall({"next": True}) is None
+    follower.close()
+    assert path.read_bytes() == whole
+
+
+def test_what_another_process_appended_is_recalled_after_reading_again(path: Path) -> None:
+    write(path, THREE[:1])
+    with closing(Journal(path)) as run:
+        assert run.recall(THREE[0][0]) == THREE[0][1]
+        run.append(*THREE[1])
+        with closing(Journal(path)) as handed:
+            for key, _ in THREE[:2]:
+                assert handed.recall(key) is not None
+            handed.append(*THREE[2])
+        assert run.recall(THREE[2][0]) is None
+        run.reread()
+        assert run.recall(THREE[2][0]) == THREE[2][1]
+        run.append({"last": 1}, {})
+    assert len(read_entries(path)[0]) == 4

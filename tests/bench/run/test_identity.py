@@ -86,6 +86,13 @@ def test_an_identity_is_the_same_in_every_process_and_version() -> None:
     assert identity() == "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7"
 
 
+def test_where_processes_run_is_no_part_of_the_identity() -> None:
+    one, other = {"num_processes": 2, "main_process_port": 29500}, {"num_processes": 2, "gpu_ids": "2,3"}
+    both = [identity(CONFIG.model_copy(update={"launch": launch})) for launch in (one, other)]
+    assert both[0] == both[1]
+    assert identity(CONFIG.model_copy(update={"launch": {"num_processes": 3}})) != both[0]
+
+
 def test_a_run_lies_under_task_model_method_budget_and_seed(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, CONFIG.model_copy(update={"seed": 7}), "tiny-adder", "0123456789abcdef")
     assert folder == tmp_path / "addition" / "tiny-adder" / "corp" / "smoke" / "seed-7-01234567"

@@ -7,11 +7,13 @@ from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
+from bench.ranks import Ranks
 from bench.records.journal import Journal
 from bench.run.desk import Desk
 from bench.run.training import TrainingSession
 from methods.interface import Lora
-from methods.training.config import GrpoConfig, PpoConfig
+from methods.training.aligned import AlignedTuner
+from methods.training.config import CatConfig, GrpoConfig, PpoConfig
 from methods.training.loop import Loop
 from methods.training.trainers import GroupTrainer, PolicyValueTrainer
 from tasks.addition import Addition
@@ -180,3 +182,82 @@ def test_adapters_are_all_that_is_trained(open_session):
     trained = {name for name, p in session.model.named_parameters() if p.requires_grad}
     assert trained
     assert all("lora" in name for name in trained)
+
+
+class Two(Ranks):
+    """The first of two processes of which the other does just the same."""
+
+    def gather(self, mine):
+        return [mine, mine]
+
+
+def test_what_other_processes_ran_is_booked_to_everybody_and_by_phase(open_session):
+    session, meter = open_session()
+    session.ranks = Two(0, 2)
+    ids = torch.tensor([[4, 5, 6]])
+    with session.metered():
+        for booked in (1, 2):
+            session.model(input_ids=ids).logits.sum().backward()
+            own = meter.opened
+            session.settle()
+            assert meter.ledger["train"] == own + own
+            assert session.spent == sum(session.phases.values()) == 2 * meter.flops(own)
+            assert own.backward_passes == booked
+
+
+def test_processes_that_together_went_beyond_the_allowance_fail(open_session):
+    session, meter = open_session(allowance=10**7)
+    session.ranks = Two(0, 2)
+    ids = torch.tensor([[4, 5, 6]])
+    with session.metered():
+        session.model(input_ids=ids)
+        # This process could go on; what both have spent cannot.
+        while 2 * meter.flops(meter.opened) <= 10**7:
+            session.model(input_ids=ids)
+        with pytest.raises(BenchError, match=r"more than its bound: \d+ FLOPs beyond the allowance"):
+            session.settle()
+    alone, _ = open_session(allowance=10**6)
+    alone.ranks = Two(0, 2)
+    with pytest.raises(BenchError, match="stopped in one process"), alone.metered():
+        alone.model(input_ids=ids)
+
+
+@pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
+def test_no_step_costs_more_than_its_bound(open_session, tmp_path, method):
+    session, _ = open_session(allowance=15 * 10**8)
+    config, cost, trainer = {
+        "grpo": (GrpoConfig(), 4, GroupTrainer),
+        "ppo": (PpoConfig(), 8, PolicyValueTrainer),
+        "sft": (CatConfig(on="sft"), 3, AlignedTuner),
+    }[method]
+    around = loop(session, config, *([session.value_model()] if method == "ppo" else []))
+    around.schedule = SimpleNamespace(batch=8, train=64, save_every=100, step=8 * cost)
+    around.run(SimpleNamespace(advance=lambda *_: None), trainer(config, around, str(tmp_path / "trl")).train)
+    assert around.step > 2
+    assert session.bound(around.schedule.step) == 0
+    session.ranks = Ranks(0, 2)
+    assert max(around._costs) <= session.bound(around.schedule.step) < 2 * max(around._costs)
+
+
+def test_what_came_to_nothing_is_not_trained_again(open_session):
+    session, _ = open_session()
+    session.save({"rows": []})
+    session.abandon("why", {"steps": 1})
+    again, _ = open_session()
+    assert again.ended
+    assert (again.abandoned, again.finished, again.state) == (("why", {"steps": 1}), None, None)
+
+
+def test_each_process_has_its_part_of_a_batch(open_session, tmp_path):
+    session, _ = open_session()
+    around = loop(session, PpoConfig(), session.value_model())
+    trainer = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl"))
+
+    def asked(ranks):
+        session.ranks = ranks
+        next(iter(trainer.dataloader))
+        return trainer.reward_model.examples
+
+    whole = asked(Ranks())
+    parts = [asked(SimpleNamespace(rank=rank, world=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
+    assert parts[0] + parts[1] == whole

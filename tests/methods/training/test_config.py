@@ -22,6 +22,18 @@ def test_a_plan_spends_the_budget_in_whole_steps(method, evaluations):
     assert schedule.steps >= 32 or schedule.batch == method.multiple
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: Grpo(GrpoConfig()), lambda: Ppo(PpoConfig()), lambda: Cat(CatConfig(on="sft"))]
+)
+def test_every_process_has_an_equal_part_of_a_batch(make):
+    method = make()
+    method.spread(3)
+    batch = method.schedule(16_384, TASK).batch
+    assert batch % 3 == 0
+    assert batch % make().multiple == 0
+    assert batch // 3 % getattr(method.config, "mini_batches", 1) == 0
+
+
 def test_a_step_that_is_dear_is_said_to_be():
     assert any("one step takes" in note for note in Ppo(PpoConfig(batch=64)).plan(2_000, TASK).notes)
     assert not any("one step takes" in note for note in Ppo(PpoConfig()).plan(65_536, TASK).notes)

@@ -1,0 +1,148 @@
+"""Trains in two real processes, and kills a run that does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+
+from bench.compute.ledger import Work
+from bench.records.schema import find_runs
+from bench.run.cell import execute, prepare
+from bench.run.display import Display
+from bench.run.grid import expand, resume_cell
+
+# Counts what the hooks of each process report, before it is gathered and booked.
+COUNTED = """
+import os
+from pathlib import Path
+from bench.compute.ledger import Work
+from methods.training.grpo import Grpo
+
+class Counted(Grpo):
+    def train(self, loop, folder):
+        book, own = loop.training._book, [Work()]
+        reserve = book._reserve
+        def counted(work):
+            reserve(work)
+            own[0] += work
+        book._reserve = counted
+        try:
+            super().train(loop, folder)
+        finally:
+            rank = loop.training.ranks.rank
+            Path(os.environ["COUNTS"], f"{rank}-{os.getpid()}.json").write_text(own[0].model_dump_json())
+"""
+LAUNCH = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "MULTI_GPU",
+    "num_machines": 1,
+    "num_processes": 2,
+}
+OPTIONS = {"dtype": "float32", "limit": 60, "device": "cpu"}
+BUDGET, RATE = "1000", "lr=1e-4"
+
+
+def gone(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("processes")
+    (place / "counted_method.py").write_text(COUNTED)
+    (place / "two.yaml").write_text(yaml.safe_dump(LAUNCH))
+    (place / "counts").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COUNTS", str(place / "counts"))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.syspath_prepend(place)
+        yield place
+
+
+@pytest.fixture(scope="module")
+def unbroken(place):
+    grid = {"tasks": ["addition"], "models": ["tiny-adder"], "budgets": [BUDGET], "seeds": [0], "settings": [RATE]}
+    launch = {"launch": "accelerate", "launch_config": place / "two.yaml"}
+    (config,) = expand(methods=["counted_method:Counted"], **grid, **OPTIONS, **launch)
+    cell = prepare(config, place / "unbroken", Display(quiet=True))
+    return cell, execute(cell, Display(quiet=True))
+
+
+def test_the_ledger_is_the_sum_of_what_the_processes_counted(place, unbroken):
+    _, result = unbroken
+    assert result.status == "ok", result.reason
+    counts = {path.name[0]: Work(**json.loads(path.read_text())) for path in (place / "counts").iterdir()}
+    assert set(counts) == {"0", "1"}
+    assert all(work.backward_passes and work.evaluations for work in counts.values())
+    assert result.ledger["train"].work == counts["0"] + counts["1"]
+    training, batch = result.report["training"], result.report["schedule"]["batch"]
+    assert result.ledger["train"].work.evaluations == training["steps"] * batch
+    assert training["flops"] == result.ledger["train"].flops == sum(training["phases"].values())
+    assert 0.85 < result.budget.share <= 1
+    assert not training["cut"]
+
+
+def test_processes_end_and_one_of_them_wrote(unbroken):
+    cell, result = unbroken
+    assert not [child for child in psutil.Process().children() if "accelerate" in " ".join(child.cmdline())]
+    assert [path.name for path in (cell.folder / "attempts").iterdir()] == ["1.json"]
+    keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (cell.folder / "journal.jsonl").open()]
+    saves = [key["train"] for key in keys if "train" in key]
+    assert saves == list(range(len(saves)))
+    before = {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()}
+    again = resume_cell(cell.folder, Display(quiet=True))
+    assert (again.cached, again.result) == (True, result)
+    assert {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(place, unbroken):
+    whole, _ = unbroken
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        "-m",
+        "counted_method:Counted",
+        "-t",
+        "addition",
+        "-M",
+        "tiny-adder",
+    ]
+    command += ["-b", BUDGET, "--set", RATE, "-L", "60", "--dtype", "float32", "--device", "cpu"]
+    command += ["--launch", "accelerate", "--launch-config", str(place / "two.yaml"), "-o", str(place / "killed")]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def saves():
+        journals = list((place / "killed").glob("*/*/*/*/*/journal.jsonl"))
+        return journals[0].read_bytes().count(b'"train":') if journals else 0
+
+    while run.poll() is None and saves() < 2:
+        time.sleep(0)
+    launched = psutil.Process(run.pid).children(recursive=True)
+    assert sum(process.cmdline()[-2:] == launched[0].cmdline()[-2:] for process in launched) == 3  # launcher and ranks
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while not all(map(gone, launched)):
+        assert time.monotonic() < deadline
+        time.sleep(0)
+    (folder,) = find_runs(place / "killed")
+    assert not (folder / "result.json").exists()
+    outcome = resume_cell(folder, Display(quiet=True))
+    assert outcome.error is None
+    ours, theirs = (json.loads((f / "result.json").read_text()) | {"timing": 0} for f in (folder, whole.folder))
+    assert ours == theirs
+    assert (folder / "samples.jsonl").read_bytes() == (whole.folder / "samples.jsonl").read_bytes()
+    assert (folder / "artifact" / "model.safetensors").read_bytes() == (
+        whole.folder / "artifact" / "model.safetensors"
+    ).read_bytes()
