@@ -43,6 +43,9 @@ class TrainingSession:
         allowance: FLOPs that training may take in all.
         lora: Adapters to train in place of all parameters.
         ranks: The processes that train together.
+
+    Attributes:
+        abandoned: Why an earlier attempt came to nothing, and its report; None if none did.
     """
 
     def __init__(

@@ -91,9 +91,11 @@ class AdaptationContext:
         folder = self._desk.journal.path.parent / "training"
         session = TrainingSession(self._desk, self._examples["support"], folder, allowance, lora, self.ranks)
         if self.hand_over is not None and not session.ended:
-            self.hand_over()
-            self._desk.journal.reread()
-            session.replay()
+            try:
+                self.hand_over()
+            finally:
+                self._desk.journal.reread()
+                session.replay()
             if not session.ended:
                 raise BenchError("the launched processes ended, and journalled no end of training")
         if session.abandoned is not None:
