@@ -138,8 +138,8 @@ def make_schedule(
     looks = math.ceil(gate * (1 + config.gate_slack))
     train = evaluations - looks
     if config.batch is None:
-        affordable = int(train / (STEPS * cost)) // multiple * multiple
-        batch = max(multiple, min(batch, affordable))
+        affordable = int(train / (STEPS * cost))
+        batch = max(multiple, min(batch, affordable) // multiple * multiple)
     elif config.batch % multiple:
         raise Refused(f"batch {config.batch} is no multiple of {multiple}, which is needed")
     else:

@@ -161,6 +161,11 @@ def test_what_diverges_has_a_status_and_is_not_run_again(tmp_path, monkeypatch, 
     assert not result.rows
     assert result.ledger["train"].flops > 0
     assert finished(cell) == result
+    # Its end is journalled: a run that is killed before its record says so does not train again.
+    (cell.folder / "result.json").unlink()
+    monkeypatch.setattr(Loop, "run", None)
+    again = execute(cell, Display(quiet=True))
+    assert again.model_copy(update={"timing": result.timing}) == result
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
