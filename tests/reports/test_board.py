@@ -1,4 +1,3 @@
-import dataclasses
 import io
 from pathlib import Path
 
@@ -21,18 +20,19 @@ from bench.records.schema import (
     Sample,
     Versions,
 )
-from reports.board import Run, read_run, tabulate
-from reports.tables import COLUMNS, cells, markdown, print_board
+from reports.columns import columns
+from reports.record import Record, read_record
+from reports.tables import markdown, print_board
+from reports.tabulate import make_board
 
-ITEMS = [str(i) for i in range(20)]
-BASE = {i: int(i) < 10 for i in ITEMS}
+BASE = "1" * 10 + "0" * 10
 PLANNED = {"sample": 256}
-BETTER = {i: int(i) < 15 for i in ITEMS}
+BETTER = "1" * 15 + "0" * 5
 
 
 def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, planned=PLANNED, **fields):
     config = {"method": method, "task": "addition", "model": "tiny-adder", "seed": seed, **fields}
-    right = sum(correct.values())
+    right = correct.count("1")
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
     cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
     comparison = Comparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
@@ -63,16 +63,20 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
             "inference": AccountRow(work=Work(evaluations=20), flops=999, hardware_flops=1),
         },
     )
-    return Run(result, {} if reason else {label: correct}, {} if reason else BASE)
+    return Record(result=result) if reason else Record(result=result, items="i", base=BASE, rows={label: correct})
+
+
+def groups(runs):
+    return make_board(runs).groups
 
 
 def lines(*runs):
-    (group,) = tabulate(runs)
+    (group,) = groups(runs)
     return {line.name: line for line in group.lines}
 
 
 def test_the_base_stands_first_and_the_rest_by_accuracy():
-    (group,) = tabulate([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
+    (group,) = groups([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
     assert [line.name for line in group.lines] == ["base", "corp", "es"]
     assert group.items == 20
 
@@ -82,7 +86,7 @@ def test_a_line_holds_accuracy_difference_and_both_costs():
     assert line.accuracy.value == 0.75
     assert line.difference.value == 0.25
     assert line.difference.p_value == pytest.approx(2 * 0.5**5)
-    assert (line.evaluations, line.flops, line.spent) == (200, 100, 1.0)
+    assert (line.evaluations, line.flops, line.share) == (200, 100, 1.0)
     assert (line.passes, line.answer_flops) == (5, 50.0)
 
 
@@ -95,9 +99,9 @@ def test_seeds_are_averaged_and_named():
 
 def test_only_what_is_alike_is_compared():
     others = [{"task": "humaneval"}, {"budget": "small"}, {"limit": 7}, {"model": "other"}, {"strategy": "maj@4"}]
-    groups = tabulate([run(), *(run(**other) for other in others)])
-    assert len(groups) == 6
-    assert all(len(group.lines) == 2 for group in groups)
+    found = groups([run(), *(run(**other) for other in others)])
+    assert len(found) == 6
+    assert all(len(group.lines) == 2 for group in found)
 
 
 def test_variants_of_a_method_are_told_apart_by_what_differs():
@@ -113,23 +117,28 @@ def test_a_run_that_failed_is_a_line_with_its_reason():
     runs = run(), run("grpo", reason="diverged")
     line = lines(*runs)["grpo"]
     assert line.accuracy is None
-    assert set(cells(line)[1:]) == {""}
-    assert "grpo: seed 0: failed: diverged" in markdown(tabulate(runs))
+    told = {c.heading: c.text(line) for c in columns() if c.text(line)}
+    assert told == {"method": "grpo", "accuracy": "failed", "status": "failed"}
+    assert "grpo: seed 0: failed: diverged" in markdown(make_board(runs))
 
 
 def test_one_failed_seed_is_said_below_the_table():
-    text = markdown(tabulate([run(seed=0), run(seed=1, reason="out of memory")]))
+    text = markdown(make_board([run(seed=0), run(seed=1, reason="out of memory")]))
     assert "corp: seed 1: failed: out of memory" in text
 
 
 def test_rows_that_left_the_budget_unspent_are_not_called_matched():
-    text = markdown(tabulate([run(spent=96), run("es", spent=94)]))
+    text = markdown(make_board([run(spent=96), run("es", spent=94)]))
     assert "spent less than 95 % of the budget: es" in text
 
 
 def test_every_row_has_every_column():
-    table = [line for line in markdown(tabulate([run(), run("es", reason="x")])).splitlines() if line[:1] == "|"]
-    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+    table = [
+        line
+        for line in markdown(make_board([run(), run("es", reason="x")])).split("## Acc")[0].splitlines()
+        if line[:1] == "|"
+    ]
+    assert {line.count("|") for line in table} == {len(columns()) + 1}
 
 
 def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
@@ -142,19 +151,18 @@ def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
         for i, c, b in (("a", True, False), ("b", None, True), ("c", False, None))
     ]
     (tmp_path / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
-    read = read_run(tmp_path)
-    assert read.correct == {"": {"a": True, "c": False}}
-    assert read.base == {"a": False, "b": True}
-    (group,) = tabulate([read])
+    read = read_record(tmp_path)
+    assert (read.base, read.rows) == ("01-", {"": "1-0"})
+    (group,) = groups([read])
     assert group.lines[1].accuracy.value == 1.0  # the one item that was judged for both
 
 
 @pytest.mark.parametrize(("width", "seen"), [(80, False), (200, True)])
 def test_a_console_shows_what_it_is_wide_enough_for_and_cuts_no_figure(width, seen):
     file = io.StringIO()
-    print_board(Console(file=file, width=width), tabulate([run()]))
+    print_board(Console(file=file, width=width), make_board([run()]))
     text = file.getvalue()
-    assert ("evaluations" in text) == seen
+    assert ("status" in text) == seen
     for figure in ("75.0 %", "53.1 to 88.8", "+25.0", "0.062", "50"):
         assert figure in text
     assert max(map(len, text.splitlines())) <= width
@@ -167,35 +175,35 @@ def test_the_same_run_given_twice_counts_once():
 def test_runs_of_other_versions_or_engines_are_lines_of_their_own():
     other = run()
     settings = {"id": "other", "engine": {"batch_size": 32}}
-    other = dataclasses.replace(other, result=other.result.model_copy(update=settings))
-    first = dataclasses.replace(run(), result=run().result.model_copy(update={"engine": {"batch_size": 64}}))
+    other = other.model_copy(update={"result": other.result.model_copy(update=settings)})
+    first = run().model_copy(update={"result": run().result.model_copy(update={"engine": {"batch_size": 64}})})
     assert set(lines(first, other)) == {"base", "corp engine batch_size=64", "corp engine batch_size=32"}
 
 
 def test_the_least_of_the_seeds_decides_whether_compute_is_matched():
-    (group,) = tabulate([run(spent=100), run(seed=1, spent=90)])
+    (group,) = groups([run(spent=100), run(seed=1, spent=90)])
     assert any("not matched" in note for note in group.notes)
 
 
 def test_a_method_that_plans_no_budget_is_not_called_unmatched():
-    (group,) = tabulate([run("self-consistency", spent=0, planned={})])
+    (group,) = groups([run("self-consistency", spent=0, planned={})])
     assert not any("not matched" in note for note in group.notes)
 
 
 def test_a_table_without_a_sampled_row_at_the_dearest_cost_says_so():
-    (without,) = tabulate([run()])
-    (with_,) = tabulate([run(), run("self-consistency", planned={})])
-    assert any("no self-consistency row" in note for note in without.notes)
-    assert not any("no self-consistency row" in note for note in with_.notes)
+    (without,) = groups([run()])
+    (with_,) = groups([run(), run("self-consistency", planned={})])
+    assert any("no row that only samples" in note for note in without.notes)
+    assert not any("no row that only samples" in note for note in with_.notes)
 
 
 def test_bases_that_disagree_are_noted():
-    (group,) = tabulate([run(), dataclasses.replace(run(seed=1), base=BETTER)])
+    (group,) = groups([run(), run(seed=1).model_copy(update={"base": BETTER})])
     assert any("base's answers differ" in note for note in group.notes)
 
 
 def test_a_failed_run_of_the_base_is_not_hidden():
-    (group,) = tabulate([run("base", reason="out of memory")])
+    (group,) = groups([run("base", reason="out of memory")])
     assert any("out of memory" in note for note in group.notes)
 
 
@@ -207,4 +215,4 @@ def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_p
         if content:
             (tmp_path / "samples.jsonl").write_text(content)
         with pytest.raises(BenchError, match=r"samples\.jsonl"):
-            read_run(tmp_path)
+            read_record(tmp_path)
