@@ -75,8 +75,8 @@ def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Table
 def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Table:
     good = [record for record in records if label in record.rows]
     rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in good]
-    now = np.array([outcomes(record.rows[label]) for record in good]).T
-    before = np.array([outcomes(record.base) for record in good]).T
+    now = np.array([outcomes(record.rows[label]) for record in good], dtype=np.float64).T
+    before = np.array([outcomes(record.base) for record in good], dtype=np.float64).T
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
     spent = np.array([_adaptation(record) for record in good], dtype=float)
     share = float(spent[:, 1].min()) / limit if limit else 0.0

@@ -6,8 +6,10 @@ its samples' texts and its artifact.
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,18 @@ def record_of(folder: Path, result: Result) -> Record:
         base="".join(_VERDICTS[sample.base_correct] for sample in first.values()),
         rows={label: "".join(_VERDICTS[row[i].correct] for i in first) for label, row in by_row.items()},
     )
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off: it would look through thousands of records again and again, and find nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def items_digest(ids: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ def print_board(console: Console, board: Board) -> None:
     for group in board.groups:
         console.print(_table(group, shown, console.width))
         for note in group.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            console.print(note, markup=False, highlight=False)
         console.print()
     for curve in board.curves:
         if len(curve.points) > 1:

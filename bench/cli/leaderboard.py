@@ -59,7 +59,7 @@ def leaderboard(
     from rich.console import Console
 
     from bench.errors import UsageError
-    from reports.record import find_records, read_record
+    from reports.record import find_records, read_record, uncollected
     from reports.tables import as_csv, as_data, markdown, print_board
     from reports.tabulate import make_board
 
@@ -68,13 +68,15 @@ def leaderboard(
     finished, unfinished = find_records(roots)
     if since is not None:
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
-    records = [record for record in map(read_record, finished) if not tasks or record.result.config.subject in tasks]
+    with uncollected():
+        read = map(read_record, finished)
+        records = [record for record in read if not tasks or record.result.config.subject in tasks]
+        board = make_board(records, sort=sort, rate=price)
     if not records:
         asked = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
         raise UsageError(
             f"{', '.join(map(str, roots))}{asked}: no finished run; bench run -t addition -M tiny-adder makes one"
         )
-    board = make_board(records, sort=sort, rate=price)
     if as_json or form == "json":
         output_json(as_data(board) | {"unfinished": list(map(str, unfinished))})
     elif form == "markdown":

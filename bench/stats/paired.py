@@ -85,6 +85,16 @@ def mcnemar_exact(fixes: int, regressions: int, alternative: Literal["two-sided"
     return min(1.0, 2 * upper) if alternative == "two-sided" else upper
 
 
+def mcnemar_size(discordant: int, level: float) -> float:
+    """Chance that the one-sided exact test rejects at a level where fixes and regressions are equally likely.
+
+    Never more than the level, and less where no count has just that tail.
+    """
+    tails = bdtrc(np.arange(discordant + 1) - 1.0, discordant, 0.5)
+    tails[0] = 1.0  # at least none
+    return float(max(tails[tails <= level], default=0.0))
+
+
 def paired_difference_interval(fixes: int, regressions: int, n: int, confidence: float = 0.95) -> Interval:
     """Score interval for accuracy after minus accuracy before on the same n items.
 

@@ -30,7 +30,7 @@ def pairwise_p_values(means: NDArray[np.float64], spreads: Sequence[Spread]) -> 
     own = np.diag(products)
     items = np.maximum(own[:, None] + own[None, :] - 2 * products, 0.0) / n**2
     seeds = np.array([s.seeds for s in spreads])
-    doubt = np.array([s.seeds**2 / s.seed_freedom for s in spreads])
+    doubt = np.array([s.doubt for s in spreads])
     variance = items + seeds[:, None] + seeds[None, :]
     total = means.mean(axis=1)
     # Rows that answer alike differ by rounding errors alone.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import betainc, ndtr, ndtri, stdtr, stdtrit
 
 from bench.stats.paired import mcnemar_exact, paired_counts, paired_difference_interval, tango_interval
 from bench.stats.proportions import Estimate, wilson
@@ -27,13 +27,13 @@ class Spread:
         mean: Over items and seeds.
         items: Variance of the mean that comes of the items drawn, and of answers to them.
         seeds: Variance that comes of the seeds drawn, beyond that; 0 for one seed.
-        seed_freedom: Degrees of freedom of `seeds`; infinite where that is 0.
+        doubt: How uncertain the sum of the two is: its variance, halved.
     """
 
     mean: float
     items: float
     seeds: float = 0.0
-    seed_freedom: float = math.inf
+    doubt: float = 0.0
 
     @property
     def variance(self) -> float:
@@ -42,15 +42,16 @@ class Spread:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the sum (Satterthwaite 1946, Biometrics Bulletin 2:110); items count as many."""
-        return self.variance**2 * self.seed_freedom / self.seeds**2 if self.seeds else math.inf
+        """Degrees of freedom of the variance (Satterthwaite 1946, Biometrics Bulletin 2:110)."""
+        return self.variance**2 / self.doubt if self.doubt else math.inf
 
 
 def spread(values: NDArray[Any]) -> Spread:
     """Estimate the variance of a table's mean, items and seeds both random and crossed, every seed on every item.
 
     Variance components of the two-way layout without replication by its mean squares (Searle, Casella & McCulloch 1992,
-    Variance Components, section 4.4); a negative one is 0. The items' is that of a score test, divided by their number.
+    Variance Components, section 4.4). A negative one is 0, and as uncertain as it was; the items' is that of a score
+    test, which is divided by their number and certain.
 
     Args:
         values: Shape (items, seeds), at least one of each.
@@ -65,10 +66,10 @@ def spread(values: NDArray[Any]) -> Spread:
     squares = float(np.square(values, dtype=np.float64).sum()) - n * seeds * mean**2
     freedom = (n - 1) * (seeds - 1)
     within = max(squares - n**2 * seeds * items - (seeds - 1) * between, 0.0) / freedom
-    if between <= within:
-        return Spread(mean, items)
-    seed_freedom = (between - within) ** 2 / (between**2 / (seeds - 1) + within**2 / freedom)
-    return Spread(mean, items, (between - within) / (n * seeds), seed_freedom)
+    beyond = max(between - within, 0.0) / (n * seeds)
+    doubt = (between**2 / (seeds - 1) + within**2 / freedom) / (n * seeds) ** 2
+    # As few degrees of freedom as there are between seeds, and no fewer.
+    return Spread(mean, items, beyond, min(doubt, (items + beyond) ** 2 / (seeds - 1)))
 
 
 def accuracy_over_seeds(correct: NDArray[Any]) -> Estimate:
@@ -104,8 +105,8 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any]) -> Estimate
     """Estimate accuracy after minus accuracy before, paired by item, over several seeds.
 
     One seed gives Tango's interval and McNemar's exact test. Several give Tango's interval at the effective number of
-    items, with Student's quantile, and the test of the same score: no change would have to move the shares of fixes and
-    of regressions as far apart. Where `before` has one column it is the same for every seed, and fixed.
+    items, with Student's quantile, and the larger of two p-values: of the same score, and of McNemar's exact test at
+    effective counts. Where `before` has one column it is the same for every seed, and fixed.
 
     Args:
         before: Shape (items,), or (items, 1), or (items, seeds), zeros and ones.
@@ -117,7 +118,7 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any]) -> Estimate
         counts = paired_counts(old[:, 0], after[:, 0])
         low, high = paired_difference_interval(counts.fixes, counts.regressions, n)
         return Estimate(counts.difference, low, high, mcnemar_exact(counts.fixes, counts.regressions))
-    change = after.astype(np.float64) - old
+    change = after - old.astype(np.float64)
     found = spread(change)
     fixes, regressions = float((change > 0).mean()), float((change < 0).mean())
     effective = _effective(fixes + regressions - found.mean**2, found.variance, n, n * seeds)
@@ -125,7 +126,10 @@ def difference_over_seeds(before: NDArray[Any], after: NDArray[Any]) -> Estimate
     if fixes == regressions:
         return Estimate(found.mean, *bounds, 1.0)
     score = abs(fixes - regressions) * math.sqrt(effective / (fixes + regressions))
-    return Estimate(found.mean, *bounds, 2 * float(stdtr(found.freedom, -score) if found.seeds else ndtr(-score)))
+    p_value = 2 * float(stdtr(found.freedom, -score) if found.doubt else ndtr(-score))
+    # Where few items move the score promises too much; a binomial tail at effective counts does not.
+    many, few = effective * max(fixes, regressions), effective * min(fixes, regressions)
+    return Estimate(found.mean, *bounds, max(p_value, min(1.0, 2 * float(betainc(many, few + 1, 0.5)))))
 
 
 def mean_difference(differences: NDArray[np.float64], *, resamples: int = 20_000) -> Estimate:
@@ -152,7 +156,7 @@ def mean_difference(differences: NDArray[np.float64], *, resamples: int = 20_000
 
 
 def _quantile(found: Spread) -> float:
-    return float(stdtrit(found.freedom, 0.975) if found.seeds else ndtri(0.975))
+    return float(stdtrit(found.freedom, 0.975) if found.doubt else ndtri(0.975))
 
 
 def _effective(single: float, variance: float, n: int, most: float) -> float:
