@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from string import ascii_uppercase
+from textwrap import wrap
 
 from reports.board import Curve, Point
 
@@ -37,7 +38,8 @@ def draw(curve: Curve, width: int, height: int) -> list[str]:
     for p, x, letter in reversed(list(zip(curve.points, columns, letters, strict=True))):
         canvas[row(p.accuracy.value)][x] = letter
     ticks = {round(i * (height - 1) / 4) for i in range(5)}
-    lines = [f"accuracy against FLOPs, {curve.task}, {curve.model}: adaptation and {curve.items} answers"]
+    said = f"accuracy against FLOPs, {curve.task}, {curve.model}: adaptation and {curve.items} answers"
+    lines = wrap(said, width)
     for y, cells in enumerate(canvas):
         tick = f"{100 * (high - (high - low) * y / (height - 1)):5.1f} %" if y in ticks else ""
         lines.append(f"{tick:>{GUTTER - 1}} |{''.join(cells)}".rstrip())

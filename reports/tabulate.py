@@ -54,7 +54,7 @@ def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate 
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in sorted({record.result.id: record for record in records}.values(), key=_order):
         groups[_comparable(record.result)].append(record)
-    ordered = sorted(groups.items(), key=lambda item: [str(part).zfill(12) for part in item[0]])
+    ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
     made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
     return Board(made, _curves(made), _profiles(made), rate)
 

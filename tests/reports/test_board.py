@@ -1,4 +1,7 @@
+import csv
 import io
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -20,10 +23,11 @@ from bench.records.schema import (
     Sample,
     Versions,
 )
+from reports.board import Rate
 from reports.columns import columns
-from reports.record import Record, read_record
-from reports.tables import markdown, print_board
-from reports.tabulate import make_board
+from reports.record import Record, find_records, read_record
+from reports.tables import as_csv, as_data, markdown, print_board
+from reports.tabulate import SORTS, make_board
 
 BASE = "1" * 10 + "0" * 10
 PLANNED = {"sample": 256}
@@ -216,3 +220,130 @@ def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_p
             (tmp_path / "samples.jsonl").write_text(content)
         with pytest.raises(BenchError, match=r"samples\.jsonl"):
             read_record(tmp_path)
+
+
+def worse(n):
+    return "1" * (10 - n) + "0" * (10 + n)
+
+
+def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():
+    runs = [run("corp"), run("es", correct=BASE), run("self-consistency", planned={}, spent=0, correct=worse(5))]
+    for sort in SORTS:
+        (group,) = make_board(runs, sort=sort).groups
+        assert [line.name for line in group.lines[:2]] == ["base", "self-consistency"]
+        assert [line.bound for line in group.lines] == [True, True, False, False]
+    (group,) = make_board(runs, sort="name").groups
+    assert [line.name for line in group.lines[2:]] == ["corp", "es"]
+
+
+def test_a_row_that_failed_stands_last_whatever_the_order():
+    for sort in SORTS:
+        (group,) = make_board([run("corp", reason="out of memory"), run("es")], sort=sort).groups
+        assert group.lines[-1].name == "corp"
+        assert group.lines[-1].rank is None
+
+
+def test_p_values_are_corrected_for_the_table():
+    table = lines(run("corp"), run("es"), run("randopt", correct=BASE))
+    assert table["corp"].difference.p_value == pytest.approx(0.0625)
+    assert [table[name].corrected for name in ("corp", "es", "randopt")] == pytest.approx([0.1875, 0.1875, 1.0])
+    assert table["base"].corrected is None
+
+
+def test_ranks_are_shared_unless_pairs_differ_beyond_chance():
+    good = "1" * 20
+    table = lines(run("corp", correct=good), run("es", correct=good), run("randopt", correct=worse(4)))
+    assert {name: line.rank for name, line in table.items()} == {"corp": 1, "es": 1, "base": 3, "randopt": 3}
+
+
+def test_item_sets_are_groups_of_their_own():
+    other = run("es").model_copy(update={"items": "other"})
+    assert len(groups([run(), other])) == 2
+
+
+def test_the_order_of_records_changes_nothing():
+    runs = [run(seed=1), run("es", reason="x"), run(seed=0), run("randopt", label="k=5"), run(budget="small")]
+    board = make_board(runs)
+    assert make_board(runs[::-1]) == board
+    assert as_data(make_board(runs[::-1])) == as_data(board)
+
+
+def test_status_tells_seeds_that_did_not_end_well():
+    assert lines(run())["corp"].status == "ok"
+    assert lines(run(), run(seed=1, reason="x"))["corp"].status == "1 of 2 ok"
+    assert lines(run(seed=1, reason="x"))["corp"].status == "failed"
+
+
+def test_a_curve_joins_budgets_and_counts_adaptation_and_answers():
+    board = make_board([run(), run(budget="small", correct=BASE), run("self-consistency", planned={}, spent=0)])
+    (curve,) = board.curves
+    assert [(p.name, p.budget, p.flops, p.front) for p in curve.points] == [
+        ("base", "", 200.0, True),
+        ("self-consistency", "", 1000.0, True),
+        ("corp", "smoke", 1100.0, False),
+        ("corp", "small", 1100.0, False),
+    ]
+    assert 0.5 < curve.area < 0.75
+
+
+def test_profiles_need_two_tasks():
+    assert make_board([run()]).profiles == ()
+    (profile,) = make_board([run(), run(task="gsm8k", correct=BASE), run("es", task="gsm8k")]).profiles
+    assert profile.tasks == ("addition", "gsm8k")
+    assert {name: shares[0] for name, shares in profile.shares.items()} == {"base": 0.0, "corp": 0.5, "es": 0.5}
+
+
+def test_a_rate_adds_prices():
+    board = make_board([run()], rate=Rate(2e15, "USD"))
+    text = markdown(board)
+    assert "USD adaptation | USD 1000 answers" in text
+    assert "| 200 | 1e+05 |" in text
+    assert "adaptation_price" in as_csv(board).splitlines()[0]
+
+
+def test_csv_and_data_hold_the_same_numbers():
+    board = make_board([run(), run("es", reason="a, b")])
+    rows = list(csv.DictReader(io.StringIO(as_csv(board))))
+    plain = as_data(board)["groups"][0]["lines"]
+    assert [row["name"] for row in rows] == [line["name"] for line in plain] == ["base", "corp", "es"]
+    corp = plain[1]
+    told = [rows[1][key] for key in ("accuracy", "low", "high", "p")]
+    known = [*(corp["accuracy"][key] for key in ("value", "low", "high")), corp["corrected"]]
+    assert [float(value) for value in told] == known
+    assert rows[2]["reason"] == "seed 0: failed: a, b"
+    assert rows[2]["accuracy"] == ""
+    json.dumps(as_data(board))
+
+
+def test_a_record_is_read_from_its_file_as_from_its_run_directory(tmp_path: Path):
+    good = run().result
+    folder = tmp_path / "seed-0-abc"
+    folder.mkdir()
+    (folder / "config.json").write_text(good.config.model_dump_json())
+    (folder / "result.json").write_text(good.model_dump_json())
+    blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
+    samples = [Sample(id=i, correct=True, base_correct=False, base_text="", **blank) for i in "ab"]
+    (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
+    (tmp_path / "seed-1-def").mkdir()
+    (tmp_path / "seed-1-def" / "config.json").write_text(good.config.model_dump_json())
+    read = read_record(folder)
+    file = tmp_path / "seed-0-abc.json"
+    file.write_text(read.model_dump_json())
+    assert read_record(file) == read
+    assert find_records([tmp_path]) == ([folder, file], [tmp_path / "seed-1-def"])
+    file.write_text(read.model_copy(update={"base": "0"}).model_dump_json())
+    with pytest.raises(BenchError, match="same items"):
+        read_record(file)
+
+
+def test_the_cost_of_a_board_grows_as_its_records_do():
+    def seconds(count):
+        runs = [run(m, seed=s, task=f"t{t}") for t in range(count // 6) for m in ("corp", "es") for s in range(3)]
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            make_board(runs)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert seconds(480) < 9 * seconds(120)  # four times the records; quadratic would be sixteen
