@@ -124,6 +124,7 @@ class Group:
         items: How many test items.
         lines: The base, then other rows that adapt nothing, then the rest as sorted; those without an accuracy last.
         notes: What a reader must know of the group, in sentences.
+        settings: Prompt style, precision and item limit, where they were asked for.
     """
 
     task: str
@@ -135,6 +136,7 @@ class Group:
     items: int
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ class Curve:
         points: From the least compute to the most.
         area: Under the Pareto front: mean over log compute, from the first point to the last, of the best accuracy that
             was had for no more; None where there is one point.
+        settings: Of its groups.
     """
 
     task: str
@@ -173,6 +176,7 @@ class Curve:
     items: int
     points: tuple[Point, ...]
     area: float | None
+    settings: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Col
 def title(group: Group) -> str:
     """Name a group for a reader."""
     asked = "" if group.strategy == "greedy" else f", {group.strategy}"
+    asked += f", {group.settings}" if group.settings else ""
     which = f" ({group.item_set})" if group.item_set else ""
     return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items{which}"
 

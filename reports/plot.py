@@ -12,6 +12,12 @@ GUTTER = 8
 """Characters of the axis: accuracy in per cent."""
 
 
+def heading(curve: Curve) -> str:
+    """Name a curve for a reader."""
+    asked = "".join(f", {part}" for part in (curve.strategy, curve.settings) if part not in ("", "greedy"))
+    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{asked}: adaptation and {curve.items} answers"
+
+
 def draw(curve: Curve, width: int, height: int) -> list[str]:
     """Return lines of at most `width` characters: a plot, its axis, and what its letters stand for.
 
@@ -38,8 +44,7 @@ def draw(curve: Curve, width: int, height: int) -> list[str]:
     for p, x, letter in reversed(list(zip(curve.points, columns, letters, strict=True))):
         canvas[row(p.accuracy.value)][x] = letter
     ticks = {round(i * (height - 1) / 4) for i in range(5)}
-    said = f"accuracy against FLOPs, {curve.task}, {curve.model}: adaptation and {curve.items} answers"
-    lines = wrap(said, width)
+    lines = wrap(heading(curve), width)
     for y, cells in enumerate(canvas):
         tick = f"{100 * (high - (high - low) * y / (height - 1)):5.1f} %" if y in ticks else ""
         lines.append(f"{tick:>{GUTTER - 1}} |{''.join(cells)}".rstrip())

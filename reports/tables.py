@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reports.board import Board, Group
 from reports.columns import Column, columns, fitting, title
-from reports.plot import draw
+from reports.plot import draw, heading
 
 PLOT_WIDTH, PLOT_HEIGHT = 100, 16
 EXPLAINED = (
@@ -75,7 +75,7 @@ def markdown(board: Board) -> str:
             ]
             for p in curve.points
         ]
-        name = f"## Accuracy against compute: {curve.task}, {curve.model}, {curve.items} test items"
+        name = "## " + heading(curve)
         area = [] if curve.area is None else [f"Area under the front: {100 * curve.area:.1f} %."]
         parts.append("\n\n".join([name, _pipes([*heads, *rows]), *area]))
     for profile in board.profiles:

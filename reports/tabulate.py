@@ -110,6 +110,11 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         items=len(asked.base) if asked else 0,
         lines=tuple(lines),
         notes=_notes(records, lines),
+        settings=", ".join(
+            f"{name} {value}"
+            for name, value in (("prompt", config.prompt), ("dtype", config.dtype), ("limit", config.limit))
+            if value not in (None, "auto")
+        ),
     )
 
 
@@ -207,7 +212,7 @@ def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
     families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
         if group.items:
-            families[group.task, group.model, group.strategy, group.item_set].append(group)
+            families[group.task, group.model, group.strategy, group.settings, group.item_set].append(group)
     return tuple(_curve(members) for members in families.values())
 
 
@@ -230,7 +235,7 @@ def _curve(groups: Sequence[Group]) -> Curve:
     front = pareto_front(costs, values)
     area = area_under_front(costs, values, costs[0], costs[-1]) if 0 < costs[0] < costs[-1] else None
     marked = tuple(replace(p, front=bool(f)) for p, f in zip(points, front, strict=True))
-    return Curve(first.task, first.model, first.strategy, first.item_set, first.items, marked, area)
+    return Curve(first.task, first.model, first.strategy, first.item_set, first.items, marked, area, first.settings)
 
 
 def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:

@@ -139,7 +139,7 @@ def test_rows_that_left_the_budget_unspent_are_not_called_matched():
 def test_every_row_has_every_column():
     table = [
         line
-        for line in markdown(make_board([run(), run("es", reason="x")])).split("## Acc")[0].splitlines()
+        for line in markdown(make_board([run(), run("es", reason="x")])).split("## Accuracy against")[0].splitlines()
         if line[:1] == "|"
     ]
     assert {line.count("|") for line in table} == {len(columns()) + 1}
@@ -224,6 +224,13 @@ def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_p
 
 def worse(n):
     return "1" * (10 - n) + "0" * (10 + n)
+
+
+def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
+    board = make_board([run(), run(dtype="float32")])
+    assert [group.settings for group in board.groups] == ["", "dtype float32"]
+    assert "budget smoke, dtype float32, 20 test items" in markdown(board)
+    assert [curve.settings for curve in board.curves] == ["", "dtype float32"]
 
 
 def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():

@@ -52,6 +52,11 @@ def test_several_seeds_are_no_more_often_significant(seeds):
     assert covered >= 0.94
 
 
+@pytest.mark.parametrize("seed_sd", [0.0, 0.01])
+def test_accuracy_over_several_seeds_is_covered(seed_sd):
+    assert accuracy_coverage(164, 0.5, seeds=3, count=500, seed_sd=seed_sd) >= 0.93
+
+
 def test_power_grows_with_items_and_seeds():
     more = change(0.5, 0.05)
     powers = [significant(n, more, seeds=k, count=200)[0] for n, k in ((50, 1), (164, 1), (164, 3), (1319, 1))]
