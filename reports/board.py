@@ -1,81 +1,113 @@
-"""From records to one table: runs of one task, model, budget and item set, seeds averaged. Pure but for reading files.
+"""The board: finished runs side by side. What every rendering shows, terminal, Markdown, CSV, JSON or HTML.
 
-Rows are compared only within a group, and every accuracy stands beside what it cost. A run that did not end well is a
-row with its reason.
+Rows are compared and ranked only within a group: one task, model, budget and item set. Every accuracy stands beside
+what it cost, and a run that did not end well is a row with its reason. Sorted, without a date: the same records give
+the same board to the last digit.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-
-from bench.compute.budget import budget_evaluations
-from bench.compute.ledger import ADAPTATION
-from bench.errors import BenchError
-from bench.records.schema import Result, Row, Sample, read_result
-from bench.stats import Estimate, accuracy_over_seeds, difference_over_seeds
+from bench.stats import Estimate
 
 MATCHED = 0.95
-"""Share of the budget that a row must have spent for its compute to be called matched."""
+"""Share of the group's budget that a row must have spent for its compute to be called matched."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a PFLOP, 1e15 model FLOPs, costs: money, energy, whatever the reader pays in."""
+
+    amount: float
+    unit: str
+
+    def price(self, flops: float) -> float:
+        """Return what so many FLOPs cost."""
+        return self.amount * flops / 1e15
 
 
 @dataclass(frozen=True)
 class Run:
-    """One record with its judged test answers.
+    """One run of a line.
 
     Attributes:
-        result: The record.
-        correct: By row label, then by example id: whether it counts. What could not be judged is left out.
-        base: By example id: whether the base's answer counts.
+        id: Its identity.
+        seed: Of the method.
+        status: How it ended.
+        reason: Why, where it did not end well.
+        accuracy: Of this run alone; None where it did not end well.
+        flops: What adaptation spent.
+        seconds: Wall-clock time of the attempt that ended it.
     """
 
-    result: Result
-    correct: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
-    base: Mapping[str, bool] = field(default_factory=dict)
+    id: str
+    seed: int
+    status: str
+    reason: str | None = None
+    accuracy: float | None = None
+    flops: float = 0.0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table.
+    """One row of a table: a thing to deploy, or what became of the attempt at one. Costs are means over seeds.
 
     Attributes:
-        name: Method, row label and the settings in which its runs differ from each other in this group.
-        seeds: Seeds that ended well.
-        accuracy: Mean over seeds; None if no seed ended well.
+        name: Method, row label and the settings in which its runs differ from others of the method in this group.
+        method: Registered name.
+        label: Of the row; empty where a run has one.
+        bound: Whether it adapts nothing, as the base and what samples it: what every other row must beat.
+        rank: One more than the number of rows that are better beyond chance; None without an accuracy.
+        accuracy: Over seeds and items; None if no seed ended well.
         difference: Against the base on the same items; None for the base itself.
-        evaluations: Model-prompt evaluations of adaptation, mean over seeds.
-        flops: FLOPs of adaptation, mean over seeds.
-        spent: Share of the budget, the least over seeds.
+        corrected: The p-value of the difference, corrected for all rows of the group (Holm).
+        evaluations: Forward passes of adaptation: model-prompt evaluations.
+        flops: FLOPs of adaptation.
+        share: Part of the group's budget that was spent, the least over seeds.
+        matched: Whether that is all but 5 % at most; None for a method that plans to spend nothing.
         passes: Forward passes of one answer.
         answer_flops: FLOPs of one answer.
-        problems: Status and reason of seeds that did not end well.
-        budgeted: Whether the method planned to spend any budget.
+        answer_tokens: New tokens of one answer.
+        seconds: Wall-clock time of a run; None where it is not known.
+        runs: Its runs, by seed.
     """
 
     name: str
-    seeds: tuple[int, ...] = ()
+    method: str
+    label: str = ""
+    bound: bool = False
+    rank: int | None = None
     accuracy: Estimate | None = None
     difference: Estimate | None = None
+    corrected: float | None = None
     evaluations: float = 0.0
     flops: float = 0.0
-    spent: float = 0.0
+    share: float = 0.0
+    matched: bool | None = None
     passes: float = 0.0
     answer_flops: float = 0.0
-    problems: tuple[str, ...] = ()
-    budgeted: bool = True
+    answer_tokens: float = 0.0
+    seconds: float | None = None
+    runs: tuple[Run, ...] = ()
 
     @property
-    def matched(self) -> bool:
-        """Whether every seed spent the budget, but for at most 5 %; a method that plans nothing is not asked."""
-        return not self.budgeted or self.spent >= MATCHED
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that ended well."""
+        return tuple(run.seed for run in self.runs if run.accuracy is not None)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Status and reason of the others."""
+        bad = [run for run in self.runs if run.accuracy is None]
+        return tuple(f"seed {run.seed}: {run.status}: {run.reason}" for run in bad)
+
+    @property
+    def status(self) -> str:
+        """One word where all seeds ended alike, else how many ended well."""
+        ended = {run.status for run in self.runs} or {"ok"}
+        return ended.pop() if len(ended) == 1 else f"{len(self.seeds)} of {len(self.runs)} ok"
 
 
 @dataclass(frozen=True)
@@ -85,196 +117,98 @@ class Group:
     Attributes:
         task: Name, or `mbpp to humaneval`.
         model: Name.
-        budget: Name of the budget.
+        budget: Name of the budget, or its size in evaluations.
+        budget_flops: Its size; the largest where runs measured it differently.
         strategy: How test answers come about.
-        items: Test items.
-        lines: The base first, then by accuracy.
-        notes: What a reader must know of the group.
+        item_set: Tells item sets apart; empty where no run ended well.
+        items: How many test items.
+        lines: The base, then other rows that adapt nothing, then the rest as sorted; those without an accuracy last.
+        notes: What a reader must know of the group, in sentences.
+        settings: Prompt style, precision and item limit, where they were asked for.
     """
 
     task: str
     model: str
     budget: str
+    budget_flops: float
     strategy: str
+    item_set: str
     items: int
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    settings: str = ""
 
 
-def read_run(folder: Path) -> Run:
-    """Read a finished run with its samples.
+@dataclass(frozen=True)
+class Point:
+    """An accuracy against the compute behind it: adaptation, and the answers to the test items.
 
-    Raises:
-        BenchError: If the folder holds none, or one that cannot be read.
+    Attributes:
+        name: Of the line.
+        budget: Of its group; empty for one that adapts nothing, whatever the budget.
+        flops: FLOPs of adaptation and of answering every test item once.
+        accuracy: With its interval.
+        front: Whether no point of the curve is better at no more compute.
     """
-    result = read_result(folder)
-    correct: dict[str, dict[str, bool]] = defaultdict(dict)
-    base: dict[str, bool] = {}
-    path = folder / "samples.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            sample = Sample.model_validate_json(line)
-        except ValidationError as error:
-            raise BenchError(f"{path}, line {number}: no sample of this version; run it again") from error
-        if sample.correct is not None:
-            correct[sample.row][sample.id] = sample.correct
-        if sample.base_correct is not None:
-            base[sample.id] = sample.base_correct
-    if result.rows and not lines:
-        raise BenchError(f"{path}: missing or empty, though the run ended well; nothing can be compared without it")
-    return Run(result, correct, base)
+
+    name: str
+    budget: str
+    flops: float
+    accuracy: Estimate
+    front: bool
 
 
-def tabulate(runs: Sequence[Run]) -> list[Group]:
-    """Group runs and make their tables, in the order of task, model and size of the budget.
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against compute for one task, model, strategy and item set, over all budgets.
 
-    A run that is given twice counts once.
+    Attributes:
+        points: From the least compute to the most.
+        area: Under the Pareto front: mean over log compute, from the first point to the last, of the best accuracy that
+            was had for no more; None where there is one point.
+        settings: Of its groups.
     """
-    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in {run.result.id: run for run in runs}.values():
-        groups[_comparable(run.result)].append(run)
-    ordered = sorted(groups.items(), key=lambda item: [str(part).zfill(12) for part in item[0]])
-    return [group for _, members in ordered for group in _groups(members)]
+
+    task: str
+    model: str
+    strategy: str
+    item_set: str
+    items: int
+    points: tuple[Point, ...]
+    area: float | None
+    settings: str = ""
 
 
-def _comparable(result: Result) -> tuple[Any, ...]:
-    """What runs must have in common to be compared, as far as their configuration tells."""
-    config = result.config
-    versions = (result.versions.task, result.versions.adapt_on) if result.versions else ()
-    size = budget_evaluations(config.budget)
-    return (
-        config.subject,
-        config.model,
-        size,
-        config.strategy,
-        versions,
-        result.content_hash,
-        config.limit,
-        config.prompt,
-        config.dtype,
-    )
+@dataclass(frozen=True)
+class Profile:
+    """How often, over tasks, a method is within a margin of the best one there; for one model and budget.
+
+    Attributes:
+        tasks: At least two.
+        margins: Differences in accuracy.
+        shares: By name of the line: the share of tasks, for each margin.
+    """
+
+    model: str
+    budget: str
+    strategy: str
+    tasks: tuple[str, ...]
+    margins: tuple[float, ...]
+    shares: dict[str, tuple[float, ...]]
 
 
-def _groups(runs: Sequence[Run]) -> list[Group]:
-    """Divide by the weights that were loaded; a run that failed before it loaded any stands with the first."""
-    loaded = list(dict.fromkeys(run.result.model.digest for run in runs if run.result.model)) or [""]
-    return [
-        _group([run for run in runs if (run.result.model.digest if run.result.model else loaded[0]) == digest])
-        for digest in loaded
-    ]
+@dataclass(frozen=True)
+class Board:
+    """Everything a leaderboard shows.
 
+    Attributes:
+        groups: In the order of task, model and size of the budget.
+        curves: In the order of task and model.
+        profiles: Of models and budgets with several tasks.
+        rate: What the reader pays for a PFLOP; None leaves prices out.
+    """
 
-def _group(runs: Sequence[Run]) -> Group:
-    variants: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.result.config.method != "base":
-            variants[run.result.config.method, _settings(run.result)].append(run)
-    names = _names(list(variants))
-    lines = [line for key, members in variants.items() for line in _lines(names[key], members)]
-    lines.sort(key=lambda line: (line.accuracy is None, -line.accuracy.value if line.accuracy else 0.0, line.name))
-    items = max((len(run.base) for run in runs), default=0)
-    config, base = runs[0].result.config, _base(runs)
-    notes = _notes(runs, base, lines)
-    return Group(config.subject, config.model, config.budget, config.strategy, items, (*base, *lines), notes)
-
-
-def _settings(result: Result) -> str:
-    """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
-    versions = result.versions.model_dump(exclude={"task", "adapt_on"}) if result.versions else {}
-    engine = {f"engine {name}": value for name, value in result.engine.items()}
-    launch = {f"launch {name}": value for name, value in result.config.launched.items()}
-    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine, **launch}
-    return json.dumps(told, sort_keys=True)
-
-
-def _base(runs: Sequence[Run]) -> tuple[Line, ...]:
-    """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
-    problems = _problems([run for run in runs if run.result.config.method == "base"])
-    for run in runs:
-        if run.result.base_cost and run.base:
-            cost = run.result.base_cost
-            accuracy = accuracy_over_seeds(np.array([list(run.base.values())], dtype=float).T)
-            return (Line("base", (), accuracy, passes=cost.evaluations, answer_flops=cost.flops, problems=problems),)
-    return (Line("base", problems=problems),) if problems else ()
-
-
-def _problems(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Status and reason of runs that did not end well."""
-    return tuple(
-        f"seed {run.result.config.seed}: {run.result.status}: {run.result.reason}"
-        for run in runs
-        if not run.result.rows
-    )
-
-
-def _notes(runs: Sequence[Run], base: Sequence[Line], lines: Sequence[Line]) -> tuple[str, ...]:
-    said = [f"{line.name}: {problem}" for line in (*base, *lines) for problem in line.problems]
-    answers = [run.base for run in runs if run.base]
-    if any(base != answers[0] for base in answers):
-        said.append("the base's answers differ between runs; each row is compared with those of its own runs")
-    unmatched = [line.name for line in lines if line.difference and not line.matched]
-    if unmatched:
-        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
-    dearest = max((line.passes for line in lines if line.accuracy), default=1.0)
-    sampled = [line.passes for line in lines if line.accuracy and line.name.startswith("self-consistency")]
-    if dearest > max(sampled, default=1.0):
-        said.append(f"no self-consistency row costs as many passes an answer as the dearest row, {dearest:g}")
-    if any(len(line.seeds) > 1 for line in lines):
-        said.append(
-            "intervals and p-values are over items, for these seeds and not for seeds at large, and not corrected for "
-            "the number of rows"
-        )
-    return tuple(said)
-
-
-def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Name variants of a method by the settings in which they differ."""
-    names = {}
-    for method, settings in variants:
-        siblings = [json.loads(other) for name, other in variants if name == method]
-        mine = json.loads(settings)
-        told = [f"{key}={_short(value)}" for key, value in mine.items() if any(s.get(key) != value for s in siblings)]
-        names[method, settings] = " ".join([method, *told])
-    return names
-
-
-def _short(value: Any) -> str:
-    return (
-        ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) if isinstance(value, list) else str(value)
-    )
-
-
-def _lines(name: str, runs: Sequence[Run]) -> list[Line]:
-    good = sorted((run for run in runs if run.result.rows), key=lambda run: run.result.config.seed)
-    problems = _problems(runs)
-    if not good:
-        return [Line(name, problems=problems)]
-    labels = dict.fromkeys(row.label for run in good for row in run.result.rows)
-    return [_line(f"{name} {label}".strip(), label, good, problems) for label in labels]
-
-
-def _line(name: str, label: str, runs: Sequence[Run], problems: tuple[str, ...]) -> Line:
-    runs = [run for run in runs if any(row.label == label for row in run.result.rows)]
-    rows: list[Row] = [next(row for row in run.result.rows if row.label == label) for run in runs]
-    shared = [i for i in runs[0].correct[label] if all(i in run.correct[label] and i in run.base for run in runs)]
-    now = _matrix([run.correct[label] for run in runs], shared)
-    before = _matrix([run.base for run in runs], shared)
-    adaptation = [[run.result.ledger[a] for a in ADAPTATION if a in run.result.ledger] for run in runs]
-    return Line(
-        name=name,
-        seeds=tuple(run.result.config.seed for run in runs),
-        accuracy=accuracy_over_seeds(now),
-        difference=difference_over_seeds(before, now),
-        evaluations=float(np.mean([sum(account.work.evaluations for account in of) for of in adaptation])),
-        flops=float(np.mean([sum(account.flops for account in of) for of in adaptation])),
-        spent=min(run.result.budget.share if run.result.budget else 0.0 for run in runs),
-        passes=float(np.mean([row.cost.evaluations for row in rows])),
-        answer_flops=float(np.mean([row.cost.flops for row in rows])),
-        problems=problems,
-        budgeted=any(run.result.budget and run.result.budget.planned for run in runs),
-    )
-
-
-def _matrix(answers: Sequence[Mapping[str, bool]], items: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([[float(a[i]) for a in answers] for i in items]).reshape(len(items), len(answers))
+    groups: tuple[Group, ...]
+    curves: tuple[Curve, ...]
+    profiles: tuple[Profile, ...]
+    rate: Rate | None = None

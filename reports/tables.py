@@ -1,87 +1,134 @@
-"""The board as text: rich tables for a terminal, Markdown for a page."""
+"""The board as text: rich tables for a terminal, Markdown for a page, CSV and data for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reports.board import Group, Line
+from reports.board import Board, Group
+from reports.columns import Column, columns, fitting, title
+from reports.plot import draw, heading
 
-COLUMNS = (
-    "",
-    "seeds",
-    "accuracy",
-    "95 %",
-    "vs base",
-    "95 %",
-    "p",
-    "adaptation evaluations",
-    "FLOPs",
-    "of budget",
-    "passes an answer",
-    "FLOPs an answer",
+PLOT_WIDTH, PLOT_HEIGHT = 100, 16
+EXPLAINED = (
+    "#: one more than the rows that are better beyond chance (all pairs, Holm at 5 %); intervals are 95 % over items "
+    "and, of several seeds, over seeds; p: no difference from the base, corrected for the table (Holm)."
 )
-WIDE = 120
-"""Characters from which a terminal shows all columns; a narrower one leaves out those of `BY_THE_WAY`."""
-BY_THE_WAY = ("seeds", "adaptation evaluations", "FLOPs", "of budget")
 
 
-def cells(line: Line) -> tuple[str, ...]:
-    """Return one line of the table as text."""
-    if line.accuracy is None:
-        return (line.name, *[""] * (len(COLUMNS) - 1))
-    a, d = line.accuracy, line.difference
-    adapted = d is not None
-    return (
-        line.name,
-        ",".join(map(str, line.seeds)),
-        f"{100 * a.value:.1f} %",
-        f"{100 * a.low:.1f} to {100 * a.high:.1f}",
-        f"{100 * d.value:+.1f}" if d else "",
-        f"{100 * d.low:+.1f} to {100 * d.high:+.1f}" if d else "",
-        f"{d.p_value:.2g}" if d and d.p_value is not None else "",
-        f"{line.evaluations:,.0f}" if adapted else "",
-        f"{line.flops:.3g}" if adapted else "",
-        f"{100 * line.spent:.1f} %" if adapted else "",
-        f"{line.passes:g}",
-        f"{line.answer_flops:.3g}",
+def print_board(console: Console, board: Board) -> None:
+    """Print a table a group, as many columns as there is room for, and a plot for each set of items."""
+    shown = columns(board.rate)
+    for group in board.groups:
+        console.print(_table(group, shown, console.width))
+        for note in group.notes:
+            console.print(note, markup=False, highlight=False)
+        console.print()
+    for curve in board.curves:
+        if len(curve.points) > 1:
+            for line in draw(curve, min(console.width, PLOT_WIDTH), PLOT_HEIGHT):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print()
+    if board.groups:
+        console.print(EXPLAINED, markup=False, highlight=False, style="dim")
+
+
+def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
+    rows = [[column.text(line) for column in shown] for line in group.lines]
+    table = Table(title=escape(title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    kept = fitting(shown, rows, width)
+    for i in kept:
+        # A name gives way where it is narrow; a figure is never cut, so its heading is stacked.
+        name = shown[i].key == "name"
+        heading = shown[i].heading if shown[i].heading == "95 %" else shown[i].heading.replace(" ", "\n")
+        left = shown[i].key in ("name", "status")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[i]) for i in kept))
+    return table
+
+
+def markdown(board: Board) -> str:
+    """Return a table a group, and one a curve."""
+    shown = columns(board.rate)
+    parts = []
+    for group in board.groups:
+        heads = [[c.heading for c in shown], ["---" if c.key in ("name", "status") else "---:" for c in shown]]
+        rows = [[column.text(line) for column in shown] for line in group.lines]
+        parts.append("\n\n".join([f"## {title(group)}", _pipes([*heads, *rows]), *group.notes]))
+    for curve in board.curves:
+        heads = [["", "budget", "FLOPs in all", "accuracy", "95 %", "front"], ["---", "---", *["---:"] * 3, "---"]]
+        rows = [
+            [
+                p.name,
+                p.budget,
+                f"{p.flops:.3g}",
+                f"{100 * p.accuracy.value:.1f} %",
+                f"{100 * p.accuracy.low:.1f} to {100 * p.accuracy.high:.1f}",
+                "yes" if p.front else "",
+            ]
+            for p in curve.points
+        ]
+        name = "## " + heading(curve)
+        area = [] if curve.area is None else [f"Area under the front: {100 * curve.area:.1f} %."]
+        parts.append("\n\n".join([name, _pipes([*heads, *rows]), *area]))
+    for profile in board.profiles:
+        at = [i for i, margin in enumerate(profile.margins) if margin in (0.0, 0.01, 0.05, 0.1)]
+        heads = [["", *(f"within {100 * profile.margins[i]:g}" for i in at)], ["---", *["---:"] * len(at)]]
+        rows = [[name, *(f"{100 * shares[i]:.0f} %" for i in at)] for name, shares in profile.shares.items()]
+        name = (
+            f"## Tasks within points of the best: {profile.model}, budget {profile.budget}, {len(profile.tasks)} tasks"
+        )
+        parts.append("\n\n".join([name, _pipes([*heads, *rows])]))
+    return "\n\n".join([*parts, EXPLAINED])
+
+
+def _pipes(rows: list[list[str]]) -> str:
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
     )
 
 
-def _title(group: Group) -> str:
-    asked = "" if group.strategy == "greedy" else f", {group.strategy}"
-    return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items"
+def as_csv(board: Board) -> str:
+    """Return all rows of all groups as one table of plain values, a line each, what is unknown left empty."""
+    file = io.StringIO()
+    where = ("task", "model", "budget", "strategy", "item_set", "items")
+    fields = list(_values(board.groups[0], 0, board)) if board.groups else []
+    writer = csv.DictWriter(file, [*where, *fields], lineterminator="\n")
+    writer.writeheader()
+    for group in board.groups:
+        for row in range(len(group.lines)):
+            values = {name: getattr(group, name) for name in where} | _values(group, row, board)
+            writer.writerow({key: "" if value is None else value for key, value in values.items()})
+    return file.getvalue()
 
 
-def print_board(console: Console, groups: Sequence[Group]) -> None:
-    """Print a table a group."""
-    hidden = BY_THE_WAY if console.width < WIDE else ()
-    for group in groups:
-        table = Table(
-            title=escape(_title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True
-        )
-        shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
-        rows = [[cells(line)[i] for i in shown] for line in group.lines]
-        for i in shown:
-            # A name gives way where it is narrow; a figure is never cut, so its heading is stacked.
-            heading = COLUMNS[i] if i == 0 else COLUMNS[i].replace(" ", "\n").replace("95\n%", "95 %")
-            table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
-        for note in group.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
-        console.print()
+def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
+    line = group.lines[row]
+    values: dict[str, Any] = {}
+    for column in columns(board.rate):
+        if column.key == "interval":
+            values |= {"low": column.value(line), "high": line.accuracy.high if line.accuracy else None}
+        elif column.key == "difference_interval":
+            high = line.difference.high if line.difference else None
+            values |= {"difference_low": column.value(line), "difference_high": high}
+        else:
+            values[column.key] = column.value(line)
+    values["seeds"] = " ".join(map(str, line.seeds))
+    values["reason"] = "; ".join(line.problems)
+    return values
 
 
-def markdown(groups: Sequence[Group]) -> str:
-    """Return a table a group."""
-    parts = []
-    for group in groups:
-        rows = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, group.lines)]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-        parts.append("\n\n".join([f"## {_title(group)}", table, *group.notes]))
-    return "\n\n".join(parts)
+def as_data(board: Board) -> dict[str, Any]:
+    """Return the board as plain data, with what follows from a line's runs spelt out."""
+    data = asdict(board)
+    for group, plain in zip(board.groups, data["groups"], strict=True):
+        for line, row in zip(group.lines, plain["lines"], strict=True):
+            row |= {"seeds": line.seeds, "status": line.status, "problems": line.problems}
+    return data

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Result, Row, Sample
+from reports.course import configuration, curves, gate_summary, gates
 
 # Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
 _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -41,6 +42,12 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
         console.print(_spent(result.budget), **_AS_IT_STANDS)
     console.print(f"record: {folder}", markup=False, **_AS_IT_STANDS)
     console.print(f"next:   {_next(folder, result)}\n", markup=False, **_AS_IT_STANDS)
+
+
+def print_course(console: Console, result: Result) -> None:
+    """Print a run's configuration, how rewards went in it, and what its gate let through."""
+    for line in (*configuration(result), *curves(result.report), *gate_summary(result.report)):
+        console.print(line, markup=False, **_AS_IT_STANDS)
 
 
 def _table(*columns: str) -> Table:
@@ -95,9 +102,9 @@ def _coverages(result: Result, rows: list[tuple[str, Row]]) -> list[str]:
 
 def _gates(result: Result) -> list[str]:
     lines = []
-    for gate in result.report.get("gates", []):
+    for gate in gates(result.report):
         verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
-        stage, reason = escape(str(gate.get("stage"))), escape(str(gate.get("reason")))
+        stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
         lines.append(f"the method reports of its gate, {stage}: {verdict}; {reason}")
     return lines
 
@@ -133,7 +140,11 @@ def print_samples(console: Console, samples: list[Sample]) -> None:
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         console.rule(f"{escape(sample.id)}: {verdict}", align="left")
-        # A model's answer may hold escape sequences, which are the terminal's to obey and the reader's to see.
-        console.print(sample.text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"), markup=False, **_AS_IT_STANDS)
+        console.print(visible(sample.text), markup=False, **_AS_IT_STANDS)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_AS_IT_STANDS)
+
+
+def visible(answer: str) -> str:
+    """Return a model's answer without escape sequences, which are the terminal's to obey and the reader's to see."""
+    return answer.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")

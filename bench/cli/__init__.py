@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "bench.cli.plan:plan",
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",
+    "compare": "bench.cli.compare:compare",
     "leaderboard": "bench.cli.leaderboard:leaderboard",
     "export": "bench.cli.inspect:export",
     "prepare": "bench.cli.prepare:prepare",

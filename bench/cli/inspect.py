@@ -95,7 +95,7 @@ def _run_row(folder: Path) -> dict[str, Any]:
 )
 @json_option
 def show(run: Path, samples: int, as_json: bool) -> None:
-    """Show one finished run."""
+    """Show one finished run: figures, ledger, gate, configuration, how rewards went, and samples."""
     from bench.records.schema import Sample, read_result
 
     result = read_result(run)
@@ -108,10 +108,11 @@ def show(run: Path, samples: int, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from reports.terminal import print_run, print_samples
+    from reports.terminal import print_course, print_run, print_samples
 
     console = Console()
     print_run(console, run, result)
+    print_course(console, result)
     print_samples(console, lines)
 
 

@@ -3,54 +3,113 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import json_option, output_json
 
+if TYPE_CHECKING:
+    from reports.board import Rate
+
+FORMATS = ["terminal", "markdown", "csv", "json"]
+SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
+
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown"]),
-    default="terminal",
+    "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How to print it."
+)
+@click.option(
+    "--sort",
+    type=click.Choice(SORT_KEYS),
+    default="accuracy",
     show_default=True,
-    help="How to print it.",
+    help="Order of rows in a table, best or cheapest first; rows that adapt nothing stand above.",
+)
+@click.option("-t", "--task", "tasks", multiple=True, help="Only this task; repeatable.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="Only run directories last started at this time (UTC) or later.",
+)
+@click.option(
+    "--rate",
+    metavar="AMOUNT UNIT",
+    help="What a PFLOP (1e15 model FLOPs) costs you, '0.002 USD' or '0.7 Wh'; adds what adaptation and answers cost.",
 )
 @json_option
-def leaderboard(runs: tuple[Path, ...], form: str, as_json: bool) -> None:
+def leaderboard(
+    runs: tuple[Path, ...],
+    form: str,
+    sort: str,
+    tasks: tuple[str, ...],
+    since: datetime | None,
+    rate: str | None,
+    as_json: bool,
+) -> None:
     """Compare finished runs: accuracy with its interval, what adaptation cost, and what one answer costs.
 
-    RUNS are run directories or folders of them; `runs` if none is named. Only runs of one task, model, budget and item
-    set stand in one table; seeds of a method are averaged.
+    RUNS are run directories, files of records, or folders of them; `runs` if none is named. Only runs of one task,
+    model, budget and item set stand in one table and are ranked; seeds of a method are averaged.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from bench.errors import UsageError
-    from bench.records.schema import find_runs
-    from reports.board import read_run, tabulate
-    from reports.tables import markdown, print_board
+    from reports.record import find_records, read_record, uncollected
+    from reports.tables import as_csv, as_data, markdown, print_board
+    from reports.tabulate import make_board
 
+    price = _rate(rate)
     roots = runs or (Path("runs"),)
-    folders = sorted({folder.resolve() for root in roots for folder in find_runs(root)})
-    finished = [folder for folder in folders if (folder / "result.json").exists()]
-    if not finished:
+    finished, unfinished = find_records(roots)
+    if since is not None:
+        finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
+    with uncollected():
+        read = map(read_record, finished)
+        records = [record for record in read if not tasks or record.result.config.subject in tasks]
+        board = make_board(records, sort=sort, rate=price)
+    if not records:
+        asked = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
         raise UsageError(
-            f"{', '.join(map(str, roots))}: no finished run; bench run -t addition -M tiny-adder makes one"
+            f"{', '.join(map(str, roots))}{asked}: no finished run; bench run -t addition -M tiny-adder makes one"
         )
-    groups = tabulate([read_run(folder) for folder in finished])
-    unfinished = [folder for folder in folders if folder not in finished]
-    if as_json:
-        output_json({"groups": [asdict(group) for group in groups], "unfinished": list(map(str, unfinished))})
+    if as_json or form == "json":
+        output_json(as_data(board) | {"unfinished": list(map(str, unfinished))})
     elif form == "markdown":
-        click.echo(markdown(groups))
+        click.echo(markdown(board))
+    elif form == "csv":
+        click.echo(as_csv(board), nl=False)
     else:
         # A pipe has no width; what reads it should get every column.
-        print_board(Console(width=None if sys.stdout.isatty() else 200), groups)
-    if unfinished and not as_json:
+        print_board(Console(width=None if sys.stdout.isatty() else 240), board)
+    if unfinished:
         click.echo(f"{len(unfinished)} unfinished, in no table: {', '.join(map(str, unfinished))}", err=True)
+
+
+def _rate(text: str | None) -> Rate | None:
+    from bench.errors import UsageError
+    from reports.board import Rate
+
+    if text is None:
+        return None
+    amount, _, unit = text.strip().partition(" ")
+    try:
+        rate = Rate(float(amount), unit.strip())
+    except ValueError:
+        rate = Rate(-1.0, "")
+    if not (0 <= rate.amount < float("inf") and rate.unit):
+        raise UsageError(f"--rate {text!r}: expected a number that is not negative and a unit, as '0.002 USD'")
+    return rate
+
+
+def _started(path: Path) -> datetime:
+    """When a run directory was last started; the file of a record knows no time, and counts as begun before any."""
+    import json
+
+    attempts = sorted(path.glob("attempts/*.json")) if path.is_dir() else []
+    times = [datetime.fromisoformat(json.loads(attempt.read_text())["started"]) for attempt in attempts]
+    return max(times, default=datetime.min.replace(tzinfo=UTC))

@@ -1,5 +1,7 @@
-import dataclasses
+import csv
 import io
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -21,18 +23,20 @@ from bench.records.schema import (
     Sample,
     Versions,
 )
-from reports.board import Run, read_run, tabulate
-from reports.tables import COLUMNS, cells, markdown, print_board
+from reports.board import Rate
+from reports.columns import columns
+from reports.record import Record, find_records, read_record
+from reports.tables import as_csv, as_data, markdown, print_board
+from reports.tabulate import SORTS, make_board
 
-ITEMS = [str(i) for i in range(20)]
-BASE = {i: int(i) < 10 for i in ITEMS}
+BASE = "1" * 10 + "0" * 10
 PLANNED = {"sample": 256}
-BETTER = {i: int(i) < 15 for i in ITEMS}
+BETTER = "1" * 15 + "0" * 5
 
 
 def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, planned=PLANNED, **fields):
     config = {"method": method, "task": "addition", "model": "tiny-adder", "seed": seed, **fields}
-    right = sum(correct.values())
+    right = correct.count("1")
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
     cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
     comparison = Comparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
@@ -63,16 +67,20 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
             "inference": AccountRow(work=Work(evaluations=20), flops=999, hardware_flops=1),
         },
     )
-    return Run(result, {} if reason else {label: correct}, {} if reason else BASE)
+    return Record(result=result) if reason else Record(result=result, items="i", base=BASE, rows={label: correct})
+
+
+def groups(runs):
+    return make_board(runs).groups
 
 
 def lines(*runs):
-    (group,) = tabulate(runs)
+    (group,) = groups(runs)
     return {line.name: line for line in group.lines}
 
 
 def test_the_base_stands_first_and_the_rest_by_accuracy():
-    (group,) = tabulate([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
+    (group,) = groups([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
     assert [line.name for line in group.lines] == ["base", "corp", "es"]
     assert group.items == 20
 
@@ -82,7 +90,7 @@ def test_a_line_holds_accuracy_difference_and_both_costs():
     assert line.accuracy.value == 0.75
     assert line.difference.value == 0.25
     assert line.difference.p_value == pytest.approx(2 * 0.5**5)
-    assert (line.evaluations, line.flops, line.spent) == (200, 100, 1.0)
+    assert (line.evaluations, line.flops, line.share) == (200, 100, 1.0)
     assert (line.passes, line.answer_flops) == (5, 50.0)
 
 
@@ -95,9 +103,9 @@ def test_seeds_are_averaged_and_named():
 
 def test_only_what_is_alike_is_compared():
     others = [{"task": "humaneval"}, {"budget": "small"}, {"limit": 7}, {"model": "other"}, {"strategy": "maj@4"}]
-    groups = tabulate([run(), *(run(**other) for other in others)])
-    assert len(groups) == 6
-    assert all(len(group.lines) == 2 for group in groups)
+    found = groups([run(), *(run(**other) for other in others)])
+    assert len(found) == 6
+    assert all(len(group.lines) == 2 for group in found)
 
 
 def test_variants_of_a_method_are_told_apart_by_what_differs():
@@ -113,23 +121,28 @@ def test_a_run_that_failed_is_a_line_with_its_reason():
     runs = run(), run("grpo", reason="diverged")
     line = lines(*runs)["grpo"]
     assert line.accuracy is None
-    assert set(cells(line)[1:]) == {""}
-    assert "grpo: seed 0: failed: diverged" in markdown(tabulate(runs))
+    told = {c.heading: c.text(line) for c in columns() if c.text(line)}
+    assert told == {"method": "grpo", "accuracy": "failed", "status": "failed"}
+    assert "grpo: seed 0: failed: diverged" in markdown(make_board(runs))
 
 
 def test_one_failed_seed_is_said_below_the_table():
-    text = markdown(tabulate([run(seed=0), run(seed=1, reason="out of memory")]))
+    text = markdown(make_board([run(seed=0), run(seed=1, reason="out of memory")]))
     assert "corp: seed 1: failed: out of memory" in text
 
 
 def test_rows_that_left_the_budget_unspent_are_not_called_matched():
-    text = markdown(tabulate([run(spent=96), run("es", spent=94)]))
+    text = markdown(make_board([run(spent=96), run("es", spent=94)]))
     assert "spent less than 95 % of the budget: es" in text
 
 
 def test_every_row_has_every_column():
-    table = [line for line in markdown(tabulate([run(), run("es", reason="x")])).splitlines() if line[:1] == "|"]
-    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+    table = [
+        line
+        for line in markdown(make_board([run(), run("es", reason="x")])).split("## Accuracy against")[0].splitlines()
+        if line[:1] == "|"
+    ]
+    assert {line.count("|") for line in table} == {len(columns()) + 1}
 
 
 def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
@@ -142,19 +155,18 @@ def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
         for i, c, b in (("a", True, False), ("b", None, True), ("c", False, None))
     ]
     (tmp_path / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
-    read = read_run(tmp_path)
-    assert read.correct == {"": {"a": True, "c": False}}
-    assert read.base == {"a": False, "b": True}
-    (group,) = tabulate([read])
+    read = read_record(tmp_path)
+    assert (read.base, read.rows) == ("01-", {"": "1-0"})
+    (group,) = groups([read])
     assert group.lines[1].accuracy.value == 1.0  # the one item that was judged for both
 
 
 @pytest.mark.parametrize(("width", "seen"), [(80, False), (200, True)])
 def test_a_console_shows_what_it_is_wide_enough_for_and_cuts_no_figure(width, seen):
     file = io.StringIO()
-    print_board(Console(file=file, width=width), tabulate([run()]))
+    print_board(Console(file=file, width=width), make_board([run()]))
     text = file.getvalue()
-    assert ("evaluations" in text) == seen
+    assert ("status" in text) == seen
     for figure in ("75.0 %", "53.1 to 88.8", "+25.0", "0.062", "50"):
         assert figure in text
     assert max(map(len, text.splitlines())) <= width
@@ -167,35 +179,35 @@ def test_the_same_run_given_twice_counts_once():
 def test_runs_of_other_versions_or_engines_are_lines_of_their_own():
     other = run()
     settings = {"id": "other", "engine": {"batch_size": 32}}
-    other = dataclasses.replace(other, result=other.result.model_copy(update=settings))
-    first = dataclasses.replace(run(), result=run().result.model_copy(update={"engine": {"batch_size": 64}}))
+    other = other.model_copy(update={"result": other.result.model_copy(update=settings)})
+    first = run().model_copy(update={"result": run().result.model_copy(update={"engine": {"batch_size": 64}})})
     assert set(lines(first, other)) == {"base", "corp engine batch_size=64", "corp engine batch_size=32"}
 
 
 def test_the_least_of_the_seeds_decides_whether_compute_is_matched():
-    (group,) = tabulate([run(spent=100), run(seed=1, spent=90)])
+    (group,) = groups([run(spent=100), run(seed=1, spent=90)])
     assert any("not matched" in note for note in group.notes)
 
 
 def test_a_method_that_plans_no_budget_is_not_called_unmatched():
-    (group,) = tabulate([run("self-consistency", spent=0, planned={})])
+    (group,) = groups([run("self-consistency", spent=0, planned={})])
     assert not any("not matched" in note for note in group.notes)
 
 
 def test_a_table_without_a_sampled_row_at_the_dearest_cost_says_so():
-    (without,) = tabulate([run()])
-    (with_,) = tabulate([run(), run("self-consistency", planned={})])
-    assert any("no self-consistency row" in note for note in without.notes)
-    assert not any("no self-consistency row" in note for note in with_.notes)
+    (without,) = groups([run()])
+    (with_,) = groups([run(), run("self-consistency", planned={})])
+    assert any("no row that only samples" in note for note in without.notes)
+    assert not any("no row that only samples" in note for note in with_.notes)
 
 
 def test_bases_that_disagree_are_noted():
-    (group,) = tabulate([run(), dataclasses.replace(run(seed=1), base=BETTER)])
+    (group,) = groups([run(), run(seed=1).model_copy(update={"base": BETTER})])
     assert any("base's answers differ" in note for note in group.notes)
 
 
 def test_a_failed_run_of_the_base_is_not_hidden():
-    (group,) = tabulate([run("base", reason="out of memory")])
+    (group,) = groups([run("base", reason="out of memory")])
     assert any("out of memory" in note for note in group.notes)
 
 
@@ -207,4 +219,138 @@ def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_p
         if content:
             (tmp_path / "samples.jsonl").write_text(content)
         with pytest.raises(BenchError, match=r"samples\.jsonl"):
-            read_run(tmp_path)
+            read_record(tmp_path)
+
+
+def worse(n):
+    return "1" * (10 - n) + "0" * (10 + n)
+
+
+def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
+    board = make_board([run(), run(dtype="float32")])
+    assert [group.settings for group in board.groups] == ["", "dtype float32"]
+    assert "budget smoke, dtype float32, 20 test items" in markdown(board)
+    assert [curve.settings for curve in board.curves] == ["", "dtype float32"]
+
+
+def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():
+    runs = [run("corp"), run("es", correct=BASE), run("self-consistency", planned={}, spent=0, correct=worse(5))]
+    for sort in SORTS:
+        (group,) = make_board(runs, sort=sort).groups
+        assert [line.name for line in group.lines[:2]] == ["base", "self-consistency"]
+        assert [line.bound for line in group.lines] == [True, True, False, False]
+    (group,) = make_board(runs, sort="name").groups
+    assert [line.name for line in group.lines[2:]] == ["corp", "es"]
+
+
+def test_a_row_that_failed_stands_last_whatever_the_order():
+    for sort in SORTS:
+        (group,) = make_board([run("corp", reason="out of memory"), run("es")], sort=sort).groups
+        assert group.lines[-1].name == "corp"
+        assert group.lines[-1].rank is None
+
+
+def test_p_values_are_corrected_for_the_table():
+    table = lines(run("corp"), run("es"), run("randopt", correct=BASE))
+    assert table["corp"].difference.p_value == pytest.approx(0.0625)
+    assert [table[name].corrected for name in ("corp", "es", "randopt")] == pytest.approx([0.1875, 0.1875, 1.0])
+    assert table["base"].corrected is None
+
+
+def test_ranks_are_shared_unless_pairs_differ_beyond_chance():
+    good = "1" * 20
+    table = lines(run("corp", correct=good), run("es", correct=good), run("randopt", correct=worse(4)))
+    assert {name: line.rank for name, line in table.items()} == {"corp": 1, "es": 1, "base": 3, "randopt": 3}
+
+
+def test_item_sets_are_groups_of_their_own():
+    other = run("es").model_copy(update={"items": "other"})
+    assert len(groups([run(), other])) == 2
+
+
+def test_the_order_of_records_changes_nothing():
+    runs = [run(seed=1), run("es", reason="x"), run(seed=0), run("randopt", label="k=5"), run(budget="small")]
+    board = make_board(runs)
+    assert make_board(runs[::-1]) == board
+    assert as_data(make_board(runs[::-1])) == as_data(board)
+
+
+def test_status_tells_seeds_that_did_not_end_well():
+    assert lines(run())["corp"].status == "ok"
+    assert lines(run(), run(seed=1, reason="x"))["corp"].status == "1 of 2 ok"
+    assert lines(run(seed=1, reason="x"))["corp"].status == "failed"
+
+
+def test_a_curve_joins_budgets_and_counts_adaptation_and_answers():
+    board = make_board([run(), run(budget="small", correct=BASE), run("self-consistency", planned={}, spent=0)])
+    (curve,) = board.curves
+    assert [(p.name, p.budget, p.flops, p.front) for p in curve.points] == [
+        ("base", "", 200.0, True),
+        ("self-consistency", "", 1000.0, True),
+        ("corp", "smoke", 1100.0, False),
+        ("corp", "small", 1100.0, False),
+    ]
+    assert 0.5 < curve.area < 0.75
+
+
+def test_profiles_need_two_tasks():
+    assert make_board([run()]).profiles == ()
+    (profile,) = make_board([run(), run(task="gsm8k", correct=BASE), run("es", task="gsm8k")]).profiles
+    assert profile.tasks == ("addition", "gsm8k")
+    assert {name: shares[0] for name, shares in profile.shares.items()} == {"base": 0.0, "corp": 0.5, "es": 0.5}
+
+
+def test_a_rate_adds_prices():
+    board = make_board([run()], rate=Rate(2e15, "USD"))
+    text = markdown(board)
+    assert "USD adaptation | USD 1000 answers" in text
+    assert "| 200 | 1e+05 |" in text
+    assert "adaptation_price" in as_csv(board).splitlines()[0]
+
+
+def test_csv_and_data_hold_the_same_numbers():
+    board = make_board([run(), run("es", reason="a, b")])
+    rows = list(csv.DictReader(io.StringIO(as_csv(board))))
+    plain = as_data(board)["groups"][0]["lines"]
+    assert [row["name"] for row in rows] == [line["name"] for line in plain] == ["base", "corp", "es"]
+    corp = plain[1]
+    told = [rows[1][key] for key in ("accuracy", "low", "high", "p")]
+    known = [*(corp["accuracy"][key] for key in ("value", "low", "high")), corp["corrected"]]
+    assert [float(value) for value in told] == known
+    assert rows[2]["reason"] == "seed 0: failed: a, b"
+    assert rows[2]["accuracy"] == ""
+    json.dumps(as_data(board))
+
+
+def test_a_record_is_read_from_its_file_as_from_its_run_directory(tmp_path: Path):
+    good = run().result
+    folder = tmp_path / "seed-0-abc"
+    folder.mkdir()
+    (folder / "config.json").write_text(good.config.model_dump_json())
+    (folder / "result.json").write_text(good.model_dump_json())
+    blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
+    samples = [Sample(id=i, correct=True, base_correct=False, base_text="", **blank) for i in "ab"]
+    (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
+    (tmp_path / "seed-1-def").mkdir()
+    (tmp_path / "seed-1-def" / "config.json").write_text(good.config.model_dump_json())
+    read = read_record(folder)
+    file = tmp_path / "seed-0-abc.json"
+    file.write_text(read.model_dump_json())
+    assert read_record(file) == read
+    assert find_records([tmp_path]) == ([folder, file], [tmp_path / "seed-1-def"])
+    file.write_text(read.model_copy(update={"base": "0"}).model_dump_json())
+    with pytest.raises(BenchError, match="same items"):
+        read_record(file)
+
+
+def test_the_cost_of_a_board_grows_as_its_records_do():
+    def seconds(count):
+        runs = [run(m, seed=s, task=f"t{t}") for t in range(count // 6) for m in ("corp", "es") for s in range(3)]
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            make_board(runs)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert seconds(480) < 9 * seconds(120)  # four times the records; quadratic would be sixteen

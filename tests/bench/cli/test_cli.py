@@ -101,6 +101,20 @@ def test_show_and_list_read_what_run_wrote(finished):
     assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
 
 
+def test_show_tells_the_configuration_and_compare_the_items_that_changed(finished):
+    _, before = finished
+    base, corp = (run["folder"] for run in before.data["runs"])
+    shown = invoke("show", corp).stdout
+    assert "settings: sigmas = " in shown
+    assert "reward by candidate (" in shown
+    found = invoke("compare", base, corp, "--json").data
+    compared = before.data["runs"][1]["result"]["rows"][0]["comparison"]
+    assert (len(found["fixes"]), len(found["regressions"])) == (compared["fixes"], compared["regressions"])
+    assert found["difference"]["value"] == compared["difference"]
+    assert "exact McNemar" in invoke("compare", base, corp).stdout
+    assert "at most two" in invoke("compare", base, corp, "-r", "a", "-r", "b", "-r", "c", code=2).stderr
+
+
 def test_export_gives_a_checkpoint_and_does_not_overwrite(finished, tmp_path):
     _, before = finished
     folder = before.data["runs"][1]["folder"]

@@ -9,42 +9,15 @@ from scipy.stats import multinomial
 
 from bench.stats import (
     PairedCounts,
-    accuracy_over_seeds,
-    coverage_over_items,
-    difference_over_seeds,
+    bootstrap_mean,
     mcnemar_exact,
-    mean_difference,
+    mcnemar_size,
     paired_counts,
     paired_difference_interval,
-    pass_at_k,
     wilson_interval,
 )
 
 COUNTS = st.integers(0, 200)
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "expected"),
-    [
-        # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3.
-        (81, 263, (0.2553, 0.3662)),
-        (15, 148, (0.0624, 0.1605)),
-        (0, 20, (0.0000, 0.1611)),
-        (1, 29, (0.0061, 0.1718)),
-    ],
-)
-def test_wilson_published(successes, n, expected):
-    assert wilson_interval(successes, n) == pytest.approx(expected, abs=5e-5)
-
-
-def test_wilson_without_trials_says_nothing():
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, -1)])
-def test_wilson_refuses_impossible_counts(successes, n):
-    with pytest.raises(ValueError, match="successes"):
-        wilson_interval(successes, n)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
@@ -172,105 +145,23 @@ def test_paired_interval_covers(n):
     assert 0.94 < np.mean(coverage) < 0.99
 
 
-def test_one_seed_gives_wilsons_interval_and_the_exact_paired_test() -> None:
-    before, after = np.array([0] * 30 + [1] * 20), np.array([0] * 22 + [1] * 26 + [0] * 2)
-    accuracy = accuracy_over_seeds(after[:, None])
-    assert (accuracy.low, accuracy.high) == pytest.approx(wilson_interval(26, 50))
-    difference = difference_over_seeds(before, after[:, None])
-    assert difference.p_value == pytest.approx(mcnemar_exact(8, 2))
-    assert (difference.low, difference.high) == pytest.approx(paired_difference_interval(8, 2, 50))
-
-
-def test_seeds_that_answer_alike_say_no_more_than_one() -> None:
-    one = np.random.default_rng(0).random((200, 1)) < 0.3
-    single, triple = accuracy_over_seeds(one), accuracy_over_seeds(np.repeat(one, 3, axis=1))
-    assert (triple.low, triple.high) == pytest.approx((single.low, single.high), abs=1e-9)
-
-
-def test_seeds_that_answer_independently_say_more() -> None:
-    rng = np.random.default_rng(0)
-    widths = [e.high - e.low for e in (accuracy_over_seeds(rng.random((400, s)) < 0.3) for s in (1, 4))]
-    assert widths[1] < 0.6 * widths[0]
-
-
-@pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
-def test_intervals_over_seeds_cover_the_truth(p: float) -> None:
-    """Items vary in difficulty, seeds answer independently given the item."""
-    rng, hits, runs = np.random.default_rng(1), 0, 600
-    for _ in range(runs):
-        odds = rng.beta(4 * p, 4 * (1 - p), 100)
-        estimate = accuracy_over_seeds(rng.random((100, 3)) < odds[:, None])
-        hits += estimate.low <= p <= estimate.high
-    assert hits / runs >= 0.93
-
-
-def test_the_randomisation_test_rejects_a_true_hypothesis_at_its_level() -> None:
-    rng, rejected, runs = np.random.default_rng(2), 0, 300
-    for _ in range(runs):
-        odds = rng.random(80)[:, None]
-        before, after = rng.random((80, 1)) < odds, rng.random((80, 3)) < odds
-        rejected += (difference_over_seeds(before, after, resamples=400).p_value or 0) <= 0.05
-    assert rejected / runs <= 0.08
-
-
-def test_a_difference_over_seeds_is_found_and_none_is_none() -> None:
-    rng = np.random.default_rng(3)
-    before = (rng.random((300, 1)) < 0.3).astype(float)
-    after = np.repeat(before, 3, axis=1)
-    assert difference_over_seeds(before, after).p_value == 1.0
-    after[:60] = 1.0
-    estimate = difference_over_seeds(before, after)
-    assert estimate.p_value is not None
-    assert estimate.p_value < 0.001
-    assert 0 < estimate.low < estimate.value < estimate.high
-
-
 @pytest.mark.parametrize(
-    ("n", "c", "k", "expected"),
-    [
-        (5, 2, 1, 2 / 5),
-        (10, 3, 5, 1 - 21 / 252),  # C(7, 5) / C(10, 5)
-        (16, 1, 8, 0.5),
-        (16, 0, 8, 0.0),
-        (16, 9, 8, 1.0),  # fewer wrong ones than k
-        (4, 4, 4, 1.0),
-        (200, 1, 100, 0.5),
-    ],
+    ("discordant", "level", "size"), [(5, 0.05, 1 / 32), (4, 0.05, 0.0), (0, 0.05, 0.0), (0, 1, 1.0)]
 )
-def test_pass_at_k_golden(n, c, k, expected):
-    assert pass_at_k(np.array([n]), np.array([c]), k) == pytest.approx([expected])
+def test_the_size_of_the_exact_test_golden(discordant, level, size):
+    assert mcnemar_size(discordant, level) == pytest.approx(size)
 
 
-@given(st.integers(1, 8), st.floats(0, 1), st.integers(1, 8))
-def test_pass_at_k_is_unbiased(k, p, more):
-    n = k + more
-    right = np.arange(n + 1)
-    chance = np.array([math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in right])
-    expected = float(chance @ pass_at_k(np.full(n + 1, n), right, k))
-    assert expected == pytest.approx(1 - (1 - p) ** k, abs=1e-9)
+@given(st.integers(0, 120), st.floats(0, 1))
+def test_the_size_is_the_largest_p_value_within_the_level(discordant, level):
+    p_values = [mcnemar_exact(f, discordant - f, "greater") for f in range(discordant + 1)]
+    assert mcnemar_size(discordant, level) == pytest.approx(max([p for p in p_values if p <= level], default=0.0))
 
 
-def test_too_few_samples_estimate_nothing_and_impossible_counts_are_refused():
-    assert np.isnan(pass_at_k(np.array([3, 4]), np.array([3, 1]), 4)).tolist() == [True, False]
-    for samples, right, k in ((4, 5, 2), (4, -1, 2), (4, 1, 0)):
-        with pytest.raises(ValueError, match="needed"):
-            pass_at_k(np.array([samples]), np.array([right]), k)
-
-
-def test_the_interval_of_a_coverage_is_wilsons_where_estimates_are_all_or_nothing_and_never_a_point():
-    values = np.array([1.0] * 30 + [0.0] * 20)
-    found = coverage_over_items(values, 2)
-    assert (found.low, found.high) == pytest.approx(wilson_interval(30, 50), abs=0.003)
-    certain = coverage_over_items(np.ones(50), 2)
-    assert (certain.low, certain.high) == pytest.approx(wilson_interval(50, 50))
-    narrow = coverage_over_items(np.full(50, 0.6) + np.tile([0.1, -0.1], 25), 2)
-    assert (narrow.low, narrow.high) == pytest.approx(wilson_interval(60, 100))
-
-
-def test_a_mean_difference_of_nothing_is_certain_of_nothing():
-    assert mean_difference(np.zeros(20)).p_value == 1.0
-    found = mean_difference(np.tile([0.5, 0.3], 20))
-    assert found.value == pytest.approx(0.4)
-    assert found.low < 0.4 < found.high
-    assert found.p_value is not None
-    assert found.p_value < 0.001
+def test_the_bootstrap_is_seeded_and_agrees_with_the_standard_error():
+    gains = np.random.default_rng(0).normal(0.1, 1.0, 400)
+    low, high = bootstrap_mean(gains)
+    assert (low, high) == bootstrap_mean(gains)
+    assert (low, high) != bootstrap_mean(gains, seed=1)
+    assert high - low == pytest.approx(2 * 1.96 * gains.std() / 20, rel=0.05)
+    assert low < gains.mean() < high

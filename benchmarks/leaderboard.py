@@ -1,0 +1,101 @@
+"""How long a board of many records takes: `python -m benchmarks.leaderboard`. Seconds of this process, by part."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+
+from bench.compute.ledger import Work
+from bench.records.schema import (
+    AccountRow,
+    Accuracy,
+    AnswerCost,
+    BudgetInfo,
+    Comparison,
+    ModelInfo,
+    Result,
+    Row,
+    RunConfig,
+    Timing,
+    Versions,
+)
+from reports.record import Record, find_records, read_record, uncollected
+from reports.tables import markdown
+from reports.tabulate import make_board
+
+METHODS = ("base", "self-consistency", "corp", "randopt", "es", "grpo", "ppo", "prompt-search", "cat", "best-of-n")
+SEEDS = 5
+ITEMS = 164
+
+
+def synthetic(count: int) -> Iterator[Record]:
+    """Yield records of ten methods and five seeds a group, as many groups as it takes."""
+    rng = np.random.default_rng(0)
+    accuracy = Accuracy(correct=60, items=ITEMS, excluded=0, accuracy=60 / ITEMS, low=0.3, high=0.4, mean_reward=0.4)
+    cost = AnswerCost(evaluations=1, flops=4e10, new_tokens=100)
+    compared = Comparison(items=ITEMS, fixes=1, regressions=1, difference=0.0, low=-0.1, high=0.1, p_value=1)
+    row = Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True, report={})
+    account = AccountRow(work=Work(evaluations=4000, prefill_tokens=1, decode_tokens=2), flops=98, hardware_flops=99)
+    base = rng.random(ITEMS) < 0.3
+    for number in range(count):
+        cell, seed = divmod(number, SEEDS)
+        group, method = divmod(cell, len(METHODS))
+        config = RunConfig(method=METHODS[method], task=f"task-{group:04}", model="a-model", budget="small", seed=seed)
+        now = base ^ (rng.random(ITEMS) < 0.1)
+        adapts = method > 1
+        result = Result(
+            id=f"{number:064x}",
+            status="ok",
+            config=config,
+            versions=Versions(method="1", task="1", noise="n", flops=1),
+            content_hash="c" * 64,
+            splits={"support": 100, "test": ITEMS},
+            model=ModelInfo(name="a-model", origin="o", fingerprint="f", digest="d" * 64, licence=None),
+            engine={"backend": "transformers", "dtype": "float32", "device": "cpu", "batch_size": 64},
+            budget=BudgetInfo(
+                name="small",
+                evaluations=4096,
+                evaluation_flops=1.0,
+                flops=100,
+                planned={"sample": 4096} if adapts else {},
+                spent=98 if adapts else 0,
+            ),
+            base=accuracy,
+            base_cost=cost,
+            rows=(row,),
+            ledger={"sample": account, "inference": account, "evaluation": account} if adapts else {},
+            timing=Timing(total=100.0, stages={"adaptation": 60.0, "test": 40.0}),
+        )
+        answers = ["".join("01"[int(right)] for right in array) for array in (base, now)]
+        yield Record(result=result, items="i" * 64, base=answers[0], rows={"": answers[1]})
+
+
+@click.command()
+@click.option("--records", default=10_000, show_default=True)
+def main(records: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for number, record in enumerate(synthetic(records)):
+            Path(folder, f"seed-{number}.json").write_text(record.model_dump_json())
+        clocks = [time.process_time()]
+        with uncollected():
+            paths, _ = find_records([Path(folder)])
+            read = [read_record(path) for path in paths]
+            clocks.append(time.process_time())
+            board = make_board(read)
+            clocks.append(time.process_time())
+            text = markdown(board)
+            clocks.append(time.process_time())
+    parts = [
+        f"{name} {b - a:.2f} s" for name, a, b in zip(("read", "board", "Markdown"), clocks, clocks[1:], strict=False)
+    ]
+    rows = sum(len(group.lines) for group in board.groups)
+    click.echo(f"{records} records, {rows} rows, {len(text)} characters: " + ", ".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""How well intervals and tests keep their word: prints the tables of docs/statistics.md."""
+
+from __future__ import annotations
+
+import math
+
+import click
+import numpy as np
+from scipy.special import ndtri
+
+from bench.stats import Interval, paired_difference_interval, wilson_interval
+from bench.stats.simulation import (
+    ACCURACIES,
+    ITEMS,
+    accuracy_coverage,
+    change,
+    difference_coverage,
+    exact_coverage,
+    significant,
+)
+
+SEED_SD = 0.01
+POINTS = 0.05
+
+
+def newcombe(fixes: int, regressions: int, n: int, right: float) -> Interval:
+    """Newcombe's square-and-add interval (1998, Statistics in Medicine 17:2635, method 10), for comparison."""
+    both = min(max(round(right * n) - regressions, 0), n - fixes - regressions)
+    before, after = both + regressions, both + fixes
+    wrong = n - both - fixes - regressions
+    a, b = wilson_interval(after, n), wilson_interval(before, n)
+    p, q = after / n, before / n
+    product = after * (n - after) * before * (n - before)
+    excess = both * wrong - fixes * regressions
+    excess = max(excess - n / 2, 0) if excess > 0 else excess
+    phi = excess / math.sqrt(product) if product else 0.0
+    low = (p - a.low) ** 2 - 2 * phi * (p - a.low) * (b.high - q) + (b.high - q) ** 2
+    high = (q - b.low) ** 2 - 2 * phi * (q - b.low) * (a.high - p) + (a.high - p) ** 2
+    return Interval(p - q - math.sqrt(max(low, 0.0)), p - q + math.sqrt(max(high, 0.0)))
+
+
+def bootstrap(fixes: int, regressions: int, n: int) -> Interval:
+    """The percentile bootstrap over items, drawn as counts."""
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(n, (fixes / n, regressions / n, 1 - (fixes + regressions) / n), 2000)
+    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, (0.025, 0.975))
+    return Interval(float(low), float(high))
+
+
+def wald(fixes: int, regressions: int, n: int) -> Interval:
+    """The estimate and 1.96 of its standard errors."""
+    difference = (fixes - regressions) / n
+    half = float(ndtri(0.975)) * math.sqrt(((fixes + regressions) / n - difference**2) / n)
+    return Interval(difference - half, difference + half)
+
+
+def cells(*shares: float | None) -> str:
+    return " | ".join("" if share is None else f"{100 * share:.1f}" for share in shares) + " |"
+
+
+@click.command()
+@click.option("--tables", default=2000, show_default=True, help="Simulated tables for each figure of coverage.")
+@click.option("--comparisons", default=1000, show_default=True, help="For each figure of significance.")
+def main(tables: int, comparisons: int) -> None:
+    grid = [(n, p) for n in ITEMS for p in ACCURACIES]
+    sd = f"sd {100 * SEED_SD:g} between seeds"
+    click.echo(f"Accuracy: coverage in % of {tables} tables.\n")
+    click.echo(f"| items | accuracy | 1 seed | exact | counts at the edge | 3 seeds | 3 seeds, {sd} | 8 seeds, {sd} |")
+    click.echo("|---:" * 8 + "|")
+    for n, p in grid:
+        apart = [accuracy_coverage(n, p, seeds=k, count=tables, seed_sd=SEED_SD) if p > 0.05 else None for k in (3, 8)]
+        three = accuracy_coverage(n, p, seeds=3, count=tables)
+        one = accuracy_coverage(n, p, seeds=1, count=tables)
+        click.echo(f"| {n} | {p:g} | " + cells(one, *exact_coverage(n, p), three, *apart))
+
+    click.echo(f"\nDifference, one seed: coverage in % of {tables} tables.\n")
+    click.echo("| items | accuracy | true points | Tango | Newcombe | bootstrap | standard error |")
+    click.echo("|---:" * 7 + "|")
+    for n, p in grid:
+        for effect in (0.0, POINTS):
+            if p + effect > 0.94:
+                continue
+            world = change(p, effect)
+            methods = (paired_difference_interval, lambda f, r, n, p=p: newcombe(f, r, n, p), bootstrap, wald)
+            shares = [difference_coverage(n, world, count=tables, method=method) for method in methods]
+            click.echo(f"| {n} | {p:g} | {100 * effect:g} | " + cells(*shares))
+
+    click.echo(f"\nSignificant at .05, in % of {comparisons}; 'covered' is the interval's coverage.\n")
+    click.echo(
+        "| items | accuracy | A/A, 1 seed | A/A, 3 seeds | covered | "
+        f"A/A, 3 seeds, {sd} | covered | A/A, 8 seeds | covered | +5, 1 seed | +5, 3 seeds | +5, 3 seeds, {sd} |"
+    )
+    click.echo("|---:" * 12 + "|")
+    for n, p in grid:
+        same, apart = change(p, 0.0), change(p, 0.0, SEED_SD) if p > 0.05 else None
+        row: list[float | None] = [significant(n, same, seeds=1, count=comparisons)[0]]
+        row += significant(n, same, seeds=3, count=comparisons)
+        row += significant(n, apart, seeds=3, count=comparisons) if apart else (None, None)
+        row += significant(n, same, seeds=8, count=comparisons)
+        if p + POINTS < 0.94:
+            more = change(p, POINTS)
+            row += [significant(n, more, seeds=k, count=comparisons)[0] for k in (1, 3)]
+            row += [significant(n, change(p, POINTS, SEED_SD), seeds=3, count=comparisons)[0]]
+        else:
+            row += [None] * 3
+        click.echo(f"| {n} | {p:g} | " + cells(*row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What a table of the board shows, column by column: texts and plain values that every rendering takes from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reports.board import Group, Line, Rate
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: Its name in data.
+        heading: Its name for a reader.
+        text: What a cell says.
+        value: What a cell holds, for programs; None where there is nothing.
+        needed: How dear it is where there is no room for all: the lowest go first, and 9 never goes.
+    """
+
+    key: str
+    heading: str
+    text: Callable[[Line], str]
+    value: Callable[[Line], Any]
+    needed: int = 9
+
+
+def columns(rate: Rate | None = None) -> tuple[Column, ...]:
+    """Return the columns of a table, with prices where there is a rate."""
+    return _COLUMNS if rate is None else (*_COLUMNS, _price(rate, "adaptation", 1), _price(rate, "answer", 1000))
+
+
+def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Column:
+    def value(line: Line) -> float | None:
+        flops = line.flops if what == "adaptation" else line.answer_flops
+        return rate.price(times * flops) if line.accuracy else None
+
+    def text(line: Line) -> str:
+        price = value(line)
+        return "" if price is None else f"{price:.3g}"
+
+    heading = f"{rate.unit} {what}" if times == 1 else f"{rate.unit} {times} {what}s"
+    return Column(f"{what}_price", heading, text, value, 6)
+
+
+def title(group: Group) -> str:
+    """Name a group for a reader."""
+    asked = "" if group.strategy == "greedy" else f", {group.strategy}"
+    asked += f", {group.settings}" if group.settings else ""
+    which = f" ({group.item_set})" if group.item_set else ""
+    return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items{which}"
+
+
+def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return which columns fit into a width, the least needed left out; a name may be folded to 12 characters.
+
+    Args:
+        shown: The columns.
+        rows: Their texts.
+        width: In characters.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else [0] * len(shown)
+    # Headings stack word by word.
+    widths = [max(w, *map(len, c.heading.split(" "))) for w, c in zip(widths, shown, strict=True)]
+    widths = [min(w, 12) if c.key == "name" else w for w, c in zip(widths, shown, strict=True)]
+    kept = list(range(len(shown)))
+    for level in sorted({c.needed for c in shown} - {9}):
+        if sum(widths[i] + 1 for i in kept) - 1 <= width:
+            break
+        kept = [i for i in kept if shown[i].needed > level]
+    return kept
+
+
+def _where(told: Callable[[Line], bool], text: Callable[[Line], str]) -> Callable[[Line], str]:
+    return lambda line: text(line) if told(line) else ""
+
+
+def _ended(line: Line) -> bool:
+    return line.accuracy is not None
+
+
+def _adapted(line: Line) -> bool:
+    return _ended(line) and not line.bound
+
+
+def _accuracy(line: Line) -> str:
+    return f"{100 * line.accuracy.value:.1f} %" if line.accuracy else line.status
+
+
+def _accuracy_interval(line: Line) -> str:
+    return f"{100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}" if line.accuracy else ""
+
+
+def _difference(line: Line) -> str:
+    return f"{100 * line.difference.value:+.1f}" if line.difference else ""
+
+
+def _difference_interval(line: Line) -> str:
+    return f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" if line.difference else ""
+
+
+def _p_value(line: Line) -> str:
+    if line.corrected is None:
+        return ""
+    return f"{line.corrected:.2g}" if line.corrected >= 1e-4 else "<.0001"
+
+
+def _compute(line: Line) -> str:
+    return {True: "matched", False: "not matched", None: ""}[line.matched]
+
+
+def _estimate(name: str, part: str) -> Callable[[Line], float | None]:
+    return lambda line: getattr(getattr(line, name), part) if getattr(line, name) else None
+
+
+def _field(name: str) -> Callable[[Line], Any]:
+    return lambda line: getattr(line, name)
+
+
+def _ended_field(name: str) -> Callable[[Line], Any]:
+    return lambda line: getattr(line, name) if line.accuracy else None
+
+
+_COLUMNS = (
+    Column("rank", "#", _where(lambda line: line.rank is not None, lambda line: str(line.rank)), _field("rank"), 8),
+    Column("name", "method", _field("name"), _field("name")),
+    Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
+    Column("interval", "95 %", _accuracy_interval, _estimate("accuracy", "low")),
+    Column("difference", "vs base", _difference, _estimate("difference", "value")),
+    Column("difference_interval", "95 %", _difference_interval, _estimate("difference", "low")),
+    Column("p", "p (Holm)", _p_value, _field("corrected")),
+    Column(
+        "evaluations",
+        "adaptation passes",
+        _where(_adapted, lambda line: f"{line.evaluations:,.0f}"),
+        _ended_field("evaluations"),
+        3,
+    ),
+    Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _ended_field("flops"), 7),
+    Column("share", "of budget", _where(_adapted, lambda line: f"{100 * line.share:.1f} %"), _ended_field("share"), 4),
+    Column("matched", "compute", _compute, _field("matched"), 4),
+    Column("passes", "passes an answer", _where(_ended, lambda line: f"{line.passes:g}"), _ended_field("passes")),
+    Column(
+        "answer_flops",
+        "FLOPs an answer",
+        _where(_ended, lambda line: f"{line.answer_flops:.3g}"),
+        _ended_field("answer_flops"),
+    ),
+    Column(
+        "seconds",
+        "wall seconds",
+        _where(lambda line: line.seconds is not None, lambda line: f"{line.seconds:,.0f}"),
+        _field("seconds"),
+        2,
+    ),
+    Column("seeds", "seeds", lambda line: ",".join(map(str, line.seeds)), lambda line: list(line.seeds), 1),
+    Column("status", "status", _field("status"), _field("status"), 1),
+)

@@ -1,0 +1,166 @@
+"""Two runs on the same test items, item by item. Pure but for reading files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import UsageError
+from bench.records.schema import AnswerCost, Result, Sample, read_result
+from bench.stats import (
+    Estimate,
+    Interval,
+    bootstrap_mean,
+    mcnemar_exact,
+    paired_counts,
+    paired_difference_interval,
+    wilson_interval,
+)
+from reports.record import read_samples
+
+
+@dataclass(frozen=True)
+class Side:
+    """One row of one run.
+
+    Attributes:
+        name: Method, row label, budget and seed.
+        run: Identity of the run.
+        accuracy: On the items that are compared.
+        cost: Of one answer.
+        adaptation_flops: What came before.
+    """
+
+    name: str
+    run: str
+    accuracy: Estimate
+    cost: AnswerCost
+    adaptation_flops: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item that one of the two got right, with both answers."""
+
+    id: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second against the first on the same items.
+
+    Attributes:
+        task: Name. first: Before. second: After. items: Items that could be judged for both. excluded: The other items
+        of either. both_right: Items that both got right. both_wrong: Items that neither did. fixes: Wrong first, right
+        second. regressions: Right first, wrong second. difference: In accuracy, with Tango's interval and McNemar's
+        exact p-value. reward: Mean difference in shaped reward, which is no accuracy, with its bootstrap interval; None
+        where no item has
+            rewards for both.
+    """
+
+    task: str
+    first: Side
+    second: Side
+    items: int
+    excluded: int
+    both_right: int
+    both_wrong: int
+    fixes: tuple[Change, ...]
+    regressions: tuple[Change, ...]
+    difference: Estimate
+    reward: Estimate | None
+
+
+def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> Comparison:
+    """Compare a row of each of two runs.
+
+    Args:
+        folders: Two run directories.
+        labels: Of their rows: none where each has one, one for both, or one each.
+
+    Raises:
+        UsageError: If a row is not told, or the runs did not answer the same items.
+    """
+    runs = [(read_result(folder), read_samples(folder)) for folder in folders]
+    picked = [*labels, *labels][:2] if labels else [None, None]
+    rows = [_pick(f, result, label) for f, (result, _), label in zip(folders, runs, picked, strict=True)]
+    (first, second), (a, b) = [result for result, _ in runs], rows
+    same = [(r.config.subject, r.versions.task if r.versions else "", r.content_hash) for r in (first, second)]
+    if same[0] != same[1]:
+        raise UsageError(
+            f"{folders[1]} answers {_told(*same[1])}, {folders[0]} {_told(*same[0])}; only runs on the same items "
+            "can be compared"
+        )
+    before, after = ({s.id: s for s in samples if s.row == row} for (_, samples), row in zip(runs, rows, strict=True))
+    if not any(_judged(before[i], after[i]) for i in before if i in after):
+        raise UsageError(f"{folders[0]} and {folders[1]} have no test item in common that was judged for both")
+    return compare(first, a, before, second, b, after)
+
+
+def _told(task: str, version: str, content_hash: str | None) -> str:
+    return f"{task}, version {version or 'unknown'}, data {(content_hash or 'unknown')[:12]}"
+
+
+def _pick(folder: Path, result: Result, label: str | None) -> str:
+    labels = [row.label for row in result.rows]
+    if not labels:
+        raise UsageError(f"{folder}: ended with status {result.status} and has no answers: {result.reason}")
+    if label is None and len(labels) == 1:
+        return labels[0]
+    if label is not None and (label in labels or len(labels) == 1):
+        return label if label in labels else labels[0]
+    raise UsageError(f"{folder}: has rows {', '.join(labels)}; choose with --row")
+
+
+def _judged(first: Sample, second: Sample) -> bool:
+    return first.correct is not None and second.correct is not None
+
+
+def compare(
+    first: Result, a: str, before: dict[str, Sample], second: Result, b: str, after: dict[str, Sample]
+) -> Comparison:
+    """Compare two results' rows `a` and `b`, given their answers by item."""
+    ids = [i for i in before if i in after and _judged(before[i], after[i])]
+    old, new = ([bool(samples[i].correct) for i in ids] for samples in (before, after))
+    counts = paired_counts(old, new)
+    p_value = mcnemar_exact(counts.fixes, counts.regressions)
+    bounds = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
+
+    def changed(was: bool) -> tuple[Change, ...]:
+        moved = [i for i, x, y in zip(ids, old, new, strict=True) if x is was and y is not was]
+        return tuple(Change(i, before[i].text, after[i].text) for i in moved)
+
+    return Comparison(
+        task=first.config.subject,
+        first=_side(first, a, sum(old), counts.n),
+        second=_side(second, b, sum(new), counts.n),
+        items=counts.n,
+        excluded=len(before.keys() | after.keys()) - counts.n,
+        both_right=counts.both_right,
+        both_wrong=counts.both_wrong,
+        fixes=changed(False),
+        regressions=changed(True),
+        difference=Estimate(counts.difference, *bounds, p_value),
+        reward=_reward([(before[i].reward, after[i].reward) for i in ids]),
+    )
+
+
+def _side(result: Result, label: str, right: int, items: int) -> Side:
+    config = result.config
+    row = next(row for row in result.rows if row.label == label)
+    name = f"{config.method} {label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
+    accuracy = Estimate(right / items, *wilson_interval(right, items))
+    return Side(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
+
+
+def _reward(pairs: Sequence[tuple[float | None, float | None]]) -> Estimate | None:
+    gains = np.array([new - old for old, new in pairs if old is not None and new is not None])
+    if not gains.size:
+        return None
+    interval: Interval = bootstrap_mean(gains)
+    return Estimate(float(gains.mean()), interval.low, interval.high)

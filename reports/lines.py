@@ -1,0 +1,108 @@
+"""From the runs of one method and setting to its lines, one for each thing that it would deploy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.compute.ledger import ADAPTATION
+from bench.records.schema import Row
+from bench.stats import Spread, accuracy_over_seeds, difference_over_seeds, spread
+from reports.board import MATCHED, Line, Run
+from reports.record import Record, outcomes
+
+
+@dataclass(frozen=True)
+class Table:
+    """A line with what it was made of.
+
+    Attributes:
+        line: Without rank and correction, which the group gives.
+        correct: Shape (items, seeds), zeros and ones, over all items of the group; None where no seed ended well.
+    """
+
+    line: Line
+    correct: NDArray[np.float64] | None = None
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Each item's accuracy over seeds."""
+        assert self.correct is not None
+        means: NDArray[np.float64] = self.correct.mean(axis=1)
+        return means
+
+    @property
+    def spread(self) -> Spread:
+        """How far the mean may lie from what it estimates."""
+        assert self.correct is not None
+        return spread(self.correct)
+
+
+def run_of(record: Record, label: str | None) -> Run:
+    """Return the run of a record; its accuracy is that of the row of that label, or of the base where it is None."""
+    result = record.result
+    rows = {row.label: row.accuracy.accuracy for row in result.rows}
+    base = result.base.accuracy if result.base else None
+    return Run(
+        id=result.id,
+        seed=result.config.seed,
+        status=result.status,
+        reason=result.reason,
+        accuracy=base if label is None else rows.get(label),
+        flops=float(_adaptation(record)[1]),
+        seconds=result.timing.total if result.timing else None,
+    )
+
+
+def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Table]:
+    """Make a line for each label of the rows; one without an accuracy where no run ended well.
+
+    Args:
+        name: Of the method with its settings.
+        records: Its runs.
+        limit: The group's budget, in FLOPs.
+    """
+    labels = list(dict.fromkeys(row.label for record in records for row in record.result.rows))
+    if not labels:
+        runs = tuple(run_of(record, "") for record in records)
+        return [Table(Line(name, records[0].result.config.method, runs=runs))]
+    return [_table(f"{name} {label}".strip(), label, records, limit) for label in labels]
+
+
+def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Table:
+    good = [record for record in records if label in record.rows]
+    rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in good]
+    now = np.array([outcomes(record.rows[label]) for record in good], dtype=np.float64).T
+    before = np.array([outcomes(record.base) for record in good], dtype=np.float64).T
+    judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
+    spent = np.array([_adaptation(record) for record in good], dtype=float)
+    share = float(spent[:, 1].min()) / limit if limit else 0.0
+    budgeted = any(record.result.budget and record.result.budget.planned for record in good)
+    seconds = [record.result.timing.total for record in good if record.result.timing]
+    line = Line(
+        name=name,
+        method=records[0].result.config.method,
+        label=label,
+        bound=not budgeted,
+        accuracy=accuracy_over_seeds(now[judged]) if judged.any() else None,
+        difference=difference_over_seeds(before[judged], now[judged]) if judged.any() else None,
+        evaluations=float(spent[:, 0].mean()),
+        flops=float(spent[:, 1].mean()),
+        share=share,
+        matched=share >= MATCHED if budgeted else None,
+        passes=float(np.mean([row.cost.evaluations for row in rows])),
+        answer_flops=float(np.mean([row.cost.flops for row in rows])),
+        answer_tokens=float(np.mean([row.cost.new_tokens for row in rows])),
+        seconds=float(np.mean(seconds)) if seconds else None,
+        runs=tuple(run_of(record, label) for record in records),
+    )
+    return Table(line, (now == 1).astype(float) if judged.any() else None)
+
+
+def _adaptation(record: Record) -> tuple[int, int]:
+    """Forward passes and FLOPs that were billed to the budget."""
+    billed = [row for account, row in record.result.ledger.items() if account in ADAPTATION]
+    return sum(row.work.evaluations for row in billed), sum(row.flops for row in billed)

@@ -1,0 +1,260 @@
+"""From records to the board. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.compute.budget import budget_evaluations
+from bench.records.schema import Result
+from bench.stats import (
+    Estimate,
+    area_under_front,
+    holm,
+    pairwise_p_values,
+    pareto_front,
+    performance_profile,
+    tied_ranks,
+    wilson_interval,
+)
+from reports.board import Board, Curve, Group, Line, Point, Profile, Rate
+from reports.lines import Table, make_lines, run_of
+from reports.record import Record, outcomes
+
+MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
+"""Of performance profiles: 0 to 20 points."""
+
+
+def _least(value: float | None) -> float:
+    return np.inf if value is None else value
+
+
+SORTS: Mapping[str, Callable[[Line], Any]] = {
+    "accuracy": lambda line: -line.accuracy.value if line.accuracy else 0.0,
+    "difference": lambda line: -line.difference.value if line.difference else 0.0,
+    "name": lambda line: line.name,
+    "flops": lambda line: line.flops,
+    "passes": lambda line: line.passes,
+    "answer-flops": lambda line: line.answer_flops,
+    "seconds": lambda line: _least(line.seconds),
+}
+"""Orders of rows within a group, best or cheapest first."""
+
+
+def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate | None = None) -> Board:
+    """Group runs, and make of each group a table of rows in the order of `sort`, a key of `SORTS`.
+
+    A run that is given twice counts once.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in sorted({record.result.id: record for record in records}.values(), key=_order):
+        groups[_comparable(record.result)].append(record)
+    ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
+    made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
+    return Board(made, _curves(made), _profiles(made), rate)
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    config = record.result.config
+    return config.method, json.dumps(config.method_config, sort_keys=True), config.seed, record.result.id
+
+
+def _comparable(result: Result) -> tuple[Any, ...]:
+    """What runs must have in common to be compared, as far as their configuration tells."""
+    config = result.config
+    return (
+        config.subject,
+        config.model,
+        budget_evaluations(config.budget),
+        config.strategy,
+        (result.versions.task, result.versions.adapt_on) if result.versions else (),
+        result.content_hash,
+        config.limit,
+        config.prompt,
+        config.dtype,
+    )
+
+
+def _by_items(records: Sequence[Record]) -> list[list[Record]]:
+    """Divide by the weights that were loaded and the items that were asked; a run without any stands with the first."""
+    asked = [(r.result.model.digest, r.items) if r.result.model and r.items else None for r in records]
+    kinds: list[tuple[str, str] | None] = [*sorted(set(filter(None, asked)))] or [None]
+    return [[r for r, key in zip(records, asked, strict=True) if (key or kinds[0]) == kind] for kind in kinds]
+
+
+def _group(records: Sequence[Record], sort: str) -> Group:
+    config = records[0].result.config
+    limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
+    variants: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.result.config.method != "base":
+            variants[record.result.config.method, _settings(record.result)].append(record)
+    names = _names(list(variants))
+    tables = [table for key, members in variants.items() for table in make_lines(names[key], members, limit)]
+    base = _base(records)
+    tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
+    lines = _corrected(_ranked([*base, *tables]))
+    asked = next((record for record in records if record.items), None)
+    return Group(
+        task=config.subject,
+        model=config.model,
+        budget=config.budget,
+        budget_flops=float(limit),
+        strategy=config.strategy,
+        item_set=asked.items[:12] if asked else "",
+        items=len(asked.base) if asked else 0,
+        lines=tuple(lines),
+        notes=_notes(records, lines),
+        settings=", ".join(
+            f"{name} {value}"
+            for name, value in (("prompt", config.prompt), ("dtype", config.dtype), ("limit", config.limit))
+            if value not in (None, "auto")
+        ),
+    )
+
+
+def _settings(result: Result) -> str:
+    """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
+    versions = result.versions.model_dump(exclude={"task", "adapt_on"}) if result.versions else {}
+    engine = {f"engine {name}": value for name, value in result.engine.items()}
+    launch = {f"launch {name}": value for name, value in result.config.launched.items()}
+    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine, **launch}
+    return json.dumps(told, sort_keys=True)
+
+
+def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Name variants of a method by the settings in which they differ."""
+    names = {}
+    for method, settings in variants:
+        siblings = [json.loads(other) for name, other in variants if name == method]
+        mine = json.loads(settings)
+        told = [f"{key}={_short(value)}" for key, value in mine.items() if any(s.get(key) != value for s in siblings)]
+        names[method, settings] = " ".join([method, *told])
+    return names
+
+
+def _short(value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+
+
+def _base(records: Sequence[Record]) -> list[Table]:
+    """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
+    runs = tuple(run_of(r, None) for r in records if r.result.config.method == "base")
+    for record in records:
+        if (cost := record.result.base_cost) and record.base:
+            judged = outcomes(record.base)
+            judged = judged[judged >= 0]
+            right = int(judged.sum())
+            accuracy = Estimate(right / judged.size, *wilson_interval(right, judged.size))
+            line = Line(
+                "base",
+                "base",
+                bound=True,
+                accuracy=accuracy,
+                passes=cost.evaluations,
+                answer_flops=cost.flops,
+                answer_tokens=cost.new_tokens,
+                runs=runs,
+            )
+            return [Table(line, (outcomes(record.base)[:, None] == 1).astype(float))]
+    return [Table(Line("base", "base", bound=True, runs=runs))] if runs else []
+
+
+def _ranked(tables: Sequence[Table]) -> list[Line]:
+    """Rank the rows with an accuracy; an item that could not be judged counts as wrong here, and here alone."""
+    rows = [i for i, table in enumerate(tables) if table.correct is not None]
+    lines = [table.line for table in tables]
+    means = np.array([tables[i].means for i in rows])
+    if len(rows) > 1 and means.shape[1] > 1:
+        p_values = pairwise_p_values(means, [tables[i].spread for i in rows])
+        ranks = tied_ranks(means.mean(axis=1), p_values)
+    else:
+        ranks = [1] * len(rows)
+    for i, rank in zip(rows, ranks, strict=True):
+        lines[i] = replace(lines[i], rank=rank)
+    return lines
+
+
+def _corrected(lines: Sequence[Line]) -> list[Line]:
+    """Correct the p-values against the base, which are one family."""
+    p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
+    corrected = iter(holm(p_values).tolist())
+    return [replace(line, corrected=next(corrected)) if line.difference else line for line in lines]
+
+
+def _notes(records: Sequence[Record], lines: Sequence[Line]) -> tuple[str, ...]:
+    said = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
+    answers = {record.base for record in records if record.base}
+    if len(answers) > 1:
+        said.append("the base's answers differ between runs; each row is compared with those of its own runs")
+    unmatched = [line.name for line in lines if line.matched is False]
+    if unmatched:
+        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
+    told = [line for line in lines if line.accuracy]
+    dearest = max((line.passes for line in told), default=1.0)
+    if dearest > max((line.passes for line in told if line.bound), default=1.0):
+        said.append(
+            f"no row that only samples the base costs as many passes an answer as the dearest row, {dearest:g}; "
+            "self-consistency would"
+        )
+    if any(len(line.seeds) == 1 for line in told if not line.bound):
+        said.append("a row of one seed says nothing of other seeds")
+    return tuple(said)
+
+
+def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
+    families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+    for group in groups:
+        if group.items:
+            families[group.task, group.model, group.strategy, group.settings, group.item_set].append(group)
+    return tuple(_curve(members) for members in families.values())
+
+
+def _curve(groups: Sequence[Group]) -> Curve:
+    first = groups[0]
+    found = {
+        Point(
+            name=line.name,
+            budget="" if line.bound else group.budget,
+            flops=line.flops + group.items * line.answer_flops,
+            accuracy=line.accuracy,
+            front=False,
+        )
+        for group in groups
+        for line in group.lines
+        if line.accuracy
+    }
+    points = sorted(found, key=lambda p: (p.flops, -p.accuracy.value, p.name, p.budget))
+    costs, values = np.array([p.flops for p in points]), np.array([p.accuracy.value for p in points])
+    front = pareto_front(costs, values)
+    area = area_under_front(costs, values, costs[0], costs[-1]) if 0 < costs[0] < costs[-1] else None
+    marked = tuple(replace(p, front=bool(f)) for p, f in zip(points, front, strict=True))
+    return Curve(first.task, first.model, first.strategy, first.item_set, first.items, marked, area, first.settings)
+
+
+def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
+    families: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
+    for group in groups:
+        if any(line.accuracy for line in group.lines):
+            families[group.model, group.budget, group.strategy].append(group)
+    return tuple(
+        _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1
+    )
+
+
+def _profile(key: tuple[str, str, str], groups: Sequence[Group]) -> Profile:
+    names = sorted({line.name for group in groups for line in group.lines})
+    accuracies = np.full((len(names), len(groups)), np.nan)
+    for column, group in enumerate(groups):
+        for line in group.lines:
+            if line.accuracy:
+                accuracies[names.index(line.name), column] = line.accuracy.value
+    shares = performance_profile(accuracies, np.array(MARGINS))
+    tasks = tuple(group.task for group in groups)
+    return Profile(*key, tasks, MARGINS, {n: tuple(s.tolist()) for n, s in zip(names, shares, strict=True)})

@@ -1,0 +1,99 @@
+import csv
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.errors import BenchError, UsageError
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Row, RunConfig
+from reports.record import Record
+
+
+@pytest.fixture
+def records(tmp_path):
+    accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
+    compared = Comparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    cost = AnswerCost(evaluations=1, flops=5e14, new_tokens=2)
+    for task in ("addition", "gsm8k"):
+        for method, answers in (("base", "1000"), ("corp", "1100"), ("es", None)):
+            result = Result(
+                id=f"{task} {method}",
+                status="ok" if answers else "over_budget",
+                reason=None if answers else "stopped at its budget",
+                config=RunConfig(method=method, task=task, model="m"),
+                budget=BudgetInfo(
+                    name="smoke", evaluations=256, evaluation_flops=1.0, flops=256, planned={"sample": 256}, spent=0
+                ),
+                base=accuracy,
+                base_cost=cost,
+                rows=(Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True),) if answers else (),
+            )
+            record = (
+                Record(result=result, items="i", base="1000", rows={"": answers}) if answers else Record(result=result)
+            )
+            (tmp_path / f"seed-0-{task}-{method}.json").write_text(record.model_dump_json())
+    return tmp_path
+
+
+def ask(*arguments):
+    outcome = CliRunner().invoke(cli, ["leaderboard", *map(str, arguments)])
+    if outcome.exception and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    return outcome
+
+
+def test_every_format_shows_each_row_and_the_one_that_did_not_end_well(records):
+    for form in ("terminal", "markdown", "csv", "json"):
+        text = ask(records, "--format", form).stdout
+        assert "50" in text
+        assert "over_budget" in text
+        assert "stopped at its budget" in text
+        assert "\x1b" not in text
+    assert ask(records, "--json").stdout == ask(records, "--format", "json").stdout
+
+
+def test_what_is_asked_for_is_chosen_and_sorted(records):
+    board = json.loads(ask(records, "--task", "gsm8k", "--json").stdout)
+    assert [group["task"] for group in board["groups"]] == ["gsm8k"]
+    rows = csv.DictReader(io.StringIO(ask(records, "--format", "csv", "--sort", "name").stdout))
+    assert [(row["task"], row["name"]) for row in rows] == [
+        (task, name) for task in ("addition", "gsm8k") for name in ("base", "corp", "es")
+    ]
+
+
+def test_a_rate_is_an_amount_and_a_unit(records):
+    rows = csv.DictReader(io.StringIO(ask(records, "--format", "csv", "--rate", "0.5 USD").stdout))
+    assert [float(row["answer_price"]) for row in rows if row["name"] == "base"] == [250.0, 250.0]
+    for wrong in ("USD", "0.5", "-1 USD", "nan USD"):
+        with pytest.raises(UsageError, match="a number that is not negative and a unit"):
+            ask(records, "--rate", wrong)
+
+
+def test_nothing_found_is_said_with_what_was_asked(records):
+    with pytest.raises(UsageError, match=r"--task maths: no finished run"):
+        ask(records, "--task", "maths")
+    with pytest.raises(UsageError, match=r"--since 2026-01-02 00:00:00: no finished run"):
+        ask(records, "--since", "2026-01-02")  # the file of a record knows no time
+
+
+def test_since_asks_when_a_run_directory_was_last_started(records):
+    folder = records / "seed-1-run"
+    (folder / "attempts").mkdir(parents=True)
+    result = Result(id="x", status="failed", reason="x", config=RunConfig(method="ppo", task="addition", model="m"))
+    (folder / "config.json").write_text(result.config.model_dump_json())
+    (folder / "result.json").write_text(result.model_dump_json())
+    for number, day in enumerate((1, 5), start=1):
+        (folder / "attempts" / f"{number}.json").write_text(f'{{"started": "2026-03-0{day}T10:00:00+00:00"}}')
+    (group,) = json.loads(ask(records, "--since", "2026-03-05", "--json").stdout)["groups"]
+    assert [line["name"] for line in group["lines"]] == ["ppo"]
+    with pytest.raises(UsageError):
+        ask(records, "--since", "2026-03-06")
+
+
+def test_a_file_that_is_no_record_is_named(records):
+    bad = records / "seed-9.json"
+    bad.write_text("{}")
+    with pytest.raises(BenchError, match=r"seed-9\.json"):
+        ask(records)

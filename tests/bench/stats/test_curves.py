@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.stats import area_under_front, pareto_front, performance_profile
+
+POINTS = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=12)
+
+
+def test_front_golden():
+    costs, values = np.array([1.0, 2, 2, 3, 4, 4]), np.array([0.2, 0.5, 0.4, 0.5, 0.6, 0.6])
+    assert pareto_front(costs, values).tolist() == [True, True, False, False, True, True]
+
+
+@given(POINTS)
+def test_the_front_is_what_no_point_beats(points):
+    costs, values = np.array(points, dtype=float).T
+
+    def beaten(i):
+        return any(
+            c <= costs[i] and v >= values[i] and (c < costs[i] or v > values[i])
+            for c, v in zip(costs, values, strict=True)
+        )
+
+    assert pareto_front(costs, values).tolist() == [not beaten(i) for i in range(len(points))]
+
+
+def test_area_golden():
+    # From 1 to 100: .2 over the first half of the logarithm, .6 over the second.
+    assert area_under_front(np.array([1.0, 10]), np.array([0.2, 0.6]), 1, 100) == pytest.approx(0.4)
+    assert area_under_front(np.array([10.0]), np.array([0.6]), 1, 100) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="range"):
+        area_under_front(np.array([1.0]), np.array([0.6]), 1, 1)
+
+
+@given(POINTS)
+def test_the_area_is_that_of_the_front_alone_and_between_the_values(points):
+    costs, values = np.array(points, dtype=float).T
+    front = pareto_front(costs, values)
+    area = area_under_front(costs, values, 1, 6)
+    assert area == pytest.approx(area_under_front(costs[front], values[front], 1, 6))
+    assert 0 <= area <= values.max() + 1e-9
+
+
+def test_profile_golden():
+    accuracies = np.array([[0.5, 0.2, np.nan], [0.45, 0.3, 0.1]])
+    profile = performance_profile(accuracies, np.array([0.0, 0.05, 0.1]))
+    assert profile == pytest.approx(np.array([[1 / 3, 1 / 3, 2 / 3], [2 / 3, 1.0, 1.0]]))
+    with pytest.raises(ValueError, match="task"):
+        performance_profile(np.array([[np.nan]]), np.array([0.0]))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_profiles_rise_and_someone_wins_each_task(seed):
+    accuracies = np.random.default_rng(seed).random((4, 5))
+    profile = performance_profile(accuracies, np.linspace(0, 1, 11))
+    assert (np.diff(profile, axis=1) >= 0).all()
+    assert profile[:, 0].sum() >= 1 - 1e-9
+    assert (profile[:, -1] == 1).all()

@@ -1,0 +1,116 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.errors import UsageError
+from bench.records.schema import Accuracy, AnswerCost, Comparison, Result, Row, RunConfig, Sample, Versions
+from reports.compare import compare_runs
+from reports.sides import print_comparison
+
+
+def write(folder: Path, answers, task="addition", rows=("",), reward=True) -> Path:
+    accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
+    compared = Comparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    cost = AnswerCost(evaluations=1, flops=5.0, new_tokens=2)
+    result = Result(
+        id=folder.name,
+        status="ok" if answers else "failed",
+        reason=None if answers else "out of memory",
+        config=RunConfig(method="corp", task=task, model="m"),
+        versions=Versions(method="1", task="1", noise="n", flops=1),
+        content_hash="c",
+        rows=tuple(
+            Row(label=r, accuracy=accuracy, cost=cost, comparison=compared, changed=True) for r in rows if answers
+        ),
+    )
+    folder.mkdir()
+    (folder / "config.json").write_text(result.config.model_dump_json())
+    (folder / "result.json").write_text(result.model_dump_json())
+    samples = [
+        Sample(
+            row=row,
+            id=i,
+            prompt_sha256="",
+            text=f"{folder.name} says [red]{i}",
+            answer=None,
+            correct=right,
+            reward=float(bool(right)) if reward and right is not None else None,
+            status="ok",
+            detail="",
+            base_text="",
+            base_correct=False,
+        )
+        for row in rows
+        for i, right in answers.items()
+    ]
+    (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
+    return folder
+
+
+BEFORE = {"a": True, "b": False, "c": False, "d": True, "e": None, "f": True}
+AFTER = {"f": False, "a": True, "b": True, "c": True, "d": True, "e": True, "g": True}
+
+
+def test_items_are_matched_by_id_whatever_their_order(tmp_path):
+    found = compare_runs([write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER)], [])
+    assert [c.id for c in found.fixes] == ["b", "c"]
+    assert [c.id for c in found.regressions] == ["f"]
+    assert (found.both_right, found.both_wrong, found.items, found.excluded) == (2, 0, 5, 2)
+    assert found.difference.value == pytest.approx(0.2)
+    assert found.difference.p_value == pytest.approx(1.0)
+    assert (found.first.accuracy.value, found.second.accuracy.value) == (0.6, 0.8)
+    assert found.reward.value == pytest.approx(0.2)
+    assert found.reward.low < 0.2 < found.reward.high
+
+
+def test_comparing_the_other_way_turns_the_sign(tmp_path):
+    x, y = write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER)
+    there, back = compare_runs([x, y], []), compare_runs([y, x], [])
+    assert there.difference.value == -back.difference.value
+    assert there.difference.low == pytest.approx(-back.difference.high)
+    assert [c.id for c in there.fixes] == [c.id for c in back.regressions]
+
+
+def test_rows_are_chosen_by_label(tmp_path):
+    x, y = write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER, rows=("k=1", "k=5"))
+    with pytest.raises(UsageError, match="rows k=1, k=5; choose with --row"):
+        compare_runs([x, y], [])
+    with pytest.raises(UsageError, match="choose with --row"):
+        compare_runs([x, y], ["k=9"])
+    assert compare_runs([x, y], ["k=5"]).second.name.startswith("corp k=5")
+    both = compare_runs([y, y], ["k=1", "k=5"])
+    assert (both.first.name[:8], both.second.name[:8]) == ("corp k=1", "corp k=5")
+
+
+def test_runs_on_other_items_are_refused(tmp_path):
+    x = write(tmp_path / "x", BEFORE)
+    with pytest.raises(UsageError, match="only runs on the same items"):
+        compare_runs([x, write(tmp_path / "y", AFTER, task="gsm8k")], [])
+    with pytest.raises(UsageError, match="no test item in common"):
+        compare_runs([x, write(tmp_path / "z", {"q": True})], [])
+    with pytest.raises(UsageError, match=r"failed.*out of memory"):
+        compare_runs([x, write(tmp_path / "w", {})], [])
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_both_answers_stand_side_by_side_to_the_letter(tmp_path, width):
+    found = compare_runs([write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER)], [])
+    file = io.StringIO()
+    print_comparison(Console(file=file, width=width), found, samples=1)
+    text = file.getvalue()
+    assert "2 fixes, 1 regressions: +20.0 (" in text
+    assert "exact McNemar p = 1" in text
+    assert "fixes: b, c\n" in text
+    rows = [line for line in text.splitlines() if "x says [red]" in line]
+    assert [[f"{side} says [red]{i}" in row for side, i in ("xb", "yb", "xf", "yf")] for row in rows] == [
+        [True, True, False, False],
+        [False, False, True, True],
+    ]
+    assert max(map(len, rows)) <= width
+
+
+def test_without_rewards_there_is_no_difference_of_rewards(tmp_path):
+    runs = [write(tmp_path / name, BEFORE, reward=False) for name in "xy"]
+    assert compare_runs(runs, []).reward is None
