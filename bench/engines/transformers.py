@@ -21,7 +21,7 @@ from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
-from bench.engines.interface import Completion, Finish, Sampling, TokenIds
+from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds
 from bench.engines.packed import PackedLinears
 from bench.engines.slots import Slots, tune_for_decoding
 from bench.errors import BenchError, UsageError
@@ -50,6 +50,7 @@ class TransformersEngine:
         dtype: `auto` keeps the checkpoint's own.
         device: As torch names it.
         batch_size: Prompts decoded together; None for 64, or 256 where the model is so small that a step costs nothing.
+        neighbours: Engines that may share this machine's memory, itself included.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TransformersEngine:
         dtype: str = "auto",
         device: str = "cpu",
         batch_size: int | None = None,
+        neighbours: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
@@ -82,7 +84,7 @@ class TransformersEngine:
             "batch_size": self._batch_size,
             "decoding": DECODING,
         }
-        self._space = WeightSpace(parameters)
+        self._space = WeightSpace(parameters, neighbours=neighbours)
         self._linears = PackedLinears(self._model)
         self._ends = _end_ids(self._model.generation_config, self._tokenizer)
         # A masked position is never attended to, so any id can pad; a model without a pad id still decodes.
@@ -108,9 +110,11 @@ class TransformersEngine:
         )
         return tuple(encoded["input_ids"])
 
-    def prepare(self, points: Sequence[Point]) -> None:
+    def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Make the directions of points that will be visited next, in as few passes as memory allows."""
-        self._space.prepare(points)
+        points = {job.point for job in jobs if isinstance(job.point, Point)}
+        # One point alone shares its noise with none.
+        self._space.prepare([job.point for job in jobs if job.point in points] if len(points) > 1 else [])
 
     def move_to(self, point: Place) -> None:
         """Put the weights at a point, or at trained ones."""
