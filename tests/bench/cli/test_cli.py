@@ -196,6 +196,13 @@ def test_what_cannot_be_used_is_named_with_what_would_do(tmp_path, monkeypatch, 
     assert find_runs(tmp_path) == []
 
 
+def test_several_engines_without_ray_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.engines.cluster.find_spec", lambda name: None)
+    refused = invoke("run", *QUICK, "--engines", "2", "-o", tmp_path, code=3)
+    assert "--engines 2 needs ray" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_keys_of_a_configuration_file_are_named(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text("methods = ['corp']\n")

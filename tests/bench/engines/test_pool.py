@@ -33,9 +33,10 @@ class Local:
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     mortal: bool = False
     queues: dict = field(default_factory=dict)
+    dying: dict = field(default_factory=dict)
     computed: int = 0
     deepest: int = 0
-    limits: dict = field(default_factory=dict)
+    started: list = field(default_factory=list)
 
     def __post_init__(self):
         self.queues = {worker: [] for worker in range(self.count)}
@@ -54,7 +55,7 @@ class Local:
 
     def start(self, worker, job, limit):
         self.queues[worker].append((job, limit))
-        self.limits[job] = limit
+        self.started.append((job, sum(map(len, self.queues.values()))))
         self.deepest = max(self.deepest, len(self.queues[worker]))
 
     def wait(self):
@@ -72,8 +73,6 @@ class Local:
             return worker, job, error
         self.computed += Meter(self.engine.shape).flops(found.work)
         return worker, job, found
-
-    dying: dict = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +143,8 @@ def test_nothing_is_computed_that_the_budget_does_not_cover_as_long_as_no_share_
         rng = random.Random(trial)
         limit = int(rng.uniform(0.1, 0.9) * cost)
         workers, meter = Local(engine, 4, rng), metered(engine, limit)
-        pool = Pool(engine, workers)
-        started = []
-        start = workers.start
-        workers.start = lambda worker, job, share: (started.append(job), start(worker, job, share))
-        ask(pool, jobs(prompts, 8), meter, jobs(prompts, 8))
-        again = len(started) - len(set(started))
+        ask(Pool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
+        again = len(workers.started) - len({job for job, _ in workers.started})
         assert workers.computed <= limit or again
         assert again <= 2
 
@@ -158,14 +153,9 @@ def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
     workers = Local(engine, 4)
     pool = Pool(engine, workers)
     ask(pool, jobs(prompts, 8), metered(engine, 10 * cost), jobs(prompts, 8))
-    busy = []
-    start = workers.start
-    workers.start = lambda worker, job, share: (
-        start(worker, job, share),
-        busy.append(sum(map(len, workers.queues.values()))),
-    )
     again = [Job(Point({-seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, 31)]
     ask(pool, again, metered(engine, 10 * cost), again)
+    busy = [at_once for _, at_once in workers.started[-30:]]
     assert max(busy) == DEPTH * 4
     assert sorted(busy)[len(busy) // 2] >= 7
 
@@ -220,13 +210,14 @@ def test_pieces_hold_every_example_once_and_a_batch_or_more(batch):
 # Whole runs
 
 RUNS = {
-    "corp": {"method": "corp", "budget": "2500", "method_config": {"smallest_population": 3}},
-    "racing": {"method": "corp", "budget": "4000", "method_config": {"racing": True, "quantiles": [0.8]}},
-    "randopt": {"method": "randopt", "budget": "1500", "method_config": {"top_k": [1, 3]}},
-    "es": {"method": "es", "budget": "1500"},
-    "prompt-search": {"method": "prompt-search", "budget": "600"},
-    "sampling": {"method": "base", "budget": "600", "strategy": "pass@2"},
+    "corp": ({"method": "corp", "budget": "1200", "method_config": {"smallest_population": 3}}, 4),
+    "racing": ({"method": "randopt", "budget": "1200", "method_config": {"racing": True, "top_k": 3}}, 3),
+    "randopt": ({"method": "randopt", "budget": "600", "method_config": {"top_k": [1, 3]}}, 2),
+    "es": ({"method": "es", "budget": "800"}, 4),
+    "prompt-search": ({"method": "prompt-search", "budget": "600"}, 2),
+    "sampling": ({"method": "base", "budget": "600", "strategy": "pass@2"}, 4),
 }
+"""Settings, and a number of engines."""
 
 
 def run(folder, engines=1, seed=0, **fields):
@@ -252,17 +243,18 @@ def several(engine, monkeypatch):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, name):
-    cell, alone = run(tmp_path / "alone", **RUNS[name])
-    for count in (2, 4):
-        other, result = run(tmp_path / str(count), count, **RUNS[name])
-        assert result == alone
-        assert other.folder.name == cell.folder.name
-        assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
-        assert several[-1].deepest == DEPTH  # work was there for all
+    settings, count = RUNS[name]
+    cell, alone = run(tmp_path / "alone", **settings)
+    other, result = run(tmp_path / "several", count, **settings)
+    assert alone.status == "ok"
+    assert result == alone
+    assert other.folder.name == cell.folder.name
+    assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+    assert several[-1].deepest == DEPTH  # work was there for all
 
 
 def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, several):
-    cell, result = run(tmp_path, 4, **RUNS["corp"])
+    cell, result = run(tmp_path, 4, **RUNS["randopt"][0])
     journal = cell.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     aside = [i for i, line in enumerate(lines) if b'{"aside"' in line]
