@@ -287,10 +287,12 @@ class _Attempt:
         from bench.engines.pool import Pool
 
         device = config.device.partition(":")[0]  # an engine sees no GPU but its own
-        with self.display.stage("engines", self.engines.count):
+        with self.display.stage("engines", self.engines.count) as stage:
             remote = partial(load, device=device, neighbours=self.engines.count)
             workers = self.opened.enter_context(started(remote, self.engines, device))
-            return Pool(load(device="cpu"), workers)
+            pool = Pool(load(device="cpu"), workers)
+            stage.advance(steps=self.engines.count)
+        return pool
 
     def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
