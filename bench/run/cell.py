@@ -46,6 +46,7 @@ from bench.records.schema import (
     read_result,
 )
 from bench.registry import load_method
+from bench.run.clock import Clock
 from bench.run.coverage import coverages
 from bench.run.desk import Desk
 from bench.run.display import Display
@@ -172,7 +173,7 @@ def execute(cell: Cell, display: Display, engines: Engines = ONE) -> Result:
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
-        timing = Timing(total=time.perf_counter() - started, stages=display.seconds)
+        timing = Timing(total=time.perf_counter() - started, stages=display.seconds, kinds=dict(attempt.clock.seconds))
         result = result.model_copy(update={"timing": timing})
         write_atomically(cell.folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return result
@@ -214,6 +215,7 @@ class _Attempt:
         self.cell, self.display, self.journal, self.engines = cell, display, journal, engines
         self.opened = ExitStack()
         self.opened.callback(self.journal.close)
+        self.clock = Clock()
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
         self.known: dict[str, object] = {"model": None, "engine": {}, "prompt": None, "sandbox": None}
@@ -226,7 +228,8 @@ class _Attempt:
         cell = self.cell
         levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
         sandbox = next(filter(None, levels), None)
-        engine = self._load_engine()
+        with self.clock.span("loading"):
+            engine = self._load_engine()
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
         provenance = cell.model.provenance
@@ -246,7 +249,7 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
+        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal, self.clock)
         with self.display.stage("calibration"):
             evaluation_flops = self.desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
         self.meter.limit = int(cell.evaluations * evaluation_flops)

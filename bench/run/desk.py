@@ -19,6 +19,7 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.records.journal import Journal
+from bench.run.clock import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
@@ -64,10 +65,20 @@ class Desk:
         style: How prompts are posed.
         meter: Where work is booked.
         journal: Answers for what an earlier attempt computed.
+        clock: Where time is booked.
     """
 
-    def __init__(self, engine: Engine, task: Task, style: PromptStyle, meter: Meter, journal: Journal) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        task: Task,
+        style: PromptStyle,
+        meter: Meter,
+        journal: Journal,
+        clock: Clock | None = None,
+    ) -> None:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
+        self.clock = clock or Clock()
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
         self.batch_size = int(engine.settings["batch_size"])
         self._prompts: dict[tuple[str, str], TokenIds] = {}
@@ -76,7 +87,7 @@ class Desk:
 
     def turned_to(self, task: Task) -> Desk:
         """Return a desk for another task that goes on where this one is."""
-        desk = Desk(self.engine, task, self.style, self.meter, self.journal)
+        desk = Desk(self.engine, task, self.style, self.meter, self.journal, self.clock)
         desk._last = self._last
         return desk
 
@@ -129,8 +140,11 @@ class Desk:
             self.meter.reserve(work)
             return entry
         job = piece.job
-        self.engine.move_to(job.point)
-        return piece.read(self.engine.generate(job.prompts, job.sampling, self.meter))
+        with self.clock.span("moves"):
+            self.engine.move_to(job.point)
+        with self.clock.span("generation"):
+            completions = self.engine.generate(job.prompts, job.sampling, self.meter)
+        return piece.read(completions)
 
     # Scores
 
@@ -145,7 +159,8 @@ class Desk:
 
     def _to_score(self, point: Place, examples: Sequence[Example], what: str, prompt: str) -> Piece:
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
-            scores = self.task.score_many(examples, [c.text for c in completions])
+            with self.clock.span("judging"):
+                scores = self.task.score_many(examples, [c.text for c in completions])
             return {
                 "rewards": [None if s.status == "infrastructure" else s.reward for s in scores],
                 "correct": [s.correct and s.status != "infrastructure" for s in scores],
@@ -264,7 +279,8 @@ class Desk:
         key = {"of answers": what, "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest()}
         entry = self.journal.recall(key)
         if entry is None:
-            entry = {"found": compute()}
+            with self.clock.span("judging"):
+                entry = {"found": compute()}
             self.journal.append(key, entry)
         return list(entry["found"])
 

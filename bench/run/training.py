@@ -190,7 +190,7 @@ class TrainingSession:
     @contextmanager
     def metered(self) -> Iterator[None]:
         """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
-        with self._desk.meter.account("train", self.remaining):
+        with self._desk.clock.span("training"), self._desk.meter.account("train", self.remaining):
             try:
                 yield
             except AllowanceSpent:

@@ -97,6 +97,10 @@ def test_show_and_list_read_what_run_wrote(finished):
     assert len(shown.pop("samples")) == 3
     assert shown == before.data["runs"][1]["result"]
     assert "accuracy" in invoke("show", folder).stdout
+    timing, times = shown["timing"], invoke("show", folder, "--time").stdout
+    assert {"loading", "generation", "judging"} <= timing["kinds"].keys()
+    assert sum(timing["kinds"].values()) < timing["total"]
+    assert all(name in times for name in (*timing["kinds"], *timing["stages"], "the harness itself"))
     listed = invoke("list", "runs", "-o", output, "--json").data["runs"]
     assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
 
