@@ -142,7 +142,11 @@ class TransformersEngine:
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts in batches of like length; returns them in the order given.
 
+        Where memory runs out the batch is halved, in `settings` too, and unfinished answers begin anew. What they had
+        taken stays booked: it was computed.
+
         Raises:
+            BenchError: If there is no memory for one prompt at a time.
             OverBudget: Before the first step that the meter does not cover.
             AllowanceSpent: Likewise, for the open block's allowance.
         """
@@ -156,12 +160,27 @@ class TransformersEngine:
             )
         streams = answer_streams(prompts, sampling) if sampling.temperature > 0 and prompts else None
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-        waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in order]
         answers: dict[int, Completion] = {}
-        with torch.inference_mode():
-            for row in self._decode(waiting, sampling, meter):
-                answers[row.index] = self._completion(row, sampling)
+        while len(answers) < len(prompts):
+            unanswered = (i for i in order if i not in answers)
+            waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in unanswered]
+            try:
+                with torch.inference_mode():
+                    for row in self._decode(waiting, sampling, meter):
+                        answers[row.index] = self._completion(row, sampling)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                self._halve_batch(error)
         return [answers[i] for i in range(len(prompts))]
+
+    def _halve_batch(self, error: RuntimeError) -> None:
+        if self._batch_size == 1:
+            raise BenchError("there is no memory for one prompt at a time; take a smaller model or --dtype") from error
+        self._batch_size //= 2
+        self.settings["batch_size"] = self._batch_size
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
         """Yield rows as they end. Consumes `waiting`, whose longest prompts come first."""
@@ -283,6 +302,11 @@ class _Row:
     uniforms: np.ndarray | None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU it has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _one_pass(rows: list[_Row]) -> list[_Row]:
