@@ -7,6 +7,7 @@ first, and as answers end the next ones do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,8 @@ class TransformersEngine:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
+        if torch.device(device).type == "cuda":
+            _make_deterministic()
         self._folder = model
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
@@ -302,6 +305,13 @@ class _Row:
     uniforms: np.ndarray | None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+
+def _make_deterministic() -> None:
+    """Let products on a GPU come out alike each time, and float32 ones in float32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
