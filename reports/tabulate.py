@@ -75,6 +75,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         (result.versions.task, result.versions.adapt_on) if result.versions else (),
         result.content_hash,
         config.limit,
+        config.max_new_tokens,
         config.prompt,
         config.dtype,
     )
@@ -112,7 +113,12 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         notes=_notes(records, lines),
         settings=", ".join(
             f"{name} {value}"
-            for name, value in (("prompt", config.prompt), ("dtype", config.dtype), ("limit", config.limit))
+            for name, value in (
+                ("prompt", config.prompt),
+                ("dtype", config.dtype),
+                ("limit", config.limit),
+                ("new tokens", config.max_new_tokens),
+            )
             if value not in (None, "auto")
         ),
     )

@@ -131,7 +131,7 @@ class Task(ABC):
     Attributes:
         name: What `--task` takes.
         version: Rises with any change of prompt, splits, extractor or scorer; part of a run's identity.
-        max_new_tokens: Decoding stops here; a truncated answer is scored as it stands.
+        max_new_tokens: Decoding stops here, unless the run says otherwise; a truncated answer is scored as it stands.
         expected_new_tokens: Typical answer length in tokens, used for estimates before anything was measured and
             for nothing else.
         prompts: Names of the ways to pose an example, `default` first. `prompt-search` chooses among them.
@@ -144,8 +144,8 @@ class Task(ABC):
 
     name: str
     version: ClassVar[str]
-    max_new_tokens: ClassVar[int]
-    expected_new_tokens: ClassVar[int]
+    max_new_tokens: int
+    expected_new_tokens: int
     prompts: ClassVar[tuple[str, ...]] = (DEFAULT_PROMPT,)
     vote_by: ClassVar[str | None] = None
     signal_by: ClassVar[str | None] = None

@@ -21,6 +21,7 @@ GRID_KEYS = {
     "adapt_on": "adapt_on",
     "adapt_data": "adapt_data",
     "limit": "limit",
+    "max_new_tokens": "max_new_tokens",
     "prompt": "prompt",
     "dtype": "dtype",
     "device": "device",
@@ -103,6 +104,9 @@ def run_options(command: F) -> F:
             help="A method's setting in several values, `corp.gate=off|both`; each is a cell of the grid; repeatable.",
         ),
         click.option("-L", "--limit", type=click.IntRange(min=1), help="Read only so many test examples."),
+        click.option(
+            "--max-new-tokens", type=click.IntRange(min=1), help="Answers end here, and not where the task says."
+        ),
         click.option("--data", type=click.Path(exists=True, dir_okay=False), help="File with the task's rows."),
         click.option(
             "--adapt-on",

@@ -51,6 +51,7 @@ class RunConfig(_Record):
         budget: Named budget, or a number of model-prompt evaluations.
         seed: Source of all randomness of the method.
         limit: Test examples read, from the start of the split; None for all.
+        max_new_tokens: Answers end here; None for where the task says.
         prompt: `auto` follows the tokenizer: chat where it has a template.
         dtype: `auto` keeps the checkpoint's own.
         device: `auto` takes a GPU if there is one.
@@ -72,6 +73,7 @@ class RunConfig(_Record):
     budget: str = "smoke"
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
+    max_new_tokens: PositiveInt | None = None
     prompt: Literal["auto", "chat", "completion"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"

@@ -25,13 +25,10 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
         evaluations: Size of the budget.
     """
     fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
-    # They came later: runs without them are still found.
-    if config.adapt_on is None:
-        del fields["adapt_on"]
-    if config.launch is None:
-        del fields["launch"]
-    else:
-        fields["launch"] = config.launched
+    fields["launch"] = config.launched or None
+    for later in ("adapt_on", "launch", "max_new_tokens"):  # runs from before they were there are still found
+        if fields[later] is None:
+            del fields[later]
     fields |= {
         "identity": IDENTITY_VERSION,
         "versions": versions.model_dump(mode="json", exclude_none=True),

@@ -42,6 +42,15 @@ def load_subject(config: RunConfig) -> Subject:
     Raises:
         BenchError: If a task or its data cannot be had, or the two tasks have an example in common.
     """
+    subject = _load(config)
+    if config.max_new_tokens is not None:
+        for task in subject.tasks:
+            task.max_new_tokens = config.max_new_tokens
+            task.expected_new_tokens = min(task.expected_new_tokens, config.max_new_tokens)
+    return subject
+
+
+def _load(config: RunConfig) -> Subject:
     task, data = load_task(config.task), config.data and Path(config.data)
     if config.adapt_on is None:
         if config.adapt_data is not None:

@@ -33,6 +33,7 @@ OTHER_OUTCOME = {
     "adapt_on": "humaneval",
     "seed": 1,
     "limit": 6,
+    "max_new_tokens": 8,
     "prompt": "chat",
     "dtype": "bfloat16",
     "device": "cpu",

@@ -33,6 +33,12 @@ def test_of_two_tasks_one_gives_what_is_adapted_on_and_the_other_is_tested_on_as
     assert all(getattr(subject.splits, name) == getattr(adapted_on, name) for name in SPLITS[:3])
 
 
+def test_a_run_may_end_answers_elsewhere_than_the_task_and_no_other_run_is_touched():
+    subject = load_subject(CROSSING.model_copy(update={"max_new_tokens": 8}))
+    assert [(task.max_new_tokens, task.expected_new_tokens) for task in subject.tasks] == [(8, 8), (8, 8)]
+    assert load_subject(config()).task.max_new_tokens == 512
+
+
 def test_the_content_of_both_is_hashed(tmp_path):
     found = {load_subject(CROSSING).splits.content_hash, load_subject(config()).splits.content_hash}
     changed = MBPP.read_text().replace("common elements", "shared elements")
