@@ -52,6 +52,7 @@ class RunConfig(_Record):
         seed: Source of all randomness of the method.
         limit: Test examples read, from the start of the split; None for all.
         prompt: `auto` follows the tokenizer: chat where it has a template.
+        engine: What generates.
         dtype: `auto` keeps the checkpoint's own.
         device: `auto` takes a GPU if there is one.
         batch_size: Prompts decoded together; None leaves it to the engine.
@@ -73,6 +74,7 @@ class RunConfig(_Record):
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
     prompt: Literal["auto", "chat", "completion"] = "auto"
+    engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_size: PositiveInt | None = None

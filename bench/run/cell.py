@@ -26,6 +26,7 @@ from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work, hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.engines.interface import Engine
+from bench.engines.vllm.support import require
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.ranks import Ranks
@@ -118,7 +119,7 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
         raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
     method.plan(evaluations, subject.traits)
     source = resolve(config.model)
-    _require_libraries()
+    _require_libraries(config.engine)
     model = source.prepare(display.bytes)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
     config = config.model_copy(update=resolved)
@@ -389,18 +390,23 @@ class _Attempt:
 
 
 def _load_engine(cell: Cell) -> Engine:
+    config, model = cell.config, cell.model.path
+    if config.engine == "vllm":
+        from bench.engines.text import CheckpointText
+        from bench.engines.vllm.engine import VllmEngine
+
+        text = CheckpointText(model, config.device)
+        style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
+        longest = cell.subject.positions(style, text.encode)
+        return VllmEngine(
+            model, max_model_len=longest, dtype=config.dtype, device=config.device, batch_size=config.batch_size
+        )
     from bench.engines.transformers import TransformersEngine
 
-    config = cell.config
-    return TransformersEngine(
-        cell.model.path,
-        dtype=config.dtype,
-        device=config.device,
-        batch_size=config.batch_size,
-    )
+    return TransformersEngine(model, dtype=config.dtype, device=config.device, batch_size=config.batch_size)
 
 
-def _require_libraries() -> None:
+def _require_libraries(engine: str) -> None:
     for name in ("torch", "transformers"):
         try:
             found = importlib.util.find_spec(name)
@@ -408,6 +414,8 @@ def _require_libraries() -> None:
             found = None
         if found is None:
             raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
+    if engine == "vllm":
+        require()
 
 
 def _device(name: str) -> str:

@@ -26,8 +26,9 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
     """
     fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
     # They came later: runs without them are still found.
-    if config.adapt_on is None:
-        del fields["adapt_on"]
+    for name in ("adapt_on", "engine"):
+        if fields[name] == RunConfig.model_fields[name].default:
+            del fields[name]
     if config.launch is None:
         del fields["launch"]
     else:
