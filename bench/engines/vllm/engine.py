@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -41,8 +42,14 @@ TOLERANCE = 0.2
 """How far off probabilities may be after a move, as a part of the change that it makes; half precision takes some."""
 
 
+_RUNNING: WeakSet[VllmEngine] = WeakSet()
+
+
 class VllmEngine(CheckpointText):
     """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the point's.
+
+    Engines of one process would share what vLLM keeps for its workers' communication, which the first to end takes away
+    from the others. So there is one at a time: starting an engine closes the one before.
 
     Args:
         model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
@@ -87,9 +94,12 @@ class VllmEngine(CheckpointText):
             "max_model_len": max_model_len,
             "step_tokens": self._step_tokens,
         }
-        gc.collect()  # an engine that is not used any more may still hold its weights in a cycle
+        for other in list(_RUNNING):
+            other.close()
+        gc.collect()  # of one that is gone, vLLM may still hold the weights in a cycle
         with contained():
             self._vllm = self._open(kind)
+        _RUNNING.add(self)
         self._ids = count()
         self._point: Place | None = Point()
         try:
@@ -286,6 +296,12 @@ class VllmEngine(CheckpointText):
             )
         for name, row in running.items():
             row.generated.extend(tokens[name])
+
+    def close(self) -> None:
+        """Free what vLLM holds; the engine cannot be used any more."""
+        _RUNNING.discard(self)
+        self._vllm.engine_core.shutdown()
+        self._vllm = None
 
     def save(self, folder: Path) -> None:
         """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
