@@ -34,6 +34,7 @@ OTHER_OUTCOME = {
     "seed": 1,
     "limit": 6,
     "prompt": "chat",
+    "engine": "vllm",
     "dtype": "bfloat16",
     "device": "cpu",
     "batch_size": 4,
