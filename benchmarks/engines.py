@@ -14,7 +14,7 @@ import click
 import torch
 
 from bench.compute.meter import Meter
-from bench.engines.interface import Completion, Engine, Sampling, TokenIds
+from bench.engines.interface import Completion, Engine, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm.engine import VllmEngine
 from bench.models.source import resolve

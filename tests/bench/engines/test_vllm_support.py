@@ -42,7 +42,7 @@ def test_other_releases_are_refused_with_what_is_accepted(monkeypatch, found):
 
 def test_without_vllm_the_message_says_what_would_do(monkeypatch):
     install(monkeypatch)
-    with pytest.raises(Refused, match="needs vllm >=0.32,<0.33, and none is installed: .*--engine transformers"):
+    with pytest.raises(Refused, match=r"needs vllm >=0.32,<0.33, and none is installed: .*--engine transformers"):
         support.require()
 
 
