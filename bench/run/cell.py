@@ -108,6 +108,8 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     method.spread(config.processes)
     if config.launch is not None and ":" in config.device:
         raise UsageError(f"--device {config.device}: launched processes take a device each; name its type alone")
+    if config.launch is not None and config.engine != "transformers":
+        raise UsageError(f"--engine {config.engine}: --launch trains by gradients, with --engine transformers only")
     subject = load_subject(config)
     task, splits = subject.task, subject.splits
     if config.limit is not None and config.limit > len(splits.test):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakSet
 
 import numpy as np
@@ -26,7 +26,7 @@ from bench.engines.decoding import StopStrings, answer_seeds
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
 from bench.engines.text import CheckpointText
 from bench.engines.vllm.support import contained, require
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, Refused, UsageError
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 
@@ -199,6 +199,14 @@ class VllmEngine(CheckpointText):
         if not self._vllm.reset_prefix_cache():
             raise BenchError("vLLM still holds keys and values of the weights before")
         self._point = point
+
+    def trainable(self) -> NoReturn:
+        """Refuse: training by gradients needs the engine whose model it continues.
+
+        Raises:
+            Refused: Always.
+        """
+        raise Refused("training by gradients works with --engine transformers only")
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts; returns them in the order given.

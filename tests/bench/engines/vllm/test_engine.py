@@ -9,8 +9,7 @@ from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm.engine import VllmEngine
-from bench.errors import BenchError
-from bench.models.digest import digest
+from bench.errors import BenchError, Refused
 from bench.weights.checkpoint import write_checkpoint
 from bench.weights.points import Point
 
@@ -208,11 +207,9 @@ def test_trained_weights_are_a_place_to_move_to(engine, llama, device, tmp_path)
     assert texts(engine) == base
 
 
-def test_a_copy_to_train_is_the_base_in_float32(engine):
-    model, tokenizer = engine.trainable()
-    assert digest(dict(model.named_parameters())) == engine.digest
-    assert model.training
-    assert len(tokenizer) == 16
+def test_training_is_refused(engine):
+    with pytest.raises(Refused, match="--engine transformers only"):
+        engine.trainable()
 
 
 def test_what_cannot_be_asked_is_refused(engine):
