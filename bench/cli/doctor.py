@@ -22,7 +22,7 @@ def doctor(as_json: bool) -> int:
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
         "devices": _devices(),
         "sandbox": _sandbox(),
         "models": _models(),
@@ -40,6 +40,15 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _vllm() -> str | None:
+    from bench.engines.vllm.support import SUPPORTED, installed, supported
+
+    found = installed()
+    if found is None or supported(found):
+        return found
+    return f"{found}, not supported: --engine vllm works with {SUPPORTED}"
 
 
 def _devices() -> list[str]:

@@ -23,6 +23,7 @@ GRID_KEYS = {
     "limit": "limit",
     "max_new_tokens": "max_new_tokens",
     "prompt": "prompt",
+    "engine": "engine",
     "dtype": "dtype",
     "device": "device",
     "batch_size": "batch_size",
@@ -122,6 +123,13 @@ def run_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="Prompt style; auto follows the tokenizer.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["transformers", "vllm"]),
+            default="transformers",
+            show_default=True,
+            help="What generates; vllm is faster, and needs an environment of its own.",
         ),
         click.option(
             "--dtype",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,14 +20,20 @@ def answer_streams(prompts: Sequence[TokenIds], sampling: Sampling) -> np.ndarra
     Returns:
         float64 array [prompts, max_new_tokens] in [0, 1).
     """
+    keys = (np.frombuffer(key, dtype="<u8").astype(np.uint64) for key in _answer_keys(prompts, sampling))
+    return np.stack([np.random.Generator(np.random.Philox(key=k)).random(sampling.max_new_tokens) for k in keys])
+
+
+def answer_seeds(prompts: Sequence[TokenIds], sampling: Sampling) -> list[int]:
+    """Return a seed in [0, 2**63) for each answer, for backends that draw themselves; of what `answer_streams` is."""
+    return [int.from_bytes(key[:8], "little") >> 1 for key in _answer_keys(prompts, sampling)]
+
+
+def _answer_keys(prompts: Sequence[TokenIds], sampling: Sampling) -> Iterator[bytes]:
     seen: dict[TokenIds, int] = {}
-    rows = []
     for prompt in prompts:
         repeat = seen[prompt] = seen.get(prompt, -1) + 1
-        key = hashlib.blake2b(repr((sampling.seed, repeat, prompt)).encode(), digest_size=16).digest()
-        generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64)))
-        rows.append(generator.random(sampling.max_new_tokens))
-    return np.stack(rows)
+        yield hashlib.blake2b(repr((sampling.seed, repeat, prompt)).encode(), digest_size=16).digest()
 
 
 def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray | None) -> torch.Tensor:

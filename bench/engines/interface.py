@@ -13,6 +13,7 @@ from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.weights.checkpoint import Place
+from bench.weights.points import Point
 from tasks.interface import Message, PromptStyle
 
 TokenIds = tuple[int, ...]
@@ -82,6 +83,12 @@ class Job:
 
 Arrived = Callable[[Job, list[Completion], Work], None]
 """Takes answers that were computed before their turn, and what they took."""
+
+
+def shared_directions(jobs: Sequence[Job]) -> list[Point]:
+    """Return the points that jobs will visit, worth preparing together; none of one alone, which shares no noise."""
+    points = [job.point for job in jobs if isinstance(job.point, Point)]
+    return points if len(set(points)) > 1 else []
 
 
 class Engine(Protocol):

@@ -15,22 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
-from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds
+from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds, shared_directions
 from bench.engines.packed import PackedLinears
 from bench.engines.slots import Slots, tune_for_decoding
+from bench.engines.text import CheckpointText
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.weights.checkpoint import Checkpoint, Place
-from bench.weights.points import Point
 from bench.weights.space import WeightSpace
-from tasks.interface import Message, PromptStyle
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DECODING = "continuous-1"
@@ -43,7 +42,7 @@ SMALL_MODEL = 20_000_000
 """Matmul parameters below which a step costs less than handing its parts to threads, and batches may be large."""
 
 
-class TransformersEngine:
+class TransformersEngine(CheckpointText):
     """A causal language model of the transformers library, in this process.
 
     Args:
@@ -68,8 +67,7 @@ class TransformersEngine:
         logging.disable_progress_bar()  # the harness shows its own
         if torch.device(device).type == "cuda":
             _make_deterministic()
-        self._folder = model
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        super().__init__(model, device)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
         tune_for_decoding(self._model)
@@ -80,7 +78,7 @@ class TransformersEngine:
         if small and device == "cpu":
             torch.set_num_threads(1)
         self._batch_size = batch_size or (256 if small else 64)
-        self.settings: dict[str, str | int] = {
+        self.settings = {
             "backend": "transformers",
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": torch.device(device).type,
@@ -89,35 +87,18 @@ class TransformersEngine:
         }
         self._space = WeightSpace(parameters, neighbours=neighbours)
         self._linears = PackedLinears(self._model)
-        self._ends = _end_ids(self._model.generation_config, self._tokenizer)
         # A masked position is never attended to, so any id can pad; a model without a pad id still decodes.
         pad = self._tokenizer.pad_token_id
         self._pad = pad if pad is not None else min(self._ends, default=0)
-
-    @property
-    def style(self) -> PromptStyle:
-        """`chat` if the tokenizer has a chat template, else `completion`."""
-        return "chat" if self._tokenizer.chat_template else "completion"
 
     @property
     def point(self) -> Place:
         """Where the weights are."""
         return self._space.point
 
-    def encode(self, prompt: list[Message] | str) -> TokenIds:
-        """Return token ids by the tokenizer's own template, or of a plain text with the ids it adds by itself."""
-        if isinstance(prompt, str):
-            return tuple(self._tokenizer(prompt)["input_ids"])
-        encoded = self._tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return tuple(encoded["input_ids"])
-
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Make the directions of points that will be visited next, in as few passes as memory allows."""
-        points = {job.point for job in jobs if isinstance(job.point, Point)}
-        # One point alone shares its noise with none.
-        self._space.prepare([job.point for job in jobs if job.point in points] if len(points) > 1 else [])
+        self._space.prepare(shared_directions(jobs))
 
     def move_to(self, point: Place) -> None:
         """Put the weights at a point, or at trained ones."""
@@ -128,19 +109,6 @@ class TransformersEngine:
             self._space.load(point)
         else:
             self._space.move_to(point)
-
-    def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Return a copy of the base in float32 that can be trained, and one of the tokenizer."""
-        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._model.dtype)
-        return model.float().to(self._model.device).train(), AutoTokenizer.from_pretrained(self._folder)
-
-    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
-        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
-        return self._finish(list(generated), StopStrings(sampling.stop, self._text), sampling)
-
-    def text(self, generated: Sequence[int], sampling: Sampling) -> str:
-        """Return an answer's text without special tokens, cut before a stop string."""
-        return StopStrings(sampling.stop, self._text).cut(self._text(generated))
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts in batches of like length; returns them in the order given.
@@ -272,20 +240,9 @@ class TransformersEngine:
         row.finish = self._finish(row.generated, stop, sampling)
         return row.finish is not None
 
-    def _finish(self, generated: list[int], stop: StopStrings, sampling: Sampling) -> Finish | None:
-        if generated[-1] in self._ends:
-            return "end"
-        if stop.ended(generated):
-            return "stop"
-        return "length" if len(generated) == sampling.max_new_tokens else None
-
     def _completion(self, row: _Row, sampling: Sampling) -> Completion:
         assert row.finish is not None
-        text = StopStrings(sampling.stop, self._text).cut(self._text(row.generated))
-        return Completion(text, tuple(row.generated), len(row.prompt), row.finish)
-
-    def _text(self, token_ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
 
     def save(self, folder: Path) -> None:
         """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
@@ -323,10 +280,3 @@ def _one_pass(rows: list[_Row]) -> list[_Row]:
     """As many rows, given by descending length, as make one forward pass."""
     count = max(1, PREFILL_TOKENS // len(rows[0].prompt))
     return rows[:count]
-
-
-def _end_ids(generation_config: object, tokenizer: object) -> frozenset[int]:
-    """The ids that end an answer: what the checkpoint's generation config names, and the tokenizer's own."""
-    named = getattr(generation_config, "eos_token_id", None)
-    ids = set(named) if isinstance(named, (list, tuple)) else {named}
-    return frozenset(i for i in ids | {getattr(tokenizer, "eos_token_id", None)} if i is not None)

@@ -53,6 +53,7 @@ class RunConfig(_Record):
         limit: Test examples read, from the start of the split; None for all.
         max_new_tokens: Answers end here; None for where the task says.
         prompt: `auto` follows the tokenizer: chat where it has a template.
+        engine: What generates.
         dtype: `auto` keeps the checkpoint's own.
         device: `auto` takes a GPU if there is one.
         batch_size: Prompts decoded together; None leaves it to the engine.
@@ -75,6 +76,7 @@ class RunConfig(_Record):
     limit: PositiveInt | None = None
     max_new_tokens: PositiveInt | None = None
     prompt: Literal["auto", "chat", "completion"] = "auto"
+    engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_size: PositiveInt | None = None

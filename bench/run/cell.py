@@ -10,7 +10,7 @@ import importlib.util
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from bench.compute.ledger import Work, hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.engines.cluster import Engines
 from bench.engines.interface import Engine
+from bench.engines.vllm.support import require
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.ranks import Ranks
@@ -110,6 +111,8 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     method.spread(config.processes)
     if config.launch is not None and ":" in config.device:
         raise UsageError(f"--device {config.device}: launched processes take a device each; name its type alone")
+    if config.launch is not None and config.engine != "transformers":
+        raise UsageError(f"--engine {config.engine}: --launch trains by gradients, with --engine transformers only")
     subject = load_subject(config)
     task, splits = subject.task, subject.splits
     if config.limit is not None and config.limit > len(splits.test):
@@ -121,7 +124,7 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
         raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
     method.plan(evaluations, subject.traits)
     source = resolve(config.model)
-    _require_libraries()
+    _require_libraries(config.engine)
     model = source.prepare(display.bytes)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
     config = config.model_copy(update=resolved)
@@ -280,22 +283,35 @@ class _Attempt:
             hand_over(self.cell.folder, launch)
 
     def _load_engine(self) -> Engine:
-        from bench.engines.transformers import TransformersEngine
-
-        config = self.cell.config
-        load = partial(TransformersEngine, self.cell.model.path, dtype=config.dtype, batch_size=config.batch_size)
+        config, load = self.cell.config, self._engine()
         if self.engines.here:
             return load(device=config.device)
         from bench.engines.cluster import started
         from bench.engines.pool import Pool
+        from bench.engines.transformers import TransformersEngine
 
         device = config.device.partition(":")[0]  # an engine sees no GPU but its own
         with self.display.stage("engines", self.engines.count) as stage:
-            remote = partial(load, device=device, neighbours=self.engines.count)
-            workers = self.opened.enter_context(started(remote, self.engines, device))
-            pool = Pool(load(device="cpu"), workers)
+            workers = self.opened.enter_context(started(partial(load, device=device), self.engines, device))
+            pool = Pool(TransformersEngine(self.cell.model.path, dtype=config.dtype), workers)
             stage.advance(steps=self.engines.count)
         return pool
+
+    def _engine(self) -> Callable[..., Engine]:
+        """What makes an engine on a device."""
+        config, model = self.cell.config, self.cell.model.path
+        chosen: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
+        if config.engine == "vllm":
+            from bench.engines.text import CheckpointText
+            from bench.engines.vllm.engine import VllmEngine
+
+            text = CheckpointText(model, config.device)
+            style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
+            longest = self.cell.subject.positions(style, text.encode)
+            return partial(VllmEngine, model, max_model_len=longest, **chosen)
+        from bench.engines.transformers import TransformersEngine
+
+        return partial(TransformersEngine, model, neighbours=self.engines.count, **chosen)
 
     def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
@@ -415,7 +431,7 @@ class _Attempt:
         )
 
 
-def _require_libraries() -> None:
+def _require_libraries(engine: str) -> None:
     for name in ("torch", "transformers"):
         try:
             found = importlib.util.find_spec(name)
@@ -423,6 +439,8 @@ def _require_libraries() -> None:
             found = None
         if found is None:
             raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
+    if engine == "vllm":
+        require()
 
 
 def _device(name: str) -> str:

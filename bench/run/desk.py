@@ -20,6 +20,7 @@ from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.records.journal import Journal
 from bench.run.clock import Clock
+from bench.run.subject import posed
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
@@ -100,8 +101,7 @@ class Desk:
 
     def posed(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
         """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
-        chat = self.style == "chat"
-        return self.task.messages(example, prompt) if chat else self.task.completion(example, prompt)
+        return posed(self.task, self.style, example, prompt)
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
         """Return prompts without those that pose these examples as one before them does."""

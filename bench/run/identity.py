@@ -26,8 +26,8 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
     """
     fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
     fields["launch"] = config.launched or None
-    for later in ("adapt_on", "launch", "max_new_tokens"):  # runs from before they were there are still found
-        if fields[later] is None:
+    for later in ("adapt_on", "engine", "launch", "max_new_tokens"):  # runs from before they were there are still found
+        if fields[later] == RunConfig.model_fields[later].default:
             del fields[later]
     fields |= {
         "identity": IDENTITY_VERSION,

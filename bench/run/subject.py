@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
 from bench.records.schema import RunConfig
 from bench.registry import load_task
-from tasks.interface import Splits, Task, TaskTraits
+from tasks.interface import Example, Message, PromptStyle, Splits, Task, TaskTraits
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,21 @@ class Subject:
     def traits(self) -> TaskTraits:
         """What a method may know of it."""
         return TaskTraits.of(self.task, self.splits, adapted_on=self.adapted_on)
+
+    def positions(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
+        """Return the most tokens that a prompt and its answer can take."""
+        ours = (*self.splits.support, *self.splits.select, *self.splits.gate)
+        return max(
+            len(encode(posed(task, style, example, prompt))) + task.max_new_tokens
+            for task, examples in ((self.adapted_on, ours), (self.task, self.splits.test))
+            for example in examples
+            for prompt in task.prompts
+        )
+
+
+def posed(task: Task, style: PromptStyle, example: Example, prompt: str) -> list[Message] | str:
+    """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
+    return task.messages(example, prompt) if style == "chat" else task.completion(example, prompt)
 
 
 def load_subject(config: RunConfig) -> Subject:

@@ -35,6 +35,7 @@ OTHER_OUTCOME = {
     "limit": 6,
     "max_new_tokens": 8,
     "prompt": "chat",
+    "engine": "vllm",
     "dtype": "bfloat16",
     "device": "cpu",
     "batch_size": 4,

@@ -1,0 +1,1 @@
+"""The vLLM engine: every call into vLLM stands in this folder."""

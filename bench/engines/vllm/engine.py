@@ -1,0 +1,343 @@
+"""The vLLM engine: answers to token ids, a step at a time, each booked before it runs.
+
+vLLM is given no more requests than it runs at once, so the next step's work is known before it runs: a token of every
+running answer, and the prompts that enter. The meter books exactly that. What stands in a batch follows from the call
+alone: prompts enter in the order given, as soon as there is a place.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+
+from bench.compute.flops import ModelShape, attended
+from bench.compute.ledger import Work
+from bench.compute.meter import Meter
+from bench.engines.decoding import StopStrings, answer_seeds
+from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds, shared_directions
+from bench.engines.text import CheckpointText
+from bench.engines.vllm.support import contained, require
+from bench.errors import BenchError, Refused, UsageError
+from bench.weights.checkpoint import Place
+from bench.weights.points import Point
+
+BATCH = {"cpu": 64, "cuda": 256}
+"""Answers decoded together, unless something else is asked for."""
+STEP_TOKENS = 4096
+"""Tokens of a step, where a prompt is not longer; vLLM's default depends on the hardware, and text on the batch."""
+BLOCK = 128
+"""A multiple of every size of block that vLLM divides its cache into."""
+PROBE = 32
+"""Tokens by which a move is tried."""
+TOLERANCE = 0.2
+"""How far off probabilities may be after a move, as a part of the change that it makes; half precision takes some."""
+
+
+_RUNNING: WeakSet[VllmEngine] = WeakSet()
+
+
+class VllmEngine(CheckpointText):
+    """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the point's.
+
+    Engines of one process would share what vLLM keeps for its workers' communication, which the first to end takes away
+    from the others. So there is one at a time: starting an engine closes the one before.
+
+    Args:
+        model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
+        max_model_len: Most tokens of a prompt and its answer.
+        dtype: `auto` keeps the checkpoint's own.
+        device: `cpu` or `cuda`, whichever vLLM was built for.
+        batch_size: Answers decoded together; None for 64, or 256 on a GPU.
+
+    Raises:
+        Refused: If vLLM is not installed, or not in a version that is supported.
+        UsageError: If it was built for another device.
+        BenchError: If it cannot run the model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_model_len: int,
+        dtype: str = "auto",
+        device: str = "cpu",
+        batch_size: int | None = None,
+    ) -> None:
+        release = require()
+        super().__init__(model, device)
+        config = AutoConfig.from_pretrained(model)
+        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and max_model_len > limit:
+            raise BenchError(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
+        self.shape = ModelShape.from_config(config)
+        kind = torch.device(device).type
+        self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
+        self._longest = max_model_len
+        self._step_tokens = max(STEP_TOKENS, max_model_len + self._batch_size)
+        chosen = _dtype(config, dtype)
+        self.settings = {
+            "backend": "vllm",
+            "vllm": release,
+            "dtype": chosen,
+            "device": kind,
+            "batch_size": self._batch_size,
+            "max_model_len": max_model_len,
+            "step_tokens": self._step_tokens,
+        }
+        for other in list(_RUNNING):
+            other.close()
+        gc.collect()  # of one that is gone, vLLM may still hold the weights in a cycle
+        with contained():
+            self._vllm = self._open(kind)
+        _RUNNING.add(self)
+        self._ids = count()
+        self._point: Place | None = Point()
+        try:
+            self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
+            self._try_moves()
+        except RuntimeError as error:
+            raise self._unfit(error) from error
+
+    def _open(self, kind: str) -> Any:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        if current_platform.device_type != kind:
+            raise UsageError(
+                f"--device {kind}: vllm {self.settings['vllm']} was built for {current_platform.device_type}"
+            )
+        try:
+            model = LLM(
+                self._folder,
+                skip_tokenizer_init=True,
+                generation_config="vllm",  # none of the checkpoint's own penalties and temperatures
+                dtype=str(self.settings["dtype"]),
+                max_model_len=self._longest,
+                max_num_seqs=self._batch_size,
+                max_num_batched_tokens=self._step_tokens,
+                kv_cache_memory_bytes=self._cache_bytes(),
+                disable_hybrid_kv_cache_manager=True,
+                enable_prefix_caching=False,  # text would depend on what was asked before, and bills on luck
+                async_scheduling=False,
+                enforce_eager=kind == "cpu",
+                disable_log_stats=True,
+                worker_extension_cls="bench.engines.vllm.worker.Weights",
+                seed=0,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise self._unfit(error) from error
+        return model.llm_engine
+
+    def _cache_bytes(self) -> int:
+        """What the cache takes when every answer is as long as can be, so that none is ever put off for want of it."""
+        tokens = (self._batch_size * -(-self._longest // BLOCK) + 1) * BLOCK
+        values = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
+        return tokens * values * getattr(torch, str(self.settings["dtype"])).itemsize
+
+    def _unfit(self, error: Exception | str) -> BenchError:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
+
+    def _try_moves(self) -> None:
+        """Compare what vLLM computes with what the checkpoint's own code does, at the base and far from it.
+
+        What a reload leaves behind shows nowhere else: answers are fluent whatever part of the weights is an old one.
+        """
+        vocabulary, length = self.shape.vocab_size, min(PROBE, self._longest - 1)
+        prompt = tuple(i * vocabulary // length for i in range(length))
+        ours, theirs = [], []
+        for place in (Point({0: self._vllm.collective_rpc("bench_scale")[0] / 4}), Point()):
+            self.move_to(place)
+            ours.append(self._vllm.collective_rpc("bench_logprobs", args=(prompt,))[0])
+            theirs.append(self._logprobs(prompt))
+        error = np.abs(np.subtract(ours, theirs)).mean(axis=1).max() / np.abs(np.subtract(*ours)).mean()
+        if not error < TOLERANCE:
+            raise self._unfit(f"after a move its logarithms of probabilities are off by {error:.0%} of the change")
+
+    def _logprobs(self, prompt: TokenIds) -> list[float]:
+        name = self._request(prompt, Sampling(max_new_tokens=1), None, prompt_logprobs=0)
+        (output,) = self._vllm.step()
+        assert output.request_id == name
+        given = zip(prompt[1:], output.prompt_logprobs[1:], strict=True)
+        return [float(logprobs[token].logprob) for token, logprobs in given]
+
+    @property
+    def point(self) -> Place:
+        """Where the weights are.
+
+        Raises:
+            RuntimeError: If the last move failed half way; any further move mends it.
+        """
+        if self._point is None:
+            raise RuntimeError("the last move through weight space failed half way; move to a point again")
+        return self._point
+
+    def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
+        """Make the directions of points that will be visited next, in as few passes as memory allows."""
+        self._vllm.collective_rpc("bench_prepare", args=(shared_directions(jobs),))
+
+    def move_to(self, point: Place) -> None:
+        """Put the weights at a point, or at trained ones.
+
+        Raises:
+            BenchError: If something that was computed by the weights before is still in use.
+        """
+        if point == self._point:
+            return
+        self._point = None
+        self._vllm.collective_rpc("bench_move", args=(point,))
+        if not self._vllm.reset_prefix_cache():
+            raise BenchError("vLLM still holds keys and values of the weights before")
+        self._point = point
+
+    def trainable(self) -> NoReturn:
+        """Refuse: training by gradients needs the engine whose model it continues.
+
+        Raises:
+            Refused: Always.
+        """
+        raise Refused("training by gradients works with --engine transformers only")
+
+    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+        """Answer prompts; returns them in the order given.
+
+        Raises:
+            OverBudget: Before the first step that the meter does not cover.
+            AllowanceSpent: Likewise, for the open block's allowance.
+        """
+        if not all(prompts):
+            raise BenchError("a prompt has no tokens; there is nothing to answer")
+        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        if longest > self._longest:
+            raise BenchError(f"a prompt and its answer need {longest} positions; vLLM was started for {self._longest}")
+        seeds = answer_seeds(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
+        waiting = [_Row(i, prompt, seed) for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))]
+        answers: dict[int, Completion] = {}
+        for row in self._decode(waiting, sampling, meter):
+            assert row.finish is not None
+            text = self.text(row.generated, sampling)
+            answers[row.index] = Completion(text, tuple(row.generated), len(row.prompt), row.finish)
+        return [answers[i] for i in range(len(prompts))]
+
+    def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
+        """Yield rows as they end. Consumes `waiting`."""
+        stop = StopStrings(sampling.stop, self._text)
+        running: dict[str, _Row] = {}
+        try:
+            while waiting or running:
+                entering = self._entering(running, waiting)
+                meter.reserve(self._work(running.values(), entering))
+                del waiting[: len(entering)]
+                running |= {self._request(row.prompt, sampling, row.seed): row for row in entering}
+                self._step(running)
+                ended = []
+                for name, row in running.items():
+                    row.finish = self._finish(row.generated, stop, sampling)
+                    if row.finish is not None:
+                        ended.append(name)
+                self._vllm.abort_request(ended)
+                yield from [running.pop(name) for name in ended]
+        finally:
+            self._vllm.abort_request(list(running))
+
+    def _entering(self, running: dict[str, _Row], waiting: list[_Row]) -> list[_Row]:
+        """As many rows, from the first on, as the next step can take whole."""
+        free, tokens = self._batch_size - len(running), self._step_tokens - len(running)
+        entering = []
+        for row in waiting[:free]:
+            tokens -= len(row.prompt)
+            if tokens < 0:
+                break
+            entering.append(row)
+        return entering
+
+    def _work(self, running: Iterable[_Row], entering: Sequence[_Row]) -> Work:
+        # The newest token of a row, not run forward yet, stands at the position that all others come before.
+        lengths = [len(row.prompt) + len(row.generated) - 1 for row in running]
+        prompts = [len(row.prompt) for row in entering]
+        tokens = sum(prompts) + len(lengths)
+        positions = sum(attended(self.shape, n, 1) for n in lengths) + sum(attended(self.shape, 0, n) for n in prompts)
+        return Work(
+            evaluations=len(prompts),
+            prefill_tokens=sum(prompts),
+            decode_tokens=len(lengths),
+            attended=positions,
+            padded_tokens=tokens,
+            padded_attended=positions,
+        )
+
+    def _request(self, prompt: TokenIds, sampling: Sampling, seed: int | None, **more: Any) -> str:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        name = str(next(self._ids))
+        parameters = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=seed,
+            max_tokens=sampling.max_new_tokens,
+            ignore_eos=True,  # where an answer ends is decided here, as for every engine
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            **more,
+        )
+        self._vllm.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), parameters)
+        return name
+
+    def _step(self, running: dict[str, _Row]) -> None:
+        """Run the model once, and give every row its next token."""
+        tokens = {output.request_id: output.outputs[0].token_ids for output in self._vllm.step()}
+        if tokens.keys() != running.keys() or any(len(new) != 1 for new in tokens.values()):
+            raise BenchError(
+                f"vLLM made tokens for {len(tokens)} requests where {len(running)} were booked; lower --batch-size"
+            )
+        for name, row in running.items():
+            row.generated.extend(tokens[name])
+
+    def close(self) -> None:
+        """Free what vLLM holds; the engine cannot be used any more."""
+        _RUNNING.discard(self)
+        self._vllm.engine_core.shutdown()
+        self._vllm = None
+
+    def save(self, folder: Path) -> None:
+        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
+        from safetensors import SafetensorError
+
+        try:
+            self._vllm.collective_rpc("bench_save", args=(str(folder),))
+            self._tokenizer.save_pretrained(folder)
+        except SafetensorError as error:  # how a full disk comes out of safetensors
+            raise OSError(str(error)) from error
+
+
+@dataclass
+class _Row:
+    """A prompt and what has become of it; `index` is its place in the call."""
+
+    index: int
+    prompt: TokenIds
+    seed: int | None
+    generated: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+
+def _dtype(config: Any, asked: str) -> str:
+    # vLLM's own `auto` would make bfloat16 of float32.
+    if asked != "auto":
+        return asked
+    named = config.get_text_config().dtype
+    if named is None:
+        raise UsageError("--dtype auto: the checkpoint's config.json names none; choose one")
+    return str(named).removeprefix("torch.")

@@ -1,0 +1,60 @@
+"""Tests of the vLLM engine, which has an environment of its own: `tox -e vllm` runs them, and no other finds them."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+import bench.models
+
+if importlib.util.find_spec("vllm") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+TOKENIZER = Path(bench.models.__path__[0]) / "tiny_adder"
+SIZES = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,  # vLLM's attention on a CPU has no kernel for the 24 of tiny-adder
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,  # so that answers differ
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def device():
+    from vllm.platforms import current_platform
+
+    return current_platform.device_type
+
+
+def write_model(folder, kind, **more):
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **SIZES, **more)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = config.eos_token_id
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))  # norms and biases too are to be told apart
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("llama"), "llama", tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("qwen"), "qwen2", tie_word_embeddings=False)

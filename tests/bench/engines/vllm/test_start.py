@@ -1,0 +1,94 @@
+"""Starting engines, of which a process has one at a time."""
+
+import os
+
+import pytest
+import torch
+
+from bench.compute.meter import Meter
+from bench.engines.interface import Sampling
+from bench.engines.transformers import TransformersEngine
+from bench.engines.vllm import worker
+from bench.engines.vllm.engine import VllmEngine
+from bench.errors import BenchError, UsageError
+from bench.weights.points import Point
+
+GREEDY = Sampling(max_new_tokens=12)
+PROMPTS = [(1, *range(3, 4 + n % 11), 3 + n % 13) for n in range(60)]
+
+
+@pytest.fixture
+def start(device):
+    return lambda model, **more: VllmEngine(model, max_model_len=40, device=device, **more)
+
+
+def answers(engine, sampling=GREEDY):
+    meter = Meter(engine.shape)
+    with meter.account("setup"):
+        completions = engine.generate(PROMPTS, sampling, meter)
+    return completions, meter.ledger["setup"].model_copy(update={"padded_tokens": 0, "padded_attended": 0})
+
+
+def test_one_engine_at_a_time(start, llama, qwen):
+    first = start(llama)
+    expected = answers(first)
+    second = start(qwen)
+    with pytest.raises(AttributeError):
+        answers(first)
+    assert answers(second) != expected
+    assert answers(start(llama)) == expected
+
+
+def test_answers_depend_on_no_batch_in_float32(start, llama):
+    hot = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.9, seed=1)
+    wide = [answers(engine, sampling)[0] for engine in [start(llama)] for sampling in (GREEDY, hot)]
+    narrow = [answers(engine, sampling)[0] for engine in [start(llama, batch_size=7)] for sampling in (GREEDY, hot)]
+    assert wide == narrow
+
+
+def test_answers_that_the_model_has_no_positions_for_are_refused(llama, device):
+    with pytest.raises(BenchError, match="need 65 positions; the model has 64"):
+        VllmEngine(llama, max_model_len=65, device=device)
+
+
+@pytest.mark.parametrize("model", ["llama", "qwen"])
+def test_both_engines_answer_and_book_alike_wherever_the_weights_are(start, device, model, request):
+    folder = request.getfixturevalue(model)
+    ours, theirs = start(folder), TransformersEngine(folder, device=device)
+    assert (ours.digest, ours.shape, ours.style) == (theirs.digest, theirs.shape, theirs.style)
+    given = []
+    for point in (Point(), Point({1: 0.05}), Point({1: 0.05, 5: -0.03}), Point()):
+        ours.move_to(point)
+        theirs.move_to(point)
+        (mine, my_work), (their, their_work) = answers(ours), answers(theirs)
+        assert mine == their
+        assert my_work == their_work
+        given.append([completion.text for completion in mine])
+    assert given[0] == given[3] != given[1] != given[2]
+    assert len(set(given[0])) > 20
+
+
+def test_another_device_than_it_was_built_for_is_refused(llama, device):
+    with pytest.raises(UsageError, match=f"built for {device}"):
+        VllmEngine(llama, max_model_len=40, device="cuda" if device == "cpu" else "cpu")
+
+
+def test_weights_that_do_not_arrive_are_noticed_at_the_start(start, llama, monkeypatch):
+    monkeypatch.setattr(worker.WeightSpace, "move_to", lambda self, point: None)
+    with pytest.raises(BenchError, match="after a move"):
+        start(llama)
+
+
+def test_a_tied_head_that_stays_behind_is_noticed_at_the_start(start, llama, device, monkeypatch):
+    if device != "cpu":
+        pytest.skip("only the CPU build packs the head apart from the embedding")
+    monkeypatch.setattr(worker, "_pack_tied_heads", lambda model: None)
+    with pytest.raises(BenchError, match="after a move"):
+        start(llama)
+
+
+def test_starting_leaves_the_process_as_it_was(start, llama):
+    before, set_num_threads = dict(os.environ), torch.set_num_threads
+    start(llama)
+    assert dict(os.environ) == before
+    assert torch.set_num_threads is set_num_threads
