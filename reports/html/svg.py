@@ -1,0 +1,228 @@
+"""Where things lie in a plot: scales, ticks and marks, from numbers to positions. Templates draw them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+LETTER = 7.0
+"""Width that a character of a label is given, in user units."""
+LINE = 15.0
+"""Height of a label."""
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis.
+
+    Attributes:
+        at: Its position.
+        value: The number there.
+        text: What stands beside it.
+    """
+
+    at: float
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to positions, linear or logarithmic.
+
+    Attributes:
+        low: Value at `start`; positive where `log`.
+        high: Value at `end`; greater than `low`.
+        start: Position.
+        end: Position; less than `start` for an axis that points up.
+        log: Whether equal ratios are equally long.
+        percent: Whether values are shares, which ticks give in per cent.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    percent: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Return the position of a value, to a hundredth."""
+        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 2)
+
+    def ticks(self, most: int = 6) -> tuple[Tick, ...]:
+        """Return round values within the scale, about `most` at most."""
+        values = _decades(self.low, self.high, most) if self.log else _steps(self.low, self.high, most)
+        return tuple(Tick(self(value), value, self._text(value)) for value in values)
+
+    def _text(self, value: float) -> str:
+        if self.percent:
+            return f"{100 * value:g} %"
+        if (not self.log and 1e-3 <= abs(value) < 1e5) or value == 0:
+            return f"{value:g}"
+        exponent = math.floor(math.log10(abs(value)) + 1e-9)
+        factor = value / 10**exponent
+        power = "10" + str(exponent).translate(_SUPERSCRIPTS)
+        return power if abs(factor - 1) < 1e-9 else f"{factor:.3g}·{power}"
+
+
+def spanning(
+    values: Sequence[float], start: float, end: float, *, log: bool = False, percent: bool = False, margin: float = 0.06
+) -> Scale:
+    """Return a scale over finite values with some room at both ends; positive values where `log`."""
+    seen = [math.log10(value) if log else value for value in values]
+    low, high = min(seen), max(seen)
+    room = margin * (high - low) or (0.3 if log else 0.05 * abs(high) or 0.5)
+    bounds = [10**v if log else v for v in (low - room, high + room)]
+    return Scale(bounds[0], bounds[1], start, end, log, percent)
+
+
+def _steps(low: float, high: float, most: int) -> list[float]:
+    raw = (high - low) / most
+    magnitude = 10 ** math.floor(math.log10(raw))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+
+
+def _decades(low: float, high: float, most: int) -> list[float]:
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        values = [float(f"{factor}e{e}") for e in exponents for factor in factors]
+        values = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+        if len(values) <= most:
+            return values if len(values) > 1 else _steps(low, high, most)
+    return values[:: math.ceil(len(values) / most)]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A figure with its interval.
+
+    Attributes:
+        x: Position.
+        y: Position.
+        low: Position of the interval's lower bound.
+        high: Position of its upper bound.
+        said: What hovering or focus tells.
+        strong: Whether it stands out.
+        name: Label; empty for none.
+        data: Numbers behind it, by name.
+        label: Where the label starts, if there was room for it.
+    """
+
+    x: float
+    y: float
+    low: float
+    high: float
+    said: str
+    strong: bool = False
+    name: str = ""
+    data: dict[str, float] = field(default_factory=dict)
+    label: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar from the axis up, with what hovering tells."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    said: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A horizontal line of reference."""
+
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Everything that a template draws.
+
+    Attributes:
+        title: What the plot shows, for a heading and for those who do not see it.
+        width: In user units, which are pixels where there is room.
+        height: The same.
+        left: Where the plotting area starts.
+        right: Where it ends.
+        top: Where it starts.
+        bottom: Where it ends.
+        x_title: Of the horizontal axis.
+        x_ticks: Along the bottom.
+        y_ticks: Along the left.
+        path: A line, as an SVG path; empty for none.
+        fine: A second, fainter one.
+        rules: Lines of reference.
+        bars: Of a histogram.
+        marks: Figures with intervals.
+    """
+
+    title: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_title: str = ""
+    x_ticks: tuple[Tick, ...] = ()
+    y_ticks: tuple[Tick, ...] = ()
+    path: str = ""
+    fine: str = ""
+    rules: tuple[Rule, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+def line(points: Sequence[tuple[float, float]]) -> str:
+    """Return a path through positions."""
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
+
+
+def staircase(points: Sequence[tuple[float, float]], end: float) -> str:
+    """Return a path that keeps each height until the next position, and the last one up to `end`."""
+    if not points:
+        return ""
+    steps = "".join(f"H{x:g}V{y:g}" for x, y in points[1:])
+    return f"M{points[0][0]:g} {points[0][1]:g}{steps}H{end:g}"
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+def labels(marks: Sequence[Mark], area: Box) -> list[tuple[float, float] | None]:
+    """Return where each mark's name starts: beside, above or below it, off other marks and names, or nowhere."""
+    taken: list[Box] = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
+    whiskers: list[Box] = [(m.x - 2, m.high, m.x + 2, m.low) for m in marks]
+    places: list[tuple[float, float] | None] = [None] * len(marks)
+    for i in sorted(range(len(marks)), key=lambda i: not marks[i].strong):
+        mark, width = marks[i], LETTER * len(marks[i].name)
+        corners = [
+            (mark.x + 9, mark.y - LINE / 2),
+            (mark.x - 9 - width, mark.y - LINE / 2),
+            *((mark.x + dx, mark.y + dy) for dx in (9.0, -9.0 - width) for dy in (-LINE - 4, 4.0)),
+            (mark.x - width / 2, mark.high - LINE - 3),
+            (mark.x - width / 2, mark.low + 3),
+        ]
+        for x, y in corners if mark.name else ():
+            box = (x, y, x + width, y + LINE)
+            inside = area[0] <= box[0] and box[2] <= area[2] and area[1] <= box[1] and box[3] <= area[3]
+            if inside and not any(_overlap(box, other) for other in (*taken, *whiskers)):
+                taken.append(box)
+                places[i] = (round(x, 2), round(y + 0.75 * LINE, 2))
+                break
+    return places
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
