@@ -9,7 +9,7 @@ from typing import Any
 from reports.board import Board, Curve, Group, Line, Profile, Run
 from reports.columns import Column, columns, title
 from reports.html.page import anchor, page_name, render
-from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase
+from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Cell, Heading, Link, Table, interval, percent, whiskers
 from reports.tables import EXPLAINED
 
@@ -42,7 +42,7 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
     return {
         "id": f"group-{number}-{anchor(group.task)}",
         "heading": f"{group.task}, {group.model}",
-        "fine": title(group).removeprefix(f"{group.task}, {group.model}, "),
+        "fine": _fine(group),
         "table": _table(board, group, pages),
         # Why a run did not end well is told in its row.
         "notes": [note for note in group.notes if note not in reasons],
@@ -69,7 +69,11 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> Table:
             if column.key == "accuracy":
                 cells.append(Cell(whisker=whisker))
         rows.append(tuple(cells))
-    return Table(title(group), tuple(headings), tuple(rows))
+    return Table(_fine(group), tuple(headings), tuple(rows))
+
+
+def _fine(group: Group) -> str:
+    return title(group).removeprefix(f"{group.task}, {group.model}, ")
 
 
 def _cell(column: Column, line: Line, every: Mapping[str, Column], dearest: float, pages: Collection[str]) -> Cell:
@@ -95,6 +99,7 @@ def curve_plot(curve: Curve) -> Plot:
     x = spanning([max(p.flops, 1.0) for p in curve.points], left, right, log=True)
     bounds = [bound for p in curve.points for bound in (p.accuracy.low, p.accuracy.high)]
     y = spanning(bounds, bottom, top, percent=True)
+    several = len({p.budget for p in curve.points if p.budget}) > 1
     marks = [
         Mark(
             x=x(max(p.flops, 1.0)),
@@ -107,7 +112,7 @@ def curve_plot(curve: Curve) -> Plot:
                 + (", on the Pareto front" if p.front else "")
             ),
             strong=p.front,
-            name=f"{p.name} {p.budget}".strip(),
+            name=f"{p.name} {p.budget}".strip() if several else p.name,
             data={
                 "flops": p.flops,
                 "accuracy": p.accuracy.value,
@@ -117,8 +122,11 @@ def curve_plot(curve: Curve) -> Plot:
         )
         for p in curve.points
     ]
-    places = labels(marks, (left, top, right, bottom))
-    base = next((p for p in curve.points if p.name == "base"), None)
+    front = [(m.x, m.y) for m in marks if m.strong]
+    # The base is a point, and what all others are measured by.
+    rules = tuple(Rule(y(p.accuracy.value)) for p in curve.points if p.name == "base")
+    covered = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
+    places = labels(marks, (left, top, right, bottom), covered)
     return Plot(
         title=f"Accuracy against compute: {curve.task}, {curve.model}",
         width=WIDTH,
@@ -130,8 +138,8 @@ def curve_plot(curve: Curve) -> Plot:
         x_title=f"FLOPs of adaptation and of answering the {curve.items} test items",
         x_ticks=x.ticks(7),
         y_ticks=y.ticks(6),
-        path=staircase([(m.x, m.y) for m in marks if m.strong], right),
-        rules=(Rule(y(base.accuracy.value), "base"),) if base else (),
+        path=staircase(front, right),
+        rules=rules,
         marks=tuple(replace(m, label=place) for m, place in zip(marks, places, strict=True)),
     )
 

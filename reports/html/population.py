@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from reports.course import gates
 from reports.html.svg import Bar, Mark, Plot, Rule, Scale, line, spanning
 
 WIDTH, HEIGHT = 340.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, WIDTH - 8, 12.0, HEIGHT - 42
+LEFT, RIGHT, TOP, BOTTOM = 56.0, WIDTH - 18, 12.0, HEIGHT - 42
 BINS = 20
 ELITE = 60
 """Bars of elite weights; the rest weighs less."""
@@ -137,8 +137,9 @@ def _population(found: _Population | None) -> Section | None:
     plots = _histograms(by_sigma, found.weight_by_sigma)
     if found.weights:
         plots.append(_weights(found))
-    if sum(value > 0 for value in found.eigenvalues) > 1:
-        spectrum = sorted((value for value in found.eigenvalues if value > 0), reverse=True)
+    # What lies below is zero but for rounding.
+    spectrum = sorted((v for v in found.eigenvalues if v > 1e-12 * max(found.eigenvalues)), reverse=True)
+    if len(spectrum) > 1:
         numbers = [float(i) for i in range(1, len(spectrum) + 1)]
         plots.append(curve_plot("Eigenvalues of the weighted cloud", numbers, spectrum, "number", log=True))
     return Section("Population", tuple(facts), tuple(plots))
@@ -239,10 +240,9 @@ def gate_plot(looks: Sequence[Gate]) -> Plot | None:
     told = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
     if not told:
         return None
-    width, height = 720.0, 220.0
-    x = Scale(0.5, len(looks) + 0.5, LEFT + 6, width - 16)
+    x = Scale(0.5, len(looks) + 0.5, LEFT, RIGHT)
     bounds = [0.0, *(gain + sign * error for _, _, gain, error in told for sign in (-1, 1))]
-    y = spanning(bounds, height - 42, TOP, percent=True)
+    y = spanning(bounds, BOTTOM, TOP, percent=True)
     marks = tuple(
         Mark(
             x=x(i),
@@ -255,20 +255,9 @@ def gate_plot(looks: Sequence[Gate]) -> Plot | None:
         )
         for i, gate, gain, error in told
     )
-    return Plot(
-        title="Paired gain on the gate split, with one standard error; filled where the change was kept",
-        width=width,
-        height=height,
-        left=LEFT + 6,
-        right=width - 16,
-        top=TOP,
-        bottom=height - 42,
-        x_title="look",
-        x_ticks=tuple(t for t in x.ticks(10) if t.value == int(t.value)),
-        y_ticks=y.ticks(4),
-        rules=(Rule(y(0.0), "no change"),),
-        marks=marks,
-    )
+    title = "Paired gain on the gate split, with one standard error; filled where the change was kept"
+    plot = _panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
+    return replace(plot, x_ticks=tuple(tick for tick in plot.x_ticks if tick.value.is_integer()))
 
 
 def _bar(start: float, end: float, top: float, said: str) -> Bar:

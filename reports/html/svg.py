@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 LETTER = 7.0
 """Width that a character of a label is given, in user units."""
 LINE = 15.0
 """Height of a label."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -99,6 +102,15 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 
 @dataclass(frozen=True)
+class Label:
+    """Where a text starts, on its baseline, and the path that leads to it; empty where it stands beside its mark."""
+
+    x: float
+    y: float
+    leader: str = ""
+
+
+@dataclass(frozen=True)
 class Mark:
     """A figure with its interval.
 
@@ -111,7 +123,7 @@ class Mark:
         strong: Whether it stands out.
         name: Label; empty for none.
         data: Numbers behind it, by name.
-        label: Where the label starts, if there was room for it.
+        label: Where that stands, if there was room for it.
     """
 
     x: float
@@ -122,7 +134,7 @@ class Mark:
     strong: bool = False
     name: str = ""
     data: dict[str, float] = field(default_factory=dict)
-    label: tuple[float, float] | None = None
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,7 @@ class Rule:
     """A horizontal line of reference."""
 
     y: float
-    text: str
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,32 +208,39 @@ def staircase(points: Sequence[tuple[float, float]], end: float) -> str:
     return f"M{points[0][0]:g} {points[0][1]:g}{steps}H{end:g}"
 
 
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+def strokes(points: Sequence[tuple[float, float]], end: float) -> list[Box]:
+    """Return what the lines of a staircase cover."""
+    ends = [*(x for x, _ in points[1:]), end]
+    flat = [(x, y - 1, then, y + 1) for (x, y), then in zip(points, ends, strict=True)] if points else []
+    steep = [(x - 1, y, x + 1, before) for (_, before), (x, y) in pairwise(points)]
+    return [*flat, *steep]
 
 
-def labels(marks: Sequence[Mark], area: Box) -> list[tuple[float, float] | None]:
-    """Return where each mark's name starts: beside, above or below it, off other marks and names, or nowhere."""
-    taken: list[Box] = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
-    whiskers: list[Box] = [(m.x - 2, m.high, m.x + 2, m.low) for m in marks]
-    places: list[tuple[float, float] | None] = [None] * len(marks)
+def labels(marks: Sequence[Mark], area: Box, lines: Sequence[Box] = ()) -> list[Label | None]:
+    """Return where each mark's name stands, off marks, names and lines: beside the mark, or at the end of a leader."""
+    taken: list[Box] = [*lines, *((m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks)]
+    taken += [(m.x - 2, m.high, m.x + 2, m.low) for m in marks]
+    found: list[Label | None] = [None] * len(marks)
     for i in sorted(range(len(marks)), key=lambda i: not marks[i].strong):
         mark, width = marks[i], LETTER * len(marks[i].name)
-        corners = [
-            (mark.x + 9, mark.y - LINE / 2),
-            (mark.x - 9 - width, mark.y - LINE / 2),
-            *((mark.x + dx, mark.y + dy) for dx in (9.0, -9.0 - width) for dy in (-LINE - 4, 4.0)),
-            (mark.x - width / 2, mark.high - LINE - 3),
-            (mark.x - width / 2, mark.low + 3),
-        ]
-        for x, y in corners if mark.name else ():
-            box = (x, y, x + width, y + LINE)
+        for far, right, down in _PLACES if mark.name else ():
+            start = mark.x + right * (9 + 7 * far)
+            x, y = start if right > 0 else start - width, mark.y + down * LINE
+            box = (x, y - LINE / 2, x + width, y + LINE / 2)
             inside = area[0] <= box[0] and box[2] <= area[2] and area[1] <= box[1] and box[3] <= area[3]
-            if inside and not any(_overlap(box, other) for other in (*taken, *whiskers)):
+            if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                places[i] = (round(x, 2), round(y + 0.75 * LINE, 2))
+                leader = line([(mark.x, mark.y), (start - 3 * right, y)]) if far else ""
+                found[i] = Label(round(x, 2), round(y + LINE / 4, 2), leader)
                 break
-    return places
+    return found
+
+
+_PLACES = (
+    *((0, right, down) for down in (0.0, -0.8, 0.8) for right in (1, -1)),
+    *((far, right, down * far) for far in range(1, 9) for down in (-1.0, 1.0) for right in (1, -1)),
+)
+"""Of a label: how far off, to the right or the left, and how many lines down."""
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -54,9 +54,8 @@
   // The script says at once what a title says late, and to the keyboard too.
   const showTips = () => {
     const tip = document.getElementById("tip");
-    for (const mark of document.querySelectorAll("svg .mark, svg rect.bar")) {
+    for (const mark of document.querySelectorAll("svg .mark")) {
       const title = mark.querySelector("title");
-      if (!title) continue;
       const text = title.textContent;
       mark.setAttribute("aria-label", text);
       title.remove();
