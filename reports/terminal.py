@@ -38,7 +38,7 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     if result.ledger:
         console.print(_ledger(result))
     if result.budget:
-        console.print(spent(result.budget), **_AS_IT_STANDS)
+        console.print(spent(result.budget), markup=False, **_AS_IT_STANDS)
     console.print(f"record: {folder}", markup=False, **_AS_IT_STANDS)
     console.print(f"next:   {_next(folder, result)}\n", markup=False, **_AS_IT_STANDS)
 

@@ -11,6 +11,7 @@ from reports.columns import Column, columns, title
 from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Cell, Heading, Link, Table, interval, percent, whiskers
+from reports.plot import heading
 from reports.tables import EXPLAINED
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
@@ -28,11 +29,7 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
         pages: Identities of runs that have a page beside this one, to link to.
     """
     groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
-    curves = [
-        {"heading": f"{c.task}, {c.model}", "plot": curve_plot(c), "table": _points(c), "area": c.area}
-        for c in board.curves
-        if len(c.points) > 1
-    ]
+    curves = [{"plot": curve_plot(c), "table": _points(c), "area": c.area} for c in board.curves if len(c.points) > 1]
     profiles = [_profile(profile) for profile in board.profiles]
     return render("board.html", groups=groups, curves=curves, profiles=profiles, explained=EXPLAINED)
 
@@ -128,14 +125,14 @@ def curve_plot(curve: Curve) -> Plot:
     covered = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
     places = labels(marks, (left, top, right, bottom), covered)
     return Plot(
-        title=f"Accuracy against compute: {curve.task}, {curve.model}",
+        title=heading(curve),
         width=WIDTH,
         height=HEIGHT,
         left=left,
         right=right,
         top=top,
         bottom=bottom,
-        x_title=f"FLOPs of adaptation and of answering the {curve.items} test items",
+        x_title="FLOPs",
         x_ticks=x.ticks(7),
         y_ticks=y.ticks(6),
         path=staircase(front, right),
@@ -162,7 +159,7 @@ def _points(curve: Curve) -> Table:
         )
         for p in curve.points
     )
-    return Table(f"The points of the plot: {curve.task}, {curve.model}", headings, rows)
+    return Table(heading(curve), headings, rows)
 
 
 def _profile(profile: Profile) -> Table:

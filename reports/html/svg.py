@@ -78,7 +78,10 @@ def spanning(
     """Return a scale over finite values with some room at both ends; positive values where `log`."""
     seen = [math.log10(value) if log else value for value in values]
     low, high = min(seen), max(seen)
-    room = margin * (high - low) or (0.3 if log else 0.05 * abs(high) or 0.5)
+    largest = 1.0 if log else max(abs(low), abs(high))
+    # Values that differ by less are alike, and floating point could not tell their ticks apart.
+    alike = high - low <= 1e-6 * largest
+    room = (0.3 if log else 0.05 * largest or 0.5) if alike else margin * (high - low)
     bounds = [10**v if log else v for v in (low - room, high + room)]
     return Scale(bounds[0], bounds[1], start, end, log, percent)
 

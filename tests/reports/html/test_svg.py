@@ -2,7 +2,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.html.svg import LETTER, LINE, Mark, Scale, labels, spanning, staircase
@@ -11,6 +11,8 @@ VALUES = st.lists(st.floats(1e-6, 1e18), min_size=1, max_size=8)
 
 
 @given(VALUES, st.booleans())
+@example([1e18, 1e18 + 128], False)
+@example([1.0, 1.0 + 1e-12], True)
 def test_positions_are_proportional_to_values_or_to_their_logarithms(values, log):
     scale = spanning(values, 50, 650, log=log)
     shown = math.log10 if log else float
@@ -22,6 +24,9 @@ def test_positions_are_proportional_to_values_or_to_their_logarithms(values, log
 
 
 @given(VALUES, st.booleans(), st.integers(3, 9))
+@example([1e18, 1e18 + 128], False, 5)
+@example([1.0, 1.0 + 1e-12], True, 5)
+@example([1.0, 1.0000002], False, 5)
 def test_ticks_are_few_rising_within_the_scale_and_apart(values, log, most):
     scale = spanning(values, 0, 100, log=log)
     ticks = scale.ticks(most)
