@@ -18,7 +18,7 @@ from reports.course import gates
 from reports.html.svg import Bar, Mark, Plot, Rule, Scale, line, spanning
 
 WIDTH, HEIGHT = 340.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, WIDTH - 18, 12.0, HEIGHT - 42
+LEFT, RIGHT, TOP, BOTTOM = 68.0, WIDTH - 18, 12.0, HEIGHT - 42
 BINS = 20
 ELITE = 60
 """Bars of elite weights; the rest weighs less."""

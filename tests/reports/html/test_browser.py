@@ -95,6 +95,8 @@ def opened(driver, site):
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         preferred = [{"name": "prefers-color-scheme", "value": theme}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preferred})
+        # A window without a screen is not always in focus.
+        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         driver.get(site[name])
         return driver
 
