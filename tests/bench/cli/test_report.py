@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -47,6 +49,13 @@ def test_a_report_is_written_again_to_the_same_bytes(record, tmp_path):
         return {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.html")}
 
     assert bytes_of_site() == bytes_of_site()
+
+
+def test_a_report_needs_no_torch(record, tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from bench.cli import main; main()"
+    arguments = ["report", str(record), "-o", str(tmp_path / "site")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_there_is_no_report_of_nothing(tmp_path):
