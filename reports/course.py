@@ -20,8 +20,8 @@ CURVES: tuple[tuple[tuple[str, ...], str], ...] = (
 """Where a method's report holds rewards in the order of the run, and what they are."""
 
 
-def configuration(result: Result) -> list[str]:
-    """Return what was run, a line a part."""
+def configuration(result: Result) -> dict[str, str]:
+    """Return what was run, part by part."""
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
     told = {
@@ -35,7 +35,7 @@ def configuration(result: Result) -> list[str]:
         "engine": engine + (f", prompt {result.prompt}" if result.prompt else ""),
         "sandbox": result.sandbox or "",
     }
-    return [f"{name + ':':<10}{text}" for name, text in told.items() if text]
+    return {name: text for name, text in told.items() if text}
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Result, Row, Sample, Timing
+from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample, Timing
 from reports.course import configuration, curves, gate_summary, gates
+from reports.sentences import comparison, coverages, named_rows, run_title, spent
 
 # Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
 _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -20,18 +21,16 @@ _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji":
 def print_run(console: Console, folder: Path, result: Result) -> None:
     """Print what a run found, what it cost, where it lies and what to do next."""
     config = result.config
-    title = f"{config.method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
-    title += "" if config.strategy == "greedy" else f", {config.strategy}"
-    console.print(f"\n[bold]{escape(title)}[/bold]", **_AS_IT_STANDS)
+    console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_AS_IT_STANDS)
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_AS_IT_STANDS)
     if result.base and result.base_cost:
-        ours = [(f"{config.method} {row.label}".strip(), row) for row in result.rows]
+        ours = named_rows(result)
         console.print(_accuracies(result.base, result.base_cost, [] if config.method == "base" else ours))
         for name, row in ours if config.method != "base" else []:
-            console.print(_comparison(name, row), **_AS_IT_STANDS)
-        for line in _coverages(result, ours):
-            console.print(line, **_AS_IT_STANDS)
+            console.print(comparison(name, row), markup=False, **_AS_IT_STANDS)
+        for line in coverages(result, ours):
+            console.print(line, markup=False, **_AS_IT_STANDS)
     for label, reason in result.refused.items():
         console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_AS_IT_STANDS)
     for line in _gates(result):
@@ -39,14 +38,15 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     if result.ledger:
         console.print(_ledger(result))
     if result.budget:
-        console.print(_spent(result.budget), **_AS_IT_STANDS)
+        console.print(spent(result.budget), markup=False, **_AS_IT_STANDS)
     console.print(f"record: {folder}", markup=False, **_AS_IT_STANDS)
     console.print(f"next:   {_next(folder, result)}\n", markup=False, **_AS_IT_STANDS)
 
 
 def print_course(console: Console, result: Result) -> None:
     """Print a run's configuration, how rewards went in it, and what its gate let through."""
-    for line in (*configuration(result), *curves(result.report), *gate_summary(result.report)):
+    told = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
+    for line in (*told, *curves(result.report), *gate_summary(result.report)):
         console.print(line, markup=False, **_AS_IT_STANDS)
 
 
@@ -88,32 +88,6 @@ def _accuracies(base: Accuracy, base_cost: AnswerCost, rows: list[tuple[str, Row
     return table
 
 
-def _comparison(name: str, row: Row) -> str:
-    if not row.changed:
-        return f"{escape(name)} abstained: the base was kept, so answers and cost are the base's"
-    c = row.comparison
-    return (
-        f"{escape(name)}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
-        f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
-    )
-
-
-def _coverages(result: Result, rows: list[tuple[str, Row]]) -> list[str]:
-    named = [("base", result.base_coverage), *((name, row.coverage) for name, row in rows)]
-    lines = []
-    for name, c in named if result.config.method != "base" else named[:1]:
-        if c is None:
-            continue
-        line = f"{escape(name)}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
-        line += f"{c.samples} samples for each of {c.items} items"
-        if d := c.difference:
-            line += (
-                f"; {100 * d.difference:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
-            )
-        lines.append(line)
-    return lines
-
-
 def _gates(result: Result) -> list[str]:
     lines = []
     for gate in gates(result.report):
@@ -132,13 +106,6 @@ def _ledger(result: Result) -> Table:
         counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
         table.add_row(name, *(f"{count:,}" for count in counts), f"{row.flops:.3g}", share)
     return table
-
-
-def _spent(budget: BudgetInfo) -> str:
-    return (
-        f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
-        f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"
-    )
 
 
 def _next(folder: Path, result: Result) -> str:

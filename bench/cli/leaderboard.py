@@ -14,7 +14,7 @@ from bench.cli.options import json_option, output_json
 if TYPE_CHECKING:
     from reports.board import Rate
 
-FORMATS = ["terminal", "markdown", "csv", "json"]
+FORMATS = ["terminal", "markdown", "html", "csv", "json"]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
 
 
@@ -81,6 +81,10 @@ def leaderboard(
         output_json(as_data(board) | {"unfinished": list(map(str, unfinished))})
     elif form == "markdown":
         click.echo(markdown(board))
+    elif form == "html":
+        from reports.html.leaderboard import board_page
+
+        click.echo(board_page(board), nl=False)
     elif form == "csv":
         click.echo(as_csv(board), nl=False)
     else:

@@ -1,0 +1,54 @@
+"""`bench report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import json_option, output_json
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
+)
+@json_option
+def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Write finished runs as a web site that needs no server: the leaderboard, and a page for each run.
+
+    RUNS are run directories, files of records, or folders of them; `runs` if none is named. Pages of the same name are
+    replaced, others in the folder are left alone. Any browser opens index.html; the pages load nothing else.
+    """
+    from bench.errors import UsageError
+    from bench.records.files import write_atomically
+    from reports.html.leaderboard import board_page
+    from reports.html.page import page_name
+    from reports.html.run import run_page
+    from reports.record import find_records, read_record, read_samples, uncollected
+    from reports.tabulate import make_board
+
+    roots = runs or (Path("runs"),)
+    finished, unfinished = find_records(roots)
+    if not finished:
+        raise UsageError(
+            f"{', '.join(map(str, roots))}: no finished run; bench run -t addition -M tiny-adder makes one"
+        )
+    with uncollected():
+        records = [read_record(path) for path in finished]
+        board = make_board(records)
+    pages = []
+    for path, record in zip(finished, records, strict=True):
+        page = output / "runs" / page_name(record.result.id)
+        samples = read_samples(path) if path.is_dir() else []
+        write_atomically(page, run_page(record.result, samples, board="../index.html"))
+        pages.append(page)
+    index = output / "index.html"
+    write_atomically(index, board_page(board, {record.result.id for record in records}))
+    if as_json:
+        output_json({"index": str(index), "pages": list(map(str, pages)), "unfinished": list(map(str, unfinished))})
+    else:
+        click.echo(f"{index}: {len(records)} run" + ("s" if len(records) > 1 else ""))
+        if unfinished:
+            click.echo(f"{len(unfinished)} unfinished, left out: {', '.join(map(str, unfinished))}", err=True)

@@ -1,0 +1,177 @@
+"""The board as a page. A pure function of the board: the same records give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reports.board import Board, Curve, Group, Line, Profile, Run
+from reports.columns import Column, columns, title
+from reports.html.page import anchor, page_name, render
+from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
+from reports.html.table import Cell, Heading, Link, Table, interval, percent, whiskers
+from reports.plot import heading
+from reports.tables import EXPLAINED
+
+INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
+"""Columns that stand in small print beside another."""
+DESCENDING = ("accuracy", "difference", "share")
+WIDTH, HEIGHT = 720.0, 400.0
+MARGINS = (0.0, 0.01, 0.05, 0.1)
+
+
+def board_page(board: Board, pages: Collection[str] = ()) -> str:
+    """Return the page.
+
+    Args:
+        board: What it shows.
+        pages: Identities of runs that have a page beside this one, to link to.
+    """
+    groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
+    curves = [{"plot": curve_plot(c), "table": _points(c), "area": c.area} for c in board.curves if len(c.points) > 1]
+    profiles = [_profile(profile) for profile in board.profiles]
+    return render("board.html", groups=groups, curves=curves, profiles=profiles, explained=EXPLAINED)
+
+
+def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> Mapping[str, Any]:
+    reasons = {f"{line.name}: {problem}" for line in group.lines for problem in line.problems}
+    return {
+        "id": f"group-{number}-{anchor(group.task)}",
+        "heading": f"{group.task}, {group.model}",
+        "fine": _fine(group),
+        "table": _table(board, group, pages),
+        # Why a run did not end well is told in its row.
+        "notes": [note for note in group.notes if note not in reasons],
+    }
+
+
+def _table(board: Board, group: Group, pages: Collection[str]) -> Table:
+    every = {column.key: column for column in columns(board.rate)}
+    shown = [column for key, column in every.items() if key not in INTERVALS.values()]
+    base = next((line.accuracy.value for line in group.lines if line.method == "base" and line.accuracy), None)
+    drawn = whiskers([line.accuracy for line in group.lines], base)
+    dearest = max((line.answer_flops for line in group.lines), default=0.0)
+    headings: list[Heading] = []
+    for column in shown:
+        text = column.key in ("name", "status", "matched", "seeds")
+        headings.append(Heading(column.heading, not text, column.key == "name", column.key in DESCENDING))
+        if column.key == "accuracy":
+            headings.append(Heading("95 % intervals", number=False, sortable=False))
+    rows = []
+    for line, whisker in zip(group.lines, drawn, strict=True):
+        cells: list[Cell] = []
+        for column in shown:
+            cells.append(_cell(column, line, every, dearest, pages))
+            if column.key == "accuracy":
+                cells.append(Cell(whisker=whisker))
+        rows.append(tuple(cells))
+    return Table(_fine(group), tuple(headings), tuple(rows))
+
+
+def _fine(group: Group) -> str:
+    return title(group).removeprefix(f"{group.task}, {group.model}, ")
+
+
+def _cell(column: Column, line: Line, every: Mapping[str, Column], dearest: float, pages: Collection[str]) -> Cell:
+    cell = Cell(column.text(line), column.value(line))
+    if column.key in INTERVALS:
+        return replace(cell, fine=every[INTERVALS[column.key]].text(line))
+    if column.key == "answer_flops" and line.accuracy and dearest:
+        return replace(cell, bar=line.answer_flops / dearest)
+    if column.key == "seeds":
+        return Cell(value=float(len(line.seeds)), links=tuple(_link(run, pages) for run in line.runs))
+    if column.key == "status":
+        return replace(cell, fine="; ".join(line.problems))
+    return cell
+
+
+def _link(run: Run, pages: Collection[str]) -> Link:
+    return Link(str(run.seed), f"runs/{page_name(run.id)}" if run.id in pages else "")
+
+
+def curve_plot(curve: Curve) -> Plot:
+    """Return accuracy against compute: points with intervals, the Pareto front, and the base as a line."""
+    left, right, top, bottom = 62.0, WIDTH - 16, 16.0, HEIGHT - 52
+    x = spanning([max(p.flops, 1.0) for p in curve.points], left, right, log=True)
+    bounds = [bound for p in curve.points for bound in (p.accuracy.low, p.accuracy.high)]
+    y = spanning(bounds, bottom, top, percent=True)
+    several = len({p.budget for p in curve.points if p.budget}) > 1
+    marks = [
+        Mark(
+            x=x(max(p.flops, 1.0)),
+            y=y(p.accuracy.value),
+            low=y(p.accuracy.low),
+            high=y(p.accuracy.high),
+            said=(
+                f"{f'{p.name} {p.budget}'.strip()}: {percent(p.accuracy.value)} "
+                f"({interval(p.accuracy.low, p.accuracy.high)}) at {p.flops:.3g} FLOPs"
+                + (", on the Pareto front" if p.front else "")
+            ),
+            strong=p.front,
+            name=f"{p.name} {p.budget}".strip() if several else p.name,
+            data={
+                "flops": p.flops,
+                "accuracy": p.accuracy.value,
+                "low": p.accuracy.low,
+                "high": p.accuracy.high,
+            },
+        )
+        for p in curve.points
+    ]
+    front = [(m.x, m.y) for m in marks if m.strong]
+    # The base is a point, and what all others are measured by.
+    rules = tuple(Rule(y(p.accuracy.value)) for p in curve.points if p.name == "base")
+    covered = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
+    places = labels(marks, (left, top, right, bottom), covered)
+    return Plot(
+        title=heading(curve),
+        width=WIDTH,
+        height=HEIGHT,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_title="FLOPs",
+        x_ticks=x.ticks(7),
+        y_ticks=y.ticks(6),
+        path=staircase(front, right),
+        rules=rules,
+        marks=tuple(replace(m, label=place) for m, place in zip(marks, places, strict=True)),
+    )
+
+
+def _points(curve: Curve) -> Table:
+    headings = (
+        Heading("row", number=False, head=True),
+        Heading("budget", number=False),
+        Heading("FLOPs in all"),
+        Heading("accuracy", descending=True),
+        Heading("on the front", number=False),
+    )
+    rows = tuple(
+        (
+            Cell(p.name, p.name),
+            Cell(p.budget, p.budget),
+            Cell(f"{p.flops:.3g}", p.flops),
+            Cell(percent(p.accuracy.value), p.accuracy.value, interval(p.accuracy.low, p.accuracy.high)),
+            Cell("yes" if p.front else "", "yes" if p.front else None),
+        )
+        for p in curve.points
+    )
+    return Table(heading(curve), headings, rows)
+
+
+def _profile(profile: Profile) -> Table:
+    at = [i for i, margin in enumerate(profile.margins) if margin in MARGINS]
+    told = [f"within {100 * profile.margins[i]:g}" if profile.margins[i] else "best" for i in at]
+    headings = (Heading("row", number=False, head=True), *(Heading(text, descending=True) for text in told))
+    rows = tuple(
+        (Cell(name, name), *(Cell(f"{100 * shares[i]:.0f} %", shares[i]) for i in at))
+        for name, shares in profile.shares.items()
+    )
+    caption = (
+        f"Share of the {len(profile.tasks)} tasks on which a row is within so many points of the best: "
+        f"{profile.model}, budget {profile.budget}"
+    )
+    return Table(caption, headings, rows)

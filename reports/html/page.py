@@ -1,0 +1,49 @@
+"""From templates to pages: one file each, with style and script inside, that may load and run nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+@cache
+def _environment() -> Environment:
+    # Everything from records is escaped; only what a template says is markup.
+    environment = Environment(
+        loader=PackageLoader("reports.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in ("style.css", "page.js"):
+        source, _, _ = environment.loader.get_source(environment, name)  # type: ignore[union-attr]
+        key = name.replace(".", "_")
+        environment.globals[key] = Markup(source)
+        environment.globals[f"{key}_hash"] = (
+            "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        )
+    return environment
+
+
+def render(template: str, **context: Any) -> str:
+    """Return a page."""
+    return _environment().get_template(template).render(context)
+
+
+def anchor(text: str) -> str:
+    """Return a name for a place in a page."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def page_name(run: str) -> str:
+    """Return the file name of a run's page, safe whatever its identity."""
+    safe = re.fullmatch(r"[0-9a-f]{8,64}", run)
+    return f"{run if safe else hashlib.sha256(run.encode()).hexdigest()[:16]}.html"

@@ -1,0 +1,270 @@
+"""The course of one run as plots: its population, what it was consolidated from, training curves and gate. Pure.
+
+Methods report what they like. What is there in a shape that is known here is drawn, and nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import model_validator as validator
+
+from reports.course import gates
+from reports.html.svg import Bar, Mark, Plot, Rule, Scale, line, spanning
+
+WIDTH, HEIGHT = 340.0, 200.0
+LEFT, RIGHT, TOP, BOTTOM = 68.0, WIDTH - 18, 12.0, HEIGHT - 42
+BINS = 20
+ELITE = 60
+"""Bars of elite weights; the rest weighs less."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Plots of one kind, and what is to be said of them."""
+
+    heading: str
+    facts: tuple[tuple[str, str], ...]
+    plots: tuple[Plot, ...]
+
+
+class _Population(BaseModel):
+    """A scored population, as CoRP's first stage and RandOpt report theirs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rewards: list[FiniteFloat | None] = Field(validation_alias=AliasChoices("rewards", "scores"), min_length=1)
+    sigmas: list[FiniteFloat]
+    elite: list[NonNegativeInt] = []
+    weights: list[FiniteFloat] = []
+    weight_by_sigma: dict[str, FiniteFloat] = {}
+    effective_sample_size: FiniteFloat | None = None
+    effective_rank: FiniteFloat | None = None
+    largest_weight: FiniteFloat | None = None
+    kappa: FiniteFloat | None = None
+    norm: FiniteFloat | None = None
+    eigenvalues: list[FiniteFloat] = []
+
+    @validator(mode="after")
+    def _parallel(self) -> _Population:
+        if len(self.rewards) != len(self.sigmas) or len(self.elite) != len(self.weights):
+            raise ValueError("lists of different lengths")
+        return self
+
+
+class Gate(BaseModel):
+    """One look at the gate split; without figures where it did not get that far."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    stage: str = "after training"
+    accepted: bool
+    reason: str = ""
+    examples: NonNegativeInt | None = None
+    fixes: NonNegativeInt | None = None
+    regressions: NonNegativeInt | None = None
+    gain: FiniteFloat | None = None
+    standard_error: FiniteFloat | None = None
+    p_value: FiniteFloat | None = None
+    level: FiniteFloat | None = None
+
+
+class _Training(BaseModel):
+    curve: dict[str, list[FiniteFloat | None]]
+
+
+class _Trajectory(BaseModel):
+    trajectory: list[dict[str, Any]] = Field(min_length=2)
+
+
+class _Prompts(BaseModel):
+    rewards: dict[str, FiniteFloat] = Field(min_length=1)
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def _read(shape: type[Shape], value: Any) -> Shape | None:
+    try:
+        return shape.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def sections(report: Mapping[str, Any]) -> list[Section]:
+    """Return everything that can be drawn of a method's report, in the order of the run."""
+    found = [
+        _population(_read(_Population, report.get("stage1", report))),
+        _prompts(_read(_Prompts, report)),
+        _iterations(_read(_Trajectory, report)),
+        _training(_read(_Training, report.get("training"))),
+    ]
+    return [section for section in found if section and section.plots]
+
+
+def read_gates(report: Mapping[str, Any]) -> list[Gate]:
+    """Return the looks at the gate that can be read, in order."""
+    return [gate for entry in gates(report) if (gate := _read(Gate, entry))]
+
+
+def _population(found: _Population | None) -> Section | None:
+    if found is None:
+        return None
+    by_sigma: dict[str, list[float]] = defaultdict(list)
+    for reward, sigma in sorted(zip(found.rewards, found.sigmas, strict=True), key=lambda pair: pair[1]):
+        if reward is not None:
+            by_sigma[f"{sigma:g}"].append(reward)
+    rewards = [reward for reward in found.rewards if reward is not None]
+    if not rewards:
+        return None
+    facts = [("candidates", f"{len(found.rewards):,}"), ("scored in full", f"{len(rewards):,}")]
+    facts += [("mean reward", f"{np.mean(rewards):.4g}"), ("best reward", f"{max(rewards):.4g}")]
+    if found.elite:
+        facts.append(("elite", str(len(found.elite))))
+    told = {
+        "effective sample size": found.effective_sample_size,
+        "largest weight": found.largest_weight,
+        "effective rank": found.effective_rank,
+        "kappa": found.kappa,
+        "norm of the direction": found.norm,
+    }
+    facts += [(name, f"{value:.4g}") for name, value in told.items() if value is not None]
+    plots = _histograms(by_sigma, found.weight_by_sigma)
+    if found.weights:
+        plots.append(_weights(found))
+    # What lies below is zero but for rounding.
+    spectrum = sorted((v for v in found.eigenvalues if v > 1e-12 * max(found.eigenvalues)), reverse=True)
+    if len(spectrum) > 1:
+        numbers = [float(i) for i in range(1, len(spectrum) + 1)]
+        plots.append(curve_plot("Eigenvalues of the weighted cloud", numbers, spectrum, "number", log=True))
+    return Section("Population", tuple(facts), tuple(plots))
+
+
+def _histograms(by_sigma: Mapping[str, Sequence[float]], weight: Mapping[str, float]) -> list[Plot]:
+    """Draw a histogram of rewards for each sigma, all on the same axes."""
+    every = [reward for rewards in by_sigma.values() for reward in rewards]
+    low, high = min(every), max(every)
+    edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
+    counts = {sigma: np.histogram(rewards, edges)[0] for sigma, rewards in by_sigma.items()}
+    x = Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT)
+    y = Scale(0, max(int(c.max()) for c in counts.values()) * 1.08, BOTTOM, TOP)
+    plots = []
+    for sigma, count in counts.items():
+        bars = tuple(
+            _bar(x(a), x(b), y(float(n)), f"{n} of reward {a:.3g} to {b:.3g}")
+            for a, b, n in zip(edges[:-1].tolist(), edges[1:].tolist(), count.tolist(), strict=True)
+            if n
+        )
+        carried = f", {100 * weight[sigma]:.0f} % of the weight" if sigma in weight else ""
+        title = f"Rewards at σ = {sigma}: {len(by_sigma[sigma])} candidates{carried}"
+        plots.append(_panel(title, x, y, "reward", bars=bars))
+    return plots
+
+
+def _weights(found: _Population) -> Plot:
+    heavy = sorted(zip(found.weights, found.elite, strict=True), reverse=True)[:ELITE]
+    x = Scale(0.5, len(heavy) + 0.5, LEFT, RIGHT)
+    y = Scale(0, max(heavy[0][0], 1e-12) * 1.08, BOTTOM, TOP)
+    bars = tuple(
+        _bar(x(place - 0.5), x(place + 0.5), y(weight), f"candidate {candidate}: weight {weight:.4g}")
+        for place, (weight, candidate) in enumerate(heavy, start=1)
+    )
+    more = f", the {ELITE} heaviest of {len(found.weights)}" if len(found.weights) > ELITE else ""
+    return _panel(f"Weights of the elite{more}", x, y, "by weight", bars=bars)
+
+
+def _prompts(found: _Prompts | None) -> Section | None:
+    if found is None:
+        return None
+    facts = tuple((name, f"{reward:.4g}") for name, reward in found.rewards.items())
+    x = Scale(0.5, len(facts) + 0.5, LEFT, RIGHT)
+    y = Scale(0, max(*found.rewards.values(), 1e-12) * 1.08, BOTTOM, TOP)
+    bars = tuple(
+        _bar(x(place - 0.3), x(place + 0.3), y(max(reward, 0.0)), f"{name}: {reward:.4g}")
+        for place, (name, reward) in enumerate(found.rewards.items(), start=1)
+    )
+    return Section("Prompts", facts, (_panel("Mean reward by prompt", x, y, "prompt, in this order", bars=bars),))
+
+
+def _iterations(found: _Trajectory | None) -> Section | None:
+    if found is None:
+        return None
+    names = {
+        "mean": "mean reward",
+        "max": "best reward",
+        "sd": "standard deviation of rewards",
+        "norm": "norm of the point",
+    }
+    plots = []
+    for key, name in names.items():
+        series = [entry.get(key) for entry in found.trajectory]
+        plots += _curve(f"{name.capitalize()} by iteration", series, "iteration")
+    return Section("Iterations", (), tuple(plots))
+
+
+def _training(found: _Training | None) -> Section | None:
+    if found is None:
+        return None
+    curves = {key: series for key, series in found.curve.items() if key != "step"}
+    plots = [p for key, series in curves.items() for p in _curve(f"Training: {key.replace('_', ' ')}", series, "step")]
+    return Section("Training", (), tuple(plots))
+
+
+def _curve(title: str, series: Sequence[Any], x_title: str) -> list[Plot]:
+    """Draw a series, its gaps left out; nothing where it has fewer than two numbers."""
+    told = [
+        (float(step), float(value))
+        for step, value in enumerate(series, start=1)
+        if isinstance(value, int | float) and np.isfinite(value)
+    ]
+    if len(told) < 2:
+        return []
+    return [curve_plot(title, [step for step, _ in told], [value for _, value in told], x_title)]
+
+
+def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: str, *, log: bool = False) -> Plot:
+    """Return a line through points."""
+    x = spanning(xs, LEFT, RIGHT, margin=0.0)
+    y = spanning(ys, BOTTOM, TOP, log=log)
+    path = line([(x(a), y(b)) for a, b in zip(xs, ys, strict=True)])
+    return _panel(f"{title}, {min(ys):.3g} to {max(ys):.3g}", x, y, x_title, path=path)
+
+
+def gate_plot(looks: Sequence[Gate]) -> Plot | None:
+    """Return the gain of each look with one standard error, in the order of the run; None where none has figures."""
+    told = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
+    if not told:
+        return None
+    x = Scale(0.5, len(looks) + 0.5, LEFT, RIGHT)
+    bounds = [0.0, *(gain + sign * error for _, _, gain, error in told for sign in (-1, 1))]
+    y = spanning(bounds, BOTTOM, TOP, percent=True)
+    marks = tuple(
+        Mark(
+            x=x(i),
+            y=y(gain),
+            low=y(gain - error),
+            high=y(gain + error),
+            said=f"{gate.stage}: {'kept' if gate.accepted else 'not kept'}; {gate.reason}",
+            strong=gate.accepted,
+            data={"gain": gain},
+        )
+        for i, gate, gain, error in told
+    )
+    title = "Paired gain on the gate split, with one standard error; filled where the change was kept"
+    plot = _panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
+    return replace(plot, x_ticks=tuple(tick for tick in plot.x_ticks if tick.value.is_integer()))
+
+
+def _bar(start: float, end: float, top: float, said: str) -> Bar:
+    gap = 1 if end - start > 3 else 0
+    return Bar(round(start, 2), top, round(end - start - gap, 2), round(BOTTOM - top, 2), said)
+
+
+def _panel(title: str, x: Scale, y: Scale, x_title: str, **drawn: Any) -> Plot:
+    ticks = x.ticks(5), y.ticks(4)
+    return Plot(title, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, x_title, x_ticks=ticks[0], y_ticks=ticks[1], **drawn)

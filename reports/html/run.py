@@ -1,0 +1,174 @@
+"""One run as a page: figures, ledger, gate, course, configuration and samples. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.compute.ledger import ADAPTATION
+from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample
+from bench.stats import Estimate
+from reports.course import configuration, gate_summary
+from reports.html.page import render
+from reports.html.population import Gate, gate_plot, read_gates, sections
+from reports.html.table import Cell, Heading, Table, interval, percent, whiskers
+from reports.sentences import comparison, coverages, named_rows, run_title, spent
+
+SHOWN = 8
+"""Samples of a kind and row."""
+KINDS = (
+    ("Fixes: wrong from the base, right here", False, True),
+    ("Regressions: right from the base, wrong here", True, False),
+    ("Right from both", True, True),
+    ("Wrong from both", False, False),
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Answers of one kind: the first few, and how many there are."""
+
+    heading: str
+    total: int
+    shown: tuple[Sample, ...]
+
+
+def run_page(result: Result, samples: Sequence[Sample] = (), *, board: str = "") -> str:
+    """Return the page.
+
+    Args:
+        result: Of a finished run.
+        samples: Its test answers; none where they are not at hand.
+        board: Address of the board's page, to lead back to.
+    """
+    rows = named_rows(result)
+    looks = read_gates(result.report)
+    return render(
+        "run.html",
+        title=run_title(result.config),
+        result=result,
+        board=board,
+        accuracies=_accuracies(result, rows) if result.base and result.base_cost else None,
+        statements=[comparison(name, row) for name, row in rows if result.config.method != "base"]
+        + coverages(result, rows),
+        refused={f"{result.config.method} {label}".strip(): why for label, why in result.refused.items()},
+        ledger=_ledger(result) if result.ledger else None,
+        spent=spent(result.budget) if result.budget else "",
+        looks=_looks(looks) if looks else None,
+        gate=gate_plot(looks),
+        gate_summary=list(gate_summary(result.report)),
+        sections=sections(result.report),
+        configuration=configuration(result),
+        config=result.config.model_dump_json(indent=1),
+        samples=[kind for row in result.rows for kind in _kinds(row.label, samples)],
+    )
+
+
+def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
+    assert result.base
+    assert result.base_cost
+    told: list[tuple[str, Accuracy, AnswerCost]] = [("base", result.base, result.base_cost)]
+    told += [(name, row.accuracy, row.cost) for name, row in rows if result.config.method != "base"]
+    estimates = [Estimate(a.accuracy, a.low, a.high) for _, a, _ in told]
+    drawn = whiskers(estimates, result.base.accuracy)
+    dearest = max(cost.flops for _, _, cost in told) or 1.0
+    headings = (
+        Heading("row", number=False, head=True),
+        Heading("accuracy", descending=True),
+        Heading("95 % intervals", number=False, sortable=False),
+        Heading("correct"),
+        Heading("not judged"),
+        Heading("passes an answer"),
+        Heading("new tokens an answer"),
+        Heading("FLOPs an answer"),
+    )
+    cells = tuple(
+        (
+            Cell(name, name),
+            Cell(percent(a.accuracy), a.accuracy, interval(a.low, a.high)),
+            Cell(whisker=whisker),
+            Cell(f"{a.correct} of {a.items}", float(a.correct)),
+            Cell(str(a.excluded), float(a.excluded)),
+            Cell(f"{cost.evaluations:g}", cost.evaluations),
+            Cell(f"{cost.new_tokens:.1f}", cost.new_tokens),
+            Cell(f"{cost.flops:.3g}", cost.flops, bar=cost.flops / dearest),
+        )
+        for (name, a, cost), whisker in zip(told, drawn, strict=True)
+    )
+    return Table("Accuracy on the test items, and what an answer costs", headings, cells)
+
+
+def _ledger(result: Result) -> Table:
+    limit = result.budget.flops if result.budget else 0
+    most = max(row.flops for row in result.ledger.values()) or 1
+    headings = (
+        Heading("account", number=False, head=True),
+        Heading("FLOPs", descending=True),
+        Heading("of the budget", descending=True),
+        Heading("evaluations", descending=True),
+        Heading("prompt tokens", descending=True),
+        Heading("new tokens", descending=True),
+        Heading("weight moves", descending=True),
+    )
+    cells = []
+    for name, row in result.ledger.items():
+        billed = name in ADAPTATION
+        share = row.flops / limit if limit and billed else None
+        work = row.work
+        counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
+        cells.append(
+            (
+                Cell(name, name),
+                Cell(f"{row.flops:.3g}", float(row.flops), bar=row.flops / most, faint=not billed),
+                Cell("not billed" if share is None else percent(share), share),
+                *(Cell(f"{count:,}", float(count)) for count in counts),
+            )
+        )
+    return Table(
+        "The ledger by account; accounts that the budget does not cover are drawn faint", headings, tuple(cells)
+    )
+
+
+def _looks(looks: Sequence[Gate]) -> Table:
+    headings = (
+        Heading("stage", number=False, head=True),
+        Heading("kept", number=False),
+        Heading("fixes"),
+        Heading("regressions"),
+        Heading("gain", descending=True),
+        Heading("p"),
+        Heading("level"),
+        Heading("why", number=False, sortable=False),
+    )
+    cells = tuple(
+        (
+            Cell(gate.stage, float(number)),
+            Cell("yes" if gate.accepted else "no", float(gate.accepted)),
+            _number(gate.fixes, ""),
+            _number(gate.regressions, ""),
+            Cell() if gate.gain is None else Cell(f"{100 * gate.gain:+.1f}", gate.gain),
+            _number(gate.p_value, ".3g"),
+            _number(gate.level, ".3g"),
+            Cell(gate.reason),
+        )
+        for number, gate in enumerate(looks)
+    )
+    return Table("What the gate was asked, in the order of the run", headings, cells)
+
+
+def _number(value: float | None, form: str) -> Cell:
+    return Cell() if value is None else Cell(format(value, form), float(value))
+
+
+def _kinds(label: str, samples: Iterable[Sample]) -> list[Samples]:
+    mine = [sample for sample in samples if sample.row == label]
+    found = []
+    for name, base, now in KINDS:
+        members = [sample for sample in mine if (sample.base_correct, sample.correct) == (base, now)]
+        if members:
+            heading = f"{label}: {name}" if label else name
+            found.append(Samples(heading, len(members), tuple(members[:SHOWN])))
+    unjudged = [sample for sample in mine if sample.correct is None or sample.base_correct is None]
+    return found + (
+        [Samples(f"{label}: not judged".removeprefix(": "), len(unjudged), tuple(unjudged[:SHOWN]))] if unjudged else []
+    )

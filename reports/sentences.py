@@ -1,0 +1,54 @@
+"""What is said of one run in words, on a terminal as on a page. Plain text: whoever prints it escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records.schema import BudgetInfo, Result, Row, RunConfig
+
+
+def run_title(config: RunConfig) -> str:
+    """Name a run for a reader."""
+    title = f"{config.method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
+    return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
+
+
+def named_rows(result: Result) -> list[tuple[str, Row]]:
+    """Return the rows of a result with the names that tell them apart."""
+    return [(f"{result.config.method} {row.label}".strip(), row) for row in result.rows]
+
+
+def comparison(name: str, row: Row) -> str:
+    """Compare a row with the base."""
+    if not row.changed:
+        return f"{name} abstained: the base was kept, so answers and cost are the base's"
+    c = row.comparison
+    return (
+        f"{name}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
+        f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
+    )
+
+
+def coverages(result: Result, rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Say what pass@k is, of the base and of each row, where it was asked for."""
+    named = [("base", result.base_coverage), *((name, row.coverage) for name, row in rows)]
+    lines = []
+    for name, c in named if result.config.method != "base" else named[:1]:
+        if c is None:
+            continue
+        line = f"{name}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
+        line += f"{c.samples} samples for each of {c.items} items"
+        if d := c.difference:
+            line += (
+                f"; {100 * d.difference:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
+            )
+        lines.append(line)
+    return lines
+
+
+def spent(budget: BudgetInfo) -> str:
+    """Say what adaptation spent of its budget."""
+    return (
+        f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
+        f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"
+    )

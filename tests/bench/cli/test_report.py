@@ -1,0 +1,70 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.errors import UsageError
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Row, RunConfig
+from reports.record import Record
+
+
+@pytest.fixture
+def record(tmp_path):
+    """The file of a record, as a leaderboard is rebuilt from."""
+    accuracy = Accuracy(correct=1, items=2, excluded=0, accuracy=0.5, low=0.1, high=0.9, mean_reward=0.5)
+    cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
+    comparison = Comparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    result = Result(
+        id="0123abcd",
+        status="ok",
+        config=RunConfig(task="addition", model="tiny-adder"),
+        budget=BudgetInfo(name="smoke", evaluations=256, evaluation_flops=1, flops=256, planned={"sample": 9}, spent=0),
+        base=accuracy,
+        base_cost=cost,
+        rows=(Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=True),),
+    )
+    path = tmp_path / "seed-0-0123abcd.json"
+    path.write_text(Record(result=result, items="i", base="10", rows={"": "01"}).model_dump_json())
+    return path
+
+
+def invoke(*args):
+    return CliRunner().invoke(cli, args, catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_report_is_a_board_that_leads_to_a_page_a_run(record, tmp_path):
+    site = tmp_path / "site"
+    said = json.loads(invoke("report", str(record), "-o", str(site), "--json").stdout)
+    assert said["pages"] == [str(site / "runs/0123abcd.html")]
+    assert 'href="runs/0123abcd.html"' in (site / "index.html").read_text()
+    assert 'href="../index.html"' in (site / "runs/0123abcd.html").read_text()
+
+
+def test_a_report_is_written_again_to_the_same_bytes(record, tmp_path):
+    def bytes_of_site():
+        invoke("report", str(record), "-o", str(tmp_path / "site"))
+        return {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.html")}
+
+    assert bytes_of_site() == bytes_of_site()
+
+
+def test_a_report_needs_no_torch(record, tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from bench.cli import main; main()"
+    arguments = ["report", str(record), "-o", str(tmp_path / "site")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_is_no_report_of_nothing(tmp_path):
+    with pytest.raises(UsageError, match="no finished run"):
+        invoke("report", str(tmp_path), "-o", str(tmp_path / "site"))
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_leaderboard_is_a_page_too(record):
+    page = invoke("leaderboard", str(record), "--format", "html").stdout
+    assert page.startswith("<!doctype html>")
+    assert page.endswith("</html>\n")

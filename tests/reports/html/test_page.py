@@ -1,0 +1,47 @@
+import base64
+import hashlib
+import re
+from importlib.resources import files
+from itertools import product
+
+import pytest
+
+from reports.html.page import page_name, render
+
+STYLE = files("reports.html").joinpath("templates/style.css").read_text()
+
+
+def luminance(colour):
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_black_on_white_is_the_greatest_contrast():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_stands_out_from_its_ground_by_4_5(theme):
+    colours = {name: pair for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", STYLE)}
+    assert {"ink", "muted", "accent", "bad", "paper", "raised"} <= colours.keys()
+    for text, ground in product(("ink", "muted", "accent", "bad"), ("paper", "raised")):
+        assert contrast(colours[text][theme], colours[ground][theme]) >= 4.5, (text, ground)
+
+
+def test_only_the_pages_own_style_and_script_may_run():
+    page = render("board.html", groups=[], curves=[], profiles=[], explained="")
+    for tag in ("style", "script"):
+        (source,) = re.findall(f"<{tag}>(.*)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in page
+
+
+def test_a_page_is_named_after_its_run_where_that_is_a_name():
+    assert page_name("0123abcd") == "0123abcd.html"
+    assert re.fullmatch(r"[0-9a-f]{16}\.html", page_name("../../etc/passwd"))
