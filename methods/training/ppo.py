@@ -27,7 +27,7 @@ class Ppo(GradientMethod):
     """Proximal policy optimisation with a value model: TRL's PPOTrainer with the task's scorer as reward."""
 
     name = "ppo"
-    version = "1"
+    version = "2"
     Config: ClassVar[type[TrainingConfig]] = PpoConfig
     config: PpoConfig
     batch = 128
