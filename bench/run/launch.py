@@ -96,6 +96,7 @@ def hand_over(folder: Path, launch: dict[str, Any]) -> None:
             raise
     if status:
         reason = f"accelerate launch ended with status {status}"
-        if (training / FAILURE).exists():
-            reason = (training / FAILURE).read_text().splitlines()[-1]
+        # Empty where the process that was to write it was ended first.
+        if (training / FAILURE).exists() and (said := (training / FAILURE).read_text().strip()):
+            reason = said.splitlines()[-1]
         raise BenchError(f"a training process failed: {reason} (see {training / LOG})")

@@ -112,5 +112,6 @@ def test_a_failure_says_why_the_first_process_failed(tmp_path, monkeypatch):
     training = tmp_path / "training"
     assert "MemoryError: too large (see" in fail(f"echo 'MemoryError: too large' > {training / launch.FAILURE}")
     assert "accelerate launch ended with status 3 (see" in fail("echo words >&2")
+    assert "accelerate launch ended with status 3 (see" in fail(f": > {training / launch.FAILURE}")
     assert "words" in (training / launch.LOG).read_text()
     assert json.loads((training / launch.CONFIG).read_text()) == {"main_process_port": 0} | TWO
