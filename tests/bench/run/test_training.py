@@ -5,7 +5,7 @@ import torch
 
 from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.models.source import resolve
 from bench.ranks import Ranks
 from bench.records.journal import Journal
@@ -261,3 +261,11 @@ def test_each_process_has_its_part_of_a_batch(open_session, tmp_path):
     whole = asked(Ranks())
     parts = [asked(SimpleNamespace(rank=rank, world=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
     assert parts[0] + parts[1] == whole
+
+
+def test_fine_tuning_weighs_a_whole_batch_or_says_why_it_cannot(open_session, tmp_path):
+    session, _ = open_session()
+    session.batch_size = 4
+    config = CatConfig(on="sft")
+    with pytest.raises(Refused, match=r"batch of 8 .* one pass of 4, .* --set batch of at most 4, .*--batch-size"):
+        AlignedTuner(config, loop(session, config), str(tmp_path / "trl"))
