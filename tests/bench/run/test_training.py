@@ -269,3 +269,25 @@ def test_fine_tuning_weighs_a_whole_batch_or_says_why_it_cannot(open_session, tm
     config = CatConfig(on="sft")
     with pytest.raises(Refused, match=r"batch of 8 .* one pass of 4, .* --set batch of at most 4, .*--batch-size"):
         AlignedTuner(config, loop(session, config), str(tmp_path / "trl"))
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_precision_is_the_methods_and_not_the_environments(open_session, tmp_path, monkeypatch, mixed):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setattr(TrainingSession, "mixed", mixed)
+    session, _ = open_session()
+    found = {}
+
+    def make(trainer, config, *modules):
+        around = loop(session, config, *modules)
+
+        def build():
+            found[trainer] = trainer(config, around, str(tmp_path / "trl")).accelerator.mixed_precision
+
+        around.run(SimpleNamespace(advance=lambda *_: None), build)
+
+    make(PolicyValueTrainer, PpoConfig(), session.value_model())
+    make(GroupTrainer, GrpoConfig())
+    make(AlignedTuner, CatConfig(on="sft"))
+    arithmetic = "bf16" if mixed else "no"
+    assert found == {PolicyValueTrainer: "no", GroupTrainer: arithmetic, AlignedTuner: arithmetic}
