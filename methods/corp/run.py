@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice, product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.weights.points import Point, combine
 from methods.corp.config import CorpConfig, Schedule

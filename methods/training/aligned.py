@@ -98,7 +98,10 @@ def group_weights(objective: Strategy, columns: Array) -> Array:
     if kind == "bon":
         # An answer that could not be judged ranks with the worst; its advantage is 0.
         return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
-    weights = pass_rl(p, n) if kind == "pass" else majority_rl(p, n, rival_threshold(n, _rival(columns[2], right) / judged))
+    if kind == "pass":
+        weights = pass_rl(p, n)
+    else:
+        weights = majority_rl(p, n, rival_threshold(n, _rival(columns[2], right) / judged))
     return normalised(np.repeat(weights, reward.shape[1]))
 
 
@@ -123,11 +126,10 @@ class AlignedTuner(SFTTrainer):
         training, batch = loop.training, loop.schedule.batch
         steps = 4 * loop.schedule.train // batch + 1
         share = batch // training.ranks.world
-        if share > training.batch_size:
+        if share > (most := training.batch_size):
             raise Refused(
-                f"a batch of {share} gold answers does not fit one pass of {training.batch_size}, and weights are "
-                f"relative to the batch; take a --set batch of at most {training.batch_size * training.ranks.world}, or "
-                "a larger --batch-size"
+                f"a batch of {share} gold answers does not fit one pass of {most}, and weights are relative to the "
+                f"batch; take a --set batch of at most {most * training.ranks.world}, or a larger --batch-size"
             )
         rows = []
         for posed in training.prompts:

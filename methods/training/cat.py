@@ -7,7 +7,8 @@ Two forms share the weights of `methods.training.weights`:
   step for step. GRPO's own division by the group's deviation stays, so that weights act on what GRPO does.
 - `on = sft`, on the gold answers of the support split where the task has them: an example's log-likelihood is
   multiplied by its weight at the probability that the model now gives to the gold answer. Weights have mean 1 over the
-  batch, which goes through the model in one pass; at N = 1 this is plain fine-tuning. Best-of-N has no group of rewards to rank a gold answer in, and is refused.
+  batch, which goes through the model in one pass; at N = 1 this is plain fine-tuning. Best-of-N has no group of
+  rewards to rank a gold answer in, and is refused.
 
 A majority's threshold is floor(N/2) + 1 votes in fine-tuning, and in reinforcement learning what beats the group's
 commonest wrong answer. Settings are those of `grpo`, and so are its differences from the released baselines.

@@ -154,9 +154,10 @@ def make_schedule(
         if config.gate:  # its looks are rounded up, and it needs an example
             least = max((step + 1) / (1 - config.gate_share), (1 + config.gate_slack) / config.gate_share)
             needed = math.floor(least) + 1
+        what = "training step and gate" if config.gate else "training step"
         raise Refused(
-            f"a budget of {evaluations} evaluations buys no training step{' with a gate' if config.gate else ''}: one step of "
-            f"{batch} answers costs about {step:.0f}; give it {needed} or more, or a smaller batch"
+            f"a budget of {evaluations} evaluations buys no {what}: one step of {batch} answers costs about "
+            f"{step:.0f}; give it {needed} or more, or a smaller batch"
         )
     return Schedule(gate, looks, train, batch, step, steps, math.ceil(steps / config.saves))
 

@@ -70,7 +70,7 @@ def test_a_budget_without_a_step_is_refused_with_what_would_do(method, share, ga
 
 def test_a_gate_needs_a_gate_split():
     without = TaskTraits(SIZES | {"gate": 0})
-    with pytest.raises(Refused, match="no gate split.*--set gate=false"):
+    with pytest.raises(Refused, match=r"no gate split.*--set gate=false"):
         Grpo(GrpoConfig()).schedule(4_096, without)
     assert Grpo(GrpoConfig(gate=False)).schedule(4_096, without).steps
 
