@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Context, Evaluation, Stage
 from methods.racing import slice_ends, stay
-from methods.search import Candidate, next_allowance
+from methods.search import ANNOUNCED, Candidate, next_allowance
 
 RACING_NOTE = "what racing saves pays for further candidates, in a number that shows while they are scored"
 """For plans."""
@@ -77,6 +78,7 @@ class _Race:
         self.ends = slice_ends(len(examples))
         self.budget = min(budget, context.remaining)
         self.points: list[Point] = []
+        self.drawn: deque[Point] = deque()
         self.answers: list[list[Evaluation]] = []
         self.asked = np.zeros(0, dtype=np.int64)
         self.in_race = np.zeros(0, dtype=np.bool_)
@@ -88,11 +90,17 @@ class _Race:
 
     def enter(self, draw: Callable[[int], Point], limit: int | None, stage: Stage) -> int:
         """Ask a new cohort the first slice; return its size."""
-        cohort, before = 0, self.spent
+        cohort, announced, before = 0, 0, self.spent
         while not self.cut_off and (limit is None or len(self.points) < limit):
             if (cohort + 1) * self._price() > self.budget - before:
                 break
-            self.points.append(draw(len(self.points)))
+            if not announced:
+                affordable = int((self.budget - before) / self._price()) - cohort
+                announced = self._announce(
+                    draw, affordable if limit is None else min(affordable, limit - len(self.points))
+                )
+            announced -= 1
+            self.points.append(self.drawn.popleft())
             self.answers.append([])
             self.asked = np.append(self.asked, 0)
             self.in_race = np.append(self.in_race, True)
@@ -101,6 +109,14 @@ class _Race:
         if cohort:
             self.cohorts.append(cohort)
         return cohort
+
+    def _announce(self, draw: Callable[[int], Point], wanted: int) -> int:
+        """Draw and announce candidates ahead; return after how many of them to do so again."""
+        wanted = max(1, min(wanted, ANNOUNCED))
+        while len(self.drawn) < wanted:
+            self.drawn.append(draw(len(self.points) + len(self.drawn)))
+        self.context.prepare(list(self.drawn)[:wanted], self.split, examples=self._part(0, 0))
+        return (wanted + 1) // 2
 
     def run(self, stage: Stage) -> None:
         """Ask whoever stays in the race slice after slice."""
@@ -111,12 +127,20 @@ class _Race:
             waiting = np.flatnonzero(self.in_race & (self.asked < self.ends[place])).tolist()
             means = {i: float(np.nan_to_num(self._values_of(self.answers[i])).mean()) for i in waiting}
             # The best first, so that it is the worst whom the budget may not reach.
-            for taken, index in enumerate(sorted(waiting, key=lambda i: (-means[i], i))):
+            waiting.sort(key=lambda i: (-means[i], i))
+            start = self.ends[place - 1]
+            ready = [self.points[i] for i in waiting if self.asked[i] == start]
+            self.context.prepare(ready, self.split, examples=self._part(start, place))
+            for taken, index in enumerate(waiting):
                 if taken and not self._pays(taken, place):
                     self.in_race[index] = False
                     self.unpaid += 1
                 else:
                     self._ask(index, place, stage)
+
+    def _part(self, asked: int, place: int) -> range:
+        """The examples that a slice asks whoever was asked so many before."""
+        return self.examples[asked : self.ends[place]]
 
     def _pays(self, taken: int, place: int) -> bool:
         """Whether what is left takes one more through this slice, and it and those taken before through the rest."""
@@ -137,7 +161,7 @@ class _Race:
     def _ask(self, index: int, place: int, stage: Stage) -> None:
         if self.cut_off:
             return
-        part = self.examples[int(self.asked[index]) : self.ends[place]]
+        part = self._part(int(self.asked[index]), place)
         before = self.costs[place] or [int(self._price() * len(part) / len(self.examples))]
         left = self.budget - self.spent
         allowance = next_allowance(left + sum(before), self.context.remaining, before)

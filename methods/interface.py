@@ -289,10 +289,25 @@ class Context(Protocol):
             bench.compute.meter.OverBudget: If the budget does not cover it. Not to be caught: nothing works after it.
         """
 
-    def prepare(self, points: Sequence[Point]) -> None:
-        """Announce points that will be evaluated next, so that those which share noise are made in one pass.
+    def prepare(
+        self,
+        points: Sequence[Place],
+        split: AdaptationSplit,
+        *,
+        examples: range | None = None,
+        prompts: Sequence[str] = (DEFAULT_PROMPT,),
+    ) -> None:
+        """Announce evaluations that will probably be asked next, in this order, in place of those announced before.
 
-        Changes how fast the moves are, and nothing else.
+        Points that share noise are made in one pass, and several engines compute ahead. Changes how fast evaluations
+        are, and nothing else: what is computed and not asked for after all is not billed. Announce what an allowance
+        covers that is given to all of them together, since nothing beyond it is computed ahead.
+
+        Args:
+            points: Where in weight space.
+            split: As `evaluate` will be asked.
+            examples: Likewise.
+            prompts: Under each of which every point is evaluated.
         """
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
@@ -309,6 +324,15 @@ class Context(Protocol):
 
 class Deployment(Protocol):
     """The model as an artifact answers with it; every answer is metered as inference."""
+
+    def prepare(
+        self,
+        points: Sequence[Place],
+        examples: Sequence[str],
+        decodings: Sequence[Decoding] = (GREEDY,),
+        prompt: str = DEFAULT_PROMPT,
+    ) -> None:
+        """Announce that each point will be asked with each decoding; changes how fast answers are, and nothing else."""
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT

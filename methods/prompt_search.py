@@ -92,6 +92,7 @@ class PromptSearch(Method):
 def _round(context: Context, examples: range) -> list[Evaluation]:
     """Evaluate every prompt on the same examples; fewer come back where the budget ends first."""
     found: list[Evaluation] = []
+    context.prepare([Point()], "support", examples=examples, prompts=context.task.prompts)
     for prompt in context.task.prompts:
         evaluation = context.evaluate(
             Point(), "support", account="tune", examples=examples, allowance=context.remaining, prompt=prompt

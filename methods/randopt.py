@@ -149,6 +149,7 @@ class Ensemble(Artifact):
 
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
         """Let every member answer, and vote."""
+        deployment.prepare(self.members, examples)
         answers = [deployment.answer(point, examples) for point in self.members]
         chosen, report = elect(answers, ask_once(deployment.votes, examples, answers, self.known))
         self.report.update(report)

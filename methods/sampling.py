@@ -53,6 +53,7 @@ class SampledAnswers(Artifact):
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
         """Sample, and choose."""
         model = self.model
+        deployment.prepare([model.point], examples, self.decodings, model.prompt)
         answers = [deployment.answer(model.point, examples, each, model.prompt) for each in self.decodings]
         return self.choose(deployment, examples, answers)
 

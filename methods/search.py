@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, Field
@@ -12,7 +13,7 @@ from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Context, Evaluation
 
 ANNOUNCED = 32
-"""Candidates that are drawn and announced together."""
+"""Candidates that are drawn and announced ahead at most, and half of them at least."""
 
 
 class Candidate(NamedTuple):
@@ -63,7 +64,7 @@ def score_population(
     spent: list[int] = []
     planned = int(budget / (len(examples) * context.evaluation_flops))
     with context.stage(name, planned if limit is None else min(planned, limit)) as stage:
-        for displacement, point in _announced(context, draw, centre or Point(), limit):
+        for displacement, point in _announced(context, draw, centre or Point(), split, examples, limit):
             allowance = next_allowance(budget, context.remaining, spent)
             if not allowance:
                 break
@@ -91,18 +92,25 @@ def next_allowance(budget: int, remaining: int, spent: Sequence[int]) -> int:
 
 
 def _announced(
-    context: Context, draw: Callable[[int], Point], centre: Point, limit: int | None
+    context: Context,
+    draw: Callable[[int], Point],
+    centre: Point,
+    split: AdaptationSplit,
+    examples: range,
+    limit: int | None,
 ) -> Iterator[tuple[Point, Point]]:
-    """Displacements and their points; a single perturbation of the base is made as it is written and not announced."""
-    for start in count(0, ANNOUNCED):
-        stop = start + ANNOUNCED if limit is None else min(start + ANNOUNCED, limit)
-        if start >= stop:
+    """Displacements and their points, announced."""
+    waiting = map(draw, count() if limit is None else range(limit))
+    ahead: deque[tuple[Point, Point]] = deque()
+    for index in count():
+        if index % (ANNOUNCED // 2) == 0:
+            drawn = list(islice(waiting, ANNOUNCED - len(ahead)))
+            ahead.extend((displacement, centre + displacement) for displacement in drawn)
+            if drawn:
+                context.prepare([point for _, point in ahead], split, examples=examples)
+        if not ahead:
             return
-        displacements = [draw(index) for index in range(start, stop)]
-        points = [centre + displacement for displacement in displacements]
-        if shared := [point for point in points if len(point.amplitudes) > 1]:
-            context.prepare(shared)
-        yield from zip(displacements, points, strict=True)
+        yield ahead.popleft()
 
 
 T = TypeVar("T")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from bench.compute.ledger import AdaptationAccount
 from bench.seeds import derive
 from bench.weights.checkpoint import Place
-from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, TaskTraits
 
@@ -87,7 +86,7 @@ class CoinFlips:
         """Refuse: coins cannot be taught."""
         raise NotImplementedError("a model that answers by coin flips cannot be trained")
 
-    def prepare(self, points: Sequence[Point]) -> None:
+    def prepare(self, points: Sequence[Place], split: AdaptationSplit, **rest: Any) -> None:
         """Nothing is made here."""
 
     @contextmanager

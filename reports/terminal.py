@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Result, Row, Sample
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Result, Row, Sample, Timing
 from reports.course import configuration, curves, gate_summary, gates
 
 # Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
@@ -48,6 +48,20 @@ def print_course(console: Console, result: Result) -> None:
     """Print a run's configuration, how rewards went in it, and what its gate let through."""
     for line in (*configuration(result), *curves(result.report), *gate_summary(result.report)):
         console.print(line, markup=False, **_AS_IT_STANDS)
+
+
+def print_times(console: Console, timing: Timing) -> None:
+    """Print where the time of a run went: by what was done, and by phase."""
+    own = timing.total - sum(timing.kinds.values())
+    for title, seconds in (
+        ("by what was done", {**timing.kinds, "the harness itself": own}),
+        ("by phase", timing.stages),
+    ):
+        table = _table("", "seconds", "share")
+        for name, value in seconds.items():
+            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}")
+        console.print(title, style="bold")
+        console.print(table)
 
 
 def _table(*columns: str) -> Table:

@@ -12,7 +12,7 @@ import click
 
 from bench.cli.options import json_option, output_json
 
-PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy")
+PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy", "ray")
 
 
 @click.command()

@@ -93,8 +93,9 @@ def _run_row(folder: Path) -> dict[str, Any]:
     show_default=True,
     help="Test examples to print with their answers.",
 )
+@click.option("--time", "times", is_flag=True, help="Print where the time of the run's last attempt went instead.")
 @json_option
-def show(run: Path, samples: int, as_json: bool) -> None:
+def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
     """Show one finished run: figures, ledger, gate, configuration, how rewards went, and samples."""
     from bench.records.schema import Sample, read_result
 
@@ -108,9 +109,16 @@ def show(run: Path, samples: int, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from reports.terminal import print_course, print_run, print_samples
+    from reports.terminal import print_course, print_run, print_samples, print_times
 
     console = Console()
+    if times:
+        if result.timing is None:
+            from bench.errors import Refused
+
+            raise Refused(f"{run}: its record holds no times")
+        print_times(console, result.timing)
+        return
     print_run(console, run, result)
     print_course(console, result)
     print_samples(console, lines)

@@ -29,6 +29,8 @@ GRID_KEYS = {
     "strategy": "strategy",
     "launch": "launch",
     "launch_config": "launch_config",
+    "engines": "engines",
+    "ray_address": "ray_address",
     "output": "output",
 }
 """Keys of a configuration file, to the parameters of `bench run`."""
@@ -154,6 +156,22 @@ def run_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def engine_options(command: F) -> F:
+    """Add the options that say where answers are computed, on which no outcome depends."""
+    command = click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster for the engines, `HOST:6379` or `auto`, in place of a new one here.",
+    )(command)
+    return click.option(
+        "--engines",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Engines that score candidates at the same time, each on its part of the cores or a GPU of its own.",
+    )(command)
 
 
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:

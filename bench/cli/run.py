@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import config_option, json_option, output_json, run_options
+from bench.cli.options import config_option, engine_options, json_option, output_json, run_options
 from bench.records.schema import RunConfig
 
 
@@ -22,9 +22,10 @@ from bench.records.schema import RunConfig
     show_default=True,
     help="Where run directories go.",
 )
+@engine_options
 @config_option
 @json_option
-def run(output: Path, as_json: bool, **options: Any) -> int:
+def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **options: Any) -> int:
     """Adapt a model with a method under a budget, test it, and record everything.
 
     Repeating -m, -t, -M, -b or -s, or --vary, runs the grid. Cells that are complete are not run again.
@@ -32,27 +33,40 @@ def run(output: Path, as_json: bool, **options: Any) -> int:
     from bench.run.grid import expand
 
     cells = expand(**options)
-    return _run(as_json, lambda displays, done: _grid(cells, output, displays, done))
+    where = _engines(engines, ray_address)
+    return _run(as_json, lambda displays, done: _grid(cells, output, displays, done, where))
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@engine_options
 @json_option
-def resume(runs: tuple[Path, ...], as_json: bool) -> int:
-    """Go on with runs that were interrupted; each ends as it would have unbroken."""
-    return _run(as_json, lambda displays, done: [_resume(folder, displays(), done) for folder in runs])
+def resume(runs: tuple[Path, ...], as_json: bool, engines: int, ray_address: str | None) -> int:
+    """Go on with runs that were interrupted; each ends as it would have unbroken, on as many engines as there are."""
+    where = _engines(engines, ray_address)
+    return _run(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])
 
 
-def _grid(cells: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None]) -> list[Any]:
+def _engines(count: int, address: str | None) -> Any:
+    from bench.engines.cluster import Engines
+
+    engines = Engines(count, address)
+    engines.require()
+    return engines
+
+
+def _grid(
+    cells: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
+) -> list[Any]:
     from bench.run.grid import run_grid
 
-    return run_grid(cells, output, displays, done)
+    return run_grid(cells, output, displays, done, engines)
 
 
-def _resume(folder: Path, display: Any, done: Callable[[Any], None]) -> Any:
+def _resume(folder: Path, display: Any, done: Callable[[Any], None], engines: Any) -> Any:
     from bench.run.grid import CellOutcome, resume_cell
 
-    outcome: CellOutcome = resume_cell(folder, display)
+    outcome: CellOutcome = resume_cell(folder, display, engines)
     done(outcome)
     return outcome
 

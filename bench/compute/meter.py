@@ -18,7 +18,15 @@ class OverBudget(BenchError):
 
 
 class AllowanceSpent(Exception):
-    """The next step would exceed the allowance that a method gave this one evaluation. An answer, not a failure."""
+    """The next step would exceed the allowance that a method gave this one evaluation. An answer, not a failure.
+
+    Attributes:
+        refused: That step's work.
+    """
+
+    def __init__(self, refused: Work) -> None:
+        super().__init__(refused)
+        self.refused = refused
 
 
 class Meter:
@@ -60,6 +68,18 @@ class Meter:
             raise RuntimeError("the meter has no budget yet")
         return self.limit - self._spent
 
+    @property
+    def available(self) -> int | None:
+        """FLOPs that the open block may still take; None if nothing limits it."""
+        limits = [] if self._allowance is None else [self._allowance]
+        if self._account in ADAPTATION and self.limit is not None:
+            limits.append(self.remaining)
+        return min(limits, default=None)
+
+    def covers(self, work: Work) -> bool:
+        """Whether the open block may still take some work."""
+        return self.available is None or self.flops(work) <= self.available
+
     def flops(self, work: Work) -> int:
         """Return the model FLOPs of some work on this meter's model."""
         return model_flops(self.shape, work)
@@ -96,7 +116,7 @@ class Meter:
             raise RuntimeError("work outside any account: open one with `Meter.account`")
         cost = self.flops(work)
         if self._allowance is not None and cost > self._allowance:
-            raise AllowanceSpent
+            raise AllowanceSpent(work)
         billed = self._account in ADAPTATION
         if billed and self.limit is not None and (self.tripped or cost > self.remaining):
             self.tripped = True

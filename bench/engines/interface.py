@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from bench.compute.flops import ModelShape
+from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.weights.checkpoint import Place
-from bench.weights.points import Point
 from tasks.interface import Message, PromptStyle
 
 TokenIds = tuple[int, ...]
@@ -56,6 +56,34 @@ class Completion:
     finish: Finish
 
 
+@dataclass(frozen=True)
+class Job:
+    """Prompts that are answered together by the model at one place.
+
+    Attributes:
+        point: Where the weights are to be.
+        prompts: At least one.
+        sampling: How answers are decoded.
+    """
+
+    point: Place
+    prompts: tuple[TokenIds, ...]
+    sampling: Sampling
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Of thousands of tokens the first few and their number tell as much, and once is enough.
+        of = (self.point, self.prompts[:1], len(self.prompts), self.sampling)
+        object.__setattr__(self, "_hash", hash(of))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+Arrived = Callable[[Job, list[Completion], Work], None]
+"""Takes answers that were computed before their turn, and what they took."""
+
+
 class Engine(Protocol):
     """A model that generates and moves through weight space.
 
@@ -81,8 +109,12 @@ class Engine(Protocol):
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, by the tokenizer's own template, or of a plain text."""
 
-    def prepare(self, points: Sequence[Point]) -> None:
-        """Announce points that will be visited next; changes how fast the moves are, and nothing else."""
+    def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
+        """Announce what will probably be asked next, in this order, in place of what was announced before.
+
+        Changes how fast answers come, and nothing else. Whoever computes ahead begins when the first of them is asked,
+        takes no more than the block then open may still take, and hands over by `arrived` what is done before its turn.
+        """
 
     def move_to(self, point: Place) -> None:
         """Put the weights at a point, or at trained ones. Drops every cache that depends on weights."""

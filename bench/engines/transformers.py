@@ -7,6 +7,7 @@ first, and as answers end the next ones do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
-from bench.engines.interface import Completion, Finish, Sampling, TokenIds
+from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds
 from bench.engines.packed import PackedLinears
 from bench.engines.slots import Slots, tune_for_decoding
 from bench.errors import BenchError, UsageError
@@ -50,6 +51,7 @@ class TransformersEngine:
         dtype: `auto` keeps the checkpoint's own.
         device: As torch names it.
         batch_size: Prompts decoded together; None for 64, or 256 where the model is so small that a step costs nothing.
+        neighbours: Engines that may share this machine's memory, itself included.
     """
 
     def __init__(
@@ -59,10 +61,13 @@ class TransformersEngine:
         dtype: str = "auto",
         device: str = "cpu",
         batch_size: int | None = None,
+        neighbours: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
+        if torch.device(device).type == "cuda":
+            _make_deterministic()
         self._folder = model
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
@@ -82,7 +87,7 @@ class TransformersEngine:
             "batch_size": self._batch_size,
             "decoding": DECODING,
         }
-        self._space = WeightSpace(parameters)
+        self._space = WeightSpace(parameters, neighbours=neighbours)
         self._linears = PackedLinears(self._model)
         self._ends = _end_ids(self._model.generation_config, self._tokenizer)
         # A masked position is never attended to, so any id can pad; a model without a pad id still decodes.
@@ -108,9 +113,11 @@ class TransformersEngine:
         )
         return tuple(encoded["input_ids"])
 
-    def prepare(self, points: Sequence[Point]) -> None:
+    def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Make the directions of points that will be visited next, in as few passes as memory allows."""
-        self._space.prepare(points)
+        points = {job.point for job in jobs if isinstance(job.point, Point)}
+        # One point alone shares its noise with none.
+        self._space.prepare([job.point for job in jobs if job.point in points] if len(points) > 1 else [])
 
     def move_to(self, point: Place) -> None:
         """Put the weights at a point, or at trained ones."""
@@ -138,7 +145,11 @@ class TransformersEngine:
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts in batches of like length; returns them in the order given.
 
+        Where memory runs out the batch is halved, in `settings` too, and unfinished answers begin anew. What they had
+        taken stays booked: it was computed.
+
         Raises:
+            BenchError: If there is no memory for one prompt at a time.
             OverBudget: Before the first step that the meter does not cover.
             AllowanceSpent: Likewise, for the open block's allowance.
         """
@@ -152,12 +163,27 @@ class TransformersEngine:
             )
         streams = answer_streams(prompts, sampling) if sampling.temperature > 0 and prompts else None
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-        waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in order]
         answers: dict[int, Completion] = {}
-        with torch.inference_mode():
-            for row in self._decode(waiting, sampling, meter):
-                answers[row.index] = self._completion(row, sampling)
+        while len(answers) < len(prompts):
+            unanswered = (i for i in order if i not in answers)
+            waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in unanswered]
+            try:
+                with torch.inference_mode():
+                    for row in self._decode(waiting, sampling, meter):
+                        answers[row.index] = self._completion(row, sampling)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                self._halve_batch(error)
         return [answers[i] for i in range(len(prompts))]
+
+    def _halve_batch(self, error: RuntimeError) -> None:
+        if self._batch_size == 1:
+            raise BenchError("there is no memory for one prompt at a time; take a smaller model or --dtype") from error
+        self._batch_size //= 2
+        self.settings["batch_size"] = self._batch_size
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
         """Yield rows as they end. Consumes `waiting`, whose longest prompts come first."""
@@ -279,6 +305,18 @@ class _Row:
     uniforms: np.ndarray | None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+
+def _make_deterministic() -> None:
+    """Let products on a GPU come out alike each time, and float32 ones in float32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU it has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _one_pass(rows: list[_Row]) -> list[_Row]:

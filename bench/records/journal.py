@@ -1,8 +1,9 @@
 """The journal: one line an evaluation, on disk before the next begins.
 
 A run is a deterministic function of its configuration, so resuming means running it again with the journal answering
-for what was already computed. Each line carries a checksum. A last line without its end is torn and owed again; other
-damage is an error.
+for what was already computed. What several engines computed before its turn is put aside, in lines that have no place
+in that order. Each line carries a checksum. A last line without its end is torn and owed again; other damage is an
+error.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Journal:
 
     def __init__(self, path: Path, *, owner: bool = True) -> None:
         self.path = path
-        self._entries, whole = read_entries(path)
-        self.recovered = len(self._entries)
+        entries, whole = read_entries(path)
+        self.recovered = len(entries)
+        self._take_in(entries)
         self._next = 0
         self._file: io.RawIOBase | None = None
         if not owner:
@@ -55,6 +57,10 @@ class Journal:
         except OSError as error:
             raise WriteFailed(path, error) from error
 
+    def _take_in(self, entries: list[dict[str, Any]]) -> None:
+        self._entries = [(line, entry) for line, entry in enumerate(entries, start=1) if "key" in entry]
+        self._aside = {_name(entry["aside"]): entry["value"] for entry in entries if "aside" in entry}
+
     def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the next journalled entry, or None if the run has caught up with its journal.
 
@@ -66,10 +72,10 @@ class Journal:
         """
         if self._next >= len(self._entries):
             return None
-        entry = self._entries[self._next]
+        line, entry = self._entries[self._next]
         if entry["key"] != _plain(key):
             raise JournalMismatch(
-                f"{self.path}, line {self._next + 1}: holds {_short(entry['key'])} where this run computes "
+                f"{self.path}, line {line}: holds {_short(entry['key'])} where this run computes "
                 f"{_short(_plain(key))}; code or data have changed since: start a new run in another --output"
             )
         self._next += 1
@@ -84,10 +90,27 @@ class Journal:
         if self._next < len(self._entries):
             raise RuntimeError("append while the journal still answers")
         self._next += 1
+        self._write({"key": _plain(key), "value": _plain(value)})
+
+    def put_aside(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        """Put on disk what was computed before its turn.
+
+        Raises:
+            WriteFailed: If that fails.
+        """
+        self._write({"aside": _plain(key), "value": _plain(value)})
+        self._aside[_name(key)] = _plain(value)
+
+    def aside(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what was put aside under a key, by this attempt or an earlier one, or None."""
+        found = self._aside.get(_name(key))
+        return None if found is None else dict(found)
+
+    def _write(self, entry: dict[str, Any]) -> None:
         if self._file is None:
             return
         try:
-            line = _line({"key": _plain(key), "value": _plain(value)})
+            line = _line(entry)
             while line:
                 line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
@@ -96,7 +119,8 @@ class Journal:
 
     def reread(self) -> None:
         """Take in what the process that this one handed the journal to has appended; `recall` answers for it."""
-        self._entries, _ = read_entries(self.path)
+        entries, _ = read_entries(self.path)
+        self._take_in(entries)
 
     def close(self) -> None:
         """Release the file."""
@@ -129,6 +153,10 @@ def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _plain(value: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True, allow_nan=False)
 
 
 def _line(entry: Any) -> bytes:

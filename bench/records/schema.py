@@ -284,10 +284,17 @@ class AccountRow(_Record):
 
 
 class Timing(_Record):
-    """Wall-clock seconds of the attempt that ended this run; an earlier attempt's are not in it. Never compared."""
+    """Wall-clock seconds of the attempt that ended this run; an earlier attempt's are not in it. Never compared.
+
+    Attributes:
+        total: From its start to its record, loading the model included.
+        stages: By phase of the run.
+        kinds: By what was done: see `bench.run.clock`. What is missing to the total is the harness's own time.
+    """
 
     total: float
     stages: dict[str, float]
+    kinds: dict[str, float] = Field(default_factory=dict)
 
 
 class Result(_Record):

@@ -11,7 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work, hardware_flops
 from bench.compute.meter import Meter, OverBudget
+from bench.engines.cluster import Engines
 from bench.engines.interface import Engine
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
@@ -45,6 +46,7 @@ from bench.records.schema import (
     read_result,
 )
 from bench.registry import load_method
+from bench.run.clock import Clock
 from bench.run.coverage import coverages
 from bench.run.desk import Desk
 from bench.run.display import Display
@@ -60,6 +62,7 @@ from methods.strategy import Strategy, parse_strategy, under, unsupported
 from tasks.interface import PromptStyle, Task
 
 CALIBRATION_EXAMPLES = 16
+ONE = Engines()
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,10 @@ def finished(cell: Cell) -> Result | None:
     return result if result.status in ("ok", "over_budget", "diverged") else None
 
 
-def execute(cell: Cell, display: Display) -> Result:
+def execute(cell: Cell, display: Display, engines: Engines = ONE) -> Result:
     """Run a cell to its end, or go on where an earlier attempt stopped.
+
+    Its outcome does not depend on where answers are computed.
 
     A failure of the run itself is a result with status `failed` and its traceback; a failure to write is raised.
 
@@ -154,7 +159,7 @@ def execute(cell: Cell, display: Display) -> Result:
     started = time.perf_counter()
     with _locked(cell.folder), display:
         sweep(cell.folder)
-        attempt = _Attempt(cell, display, _begin(cell))
+        attempt = _Attempt(cell, display, _begin(cell, engines), engines)
         try:
             result = attempt.run()
         except OverBudget as error:
@@ -168,7 +173,7 @@ def execute(cell: Cell, display: Display) -> Result:
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
-        timing = Timing(total=time.perf_counter() - started, stages=display.seconds)
+        timing = Timing(total=time.perf_counter() - started, stages=display.seconds, kinds=dict(attempt.clock.seconds))
         result = result.model_copy(update={"timing": timing})
         write_atomically(cell.folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return result
@@ -187,7 +192,7 @@ def take_part(cell: Cell, ranks: Ranks) -> None:
     cell.method.adapt(context)
 
 
-def _begin(cell: Cell) -> Journal:
+def _begin(cell: Cell, engines: Engines) -> Journal:
     """Note down in the run's folder that it is started."""
     path = cell.folder / "config.json"
     if path.exists():
@@ -199,28 +204,32 @@ def _begin(cell: Cell) -> Journal:
             )
     journal = Journal(cell.folder / "journal.jsonl")
     write_atomically(path, cell.config.model_dump_json(indent=1) + "\n")
-    write_attempt(cell.folder / "attempts", cell.config)
+    write_attempt(cell.folder / "attempts", cell.config, engines)
     return journal
 
 
 class _Attempt:
     """One start of a cell: loads the engine, and fills in the result as it becomes known."""
 
-    def __init__(self, cell: Cell, display: Display, journal: Journal) -> None:
-        self.cell, self.display, self.journal = cell, display, journal
+    def __init__(self, cell: Cell, display: Display, journal: Journal, engines: Engines = ONE) -> None:
+        self.cell, self.display, self.journal, self.engines = cell, display, journal, engines
+        self.opened = ExitStack()
+        self.opened.callback(self.journal.close)
+        self.clock = Clock()
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
         self.known: dict[str, object] = {"model": None, "engine": {}, "prompt": None, "sandbox": None}
 
     def close(self) -> None:
-        self.journal.close()
+        self.opened.close()
 
     def begin(self) -> AdaptationContext:
         """Do what comes before adaptation."""
         cell = self.cell
         levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
         sandbox = next(filter(None, levels), None)
-        engine = _load_engine(cell)
+        with self.clock.span("loading"):
+            engine = self._load_engine()
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
         provenance = cell.model.provenance
@@ -240,7 +249,7 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal)
+        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal, self.clock)
         with self.display.stage("calibration"):
             evaluation_flops = self.desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
         self.meter.limit = int(cell.evaluations * evaluation_flops)
@@ -270,6 +279,24 @@ class _Attempt:
         with self.display.stage(f"training in {self.cell.config.processes} processes"):
             hand_over(self.cell.folder, launch)
 
+    def _load_engine(self) -> Engine:
+        from bench.engines.transformers import TransformersEngine
+
+        config = self.cell.config
+        load = partial(TransformersEngine, self.cell.model.path, dtype=config.dtype, batch_size=config.batch_size)
+        if self.engines.here:
+            return load(device=config.device)
+        from bench.engines.cluster import started
+        from bench.engines.pool import Pool
+
+        device = config.device.partition(":")[0]  # an engine sees no GPU but its own
+        with self.display.stage("engines", self.engines.count) as stage:
+            remote = partial(load, device=device, neighbours=self.engines.count)
+            workers = self.opened.enter_context(started(remote, self.engines, device))
+            pool = Pool(load(device="cpu"), workers)
+            stage.advance(steps=self.engines.count)
+        return pool
+
     def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
         cell, traits = self.cell, self.cell.subject.traits
@@ -297,7 +324,7 @@ class _Attempt:
                 raise BenchError(f"method {cell.config.method}: {label!r} is no label; letters, digits and .=@_- are")
         if not artifacts:
             raise BenchError(f"method {cell.config.method}: adapt returned nothing to deploy")
-        desk.engine.prepare([])  # what was made for the search is not needed any more
+        desk.expect([])  # what was made for the search is not needed any more
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
         deployed = Deployed(desk, examples, self.display)
@@ -386,18 +413,6 @@ class _Attempt:
                 **outcome,
             }
         )
-
-
-def _load_engine(cell: Cell) -> Engine:
-    from bench.engines.transformers import TransformersEngine
-
-    config = cell.config
-    return TransformersEngine(
-        cell.model.path,
-        dtype=config.dtype,
-        device=config.device,
-        batch_size=config.batch_size,
-    )
 
 
 def _require_libraries() -> None:

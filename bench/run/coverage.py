@@ -62,6 +62,7 @@ def _sample(
 ) -> list[list[Score]]:
     by_id = {example.id: example for example in examples}
     ids, drawn = list(by_id), decodings(SAMPLES_PER_ANSWER * k)
+    deployed.prepare([model.point], ids, drawn, model.prompt)
     answers = [deployed.answer(model.point, ids, decoding, model.prompt) for decoding in drawn]
 
     def judge(asked: Sequence[str], texts: Sequence[str]) -> list[Score]:

@@ -9,19 +9,51 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
-from bench.engines.interface import Engine, Sampling, TokenIds
+from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.records.journal import Journal
+from bench.run.clock import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
+
+PIECES = 8
+"""Pieces that many examples are cut into if those hold a batch each; more where they would hold more than LARGEST."""
+LARGEST = 4
+"""Batches in a piece at most."""
+
+
+def cut(count: int, batch: int) -> list[range]:
+    """Cut examples of one point into pieces that engines share: by their number and the batch size alone.
+
+    A piece holds a batch at least, so that no engine computes half-empty ones.
+    """
+    number = max(1, -(-count // (LARGEST * batch)), min(PIECES, count // batch))
+    bounds = [count * i // number for i in range(number + 1)]
+    return [range(*ends) for ends in pairwise(bounds)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Answers that are computed together.
+
+    Attributes:
+        key: What they are, for the journal.
+        job: What an engine is asked.
+        read: Turns its answers into what is journalled.
+    """
+
+    key: dict[str, Any]
+    job: Job
+    read: Callable[[Sequence[Completion]], dict[str, Any]]
 
 
 class Desk:
@@ -33,18 +65,29 @@ class Desk:
         style: How prompts are posed.
         meter: Where work is booked.
         journal: Answers for what an earlier attempt computed.
+        clock: Where time is booked.
     """
 
-    def __init__(self, engine: Engine, task: Task, style: PromptStyle, meter: Meter, journal: Journal) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        task: Task,
+        style: PromptStyle,
+        meter: Meter,
+        journal: Journal,
+        clock: Clock | None = None,
+    ) -> None:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
+        self.clock = clock or Clock()
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
-        self.chunk = 4 * int(engine.settings["batch_size"])
+        self.batch_size = int(engine.settings["batch_size"])
         self._prompts: dict[tuple[str, str], TokenIds] = {}
+        self._expected: dict[Job, Piece] = {}
         self._last: Place = Point()
 
     def turned_to(self, task: Task) -> Desk:
         """Return a desk for another task that goes on where this one is."""
-        desk = Desk(self.engine, task, self.style, self.meter, self.journal)
+        desk = Desk(self.engine, task, self.style, self.meter, self.journal, self.clock)
         desk._last = self._last
         return desk
 
@@ -71,11 +114,61 @@ class Desk:
         """Return a hash over an example's prompt ids, as the base is asked."""
         return hashlib.sha256(repr(self.prompt(example)).encode()).hexdigest()
 
-    def _move(self, point: Place) -> None:
+    # Asking engines
+
+    def expect(self, pieces: Sequence[Piece]) -> None:
+        """Announce what will probably be asked next, in this order."""
+        self._expected = {piece.job: piece for piece in pieces}
+        self.engine.prepare([piece.job for piece in pieces], self._arrived)
+
+    def _arrived(self, job: Job, completions: list[Completion], work: Work) -> None:
+        piece = self._expected[job]
+        self.journal.put_aside(piece.key, piece.read(completions) | {"work": sparse(work)})
+
+    def _obtain(self, point: Place, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+        """Return what is journalled of pieces that one point answers, and book it."""
         # Moves are booked by the order of the evaluations, which a resumed run shares, not by where its engine happens
         # to stand.
         self.meter.reserve(Work(weight_moves=int(point != self._last)))
-        self.engine.move_to(point)
+        if len(pieces) > 1 and pieces[0].job not in self._expected:
+            self.expect(pieces)
+        return [self._answers(piece) for piece in pieces]
+
+    def _answers(self, piece: Piece) -> dict[str, Any]:
+        entry = self.journal.aside(piece.key)
+        if entry is not None and self.meter.covers(work := Work(**entry["work"])):
+            self.meter.reserve(work)
+            return entry
+        job = piece.job
+        with self.clock.span("moves"):
+            self.engine.move_to(job.point)
+        with self.clock.span("generation"):
+            completions = self.engine.generate(job.prompts, job.sampling, self.meter)
+        return piece.read(completions)
+
+    # Scores
+
+    def to_score(
+        self, point: Place, examples: Sequence[Example], what: str, prompt: str, *, spread: bool
+    ) -> list[Piece]:
+        """Return an evaluation as pieces: one, or several where engines are to share it."""
+        parts = cut(len(examples), self.batch_size) if spread else [range(len(examples))]
+        return [
+            self._to_score(point, examples[part.start : part.stop], f"{what}+{part.start}", prompt) for part in parts
+        ]
+
+    def _to_score(self, point: Place, examples: Sequence[Example], what: str, prompt: str) -> Piece:
+        def read(completions: Sequence[Completion]) -> dict[str, Any]:
+            with self.clock.span("judging"):
+                scores = self.task.score_many(examples, [c.text for c in completions])
+            return {
+                "rewards": [None if s.status == "infrastructure" else s.reward for s in scores],
+                "correct": [s.correct and s.status != "infrastructure" for s in scores],
+            }
+
+        key = {"scored": what, "n": len(examples), "point": point.digest, "prompt": prompt}
+        prompts = tuple(self.prompt(example, prompt) for example in examples)
+        return Piece(key, Job(point, prompts, self.sampling), read)
 
     def score(
         self,
@@ -85,6 +178,8 @@ class Desk:
         account: AdaptationAccount,
         allowance: int | None,
         prompt: str,
+        *,
+        spread: bool,
     ) -> Evaluation:
         """Answer and judge examples for a method; see `methods.interface.Context.evaluate`."""
         key = {"score": what, "n": len(examples), "point": point.digest, "account": account}
@@ -92,23 +187,16 @@ class Desk:
         entry = self.journal.recall(key)
         if entry is None:
             started = time.perf_counter()
-            rewards: list[float | None] = []
-            correct: list[bool] = []
+            found: list[dict[str, Any]] = []
             complete = True
             with self.meter.account(account, allowance):
                 try:
-                    self._move(point)
-                    prompts = [self.prompt(e, prompt) for e in examples]
-                    completions = self.engine.generate(prompts, self.sampling, self.meter)
+                    found = self._obtain(point, self.to_score(point, examples, what, prompt, spread=spread))
                 except AllowanceSpent:
                     complete = False
-                else:
-                    scores = self.task.score_many(examples, [c.text for c in completions])
-                    rewards = [None if s.status == "infrastructure" else s.reward for s in scores]
-                    correct = [s.correct and s.status != "infrastructure" for s in scores]
                 work = self.meter.opened
-            entry = {"rewards": rewards, "correct": correct, "complete": complete}
-            entry |= {"work": sparse(work), "seconds": time.perf_counter() - started}
+            entry = {name: [value for part in found for value in part[name]] for name in ("rewards", "correct")}
+            entry |= {"complete": complete, "work": sparse(work), "seconds": time.perf_counter() - started}
             self.journal.append(key, entry)
         else:
             work = Work(**entry["work"])
@@ -120,6 +208,23 @@ class Desk:
             flops=self.meter.flops(work),
             complete=entry["complete"],
         )
+
+    # Answers
+
+    def to_answer(
+        self,
+        point: Place,
+        examples: Sequence[Example],
+        what: str,
+        decoding: Decoding = GREEDY,
+        prompt: str = DEFAULT_PROMPT,
+    ) -> Piece:
+        """Return examples to be answered as one piece."""
+        key = {"answered": what, "n": len(examples), "point": point.digest}
+        key |= {"decoding": asdict(decoding), "prompt": prompt}
+        prompts = tuple(self.prompt(example, prompt) for example in examples)
+        sampling = self.sampling.model_copy(update=asdict(decoding))
+        return Piece(key, Job(point, prompts, sampling), lambda completions: {"texts": [c.text for c in completions]})
 
     def generate(
         self,
@@ -140,11 +245,8 @@ class Desk:
             return list(entry["texts"])
         started = time.perf_counter()
         with self.meter.account(account):
-            self._move(point)
-            prompts = [self.prompt(e, prompt) for e in examples]
-            sampling = self.sampling.model_copy(update=asdict(decoding))
-            texts = [c.text for c in self.engine.generate(prompts, sampling, self.meter)]
-            work = self.meter.opened
+            (found,) = self._obtain(point, [self.to_answer(point, examples, what, decoding, prompt)])
+            texts, work = list(found["texts"]), self.meter.opened
         self._last = point
         entry = {"texts": texts, "work": sparse(work), "seconds": time.perf_counter() - started}
         self.journal.append(key, entry)
@@ -177,7 +279,8 @@ class Desk:
         key = {"of answers": what, "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest()}
         entry = self.journal.recall(key)
         if entry is None:
-            entry = {"found": compute()}
+            with self.clock.span("judging"):
+                entry = {"found": compute()}
             self.journal.append(key, entry)
         return list(entry["found"])
 

@@ -14,12 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
+from bench.engines.cluster import Engines
 from bench.errors import BenchError, UsageError, usage_error
 from bench.models.embedded import EMBEDDED
 from bench.records.files import WriteFailed
 from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
-from bench.run.cell import Cell, execute, finished, prepare
+from bench.run.cell import ONE, Cell, execute, finished, prepare
 from bench.run.display import Display
 from bench.run.launch import read_launch
 
@@ -168,6 +169,7 @@ def run_grid(
     output: Path,
     make_display: Callable[[], Display],
     on_outcome: Callable[[CellOutcome], None],
+    engines: Engines = ONE,
 ) -> list[CellOutcome]:
     """Run cells one after the other; one that is complete is not run again, one that fails does not stop the rest.
 
@@ -181,17 +183,17 @@ def run_grid(
         method = config.method + (f" ({settings})" if settings else "")
         title = f"{method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
         display.say(title + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""), style="bold")
-        outcome = _run_cell(config, output, display)
+        outcome = _run_cell(config, output, display, engines)
         outcomes.append(outcome)
         on_outcome(outcome)
     return outcomes
 
 
-def _run_cell(config: RunConfig, output: Path, display: Display) -> CellOutcome:
+def _run_cell(config: RunConfig, output: Path, display: Display, engines: Engines) -> CellOutcome:
     try:
         with display:
             cell = prepare(config, output, display)
-        return _finish(cell, display)
+        return _finish(cell, display, engines)
     except WriteFailed:
         raise
     except Exception as error:
@@ -206,12 +208,12 @@ def _actionable(error: Exception) -> BenchError:
     return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
 
 
-def _finish(cell: Cell, display: Display) -> CellOutcome:
+def _finish(cell: Cell, display: Display, engines: Engines) -> CellOutcome:
     done = finished(cell)
     if done is not None:
         display.say(f"already complete: {cell.folder}")
         return CellOutcome(cell.config, cell.folder, done, cached=True)
-    return CellOutcome(cell.config, cell.folder, execute(cell, display))
+    return CellOutcome(cell.config, cell.folder, execute(cell, display, engines))
 
 
 def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
@@ -260,7 +262,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def resume_cell(folder: Path, display: Display) -> CellOutcome:
+def resume_cell(folder: Path, display: Display, engines: Engines = ONE) -> CellOutcome:
     """Go on with the run in a directory.
 
     Returns:
@@ -278,7 +280,7 @@ def resume_cell(folder: Path, display: Display) -> CellOutcome:
                 f"{folder}: its configuration, data or code has changed since it began (it would be "
                 f"{cell.folder.name} now); restore them, or start anew"
             )
-        return _finish(replace(cell, folder=folder), display)
+        return _finish(replace(cell, folder=folder), display, engines)
     except WriteFailed:
         raise
     except Exception as error:

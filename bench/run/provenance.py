@@ -7,17 +7,19 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.engines.cluster import Engines
 from bench.records.files import write_atomically
 from bench.records.schema import RunConfig
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post-training")
 
 
-def write_attempt(folder: Path, config: RunConfig) -> None:
+def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
     """Add a file for this start to a run's `attempts`.
 
     Raises:
@@ -37,6 +39,7 @@ def write_attempt(folder: Path, config: RunConfig) -> None:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": _device_name(config.device),
+        "engines": asdict(engines),
         "commit": _commit(),
         "seed": config.seed,
         "packages": versions,

@@ -146,7 +146,8 @@ class TrainingSession:
     def _pad_id(self, tokenizer: Any) -> int:
         # PPOTrainer tells padding by its id, so that it must not be what ends an answer, nor stand in a prompt.
         used = {token for posed in self.prompts for token in posed.token_ids}
-        for token in (tokenizer.pad_token_id, *sorted(tokenizer.all_special_ids)):
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        for token in (tokenizer.pad_token_id, *sorted(special | {*tokenizer.all_special_ids})):
             if (
                 token is not None
                 and token not in used
@@ -189,7 +190,7 @@ class TrainingSession:
     @contextmanager
     def metered(self) -> Iterator[None]:
         """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
-        with self._desk.meter.account("train", self.remaining):
+        with self._desk.clock.span("training"), self._desk.meter.account("train", self.remaining):
             try:
                 yield
             except AllowanceSpent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,10 @@ from typing import Any
 from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
 from bench.errors import BenchError
 from bench.ranks import Ranks
-from bench.run.desk import Desk
+from bench.run.desk import Desk, cut
 from bench.run.display import Display, StageDisplay
 from bench.run.subject import Subject
 from bench.weights.checkpoint import Place
-from bench.weights.points import Point
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
@@ -66,19 +65,45 @@ class AdaptationContext:
             ValueError: If the account is none that a budget covers, the split none that a method may see, the range
                 none of the split's, or the prompt none of the task's.
         """
-        if account not in ADAPTATION or split not in self._examples:
-            raise ValueError(f"adaptation may not read split {split!r} or book to account {account!r}")
+        if account not in ADAPTATION:
+            raise ValueError(f"adaptation may not book to account {account!r}")
+        asked, what, spread = self._asked(split, examples)
+        _check_prompt(self._desk.task, prompt)
+        return self._desk.score(point, asked, what, account, allowance, prompt, spread=spread)
+
+    def prepare(
+        self,
+        points: Sequence[Place],
+        split: AdaptationSplit,
+        *,
+        examples: range | None = None,
+        prompts: Sequence[str] = (DEFAULT_PROMPT,),
+    ) -> None:
+        """Announce evaluations that will probably be asked next."""
+        asked, what, spread = self._asked(split, examples)
+        self._desk.expect(
+            [
+                piece
+                for point in points
+                for prompt in prompts
+                for piece in self._desk.to_score(point, asked, what, prompt, spread=spread)
+            ]
+        )
+
+    def _asked(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
+        """The examples, what they are called, and whether engines share them.
+
+        Of the gate a run asks one point at a time, so its examples are shared. Of the other splits it asks many, and
+        each point stays in one piece, the fastest way to compute it. A split is one or the other, since half-precision
+        answers depend on the piece they are in and only those of one kind compare.
+        """
+        if split not in self._examples:
+            raise ValueError(f"adaptation may not read split {split!r}")
         everything = self._examples[split]
         asked = range(len(everything)) if examples is None else examples
         if not (0 <= asked.start < asked.stop <= len(everything) and asked.step == 1):
             raise ValueError(f"examples {asked}: split {split} has {len(everything)}, and one is the least")
-        _check_prompt(self._desk.task, prompt)
-        what = f"{split} {asked.start}"
-        return self._desk.score(point, everything[asked.start : asked.stop], what, account, allowance, prompt)
-
-    def prepare(self, points: Sequence[Point]) -> None:
-        """Announce points that will be evaluated next."""
-        self._desk.engine.prepare(points)
+        return everything[asked.start : asked.stop], f"{split} {asked.start}", split == "gate"
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
         """Prepare gradient training, or go on with what an earlier attempt saved.
@@ -108,6 +133,10 @@ class AdaptationContext:
         return self._display.stage(name, steps)
 
 
+_Asked = tuple[str, tuple[str, ...], Decoding, str]
+"""A place's digest, ids of examples, decoding and prompt."""
+
+
 class Deployed:
     """An artifact's view of a run: answers to test examples by id, booked. See `methods.interface.Deployment`.
 
@@ -122,7 +151,8 @@ class Deployed:
     def __init__(self, desk: Desk, examples: Sequence[Example], display: Display) -> None:
         self._desk, self._display = desk, display
         self._examples = {example.id: example for example in examples}
-        self._known: dict[tuple[str, tuple[str, ...], Decoding, str], tuple[list[str], Work]] = {}
+        self._known: dict[_Asked, tuple[list[str], Work]] = {}
+        self._expected: Set[_Asked] = set()
         self.account: Account = "evaluation"
         self.asked: set[tuple[Place, Decoding, str]] = set()
 
@@ -142,16 +172,42 @@ class Deployed:
             texts, work = self._known[key]
             self._desk.meter.replay(self.account, work)
             return list(texts)
-        asked = self._asked(examples)
+        if key not in self._expected:
+            self.prepare([point], examples, [decoding], prompt)
         before = self._desk.meter.ledger[self.account]
         texts = []
-        with self._display.stage(f"test: {self.account}", len(asked)) as stage:
-            for start in range(0, len(asked), self._desk.chunk):
-                part = asked[start : start + self._desk.chunk]
-                texts += self._desk.generate(point, part, self.account, f"test {start}", decoding, prompt)
+        with self._display.stage(f"test: {self.account}", len(examples)) as stage:
+            for what, part in self._parts(examples):
+                texts += self._desk.generate(point, part, self.account, what, decoding, prompt)
                 stage.advance(steps=len(part))
         self._known[key] = texts, self._desk.meter.ledger[self.account] - before
         return list(texts)
+
+    def prepare(
+        self,
+        points: Sequence[Place],
+        examples: Sequence[str],
+        decodings: Sequence[Decoding] = (GREEDY,),
+        prompt: str = DEFAULT_PROMPT,
+    ) -> None:
+        """Announce answers that will be asked for next."""
+        asked = {(p.digest, tuple(examples), d, prompt): (p, d) for p in points for d in decodings}
+        self._expected = asked.keys() - self._known.keys()
+        self._desk.expect(
+            [
+                self._desk.to_answer(point, part, what, decoding, prompt)
+                for key, (point, decoding) in asked.items()
+                if key in self._expected
+                for what, part in self._parts(examples)
+            ]
+        )
+
+    def _parts(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
+        """The pieces that engines share, and what they are called."""
+        asked = self._asked(examples)
+        return [
+            (f"test {part.start}", asked[part.start : part.stop]) for part in cut(len(asked), self._desk.batch_size)
+        ]
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
         """Return what answers to the test examples of these ids vote for."""

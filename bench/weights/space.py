@@ -108,18 +108,24 @@ class WeightSpace:
     Args:
         parameters: Live tensors by canonical Hugging Face name, each storage once (a tied head under one name).
         threads: How many slices are written at once; None for torch's number of threads.
-        memory: Bytes for prepared directions; None for half of what is available when they are made.
+        memory: Bytes for prepared directions; None for this space's share of half of what is available when they are
+            made.
+        neighbours: Spaces that share the machine, itself included.
     """
 
     def __init__(
-        self, parameters: Mapping[str, torch.Tensor], threads: int | None = None, memory: int | None = None
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        threads: int | None = None,
+        memory: int | None = None,
+        neighbours: int = 1,
     ) -> None:
         self._live = {name: tensor.detach() for name, tensor in parameters.items()}
         self._slices = [part for name, tensor in parameters.items() for part in _slices(name, tensor.detach())]
         values = sum(part.size for part in self._slices)
         on_cpu = all(part.base.device.type == "cpu" for part in self._slices)
         self._threads = min(threads or torch.get_num_threads(), -(-values // SLICE)) if on_cpu else 1
-        self._memory = memory
+        self._memory, self._neighbours = memory, neighbours
         self._row_bytes = max(4 * values, 1)
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
@@ -217,7 +223,7 @@ class WeightSpace:
             return self._memory
         place = self._slices[0].base.device
         available = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available
-        return int(available) // 2
+        return int(available) // (2 * self._neighbours)
 
     def _drawn(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the streams of a batch's seeds, by tensor, and its weights over them, [batch, seeds]."""

@@ -101,11 +101,11 @@ class Run:
         return best
 
     def _announced(self, proposals: Iterable[Proposal], planned: int) -> Iterator[tuple[Proposal, Point]]:
-        """Proposals and their points; as many as the budget is expected to reach share their noise."""
+        """Proposals and their points; as many as the budget is expected to reach are announced."""
         waiting = iter(proposals)
         expected = list(islice(waiting, planned))
         points = [self.point + proposal.displacement for proposal in expected]
-        self.context.prepare(points)
+        self.context.prepare(points, "select", examples=range(self.schedule.select))
         yield from zip(expected, points, strict=True)
         for proposal in waiting:
             yield proposal, self.point + proposal.displacement

@@ -97,6 +97,10 @@ def test_show_and_list_read_what_run_wrote(finished):
     assert len(shown.pop("samples")) == 3
     assert shown == before.data["runs"][1]["result"]
     assert "accuracy" in invoke("show", folder).stdout
+    timing, times = shown["timing"], invoke("show", folder, "--time").stdout
+    assert {"loading", "generation", "judging"} <= timing["kinds"].keys()
+    assert sum(timing["kinds"].values()) < timing["total"]
+    assert all(name in times for name in (*timing["kinds"], *timing["stages"], "the harness itself"))
     listed = invoke("list", "runs", "-o", output, "--json").data["runs"]
     assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
 
@@ -194,6 +198,13 @@ def test_what_cannot_be_used_is_named_with_what_would_do(tmp_path, monkeypatch, 
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert find_runs(tmp_path) == []
+
+
+def test_several_engines_without_ray_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.engines.cluster.find_spec", lambda name: None)
+    refused = invoke("run", *QUICK, "--engines", "2", "-o", tmp_path, code=3)
+    assert "--engines 2 needs ray" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_keys_of_a_configuration_file_are_named(tmp_path):

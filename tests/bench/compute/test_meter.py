@@ -121,6 +121,23 @@ def test_a_spent_allowance_does_not_trip_the_budget() -> None:
     assert (meter.tripped, meter.spent) == (False, 3 * TOKEN)
 
 
+def test_what_is_available_is_the_lesser_of_allowance_and_budget() -> None:
+    meter = Meter(SHAPE, 5 * TOKEN)
+    with meter.account("select", allowance=9 * TOKEN):
+        meter.reserve(tokens(1))
+        assert meter.available == 4 * TOKEN
+        assert (meter.covers(tokens(4)), meter.covers(tokens(5))) == (True, False)
+    with meter.account("gate", allowance=3 * TOKEN):
+        meter.reserve(tokens(1))
+        assert meter.available == 2 * TOKEN
+        with pytest.raises(AllowanceSpent) as spent:
+            meter.reserve(tokens(3))
+        assert spent.value.refused == tokens(3)
+    with meter.account("evaluation"):
+        assert meter.available is None
+        assert meter.covers(tokens(1000))
+
+
 def test_an_allowance_ends_with_its_block() -> None:
     meter = Meter(SHAPE, 10 * TOKEN)
     with meter.account("select", allowance=0):

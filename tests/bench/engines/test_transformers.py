@@ -58,6 +58,41 @@ def test_answers_do_not_depend_on_the_batch_size_in_float32(prompts):
         assert texts(TransformersEngine(TINY, batch_size=size), prompts) == expected
 
 
+def most_rows(engine, monkeypatch, rows, error):
+    """Let an engine run out of memory with more rows than these."""
+    forward = engine._model.forward
+
+    def limited(*, input_ids, **given):
+        if len(input_ids) > rows:
+            raise error
+        return forward(input_ids=input_ids, **given)
+
+    monkeypatch.setattr(engine._model, "forward", limited)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, monkeypatch, error):
+    engine = TransformersEngine(TINY, batch_size=64)
+    expected, work = answers(engine, prompts)
+    most_rows(engine, monkeypatch, 20, error)
+    found, more = answers(engine, prompts)
+    assert found == expected
+    assert engine.settings["batch_size"] == 16
+    assert more.evaluations > work.evaluations  # what was computed in vain is booked
+
+
+def test_no_memory_for_a_single_prompt_and_other_errors_end_the_run(prompts, monkeypatch):
+    engine = TransformersEngine(TINY, batch_size=2)
+    most_rows(engine, monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(BenchError, match="no memory for one prompt"):
+        answers(engine, prompts)
+    most_rows(engine, monkeypatch, 0, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="do not fit"):
+        answers(engine, prompts)
+
+
 def test_answers_come_back_in_the_order_of_the_prompts(engine, prompts):
     assert texts(engine, prompts[::-1]) == texts(engine, prompts)[::-1]
 

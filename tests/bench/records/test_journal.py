@@ -240,3 +240,19 @@ def test_what_another_process_appended_is_recalled_after_reading_again(path: Pat
         assert run.recall(THREE[2][0]) == THREE[2][1]
         run.append({"last": 1}, {})
     assert len(read_entries(path)[0]) == 4
+
+
+def test_what_was_put_aside_has_no_place_in_the_order(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        journal.append(*THREE[0])
+        journal.put_aside({"b": 1, "a": 2}, {"found": [1, None]})
+        journal.append(*THREE[1])
+        assert journal.aside({"a": 2, "b": 1}) == {"found": [1, None]}
+        assert journal.aside({"a": 2}) is None
+    with closing(Journal(path)) as journal:
+        assert journal.recovered == 3
+        assert journal.aside({"a": 2, "b": 1}) == {"found": [1, None]}
+        assert journal.recall(THREE[0][0]) == THREE[0][1]
+        with pytest.raises(JournalMismatch, match="line 3"):
+            journal.recall({"another": 1})
+    assert replay(path, THREE) == 1

@@ -133,9 +133,12 @@ def test_padding_neither_ends_an_answer_nor_stands_in_a_prompt(open_session):
     session, _ = open_session()
     assert session.tokenizer.pad_token_id == session.model.generation_config.pad_token_id == 0
     # Where the tokenizer pads with what ends an answer (2), another special id does, but not what begins a prompt (1).
-    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2, 3])) == 3
+    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2, 3], added_tokens_decoder={})) == 3
+    # SmolLM2's tokenizer does not name its further special ids, and its model ends answers with 0 as well.
+    unnamed = {3: SimpleNamespace(special=False), 4: SimpleNamespace(special=True)}
+    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2], added_tokens_decoder=unnamed)) == 4
     with pytest.raises(BenchError, match="no special id that can pad"):
-        session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2]))
+        session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2], added_tokens_decoder={}))
 
 
 def test_answers_end_where_the_bases_decoding_ends_them(open_session):

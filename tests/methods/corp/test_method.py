@@ -212,7 +212,7 @@ def test_points_that_share_noise_are_announced_before_they_are_evaluated():
             super().__init__(*args)
             self.announced, self.late = set(), 0
 
-        def prepare(self, points):
+        def prepare(self, points, split, **rest):
             self.announced |= set(points)
 
         def evaluate(self, point, split, **rest):

@@ -1,0 +1,64 @@
+"""What several engines are worth: `python -m benchmarks.pool`. Starting them is left out: it is paid once a run.
+
+Candidates of tiny-adder are scored on the same examples, by one engine of one core in this process, and by engines of
+one core each on Ray; in turns, and the best of each counts, since anything else on the machine makes both slower.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import click
+
+from bench.compute.meter import Meter
+from bench.engines.cluster import Engines, started
+from bench.engines.interface import Engine, Job
+from bench.engines.pool import Pool
+from bench.engines.transformers import TransformersEngine
+from bench.models.source import resolve
+from bench.registry import load_task
+from bench.run.desk import Desk
+from bench.weights.points import Point
+
+
+@click.command()
+@click.option("--engines", default=2, show_default=True)
+@click.option("--candidates", default=40, show_default=True)
+@click.option("--examples", default=200, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
+    load = partial(TransformersEngine, resolve("tiny-adder").prepare().path)
+    alone, task = load(), load_task("addition")
+    prompts = tuple(alone.encode(task.completion(example)) for example in task.load().test[:examples])
+    sampling = Desk(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
+    with started(load, Engines(engines), "cpu") as workers:
+        pool = Pool(alone, workers)
+        rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines on Ray": []}
+        for turn in range(rounds + 1):
+            for name, engine in zip(rates, (alone, pool), strict=True):
+                jobs = [Job(Point({candidates * turn + i + 1: 1e-3}), prompts, sampling) for i in range(candidates)]
+                seconds = score(engine, jobs)
+                if turn:  # the first one compiles and warms up
+                    rates[name].append(candidates * examples / seconds)
+    for name, found in rates.items():
+        click.echo(f"{name:<20}{max(found):>10,.0f} evaluations/s, best of {rounds}")
+    one, several = (max(found) for found in rates.values())
+    click.echo(f"{'ratio':<20}{several / one:>10.2f}")
+
+
+def score(engine: Engine, jobs: list[Job]) -> float:
+    """Seconds that it takes to ask all jobs."""
+    meter, early = Meter(engine.shape), set()
+    began = time.perf_counter()
+    engine.prepare(jobs, lambda job, completions, work: early.add(job))
+    with meter.account("sample"):
+        for job in jobs:
+            if job not in early:
+                engine.move_to(job.point)
+                engine.generate(job.prompts, job.sampling, meter)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Engines on Ray. One cluster and its actors serve the whole file, since starting them takes longer than their work."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import ray
+from ray import cloudpickle
+
+import bench.engines.cluster as cluster
+from bench.engines.cluster import Engines, RayWorkers, cores_each
+from bench.engines.transformers import TransformersEngine
+from bench.errors import Refused, UsageError
+from bench.models.source import resolve
+from bench.records.schema import RunConfig, find_runs
+from bench.run.cell import execute, prepare
+from bench.run.display import Display
+from bench.weights.points import Point
+from methods.interface import Method, Plan
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+CORP = {"method": "corp", "budget": "1500", "method_config": {"smallest_population": 3}}
+RANDOPT = {"method": "randopt", "budget": "800", "method_config": {"top_k": [1, 3]}}
+
+
+class Greedy(Method):
+    """Never stops asking."""
+
+    name = "greedy"
+    version = "1"
+
+    def plan(self, evaluations, task):
+        return Plan(())
+
+    def adapt(self, context):
+        points = [Point({seed: 1e-3}) for seed in range(1, 200)]
+        context.prepare(points, "support", examples=range(20))
+        for point in points:
+            context.evaluate(point, "support", account="sample", examples=range(20))
+
+
+class Broken(TransformersEngine):
+    """Fails wherever the weights were moved."""
+
+    def generate(self, prompts, sampling, meter):
+        if not self.point.is_base:
+            raise ZeroDivisionError("on purpose")
+        return super().generate(prompts, sampling, meter)
+
+
+@pytest.fixture(scope="module")
+def actors():
+    """Four engines on a cluster of our own, as a run starts it."""
+    with cluster._connected(None):
+        yield [ray.remote(num_cpus=0)(cluster._Actor).remote() for _ in range(4)]
+    assert not ray.is_initialized()
+
+
+@pytest.fixture
+def on_ray(actors, monkeypatch):
+    """These engines in place of new ones; `loads` and `watch` may be changed by a test."""
+
+    class Use:
+        loads = None
+        first = 0
+
+        def watch(self, workers):
+            return workers
+
+    use = Use()
+
+    @contextmanager
+    def started(load, engines, device):
+        chosen = actors[use.first : use.first + engines.count]
+        yield use.watch(RayWorkers(chosen, use.loads or load, 1))
+
+    monkeypatch.setattr(cluster, "started", started)
+    return use
+
+
+def run(folder, count=1, **fields):
+    config = RunConfig(task="addition", model="tiny-adder", limit=60, **fields)
+    cell = prepare(config, folder, Display(quiet=True))
+    result = execute(cell, Display(quiet=True), Engines(count))
+    return cell, result.model_copy(update={"timing": None})
+
+
+@pytest.mark.parametrize("settings", [CORP, RANDOPT], ids=["corp", "randopt"])
+def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, settings):
+    cell, alone = run(tmp_path / "1", **settings)
+    assert alone.status == "ok"
+    for count in (2, 4):
+        other, result = run(tmp_path / str(count), count, **settings)
+        assert result == alone
+        assert other.folder.relative_to(tmp_path / str(count)) == cell.folder.relative_to(tmp_path / "1")
+        assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+        assert b'{"aside"' in (other.folder / "journal.jsonl").read_bytes()  # some came before their turn
+        attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
+        assert attempt["engines"] == {"count": count, "address": None}
+
+
+def test_a_budget_ends_where_it_ends_on_one_engine(tmp_path, on_ray):
+    greedy = {"method": f"{__name__}:Greedy", "budget": "300"}
+    _, alone = run(tmp_path / "1", **greedy)
+    _, result = run(tmp_path / "2", 2, **greedy)
+    assert result == alone
+    assert result.status == "over_budget"
+
+
+def test_an_error_in_an_engine_fails_the_run_with_its_traceback(tmp_path, on_ray):
+    on_ray.loads = partial(Broken, resolve("tiny-adder").prepare().path)
+    _, result = run(tmp_path, 2, **RANDOPT)
+    assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
+    assert "in generate" in result.traceback
+
+
+def test_a_cluster_of_others_is_used_and_left_running(tmp_path, actors):
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "bench", "run", "-m", "base", "-t", "addition", "-M", "tiny-adder", "-L", "20"]
+    command += ["--engines", "1", "--ray-address", address, "-o", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder,) = find_runs(tmp_path)
+    assert json.loads((folder / "attempts" / "1.json").read_text())["engines"]["address"] == address
+    assert ray.get(actors[0].__ray_ready__.remote())
+    # Of the actors only those that were here before are left.
+    assert sum(node["Alive"] for node in ray.nodes()) == 1
+    with cluster.started(lambda: None, Engines(1), "cpu"):
+        pass
+    assert ray.is_initialized()
+
+
+def test_too_few_gpus_are_an_error_that_says_so(actors):
+    with (
+        pytest.raises(UsageError, match=r"--engines 2: each takes a GPU, and the cluster has 0"),
+        cluster.started(lambda: None, Engines(2), "cuda"),
+    ):
+        pass
+
+
+def test_a_dead_engine_s_candidates_are_given_to_another(tmp_path, on_ray, actors):
+    """The last test: it kills an engine."""
+    on_ray.first = 2
+    starts = []
+
+    def watch(workers):
+        start = workers.start
+
+        def killing(worker, job, limit):
+            start(worker, job, limit)
+            starts.append(worker)
+            if len(starts) == 8:
+                ray.kill(workers._actors[1])
+
+        workers.start = killing
+        return workers
+
+    on_ray.watch = watch
+    _, alone = run(tmp_path / "1", **RANDOPT)
+    _, result = run(tmp_path / "2", 2, **RANDOPT)
+    assert result == alone
+    assert 1 in starts
+    assert set(starts[-10:]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "engines", "each"),
+    [([2], 1, 2), ([2], 2, 1), ([2], 4, 0), ([16], 3, 5), ([8, 8], 3, 4), ([8, 8], 2, 8), ([8, 0], 2, 4), ([], 1, 0)],
+)
+def test_cores_are_shared_so_that_every_engine_finds_room(nodes, engines, each):
+    assert cores_each(nodes, engines) == each
+
+
+def test_without_ray_the_error_names_what_to_install(monkeypatch):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None if name == "ray" else importlib.util.find_spec(name))
+    Engines().require()
+    for engines in (Engines(2), Engines(1, "auto")):
+        with pytest.raises(Refused, match=r"needs ray: pip install .*'\.\[ray\]'"):
+            engines.require()

@@ -1,0 +1,266 @@
+"""Several engines against one, with workers in this process that end their jobs in any order and die now and then."""
+
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+import bench.engines.cluster as cluster
+from bench.compute.ledger import Work
+from bench.compute.meter import AllowanceSpent, Meter, OverBudget
+from bench.engines.cluster import Engines
+from bench.engines.interface import Job, Sampling
+from bench.engines.pool import DEPTH, Answered, Described, Pool, answer
+from bench.engines.transformers import TransformersEngine
+from bench.errors import BenchError
+from bench.models.source import resolve
+from bench.records.schema import RunConfig
+from bench.run.cell import execute, prepare
+from bench.run.desk import cut
+from bench.run.display import Display
+from bench.weights.points import Point
+
+SAMPLING = Sampling(max_new_tokens=5)
+
+
+@dataclass
+class Local:
+    """Engines of one process: a job is done when it is chosen to end."""
+
+    engine: TransformersEngine
+    count: int
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    mortal: bool = False
+    queues: dict = field(default_factory=dict)
+    dying: dict = field(default_factory=dict)
+    computed: int = 0
+    deepest: int = 0
+    started: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.queues = {worker: [] for worker in range(self.count)}
+
+    @property
+    def alive(self):
+        if not self.queues:
+            raise BenchError("all are dead")
+        return tuple(self.queues)
+
+    def describe(self):
+        return Described(self.engine.shape, self.engine.digest, self.engine.settings)
+
+    def prepare(self, jobs):
+        self.engine.prepare(jobs, lambda *_: None)
+
+    def start(self, worker, job, limit):
+        self.queues[worker].append((job, limit))
+        self.started.append((job, sum(map(len, self.queues.values()))))
+        self.deepest = max(self.deepest, len(self.queues[worker]))
+
+    def wait(self):
+        worker = self.rng.choice([w for w, queue in self.queues.items() if queue] or sorted(self.dying))
+        if worker in self.dying or (self.mortal and len(self.queues) > 1 and self.rng.random() < 0.05):
+            queue = self.dying.setdefault(worker, self.queues.pop(worker, []))
+            job, _ = queue.pop()
+            if not queue:
+                del self.dying[worker]
+            return worker, job, None
+        job, limit = self.queues[worker].pop(0)
+        try:
+            found = answer(self.engine, job, limit)
+        except Exception as error:
+            return worker, job, error
+        self.computed += Meter(self.engine.shape).flops(found.work)
+        return worker, job, found
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return TransformersEngine(resolve("tiny-adder").prepare().path)
+
+
+@pytest.fixture(scope="module")
+def prompts(engine):
+    return [engine.encode(f"{a}+{b}=") for a, b in ((1, 2), (13, 5), (234, 765), (99, 1), (5, 5), (700, 12))]
+
+
+def jobs(prompts, count):
+    return [Job(Point({seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, count + 1)]
+
+
+def ask(engine, asked, meter, announced=()):
+    """Ask as methods do: announce all, ask one after the other, until one does not come back whole."""
+    arrived = {}
+    engine.prepare(announced, lambda job, completions, work: arrived.update({job: (completions, work)}))
+    found = []
+    with meter.account("sample", meter.allowance):
+        for job in asked:
+            if job in arrived and meter.covers(arrived[job][1]):
+                meter.reserve(arrived[job][1])
+                found.append(arrived[job][0])
+                continue
+            engine.move_to(job.point)
+            try:
+                found.append(engine.generate(job.prompts, job.sampling, meter))
+            except (AllowanceSpent, OverBudget) as error:
+                found.append((type(error), str(error)))
+                break
+    return found, meter.ledger.accounts(), meter.tripped
+
+
+def metered(engine, limit=None, allowance=None):
+    meter = Meter(engine.shape, limit)
+    meter.allowance = allowance
+    return meter
+
+
+@pytest.fixture(scope="module")
+def cost(engine, prompts):
+    meter = metered(engine)
+    ask(engine, jobs(prompts, 8), meter)
+    return meter.spent
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(engine, prompts, cost, count):
+    rng = random.Random(count)
+    for trial in range(25):
+        share = rng.uniform(0.02, 1.2)
+        limit, allowance = (int(share * cost), None) if trial % 2 else (cost, int(share * cost))
+        asked = jobs(prompts, 8)
+        workers = Local(engine, count, rng, mortal=trial % 3 == 0)
+        meters = [metered(engine, limit, allowance) for _ in range(2)]
+        expected = ask(engine, asked, meters[0])
+        announced = asked if trial % 5 else asked[: rng.randrange(9)]
+        assert ask(Pool(engine, workers), asked, meters[1], announced) == expected
+        assert meters[1].available == meters[0].available
+        assert workers.deepest <= DEPTH + 1
+
+
+def test_nothing_is_computed_that_the_budget_does_not_cover_as_long_as_no_share_ran_out(engine, prompts, cost):
+    for trial in range(20):
+        rng = random.Random(trial)
+        limit = int(rng.uniform(0.1, 0.9) * cost)
+        workers, meter = Local(engine, 4, rng), metered(engine, limit)
+        ask(Pool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
+        again = len(workers.started) - len({job for job, _ in workers.started})
+        assert workers.computed <= limit or again
+        assert again <= 2
+
+
+def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
+    workers = Local(engine, 4)
+    pool = Pool(engine, workers)
+    ask(pool, jobs(prompts, 8), metered(engine, 10 * cost), jobs(prompts, 8))
+    again = [Job(Point({-seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, 31)]
+    ask(pool, again, metered(engine, 10 * cost), again)
+    busy = [at_once for _, at_once in workers.started[-30:]]
+    assert max(busy) == DEPTH * 4
+    assert sorted(busy)[len(busy) // 2] >= 7
+
+
+def test_an_error_comes_when_its_job_is_asked_and_not_before(engine, prompts):
+    long = Job(Point(), (prompts[0] * 500,), SAMPLING)
+    asked = [*jobs(prompts, 2), long]
+    pool = Pool(engine, Local(engine, 2))
+    meter = metered(engine)
+    with pytest.raises(BenchError, match="positions"):
+        ask(pool, asked, meter, asked)
+    alone = metered(engine)
+    ask(engine, asked[:2], alone)
+    assert meter.ledger.accounts() == alone.ledger.accounts()
+
+
+def test_when_all_have_died_the_error_says_so(engine, prompts):
+    workers = Local(engine, 1)
+    pool = Pool(engine, workers)
+    workers.dying, workers.queues = {0: [(jobs(prompts, 1)[0], None)]}, {}
+    with pytest.raises(BenchError, match="dead"):
+        ask(pool, jobs(prompts, 1), metered(engine), jobs(prompts, 1))
+
+
+def test_prompts_that_were_never_announced_are_answered(engine, prompts):
+    pool = Pool(engine, Local(engine, 2))
+    assert ask(pool, jobs(prompts, 3), metered(engine)) == ask(engine, jobs(prompts, 3), metered(engine))
+    assert pool.generate([], SAMPLING, metered(engine)) == []
+
+
+def test_a_limit_returns_the_step_that_it_refused(engine, prompts):
+    job = jobs(prompts, 1)[0]
+    whole = answer(engine, job, None)
+    flops = Meter(engine.shape).flops
+    cut_off = answer(engine, job, flops(whole.work) - 1)
+    assert isinstance(cut_off, Answered)
+    assert cut_off.completions is None
+    assert flops(cut_off.work) < flops(whole.work) <= flops(cut_off.work + cut_off.refused)
+    assert answer(engine, job, flops(whole.work)).completions == whole.completions
+    assert answer(engine, job, 0).work == Work()
+
+
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_pieces_hold_every_example_once_and_a_batch_or_more(batch):
+    for count in (1, 5, 63, 64, 127, 128, 300, 1319, 20_000):
+        pieces = cut(count, batch)
+        assert [i for piece in pieces for i in piece] == list(range(count))
+        assert all(min(batch, count) <= len(piece) <= 4 * batch for piece in pieces)
+        assert len(pieces) >= min(8, count // batch)
+
+
+# Whole runs
+
+RUNS = {
+    "corp": ({"method": "corp", "budget": "1200", "method_config": {"smallest_population": 3}}, 4),
+    "racing": ({"method": "randopt", "budget": "1200", "method_config": {"racing": True, "top_k": 3}}, 3),
+    "randopt": ({"method": "randopt", "budget": "600", "method_config": {"top_k": [1, 3]}}, 2),
+    "es": ({"method": "es", "budget": "800"}, 4),
+    "prompt-search": ({"method": "prompt-search", "budget": "600"}, 2),
+    "sampling": ({"method": "base", "budget": "600", "strategy": "pass@2"}, 4),
+}
+"""Settings, and a number of engines."""
+
+
+def run(folder, engines=1, seed=0, **fields):
+    config = RunConfig(task="addition", model="tiny-adder", limit=90, batch_size=16, **fields)
+    cell = prepare(config, folder, Display(quiet=True))
+    result = execute(cell, Display(quiet=True), Engines(engines))
+    return cell, result.model_copy(update={"timing": None})
+
+
+@pytest.fixture
+def several(engine, monkeypatch):
+    """Several engines of this process in place of Ray's, in the cell that follows."""
+    made = []
+
+    @contextmanager
+    def started(load, engines, device):
+        made.append(Local(load(), engines.count, random.Random(len(made)), mortal=True))
+        yield made[-1]
+
+    monkeypatch.setattr(cluster, "started", started)
+    return made
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, name):
+    settings, count = RUNS[name]
+    cell, alone = run(tmp_path / "alone", **settings)
+    other, result = run(tmp_path / "several", count, **settings)
+    assert alone.status == "ok"
+    assert result == alone
+    assert other.folder.name == cell.folder.name
+    assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+    assert several[-1].deepest == DEPTH  # work was there for all
+
+
+def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, several):
+    cell, result = run(tmp_path, 4, **RUNS["randopt"][0])
+    journal = cell.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    aside = [i for i, line in enumerate(lines) if b'{"aside"' in line]
+    assert aside
+    for kept, count in ((aside[0] + 1, 1), (aside[len(aside) // 2] + 1, 2)):
+        journal.write_bytes(b"".join(lines[:kept]))
+        (cell.folder / "result.json").unlink()
+        resumed = execute(cell, Display(quiet=True), Engines(count))
+        assert resumed.model_copy(update={"timing": None}) == result

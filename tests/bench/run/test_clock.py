@@ -1,0 +1,37 @@
+import time
+
+import pytest
+
+from bench.run.clock import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch):
+    """A clock whose time passes by a second with each look at it."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    return Clock()
+
+
+def test_spans_of_a_kind_add_up(clock: Clock) -> None:
+    for _ in range(3):
+        with clock.span("moves"):
+            pass
+    with clock.span("generation"):
+        pass
+    assert clock.seconds == {"moves": 3.0, "generation": 1.0}
+
+
+def test_a_span_within_another_books_nothing_twice(clock: Clock) -> None:
+    with clock.span("training"), clock.span("judging"):
+        pass
+    assert clock.seconds == {"training": 1.0}
+    with clock.span("judging"):
+        pass
+    assert clock.seconds == {"training": 1.0, "judging": 1.0}
+
+
+def test_time_up_to_an_error_counts(clock: Clock) -> None:
+    with pytest.raises(ValueError, match="broken"), clock.span("generation"):
+        raise ValueError("broken")
+    assert clock.seconds == {"generation": 1.0}
