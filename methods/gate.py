@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.stats import mcnemar_exact
+from methods.interface import Evaluation
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class GateDecision:
     p_value: float
     level: float
     reason: str
+
+
+def judged(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Correctness of both on the examples that the judge could judge for both."""
+    both = ~(np.isnan(before.rewards) | np.isnan(now.rewards))
+    return before.correct[both], now.correct[both]
 
 
 def decide(

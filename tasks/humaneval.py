@@ -9,19 +9,17 @@ and the splits hold the same problems. Its tests import numpy, for which there i
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import zlib
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from bench.errors import BenchError, UsageError
 from tasks.code import FunctionTask, definition, fenced
 from tasks.interface import Example, Splits, cut
+from tasks.sources import check_fields, read_lines
 
 SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
-FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+FIELDS = dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution", "test"), str)
 
 
 class HumanEval(FunctionTask):
@@ -66,29 +64,13 @@ def _packaged() -> list[dict[str, str]]:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"--data {path}: {error}") from error
     rows: dict[str, dict[str, str]] = {}
-    for number, line in lines:
-        row = _row(path, number, line)
+    for number, row in read_lines(path):
+        where = f"{path}, line {number}"
+        check_fields(row, FIELDS, where)
+        if definition(row["prompt"], row["entry_point"]) is None:
+            raise UsageError(f"{where}: field 'prompt' does not define {row['entry_point']!r}")
         if row["task_id"] in rows:
-            raise UsageError(f"{path}, line {number}: field 'task_id' is {row['task_id']!r} for the second time")
-        rows[row["task_id"]] = row
+            raise UsageError(f"{where}: field 'task_id' is {row['task_id']!r} for the second time")
+        rows[row["task_id"]] = {field: row[field] for field in FIELDS}
     return list(rows.values())
-
-
-def _row(path: Path, number: int, line: str) -> dict[str, str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from error
-    for field in FIELDS:
-        if not isinstance(row.get(field) if isinstance(row, dict) else None, str):
-            raise UsageError(f"{path}, line {number}: field {field!r} is missing or no text")
-    if definition(row["prompt"], row["entry_point"]) is None:
-        raise UsageError(f"{path}, line {number}: field 'prompt' does not define {row['entry_point']!r}")
-    return {field: row[field] for field in FIELDS}

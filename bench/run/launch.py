@@ -67,6 +67,11 @@ def _check(content: dict[str, Any], where: str) -> None:
             f"{where}: distributed_type is {kind!r}; every process holds the whole model, as MULTI_GPU has it. A model "
             "or optimiser divided over processes could be neither saved nor resumed"
         )
+    if str(precision := content.get("mixed_precision", "no")).lower() not in ("no", "none"):
+        raise Refused(
+            f"{where}: mixed_precision is {precision!r}; take 'no': methods choose their precision by the hardware, in "
+            "several processes as in one"
+        )
     if kind == "MULTI_CPU" and not content.get("mpirun_config"):
         raise UsageError(
             f"{where}: distributed_type is 'MULTI_CPU', of which accelerate starts one process where there is no "
@@ -96,6 +101,7 @@ def hand_over(folder: Path, launch: dict[str, Any]) -> None:
             raise
     if status:
         reason = f"accelerate launch ended with status {status}"
-        if (training / FAILURE).exists():
-            reason = (training / FAILURE).read_text().splitlines()[-1]
+        # Empty where the process that was to write it was ended first.
+        if (training / FAILURE).exists() and (said := (training / FAILURE).read_text().strip()):
+            reason = said.splitlines()[-1]
         raise BenchError(f"a training process failed: {reason} (see {training / LOG})")

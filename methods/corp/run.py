@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import islice, product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.weights.points import Point, combine
 from methods.corp.config import CorpConfig, Schedule
 from methods.corp.consolidation import Consolidation
-from methods.gate import decide
+from methods.gate import decide, judged
 from methods.interface import Context, Evaluation
 from methods.search import next_allowance
 
@@ -159,12 +158,6 @@ def mean_displacement(consolidation: Consolidation, displacements: Sequence[Poin
     """The pass-2 mean m'; alpha * m' is the paper's alpha * rss * u."""
     elite = (displacements[i] for i in consolidation.elite)
     return combine(zip(consolidation.pass2.tolist(), elite, strict=True))
-
-
-def judged(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Correctness of both on the examples that the judge could judge for both."""
-    both = ~(np.isnan(before.rewards) | np.isnan(now.rewards))
-    return before.correct[both], now.correct[both]
 
 
 def by_priority(count: int, *axes: tuple[float, ...]) -> list[tuple[float, ...]]:

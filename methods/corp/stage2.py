@@ -22,7 +22,8 @@ from methods.corp.recentering import (
     local_displacement,
     next_isotropic,
 )
-from methods.corp.run import Proposal, Run, by_priority, judged, mean_displacement
+from methods.corp.run import Proposal, Run, by_priority, mean_displacement
+from methods.gate import judged
 from methods.interface import Evaluation
 from methods.search import score_population
 

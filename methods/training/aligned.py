@@ -12,9 +12,11 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from bench.errors import Refused
+from bench.ranks import Ranks
 from methods.strategy import Strategy, parse_strategy
 from methods.training.loop import Loop, Steps, quiet
-from methods.training.trainers import GroupTrainer, micro_batch, shared_arguments
+from methods.training.trainers import GroupTrainer, shared_arguments
 from methods.training.weights import (
     Array,
     best_rl,
@@ -51,13 +53,16 @@ class AlignedGroupTrainer(GroupTrainer):
         self._objective = parse_strategy(config.objective)
         self._group = config.group
 
-        def correct(**_: Any) -> list[float]:
-            return [float(score.correct) for score in loop.judged]
+        # None of what could not be judged, as its reward is: only then does the trainer leave an answer out.
+        def correct(**_: Any) -> list[float | None]:
+            return [None if score.status == "infrastructure" else float(score.correct) for score in loop.judged]
 
-        def vote(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        def vote(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
             votes = loop.training.votes(example, completion_ids)
             # 24 bits are what a float32 holds; two answers of one group share them once in millions.
-            return [NO_VOTE if v is None else float(crc32(repr(v).encode()) >> 8) for v in votes]
+            numbers = [NO_VOTE if v is None else float(crc32(repr(v).encode()) >> 8) for v in votes]
+            judged = [score.status != "infrastructure" for score in loop.judged]
+            return [number if counts else None for number, counts in zip(numbers, judged, strict=True)]
 
         votes = self._objective.kind == "maj"
         super().__init__(config, loop, folder, [correct, vote] if votes else [correct])
@@ -80,27 +85,32 @@ def group_weights(objective: Strategy, columns: Array) -> Array:
 
     Args:
         objective: What is trained for.
-        columns: [2 or 3, groups, group]: reward, whether right, and for a majority a number for each vote.
+        columns: [2 or 3, groups, group]: reward, whether right, and for a majority a number for each vote; NaN for
+            answers that could not be judged, which are no part of their group.
 
     Returns:
         [groups * group].
     """
     kind, n = objective
     reward, right = columns[:2]
-    p = right.mean(axis=1)
+    judged = np.maximum((~np.isnan(right)).sum(axis=1), 1)
+    p = np.nansum(right, axis=1) / judged
     if kind == "bon":
         # An answer that could not be judged ranks with the worst; its advantage is 0.
         return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
-    weights = pass_rl(p, n) if kind == "pass" else majority_rl(p, n, rival_threshold(n, _rival(columns[2], right)))
+    if kind == "pass":
+        weights = pass_rl(p, n)
+    else:
+        weights = majority_rl(p, n, rival_threshold(n, _rival(columns[2], right) / judged))
     return normalised(np.repeat(weights, reward.shape[1]))
 
 
 def _rival(votes: Array, right: Array) -> Array:
-    """Share of each group that gave its commonest wrong answer."""
+    """How many of each group gave its commonest wrong answer."""
     wrong = np.where((right > 0) | (votes == NO_VOTE), np.nan, votes)
     same = wrong[:, :, None] == wrong[:, None, :]
-    share: Array = same.mean(axis=2).max(axis=1)
-    return share
+    count: Array = same.sum(axis=2).max(axis=1)
+    return count
 
 
 class AlignedTuner(SFTTrainer):
@@ -116,7 +126,11 @@ class AlignedTuner(SFTTrainer):
         training, batch = loop.training, loop.schedule.batch
         steps = 4 * loop.schedule.train // batch + 1
         share = batch // training.ranks.world
-        micro = micro_batch(share, training.batch_size)
+        if share > (most := training.batch_size):
+            raise Refused(
+                f"a batch of {share} gold answers does not fit one pass of {most}, and weights are relative to the "
+                f"batch; take a --set batch of at most {most * training.ranks.world}, or a larger --batch-size"
+            )
         rows = []
         for posed in training.prompts:
             gold = [*training.tokenizer.encode(posed.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
@@ -126,8 +140,7 @@ class AlignedTuner(SFTTrainer):
         arguments = SFTConfig(
             **shared_arguments(training, folder),
             max_steps=steps,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=share // micro,
+            per_device_train_batch_size=share,
             max_grad_norm=config.clip,
             train_sampling_strategy="sequential",
             max_length=None,
@@ -138,15 +151,20 @@ class AlignedTuner(SFTTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(rows).select(order),
             processing_class=training.tokenizer,
-            compute_loss_func=aligned_loss(parse_strategy(config.objective)),
+            compute_loss_func=aligned_loss(parse_strategy(config.objective), training.ranks),
             callbacks=[Steps(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         quiet(self)
 
 
-def aligned_loss(objective: Strategy) -> Callable[..., torch.Tensor]:
-    """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token."""
+def aligned_loss(objective: Strategy, ranks: Ranks) -> Callable[..., torch.Tensor]:
+    """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token.
+
+    Args:
+        objective: What is trained for.
+        ranks: The processes that have the batch's parts, over all of which weights have mean 1.
+    """
     kind, n = objective
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
@@ -157,7 +175,9 @@ def aligned_loss(objective: Strategy) -> Callable[..., torch.Tensor]:
         likelihood = (tokens * kept).sum(dim=-1)
         p = likelihood.detach().double().exp().clamp(max=1.0).cpu().numpy()
         weights = pass_sft(p, n) if kind == "pass" else majority_sft(p, n, majority(n))
+        parts = ranks.gather(weights)
+        weights = normalised(np.stack(parts))[ranks.rank]
         count = kept.sum() if num_items_in_batch is None else num_items_in_batch
-        return -(torch.as_tensor(normalised(weights)).to(likelihood) * likelihood).sum() / count
+        return -(torch.as_tensor(weights).to(likelihood) * likelihood).sum() / count
 
     return loss

@@ -6,8 +6,9 @@ Two forms share the weights of `methods.training.weights`:
   answers in its group, or for best-of-N by its own weight. Weights have mean 1 over the batch; at N = 1 this is GRPO,
   step for step. GRPO's own division by the group's deviation stays, so that weights act on what GRPO does.
 - `on = sft`, on the gold answers of the support split where the task has them: an example's log-likelihood is
-  multiplied by its weight at the probability that the model now gives to the gold answer. At N = 1 this is plain
-  fine-tuning. Best-of-N has no group of rewards to rank a gold answer in, and is refused.
+  multiplied by its weight at the probability that the model now gives to the gold answer. Weights have mean 1 over the
+  batch, which goes through the model in one pass; at N = 1 this is plain fine-tuning. Best-of-N has no group of
+  rewards to rank a gold answer in, and is refused.
 
 A majority's threshold is floor(N/2) + 1 votes in fine-tuning, and in reinforcement learning what beats the group's
 commonest wrong answer. Settings are those of `grpo`, and so are its differences from the released baselines.
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
     from methods.training.loop import Loop
 
 
-LEAST_GROUPS = 4
-"""Groups a batch."""
+LEAST_PROMPTS = 4
+"""Prompts a batch: weights are relative to it, so that it takes several to tell them apart."""
 
 
 class Cat(Grpo):
     """Compute-aligned training: GRPO or fine-tuning, weighted for pass@N, a majority or best-of-N."""
 
     name = "cat"
-    version = "1"
+    version = "2"
     Config: ClassVar[type[TrainingConfig]] = CatConfig
     config: CatConfig
 
@@ -47,8 +48,8 @@ class Cat(Grpo):
 
     @property
     def multiple(self) -> int:
-        """Fine-tuning has no groups; weights are relative to the batch, so that it takes several to tell them apart."""
-        return 1 if self.config.on == "sft" else LEAST_GROUPS * self.config.group
+        """Fine-tuning has no groups."""
+        return LEAST_PROMPTS * (1 if self.config.on == "sft" else self.config.group)
 
     @property
     def what(self) -> str:  # type: ignore[override]

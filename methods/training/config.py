@@ -130,10 +130,13 @@ def make_schedule(
         cost: Evaluations that one answer of a step costs, all its passes together.
 
     Raises:
-        Refused: If the budget does not buy one step, or the batch is no multiple.
+        Refused: If the budget does not buy one step and one gate example, the task has no gate split and a gate is
+            wanted, or the batch is no multiple.
     """
     gate = 0
     if config.gate:
+        if not sizes["gate"]:
+            raise Refused("the task has no gate split for the trained model to pass; take --set gate=false")
         gate = min(sizes["gate"], int(evaluations * config.gate_share / (1 + config.gate_slack)))
     looks = math.ceil(gate * (1 + config.gate_slack))
     train = evaluations - looks
@@ -147,9 +150,13 @@ def make_schedule(
     step = batch * cost
     steps = int(train / step)
     if steps < 1 or (config.gate and gate < 1):
-        needed = math.ceil(step / (1 - config.gate_share)) if config.gate else math.ceil(step)
+        needed = math.ceil(step)
+        if config.gate:  # its looks are rounded up, and it needs an example
+            least = max((step + 1) / (1 - config.gate_share), (1 + config.gate_slack) / config.gate_share)
+            needed = math.floor(least) + 1
+        what = "training step and gate" if config.gate else "training step"
         raise Refused(
-            f"a budget of {evaluations} evaluations buys no training step: one of {batch} answers costs about "
+            f"a budget of {evaluations} evaluations buys no {what}: one step of {batch} answers costs about "
             f"{step:.0f}; give it {needed} or more, or a smaller batch"
         )
     return Schedule(gate, looks, train, batch, step, steps, math.ceil(steps / config.saves))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from methods.gate import decide
+from methods.gate import decide, judged
 from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
 from tasks.interface import TaskTraits
@@ -87,7 +87,7 @@ class GradientMethod(Method):
         if trained is None or not trained.complete:
             context.report["gate"] = {"accepted": False, "reason": "its answers cost more than was left for them"}
             return SingleModel()
-        decision = decide(base.correct, trained.correct, level=self.config.error_rate)
+        decision = decide(*judged(base, trained), level=self.config.error_rate)
         context.report["gate"] = asdict(decision)
         return SingleModel(checkpoint) if decision.accepted else SingleModel()
 

@@ -25,7 +25,7 @@ class Grpo(GradientMethod):
     """Group relative policy optimisation: TRL's GRPOTrainer with the task's scorer as reward."""
 
     name = "grpo"
-    version = "1"
+    version = "2"
     Config: ClassVar[type[TrainingConfig]] = GrpoConfig
     config: GrpoConfig
     batch = 64

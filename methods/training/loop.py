@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
@@ -83,7 +84,8 @@ class Loop:
         self._stage = stage
         for _ in self.rows:
             stage.advance()
-        with self.training.metered(), suppress(Finished):
+        # What precision a step is computed in is the trainer's arguments' to say and not the environment's.
+        with self.training.metered(), suppress(Finished), patch_environment(accelerate_mixed_precision="no"):
             train()
 
     def order(self, each: int) -> Iterator[int]:

@@ -5,7 +5,8 @@ As released: one pass over each batch in mini-batches of 32, learning rates of 1
 for the value model (constant), rollouts at temperature 1, gamma = lambda = 1, clip .2, gradients clipped to 1, no KL
 penalty. TRL's own: value loss at weight .1, advantages whitened, AdamW with its default betas and without weight decay,
 dropout off. PPOTrainer clips no gradients and runs a reference model even if its penalty is 0: the optimiser clips
-here, and nothing runs in the reference's place.
+here, and nothing runs in the reference's place. It computes in float32 everywhere: in bfloat16 it would draw answers
+and value them outside of autocast, and update inside.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Ppo(GradientMethod):
     """Proximal policy optimisation with a value model: TRL's PPOTrainer with the task's scorer as reward."""
 
     name = "ppo"
-    version = "1"
+    version = "2"
     Config: ClassVar[type[TrainingConfig]] = PpoConfig
     config: PpoConfig
     batch = 128

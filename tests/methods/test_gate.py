@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.gate import decide
+from methods.gate import decide, judged
+from methods.interface import Evaluation
 
 
 def outcome(fixes, regressions, same=20):
@@ -69,3 +70,11 @@ def test_one_more_fix_never_turns_a_kept_change_away(fixes, regressions):
 def test_unpaired_arrays_are_refused():
     with pytest.raises(ValueError, match="paired"):
         decide(np.ones(3, bool), np.ones(4, bool), level=0.05)
+
+
+def test_what_could_not_be_judged_for_both_is_neither_fix_nor_regression():
+    nan, wrong = float("nan"), np.zeros(6, dtype=np.bool_)
+    base = Evaluation(np.array([nan] * 5 + [0.0]), wrong, 1)
+    trained = Evaluation(np.array([1.0] * 5 + [nan]), np.array([True] * 5 + [False]), 1)
+    decision = decide(*judged(base, trained), level=0.05)
+    assert (decision.accepted, decision.examples, decision.fixes) == (False, 0, 0)

@@ -356,7 +356,7 @@ class TestData:
     ) -> None:
         bad = {key: text for key, text in ROWS[2].items() if key != field} | ({} if value is None else {field: value})
         path = self.write(tmp_path / "rows.jsonl", [*ROWS[:2], "", bad])
-        with pytest.raises(UsageError, match=rf"{path}, line 4: field '{field}' is missing or no text"):
+        with pytest.raises(UsageError, match=rf"{path}, line 4: field '{field}' is .*; expected text"):
             TASK.load(path)
 
     @pytest.mark.parametrize("line", ["{", "[]", "null", '"text"', "{} {}", "NaN"])
@@ -377,10 +377,10 @@ class TestData:
 
     @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
     def test_a_file_that_cannot_be_read_is_an_error(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(UsageError, match=rf"--data .*{name}: .*No such file"):
+        with pytest.raises(UsageError, match=rf"{name}: .*No such file"):
             TASK.load(tmp_path / name)
         (tmp_path / name).write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(UsageError, match=rf"--data .*{name}: "):
+        with pytest.raises(UsageError, match=rf"{name}: "):
             TASK.load(tmp_path / name)
 
     def test_a_damaged_archive_is_an_error_wherever_the_damage_is(self, tmp_path: Path) -> None:
@@ -388,11 +388,11 @@ class TestData:
         data = path.read_bytes()
         for place in [0, 1, 2, *range(10, len(data), len(data) // 50), len(data) - 1]:
             path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
-            with pytest.raises(UsageError, match="--data"):
+            with pytest.raises(UsageError, match=r"rows\.jsonl\.gz"):
                 TASK.load(path)
         for size in (1, 9, len(data) // 2, len(data) - 1):
             path.write_bytes(data[:size])
-            with pytest.raises(UsageError, match="--data"):
+            with pytest.raises(UsageError, match=r"rows\.jsonl\.gz"):
                 TASK.load(path)
 
     def package(self, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:

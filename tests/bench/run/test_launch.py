@@ -29,9 +29,9 @@ def write(tmp_path):
 
 
 def test_what_the_file_says_is_kept_with_the_run_and_not_its_name(write):
-    path = write()
+    path = write(mixed_precision="no")
     (config,) = expand(**GRID, settings=[], launch="accelerate", launch_config=path)
-    assert config.launch == TWO
+    assert config.launch == TWO | {"mixed_precision": "no"}
     assert config.processes == 2
     (alone,) = expand(**GRID, settings=[])
     assert (alone.launch, alone.processes) == (None, 1)
@@ -46,6 +46,7 @@ def test_what_the_file_says_is_kept_with_the_run_and_not_its_name(write):
         ({"distributed_type": "FSDP"}, Refused, "'FSDP'; every process holds the whole model"),
         ({"distributed_type": "DEEPSPEED"}, Refused, "neither saved nor resumed"),
         ({"distributed_type": "MULTI_CPU"}, UsageError, "starts one process .* MULTI_GPU starts them all"),
+        ({"mixed_precision": "fp16"}, Refused, "mixed_precision is 'fp16'; take 'no'"),
         ({"nonsense": 3}, UsageError, "accelerate cannot read it: .*nonsense"),
     ],
 )
@@ -112,5 +113,6 @@ def test_a_failure_says_why_the_first_process_failed(tmp_path, monkeypatch):
     training = tmp_path / "training"
     assert "MemoryError: too large (see" in fail(f"echo 'MemoryError: too large' > {training / launch.FAILURE}")
     assert "accelerate launch ended with status 3 (see" in fail("echo words >&2")
+    assert "accelerate launch ended with status 3 (see" in fail(f": > {training / launch.FAILURE}")
     assert "words" in (training / launch.LOG).read_text()
     assert json.loads((training / launch.CONFIG).read_text()) == {"main_process_port": 0} | TWO

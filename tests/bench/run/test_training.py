@@ -5,7 +5,7 @@ import torch
 
 from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.models.source import resolve
 from bench.ranks import Ranks
 from bench.records.journal import Journal
@@ -264,3 +264,33 @@ def test_each_process_has_its_part_of_a_batch(open_session, tmp_path):
     whole = asked(Ranks())
     parts = [asked(SimpleNamespace(rank=rank, world=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
     assert parts[0] + parts[1] == whole
+
+
+def test_fine_tuning_weighs_a_whole_batch_or_says_why_it_cannot(open_session, tmp_path):
+    session, _ = open_session()
+    session.batch_size = 4
+    config = CatConfig(on="sft")
+    with pytest.raises(Refused, match=r"batch of 8 .* one pass of 4, .* --set batch of at most 4, .*--batch-size"):
+        AlignedTuner(config, loop(session, config), str(tmp_path / "trl"))
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_precision_is_the_methods_and_not_the_environments(open_session, tmp_path, monkeypatch, mixed):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setattr(TrainingSession, "mixed", mixed)
+    session, _ = open_session()
+    found = {}
+
+    def make(trainer, config, *modules):
+        around = loop(session, config, *modules)
+
+        def build():
+            found[trainer] = trainer(config, around, str(tmp_path / "trl")).accelerator.mixed_precision
+
+        around.run(SimpleNamespace(advance=lambda *_: None), build)
+
+    make(PolicyValueTrainer, PpoConfig(), session.value_model())
+    make(GroupTrainer, GrpoConfig())
+    make(AlignedTuner, CatConfig(on="sft"))
+    arithmetic = "bf16" if mixed else "no"
+    assert found == {PolicyValueTrainer: "no", GroupTrainer: arithmetic, AlignedTuner: arithmetic}

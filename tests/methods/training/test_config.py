@@ -1,3 +1,6 @@
+import re
+from functools import partial
+
 import pytest
 
 from bench.errors import Refused
@@ -47,10 +50,29 @@ def test_a_gate_takes_its_share_and_no_more_than_the_split_has():
     assert any("no gate" in note for note in plain.plan(4_096, TASK).notes)
 
 
-def test_a_budget_without_a_step_is_refused_with_what_would_do():
-    with pytest.raises(Refused, match=r"a budget of 20 evaluations buys no training step.*give it 38 or more"):
-        Grpo(GrpoConfig()).schedule(20, TASK)
-    assert Grpo(GrpoConfig()).schedule(38, TASK).steps == 1
+@pytest.mark.parametrize("gate", [True, False])
+@pytest.mark.parametrize("share", [0.01, 0.15, 0.5])
+@pytest.mark.parametrize("method", [(Grpo, GrpoConfig), (Ppo, PpoConfig), (Cat, partial(CatConfig, on="sft"))])
+def test_a_budget_without_a_step_is_refused_with_what_would_do(method, share, gate):
+    make, config = method
+    trained = make(config(gate=gate, gate_share=share))
+    refused = 0
+    for budget in range(1, 1000):
+        try:
+            assert trained.schedule(budget, TASK).steps >= 1
+        except Refused as error:
+            refused += 1
+            needed = int(re.search(r"give it (\d+) or more", str(error))[1])
+            assert budget < needed < 1000
+            assert all(trained.schedule(enough, TASK).steps >= 1 for enough in range(needed, needed + 30))
+    assert refused
+
+
+def test_a_gate_needs_a_gate_split():
+    without = TaskTraits(SIZES | {"gate": 0})
+    with pytest.raises(Refused, match=r"no gate split.*--set gate=false"):
+        Grpo(GrpoConfig()).schedule(4_096, without)
+    assert Grpo(GrpoConfig(gate=False)).schedule(4_096, without).steps
 
 
 def test_a_batch_of_broken_groups_is_refused():
