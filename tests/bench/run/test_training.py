@@ -135,8 +135,8 @@ def test_padding_neither_ends_an_answer_nor_stands_in_a_prompt(open_session):
     # Where the tokenizer pads with what ends an answer (2), another special id does, but not what begins a prompt (1).
     assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2, 3], added_tokens_decoder={})) == 3
     # SmolLM2's tokenizer does not name its further special ids, and its model ends answers with 0 as well.
-    unnamed = {3: SimpleNamespace(special=False), 4: SimpleNamespace(special=True)}
-    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2], added_tokens_decoder=unnamed)) == 4
+    unnamed = {0: SimpleNamespace(special=False), 3: SimpleNamespace(special=True)}
+    assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2], added_tokens_decoder=unnamed)) == 3
     with pytest.raises(BenchError, match="no special id that can pad"):
         session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2], added_tokens_decoder={}))
 
