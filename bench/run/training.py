@@ -61,7 +61,7 @@ class TrainingSession:
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(Posed(e.id, desk.posed(e), desk.prompt(e), desk.task.gold(e)) for e in examples)
         self.max_new_tokens = desk.sampling.max_new_tokens
-        self.batch_size = int(desk.engine.settings["batch_size"])
+        self.batch_size = desk.batch_size  # as the run began: that of the engine may have been halved since
         self.finished: tuple[Checkpoint, dict[str, Any]] | None = None
         self.abandoned: tuple[str, dict[str, Any]] | None = None
         self.cut = False

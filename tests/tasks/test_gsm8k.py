@@ -38,6 +38,8 @@ def write(path: Path, count: int) -> Path:
         ("$\\boxed{18.00}$", True, True),
         ("\\boxed{\\$18}", True, True),
         ("\\boxed{18 \\text{ pens}}", True, True),
+        ("\\boxed{\\frac{36}{2}}", True, True),
+        ("\\boxed{3^{18}}", False, False),
         ("\\boxed{18}\n\nIs there anything else? 5", True, True),
         ("\\boxed{5} pens a box, \\boxed{18} in all", True, True),
         ("#### 18", False, True),
