@@ -19,7 +19,7 @@ import transformers
 from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.compute.flops import ModelShape, attended, decode_flops, prefill_flops, training_flops
+from bench.compute.flops import ModelShape, attended, decode_flops, generation_flops, prefill_flops, training_flops
 
 LENGTH, NEW = 1024, 16
 
@@ -85,6 +85,15 @@ def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
 
     counted = count(decode)
     yield Row(f"decode {NEW} after {LENGTH}", decode_flops(shape, LENGTH, NEW), counted, counted)
+
+    def answer() -> None:
+        cache = transformers.DynamicCache(config=model.config)
+        model(ids, attention_mask=mask, past_key_values=cache, logits_to_keep=1)
+        for _ in range(NEW - 1):
+            model(ids[:, :1], past_key_values=cache)
+
+    counted = count(answer)
+    yield Row(f"answer {LENGTH} by {NEW}", generation_flops(shape, LENGTH, NEW), counted, counted - masked)
 
     def train() -> None:
         model(ids, attention_mask=mask, labels=ids, use_cache=False).loss.backward()

@@ -71,12 +71,12 @@ def _plan(config: Any) -> dict[str, Any]:
 def _evaluation_flops(config: dict[str, Any] | None, task: Any, examples: Any) -> float | None:
     if config is None:
         return None
-    from bench.compute.flops import ModelShape, decode_flops, prefill_flops
+    from bench.compute.flops import ModelShape, generation_flops
 
     shape = ModelShape.from_config(config)
     texts = ["".join(m["content"] for m in task.messages(example)) for example in examples]
     prompt = max(1, round(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN))
-    return float(prefill_flops(shape, prompt) + decode_flops(shape, prompt, task.expected_new_tokens - 1))
+    return float(generation_flops(shape, prompt, task.expected_new_tokens))
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ One multiply-add is two operations. Counted are the linear layers, the output he
 products; not the embedding look-up, biases, norms, activations, rotary embeddings or the softmax. For one
 token at context c, itself included:
 
-    forward(c) = 2 * matmul parameters + 4 * layers * heads * head_dim * c
+    layers(c) = 2 * matmul parameters of all layers + 4 * layers * heads * head_dim * c
+    head      = 2 * vocab_size * hidden_size
 
 after Kaplan et al. 2020 (arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F) and
 Chowdhery et al. 2022 (arXiv 2204.02311, appendix B), with the causal average c = (L + 1) / 2 over a sequence
-of L tokens. The head is counted at every token, although generation needs it only at the last of a prompt.
+of L tokens. The head counts where it runs: at every token in training, in generation once for each token of
+the answer, as of a prompt's positions only the last one is followed by a token that is not known.
 
 Model FLOPs and hardware FLOPs are the same functions of different counts: real tokens, or real and padding.
 """
@@ -22,7 +24,7 @@ from typing import Any, Protocol
 
 from bench.errors import UsageError
 
-FLOPS_VERSION = 1
+FLOPS_VERSION = 2
 """Goes up with any change to a number that these functions return; records carry it."""
 
 
@@ -176,34 +178,43 @@ def attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
     return rising + (new_tokens - unbounded) * (window or 0)
 
 
-def forward_flops(shape: ModelShape, tokens: int, attended: int) -> int:
-    """FLOPs of passing `tokens` tokens forward that attend to `attended` positions.
+def forward_flops(shape: ModelShape, *, tokens: int, head_tokens: int, attended: int) -> int:
+    """FLOPs of passing tokens forward through the layers, and some of them through the output head.
 
-    Linear in both counts: the FLOPs of a ledger are those of its sums.
+    Linear in all counts: the FLOPs of a ledger are those of its sums.
 
     Args:
         shape: The model.
-        tokens: Tokens passed through the model.
+        tokens: Tokens passed through the layers.
+        head_tokens: Tokens whose logits are computed.
         attended: Positions attended to, summed over tokens and layers, as the function of that name counts.
 
     Raises:
         ValueError: A count is negative.
     """
-    _check_counts(tokens=tokens, attended=attended)
-    return 2 * shape.matmul_parameters * tokens + 4 * shape.heads * shape.head_dim * attended
+    _check_counts(tokens=tokens, head_tokens=head_tokens, attended=attended)
+    products = shape.layers * shape.layer_matmul_parameters * tokens + shape.head_matmul_parameters * head_tokens
+    return 2 * products + 4 * shape.heads * shape.head_dim * attended
+
+
+def generation_flops(shape: ModelShape, prompt: int, new_tokens: int) -> int:
+    """FLOPs of an answer of `new_tokens` tokens, at least one, to a prompt of `prompt` tokens.
+
+    The prompt yields the first token, and the last one is not fed back.
+    """
+    tokens = prompt + new_tokens - 1
+    return forward_flops(shape, tokens=tokens, head_tokens=new_tokens, attended=attended(shape, 0, tokens))
 
 
 def decode_flops(shape: ModelShape, context: int, new_tokens: int) -> int:
-    """FLOPs of passing `new_tokens` tokens forward after `context` tokens in the cache, at true contexts.
-
-    Generating n tokens after a prompt passes n - 1 of them through the model: the prompt yields the first,
-    and the last is not fed back.
-    """
-    return forward_flops(shape, new_tokens, attended(shape, context, new_tokens))
+    """FLOPs of passing `new_tokens` tokens forward, each through the head too, after `context` tokens in the cache."""
+    return forward_flops(
+        shape, tokens=new_tokens, head_tokens=new_tokens, attended=attended(shape, context, new_tokens)
+    )
 
 
 def prefill_flops(shape: ModelShape, tokens: int) -> int:
-    """FLOPs of passing one sequence of `tokens` tokens forward with nothing in the cache."""
+    """FLOPs of passing one sequence forward, each token through the head too, with nothing in the cache."""
     return decode_flops(shape, 0, tokens)
 
 

@@ -31,6 +31,7 @@ class Work(BaseModel):
         evaluations: Model-prompt evaluations, the "forward passes" of the papers: one prompt answered once.
         prefill_tokens: Prompt tokens run forward.
         decode_tokens: Generated tokens run forward (the last one of an answer never is).
+        head_tokens: Those of them whose logits were computed: of a prompt the last one, of generated tokens all.
         attended: Positions attended to by all those tokens, summed over tokens and layers.
         padded_tokens: Tokens the hardware ran, padding and finished sequences included.
         padded_attended: Positions attended to by those.
@@ -52,6 +53,7 @@ class Work(BaseModel):
     evaluations: NonNegativeInt = 0
     prefill_tokens: NonNegativeInt = 0
     decode_tokens: NonNegativeInt = 0
+    head_tokens: NonNegativeInt = 0
     attended: NonNegativeInt = 0
     padded_tokens: NonNegativeInt = 0
     padded_attended: NonNegativeInt = 0
@@ -75,13 +77,27 @@ def model_flops(shape: ModelShape, work: Work) -> int:
 
     A backward pass costs twice its forward pass, or what was counted of it.
     """
-    forward = forward_flops(shape, work.prefill_tokens + work.decode_tokens, work.attended)
-    return forward + 3 * forward_flops(shape, work.trained_tokens, work.trained_attended) + 2 * work.products
+    forward = forward_flops(
+        shape,
+        tokens=work.prefill_tokens + work.decode_tokens,
+        head_tokens=work.head_tokens,
+        attended=work.attended,
+    )
+    trained = forward_flops(
+        shape, tokens=work.trained_tokens, head_tokens=work.trained_tokens, attended=work.trained_attended
+    )
+    return forward + 3 * trained + 2 * work.products
 
 
 def hardware_flops(shape: ModelShape, work: Work) -> int:
-    """FLOPs that the hardware ran, padding and finished sequences included; of training, what was counted."""
-    return forward_flops(shape, work.padded_tokens, work.padded_attended) + 2 * work.padded_products
+    """FLOPs that the hardware ran, padding and finished sequences included; of training, what was counted.
+
+    Engines compute no logits of padding.
+    """
+    forward = forward_flops(
+        shape, tokens=work.padded_tokens, head_tokens=work.head_tokens, attended=work.padded_attended
+    )
+    return forward + 2 * work.padded_products
 
 
 class PhaseBook:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.compute.flops import ModelShape, attended, forward_flops
+from bench.compute.flops import ModelShape, generation_flops
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sampling, TokenIds
@@ -28,6 +28,8 @@ DEPTH = 2
 """Jobs that an engine is given at a time: it need not wait for the next one while answers are judged."""
 SLACK = 1.2
 """Share of a job over its expected cost at the least; with less, too many would have to be computed twice."""
+
+_flops_of = lru_cache(maxsize=4096)(generation_flops)
 
 
 @dataclass(frozen=True)
@@ -247,13 +249,7 @@ class Pool:
 
     def _longest(self, job: Job) -> int:
         """FLOPs of a job if no answer ends before its limit."""
-        new = job.sampling.max_new_tokens
-        return sum(_flops_of(self.shape, len(prompt) + new - 1) for prompt in job.prompts)
+        return sum(_flops_of(self.shape, len(prompt), job.sampling.max_new_tokens) for prompt in job.prompts)
 
     def _flops(self, work: Work) -> int:
         return Meter(self.shape).flops(work)
-
-
-@lru_cache(maxsize=4096)
-def _flops_of(shape: ModelShape, tokens: int) -> int:
-    return forward_flops(shape, tokens, attended(shape, 0, tokens))

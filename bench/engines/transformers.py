@@ -187,6 +187,7 @@ class TransformersEngine(CheckpointText):
             Work(
                 evaluations=len(lengths),
                 prefill_tokens=sum(lengths),
+                head_tokens=len(lengths),
                 attended=sum(attended(self.shape, 0, n) for n in lengths),
                 padded_tokens=width * len(lengths),
                 padded_attended=attended(self.shape, 0, width) * len(lengths),
@@ -205,6 +206,7 @@ class TransformersEngine(CheckpointText):
         meter.reserve(
             Work(
                 decode_tokens=len(rows),
+                head_tokens=len(rows),
                 attended=sum(attended(self.shape, n, 1) for n in lengths),
                 padded_tokens=len(rows),
                 padded_attended=attended(self.shape, slots.columns - 1, 1) * len(rows),

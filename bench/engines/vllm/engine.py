@@ -271,6 +271,7 @@ class VllmEngine(CheckpointText):
             evaluations=len(prompts),
             prefill_tokens=sum(prompts),
             decode_tokens=len(lengths),
+            head_tokens=len(prompts) + len(lengths),
             attended=positions,
             padded_tokens=tokens,
             padded_attended=positions,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compute.attach import attach
-from bench.compute.flops import ModelShape, attended, forward_flops, training_flops
+from bench.compute.flops import ModelShape, attended, prefill_flops, training_flops
 from bench.compute.ledger import PHASES, PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.errors import UsageError
@@ -226,7 +226,7 @@ def test_a_forward_pass_without_mask_or_with_embeddings_is_all_real(model, shape
         book = keeping()
         with attach(model, book, role="policy"), torch.no_grad():
             model(**given_inputs, use_cache=False)
-        assert model_flops(shape, total(book)) == 2 * forward_flops(shape, 5, attended(shape, 0, 5))
+        assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
 
 
 def test_gradients_accumulate_as_they_run(model, shape):
@@ -315,7 +315,7 @@ def test_layers_called_by_themselves_are_counted(model, shape):
         with torch.no_grad():
             model.lm_head(hidden)
     assert list(book.phases()) == ["logprobs"]
-    assert model_flops(shape, total(book)) == 2 * forward_flops(shape, 5, attended(shape, 0, 5))
+    assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
 
 
 def test_what_a_budget_does_not_cover_does_not_run(shape):

@@ -13,6 +13,7 @@ from bench.compute.flops import (
     attended,
     decode_flops,
     forward_flops,
+    generation_flops,
     prefill_flops,
     training_flops,
 )
@@ -149,6 +150,19 @@ def test_cached_decode_is_the_counter(case):
     assert decode_flops(shape, prompt, new) == pytest.approx(count(decode), rel=1e-3)
 
 
+def test_an_answer_is_the_counter_with_the_head_at_a_prompts_last_position(case):
+    model, shape = case
+    prompt, new = 40, 5
+
+    def answer():
+        cache = transformers.DynamicCache(config=model.config)
+        model(**tokens(prompt), past_key_values=cache, logits_to_keep=1)
+        for _ in range(new - 1):
+            model(tokens(1)["input_ids"], past_key_values=cache)
+
+    assert generation_flops(shape, prompt, new) == pytest.approx(count(answer) - masked(shape, prompt), rel=1e-3)
+
+
 def test_training_is_the_counter_without_the_masked_part(case):
     model, shape = case
     length = 128
@@ -179,6 +193,8 @@ def test_by_hand():
     # Contexts 1, 2, 3 in two layers; 4 * 2 heads * 3 wide a position.
     assert prefill_flops(TINY, 3) == 2 * 292 * 3 + 24 * 2 * (1 + 2 + 3) == 2040
     assert decode_flops(TINY, 3, 2) == 2 * 292 * 2 + 24 * 2 * (4 + 5) == 1600
+    # Three tokens yield two, so that four pass the layers and two the head.
+    assert generation_flops(TINY, 3, 2) == 2 * (264 * 4 + 28 * 2) + 24 * 2 * (1 + 2 + 3 + 4) == 2704
     assert training_flops(TINY, 3) == 6120
     assert training_flops(TINY, 3, recompute=True) == 8160
     windowed = replace(TINY, windows=(2, None))
@@ -213,6 +229,13 @@ def test_decoding_one_by_one_is_decoding_in_one_go(shape, context, new):
     assert prefill_flops(shape, context + new) == prefill_flops(shape, context) + steps
 
 
+@given(SHAPES, st.integers(1, 80), st.integers(1, 80))
+def test_an_answer_needs_the_head_at_one_position_of_its_prompt(shape, prompt, new):
+    spared = 2 * shape.head_matmul_parameters * (prompt - 1)
+    whole = prefill_flops(shape, prompt) + decode_flops(shape, prompt, new - 1)
+    assert generation_flops(shape, prompt, new) == whole - spared
+
+
 @given(SHAPES, LENGTHS)
 def test_prefill_is_decoding_from_nothing(shape, length):
     assert prefill_flops(shape, length) == decode_flops(shape, 0, length)
@@ -231,18 +254,21 @@ def test_more_tokens_or_context_cost_more(shape, context, new):
     assert decode_flops(without_windows, context, new) >= here
 
 
-@given(SHAPES, st.lists(st.tuples(LENGTHS, LENGTHS), max_size=5))
+COUNTS = st.fixed_dictionaries(dict.fromkeys(("tokens", "head_tokens", "attended"), st.integers(0, 10**12)))
+
+
+@given(SHAPES, st.lists(COUNTS, max_size=5))
 def test_flops_of_sums_are_sums_of_flops(shape, steps):
-    total = forward_flops(
-        shape, sum(new for _, new in steps), sum(attended(shape, context, new) for context, new in steps)
-    )
-    assert total == sum(decode_flops(shape, context, new) for context, new in steps)
+    sums = {name: sum(step[name] for step in steps) for name in ("tokens", "head_tokens", "attended")}
+    assert forward_flops(shape, **sums) == sum(forward_flops(shape, **step) for step in steps)
 
 
-@pytest.mark.parametrize("call", [lambda: attended(TINY, -1, 2), lambda: forward_flops(TINY, -1, 2)])
-def test_negative_counts_are_refused(call):
+@pytest.mark.parametrize("name", ["tokens", "head_tokens", "attended"])
+def test_negative_counts_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} is -1"):
+        forward_flops(TINY, **{"tokens": 2, "head_tokens": 2, "attended": 2, name: -1})
     with pytest.raises(ValueError, match="is -1"):
-        call()
+        attended(TINY, -1, 2)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"])

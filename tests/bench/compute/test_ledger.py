@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench.compute.flops import ModelShape, decode_flops, prefill_flops, training_flops
+from bench.compute.flops import ModelShape, generation_flops, training_flops
 from bench.compute.flops import attended as positions
 from bench.compute.ledger import ACCOUNTS, ADAPTATION, Account, Ledger, Work, hardware_flops, model_flops
 
@@ -51,12 +51,11 @@ def test_flops_are_additive_over_work(a: Work, b: Work) -> None:
     assert hardware_flops(SHAPE, a + b) == hardware_flops(SHAPE, a) + hardware_flops(SHAPE, b)
 
 
-@given(st.integers(1, 300), st.integers(0, 300))
+@given(st.integers(1, 300), st.integers(1, 300))
 def test_an_answer_costs_the_flops_of_its_prefill_and_its_decoding(prompt: int, new: int) -> None:
-    prefill = Work(evaluations=1, prefill_tokens=prompt, attended=positions(SHAPE, 0, prompt))
-    decode = Work(decode_tokens=new, attended=positions(SHAPE, prompt, new))
-    expected = prefill_flops(SHAPE, prompt) + decode_flops(SHAPE, prompt, new)
-    assert model_flops(SHAPE, prefill + decode) == expected
+    prefill = Work(evaluations=1, prefill_tokens=prompt, head_tokens=1, attended=positions(SHAPE, 0, prompt))
+    decode = Work(decode_tokens=new - 1, head_tokens=new - 1, attended=positions(SHAPE, prompt, new - 1))
+    assert model_flops(SHAPE, prefill + decode) == generation_flops(SHAPE, prompt, new)
 
 
 @given(st.integers(0, 300))

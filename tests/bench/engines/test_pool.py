@@ -198,6 +198,13 @@ def test_a_limit_returns_the_step_that_it_refused(engine, prompts):
     assert answer(engine, job, 0).work == Work()
 
 
+def test_the_bound_of_a_job_is_what_it_costs_if_all_answers_are_as_long_as_can_be(engine, prompts):
+    job = Job(Point(), tuple(prompts[2:]), Sampling(max_new_tokens=2))
+    found = answer(engine, job, None)
+    assert {completion.finish for completion in found.completions} == {"length"}
+    assert Pool(engine, Local(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
+
+
 @pytest.mark.parametrize("batch", [1, 16, 64])
 def test_pieces_hold_every_example_once_and_a_batch_or_more(batch):
     for count in (1, 5, 63, 64, 127, 128, 300, 1319, 20_000):

@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import bench.models
-from bench.compute.flops import attended
-from bench.compute.ledger import Work, hardware_flops, model_flops
+from bench.compute.attach import attach
+from bench.compute.flops import attended, decode_flops
+from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 from bench.engines import slots
 from bench.engines.interface import Sampling
@@ -164,6 +165,7 @@ def test_tokens_are_counted_one_by_one(engine, prompts):
     assert work.evaluations == len(prompts)
     assert work.prefill_tokens == sum(map(len, prompts)) == sum(c.prompt_tokens for c in completions)
     assert work.decode_tokens == sum(len(c.token_ids) - 1 for c in completions)
+    assert work.head_tokens == sum(len(c.token_ids) for c in completions)
     assert work.padded_tokens >= work.prefill_tokens + work.decode_tokens
 
 
@@ -172,13 +174,37 @@ def test_booked_flops_are_what_pytorch_counts_apart_from_masked_attention(prompt
     same_length = [p for p in prompts if len(p) == len(prompts[0])][:8]
     with FlopCounterMode(display=False) as counter:
         completions, work = answers(engine, same_length)
-    # On the CPU the counter sees no attention of the prompts, and the head is computed for their last token alone.
+    # On the CPU the counter sees no attention of the prompts.
     unseen = attended(engine.shape, 0, len(prompts[0])) * 8
-    head = 2 * engine.shape.head_matmul_parameters * (work.prefill_tokens - 8)
     attention = 4 * unseen * engine.shape.heads * engine.shape.head_dim
-    assert counter.get_total_flops() == hardware_flops(engine.shape, work) - head - attention
+    assert counter.get_total_flops() == hardware_flops(engine.shape, work) - attention
     assert model_flops(engine.shape, work) <= hardware_flops(engine.shape, work)
     assert len(completions) == 8
+
+
+def test_an_answer_costs_what_it_does_inside_a_trainer(tmp_path):
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(TINY, vocab_size=4000, initializer_range=0.3)  # most of it is the head
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = list(range(2, 300))  # some answers end before others
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(tmp_path)
+    engine = TransformersEngine(str(tmp_path))
+    prompts = [tuple(range(10 * n, 11 * n)) for n in range(3, 20)]
+    completions, work = answers(engine, prompts, Sampling(max_new_tokens=10))
+
+    policy, book, width = engine.trainable()[0].eval(), PhaseBook(lambda work: None), max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    with attach(policy, book, role="policy", pad_id=0):
+        drawn = policy.generate(ids, attention_mask=(ids != 0).long(), max_new_tokens=10, do_sample=False)
+    lengths = [len(completion.token_ids) for completion in completions]
+    for row, completion, length in zip(drawn[:, width:].tolist(), completions, lengths, strict=True):
+        assert row[:length] == list(completion.token_ids)
+    # A trainer's batch goes on until its last answer ends, and feeds each one's end that others outlast.
+    fed = [len(p) + n - 1 for p, n in zip(prompts, lengths, strict=True) if n < max(lengths)]
+    assert 0 < len(fed) < len(prompts)
+    ends = sum(decode_flops(engine.shape, context, 1) for context in fed)
+    assert model_flops(engine.shape, book.phases()["rollout"]) == model_flops(engine.shape, work) + ends
 
 
 def test_nothing_is_computed_for_answers_that_have_ended(prompts):
