@@ -1,8 +1,8 @@
-"""Addition modulo one hundred: the pairs and the prompts of `addition`, and another answer where the sum has three digits.
+"""Addition modulo one hundred: pairs and prompts of `addition`, and another answer where the sum has three digits.
 
-A second proving ground for `tiny-adder`, which has learned to add and never to drop the hundred: it solves a quarter. Of
-the pairs whose sum stays below one hundred adaptation can make more come out right, as on `addition`; for the others it
-has to find an answer that the model hardly ever gives.
+A second proving ground for `tiny-adder`, which has learned to add and never to drop the hundred: it solves a quarter.
+Where the sum stays below one hundred adaptation can get more right, as on `addition`; elsewhere it has to find an
+answer that the model hardly ever gives.
 """
 
 from __future__ import annotations
