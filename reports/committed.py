@@ -155,8 +155,8 @@ def _rows(records: Sequence[Plain]) -> Counter[tuple[str, ...]]:
 
 
 def moved(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
-    """Return the runs that end otherwise although nothing says why: no version, setting, data, model or engine."""
-    ended = {_cause(record): _end(record) for record in before}
+    """Return the runs whose accuracy moved although nothing says why: no version, setting, data, model or engine."""
+    ended = {_cause(record): _end(record) for record in before if record["result"]["status"] == "ok"}
     return [
         f"{record['result']['id'][:8]}: {ended[cause]} became {end}"
         for record in now
@@ -170,6 +170,6 @@ def _cause(record: Plain) -> str:
 
 
 def _end(record: Plain) -> str:
-    rows = record["result"].get("rows", ())
-    told = [f"{row['label']} {100 * row['accuracy']['accuracy']:.4g} %".strip() for row in rows]
+    rows = {row["label"]: row["accuracy"] for row in record["result"].get("rows", ())}
+    told = [f"{label} {accuracy['correct']} of {accuracy['items']}".strip() for label, accuracy in rows.items()]
     return ", ".join([record["result"]["status"], *told])

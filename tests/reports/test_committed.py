@@ -167,9 +167,10 @@ def test_a_failure_may_turn_into_a_row_and_not_the_other_way():
 def test_an_accuracy_that_moved_without_a_reason_is_found():
     before = plain(record(right=20))
     (told,) = moved(before, plain(record(right=21)))
-    assert told.endswith("50 % became ok, 52.5 %")
+    assert told.endswith("ok, 20 of 40 became ok, 21 of 40")
     assert moved(before, before) == []
     assert len(moved(before, plain(failed("corp")))) == 1
+    assert moved(plain(failed("corp")), before) == []
     for change in ({"config": {"method_config": {"rank": 1}}}, {"versions": {"method": "2"}}, {"engine": {"batch": 1}}):
         now = copy.deepcopy(plain(record(right=21)))
         for name, value in change.items():
