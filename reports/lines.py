@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,11 +76,11 @@ def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Table
 def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Table:
     good = [record for record in records if label in record.rows]
     rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in good]
-    now = np.array([outcomes(record.rows[label]) for record in good], dtype=np.float64).T
-    before = np.array([outcomes(record.base) for record in good], dtype=np.float64).T
+    now = _verdicts([record.rows[label] for record in good])
+    before = _verdicts([record.base for record in good])
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
-    spent = np.array([_adaptation(record) for record in good], dtype=float)
-    share = float(spent[:, 1].min()) / limit if limit else 0.0
+    evaluations, flops = zip(*map(_adaptation, good), strict=True)
+    share = min(flops) / limit if limit else 0.0
     budgeted = any(record.result.budget and record.result.budget.planned for record in good)
     seconds = [record.result.timing.total for record in good if record.result.timing]
     line = Line(
@@ -89,17 +90,22 @@ def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Ta
         bound=not budgeted,
         accuracy=accuracy_over_seeds(now[judged]) if judged.any() else None,
         difference=difference_over_seeds(before[judged], now[judged]) if judged.any() else None,
-        evaluations=float(spent[:, 0].mean()),
-        flops=float(spent[:, 1].mean()),
+        evaluations=fmean(evaluations),
+        flops=fmean(flops),
         share=share,
         matched=share >= MATCHED if budgeted else None,
-        passes=float(np.mean([row.cost.evaluations for row in rows])),
-        answer_flops=float(np.mean([row.cost.flops for row in rows])),
-        answer_tokens=float(np.mean([row.cost.new_tokens for row in rows])),
-        seconds=float(np.mean(seconds)) if seconds else None,
+        passes=fmean(row.cost.evaluations for row in rows),
+        answer_flops=fmean(row.cost.flops for row in rows),
+        answer_tokens=fmean(row.cost.new_tokens for row in rows),
+        seconds=fmean(seconds) if seconds else None,
         runs=tuple(run_of(record, label) for record in records),
     )
     return Table(line, (now == 1).astype(float) if judged.any() else None)
+
+
+def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Shape (items, seeds)."""
+    return np.stack([outcomes(text) for text in texts], axis=1).astype(np.float64)
 
 
 def _adaptation(record: Record) -> tuple[int, int]:

@@ -127,10 +127,11 @@ def find_records(roots: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     found: set[Path] = set()
     unfinished: set[Path] = set()
     for root in roots:
+        root = root.resolve()
         if root.is_file():
-            found.add(root.resolve())
+            found.add(root)
             continue
-        found.update(path.resolve() for path in root.rglob("seed-*.json"))
+        found.update(root.rglob("seed-*.json"))
         for folder in find_runs(root):
-            (found if (folder / "result.json").exists() else unfinished).add(folder.resolve())
-    return sorted(found), sorted(unfinished)
+            (found if (folder / "result.json").exists() else unfinished).add(folder)
+    return sorted(found, key=str), sorted(unfinished, key=str)

@@ -35,11 +35,12 @@ class Addition(Task):
     expected_new_tokens = 4
     prompts = (DEFAULT_PROMPT, "swapped")
     vote_by = "the number"
+    signal_by = "the number is no smaller than either addend"
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 400 support, 400 select, 1000 gate and 2000 test pairs."""
         if data is not None:
-            raise UsageError(f"--data {data}: the addition task is generated and takes no file")
+            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
         examples = [Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in _ordered_pairs()[:HELD_OUT]]
         return cut(examples, salt=SALT, support=400, select=400, gate=1000, test=2000)
 
@@ -58,7 +59,7 @@ class Addition(Task):
         if not (answer.isascii() and answer.isdigit()):
             return Score(0.0, False, status="no_answer", detail=f"not a number: {answer[:20]!r}")
         number = answer.lstrip("0") or "0"
-        correct = number == str(example.fields["a"] + example.fields["b"])
+        correct = number == self.gold(example)
         return Score(float(correct), correct, number)
 
     def gold(self, example: Example) -> str:
@@ -69,3 +70,12 @@ class Addition(Task):
         """Equal numbers are equal votes."""
         answer = self.score(example, text).answer
         return None if answer is None else Vote(answer)
+
+    def signal(self, example: Example, text: str) -> float:
+        """Return 1 for what could be the sum by its size, else 0."""
+        answer = self.score(example, text).answer
+        # A sum has three digits at most, and a longer text may be too long to convert.
+        return float(answer is not None and len(answer) <= 3 and self._fits(example, int(answer)))
+
+    def _fits(self, example: Example, number: int) -> bool:
+        return number >= max(example.fields["a"], example.fields["b"])

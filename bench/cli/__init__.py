@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "bench.cli.inspect:show",
     "compare": "bench.cli.compare:compare",
     "leaderboard": "bench.cli.leaderboard:leaderboard",
+    "publish": "bench.cli.publish:publish",
     "report": "bench.cli.report:report",
     "export": "bench.cli.inspect:export",
     "prepare": "bench.cli.prepare:prepare",

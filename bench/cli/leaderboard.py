@@ -41,16 +41,18 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
     metavar="AMOUNT UNIT",
     help="What a PFLOP (1e15 model FLOPs) costs you, '0.002 USD' or '0.7 Wh'; adds what adaptation and answers cost.",
 )
+@click.option("--check", is_flag=True, help="Only say whether committed boards, `reports` or RUNS, are as published.")
 @json_option
 def leaderboard(
     runs: tuple[Path, ...],
+    check: bool,
     form: str,
     sort: str,
     tasks: tuple[str, ...],
     since: datetime | None,
     rate: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Compare finished runs: accuracy with its interval, what adaptation cost, and what one answer costs.
 
     RUNS are run directories, files of records, or folders of them; `runs` if none is named. Only runs of one task,
@@ -63,6 +65,8 @@ def leaderboard(
     from reports.tables import as_csv, as_data, markdown, print_board
     from reports.tabulate import make_board
 
+    if check:
+        return _check(runs or (Path("reports"),))
     price = _rate(rate)
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
@@ -92,6 +96,20 @@ def leaderboard(
         print_board(Console(width=None if sys.stdout.isatty() else 240), board)
     if unfinished:
         click.echo(f"{len(unfinished)} unfinished, in no table: {', '.join(map(str, unfinished))}", err=True)
+    return 0
+
+
+def _check(folders: tuple[Path, ...]) -> int:
+    """Say which committed boards are not what their records give; 1 if any is."""
+    from reports.committed import stale
+
+    found = 0
+    for folder in folders:
+        for page in stale(folder):
+            found = 1
+            command = "bench publish" + ("" if folder == Path("reports") else f" --into {folder}")
+            click.echo(f"{page}: not what {folder / 'records'} gives; build it anew: {command}", err=True)
+    return found
 
 
 def _rate(text: str | None) -> Rate | None:

@@ -102,3 +102,14 @@ def test_equal_numbers_are_equal_votes(m: int, n: int, i: int, j: int) -> None:
 
 def test_what_is_no_number_does_not_vote() -> None:
     assert TASK.vote_key(example(2, 2), "four") is None
+
+
+@given(NUMBER, NUMBER, st.integers(0, 10**6))
+def test_the_signal_knows_the_addends_and_not_the_sum(a: int, b: int, number: int) -> None:
+    assert TASK.signal(example(a, b), str(a + b)) == 1.0
+    assert TASK.signal(example(a, b), str(number)) == float(max(a, b) <= number < 1000)
+
+
+@pytest.mark.parametrize("text", ["", "four", "9" * 1_000_000])
+def test_what_cannot_be_a_sum_has_no_signal(text: str) -> None:
+    assert TASK.signal(example(2, 2), text) == 0.0

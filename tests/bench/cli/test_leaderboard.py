@@ -19,7 +19,7 @@ def records(tmp_path):
     for task in ("addition", "gsm8k"):
         for method, answers in (("base", "1000"), ("corp", "1100"), ("es", None)):
             result = Result(
-                id=f"{task} {method}",
+                id=f"{task}-{method}",
                 status="ok" if answers else "over_budget",
                 reason=None if answers else "stopped at its budget",
                 config=RunConfig(method=method, task=task, model="m"),
@@ -97,3 +97,37 @@ def test_a_file_that_is_no_record_is_named(records):
     bad.write_text("{}")
     with pytest.raises(BenchError, match=r"seed-9\.json"):
         ask(records)
+
+
+def test_a_committed_board_is_checked_and_built(records, tmp_path):
+    folder = tmp_path / "board"
+    told = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
+    assert len(told["records"]) == 6
+    assert told["records"][0].endswith("board/records/addition/m/base/smoke/seed-0-addition.json")
+    assert told["pages"] == [str(folder / "leaderboard.md"), str(folder / "leaderboard.html")]
+    assert check(folder) == (0, "")
+    (folder / "leaderboard.md").write_text("better")
+    code, said = check(folder)
+    assert code == 1
+    (line,) = said.splitlines()
+    assert line.startswith(f"{folder / 'leaderboard.md'}: ")
+    assert line.endswith(f": bench publish --into {folder}")
+    CliRunner().invoke(cli, ["publish", "--into", str(folder)])
+    assert check(folder) == (0, "")
+
+
+def check(folder):
+    """Exit status, which the group hands on to `main`, and what was said."""
+    outcome = CliRunner().invoke(cli, ["leaderboard", "--check", str(folder)], standalone_mode=False)
+    return outcome.return_value, outcome.stderr
+
+
+def test_what_is_not_finished_is_not_published(tmp_path):
+    for argument, told in ((tmp_path, "no finished run"), (tmp_path / "seed-0-x", "has not finished")):
+        if argument != tmp_path:
+            argument.mkdir()
+            (argument / "config.json").write_text("{}")
+        outcome = CliRunner().invoke(cli, ["publish", str(argument), "--into", str(tmp_path / "board")])
+        assert isinstance(outcome.exception, UsageError)
+        assert told in str(outcome.exception)
+    assert not (tmp_path / "board").exists()

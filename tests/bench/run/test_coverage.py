@@ -10,6 +10,7 @@ from bench.run.coverage import estimate, summarise
 from bench.run.display import Display
 from bench.weights.points import Point
 from methods.interface import Method, Plan, SingleModel
+from tasks.addition import Addition
 from tasks.interface import Score
 
 COST = AnswerCost(evaluations=2, flops=1, new_tokens=1)
@@ -121,7 +122,8 @@ def test_what_is_not_one_model_is_refused_with_a_reason(tmp_path):
     assert "not one model, and --strategy maj@3" in result.reason
 
 
-def test_a_task_that_cannot_choose_is_refused_before_anything_is_written(tmp_path):
+def test_a_task_that_cannot_choose_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(Addition, "signal_by", None)
     with pytest.raises(Refused, match="--strategy bon@4 cannot be used on addition: nothing tells good answers"):
         run(tmp_path, "bon@4")
     assert not list(tmp_path.iterdir())

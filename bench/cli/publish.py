@@ -1,0 +1,42 @@
+"""`bench publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import json_option, output_json
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--into",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder of the committed board.",
+)
+@json_option
+def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Put finished runs among the committed records, and build the committed board anew.
+
+    RUNS are run directories, files of records, or folders of them; with none the board alone is built. A record is one
+    small file without samples, journal and paths; the board, in Markdown and HTML, follows from the records alone.
+    """
+    from bench.errors import UsageError
+    from reports.committed import publish
+    from reports.record import find_records
+
+    finished, unfinished = find_records(runs)
+    if unfinished:
+        raise UsageError(f"{unfinished[0]}: this run has not finished; go on with it: bench resume {unfinished[0]}")
+    if runs and not finished:
+        raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
+    records, built = publish(finished, folder)
+    if as_json:
+        output_json({"records": list(map(str, records)), "pages": list(map(str, built))})
+    else:
+        click.echo(f"{len(records)} records written; built {', '.join(map(str, built))}")

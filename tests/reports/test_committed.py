@@ -1,0 +1,178 @@
+import copy
+import json
+
+import pytest
+
+from bench.errors import BenchError, UsageError
+from bench.records.schema import Accuracy, AnswerCost, Comparison, Result, Row, RunConfig
+from reports.committed import MOST, compact, lost, moved, pages, publish, stale, without_paths
+from reports.record import Record, read_record
+
+ITEMS = 40
+
+
+def record(method="corp", seed=0, label="", right=20, report=None, **changed):
+    accuracy = Accuracy(
+        correct=right, items=ITEMS, excluded=0, accuracy=right / ITEMS, low=0.1, high=0.9, mean_reward=0.1
+    )
+    compared = Comparison(items=ITEMS, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    cost = AnswerCost(evaluations=1, flops=1e9 / 3, new_tokens=2)
+    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=compared, changed=True)
+    config = RunConfig(method=method, task="addition", model="m", seed=seed)
+    result = Result(
+        id=f"{method}-{seed}".ljust(64, "x"),
+        status="ok",
+        config=config.model_copy(update=changed),
+        base=accuracy,
+        base_cost=cost,
+        rows=(row,),
+        report=report or {},
+    )
+    answers = "1" * right + "0" * (ITEMS - right)
+    return Record(result=result, items="i", base="10" * (ITEMS // 2), rows={label: answers})
+
+
+def plain(*records):
+    return [json.loads(compact(r)) for r in records]
+
+
+def failed(method, seed=0):
+    whole = record(method, seed)
+    gone = {"status": "failed", "reason": "x", "base": None, "base_cost": None, "rows": ()}
+    return Record(result=whole.result.model_copy(update=gone))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    paths = []
+    for r in (record("corp", 0), record("corp", 1, right=22), record("es", right=30), failed("ppo")):
+        paths.append(tmp_path / f"seed-{r.result.id[:8]}.json")
+        paths[-1].write_text(r.model_dump_json())
+    return paths
+
+
+def test_the_board_depends_on_the_records_alone(runs, tmp_path):
+    first, _ = publish(runs, tmp_path / "a")
+    publish(runs[2:], tmp_path / "b")
+    publish(runs[:2], tmp_path / "b")
+    assert [str(path.relative_to(tmp_path / "a/records")) for path in first] == [
+        "addition/m/corp/smoke/seed-0-corp-0xx.json",
+        "addition/m/corp/smoke/seed-1-corp-1xx.json",
+        "addition/m/es/smoke/seed-0-es-0xxxx.json",
+        "addition/m/ppo/smoke/seed-0-ppo-0xxx.json",
+    ]
+    for name in ("leaderboard.md", "leaderboard.html"):
+        text = (tmp_path / "a" / name).read_bytes()
+        assert text == (tmp_path / "b" / name).read_bytes()
+        assert b"es" in text
+        assert b"failed" in text
+    publish([], tmp_path / "a")
+    publish(first, tmp_path / "a")
+    assert pages(tmp_path / "a") == pages(tmp_path / "b")
+
+
+def test_a_page_is_stale_when_a_record_or_the_page_has_changed(runs, tmp_path):
+    folder = tmp_path / "a"
+    written, _ = publish(runs, folder)
+    assert stale(folder) == []
+    page = folder / "leaderboard.md"
+    page.write_text(page.read_text().replace("es", "is"))
+    assert stale(folder) == [page]
+    publish([], folder)
+    written[0].unlink()
+    assert stale(folder) == [page, folder / "leaderboard.html"]
+    publish([], folder)
+    (folder / "leaderboard.html").unlink()
+    assert stale(folder) == [folder / "leaderboard.html"]
+
+
+def test_without_records_there_is_no_board(tmp_path):
+    with pytest.raises(UsageError, match="bench publish RUNS"):
+        stale(tmp_path)
+
+
+def test_figures_are_as_they_would_be_elsewhere(runs, tmp_path):
+    """A figure that two machines would round to different last digits stands in neither page."""
+    publish(runs, tmp_path / "a")
+    page = (tmp_path / "a" / "leaderboard.html").read_text()
+    assert "333333333" in page
+    assert "3333333333" not in page
+
+
+def test_a_record_is_small_and_keeps_what_the_board_is_made_of(tmp_path):
+    big = record(report={"curve": list(range(20_000))})
+    text = compact(big)
+    assert len(text.encode()) <= MOST
+    assert text.count("\n") == 1
+    path = tmp_path / "seed-0-x.json"
+    path.write_text(text)
+    assert read_record(path) == Record(
+        result=big.result.model_copy(update={"report": {}}), items="i", base=big.base, rows=big.rows
+    )
+    small = record(report={"gate": {"accepted": True}})
+    path.write_text(compact(small))
+    assert read_record(path) == small
+
+
+def test_what_does_not_fit_is_refused():
+    many = "1" * MOST
+    with pytest.raises(BenchError, match=f"at most {MOST}"):
+        compact(Record(result=record().result, items="i", base=many, rows={"": many}))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/home/me/models/tiny.gguf", "tiny.gguf"),
+        ("cannot read '/home/me/a b'; or (/x/y)", "cannot read 'a b'; or (y)"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("3 tokens/s and 1/2", "3 tokens/s and 1/2"),
+        ("meta/model-7b", "meta/model-7b"),
+    ],
+)
+def test_paths_lose_what_tells_of_the_machine(text, kept):
+    assert without_paths(text) == kept
+    assert without_paths({"a": [text, 1]}) == {"a": [kept, 1]}
+
+
+def test_paths_and_tracebacks_do_not_get_into_records():
+    r = record(model="/home/me/model", data="/home/me/rows.jsonl")
+    r = r.model_copy(update={"result": r.result.model_copy(update={"traceback": 'File "/home/me/x.py"'})})
+    assert "/home" not in compact(r)
+    config = json.loads(compact(r))["result"]["config"]
+    assert (config["model"], config["data"]) == ("model", "rows.jsonl")
+
+
+def test_a_row_is_lost_unless_another_takes_its_place():
+    before = plain(record("corp"), record("es"), record("es", 1))
+    assert lost(before, before) == []
+    assert lost(before, [*before, *plain(record("ppo"))]) == []
+    assert lost(before, before[1:]) == [
+        "addition m smoke greedy corp 0 row: 1 lost",
+        "addition m smoke greedy corp 0 run: 1 lost",
+    ]
+    assert lost(before, plain(record("corp", method_config={"rank": 1}), record("es"), record("es", 1))) == []
+    assert len(lost(before, plain(record("corp"), record("es")))) == 2
+    assert len(lost(before, plain(record("corp", label="k=1"), record("es"), record("es", 1)))) == 1
+    # Every variant counts.
+    variants = plain(record("corp"), record("corp", method_config={"rank": 1}))
+    assert len(lost(variants, variants[:1])) == 2
+
+
+def test_a_failure_may_turn_into_a_row_and_not_the_other_way():
+    assert lost(plain(failed("ppo")), plain(record("ppo"))) == []
+    assert lost(plain(record("ppo")), plain(failed("ppo"))) == ["addition m smoke greedy ppo 0 row: 1 lost"]
+
+
+def test_an_accuracy_that_moved_without_a_reason_is_found():
+    before = plain(record(right=20))
+    (told,) = moved(before, plain(record(right=21)))
+    assert told.endswith("ok, 20 of 40 became ok, 21 of 40")
+    assert moved(before, before) == []
+    assert len(moved(before, plain(failed("corp")))) == 1
+    assert moved(plain(failed("corp")), before) == []
+    for change in ({"config": {"method_config": {"rank": 1}}}, {"versions": {"method": "2"}}, {"engine": {"batch": 1}}):
+        now = copy.deepcopy(plain(record(right=21)))
+        for name, value in change.items():
+            now[0]["result"][name] = {**(now[0]["result"][name] or {}), **value}
+        assert moved(before, now) == []

@@ -1,0 +1,88 @@
+"""The committed records and the board made of them: data, tested as code is."""
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bench.compute.budget import budget_evaluations
+from bench.records.schema import SCHEMA_VERSION
+from bench.run.identity import run_id
+from reports.committed import MOST, lost, moved, place, stale, without_paths
+from reports.record import read_record
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "reports"
+PATHS = sorted((FOLDER / "records").rglob("*.json"))
+
+
+def git(*arguments):
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def earlier():
+    """Commits to compare with: the last one, and where this branch left the main one, or the one before the last."""
+    try:
+        head = git("rev-parse", "HEAD").decode().strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no git history: {error}")
+    found = [head]
+    for main in ("origin/main", "main"):
+        try:
+            base = git("merge-base", "HEAD", main).decode().strip()
+            found.append(base if base != head else git("rev-parse", "HEAD^").decode().strip())
+            return found
+        except subprocess.CalledProcessError:
+            continue
+    return found
+
+
+def records_at(commit):
+    if not git("ls-tree", commit, "reports/records"):
+        return []
+    with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "reports/records"))) as archive:
+        files = [archive.extractfile(member) for member in archive if member.isfile()]
+        return [json.load(file) for file in files]
+
+
+def test_there_are_records():
+    assert PATHS
+
+
+def test_the_board_is_what_the_records_give():
+    assert stale(FOLDER) == [], "build it anew: bench publish"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_record_is_whole(path):
+    record = read_record(path)
+    result = record.result
+    assert result.schema_version == SCHEMA_VERSION
+    assert path.stat().st_size <= MOST
+    config = result.config
+    assert path == place(record, FOLDER / "records")
+    plain = json.loads(path.read_bytes())
+    assert plain == without_paths(plain)
+    if result.versions and result.content_hash and result.model:
+        size = budget_evaluations(config.budget)
+        assert result.id == run_id(config, result.versions, result.content_hash, result.model.fingerprint, size)
+    for told, verdicts in [
+        (result.base, record.base),
+        *((row.accuracy, record.rows[row.label]) for row in result.rows),
+    ]:
+        if told:
+            counts = (told.correct, told.items, told.excluded)
+            assert counts == (verdicts.count("1"), len(verdicts) - verdicts.count("-"), verdicts.count("-"))
+            assert told.accuracy == told.correct / told.items
+
+
+def test_no_row_is_lost_and_no_accuracy_moves_by_itself():
+    now = [json.loads(path.read_bytes()) for path in PATHS]
+    for commit in earlier():
+        before = records_at(commit)
+        assert lost(before, now) == []
+        assert moved(before, now) == []
