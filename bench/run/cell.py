@@ -7,7 +7,6 @@ unbroken one. The result is written last.
 from __future__ import annotations
 
 import importlib.util
-import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
-from bench.compute.ledger import Work, hardware_flops
+from bench.compute.ledger import hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.engines.cluster import Engines
 from bench.engines.interface import Engine
@@ -31,15 +30,13 @@ from bench.engines.vllm.support import require
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.ranks import Ranks
-from bench.records.files import WriteFailed, folder_atomically, sweep, write_atomically
+from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal
 from bench.records.schema import (
     AccountRow,
-    AnswerCost,
     BudgetInfo,
     ModelInfo,
     Result,
-    Row,
     RunConfig,
     Timing,
     Versions,
@@ -48,18 +45,17 @@ from bench.records.schema import (
 )
 from bench.registry import load_method
 from bench.run.clock import Clock
-from bench.run.coverage import coverages
 from bench.run.desk import Desk
 from bench.run.display import Display
 from bench.run.identity import run_folder, run_id
 from bench.run.launch import hand_over
-from bench.run.outcome import Answers, accuracy, make_row, write_samples
 from bench.run.provenance import write_attempt
 from bench.run.subject import Subject, load_subject
-from bench.run.views import AdaptationContext, Deployed
+from bench.run.trial import Trial
+from bench.run.views import AdaptationContext
 from bench.weights.noise import NOISE_VERSION
-from methods.interface import Artifact, Diverged, Method, SingleModel
-from methods.strategy import Strategy, parse_strategy, under, unsupported
+from methods.interface import Diverged, Method, SingleModel
+from methods.strategy import Strategy, parse_strategy, unsupported
 from tasks.interface import PromptStyle, Task
 
 CALIBRATION_EXAMPLES = 16
@@ -274,9 +270,11 @@ class _Attempt:
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
         desk = self.desk.turned_to(cell.subject.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
+        trial = Trial(desk, cell.subject, cell.config, cell.folder, self.display)
+        self.known["refused"] = trial.refused
         if cell.strategy is None:
-            return self.ended("ok", **self._test(desk, SingleModel(), artifacts))
-        return self.ended("ok", **self._test_under(cell.strategy, desk, artifacts))
+            return self.ended("ok", **trial.of(SingleModel(), artifacts))
+        return self.ended("ok", **trial.under(cell.strategy, artifacts))
 
     def _hand_over(self, launch: dict[str, Any]) -> None:
         with self.display.stage(f"training in {self.cell.config.processes} processes"):
@@ -313,73 +311,6 @@ class _Attempt:
 
         return partial(TransformersEngine, model, neighbours=self.engines.count, **chosen)
 
-    def _test_under(self, strategy: Strategy, desk: Desk, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        """Test base and artifacts under a strategy, which can be applied to one model and to nothing else."""
-        cell, traits = self.cell, self.cell.subject.traits
-        # A subclass may answer in a way of its own, which the strategy would put aside.
-        models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
-        reason = f"it is not one model, and --strategy {cell.config.strategy} needs answers of one; test it greedily"
-        self.known["refused"] = {label: reason for label in artifacts if label not in models}
-        if not models:
-            raise Refused(f"method {cell.config.method}, what it deploys: {reason}")
-        asked = {label: under(strategy, model, traits) for label, model in models.items()}
-        outcome = self._test(desk, under(strategy, SingleModel(), traits), asked)
-        if strategy.kind != "pass":
-            return outcome
-        examples = cell.subject.splits.test[: cell.config.limit]
-        deployed = Deployed(desk, examples, self.display)
-        base, rows = coverages(desk, deployed, examples, models, strategy.k, self._answer_cost)
-        covered = tuple(row.model_copy(update={"coverage": rows[row.label]}) for row in outcome["rows"])
-        return outcome | {"base_coverage": base, "rows": covered}
-
-    def _test(self, desk: Desk, as_base: Artifact, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        """Return base and rows on the test split, for the result."""
-        cell, examples = self.cell, self.cell.subject.splits.test[: self.cell.config.limit]
-        for label in artifacts:
-            if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
-                raise BenchError(f"method {cell.config.method}: {label!r} is no label; letters, digits and .=@_- are")
-        if not artifacts:
-            raise BenchError(f"method {cell.config.method}: adapt returned nothing to deploy")
-        desk.expect([])  # what was made for the search is not needed any more
-        ids = [example.id for example in examples]
-        # The base answers first, so that no artifact can put words in its mouth.
-        deployed = Deployed(desk, examples, self.display)
-        base_texts = as_base.answer(deployed, ids)
-        with self.display.stage("scoring: base"):
-            base = (base_texts, desk.judge(examples, base_texts, "base"))
-        base_cost = self._answer_cost(desk.meter.ledger["evaluation"], len(ids))
-        as_base_asked = deployed.asked
-        deployed.account = "inference"
-        answers: dict[str, Answers] = {}
-        rows: list[Row] = []
-        for label, artifact in artifacts.items():
-            deployed.asked, before = set(), desk.meter.ledger["inference"]
-            texts = artifact.answer(deployed, ids)
-            if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
-                raise BenchError(
-                    f"method {cell.config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
-                )
-            with self.display.stage(f"scoring: {label or cell.config.method}"):
-                scores = base[1] if texts == base_texts else desk.judge(examples, texts, label)
-            answers[label] = texts, scores
-            cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
-            changed = deployed.asked != as_base_asked or texts != base_texts
-            row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
-            rows.append(row.model_copy(update={"measures": desk.task.measures(examples, texts, scores)}))
-        with self.display.stage("saving"):
-            write_samples(cell.folder / "samples.jsonl", examples, desk.prompt_sha256, answers, base)
-            with folder_atomically(cell.folder / "artifact") as folder:
-                for label, artifact in artifacts.items():
-                    (folder / label).mkdir(exist_ok=True)
-                    artifact.save(deployed, folder / label)
-        judged = [score for score in base[1] if score.status != "infrastructure"]
-        return {
-            "base": accuracy(judged, len(ids) - len(judged)),
-            "base_cost": base_cost,
-            "base_measures": desk.task.measures(examples, *base),
-            "rows": tuple(rows),
-        }
-
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
         assert self.meter is not None
         assert self.meter.limit is not None
@@ -393,14 +324,6 @@ class _Attempt:
             flops=self.meter.limit,
             planned=planned,
             spent=0,
-        )
-
-    def _answer_cost(self, work: Work, examples: int) -> AnswerCost:
-        assert self.meter is not None
-        return AnswerCost(
-            evaluations=work.evaluations / examples,
-            flops=self.meter.flops(work) / examples,
-            new_tokens=work.decode_tokens / examples,
         )
 
     def ended(self, status: str, reason: str | None = None, trace: str | None = None, **outcome: object) -> Result:
