@@ -28,6 +28,9 @@ class Scripted:
     def __init__(self, script: dict[int, list[str]]) -> None:
         self.script, self.judged = script, []
 
+    def prepare(self, points, examples, *how):
+        pass
+
     def answer(self, point, examples, decoding, prompt):
         assert point.is_base
         assert prompt == "default"

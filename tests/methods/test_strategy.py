@@ -20,6 +20,9 @@ class Scripted:
     def __init__(self, *samples):
         self.samples, self.asked = iter(samples), []
 
+    def prepare(self, points, examples, *how):
+        pass
+
     def answer(self, point, examples, decoding, prompt):
         self.asked.append((point, decoding, prompt))
         return next(self.samples)
