@@ -93,7 +93,7 @@ def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
             model(ids[:, :1], past_key_values=cache)
 
     counted = count(answer)
-    yield Row(f"answer {LENGTH} by {NEW}", generation_flops(shape, LENGTH, NEW), counted, counted - masked)
+    yield Row(f"answer of {NEW} to {LENGTH}", generation_flops(shape, LENGTH, NEW), counted, counted - masked)
 
     def train() -> None:
         model(ids, attention_mask=mask, labels=ids, use_cache=False).loss.backward()
