@@ -55,7 +55,7 @@ def test_a_method_is_told_what_both_tasks_have():
     assert both.prompts == ("default", "bare", "expert", "examples")
     assert both.vote_by
     assert both.signal_by
-    sums = load_subject(config(adapt_on="addition")).traits
+    sums = load_subject(config(adapt_on="rg:chain_sum")).traits
     assert (sums.prompts, sums.signal_by) == (("default",), None)
 
 
