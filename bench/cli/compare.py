@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, output_json
-
-RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+from bench.cli.options import RUN, json_option, output_json
 
 
 @click.command()

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option, output_json
-
-RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+from bench.cli.options import RUN, json_option, output_json
 
 
 @click.command("list")

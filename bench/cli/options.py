@@ -11,6 +11,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+"""A run directory."""
 GRID_KEYS = {
     "method": "methods",
     "task": "tasks",
@@ -129,7 +131,7 @@ def run_options(command: F) -> F:
             type=click.Choice(["transformers", "vllm"]),
             default="transformers",
             show_default=True,
-            help="What generates; vllm is faster, and needs an environment of its own.",
+            help="What generates; vllm needs an environment of its own.",
         ),
         click.option(
             "--dtype",

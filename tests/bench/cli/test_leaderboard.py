@@ -6,9 +6,15 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
+from bench.cli.leaderboard import SORT_KEYS
 from bench.errors import BenchError, UsageError
 from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Row, RunConfig
 from reports.record import Record
+from reports.tabulate import SORTS
+
+
+def test_what_can_be_sorted_by_is_what_the_board_sorts_by() -> None:
+    assert list(SORTS) == SORT_KEYS
 
 
 @pytest.fixture
