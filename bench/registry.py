@@ -42,6 +42,8 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "math500": ("tasks.math500:Math500", "competition mathematics, seven subjects, five levels"),
         "olympiadbench": ("tasks.olympiadbench:OlympiadBench", "olympiad mathematics, text only, open-ended"),
         "humaneval": ("tasks.humaneval:HumanEval", "Python functions judged by their unit tests"),
+        "successor": ("tasks.successor:Successor", "the number after another, for chat models of 100 M parameters"),
+        "tenfold": ("tasks.tenfold:Tenfold", "ten times a number, for chat models of 100 M parameters"),
         "modular-addition": ("tasks.modular_addition:ModularAddition", "sums modulo 100, for tiny-adder"),
         "mbpp": ("tasks.mbpp:Mbpp", "short Python functions from a sentence and one example, judged by their tests"),
         "jsonl": ("tasks.jsonl:JsonLines", "a file of your own, named with --data"),

@@ -1,0 +1,41 @@
+import pytest
+
+from tasks.interface import Example
+from tasks.successor import Successor
+from tasks.tenfold import Tenfold
+
+ASKED = Example("347", {"n": 347})
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct", "signal"),
+    [
+        ("348", True, 1.0),
+        ("The number after 347 is 348.", True, 1.0),
+        ("348 comes after 347.", False, 0.0),
+        ("349", False, 1.0),
+        ("three hundred and forty-eight", False, 0.0),
+        ("", False, 0.0),
+    ],
+)
+def test_the_last_number_counts(reply: str, correct: bool, signal: float) -> None:
+    assert Successor().score(ASKED, reply).correct == correct
+    assert Successor().signal(ASKED, reply) == signal
+
+
+def test_ten_times() -> None:
+    assert Tenfold().score(ASKED, "It is 3,470.").correct
+    assert not Tenfold().score(ASKED, "347").correct
+
+
+@pytest.mark.parametrize("task", [Successor(), Tenfold()])
+def test_every_question_is_asked_once_in_each_form(task: Successor) -> None:
+    splits = task.load()
+    examples = (*splits.support, *splits.select, *splits.gate, *splits.test)
+    asked = {task.messages(example, prompt)[0]["content"] for example in examples for prompt in task.prompts}
+    assert len(asked) == len(task.prompts) * len(examples) == 2600
+    assert all(task.score(example, task.gold(example)).correct for example in examples)
+
+
+def test_the_tasks_draw_their_own_numbers() -> None:
+    assert {e.id for e in Successor().load().test} != {e.id for e in Tenfold().load().test}
