@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.compute.budget import budget_evaluations
+from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
 from bench.stats import (
     Estimate,
@@ -72,7 +73,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.model,
         budget_evaluations(config.budget),
         config.strategy,
-        (result.versions.task, result.versions.adapt_on) if result.versions else (),
+        (result.versions.task, result.versions.adapt_on, result.versions.flops) if result.versions else (),
         result.content_hash,
         config.limit,
         config.max_new_tokens,
@@ -118,15 +119,21 @@ def _group(records: Sequence[Record], sort: str) -> Group:
                 ("dtype", config.dtype),
                 ("limit", config.limit),
                 ("new tokens", config.max_new_tokens),
+                ("FLOPs version", _old_count(records[0].result)),
             )
             if value not in (None, "auto")
         ),
     )
 
 
+def _old_count(result: Result) -> int | None:
+    """The version of FLOPs that a run was billed by, unless that is today's."""
+    return result.versions.flops if result.versions and result.versions.flops != FLOPS_VERSION else None
+
+
 def _settings(result: Result) -> str:
     """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
-    versions = result.versions.model_dump(exclude={"task", "adapt_on"}) if result.versions else {}
+    versions = result.versions.model_dump(exclude={"task", "adapt_on", "flops"}) if result.versions else {}
     engine = {f"engine {name}": value for name, value in result.engine.items()}
     launch = {f"launch {name}": value for name, value in result.config.launched.items()}
     told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine, **launch}

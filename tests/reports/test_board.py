@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.compute.budget import BUDGETS
+from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.schema import (
@@ -46,7 +47,7 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
         status="failed" if reason else "ok",
         reason=reason,
         config=RunConfig.model_validate(config),
-        versions=Versions(method="1", task="1", noise="n", flops=1),
+        versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
         model=None if reason else ModelInfo(name="m", origin="o", fingerprint="f", digest="d", licence=None),
         prompt=None if reason else "chat",
         budget=None
@@ -231,6 +232,16 @@ def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
     assert [group.settings for group in board.groups] == ["", "dtype float32"]
     assert "budget smoke, dtype float32, 20 test items" in markdown(board)
     assert [curve.settings for curve in board.curves] == ["", "dtype float32"]
+
+
+def test_runs_billed_by_another_version_of_flops_share_no_table():
+    es = run("es")
+    versions = es.result.versions.model_copy(update={"flops": FLOPS_VERSION - 1})
+    old = Record(
+        result=es.result.model_copy(update={"versions": versions}), items=es.items, base=es.base, rows=dict(es.rows)
+    )
+    board = make_board([run(), old])
+    assert [group.settings for group in board.groups] == [f"FLOPs version {FLOPS_VERSION - 1}", ""]
 
 
 def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():

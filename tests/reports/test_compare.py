@@ -19,7 +19,7 @@ def write(folder: Path, answers, task="addition", rows=("",), reward=True) -> Pa
         status="ok" if answers else "failed",
         reason=None if answers else "out of memory",
         config=RunConfig(method="corp", task=task, model="m"),
-        versions=Versions(method="1", task="1", noise="n", flops=1),
+        versions=Versions(method="1", task="1", noise="n", flops=2),
         content_hash="c",
         rows=tuple(
             Row(label=r, accuracy=accuracy, cost=cost, comparison=compared, changed=True) for r in rows if answers

@@ -22,7 +22,7 @@ from bench.stats import wilson_interval
 from reports.record import Record
 
 ITEMS = 40
-VERSIONS = Versions(method="1", task="1", noise="n", flops=1)
+VERSIONS = Versions(method="1", task="1", noise="n", flops=2)
 HOSTILE = '</script></style><img src=x onerror="window.owned=1">'
 
 
