@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.records.schema import (
     AccountRow,
@@ -52,7 +53,7 @@ def synthetic(count: int) -> Iterator[Record]:
             id=f"{number:064x}",
             status="ok",
             config=config,
-            versions=Versions(method="1", task="1", noise="n", flops=1),
+            versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
             content_hash="c" * 64,
             splits={"support": 100, "test": ITEMS},
             model=ModelInfo(name="a-model", origin="o", fingerprint="f", digest="d" * 64, licence=None),
