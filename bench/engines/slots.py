@@ -9,6 +9,7 @@ a part of wider ones.
 from __future__ import annotations
 
 from typing import Any
+from weakref import proxy
 
 import torch
 from torch.nn.functional import softmax
@@ -101,7 +102,7 @@ class _Columns(CacheLayerMixin):
 
     def __init__(self, slots: Slots) -> None:
         super().__init__()
-        self._slots = slots
+        self._slots: Slots = proxy(slots)  # in a cycle the buffers would outlast the call until a collection
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         slots = self._slots

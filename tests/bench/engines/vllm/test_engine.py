@@ -6,7 +6,7 @@ import torch
 
 from bench.compute.ledger import Work, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines.interface import Sampling
+from bench.engines.interface import Job, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm.engine import VllmEngine
 from bench.errors import BenchError, Refused
@@ -123,7 +123,7 @@ def test_prepared_points_are_the_same_points(engine):
     for point in points:
         engine.move_to(point)
         plain.append(texts(engine))
-    engine.prepare(points)
+    engine.prepare([Job(point, tuple(PROMPTS), GREEDY) for point in points], arrived=lambda *done: None)
     for point, expected in zip(points, plain, strict=True):
         engine.move_to(point)
         assert texts(engine) == expected
