@@ -1,5 +1,4 @@
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -51,29 +50,12 @@ def work_without_padding(work: Work) -> Work:
     return work.model_copy(update={"padded_tokens": 0, "padded_attended": 0})
 
 
-def fed(engine, monkeypatch, place) -> dict[str, torch.Tensor]:
-    """What vLLM's loader is given as the engine moves."""
-    found: dict[str, torch.Tensor] = {}
-    worker = engine._vllm.model_executor.driver_worker.worker
-    reload = worker.model_runner.reload_weights
-
-    def noted(weights_iterator) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in weights_iterator:
-            found[name] = tensor.clone()
-            yield name, tensor
-
-    with monkeypatch.context() as patched:
-        patched.setattr(worker.model_runner, "reload_weights", lambda weights_iterator: reload(noted(weights_iterator)))
-        engine.move_to(place)
-    return found
-
-
 @pytest.mark.parametrize("point", [Point({1: 0.05}), FAR, Point({3: 0.02}, "tied")])
-def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, device, monkeypatch, point):
+def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, device, fed, point):
     theirs = TransformersEngine(llama, device=device)
     theirs.move_to(point)
     held = dict(theirs._model.named_parameters())
-    found = fed(engine, monkeypatch, point)
+    found = fed(engine, point)
     assert found.keys() == held.keys()
     for name, tensor in held.items():
         assert torch.equal(found[name], tensor), name
