@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from transformers import AutoConfig
 
@@ -25,6 +24,7 @@ from bench.engines.decoding import StopStrings, answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import LocalEngine, Row, max_positions
 from bench.engines.vllm.support import contained, require
+from bench.engines.vllm.trial import TOLERANCE, error_of_moves, probe
 from bench.errors import BenchError, Refused, UsageError
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
@@ -36,12 +36,6 @@ STEP_TOKENS = 4096
 """Tokens of a step, where a prompt is not longer; vLLM's default depends on the hardware, and text on the batch."""
 BLOCK = 128
 """A multiple of every size of block that vLLM divides its cache into."""
-PROBE = 32
-"""Tokens by which a move is tried."""
-TOLERANCE = 0.2
-"""How far off probabilities may be after a move, as a part of the change that it makes; half precision takes some."""
-PARTS = (1 / 4, 1 / 16)
-"""How far a trial move goes, in root mean squares of the parameters."""
 
 _Row = Row[int]
 _RUNNING: WeakSet[VllmEngine] = WeakSet()
@@ -62,7 +56,7 @@ class VllmEngine(LocalEngine[int]):
 
     Raises:
         Refused: If vLLM is not installed, or not in a version that is supported.
-        UsageError: If it was built for another device.
+        UsageError: If it was built for another device, or another GPU than the first is asked for.
         BenchError: If it cannot run the model.
     """
 
@@ -79,6 +73,8 @@ class VllmEngine(LocalEngine[int]):
         batch_size: int | None = None,
     ) -> None:
         release = require()
+        if torch.device(device).index:
+            raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
         super().__init__(model, device)
         config = AutoConfig.from_pretrained(model)
         limit = max_positions(config)
@@ -109,9 +105,13 @@ class VllmEngine(LocalEngine[int]):
         self._standing = Standing()
         try:
             self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            self._try_moves()
+            prompt = probe(self.shape.vocab_size, max_model_len - 1)
+            scale = self._vllm.collective_rpc("bench_scale")[0]
+            off = error_of_moves(lambda place: self._both_at(place, prompt), scale)
         except RuntimeError as error:
             raise self._unfit(error) from error
+        if not off < TOLERANCE:
+            raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
 
     def _open(self, kind: str) -> Any:
         from vllm import LLM
@@ -152,24 +152,6 @@ class VllmEngine(LocalEngine[int]):
     def _unfit(self, error: Exception | str) -> BenchError:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
-
-    def _try_moves(self) -> None:
-        """Compare what vLLM computes with what the checkpoint's own code does, at the base and far from it.
-
-        What a reload leaves behind shows nowhere else: answers are fluent whatever part of the weights is an old one.
-        Rounding hides a change that is too small and garbles one too large; an old tensor shows at any distance.
-        """
-        vocabulary, length = self.shape.vocab_size, min(PROBE, self.positions - 1)
-        prompt = tuple(i * vocabulary // length for i in range(length))
-        scale = self._vllm.collective_rpc("bench_scale")[0]
-        errors = []
-        for part in PARTS:
-            places = Point({0: scale * part}), Point()
-            ours, theirs = np.array([self._both_at(place, prompt) for place in places]).swapaxes(0, 1)
-            errors.append(np.abs(ours - theirs).mean(axis=1).max() / np.abs(ours[0] - ours[1]).mean())
-            if errors[-1] < TOLERANCE:
-                return
-        raise self._unfit(f"after a move its logarithms of probabilities are off by {min(errors):.0%} of the change")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Logarithms of a prompt's probabilities at a point, by the checkpoint's own code and by vLLM."""

@@ -73,6 +73,11 @@ def test_another_device_than_it_was_built_for_is_refused(llama, device):
         VllmEngine(llama, max_model_len=40, device="cuda" if device == "cpu" else "cpu")
 
 
+def test_another_gpu_than_the_first_is_refused(llama, device):
+    with pytest.raises(UsageError, match=f"--device {device}:1: vLLM takes the first"):
+        VllmEngine(llama, max_model_len=40, device=f"{device}:1")
+
+
 def test_weights_that_do_not_arrive_are_noticed_at_the_start(start, llama, monkeypatch):
     monkeypatch.setattr(worker.WeightSpace, "move_to", lambda self, point: None)
     with pytest.raises(BenchError, match="after a move"):
