@@ -124,6 +124,13 @@ def test_sampling_depends_on_the_seed_and_the_prompt(engine):
     assert len(set(texts(engine, [PROMPTS[0]] * 50, hot))) > 10
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_depend_on_no_batch_in_float32(engine, temperature):
+    sampling = Sampling(max_new_tokens=12, temperature=temperature, seed=1)
+    parts = [texts(engine, PROMPTS[i : i + 7], sampling) for i in range(0, len(PROMPTS), 7)]
+    assert [text for part in parts for text in part] == texts(engine, PROMPTS, sampling)
+
+
 def test_samples_are_drawn_from_the_model(engine):
     hot = Sampling(max_new_tokens=1, temperature=1.0)
     prompt, draws = PROMPTS[0], 2000
