@@ -1,20 +1,23 @@
-"""Prints how fast both engines answer and move, and how often they agree: `python -m benchmarks.engines`.
+"""Prints how fast both engines answer and move, and where they part: `python -m benchmarks.engines`.
 
 HumanEval prompts, greedy, in the checkpoint's own precision, on this machine; start-up is left out. It needs the
-environment of `tox -e vllm`. In half precision a text may turn at any near tie, so "tokens in common" tells what "texts
-alike" does not: how long answers are the same before they part.
+environment of `tox -e vllm`. In half precision a text may turn at any near tie. So each answer that differs is listed
+with the reason: the first token that does, and how far apart the two highest logits are there, by the transformers
+engine's model run over the prompt and what both had answered until then.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
+from statistics import median
 
 import click
 import torch
 
 from bench.compute.meter import Meter
-from bench.engines.interface import Completion, Engine, Sampling
+from bench.engines.interface import Completion, Engine, Sampling, TokenIds
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm.engine import VllmEngine
 from bench.models.source import resolve
@@ -24,10 +27,11 @@ from tasks.humaneval import HumanEval
 SIGMA = 1e-3
 
 
-def measured(
-    name: str, engine: Engine, prompts: Sequence[tuple[int, ...]], new_tokens: int, moves: int
-) -> list[Completion]:
+def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens: int, moves: int) -> list[Completion]:
     """Print what an engine does in a second; return its answers."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     meter = Meter(engine.shape)
     with meter.account("setup"):
         engine.generate(prompts[:2], Sampling(max_new_tokens=4), meter)  # what is slow once only
@@ -40,17 +44,49 @@ def measured(
         engine.move_to(Point({seed: SIGMA}))
     move = (time.perf_counter() - started) / moves
     engine.move_to(Point())
-    print(
-        f"{name:<13} {tokens:6d} tokens in {seconds:6.1f} s: {tokens / seconds:6.1f} tokens/s; {move:.2f} s a move",
-        flush=True,
-    )
+    line = f"{name:<13} {tokens:6d} tokens in {seconds:6.1f} s: {tokens / seconds:6.1f} tokens/s; {move:.2f} s a move"
+    memory = f"; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at most" if on_gpu else ""
+    print(line + memory, flush=True)
     return answers
 
 
-def in_common(one: Completion, other: Completion) -> int:
-    """Tokens before two answers part."""
+def first_difference(one: Completion, other: Completion) -> int | None:
+    """Number of tokens before two answers part; None if they do not."""
     pairs = enumerate(zip(one.token_ids, other.token_ids, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one.token_ids), len(other.token_ids)))
+    return next((i for i, (a, b) in pairs if a != b), None)
+
+
+def gaps(engine: TransformersEngine, prompt: TokenIds, answer: TokenIds) -> list[float]:
+    """Differences of the two highest logits where each of an answer's tokens was chosen."""
+    with torch.inference_mode():
+        ids = torch.tensor([prompt + answer], device=engine._model.device)
+        logits = engine._model(ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
+    first, second = logits.float().topk(2).values.unbind(-1)
+    return (first - second).tolist()
+
+
+def print_agreement(
+    engine: TransformersEngine, prompts: Sequence[TokenIds], expected: list[Completion], found: list[Completion]
+) -> None:
+    common, parting, elsewhere = 0, [], []
+    for number, (prompt, their, our) in enumerate(zip(prompts, expected, found, strict=True)):
+        at = first_difference(their, our)
+        common += len(their.token_ids) if at is None else at
+        if at is None:
+            continue
+        *before, gap = gaps(engine, prompt, their.token_ids[: at + 1])
+        parting.append(gap)
+        elsewhere.extend(before)
+        texts = (repr(engine.text(one.token_ids[at : at + 1], Sampling(max_new_tokens=1))) for one in (their, our))
+        print(f"prompt {number:2d} parts after {at:3d} tokens, {' / '.join(texts)}: gap {gap:.3f}")
+    tokens = sum(len(answer.token_ids) for answer in expected)
+    print(
+        f"answers alike: {len(prompts) - len(parting)} of {len(prompts)}; "
+        f"tokens in common before they part: {common / tokens:.0%}"
+    )
+    if parting:
+        before_it = f"{median(elsewhere):.3f}" if elsewhere else "none"
+        print(f"median gap where they part {median(parting):.3f}, most {max(parting):.3f}; before {before_it}")
 
 
 @click.command()
@@ -63,19 +99,16 @@ def main(model: str, count: int, new_tokens: int, moves: int, dtype: str) -> Non
     """Compare the engines on a model."""
     folder, task = resolve(model).prepare().path, HumanEval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    theirs = TransformersEngine(folder, dtype=dtype, device=device)
-    splits = task.load()
-    examples = (*splits.support, *splits.select, *splits.gate, *splits.test)[:count]
-    prompts = [theirs.encode(task.messages(example)) for example in examples]
+    load = partial(TransformersEngine, folder, dtype=dtype, device=device)
+    theirs = load()
+    prompts = [theirs.encode(task.messages(example)) for example in task.whole()[:count]]
     expected = measured("transformers", theirs, prompts, new_tokens, moves)
     del theirs
     longest = max(map(len, prompts)) + new_tokens
     ours = VllmEngine(folder, max_model_len=longest, dtype=dtype, device=device)
     found = measured("vllm", ours, prompts, new_tokens, moves)
-    alike = sum(a.token_ids == b.token_ids for a, b in zip(found, expected, strict=True))
-    common = sum(in_common(a, b) for a, b in zip(found, expected, strict=True))
-    tokens = sum(len(answer.token_ids) for answer in expected)
-    print(f"texts alike: {alike} of {len(prompts)}; tokens in common before they part: {common / tokens:.0%}")
+    ours.close()
+    print_agreement(load(), prompts, expected, found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ a part of wider ones.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+from weakref import proxy
 
 import torch
 from torch.nn.functional import softmax
@@ -101,7 +102,7 @@ class _Columns(CacheLayerMixin):
 
     def __init__(self, slots: Slots) -> None:
         super().__init__()
-        self._slots = slots
+        self._slots = cast(Slots, proxy(slots))  # a cycle would keep the buffers until garbage is collected
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         slots = self._slots

@@ -7,14 +7,11 @@ first, and as answers end the next ones do.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -22,10 +19,10 @@ from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
-from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds, shared_directions
+from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
+from bench.engines.local import LocalEngine, Row, max_positions
 from bench.engines.packed import PackedLinears
 from bench.engines.slots import Slots, tune_for_decoding
-from bench.engines.text import CheckpointText
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.weights.checkpoint import Checkpoint, Place
@@ -41,8 +38,10 @@ PREFILL_TOKENS = 2048
 SMALL_MODEL = 20_000_000
 """Matmul parameters below which a step costs less than handing its parts to threads, and batches may be large."""
 
+_Row = Row[np.ndarray]
 
-class TransformersEngine(CheckpointText):
+
+class TransformersEngine(LocalEngine[np.ndarray]):
     """A causal language model of the transformers library, in this process.
 
     Args:
@@ -65,14 +64,13 @@ class TransformersEngine(CheckpointText):
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
-        if torch.device(device).type == "cuda":
-            _make_deterministic()
         super().__init__(model, device)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
         tune_for_decoding(self._model)
         parameters = dict(self._model.named_parameters())
         self.shape = ModelShape.from_config(self._model.config)
+        self.positions = max_positions(self._model.config)
         self.digest = digest(parameters)
         small = self.shape.matmul_parameters < SMALL_MODEL
         if small and device == "cpu":
@@ -110,53 +108,43 @@ class TransformersEngine(CheckpointText):
         else:
             self._space.move_to(point)
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts in batches of like length; returns them in the order given.
+    def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[np.ndarray]:
+        return list(answer_streams(prompts, sampling))
+
+    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
+        """Generate in batches of like length.
 
         Where memory runs out the batch is halved, in `settings` too, and unfinished answers begin anew. What they had
         taken stays booked: it was computed.
 
         Raises:
             BenchError: If there is no memory for one prompt at a time.
-            OverBudget: Before the first step that the meter does not cover.
-            AllowanceSpent: Likewise, for the open block's allowance.
         """
-        if not all(prompts):
-            raise BenchError("a prompt has no tokens; there is nothing to answer")
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        if limit is not None and longest > limit:
-            raise BenchError(
-                f"a prompt and {sampling.max_new_tokens} new tokens need {longest} positions; the model has {limit}"
-            )
-        streams = answer_streams(prompts, sampling) if sampling.temperature > 0 and prompts else None
-        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-        answers: dict[int, Completion] = {}
-        while len(answers) < len(prompts):
-            unanswered = (i for i in order if i not in answers)
-            waiting = [_Row(i, prompts[i], None if streams is None else streams[i]) for i in unanswered]
+        order = sorted(rows, key=lambda row: -len(row.prompt))
+        while waiting := [row for row in order if row.finish is None]:
+            for row in waiting:
+                row.generated.clear()
             try:
-                with torch.inference_mode():
-                    for row in self._decode(waiting, sampling, meter):
-                        answers[row.index] = self._completion(row, sampling)
+                self._decode_together(waiting, sampling, meter)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                self._halve_batch(error)
-        return [answers[i] for i in range(len(prompts))]
+                if self._batch_size == 1:
+                    raise BenchError(
+                        "there is no memory for one prompt at a time; take a smaller model or --dtype"
+                    ) from error
+            else:
+                return
+            self._halve_batch()  # when the error is gone, whose traceback holds the cache
 
-    def _halve_batch(self, error: RuntimeError) -> None:
-        if self._batch_size == 1:
-            raise BenchError("there is no memory for one prompt at a time; take a smaller model or --dtype") from error
+    def _halve_batch(self) -> None:
         self._batch_size //= 2
         self.settings["batch_size"] = self._batch_size
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing where no GPU is in use
 
-    def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
-        """Yield rows as they end. Consumes `waiting`, whose longest prompts come first."""
-        if not waiting:
-            return
+    @torch.inference_mode()
+    def _decode_together(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> None:
+        """Let rows come and go until all have ended. Consumes `waiting`, whose longest prompts come first."""
         limit = min(self._batch_size, len(waiting))
         slots = Slots(self._model.config.get_text_config().num_hidden_layers, limit)
         stop = StopStrings(sampling.stop, self._text)
@@ -176,7 +164,6 @@ class TransformersEngine(CheckpointText):
                 first = 0
             ended = [i for i in range(first, len(rows)) if self._ended(rows[i], stop, sampling)]
             for i in reversed(ended):  # from behind, so that what takes a place has been looked at
-                yield rows[i]
                 rows[i] = rows[slots.leave(i)]
                 rows.pop()
 
@@ -200,8 +187,7 @@ class TransformersEngine(CheckpointText):
         self._forward(slots, entering, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
 
     def _step(self, slots: Slots, rows: list[_Row], sampling: Sampling, meter: Meter) -> None:
-        # The newest token of a row, not run forward yet, stands at the position that all others come before.
-        lengths = [len(row.prompt) + len(row.generated) - 1 for row in rows]
+        lengths = [row.position for row in rows]
         mask = slots.step(self._model.device)
         meter.reserve(
             Work(
@@ -233,44 +219,13 @@ class TransformersEngine(CheckpointText):
             use_cache=True,
             logits_to_keep=1,
         )
-        drawn = [row.uniforms[len(row.generated)] for row in rows if row.uniforms is not None]
+        drawn = [row.draws[len(row.generated)] for row in rows if row.draws is not None]
         chosen = next_tokens(output.logits[:, -1, :], sampling, np.array(drawn) if drawn else None)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             row.generated.append(token)
 
-    def _ended(self, row: _Row, stop: StopStrings, sampling: Sampling) -> bool:
-        row.finish = self._finish(row.generated, stop, sampling)
-        return row.finish is not None
-
-    def _completion(self, row: _Row, sampling: Sampling) -> Completion:
-        assert row.finish is not None
-        return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
-        try:
-            self._model.save_pretrained(folder)
-            self._tokenizer.save_pretrained(folder)
-        except SafetensorError as error:  # how a full disk comes out of safetensors
-            raise OSError(str(error)) from error
-
-
-@dataclass
-class _Row:
-    """A prompt and what has become of it; `index` is its place in the call."""
-
-    index: int
-    prompt: TokenIds
-    uniforms: np.ndarray | None
-    generated: list[int] = field(default_factory=list)
-    finish: Finish | None = None
-
-
-def _make_deterministic() -> None:
-    """Let products on a GPU come out alike each time, and float32 ones in float32."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    def _save_model(self, folder: Path) -> None:
+        self._model.save_pretrained(folder)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

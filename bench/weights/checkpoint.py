@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,16 +51,27 @@ def write_checkpoint(folder: Path, parameters: Mapping[str, torch.Tensor]) -> Ch
     Raises:
         bench.records.files.WriteFailed: If it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
-    with folder_atomically(folder) as new:
-        try:
-            save_file(plain, new / FILE, metadata={"format": "pt"})
-        except SafetensorError as error:  # how a full disk comes out of safetensors
-            raise OSError(str(error)) from error
+    with folder_atomically(folder) as new, full_disk_as_os_error():
+        save_file(plain, new / FILE, metadata={"format": "pt"})
     return Checkpoint(folder, digest(plain))
+
+
+@contextmanager
+def full_disk_as_os_error() -> Iterator[None]:
+    """Let a disk that is full as tensors are written be the error that it is for every other file.
+
+    Raises:
+        OSError: In place of the error that safetensors has for it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

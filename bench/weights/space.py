@@ -20,6 +20,7 @@ from bench.weights import device, kernels
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint
 from bench.weights.noise import NoiseKind, stream_keys
 from bench.weights.points import Point
+from bench.weights.standing import Standing
 
 SLICE = 1 << 19
 """Values that one thread writes at a time: so few that all are busy to the end, so many that Python costs nothing."""
@@ -130,7 +131,7 @@ class WeightSpace:
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
-        self._point: Place | None = Point()
+        self._standing = Standing()
 
     @property
     def point(self) -> Place:
@@ -139,13 +140,11 @@ class WeightSpace:
         Raises:
             RuntimeError: If the last move failed half way; any further move mends it.
         """
-        if self._point is None:
-            raise RuntimeError("the last move through weight space failed half way; move to a point again")
-        return self._point
+        return self._standing.place
 
     def is_at(self, point: Place) -> bool:
         """Return whether a move to this place would change nothing."""
-        return point == self._point
+        return self._standing.is_at(point)
 
     def prepare(self, points: Iterable[Point]) -> None:
         """Announce the points that will be visited next, and forget those announced before. Changes no value.
@@ -163,12 +162,11 @@ class WeightSpace:
         """Write base + point into the live parameters; at `Point()` they equal the base bit for bit."""
         if self.is_at(point):
             return
-        self._point = None  # a move that fails half way leaves weights that no point describes
-        if point.is_base:
-            self._each(lambda i, part: part.restore())
-        else:
-            self._displace(*_Direction.of(point))
-        self._point = point
+        with self._standing.moving_to(point):
+            if point.is_base:
+                self._each(lambda i, part: part.restore())
+            else:
+                self._displace(*_Direction.of(point))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Write trained weights into the live parameters; a move to any point afterwards starts from the kept base.
@@ -183,10 +181,9 @@ class WeightSpace:
             n: (t.shape, t.dtype) for n, t in self._live.items()
         }:
             raise BenchError(f"{checkpoint.folder}: its tensors are not those of this model")
-        self._point = None
-        for name, live in self._live.items():
-            live.copy_(trained[name])
-        self._point = checkpoint
+        with self._standing.moving_to(checkpoint):
+            for name, live in self._live.items():
+                live.copy_(trained[name])
 
     def _displace(self, direction: _Direction, scale: float) -> None:
         if direction in self._announced and direction not in self._stored:
@@ -221,9 +218,7 @@ class WeightSpace:
     def _budget(self) -> int:
         if self._memory is not None:
             return self._memory
-        place = self._slices[0].base.device
-        available = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available
-        return int(available) // (2 * self._neighbours)
+        return _available(self._slices[0].base.device) // (2 * self._neighbours)
 
     def _drawn(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the streams of a batch's seeds, by tensor, and its weights over them, [batch, seeds]."""
@@ -249,6 +244,11 @@ class WeightSpace:
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(worker) for _ in range(self._threads)]:
                 future.result()
+
+
+def _available(place: torch.device) -> int:
+    """Bytes that are free where tensors of this device lie."""
+    return int(torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available)
 
 
 def _slices(name: str, live: torch.Tensor) -> list[_Slice]:

@@ -8,14 +8,12 @@ alone: prompts enter in the order given, as soon as there is a place.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from transformers import AutoConfig
 
@@ -23,12 +21,14 @@ from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_seeds
-from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds, shared_directions
-from bench.engines.text import CheckpointText
+from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
+from bench.engines.local import LocalEngine, Row, max_positions
 from bench.engines.vllm.support import contained, require
+from bench.engines.vllm.trial import TOLERANCE, error_of_moves, probe
 from bench.errors import BenchError, Refused, UsageError
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
+from bench.weights.standing import Standing
 
 BATCH = {"cpu": 64, "cuda": 256}
 """Answers decoded together, unless something else is asked for."""
@@ -36,18 +36,12 @@ STEP_TOKENS = 4096
 """Tokens of a step, where a prompt is not longer; vLLM's default depends on the hardware, and text on the batch."""
 BLOCK = 128
 """A multiple of every size of block that vLLM divides its cache into."""
-PROBE = 32
-"""Tokens by which a move is tried."""
-TOLERANCE = 0.2
-"""How far off probabilities may be after a move, as a part of the change that it makes; half precision takes some."""
-PARTS = (1 / 4, 1 / 16)
-"""How far a trial move goes, in root mean squares of the parameters."""
 
-
+_Row = Row[int]
 _RUNNING: WeakSet[VllmEngine] = WeakSet()
 
 
-class VllmEngine(CheckpointText):
+class VllmEngine(LocalEngine[int]):
     """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the point's.
 
     Engines of one process would share what vLLM keeps for its workers' communication, which the first to end takes away
@@ -62,9 +56,12 @@ class VllmEngine(CheckpointText):
 
     Raises:
         Refused: If vLLM is not installed, or not in a version that is supported.
-        UsageError: If it was built for another device.
+        UsageError: If it was built for another device, or another GPU than the first is asked for.
         BenchError: If it cannot run the model.
     """
+
+    POSITIONS_ARE = "vLLM was started for"
+    positions: int
 
     def __init__(
         self,
@@ -76,15 +73,17 @@ class VllmEngine(CheckpointText):
         batch_size: int | None = None,
     ) -> None:
         release = require()
+        if torch.device(device).index:
+            raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
         super().__init__(model, device)
         config = AutoConfig.from_pretrained(model)
-        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        limit = max_positions(config)
         if limit is not None and max_model_len > limit:
             raise BenchError(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
         self.shape = ModelShape.from_config(config)
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
-        self._longest = max_model_len
+        self.positions = max_model_len
         self._step_tokens = max(STEP_TOKENS, max_model_len + self._batch_size)
         chosen = _dtype(config, dtype)
         self.settings = {
@@ -103,12 +102,16 @@ class VllmEngine(CheckpointText):
             self._vllm = self._open(kind)
         _RUNNING.add(self)
         self._ids = count()
-        self._point: Place | None = Point()
+        self._standing = Standing()
         try:
             self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            self._try_moves()
+            prompt = probe(self.shape.vocab_size, max_model_len - 1)
+            scale = self._vllm.collective_rpc("bench_scale")[0]
+            off = error_of_moves(lambda place: self._both_at(place, prompt), scale)
         except RuntimeError as error:
             raise self._unfit(error) from error
+        if not off < TOLERANCE:
+            raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
 
     def _open(self, kind: str) -> Any:
         from vllm import LLM
@@ -124,7 +127,7 @@ class VllmEngine(CheckpointText):
                 skip_tokenizer_init=True,
                 generation_config="vllm",  # none of the checkpoint's own penalties and temperatures
                 dtype=str(self.settings["dtype"]),
-                max_model_len=self._longest,
+                max_model_len=self.positions,
                 max_num_seqs=self._batch_size,
                 max_num_batched_tokens=self._step_tokens,
                 kv_cache_memory_bytes=self._cache_bytes(),
@@ -142,31 +145,13 @@ class VllmEngine(CheckpointText):
 
     def _cache_bytes(self) -> int:
         """What the cache takes when every answer is as long as can be, so that none is ever put off for want of it."""
-        tokens = (self._batch_size * -(-self._longest // BLOCK) + 1) * BLOCK
+        tokens = (self._batch_size * -(-self.positions // BLOCK) + 1) * BLOCK
         values = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
         return tokens * values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
-
-    def _try_moves(self) -> None:
-        """Compare what vLLM computes with what the checkpoint's own code does, at the base and far from it.
-
-        What a reload leaves behind shows nowhere else: answers are fluent whatever part of the weights is an old one.
-        Rounding hides a change that is too small and garbles one too large; an old tensor shows at any distance.
-        """
-        vocabulary, length = self.shape.vocab_size, min(PROBE, self._longest - 1)
-        prompt = tuple(i * vocabulary // length for i in range(length))
-        scale = self._vllm.collective_rpc("bench_scale")[0]
-        errors = []
-        for part in PARTS:
-            places = Point({0: scale * part}), Point()
-            ours, theirs = np.array([self._both_at(place, prompt) for place in places]).swapaxes(0, 1)
-            errors.append(np.abs(ours - theirs).mean(axis=1).max() / np.abs(ours[0] - ours[1]).mean())
-            if errors[-1] < TOLERANCE:
-                return
-        raise self._unfit(f"after a move its logarithms of probabilities are off by {min(errors):.0%} of the change")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Logarithms of a prompt's probabilities at a point, by the checkpoint's own code and by vLLM."""
@@ -187,9 +172,7 @@ class VllmEngine(CheckpointText):
         Raises:
             RuntimeError: If the last move failed half way; any further move mends it.
         """
-        if self._point is None:
-            raise RuntimeError("the last move through weight space failed half way; move to a point again")
-        return self._point
+        return self._standing.place
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Make the directions of points that will be visited next, in as few passes as memory allows."""
@@ -201,13 +184,12 @@ class VllmEngine(CheckpointText):
         Raises:
             BenchError: If something that was computed by the weights before is still in use.
         """
-        if point == self._point:
+        if self._standing.is_at(point):
             return
-        self._point = None
-        self._vllm.collective_rpc("bench_move", args=(point,))
-        if not self._vllm.reset_prefix_cache():
-            raise BenchError("vLLM still holds keys and values of the weights before")
-        self._point = point
+        with self._standing.moving_to(point):
+            self._vllm.collective_rpc("bench_move", args=(point,))
+            if not self._vllm.reset_prefix_cache():
+                raise BenchError("vLLM still holds keys and values of the weights before")
 
     def trainable(self) -> NoReturn:
         """Refuse: training by gradients needs the engine whose model it continues.
@@ -217,45 +199,23 @@ class VllmEngine(CheckpointText):
         """
         raise Refused("training by gradients works with --engine transformers only")
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts; returns them in the order given.
+    def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[int]:
+        return answer_seeds(prompts, sampling)
 
-        Raises:
-            OverBudget: Before the first step that the meter does not cover.
-            AllowanceSpent: Likewise, for the open block's allowance.
-        """
-        if not all(prompts):
-            raise BenchError("a prompt has no tokens; there is nothing to answer")
-        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        if longest > self._longest:
-            raise BenchError(f"a prompt and its answer need {longest} positions; vLLM was started for {self._longest}")
-        seeds = answer_seeds(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
-        waiting = [_Row(i, prompt, seed) for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))]
-        answers: dict[int, Completion] = {}
-        for row in self._decode(waiting, sampling, meter):
-            assert row.finish is not None
-            text = self.text(row.generated, sampling)
-            answers[row.index] = Completion(text, tuple(row.generated), len(row.prompt), row.finish)
-        return [answers[i] for i in range(len(prompts))]
-
-    def _decode(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> Iterator[_Row]:
-        """Yield rows as they end. Consumes `waiting`."""
+    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
         stop = StopStrings(sampling.stop, self._text)
-        running: dict[str, _Row] = {}
+        waiting, running = list(rows), dict[str, _Row]()
         try:
             while waiting or running:
                 entering = self._entering(running, waiting)
                 meter.reserve(self._work(running.values(), entering))
                 del waiting[: len(entering)]
-                running |= {self._request(row.prompt, sampling, row.seed): row for row in entering}
+                running |= {self._request(row.prompt, sampling, row.draws): row for row in entering}
                 self._step(running)
-                ended = []
-                for name, row in running.items():
-                    row.finish = self._finish(row.generated, stop, sampling)
-                    if row.finish is not None:
-                        ended.append(name)
+                ended = [name for name, row in running.items() if self._ended(row, stop, sampling)]
                 self._vllm.abort_request(ended)
-                yield from [running.pop(name) for name in ended]
+                for name in ended:
+                    del running[name]
         finally:
             self._vllm.abort_request(list(running))
 
@@ -271,8 +231,7 @@ class VllmEngine(CheckpointText):
         return entering
 
     def _work(self, running: Iterable[_Row], entering: Sequence[_Row]) -> Work:
-        # The newest token of a row, not run forward yet, stands at the position that all others come before.
-        lengths = [len(row.prompt) + len(row.generated) - 1 for row in running]
+        lengths = [row.position for row in running]
         prompts = [len(row.prompt) for row in entering]
         tokens = sum(prompts) + len(lengths)
         positions = sum(attended(self.shape, n, 1) for n in lengths) + sum(attended(self.shape, 0, n) for n in prompts)
@@ -321,26 +280,8 @@ class VllmEngine(CheckpointText):
         self._vllm.engine_core.shutdown()
         self._vllm = None
 
-    def save(self, folder: Path) -> None:
-        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
-        from safetensors import SafetensorError
-
-        try:
-            self._vllm.collective_rpc("bench_save", args=(str(folder),))
-            self._tokenizer.save_pretrained(folder)
-        except SafetensorError as error:  # how a full disk comes out of safetensors
-            raise OSError(str(error)) from error
-
-
-@dataclass
-class _Row:
-    """A prompt and what has become of it; `index` is its place in the call."""
-
-    index: int
-    prompt: TokenIds
-    seed: int | None
-    generated: list[int] = field(default_factory=list)
-    finish: Finish | None = None
+    def _save_model(self, folder: Path) -> None:
+        self._vllm.collective_rpc("bench_save", args=(str(folder),))
 
 
 def _dtype(config: Any, asked: str) -> str:

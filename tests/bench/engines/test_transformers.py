@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from bench.compute.attach import attach
 from bench.compute.flops import attended, decode_flops
 from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines import slots
+from bench.engines import slots, transformers
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
@@ -82,6 +84,61 @@ def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, mo
     assert found == expected
     assert engine.settings["batch_size"] == 16
     assert more.evaluations > work.evaluations  # what was computed in vain is booked
+
+
+def test_the_cache_is_gone_when_a_gpu_is_told_to_free_what_is_unused(prompts, monkeypatch):
+    engine = TransformersEngine(TINY, batch_size=64)
+    made, left = WeakSet(), []
+
+    class Noted(slots.Slots):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.add(self)
+
+    def full(**given):
+        if len(given["input_ids"]) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(**given)
+
+    forward = engine._model.forward
+    monkeypatch.setattr(transformers, "Slots", Noted)
+    monkeypatch.setattr(engine._model, "forward", full)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(len(made)))
+    answers(engine, prompts)
+    assert left == [0, 0]  # 64 to 32 to 16
+
+
+LOOSE = ("allow_tf32", "allow_bf16_reduced_precision_reduction")
+
+
+def are_loose():
+    return [getattr(torch.backends.cuda.matmul, name) for name in LOOSE]
+
+
+@pytest.fixture
+def loose():
+    """Products on a GPU as someone else may have left them; afterwards as they were."""
+    before = are_loose()
+    for name in LOOSE:
+        setattr(torch.backends.cuda.matmul, name, True)
+    yield
+    for name, value in zip(LOOSE, before, strict=True):
+        setattr(torch.backends.cuda.matmul, name, value)
+
+
+@pytest.mark.usefixtures("loose")
+def test_on_a_gpu_products_come_out_alike_each_time_and_in_full_precision(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    TransformersEngine(TINY)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert are_loose() == [True, True]
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: (moved.append(device), self)[1])
+    assert TransformersEngine(TINY, device="cuda:1").settings["device"] == "cuda"
+    assert moved == ["cuda:1"]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert are_loose() == [False, False]
 
 
 def test_no_memory_for_a_single_prompt_and_other_errors_end_the_run(prompts, monkeypatch):

@@ -1,7 +1,10 @@
+import resource
+
 import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.records.files import WriteFailed
 from bench.weights.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
@@ -66,3 +69,15 @@ def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
 
 def test_the_folder_is_no_part_of_what_weights_are(tmp_path):
     assert Checkpoint(tmp_path / "a", "x") == Checkpoint(tmp_path / "b", "x")
+
+
+def test_a_disk_that_fills_up_is_write_failed_and_keeps_what_stood_there(tmp_path):
+    before = write_checkpoint(tmp_path / "one", tensors())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(WriteFailed, match="one: "):
+            write_checkpoint(tmp_path / "one", {"a": torch.zeros(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_checkpoint(before).keys() == tensors().keys()

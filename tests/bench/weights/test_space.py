@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -246,6 +247,21 @@ def test_sums_are_rounded_to_half_precision_once() -> None:
     base = {name: tensor.float() for name, tensor in parameters(torch.bfloat16).items()}
     WeightSpace(base, 1).move_to(point)
     assert same(at(point, torch.bfloat16), {name: tensor.bfloat16() for name, tensor in base.items()})
+
+
+def test_what_is_prepared_must_fit_where_the_weights_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def free(place: torch.device) -> tuple[int, int]:
+        asked.append(place)
+        return 7 << 30, 80 << 30
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    main = space_module._available(torch.device("cpu"))
+    assert 0 < main <= psutil.virtual_memory().total
+    assert not asked
+    assert space_module._available(torch.device("cuda:1")) == 7 << 30
+    assert asked == [torch.device("cuda:1")]
 
 
 def test_the_memory_layout_of_a_parameter_does_not_change_its_weights() -> None:

@@ -58,3 +58,25 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="session")
 def qwen(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("qwen"), "qwen2", tie_word_embeddings=False)
+
+
+@pytest.fixture
+def fed(monkeypatch):
+    """Moves an engine; returns what vLLM's loader is given for it."""
+
+    def move(engine, place):
+        found = {}
+        runner = engine._vllm.model_executor.driver_worker.worker.model_runner
+        reload = runner.reload_weights
+
+        def noted(weights_iterator):
+            for name, tensor in weights_iterator:
+                found[name] = tensor.clone()
+                yield name, tensor
+
+        with monkeypatch.context() as patched:
+            patched.setattr(runner, "reload_weights", lambda weights_iterator: reload(noted(weights_iterator)))
+            engine.move_to(place)
+        return found
+
+    return move

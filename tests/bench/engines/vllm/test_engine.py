@@ -1,12 +1,11 @@
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from bench.compute.ledger import Work, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines.interface import Sampling
+from bench.engines.interface import Job, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm.engine import VllmEngine
 from bench.errors import BenchError, Refused
@@ -51,29 +50,12 @@ def work_without_padding(work: Work) -> Work:
     return work.model_copy(update={"padded_tokens": 0, "padded_attended": 0})
 
 
-def fed(engine, monkeypatch, place) -> dict[str, torch.Tensor]:
-    """What vLLM's loader is given as the engine moves."""
-    found: dict[str, torch.Tensor] = {}
-    worker = engine._vllm.model_executor.driver_worker.worker
-    reload = worker.model_runner.reload_weights
-
-    def noted(weights_iterator) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in weights_iterator:
-            found[name] = tensor.clone()
-            yield name, tensor
-
-    with monkeypatch.context() as patched:
-        patched.setattr(worker.model_runner, "reload_weights", lambda weights_iterator: reload(noted(weights_iterator)))
-        engine.move_to(place)
-    return found
-
-
 @pytest.mark.parametrize("point", [Point({1: 0.05}), FAR, Point({3: 0.02}, "tied")])
-def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, device, monkeypatch, point):
+def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, device, fed, point):
     theirs = TransformersEngine(llama, device=device)
     theirs.move_to(point)
     held = dict(theirs._model.named_parameters())
-    found = fed(engine, monkeypatch, point)
+    found = fed(engine, point)
     assert found.keys() == held.keys()
     for name, tensor in held.items():
         assert torch.equal(found[name], tensor), name
@@ -123,7 +105,7 @@ def test_prepared_points_are_the_same_points(engine):
     for point in points:
         engine.move_to(point)
         plain.append(texts(engine))
-    engine.prepare(points)
+    engine.prepare([Job(point, tuple(PROMPTS), GREEDY) for point in points], arrived=lambda *done: None)
     for point, expected in zip(points, plain, strict=True):
         engine.move_to(point)
         assert texts(engine) == expected
@@ -140,6 +122,13 @@ def test_sampling_depends_on_the_seed_and_the_prompt(engine):
     assert texts(engine, PROMPTS[::-1], hot) == expected[::-1]
     assert texts(engine, PROMPTS, hot.model_copy(update={"seed": 2})) != expected
     assert len(set(texts(engine, [PROMPTS[0]] * 50, hot))) > 10
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_depend_on_no_batch_in_float32(engine, temperature):
+    sampling = Sampling(max_new_tokens=12, temperature=temperature, seed=1)
+    parts = [texts(engine, PROMPTS[i : i + 7], sampling) for i in range(0, len(PROMPTS), 7)]
+    assert [text for part in parts for text in part] == texts(engine, PROMPTS, sampling)
 
 
 def test_samples_are_drawn_from_the_model(engine):
