@@ -107,10 +107,10 @@ class VllmEngine(LocalEngine[int]):
             self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
             prompt = probe(self.shape.vocab_size, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
-            off = error_of_moves(lambda place: self._both_at(place, prompt), scale)
+            off = error_of_moves(lambda place: self._both_at(place, prompt), scale, TOLERANCE[chosen])
         except RuntimeError as error:
             raise self._unfit(error) from error
-        if not off < TOLERANCE:
+        if not off < TOLERANCE[chosen]:
             raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
 
     def _open(self, kind: str) -> Any:
