@@ -1,4 +1,4 @@
-"""How often split halves find a planted structure of rank 3, and where there is none: `python -m benchmarks.split_half`.
+"""How often split halves find a structure of rank 3, planted or not: `python -m benchmarks.split_half`.
 
 Each figure is a share of synthetic populations; see `bench.analysis.simulation`.
 """

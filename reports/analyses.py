@@ -67,7 +67,7 @@ def transfer_verdict(found: SplitHalf) -> str:
     adjusted = float(min(holm(_array([step.p_value for step in found.transfer]))))
     said = "a step beats random ones" if adjusted <= LEVEL else "no step beats random ones beyond chance"
     randoms = min(step.randoms for step in found.transfer)
-    return f"{said} (p {adjusted:.3g} for all lengths together; {randoms} random steps of each or more)"
+    return f"{said} (p {adjusted:.3g} for all lengths together; {randoms} random steps or more beside each)"
 
 
 def print_density(console: Console, found: Sequence[Density]) -> None:
@@ -123,7 +123,7 @@ def print_ledger(console: Console, result: Result) -> None:
     """Print a bar an account; what the budget does not cover stands apart."""
     limit = result.budget.flops if result.budget else 0
     most = max((row.flops for row in result.ledger.values()), default=0) or 1
-    width = max(10, min(console.width, 80) - 42)
+    width = max(10, min(console.width, 80) - 46)
     table = _table("account", "FLOPs", "of budget", "padding")
     table.add_column("", no_wrap=True)
     for name, row in result.ledger.items():
@@ -138,8 +138,8 @@ def print_ledger(console: Console, result: Result) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        name = column in ("", "look", "account")
-        table.add_column(column, justify="left" if name else "right", no_wrap=not name, overflow="fold")
+        left = column in ("", "look", "account")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "look", overflow="fold")
     return table
 
 

@@ -1,9 +1,9 @@
-"""How common perturbations are that beat the base, beside what noise in the score would make of perturbations that do not.
+"""How common perturbations are that beat the base, beside what noise in the score makes of perturbations that do not.
 
 A score on n examples is noisy: a perturbation that changes d answers, each as likely for better as for worse, beats the
-base by t with probability P(2 Bin(d, 1/2) - d >= t n), which is far from 0 where n is small. That is the null here. It is
-simulated with one sign an example for all perturbations together, so that perturbations which change the same answers
-rise and fall together, as they do: the mean share is that of the formula, and its spread is honest.
+base by t with probability P(2 Bin(d, 1/2) - d >= t n), which is far from 0 where n is small. That is the null here. It
+is simulated with one sign an example for all perturbations together, so that perturbations which change the same
+answers rise and fall together, as they do: the mean share is that of the formula, and its spread is honest.
 """
 
 from __future__ import annotations

@@ -59,10 +59,10 @@ class Step:
         base: Accuracy of the base on them.
         moved: Accuracy after the step.
         random: Mean accuracy after random steps of the same length.
-        randoms: How many of those there were.
+        randoms: How many of those there were beside either step, at least.
         gain: moved - base, paired by example.
         excess: moved - random, paired by example, for these random directions.
-        p_value: Rank of the step among the random ones, (1 + those at least as good) / (1 + randoms).
+        p_value: Exact, of both steps together being as good if directions said nothing.
     """
 
     sigma: float

@@ -2,8 +2,8 @@
 
 Each weight of the model is added, under a random sign, to one of k coordinates drawn at random (Charikar, Chen &
 Farach-Colton 2002, "Finding frequent items in data streams"): a projection with i.i.d. columns of one entry +1 or -1.
-Inner products are kept on average, with a variance of at most 2 / k of the squared lengths' product, at a cost that does
-not depend on k. Signs and coordinates are the same for all candidates, and drawn anew for each tensor.
+Inner products are kept on average, with a variance of at most 2 / k of the squared lengths' product, at a cost that
+does not depend on k. Signs and coordinates are the same for all candidates, and drawn anew for each tensor.
 """
 
 from __future__ import annotations

@@ -167,16 +167,23 @@ def _steps(population: Population) -> Iterator[Step]:
     one, two = halve_examples(population.rewards.shape[1])
     for sigma in sorted({step.sigma for step in population.steps}):
         moved = {step.examples: step.correct for step in population.steps if step.sigma == sigma}
-        if population.base is None or moved.keys() != {one, two}:
-            continue
         near = np.isclose(population.sigmas, sigma, rtol=1e-9)
+        if (
+            population.base is None
+            or moved.keys() != {one, two}
+            or not ((first & near).any() and (~first & near).any())
+        ):
+            continue
         # The first half's direction is measured on the second half's examples, beside the second half's candidates.
-        left = population.correct[first & near][:, one.start : one.stop]
-        right = population.correct[~first & near][:, two.start : two.stop]
-        pairs = min(len(left), len(right))
-        if pairs:
-            random = np.concatenate([left[:pairs], right[:pairs]], axis=1)
-            yield transfer(sigma, population.base, np.concatenate([moved[one], moved[two]]), random)
+        measured = tuple(
+            Measured(
+                population.base[part.start : part.stop],
+                moved[part],
+                population.correct[mine & near][:, part.start : part.stop],
+            )
+            for part, mine in ((two, ~first), (one, first))
+        )
+        yield transfer(sigma, *measured)
 
 
 def compare_halves(
@@ -258,25 +265,44 @@ def tested(value: float, null: Floats) -> Tested:
     )
 
 
-def transfer(sigma: float, base: Bools, moved: Bools, random: Bools) -> Step:
-    """Tell what a step along directions that were found on other examples does.
+@dataclass(frozen=True)
+class Measured:
+    """A step along one half's direction on the other half's examples.
 
-    Args:
-        sigma: Length of the step.
+    Attributes:
         base: [examples], whether the base is right.
         moved: [examples], whether the model after the step is.
         random: [directions, examples], the same after random steps of the same length, at least one.
     """
-    right = random.mean(axis=1)
-    better = int(np.count_nonzero(right >= moved.mean() - 1e-12))
+
+    base: Bools
+    moved: Bools
+    random: Bools
+
+
+def transfer(sigma: float, first: Measured, second: Measured) -> Step:
+    """Tell what steps of one length along both halves' directions do, each on examples that did not choose it.
+
+    The p-value is exact if directions say nothing: then each step is one more of the random ones it was measured
+    beside, and of all pairs of one from either half, the two steps in their places, this one is no better than any.
+
+    Args:
+        sigma: Length of the steps.
+        first: Along one half's direction.
+        second: Along the other's.
+    """
+    base, moved = np.concatenate([first.base, second.base]), np.concatenate([first.moved, second.moved])
+    random = np.concatenate([first.random.mean(axis=0), second.random.mean(axis=0)])
+    right = [np.append(half.random.sum(axis=1), half.moved.sum()) for half in (first, second)]
+    pairs = np.add.outer(*right)
     return Step(
         sigma=sigma,
         examples=base.size,
         base=float(base.mean()),
         moved=float(moved.mean()),
-        random=float(right.mean()),
-        randoms=right.size,
+        random=float(random.mean()),
+        randoms=min(len(half.random) for half in (first, second)),
         gain=difference_over_seeds(base, moved[:, None]),
-        excess=mean_difference(moved - random.mean(axis=0)),
-        p_value=(1 + better) / (1 + right.size),
+        excess=mean_difference(moved - random),
+        p_value=float((pairs >= pairs[-1, -1]).mean()),
     )

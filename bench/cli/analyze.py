@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def analyze() -> None:
     """Test what runs claim of the landscape around a base, of their gate, and show where their compute went.
 
-    Nothing here asks a model anything: `bench run -m landscape` scores what is to be analysed, under a budget like every
-    run. What is found is also written into the run's folder, and `bench report` draws it in the run's page.
+    Nothing here asks a model anything: `bench run -m landscape` scores what is to be analysed, under a budget like
+    every run. What is found is also written into the run's folder, and `bench report` draws it in the run's page.
     """
 
 
@@ -173,7 +173,9 @@ def gate(run: Path, as_json: bool) -> None:
     result = read_result(run)
     found = power_of(gates(result.report), result.config.method_config)
     if found is None:
-        raise UsageError(f"{run}: {result.config.method} was not put to a gate in this run; corp, grpo, ppo and cat are")
+        raise UsageError(
+            f"{run}: no gate was asked in this run of {result.config.method}; corp, grpo, ppo and cat ask one"
+        )
     _keep(run, "gate", asdict(found))
     output_json(asdict(found)) if as_json else print_gate(Console(), found)
 
