@@ -57,7 +57,7 @@ class Schedule:
 
 
 def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Schedule:
-    """Turn a budget into a schedule: as many candidates as examples that score them, up to the examples asked for.
+    """Turn a budget into a schedule: as many examples as candidates, up to those asked for; at least four of a half.
 
     Raises:
         Refused: If a half of the candidates would be too few to have a direction.
@@ -65,16 +65,17 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Sc
     scales = len(config.sigmas)
     # The base, and a step of each scale along the direction of either half on half of the examples.
     fixed = 1 + STEP_SLACK * scales
-    shared = math.isqrt(evaluations) if config.population is None else int(evaluations / (config.population + fixed))
+    least = config.population or 2 * scales * FEWEST
+    affordable = int(evaluations / (least + fixed))
+    shared = affordable if config.population else min(math.isqrt(evaluations), affordable)
     examples = min(max(shared, FEWEST_EXAMPLES), config.examples, support)
     bought = int(evaluations / examples - fixed)
     population = min(bought, config.population or bought)
-    least = config.population or 2 * scales * FEWEST
     if population < least:
         raise Refused(
             f"landscape cannot use a budget of {evaluations} evaluations: it buys {max(population, 0)} candidates on "
             f"{examples} support examples, and {least} are needed; give it "
-            f"{math.ceil((least + 1 + fixed) * examples)} or more"
+            f"{math.ceil((least + fixed) * examples)} or more"
         )
     return Schedule(population, examples)
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.results import Density, GatePower, Overlap, SplitHalf, Tested
+from bench.analysis.results import Density, GatePower, Overlap, SplitHalf, Statistic
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
@@ -56,7 +56,7 @@ def _overlap(console: Console, title: str, overlap: Overlap) -> None:
 
 def overlap_verdict(overlap: Overlap) -> str:
     """Say whether either statistic exceeds its null; Holm's correction holds the error of both together."""
-    tests: tuple[Tested, ...] = (overlap.subspace, overlap.mean)
+    tests: tuple[Statistic, ...] = (overlap.subspace, overlap.mean)
     adjusted = float(min(holm(_array([t.p_value for t in tests]))))
     said = "more is shared than chance explains" if adjusted <= LEVEL else "no more is shared than chance explains"
     return f"{said} (p {adjusted:.3g} for both together)"

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, ndtri
-from scipy.stats import spearmanr
+from scipy.special import ndtri
+from scipy.stats import binom, spearmanr
 
 from bench.analysis.results import Share, Specialisation
 from bench.analysis.split_half import halve_examples
@@ -81,7 +81,7 @@ def noise_share(changed: NDArray[np.float32], examples: int, threshold: float) -
     """
     # fixes - regressions = 2 fixes - changed >= threshold * examples.
     least = np.ceil((changed + threshold * examples) / 2 - 1e-6)
-    return float(np.where(least > 0, np.where(least > changed, 0.0, bdtrc(least - 1, changed, 0.5)), 1.0).mean())
+    return float(binom.sf(least - 1, changed, 0.5).mean())
 
 
 def _elsewhere(change: NDArray[np.float32], threshold: float) -> float | None:

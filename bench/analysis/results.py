@@ -8,7 +8,7 @@ from bench.stats import Estimate
 
 
 @dataclass(frozen=True)
-class Tested:
+class Statistic:
     """A statistic against its permutation null.
 
     Attributes:
@@ -45,8 +45,8 @@ class Overlap:
     candidates: tuple[int, int]
     effective: tuple[float, float]
     rank: int
-    subspace: Tested
-    mean: Tested
+    subspace: Statistic
+    mean: Statistic
 
 
 @dataclass(frozen=True)

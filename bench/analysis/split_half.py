@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from bench.analysis.population import Population
-from bench.analysis.results import Overlap, SplitHalf, Step, Tested
+from bench.analysis.results import Overlap, SplitHalf, Statistic, Step
 from bench.stats import difference_over_seeds, mean_difference
 from methods.corp.consolidation import elite_weights
 
@@ -220,8 +220,8 @@ def compare_halves(
         candidates=(first.rewards.size, second.rewards.size),
         effective=(one.effective_sample_size, two.effective_sample_size),
         rank=min(one.principal.shape[0], two.principal.shape[0]),
-        subspace=tested(observed[0], null[:, 0]),
-        mean=tested(observed[1], null[:, 1]),
+        subspace=against_null(observed[0], null[:, 0]),
+        mean=against_null(observed[1], null[:, 1]),
     )
 
 
@@ -244,7 +244,7 @@ def _orders(strata: Floats, count: int, rng: np.random.Generator) -> Iterator[ND
         yield order
 
 
-def tested(value: float, null: Floats) -> Tested:
+def against_null(value: float, null: Floats) -> Statistic:
     """Place a value in its null, one-sided; values that rounding alone sets apart count as equal.
 
     Raises:
@@ -254,8 +254,10 @@ def tested(value: float, null: Floats) -> Tested:
         raise ValueError("no permutations: a null needs one at least")
     larger = int(np.count_nonzero(null >= value - 1e-12))
     low, high = float(null.min()), float(null.max())
-    counts, _ = np.histogram(null, BINS, (low, high if high > low else low + 1.0))
-    return Tested(
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone, and too close for bins
+        high = low
+    counts, _ = np.histogram(null, BINS, (low, high) if high > low else (low - 0.5, low + 0.5))
+    return Statistic(
         value=value,
         null_mean=float(null.mean()),
         null_high=float(np.quantile(null, 0.95)),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.analysis.results import Density, GatePower, Overlap, Share, SplitHalf, Tested
+from bench.analysis.results import Density, GatePower, Overlap, Share, SplitHalf, Statistic
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import AccountRow
 from reports.analyses import overlap_verdict, transfer_verdict
 from reports.html.population import BOTTOM, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
-from reports.html.svg import Mark, Plot, Rule, Scale, line, spanning
+from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
 
 
@@ -73,19 +73,19 @@ def _nulls(what: str, overlap: Overlap) -> list[Plot]:
     ]
 
 
-def _null(title: str, tested: Tested) -> Plot:
+def _null(title: str, found: Statistic) -> Plot:
     """Draw the null as a histogram, and what was observed as a mark on the axis."""
-    low, high = tested.edges
-    x = spanning([low, high, tested.value], LEFT, RIGHT)
-    y = Scale(0, max(tested.counts) * 1.08, BOTTOM, TOP)
-    width = (high - low if high > low else 1.0) / len(tested.counts)
+    low, high = found.edges
+    x = spanning([low, high, found.value], LEFT, RIGHT)
+    y = Scale(0, max(found.counts) * 1.08, BOTTOM, TOP)
+    width = (high - low if high > low else 1.0) / len(found.counts)
     bars = tuple(
         bar(x(low + i * width), x(low + (i + 1) * width), y(float(n)), f"{n} permutations")
-        for i, n in enumerate(tested.counts)
+        for i, n in enumerate(found.counts)
         if n and high > low
     )
-    said = f"observed {tested.value:.4g}, p {tested.p_value:.3g}"
-    mark = Mark(x=x(tested.value), y=BOTTOM, low=BOTTOM, high=TOP, said=said, strong=tested.p_value <= 0.05)
+    said = f"observed {found.value:.4g}, p {found.p_value:.3g}"
+    mark = Mark(x=x(found.value), y=BOTTOM, low=BOTTOM, high=TOP, said=said, strong=found.p_value <= 0.05)
     return panel(f"{title}: {said}", x, y, "under permuted rewards; the mark is as observed", bars=bars, marks=(mark,))
 
 
@@ -105,12 +105,7 @@ def _transfer(found: SplitHalf) -> Plot:
         marks.append(Mark(x(place - 0.15), y(step.gain.value), y(step.gain.low), y(step.gain.high), said, strong=True))
     title = "Gain of a step along one half's direction on the other half's examples; hollow: of random steps"
     plot = panel(title, x, y, "σ, in this order", marks=tuple(marks), rules=(Rule(y(0.0), "base"),))
-    ticks = (replace(t, text=f"{steps[int(t.value) - 1].sigma:.3g}") for t in plot.x_ticks if _counts(t.value, steps))
-    return replace(plot, x_ticks=tuple(ticks))
-
-
-def _counts(value: float, steps: tuple[object, ...]) -> bool:
-    return value.is_integer() and 1 <= value <= len(steps)
+    return replace(plot, x_ticks=tuple(Tick(x(i), i, f"{step.sigma:.3g}") for i, step in enumerate(steps, start=1)))
 
 
 def _density(found: Density) -> Section:
@@ -175,6 +170,4 @@ def ledger_plot(ledger: Mapping[str, AccountRow]) -> Plot | None:
         for i, (name, flops) in enumerate(told, start=1)
     )
     plot = panel("Where the compute went, in FLOPs", x, y, "account", bars=bars)
-    names = {float(i): name for i, (name, _) in enumerate(told, start=1)}
-    ticks = tuple(replace(t, text=names[t.value]) for t in plot.x_ticks if t.value in names)
-    return replace(plot, x_ticks=ticks)
+    return replace(plot, x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(told, start=1)))
