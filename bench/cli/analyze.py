@@ -12,7 +12,7 @@ from bench.cli.options import RUN, json_option, output_json
 
 if TYPE_CHECKING:
     from bench.analysis.population import Population
-    from bench.analysis.results import Density
+    from bench.analysis.results import Density, Specialisation
     from bench.records.schema import Result
 
 
@@ -63,9 +63,9 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
 
 def _sketched(result: Result, population: Population, dimensions: int) -> Any:
     """Sketches of the candidates' noise directions, of the model that the run adapted."""
-    from bench.analysis.sketch import sketch, weight_sizes
     from bench.errors import Refused
     from bench.models.source import resolve
+    from bench.weights.sketch import sketch, weight_sizes
 
     model = resolve(result.config.model).prepare()
     if result.model and model.provenance.sha256 != result.model.fingerprint:
@@ -116,7 +116,7 @@ def _densities(runs: tuple[Path, ...]) -> list[Density]:
     found = []
     for i, (result, population) in enumerate(read):
         assert population.base is not None
-        special = []
+        special: list[Specialisation] = []
         for j, (other, theirs) in enumerate(read):
             both = _shared(population, theirs) if j != i and other.config.model == result.config.model else 0
             if both:

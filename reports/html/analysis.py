@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from bench.analysis.results import Density, GatePower, Overlap, Share, SplitHalf, Statistic
-from bench.compute.ledger import ADAPTATION
+from bench.compute.ledger import ADAPTATION, Account
 from bench.records.schema import AccountRow
 from reports.analyses import overlap_verdict, transfer_verdict
 from reports.html.population import BOTTOM, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,19 @@ NONE = Analyses()
 
 def read_analyses(folder: Path) -> Analyses:
     """Read what stands beside a run; what this version cannot read is left out, as it can be had again."""
-    found = {}
-    for name, shape in (("split-half", SplitHalf), ("density", Density), ("gate", GatePower)):
-        path = folder / "analysis" / f"{name}.json"
-        if path.exists():
-            try:
-                found[name.replace("-", "_")] = TypeAdapter(shape).validate_json(path.read_bytes())
-            except ValidationError:
-                continue
-    return Analyses(**found)
+    beside = folder / "analysis"
+    return Analyses(
+        _read(beside / "split-half.json", SplitHalf),
+        _read(beside / "density.json", Density),
+        _read(beside / "gate.json", GatePower),
+    )
+
+
+def _read(path: Path, shape: type[Found]) -> Found | None:
+    try:
+        return TypeAdapter(shape).validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError:
+        return None
 
 
 def analysis_sections(found: Analyses) -> list[Section]:
@@ -153,7 +160,7 @@ def _gate(found: GatePower) -> Section:
     return Section("Power of the gate", tuple(facts), (curve_plot(title, gains, found.power, "true gain, points"),))
 
 
-def ledger_plot(ledger: Mapping[str, AccountRow]) -> Plot | None:
+def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
     """Return a bar an account by its FLOPs, those within the budget first; None where nothing was booked."""
     told = [(name, row.flops) for name, row in ledger.items() if row.flops]
     if not told:

@@ -1,8 +1,8 @@
 import numpy as np
 
-from bench.analysis.sketch import sketch, weight_sizes
 from bench.models.source import resolve
 from bench.weights.noise import draw
+from bench.weights.sketch import sketch, weight_sizes
 
 SIZES = {"a.weight": 3000, "b.weight": 5000}
 
