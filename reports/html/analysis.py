@@ -13,11 +13,13 @@ from bench.analysis.results import Density, GatePower, Overlap, Share, SplitHalf
 from bench.compute.ledger import ADAPTATION, Account
 from bench.records.schema import AccountRow
 from reports.analyses import overlap_verdict, transfer_verdict
-from reports.html.population import BOTTOM, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
+from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
 
 Found = TypeVar("Found")
+WIDE = 620.0
+"""Width of the ledger's picture, which has room for the names of all accounts."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _null(title: str, found: Statistic) -> Plot:
     )
     said = f"observed {found.value:.4g}, p {found.p_value:.3g}"
     mark = Mark(x=x(found.value), y=BOTTOM, low=BOTTOM, high=TOP, said=said, strong=found.p_value <= 0.05)
-    return panel(f"{title}: {said}", x, y, "under permuted rewards; the mark is as observed", bars=bars, marks=(mark,))
+    return panel(f"{title}: {said}", x, y, "rewards permuted; mark: observed", bars=bars, marks=(mark,))
 
 
 def _transfer(found: SplitHalf) -> Plot:
@@ -144,7 +146,8 @@ def _curve(shares: list[Share]) -> Plot:
     )
     path = line([(x(s.sigma), y(s.null)) for s in shares])
     title = f"Perturbations that gain {100 * shares[0].threshold:g} points or more; line: noise alone"
-    return panel(title, x, y, "σ", path=path, marks=marks)
+    plot = panel(title, x, y, "σ", path=path, marks=marks)
+    return replace(plot, x_ticks=tuple(Tick(x(s.sigma), s.sigma, f"{s.sigma:.3g}") for s in shares))
 
 
 def _gate(found: GatePower) -> Section:
@@ -165,7 +168,7 @@ def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
     told = [(name, row.flops) for name, row in ledger.items() if row.flops]
     if not told:
         return None
-    x = Scale(0.5, len(told) + 0.5, LEFT, RIGHT)
+    x = Scale(0.5, len(told) + 0.5, LEFT, WIDE - 18)
     y = Scale(0, max(flops for _, flops in told) * 1.08, BOTTOM, TOP)
     bars = tuple(
         bar(
@@ -176,5 +179,16 @@ def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
         )
         for i, (name, flops) in enumerate(told, start=1)
     )
-    plot = panel("Where the compute went, in FLOPs", x, y, "account", bars=bars)
-    return replace(plot, x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(told, start=1)))
+    return Plot(
+        title="Where the compute went, in FLOPs",
+        width=WIDE,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDE - 18,
+        top=TOP,
+        bottom=BOTTOM,
+        x_title="account",
+        x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(told, start=1)),
+        y_ticks=y.ticks(4),
+        bars=bars,
+    )
