@@ -28,6 +28,7 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "best-of-n": ("methods.best_of_n:BestOfN", "sampled answers of the base, chosen by the task's own signal"),
         "corp": ("methods.corp.method:Corp", "consolidate random weight perturbations into one model, behind a gate"),
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
+        "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts, weights unchanged"),
         "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and in a vote of K"),
         "self-consistency": ("methods.self_consistency:SelfConsistency", "sampled answers of the base, and a vote"),

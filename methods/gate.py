@@ -73,8 +73,23 @@ def decide(
     """
     if before.shape != now.shape:
         raise ValueError(f"paired arrays of {before.shape} and {now.shape} examples")
-    n = before.size
     fixes, regressions = int(np.sum(~before & now)), int(np.sum(before & ~now))
+    return decide_counts(before.size, fixes, regressions, level=level, z=z, penalty=penalty)
+
+
+def decide_counts(
+    n: int, fixes: int, regressions: int, *, level: float, z: float = 1.0, penalty: float = 1.0
+) -> GateDecision:
+    """Decide from counts, as `decide` does from answers.
+
+    Args:
+        n: Examples.
+        fixes: Wrong before, right now.
+        regressions: Right before, wrong now.
+        level: See `decide`.
+        z: See `decide`.
+        penalty: See `decide`.
+    """
     gain = (fixes - regressions) / n if n else 0.0
     variance = ((fixes + regressions) / n - gain**2) / n if n else 0.0
     error = math.sqrt(max(variance, 0.0))

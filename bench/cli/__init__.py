@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",
     "compare": "bench.cli.compare:compare",
+    "analyze": "bench.cli.analyze:analyze",
     "leaderboard": "bench.cli.leaderboard:leaderboard",
     "publish": "bench.cli.publish:publish",
     "report": "bench.cli.report:report",

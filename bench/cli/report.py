@@ -23,6 +23,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """
     from bench.errors import UsageError
     from bench.records.files import write_atomically
+    from reports.html.analysis import NONE, read_analyses
     from reports.html.leaderboard import board_page
     from reports.html.page import page_name
     from reports.html.run import run_page
@@ -42,7 +43,8 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     for path, record in zip(finished, records, strict=True):
         page = output / "runs" / page_name(record.result.id)
         samples = read_samples(path) if path.is_dir() else []
-        write_atomically(page, run_page(record.result, samples, board="../index.html"))
+        analyses = read_analyses(path) if path.is_dir() else NONE
+        write_atomically(page, run_page(record.result, samples, analyses, board="../index.html"))
         pages.append(page)
     index = output / "index.html"
     write_atomically(index, board_page(board, {record.result.id for record in records}))

@@ -94,8 +94,48 @@ def consolidate_gram(
     Raises:
         ValueError: If an argument is out of its range or the lengths differ.
     """
+    weights = elite_weights(rewards, gram, q=q, beta=beta, reweight=reweight)
+    _check_rank(rank)
+    elite, pass2 = weights.elite, weights.pass2
+    g = np.asarray(gram, dtype=np.float64)[np.ix_(elite, elite)]
+    norm = float(np.sqrt(pass2 @ g @ pass2))
+    eigenvalues, principal = weighted_cloud(pass2, g, rank)
+    trace = float(eigenvalues.sum())
+    shares = eigenvalues[eigenvalues > 0] / trace if trace > 0 else np.empty(0)
+    return Consolidation(
+        elite=elite,
+        pass1=weights.pass1,
+        alignment=weights.alignment,
+        dispersion=weights.dispersion,
+        pass2=pass2,
+        norm=norm,
+        eigenvalues=eigenvalues,
+        trace=trace,
+        kappa=norm**2 / trace if trace > 0 else float("inf"),
+        effective_rank=float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0,
+        principal=principal,
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a population's elite weighs: the first fields of `Consolidation`."""
+
+    elite: NDArray[np.int64]
+    pass1: Floats
+    alignment: Floats
+    dispersion: Floats
+    pass2: Floats
+
+
+def elite_weights(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, reweight: bool = True) -> Weights:
+    """Choose and weigh the elite, the first part of `consolidate_gram`, whose arguments these are.
+
+    Raises:
+        ValueError: If an argument is out of its range or the lengths differ.
+    """
     r, full = np.asarray(rewards, dtype=np.float64), np.asarray(gram, dtype=np.float64)
-    _check(r, full, q=q, beta=beta, rank=rank)
+    _check(r, full, q=q, beta=beta)
     known = np.isfinite(r)
     threshold = np.quantile(np.where(known, r, r[known].min()), q)
     elite = np.flatnonzero(known & (r >= threshold))
@@ -113,24 +153,7 @@ def consolidate_gram(
     dispersion = squares - np.square(along) * inverse
     compatibility = _standardise(alignment) - _standardise(dispersion)
     pass2 = softmax(beta * r + compatibility) if reweight else pass1
-
-    norm = float(np.sqrt(pass2 @ g @ pass2))
-    eigenvalues, principal = weighted_cloud(pass2, g, rank)
-    trace = float(eigenvalues.sum())
-    shares = eigenvalues[eigenvalues > 0] / trace if trace > 0 else np.empty(0)
-    return Consolidation(
-        elite=elite,
-        pass1=pass1,
-        alignment=alignment,
-        dispersion=dispersion,
-        pass2=pass2,
-        norm=norm,
-        eigenvalues=eigenvalues,
-        trace=trace,
-        kappa=norm**2 / trace if trace > 0 else float("inf"),
-        effective_rank=float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0,
-        principal=principal,
-    )
+    return Weights(elite, pass1, alignment, dispersion, pass2)
 
 
 def weighted_cloud(weights: Floats, gram: Floats, rank: int) -> tuple[Floats, Floats]:
@@ -161,7 +184,7 @@ def _standardise(values: Floats) -> Floats:
     return (values - values.mean()) / deviation if deviation > DEVIATION_FLOOR else np.zeros_like(values)
 
 
-def _check(rewards: Floats, gram: Floats, *, q: float, beta: float, rank: int) -> None:
+def _check(rewards: Floats, gram: Floats, *, q: float, beta: float) -> None:
     if rewards.ndim != 1 or not np.any(np.isfinite(rewards)) or not np.all(rewards < np.inf):
         raise ValueError("rewards must be a one-dimensional array of numbers below infinity, one of them finite")
     if gram.shape != (rewards.size, rewards.size):
@@ -172,5 +195,8 @@ def _check(rewards: Floats, gram: Floats, *, q: float, beta: float, rank: int) -
         raise ValueError(f"q is {q}; a quantile in [0, 1] is needed")
     if not (np.isfinite(beta) and beta >= 0):
         raise ValueError(f"beta is {beta}; a finite number that is not negative is needed")
+
+
+def _check_rank(rank: int) -> None:
     if rank < 0:
         raise ValueError(f"rank is {rank}; a number that is not negative is needed")

@@ -156,13 +156,13 @@ def _histograms(by_sigma: Mapping[str, Sequence[float]], weight: Mapping[str, fl
     plots = []
     for sigma, count in counts.items():
         bars = tuple(
-            _bar(x(a), x(b), y(float(n)), f"{n} of reward {a:.3g} to {b:.3g}")
+            bar(x(a), x(b), y(float(n)), f"{n} of reward {a:.3g} to {b:.3g}")
             for a, b, n in zip(edges[:-1].tolist(), edges[1:].tolist(), count.tolist(), strict=True)
             if n
         )
         carried = f", {100 * weight[sigma]:.0f} % of the weight" if sigma in weight else ""
         title = f"Rewards at σ = {sigma}: {len(by_sigma[sigma])} candidates{carried}"
-        plots.append(_panel(title, x, y, "reward", bars=bars))
+        plots.append(panel(title, x, y, "reward", bars=bars))
     return plots
 
 
@@ -171,11 +171,11 @@ def _weights(found: _Population) -> Plot:
     x = Scale(0.5, len(heavy) + 0.5, LEFT, RIGHT)
     y = Scale(0, max(heavy[0][0], 1e-12) * 1.08, BOTTOM, TOP)
     bars = tuple(
-        _bar(x(place - 0.5), x(place + 0.5), y(weight), f"candidate {candidate}: weight {weight:.4g}")
+        bar(x(place - 0.5), x(place + 0.5), y(weight), f"candidate {candidate}: weight {weight:.4g}")
         for place, (weight, candidate) in enumerate(heavy, start=1)
     )
     more = f", the {ELITE} heaviest of {len(found.weights)}" if len(found.weights) > ELITE else ""
-    return _panel(f"Weights of the elite{more}", x, y, "by weight", bars=bars)
+    return panel(f"Weights of the elite{more}", x, y, "by weight", bars=bars)
 
 
 def _prompts(found: _Prompts | None) -> Section | None:
@@ -185,10 +185,10 @@ def _prompts(found: _Prompts | None) -> Section | None:
     x = Scale(0.5, len(facts) + 0.5, LEFT, RIGHT)
     y = Scale(0, max(*found.rewards.values(), 1e-12) * 1.08, BOTTOM, TOP)
     bars = tuple(
-        _bar(x(place - 0.3), x(place + 0.3), y(max(reward, 0.0)), f"{name}: {reward:.4g}")
+        bar(x(place - 0.3), x(place + 0.3), y(max(reward, 0.0)), f"{name}: {reward:.4g}")
         for place, (name, reward) in enumerate(found.rewards.items(), start=1)
     )
-    return Section("Prompts", facts, (_panel("Mean reward by prompt", x, y, "prompt, in this order", bars=bars),))
+    return Section("Prompts", facts, (panel("Mean reward by prompt", x, y, "prompt, in this order", bars=bars),))
 
 
 def _iterations(found: _Trajectory | None) -> Section | None:
@@ -232,7 +232,7 @@ def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: st
     x = spanning(xs, LEFT, RIGHT, margin=0.0)
     y = spanning(ys, BOTTOM, TOP, log=log)
     path = line([(x(a), y(b)) for a, b in zip(xs, ys, strict=True)])
-    return _panel(f"{title}, {min(ys):.3g} to {max(ys):.3g}", x, y, x_title, path=path)
+    return panel(f"{title}, {min(ys):.3g} to {max(ys):.3g}", x, y, x_title, path=path)
 
 
 def gate_plot(looks: Sequence[Gate]) -> Plot | None:
@@ -256,15 +256,17 @@ def gate_plot(looks: Sequence[Gate]) -> Plot | None:
         for i, gate, gain, error in told
     )
     title = "Paired gain on the gate split, with one standard error; filled where the change was kept"
-    plot = _panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
+    plot = panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
     return replace(plot, x_ticks=tuple(tick for tick in plot.x_ticks if tick.value.is_integer()))
 
 
-def _bar(start: float, end: float, top: float, said: str) -> Bar:
+def bar(start: float, end: float, top: float, said: str) -> Bar:
+    """Return a bar between two positions of a panel, from its axis up."""
     gap = 1 if end - start > 3 else 0
     return Bar(round(start, 2), top, round(end - start - gap, 2), round(BOTTOM - top, 2), said)
 
 
-def _panel(title: str, x: Scale, y: Scale, x_title: str, **drawn: Any) -> Plot:
+def panel(title: str, x: Scale, y: Scale, x_title: str, **drawn: Any) -> Plot:
+    """Return a small plot."""
     ticks = x.ticks(5), y.ticks(4)
     return Plot(title, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, x_title, x_ticks=ticks[0], y_ticks=ticks[1], **drawn)

@@ -9,6 +9,7 @@ from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample
 from bench.stats import Estimate
 from reports.course import configuration, gate_summary
+from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.page import render
 from reports.html.population import Gate, gate_plot, read_gates, sections
 from reports.html.table import Cell, Heading, Table, interval, percent, whiskers
@@ -33,12 +34,13 @@ class Samples:
     shown: tuple[Sample, ...]
 
 
-def run_page(result: Result, samples: Sequence[Sample] = (), *, board: str = "") -> str:
+def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses = NONE, *, board: str = "") -> str:
     """Return the page.
 
     Args:
         result: Of a finished run.
         samples: Its test answers; none where they are not at hand.
+        analyses: What `bench analyze` found of it.
         board: Address of the board's page, to lead back to.
     """
     rows = named_rows(result)
@@ -53,11 +55,12 @@ def run_page(result: Result, samples: Sequence[Sample] = (), *, board: str = "")
         + coverages(result, rows),
         refused={f"{result.config.method} {label}".strip(): why for label, why in result.refused.items()},
         ledger=_ledger(result) if result.ledger else None,
+        compute=ledger_plot(result.ledger) if result.ledger else None,
         spent=spent(result.budget) if result.budget else "",
         looks=_looks(looks) if looks else None,
         gate=gate_plot(looks),
         gate_summary=list(gate_summary(result.report)),
-        sections=sections(result.report),
+        sections=[*sections(result.report), *analysis_sections(analyses)],
         configuration=configuration(result),
         config=result.config.model_dump_json(indent=1),
         samples=[kind for row in result.rows for kind in _kinds(row.label, samples)],

@@ -221,6 +221,7 @@ RUNS = {
     "racing": ({"method": "randopt", "budget": "1200", "method_config": {"racing": True, "top_k": 3}}, 3),
     "randopt": ({"method": "randopt", "budget": "600", "method_config": {"top_k": [1, 3]}}, 2),
     "es": ({"method": "es", "budget": "800"}, 4),
+    "landscape": ({"method": "landscape", "budget": "400"}, 3),
     "prompt-search": ({"method": "prompt-search", "budget": "600"}, 2),
     "sampling": ({"method": "base", "budget": "600", "strategy": "pass@2"}, 4),
 }

@@ -12,7 +12,7 @@ def test_a_run_shows_figures_ledger_and_configuration(make_record, parse):
     assert [svg.attributes["class"] for svg in ledger.all("svg")] == ["bar", "bar faint"]
     assert page.all("a")[0].attributes["href"] == "../index.html"
     assert '"method": "corp"' in page.all("pre")[-1].text
-    assert not page.all("figure")
+    assert [caption.text for caption in page.all("figcaption")] == ["Where the compute went, in FLOPs"]
 
 
 def test_a_run_that_failed_says_why(make_record, parse):

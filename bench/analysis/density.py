@@ -1,0 +1,135 @@
+"""How common perturbations are that beat the base, beside what noise in the score makes of perturbations that do not.
+
+A score on n examples is noisy: a perturbation that changes d answers, each as likely for better as for worse, beats the
+base by t with probability P(2 Bin(d, 1/2) - d >= t n), which is far from 0 where n is small. That is the null here. It
+is simulated with one sign an example for all perturbations together, so that perturbations which change the same
+answers rise and fall together, as they do: the mean share is that of the formula, and its spread is honest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import binom, spearmanr
+
+from bench.analysis.results import Share, Specialisation
+from bench.analysis.split_half import halve_examples
+from bench.stats import Estimate, wilson_interval
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+THRESHOLDS = (0.0, 0.01, 0.02, 0.05)
+
+
+def shares(
+    correct: Bools,
+    base: Bools,
+    sigmas: Floats,
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Share, ...]:
+    """Return the shares of perturbations that beat the base, by scale and threshold.
+
+    Args:
+        correct: [candidates, examples], whether each is right.
+        base: [examples], whether the base is.
+        sigmas: [candidates], scales.
+        thresholds: Gains in accuracy that count.
+        draws: Of the null.
+        seed: Of the null.
+    """
+    change = correct.astype(np.int8) - base.astype(np.int8)
+    signs = np.random.default_rng(seed).choice(np.array([-1, 1], dtype=np.int8), (draws, base.size))
+    found = []
+    for sigma in np.unique(sigmas):
+        mine = change[sigmas == sigma].astype(np.float32)
+        net, null = mine.sum(axis=1), mine @ signs.T.astype(np.float32)
+        for threshold in thresholds:
+            enough = threshold * base.size - 1e-6
+            count = int(np.count_nonzero(net >= enough))
+            drawn = (null >= enough).mean(axis=0)
+            share = count / net.size
+            found.append(
+                Share(
+                    sigma=float(sigma),
+                    threshold=threshold,
+                    candidates=net.size,
+                    share=Estimate(share, *wilson_interval(count, net.size)),
+                    null=noise_share(np.abs(mine).sum(axis=1), base.size, threshold),
+                    null_high=float(np.quantile(drawn, 0.95)),
+                    p_value=(1 + int(np.count_nonzero(drawn >= share - 1e-9))) / (1 + draws),
+                    elsewhere=_elsewhere(mine, threshold),
+                )
+            )
+    return tuple(found)
+
+
+def noise_share(changed: NDArray[np.float32], examples: int, threshold: float) -> float:
+    """Return the mean share of perturbations that reach a gain if each changed answer is a coin flip.
+
+    Args:
+        changed: [candidates], how many answers each changes.
+        examples: That score each.
+        threshold: Gain in accuracy that counts.
+    """
+    # fixes - regressions = 2 fixes - changed >= threshold * examples.
+    least = np.ceil((changed + threshold * examples) / 2 - 1e-6)
+    return float(binom.sf(least - 1, changed, 0.5).mean())
+
+
+def _elsewhere(change: NDArray[np.float32], threshold: float) -> float | None:
+    """Mean gain on the other half of the examples of those that reach a gain on one, both ways."""
+    one, two = (change[:, part.start : part.stop].mean(axis=1) for part in halve_examples(change.shape[1]))
+    kept = np.concatenate([two[one >= threshold - 1e-9], one[two >= threshold - 1e-9]])
+    return float(kept.mean()) if kept.size else None
+
+
+def specialisation(other: str, first: Floats, second: Floats, sigmas: Floats) -> tuple[Specialisation, ...]:
+    """Correlate the gains of the same perturbations on two tasks, scale by scale.
+
+    Scales are kept apart: far perturbations harm on every task, which says nothing of directions.
+
+    Args:
+        other: What the second task is.
+        first: [candidates, examples], change in correctness against the base on one task.
+        second: [candidates, examples'], the same on the other.
+        sigmas: [candidates], scales.
+    """
+    found = []
+    for sigma in np.unique(sigmas):
+        one, two = first[sigmas == sigma], second[sigmas == sigma]
+        if len(one) > 3:
+            correlation = rank_correlation(one.mean(axis=1), two.mean(axis=1))
+            found.append(
+                Specialisation(other, float(sigma), len(one), correlation, (_reliability(one), _reliability(two)))
+            )
+    return tuple(found)
+
+
+def rank_correlation(first: Floats, second: Floats) -> Estimate:
+    """Return Spearman's correlation with its 95 % interval (Bonett & Wright 2000, Psychometrika 65:23).
+
+    Args:
+        first: [candidates], more than three.
+        second: [candidates].
+    """
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return Estimate(0.0, -1.0, 1.0)  # one of them says nothing
+    value = float(spearmanr(first, second).statistic)
+    half = float(ndtri(0.975)) * math.sqrt((1 + value**2 / 2) / (first.size - 3))
+    middle = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+    return Estimate(value, math.tanh(middle - half), math.tanh(middle + half))
+
+
+def _reliability(change: Floats) -> float:
+    """Spearman & Brown's from the two halves of the examples; 0 where they disagree."""
+    one, two = (change[:, part.start : part.stop].mean(axis=1) for part in halve_examples(change.shape[1]))
+    value = max(rank_correlation(one, two).value, 0.0)
+    return 2 * value / (1 + value)

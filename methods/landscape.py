@@ -1,0 +1,172 @@
+"""The landscape around the base: random perturbations at several scales, scored item by item, for `bench analyze`.
+
+A diagnostic and no contestant: it finds out how common good perturbations are and whether they share structure, under
+the same meter as every method, and returns the base. Candidates take turns among the scales, and what a candidate is
+made of depends on the seed and its number alone, so that runs on two tasks score the same perturbations. At the end it
+takes, for each half of the candidates, steps along the mean direction that their rewards on half of the examples give,
+and measures them on the other half of the examples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+
+from bench.analysis.split_half import FEWEST, halve, halve_examples, make_cloud
+from bench.errors import Refused
+from bench.seeds import derive
+from bench.weights.points import Point, combine
+from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
+from methods.search import Candidate, Several, score_population
+from tasks.interface import TaskTraits
+
+FEWEST_EXAMPLES = 8
+STEP_SLACK = 1.25
+"""FLOPs put aside for a step, relative to the base's: a perturbed model may answer at greater length."""
+
+
+class LandscapeConfig(MethodConfig):
+    """Settings of the landscape. Ours, but for the scales, which are RandOpt's and CoRP's.
+
+    Attributes:
+        sigmas: Scales of the perturbations, in turn.
+        examples: Support examples that score a candidate, at most.
+        population: Candidates; None for as many as the budget buys.
+    """
+
+    sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
+    examples: PositiveInt = 200
+    population: PositiveInt | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a budget buys, at the cost of the base's answers.
+
+    Attributes:
+        population: Candidates.
+        examples: Support examples that score each of them.
+    """
+
+    population: int
+    examples: int
+
+
+def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Schedule:
+    """Turn a budget into a schedule: as many examples as candidates, up to those asked for; at least four of a half.
+
+    Raises:
+        Refused: If a half of the candidates would be too few to have a direction.
+    """
+    scales = len(config.sigmas)
+    # The base, and a step of each scale along the direction of either half on half of the examples.
+    fixed = 1 + STEP_SLACK * scales
+    least = config.population or 2 * scales * FEWEST
+    affordable = int(evaluations / (least + fixed))
+    shared = affordable if config.population else min(math.isqrt(evaluations), affordable)
+    examples = min(max(shared, FEWEST_EXAMPLES), config.examples, support)
+    bought = int(evaluations / examples - fixed)
+    population = min(bought, config.population or bought)
+    if population < least:
+        raise Refused(
+            f"landscape cannot use a budget of {evaluations} evaluations: it buys {max(population, 0)} candidates on "
+            f"{examples} support examples, and {least} are needed; give it "
+            f"{math.ceil((least + fixed) * examples)} or more"
+        )
+    return Schedule(population, examples)
+
+
+class Landscape(Method):
+    """Scores random perturbations at several scales, item by item, and returns the base."""
+
+    name = "landscape"
+    version = "1"
+    Config = LandscapeConfig
+    config: LandscapeConfig
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return the population and the steps that this budget buys."""
+        schedule = make_schedule(evaluations, task.sizes["support"], self.config)
+        n, scales = schedule.examples, len(self.config.sigmas)
+        lines = (
+            PlanLine("sample", f"the base on {n} support examples", n),
+            PlanLine("sample", f"about {schedule.population} candidates on the same examples", schedule.population * n),
+            PlanLine("sample", f"{2 * scales} steps along halves' directions on half of them", scales * n),
+        )
+        return Plan(lines, ("a diagnostic: the base is returned unchanged; bench analyze reads what was scored",))
+
+    def adapt(self, context: Context) -> Artifact:
+        """Score the base, the population, and the steps along its halves' directions; return the base."""
+        evaluations = round(context.budget / context.evaluation_flops)
+        schedule = make_schedule(evaluations, context.task.sizes["support"], self.config)
+        examples, sigmas = range(schedule.examples), self.config.sigmas
+        with context.stage("base", 1) as stage:
+            base = context.evaluate(Point(), "support", account="sample", examples=examples)
+            stage.advance(base.reward)
+
+        def draw(index: int) -> Point:
+            return Point({derive(context.seed, self.name, "population", index): sigmas[index % len(sigmas)]})
+
+        reserve = int(STEP_SLACK * len(sigmas) * base.flops)
+        budget = context.remaining - reserve
+        population = score_population(
+            context, "population", draw, "support", examples, budget=budget, limit=self.config.population
+        )
+        context.report.update(
+            population=len(population),
+            examples=len(examples),
+            base=base.accuracy,
+            sigmas=[candidate.displacement.norm for candidate in population],
+            scores=[_plain(candidate.evaluation.reward) for candidate in population],
+            steps=self._transfer(context, population, len(examples)),
+        )
+        return SingleModel()
+
+    def _transfer(self, context: Context, population: list[Candidate], count: int) -> list[dict[str, Any]]:
+        """Step along each half's mean direction and measure on the other half's examples, while the budget lasts."""
+        found: list[dict[str, Any]] = []
+        known = [c for c in population if not np.isnan(c.evaluation.rewards).all()]
+        first = halve(np.array([c.displacement.norm for c in known]))
+        asked = halve_examples(count)
+        with context.stage("steps", 2 * len(self.config.sigmas)) as stage:
+            for half, mine in enumerate((first, ~first)):
+                members = [c for c, member in zip(known, mine.tolist(), strict=True) if member]
+                direction = mean_direction(members, asked[half])
+                if direction is None:
+                    continue
+                elsewhere = asked[1 - half]
+                steps = [sigma * direction for sigma in self.config.sigmas]
+                context.prepare(steps, "support", examples=elsewhere)
+                for sigma, point in zip(self.config.sigmas, steps, strict=True):
+                    if context.remaining <= 0:
+                        return found
+                    evaluation = context.evaluate(
+                        point, "support", account="sample", examples=elsewhere, allowance=context.remaining
+                    )
+                    if not evaluation.complete:
+                        return found
+                    stage.advance(evaluation.reward)
+                    step = {"sigma": sigma, "half": half, "examples": [elsewhere.start, elsewhere.stop]}
+                    found.append(step | {"point": point.digest, "accuracy": _plain(evaluation.accuracy)})
+        return found
+
+
+def mean_direction(members: list[Candidate], examples: range) -> Point | None:
+    """Return the unit mean displacement of candidates, weighted by their rewards on some examples; None for too few."""
+    part = slice(examples.start, examples.stop)
+    judged = [c for c in members if not np.isnan(c.evaluation.rewards[part]).all()]
+    if len(judged) < FEWEST:
+        return None
+    rewards = np.array([np.nanmean(c.evaluation.rewards[part]) for c in judged])
+    gram = np.diag(np.square([c.displacement.norm for c in judged]))
+    cloud = make_cloud(rewards, gram, rank=1)
+    elite = [judged[i].displacement for i in cloud.elite]
+    return 1 / cloud.norm * combine(zip(cloud.weights.tolist(), elite, strict=True))
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

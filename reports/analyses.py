@@ -1,0 +1,153 @@
+"""What `bench analyze` found, as tables for the terminal, plain text when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.analysis.results import Density, GatePower, Overlap, SplitHalf, Statistic
+from bench.compute.ledger import ADAPTATION
+from bench.records.schema import Result
+from bench.stats import Estimate, holm
+
+LEVEL = 0.05
+_AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
+
+
+def print_split_half(console: Console, found: SplitHalf) -> None:
+    """Print what two halves share, and what a step along a half's direction does."""
+    _overlap(console, "Same candidates, other examples (amplitudes)", found.reproduced)
+    if found.shared:
+        title = f"Other candidates, other examples (sketch of {found.shared.dimensions} dimensions)"
+        _overlap(console, title, found.shared)
+    if found.transfer:
+        console.print("A step along one half's direction, on the other half's examples", style="bold")
+        table = _table("sigma", "base", "step", "gain", "95 %", "random", "excess", "95 %", "p")
+        for step in found.transfer:
+            table.add_row(
+                f"{step.sigma:.3g}",
+                f"{100 * step.base:.1f}",
+                f"{100 * step.moved:.1f}",
+                *_points(step.gain),
+                f"{100 * step.random:.1f}",
+                *_points(step.excess),
+                f"{step.p_value:.3f}",
+            )
+        console.print(table)
+        console.print(transfer_verdict(found), **_AS_IT_STANDS)
+    for note in found.notes:
+        console.print(note, **_AS_IT_STANDS)
+
+
+def _overlap(console: Console, title: str, overlap: Overlap) -> None:
+    console.print(title, style="bold")
+    table = _table("", "observed", "null mean", "null 95 %", "p")
+    for name, tested in ((f"mean squared cosine, top {overlap.rank}", overlap.subspace), ("cosine", overlap.mean)):
+        figures = (tested.value, tested.null_mean, tested.null_high)
+        table.add_row(name, *(f"{figure:.4f}" for figure in figures), f"{tested.p_value:.4f}")
+    console.print(table)
+    ones, twos = overlap.effective
+    halves = f"{overlap.candidates[0]} and {overlap.candidates[1]} candidates, effectively {ones:.1f} and {twos:.1f}"
+    console.print(f"{halves}; {overlap_verdict(overlap)}", **_AS_IT_STANDS)
+
+
+def overlap_verdict(overlap: Overlap) -> str:
+    """Say whether either statistic exceeds its null; Holm's correction holds the error of both together."""
+    tests: tuple[Statistic, ...] = (overlap.subspace, overlap.mean)
+    adjusted = float(min(holm(_array([t.p_value for t in tests]))))
+    said = "more is shared than chance explains" if adjusted <= LEVEL else "no more is shared than chance explains"
+    return f"{said} (p {adjusted:.3g} for both together)"
+
+
+def transfer_verdict(found: SplitHalf) -> str:
+    """Say whether a step beats random ones of its length; Holm's correction holds the error of all lengths together."""
+    adjusted = float(min(holm(_array([step.p_value for step in found.transfer]))))
+    said = "a step beats random ones" if adjusted <= LEVEL else "no step beats random ones beyond chance"
+    randoms = min(step.randoms for step in found.transfer)
+    return f"{said} (p {adjusted:.3g} for all lengths together; {randoms} random steps or more beside each)"
+
+
+def print_density(console: Console, found: Sequence[Density]) -> None:
+    """Print a table a run, and how gains on one task go with gains on another."""
+    for one in found:
+        size = f", {one.parameters:,} parameters in matrices" if one.parameters else ""
+        title = f"{one.task}, {one.model}{size}: base {100 * one.base:.1f} % of {one.examples}"
+        console.print(title, style="bold", **_AS_IT_STANDS)
+        table = _table("sigma", "gain", "of", "share", "95 %", "noise", "95 % of it", "p", "elsewhere")
+        for share in one.shares:
+            table.add_row(
+                f"{share.sigma:.3g}",
+                f">= {100 * share.threshold:g}",
+                str(share.candidates),
+                f"{100 * share.share.value:.1f}",
+                f"{100 * share.share.low:.1f} to {100 * share.share.high:.1f}",
+                f"{100 * share.null:.1f}",
+                f"{100 * share.null_high:.1f}",
+                f"{share.p_value:.3f}",
+                "" if share.elsewhere is None else f"{100 * share.elsewhere:+.1f}",
+            )
+        console.print(table)
+        for special in one.specialisation:
+            value = special.correlation
+            console.print(
+                f"sigma {special.sigma:.3g}: gains here and on {special.other} correlate by {value.value:+.2f} "
+                f"({value.low:+.2f} to {value.high:+.2f}) over {special.candidates} perturbations; "
+                f"scores repeat themselves by {special.reliability[0]:.2f} and {special.reliability[1]:.2f}",
+                **_AS_IT_STANDS,
+            )
+
+
+def print_gate(console: Console, found: GatePower) -> None:
+    """Print what a gate lets through and can detect."""
+    table = _table("look", "examples", "level", "keeps noise")
+    for look in found.looks:
+        table.add_row(look.stage, str(look.examples), f"{look.level:.3g}", f"{look.accepts_noise:.2%}")
+    console.print(table)
+    looks = f"{len(found.looks)} look" + ("s" if len(found.looks) > 1 else "")
+    console.print(
+        f"proposals changed {found.flip_rate:.1%} of answers; nothing but noise is kept with probability "
+        f"{found.accepts_noise:.2%} at most over {looks}, of {found.granted:.2%} granted",
+        **_AS_IT_STANDS,
+    )
+    told = ", ".join(
+        f"{float(chance):.0%}: " + ("none" if gain is None else f"{100 * gain:+.1f} points")
+        for chance, gain in found.detectable.items()
+    )
+    console.print(f"true gain that the last look keeps with probability {told}", **_AS_IT_STANDS)
+
+
+def print_ledger(console: Console, result: Result) -> None:
+    """Print a bar an account; what the budget does not cover stands apart."""
+    limit = result.budget.flops if result.budget else 0
+    most = max((row.flops for row in result.ledger.values()), default=0) or 1
+    width = max(10, min(console.width, 80) - 46)
+    table = _table("account", "FLOPs", "of budget", "padding")
+    table.add_column("", no_wrap=True)
+    for name, row in result.ledger.items():
+        billed = name in ADAPTATION
+        share = f"{row.flops / limit:.1%}" if limit and billed else "not billed"
+        padding = f"{row.hardware_flops / row.flops - 1:.0%}" if row.flops else ""
+        mark = "█" if billed else "░"
+        table.add_row(name, f"{row.flops:.3g}", share, padding, mark * max(1, round(width * row.flops / most)))
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        left = column in ("", "look", "account")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "look", overflow="fold")
+    return table
+
+
+def _points(estimate: Estimate) -> tuple[str, str]:
+    return f"{100 * estimate.value:+.1f}", f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
+
+
+def _array(values: Sequence[float]) -> Any:
+    import numpy as np
+
+    return np.array(values)
