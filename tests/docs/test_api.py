@@ -31,7 +31,7 @@ def surface() -> str:
         module = importlib.import_module(name)
         parts.append(f"## {name}\n")
         for exported in sorted(module.__all__):
-            parts.append("```python\n" + "\n".join(described(exported, getattr(module, exported))) + "\n```\n")
+            parts.append("```text\n" + "\n".join(described(exported, getattr(module, exported))) + "\n```\n")
     return "\n".join(parts)
 
 
