@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from methods.interface import Training, derive
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 class Intermediate:
@@ -66,8 +66,7 @@ class Intermediate:
             self._steps.append([float(column.mean()) for column in (expected, seen, *errors)])
 
     def _weights(self) -> Array:
-        weights: Array = np.linalg.solve(self._products + self._ridge * np.eye(len(self._moments)), self._moments)
-        return weights
+        return np.linalg.solve(self._products + self._ridge * np.eye(len(self._moments)), self._moments)
 
     def _features(self, places: Sequence[int]) -> Array:
         """The policy's last hidden state after each prompt, scaled to length 1, and a one; [prompts, hidden + 1]."""
