@@ -51,6 +51,9 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
     """
     if (task is None) == (method is None):
         raise UsageError("bench check examines a task or a method: give one of -t TASK and -m METHOD")
+    if foreign := options["settings"] if task else options["data"]:
+        option = f"--set {foreign[0]}" if task else f"--data {foreign}"
+        raise UsageError(f"{option}: belongs to the exam of a {'method' if task else 'task'}")
     if task is not None:
         return _task(task, as_json, options["data"], options["limit"], options["allow_unsandboxed"])
     assert method is not None

@@ -10,10 +10,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.compute.ledger import ADAPTATION, Work, model_flops
+from bench.compute.meter import Meter
+from bench.engines.transformers import TransformersEngine
 from bench.errors import Refused
 from bench.exam.method.sitting import LOG, Run, Sitting
 from bench.exam.method.task import BareSums
 from bench.exam.sitting import Observation, outcome
+from bench.records.journal import Journal
 from bench.records.schema import Sample
 from bench.run.desk import Desk
 from bench.run.display import Display
@@ -119,10 +122,6 @@ def check_test(sitting: Sitting) -> Observation:
 
 def check_artifact(sitting: Sitting) -> Observation:
     """What was saved loads, and answers each test example as what was saved did."""
-    from bench.compute.meter import Meter
-    from bench.engines.transformers import TransformersEngine
-    from bench.records.journal import Journal
-
     run = sitting.reference
     if not _ended(run):
         return _UNFINISHED

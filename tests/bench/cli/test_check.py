@@ -77,8 +77,16 @@ def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monk
         raise bench("-m", "base", "--set", "sigma=1").exception
 
 
-@pytest.mark.parametrize("arguments", [[], ["-t", "addition", "-m", "base"]])
-def test_one_of_task_and_method_is_examined(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of -t TASK and -m METHOD"),
+        (["-t", "addition", "-m", "base"], "give one of -t TASK and -m METHOD"),
+        (["-t", "addition", "--set", "lr=1"], "--set lr=1: belongs to the exam of a method"),
+        (["-m", "base", "--data", __file__], "belongs to the exam of a task"),
+    ],
+)
+def test_one_of_task_and_method_is_examined(arguments: list[str], message: str) -> None:
     error = bench(*arguments).exception
     assert isinstance(error, UsageError)
-    assert "give one of -t TASK and -m METHOD" in str(error)
+    assert message in str(error)
