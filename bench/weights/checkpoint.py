@@ -90,7 +90,10 @@ def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         BenchError: If the file is missing, or does not hold what was written.
     """
     path = checkpoint.folder / FILE
-    tensors = _tensors(path)
+    try:
+        tensors = _tensors(path)
+    except BenchError as error:
+        raise BenchError(f"{error}; start the run anew") from error
     if (found := digest(tensors)) != checkpoint.digest:
         raise BenchError(
             f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run anew"
