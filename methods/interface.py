@@ -13,20 +13,51 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from bench.compute.ledger import AdaptationAccount
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.ranks import Ranks
 from bench.records.files import write_atomically
-from bench.weights.checkpoint import Checkpoint, Place
+from bench.seeds import derive
+from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
+
+__all__ = [
+    "DEFAULT_PROMPT",
+    "GREEDY",
+    "AdaptationSplit",
+    "Artifact",
+    "BenchError",
+    "Checkpoint",
+    "Context",
+    "Decoding",
+    "Deployment",
+    "Diverged",
+    "Evaluation",
+    "Lora",
+    "Method",
+    "MethodConfig",
+    "Place",
+    "Plan",
+    "PlanLine",
+    "Point",
+    "Posed",
+    "Refused",
+    "SingleModel",
+    "Stage",
+    "TaskTraits",
+    "Training",
+    "UsageError",
+    "derive",
+]
+"""What a method of other people's may import; see docs/extending.md."""
 
 AdaptationSplit = Literal["support", "select", "gate"]
 
@@ -374,6 +405,19 @@ class Artifact(ABC):
     def save(self, deployment: Deployment, folder: Path) -> None:
         """Write everything needed to deploy it into an empty folder."""
 
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, base: str) -> Self:
+        """Return what was saved in a folder, which answers as what was saved did.
+
+        Args:
+            folder: As `save` left it.
+            base: Digest of the base that it is to answer with.
+
+        Raises:
+            bench.errors.BenchError: If it cannot be read, or was saved over another base that it builds on.
+        """
+
 
 @dataclass(frozen=True)
 class SingleModel(Artifact):
@@ -398,6 +442,19 @@ class SingleModel(Artifact):
         deployment.save_checkpoint(self.point, folder)
         origin = {"base": deployment.base_digest(), "prompt": self.prompt} | describe_point(self.point)
         write_atomically(folder / "point.json", json.dumps(origin, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, base: str) -> Self:
+        """Return the model whose checkpoint lies in a folder; the base does not matter to it.
+
+        Raises:
+            bench.errors.BenchError: If there is none, or it cannot be read.
+        """
+        try:
+            prompt = json.loads((folder / "point.json").read_bytes())["prompt"]
+        except (OSError, ValueError, KeyError) as error:
+            raise BenchError(f"{folder / 'point.json'}: cannot be read ({error})") from error
+        return cls(open_checkpoint(folder), prompt)
 
 
 def describe_point(point: Place) -> dict[str, Any]:

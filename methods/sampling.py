@@ -10,10 +10,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from bench.errors import BenchError
 from bench.records.files import write_atomically
 from bench.seeds import derive
 from methods.interface import Artifact, Context, Decoding, Deployment, Method, MethodConfig, Plan, SingleModel
@@ -66,6 +67,21 @@ class SampledAnswers(Artifact):
         self.model.save(deployment, folder)
         recipe = {"chosen_by": self.chosen_by, "samples": [asdict(decoding) for decoding in self.decodings]}
         write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, base: str) -> Self:
+        """Return the recipe that was saved in a folder, with the checkpoint beside it.
+
+        Raises:
+            BenchError: If either is missing or cannot be read.
+        """
+        path = folder / "recipe.json"
+        try:
+            recipe = json.loads(path.read_bytes())
+            decodings = tuple(Decoding(**decoding) for decoding in recipe["samples"])
+            return cls(decodings, recipe["chosen_by"], SingleModel.load(folder, base))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{path}: cannot be read ({error})") from error
 
 
 class SamplingMethod(Method):

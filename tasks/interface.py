@@ -14,8 +14,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
+from bench.errors import BenchError, UsageError
+
 if TYPE_CHECKING:
     from tasks.sources import Source
+
+__all__ = [
+    "DEFAULT_PROMPT",
+    "BenchError",
+    "Example",
+    "Message",
+    "PromptStyle",
+    "Score",
+    "Splits",
+    "Task",
+    "TaskTraits",
+    "UsageError",
+    "Vote",
+    "cut",
+]
+"""What a task of other people's may import; see docs/extending.md."""
 
 PromptStyle = Literal["chat", "completion"]
 DEFAULT_PROMPT = "default"

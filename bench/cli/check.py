@@ -1,23 +1,26 @@
-"""`bench check`: the exam of a task."""
+"""`bench check`: the exams of a task and of a method."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.exam import Certificate
+    from bench.exam import Finding
 
 _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
 
 
 @click.command()
-@click.option("-t", "--task", required=True, help="Task; yours by package.module:Class. `bench list tasks` shows ours.")
+@click.option("-t", "--task", help="Task; yours by package.module:Class. `bench list tasks` shows ours.")
+@click.option("-m", "--method", help="Method; yours by package.module:Class. `bench list methods` shows ours.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
 @click.option(
     "-L",
@@ -25,15 +28,39 @@ _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
     type=click.IntRange(min=2),
     default=40,
     show_default=True,
-    help="Examples whose answers are scored.",
+    help="Examples whose answers are scored, of a task.",
 )
 @click.option("--allow-unsandboxed", is_flag=True, help="Go on although the sandbox is weaker than required.")
+@click.option(
+    "-b",
+    "--budget",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Model-prompt evaluations for each run of a method.",
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A method's setting; repeatable.")
 @json_option
-def check(task: str, data: Path | None, limit: int, allow_unsandboxed: bool, as_json: bool) -> int:
-    """Have a task sit the exam: splits, prompts, scorer, votes, leaks and contamination.
+def check(task: str | None, method: str | None, as_json: bool, **options: Any) -> int:
+    """Have a task or a method sit its exam, and print the certificate.
+
+    A task's: splits, prompts, scorer, votes, leaks and contamination. A method's: seeds, budget, the unseen test, what
+    it saves, the ledger, refusals, resuming after a kill, and the weights it leaves behind, on tiny-adder and sums.
 
     Exit status 1 if a check fails. One that has nothing to examine, such as votes where a task has none, does not fail.
     """
+    if (task is None) == (method is None):
+        raise UsageError("bench check examines a task or a method: give one of -t TASK and -m METHOD")
+    if foreign := options["settings"] if task else options["data"]:
+        option = f"--set {foreign[0]}" if task else f"--data {foreign}"
+        raise UsageError(f"{option}: belongs to the exam of a {'method' if task else 'task'}")
+    if task is not None:
+        return _task(task, as_json, options["data"], options["limit"], options["allow_unsandboxed"])
+    assert method is not None
+    return _method(method, as_json, options["budget"], options["settings"])
+
+
+def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandboxed: bool) -> int:
     from rich.console import Console
 
     from bench.exam import examine
@@ -50,11 +77,30 @@ def check(task: str, data: Path | None, limit: int, allow_unsandboxed: bool, as_
     if as_json:
         output_json(asdict(found) | {"passed": found.passed})
     else:
-        _print(found)
+        title = f"{found.task}, version {found.version}, content {found.content_hash[:16]}"
+        _print(title, found.findings, f"answers to {found.examined} examples were scored")
     return 0 if found.passed else 1
 
 
-def _print(found: Certificate) -> None:
+def _method(method: str, as_json: bool, budget: int, settings: Sequence[str]) -> int:
+    from rich.console import Console
+
+    from bench.exam.method import examine
+    from bench.run.grid import method_config
+
+    chosen = method_config(method, settings)
+    with Console(stderr=True).status(method) as status:
+        found = examine(method, chosen, budget=budget, progress=lambda name: status.update(f"{method}: {name}"))
+    if as_json:
+        output_json(asdict(found) | {"passed": found.passed})
+    else:
+        given = "".join(f", {key} = {value}" for key, value in found.settings.items())
+        where = f"{found.model} on {found.task}, {found.budget} evaluations a run"
+        _print(f"{found.method}, version {found.version}{given}", found.findings, where)
+    return 0 if found.passed else 1
+
+
+def _print(title: str, findings: Sequence[Finding], how: str) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -63,12 +109,12 @@ def _print(found: Certificate) -> None:
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("what was seen", overflow="fold")
-    for finding in found.findings:
+    for finding in findings:
         printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in finding.detail)
         table.add_row(finding.check, _PASSED[finding.passed], escape(printable))
     console = Console(highlight=False, emoji=False)
-    console.print(f"{escape(found.task)}, version {found.version}, content {found.content_hash[:16]}")
+    console.print(escape(title))
     console.print(table)
-    failed = sum(finding.passed is False for finding in found.findings)
-    verdict = f"[red]{failed} of {len(found.findings)} checks failed[/red]" if failed else "[green]passed[/green]"
-    console.print(f"{verdict}; answers to {found.examined} examples were scored")
+    failed = sum(finding.passed is False for finding in findings)
+    verdict = f"[red]{failed} of {len(findings)} checks failed[/red]" if failed else "[green]passed[/green]"
+    console.print(f"{verdict}; {how}")

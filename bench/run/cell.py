@@ -144,10 +144,18 @@ def finished(cell: Cell) -> Result | None:
     return result if result.status in ("ok", "over_budget", "diverged") else None
 
 
-def execute(cell: Cell, display: Display, engines: Engines = ONE) -> Result:
+def execute(
+    cell: Cell, display: Display, engines: Engines = ONE, *, through: Callable[[Engine], Engine] | None = None
+) -> Result:
     """Run a cell to its end, or go on where an earlier attempt stopped.
 
     Its outcome does not depend on where answers are computed.
+
+    Args:
+        cell: It.
+        display: Shows how it goes.
+        engines: Where answers are computed.
+        through: What the engine is asked through, for one who watches; None to ask it itself.
 
     A failure of the run itself is a result with status `failed` and its traceback; a failure to write is raised.
 
@@ -158,7 +166,7 @@ def execute(cell: Cell, display: Display, engines: Engines = ONE) -> Result:
     started = time.perf_counter()
     with _locked(cell.folder), display:
         sweep(cell.folder)
-        attempt = _Attempt(cell, display, _begin(cell, engines), engines)
+        attempt = _Attempt(cell, display, _begin(cell, engines), engines, through)
         try:
             result = attempt.run()
         except OverBudget as error:
@@ -210,8 +218,15 @@ def _begin(cell: Cell, engines: Engines) -> Journal:
 class _Attempt:
     """One start of a cell: loads the engine, and fills in the result as it becomes known."""
 
-    def __init__(self, cell: Cell, display: Display, journal: Journal, engines: Engines = ONE) -> None:
-        self.cell, self.display, self.journal, self.engines = cell, display, journal, engines
+    def __init__(
+        self,
+        cell: Cell,
+        display: Display,
+        journal: Journal,
+        engines: Engines = ONE,
+        through: Callable[[Engine], Engine] | None = None,
+    ) -> None:
+        self.cell, self.display, self.journal, self.engines, self.through = cell, display, journal, engines, through
         self.opened = ExitStack()
         self.opened.callback(self.journal.close)
         self.clock = Clock()
@@ -229,6 +244,7 @@ class _Attempt:
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
             engine = self._load_engine()
+            engine = engine if self.through is None else self.through(engine)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
         provenance = cell.model.provenance

@@ -123,6 +123,15 @@ def _is_path(model: str) -> bool:
     return model not in EMBEDDED and Path(model).expanduser().exists()
 
 
+def method_config(method: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of one method, of `key=value` each.
+
+    Raises:
+        UsageError: If it cannot be loaded, or one of them cannot be used.
+    """
+    return _method_configs([method], settings)[method]
+
+
 def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     classes = {name: load_method(name) for name in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}

@@ -74,22 +74,39 @@ def full_disk_as_os_error() -> Iterator[None]:
         raise OSError(str(error)) from error
 
 
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Return the checkpoint that lies in a folder, whoever wrote it, by the digest of what it holds.
+
+    Raises:
+        BenchError: If its weights cannot be read.
+    """
+    return Checkpoint(folder, digest(_tensors(folder / FILE)))
+
+
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Return a checkpoint's tensors by name.
 
     Raises:
         BenchError: If the file is missing, or does not hold what was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = checkpoint.folder / FILE
     try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BenchError(f"{path}: trained weights cannot be read ({error}); start the run anew") from error
+        tensors = _tensors(path)
+    except BenchError as error:
+        raise BenchError(f"{error}; start the run anew") from error
     if (found := digest(tensors)) != checkpoint.digest:
         raise BenchError(
             f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run anew"
         )
+    return tensors
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BenchError(f"{path}: weights cannot be read ({error})") from error
     return tensors

@@ -25,6 +25,14 @@ class Corp(Method):
     Config = CorpConfig
     config: CorpConfig
 
+    def supports(self, task: TaskTraits) -> str | None:
+        """Refuse a task without the splits that choose and decide."""
+        if not task.sizes["select"]:
+            return "it chooses among proposals on the select split, and the task has none"
+        if self.config.gate != "off" and not task.sizes["gate"]:
+            return "the task has no gate split for a change to pass; take --set corp.gate=off"
+        return None
+
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the schedule that this budget buys."""
         return describe(make_schedule(evaluations, task.sizes, self.config), self.config)

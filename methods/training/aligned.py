@@ -51,7 +51,6 @@ class AlignedGroupTrainer(GroupTrainer):
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
         self._objective = parse_strategy(config.objective)
-        self._group = config.group
 
         # None of what could not be judged, as its reward is: only then does the trainer leave an answer out.
         def correct(**_: Any) -> list[float | None]:

@@ -13,6 +13,7 @@ from bench.weights.points import Point
 from methods.gate import decide, judged
 from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
+from methods.training.curriculum import Curriculum
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class GradientMethod(Method):
     def train(self, loop: Loop, folder: str) -> None:
         """Hand the loop's modules to TRL, until the loop ends it; the folder is for nothing that is kept."""
 
+    def curriculum(self, context: Context, training: Training) -> Curriculum | None:
+        """Return what chooses each step's prompts; None for every prompt once, in random order, and again."""
+        return None
+
     @property
     @abstractmethod
     def what(self) -> str:
@@ -94,7 +99,8 @@ class GradientMethod(Method):
     def _train(self, context: Context, training: Training, schedule: Schedule) -> None:
         from methods.training.loop import Loop  # PyTorch, which plans do without
 
-        loop = Loop(context, training, self.config, schedule, self.learners(training))
+        learners, curriculum = self.learners(training), self.curriculum(context, training)
+        loop = Loop(context, training, self.config, schedule, learners, curriculum)
         with context.stage("training", schedule.steps) as stage, tempfile.TemporaryDirectory() as folder:
             try:
                 loop.run(stage, lambda: self.train(loop, folder))

@@ -17,9 +17,11 @@ from accelerate.utils import patch_environment
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from bench.errors import BenchError
 from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
 from methods.training.config import Schedule, TrainingConfig
+from methods.training.curriculum import Curriculum, mean_rewards
 from methods.training.progress import Row, curve, divergence, next_cost
 from tasks.interface import Score
 
@@ -37,6 +39,7 @@ class Loop:
         config: Settings.
         schedule: The plan.
         groups: What is trained, with learning rates.
+        curriculum: Chooses each step's prompts; None for every prompt in random order.
 
     Attributes:
         modules: What is trained.
@@ -51,8 +54,11 @@ class Loop:
         config: TrainingConfig,
         schedule: Schedule,
         groups: Sequence[tuple[nn.Module, float]],
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.training, self.config, self.schedule = training, config, schedule
+        self._curriculum = curriculum
+        self._chosen: list[int] = []
         self._seed = context.seed
         self.modules = [module for module, _ in groups]
         parameters = [[p for p in module.parameters() if p.requires_grad] for module in self.modules]
@@ -99,6 +105,22 @@ class Loop:
             order = np.random.default_rng(derive(self._seed, "training order", epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
 
+    def chosen(self, count: int) -> list[int] | None:
+        """Return the places of this step's prompts as the curriculum wants them; None where there is none.
+
+        Raises:
+            BenchError: If it chose another number, or what is no prompt.
+        """
+        if self._curriculum is None:
+            return None
+        self._chosen = [int(place) for place in self._curriculum.choose(self.step, count)]
+        if len(self._chosen) != count or not all(0 <= i < len(self.training.prompts) for i in self._chosen):
+            raise BenchError(
+                f"the curriculum chose {self._chosen} at step {self.step}; {count} places below "
+                f"{len(self.training.prompts)} were asked for"
+            )
+        return self._chosen
+
     def before(self) -> None:
         """Begin a step.
 
@@ -128,6 +150,9 @@ class Loop:
         everybody = self.training.ranks.gather((row | ({} if finite else {"weights": float("nan")}), self._answers))
         row, answers = everybody[0][0], [answer for _, part in everybody for answer in part]
         self._answers = []
+        if self._curriculum is not None:
+            rewards = [None if score.status == "infrastructure" else score.reward for score, _ in answers]
+            self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)))
         if answers:
             judged = [score for score, _ in answers if score.status != "infrastructure"] or [Score(0.0, False)]
             answered: Row = {
@@ -154,6 +179,7 @@ class Loop:
             "flops": self.training.spent,
             "phases": self.training.phases,
             "curve": curve(self.rows),
+            **({} if self._curriculum is None else {"curriculum": self._curriculum.report()}),
         }
 
     # State
@@ -169,6 +195,8 @@ class Loop:
     def _save(self) -> None:
         weights = {name: parameter.detach() for name, parameter in self._trained().items()}
         state = {"weights": weights, "optimizer": self.optimizer.state_dict(), "rows": self.rows, "costs": self._costs}
+        if self._curriculum is not None:
+            state["curriculum"] = self._curriculum.state()
         self.training.save(state)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -177,6 +205,8 @@ class Loop:
                 parameter.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows, self._costs = list(state["rows"]), list(state["costs"])
+        if self._curriculum is not None:
+            self._curriculum.restore(state["curriculum"])
 
 
 class Steps(TrainerCallback):

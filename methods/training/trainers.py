@@ -39,7 +39,7 @@ class GroupTrainer(GRPOTrainer):
     def __init__(self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = ()) -> None:
         training, batch = loop.training, loop.schedule.batch
         share = batch // training.ranks.world
-        self._training = training
+        self._loop, self._training, self._group = loop, training, config.group
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even of answers that grow short
         micro = micro_batch(share, training.batch_size)
         arguments = GRPOConfig(
@@ -57,7 +57,7 @@ class GroupTrainer(GRPOTrainer):
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))
-        prompts = Dataset.from_list([{"prompt": p.prompt, "example": p.id} for p in training.prompts])
+        self._rows = [{"prompt": p.prompt, "example": p.id} for p in training.prompts]
 
         def reward(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
             return [
@@ -69,12 +69,21 @@ class GroupTrainer(GRPOTrainer):
             model=training.model,
             reward_funcs=[reward, *rewards],
             args=arguments,
-            train_dataset=prompts.select(order),
+            train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
             callbacks=[Steps(loop, GROUP_COLUMNS)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         quiet(self)
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        # Here and not in the data set: the trainer fetches a batch before the step ahead of it is done.
+        if (chosen := self._loop.chosen(self._loop.schedule.batch // self._group)) is not None:
+            start = self.accelerator.process_index * len(inputs)
+            rows = [self._rows[place] for place in chosen for _ in range(self._group)]
+            inputs = rows[start : start + len(inputs)]
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return output
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
         answers, logprobs = super()._generate_single_turn(*args, **kwargs)
@@ -154,7 +163,7 @@ class Batches:
         share, order = batch // ranks.world, loop.order(batch)
         while True:
             loop.before()
-            asked = list(islice(order, batch))[share * ranks.rank : share * (ranks.rank + 1)]
+            asked = (loop.chosen(batch) or list(islice(order, batch)))[share * ranks.rank : share * (ranks.rank + 1)]
             posed = [loop.training.prompts[i] for i in asked]
             self._reward.examples = [p.id for p in posed]
             yield self._collate([{"input_ids": list(p.token_ids)} for p in posed])

@@ -55,3 +55,38 @@ def test_what_cannot_be_examined_is_an_error(arguments: list[str], error: type[E
     result = bench(*arguments)
     assert isinstance(result.exception, error)
     assert message in str(result.exception)
+
+
+def test_a_methods_certificate_is_printed_and_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = bench("-m", "base", "-b", "64")
+    assert result.return_value == 0
+    assert result.stdout.startswith("base, version 1\n")
+    assert "other seed   -       it draws nothing" in result.stdout
+    assert "passed; tiny-adder on addition, 64 evaluations a run" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAM / "method")
+    result = bench("-m", "contestants:Crashing", "--json")
+    found = json.loads(result.stdout)
+    assert (result.return_value, found["passed"], found["settings"]) == (1, False, {})
+    assert [f["check"] for f in found["findings"] if f["passed"] is False] == ["end"]
+    with pytest.raises(UsageError, match="no method of this run has a setting 'sigma'"):
+        raise bench("-m", "base", "--set", "sigma=1").exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of -t TASK and -m METHOD"),
+        (["-t", "addition", "-m", "base"], "give one of -t TASK and -m METHOD"),
+        (["-t", "addition", "--set", "lr=1"], "--set lr=1: belongs to the exam of a method"),
+        (["-m", "base", "--data", __file__], "belongs to the exam of a task"),
+    ],
+)
+def test_one_of_task_and_method_is_examined(arguments: list[str], message: str) -> None:
+    error = bench(*arguments).exception
+    assert isinstance(error, UsageError)
+    assert message in str(error)

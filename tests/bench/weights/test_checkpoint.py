@@ -5,7 +5,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.records.files import WriteFailed
-from bench.weights.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
+from bench.weights.checkpoint import FILE, Checkpoint, open_checkpoint, read_checkpoint, write_checkpoint
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -81,3 +81,10 @@ def test_a_disk_that_fills_up_is_write_failed_and_keeps_what_stood_there(tmp_pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_checkpoint(before).keys() == tensors().keys()
+
+
+def test_a_checkpoint_is_known_by_what_its_folder_holds(tmp_path):
+    written = write_checkpoint(tmp_path / "weights", {"w": torch.arange(6.0)})
+    assert open_checkpoint(tmp_path / "weights") == written
+    with pytest.raises(BenchError, match=r"nothing/model\.safetensors: weights cannot be read"):
+        open_checkpoint(tmp_path / "nothing")

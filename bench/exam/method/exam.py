@@ -1,0 +1,97 @@
+"""Holding a method's exam, and the certificate that comes of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.exam.exam import Finding
+from bench.exam.method import checks
+from bench.exam.method.sitting import MODEL, Sitting
+from tasks.addition import Addition
+
+BUDGET = 256
+
+CHECKS: Mapping[str, checks.Check] = {
+    "end": checks.check_end,
+    "same seed": checks.check_same_seed,
+    "other seed": checks.check_other_seed,
+    "budget": checks.check_budget,
+    "test unseen": checks.check_test,
+    "artifact": checks.check_artifact,
+    "ledger": checks.check_ledger,
+    "refusals": checks.check_refusals,
+    "resume": checks.check_resume,
+    "weights": checks.check_weights,
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What all checks found on one version of a method.
+
+    Attributes:
+        method: What the method was loaded by.
+        version: The method's.
+        settings: Those that were given; others had their defaults.
+        model: What was adapted.
+        task: What it was adapted to.
+        budget: In evaluations.
+        findings: In the order of the exam.
+    """
+
+    method: str
+    version: str
+    settings: Mapping[str, Any]
+    model: str
+    task: str
+    budget: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(finding.passed is not False for finding in self.findings)
+
+
+def examine(
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    budget: int = BUDGET,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Certificate:
+    """Have a method sit the exam, on a model and a task that take seconds.
+
+    It finds what is wrong with a method, and not that nothing is: code that means to cheat runs in the same process.
+
+    Args:
+        name: What the method is loaded by: another process loads it once more.
+        settings: Of the method, where they are not the defaults.
+        budget: Of a run, in evaluations.
+        progress: Told the name of each check before it begins.
+
+    Raises:
+        UsageError: If the method cannot be loaded, or its settings are none.
+        Refused: If it takes neither the exam's task nor its budget.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sitting = Sitting(name, dict(settings or {}), budget, Path(folder))
+        progress("reference run")
+        _ = sitting.model_files, sitting.reference
+        findings = []
+        for check, find in CHECKS.items():
+            progress(check)
+            findings.append(_finding(check, find, sitting))
+    version = sitting.method().version
+    return Certificate(name, version, sitting.settings, MODEL, Addition.name, budget, tuple(findings))
+
+
+def _finding(name: str, check: checks.Check, sitting: Sitting) -> Finding:
+    try:
+        return Finding(name, *check(sitting))
+    except Exception as error:  # of a method that is anybody's
+        return Finding(name, False, f"raised {type(error).__name__}: {error}"[:300])

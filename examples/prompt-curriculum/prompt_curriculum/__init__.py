@@ -1,0 +1,1 @@
+"""A method and a task that bench does not know, written against its public interface."""

@@ -1,0 +1,130 @@
+"""What other people may import changes only on purpose: docs/api.md holds every name and signature.
+
+    python tests/docs/test_api.py
+
+writes the page anew. A change that breaks what was there is one for people who wrote against it to know of.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+MODULES = ("methods.interface", "methods.training", "tasks.interface")
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+HEAD = """# What may be imported
+
+The names that methods and tasks of other people may rely on, with their signatures. This page is written by
+`python tests/docs/test_api.py`; a test compares it with the code. What each means stands in its docstring.
+"""
+
+
+def surface() -> str:
+    """Return the page."""
+    parts = [HEAD]
+    for name in MODULES:
+        module = importlib.import_module(name)
+        parts.append(f"## {name}\n")
+        for exported in sorted(module.__all__):
+            parts.append("```text\n" + "\n".join(described(exported, getattr(module, exported))) + "\n```\n")
+    return "\n".join(parts)
+
+
+def described(name: str, value: Any) -> list[str]:
+    """Return a name and all of it that callers see, what private bases give it included."""
+    if isinstance(value, type):
+        own = [value, *(base for base in value.__mro__[1:] if _ours(base) and base not in _exported())]
+        bases = [base.__name__ for base in value.__mro__[1:] if base in _exported() or not _ours(base)]
+        head = f"class {name}({bases[0]})" if bases[0] != "object" else f"class {name}"
+        fields = {key: line for owner in reversed(own) for key, line in _fields(owner)}
+        members = {key: line for owner in reversed(own) for key, line in _members(owner)}
+        return [head, *(f"    {line}" for line in (fields | members).values())]
+    if inspect.isfunction(value):
+        return [f"def {name}{_signature(value)}"]
+    return [f"{name} = {value!r}"]
+
+
+def _ours(base: type) -> bool:
+    return base.__module__.partition(".")[0] in ("bench", "methods", "tasks")
+
+
+def _exported() -> list[Any]:
+    modules = [importlib.import_module(name) for name in MODULES]
+    return [getattr(module, name) for module in modules for name in module.__all__]
+
+
+def _fields(owner: type) -> Iterator[tuple[str, str]]:
+    for key, kind in vars(owner).get("__annotations__", {}).items():
+        if key.startswith("_"):
+            continue
+        fields, value = getattr(owner, "model_fields", {}), vars(owner).get(key)
+        if key in fields:
+            default = "" if fields[key].is_required() else f" = {fields[key].get_default()!r}"
+        else:
+            plain = key in vars(owner) and isinstance(value, str | int | float | tuple | None)
+            default = f" = {value!r}" if plain else ""
+        yield key, f"{key}: {getattr(kind, '__forward_arg__', kind)}{default}"
+
+
+def _members(owner: type) -> Iterator[tuple[str, str]]:
+    written = not (is_dataclass(owner) or getattr(owner, "_is_protocol", False))
+    for key, member in vars(owner).items():
+        if key.startswith("_") and not (key == "__init__" and written):
+            continue
+        if isinstance(member, property) and member.fget is not None:
+            yield key, f"@property {key} -> {inspect.signature(member.fget).return_annotation}"
+        elif isinstance(member, classmethod):
+            yield key, f"@classmethod {key}{_signature(member.__func__)}"
+        elif inspect.isfunction(member):
+            yield key, f"def {key}{_signature(member)}"
+
+
+class _Written:
+    """An annotation that shows as it was written."""
+
+    def __init__(self, text: Any) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return str(self.text)
+
+
+def _signature(function: Any) -> str:
+    found = inspect.signature(function)
+    parameters = [
+        p if p.annotation is p.empty else p.replace(annotation=_Written(p.annotation))
+        for p in found.parameters.values()
+    ]
+    returned = found.return_annotation
+    return str(inspect.Signature(parameters, return_annotation=_Written(returned)))
+
+
+def test_what_may_be_imported_is_what_the_page_says() -> None:
+    assert surface() == PAGE.read_text(), "if this is meant: python tests/docs/test_api.py"
+
+
+def test_every_name_is_documented() -> None:
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for exported in module.__all__:
+            value = getattr(module, exported)
+            if isinstance(value, type) or inspect.isfunction(value):
+                assert value.__doc__, f"{name}.{exported}"
+                assert not value.__doc__.startswith(f"{exported}("), f"{name}.{exported} has no docstring of its own"
+
+
+def test_our_sample_package_imports_nothing_else_of_ours() -> None:
+    found: set[str] = set()
+    for path in (Path(__file__).parents[2] / "examples").rglob("*.py"):
+        found |= set(re.findall(r"^\s*(?:from|import) ((?:bench|methods|tasks|reports)[\w.]*)", path.read_text(), re.M))
+    assert found
+    assert found <= set(MODULES)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(surface())
