@@ -20,7 +20,8 @@ from bench.models.embedded import EMBEDDED
 from bench.records.files import WriteFailed
 from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
-from bench.run.cell import ONE, Cell, execute, finished, prepare
+from bench.run.attempt import ONE, execute
+from bench.run.cell import Cell, finished, prepare
 from bench.run.display import Display
 from bench.run.launch import read_launch
 

@@ -16,7 +16,8 @@ import psutil
 from bench.errors import UsageError
 from bench.ranks import Ranks
 from bench.records.schema import RunConfig, read_config
-from bench.run.cell import prepare, take_part
+from bench.run.attempt import take_part
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.run.launch import FAILURE
 from methods.interface import Diverged

@@ -1,5 +1,6 @@
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from methods.best_of_n import BestOfN, HighestSignal
 from methods.interface import Decoding

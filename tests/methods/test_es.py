@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from bench.errors import Refused
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.weights.points import Point
 from methods.es import Es, EsConfig, es_update, make_schedule

@@ -7,7 +7,8 @@ from bench.analysis.population import read_population
 from bench.analysis.split_half import halve
 from bench.errors import Refused
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.seeds import derive
 from bench.weights.points import Point

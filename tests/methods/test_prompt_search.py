@@ -3,7 +3,8 @@ import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from methods.interface import MethodConfig, SingleModel
 from methods.prompt_search import PromptSearch

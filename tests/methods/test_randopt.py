@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 from bench.compute.meter import Meter
 from bench.errors import Refused, UsageError
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.run.grid import expand
 from bench.weights.noise import NOISE_VERSION

@@ -4,7 +4,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from methods.interface import Decoding
 from methods.sampling import SamplingConfig

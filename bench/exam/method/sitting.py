@@ -16,7 +16,8 @@ from bench.exam.method.task import Sums
 from bench.exam.method.watch import Watch, WatchedEngine, WatchedMethod
 from bench.records.schema import Result, RunConfig
 from bench.registry import load_method
-from bench.run.cell import Cell, execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import Cell, prepare
 from bench.run.display import Display
 from methods.interface import Method
 from tasks.interface import TaskTraits

@@ -6,7 +6,8 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.errors import UsageError
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 
 

@@ -17,7 +17,8 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import Refused, UsageError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig, find_runs
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.weights.points import Point
 from methods.interface import Method, Plan

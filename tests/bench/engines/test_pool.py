@@ -16,7 +16,8 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.desk import cut
 from bench.run.display import Display
 from bench.weights.points import Point

@@ -5,7 +5,8 @@ import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import AnswerCost, RunConfig, read_result
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.coverage import estimate, summarise
 from bench.run.display import Display
 from bench.weights.points import Point

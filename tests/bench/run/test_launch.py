@@ -7,7 +7,8 @@ import yaml
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import RunConfig
 from bench.run import launch
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.run.grid import expand
 from bench.run.launch import hand_over, read_launch
@@ -88,7 +89,7 @@ def test_a_run_that_cannot_be_launched_is_refused(tmp_path, fields, error, messa
 
 def test_a_launch_that_trained_nothing_is_a_failure_and_no_reason_to_train_alone(tmp_path, monkeypatch):
     config = RunConfig(method="grpo", task="addition", model="tiny-adder", budget="800", limit=5, launch=TWO)
-    monkeypatch.setattr("bench.run.cell.hand_over", lambda folder, launch: None)
+    monkeypatch.setattr("bench.run.attempt.hand_over", lambda folder, launch: None)
     result = execute(prepare(config, tmp_path, Display(quiet=True)), Display(quiet=True))
     assert (result.status, "train" in result.ledger) == ("failed", False)
     assert "journalled no end of training" in result.reason

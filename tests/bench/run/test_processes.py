@@ -13,7 +13,8 @@ import yaml
 
 from bench.compute.ledger import Work
 from bench.records.schema import find_runs
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.run.grid import expand, resume_cell
 

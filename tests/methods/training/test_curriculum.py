@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.records.schema import RunConfig
-from bench.run.cell import execute, prepare
+from bench.run.attempt import execute
+from bench.run.cell import prepare
 from bench.run.display import Display
 from bench.run.training import TrainingSession
 from methods.training.curriculum import mean_rewards

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bench.records.schema import RunConfig, find_runs
-from bench.run.cell import execute, finished, prepare
+from bench.run.attempt import execute
+from bench.run.cell import finished, prepare
 from bench.run.display import Display
 from methods.training.loop import Loop
 

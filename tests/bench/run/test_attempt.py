@@ -1,0 +1,452 @@
+import json
+import shutil
+from typing import ClassVar
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from bench.compute.meter import OverBudget
+from bench.errors import Refused, UsageError
+from bench.records.files import WriteFailed
+from bench.records.journal import JournalDamaged
+from bench.records.schema import RunConfig, read_result
+from bench.run.attempt import execute
+from bench.run.cell import finished, prepare
+from bench.run.display import Display
+from bench.run.grid import resume_cell
+from bench.weights.points import Point
+from methods.interface import Decoding, Method, Plan, SingleModel
+from tasks.addition import Addition
+from tasks.interface import SPLITS, Example, cut
+
+QUIET = Display(quiet=True)
+
+
+class Turned(Addition):
+    """Sums of other pairs, asked the other way round, and few of them; it says that it runs code."""
+
+    name = "turned"
+    version = "7"
+    executes_code = True
+    scored: ClassVar[list[str]] = []
+
+    def load(self, data=None):
+        pairs = [(a, b) for a in range(100, 110) for b in range(9)]
+        return cut([Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in pairs], salt="", **dict.fromkeys(SPLITS, 20))
+
+    def completion(self, example, prompt="default"):
+        return super().completion(example, "swapped")
+
+    def score(self, example, text):
+        self.scored.append(example.id)
+        return super().score(example, text)
+
+
+class Fixed(Method):
+    """Goes to a fixed point after two evaluations."""
+
+    name = "fixed"
+    version = "1"
+
+    def plan(self, evaluations, task):
+        return Plan(())
+
+    def adapt(self, context):
+        for split, account in (("support", "sample"), ("gate", "gate")):
+            context.evaluate(Point({1: 1e-3}), split, account=account, examples=range(20))
+        context.report["seen"] = sorted(context.task.sizes)
+        return SingleModel(Point({1: 5e-3}))
+
+
+class Greedy(Fixed):
+    """Never stops asking."""
+
+    def adapt(self, context):
+        while True:
+            context.evaluate(Point({1: 1e-3}), "support", account="sample")
+
+
+class Deaf(Fixed):
+    """Goes on although it was stopped."""
+
+    def adapt(self, context):
+        while True:
+            try:
+                context.evaluate(Point({1: 1e-3}), "support", account="sample")
+            except OverBudget:
+                return SingleModel(Point({1: 1e-3}))
+
+
+class Broken(Fixed):
+    """Fails half way."""
+
+    def adapt(self, context):
+        context.evaluate(Point({1: 1e-3}), "support", account="sample", examples=range(20))
+        raise ZeroDivisionError("on purpose")
+
+
+class Tamperer(Fixed):
+    """Lifts its own limit."""
+
+    def adapt(self, context):
+        context._desk.meter.limit = 10**30
+        for _ in range(8):
+            context.evaluate(Point({1: 1e-3}), "support", account="sample")
+        return SingleModel()
+
+
+class Leaver(Fixed):
+    """Ends the process, as a method that calls sys.exit does."""
+
+    def adapt(self, context):
+        raise SystemExit(0)
+
+
+class Peeker(Fixed):
+    """Asks for the test split."""
+
+    def adapt(self, context):
+        context.evaluate(Point(), "test", account="sample", examples=range(1))
+        return SingleModel()
+
+
+class Slanderer(Fixed):
+    """Returns an artifact that tries to answer for the base, and says of itself what it likes."""
+
+    def adapt(self, context):
+        class Slander(SingleModel):
+            def answer(self, deployment, examples):
+                deployment.answer(Point(), ["0+0"] if "0+0" in examples else examples[:1])
+                self.report["changed"] = False
+                return deployment.answer(self.point, examples)
+
+        return Slander(Point({1: 5e-2}))
+
+
+class Pair(Fixed):
+    """Returns two things to deploy: one model, and the vote of three on a sampled answer each."""
+
+    def adapt(self, context):
+        return {"one": SingleModel(Point({1: 5e-3})), "three": Vote()}
+
+
+class Vote(SingleModel):
+    """Answers with the last of the base's, the first row's and a sampled answer."""
+
+    def answer(self, deployment, examples):
+        deployment.answer(Point({1: 5e-3}), examples)
+        deployment.answer(Point(), examples, prompt="swapped")
+        sampled = [deployment.answer(Point(), examples, Decoding(temperature=1.0, seed=s)) for s in (1, 2)]
+        self.report["votes"] = sum(vote is not None for vote in deployment.votes(examples, sampled[0]))
+        self.report["alike"] = sum(a == b for a, b in zip(*sampled, strict=True))
+        return sampled[1]
+
+
+class Stingy(Fixed):
+    """Returns an artifact that leaves an answer out."""
+
+    def adapt(self, context):
+        class Short(SingleModel):
+            def answer(self, deployment, examples):
+                return deployment.answer(self.point, examples)[:-1]
+
+        return Short(Point())
+
+
+class Evader(Fixed):
+    """Books its work where no budget covers it."""
+
+    def adapt(self, context):
+        context.evaluate(Point({1: 1e-3}), "support", account="evaluation", examples=range(20))
+        return SingleModel()
+
+
+def config(method="corp", **fields):
+    method = method if isinstance(method, str) else f"{__name__}:{method.__name__}"
+    defaults = {"task": "addition", "model": "tiny-adder", "budget": "600", "limit": 60}
+    return RunConfig(method=method, **(defaults | fields))
+
+
+def run(tmp_path, method="corp", **fields):
+    cell = prepare(config(method, **fields), tmp_path, QUIET)
+    return cell, execute(cell, Display(quiet=True))
+
+
+def comparable(result):
+    return result.model_copy(update={"timing": None})
+
+
+def test_a_run_leaves_the_whole_directory(tmp_path):
+    cell, result = run(tmp_path, Fixed)
+    assert result.status == "ok"
+    assert cell.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
+    assert {p.name for p in cell.folder.iterdir()} >= {
+        "config.json",
+        "journal.jsonl",
+        "attempts",
+        "samples.jsonl",
+        "artifact",
+        "result.json",
+    }
+    assert comparable(read_result(cell.folder)) == comparable(result)
+    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 60
+    assert sum(s["correct"] for s in samples) == result.rows[0].accuracy.correct
+    assert sum(s["base_correct"] for s in samples) == result.base.correct
+
+
+def test_the_artifact_is_a_checkpoint_at_the_point_that_was_returned(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    saved = dict(AutoModelForCausalLM.from_pretrained(cell.folder / "artifact").named_parameters())
+    base = dict(AutoModelForCausalLM.from_pretrained(cell.model.path).named_parameters())
+    assert all((saved[name] != base[name]).any() for name in base)
+    deviation = float((saved["model.embed_tokens.weight"] - base["model.embed_tokens.weight"]).detach().std())
+    assert deviation == pytest.approx(5e-3, rel=0.1)
+
+
+def test_the_ledger_adds_up(tmp_path):
+    _, result = run(tmp_path, Fixed)
+    rows = result.ledger
+    assert rows["sample"].work.evaluations == rows["gate"].work.evaluations == 20
+    assert rows["inference"].work.evaluations == rows["evaluation"].work.evaluations == 60
+    assert result.budget.spent == rows["sample"].flops + rows["gate"].flops
+    assert result.rows[0].cost.flops == pytest.approx(rows["inference"].flops / 60)
+    assert result.rows[0].cost.evaluations == 1
+    assert result.budget.flops == int(600 * result.budget.evaluation_flops)
+    assert rows["setup"].flops == pytest.approx(16 * result.budget.evaluation_flops)
+
+
+def test_several_artifacts_are_rows_with_costs_of_their_own(tmp_path):
+    cell, result = run(tmp_path, Pair)
+    one, three = result.rows
+    assert (one.label, three.label) == ("one", "three")
+    assert (one.cost.evaluations, three.cost.evaluations) == (1, 4)
+    assert result.ledger["inference"].flops == pytest.approx(60 * (one.cost.flops + three.cost.flops))
+    assert three.report["votes"] > 0
+    assert 0 < three.report["alike"] < 60
+    assert {p.name for p in (cell.folder / "artifact").iterdir()} == {"one", "three"}
+    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert [s["row"] for s in samples] == ["one"] * 60 + ["three"] * 60
+    assert sum(s["correct"] for s in samples if s["row"] == "three") == three.accuracy.correct
+
+
+def test_the_base_answers_itself_and_spends_nothing(tmp_path):
+    _, result = run(tmp_path, "base")
+    assert result.rows[0].accuracy == result.base
+    assert result.budget.spent == 0
+    assert (
+        result.rows[0].comparison.fixes,
+        result.rows[0].comparison.regressions,
+        result.rows[0].comparison.p_value,
+    ) == (0, 0, 1.0)
+    assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_digit(tmp_path):
+    first, second = (run(tmp_path / name)[1] for name in ("a", "b"))
+    assert comparable(first) == comparable(second)
+    assert run(tmp_path / "c", seed=1)[1].report != first.report
+
+
+@pytest.mark.parametrize("method", [Greedy, Deaf])
+def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so(tmp_path, method):
+    cell, result = run(tmp_path, method)
+    assert result.status == "over_budget"
+    assert result.budget.spent <= result.budget.flops
+    assert result.budget.spent > 0.9 * result.budget.flops
+    assert not result.rows
+    assert finished(cell) is not None
+
+
+def test_a_limit_that_a_method_lifted_is_noticed(tmp_path):
+    _, result = run(tmp_path, Tamperer)
+    assert (result.status, result.rows) == ("over_budget", ())
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(Peeker, "may not read split 'test'"), (Leaver, "SystemExit"), (Stingy, "59 answers to 60 examples")],
+)
+def test_what_a_method_must_not_do_fails_its_run(tmp_path, method, reason):
+    _, result = run(tmp_path, method)
+    assert result.status == "failed"
+    assert reason in result.reason
+    assert not result.rows
+
+
+def test_no_artifact_can_change_the_base_row_or_hide_that_it_changed(tmp_path):
+    _, honest = run(tmp_path, "base")
+    _, result = run(tmp_path, Slanderer)
+    assert result.status == "ok"
+    assert result.base == honest.base
+    assert result.rows[0].changed
+    assert result.rows[0].accuracy.accuracy < result.base.accuracy
+    assert result.rows[0].cost.evaluations == pytest.approx(61 / 60)  # the extra question is on its bill
+
+
+def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch):
+    from tasks.addition import Addition
+    from tasks.interface import Score
+
+    def flaky(self, examples, texts):
+        scores = [self.score(e, t) for e, t in zip(examples, texts, strict=True)]
+        lost = Score(0.0, False, status="infrastructure")
+        return [lost if len(texts) == 60 and i % 10 == 3 else s for i, s in enumerate(scores)]
+
+    monkeypatch.setattr(Addition, "score_many", flaky)
+    _, result = run(tmp_path, Fixed)
+    assert (
+        (result.base.items, result.base.excluded)
+        == (result.rows[0].accuracy.items, result.rows[0].accuracy.excluded)
+        == (54, 6)
+    )
+    assert result.rows[0].comparison.items == 54
+    assert result.rows[0].accuracy.accuracy - result.base.accuracy == pytest.approx(
+        result.rows[0].comparison.difference
+    )
+
+
+def test_stage_two_goes_through_journal_and_engine_and_resumes(tmp_path):
+    settings = {"smallest_population": 3}
+    cell, unbroken = run(tmp_path, budget="2500", method_config=settings)
+    assert unbroken.report["rounds"]
+    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))
+    (cell.folder / "result.json").unlink()
+    (cell.folder / ".tmp-result.json.x").write_text("left by a killed process")
+    assert comparable(execute(cell, Display(quiet=True))) == comparable(unbroken)
+    assert not list(cell.folder.glob(".tmp-*"))
+
+
+def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):
+    _, result = run(tmp_path, Evader)
+    assert result.status == "failed"
+    assert "evaluation" in result.reason
+
+
+def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_path):
+    cell, result = run(tmp_path, Broken)
+    assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
+    assert "adapt" in result.traceback
+    assert finished(cell) is None
+    assert result.ledger["sample"].work.evaluations == 20
+
+
+def test_another_task_is_adapted_on_with_its_prompts_and_scorer_and_the_whole_of_one_tested_on(tmp_path):
+    Turned.scored.clear()
+    cell, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
+    assert (result.status, result.base.items) == ("ok", 3800)
+    assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
+    assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
+    assert result.sandbox is not None  # which the task that is tested on does not need
+    assert cell.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
+    # Once for each split that the method asked for, and never in the test.
+    assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
+    # The test's prompts are those of the task itself, and answers to them those of a run on it alone.
+    alone, _ = run(tmp_path, Fixed)
+    samples = {
+        name: {s["id"]: s for s in _samples(folder)} for name, folder in (("both", cell.folder), ("one", alone.folder))
+    }
+    assert all(samples["both"][i]["prompt_sha256"] == s["prompt_sha256"] for i, s in samples["one"].items())
+    assert all(samples["both"][i]["text"] == s["text"] for i, s in samples["one"].items())
+
+
+def _samples(folder):
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_run_on_two_tasks_that_was_interrupted_ends_as_an_unbroken_one(tmp_path):
+    cell, unbroken = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
+    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (cell.folder / "result.json").unlink()
+    for kept in (3, len(lines) - 2):
+        (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
+        assert comparable(resume_cell(cell.folder, Display(quiet=True)).result) == comparable(unbroken)
+        (cell.folder / "result.json").unlink()
+
+
+def test_a_method_sees_no_test_example(tmp_path):
+    _, result = run(tmp_path, Fixed)
+    assert result.report["seen"] == ["gate", "select", "support"]
+
+
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
+    cell, unbroken = run(tmp_path)
+    journal = (cell.folder / "journal.jsonl").read_bytes()
+    lines = journal.splitlines(keepends=True)
+    for kept in (0, 1, 2, len(lines) // 2, len(lines) - 2, len(lines) - 1):
+        torn = tmp_path / f"kept-{kept}" / cell.folder.relative_to(tmp_path)
+        torn.mkdir(parents=True)
+        shutil.copy(cell.folder / "config.json", torn)
+        (torn / "journal.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+        outcome = resume_cell(torn, Display(quiet=True))
+        assert comparable(outcome.result) == comparable(unbroken)
+        assert (torn / "journal.jsonl").read_bytes().count(b"\n") == len(lines)
+        assert (torn / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+
+
+def test_a_damaged_journal_is_an_error_that_changes_nothing(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    (cell.folder / "result.json").unlink()
+    path = cell.folder / "journal.jsonl"
+    damaged = path.read_bytes().replace(b'"rewards"', b'"rewarts"', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(JournalDamaged, match="line 3"):
+        execute(cell, Display(quiet=True))
+    assert path.read_bytes() == damaged
+
+
+def test_a_changed_configuration_is_an_error_that_changes_nothing(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    (cell.folder / "result.json").unlink()
+    path = cell.folder / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
+    journal = (cell.folder / "journal.jsonl").read_bytes()
+    outcome = resume_cell(cell.folder, Display(quiet=True))
+    assert isinstance(outcome.error, UsageError)
+    assert "changed" in str(outcome.error)
+    assert (cell.folder / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_journal_of_other_weights_is_an_error(tmp_path):
+    cell, _ = run(tmp_path, Fixed)
+    other, _ = run(tmp_path, Fixed, dtype="bfloat16")
+    (cell.folder / "result.json").unlink()
+    shutil.copy(other.folder / "journal.jsonl", cell.folder)
+    result = execute(cell, Display(quiet=True))
+    assert result.status == "failed"
+    assert "start a new run" in result.reason
+
+
+def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    cell = prepare(config(Fixed), tmp_path / "file", QUIET)
+    with pytest.raises(WriteFailed, match="file"):
+        execute(cell, Display(quiet=True))
+
+
+def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
+    import bench.records.journal as module
+
+    cell = prepare(config(Fixed), tmp_path, QUIET)
+    calls = iter(range(100))
+
+    def full(_):
+        if next(calls) >= 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(WriteFailed, match="No space left"):
+        execute(cell, Display(quiet=True))
+    monkeypatch.undo()
+    assert not (cell.folder / "result.json").exists()
+    assert comparable(execute(cell, Display(quiet=True))) == comparable(run(tmp_path / "unbroken", Fixed)[1])
+
+
+def test_two_processes_do_not_run_one_cell(tmp_path):
+    from filelock import FileLock
+
+    cell = prepare(config(Fixed), tmp_path, QUIET)
+    cell.folder.mkdir(parents=True)
+    with FileLock(cell.folder / ".lock"), pytest.raises(Refused, match="another process"):
+        execute(cell, Display(quiet=True))
