@@ -27,4 +27,4 @@ def test_a_suite_asks_every_method_on_two_tasks_and_none_is_refused(name, tasks)
 
 
 def test_nothing_in_the_suite_of_qwen_is_refused():
-    assert [plan["refused"] for plan in plans("qwen")] == [None] * 5
+    assert [plan["refused"] for plan in plans("qwen")] == [None] * 4
