@@ -95,14 +95,16 @@ def run(folder, count=1, **fields):
 def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, settings):
     cell, alone = run(tmp_path / "1", **settings)
     assert alone.status == "ok"
+    early = 0
     for count in (2, 4):
         other, result = run(tmp_path / str(count), count, **settings)
         assert result == alone
         assert other.folder.relative_to(tmp_path / str(count)) == cell.folder.relative_to(tmp_path / "1")
         assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
-        assert b'{"aside"' in (other.folder / "journal.jsonl").read_bytes()  # some came before their turn
+        early += (other.folder / "journal.jsonl").read_bytes().count(b'{"aside"')
         attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
         assert attempt["engines"] == {"count": count, "address": None}
+    assert early  # some came before their turn; of two engines on a busy machine it may be none
 
 
 def test_a_budget_ends_where_it_ends_on_one_engine(tmp_path, on_ray):
