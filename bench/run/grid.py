@@ -20,6 +20,7 @@ from bench.models.embedded import EMBEDDED
 from bench.records.files import WriteFailed
 from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
+from bench.registry import names as registered
 from bench.run.attempt import ONE, execute
 from bench.run.cell import Cell, finished, prepare
 from bench.run.display import Display
@@ -134,6 +135,7 @@ def method_config(method: str, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by method. Those addressed to a method that is not asked concern no cell: a suite has them."""
     classes = {name: load_method(name) for name in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}
     known = {name: set(cls.Config.model_fields) for name, cls in classes.items()}
@@ -142,6 +144,9 @@ def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str
         if not equals:
             raise UsageError(f"setting {setting}: expected key=value")
         owner, dot, field = key.partition(".")
+        if dot and owner not in chosen and owner in registered("method"):
+            _method_configs([owner], [setting])
+            continue
         path = field if dot and owner in chosen else key
         field, *inner = path.split(".")
         names = [owner] if dot and owner in chosen else [name for name in methods if field in known[name]]

@@ -26,11 +26,18 @@ def test_a_setting_reaches_every_method_that_knows_it_or_the_one_it_names():
     assert corp.method_config == {"attempts": 0, "rank": 4, "sigmas": [0.1, 0.2]}
 
 
+def test_settings_of_methods_that_are_not_asked_stand_in_a_suite():
+    (corp,) = cells(methods=["corp"], settings=["grpo.lr=1e-5", "corp.rank=4"])
+    assert corp.method_config == {"rank": 4}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["rnak=4"], "did you mean 'rank'"),
-        (["base.rank=4"], "no method of this run has a setting 'base.rank'|'rank'"),
+        (["base.rank=4"], "no method of this run has a setting 'rank'"),
+        (["grpo.lrr=1"], "did you mean 'lr'"),
+        (["grpoo.lr=1"], "no method of this run has a setting 'grpoo.lr'"),
         (["rank=zero"], "rank: Input should be a valid integer.*given 'zero'"),
         (["rank"], "expected key=value"),
     ],
