@@ -65,7 +65,10 @@ def check_other_seed(sitting: Sitting) -> Observation:
         return _UNFINISHED
     if not run.watch.drew:
         return None, "it draws nothing"
-    differing = [name for name in _differing(run, sitting.sit("other", seed=1)) if name not in ("id", "config")]
+    other = sitting.sit("other", seed=1)
+    if not _ended(other):
+        return False, f"with seed 1 it {other.result.status}: {other.result.reason}"
+    differing = [name for name in _differing(run, other) if name not in ("id", "config")]
     return bool(differing), "; ".join(f"another {name}" for name in differing) or "it draws, and the same for each seed"
 
 
@@ -182,7 +185,7 @@ def check_refusals(sitting: Sitting) -> Observation:
         return _UNFINISHED
     method, wrong, refused = sitting.method(), [], []
     try:
-        type(method).Config.model_validate({"no such setting": 1})
+        type(method).Config.model_validate({**sitting.settings, "no such setting": 1})
         wrong.append("a setting that does not exist is accepted")
     except ValidationError:
         pass

@@ -72,6 +72,15 @@ class Stubborn(Sound):
         return Point({number: SIGMA})
 
 
+class Superstitious(Sound):
+    """Works with one seed and with no other."""
+
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        if context.seed:
+            raise ZeroDivisionError("on purpose")
+        return super().adapt(context)
+
+
 class Crashing(Sound):
     """Fails half way."""
 
@@ -209,6 +218,15 @@ class Lenient(Sound):
 
     class Config(MethodConfig, extra="ignore"):
         """Nothing."""
+
+
+class Demanding(Sound):
+    """Takes any setting beside one that has to be given."""
+
+    class Config(MethodConfig, extra="ignore"):
+        """One without a default."""
+
+        sigma: float
 
 
 class Diarist(Sound):

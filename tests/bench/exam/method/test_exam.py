@@ -16,6 +16,7 @@ DEFECTS = [
     ("Crashing", "end", "ZeroDivisionError: on purpose"),
     ("Restless", "same seed", "another artifact"),
     ("Stubborn", "other seed", "the same for each seed"),
+    ("Superstitious", "other seed", "with seed 1 it failed: ZeroDivisionError: on purpose"),
     ("Overdrawn", "budget", "256: stopped at its budget: the method went on after it was stopped"),
     ("Lavish", "budget", "1: stopped at its budget"),
     ("Forging", "budget", "1: stopped at its budget: the method went on after it was stopped, or around the meter"),
@@ -62,6 +63,11 @@ def test_a_defect_is_found_by_the_check_that_is_for_it_and_by_no_other(name: str
     found = failed(sat(name))
     assert set(found) == {check}
     assert detail in found[check]
+
+
+def test_a_setting_that_has_to_be_given_hides_none_that_does_not_exist() -> None:
+    certificate = examine("contestants:Demanding", {"sigma": 0.01})
+    assert failed(certificate) == {"refusals": "a setting that does not exist is accepted"}
 
 
 def test_every_check_has_a_defect_that_it_finds() -> None:
