@@ -15,7 +15,7 @@ from bench.exam.method.watch import Peeked
 from bench.registry import load_task
 from bench.seeds import derive
 from bench.weights.points import Point
-from methods.interface import Artifact, Context, Deployment, Evaluation, Method, MethodConfig, Plan, PlanLine
+from methods.interface import Artifact, Context, Deployment, Evaluation, Method, MethodConfig, Plan, PlanLine, Refused
 from methods.interface import SingleModel as Model
 from tasks.interface import TaskTraits
 
@@ -56,6 +56,15 @@ class Idle(Sound):
 
     def adapt(self, context: Context) -> Artifact:
         return Model()
+
+
+class Hesitant(Sound):
+    """Finds out on the way that its budget is too small, which is no defect."""
+
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        if context.budget < 200 * context.evaluation_flops:
+            raise Refused("that is too little")
+        return super().adapt(context)
 
 
 class Restless(Sound):

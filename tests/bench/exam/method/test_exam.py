@@ -86,6 +86,15 @@ def test_a_method_that_draws_nothing_is_not_failed_for_it() -> None:
     certificate = sat("Idle")
     assert [f.check for f in certificate.findings if f.passed is not True] == ["other seed"]
     assert certificate.passed
+    (artifact,) = (f.detail for f in certificate.findings if f.check == "artifact")
+    assert artifact == "1 loaded, 24 answers each as before, which are the base's"
+
+
+def test_a_budget_that_is_given_up_is_said() -> None:
+    certificate = sat("Hesitant")
+    assert certificate.passed
+    (budget,) = (f.detail for f in certificate.findings if f.check == "budget")
+    assert budget.endswith("1 is given up on the way; 131 is given up on the way")
 
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])
