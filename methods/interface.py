@@ -32,6 +32,7 @@ from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
 __all__ = [
     "DEFAULT_PROMPT",
     "GREEDY",
+    "AdaptationAccount",
     "AdaptationSplit",
     "Artifact",
     "BenchError",
@@ -49,6 +50,7 @@ __all__ = [
     "PlanLine",
     "Point",
     "Posed",
+    "Ranks",
     "Refused",
     "SingleModel",
     "Stage",

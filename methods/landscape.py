@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.analysis.split_half import FEWEST, halve, halve_examples, make_cloud
 from bench.errors import Refused
@@ -34,12 +34,12 @@ class LandscapeConfig(MethodConfig):
 
     Attributes:
         sigmas: Scales of the perturbations, in turn.
-        examples: Support examples that score a candidate, at most.
+        examples: Support examples that score a candidate, at most; two make halves.
         population: Candidates; None for as many as the budget buys.
     """
 
     sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
-    examples: PositiveInt = 200
+    examples: Annotated[int, Field(ge=2)] = 200
     population: PositiveInt | None = None
 
 
@@ -65,7 +65,10 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Sc
     scales = len(config.sigmas)
     # The base, and a step of each scale along the direction of either half on half of the examples.
     fixed = 1 + STEP_SLACK * scales
-    least = config.population or 2 * scales * FEWEST
+    fewest = 2 * scales * FEWEST
+    least = config.population or fewest
+    if least < fewest:
+        raise Refused(f"landscape.population {least}: two halves of {scales} scales take {fewest} candidates")
     affordable = int(evaluations / (least + fixed))
     shared = affordable if config.population else min(math.isqrt(evaluations), affordable)
     examples = min(max(shared, FEWEST_EXAMPLES), config.examples, support)
@@ -87,6 +90,10 @@ class Landscape(Method):
     version = "1"
     Config = LandscapeConfig
     config: LandscapeConfig
+
+    def supports(self, task: TaskTraits) -> str | None:
+        """Refuse a task whose support split has no halves."""
+        return None if task.sizes["support"] > 1 else "it halves the support split, and the task has one example there"
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the population and the steps that this budget buys."""

@@ -76,18 +76,19 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
     report = result.report.get("stage1", result.report)
     sigmas = np.array(report.get("sigmas", []), dtype=np.float64)
     taken = {step["point"] for step in report.get("steps", [])}
-    base = [entry for entry in scored if entry["key"]["point"] == Point().digest]
     found = [entry for entry in scored if entry["key"]["point"] not in taken | {Point().digest}]
     rewards = [_rewards(entry) for entry in found]
     known = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
     if sigmas.size == len(found):
         sigmas = sigmas[known]  # of some methods' reports, what nobody could judge is a part
-    if len(known) < 2 or sigmas.size != len(known) or len({row.size for row in rewards}) != 1:
+    asked = {_asked(entry) for entry in found}
+    if len(known) < 2 or sigmas.size != len(known) or len(asked) != 1:
         raise UsageError(
             f"{where}: holds no population whose candidates all answered the same examples; "
             "bench run -m landscape makes one, and so do randopt and corp without racing"
         )
     found, rewards = [found[i] for i in known], [rewards[i] for i in known]
+    base = [entry for entry in scored if entry["key"]["point"] == Point().digest and _asked(entry) in asked]
     table, correct = np.array(rewards), np.array([entry["value"]["correct"] for entry in found], dtype=np.bool_)
     right = np.array(base[0]["value"]["correct"], dtype=np.bool_) if base else None
     judged = ~np.isnan(table).any(axis=0)
@@ -102,7 +103,7 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         rewards=table,
         correct=correct,
         base=right,
-        seeds=_seeds(result, digests, noise),
+        seeds=_seeds(result, digests, sigmas, noise, where),
         noise=noise,
         steps=tuple(_steps(scored, report.get("steps", []))),
     )
@@ -117,6 +118,11 @@ def _sampled(entry: Mapping[str, Any]) -> bool:
     )
 
 
+def _asked(entry: Mapping[str, Any]) -> tuple[str, int]:
+    """Which examples: the first, and how many."""
+    return str(entry["key"]["score"]), len(entry["value"]["rewards"])
+
+
 def _rewards(entry: Mapping[str, Any]) -> Floats:
     return np.array([np.nan if r is None else r for r in entry["value"]["rewards"]], dtype=np.float64)
 
@@ -129,11 +135,16 @@ def _steps(scored: list[Mapping[str, Any]], told: list[dict[str, Any]]) -> Itera
         yield Moved(step["sigma"], range(start, stop), np.array(entry["value"]["correct"], dtype=np.bool_))
 
 
-def _seeds(result: Result, digests: list[str], noise: NoiseKind) -> tuple[int, ...] | None:
+def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: NoiseKind, where: str) -> tuple[int, ...] | None:
     """Find the seeds by what they make: a point's digest is that of its seed and scale, and of nothing else."""
     config = result.config
     drawn = [derive(config.seed, config.method, "population", index) for index in range(2 * len(digests))]
     scales = config.method_config.get("sigmas", [])
-    made = {Point({seed: sigma}, noise).digest: seed for sigma in scales for seed in drawn}
-    seeds = tuple(made[digest] for digest in digests if digest in made)
-    return seeds if len(seeds) == len(digests) else None
+    made = {Point({seed: sigma}, noise).digest: (seed, sigma) for sigma in scales for seed in drawn}
+    pairs = [made[digest] for digest in digests if digest in made]
+    if len(pairs) < len(digests):
+        return None
+    # Scales stand in the record in the order of the journal, which nothing else would notice to be broken.
+    if not np.allclose([sigma for _, sigma in pairs], sigmas, rtol=1e-9, atol=0):
+        raise UsageError(f"{where}: the journal's candidates are not of the scales that the record has for them")
+    return tuple(seed for seed, _ in pairs)

@@ -155,6 +155,8 @@ def split_half(
             seed=seed,
         )
         shared = replace(found, dimensions=vectors.shape[1])
+    elif population.seeds is None:
+        notes.append("other candidates were not compared: their seeds are not those that this version draws")
     steps = tuple(_steps(population))
     if not steps:
         notes.append("no steps along the halves' directions were measured: bench run -m landscape takes them")

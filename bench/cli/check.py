@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bench.cli.options import json_option, output_json
 from bench.errors import UsageError
@@ -51,13 +52,22 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
     """
     if (task is None) == (method is None):
         raise UsageError("bench check examines a task or a method: give one of -t TASK and -m METHOD")
-    if foreign := options["settings"] if task else options["data"]:
-        option = f"--set {foreign[0]}" if task else f"--data {foreign}"
-        raise UsageError(f"{option}: belongs to the exam of a {'method' if task else 'task'}")
+    _refuse_foreign("method" if task else "task")
     if task is not None:
         return _task(task, as_json, options["data"], options["limit"], options["allow_unsandboxed"])
     assert method is not None
     return _method(method, as_json, options["budget"], options["settings"])
+
+
+_OPTIONS = {"task": ("data", "limit", "allow_unsandboxed"), "method": ("budget", "settings")}
+
+
+def _refuse_foreign(exam: str) -> None:
+    """Refuse options of an exam that is not asked for: they would change nothing, and nobody would know."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in _OPTIONS[exam] and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"{option.opts[-1]}: belongs to the exam of a {exam}")
 
 
 def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandboxed: bool) -> int:

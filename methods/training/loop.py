@@ -109,11 +109,14 @@ class Loop:
         """Return the places of this step's prompts as the curriculum wants them; None where there is none.
 
         Raises:
-            BenchError: If it chose another number, or what is no prompt.
+            BenchError: If it chose another number, or what is no prompt, or otherwise than that of another process.
         """
         if self._curriculum is None:
             return None
         self._chosen = [int(place) for place in self._curriculum.choose(self.step, count)]
+        # Each process trains on its part of what it chose itself; parts of different choices are no batch of either.
+        if any(theirs != self._chosen for theirs in self.training.ranks.gather(self._chosen)):
+            raise BenchError(f"at step {self.step} the curricula of several processes chose different prompts")
         if len(self._chosen) != count or not all(0 <= i < len(self.training.prompts) for i in self._chosen):
             raise BenchError(
                 f"the curriculum chose {self._chosen} at step {self.step}; {count} places below "

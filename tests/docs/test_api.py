@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = ("methods.interface", "methods.training", "tasks.interface")
+OPERATORS = ("__add__", "__sub__", "__mul__", "__rmul__", "__neg__")
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 HEAD = """# What may be imported
 
@@ -42,7 +43,7 @@ def described(name: str, value: Any) -> list[str]:
         bases = [base.__name__ for base in value.__mro__[1:] if base in _exported() or not _ours(base)]
         head = f"class {name}({bases[0]})" if bases[0] != "object" else f"class {name}"
         fields = {key: line for owner in reversed(own) for key, line in _fields(owner)}
-        members = {key: line for owner in reversed(own) for key, line in _members(owner)}
+        members = {key: line for owner in reversed(own) for key, line in _members(owner, value)}
         return [head, *(f"    {line}" for line in (fields | members).values())]
     if inspect.isfunction(value):
         return [f"def {name}{_signature(value)}"]
@@ -71,17 +72,19 @@ def _fields(owner: type) -> Iterator[tuple[str, str]]:
         yield key, f"{key}: {getattr(kind, '__forward_arg__', kind)}{default}"
 
 
-def _members(owner: type) -> Iterator[tuple[str, str]]:
+def _members(owner: type, value: type) -> Iterator[tuple[str, str]]:
     written = not (is_dataclass(owner) or getattr(owner, "_is_protocol", False))
     for key, member in vars(owner).items():
-        if key.startswith("_") and not (key == "__init__" and written):
+        if key.startswith("_") and not (key == "__init__" and written) and key not in OPERATORS:
             continue
+        # What a subclass has to have: one more such breaks every one that there is.
+        must = "@abstractmethod " if key in getattr(value, "__abstractmethods__", ()) else ""
         if isinstance(member, property) and member.fget is not None:
-            yield key, f"@property {key} -> {inspect.signature(member.fget).return_annotation}"
+            yield key, f"{must}@property {key} -> {inspect.signature(member.fget).return_annotation}"
         elif isinstance(member, classmethod):
-            yield key, f"@classmethod {key}{_signature(member.__func__)}"
+            yield key, f"{must}@classmethod {key}{_signature(member.__func__)}"
         elif inspect.isfunction(member):
-            yield key, f"def {key}{_signature(member)}"
+            yield key, f"{must}def {key}{_signature(member)}"
 
 
 class _Written:

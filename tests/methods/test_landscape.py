@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bench.analysis.population import read_population
 from bench.analysis.split_half import halve
@@ -15,6 +16,7 @@ from bench.weights.points import Point
 from methods.interface import SingleModel
 from methods.landscape import Landscape, LandscapeConfig, make_schedule
 from methods.simulation import CoinFlips
+from tasks.interface import TaskTraits
 
 SIZES = {"support": 400, "select": 400, "gate": 1000}
 
@@ -48,6 +50,16 @@ def test_a_budget_that_buys_no_halves_is_refused_with_one_that_does():
     assert make_schedule(230, 400, LandscapeConfig()).population == 24
     fixed = make_schedule(4096, 400, LandscapeConfig(population=30))
     assert (fixed.population, fixed.examples) == (30, 117)
+
+
+def test_what_has_no_halves_is_refused():
+    with pytest.raises(Refused, match="population 23: two halves of 3 scales take 24 candidates"):
+        make_schedule(4096, 400, LandscapeConfig(population=23))
+    assert make_schedule(4096, 400, LandscapeConfig(population=24)).population == 24
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        LandscapeConfig(examples=1)
+    assert "one example" in Landscape(LandscapeConfig()).supports(TaskTraits(SIZES | {"support": 1}))
+    assert Landscape(LandscapeConfig()).supports(TaskTraits(SIZES)) is None
 
 
 @pytest.mark.parametrize("evaluations", [260, 1000, 4096])

@@ -65,7 +65,10 @@ def check_other_seed(sitting: Sitting) -> Observation:
         return _UNFINISHED
     if not run.watch.drew:
         return None, "it draws nothing"
-    differing = [name for name in _differing(run, sitting.sit("other", seed=1)) if name not in ("id", "config")]
+    other = sitting.sit("other", seed=1)
+    if not _ended(other):
+        return False, f"with seed 1 it {other.result.status}: {other.result.reason}"
+    differing = [name for name in _differing(run, other) if name not in ("id", "config")]
     return bool(differing), "; ".join(f"another {name}" for name in differing) or "it draws, and the same for each seed"
 
 
@@ -89,7 +92,9 @@ def check_budget(sitting: Sitting) -> Observation:
             continue
         if _ended(run):
             seen.append(_spent(run))
-        elif not _declined(run):
+        elif _declined(run):
+            seen.append((f"{budget} is given up on the way", True))
+        else:
             wrong.append(f"{budget}: {run.result.reason}")
     wrong += [what for what, within in seen if not within]
     return outcome(wrong, "; ".join(what for what, _ in seen))
@@ -140,7 +145,9 @@ def check_artifact(sitting: Sitting) -> Observation:
         said = [sample.text for sample in samples if sample.row == label]
         other = sum(a != b for a, b in zip(said, texts, strict=True))
         wrong += [f"{label or 'loaded'}: {other} of {len(said)} answers are others"] if other else []
-    return outcome(wrong, f"{len(run.watch.artifacts)} loaded, {len(examples)} answers each as before")
+    # What loads as the base whatever was saved would pass as well, where the base is what was saved.
+    weak = "" if any(row.changed for row in run.result.rows) else ", which are the base's"
+    return outcome(wrong, f"{len(run.watch.artifacts)} loaded, {len(examples)} answers each as before{weak}")
 
 
 def check_ledger(sitting: Sitting) -> Observation:
@@ -182,7 +189,7 @@ def check_refusals(sitting: Sitting) -> Observation:
         return _UNFINISHED
     method, wrong, refused = sitting.method(), [], []
     try:
-        type(method).Config.model_validate({"no such setting": 1})
+        type(method).Config.model_validate({**sitting.settings, "no such setting": 1})
         wrong.append("a setting that does not exist is accepted")
     except ValidationError:
         pass

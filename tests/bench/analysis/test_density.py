@@ -61,6 +61,16 @@ def test_noise_alone_is_seldom_taken_for_good_perturbations():
     assert (np.array(p_values) <= 0.05).sum() <= 14
 
 
+def test_perturbations_that_are_all_alike_count_as_one_whatever_they_gain():
+    base = np.array([True] * 50 + [False] * 50)
+    correct = np.tile(base, (60, 1))
+    correct[:, 50:70] = True
+    found = {s.threshold: s for s in shares(correct, base, np.ones(60), draws=4000)}
+    # The share of draws is the probability that one reaches the threshold: 2 Bin(20, 1/2) - 20 >= 1, and >= 5.
+    assert found[0.01].p_value == pytest.approx(0.412, abs=0.03)
+    assert found[0.05].p_value == pytest.approx(0.132, abs=0.03)
+
+
 def test_good_perturbations_stand_out_and_stay_good_elsewhere():
     rng = np.random.default_rng(1)
     base = rng.random(200) < 0.5

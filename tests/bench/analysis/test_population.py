@@ -79,11 +79,23 @@ def test_steps_are_told_from_candidates():
         ({}, []),
         ({"sigmas": SIGMAS}, population()[:3]),
         ({"sigmas": SIGMAS}, [*population()[:3], entry(candidates()[3], [1.0])]),  # a race asks them unequally
+        ({"sigmas": SIGMAS}, [*population()[:3], entry(candidates()[3], [1.0, 1.0, 0.0], what="support 3")]),
     ],
 )
 def test_runs_without_such_a_population_are_refused(report, entries):
     with pytest.raises(UsageError, match="landscape makes one"):
         population_of(result(report), entries, "here")
+
+
+def test_a_journal_in_another_order_than_the_record_is_an_error():
+    entries = population()
+    with pytest.raises(UsageError, match="not of the scales that the record has"):
+        population_of(result({"sigmas": SIGMAS}), [entries[1], entries[0], *entries[2:]], "here")
+
+
+def test_a_base_on_other_examples_is_none_of_the_populations():
+    elsewhere = [entry(Point(), [1.0], what="support 3"), entry(Point(), [1.0, 0.0, 0.0], what="support 3")]
+    assert population_of(result({"sigmas": SIGMAS}), [*elsewhere, *population()], "here").base is None
 
 
 def test_examples_that_could_not_be_judged_for_all_are_an_error():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,4 +147,7 @@ def test_without_vectors_or_steps_the_rest_is_told():
     population = Population(np.ones(10), correct.astype(float), correct, None, None, "iid", ())
     found = split_half(population, None, rank=2, permutations=9)
     assert found.shared is None
-    assert "bench run -m landscape" in found.notes[0]
+    assert "their seeds are not those" in found.notes[0]
+    assert "bench run -m landscape" in found.notes[1]
+    asked = split_half(replace(population, seeds=tuple(range(10))), None, rank=2, permutations=9)
+    assert [note.split(":")[0] for note in asked.notes] == [found.notes[1].split(":")[0]]

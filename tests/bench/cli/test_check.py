@@ -82,8 +82,11 @@ def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monk
     [
         ([], "give one of -t TASK and -m METHOD"),
         (["-t", "addition", "-m", "base"], "give one of -t TASK and -m METHOD"),
-        (["-t", "addition", "--set", "lr=1"], "--set lr=1: belongs to the exam of a method"),
-        (["-m", "base", "--data", __file__], "belongs to the exam of a task"),
+        (["-t", "addition", "--set", "lr=1"], "--set: belongs to the exam of a method"),
+        (["-t", "addition", "-b", "256"], "--budget: belongs to the exam of a method"),
+        (["-m", "base", "--data", __file__], "--data: belongs to the exam of a task"),
+        (["-m", "base", "-L", "40"], "--limit: belongs to the exam of a task"),
+        (["-m", "base", "--allow-unsandboxed"], "--allow-unsandboxed: belongs to the exam of a task"),
     ],
 )
 def test_one_of_task_and_method_is_examined(arguments: list[str], message: str) -> None:

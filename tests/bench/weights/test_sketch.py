@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from bench.models.source import resolve
+from bench.weights import sketch as module
 from bench.weights.noise import draw
 from bench.weights.sketch import sketch, weight_sizes
 
@@ -15,7 +17,9 @@ def vectors(seeds, kind="iid"):
     return found / np.sqrt(8000)
 
 
-def test_inner_products_are_kept_to_the_accuracy_that_is_stated():
+@pytest.mark.parametrize("chunk", [module.CHUNK, 256])
+def test_inner_products_are_kept_to_the_accuracy_that_is_stated(chunk, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", chunk)  # noise that began anew with each would be longer along itself
     seeds = tuple(range(10))
     true = vectors(seeds)
     gram = true @ true.T

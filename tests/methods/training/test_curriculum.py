@@ -1,10 +1,12 @@
 """A curriculum is asked for each step's prompts, and told what came of them, whichever trainer takes the step."""
 
 import math
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
+from bench.errors import BenchError
 from bench.records.schema import RunConfig
 from bench.run.attempt import execute
 from bench.run.cell import prepare
@@ -12,6 +14,7 @@ from bench.run.display import Display
 from bench.run.training import TrainingSession
 from methods.training.curriculum import mean_rewards
 from methods.training.grpo import Grpo
+from methods.training.loop import Loop
 from methods.training.ppo import Ppo
 
 
@@ -101,3 +104,16 @@ def test_what_is_no_prompt_cannot_be_chosen(tmp_path):
     result = run(tmp_path, Astray)
     assert result.status == "failed"
     assert "the curriculum chose [10000, 10001] at step 0; 2 places below 400 were asked for" in result.reason
+
+
+def test_processes_that_choose_differently_are_stopped():
+    def chosen(theirs):
+        ranks = SimpleNamespace(gather=lambda mine: [mine, theirs])
+        loop = Loop.__new__(Loop)
+        loop.training, loop.rows = SimpleNamespace(prompts=range(9), ranks=ranks), []
+        loop._curriculum = Few()
+        return loop.chosen(2)
+
+    assert chosen([0, 1]) == [0, 1]
+    with pytest.raises(BenchError, match="at step 0 the curricula of several processes chose different prompts"):
+        chosen([1, 0])

@@ -15,7 +15,7 @@ from bench.exam.method.watch import Peeked
 from bench.registry import load_task
 from bench.seeds import derive
 from bench.weights.points import Point
-from methods.interface import Artifact, Context, Deployment, Evaluation, Method, MethodConfig, Plan, PlanLine
+from methods.interface import Artifact, Context, Deployment, Evaluation, Method, MethodConfig, Plan, PlanLine, Refused
 from methods.interface import SingleModel as Model
 from tasks.interface import TaskTraits
 
@@ -58,6 +58,15 @@ class Idle(Sound):
         return Model()
 
 
+class Hesitant(Sound):
+    """Finds out on the way that its budget is too small, which is no defect."""
+
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        if context.budget < 200 * context.evaluation_flops:
+            raise Refused("that is too little")
+        return super().adapt(context)
+
+
 class Restless(Sound):
     """Draws noise that no seed names."""
 
@@ -70,6 +79,15 @@ class Stubborn(Sound):
 
     def draw(self, context: Context, number: int) -> Point:
         return Point({number: SIGMA})
+
+
+class Superstitious(Sound):
+    """Works with one seed and with no other."""
+
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        if context.seed:
+            raise ZeroDivisionError("on purpose")
+        return super().adapt(context)
 
 
 class Crashing(Sound):
@@ -209,6 +227,15 @@ class Lenient(Sound):
 
     class Config(MethodConfig, extra="ignore"):
         """Nothing."""
+
+
+class Demanding(Sound):
+    """Takes any setting beside one that has to be given."""
+
+    class Config(MethodConfig, extra="ignore"):
+        """One without a default."""
+
+        sigma: float
 
 
 class Diarist(Sound):

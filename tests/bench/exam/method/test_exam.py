@@ -16,6 +16,7 @@ DEFECTS = [
     ("Crashing", "end", "ZeroDivisionError: on purpose"),
     ("Restless", "same seed", "another artifact"),
     ("Stubborn", "other seed", "the same for each seed"),
+    ("Superstitious", "other seed", "with seed 1 it failed: ZeroDivisionError: on purpose"),
     ("Overdrawn", "budget", "256: stopped at its budget: the method went on after it was stopped"),
     ("Lavish", "budget", "1: stopped at its budget"),
     ("Forging", "budget", "1: stopped at its budget: the method went on after it was stopped, or around the meter"),
@@ -64,6 +65,11 @@ def test_a_defect_is_found_by_the_check_that_is_for_it_and_by_no_other(name: str
     assert detail in found[check]
 
 
+def test_a_setting_that_has_to_be_given_hides_none_that_does_not_exist() -> None:
+    certificate = examine("contestants:Demanding", {"sigma": 0.01})
+    assert failed(certificate) == {"refusals": "a setting that does not exist is accepted"}
+
+
 def test_every_check_has_a_defect_that_it_finds() -> None:
     assert {check for _, check, _ in DEFECTS} == set(CHECKS)
 
@@ -80,6 +86,15 @@ def test_a_method_that_draws_nothing_is_not_failed_for_it() -> None:
     certificate = sat("Idle")
     assert [f.check for f in certificate.findings if f.passed is not True] == ["other seed"]
     assert certificate.passed
+    (artifact,) = (f.detail for f in certificate.findings if f.check == "artifact")
+    assert artifact == "1 loaded, 24 answers each as before, which are the base's"
+
+
+def test_a_budget_that_is_given_up_is_said() -> None:
+    certificate = sat("Hesitant")
+    assert certificate.passed
+    (budget,) = (f.detail for f in certificate.findings if f.check == "budget")
+    assert budget.endswith("1 is given up on the way; 131 is given up on the way")
 
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])
@@ -87,9 +102,9 @@ def test_our_own_methods_pass(name: str) -> None:
     certificate = examine(name, SETTINGS.get(name))
     assert failed(certificate) == {}
     by_check = {f.check: f for f in certificate.findings}
-    adapts_nothing = name in ("base", "prompt-search", "landscape")
-    assert ("changed" in by_check["end"].detail) != adapts_nothing
-    assert [f.check for f in certificate.findings if f.passed is None] == (["other seed"] if adapts_nothing else [])
+    draws_nothing = name in ("base", "prompt-search")
+    assert ("changed" in by_check["end"].detail) != (draws_nothing or name == "landscape")
+    assert [f.check for f in certificate.findings if f.passed is None] == (["other seed"] if draws_nothing else [])
     assert "killed at step" in by_check["resume"].detail
 
 
