@@ -57,14 +57,14 @@ def _overlap(console: Console, title: str, overlap: Overlap) -> None:
 def overlap_verdict(overlap: Overlap) -> str:
     """Say whether either statistic exceeds its null; Holm's correction holds the error of both together."""
     tests: tuple[Statistic, ...] = (overlap.subspace, overlap.mean)
-    adjusted = float(min(holm(_array([t.p_value for t in tests]))))
+    adjusted = float(min(holm([t.p_value for t in tests])))
     said = "more is shared than chance explains" if adjusted <= LEVEL else "no more is shared than chance explains"
     return f"{said} (p {adjusted:.3g} for both together)"
 
 
 def transfer_verdict(found: SplitHalf) -> str:
     """Say whether a step beats random ones of its length; Holm's correction holds the error of all lengths together."""
-    adjusted = float(min(holm(_array([step.p_value for step in found.transfer]))))
+    adjusted = float(min(holm([step.p_value for step in found.transfer])))
     said = "a step beats random ones" if adjusted <= LEVEL else "no step beats random ones beyond chance"
     randoms = min(step.randoms for step in found.transfer)
     return f"{said} (p {adjusted:.3g} for all lengths together; {randoms} random steps or more beside each)"
@@ -145,9 +145,3 @@ def _table(*columns: str) -> Table:
 
 def _points(estimate: Estimate) -> tuple[str, str]:
     return f"{100 * estimate.value:+.1f}", f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
-
-
-def _array(values: Sequence[float]) -> Any:
-    import numpy as np
-
-    return np.array(values)

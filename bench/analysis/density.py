@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def noise_share(changed: NDArray[np.float32], examples: int, threshold: float) -
 
 def _elsewhere(change: NDArray[np.float32], threshold: float) -> float | None:
     """Mean gain on the other half of the examples of those that reach a gain on one, both ways."""
-    one, two = (change[:, part.start : part.stop].mean(axis=1) for part in halve_examples(change.shape[1]))
+    one, two = _halves(change)
     kept = np.concatenate([two[one >= threshold - 1e-9], one[two >= threshold - 1e-9]])
     return float(kept.mean()) if kept.size else None
 
@@ -128,8 +129,14 @@ def rank_correlation(first: Floats, second: Floats) -> Estimate:
     return Estimate(value, math.tanh(middle - half), math.tanh(middle + half))
 
 
+def _halves(change: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean change [candidates] on either half of the examples."""
+    one, two = halve_examples(change.shape[1])
+    return change[:, one.start : one.stop].mean(axis=1), change[:, two.start : two.stop].mean(axis=1)
+
+
 def _reliability(change: Floats) -> float:
     """Spearman & Brown's from the two halves of the examples; 0 where they disagree."""
-    one, two = (change[:, part.start : part.stop].mean(axis=1) for part in halve_examples(change.shape[1]))
+    one, two = _halves(change)
     value = max(rank_correlation(one, two).value, 0.0)
     return 2 * value / (1 + value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,27 +40,32 @@ class Gate:
 
     def thresholds(self) -> NDArray[np.int64]:
         """Return, for 0 to n changed answers, the fewest fixes that pass; one more than all where none do."""
-        fewest, found = 0, []
-        for changed in range(self.examples + 1):
-            # More fixes among as many changes never hurt, and one more change never asks for fewer.
-            while fewest <= changed and not self._passes(fewest, changed - fewest):
-                fewest += 1
-            found.append(min(fewest, changed + 1))
-        return np.array(found)
+        return _thresholds(self)
 
-    def _passes(self, fixes: int, regressions: int) -> bool:
+    def passes(self, fixes: int, regressions: int) -> bool:
+        """Say whether a proposal with so many fixes and regressions is kept."""
         rule = {"level": self.level, "z": self.z, "penalty": self.penalty}
         return decide_counts(self.examples, fixes, regressions, **rule).accepted
 
 
-def acceptance(gate: Gate, flip_rate: float, gain: float = 0.0, thresholds: NDArray[np.int64] | None = None) -> float:
+@cache
+def _thresholds(gate: Gate) -> NDArray[np.int64]:
+    fewest, found = 0, []
+    for changed in range(gate.examples + 1):
+        # More fixes among as many changes never hurt, and one more change never asks for fewer.
+        while fewest <= changed and not gate.passes(fewest, changed - fewest):
+            fewest += 1
+        found.append(min(fewest, changed + 1))
+    return np.array(found)
+
+
+def acceptance(gate: Gate, flip_rate: float, gain: float = 0.0) -> float:
     """Return the probability that a look keeps a proposal.
 
     Args:
         gate: Its rule.
         flip_rate: Share of answers that the proposal changes; a gain needs that many at least.
         gain: True gain in accuracy.
-        thresholds: Of the gate, if they are at hand.
 
     Raises:
         ValueError: If the flip rate or the gain is no share.
@@ -69,19 +75,17 @@ def acceptance(gate: Gate, flip_rate: float, gain: float = 0.0, thresholds: NDAr
     flips = max(flip_rate, abs(gain))
     if flips == 0:
         return 0.0
-    fewest = gate.thresholds() if thresholds is None else thresholds
     changed = np.arange(gate.examples + 1)
     better = (flips + gain) / (2 * flips)
-    return float(binom.pmf(changed, gate.examples, flips) @ binom.sf(fewest - 1, changed, better))
+    return float(binom.pmf(changed, gate.examples, flips) @ binom.sf(gate.thresholds() - 1, changed, better))
 
 
 def detectable(gate: Gate, flip_rate: float) -> dict[str, float | None]:
     """Return the smallest true gains that a look keeps with given probabilities; None where even 100 points are not."""
-    fewest = gate.thresholds()
 
     def smallest(chance: float) -> float | None:
         def excess(gain: float) -> float:
-            return acceptance(gate, flip_rate, gain, fewest) - chance
+            return acceptance(gate, flip_rate, gain) - chance
 
         return float(brentq(excess, 0.0, 1.0, xtol=1e-6)) if excess(0.0) < 0 < excess(1.0) else None
 
@@ -102,7 +106,7 @@ def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
     flip_rate = changed / sum(look["examples"] for look in told)
     gates = [_gate(look, settings) for look in told]
     accepts = [acceptance(gate, flip_rate) for gate in gates]
-    last, fewest = gates[-1], gates[-1].thresholds()
+    last = gates[-1]
     gains = tuple(i / 200 for i in range(41))
     return GatePower(
         flip_rate=flip_rate,
@@ -113,7 +117,7 @@ def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
         accepts_noise=min(sum(accepts), 1.0),
         granted=sum(gate.level for gate in gates),
         gains=gains,
-        power=tuple(acceptance(last, flip_rate, gain, fewest) for gain in gains),
+        power=tuple(acceptance(last, flip_rate, gain) for gain in gains),
         detectable=detectable(last, flip_rate),
     )
 

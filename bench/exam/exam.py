@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bench.exam import data as of_data
 from bench.exam import scoring
-from bench.exam.sitting import Check, Sitting, spread
+from bench.exam.sitting import Check, Observation, Sitting, spread
 from tasks.interface import Task
 
 EXAMINED = 40
+
+Sat = TypeVar("Sat")
+"""The sitting that checks look at."""
 
 CHECKS: Mapping[str, Check] = {
     "splits": of_data.check_splits,
@@ -92,15 +96,19 @@ def examine(
     """
     splits = task.load(data)
     sitting = Sitting(name, task, data, splits, spread(splits, examined))
+    findings = find(CHECKS, sitting, progress)
+    return Certificate(name, task.version, splits.content_hash, splits.sizes, len(sitting.examples), findings)
+
+
+def find(
+    checks: Mapping[str, Callable[[Sat], Observation]], sitting: Sat, progress: Callable[[str], object]
+) -> tuple[Finding, ...]:
+    """Return what each check found of whoever sits; one that raises has failed, as the code is anybody's."""
     findings = []
-    for check, find in CHECKS.items():
-        progress(check)
-        findings.append(_finding(check, find, sitting))
-    return Certificate(name, task.version, splits.content_hash, splits.sizes, len(sitting.examples), tuple(findings))
-
-
-def _finding(name: str, check: Check, sitting: Sitting) -> Finding:
-    try:
-        return Finding(name, *check(sitting))
-    except Exception as error:  # of a task that is anybody's
-        return Finding(name, False, f"raised {type(error).__name__}: {error}"[:300])
+    for name, check in checks.items():
+        progress(name)
+        try:
+            findings.append(Finding(name, *check(sitting)))
+        except Exception as error:
+            findings.append(Finding(name, False, f"raised {type(error).__name__}: {error}"[:300]))
+    return tuple(findings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.exam.exam import Finding
+from bench.exam.exam import Finding, find
 from bench.exam.method import checks
 from bench.exam.method.sitting import MODEL, Sitting
 from tasks.addition import Addition
@@ -82,16 +82,6 @@ def examine(
         sitting = Sitting(name, dict(settings or {}), budget, Path(folder))
         progress("reference run")
         _ = sitting.model_files, sitting.reference
-        findings = []
-        for check, find in CHECKS.items():
-            progress(check)
-            findings.append(_finding(check, find, sitting))
+        findings = find(CHECKS, sitting, progress)
     version = sitting.method().version
-    return Certificate(name, version, sitting.settings, MODEL, Addition.name, budget, tuple(findings))
-
-
-def _finding(name: str, check: checks.Check, sitting: Sitting) -> Finding:
-    try:
-        return Finding(name, *check(sitting))
-    except Exception as error:  # of a method that is anybody's
-        return Finding(name, False, f"raised {type(error).__name__}: {error}"[:300])
+    return Certificate(name, version, sitting.settings, MODEL, Addition.name, budget, findings)

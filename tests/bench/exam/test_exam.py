@@ -7,7 +7,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.exam import Certificate, Finding, examine
-from bench.exam.exam import CHECKS
+from bench.exam.exam import CHECKS, find
 from bench.exam.sitting import Sitting, spread
 from bench.registry import BUILT_IN, load_task
 from tasks.interface import SPLITS, Example, Splits
@@ -60,12 +60,12 @@ def _candidates_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(name: str, check: str) -> Finding:
     """What one check finds on one candidate, found as `examine` does."""
-    from bench.exam.exam import _finding
-
     name = f"candidates:{name}"
     task = load_task(name)
     splits = task.load()
-    return _finding(check, CHECKS[check], Sitting(name, task, None, splits, spread(splits, 40)))
+    sitting = Sitting(name, task, None, splits, spread(splits, 40))
+    (finding,) = find({check: CHECKS[check]}, sitting, lambda _: None)
+    return finding
 
 
 @pytest.mark.parametrize(("name", "check", "detail"), DEFECTS)
