@@ -18,7 +18,7 @@ from bench.engines.pool import Pool
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.registry import load_task
-from bench.run.desk import Desk
+from bench.run.evaluator import Evaluator
 from bench.weights.points import Point
 
 
@@ -31,7 +31,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
     load = partial(TransformersEngine, resolve("tiny-adder").prepare().path)
     alone, task = load(), load_task("addition")
     prompts = tuple(alone.encode(task.completion(example)) for example in task.load().test[:examples])
-    sampling = Desk(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
+    sampling = Evaluator(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
     with started(load, Engines(engines), "cpu") as workers:
         pool = Pool(alone, workers)
         rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines on Ray": []}

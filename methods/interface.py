@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from bench.compute.ledger import AdaptationAccount
+from bench.distributed import ProcessGroup
 from bench.errors import BenchError, Refused, UsageError
-from bench.ranks import Ranks
 from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
@@ -50,7 +50,7 @@ __all__ = [
     "PlanLine",
     "Point",
     "Posed",
-    "Ranks",
+    "ProcessGroup",
     "Refused",
     "SingleModel",
     "Stage",
@@ -200,7 +200,7 @@ class Training(Protocol):
     batch_size: int
     finished: tuple[Checkpoint, dict[str, Any]] | None
     cut: bool
-    ranks: Ranks
+    ranks: ProcessGroup
 
     @property
     def state(self) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.records.files import write_atomically
-from bench.run.identity import run_folder
+from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.record import Record, find_records, read_record, uncollected
 from reports.tables import markdown

@@ -75,7 +75,7 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
 
     from bench.exam import examine
     from bench.registry import load_task
-    from bench.run.cell import admit
+    from bench.run.prepare import admit
 
     candidate = load_task(task)
     data = data and data.absolute()

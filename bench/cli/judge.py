@@ -84,8 +84,8 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
     """
     from bench.errors import BenchError, UsageError
     from bench.registry import load_task
-    from bench.run.cell import admit
-    from bench.run.outcome import accuracy
+    from bench.run.prepare import admit
+    from bench.run.rows import accuracy
     from tasks.interface import SPLITS
 
     judge = load_task(task)

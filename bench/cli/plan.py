@@ -38,13 +38,13 @@ def _plan(config: Any) -> dict[str, Any]:
     from bench.errors import Refused
     from bench.models.source import resolve
     from bench.registry import load_method
-    from bench.run.subject import load_subject
+    from bench.run.data import load_task_data
 
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
     method = method_class(method_class.Config.model_validate(config.method_config))
-    subject = load_subject(config)
-    splits, examples = subject.splits, subject.splits.support
+    task_data = load_task_data(config)
+    splits, examples = task_data.splits, task_data.splits.support
     row: dict[str, Any] = {
         "method": config.method,
         "task": config.task,
@@ -55,13 +55,13 @@ def _plan(config: Any) -> dict[str, Any]:
         "seed": config.seed,
         "evaluations": evaluations,
         "splits": splits.sizes,
-        "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), subject.adapted_on, examples),
+        "evaluation_flops_estimate": _evaluation_flops(resolve(config.model).config(), task_data.adapted_on, examples),
     }
     try:
         method.spread(config.processes)
-        if reason := method.supports(subject.traits):
+        if reason := method.supports(task_data.traits):
             raise Refused(reason)
-        planned = method.plan(evaluations, subject.traits)
+        planned = method.plan(evaluations, task_data.traits)
     except Refused as error:
         return row | {"refused": str(error), "lines": [], "notes": []}
     lines = [{"account": p.account, "what": p.what, "evaluations": p.evaluations} for p in planned.lines]

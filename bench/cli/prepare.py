@@ -63,9 +63,9 @@ def _model(name: str) -> dict[str, Any]:
     from rich.console import Console
 
     from bench.models.source import resolve
-    from bench.run.display import Display
+    from bench.run.progress import ProgressDisplay
 
     source = resolve(name)
-    with Display(Console(stderr=True)) as display:
+    with ProgressDisplay(Console(stderr=True)) as display:
         prepared = source.prepare(display.bytes)
     return {"name": source.label, "path": prepared.path, "origin": prepared.provenance.origin}

@@ -32,9 +32,9 @@ def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **op
     """
     from bench.run.grid import expand
 
-    cells = expand(**options)
+    configs = expand(**options)
     where = _engines(engines, ray_address)
-    return _run(as_json, lambda displays, done: _grid(cells, output, displays, done, where))
+    return _run(as_json, lambda displays, done: _grid(configs, output, displays, done, where))
 
 
 @click.command()
@@ -56,17 +56,17 @@ def _engines(count: int, address: str | None) -> Any:
 
 
 def _grid(
-    cells: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
+    configs: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
 ) -> list[Any]:
     from bench.run.grid import run_grid
 
-    return run_grid(cells, output, displays, done, engines)
+    return run_grid(configs, output, displays, done, engines)
 
 
 def _resume(folder: Path, display: Any, done: Callable[[Any], None], engines: Any) -> Any:
-    from bench.run.grid import CellOutcome, resume_cell
+    from bench.run.grid import RunOutcome, resume_run
 
-    outcome: CellOutcome = resume_cell(folder, display, engines)
+    outcome: RunOutcome = resume_run(folder, display, engines)
     done(outcome)
     return outcome
 
@@ -74,7 +74,7 @@ def _resume(folder: Path, display: Any, done: Callable[[Any], None], engines: An
 def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]], list[Any]]) -> int:
     from rich.console import Console
 
-    from bench.run.display import Display
+    from bench.run.progress import ProgressDisplay
     from reports.terminal import print_run
 
     stdout, stderr = Console(), Console(stderr=True)
@@ -85,7 +85,7 @@ def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]
         elif not as_json:
             print_run(stdout, outcome.folder, outcome.result)
 
-    outcomes = work(lambda: Display(stderr), done)
+    outcomes = work(lambda: ProgressDisplay(stderr), done)
     if as_json:
         output_json({"runs": [_plain(outcome) for outcome in outcomes]})
     codes = {outcome.exit_code for outcome in outcomes}

@@ -293,7 +293,7 @@ class Timing(_Record):
     Attributes:
         total: From its start to its record, loading the model included.
         stages: By phase of the run.
-        kinds: By what was done: see `bench.run.clock`. What is missing to the total is the harness's own time.
+        kinds: By what was done: see `bench.run.timing`. What is missing to the total is the harness's own time.
     """
 
     total: float

@@ -21,17 +21,17 @@ from bench.records.files import WriteFailed
 from bench.records.schema import Result, RunConfig, read_config
 from bench.registry import check, load_method
 from bench.registry import names as registered
-from bench.run.attempt import ONE, execute
-from bench.run.cell import Cell, finished, prepare
-from bench.run.display import Display
 from bench.run.launch import read_launch
+from bench.run.prepare import PreparedRun, finished, prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import ONE, execute
 
 AXES = ("methods", "tasks", "models", "budgets", "seeds")
 """What a grid is the product of."""
 
 
 @dataclass(frozen=True)
-class CellOutcome:
+class RunOutcome:
     """What became of one cell.
 
     Attributes:
@@ -94,15 +94,15 @@ def expand(
         if common.get(file):
             common[file] = str(Path(common[file]).absolute())
     common["launch"] = read_launch(common.pop("launch", None), common.pop("launch_config", None))
-    cells = []
+    configs = []
     for task, model, budget, method in product(tasks, models, budgets, methods):
         for chosen, seed in product(variants[method], seeds):
             fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
             try:
-                cells.append(RunConfig.model_validate({**fields, "method_config": chosen}))
+                configs.append(RunConfig.model_validate({**fields, "method_config": chosen}))
             except ValidationError as error:
                 raise usage_error("configuration", error) from error
-    return cells
+    return configs
 
 
 def _variants(
@@ -180,39 +180,39 @@ def _value(text: str) -> Any:
 
 
 def run_grid(
-    cells: Sequence[RunConfig],
+    configs: Sequence[RunConfig],
     output: Path,
-    make_display: Callable[[], Display],
-    on_outcome: Callable[[CellOutcome], None],
+    make_display: Callable[[], ProgressDisplay],
+    on_outcome: Callable[[RunOutcome], None],
     engines: Engines = ONE,
-) -> list[CellOutcome]:
+) -> list[RunOutcome]:
     """Run cells one after the other; one that is complete is not run again, one that fails does not stop the rest.
 
     Raises:
         WriteFailed: If records cannot be written, which no other cell would survive either.
     """
     outcomes = []
-    for number, config in enumerate(cells, start=1):
+    for number, config in enumerate(configs, start=1):
         display = make_display()
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
         method = config.method + (f" ({settings})" if settings else "")
         title = f"{method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
-        display.say(title + (f"  ({number} of {len(cells)})" if len(cells) > 1 else ""), style="bold")
-        outcome = _run_cell(config, output, display, engines)
+        display.say(title + (f"  ({number} of {len(configs)})" if len(configs) > 1 else ""), style="bold")
+        outcome = _run_one(config, output, display, engines)
         outcomes.append(outcome)
         on_outcome(outcome)
     return outcomes
 
 
-def _run_cell(config: RunConfig, output: Path, display: Display, engines: Engines) -> CellOutcome:
+def _run_one(config: RunConfig, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
     try:
         with display:
-            cell = prepare(config, output, display)
-        return _finish(cell, display, engines)
+            prepared = prepare(config, output, display)
+        return _finish(prepared, display, engines)
     except WriteFailed:
         raise
     except Exception as error:
-        return CellOutcome(config, error=_actionable(error))
+        return RunOutcome(config, error=_actionable(error))
 
 
 def _actionable(error: Exception) -> BenchError:
@@ -223,12 +223,12 @@ def _actionable(error: Exception) -> BenchError:
     return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
 
 
-def _finish(cell: Cell, display: Display, engines: Engines) -> CellOutcome:
-    done = finished(cell)
+def _finish(prepared: PreparedRun, display: ProgressDisplay, engines: Engines) -> RunOutcome:
+    done = finished(prepared)
     if done is not None:
-        display.say(f"already complete: {cell.folder}")
-        return CellOutcome(cell.config, cell.folder, done, cached=True)
-    return CellOutcome(cell.config, cell.folder, execute(cell, display, engines))
+        display.say(f"already complete: {prepared.folder}")
+        return RunOutcome(prepared.config, prepared.folder, done, cached=True)
+    return RunOutcome(prepared.config, prepared.folder, execute(prepared, display, engines))
 
 
 def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def resume_cell(folder: Path, display: Display, engines: Engines = ONE) -> CellOutcome:
+def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -> RunOutcome:
     """Go on with the run in a directory.
 
     Returns:
@@ -289,14 +289,14 @@ def resume_cell(folder: Path, display: Display, engines: Engines = ONE) -> CellO
     config = read_config(folder)
     try:
         with display:
-            cell = prepare(config, folder.parent, display)
-        if cell.folder.name != folder.absolute().name:
+            prepared = prepare(config, folder.parent, display)
+        if prepared.folder.name != folder.absolute().name:
             raise UsageError(
                 f"{folder}: its configuration, data or code has changed since it began (it would be "
-                f"{cell.folder.name} now); restore them, or start anew"
+                f"{prepared.folder.name} now); restore them, or start anew"
             )
-        return _finish(replace(cell, folder=folder), display, engines)
+        return _finish(replace(prepared, folder=folder), display, engines)
     except WriteFailed:
         raise
     except Exception as error:
-        return CellOutcome(config, folder, error=_actionable(error))
+        return RunOutcome(config, folder, error=_actionable(error))

@@ -90,7 +90,7 @@ def hand_over(folder: Path, launch: dict[str, Any]) -> None:
     write_atomically(training / CONFIG, json.dumps({"main_process_port": 0} | launch, indent=1) + "\n")
     (training / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(training / CONFIG)]
-    command += ["-m", "bench.run.rank", str(folder), str(os.getpid())]
+    command += ["-m", "bench.run.launch_worker", str(folder), str(os.getpid())]
     with (training / LOG).open("ab") as log:
         launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:

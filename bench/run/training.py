@@ -22,10 +22,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, St
 from bench.compute.attach import attach
 from bench.compute.ledger import Phase, PhaseBook, Work
 from bench.compute.meter import AllowanceSpent
+from bench.distributed import ProcessGroup
 from bench.errors import BenchError
-from bench.ranks import Ranks
 from bench.records.files import folder_atomically
-from bench.run.desk import Desk, sparse
+from bench.run.evaluator import Evaluator, sparse
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
 from methods.interface import Lora, Posed
 from tasks.interface import Example, Score, Vote
@@ -37,7 +37,7 @@ class TrainingSession:
     """A run's gradient training. See `methods.interface.Training`.
 
     Args:
-        desk: Engine, task, meter and journal.
+        evaluator: Engine, task, meter and journal.
         examples: The support split.
         folder: For saved states and the finished weights.
         allowance: FLOPs that training may take in all.
@@ -50,25 +50,33 @@ class TrainingSession:
 
     def __init__(
         self,
-        desk: Desk,
+        evaluator: Evaluator,
         examples: Sequence[Example],
         folder: Path,
         allowance: int,
         lora: Lora | None = None,
-        ranks: Ranks = Ranks(),  # noqa: B008, an immutable value
+        ranks: ProcessGroup = ProcessGroup(),  # noqa: B008, an immutable value
     ) -> None:
-        self._desk, self._folder, self._allowance, self._lora, self.ranks = desk, folder, allowance, lora, ranks
+        self._evaluator, self._folder, self._allowance, self._lora, self.ranks = (
+            evaluator,
+            folder,
+            allowance,
+            lora,
+            ranks,
+        )
         self._examples = {example.id: example for example in examples}
-        self.prompts = tuple(Posed(e.id, desk.posed(e), desk.prompt(e), desk.task.gold(e)) for e in examples)
-        self.max_new_tokens = desk.sampling.max_new_tokens
-        self.batch_size = desk.batch_size  # as the run began: that of the engine may have been halved since
+        self.prompts = tuple(
+            Posed(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.task.gold(e)) for e in examples
+        )
+        self.max_new_tokens = evaluator.sampling.max_new_tokens
+        self.batch_size = evaluator.batch_size  # as the run began: that of the engine may have been halved since
         self.finished: tuple[Checkpoint, dict[str, Any]] | None = None
         self.abandoned: tuple[str, dict[str, Any]] | None = None
         self.cut = False
         self._saved = 0  # journalled lines of training
         self._work = Work()  # of training, by those lines
         self._earlier: dict[str, int] = {}  # FLOPs of earlier attempts by phase
-        self._book = PhaseBook(desk.meter.reserve)
+        self._book = PhaseBook(evaluator.meter.reserve)
         self._settled: dict[Phase, Work] = {}  # what all processes did, up to the last time they said so
         self._attached = ExitStack()
         self.replay()
@@ -79,9 +87,9 @@ class TrainingSession:
 
     def replay(self) -> None:
         """Take over what the journal says of training."""
-        while not self.ended and (entry := self._desk.journal.recall(self._key())) is not None:
+        while not self.ended and (entry := self._evaluator.journal.recall(self._key())) is not None:
             work = Work(**entry["work"])
-            self._desk.meter.replay("train", work)
+            self._evaluator.meter.replay("train", work)
             self._work += work
             self._earlier = entry["phases"]
             self._saved += 1
@@ -110,7 +118,7 @@ class TrainingSession:
 
     @property
     def _device(self) -> torch.device:
-        return torch.device(str(self._desk.engine.settings["device"]))
+        return torch.device(str(self._evaluator.engine.settings["device"]))
 
     @property
     def mixed(self) -> bool:
@@ -121,7 +129,7 @@ class TrainingSession:
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Any]:
-        model, tokenizer = self._desk.engine.trainable()
+        model, tokenizer = self._evaluator.engine.trainable()
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
         model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
@@ -151,14 +159,14 @@ class TrainingSession:
             if (
                 token is not None
                 and token not in used
-                and self._desk.engine.ending([token], self._desk.sampling) != "end"
+                and self._evaluator.engine.ending([token], self._evaluator.sampling) != "end"
             ):
                 return int(token)
         raise BenchError("the tokenizer has no special id that can pad: every one ends an answer or stands in a prompt")
 
     def value_model(self) -> PreTrainedModel:
         """Return a copy of the base with a scalar head that starts at zero in place of its output head."""
-        model, _ = self._desk.engine.trainable()
+        model, _ = self._evaluator.engine.trainable()
         model.config.pad_token_id, model.config.num_labels = self.tokenizer.pad_token_id, 1
         with torch.device("meta"):
             value = AutoModelForSequenceClassification.from_config(model.config)
@@ -173,7 +181,7 @@ class TrainingSession:
     @property
     def spent(self) -> int:
         """FLOPs of training so far, earlier attempts' included."""
-        return self._desk.meter.flops(self._desk.meter.ledger["train"])
+        return self._evaluator.meter.flops(self._evaluator.meter.ledger["train"])
 
     @property
     def remaining(self) -> int:
@@ -184,23 +192,23 @@ class TrainingSession:
     def phases(self) -> dict[str, int]:
         """FLOPs of training so far by phase."""
         works = _added(self._settled, self._book.phases())
-        now = {str(phase): self._desk.meter.flops(work) for phase, work in works.items()}
+        now = {str(phase): self._evaluator.meter.flops(work) for phase, work in works.items()}
         return {phase: self._earlier.get(phase, 0) + now.get(phase, 0) for phase in sorted({*self._earlier, *now})}
 
     @contextmanager
     def metered(self) -> Iterator[None]:
         """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
-        with self._desk.clock.span("training"), self._desk.meter.account("train", self.remaining):
+        with self._evaluator.clock.span("training"), self._evaluator.meter.account("train", self.remaining):
             try:
                 yield
             except AllowanceSpent:
-                if self.ranks.world > 1:
+                if self.ranks.world_size > 1:
                     raise BenchError("a training step cost more than its bound, and stopped in one process") from None
                 self.cut = True
 
     def bound(self, evaluations: float) -> int:
         """Return the FLOPs of so many forward passes over the longest example and answer; 0 for one process alone."""
-        return math.ceil(evaluations * self._longest) if self.ranks.world > 1 else 0
+        return math.ceil(evaluations * self._longest) if self.ranks.world_size > 1 else 0
 
     @cached_property
     def _longest(self) -> int:
@@ -211,8 +219,8 @@ class TrainingSession:
             for posed in self.prompts
         )
         weights = sum(m.in_features * m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
-        attended = self._desk.meter.shape.layers * tokens * (tokens + 1) // 2
-        return self._desk.meter.flops(Work(products=weights * tokens, attended=attended))
+        attended = self._evaluator.meter.shape.layers * tokens * (tokens + 1) // 2
+        return self._evaluator.meter.flops(Work(products=weights * tokens, attended=attended))
 
     def settle(self) -> None:
         """Book what the other processes ran since this was last called.
@@ -223,14 +231,14 @@ class TrainingSession:
         for rank, phases in enumerate(self.ranks.gather(self._book.drain())):
             self._settled = _added(self._settled, phases)
             if rank != self.ranks.rank:
-                self._desk.meter.replay("train", sum(phases.values(), Work()))
+                self._evaluator.meter.replay("train", sum(phases.values(), Work()))
         if self.remaining < 0:
             raise BenchError(f"a training step cost more than its bound: {-self.remaining} FLOPs beyond the allowance")
 
     # Answers
 
     def _ended(self, generated: Sequence[int]) -> bool:
-        return self._desk.engine.ending(generated, self._desk.sampling) is not None
+        return self._evaluator.engine.ending(generated, self._evaluator.sampling) is not None
 
     def trimmed(self, answer: Sequence[int]) -> list[int]:
         """Return an answer's ids up to where the base's decoding would have ended it."""
@@ -239,14 +247,14 @@ class TrainingSession:
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
         """Judge answers to the support examples of these ids with the task's scorer."""
-        return self._desk.task.score_many([self._examples[i] for i in examples], self._texts(answers))
+        return self._evaluator.task.score_many([self._examples[i] for i in examples], self._texts(answers))
 
     def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
         """Return what answers to the support examples of these ids vote for."""
-        return self._desk.task.vote_keys([self._examples[i] for i in examples], self._texts(answers))
+        return self._evaluator.task.vote_keys([self._examples[i] for i in examples], self._texts(answers))
 
     def _texts(self, answers: Sequence[Sequence[int]]) -> list[str]:
-        return [self._desk.engine.text(answer, self._desk.sampling) for answer in answers]
+        return [self._evaluator.engine.text(answer, self._evaluator.sampling) for answer in answers]
 
     # Progress
 
@@ -266,7 +274,7 @@ class TrainingSession:
         if not self.ranks.main:
             self.ranks.leave()
         model = self.model if self._lora is None else self.model.merge_and_unload()
-        dtype = getattr(torch, str(self._desk.engine.settings["dtype"]))
+        dtype = getattr(torch, str(self._evaluator.engine.settings["dtype"]))
         parameters = {name: tensor.to(dtype) for name, tensor in model.named_parameters()}
         checkpoint = write_checkpoint(self._folder / "finished", parameters)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
@@ -278,9 +286,9 @@ class TrainingSession:
         self._journal({"abandoned": reason, "report": report})
 
     def _journal(self, entry: dict[str, Any]) -> None:
-        booked = self._desk.meter.ledger["train"]
+        booked = self._evaluator.meter.ledger["train"]
         entry |= {"work": sparse(booked - self._work), "phases": self.phases}
-        self._desk.journal.append(self._key(), entry)
+        self._evaluator.journal.append(self._key(), entry)
         self._work = booked
         self._saved += 1
         if self.ranks.main:

@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from bench.distributed import ProcessGroup
 from bench.errors import Refused
-from bench.ranks import Ranks
 from methods.strategy import Strategy, parse_strategy
 from methods.training.loop import Loop, Steps, quiet
 from methods.training.trainers import GroupTrainer, shared_arguments
@@ -124,11 +124,11 @@ class AlignedTuner(SFTTrainer):
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
         steps = 4 * loop.schedule.train // batch + 1
-        share = batch // training.ranks.world
+        share = batch // training.ranks.world_size
         if share > (most := training.batch_size):
             raise Refused(
                 f"a batch of {share} gold answers does not fit one pass of {most}, and weights are relative to the "
-                f"batch; take a --set batch of at most {most * training.ranks.world}, or a larger --batch-size"
+                f"batch; take a --set batch of at most {most * training.ranks.world_size}, or a larger --batch-size"
             )
         rows = []
         for posed in training.prompts:
@@ -157,7 +157,7 @@ class AlignedTuner(SFTTrainer):
         quiet(self)
 
 
-def aligned_loss(objective: Strategy, ranks: Ranks) -> Callable[..., torch.Tensor]:
+def aligned_loss(objective: Strategy, ranks: ProcessGroup) -> Callable[..., torch.Tensor]:
     """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token.
 
     Args:

@@ -38,7 +38,7 @@ class GroupTrainer(GRPOTrainer):
 
     def __init__(self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = ()) -> None:
         training, batch = loop.training, loop.schedule.batch
-        share = batch // training.ranks.world
+        share = batch // training.ranks.world_size
         self._loop, self._training, self._group = loop, training, config.group
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even of answers that grow short
         micro = micro_batch(share, training.batch_size)
@@ -101,7 +101,7 @@ class PolicyValueTrainer(PPOTrainer):
 
     def __init__(self, config: PpoConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
-        share = batch // training.ranks.world
+        share = batch // training.ranks.world_size
         policy, value = loop.modules
         reward = TaskReward(loop, training.tokenizer.pad_token_id)
         arguments = PPOConfig(
@@ -160,7 +160,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         loop, batch, ranks = self._loop, self._loop.schedule.batch, self._loop.training.ranks
-        share, order = batch // ranks.world, loop.order(batch)
+        share, order = batch // ranks.world_size, loop.order(batch)
         while True:
             loop.before()
             asked = (loop.chosen(batch) or list(islice(order, batch)))[share * ranks.rank : share * (ranks.rank + 1)]

@@ -1,7 +1,7 @@
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from methods.best_of_n import BestOfN, HighestSignal
 from methods.interface import Decoding
 from methods.sampling import SamplingConfig
@@ -45,8 +45,8 @@ class Scripted:
 def run(output, method, **settings):
     task = f"{__name__}:CastingOut"
     config = {"method": method, "task": task, "model": "tiny-adder", "budget": "64", "limit": 300}
-    cell = prepare(RunConfig(**config, method_config=settings), output, Display(quiet=True))
-    return execute(cell, Display(quiet=True))
+    prepared = prepare(RunConfig(**config, method_config=settings), output, ProgressDisplay(quiet=True))
+    return execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_the_highest_signal_wins_the_first_of_equals_and_equal_answers_are_judged_once():

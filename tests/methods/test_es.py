@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from bench.errors import Refused
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.es import Es, EsConfig, es_update, make_schedule
 from methods.simulation import CoinFlips
@@ -147,8 +147,10 @@ def test_a_run_on_a_model_spends_its_budget_and_repeats_itself(tmp_path):
     results = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         config = {"method": "es", "task": "addition", "model": "tiny-adder", "budget": "512", "limit": 40}
-        cell = prepare(RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, Display(quiet=True))
-        results.append(execute(cell, Display(quiet=True)).model_copy(update={"timing": None}))
+        prepared = prepare(
+            RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, ProgressDisplay(quiet=True)
+        )
+        results.append(execute(prepared, ProgressDisplay(quiet=True)).model_copy(update={"timing": None}))
     assert [result.status for result in results] == ["ok"] * 3
     assert results[0] == results[1]
     assert results[0].report != results[2].report

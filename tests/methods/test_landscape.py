@@ -8,9 +8,9 @@ from bench.analysis.population import read_population
 from bench.analysis.split_half import halve
 from bench.errors import Refused
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.seeds import derive
 from bench.weights.points import Point
 from methods.interface import SingleModel
@@ -27,8 +27,8 @@ def adapt(world, **settings):
 
 def run(output, **fields):
     fields = {"method": "landscape", "task": "addition", "model": "tiny-adder", "budget": "260", "limit": 20} | fields
-    cell = prepare(RunConfig(**fields), output, Display(quiet=True))
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(RunConfig(**fields), output, ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 @given(st.integers(256, 2_000_000), st.integers(8, 2000), st.integers(1, 4))
@@ -99,11 +99,11 @@ def test_candidates_take_turns_among_scales_and_depend_on_seed_and_number_alone(
 
 
 def test_a_run_returns_the_base_and_its_population_is_read_item_by_item(tmp_path):
-    cell, result = run(tmp_path)
+    prepared, result = run(tmp_path)
     assert result.status == "ok"
     assert not result.rows[0].changed
     assert result.ledger.keys() >= {"sample"}
-    _, found = read_population(cell.folder)
+    _, found = read_population(prepared.folder)
     assert found.correct.shape == (result.report["population"], result.report["examples"])
     assert found.base.mean() == pytest.approx(result.report["base"])
     np.testing.assert_allclose(found.rewards.mean(axis=1), result.report["scores"])
@@ -114,10 +114,10 @@ def test_a_run_returns_the_base_and_its_population_is_read_item_by_item(tmp_path
 
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_record(tmp_path):
-    cell, whole = run(tmp_path)
-    journal = cell.folder / "journal.jsonl"
+    prepared, whole = run(tmp_path)
+    journal = prepared.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: len(lines) // 2]))
-    (cell.folder / "result.json").unlink()
-    again = execute(cell, Display(quiet=True))
+    (prepared.folder / "result.json").unlink()
+    again = execute(prepared, ProgressDisplay(quiet=True))
     assert again.model_copy(update={"timing": None}) == whole.model_copy(update={"timing": None})

@@ -3,9 +3,9 @@ import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from methods.interface import MethodConfig, SingleModel
 from methods.prompt_search import PromptSearch
 from methods.simulation import FLOPS, CoinFlips
@@ -99,8 +99,8 @@ def test_a_budget_that_pays_no_round_fails_with_the_reason():
 
 def test_a_run_books_its_search_as_tuning_and_answers_to_the_chosen_prompt(tmp_path):
     config = {"method": "prompt-search", "task": "addition", "model": "tiny-adder", "budget": "200", "limit": 40}
-    cell = prepare(RunConfig(**config), tmp_path, Display(quiet=True))
-    result = execute(cell, Display(quiet=True))
+    prepared = prepare(RunConfig(**config), tmp_path, ProgressDisplay(quiet=True))
+    result = execute(prepared, ProgressDisplay(quiet=True))
     assert result.status == "ok", result.traceback
     assert 0.95 <= result.budget.share <= 1
     assert set(result.ledger) == {"tune", "inference", "evaluation", "setup"}
@@ -109,4 +109,4 @@ def test_a_run_books_its_search_as_tuning_and_answers_to_the_chosen_prompt(tmp_p
     assert list(rewards) == ["default", "swapped"]
     assert result.report["chosen"] == max(rewards, key=rewards.get)
     assert result.rows[0].changed == (result.report["chosen"] != "default")
-    assert f'"prompt": "{result.report["chosen"]}"' in (cell.folder / "artifact" / "point.json").read_text()
+    assert f'"prompt": "{result.report["chosen"]}"' in (prepared.folder / "artifact" / "point.json").read_text()

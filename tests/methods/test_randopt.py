@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from bench.compute.meter import Meter
 from bench.errors import Refused, UsageError
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
 from bench.run.grid import expand
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import SingleModel
@@ -24,7 +24,7 @@ from tasks.interface import TaskTraits
 
 ADDITION = {"support": 400, "select": 400, "gate": 1000}
 HUMANEVAL = {"support": 32, "select": 20, "gate": 30}
-QUIET = Display(quiet=True)
+QUIET = ProgressDisplay(quiet=True)
 
 
 class World(CoinFlips):
@@ -41,8 +41,8 @@ def adapt(world, **settings):
 
 def run(output: Path, **fields):
     defaults = {"method": "randopt", "task": "addition", "model": "tiny-adder", "budget": "200", "limit": 40}
-    cell = prepare(RunConfig(**(defaults | fields)), output, QUIET)
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(RunConfig(**(defaults | fields)), output, QUIET)
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_the_paper_budget_is_the_papers_search():
@@ -178,7 +178,7 @@ def test_settings_out_of_range_are_usage_errors_that_name_the_field(setting):
 
 
 def test_a_run_has_a_row_for_each_k_at_exactly_its_cost(tmp_path):
-    cell, result = run(tmp_path)
+    prepared, result = run(tmp_path)
     assert result.status == "ok", result.traceback
     rows = {row.label: row for row in result.rows}
     assert list(rows) == ["k=1", "k=5", "k=10"]
@@ -189,9 +189,9 @@ def test_a_run_has_a_row_for_each_k_at_exactly_its_cost(tmp_path):
     assert votes["voters"] == 5
     assert votes["votes"]["answer"] + votes["without_vote"] == 5 * 40
     # Ten members answer 40 examples once each, whatever rows they vote in: the journal holds each answer once.
-    journal = (cell.folder / "journal.jsonl").read_text()
+    journal = (prepared.folder / "journal.jsonl").read_text()
     assert journal.count('"account":"inference"') == 10
-    assert json.loads((cell.folder / "samples.jsonl").read_text().splitlines()[40])["row"] == "k=5"
+    assert json.loads((prepared.folder / "samples.jsonl").read_text().splitlines()[40])["row"] == "k=5"
 
 
 def test_the_same_run_twice_is_the_same_and_a_torn_one_ends_alike(tmp_path):
@@ -201,7 +201,7 @@ def test_the_same_run_twice_is_the_same_and_a_torn_one_ends_alike(tmp_path):
     journal = second.folder / "journal.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-4]))
     (second.folder / "result.json").unlink()
-    resumed = execute(second, Display(quiet=True))
+    resumed = execute(second, ProgressDisplay(quiet=True))
     assert resumed.model_copy(update={"timing": None}) == unbroken.model_copy(update={"timing": None})
     assert journal.read_bytes().count(b"\n") == (first.folder / "journal.jsonl").read_bytes().count(b"\n")
 
@@ -214,14 +214,14 @@ def saved(tmp_path_factory):
 def test_saved_members_are_rebuilt_with_bit_identical_weights(saved, tmp_path):
     from bench.engines.transformers import TransformersEngine
 
-    cell, result = saved
-    ensemble = Ensemble.load(cell.folder / "artifact" / "k=5", result.model.digest)
+    prepared, result = saved
+    ensemble = Ensemble.load(prepared.folder / "artifact" / "k=5", result.model.digest)
     scores = result.report
     assert len(ensemble.members) == 5
     assert [point.norm for point in ensemble.members] == [scores["sigmas"][i] for i in scores["ranked"][:5]]
     # The best member was written as a checkpoint by the run itself, and the search had moved elsewhere in between.
-    written = AutoModelForCausalLM.from_pretrained(cell.folder / "artifact" / "k=1").state_dict()
-    engine = TransformersEngine(str(cell.model.path))
+    written = AutoModelForCausalLM.from_pretrained(prepared.folder / "artifact" / "k=1").state_dict()
+    engine = TransformersEngine(str(prepared.model.path))
     for place, point in enumerate([*ensemble.members, ensemble.members[0]]):
         engine.move_to(point)
         engine.save(tmp_path / f"{place}")
@@ -235,9 +235,9 @@ def test_a_loaded_ensemble_gives_the_answers_of_the_run(saved):
     from bench.engines.interface import Sampling
     from bench.engines.transformers import TransformersEngine
 
-    cell, result = saved
-    engine = TransformersEngine(str(cell.model.path))
-    examples = {example.id: example for example in cell.subject.splits.test[:40]}
+    prepared, result = saved
+    engine = TransformersEngine(str(prepared.model.path))
+    examples = {example.id: example for example in prepared.task_data.splits.test[:40]}
 
     class Deployment:
         def prepare(self, points, examples, *how):
@@ -246,16 +246,16 @@ def test_a_loaded_ensemble_gives_the_answers_of_the_run(saved):
         def answer(self, point, ids):
             engine.move_to(point)
             meter = Meter(engine.shape)
-            prompts = [engine.encode(cell.subject.task.messages(examples[i])) for i in ids]
+            prompts = [engine.encode(prepared.task_data.task.messages(examples[i])) for i in ids]
             with meter.account("inference"):
-                found = engine.generate(prompts, Sampling(max_new_tokens=cell.subject.task.max_new_tokens), meter)
+                found = engine.generate(prompts, Sampling(max_new_tokens=prepared.task_data.task.max_new_tokens), meter)
             return [completion.text for completion in found]
 
         def votes(self, ids, texts):
-            return cell.subject.task.vote_keys([examples[i] for i in ids], texts)
+            return prepared.task_data.task.vote_keys([examples[i] for i in ids], texts)
 
-    ensemble = Ensemble.load(cell.folder / "artifact" / "k=5", engine.digest)
-    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    ensemble = Ensemble.load(prepared.folder / "artifact" / "k=5", engine.digest)
+    samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
     assert ensemble.answer(Deployment(), list(examples)) == [s["text"] for s in samples if s["row"] == "k=5"]
     assert ensemble.report == next(row.report for row in result.rows if row.label == "k=5")
 

@@ -4,9 +4,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from methods.interface import Decoding
 from methods.sampling import SamplingConfig
 from methods.self_consistency import Plurality, SelfConsistency
@@ -45,8 +45,8 @@ def adapt(seed: int = 0, **settings: float):
 
 def run(output, **fields):
     defaults = {"method": "self-consistency", "task": "addition", "model": "tiny-adder", "budget": "64", "limit": 60}
-    cell = prepare(RunConfig(**(defaults | fields)), output, Display(quiet=True))
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(RunConfig(**(defaults | fields)), output, ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_most_samples_win_and_the_report_says_how():
@@ -81,7 +81,7 @@ def test_settings_out_of_range_are_refused(settings):
 
 def test_a_run_costs_its_samples_and_repeats_itself(tmp_path):
     settings = {"samples": 3}
-    cell, result = run(tmp_path / "a", method_config=settings)
+    prepared, result = run(tmp_path / "a", method_config=settings)
     assert result.status == "ok", result.traceback
     assert result.budget.spent == 0
     assert result.rows[0].cost.evaluations == 3
@@ -89,7 +89,7 @@ def test_a_run_costs_its_samples_and_repeats_itself(tmp_path):
     again = run(tmp_path / "b", method_config=settings)[1]
     assert again.model_copy(update={"timing": None}) == result.model_copy(update={"timing": None})
     assert run(tmp_path / "c", method_config=settings, seed=1)[1].rows != result.rows
-    folder = cell.folder / "artifact"
+    folder = prepared.folder / "artifact"
     recipe = json.loads((folder / "recipe.json").read_text())
     assert [sample["temperature"] for sample in recipe["samples"]] == [0.7] * 3
     assert "the number" in recipe["chosen_by"]

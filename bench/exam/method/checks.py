@@ -18,9 +18,9 @@ from bench.exam.method.task import BareSums
 from bench.exam.sitting import Observation, outcome
 from bench.records.journal import Journal
 from bench.records.schema import Sample
-from bench.run.desk import Desk
-from bench.run.display import Display
-from bench.run.views import Deployed
+from bench.run.context import DeploymentContext
+from bench.run.evaluator import Evaluator
+from bench.run.progress import ProgressDisplay
 from tasks.interface import DEFAULT_PROMPT, TaskTraits
 
 AWKWARD = (1, 131)
@@ -130,17 +130,19 @@ def check_artifact(sitting: Sitting) -> Observation:
     run = sitting.reference
     if not _ended(run):
         return _UNFINISHED
-    cell = run.cell
-    with (cell.folder / "samples.jsonl").open() as file:
+    prepared = run.prepared
+    with (prepared.folder / "samples.jsonl").open() as file:
         samples = [Sample.model_validate_json(line) for line in file]
-    examples, wrong = cell.subject.splits.test, []
+    examples, wrong = prepared.task_data.splits.test, []
     for label, artifact in run.watch.artifacts.items():
-        engine = TransformersEngine(cell.model.path, dtype=cell.config.dtype)
+        engine = TransformersEngine(prepared.model.path, dtype=prepared.config.dtype)
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(Path(folder, "journal.jsonl"))
-            desk = Desk(engine, cell.subject.task, engine.style, Meter(engine.shape), journal)
-            loaded = type(artifact).load(cell.folder / "artifact" / label, engine.digest)
-            texts = loaded.answer(Deployed(desk, examples, Display(quiet=True)), [e.id for e in examples])
+            evaluator = Evaluator(engine, prepared.task_data.task, engine.style, Meter(engine.shape), journal)
+            loaded = type(artifact).load(prepared.folder / "artifact" / label, engine.digest)
+            texts = loaded.answer(
+                DeploymentContext(evaluator, examples, ProgressDisplay(quiet=True)), [e.id for e in examples]
+            )
             journal.close()
         said = [sample.text for sample in samples if sample.row == label]
         other = sum(a != b for a, b in zip(said, texts, strict=True))

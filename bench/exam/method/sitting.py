@@ -16,9 +16,9 @@ from bench.exam.method.task import Sums
 from bench.exam.method.watch import Watch, WatchedEngine, WatchedMethod
 from bench.records.schema import Result, RunConfig
 from bench.registry import load_method
-from bench.run.attempt import execute
-from bench.run.cell import Cell, prepare
-from bench.run.display import Display
+from bench.run.prepare import PreparedRun, prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from methods.interface import Method
 from tasks.interface import TaskTraits
 
@@ -32,21 +32,21 @@ class Run:
     """A run of the exam.
 
     Attributes:
-        cell: What was run.
+        prepared: The run that was executed.
         result: Its record.
         watch: What was seen of it.
     """
 
-    cell: Cell
+    prepared: PreparedRun
     result: Result
     watch: Watch
 
     @property
     def outcome(self) -> dict[str, Any]:
         """All that two runs of one seed must have in common: the record but for times, and every file left behind."""
-        files = sorted(path for path in (self.cell.folder / "artifact").rglob("*") if path.is_file())
-        content = {str(path.relative_to(self.cell.folder)): _sha256(path) for path in files}
-        samples = self.cell.folder / "samples.jsonl"
+        files = sorted(path for path in (self.prepared.folder / "artifact").rglob("*") if path.is_file())
+        content = {str(path.relative_to(self.prepared.folder)): _sha256(path) for path in files}
+        samples = self.prepared.folder / "samples.jsonl"
         record = self.result.model_dump(mode="json", exclude={"timing"})
         return record | {"artifact": content, "samples": _sha256(samples) if samples.exists() else None}
 
@@ -114,25 +114,25 @@ class Sitting:
         Raises:
             Refused: If the method does not take such a task or budget.
         """
-        cell = self._cell(what, seed, self.budget if budget is None else budget, task)
-        return _watched(cell, Watch())
+        prepared = self._cell(what, seed, self.budget if budget is None else budget, task)
+        return _watched(prepared, Watch())
 
     def kill(self, what: str, step: int) -> int:
         """Have another process begin a run and be killed at a step; return its exit status.
 
         What it wrote is in a log in the folder.
         """
-        cell = self._cell(what, 0, self.budget, Sums)
+        prepared = self._cell(what, 0, self.budget, Sums)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)  # once for all exams of this process
-        arguments = (cell.config.model_dump_json(), str(self.folder / what), step)
+        arguments = (prepared.config.model_dump_json(), str(self.folder / what), step)
         child = context.Process(target=_doomed, args=arguments)
         child.start()
         child.join()
         assert child.exitcode is not None
         return child.exitcode
 
-    def _cell(self, what: str, seed: int, budget: int, task: type[Sums]) -> Cell:
+    def _cell(self, what: str, seed: int, budget: int, task: type[Sums]) -> PreparedRun:
         config = RunConfig(
             method=self.name,
             task=f"{task.__module__}:{task.__name__}",
@@ -143,24 +143,24 @@ class Sitting:
             device="cpu",
             method_config=dict(self.settings),
         )
-        return prepare(config, self.folder / what, Display(quiet=True))
+        return prepare(config, self.folder / what, ProgressDisplay(quiet=True))
 
 
-def _watched(cell: Cell, watch: Watch) -> Run:
-    task = cell.subject.task
+def _watched(prepared: PreparedRun, watch: Watch) -> Run:
+    task = prepared.task_data.task
     assert isinstance(task, Sums)
-    method = WatchedMethod(cell.method, watch)
+    method = WatchedMethod(prepared.method, watch)
 
     def through(engine: Any) -> Any:
-        method.engine = WatchedEngine(engine, watch, cell.subject)
+        method.engine = WatchedEngine(engine, watch, prepared.task_data)
         return method.engine
 
-    watch.guard(cell.subject)
+    watch.guard(prepared.task_data)
     task.watch = watch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, about themselves
-        result = execute(replace(cell, method=method), Display(quiet=True), through=through)  # type: ignore[arg-type]
-    return Run(cell, result, watch)
+        result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), through=through)  # type: ignore[arg-type]
+    return Run(prepared, result, watch)
 
 
 def _doomed(config: str, output: str, step: int) -> None:
@@ -170,7 +170,7 @@ def _doomed(config: str, output: str, step: int) -> None:
     log = os.open(path / LOG, os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    _watched(prepare(RunConfig.model_validate_json(config), path, Display(quiet=True)), Watch(kill_at=step))
+    _watched(prepare(RunConfig.model_validate_json(config), path, ProgressDisplay(quiet=True)), Watch(kill_at=step))
 
 
 def _sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.interface import Completion, Engine, Sampling, TokenIds
 from bench.errors import BenchError
-from bench.run.subject import Subject, posed
+from bench.run.data import TaskData, format_prompt
 from bench.weights.checkpoint import open_checkpoint
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Method
@@ -68,9 +68,9 @@ class Watch:
     shape: ModelShape | None = None
     _tested: frozenset[str] = frozenset()
 
-    def guard(self, subject: Subject) -> None:
+    def guard(self, task_data: TaskData) -> None:
         """Spring on the test examples of these data."""
-        self._tested = frozenset(example.id for example in subject.splits.test)
+        self._tested = frozenset(example.id for example in task_data.splits.test)
 
     def loaded(self) -> None:
         """The task's data were loaded."""
@@ -167,23 +167,25 @@ class WatchedEngine:
     Args:
         engine: It.
         watch: Told what it computes.
-        subject: Which prompts are whose.
+        task_data: Which prompts are whose.
     """
 
-    def __init__(self, engine: Engine, watch: Watch, subject: Subject) -> None:
+    def __init__(self, engine: Engine, watch: Watch, task_data: TaskData) -> None:
         self._engine, self._watch = engine, watch
         watch.shape = engine.shape
-        splits = subject.splits
-        support, rest = self._prompts(subject, splits.support), self._prompts(subject, splits.select + splits.gate)
-        self._hidden = self._prompts(subject, splits.test) - support - rest
+        splits = task_data.splits
+        support, rest = self._prompts(task_data, splits.support), self._prompts(task_data, splits.select + splits.gate)
+        self._hidden = self._prompts(task_data, splits.test) - support - rest
         self._untrained = self._hidden | (rest - support)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def _prompts(self, subject: Subject, examples: Iterable[Example]) -> set[TokenIds]:
-        task, engine = subject.task, self._engine
-        return {engine.encode(posed(task, engine.style, e, prompt)) for e in examples for prompt in task.prompts}
+    def _prompts(self, task_data: TaskData, examples: Iterable[Example]) -> set[TokenIds]:
+        task, engine = task_data.task, self._engine
+        return {
+            engine.encode(format_prompt(task, engine.style, e, prompt)) for e in examples for prompt in task.prompts
+        }
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts, unless one is of the test split and the method is at work."""

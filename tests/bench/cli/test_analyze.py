@@ -6,9 +6,9 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.errors import UsageError
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def runs(tmp_path_factory):
 
     def run(method, task="addition", budget="260", **settings):
         fields = {"method": method, "task": task, "model": "tiny-adder", "budget": budget, "limit": 20}
-        cell = prepare(RunConfig(**fields, method_config=settings), folder, Display(quiet=True))
-        assert execute(cell, Display(quiet=True)).status == "ok"
-        return cell.folder
+        prepared = prepare(RunConfig(**fields, method_config=settings), folder, ProgressDisplay(quiet=True))
+        assert execute(prepared, ProgressDisplay(quiet=True)).status == "ok"
+        return prepared.folder
 
     return {
         "landscape": run("landscape"),

@@ -17,9 +17,9 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import Refused, UsageError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig, find_runs
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Method, Plan
 
@@ -86,21 +86,21 @@ def on_ray(actors, monkeypatch):
 
 def run(folder, count=1, **fields):
     config = RunConfig(task="addition", model="tiny-adder", limit=60, **fields)
-    cell = prepare(config, folder, Display(quiet=True))
-    result = execute(cell, Display(quiet=True), Engines(count))
-    return cell, result.model_copy(update={"timing": None})
+    prepared = prepare(config, folder, ProgressDisplay(quiet=True))
+    result = execute(prepared, ProgressDisplay(quiet=True), Engines(count))
+    return prepared, result.model_copy(update={"timing": None})
 
 
 @pytest.mark.parametrize("settings", [CORP, RANDOPT], ids=["corp", "randopt"])
 def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, settings):
-    cell, alone = run(tmp_path / "1", **settings)
+    prepared, alone = run(tmp_path / "1", **settings)
     assert alone.status == "ok"
     early = 0
     for count in (2, 4):
         other, result = run(tmp_path / str(count), count, **settings)
         assert result == alone
-        assert other.folder.relative_to(tmp_path / str(count)) == cell.folder.relative_to(tmp_path / "1")
-        assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+        assert other.folder.relative_to(tmp_path / str(count)) == prepared.folder.relative_to(tmp_path / "1")
+        assert (other.folder / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
         early += (other.folder / "journal.jsonl").read_bytes().count(b'{"aside"')
         attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
         assert attempt["engines"] == {"count": count, "address": None}

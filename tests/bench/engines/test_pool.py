@@ -16,10 +16,10 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.desk import cut
-from bench.run.display import Display
+from bench.run.evaluator import cut
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.points import Point
 
 SAMPLING = Sampling(max_new_tokens=5)
@@ -231,9 +231,9 @@ RUNS = {
 
 def run(folder, engines=1, seed=0, **fields):
     config = RunConfig(task="addition", model="tiny-adder", limit=90, batch_size=16, **fields)
-    cell = prepare(config, folder, Display(quiet=True))
-    result = execute(cell, Display(quiet=True), Engines(engines))
-    return cell, result.model_copy(update={"timing": None})
+    prepared = prepare(config, folder, ProgressDisplay(quiet=True))
+    result = execute(prepared, ProgressDisplay(quiet=True), Engines(engines))
+    return prepared, result.model_copy(update={"timing": None})
 
 
 @pytest.fixture
@@ -253,23 +253,23 @@ def several(engine, monkeypatch):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, name):
     settings, count = RUNS[name]
-    cell, alone = run(tmp_path / "alone", **settings)
+    prepared, alone = run(tmp_path / "alone", **settings)
     other, result = run(tmp_path / "several", count, **settings)
     assert alone.status == "ok"
     assert result == alone
-    assert other.folder.name == cell.folder.name
-    assert (other.folder / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+    assert other.folder.name == prepared.folder.name
+    assert (other.folder / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
     assert several[-1].deepest == DEPTH  # work was there for all
 
 
 def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, several):
-    cell, result = run(tmp_path, 4, **RUNS["randopt"][0])
-    journal = cell.folder / "journal.jsonl"
+    prepared, result = run(tmp_path, 4, **RUNS["randopt"][0])
+    journal = prepared.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     aside = [i for i, line in enumerate(lines) if b'{"aside"' in line]
     assert aside
     for kept, count in ((aside[0] + 1, 1), (aside[len(aside) // 2] + 1, 2)):
         journal.write_bytes(b"".join(lines[:kept]))
-        (cell.folder / "result.json").unlink()
-        resumed = execute(cell, Display(quiet=True), Engines(count))
+        (prepared.folder / "result.json").unlink()
+        resumed = execute(prepared, ProgressDisplay(quiet=True), Engines(count))
         assert resumed.model_copy(update={"timing": None}) == result

@@ -3,31 +3,31 @@ import pytest
 from bench.errors import UsageError
 from bench.records.files import WriteFailed
 from bench.run import grid
-from bench.run.display import Display
 from bench.run.grid import expand, load_grid_file, run_grid
+from bench.run.progress import ProgressDisplay
 
 ONE = {"methods": ["corp"], "tasks": ["addition"], "models": ["tiny-adder"], "budgets": ["600"], "seeds": [0]}
 
 
-def cells(**fields):
+def configs(**fields):
     return expand(**(ONE | {"settings": []} | fields))
 
 
 def test_a_grid_is_the_product_of_its_axes_in_a_fixed_order():
-    grid = cells(methods=["base", "corp"], seeds=[0, 1], budgets=["smoke", "700"])
+    grid = configs(methods=["base", "corp"], seeds=[0, 1], budgets=["smoke", "700"])
     assert [(c.budget, c.method, c.seed) for c in grid] == [
         (budget, method, seed) for budget in ("smoke", "700") for method in ("base", "corp") for seed in (0, 1)
     ]
 
 
 def test_a_setting_reaches_every_method_that_knows_it_or_the_one_it_names():
-    base, corp = cells(methods=["base", "corp"], settings=["attempts=0", "corp.rank=4", "sigmas=[0.1, 0.2]"])
+    base, corp = configs(methods=["base", "corp"], settings=["attempts=0", "corp.rank=4", "sigmas=[0.1, 0.2]"])
     assert base.method_config == {}
     assert corp.method_config == {"attempts": 0, "rank": 4, "sigmas": [0.1, 0.2]}
 
 
 def test_settings_of_methods_that_are_not_asked_stand_in_a_suite():
-    (corp,) = cells(methods=["corp"], settings=["grpo.lr=1e-5", "corp.rank=4"])
+    (corp,) = configs(methods=["corp"], settings=["grpo.lr=1e-5", "corp.rank=4"])
     assert corp.method_config == {"rank": 4}
 
 
@@ -44,11 +44,11 @@ def test_settings_of_methods_that_are_not_asked_stand_in_a_suite():
 )
 def test_settings_that_cannot_be_used_are_named(settings, message):
     with pytest.raises(UsageError, match=message):
-        cells(methods=["corp"], settings=settings)
+        configs(methods=["corp"], settings=settings)
 
 
 def test_varied_settings_are_an_axis_of_the_methods_that_know_them():
-    grid = cells(
+    grid = configs(
         methods=["base", "corp"],
         seeds=[0, 1],
         settings=["rank=4"],
@@ -70,7 +70,7 @@ def test_varied_settings_are_an_axis_of_the_methods_that_know_them():
 )
 def test_variations_that_cannot_be_used_are_named_before_anything_runs(variation, message):
     with pytest.raises(UsageError, match=message):
-        cells(variations=[variation])
+        configs(variations=[variation])
 
 
 def test_variations_can_stand_in_a_file(tmp_path):
@@ -101,4 +101,4 @@ def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grid, "execute", full)
     with pytest.raises(WriteFailed):
-        run_grid(cells(seeds=[0, 1]), tmp_path, lambda: Display(quiet=True), lambda _: None)
+        run_grid(configs(seeds=[0, 1]), tmp_path, lambda: ProgressDisplay(quiet=True), lambda _: None)

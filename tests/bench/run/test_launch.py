@@ -7,12 +7,12 @@ import yaml
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import RunConfig
 from bench.run import launch
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
 from bench.run.grid import expand
 from bench.run.launch import hand_over, read_launch
-from bench.run.rank import _join
+from bench.run.launch_worker import _join
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 
 TWO = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "num_processes": 2}
 GRID = {"methods": ["grpo"], "tasks": ["addition"], "models": ["tiny-adder"], "budgets": ["800"], "seeds": [0]}
@@ -84,13 +84,13 @@ def test_without_accelerate_there_is_no_launch(write, monkeypatch):
 def test_a_run_that_cannot_be_launched_is_refused(tmp_path, fields, error, message):
     config = RunConfig(task="addition", model="tiny-adder", budget="800", launch=TWO, **fields)
     with pytest.raises(error, match=message):
-        prepare(config, tmp_path, Display(quiet=True))
+        prepare(config, tmp_path, ProgressDisplay(quiet=True))
 
 
 def test_a_launch_that_trained_nothing_is_a_failure_and_no_reason_to_train_alone(tmp_path, monkeypatch):
     config = RunConfig(method="grpo", task="addition", model="tiny-adder", budget="800", limit=5, launch=TWO)
-    monkeypatch.setattr("bench.run.attempt.hand_over", lambda folder, launch: None)
-    result = execute(prepare(config, tmp_path, Display(quiet=True)), Display(quiet=True))
+    monkeypatch.setattr("bench.run.runner.hand_over", lambda folder, launch: None)
+    result = execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
     assert (result.status, "train" in result.ledger) == ("failed", False)
     assert "journalled no end of training" in result.reason
 

@@ -13,10 +13,10 @@ import yaml
 
 from bench.compute.ledger import Work
 from bench.records.schema import find_runs
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
-from bench.run.grid import expand, resume_cell
+from bench.run.grid import expand, resume_run
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 
 # Counts what the hooks of each process report, before it is gathered and booked.
 COUNTED = """
@@ -74,8 +74,8 @@ def unbroken(place):
     grid = {"tasks": ["addition"], "models": ["tiny-adder"], "budgets": [BUDGET], "seeds": [0], "settings": [RATE]}
     launch = {"launch": "accelerate", "launch_config": place / "two.yaml"}
     (config,) = expand(methods=["counted_method:Counted"], **grid, **OPTIONS, **launch)
-    cell = prepare(config, place / "unbroken", Display(quiet=True))
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(config, place / "unbroken", ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_the_ledger_is_the_sum_of_what_the_processes_counted(place, unbroken):
@@ -93,16 +93,16 @@ def test_the_ledger_is_the_sum_of_what_the_processes_counted(place, unbroken):
 
 
 def test_processes_end_and_one_of_them_wrote(unbroken):
-    cell, result = unbroken
+    prepared, result = unbroken
     assert not [child for child in psutil.Process().children() if "accelerate" in " ".join(child.cmdline())]
-    assert [path.name for path in (cell.folder / "attempts").iterdir()] == ["1.json"]
-    keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (cell.folder / "journal.jsonl").open()]
+    assert [path.name for path in (prepared.folder / "attempts").iterdir()] == ["1.json"]
+    keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (prepared.folder / "journal.jsonl").open()]
     saves = [key["train"] for key in keys if "train" in key]
     assert saves == list(range(len(saves)))
-    before = {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()}
-    again = resume_cell(cell.folder, Display(quiet=True))
+    before = {path: path.read_bytes() for path in prepared.folder.rglob("*") if path.is_file()}
+    again = resume_run(prepared.folder, ProgressDisplay(quiet=True))
     assert (again.cached, again.result) == (True, result)
-    assert {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in prepared.folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(place, unbroken):
@@ -139,7 +139,7 @@ def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(pl
         time.sleep(0)
     (folder,) = find_runs(place / "killed")
     assert not (folder / "result.json").exists()
-    outcome = resume_cell(folder, Display(quiet=True))
+    outcome = resume_run(folder, ProgressDisplay(quiet=True))
     assert outcome.error is None
     ours, theirs = (json.loads((f / "result.json").read_text()) | {"timing": 0} for f in (folder, whole.folder))
     assert ours == theirs

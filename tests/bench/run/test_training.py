@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from bench.compute.meter import Meter
+from bench.distributed import ProcessGroup
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, Refused
 from bench.models.source import resolve
-from bench.ranks import Ranks
 from bench.records.journal import Journal
-from bench.run.desk import Desk
+from bench.run.evaluator import Evaluator
 from bench.run.training import TrainingSession
 from methods.interface import Lora
 from methods.training.aligned import AlignedTuner
@@ -33,8 +33,8 @@ def open_session(tmp_path, path):
         engine = TransformersEngine(path, dtype="float32")
         meter = Meter(engine.shape, ALLOWANCE)
         task = Addition()
-        desk = Desk(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"))
-        return TrainingSession(desk, task.load().support, tmp_path / "training", allowance, lora), meter
+        evaluator = Evaluator(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"))
+        return TrainingSession(evaluator, task.load().support, tmp_path / "training", allowance, lora), meter
 
     return open_session
 
@@ -187,7 +187,7 @@ def test_adapters_are_all_that_is_trained(open_session):
     assert all("lora" in name for name in trained)
 
 
-class Two(Ranks):
+class Two(ProcessGroup):
     """The first of two processes of which the other does just the same."""
 
     def gather(self, mine):
@@ -238,7 +238,7 @@ def test_no_step_costs_more_than_its_bound(open_session, tmp_path, method):
     around.run(SimpleNamespace(advance=lambda *_: None), trainer(config, around, str(tmp_path / "trl")).train)
     assert around.step > 2
     assert session.bound(around.schedule.step) == 0
-    session.ranks = Ranks(0, 2)
+    session.ranks = ProcessGroup(0, 2)
     assert max(around._costs) <= session.bound(around.schedule.step) < 2 * max(around._costs)
 
 
@@ -261,7 +261,7 @@ def test_each_process_has_its_part_of_a_batch(open_session, tmp_path):
         next(iter(trainer.dataloader))
         return trainer.reward_model.examples
 
-    whole = asked(Ranks())
+    whole = asked(ProcessGroup())
     parts = [asked(SimpleNamespace(rank=rank, world=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
     assert parts[0] + parts[1] == whole
 

@@ -6,4 +6,4 @@ def test_priority_keeps_first_entries_of_every_axis():
     assert len(set(cells)) == len(cells) == 27
     first = cells[:8]
     assert set(first) == {(q, b, a) for q in (1.0, 2.0) for b in (10.0, 20.0) for a in (5.0, 6.0)}
-    assert [cell[:2] for cell in first] == sorted(cell[:2] for cell in first)
+    assert [prepared[:2] for prepared in first] == sorted(prepared[:2] for prepared in first)

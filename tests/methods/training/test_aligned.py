@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.ranks import Ranks
+from bench.distributed import ProcessGroup
 from methods.strategy import parse_strategy
 from methods.training.aligned import NO_VOTE, aligned_loss, group_weights
 
@@ -40,7 +40,7 @@ def test_those_who_do_not_vote_are_wrong_and_rival_nobody():
     assert first != second
 
 
-class Second(Ranks):
+class Second(ProcessGroup):
     """The second of two processes; the first has other examples."""
 
     def gather(self, mine):
@@ -58,7 +58,7 @@ def test_a_gold_answers_weight_is_relative_to_the_whole_batch_in_every_process()
         aligned_loss(parse_strategy("pass@4"), ranks)(SimpleNamespace(logits=logits), labels, 4).backward()
         return logits.grad.abs().sum(dim=(1, 2))
 
-    alone, shared = gradients(Ranks()), gradients(Second(1, 2))
+    alone, shared = gradients(ProcessGroup()), gradients(Second(1, 2))
     # What a known answer weighs against an unknown one is the same; all weigh less beside heavier ones elsewhere.
     torch.testing.assert_close(alone / alone[1], shared / shared[1])
     assert shared[1] < alone[1] / 5

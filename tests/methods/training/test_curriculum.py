@@ -8,9 +8,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.schema import RunConfig
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.run.training import TrainingSession
 from methods.training.curriculum import mean_rewards
 from methods.training.grpo import Grpo
@@ -68,7 +68,7 @@ def run(tmp_path, method):
         dtype="float32",
         method_config={"gate": False, "batch": 16},
     )
-    return execute(prepare(config, tmp_path, Display(quiet=True)), Display(quiet=True))
+    return execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
 
 
 def test_answers_of_a_prompt_stand_together_and_those_not_judged_do_not_count():

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bench.records.schema import RunConfig, find_runs
-from bench.run.attempt import execute
-from bench.run.cell import finished, prepare
-from bench.run.display import Display
+from bench.run.prepare import finished, prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from methods.training.loop import Loop
 
 FAST = {"lr": 1e-4}
@@ -35,8 +35,8 @@ def config(method, **fields):
 
 
 def run(folder, method, **fields):
-    cell = prepare(config(method, **fields), folder, Display(quiet=True))
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(config(method, **fields), folder, ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 @pytest.fixture(scope="module", params=["grpo", "ppo"])
@@ -91,28 +91,28 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(unbroken, tmp_path, monkeypa
             raise Interrupt
 
     monkeypatch.setattr(Loop, "after", interrupted)
-    cell = prepare(config(method), tmp_path, Display(quiet=True))
+    prepared = prepare(config(method), tmp_path, ProgressDisplay(quiet=True))
     with pytest.raises(Interrupt):
-        execute(cell, Display(quiet=True))
+        execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.setattr(Loop, "after", after)
-    execute(cell, Display(quiet=True))
-    same(cell.folder, theirs.folder)
+    execute(prepared, ProgressDisplay(quiet=True))
+    same(prepared.folder, theirs.folder)
 
 
 def test_a_run_interrupted_after_training_trains_no_more(unbroken, tmp_path, monkeypatch):
     method, theirs, _ = unbroken
-    cell = prepare(config(method), tmp_path, Display(quiet=True))
+    prepared = prepare(config(method), tmp_path, ProgressDisplay(quiet=True))
 
     def lost(*_, **__):
         raise Interrupt
 
     monkeypatch.setattr("methods.training.gradient.decide", lost)
     with pytest.raises(Interrupt):
-        execute(cell, Display(quiet=True))
+        execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.undo()
     monkeypatch.setattr(Loop, "run", lost)
-    execute(cell, Display(quiet=True))
-    same(cell.folder, theirs.folder)
+    execute(prepared, ProgressDisplay(quiet=True))
+    same(prepared.folder, theirs.folder)
 
 
 def test_a_killed_run_goes_on_from_its_last_save(unbroken, tmp_path):
@@ -132,8 +132,8 @@ def test_a_killed_run_goes_on_from_its_last_save(unbroken, tmp_path):
     assert child.wait() == -signal.SIGKILL
     (folder,) = find_runs(tmp_path)
     journalled = (folder / "journal.jsonl").read_bytes()
-    cell, _ = run(tmp_path, method)
-    assert cell.folder == folder
+    prepared, _ = run(tmp_path, method)
+    assert prepared.folder == folder
     assert (folder / "journal.jsonl").read_bytes().startswith(journalled)
     same(folder, theirs.folder)
 
@@ -155,27 +155,27 @@ def poison(monkeypatch):
 def test_what_diverges_has_a_status_and_is_not_run_again(tmp_path, monkeypatch, method, settings, cause):
     if cause is not None:
         cause(monkeypatch)
-    cell, result = run(tmp_path, method, settings=settings)
+    prepared, result = run(tmp_path, method, settings=settings)
     assert (result.status, result.traceback) == ("diverged", None)
     assert "training diverged: " in result.reason
     assert result.report["training"]["steps"] >= 1
     assert not result.rows
     assert result.ledger["train"].flops > 0
-    assert finished(cell) == result
+    assert finished(prepared) == result
     # Its end is journalled: a run that is killed before its record says so does not train again.
-    (cell.folder / "result.json").unlink()
+    (prepared.folder / "result.json").unlink()
     monkeypatch.setattr(Loop, "run", None)
-    again = execute(cell, Display(quiet=True))
+    again = execute(prepared, ProgressDisplay(quiet=True))
     assert again.model_copy(update={"timing": result.timing}) == result
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
 def test_adapters_are_merged_into_an_ordinary_checkpoint(tmp_path, method):
-    cell, result = run(tmp_path, method, settings={"lora": {"rank": 4}, "lr": 1e-3, "gate": False})
+    prepared, result = run(tmp_path, method, settings={"lora": {"rank": 4}, "lr": 1e-3, "gate": False})
     assert result.status == "ok", result.traceback
     assert result.rows[0].changed
-    base = dict(AutoModelForCausalLM.from_pretrained(cell.model.path).named_parameters())
-    merged = dict(AutoModelForCausalLM.from_pretrained(cell.folder / "artifact").named_parameters())
+    base = dict(AutoModelForCausalLM.from_pretrained(prepared.model.path).named_parameters())
+    merged = dict(AutoModelForCausalLM.from_pretrained(prepared.folder / "artifact").named_parameters())
     assert base.keys() == merged.keys()
     changed = {name for name in base if not torch.equal(base[name], merged[name])}
     assert changed

@@ -120,7 +120,7 @@ class Forging(Sound):
     """Lifts its own limit where that is small."""
 
     def adapt(self, context: Any) -> Artifact:
-        context._desk.meter.limit = 10**12
+        context._evaluator.meter.limit = 10**12
         return super().adapt(context)
 
 
@@ -136,12 +136,12 @@ class Sly(Sound):
     """Has the engine answer a test prompt behind the context's back, and goes on when it is stopped."""
 
     def adapt(self, context: Any) -> Artifact:
-        desk = context._desk
+        evaluator = context._evaluator
         task = load_task("bench.exam.method.task:Sums")
-        prompts = [desk.engine.encode(task.messages(example)) for example in task.load().test[:4]]
-        with desk.meter.account("sample"):
+        prompts = [evaluator.engine.encode(task.messages(example)) for example in task.load().test[:4]]
+        with evaluator.meter.account("sample"):
             try:
-                desk.engine.generate(prompts, desk.sampling, desk.meter)
+                evaluator.engine.generate(prompts, evaluator.sampling, evaluator.meter)
             except Peeked:
                 return super().adapt(context)
         raise AssertionError("a test prompt was answered")
@@ -151,7 +151,7 @@ class Reading(Sound):
     """Loads the data for itself."""
 
     def adapt(self, context: Any) -> Artifact:
-        context._desk.task.load()
+        context._evaluator.task.load()
         return Model()
 
 
@@ -161,7 +161,7 @@ class Cramming(Sound):
     def adapt(self, context: Any) -> Artifact:
         training = context.train(context.remaining)
         training.tokenizer  # noqa: B018, sets it up
-        prompt = context._desk.prompt(context._examples["gate"][0])
+        prompt = context._evaluator.prompt(context._examples["gate"][0])
         with training.metered():
             training.model(input_ids=torch.tensor([prompt]))
         return Model()
@@ -187,7 +187,7 @@ class Moonlighting(Sound):
     """Runs the model where no meter hangs."""
 
     def adapt(self, context: Any) -> Artifact:
-        context._desk.engine._model(torch.tensor([[1, 2, 3]]))
+        context._evaluator.engine._model(torch.tensor([[1, 2, 3]]))
         return super().adapt(context)
 
 
@@ -195,7 +195,7 @@ class Unbilled(Sound):
     """Trains a copy of its own."""
 
     def adapt(self, context: Any) -> Artifact:
-        model, _ = context._desk.engine.trainable()
+        model, _ = context._evaluator.engine.trainable()
         model(input_ids=torch.tensor([[1, 2, 3]]))
         return super().adapt(context)
 
@@ -242,7 +242,7 @@ class Diarist(Sound):
     """Keeps track of what it has done by itself, and skips that when it begins again."""
 
     def adapt(self, context: Any) -> Artifact:
-        self.diary = context._desk.journal.path.parent / "diary.json"
+        self.diary = context._evaluator.journal.path.parent / "diary.json"
         self.done = json.loads(self.diary.read_text()) if self.diary.exists() else []
         return super().adapt(context)
 
@@ -260,9 +260,9 @@ class Heavy(Sound):
 
     def adapt(self, context: Any) -> Artifact:
         artifact = super().adapt(context)
-        context._desk.engine.move_to(Point())
+        context._evaluator.engine.move_to(Point())
         with torch.inference_mode():
-            next(context._desk.engine._model.parameters()).mul_(1.0 + 1e-6)
+            next(context._evaluator.engine._model.parameters()).mul_(1.0 + 1e-6)
         return artifact
 
 

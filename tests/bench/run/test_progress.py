@@ -5,7 +5,7 @@ from rich.console import Console
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
-from bench.run.display import Display
+from bench.run.progress import ProgressDisplay
 
 SHAPE = ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True)
 
@@ -15,7 +15,7 @@ def console(terminal):
 
 
 def test_a_terminal_shows_stage_best_and_budget():
-    display = Display(console(True))
+    display = ProgressDisplay(console(True))
     meter = Meter(SHAPE, limit=10**9)
     with display:
         display.watch(meter, 64)
@@ -30,7 +30,7 @@ def test_a_terminal_shows_stage_best_and_budget():
 
 
 def test_elsewhere_a_line_marks_the_end_of_each_stage():
-    display = Display(console(False))
+    display = ProgressDisplay(console(False))
     with display, display.stage("population", 3) as stage:
         stage.advance(0.5, steps=3)
     assert display.console.file.getvalue().startswith("population: 3 done, best 0.500")
@@ -38,7 +38,7 @@ def test_elsewhere_a_line_marks_the_end_of_each_stage():
 
 
 def test_quiet_shows_nothing_and_measures_all_the_same():
-    display = Display(console(True), quiet=True)
+    display = ProgressDisplay(console(True), quiet=True)
     with display, display.stage("population"):
         display.say("something")
     assert display.console.file.getvalue() == ""
@@ -46,6 +46,6 @@ def test_quiet_shows_nothing_and_measures_all_the_same():
 
 
 def test_what_is_said_is_shown_as_it_stands():
-    display = Display(console(False))
+    display = ProgressDisplay(console(False))
     display.say("model [/INST] list[int] :smile:")
     assert display.console.file.getvalue() == "model [/INST] list[int] :smile:\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
+from bench.distributed import ProcessGroup
 from bench.errors import BenchError
-from bench.ranks import Ranks
-from bench.run.desk import Desk, cut
-from bench.run.display import Display, StageDisplay
-from bench.run.subject import Subject
+from bench.run.data import TaskData
+from bench.run.evaluator import Evaluator, cut
+from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import Place
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
@@ -27,27 +27,29 @@ class AdaptationContext:
         hand_over: Lets other processes train in this one's place, and returns when they have journalled it; or None.
     """
 
-    def __init__(self, desk: Desk, subject: Subject, seed: int, evaluation_flops: float, display: Display) -> None:
-        self._desk, self._display = desk, display
-        self.ranks = Ranks()
+    def __init__(
+        self, evaluator: Evaluator, task_data: TaskData, seed: int, evaluation_flops: float, display: ProgressDisplay
+    ) -> None:
+        self._evaluator, self._display = evaluator, display
+        self.ranks = ProcessGroup()
         self.hand_over: Callable[[], None] | None = None
-        splits = subject.splits
+        splits = task_data.splits
         self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
         self.seed = seed
-        self.task = replace(subject.traits, prompts=desk.prompts(subject.traits.prompts, splits.support))
+        self.task = replace(task_data.traits, prompts=evaluator.prompts(task_data.traits.prompts, splits.support))
         self.evaluation_flops = evaluation_flops
         self.report: dict[str, Any] = {}
 
     @property
     def budget(self) -> int:
         """Adaptation FLOPs in all."""
-        assert self._desk.meter.limit is not None
-        return self._desk.meter.limit
+        assert self._evaluator.meter.limit is not None
+        return self._evaluator.meter.limit
 
     @property
     def remaining(self) -> int:
         """Adaptation FLOPs left."""
-        return self._desk.meter.remaining
+        return self._evaluator.meter.remaining
 
     def evaluate(
         self,
@@ -68,8 +70,8 @@ class AdaptationContext:
         if account not in ADAPTATION:
             raise ValueError(f"adaptation may not book to account {account!r}")
         asked, what, spread = self._asked(split, examples)
-        _check_prompt(self._desk.task, prompt)
-        return self._desk.score(point, asked, what, account, allowance, prompt, spread=spread)
+        _check_prompt(self._evaluator.task, prompt)
+        return self._evaluator.score(point, asked, what, account, allowance, prompt, spread=spread)
 
     def prepare(
         self,
@@ -81,12 +83,12 @@ class AdaptationContext:
     ) -> None:
         """Announce evaluations that will probably be asked next."""
         asked, what, spread = self._asked(split, examples)
-        self._desk.expect(
+        self._evaluator.expect(
             [
                 piece
                 for point in points
                 for prompt in prompts
-                for piece in self._desk.to_score(point, asked, what, prompt, spread=spread)
+                for piece in self._evaluator.to_score(point, asked, what, prompt, spread=spread)
             ]
         )
 
@@ -113,13 +115,13 @@ class AdaptationContext:
         """
         from bench.run.training import TrainingSession  # loads torch
 
-        folder = self._desk.journal.path.parent / "training"
-        session = TrainingSession(self._desk, self._examples["support"], folder, allowance, lora, self.ranks)
+        folder = self._evaluator.journal.path.parent / "training"
+        session = TrainingSession(self._evaluator, self._examples["support"], folder, allowance, lora, self.ranks)
         if self.hand_over is not None and not session.ended:
             try:
                 self.hand_over()
             finally:
-                self._desk.journal.reread()
+                self._evaluator.journal.reread()
                 session.replay()
             if not session.ended:
                 raise BenchError("the launched processes ended, and journalled no end of training")
@@ -137,7 +139,7 @@ _Asked = tuple[str, tuple[str, ...], Decoding, str]
 """A place's digest, ids of examples, decoding and prompt."""
 
 
-class Deployed:
+class DeploymentContext:
     """An artifact's view of a run: answers to test examples by id, booked. See `methods.interface.Deployment`.
 
     Answers of weights that have answered the same examples before are the same answers and are not generated again;
@@ -148,8 +150,8 @@ class Deployed:
         asked: Every way in which anything was asked: place, decoding and prompt.
     """
 
-    def __init__(self, desk: Desk, examples: Sequence[Example], display: Display) -> None:
-        self._desk, self._display = desk, display
+    def __init__(self, evaluator: Evaluator, examples: Sequence[Example], display: ProgressDisplay) -> None:
+        self._evaluator, self._display = evaluator, display
         self._examples = {example.id: example for example in examples}
         self._known: dict[_Asked, tuple[list[str], Work]] = {}
         self._expected: Set[_Asked] = set()
@@ -165,22 +167,22 @@ class Deployed:
             KeyError: If an id is none of the test split's.
             ValueError: If the prompt is none of the task's.
         """
-        _check_prompt(self._desk.task, prompt)
+        _check_prompt(self._evaluator.task, prompt)
         self.asked.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
         if key in self._known:
             texts, work = self._known[key]
-            self._desk.meter.replay(self.account, work)
+            self._evaluator.meter.replay(self.account, work)
             return list(texts)
         if key not in self._expected:
             self.prepare([point], examples, [decoding], prompt)
-        before = self._desk.meter.ledger[self.account]
+        before = self._evaluator.meter.ledger[self.account]
         texts = []
         with self._display.stage(f"test: {self.account}", len(examples)) as stage:
             for what, part in self._parts(examples):
-                texts += self._desk.generate(point, part, self.account, what, decoding, prompt)
+                texts += self._evaluator.generate(point, part, self.account, what, decoding, prompt)
                 stage.advance(steps=len(part))
-        self._known[key] = texts, self._desk.meter.ledger[self.account] - before
+        self._known[key] = texts, self._evaluator.meter.ledger[self.account] - before
         return list(texts)
 
     def prepare(
@@ -193,9 +195,9 @@ class Deployed:
         """Announce answers that will be asked for next."""
         asked = {(p.digest, tuple(examples), d, prompt): (p, d) for p in points for d in decodings}
         self._expected = asked.keys() - self._known.keys()
-        self._desk.expect(
+        self._evaluator.expect(
             [
-                self._desk.to_answer(point, part, what, decoding, prompt)
+                self._evaluator.to_answer(point, part, what, decoding, prompt)
                 for key, (point, decoding) in asked.items()
                 if key in self._expected
                 for what, part in self._parts(examples)
@@ -206,28 +208,29 @@ class Deployed:
         """The pieces that engines share, and what they are called."""
         asked = self._asked(examples)
         return [
-            (f"test {part.start}", asked[part.start : part.stop]) for part in cut(len(asked), self._desk.batch_size)
+            (f"test {part.start}", asked[part.start : part.stop])
+            for part in cut(len(asked), self._evaluator.batch_size)
         ]
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
         """Return what answers to the test examples of these ids vote for."""
-        return self._desk.votes(self._asked(examples), texts)
+        return self._evaluator.votes(self._asked(examples), texts)
 
     def signals(self, examples: Sequence[str], texts: Sequence[str]) -> list[float]:
         """Return the task's own signal for answers to the test examples of these ids."""
-        return self._desk.signals(self._asked(examples), texts)
+        return self._evaluator.signals(self._asked(examples), texts)
 
     def _asked(self, examples: Sequence[str]) -> list[Example]:
         return [self._examples[i] for i in examples]
 
     def base_digest(self) -> str:
         """Return the identity of the base's weights."""
-        return self._desk.engine.digest
+        return self._evaluator.engine.digest
 
     def save_checkpoint(self, point: Place, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
-        self._desk.engine.move_to(point)
-        self._desk.engine.save(folder)
+        self._evaluator.engine.move_to(point)
+        self._evaluator.engine.save(folder)
 
 
 def _check_prompt(task: Task, prompt: str) -> None:

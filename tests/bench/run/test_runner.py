@@ -10,16 +10,16 @@ from bench.errors import Refused, UsageError
 from bench.records.files import WriteFailed
 from bench.records.journal import JournalDamaged
 from bench.records.schema import RunConfig, read_result
-from bench.run.attempt import execute
-from bench.run.cell import finished, prepare
-from bench.run.display import Display
-from bench.run.grid import resume_cell
+from bench.run.grid import resume_run
+from bench.run.prepare import finished, prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, SingleModel
 from tasks.addition import Addition
 from tasks.interface import SPLITS, Example, cut
 
-QUIET = Display(quiet=True)
+QUIET = ProgressDisplay(quiet=True)
 
 
 class Turned(Addition):
@@ -89,7 +89,7 @@ class Tamperer(Fixed):
     """Lifts its own limit."""
 
     def adapt(self, context):
-        context._desk.meter.limit = 10**30
+        context._evaluator.meter.limit = 10**30
         for _ in range(8):
             context.evaluate(Point({1: 1e-3}), "support", account="sample")
         return SingleModel()
@@ -168,8 +168,8 @@ def config(method="corp", **fields):
 
 
 def run(tmp_path, method="corp", **fields):
-    cell = prepare(config(method, **fields), tmp_path, QUIET)
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(config(method, **fields), tmp_path, QUIET)
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 def comparable(result):
@@ -177,10 +177,10 @@ def comparable(result):
 
 
 def test_a_run_leaves_the_whole_directory(tmp_path):
-    cell, result = run(tmp_path, Fixed)
+    prepared, result = run(tmp_path, Fixed)
     assert result.status == "ok"
-    assert cell.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
-    assert {p.name for p in cell.folder.iterdir()} >= {
+    assert prepared.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
+    assert {p.name for p in prepared.folder.iterdir()} >= {
         "config.json",
         "journal.jsonl",
         "attempts",
@@ -188,17 +188,17 @@ def test_a_run_leaves_the_whole_directory(tmp_path):
         "artifact",
         "result.json",
     }
-    assert comparable(read_result(cell.folder)) == comparable(result)
-    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert comparable(read_result(prepared.folder)) == comparable(result)
+    samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 60
     assert sum(s["correct"] for s in samples) == result.rows[0].accuracy.correct
     assert sum(s["base_correct"] for s in samples) == result.base.correct
 
 
 def test_the_artifact_is_a_checkpoint_at_the_point_that_was_returned(tmp_path):
-    cell, _ = run(tmp_path, Fixed)
-    saved = dict(AutoModelForCausalLM.from_pretrained(cell.folder / "artifact").named_parameters())
-    base = dict(AutoModelForCausalLM.from_pretrained(cell.model.path).named_parameters())
+    prepared, _ = run(tmp_path, Fixed)
+    saved = dict(AutoModelForCausalLM.from_pretrained(prepared.folder / "artifact").named_parameters())
+    base = dict(AutoModelForCausalLM.from_pretrained(prepared.model.path).named_parameters())
     assert all((saved[name] != base[name]).any() for name in base)
     deviation = float((saved["model.embed_tokens.weight"] - base["model.embed_tokens.weight"]).detach().std())
     assert deviation == pytest.approx(5e-3, rel=0.1)
@@ -217,15 +217,15 @@ def test_the_ledger_adds_up(tmp_path):
 
 
 def test_several_artifacts_are_rows_with_costs_of_their_own(tmp_path):
-    cell, result = run(tmp_path, Pair)
+    prepared, result = run(tmp_path, Pair)
     one, three = result.rows
     assert (one.label, three.label) == ("one", "three")
     assert (one.cost.evaluations, three.cost.evaluations) == (1, 4)
     assert result.ledger["inference"].flops == pytest.approx(60 * (one.cost.flops + three.cost.flops))
     assert three.report["votes"] > 0
     assert 0 < three.report["alike"] < 60
-    assert {p.name for p in (cell.folder / "artifact").iterdir()} == {"one", "three"}
-    samples = [json.loads(line) for line in (cell.folder / "samples.jsonl").read_text().splitlines()]
+    assert {p.name for p in (prepared.folder / "artifact").iterdir()} == {"one", "three"}
+    samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
     assert [s["row"] for s in samples] == ["one"] * 60 + ["three"] * 60
     assert sum(s["correct"] for s in samples if s["row"] == "three") == three.accuracy.correct
 
@@ -250,12 +250,12 @@ def test_the_same_run_twice_is_the_same_to_the_last_digit(tmp_path):
 
 @pytest.mark.parametrize("method", [Greedy, Deaf])
 def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so(tmp_path, method):
-    cell, result = run(tmp_path, method)
+    prepared, result = run(tmp_path, method)
     assert result.status == "over_budget"
     assert result.budget.spent <= result.budget.flops
     assert result.budget.spent > 0.9 * result.budget.flops
     assert not result.rows
-    assert finished(cell) is not None
+    assert finished(prepared) is not None
 
 
 def test_a_limit_that_a_method_lifted_is_noticed(tmp_path):
@@ -308,14 +308,14 @@ def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch)
 
 def test_stage_two_goes_through_journal_and_engine_and_resumes(tmp_path):
     settings = {"smallest_population": 3}
-    cell, unbroken = run(tmp_path, budget="2500", method_config=settings)
+    prepared, unbroken = run(tmp_path, budget="2500", method_config=settings)
     assert unbroken.report["rounds"]
-    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))
-    (cell.folder / "result.json").unlink()
-    (cell.folder / ".tmp-result.json.x").write_text("left by a killed process")
-    assert comparable(execute(cell, Display(quiet=True))) == comparable(unbroken)
-    assert not list(cell.folder.glob(".tmp-*"))
+    lines = (prepared.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (prepared.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))
+    (prepared.folder / "result.json").unlink()
+    (prepared.folder / ".tmp-result.json.x").write_text("left by a killed process")
+    assert comparable(execute(prepared, ProgressDisplay(quiet=True))) == comparable(unbroken)
+    assert not list(prepared.folder.glob(".tmp-*"))
 
 
 def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):
@@ -325,27 +325,28 @@ def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):
 
 
 def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_path):
-    cell, result = run(tmp_path, Broken)
+    prepared, result = run(tmp_path, Broken)
     assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
     assert "adapt" in result.traceback
-    assert finished(cell) is None
+    assert finished(prepared) is None
     assert result.ledger["sample"].work.evaluations == 20
 
 
 def test_another_task_is_adapted_on_with_its_prompts_and_scorer_and_the_whole_of_one_tested_on(tmp_path):
     Turned.scored.clear()
-    cell, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
+    prepared, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
     assert (result.status, result.base.items) == ("ok", 3800)
     assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
     assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
     assert result.sandbox is not None  # which the task that is tested on does not need
-    assert cell.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
+    assert prepared.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
     # Once for each split that the method asked for, and never in the test.
     assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
     # The test's prompts are those of the task itself, and answers to them those of a run on it alone.
     alone, _ = run(tmp_path, Fixed)
     samples = {
-        name: {s["id"]: s for s in _samples(folder)} for name, folder in (("both", cell.folder), ("one", alone.folder))
+        name: {s["id"]: s for s in _samples(folder)}
+        for name, folder in (("both", prepared.folder), ("one", alone.folder))
     }
     assert all(samples["both"][i]["prompt_sha256"] == s["prompt_sha256"] for i, s in samples["one"].items())
     assert all(samples["both"][i]["text"] == s["text"] for i, s in samples["one"].items())
@@ -356,13 +357,13 @@ def _samples(folder):
 
 
 def test_a_run_on_two_tasks_that_was_interrupted_ends_as_an_unbroken_one(tmp_path):
-    cell, unbroken = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
-    lines = (cell.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    (cell.folder / "result.json").unlink()
+    prepared, unbroken = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
+    lines = (prepared.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (prepared.folder / "result.json").unlink()
     for kept in (3, len(lines) - 2):
-        (cell.folder / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
-        assert comparable(resume_cell(cell.folder, Display(quiet=True)).result) == comparable(unbroken)
-        (cell.folder / "result.json").unlink()
+        (prepared.folder / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
+        assert comparable(resume_run(prepared.folder, ProgressDisplay(quiet=True)).result) == comparable(unbroken)
+        (prepared.folder / "result.json").unlink()
 
 
 def test_a_method_sees_no_test_example(tmp_path):
@@ -371,64 +372,64 @@ def test_a_method_sees_no_test_example(tmp_path):
 
 
 def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
-    cell, unbroken = run(tmp_path)
-    journal = (cell.folder / "journal.jsonl").read_bytes()
+    prepared, unbroken = run(tmp_path)
+    journal = (prepared.folder / "journal.jsonl").read_bytes()
     lines = journal.splitlines(keepends=True)
     for kept in (0, 1, 2, len(lines) // 2, len(lines) - 2, len(lines) - 1):
-        torn = tmp_path / f"kept-{kept}" / cell.folder.relative_to(tmp_path)
+        torn = tmp_path / f"kept-{kept}" / prepared.folder.relative_to(tmp_path)
         torn.mkdir(parents=True)
-        shutil.copy(cell.folder / "config.json", torn)
+        shutil.copy(prepared.folder / "config.json", torn)
         (torn / "journal.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
-        outcome = resume_cell(torn, Display(quiet=True))
+        outcome = resume_run(torn, ProgressDisplay(quiet=True))
         assert comparable(outcome.result) == comparable(unbroken)
         assert (torn / "journal.jsonl").read_bytes().count(b"\n") == len(lines)
-        assert (torn / "samples.jsonl").read_bytes() == (cell.folder / "samples.jsonl").read_bytes()
+        assert (torn / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
 
 
 def test_a_damaged_journal_is_an_error_that_changes_nothing(tmp_path):
-    cell, _ = run(tmp_path, Fixed)
-    (cell.folder / "result.json").unlink()
-    path = cell.folder / "journal.jsonl"
+    prepared, _ = run(tmp_path, Fixed)
+    (prepared.folder / "result.json").unlink()
+    path = prepared.folder / "journal.jsonl"
     damaged = path.read_bytes().replace(b'"rewards"', b'"rewarts"', 1)
     path.write_bytes(damaged)
     with pytest.raises(JournalDamaged, match="line 3"):
-        execute(cell, Display(quiet=True))
+        execute(prepared, ProgressDisplay(quiet=True))
     assert path.read_bytes() == damaged
 
 
 def test_a_changed_configuration_is_an_error_that_changes_nothing(tmp_path):
-    cell, _ = run(tmp_path, Fixed)
-    (cell.folder / "result.json").unlink()
-    path = cell.folder / "config.json"
+    prepared, _ = run(tmp_path, Fixed)
+    (prepared.folder / "result.json").unlink()
+    path = prepared.folder / "config.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
-    journal = (cell.folder / "journal.jsonl").read_bytes()
-    outcome = resume_cell(cell.folder, Display(quiet=True))
+    journal = (prepared.folder / "journal.jsonl").read_bytes()
+    outcome = resume_run(prepared.folder, ProgressDisplay(quiet=True))
     assert isinstance(outcome.error, UsageError)
     assert "changed" in str(outcome.error)
-    assert (cell.folder / "journal.jsonl").read_bytes() == journal
+    assert (prepared.folder / "journal.jsonl").read_bytes() == journal
 
 
 def test_a_journal_of_other_weights_is_an_error(tmp_path):
-    cell, _ = run(tmp_path, Fixed)
+    prepared, _ = run(tmp_path, Fixed)
     other, _ = run(tmp_path, Fixed, dtype="bfloat16")
-    (cell.folder / "result.json").unlink()
-    shutil.copy(other.folder / "journal.jsonl", cell.folder)
-    result = execute(cell, Display(quiet=True))
+    (prepared.folder / "result.json").unlink()
+    shutil.copy(other.folder / "journal.jsonl", prepared.folder)
+    result = execute(prepared, ProgressDisplay(quiet=True))
     assert result.status == "failed"
     assert "start a new run" in result.reason
 
 
 def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
-    cell = prepare(config(Fixed), tmp_path / "file", QUIET)
+    prepared = prepare(config(Fixed), tmp_path / "file", QUIET)
     with pytest.raises(WriteFailed, match="file"):
-        execute(cell, Display(quiet=True))
+        execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
     import bench.records.journal as module
 
-    cell = prepare(config(Fixed), tmp_path, QUIET)
+    prepared = prepare(config(Fixed), tmp_path, QUIET)
     calls = iter(range(100))
 
     def full(_):
@@ -437,16 +438,18 @@ def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monke
 
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(WriteFailed, match="No space left"):
-        execute(cell, Display(quiet=True))
+        execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.undo()
-    assert not (cell.folder / "result.json").exists()
-    assert comparable(execute(cell, Display(quiet=True))) == comparable(run(tmp_path / "unbroken", Fixed)[1])
+    assert not (prepared.folder / "result.json").exists()
+    assert comparable(execute(prepared, ProgressDisplay(quiet=True))) == comparable(
+        run(tmp_path / "unbroken", Fixed)[1]
+    )
 
 
 def test_two_processes_do_not_run_one_cell(tmp_path):
     from filelock import FileLock
 
-    cell = prepare(config(Fixed), tmp_path, QUIET)
-    cell.folder.mkdir(parents=True)
-    with FileLock(cell.folder / ".lock"), pytest.raises(Refused, match="another process"):
-        execute(cell, Display(quiet=True))
+    prepared = prepare(config(Fixed), tmp_path, QUIET)
+    prepared.folder.mkdir(parents=True)
+    with FileLock(prepared.folder / ".lock"), pytest.raises(Refused, match="another process"):
+        execute(prepared, ProgressDisplay(quiet=True))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records.schema import RunConfig, Versions
-from bench.run.identity import run_folder, run_id
+from bench.run.run_id import run_folder, run_id
 
 CONFIG = RunConfig(
     method="corp",

@@ -2,8 +2,8 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.schema import RunConfig
-from bench.run.cell import prepare
-from bench.run.display import Display
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(tmp_path, fields
         prepare(
             RunConfig(**{"method": "base", "task": "addition", "model": "tiny-adder"} | fields),
             tmp_path,
-            Display(quiet=True),
+            ProgressDisplay(quiet=True),
         )
     assert list(tmp_path.iterdir()) == []

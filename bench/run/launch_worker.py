@@ -1,4 +1,4 @@
-"""One of the processes that train a run together: `python -m bench.run.rank FOLDER PID`, started by a launcher."""
+"""One process of a training group, started by a launcher: `python -m bench.run.launch_worker FOLDER PID`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import psutil
 
+from bench.distributed import ProcessGroup
 from bench.errors import UsageError
-from bench.ranks import Ranks
 from bench.records.schema import RunConfig, read_config
-from bench.run.attempt import take_part
-from bench.run.cell import prepare
-from bench.run.display import Display
 from bench.run.launch import FAILURE
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import take_part
 from methods.interface import Diverged
 
 
@@ -34,8 +34,8 @@ def main(folder: Path, run: int) -> None:
     try:
         config = read_config(folder)
         ranks = _join(config)
-        cell = replace(prepare(config, folder.parent, Display(quiet=True)), folder=folder)
-        take_part(cell, ranks)
+        prepared = replace(prepare(config, folder.parent, ProgressDisplay(quiet=True)), folder=folder)
+        take_part(prepared, ranks)
     except Diverged:
         return  # an outcome, and journalled
     except Exception:
@@ -45,7 +45,7 @@ def main(folder: Path, run: int) -> None:
         raise
 
 
-def _join(config: RunConfig) -> Ranks:
+def _join(config: RunConfig) -> ProcessGroup:
     from accelerate import PartialState
 
     # Also makes this process's device the current one.
@@ -55,7 +55,7 @@ def _join(config: RunConfig) -> Ranks:
             f"accelerate started {state.num_processes} process where num_processes is {config.processes}; "
             "see distributed_type in --launch-config"
         )
-    return Ranks(state.process_index, state.num_processes)
+    return ProcessGroup(state.process_index, state.num_processes)
 
 
 def _end_with(*others: int) -> None:

@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from bench.compute.ledger import hardware_flops
 from bench.compute.meter import Meter, OverBudget
+from bench.distributed import ProcessGroup
 from bench.engines.cluster import Engines
 from bench.engines.interface import Engine
 from bench.errors import BenchError, Refused, UsageError
-from bench.ranks import Ranks
 from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal
 from bench.records.schema import (
@@ -33,14 +33,14 @@ from bench.records.schema import (
     Timing,
     read_config,
 )
-from bench.run.cell import Cell, admit
-from bench.run.clock import Clock
-from bench.run.desk import Desk
-from bench.run.display import Display
+from bench.run.context import AdaptationContext
+from bench.run.environment import write_attempt
+from bench.run.evaluator import Evaluator
 from bench.run.launch import hand_over
-from bench.run.provenance import write_attempt
-from bench.run.trial import Trial
-from bench.run.views import AdaptationContext
+from bench.run.prepare import PreparedRun, admit
+from bench.run.progress import ProgressDisplay
+from bench.run.test_split import TestSplit
+from bench.run.timing import Clock
 from methods.interface import Diverged, SingleModel
 from tasks.interface import PromptStyle
 
@@ -49,14 +49,18 @@ ONE = Engines()
 
 
 def execute(
-    cell: Cell, display: Display, engines: Engines = ONE, *, through: Callable[[Engine], Engine] | None = None
+    prepared: PreparedRun,
+    display: ProgressDisplay,
+    engines: Engines = ONE,
+    *,
+    through: Callable[[Engine], Engine] | None = None,
 ) -> Result:
     """Run a cell to its end, or go on where an earlier attempt stopped.
 
     Its outcome does not depend on where answers are computed.
 
     Args:
-        cell: It.
+        prepared: The run to execute.
         display: Shows how it goes.
         engines: Where answers are computed.
         through: What the engine is asked through, for one who watches; None to ask it itself.
@@ -68,9 +72,9 @@ def execute(
         WriteFailed: If the record cannot be written.
     """
     started = time.perf_counter()
-    with _locked(cell.folder), display:
-        sweep(cell.folder)
-        attempt = _Attempt(cell, display, _begin(cell, engines), engines, through)
+    with _locked(prepared.folder), display:
+        sweep(prepared.folder)
+        attempt = _Runner(prepared, display, _begin(prepared, engines), engines, through)
         try:
             result = attempt.run()
         except OverBudget as error:
@@ -86,51 +90,59 @@ def execute(
             attempt.close()
         timing = Timing(total=time.perf_counter() - started, stages=display.seconds, kinds=dict(attempt.clock.seconds))
         result = result.model_copy(update={"timing": timing})
-        write_atomically(cell.folder / "result.json", result.model_dump_json(indent=1) + "\n")
+        write_atomically(prepared.folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return result
 
 
-def take_part(cell: Cell, ranks: Ranks) -> None:
+def take_part(prepared: PreparedRun, ranks: ProcessGroup) -> None:
     """Train a cell as one of the processes that its run was handed to, from where its journal ends; ends the process.
 
     Raises:
         Diverged: If training came to nothing.
     """
-    attempt = _Attempt(cell, Display(quiet=True), Journal(cell.folder / "journal.jsonl", owner=ranks.main))
+    attempt = _Runner(
+        prepared, ProgressDisplay(quiet=True), Journal(prepared.folder / "journal.jsonl", owner=ranks.main)
+    )
     context = attempt.begin()
     ranks.gather(None)  # until everybody has read the journal, nobody adds to it
     context.ranks = ranks
-    cell.method.adapt(context)
+    prepared.method.adapt(context)
 
 
-def _begin(cell: Cell, engines: Engines) -> Journal:
+def _begin(prepared: PreparedRun, engines: Engines) -> Journal:
     """Note down in the run's folder that it is started."""
-    path = cell.folder / "config.json"
+    path = prepared.folder / "config.json"
     if path.exists():
         stored = read_config(path.parent)
         paths = {"data", "adapt_data", "model", "launch"}  # what in these can change an outcome is in the identity
-        if stored.model_dump(exclude=paths) != cell.config.model_dump(exclude=paths):
+        if stored.model_dump(exclude=paths) != prepared.config.model_dump(exclude=paths):
             raise UsageError(
                 f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
             )
-    journal = Journal(cell.folder / "journal.jsonl")
-    write_atomically(path, cell.config.model_dump_json(indent=1) + "\n")
-    write_attempt(cell.folder / "attempts", cell.config, engines)
+    journal = Journal(prepared.folder / "journal.jsonl")
+    write_atomically(path, prepared.config.model_dump_json(indent=1) + "\n")
+    write_attempt(prepared.folder / "attempts", prepared.config, engines)
     return journal
 
 
-class _Attempt:
+class _Runner:
     """One start of a cell: loads the engine, and fills in the result as it becomes known."""
 
     def __init__(
         self,
-        cell: Cell,
-        display: Display,
+        prepared: PreparedRun,
+        display: ProgressDisplay,
         journal: Journal,
         engines: Engines = ONE,
         through: Callable[[Engine], Engine] | None = None,
     ) -> None:
-        self.cell, self.display, self.journal, self.engines, self.through = cell, display, journal, engines, through
+        self.prepared, self.display, self.journal, self.engines, self.through = (
+            prepared,
+            display,
+            journal,
+            engines,
+            through,
+        )
         self.opened = ExitStack()
         self.opened.callback(self.journal.close)
         self.clock = Clock()
@@ -143,17 +155,17 @@ class _Attempt:
 
     def begin(self) -> AdaptationContext:
         """Do what comes before adaptation."""
-        cell = self.cell
-        levels = [admit(task, allow_unsandboxed=cell.config.allow_unsandboxed) for task in cell.subject.tasks]
+        prepared = self.prepared
+        levels = [admit(task, allow_unsandboxed=prepared.config.allow_unsandboxed) for task in prepared.task_data.tasks]
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
             engine = self._load_engine()
             engine = engine if self.through is None else self.through(engine)
         self.meter = Meter(engine.shape)
-        style: PromptStyle = engine.style if cell.config.prompt == "auto" else cell.config.prompt
-        provenance = cell.model.provenance
+        style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
+        provenance = prepared.model.provenance
         info = ModelInfo(
-            name=cell.source.label,
+            name=prepared.source.label,
             origin=provenance.origin,
             fingerprint=provenance.sha256,
             digest=engine.digest,
@@ -168,40 +180,42 @@ class _Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
 
-        self.desk = Desk(engine, cell.subject.adapted_on, style, self.meter, self.journal, self.clock)
+        self.evaluator = Evaluator(engine, prepared.task_data.adapted_on, style, self.meter, self.journal, self.clock)
         with self.display.stage("calibration"):
-            evaluation_flops = self.desk.calibrate(cell.subject.splits.support[:CALIBRATION_EXAMPLES])
-        self.meter.limit = int(cell.evaluations * evaluation_flops)
+            evaluation_flops = self.evaluator.calibrate(prepared.task_data.splits.support[:CALIBRATION_EXAMPLES])
+        self.meter.limit = int(prepared.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
-        self.display.watch(self.meter, cell.evaluations)
-        return AdaptationContext(self.desk, cell.subject, cell.config.seed, evaluation_flops, self.display)
+        self.display.watch(self.meter, prepared.evaluations)
+        return AdaptationContext(
+            self.evaluator, prepared.task_data, prepared.config.seed, evaluation_flops, self.display
+        )
 
     def run(self) -> Result:
-        cell, context = self.cell, self.begin()
-        if cell.config.launch is not None:
-            context.hand_over = partial(self._hand_over, cell.config.launch)
+        prepared, context = self.prepared, self.begin()
+        if prepared.config.launch is not None:
+            context.hand_over = partial(self._hand_over, prepared.config.launch)
         assert self.meter is not None
         limit = self.meter.limit
         assert limit is not None
         self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
-        adapted = cell.method.adapt(context)
+        adapted = prepared.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method went on after it was stopped, or around the meter")
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
-        desk = self.desk.turned_to(cell.subject.task)
+        evaluator = self.evaluator.for_task(prepared.task_data.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
-        trial = Trial(desk, cell.subject, cell.config, cell.folder, self.display)
+        trial = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
         self.known["refused"] = trial.refused
-        if cell.strategy is None:
+        if prepared.strategy is None:
             return self.ended("ok", **trial.of(SingleModel(), artifacts))
-        return self.ended("ok", **trial.under(cell.strategy, artifacts))
+        return self.ended("ok", **trial.under(prepared.strategy, artifacts))
 
     def _hand_over(self, launch: dict[str, Any]) -> None:
-        with self.display.stage(f"training in {self.cell.config.processes} processes"):
-            hand_over(self.cell.folder, launch)
+        with self.display.stage(f"training in {self.prepared.config.processes} processes"):
+            hand_over(self.prepared.folder, launch)
 
     def _load_engine(self) -> Engine:
-        config, load = self.cell.config, self._engine()
+        config, load = self.prepared.config, self._engine()
         if self.engines.here:
             return load(device=config.device)
         from bench.engines.cluster import started
@@ -211,13 +225,13 @@ class _Attempt:
         device = config.device.partition(":")[0]  # an engine sees no GPU but its own
         with self.display.stage("engines", self.engines.count) as stage:
             workers = self.opened.enter_context(started(partial(load, device=device), self.engines, device))
-            pool = Pool(TransformersEngine(self.cell.model.path, dtype=config.dtype), workers)
+            pool = Pool(TransformersEngine(self.prepared.model.path, dtype=config.dtype), workers)
             stage.advance(steps=self.engines.count)
         return pool
 
     def _engine(self) -> Callable[..., Engine]:
         """What makes an engine on a device."""
-        config, model = self.cell.config, self.cell.model.path
+        config, model = self.prepared.config, self.prepared.model.path
         chosen: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
         if config.engine == "vllm":
             from bench.engines.text import CheckpointText
@@ -225,7 +239,7 @@ class _Attempt:
 
             text = CheckpointText(model, config.device)
             style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
-            longest = self.cell.subject.positions(style, text.encode)
+            longest = self.prepared.task_data.positions(style, text.encode)
             return partial(VllmEngine, model, max_model_len=longest, **chosen)
         from bench.engines.transformers import TransformersEngine
 
@@ -235,11 +249,11 @@ class _Attempt:
         assert self.meter is not None
         assert self.meter.limit is not None
         planned: dict[str, int] = {}
-        for line in self.cell.method.plan(self.cell.evaluations, self.cell.subject.traits).lines:
+        for line in self.prepared.method.plan(self.prepared.evaluations, self.prepared.task_data.traits).lines:
             planned[line.account] = planned.get(line.account, 0) + line.evaluations
         return BudgetInfo(
-            name=self.cell.config.budget,
-            evaluations=self.cell.evaluations,
+            name=self.prepared.config.budget,
+            evaluations=self.prepared.evaluations,
             evaluation_flops=evaluation_flops,
             flops=self.meter.limit,
             planned=planned,
@@ -248,7 +262,7 @@ class _Attempt:
 
     def ended(self, status: str, reason: str | None = None, trace: str | None = None, **outcome: object) -> Result:
         """Return the result with everything known so far."""
-        cell, ledger, budget = self.cell, {}, self.budget
+        prepared, ledger, budget = self.prepared, {}, self.budget
         if self.meter is not None:
             shape = self.meter.shape
             ledger = {
@@ -258,14 +272,14 @@ class _Attempt:
             budget = budget and budget.model_copy(update={"spent": self.meter.spent})
         return Result.model_validate(
             {
-                "id": cell.id,
+                "id": prepared.id,
                 "status": status,
                 "reason": reason,
                 "traceback": trace,
-                "config": cell.config,
-                "versions": cell.versions,
-                "content_hash": cell.subject.splits.content_hash,
-                "splits": cell.subject.splits.sizes,
+                "config": prepared.config,
+                "versions": prepared.versions,
+                "content_hash": prepared.task_data.splits.content_hash,
+                "splits": prepared.task_data.splits.sizes,
                 "budget": budget,
                 "ledger": ledger,
                 **self.known,

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from bench.run.clock import Clock
+from bench.run.timing import Clock
 
 
 @pytest.fixture

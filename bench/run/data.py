@@ -13,7 +13,7 @@ from tasks.interface import Example, Message, PromptStyle, Splits, Task, TaskTra
 
 
 @dataclass(frozen=True)
-class Subject:
+class TaskData:
     """The tasks of a run and their data.
 
     Attributes:
@@ -40,42 +40,42 @@ class Subject:
         """Return the most tokens that a prompt and its answer can take."""
         ours = (*self.splits.support, *self.splits.select, *self.splits.gate)
         return max(
-            len(encode(posed(task, style, example, prompt))) + task.max_new_tokens
+            len(encode(format_prompt(task, style, example, prompt))) + task.max_new_tokens
             for task, examples in ((self.adapted_on, ours), (self.task, self.splits.test))
             for example in examples
             for prompt in task.prompts
         )
 
 
-def posed(task: Task, style: PromptStyle, example: Example, prompt: str) -> list[Message] | str:
+def format_prompt(task: Task, style: PromptStyle, example: Example, prompt: str) -> list[Message] | str:
     """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
     return task.messages(example, prompt) if style == "chat" else task.completion(example, prompt)
 
 
-def load_subject(config: RunConfig) -> Subject:
+def load_task_data(config: RunConfig) -> TaskData:
     """Load the tasks of a configuration, and their data.
 
     Raises:
         BenchError: If a task or its data cannot be had, or the two tasks have an example in common.
     """
-    subject = _load(config)
+    task_data = _load(config)
     if config.max_new_tokens is not None:
-        for task in subject.tasks:
+        for task in task_data.tasks:
             task.max_new_tokens = config.max_new_tokens
             task.expected_new_tokens = min(task.expected_new_tokens, config.max_new_tokens)
-    return subject
+    return task_data
 
 
-def _load(config: RunConfig) -> Subject:
+def _load(config: RunConfig) -> TaskData:
     task, data = load_task(config.task), config.data and Path(config.data)
     if config.adapt_on is None:
         if config.adapt_data is not None:
             raise UsageError(f"--adapt-data {config.adapt_data}: name the task that it belongs to with --adapt-on")
-        return Subject(task, task, task.load(data or None))
+        return TaskData(task, task, task.load(data or None))
     adapted_on, its_data = load_task(config.adapt_on), config.adapt_data and Path(config.adapt_data)
     ours, tested = adapted_on.load(its_data or None), task.whole(data or None)
     try:
-        return Subject(task, adapted_on, Splits(ours.support, ours.select, ours.gate, tested))
+        return TaskData(task, adapted_on, Splits(ours.support, ours.select, ours.gate, tested))
     except ValueError as error:
         raise UsageError(
             f"--adapt-on {config.adapt_on}: has examples in common with {config.task}, all of which is tested on; "

@@ -20,9 +20,9 @@ from bench.records.schema import (
     read_result,
 )
 from bench.registry import load_method
-from bench.run.display import Display
-from bench.run.identity import run_folder, run_id
-from bench.run.subject import Subject, load_subject
+from bench.run.data import TaskData, load_task_data
+from bench.run.progress import ProgressDisplay
+from bench.run.run_id import run_folder, run_id
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method
 from methods.strategy import Strategy, parse_strategy, unsupported
@@ -30,13 +30,13 @@ from tasks.interface import Task
 
 
 @dataclass(frozen=True)
-class Cell:
+class PreparedRun:
     """A run that can start: everything known that its identity depends on, nothing heavy loaded yet.
 
     Attributes:
         config: Resolved; `method_config` holds every default.
         method: Ready to adapt.
-        subject: Tasks, ready to pose and score, and data.
+        task_data: Tasks, ready to pose and score, and data.
         source: The model's.
         model: The checkpoint on this machine.
         versions: Of everything of ours that can change a number.
@@ -48,7 +48,7 @@ class Cell:
 
     config: RunConfig
     method: Method
-    subject: Subject
+    task_data: TaskData
     source: ModelSource
     model: PreparedModel
     versions: Versions
@@ -58,7 +58,7 @@ class Cell:
     folder: Path
 
 
-def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
+def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> PreparedRun:
     """Validate a configuration and fetch what it names.
 
     Raises:
@@ -76,16 +76,16 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
         raise UsageError(f"--device {config.device}: launched processes take a device each; name its type alone")
     if config.launch is not None and config.engine != "transformers":
         raise UsageError(f"--engine {config.engine}: --launch trains by gradients, with --engine transformers only")
-    subject = load_subject(config)
-    task, splits = subject.task, subject.splits
+    task_data = load_task_data(config)
+    task, splits = task_data.task, task_data.splits
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    if reason := method.supports(subject.traits):
+    if reason := method.supports(task_data.traits):
         raise Refused(f"method {config.method} cannot run on {config.subject}: {reason}")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    if strategy and (reason := unsupported(strategy, subject.traits)):
+    if strategy and (reason := unsupported(strategy, task_data.traits)):
         raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
-    method.plan(evaluations, subject.traits)
+    method.plan(evaluations, task_data.traits)
     source = resolve(config.model)
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
@@ -94,20 +94,20 @@ def prepare(config: RunConfig, output: Path, display: Display) -> Cell:
     versions = Versions(
         method=method.version,
         task=task.version,
-        adapt_on=None if subject.adapted_on is task else subject.adapted_on.version,
+        adapt_on=None if task_data.adapted_on is task else task_data.adapted_on.version,
         noise=NOISE_VERSION,
         flops=FLOPS_VERSION,
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return Cell(config, method, subject, source, model, versions, evaluations, strategy, identity, folder)
+    return PreparedRun(config, method, task_data, source, model, versions, evaluations, strategy, identity, folder)
 
 
-def finished(cell: Cell) -> Result | None:
+def finished(prepared: PreparedRun) -> Result | None:
     """Return the result of a cell that needs no more work; a failed one does."""
-    if not (cell.folder / "result.json").exists():
+    if not (prepared.folder / "result.json").exists():
         return None
-    result = read_result(cell.folder)
+    result = read_result(prepared.folder)
     return result if result.status in ("ok", "over_budget", "diverged") else None
 
 

@@ -1,6 +1,6 @@
 """Where answers are given and judged: the one place that joins engine, task, meter and journal.
 
-Methods and artifacts reach it through the views of `bench.run.views`.
+Methods and artifacts reach it through the views of `bench.run.context`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.records.journal import Journal
-from bench.run.clock import Clock
-from bench.run.subject import posed
+from bench.run.data import format_prompt
+from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
@@ -57,7 +57,7 @@ class Piece:
     read: Callable[[Sequence[Completion]], dict[str, Any]]
 
 
-class Desk:
+class Evaluator:
     """Answers examples with the model at a point and judges the answers, through journal and meter.
 
     Args:
@@ -86,29 +86,29 @@ class Desk:
         self._expected: dict[Job, Piece] = {}
         self._last: Place = Point()
 
-    def turned_to(self, task: Task) -> Desk:
-        """Return a desk for another task that goes on where this one is."""
-        desk = Desk(self.engine, task, self.style, self.meter, self.journal, self.clock)
-        desk._last = self._last
-        return desk
+    def for_task(self, task: Task) -> Evaluator:
+        """Return an evaluator for another task that goes on where this one is."""
+        evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock)
+        evaluator._last = self._last
+        return evaluator
 
     def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:
         """Return an example as token ids, posed in one of the task's ways."""
         key = (example.id, prompt)
         if key not in self._prompts:
-            self._prompts[key] = self.engine.encode(self.posed(example, prompt))
+            self._prompts[key] = self.engine.encode(self.format_prompt(example, prompt))
         return self._prompts[key]
 
-    def posed(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
+    def format_prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
         """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
-        return posed(self.task, self.style, example, prompt)
+        return format_prompt(self.task, self.style, example, prompt)
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
         """Return prompts without those that pose these examples as one before them does."""
-        posed: dict[tuple[TokenIds, ...], str] = {}
+        kept: dict[tuple[TokenIds, ...], str] = {}
         for name in names:
-            posed.setdefault(tuple(self.prompt(example, name) for example in examples), name)
-        return tuple(posed.values())
+            kept.setdefault(tuple(self.prompt(example, name) for example in examples), name)
+        return tuple(kept.values())
 
     def prompt_sha256(self, example: Example) -> str:
         """Return a hash over an example's prompt ids, as the base is asked."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError
 from bench.records.schema import AnswerCost, Coverage, Difference
-from bench.run.desk import Desk
-from bench.run.views import Deployed
+from bench.run.context import DeploymentContext
+from bench.run.evaluator import Evaluator
 from bench.stats import coverage_over_items, mean_difference, pass_at_k
 from methods.interface import SingleModel
 from methods.strategy import decodings
@@ -24,8 +24,8 @@ SAMPLES_PER_ANSWER = 2
 
 
 def coverages(
-    desk: Desk,
-    deployed: Deployed,
+    evaluator: Evaluator,
+    deployed: DeploymentContext,
     examples: Sequence[Example],
     models: Mapping[str, SingleModel],
     k: int,
@@ -34,7 +34,7 @@ def coverages(
     """Measure pass@k of the base and of models by label; samples are booked where answers are.
 
     Args:
-        desk: Judges.
+        evaluator: Judges the answers.
         deployed: Answers.
         examples: The test examples.
         models: Artifacts.
@@ -43,10 +43,10 @@ def coverages(
     """
 
     def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], AnswerCost]:
-        deployed.account, before = account, desk.meter.ledger[account]
-        estimates = estimate(_sample(desk, deployed, examples, model, k), k)
+        deployed.account, before = account, evaluator.meter.ledger[account]
+        estimates = estimate(_sample(evaluator, deployed, examples, model, k), k)
         # Of all samples the k-th part of those of an example: what k answers cost.
-        cost = answer_cost(desk.meter.ledger[account] - before, SAMPLES_PER_ANSWER * len(examples))
+        cost = answer_cost(evaluator.meter.ledger[account] - before, SAMPLES_PER_ANSWER * len(examples))
         return estimates, cost
 
     base, base_cost = measured("evaluation", SingleModel())
@@ -58,7 +58,7 @@ def coverages(
 
 
 def _sample(
-    desk: Desk, deployed: Deployed, examples: Sequence[Example], model: SingleModel, k: int
+    evaluator: Evaluator, deployed: DeploymentContext, examples: Sequence[Example], model: SingleModel, k: int
 ) -> list[list[Score]]:
     by_id = {example.id: example for example in examples}
     ids, drawn = list(by_id), decodings(SAMPLES_PER_ANSWER * k)
@@ -66,7 +66,7 @@ def _sample(
     answers = [deployed.answer(model.point, ids, decoding, model.prompt) for decoding in drawn]
 
     def judge(asked: Sequence[str], texts: Sequence[str]) -> list[Score]:
-        return desk.judge([by_id[i] for i in asked], texts, "samples")
+        return evaluator.judge([by_id[i] for i in asked], texts, "samples")
 
     return ask_once(judge, ids, answers)
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.records.schema import RunConfig
-from bench.run.subject import load_subject
+from bench.run.data import load_task_data
 from tasks.interface import SPLITS
 
 MBPP = Path(__file__).parents[2] / "tasks" / "data" / "mbpp.jsonl"
@@ -18,53 +18,53 @@ CROSSING = config(adapt_on="mbpp", adapt_data=str(MBPP))
 
 
 def test_one_task_is_adapted_on_and_tested_on():
-    subject = load_subject(config())
-    assert subject.task is subject.adapted_on
-    assert subject.tasks == (subject.task,)
-    assert subject.splits == subject.task.load()
+    task_data = load_task_data(config())
+    assert task_data.task is task_data.adapted_on
+    assert task_data.tasks == (task_data.task,)
+    assert task_data.splits == task_data.task.load()
 
 
 def test_of_two_tasks_one_gives_what_is_adapted_on_and_the_other_is_tested_on_as_a_whole():
-    subject = load_subject(CROSSING)
-    assert [task.name for task in subject.tasks] == ["mbpp", "humaneval"]
-    assert subject.splits.sizes == {"support": 4, "select": 2, "gate": 3, "test": 164}
-    assert {e.id for e in subject.splits.test} == {f"HumanEval/{n}" for n in range(164)}
-    adapted_on = subject.adapted_on.load(MBPP)
-    assert all(getattr(subject.splits, name) == getattr(adapted_on, name) for name in SPLITS[:3])
+    task_data = load_task_data(CROSSING)
+    assert [task.name for task in task_data.tasks] == ["mbpp", "humaneval"]
+    assert task_data.splits.sizes == {"support": 4, "select": 2, "gate": 3, "test": 164}
+    assert {e.id for e in task_data.splits.test} == {f"HumanEval/{n}" for n in range(164)}
+    adapted_on = task_data.adapted_on.load(MBPP)
+    assert all(getattr(task_data.splits, name) == getattr(adapted_on, name) for name in SPLITS[:3])
 
 
 def test_a_run_may_end_answers_elsewhere_than_the_task_and_no_other_run_is_touched():
-    subject = load_subject(CROSSING.model_copy(update={"max_new_tokens": 8}))
-    assert [(task.max_new_tokens, task.expected_new_tokens) for task in subject.tasks] == [(8, 8), (8, 8)]
-    assert load_subject(config()).task.max_new_tokens == 512
+    task_data = load_task_data(CROSSING.model_copy(update={"max_new_tokens": 8}))
+    assert [(task.max_new_tokens, task.expected_new_tokens) for task in task_data.tasks] == [(8, 8), (8, 8)]
+    assert load_task_data(config()).task.max_new_tokens == 512
 
 
 def test_the_content_of_both_is_hashed(tmp_path):
-    found = {load_subject(CROSSING).splits.content_hash, load_subject(config()).splits.content_hash}
+    found = {load_task_data(CROSSING).splits.content_hash, load_task_data(config()).splits.content_hash}
     changed = MBPP.read_text().replace("common elements", "shared elements")
     (tmp_path / "mbpp.jsonl").write_text(changed)
-    found.add(load_subject(config(adapt_on="mbpp", adapt_data=str(tmp_path / "mbpp.jsonl"))).splits.content_hash)
-    back = load_subject(config("mbpp", data=str(MBPP), adapt_on="humaneval")).splits
+    found.add(load_task_data(config(adapt_on="mbpp", adapt_data=str(tmp_path / "mbpp.jsonl"))).splits.content_hash)
+    back = load_task_data(config("mbpp", data=str(MBPP), adapt_on="humaneval")).splits
     assert back.sizes == {"support": 32, "select": 20, "gate": 30, "test": 8}
     assert len({*found, back.content_hash}) == 4
 
 
 def test_a_method_is_told_what_both_tasks_have():
-    both = load_subject(CROSSING).traits
+    both = load_task_data(CROSSING).traits
     assert both.sizes == {"support": 4, "select": 2, "gate": 3}
     assert both.prompts == ("default", "bare", "expert", "examples")
     assert both.vote_by
     assert both.signal_by
-    sums = load_subject(config(adapt_on="rg:chain_sum")).traits
+    sums = load_task_data(config(adapt_on="rg:chain_sum")).traits
     assert (sums.prompts, sums.signal_by) == (("default",), None)
 
 
 @pytest.mark.parametrize("name", ["humaneval", "tasks.humaneval:HumanEval"])
 def test_a_task_is_not_adapted_on_and_tested_on_as_a_whole(name):
     with pytest.raises(UsageError, match=f"--adapt-on {name}: has examples in common with humaneval"):
-        load_subject(config(adapt_on=name))
+        load_task_data(config(adapt_on=name))
 
 
 def test_data_to_adapt_on_needs_a_task():
     with pytest.raises(UsageError, match=r"--adapt-data rows.jsonl: name the task .* with --adapt-on"):
-        load_subject(config(adapt_data="rows.jsonl"))
+        load_task_data(config(adapt_data="rows.jsonl"))

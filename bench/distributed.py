@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """What a process knows of those it trains with. What `gather` returns is the same in all of them.
 
     Attributes:
         rank: Of this process, from 0.
-        world: Processes in all.
+        world_size: Processes in all.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def main(self) -> bool:
@@ -28,17 +28,17 @@ class Ranks:
 
     def gather(self, mine: T) -> list[T]:
         """Return everybody's value, in order of rank; each process must call it as often as the others."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [mine]
         from torch import distributed
 
-        everybody: list[Any] = [None] * self.world
+        everybody: list[Any] = [None] * self.world_size
         distributed.all_gather_object(everybody, mine)
         return everybody
 
     def leave(self) -> None:
         """End a process that only came to train, once all are done; one alone goes on."""
-        if self.world > 1:
+        if self.world_size > 1:
             from torch import distributed
 
             self.gather(None)

@@ -5,10 +5,10 @@ import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import AnswerCost, RunConfig, read_result
-from bench.run.attempt import execute
-from bench.run.cell import prepare
-from bench.run.coverage import estimate, summarise
-from bench.run.display import Display
+from bench.run.pass_at_k import estimate, summarise
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Method, Plan, SingleModel
 from tasks.addition import Addition
@@ -48,8 +48,8 @@ class Other(SingleModel):
 def run(folder, strategy, method=Moved, **fields):
     defaults = {"task": "addition", "model": "tiny-adder", "budget": "64", "limit": 40, "dtype": "float32"}
     config = RunConfig(method=f"{__name__}:{method.__name__}", strategy=strategy, **(defaults | fields))
-    cell = prepare(config, folder, Display(quiet=True))
-    return cell, execute(cell, Display(quiet=True))
+    prepared = prepare(config, folder, ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
 def test_answers_that_could_not_be_judged_are_no_samples():
@@ -72,7 +72,7 @@ def test_base_and_row_are_compared_over_the_items_estimated_for_both():
 
 
 def test_passes_stand_beside_greedy_accuracy_and_are_billed_as_inference(tmp_path):
-    cell, result = run(tmp_path / "a", "pass@2")
+    prepared, result = run(tmp_path / "a", "pass@2")
     assert result.status == "ok", result.traceback
     (row,) = result.rows
     assert "not one model" in result.refused["other"]
@@ -85,34 +85,36 @@ def test_passes_stand_beside_greedy_accuracy_and_are_billed_as_inference(tmp_pat
     assert result.base.accuracy < result.base_coverage.value <= 1
     assert row.coverage.difference.difference == pytest.approx(row.coverage.value - result.base_coverage.value)
     assert row.coverage.difference.difference < 0  # the noise is strong enough to do harm
-    assert {path.name for path in (cell.folder / "artifact").iterdir()} == {"one"}
-    assert read_result(cell.folder).base_coverage == result.base_coverage
+    assert {path.name for path in (prepared.folder / "artifact").iterdir()} == {"one"}
+    assert read_result(prepared.folder).base_coverage == result.base_coverage
 
 
 def test_an_interrupted_test_under_a_strategy_ends_as_an_unbroken_one(tmp_path):
-    cell, unbroken = run(tmp_path, "pass@2")
-    journal = cell.folder / "journal.jsonl"
+    prepared, unbroken = run(tmp_path, "pass@2")
+    journal = prepared.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     for kept in (4, len(lines) - 3):
         journal.write_bytes(b"".join(lines[:kept]))
-        (cell.folder / "result.json").unlink()
-        again = execute(cell, Display(quiet=True))
+        (prepared.folder / "result.json").unlink()
+        again = execute(prepared, ProgressDisplay(quiet=True))
         assert again.model_copy(update={"timing": None}) == unbroken.model_copy(update={"timing": None})
         assert journal.read_bytes().count(b"\n") == len(lines)
 
 
 def test_a_vote_is_an_ordinary_row_and_the_base_votes_too(tmp_path):
-    cell, result = run(tmp_path / "a", "maj@3")
+    prepared, result = run(tmp_path / "a", "maj@3")
     assert result.status == "ok", result.traceback
     (row,) = result.rows
     assert row.cost.evaluations == result.base_cost.evaluations == 3
     assert row.report["voters"] == 3
     assert row.coverage is None
     assert row.comparison.difference == pytest.approx(row.accuracy.accuracy - result.base.accuracy)
-    assert json.loads((cell.folder / "artifact" / "one" / "recipe.json").read_text())["chosen_by"].startswith("plural")
+    assert json.loads((prepared.folder / "artifact" / "one" / "recipe.json").read_text())["chosen_by"].startswith(
+        "plural"
+    )
     # What the base answers depends neither on the method nor on its seed.
-    config = cell.config.model_copy(update={"method": "base", "method_config": {}, "seed": 5})
-    base = execute(prepare(config, tmp_path / "b", Display(quiet=True)), Display(quiet=True))
+    config = prepared.config.model_copy(update={"method": "base", "method_config": {}, "seed": 5})
+    base = execute(prepare(config, tmp_path / "b", ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
     assert base.base == base.rows[0].accuracy == result.base
     assert not base.rows[0].changed
 

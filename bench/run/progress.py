@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from bench.compute.meter import Meter
 
 
-class Display:
+class ProgressDisplay:
     """Live progress on a terminal, one line a stage elsewhere, nothing if quiet.
 
     Args:
@@ -40,7 +40,7 @@ class Display:
             disable=quiet or not self.console.is_terminal,
         )
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self._progress.start()
         return self
 

@@ -11,22 +11,22 @@ from bench.compute.ledger import Work
 from bench.errors import BenchError, Refused
 from bench.records.files import folder_atomically
 from bench.records.schema import AnswerCost, Row, RunConfig
-from bench.run.coverage import coverages
-from bench.run.desk import Desk
-from bench.run.display import Display
-from bench.run.outcome import Answers, accuracy, make_row, write_samples
-from bench.run.subject import Subject
-from bench.run.views import Deployed
+from bench.run.context import DeploymentContext
+from bench.run.data import TaskData
+from bench.run.evaluator import Evaluator
+from bench.run.pass_at_k import coverages
+from bench.run.progress import ProgressDisplay
+from bench.run.rows import Answers, accuracy, make_row, write_samples
 from methods.interface import Artifact, SingleModel
 from methods.strategy import Strategy, under
 
 
-class Trial:
+class TestSplit:
     """Reads the test split. What it returns are fields of the result.
 
     Args:
-        desk: For the task that is tested on.
-        subject: Data.
+        evaluator: For the task that is tested on.
+        task_data: Data.
         config: Of the run.
         folder: Where samples and artifacts go.
         display: Shows stages.
@@ -35,10 +35,12 @@ class Trial:
         refused: Why artifacts were left out, by label.
     """
 
-    def __init__(self, desk: Desk, subject: Subject, config: RunConfig, folder: Path, display: Display) -> None:
-        self._desk, self._traits, self._config, self._folder = desk, subject.traits, config, folder
+    def __init__(
+        self, evaluator: Evaluator, task_data: TaskData, config: RunConfig, folder: Path, display: ProgressDisplay
+    ) -> None:
+        self._evaluator, self._traits, self._config, self._folder = evaluator, task_data.traits, config, folder
         self._display = display
-        self._examples = subject.splits.test[: config.limit]
+        self._examples = task_data.splits.test[: config.limit]
         self.refused: dict[str, str] = {}
 
     def under(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
@@ -57,8 +59,8 @@ class Trial:
         outcome = self.of(under(strategy, SingleModel(), self._traits), asked)
         if strategy.kind != "pass":
             return outcome
-        deployed = Deployed(self._desk, self._examples, self._display)
-        base, rows = coverages(self._desk, deployed, self._examples, models, strategy.k, self._answer_cost)
+        deployed = DeploymentContext(self._evaluator, self._examples, self._display)
+        base, rows = coverages(self._evaluator, deployed, self._examples, models, strategy.k, self._answer_cost)
         covered = tuple(row.model_copy(update={"coverage": rows[row.label]}) for row in outcome["rows"])
         return outcome | {"base_coverage": base, "rows": covered}
 
@@ -73,39 +75,39 @@ class Trial:
             BenchError: If there are none, a label is no file name, or an artifact answers too few examples.
         """
         self._check(artifacts)
-        desk, examples = self._desk, self._examples
-        desk.expect([])  # what was made for the search is not needed any more
+        evaluator, examples = self._evaluator, self._examples
+        evaluator.expect([])  # what was made for the search is not needed any more
         ids = [example.id for example in examples]
         # The base answers first, so that no artifact can put words in its mouth.
-        deployed = Deployed(desk, examples, self._display)
+        deployed = DeploymentContext(evaluator, examples, self._display)
         base_texts = as_base.answer(deployed, ids)
         with self._display.stage("scoring: base"):
-            base = (base_texts, desk.judge(examples, base_texts, "base"))
-        base_cost = self._answer_cost(desk.meter.ledger["evaluation"], len(ids))
+            base = (base_texts, evaluator.judge(examples, base_texts, "base"))
+        base_cost = self._answer_cost(evaluator.meter.ledger["evaluation"], len(ids))
         as_base_asked = deployed.asked
         deployed.account = "inference"
         answers: dict[str, Answers] = {}
         rows: list[Row] = []
         for label, artifact in artifacts.items():
-            deployed.asked, before = set(), desk.meter.ledger["inference"]
+            deployed.asked, before = set(), evaluator.meter.ledger["inference"]
             texts = artifact.answer(deployed, ids)
             if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
                 raise BenchError(
                     f"method {self._config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
                 )
             with self._display.stage(f"scoring: {label or self._config.method}"):
-                scores = base[1] if texts == base_texts else desk.judge(examples, texts, label)
+                scores = base[1] if texts == base_texts else evaluator.judge(examples, texts, label)
             answers[label] = texts, scores
-            cost = self._answer_cost(desk.meter.ledger["inference"] - before, len(ids))
+            cost = self._answer_cost(evaluator.meter.ledger["inference"] - before, len(ids))
             changed = deployed.asked != as_base_asked or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
-            rows.append(row.model_copy(update={"measures": desk.task.measures(examples, texts, scores)}))
+            rows.append(row.model_copy(update={"measures": evaluator.task.measures(examples, texts, scores)}))
         self._save(deployed, artifacts, answers, base)
         judged = [score for score in base[1] if score.status != "infrastructure"]
         return {
             "base": accuracy(judged, len(ids) - len(judged)),
             "base_cost": base_cost,
-            "base_measures": desk.task.measures(examples, *base),
+            "base_measures": evaluator.task.measures(examples, *base),
             "rows": tuple(rows),
         }
 
@@ -117,10 +119,14 @@ class Trial:
             raise BenchError(f"method {self._config.method}: adapt returned nothing to deploy")
 
     def _save(
-        self, deployed: Deployed, artifacts: Mapping[str, Artifact], answers: Mapping[str, Answers], base: Answers
+        self,
+        deployed: DeploymentContext,
+        artifacts: Mapping[str, Artifact],
+        answers: Mapping[str, Answers],
+        base: Answers,
     ) -> None:
         with self._display.stage("saving"):
-            write_samples(self._folder / "samples.jsonl", self._examples, self._desk.prompt_sha256, answers, base)
+            write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator.prompt_sha256, answers, base)
             with folder_atomically(self._folder / "artifact") as folder:
                 for label, artifact in artifacts.items():
                     (folder / label).mkdir(exist_ok=True)
@@ -129,6 +135,6 @@ class Trial:
     def _answer_cost(self, work: Work, examples: int) -> AnswerCost:
         return AnswerCost(
             evaluations=work.evaluations / examples,
-            flops=self._desk.meter.flops(work) / examples,
+            flops=self._evaluator.meter.flops(work) / examples,
             new_tokens=work.decode_tokens / examples,
         )
