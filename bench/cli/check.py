@@ -14,7 +14,7 @@ from bench.cli.options import json_option, output_json
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.exam import Finding
+    from bench.conformance import CheckResult
 
 _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
 
@@ -73,7 +73,7 @@ def _refuse_foreign(exam: str) -> None:
 def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandboxed: bool) -> int:
     from rich.console import Console
 
-    from bench.exam import examine
+    from bench.conformance import check_task
     from bench.registry import load_task
     from bench.run.prepare import admit
 
@@ -83,7 +83,9 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
     candidate.load(data)
     admit(candidate, allow_unsandboxed=allow_unsandboxed)
     with Console(stderr=True).status(task) as status:
-        found = examine(task, candidate, data, examined=limit, progress=lambda name: status.update(f"{task}: {name}"))
+        found = check_task(
+            task, candidate, data, examined=limit, progress=lambda name: status.update(f"{task}: {name}")
+        )
     if as_json:
         output_json(asdict(found) | {"passed": found.passed})
     else:
@@ -95,12 +97,12 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
 def _method(method: str, as_json: bool, budget: int, settings: Sequence[str]) -> int:
     from rich.console import Console
 
-    from bench.exam.method import examine
+    from bench.conformance.method import check_method
     from bench.run.grid import method_config
 
     chosen = method_config(method, settings)
     with Console(stderr=True).status(method) as status:
-        found = examine(method, chosen, budget=budget, progress=lambda name: status.update(f"{method}: {name}"))
+        found = check_method(method, chosen, budget=budget, progress=lambda name: status.update(f"{method}: {name}"))
     if as_json:
         output_json(asdict(found) | {"passed": found.passed})
     else:
@@ -110,7 +112,7 @@ def _method(method: str, as_json: bool, budget: int, settings: Sequence[str]) ->
     return 0 if found.passed else 1
 
 
-def _print(title: str, findings: Sequence[Finding], how: str) -> None:
+def _print(title: str, findings: Sequence[CheckResult], how: str) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

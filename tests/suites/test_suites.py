@@ -21,8 +21,8 @@ def plans(name: str) -> list[dict]:
 )
 def test_a_suite_asks_every_method_on_two_tasks_and_none_is_refused(name, tasks):
     found = plans(name)
-    contestants = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic: what it returns is the base
-    assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in contestants for t in tasks}
+    built_in = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic: what it returns is the base
+    assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in built_in for t in tasks}
     assert {plan["refused"] for plan in found} == {None}
 
 

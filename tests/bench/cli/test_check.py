@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from bench.cli import cli
 from bench.errors import BenchError, UsageError
 
-EXAM = Path(__file__).parents[1] / "exam"
+CONFORMANCE = Path(__file__).parents[1] / "conformance"
 ROWS = Path(__file__).parents[2] / "tasks" / "data"
 
 
@@ -23,15 +23,15 @@ def test_a_certificate_is_printed_and_the_exit_status_is_0() -> None:
 
 
 def test_a_failed_exam_has_exit_status_1_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAM)
-    result = bench("-t", "candidates:Hasty", "-L", "8")
+    monkeypatch.syspath_prepend(CONFORMANCE)
+    result = bench("-t", "faulty_tasks:Hasty", "-L", "8")
     assert result.return_value == 1
     assert "1 of 12 checks failed" in result.stdout
 
 
 def test_json_has_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAM)
-    result = bench("-t", "candidates:Leaky", "-L", "8", "--json")
+    monkeypatch.syspath_prepend(CONFORMANCE)
+    result = bench("-t", "faulty_tasks:Leaky", "-L", "8", "--json")
     found = json.loads(result.stdout)
     assert (result.return_value, found["passed"], found["examined"]) == (1, False, 8)
     assert {f["check"]: f["passed"] for f in found["findings"] if f["passed"] is not True} == {"leaks": False}
@@ -68,8 +68,8 @@ def test_a_methods_certificate_is_printed_and_fits_80_columns(monkeypatch: pytes
 
 
 def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAM / "method")
-    result = bench("-m", "contestants:Crashing", "--json")
+    monkeypatch.syspath_prepend(CONFORMANCE / "method")
+    result = bench("-m", "faulty_methods:Crashing", "--json")
     found = json.loads(result.stdout)
     assert (result.return_value, found["passed"], found["settings"]) == (1, False, {})
     assert [f["check"] for f in found["findings"] if f["passed"] is False] == ["end"]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.exam import data as of_data
-from bench.exam import scoring
-from bench.exam.sitting import Check, Observation, Sitting, spread
+from bench.conformance import data as of_data
+from bench.conformance import scoring
+from bench.conformance.session import Check, Observation, TaskSession, spread
 from tasks.interface import Task
 
-EXAMINED = 40
+SCORED_EXAMPLES = 40
 
-Sat = TypeVar("Sat")
-"""The sitting that checks look at."""
+SessionType = TypeVar("SessionType")
+"""Session type that a set of checks inspects."""
 
 CHECKS: Mapping[str, Check] = {
     "splits": of_data.check_splits,
@@ -34,7 +34,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class TaskReport:
     """What all checks found on one version of a task and its data.
 
     Attributes:
@@ -66,7 +66,7 @@ class Certificate:
     content_hash: str
     splits: Mapping[str, int]
     examined: int
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -74,14 +74,14 @@ class Certificate:
         return all(finding.passed is not False for finding in self.findings)
 
 
-def examine(
+def check_task(
     name: str,
     task: Task,
     data: Path | None = None,
     *,
-    examined: int = EXAMINED,
+    examined: int = SCORED_EXAMPLES,
     progress: Callable[[str], object] = lambda _: None,
-) -> Certificate:
+) -> TaskReport:
     """Have a task sit the exam. It finds what is wrong with a task, and not that nothing is.
 
     Args:
@@ -95,20 +95,20 @@ def examine(
         BenchError: If the task's data cannot be had.
     """
     splits = task.load(data)
-    sitting = Sitting(name, task, data, splits, spread(splits, examined))
-    findings = find(CHECKS, sitting, progress)
-    return Certificate(name, task.version, splits.content_hash, splits.sizes, len(sitting.examples), findings)
+    session = TaskSession(name, task, data, splits, spread(splits, examined))
+    findings = run_checks(CHECKS, session, progress)
+    return TaskReport(name, task.version, splits.content_hash, splits.sizes, len(session.examples), findings)
 
 
-def find(
-    checks: Mapping[str, Callable[[Sat], Observation]], sitting: Sat, progress: Callable[[str], object]
-) -> tuple[Finding, ...]:
+def run_checks(
+    checks: Mapping[str, Callable[[SessionType], Observation]], session: SessionType, progress: Callable[[str], object]
+) -> tuple[CheckResult, ...]:
     """Return what each check found of whoever sits; one that raises has failed, as the code is anybody's."""
     findings = []
     for name, check in checks.items():
         progress(name)
         try:
-            findings.append(Finding(name, *check(sitting)))
+            findings.append(CheckResult(name, *check(session)))
         except Exception as error:
-            findings.append(Finding(name, False, f"raised {type(error).__name__}: {error}"[:300]))
+            findings.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"[:300]))
     return tuple(findings)

@@ -11,7 +11,7 @@ RUN = 13  # words
 
 
 @dataclass(frozen=True)
-class Overlap:
+class DataOverlap:
     """How many texts of one set stand in another.
 
     Attributes:
@@ -25,7 +25,7 @@ class Overlap:
     runs: int
 
 
-def overlap(texts: Sequence[str], others: Sequence[str]) -> Overlap:
+def overlap(texts: Sequence[str], others: Sequence[str]) -> DataOverlap:
     """Compare texts with others, leaving out what all of both begin and end with: the instructions around a question.
 
     A run is of `RUN` words, punctuation and case aside. Texts from one template share the runs inside it, too.
@@ -40,7 +40,7 @@ def overlap(texts: Sequence[str], others: Sequence[str]) -> Overlap:
     whole = {_plain(text) for text in others}
     same = [_plain(text) in whole for text in texts]
     runs = [is_same or any(run in known for run in _runs(text)) for is_same, text in zip(same, ours, strict=True)]
-    return Overlap(len(texts), sum(same), sum(runs))
+    return DataOverlap(len(texts), sum(same), sum(runs))
 
 
 def _plain(text: str) -> str:

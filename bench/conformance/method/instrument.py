@@ -30,12 +30,12 @@ from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Me
 from tasks.interface import Example
 
 
-class Peeked(BenchError):
+class TestSplitAccess(BenchError):
     """A method reached for what it may not see; raised at the place where it did."""
 
 
 @dataclass
-class Watch:
+class Instrument:
     """What was seen of one run.
 
     Attributes:
@@ -89,7 +89,7 @@ class Watch:
             Peeked: Always.
         """
         self.peeked.append(what)
-        raise Peeked(f"while it adapted, the method {what}")
+        raise TestSplitAccess(f"while it adapted, the method {what}")
 
     def stepped(self) -> None:
         """A step is about to be computed."""
@@ -116,16 +116,16 @@ class Watch:
             self.embedded += args[0].numel()
 
 
-class WatchedMethod:
+class InstrumentedMethod:
     """A method that is watched while it adapts.
 
     Args:
         method: It.
-        watch: Told what it does.
+        instrument: Told what it does.
     """
 
-    def __init__(self, method: Method, watch: Watch) -> None:
-        self._method, self._watch = method, watch
+    def __init__(self, method: Method, instrument: Instrument) -> None:
+        self._method, self._instrument = method, instrument
         self.engine: Engine | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -134,18 +134,18 @@ class WatchedMethod:
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
         """Let it adapt."""
         assert self.engine is not None
-        with self._watch.adaptation(self.engine):
-            adapted = self._method.adapt(WatchedContext(context, self._watch))
-        self._watch.artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
+        with self._instrument.adaptation(self.engine):
+            adapted = self._method.adapt(InstrumentedContext(context, self._instrument))
+        self._instrument.artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         return adapted
 
 
-class WatchedContext:
+class InstrumentedContext:
     """A context that knows which splits a method may name."""
 
-    def __init__(self, context: Context, watch: Watch) -> None:
+    def __init__(self, context: Context, instrument: Instrument) -> None:
         object.__setattr__(self, "_context", context)
-        object.__setattr__(self, "_watch", watch)
+        object.__setattr__(self, "_instrument", instrument)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -156,23 +156,23 @@ class WatchedContext:
     def evaluate(self, point: Any, split: Any, **options: Any) -> Evaluation:
         """Evaluate, but for a split that is none of the method's."""
         if split not in get_args(AdaptationSplit):
-            self._watch.spring(f"asked for the split {split!r}")
+            self._instrument.spring(f"asked for the split {split!r}")
         evaluation: Evaluation = self._context.evaluate(point, split, **options)
         return evaluation
 
 
-class WatchedEngine:
+class InstrumentedEngine:
     """An engine that answers no test prompt while the method is at work, and whose steps are counted.
 
     Args:
         engine: It.
-        watch: Told what it computes.
+        instrument: Told what it computes.
         task_data: Which prompts are whose.
     """
 
-    def __init__(self, engine: Engine, watch: Watch, task_data: TaskData) -> None:
-        self._engine, self._watch = engine, watch
-        watch.shape = engine.shape
+    def __init__(self, engine: Engine, instrument: Instrument, task_data: TaskData) -> None:
+        self._engine, self._instrument = engine, instrument
+        instrument.shape = engine.shape
         splits = task_data.splits
         support, rest = self._prompts(task_data, splits.support), self._prompts(task_data, splits.select + splits.gate)
         self._hidden = self._prompts(task_data, splits.test) - support - rest
@@ -189,30 +189,30 @@ class WatchedEngine:
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
         """Answer prompts, unless one is of the test split and the method is at work."""
-        watch, point = self._watch, self._engine.point
-        if watch.adapting and not self._hidden.isdisjoint(prompts):
-            watch.spring("had the engine answer a test prompt")
-        watch.drew |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
-        return self._engine.generate(prompts, sampling, _Counted(meter, watch))  # type: ignore[arg-type]
+        instrument, point = self._instrument, self._engine.point
+        if instrument.adapting and not self._hidden.isdisjoint(prompts):
+            instrument.spring("had the engine answer a test prompt")
+        instrument.drew |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
+        return self._engine.generate(prompts, sampling, _Counted(meter, instrument))  # type: ignore[arg-type]
 
     def trainable(self) -> tuple[Any, Any]:
         """Return a trainable copy that runs no prompt but the support split's."""
         model, tokenizer = self._engine.trainable()
-        watch, untrained = self._watch, self._untrained
+        instrument, untrained = self._instrument, self._untrained
         lengths = sorted({len(prompt) for prompt in untrained})
-        watch.drew = True
+        instrument.drew = True
 
         # A function and no bound method: a copy of the model must not copy what it is bound to.
         def entered(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-            watch.stepped()
+            instrument.stepped()
             ids = given["input_ids"] if "input_ids" in given else args[0]
             real = _real(ids, given, tokenizer.pad_token_id)
-            watch.run += ids.numel()
-            watch.real += int(real.sum())
+            instrument.run += ids.numel()
+            instrument.real += int(real.sum())
             for row, kept in zip(ids, real, strict=True):
                 tokens = tuple(row[kept].tolist())
                 if any(tokens[:length] in untrained for length in lengths):
-                    watch.spring("trained on a prompt that is not of the support split")
+                    instrument.spring("trained on a prompt that is not of the support split")
 
         model.base_model.register_forward_pre_hook(entered, with_kwargs=True)
         return model, tokenizer
@@ -221,17 +221,17 @@ class WatchedEngine:
 class _Counted:
     """A meter whose bookings are counted."""
 
-    def __init__(self, meter: Meter, watch: Watch) -> None:
-        self._meter, self._watch = meter, watch
+    def __init__(self, meter: Meter, instrument: Instrument) -> None:
+        self._meter, self._instrument = meter, instrument
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._meter, name)
 
     def reserve(self, work: Work) -> None:
         self._meter.reserve(work)
-        self._watch.stepped()
-        if self._watch.adapting:
-            self._watch.work += work
+        self._instrument.stepped()
+        if self._instrument.adapting:
+            self._instrument.work += work
 
 
 def _real(ids: torch.Tensor, given: Mapping[str, Any], pad: int | None) -> torch.Tensor:

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.exam.answers import EMPTY, MEGABYTE, absurd, cut_off, floods, noise
+from bench.conformance.answers import EMPTY, MEGABYTE, absurd, cut_off, floods, noise
 
 
 def test_floods_are_a_megabyte_each_and_all_differ() -> None:

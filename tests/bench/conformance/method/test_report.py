@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bench.conformance.method import MethodReport, check_method
+from bench.conformance.method.report import CHECKS
 from bench.errors import Refused, UsageError
-from bench.exam.method import Certificate, examine
-from bench.exam.method.exam import CHECKS
 from bench.registry import BUILT_IN
 
 HERE = Path(__file__).parent
@@ -46,15 +46,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _contestants_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def _faulty_methods_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
 
 
-def sat(name: str) -> Certificate:
-    return examine(f"contestants:{name}")
+def sat(name: str) -> MethodReport:
+    return check_method(f"faulty_methods:{name}")
 
 
-def failed(certificate: Certificate) -> dict[str, str]:
+def failed(certificate: MethodReport) -> dict[str, str]:
     return {finding.check: finding.detail for finding in certificate.findings if finding.passed is False}
 
 
@@ -66,7 +66,7 @@ def test_a_defect_is_found_by_the_check_that_is_for_it_and_by_no_other(name: str
 
 
 def test_a_setting_that_has_to_be_given_hides_none_that_does_not_exist() -> None:
-    certificate = examine("contestants:Demanding", {"sigma": 0.01})
+    certificate = check_method("faulty_methods:Demanding", {"sigma": 0.01})
     assert failed(certificate) == {"refusals": "a setting that does not exist is accepted"}
 
 
@@ -99,7 +99,7 @@ def test_a_budget_that_is_given_up_is_said() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])
 def test_our_own_methods_pass(name: str) -> None:
-    certificate = examine(name, SETTINGS.get(name))
+    certificate = check_method(name, SETTINGS.get(name))
     assert failed(certificate) == {}
     by_check = {f.check: f for f in certificate.findings}
     draws_nothing = name in ("base", "prompt-search")
@@ -120,4 +120,4 @@ def test_what_cannot_be_examined_is_an_error(
     name: str, settings: dict[str, Any], budget: int, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        examine(name, settings, budget=budget)
+        check_method(name, settings, budget=budget)

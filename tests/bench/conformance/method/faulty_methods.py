@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.compute.meter import OverBudget
-from bench.exam.method.watch import Peeked
+from bench.conformance.method.instrument import TestSplitAccess
 from bench.registry import load_task
 from bench.seeds import derive
 from bench.weights.points import Point
@@ -137,12 +137,12 @@ class Sly(Sound):
 
     def adapt(self, context: Any) -> Artifact:
         evaluator = context._evaluator
-        task = load_task("bench.exam.method.task:Sums")
+        task = load_task("bench.conformance.method.task:Sums")
         prompts = [evaluator.engine.encode(task.messages(example)) for example in task.load().test[:4]]
         with evaluator.meter.account("sample"):
             try:
                 evaluator.engine.generate(prompts, evaluator.sampling, evaluator.meter)
-            except Peeked:
+            except TestSplitAccess:
                 return super().adapt(context)
         raise AssertionError("a test prompt was answered")
 

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.exam.method.task import Sums
-from bench.exam.method.watch import Watch, WatchedEngine, WatchedMethod
+from bench.conformance.method.instrument import Instrument, InstrumentedEngine, InstrumentedMethod
+from bench.conformance.method.task import Sums
 from bench.records.schema import Result, RunConfig
 from bench.registry import load_method
 from bench.run.prepare import PreparedRun, prepare
@@ -24,22 +24,22 @@ from tasks.interface import TaskTraits
 
 MODEL = "tiny-adder"
 LOG = "killed.log"
-_PRELOADED = ["bench.exam.method.sitting", "bench.engines.transformers", "transformers"]
+_PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", "transformers"]
 
 
 @dataclass(frozen=True)
-class Run:
+class ObservedRun:
     """A run of the exam.
 
     Attributes:
         prepared: The run that was executed.
         result: Its record.
-        watch: What was seen of it.
+        instrument: What was seen of it.
     """
 
     prepared: PreparedRun
     result: Result
-    watch: Watch
+    instrument: Instrument
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class MethodSession:
     """A method with its settings.
 
     Attributes:
@@ -68,14 +68,14 @@ class Sitting:
     folder: Path
 
     @cached_property
-    def reference(self) -> Run:
+    def reference(self) -> ObservedRun:
         """The run that the others are compared with."""
-        return self.sit("reference")
+        return self.run("reference")
 
     @cached_property
-    def again(self) -> Run:
+    def again(self) -> ObservedRun:
         """The same once more."""
-        return self.sit("again")
+        return self.run("again")
 
     @cached_property
     def traits(self) -> TaskTraits:
@@ -102,7 +102,7 @@ class Sitting:
         folder = Path(self._cell("unused", 0, self.budget, Sums).model.path)
         return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
-    def sit(self, what: str, *, seed: int = 0, budget: int | None = None, task: type[Sums] = Sums) -> Run:
+    def run(self, what: str, *, seed: int = 0, budget: int | None = None, task: type[Sums] = Sums) -> ObservedRun:
         """Run it, or go on with a run that was killed.
 
         Args:
@@ -115,7 +115,7 @@ class Sitting:
             Refused: If the method does not take such a task or budget.
         """
         prepared = self._cell(what, seed, self.budget if budget is None else budget, task)
-        return _watched(prepared, Watch())
+        return _observed(prepared, Instrument())
 
     def kill(self, what: str, step: int) -> int:
         """Have another process begin a run and be killed at a step; return its exit status.
@@ -146,21 +146,21 @@ class Sitting:
         return prepare(config, self.folder / what, ProgressDisplay(quiet=True))
 
 
-def _watched(prepared: PreparedRun, watch: Watch) -> Run:
+def _observed(prepared: PreparedRun, instrument: Instrument) -> ObservedRun:
     task = prepared.task_data.task
     assert isinstance(task, Sums)
-    method = WatchedMethod(prepared.method, watch)
+    method = InstrumentedMethod(prepared.method, instrument)
 
     def through(engine: Any) -> Any:
-        method.engine = WatchedEngine(engine, watch, prepared.task_data)
+        method.engine = InstrumentedEngine(engine, instrument, prepared.task_data)
         return method.engine
 
-    watch.guard(prepared.task_data)
-    task.watch = watch
+    instrument.guard(prepared.task_data)
+    task.instrument = instrument
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, about themselves
         result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), through=through)  # type: ignore[arg-type]
-    return Run(prepared, result, watch)
+    return ObservedRun(prepared, result, instrument)
 
 
 def _doomed(config: str, output: str, step: int) -> None:
@@ -170,7 +170,9 @@ def _doomed(config: str, output: str, step: int) -> None:
     log = os.open(path / LOG, os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    _watched(prepare(RunConfig.model_validate_json(config), path, ProgressDisplay(quiet=True)), Watch(kill_at=step))
+    _observed(
+        prepare(RunConfig.model_validate_json(config), path, ProgressDisplay(quiet=True)), Instrument(kill_at=step)
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.conformance.overlap import RUN, overlap, stands_in
+from bench.conformance.session import Observation, TaskSession, outcome
 from bench.errors import BenchError
-from bench.exam.overlap import RUN, overlap, stands_in
-from bench.exam.sitting import Observation, Sitting, outcome
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Task
 
 ECHOED = 0.1
@@ -26,40 +26,40 @@ _HASH = "\n".join(
 )
 
 
-def check_splits(sitting: Sitting) -> Observation:
+def check_splits(session: TaskSession) -> Observation:
     """Splits are disjoint, none is empty, and another process cuts the same ones."""
-    sizes = sitting.splits.sizes
+    sizes = session.splits.sizes
     listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    ids = [example.id for name in SPLITS for example in getattr(sitting.splits, name)]
+    ids = [example.id for name in SPLITS for example in getattr(session.splits, name)]
     if len(set(ids)) != len(ids):
         return False, f"{listed}; {len(ids) - len(set(ids))} examples stand in two"
     if not all(sizes.values()):
         return False, f"{listed}; one is empty"
-    if sitting.task.load(sitting.data).content_hash != sitting.splits.content_hash:
+    if session.task.load(session.data).content_hash != session.splits.content_hash:
         return False, "loaded again, they are others"
-    elsewhere = _hash_elsewhere(sitting)
-    if elsewhere != sitting.splits.content_hash:
+    elsewhere = _hash_elsewhere(session)
+    if elsewhere != session.splits.content_hash:
         return False, f"another process gets others: {elsewhere[-200:]}"
     return True, listed
 
 
-def _hash_elsewhere(sitting: Sitting) -> str:
+def _hash_elsewhere(session: TaskSession) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # Sets must come in another order than here.
     environment["PYTHONHASHSEED"] = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    command = [sys.executable, "-c", _HASH, sitting.name, str(sitting.data or "")]
+    command = [sys.executable, "-c", _HASH, session.name, str(session.data or "")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     return (done.stdout if done.returncode == 0 else done.stderr).strip()
 
 
-def check_bad_data(sitting: Sitting) -> Observation:
+def check_bad_data(session: TaskSession) -> Observation:
     """A file that is not there, and one that holds no rows, are refused by name."""
     with tempfile.TemporaryDirectory() as folder:
         broken = Path(folder, "broken.jsonl")
         broken.write_text('{"id": 1\n')
         for path in (broken, Path(folder, "missing.jsonl")):
             try:
-                sitting.task.load(path)
+                session.task.load(path)
             except BenchError as error:
                 if str(path) not in str(error):
                     return False, f"the message does not name the file: {error}"
@@ -68,12 +68,12 @@ def check_bad_data(sitting: Sitting) -> Observation:
     return True, "a missing and a broken file are refused by name"
 
 
-def check_prompts(sitting: Sitting) -> Observation:
+def check_prompts(session: TaskSession) -> Observation:
     """Every prompt poses every example, the same way each time, and ends with the user's turn."""
-    names = sitting.task.prompts
+    names = session.task.prompts
     if names[:1] != (DEFAULT_PROMPT,) or len(set(names)) != len(names):
         return False, f"prompts are {', '.join(names)}; expected {DEFAULT_PROMPT!r} first, and each once"
-    wrong = [f"{e.id} in {prompt}" for e in sitting.examples for prompt in names if not _poses(sitting.task, e, prompt)]
+    wrong = [f"{e.id} in {prompt}" for e in session.examples for prompt in names if not _poses(session.task, e, prompt)]
     return outcome(wrong, ", ".join(names))
 
 
@@ -90,20 +90,20 @@ def _poses(task: Task, example: Example, prompt: str) -> bool:
     )
 
 
-def check_leaks(sitting: Sitting) -> Observation:
+def check_leaks(session: TaskSession) -> Observation:
     """A prompt says no more of its own example's answer than of another's.
 
     It is given as an answer, and the answer is looked for in it. An answer that is to be found in a text, as in reading
     comprehension, stands in its prompt and fails this.
     """
-    golds = [(example, score.answer) for (example, _), score in zip(sitting.golds, sitting.gold_scores, strict=True)]
+    golds = [(example, score.answer) for (example, _), score in zip(session.golds, session.gold_scores, strict=True)]
     pairs = [(own, other) for own, other in zip(golds, [*golds[1:], *golds[:1]], strict=True) if own[1] != other[1]]
     if not pairs:
         return None, "no two different gold answers are known"
-    own = sitting.score([(example, sitting.posed(example)) for (example, _), _ in pairs])
-    other = sitting.score([(example, sitting.posed(posed)) for (posed, _), (example, _) in pairs])
+    own = session.score([(example, session.posed(example)) for (example, _), _ in pairs])
+    other = session.score([(example, session.posed(posed)) for (posed, _), (example, _) in pairs])
     echo, echo_other = _share([score.correct for score in own]), _share([score.correct for score in other])
-    told = [sitting.posed_in_all_ways(example) for (example, _), _ in pairs]
+    told = [session.posed_in_all_ways(example) for (example, _), _ in pairs]
     stands = _share([stands_in(answer, text) for ((_, answer), _), text in zip(pairs, told, strict=True)])
     stands_other = _share([stands_in(answer, text) for (_, (_, answer)), text in zip(pairs, told, strict=True)])
     return echo - echo_other <= ECHOED and stands - stands_other <= STANDING, (
@@ -112,9 +112,9 @@ def check_leaks(sitting: Sitting) -> Observation:
     )
 
 
-def check_contamination(sitting: Sitting) -> Observation:
+def check_contamination(session: TaskSession) -> Observation:
     """No question of the test split stands in the support split; runs of words in common are told, not judged."""
-    test, support = ([sitting.posed(e) for e in part] for part in (sitting.splits.test, sitting.splits.support))
+    test, support = ([session.posed(e) for e in part] for part in (session.splits.test, session.splits.support))
     found = overlap(test, support)
     return found.same == 0, (
         f"of {found.texts} test questions, {found.same} stand in the support split, and {found.runs} have {RUN} words "

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.exam.overlap import RUN, Overlap, overlap, stands_in
+from bench.conformance.overlap import RUN, DataOverlap, overlap, stands_in
 
 WORDS = [f"{syllable}{number}" for number in range(4) for syllable in ("ba", "do", "ki", "lu")]
 TEXTS = st.lists(st.text(alphabet="ab \n", max_size=40), max_size=6)
@@ -13,7 +13,7 @@ def said(words: list[str]) -> str:
 
 def test_the_same_text_is_found_whatever_its_case_and_space() -> None:
     found = overlap(["What is 1 + 1?", "What is 1 - 1?"], ["other", "  what IS\n1 + 1?"])
-    assert found == Overlap(texts=2, same=1, runs=1)
+    assert found == DataOverlap(texts=2, same=1, runs=1)
 
 
 def test_a_run_is_thirteen_words_and_no_fewer() -> None:
@@ -27,7 +27,7 @@ def test_a_run_is_thirteen_words_and_no_fewer() -> None:
 def test_instructions_around_a_question_do_not_count() -> None:
     frame = f"{said(WORDS)}. {{}} {said(WORDS[::-1])}"
     texts = [frame.format(question) for question in ("one", "two", "three")]
-    assert overlap(texts[:2], texts[2:]) == Overlap(texts=2, same=0, runs=0)
+    assert overlap(texts[:2], texts[2:]) == DataOverlap(texts=2, same=0, runs=0)
     # The other text does not end like these, and so their end counts.
     assert overlap(texts[:2], [f"{said(WORDS[::-1])} indeed"]).runs == 2
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.exam.exam import Finding, find
-from bench.exam.method import checks
-from bench.exam.method.sitting import MODEL, Sitting
+from bench.conformance.method import checks
+from bench.conformance.method.session import MODEL, MethodSession
+from bench.conformance.report import CheckResult, run_checks
 from tasks.addition import Addition
 
 BUDGET = 256
@@ -30,7 +30,7 @@ CHECKS: Mapping[str, checks.Check] = {
 
 
 @dataclass(frozen=True)
-class Certificate:
+class MethodReport:
     """What all checks found on one version of a method.
 
     Attributes:
@@ -49,7 +49,7 @@ class Certificate:
     model: str
     task: str
     budget: int
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -57,13 +57,13 @@ class Certificate:
         return all(finding.passed is not False for finding in self.findings)
 
 
-def examine(
+def check_method(
     name: str,
     settings: Mapping[str, Any] | None = None,
     *,
     budget: int = BUDGET,
     progress: Callable[[str], object] = lambda _: None,
-) -> Certificate:
+) -> MethodReport:
     """Have a method sit the exam, on a model and a task that take seconds.
 
     It finds what is wrong with a method, and not that nothing is: code that means to cheat runs in the same process.
@@ -79,9 +79,9 @@ def examine(
         Refused: If it takes neither the exam's task nor its budget.
     """
     with tempfile.TemporaryDirectory() as folder:
-        sitting = Sitting(name, dict(settings or {}), budget, Path(folder))
+        session = MethodSession(name, dict(settings or {}), budget, Path(folder))
         progress("reference run")
-        _ = sitting.model_files, sitting.reference
-        findings = find(CHECKS, sitting, progress)
-    version = sitting.method().version
-    return Certificate(name, version, sitting.settings, MODEL, Addition.name, budget, findings)
+        _ = session.model_files, session.reference
+        findings = run_checks(CHECKS, session, progress)
+    version = session.method().version
+    return MethodReport(name, version, session.settings, MODEL, Addition.name, budget, findings)

@@ -9,36 +9,36 @@ from tasks.addition import Addition
 from tasks.interface import DEFAULT_PROMPT, Example, Score, Splits
 
 if TYPE_CHECKING:
-    from bench.exam.method.watch import Watch
+    from bench.conformance.method.instrument import Instrument
 
 
 class Sums(Addition):
     """Few sums, so that an exam takes seconds.
 
     Attributes:
-        watch: Told when data are loaded, and which examples are posed and judged; None outside of an exam.
+        instrument: Told when data are loaded, and which examples are posed and judged; None outside of an exam.
     """
 
     name = "sums"
-    watch: Watch | None = None
+    instrument: Instrument | None = None
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 64 support, 32 select, 64 gate and 24 test pairs."""
-        if self.watch is not None:
-            self.watch.loaded()
+        if self.instrument is not None:
+            self.instrument.loaded()
         splits = super().load(data)
         return Splits(splits.support[:64], splits.select[:32], splits.gate[:64], splits.test[:24])
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
         """Return the sum as a text to continue."""
-        if self.watch is not None:
-            self.watch.read(example)
+        if self.instrument is not None:
+            self.instrument.read(example)
         return super().completion(example, prompt)
 
     def score(self, example: Example, text: str) -> Score:
         """Compare digits with the sum."""
-        if self.watch is not None:
-            self.watch.read(example)
+        if self.instrument is not None:
+            self.instrument.read(example)
         return super().score(example, text)
 
 

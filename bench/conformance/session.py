@@ -18,7 +18,7 @@ Observation = tuple[bool | None, str]
 
 
 @dataclass(frozen=True)
-class Sitting:
+class TaskSession:
     """A task with its data.
 
     Attributes:
@@ -79,4 +79,4 @@ def named(pair: Pair) -> str:
     return f"{example.id}: {text[:40]!r}"
 
 
-Check = Callable[[Sitting], Observation]
+Check = Callable[[TaskSession], Observation]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.conformance import CheckResult, TaskReport, check_task
+from bench.conformance.report import CHECKS, run_checks
+from bench.conformance.session import TaskSession, spread
 from bench.errors import BenchError
-from bench.exam import Certificate, Finding, examine
-from bench.exam.exam import CHECKS, find
-from bench.exam.sitting import Sitting, spread
 from bench.registry import BUILT_IN, load_task
 from tasks.interface import SPLITS, Example, Splits
 
@@ -58,13 +58,13 @@ def _candidates_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
 
 
-def found(name: str, check: str) -> Finding:
-    """What one check finds on one candidate, found as `examine` does."""
-    name = f"candidates:{name}"
+def found(name: str, check: str) -> CheckResult:
+    """What one check finds on one candidate, found as `check_task` does."""
+    name = f"faulty_tasks:{name}"
     task = load_task(name)
     splits = task.load()
-    sitting = Sitting(name, task, None, splits, spread(splits, 40))
-    (finding,) = find({check: CHECKS[check]}, sitting, lambda _: None)
+    session = TaskSession(name, task, None, splits, spread(splits, 40))
+    (finding,) = run_checks({check: CHECKS[check]}, session, lambda _: None)
     return finding
 
 
@@ -80,28 +80,28 @@ def test_every_check_has_a_defect_that_it_finds() -> None:
 
 
 def test_a_sound_task_passes_every_check() -> None:
-    certificate = examine("candidates:Sound", load_task("candidates:Sound"))
+    certificate = check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
     assert [f for f in certificate.findings if not f.passed] == []
     assert [f.check for f in certificate.findings] == list(CHECKS)
     assert certificate.passed
     assert certificate.splits == {"support": 20, "select": 10, "gate": 10, "test": 20}
-    assert certificate == examine("candidates:Sound", load_task("candidates:Sound"))
+    assert certificate == check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
 
 
 def test_a_task_without_gold_votes_or_signal_is_not_failed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = load_task("candidates:Sound")
+    task = load_task("faulty_tasks:Sound")
     monkeypatch.setattr(type(task), "gold", lambda *_: None)
     monkeypatch.setattr(type(task), "vote_by", None)
     monkeypatch.setattr(type(task), "signal_by", None)
-    certificate = examine("candidates:Sound", task, examined=4)
+    certificate = check_task("faulty_tasks:Sound", task, examined=4)
     unexamined = {f.check for f in certificate.findings if f.passed is None}
     assert unexamined == {"gold answers", "cut-off answers", "votes", "signal", "leaks"}
     assert certificate.passed
 
 
 def test_one_failure_fails_the_exam_and_nothing_to_examine_does_not() -> None:
-    def certificate(*passed: bool | None) -> Certificate:
-        return Certificate("t", "1", "0", {}, 1, tuple(Finding("c", p, "") for p in passed))
+    def certificate(*passed: bool | None) -> TaskReport:
+        return TaskReport("t", "1", "0", {}, 1, tuple(CheckResult("c", p, "") for p in passed))
 
     assert certificate(True, None).passed
     assert not certificate(True, False).passed
@@ -110,7 +110,7 @@ def test_one_failure_fails_the_exam_and_nothing_to_examine_does_not() -> None:
 
 def test_data_that_cannot_be_had_is_an_error_and_no_finding() -> None:
     with pytest.raises(BenchError, match="registration"):
-        examine("rocstories", load_task("rocstories"))
+        check_task("rocstories", load_task("rocstories"))
 
 
 def test_examples_are_drawn_from_all_splits_alike() -> None:
@@ -126,5 +126,5 @@ def test_examples_are_drawn_from_all_splits_alike() -> None:
 def test_our_own_tasks_pass(name: str) -> None:
     data = ROWS / DATA[name] if name in DATA else None
     name = name.replace("<generator>", "chain_sum")
-    certificate = examine(name, load_task(name), data, examined=12)
+    certificate = check_task(name, load_task(name), data, examined=12)
     assert [f for f in certificate.findings if f.passed is False] == []
