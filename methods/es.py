@@ -25,7 +25,7 @@ from bench.errors import Refused
 from bench.seeds import derive
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search import score_population
+from methods.search.population import score_population
 from tasks.interface import TaskTraits
 
 ITERATIONS = 10
@@ -54,7 +54,7 @@ class EsConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class EsSchedule:
     """What a budget buys, at the cost of the base's answers.
 
     Attributes:
@@ -75,7 +75,7 @@ class Schedule:
         return range(start, start + self.examples)
 
 
-def make_schedule(evaluations: int, support: int, config: EsConfig) -> Schedule:
+def make_schedule(evaluations: int, support: int, config: EsConfig) -> EsSchedule:
     """Turn a budget into a schedule: what it cannot buy goes from the examples first, then iterations, then candidates.
 
     Args:
@@ -97,7 +97,7 @@ def make_schedule(evaluations: int, support: int, config: EsConfig) -> Schedule:
             f"es cannot use a budget of {evaluations} evaluations: {FEWEST_ITERATIONS} iterations of "
             f"{min(FEWEST_CANDIDATES, config.population)} candidates on {fewest} examples take {needed}"
         )
-    return Schedule(evaluations // (population * examples), population, examples, support // examples)
+    return EsSchedule(evaluations // (population * examples), population, examples, support // examples)
 
 
 class Es(Method):

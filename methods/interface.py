@@ -42,6 +42,7 @@ __all__ = [
     "Deployment",
     "Diverged",
     "Evaluation",
+    "FormattedPrompt",
     "Lora",
     "Method",
     "MethodConfig",
@@ -49,7 +50,6 @@ __all__ = [
     "Plan",
     "PlanLine",
     "Point",
-    "Posed",
     "ProcessGroup",
     "Refused",
     "SingleModel",
@@ -155,7 +155,7 @@ class Diverged(BenchError):
 
 
 @dataclass(frozen=True)
-class Posed:
+class FormattedPrompt:
     """A support example as every method is asked it.
 
     Attributes:
@@ -195,7 +195,7 @@ class Training(Protocol):
         ranks: The processes that train together.
     """
 
-    prompts: tuple[Posed, ...]
+    prompts: tuple[FormattedPrompt, ...]
     max_new_tokens: int
     batch_size: int
     finished: tuple[Checkpoint, dict[str, Any]] | None

@@ -21,7 +21,7 @@ from bench.errors import Refused
 from bench.seeds import derive
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search import Candidate, Several, score_population
+from methods.search.population import Candidate, Several, score_population
 from tasks.interface import TaskTraits
 
 FEWEST_EXAMPLES = 8
@@ -44,7 +44,7 @@ class LandscapeConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LandscapeSchedule:
     """What a budget buys, at the cost of the base's answers.
 
     Attributes:
@@ -56,7 +56,7 @@ class Schedule:
     examples: int
 
 
-def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Schedule:
+def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> LandscapeSchedule:
     """Turn a budget into a schedule: as many examples as candidates, up to those asked for; at least four of a half.
 
     Raises:
@@ -80,7 +80,7 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> Sc
             f"{examples} support examples, and {least} are needed; give it "
             f"{math.ceil((least + fixed) * examples)} or more"
         )
-    return Schedule(population, examples)
+    return LandscapeSchedule(population, examples)
 
 
 class Landscape(Method):

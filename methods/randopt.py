@@ -27,7 +27,6 @@ from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
-from methods.cohorts import RACING_NOTE, Racing, race_population
 from methods.interface import (
     Artifact,
     Context,
@@ -39,7 +38,8 @@ from methods.interface import (
     PlanLine,
     SingleModel,
 )
-from methods.search import Candidate, Several, score_population
+from methods.search.population import Candidate, Several, score_population
+from methods.search.race import RACING_NOTE, Racing, race_population
 from methods.voting import ask_once, elect
 from tasks.interface import TaskTraits, Vote
 
@@ -76,7 +76,7 @@ class RandOptConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RandOptSchedule:
     """What a budget buys, at the cost of the base's answers.
 
     Attributes:
@@ -92,7 +92,7 @@ class Schedule:
     left_out: tuple[int, ...]
 
 
-def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> Schedule:
+def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> RandOptSchedule:
     """Turn a budget into a schedule: as many candidates as examples that score them, up to the published 200.
 
     Args:
@@ -121,7 +121,7 @@ def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> Sche
             f"randopt needs {2 * examples} or more, to choose between two"
         )
     top_k, left_out = _fillable(config.top_k, population)
-    return Schedule(population, examples, top_k, left_out)
+    return RandOptSchedule(population, examples, top_k, left_out)
 
 
 def _fillable(sizes: Sequence[int], population: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -279,7 +279,7 @@ class RandOpt(Method):
 
 
 def _describe(
-    population: Sequence[Candidate], scores: np.ndarray, ranked: np.ndarray, schedule: Schedule
+    population: Sequence[Candidate], scores: np.ndarray, ranked: np.ndarray, schedule: RandOptSchedule
 ) -> dict[str, Any]:
     """The search for the record: every score, and by sigma how it fared, since the best sigma is a model's own."""
     sigmas = np.array([candidate.displacement.norm for candidate in population])

@@ -15,7 +15,7 @@ from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
-from bench.engines.text import CheckpointText
+from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError
 from bench.weights.checkpoint import full_disk_as_os_error
 
@@ -24,7 +24,7 @@ Draws = TypeVar("Draws")
 
 
 @dataclass(eq=False)
-class Row(Generic[Draws]):
+class BatchRow(Generic[Draws]):
     """A prompt and what has become of it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row(Generic[Draws]):
         return len(self.prompt) + len(self.generated) - 1
 
 
-class LocalEngine(CheckpointText, ABC, Generic[Draws]):
+class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     """An engine in this process. See `bench.engines.interface.Engine`.
 
     Args:
@@ -85,7 +85,7 @@ class LocalEngine(CheckpointText, ABC, Generic[Draws]):
                 f"{self.POSITIONS_ARE} {self.positions}"
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
-        rows = [Row(prompt, drawn) for prompt, drawn in zip(prompts, draws, strict=True)]
+        rows = [BatchRow(prompt, drawn) for prompt, drawn in zip(prompts, draws, strict=True)]
         self._decode(rows, sampling, meter)
         return [self._completion(row, sampling) for row in rows]
 
@@ -94,15 +94,15 @@ class LocalEngine(CheckpointText, ABC, Generic[Draws]):
         """Return what each answer draws from."""
 
     @abstractmethod
-    def _decode(self, rows: Sequence[Row[Draws]], sampling: Sampling, meter: Meter) -> None:
+    def _decode(self, rows: Sequence[BatchRow[Draws]], sampling: Sampling, meter: Meter) -> None:
         """Generate until every row has ended, booking each step with the meter before it runs."""
 
-    def _ended(self, row: Row[Draws], stop: StopStrings, sampling: Sampling) -> bool:
+    def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
         """Whether a row ends with its newest token; says why in the row."""
         row.finish = self._finish(row.generated, stop, sampling)
         return row.finish is not None
 
-    def _completion(self, row: Row[Draws], sampling: Sampling) -> Completion:
+    def _completion(self, row: BatchRow[Draws], sampling: Sampling) -> Completion:
         assert row.finish is not None
         return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
 

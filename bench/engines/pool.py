@@ -91,7 +91,7 @@ class Workers(Protocol):
         """Wait for a job to end; return whose it was and what became of it, None if its worker died."""
 
 
-class Pool:
+class EnginePool:
     """Engines in other processes as one. See `bench.engines.interface.Engine`.
 
     Args:

@@ -20,9 +20,9 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
-from bench.engines.local import LocalEngine, Row, max_positions
+from bench.engines.kv_cache import BatchCache, tune_for_decoding
+from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears
-from bench.engines.slots import Slots, tune_for_decoding
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.weights.checkpoint import Checkpoint, Place
@@ -38,7 +38,7 @@ PREFILL_TOKENS = 2048
 SMALL_MODEL = 20_000_000
 """Matmul parameters below which a step costs less than handing its parts to threads, and batches may be large."""
 
-_Row = Row[np.ndarray]
+_Row = BatchRow[np.ndarray]
 
 
 class TransformersEngine(LocalEngine[np.ndarray]):
@@ -146,7 +146,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     def _decode_together(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> None:
         """Let rows come and go until all have ended. Consumes `waiting`, whose longest prompts come first."""
         limit = min(self._batch_size, len(waiting))
-        slots = Slots(self._model.config.get_text_config().num_hidden_layers, limit)
+        cache = BatchCache(self._model.config.get_text_config().num_hidden_layers, limit)
         stop = StopStrings(sampling.stop, self._text)
         rows: list[_Row] = []
         filling = True
@@ -157,17 +157,17 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             if filling:
                 entering = _one_pass(waiting[:free])
                 del waiting[: len(entering)]
-                self._prefill(slots, entering, sampling, meter)
+                self._prefill(cache, entering, sampling, meter)
                 first, rows = len(rows), rows + entering
             else:
-                self._step(slots, rows, sampling, meter)
+                self._step(cache, rows, sampling, meter)
                 first = 0
             ended = [i for i in range(first, len(rows)) if self._ended(rows[i], stop, sampling)]
             for i in reversed(ended):  # from behind, so that what takes a place has been looked at
-                rows[i] = rows[slots.leave(i)]
+                rows[i] = rows[cache.leave(i)]
                 rows.pop()
 
-    def _prefill(self, slots: Slots, entering: list[_Row], sampling: Sampling, meter: Meter) -> None:
+    def _prefill(self, cache: BatchCache, entering: list[_Row], sampling: Sampling, meter: Meter) -> None:
         lengths = [len(row.prompt) for row in entering]
         width = max(lengths)
         meter.reserve(
@@ -180,30 +180,30 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 padded_attended=attended(self.shape, 0, width) * len(lengths),
             )
         )
-        slots.enter(lengths)
+        cache.enter(lengths)
         padding = [width - n for n in lengths]
         ids = torch.tensor([(self._pad,) * n + row.prompt for n, row in zip(padding, entering, strict=True)])
         mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()
-        self._forward(slots, entering, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
+        self._forward(cache, entering, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
 
-    def _step(self, slots: Slots, rows: list[_Row], sampling: Sampling, meter: Meter) -> None:
+    def _step(self, cache: BatchCache, rows: list[_Row], sampling: Sampling, meter: Meter) -> None:
         lengths = [row.position for row in rows]
-        mask = slots.step(self._model.device)
+        mask = cache.step(self._model.device)
         meter.reserve(
             Work(
                 decode_tokens=len(rows),
                 head_tokens=len(rows),
                 attended=sum(attended(self.shape, n, 1) for n in lengths),
                 padded_tokens=len(rows),
-                padded_attended=attended(self.shape, slots.columns - 1, 1) * len(rows),
+                padded_attended=attended(self.shape, cache.columns - 1, 1) * len(rows),
             )
         )
         ids = torch.tensor([[row.generated[-1]] for row in rows])
-        self._forward(slots, rows, ids, mask, torch.tensor(lengths)[:, None], sampling)
+        self._forward(cache, rows, ids, mask, torch.tensor(lengths)[:, None], sampling)
 
     def _forward(
         self,
-        slots: Slots,
+        cache: BatchCache,
         rows: list[_Row],
         ids: torch.Tensor,
         mask: torch.Tensor,
@@ -215,7 +215,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=position.to(device),
-            past_key_values=slots,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )

@@ -219,13 +219,13 @@ class _Runner:
         if self.engines.here:
             return load(device=config.device)
         from bench.engines.cluster import started
-        from bench.engines.pool import Pool
+        from bench.engines.pool import EnginePool
         from bench.engines.transformers import TransformersEngine
 
         device = config.device.partition(":")[0]  # an engine sees no GPU but its own
         with self.display.stage("engines", self.engines.count) as stage:
             workers = self.opened.enter_context(started(partial(load, device=device), self.engines, device))
-            pool = Pool(TransformersEngine(self.prepared.model.path, dtype=config.dtype), workers)
+            pool = EnginePool(TransformersEngine(self.prepared.model.path, dtype=config.dtype), workers)
             stage.advance(steps=self.engines.count)
         return pool
 
@@ -234,10 +234,10 @@ class _Runner:
         config, model = self.prepared.config, self.prepared.model.path
         chosen: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
         if config.engine == "vllm":
-            from bench.engines.text import CheckpointText
+            from bench.engines.tokenizer import CheckpointTokenizer
             from bench.engines.vllm.engine import VllmEngine
 
-            text = CheckpointText(model, config.device)
+            text = CheckpointTokenizer(model, config.device)
             style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
             longest = self.prepared.task_data.positions(style, text.encode)
             return partial(VllmEngine, model, max_model_len=longest, **chosen)

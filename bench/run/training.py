@@ -27,7 +27,7 @@ from bench.errors import BenchError
 from bench.records.files import folder_atomically
 from bench.run.evaluator import Evaluator, sparse
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
-from methods.interface import Lora, Posed
+from methods.interface import FormattedPrompt, Lora
 from tasks.interface import Example, Score, Vote
 
 STATE = "state.pt"
@@ -66,7 +66,8 @@ class TrainingSession:
         )
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(
-            Posed(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.task.gold(e)) for e in examples
+            FormattedPrompt(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.task.gold(e))
+            for e in examples
         )
         self.max_new_tokens = evaluator.sampling.max_new_tokens
         self.batch_size = evaluator.batch_size  # as the run began: that of the engine may have been halved since

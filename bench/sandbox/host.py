@@ -135,7 +135,7 @@ def _how(wait_status: int) -> str:
     return f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
 
 
-class Pool:
+class WorkerPool:
     """Warm workers that confine programs by the same layers."""
 
     def __init__(self, layers: Collection[str]) -> None:
@@ -213,7 +213,7 @@ class Pool:
             return Worker(self._layers)
 
 
-_pool: Pool | None = None
+_pool: WorkerPool | None = None
 _pool_lock = threading.Lock()
 
 
@@ -248,7 +248,7 @@ def judge(
     if not programs:
         return []
     with _pool_lock:
-        pool = _pool = _pool or Pool(strength.present)
+        pool = _pool = _pool or WorkerPool(strength.present)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return pool.judge(programs, workers=workers or cores, on_verdict=on_verdict)
 

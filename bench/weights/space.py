@@ -18,9 +18,9 @@ import torch
 from bench.errors import BenchError
 from bench.weights import device, kernels
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint
+from bench.weights.current_point import CurrentPoint
 from bench.weights.noise import NoiseKind, stream_keys
 from bench.weights.points import Point
-from bench.weights.standing import Standing
 
 SLICE = 1 << 19
 """Values that one thread writes at a time: so few that all are busy to the end, so many that Python costs nothing."""
@@ -131,7 +131,7 @@ class WeightSpace:
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
-        self._standing = Standing()
+        self._current = CurrentPoint()
 
     @property
     def point(self) -> Place:
@@ -140,11 +140,11 @@ class WeightSpace:
         Raises:
             RuntimeError: If the last move failed half way; any further move mends it.
         """
-        return self._standing.place
+        return self._current.place
 
     def is_at(self, point: Place) -> bool:
         """Return whether a move to this place would change nothing."""
-        return self._standing.is_at(point)
+        return self._current.is_at(point)
 
     def prepare(self, points: Iterable[Point]) -> None:
         """Announce the points that will be visited next, and forget those announced before. Changes no value.
@@ -162,7 +162,7 @@ class WeightSpace:
         """Write base + point into the live parameters; at `Point()` they equal the base bit for bit."""
         if self.is_at(point):
             return
-        with self._standing.moving_to(point):
+        with self._current.moving_to(point):
             if point.is_base:
                 self._each(lambda i, part: part.restore())
             else:
@@ -181,7 +181,7 @@ class WeightSpace:
             n: (t.shape, t.dtype) for n, t in self._live.items()
         }:
             raise BenchError(f"{checkpoint.folder}: its tensors are not those of this model")
-        with self._standing.moving_to(checkpoint):
+        with self._current.moving_to(checkpoint):
             for name, live in self._live.items():
                 live.copy_(trained[name])
 

@@ -11,10 +11,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
 from bench.weights.noise import NoiseKind
-from methods.cohorts import RACING_NOTE
 from methods.corp.recentering import LowRankEnergy
 from methods.interface import MethodConfig, Plan, PlanLine
-from methods.search import Several
+from methods.search.population import Several
+from methods.search.race import RACING_NOTE
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Gates = Literal["off", "stage2", "both"]
@@ -94,7 +94,7 @@ class CorpConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class CorpSchedule:
     """How much of what a budget buys, in model-prompt evaluations of the base; the meter decides in the end.
 
     Attributes:
@@ -133,7 +133,7 @@ LOCAL_SHARE = 0.6
 """Part of a stage-2 round for its local population; the rest goes to proposals."""
 
 
-def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig) -> Schedule:
+def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig) -> CorpSchedule:
     """Turn a budget into a schedule.
 
     As many candidates as examples that score them, as in the released settings (500 on 500), up to what the task has.
@@ -155,7 +155,7 @@ def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig
     return schedule
 
 
-def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, attempts: int) -> Schedule:
+def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, attempts: int) -> CorpSchedule:
     recentering = int(evaluations * config.recentering_share) if attempts else 0
     proposals, looks = int(evaluations * config.select_share), int(evaluations * config.gate_share)
     sample = evaluations - proposals - looks - recentering
@@ -167,7 +167,7 @@ def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, atte
     gate = min(sizes["gate"], int(looks / (1 + later_passes))) if asked else 0
     # What the gate leaves, since its split is small or a stage does not ask, the population takes.
     saved = looks - math.ceil(gate * ((first is not None) + later_passes))
-    return Schedule(
+    return CorpSchedule(
         support=min(sizes["support"], max(config.smallest_population, math.isqrt(sample))),
         select=min(sizes["select"], max(config.smallest_population, round(2 * math.sqrt(proposals)))),
         gate=gate,
@@ -190,7 +190,7 @@ def _levels(config: CorpConfig, attempts: int) -> tuple[float | None, float | No
     return first, later
 
 
-def describe(schedule: Schedule, config: CorpConfig) -> Plan:
+def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
     """Return the schedule as a plan for people."""
     lines = [
         PlanLine(

@@ -10,7 +10,7 @@ a choice and not a mend, the configuration holds the released way as an ablation
 from __future__ import annotations
 
 from methods.corp.config import CorpConfig, describe, make_schedule
-from methods.corp.run import Run
+from methods.corp.run import CorpRun
 from methods.corp.stage1 import consolidate_population
 from methods.corp.stage2 import recentre
 from methods.interface import Artifact, Context, Method, Plan, SingleModel
@@ -40,7 +40,7 @@ class Corp(Method):
     def adapt(self, context: Context) -> Artifact:
         """Run stage 1, and stage 2 where the schedule holds it; return the last model that was committed."""
         evaluations = round(context.budget / context.evaluation_flops)
-        run = Run(context, self.config, make_schedule(evaluations, context.task.sizes, self.config))
+        run = CorpRun(context, self.config, make_schedule(evaluations, context.task.sizes, self.config))
         cloud, sigma = consolidate_population(run)
         if run.schedule.attempts:
             recentre(run, cloud, sigma)

@@ -9,11 +9,11 @@ from itertools import islice, product
 import numpy as np
 
 from bench.weights.points import Point, combine
-from methods.corp.config import CorpConfig, Schedule
+from methods.corp.config import CorpConfig, CorpSchedule
 from methods.corp.consolidation import Consolidation
 from methods.gate import decide, judged
 from methods.interface import Context, Evaluation
-from methods.search import next_allowance
+from methods.search.population import next_allowance
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Proposal:
     origin: dict[str, float]
 
 
-class Run:
+class CorpRun:
     """One run of CoRP between its steps.
 
     Args:
@@ -38,7 +38,7 @@ class Run:
         gated: What it answers on the gate examples; None as long as no gate needs to know.
     """
 
-    def __init__(self, context: Context, config: CorpConfig, schedule: Schedule) -> None:
+    def __init__(self, context: Context, config: CorpConfig, schedule: CorpSchedule) -> None:
         self.context, self.config, self.schedule = context, config, schedule
         self.report = context.report
         self.report |= {"schedule": asdict(schedule), "gates": [], "rounds": []}

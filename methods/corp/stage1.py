@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from bench.seeds import derive
 from bench.weights.points import Point
-from methods.cohorts import Racing, race_population
 from methods.corp.config import CorpConfig
 from methods.corp.consolidation import Consolidation, consolidate
 from methods.corp.recentering import Cloud
-from methods.corp.run import Proposal, Run, by_priority, mean_displacement
+from methods.corp.run import CorpRun, Proposal, by_priority, mean_displacement
 from methods.interface import Evaluation
-from methods.search import Candidate, score_population
+from methods.search.population import Candidate, score_population
+from methods.search.race import Racing, race_population
 
 Floats = NDArray[np.float64]
 
 
-def consolidate_population(run: Run) -> tuple[Cloud, float]:
+def consolidate_population(run: CorpRun) -> tuple[Cloud, float]:
     """Run stage 1; return the cloud of the population and the mean sigma of its weight."""
     config, name = run.config, "stage 1"
     reserve = run.flops(run.schedule.recentering) + (1 + run.schedule.rounds) * run.gate_reserve
@@ -68,7 +68,7 @@ def consolidate_population(run: Run) -> tuple[Cloud, float]:
     return Cloud.of(best, points), float(best.pass2 @ sigmas[best.elite])
 
 
-def _score(run: Run, budget: int) -> list[Candidate]:
+def _score(run: CorpRun, budget: int) -> list[Candidate]:
     """Score single perturbations on support until the budget is spent; leave out those that nobody could judge."""
     seed, config = run.context.seed, run.config
     sigmas = np.random.default_rng(derive(seed, "corp", "sigma"))

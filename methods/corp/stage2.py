@@ -22,10 +22,10 @@ from methods.corp.recentering import (
     local_displacement,
     next_isotropic,
 )
-from methods.corp.run import Proposal, Run, by_priority, mean_displacement
+from methods.corp.run import CorpRun, Proposal, by_priority, mean_displacement
 from methods.gate import judged
 from methods.interface import Evaluation
-from methods.search import score_population
+from methods.search.population import score_population
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class _Round:
     eta: float
     later: int
 
-    def left(self, run: Run) -> int:
+    def left(self, run: CorpRun) -> int:
         """FLOPs that this round may still spend, its look at the gate put aside."""
         return run.context.remaining - self.later - run.gate_reserve
 
@@ -64,7 +64,7 @@ class _Local:
     products: Floats
 
 
-def recentre(run: Run, cloud: Cloud, sigma: float) -> None:
+def recentre(run: CorpRun, cloud: Cloud, sigma: float) -> None:
     """Run stage 2 from the cloud and the scale that stage 1 found."""
     config, schedule = run.config, run.schedule
     if schedule.later_level is not None and not run.meet_gate("stage 2"):
@@ -96,7 +96,7 @@ def recentre(run: Run, cloud: Cloud, sigma: float) -> None:
             break
 
 
-def _score(run: Run, now: _Round, cloud: Cloud) -> _Local:
+def _score(run: CorpRun, now: _Round, cloud: Cloud) -> _Local:
     """Score local candidates on select until the round's share for them is spent."""
     seed, config = run.context.seed, run.config
     normals = np.random.default_rng(derive(seed, "corp", "local", now.attempt))
@@ -127,7 +127,7 @@ def _score(run: Run, now: _Round, cloud: Cloud) -> _Local:
     return _Local(displacements, np.array([score for _, score in found]), gram(displacements))
 
 
-def _propose(run: Run, now: _Round, local: _Local) -> Proposal | None:
+def _propose(run: CorpRun, now: _Round, local: _Local) -> Proposal | None:
     """Consolidate the local population, choose a step on select and its length; return it if it was committed."""
     config = run.config
 
@@ -168,7 +168,7 @@ def _propose(run: Run, now: _Round, local: _Local) -> Proposal | None:
     return None
 
 
-def _constructive(run: Run, evaluation: Evaluation) -> float:
+def _constructive(run: CorpRun, evaluation: Evaluation) -> float:
     """Fixes less penalised regressions against the model in force, on the select examples; NaN if incomplete."""
     if not evaluation.complete:
         return float("nan")

@@ -94,7 +94,7 @@ class CatConfig(GrpoConfig):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How much of what a budget buys, in model-prompt evaluations of the base; the meter decides in the end.
 
     Attributes:
@@ -118,7 +118,7 @@ class Schedule:
 
 def make_schedule(
     evaluations: int, sizes: Mapping[str, int], config: TrainingConfig, *, batch: int, multiple: int, cost: float
-) -> Schedule:
+) -> TrainingSchedule:
     """Turn a budget into steps.
 
     Args:
@@ -159,10 +159,10 @@ def make_schedule(
             f"a budget of {evaluations} evaluations buys no {what}: one step of {batch} answers costs about "
             f"{step:.0f}; give it {needed} or more, or a smaller batch"
         )
-    return Schedule(gate, looks, train, batch, step, steps, math.ceil(steps / config.saves))
+    return TrainingSchedule(gate, looks, train, batch, step, steps, math.ceil(steps / config.saves))
 
 
-def describe(schedule: Schedule, evaluations: int, what: str) -> Plan:
+def describe(schedule: TrainingSchedule, evaluations: int, what: str) -> Plan:
     """Return a schedule as a plan for people.
 
     Args:

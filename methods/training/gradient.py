@@ -12,7 +12,7 @@ from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.gate import decide, judged
 from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
-from methods.training.config import Schedule, TrainingConfig, describe, make_schedule
+from methods.training.config import TrainingConfig, TrainingSchedule, describe, make_schedule
 from methods.training.curriculum import Curriculum
 from tasks.interface import TaskTraits
 
@@ -64,7 +64,7 @@ class GradientMethod(Method):
     def what(self) -> str:
         """What a step is made of, in a few words."""
 
-    def schedule(self, evaluations: int, task: TaskTraits) -> Schedule:
+    def schedule(self, evaluations: int, task: TaskTraits) -> TrainingSchedule:
         """Return the steps that a budget buys."""
         multiple = math.lcm(self.multiple, self.processes)
         return make_schedule(evaluations, task.sizes, self.config, batch=self.batch, multiple=multiple, cost=self.cost)
@@ -96,7 +96,7 @@ class GradientMethod(Method):
         context.report["gate"] = asdict(decision)
         return SingleModel(checkpoint) if decision.accepted else SingleModel()
 
-    def _train(self, context: Context, training: Training, schedule: Schedule) -> None:
+    def _train(self, context: Context, training: Training, schedule: TrainingSchedule) -> None:
         from methods.training.loop import Loop  # PyTorch, which plans do without
 
         learners, curriculum = self.learners(training), self.curriculum(context, training)
@@ -110,7 +110,9 @@ class GradientMethod(Method):
             finally:
                 context.report["training"] = loop.report()
 
-    def _gate(self, context: Context, schedule: Schedule, place: Place, allowance: int | None) -> Evaluation | None:
+    def _gate(
+        self, context: Context, schedule: TrainingSchedule, place: Place, allowance: int | None
+    ) -> Evaluation | None:
         if not schedule.gate:
             return None
         examples = range(schedule.gate)

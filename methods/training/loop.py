@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from bench.errors import BenchError
 from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
-from methods.training.config import Schedule, TrainingConfig
+from methods.training.config import TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, mean_rewards
 from methods.training.progress import Row, curve, divergence, next_cost
 from tasks.interface import Score
@@ -52,7 +52,7 @@ class Loop:
         context: Context,
         training: Training,
         config: TrainingConfig,
-        schedule: Schedule,
+        schedule: TrainingSchedule,
         groups: Sequence[tuple[nn.Module, float]],
         curriculum: Curriculum | None = None,
     ) -> None:

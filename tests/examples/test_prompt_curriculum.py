@@ -76,7 +76,7 @@ def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
         """Prompts whose hidden state is their number on one of two axes."""
 
         batch_size = 5
-        prompts = tuple(type("Posed", (), {"token_ids": (n,)})() for n in range(40))
+        prompts = tuple(type("FormattedPrompt", (), {"token_ids": (n,)})() for n in range(40))
         tokenizer = type("Tokenizer", (), {"pad_token_id": 0})()
 
         class model:  # noqa: N801

@@ -10,7 +10,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.es import Es, EsConfig, es_update, make_schedule
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 
 ADDITION = {"support": 400, "select": 400, "gate": 1000}
 HUMANEVAL = {"support": 32, "select": 20, "gate": 30}

@@ -15,7 +15,7 @@ from bench.seeds import derive
 from bench.weights.points import Point
 from methods.interface import SingleModel
 from methods.landscape import Landscape, LandscapeConfig, make_schedule
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 from tasks.interface import TaskTraits
 
 SIZES = {"support": 400, "select": 400, "gate": 1000}

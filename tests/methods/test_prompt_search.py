@@ -8,7 +8,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from methods.interface import MethodConfig, SingleModel
 from methods.prompt_search import PromptSearch
-from methods.simulation import FLOPS, CoinFlips
+from methods.testing import FLOPS, CoinFlips
 from tasks.interface import TaskTraits
 
 SIZES = {"support": 100, "select": 10, "gate": 10}

@@ -19,7 +19,7 @@ from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import SingleModel
 from methods.randopt import Ensemble, RandOpt, RandOptConfig, make_schedule
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 from tasks.interface import TaskTraits
 
 ADDITION = {"support": 400, "select": 400, "gate": 1000}

@@ -10,7 +10,7 @@ from bench.run.runner import execute
 from methods.interface import Decoding
 from methods.sampling import SamplingConfig
 from methods.self_consistency import Plurality, SelfConsistency
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 from tasks.interface import TaskTraits, Vote
 
 SIZES = {"support": 4, "select": 4, "gate": 4}

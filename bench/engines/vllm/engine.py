@@ -22,13 +22,13 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
-from bench.engines.local import LocalEngine, Row, max_positions
+from bench.engines.local import BatchRow, LocalEngine, max_positions
+from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import contained, require
-from bench.engines.vllm.trial import TOLERANCE, error_of_moves, probe
 from bench.errors import BenchError, Refused, UsageError
 from bench.weights.checkpoint import Place
+from bench.weights.current_point import CurrentPoint
 from bench.weights.points import Point
-from bench.weights.standing import Standing
 
 BATCH = {"cpu": 64, "cuda": 256}
 """Answers decoded together, unless something else is asked for."""
@@ -37,7 +37,7 @@ STEP_TOKENS = 4096
 BLOCK = 128
 """A multiple of every size of block that vLLM divides its cache into."""
 
-_Row = Row[int]
+_Row = BatchRow[int]
 _RUNNING: WeakSet[VllmEngine] = WeakSet()
 
 
@@ -102,7 +102,7 @@ class VllmEngine(LocalEngine[int]):
             self._vllm = self._open(kind)
         _RUNNING.add(self)
         self._ids = count()
-        self._standing = Standing()
+        self._current = CurrentPoint()
         try:
             self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
             prompt = probe(self.shape.vocab_size, max_model_len - 1)
@@ -136,7 +136,7 @@ class VllmEngine(LocalEngine[int]):
                 async_scheduling=False,
                 enforce_eager=kind == "cpu",
                 disable_log_stats=True,
-                worker_extension_cls="bench.engines.vllm.worker.Weights",
+                worker_extension_cls="bench.engines.vllm.worker.WorkerWeights",
                 seed=0,
             )
         except (RuntimeError, ValueError) as error:
@@ -172,7 +172,7 @@ class VllmEngine(LocalEngine[int]):
         Raises:
             RuntimeError: If the last move failed half way; any further move mends it.
         """
-        return self._standing.place
+        return self._current.place
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Make the directions of points that will be visited next, in as few passes as memory allows."""
@@ -184,9 +184,9 @@ class VllmEngine(LocalEngine[int]):
         Raises:
             BenchError: If something that was computed by the weights before is still in use.
         """
-        if self._standing.is_at(point):
+        if self._current.is_at(point):
             return
-        with self._standing.moving_to(point):
+        with self._current.moving_to(point):
             self._vllm.collective_rpc("bench_move", args=(point,))
             if not self._vllm.reset_prefix_cache():
                 raise BenchError("vLLM still holds keys and values of the weights before")

@@ -19,7 +19,7 @@ from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
 
-class Weights:
+class WorkerWeights:
     """What every worker of vLLM can do beside its own: hold the checkpoint, move it, and load it again from there."""
 
     device: torch.device

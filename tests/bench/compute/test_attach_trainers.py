@@ -14,7 +14,7 @@ PATH = Path(__file__).parents[3] / "benchmarks" / "training.py"
 @pytest.fixture(scope="module")
 def training():
     """The benchmark that prints these ratios, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("benchmarks.training", PATH)
+    spec = importlib.util.spec_from_file_location("measurements.training", PATH)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

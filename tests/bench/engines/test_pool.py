@@ -11,7 +11,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 from bench.engines.cluster import Engines
 from bench.engines.interface import Job, Sampling
-from bench.engines.pool import DEPTH, Answered, Described, Pool, answer
+from bench.engines.pool import DEPTH, Answered, Described, EnginePool, answer
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
@@ -134,7 +134,7 @@ def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(eng
         meters = [metered(engine, limit, allowance) for _ in range(2)]
         expected = ask(engine, asked, meters[0])
         announced = asked if trial % 5 else asked[: rng.randrange(9)]
-        assert ask(Pool(engine, workers), asked, meters[1], announced) == expected
+        assert ask(EnginePool(engine, workers), asked, meters[1], announced) == expected
         assert meters[1].available == meters[0].available
         assert workers.deepest <= DEPTH + 1
 
@@ -144,7 +144,7 @@ def test_nothing_is_computed_that_the_budget_does_not_cover_as_long_as_no_share_
         rng = random.Random(trial)
         limit = int(rng.uniform(0.1, 0.9) * cost)
         workers, meter = Local(engine, 4, rng), metered(engine, limit)
-        ask(Pool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
+        ask(EnginePool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
         again = len(workers.started) - len({job for job, _ in workers.started})
         assert workers.computed <= limit or again
         assert again <= 2
@@ -152,7 +152,7 @@ def test_nothing_is_computed_that_the_budget_does_not_cover_as_long_as_no_share_
 
 def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
     workers = Local(engine, 4)
-    pool = Pool(engine, workers)
+    pool = EnginePool(engine, workers)
     ask(pool, jobs(prompts, 8), metered(engine, 10 * cost), jobs(prompts, 8))
     again = [Job(Point({-seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, 31)]
     ask(pool, again, metered(engine, 10 * cost), again)
@@ -164,7 +164,7 @@ def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
 def test_an_error_comes_when_its_job_is_asked_and_not_before(engine, prompts):
     long = Job(Point(), (prompts[0] * 500,), SAMPLING)
     asked = [*jobs(prompts, 2), long]
-    pool = Pool(engine, Local(engine, 2))
+    pool = EnginePool(engine, Local(engine, 2))
     meter = metered(engine)
     with pytest.raises(BenchError, match="positions"):
         ask(pool, asked, meter, asked)
@@ -175,14 +175,14 @@ def test_an_error_comes_when_its_job_is_asked_and_not_before(engine, prompts):
 
 def test_when_all_have_died_the_error_says_so(engine, prompts):
     workers = Local(engine, 1)
-    pool = Pool(engine, workers)
+    pool = EnginePool(engine, workers)
     workers.dying, workers.queues = {0: [(jobs(prompts, 1)[0], None)]}, {}
     with pytest.raises(BenchError, match="dead"):
         ask(pool, jobs(prompts, 1), metered(engine), jobs(prompts, 1))
 
 
 def test_prompts_that_were_never_announced_are_answered(engine, prompts):
-    pool = Pool(engine, Local(engine, 2))
+    pool = EnginePool(engine, Local(engine, 2))
     assert ask(pool, jobs(prompts, 3), metered(engine)) == ask(engine, jobs(prompts, 3), metered(engine))
     assert pool.generate([], SAMPLING, metered(engine)) == []
 
@@ -203,7 +203,7 @@ def test_the_bound_of_a_job_is_what_it_costs_if_all_answers_are_as_long_as_can_b
     job = Job(Point(), tuple(prompts[2:]), Sampling(max_new_tokens=2))
     found = answer(engine, job, None)
     assert {completion.finish for completion in found.completions} == {"length"}
-    assert Pool(engine, Local(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
+    assert EnginePool(engine, Local(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
 
 
 @pytest.mark.parametrize("batch", [1, 16, 64])

@@ -12,7 +12,7 @@ from bench.compute.attach import attach
 from bench.compute.flops import attended, decode_flops
 from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines import slots, transformers
+from bench.engines import kv_cache, transformers
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
@@ -90,7 +90,7 @@ def test_the_cache_is_gone_when_a_gpu_is_told_to_free_what_is_unused(prompts, mo
     engine = TransformersEngine(TINY, batch_size=64)
     made, left = WeakSet(), []
 
-    class Noted(slots.Slots):
+    class Noted(kv_cache.BatchCache):
         def __init__(self, *given):
             super().__init__(*given)
             made.add(self)
@@ -101,7 +101,7 @@ def test_the_cache_is_gone_when_a_gpu_is_told_to_free_what_is_unused(prompts, mo
         return forward(**given)
 
     forward = engine._model.forward
-    monkeypatch.setattr(transformers, "Slots", Noted)
+    monkeypatch.setattr(transformers, "BatchCache", Noted)
     monkeypatch.setattr(engine._model, "forward", full)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(len(made)))
     answers(engine, prompts)
@@ -284,10 +284,10 @@ def test_rows_that_come_and_go_answer_as_they_would_alone():
 
 
 def test_columns_that_no_row_needs_are_dropped(monkeypatch):
-    monkeypatch.setattr(slots, "SLACK", 1)
+    monkeypatch.setattr(kv_cache, "SLACK", 1)
     dropped = []
-    move = slots.Slots._move
-    monkeypatch.setattr(slots.Slots, "_move", lambda self, n: (dropped.append(n), move(self, n))[1])
+    move = kv_cache.BatchCache._move
+    monkeypatch.setattr(kv_cache.BatchCache, "_move", lambda self, n: (dropped.append(n), move(self, n))[1])
     test_rows_that_come_and_go_answer_as_they_would_alone()
     assert dropped
     assert max(dropped) > 0

@@ -16,7 +16,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.sandbox.host import Pool
+from bench.sandbox.host import WorkerPool
 from bench.sandbox.program import Program
 
 TIMEOUT = 3.0
@@ -120,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bait = Bait(Path(folder))
         before = processes()
-        pool = Pool(["split", *layers])
+        pool = WorkerPool(["split", *layers])
         programs = [
             Program(bait.fill(row["code"]), bait.fill(row["test"]), row["entry_point"], TIMEOUT, prompt=row["prompt"])
             for row in rows

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from bench.sandbox import Program, host, probe
-from bench.sandbox.host import Pool
+from bench.sandbox.host import WorkerPool
 from bench.sandbox.launch import command
 
 PROGRAM = Program("def f(): return 1", "assert f() == 1", "f")
 
 
 @pytest.fixture
-def pool() -> "Pool":
-    return Pool(probe().present)
+def pool() -> "WorkerPool":
+    return WorkerPool(probe().present)
 
 
 def children() -> set[int]:
@@ -34,7 +34,7 @@ def children() -> set[int]:
     return found
 
 
-def idle(pool: Pool) -> list[host.Worker]:
+def idle(pool: WorkerPool) -> list[host.Worker]:
     return list(pool._idle.queue)
 
 
@@ -53,7 +53,7 @@ def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatc
     programs = [Program(fates[i % len(fates)], "assert f() == 1", "f") for i in range(count)]
     programs.append(Program("while True: pass", "assert f() == 1", "f", timeout=0.2))
     before, outside = set(Path("/proc/self/fd").iterdir()), children()
-    pool = Pool(probe().present)
+    pool = WorkerPool(probe().present)
     pool.judge(programs[:5], workers=1)
     # A fork-server that kept one descriptor a program would soon have none left.
     (worker,) = idle(pool)
@@ -67,7 +67,7 @@ def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_program_gets_one_verdict(pool: Pool) -> None:
+def test_one_program_gets_one_verdict(pool: WorkerPool) -> None:
     """100 times, on two workers, although its answer hangs on the order of a set."""
     word = "def f(): return ''.join({'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta'})"
     guess = Program(word, "assert f()[0] in 'abg'", "f")
@@ -76,7 +76,7 @@ def test_one_program_gets_one_verdict(pool: Pool) -> None:
     pool.close()
 
 
-def test_a_lost_worker_is_replaced(pool: Pool) -> None:
+def test_a_lost_worker_is_replaced(pool: WorkerPool) -> None:
     assert pool.judge_one(PROGRAM).passed
     (worker,) = idle(pool)
     worker._process.kill()
@@ -86,7 +86,7 @@ def test_a_lost_worker_is_replaced(pool: Pool) -> None:
     pool.close()
 
 
-def test_a_worker_lost_amid_a_program_is_replaced(pool: Pool) -> None:
+def test_a_worker_lost_amid_a_program_is_replaced(pool: WorkerPool) -> None:
     """The program is judged again; its processes end with the worker."""
     assert pool.judge_one(PROGRAM).passed
     (worker,) = idle(pool)
@@ -115,7 +115,7 @@ def state(pid: int) -> str:
         return "Z"
 
 
-def test_a_worker_that_hangs_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_is_replaced(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_GRACE", 0.2)
     assert pool.judge_one(PROGRAM).passed
     (worker,) = idle(pool)
@@ -126,7 +126,7 @@ def test_a_worker_that_hangs_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyP
     pool.close()
 
 
-def test_twice_lost_is_infrastructure_and_no_score(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twice_lost_is_infrastructure_and_no_score(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "command", lambda module, *layers: [sys.executable, "-c", ""])
     verdict = pool.judge_one(PROGRAM)
     assert (verdict.status, verdict.passed, verdict.detail) == ("infrastructure", False, "the fork-server ended")
@@ -134,7 +134,7 @@ def test_twice_lost_is_infrastructure_and_no_score(pool: Pool, monkeypatch: pyte
 
 @pytest.mark.parametrize("sabotaged", ["candidate", "checker"])
 def test_a_process_that_cannot_be_locked_runs_nothing(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, sabotaged: str
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, sabotaged: str
 ) -> None:
     """Neither side goes on with half a lock; that says nothing about the program."""
     start = command("server")

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+from simulated_corp import commits
 
 from bench.weights.points import Point
 from methods.corp.config import CorpConfig
 from methods.corp.method import Corp
-from methods.corp.simulation import commits
 from methods.corp.stage1 import elite_size
 from methods.interface import Evaluation
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 
 SIZES = {"support": 24, "select": 12, "gate": 200}
 BUDGET = 2200  # large enough for both stages on these splits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from methods.corp.config import CorpConfig
 from methods.corp.method import Corp
 from methods.interface import SingleModel
-from methods.simulation import CoinFlips
+from methods.testing import CoinFlips
 
 
 def commits(

@@ -1,4 +1,4 @@
-"""Real tokens a second of the transformers engine against `generate`: `python -m benchmarks.decoding`.
+"""Real tokens a second of the transformers engine against `generate`: `python -m measurements.decoding`.
 
 64 HumanEval prompts, at most 200 new tokens, greedy. The plain way calls `model.generate` on batches of 16 in given
 order. Both count the tokens of answers up to their end, and take turns, so that a drift of the machine's speed favours

@@ -1,14 +1,14 @@
-"""How often split halves find a structure of rank 3, planted or not: `python -m benchmarks.split_half`.
+"""How often split halves find a structure of rank 3, planted or not: `python -m measurements.split_half`.
 
-Each figure is a share of synthetic populations; see `bench.analysis.simulation`.
+Each figure is a share of synthetic populations; see `tests.simulations.simulated_populations`.
 """
 
 from __future__ import annotations
 
 import click
 
-from bench.analysis.simulation import World, found
 from bench.stats import wilson_interval
+from tests.simulations.simulated_populations import World, found
 
 WORLDS = {
     "nothing": World(),

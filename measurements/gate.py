@@ -1,4 +1,4 @@
-"""How often CoRP keeps a change that is none, and finds one that is: `python -m benchmarks.gate`.
+"""How often CoRP keeps a change that is none, and finds one that is: `python -m measurements.gate`.
 
 Each row runs the whole procedure, both stages and every proposal, against simulated answers.
 """
@@ -11,7 +11,7 @@ import click
 
 from bench.stats import wilson_interval
 from methods.corp.config import CorpConfig, make_schedule
-from methods.corp.simulation import commits
+from tests.simulations.simulated_corp import commits
 
 WORLDS = {
     "small on 24/12/200": (2200, {"support": 24, "select": 12, "gate": 200}),

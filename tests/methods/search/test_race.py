@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from bench.weights.points import Point
-from methods.cohorts import Racing, race_population
 from methods.interface import Evaluation
-from methods.search import score_population
-from methods.simulation import CoinFlips
+from methods.search.population import score_population
+from methods.search.race import Racing, race_population
+from methods.testing import CoinFlips
 
 SIZES = {"support": 200, "select": 10, "gate": 10}
 RACING = Racing(lambda size: size // 10, 0.95, lambda evaluation: evaluation.rewards)

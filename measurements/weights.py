@@ -1,4 +1,4 @@
-"""What a move through weight space costs beside the plain ways to make it: `python -m benchmarks.weights`.
+"""What a move through weight space costs beside the plain ways to make it: `python -m measurements.weights`.
 
 A candidate of one seed, there and back, beside `torch.randn` in float32, add and cast, tensor by tensor. Then stage 1
 of CoRP: 21 merges of 150 seeds at 6 step sizes each, beside drawing all components again for each of the 126

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from methods.racing import chances_of_top, predict, race, slice_ends, stay
+from methods.search.elimination import chances_of_top, predict, race, slice_ends, stay
 
 ANY_REWARDS = st.tuples(st.integers(2, 30), st.integers(1, 40)).flatmap(
     lambda shape: st.one_of(

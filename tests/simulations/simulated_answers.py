@@ -29,7 +29,7 @@ Method = Callable[[int, int, int], Interval]
 
 
 @dataclass(frozen=True)
-class Change:
+class SimulatedEffect:
     """What a method does to a base.
 
     Attributes:
@@ -50,21 +50,21 @@ class Change:
         return (1 - self.accuracy) * self.fix - self.accuracy * self.regress
 
 
-def change(accuracy: float, difference: float, seed_sd: float = 0.0) -> Change:
+def change(accuracy: float, difference: float, seed_sd: float = 0.0) -> SimulatedEffect:
     """Return a change of a size; 5 % of all items regress, or a quarter of what the base gets right, or wrong.
 
     Raises:
         ValueError: A base of that accuracy has no room for it.
     """
     regressions = min(0.05, accuracy / 4, (1 - accuracy) / 4)
-    found = Change(accuracy, (regressions + difference) / (1 - accuracy), regressions / accuracy, seed_sd)
+    found = SimulatedEffect(accuracy, (regressions + difference) / (1 - accuracy), regressions / accuracy, seed_sd)
     if not 0 <= found.fix <= 0.5:
         raise ValueError(f"difference is {difference}: a base of accuracy {accuracy} has no room for it")
     return found
 
 
 def tables(
-    world: Change, n: int, seeds: int, count: int, seed: int = 0
+    world: SimulatedEffect, n: int, seeds: int, count: int, seed: int = 0
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Yield answers before, shape (items,), and after, shape (items, seeds)."""
     rng = np.random.default_rng(seed)
@@ -110,7 +110,9 @@ def accuracy_coverage(n: int, accuracy: float, *, seeds: int, count: int, seed_s
     return hits / count
 
 
-def difference_coverage(n: int, world: Change, *, count: int, method: Method = paired_difference_interval) -> float:
+def difference_coverage(
+    n: int, world: SimulatedEffect, *, count: int, method: Method = paired_difference_interval
+) -> float:
     """Return how often an interval of one seed's difference covers the true one."""
     rng, hits = np.random.default_rng(2), 0
     fixed, lost = (1 - world.accuracy) * world.fix, world.accuracy * world.regress
@@ -121,7 +123,7 @@ def difference_coverage(n: int, world: Change, *, count: int, method: Method = p
     return hits / count
 
 
-def significant(n: int, world: Change, *, seeds: int, count: int, level: float = 0.05) -> tuple[float, float]:
+def significant(n: int, world: SimulatedEffect, *, seeds: int, count: int, level: float = 0.05) -> tuple[float, float]:
     """Return how often a difference is significant, and how often its interval covers the truth."""
     found = hits = 0
     for before, after in tables(world, n, seeds, count):

@@ -1,4 +1,4 @@
-"""How long a board of many records takes: `python -m benchmarks.leaderboard`. Seconds of this process, by part."""
+"""How long a board of many records takes: `python -m measurements.leaderboard`. Seconds of this process, by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several engines are worth: `python -m benchmarks.pool`. Starting them is left out: it is paid once a run.
+"""What several engines are worth: `python -m measurements.pool`. Starting them is left out: it is paid once a run.
 
 Candidates of tiny-adder are scored on the same examples, by one engine of one core in this process, and by engines of
 one core each on Ray; in turns, and the best of each counts, since anything else on the machine makes both slower.
@@ -14,7 +14,7 @@ import click
 from bench.compute.meter import Meter
 from bench.engines.cluster import Engines, started
 from bench.engines.interface import Engine, Job
-from bench.engines.pool import Pool
+from bench.engines.pool import EnginePool
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.registry import load_task
@@ -33,7 +33,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
     prompts = tuple(alone.encode(task.completion(example)) for example in task.load().test[:examples])
     sampling = Evaluator(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
     with started(load, Engines(engines), "cpu") as workers:
-        pool = Pool(alone, workers)
+        pool = EnginePool(alone, workers)
         rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines on Ray": []}
         for turn in range(rounds + 1):
             for name, engine in zip(rates, (alone, pool), strict=True):

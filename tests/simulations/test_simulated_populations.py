@@ -1,4 +1,4 @@
-from bench.analysis.simulation import World, found
+from simulated_populations import World, found
 
 
 def test_planted_structure_is_found_by_other_candidates_on_other_examples():

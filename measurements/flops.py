@@ -1,6 +1,6 @@
 """Prints our FLOPs beside those that PyTorch counts, for published model shapes on the meta device.
 
-    python -m benchmarks.flops > flops.md
+    python -m measurements.flops > flops.md
 
 The counter runs with eager attention, where it sees the whole L x L square. "like for like" takes the masked
 part of that square out of the counter's figure and, with recomputation, adds the head's product, which

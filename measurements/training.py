@@ -1,7 +1,7 @@
 """Prints what the attached meter counts of whole GRPO and PPO steps beside what PyTorch counts, and what it costs.
 
-    python -m benchmarks.training > training.md
-    python -m benchmarks.training --overhead CHECKPOINT
+    python -m measurements.training > training.md
+    python -m measurements.training --overhead CHECKPOINT
 
 The first trains small models of random weights with TRL. Both sides count padding. The counter runs with eager
 attention and sees the whole square of it: "like for like" takes the masked part out of its figure. The second times

@@ -1,11 +1,9 @@
-"""Quick versions of the tables of docs/statistics.md; `python -m benchmarks.statistics` makes them whole."""
+"""Quick versions of the tables of docs/statistics.md; `python -m measurements.statistics` makes them whole."""
 
 import math
 
 import pytest
-
-from bench.stats import wilson_interval
-from bench.stats.simulation import (
+from simulated_answers import (
     ACCURACIES,
     ITEMS,
     accuracy_coverage,
@@ -14,6 +12,8 @@ from bench.stats.simulation import (
     exact_coverage,
     significant,
 )
+
+from bench.stats import wilson_interval
 
 GRID = [(n, p) for n in ITEMS for p in ACCURACIES]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Context, Evaluation, Stage
-from methods.racing import slice_ends, stay
-from methods.search import ANNOUNCED, Candidate, next_allowance
+from methods.search.elimination import slice_ends, stay
+from methods.search.population import ANNOUNCED, Candidate, next_allowance
 
 RACING_NOTE = "what racing saves pays for further candidates, in a number that shows while they are scored"
 """For plans."""
@@ -21,7 +21,7 @@ RACING_NOTE = "what racing saves pays for further candidates, in a number that s
 
 @dataclass(frozen=True)
 class Racing:
-    """How a population is raced; see `methods.racing`.
+    """How a population is raced; see `methods.search.elimination`.
 
     Attributes:
         top: Returns how many candidates of a population of a given size matter to the method.

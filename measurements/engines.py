@@ -1,4 +1,4 @@
-"""Prints how fast both engines answer and move, and where they part: `python -m benchmarks.engines`.
+"""Prints how fast both engines answer and move, and where they part: `python -m measurements.engines`.
 
 HumanEval prompts, greedy, in the checkpoint's own precision, on this machine; start-up is left out. It needs the
 environment of `tox -e vllm`. In half precision a text may turn at any near tie. So each answer that differs is listed

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.engines.vllm.trial import PARTS, PROBE, error_of_moves, probe
+from bench.engines.vllm.agreement_check import PARTS, PROBE, error_of_moves, probe
 from bench.weights.points import Point
 
 

@@ -9,7 +9,7 @@ from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 
 
-class Standing:
+class CurrentPoint:
     """The place that weights are at, the base to begin with. Moves nothing itself."""
 
     def __init__(self) -> None:

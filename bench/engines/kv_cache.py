@@ -22,7 +22,7 @@ SLACK = 64
 """Columns added when the buffers are full; those that no row needs any more are dropped at the same time."""
 
 
-class Slots(Cache):
+class BatchCache(Cache):
     """A cache of up to `capacity` sequences.
 
     Attributes:
@@ -37,7 +37,7 @@ class Slots(Cache):
         self.columns = self.rows = self.end = 0
         self._starts: list[int] = []
         self._entering = slice(0, 0)
-        super().__init__(layers=[_Columns(self) for _ in range(layers)])
+        super().__init__(layers=[_LayerCache(self) for _ in range(layers)])
 
     @property
     def begin(self) -> int:
@@ -97,17 +97,17 @@ class Slots(Cache):
         return moved
 
 
-class _Columns(CacheLayerMixin):
+class _LayerCache(CacheLayerMixin):
     """One layer's keys and values, [rows, heads, columns, head_dim]."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, cache: BatchCache) -> None:
         super().__init__()
-        self._slots = cast(Slots, proxy(slots))  # a cycle would keep the buffers until garbage is collected
+        self._cache = cast(BatchCache, proxy(cache))  # a cycle would keep the buffers until garbage is collected
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        slots = self._slots
+        cache = self._cache
         self.keys, self.values = (
-            states.new_zeros(slots.capacity, states.shape[1], slots.columns, states.shape[3])
+            states.new_zeros(cache.capacity, states.shape[1], cache.columns, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -117,21 +117,21 @@ class _Columns(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        slots = self._slots
-        if slots.entering.stop:
-            columns = slice(slots.end - key_states.shape[2], slots.end)
-            self.keys[slots.entering, :, columns] = key_states
-            self.values[slots.entering, :, columns] = value_states
+        cache = self._cache
+        if cache.entering.stop:
+            columns = slice(cache.end - key_states.shape[2], cache.end)
+            self.keys[cache.entering, :, columns] = key_states
+            self.values[cache.entering, :, columns] = value_states
             return key_states, value_states  # they attend to themselves alone
-        self.keys[: slots.rows, :, slots.end - 1] = key_states[:, :, 0]
-        self.values[: slots.rows, :, slots.end - 1] = value_states[:, :, 0]
-        return self.keys[: slots.rows], self.values[: slots.rows]
+        self.keys[: cache.rows, :, cache.end - 1] = key_states[:, :, 0]
+        self.values[: cache.rows, :, cache.end - 1] = value_states[:, :, 0]
+        return self.keys[: cache.rows], self.values[: cache.rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return (query_length if self._slots.entering.stop else self._slots.columns), 0
+        return (query_length if self._cache.entering.stop else self._cache.columns), 0
 
     def get_seq_length(self) -> int:
-        return 0 if self._slots.entering.stop else self._slots.end - 1
+        return 0 if self._cache.entering.stop else self._cache.end - 1
 
     def get_max_length(self) -> int:
         return -1

@@ -11,8 +11,8 @@ from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.weights.points import Point
 from methods.interface import Evaluation, MethodConfig
-from methods.search import ANNOUNCED, Several, next_allowance, score_population
-from methods.simulation import FLOPS, CoinFlips
+from methods.search.population import ANNOUNCED, Several, next_allowance, score_population
+from methods.testing import FLOPS, CoinFlips
 
 SIZES = {"support": 40, "select": 10, "gate": 10}
 SHAPE = ModelShape(

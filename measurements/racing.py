@@ -1,4 +1,4 @@
-"""What racing a population saves, and what it loses against scoring everybody: `python -m benchmarks.racing`.
+"""What racing a population saves, and what it loses against scoring everybody: `python -m measurements.racing`.
 
 Simulated populations: true accuracies spread by 3 points (standard deviation) around .3, binary rewards. In the world
 `equal` every example is equally hard; in `mixed` examples differ, and what a candidate adds is the same for all.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from methods.racing import race
+from methods.search.elimination import race
 
 CANDIDATES, EXAMPLES = 500, 200
 

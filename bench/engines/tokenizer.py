@@ -18,7 +18,7 @@ from bench.engines.interface import Finish, Sampling, TokenIds
 from tasks.interface import Message, PromptStyle
 
 
-class CheckpointText:
+class CheckpointTokenizer:
     """What engines have in common: the checkpoint's tokenizer, and nothing of its weights but a copy to train.
 
     Args:
