@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.analysis.split_half import FEWEST, halve, halve_examples, make_cloud
 from bench.errors import Refused
 from bench.seeds import derive
+from bench.weights.cloud import MIN_CANDIDATES, halve, halve_examples, make_cloud
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
 from methods.search.population import Candidate, Several, score_population
@@ -65,7 +65,7 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> La
     scales = len(config.sigmas)
     # The base, and a step of each scale along the direction of either half on half of the examples.
     fixed = 1 + STEP_SLACK * scales
-    fewest = 2 * scales * FEWEST
+    fewest = 2 * scales * MIN_CANDIDATES
     least = config.population or fewest
     if least < fewest:
         raise Refused(f"landscape.population {least}: two halves of {scales} scales take {fewest} candidates")
@@ -166,7 +166,7 @@ def mean_direction(members: list[Candidate], examples: range) -> Point | None:
     """Return the unit mean displacement of candidates, weighted by their rewards on some examples; None for too few."""
     part = slice(examples.start, examples.stop)
     judged = [c for c in members if not np.isnan(c.evaluation.rewards[part]).all()]
-    if len(judged) < FEWEST:
+    if len(judged) < MIN_CANDIDATES:
         return None
     rewards = np.array([np.nanmean(c.evaluation.rewards[part]) for c in judged])
     gram = np.diag(np.square([c.displacement.norm for c in judged]))

@@ -4,45 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from bench.strategy import plurality
 from tasks.interface import Vote
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Election:
-    """What the votes on one example came to.
-
-    Attributes:
-        winner: Index of the voter whose answer is taken.
-        votes: Votes for that answer; 0 where nobody voted.
-        tied: Whether another answer had as many.
-    """
-
-    winner: int
-    votes: int
-    tied: bool
-
-
-def plurality(ballots: Sequence[Vote | None]) -> Election:
-    """Return the answer with most votes; of equals, the one given first; the first voter's where nobody votes.
-
-    Args:
-        ballots: One an answer, by descending rank of who gave it; None does not vote.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    if not ballots:
-        raise ValueError("an election without a ballot has no winner")
-    counts = Counter(vote for vote in ballots if vote is not None)
-    if not counts:
-        return Election(0, 0, tied=False)
-    choice, votes = counts.most_common(1)[0]  # of equal counts, the one met first
-    return Election(ballots.index(choice), votes, tied=sum(n == votes for n in counts.values()) > 1)
 
 
 def elect(

@@ -18,8 +18,8 @@ from scipy.special import ndtri
 from scipy.stats import binom, spearmanr
 
 from bench.analysis.results import Share, Specialisation
-from bench.analysis.split_half import halve_examples
 from bench.stats import Estimate, wilson_interval
+from bench.weights.cloud import halve_examples
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from bench.analysis.results import GatePower, Look
-from methods.gate import decide_counts
+from bench.stats.gate import decide_counts
 
 CHANCES = (0.5, 0.8, 0.95)
 

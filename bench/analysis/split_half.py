@@ -17,21 +17,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from bench.analysis.population import Population
 from bench.analysis.results import Overlap, SplitHalf, Statistic, Step
 from bench.stats import difference_over_seeds, mean_difference
-from methods.corp.consolidation import elite_weights
+from bench.weights.cloud import MIN_CANDIDATES, RewardCloud, halve, halve_examples, make_cloud
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-QUANTILE = 0.5
-"""Elite threshold, of CoRP's grid the one that leaves most candidates."""
 BINS = 24
-FEWEST = 4
-"""Candidates of a half below which its cloud is not worth comparing."""
 
 
 @dataclass(frozen=True)
@@ -47,70 +42,6 @@ class Half:
     rewards: Floats
     sigmas: Floats
     gram: Floats
-
-
-def halve(sigmas: Floats) -> Bools:
-    """Tell which candidates are the first half's: of each scale every other one, in sampling order."""
-    first = np.zeros(sigmas.size, dtype=np.bool_)
-    for sigma in np.unique(sigmas):
-        first[np.flatnonzero(sigmas == sigma)[::2]] = True
-    return first
-
-
-def halve_examples(count: int) -> tuple[range, range]:
-    """Return the examples of either half, each in one piece; the order of a split is random already."""
-    return range(count // 2), range(count // 2, count)
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """The reward-weighted cloud of a half's elite.
-
-    Attributes:
-        elite: int64 [elite], indices of the candidates kept.
-        weights: [elite], adding up to 1.
-        norm: Length of the mean displacement.
-        principal: [rank', elite], coefficients over the elite's displacements of the unit principal directions.
-    """
-
-    elite: NDArray[np.int64]
-    weights: Floats
-    norm: float
-    principal: Floats
-
-    @property
-    def effective_sample_size(self) -> float:
-        """1 / sum of squared weights."""
-        return float(1.0 / np.square(self.weights).sum())
-
-
-def make_cloud(rewards: Floats, gram: Floats, rank: int) -> Cloud:
-    """Return the cloud of scored displacements.
-
-    The weights are CoRP's of its first pass, softmax of beta times the reward, with beta the inverse of the rewards'
-    standard deviation: at 100 examples that is about CoRP's 20, and at fewer it does not follow their noise. Its second
-    pass, which favours what is aligned with the mean, is left out: where candidates are orthogonal the heaviest is the
-    most aligned, and the pass leaves few of them.
-
-    Args:
-        rewards: [candidates], finite.
-        gram: [candidates, candidates], inner products of the displacements.
-        rank: Principal directions at most.
-    """
-    deviation = float(rewards.std())
-    beta = 1 / deviation if deviation > 1e-9 else 0.0
-    found = elite_weights(rewards, gram, q=QUANTILE, beta=beta, reweight=False)
-    weights, products = found.pass1, gram[np.ix_(found.elite, found.elite)]
-    roots, along = np.sqrt(weights), products @ weights
-    square = float(weights @ along)
-    centred = roots[:, None] * (products - along[:, None] - along[None, :] + square) * roots[None, :]
-    count = weights.size
-    values, vectors = eigh(centred, subset_by_index=(max(count - rank, 0), count - 1))
-    kept = values > 1e-9 * np.trace(centred)
-    # Row i of the cloud is sqrt(w_i) times the displacement from the mean, which takes w off every coefficient.
-    rows = vectors[:, kept].T * roots
-    principal = (rows - rows.sum(axis=1)[:, None] * weights) / np.sqrt(values[kept])[:, None]
-    return Cloud(found.elite, weights, float(np.sqrt(max(square, 0.0))), principal)
 
 
 def split_half(
@@ -204,8 +135,8 @@ def compare_halves(
     Raises:
         ValueError: If a half has fewer than four candidates, or `cross` is not of their shape.
     """
-    if min(first.rewards.size, second.rewards.size) < FEWEST:
-        raise ValueError(f"{first.rewards.size} and {second.rewards.size} candidates: each half needs {FEWEST}")
+    if min(first.rewards.size, second.rewards.size) < MIN_CANDIDATES:
+        raise ValueError(f"{first.rewards.size} and {second.rewards.size} candidates: each half needs {MIN_CANDIDATES}")
     if cross.shape != (first.rewards.size, second.rewards.size):
         raise ValueError(f"cross is {cross.shape}: inner products of all candidates of the two halves are needed")
     one, two = (make_cloud(half.rewards, half.gram, rank) for half in (first, second))
@@ -227,7 +158,7 @@ def compare_halves(
     )
 
 
-def _overlap(one: Cloud, two: Cloud, cross: Floats) -> tuple[float, float]:
+def _overlap(one: RewardCloud, two: RewardCloud, cross: Floats) -> tuple[float, float]:
     """Mean squared cosine of the top directions, and cosine of the means."""
     products = cross[np.ix_(one.elite, two.elite)]
     between = one.principal @ products @ two.principal.T

@@ -13,9 +13,9 @@ from bench.errors import BenchError
 from bench.records.schema import AnswerCost, Coverage, Difference
 from bench.run.context import DeploymentContext
 from bench.run.evaluator import Evaluator
+from bench.run.sampling import sample_decodings
 from bench.stats import coverage_over_items, mean_difference, pass_at_k
 from methods.interface import SingleModel
-from methods.strategy import decodings
 from methods.voting import ask_once
 from tasks.interface import Example, Score
 
@@ -61,7 +61,7 @@ def _sample(
     evaluator: Evaluator, deployed: DeploymentContext, examples: Sequence[Example], model: SingleModel, k: int
 ) -> list[list[Score]]:
     by_id = {example.id: example for example in examples}
-    ids, drawn = list(by_id), decodings(SAMPLES_PER_ANSWER * k)
+    ids, drawn = list(by_id), sample_decodings(SAMPLES_PER_ANSWER * k)
     deployed.prepare([model.point], ids, drawn, model.prompt)
     answers = [deployed.answer(model.point, ids, decoding, model.prompt) for decoding in drawn]
 

@@ -23,9 +23,10 @@ from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
+from bench.run.sampling import unsupported_reason
+from bench.strategy import Strategy, parse_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method
-from methods.strategy import Strategy, parse_strategy, unsupported
 from tasks.interface import Task
 
 
@@ -83,7 +84,7 @@ def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> Prepar
     if reason := method.supports(task_data.traits):
         raise Refused(f"method {config.method} cannot run on {config.subject}: {reason}")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    if strategy and (reason := unsupported(strategy, task_data.traits)):
+    if strategy and (reason := unsupported_reason(strategy, task_data.traits)):
         raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
     method.plan(evaluations, task_data.traits)
     source = resolve(config.model)

@@ -204,11 +204,11 @@ class _Runner:
         self.meter.limit = None  # adaptation has ended; nothing below is billed to it
         evaluator = self.evaluator.for_task(prepared.task_data.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
-        trial = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
-        self.known["refused"] = trial.refused
+        test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
+        self.known["refused"] = test_split.refused
         if prepared.strategy is None:
-            return self.ended("ok", **trial.of(SingleModel(), artifacts))
-        return self.ended("ok", **trial.under(prepared.strategy, artifacts))
+            return self.ended("ok", **test_split.of(SingleModel(), artifacts))
+        return self.ended("ok", **test_split.apply_strategy(prepared.strategy, artifacts))
 
     def _hand_over(self, launch: dict[str, Any]) -> None:
         with self.display.stage(f"training in {self.prepared.config.processes} processes"):

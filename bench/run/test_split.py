@@ -17,8 +17,9 @@ from bench.run.evaluator import Evaluator
 from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
 from bench.run.rows import Answers, accuracy, make_row, write_samples
+from bench.run.sampling import apply_strategy
+from bench.strategy import Strategy
 from methods.interface import Artifact, SingleModel
-from methods.strategy import Strategy, under
 
 
 class TestSplit:
@@ -43,7 +44,7 @@ class TestSplit:
         self._examples = task_data.splits.test[: config.limit]
         self.refused: dict[str, str] = {}
 
-    def under(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    def apply_strategy(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """Test base and artifacts under a strategy, which can be applied to one model and to nothing else.
 
         Raises:
@@ -55,8 +56,8 @@ class TestSplit:
         self.refused.update({label: reason for label in artifacts if label not in models})
         if not models:
             raise Refused(f"method {self._config.method}, what it deploys: {reason}")
-        asked = {label: under(strategy, model, self._traits) for label, model in models.items()}
-        outcome = self.of(under(strategy, SingleModel(), self._traits), asked)
+        asked = {label: apply_strategy(strategy, model, self._traits) for label, model in models.items()}
+        outcome = self.of(apply_strategy(strategy, SingleModel(), self._traits), asked)
         if strategy.kind != "pass":
             return outcome
         deployed = DeploymentContext(self._evaluator, self._examples, self._display)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
+
+from bench.weights.cloud import elite_weights, weighted_cloud
 
 Floats = NDArray[np.float64]
-DEVIATION_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -115,86 +115,6 @@ def consolidate_gram(
         effective_rank=float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0,
         principal=principal,
     )
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What a population's elite weighs: the first fields of `Consolidation`."""
-
-    elite: NDArray[np.int64]
-    pass1: Floats
-    alignment: Floats
-    dispersion: Floats
-    pass2: Floats
-
-
-def elite_weights(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, reweight: bool = True) -> Weights:
-    """Choose and weigh the elite, the first part of `consolidate_gram`, whose arguments these are.
-
-    Raises:
-        ValueError: If an argument is out of its range or the lengths differ.
-    """
-    r, full = np.asarray(rewards, dtype=np.float64), np.asarray(gram, dtype=np.float64)
-    _check(r, full, q=q, beta=beta)
-    known = np.isfinite(r)
-    threshold = np.quantile(np.where(known, r, r[known].min()), q)
-    elite = np.flatnonzero(known & (r >= threshold))
-    if elite.size == 0:
-        elite = np.array([np.argmax(r)])
-    r, g = r[elite], full[np.ix_(elite, elite)]
-
-    pass1 = softmax(beta * r)
-    along = g @ pass1  # <delta_i, m>
-    mean_square = float(pass1 @ along)
-    squares = np.diag(g)
-    # Displacements that cancel have no mean to be aligned with; everything they hold is dispersion.
-    inverse = 1.0 / mean_square if mean_square > 0 else 0.0
-    alignment = along * np.sqrt(inverse / squares)
-    dispersion = squares - np.square(along) * inverse
-    compatibility = _standardise(alignment) - _standardise(dispersion)
-    pass2 = softmax(beta * r + compatibility) if reweight else pass1
-    return Weights(elite, pass1, alignment, dispersion, pass2)
-
-
-def weighted_cloud(weights: Floats, gram: Floats, rank: int) -> tuple[Floats, Floats]:
-    """Return variances and principal directions of displacements around their weighted mean.
-
-    Args:
-        weights: [candidates], adding up to 1.
-        gram: [candidates, candidates], inner products of the displacements.
-        rank: Principal directions to return at most.
-
-    Returns:
-        All eigenvalues of the weighted, centred cloud, descending; and [rank', candidates], the coefficients over the
-        displacements of its unit principal directions, those without variance left out.
-    """
-    # Row i holds sqrt(w_i) times the coefficients of delta_i - mean.
-    rows = np.sqrt(weights)[:, None] * (np.eye(weights.size) - weights[None, :])
-    # By singular values of the cloud itself: squaring it first would lose the small directions to rounding.
-    values, axes = np.linalg.eigh(gram)
-    vectors, singular, _ = np.linalg.svd(rows @ (axes * np.sqrt(np.clip(values, 0.0, None))))
-    eigenvalues = np.square(singular)
-    # Rounding leaves the null direction of a centred cloud with variance of the order of 1e-16 of the trace.
-    kept = min(rank, int(np.count_nonzero(eigenvalues > 1e-12 * eigenvalues.sum())))
-    return eigenvalues, (vectors[:, :kept].T @ rows) / singular[:kept, None]
-
-
-def _standardise(values: Floats) -> Floats:
-    deviation = values.std()
-    return (values - values.mean()) / deviation if deviation > DEVIATION_FLOOR else np.zeros_like(values)
-
-
-def _check(rewards: Floats, gram: Floats, *, q: float, beta: float) -> None:
-    if rewards.ndim != 1 or not np.any(np.isfinite(rewards)) or not np.all(rewards < np.inf):
-        raise ValueError("rewards must be a one-dimensional array of numbers below infinity, one of them finite")
-    if gram.shape != (rewards.size, rewards.size):
-        raise ValueError(f"{rewards.size} rewards need as many displacements; the Gram matrix is {gram.shape}")
-    if not np.all(np.diag(gram) > 0):
-        raise ValueError("every displacement must have a positive length")
-    if not 0.0 <= q <= 1.0:
-        raise ValueError(f"q is {q}; a quantile in [0, 1] is needed")
-    if not (np.isfinite(beta) and beta >= 0):
-        raise ValueError(f"beta is {beta}; a finite number that is not negative is needed")
 
 
 def _check_rank(rank: int) -> None:

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
+from bench.weights.cloud import weighted_cloud
 from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
-from methods.corp.consolidation import Consolidation, weighted_cloud
+from methods.corp.consolidation import Consolidation
 
 Floats = NDArray[np.float64]
 LowRankEnergy = Literal["matched", "as_released"]
 
 
 @dataclass(frozen=True)
-class Cloud:
+class PrincipalDirections:
     """Principal directions of a weighted population.
 
     Attributes:
@@ -33,13 +34,13 @@ class Cloud:
     variances: tuple[float, ...]
 
     @classmethod
-    def of(cls, consolidation: Consolidation, displacements: Sequence[Point]) -> Cloud:
+    def of(cls, consolidation: Consolidation, displacements: Sequence[Point]) -> PrincipalDirections:
         """Read the cloud off a consolidation of these displacements, given in full, not the elite alone."""
         elite = [displacements[i] for i in consolidation.elite]
         return cls.spanned(consolidation.eigenvalues, consolidation.principal, elite)
 
     @classmethod
-    def spanned(cls, variances: Floats, principal: Floats, displacements: Sequence[Point]) -> Cloud:
+    def spanned(cls, variances: Floats, principal: Floats, displacements: Sequence[Point]) -> PrincipalDirections:
         """Combine displacements into directions, given `weighted_cloud` of exactly these."""
         directions = tuple(combine(zip(row.tolist(), displacements, strict=True)) for row in principal)
         return cls(directions, tuple(variances[: len(directions)].tolist()))
@@ -47,7 +48,7 @@ class Cloud:
 
 def local_displacement(
     seed: int,
-    cloud: Cloud,
+    cloud: PrincipalDirections,
     normals: Floats,
     *,
     sigma: float,
@@ -124,7 +125,7 @@ def next_isotropic(isotropic: float, share_positive: float) -> float:
 
 def cloud_of_positives(
     displacements: Sequence[Point], scores: Floats, gram: Floats, *, target: float, rank: int
-) -> Cloud | None:
+) -> PrincipalDirections | None:
     """Return the cloud of the constructive candidates, weighted to an effective sample size.
 
     Args:
@@ -144,4 +145,4 @@ def cloud_of_positives(
         weights_for_ess(scores[positive], target), gram[np.ix_(positive, positive)], rank
     )
     chosen = [displacements[i] for i in positive.tolist()]
-    return Cloud.spanned(values, principal, chosen)
+    return PrincipalDirections.spanned(values, principal, chosen)

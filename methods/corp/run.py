@@ -8,10 +8,11 @@ from itertools import islice, product
 
 import numpy as np
 
+from bench.stats.gate import decide
 from bench.weights.points import Point, combine
 from methods.corp.config import CorpConfig, CorpSchedule
 from methods.corp.consolidation import Consolidation
-from methods.gate import decide, judged
+from methods.gate import judged
 from methods.interface import Context, Evaluation
 from methods.search.population import next_allowance
 

@@ -14,7 +14,7 @@ from bench.seeds import derive
 from bench.weights.points import Point
 from methods.corp.config import CorpConfig
 from methods.corp.consolidation import Consolidation, consolidate
-from methods.corp.recentering import Cloud
+from methods.corp.recentering import PrincipalDirections
 from methods.corp.run import CorpRun, Proposal, by_priority, mean_displacement
 from methods.interface import Evaluation
 from methods.search.population import Candidate, score_population
@@ -23,7 +23,7 @@ from methods.search.race import Racing, race_population
 Floats = NDArray[np.float64]
 
 
-def consolidate_population(run: CorpRun) -> tuple[Cloud, float]:
+def consolidate_population(run: CorpRun) -> tuple[PrincipalDirections, float]:
     """Run stage 1; return the cloud of the population and the mean sigma of its weight."""
     config, name = run.config, "stage 1"
     reserve = run.flops(run.schedule.recentering) + (1 + run.schedule.rounds) * run.gate_reserve
@@ -31,7 +31,7 @@ def consolidate_population(run: CorpRun) -> tuple[Cloud, float]:
     scored = _score(run, run.context.remaining - reserve - proposing)
     if not any(candidate.finalist for candidate in scored):
         run.abstain(name, "no candidate could be scored within the budget")
-        return Cloud((), ()), float(np.mean(config.sigmas))
+        return PrincipalDirections((), ()), float(np.mean(config.sigmas))
     points = [candidate.displacement for candidate in scored]
     sigmas = np.array([point.norm for point in points])
     rewards = np.array([candidate.evaluation.reward if candidate.finalist else -math.inf for candidate in scored])
@@ -65,7 +65,7 @@ def consolidate_population(run: CorpRun) -> tuple[Cloud, float]:
         run.abstain(name, "the base is better on the select split than every proposal")
     else:
         run.commit(name, *chosen, run.schedule.first_level, penalty=1.0)
-    return Cloud.of(best, points), float(best.pass2 @ sigmas[best.elite])
+    return PrincipalDirections.of(best, points), float(best.pass2 @ sigmas[best.elite])
 
 
 def _score(run: CorpRun, budget: int) -> list[Candidate]:

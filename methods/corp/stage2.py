@@ -15,7 +15,7 @@ from bench.weights.points import Point, gram
 from methods.corp.config import LOCAL_SHARE
 from methods.corp.consolidation import consolidate_gram
 from methods.corp.recentering import (
-    Cloud,
+    PrincipalDirections,
     cloud_of_positives,
     constructive,
     ess_target,
@@ -64,7 +64,7 @@ class _Local:
     products: Floats
 
 
-def recentre(run: CorpRun, cloud: Cloud, sigma: float) -> None:
+def recentre(run: CorpRun, cloud: PrincipalDirections, sigma: float) -> None:
     """Run stage 2 from the cloud and the scale that stage 1 found."""
     config, schedule = run.config, run.schedule
     if schedule.later_level is not None and not run.meet_gate("stage 2"):
@@ -96,7 +96,7 @@ def recentre(run: CorpRun, cloud: Cloud, sigma: float) -> None:
             break
 
 
-def _score(run: CorpRun, now: _Round, cloud: Cloud) -> _Local:
+def _score(run: CorpRun, now: _Round, cloud: PrincipalDirections) -> _Local:
     """Score local candidates on select until the round's share for them is spent."""
     seed, config = run.context.seed, run.config
     normals = np.random.default_rng(derive(seed, "corp", "local", now.attempt))

@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.distributed import ProcessGroup
 from bench.errors import Refused
-from methods.strategy import Strategy, parse_strategy
+from bench.strategy import Strategy, parse_strategy
 from methods.training.loop import Loop, Steps, quiet
 from methods.training.trainers import GroupTrainer, shared_arguments
 from methods.training.weights import (

@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import Refused
+from bench.strategy import parse_strategy
 from methods.interface import Training
-from methods.strategy import parse_strategy
 from methods.training.config import CatConfig, TrainingConfig
 from methods.training.grpo import ROLLOUT, UPDATE, Grpo
 from tasks.interface import TaskTraits

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from bench.errors import Refused, UsageError
+from bench.strategy import parse_strategy
 from methods.interface import Lora, MethodConfig, Plan, PlanLine
-from methods.strategy import parse_strategy
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

@@ -8,9 +8,10 @@ from abc import abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bench.stats.gate import decide
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from methods.gate import decide, judged
+from methods.gate import judged
 from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import TrainingConfig, TrainingSchedule, describe, make_schedule
 from methods.training.curriculum import Curriculum

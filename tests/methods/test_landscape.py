@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.analysis.population import read_population
-from bench.analysis.split_half import halve
 from bench.errors import Refused
 from bench.records.schema import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.seeds import derive
+from bench.weights.cloud import halve
 from bench.weights.points import Point
 from methods.interface import SingleModel
 from methods.landscape import Landscape, LandscapeConfig, make_schedule

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.voting import Election, ask_once, elect, plurality
+from bench.strategy import PluralityVote, plurality
+from methods.voting import ask_once, elect
 from tasks.interface import Vote
 
 BALLOTS = st.lists(st.none() | st.sampled_from("abc").map(Vote), min_size=1, max_size=9)
@@ -26,7 +27,7 @@ def votes(text: str) -> list[Vote | None]:
     ],
 )
 def test_the_answer_of_most_votes_wins(ballots: str, winner: int, count: int, tied: bool) -> None:
-    assert plurality(votes(ballots)) == Election(winner, count, tied)
+    assert plurality(votes(ballots)) == PluralityVote(winner, count, tied)
 
 
 @given(BALLOTS)
@@ -52,7 +53,7 @@ def test_who_does_not_vote_changes_no_outcome(ballots: list[Vote | None]) -> Non
 
 def test_equal_keys_on_different_bases_are_different_votes() -> None:
     ballots = [Vote("f", "syntax"), Vote("f", "behaviour"), Vote("f", "behaviour")]
-    assert plurality(ballots) == Election(1, 2, tied=False)
+    assert plurality(ballots) == PluralityVote(1, 2, tied=False)
 
 
 def test_no_ballot_is_no_election() -> None:

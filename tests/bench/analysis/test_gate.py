@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bench.analysis.gate import Gate, acceptance, detectable, power_of
-from methods.gate import decide
+from bench.stats.gate import decide
 
 
 @pytest.mark.parametrize("gate", [Gate(30, 0.05), Gate(40, 0.025, z=2.0), Gate(25, 0.2, z=1.0, penalty=2.0)])

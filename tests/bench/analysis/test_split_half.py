@@ -6,17 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.population import Moved, Population
-from bench.analysis.split_half import (
-    Half,
-    Measured,
-    against_null,
-    compare_halves,
-    halve,
-    halve_examples,
-    make_cloud,
-    split_half,
-    transfer,
-)
+from bench.analysis.split_half import Half, Measured, against_null, compare_halves, split_half, transfer
+from bench.weights.cloud import halve, halve_examples, make_cloud
 from methods.corp import consolidate
 from methods.corp.consolidation import consolidate_gram
 

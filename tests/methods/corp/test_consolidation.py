@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from bench.weights.cloud import weighted_cloud
 from methods.corp import consolidate
-from methods.corp.consolidation import consolidate_gram, weighted_cloud
+from methods.corp.consolidation import consolidate_gram
 
 populations = st.integers(2, 24).flatmap(
     lambda n: st.tuples(

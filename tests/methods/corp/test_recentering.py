@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from bench.weights.points import Point, gram
 from methods.corp import consolidate
 from methods.corp.recentering import (
-    Cloud,
+    PrincipalDirections,
     cloud_of_positives,
     constructive,
     ess_target,
@@ -17,7 +17,7 @@ from methods.corp.recentering import (
 
 
 def test_low_rank_part_carries_its_share_of_the_energy():
-    cloud = Cloud((Point({1: 1.0}), Point({2: 1.0})), (3e-6, 1e-6))
+    cloud = PrincipalDirections((Point({1: 1.0}), Point({2: 1.0})), (3e-6, 1e-6))
     rng = np.random.default_rng(0)
     sigma, isotropic = 1e-3, 0.3
     energies = []
@@ -32,7 +32,7 @@ def test_low_rank_part_carries_its_share_of_the_energy():
 
 def test_as_released_the_low_rank_part_is_smaller_by_the_variance_of_the_cloud():
     variances = (3e-6, 1e-6)
-    cloud = Cloud((Point({1: 1.0}), Point({2: 1.0})), variances)
+    cloud = PrincipalDirections((Point({1: 1.0}), Point({2: 1.0})), variances)
     normals = np.array([0.7, -1.3])
     matched = local_displacement(9, cloud, normals, sigma=1e-3, isotropic=0.3)
     released = local_displacement(9, cloud, normals, sigma=1e-3, isotropic=0.3, low_rank_energy="as_released")
@@ -43,12 +43,12 @@ def test_as_released_the_low_rank_part_is_smaller_by_the_variance_of_the_cloud()
 
 
 def test_without_directions_all_energy_is_isotropic():
-    assert local_displacement(5, Cloud((), ()), np.empty(0), sigma=0.1, isotropic=0.3) == Point({5: 0.1})
+    assert local_displacement(5, PrincipalDirections((), ()), np.empty(0), sigma=0.1, isotropic=0.3) == Point({5: 0.1})
 
 
 def test_local_noise_is_of_the_kind_asked_for():
-    cloud = Cloud((Point({1: 1.0}, noise="tied"),), (1e-6,))
-    for around in (cloud, Cloud((), ())):
+    cloud = PrincipalDirections((Point({1: 1.0}, noise="tied"),), (1e-6,))
+    for around in (cloud, PrincipalDirections((), ())):
         point = local_displacement(5, around, np.ones(len(around.directions)), sigma=0.1, isotropic=0.3, noise="tied")
         assert point.noise == "tied"
 
@@ -57,7 +57,7 @@ def test_cloud_directions_have_unit_length():
     displacements = [Point({seed: 1e-3 * (1 + seed % 3)}) for seed in range(12)]
     rewards = np.linspace(0, 1, 12)
     consolidation = consolidate(rewards, [p.norm for p in displacements], q=0.5, beta=5.0, rank=4)
-    cloud = Cloud.of(consolidation, displacements)
+    cloud = PrincipalDirections.of(consolidation, displacements)
     np.testing.assert_allclose(gram(cloud.directions), np.eye(4), atol=1e-6)
     assert list(cloud.variances) == sorted(cloud.variances, reverse=True)
 

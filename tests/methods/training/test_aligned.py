@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.distributed import ProcessGroup
-from methods.strategy import parse_strategy
+from bench.strategy import parse_strategy
 from methods.training.aligned import NO_VOTE, aligned_loss, group_weights
 
 NAN = float("nan")

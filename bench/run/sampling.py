@@ -7,10 +7,8 @@ every run, so that the base's answers do not depend on what was run. How answers
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-from bench.errors import UsageError
 from bench.seeds import derive
+from bench.strategy import Strategy
 from methods.best_of_n import BestOfN
 from methods.interface import Artifact, Decoding, SingleModel
 from methods.sampling import SamplingConfig, SamplingMethod
@@ -22,39 +20,20 @@ SAMPLES = SamplingConfig()
 CHOOSERS: dict[str, type[SamplingMethod]] = {"maj": SelfConsistency, "bon": BestOfN}
 
 
-class Strategy(NamedTuple):
-    """What is done with sampled answers, and their number."""
-
-    kind: Literal["pass", "maj", "bon"]
-    k: int
-
-
-def parse_strategy(text: str) -> Strategy:
-    """Read `pass@8`, `maj@8` or `bon@8`.
-
-    Raises:
-        UsageError: If it is none of them.
-    """
-    kind, at, number = text.partition("@")
-    if at and kind in ("pass", "maj", "bon") and number.isascii() and number.isdigit() and int(number) > 0:
-        return Strategy(kind, int(number))  # type: ignore[arg-type]
-    raise UsageError(f"{text!r}: expected pass@N, maj@N or bon@N with N of 1 or more")
-
-
-def decodings(samples: int) -> tuple[Decoding, ...]:
+def sample_decodings(samples: int) -> tuple[Decoding, ...]:
     """Return a random stream for each sample; the first are the same however many there are."""
     return tuple(Decoding(SAMPLES.temperature, SAMPLES.top_p, derive("strategy", "sample", i)) for i in range(samples))
 
 
-def unsupported(strategy: Strategy, task: TaskTraits) -> str | None:
+def unsupported_reason(strategy: Strategy, task: TaskTraits) -> str | None:
     """Return why nothing can choose among answers to a task, or None if something can or need not."""
     chooser = CHOOSERS.get(strategy.kind)
     return chooser(SAMPLES).supports(task) if chooser else None
 
 
-def under(strategy: Strategy, model: SingleModel, task: TaskTraits) -> Artifact:
+def apply_strategy(strategy: Strategy, model: SingleModel, task: TaskTraits) -> Artifact:
     """Return what answers with a model under a strategy; for pass@k, which chooses nothing, the model itself."""
     chooser = CHOOSERS.get(strategy.kind)
     if chooser is None:
         return model
-    return chooser.artifact(decodings(strategy.k), chooser(SAMPLES).chosen_by(task), model, dict(model.report))
+    return chooser.artifact(sample_decodings(strategy.k), chooser(SAMPLES).chosen_by(task), model, dict(model.report))

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.gate import decide, judged
+from bench.stats.gate import decide
+from methods.gate import judged
 from methods.interface import Evaluation
 
 

@@ -1,11 +1,12 @@
 import pytest
 
 from bench.errors import UsageError
+from bench.run.sampling import apply_strategy, sample_decodings, unsupported_reason
+from bench.strategy import Strategy, parse_strategy
 from bench.weights.points import Point
 from methods.best_of_n import HighestSignal
 from methods.interface import SingleModel
 from methods.self_consistency import Plurality
-from methods.strategy import Strategy, decodings, parse_strategy, under, unsupported
 from tasks.interface import TaskTraits, Vote
 
 SIZES = {"support": 1, "select": 1, "gate": 1}
@@ -47,27 +48,27 @@ def test_a_strategy_that_is_none_is_named(text):
 
 
 def test_every_sample_has_a_stream_of_its_own_at_the_temperature_of_self_consistency():
-    drawn = decodings(6)
+    drawn = sample_decodings(6)
     assert len({d.seed for d in drawn}) == 6
     assert {d.temperature for d in drawn} == {0.7}
-    assert decodings(3) == drawn[:3]
+    assert sample_decodings(3) == drawn[:3]
 
 
 def test_a_task_must_be_able_to_choose():
-    assert "do not vote" in unsupported(Strategy("maj", 3), PLAIN)
-    assert "no signal" in unsupported(Strategy("bon", 3), PLAIN)
-    assert unsupported(Strategy("pass", 3), PLAIN) is None
-    assert all(unsupported(Strategy(kind, 3), RICH) is None for kind in ("pass", "maj", "bon"))
+    assert "do not vote" in unsupported_reason(Strategy("maj", 3), PLAIN)
+    assert "no signal" in unsupported_reason(Strategy("bon", 3), PLAIN)
+    assert unsupported_reason(Strategy("pass", 3), PLAIN) is None
+    assert all(unsupported_reason(Strategy(kind, 3), RICH) is None for kind in ("pass", "maj", "bon"))
 
 
 def test_a_model_is_sampled_where_it_stands_and_one_answer_chosen():
     world = Scripted(["1", "3"], ["2", "9"], ["2", "4"])
-    voter = under(Strategy("maj", 3), MODEL, RICH)
+    voter = apply_strategy(Strategy("maj", 3), MODEL, RICH)
     assert isinstance(voter, Plurality)
     assert voter.answer(world, ["a", "b"]) == ["2", "3"]
-    assert world.asked == [(MODEL.point, decoding, "swapped") for decoding in decodings(3)]
-    best = under(Strategy("bon", 3), MODEL, RICH)
+    assert world.asked == [(MODEL.point, decoding, "swapped") for decoding in sample_decodings(3)]
+    best = apply_strategy(Strategy("bon", 3), MODEL, RICH)
     assert isinstance(best, HighestSignal)
     assert best.answer(Scripted(["1", "3"], ["2", "9"], ["2", "4"]), ["a", "b"]) == ["2", "9"]
     assert MODEL.report == {"k": 1}
-    assert under(Strategy("pass", 3), MODEL, RICH) is MODEL
+    assert apply_strategy(Strategy("pass", 3), MODEL, RICH) is MODEL
