@@ -17,17 +17,17 @@ from bench.records.schema import (
     Accuracy,
     AnswerCost,
     BudgetInfo,
-    Comparison,
     ModelInfo,
+    PairedComparison,
     Result,
     Row,
     RunConfig,
     Timing,
     Versions,
 )
+from reports.leaderboard.build import make_board
+from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, read_record, uncollected
-from reports.tables import markdown
-from reports.tabulate import make_board
 
 METHODS = ("base", "self-consistency", "corp", "randopt", "es", "grpo", "ppo", "prompt-search", "cat", "best-of-n")
 SEEDS = 5
@@ -39,7 +39,7 @@ def synthetic(count: int) -> Iterator[Record]:
     rng = np.random.default_rng(0)
     accuracy = Accuracy(correct=60, items=ITEMS, excluded=0, accuracy=60 / ITEMS, low=0.3, high=0.4, mean_reward=0.4)
     cost = AnswerCost(evaluations=1, flops=4e10, new_tokens=100)
-    compared = Comparison(items=ITEMS, fixes=1, regressions=1, difference=0.0, low=-0.1, high=0.1, p_value=1)
+    compared = PairedComparison(items=ITEMS, fixes=1, regressions=1, difference=0.0, low=-0.1, high=0.1, p_value=1)
     row = Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True, report={})
     account = AccountRow(work=Work(evaluations=4000, prefill_tokens=1, decode_tokens=2), flops=98, hardware_flops=99)
     base = rng.random(ITEMS) < 0.3

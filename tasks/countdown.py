@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from bench.errors import UsageError
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
-from tasks.sources import check_fields, cut_one_file, read_lines
+from tasks.sources import check_fields, read_lines
+from tasks.splitting import cut_one_file
 
 SALT = "countdown-1"
 SIZES = {"support": 200, "select": 100, "gate": 400, "test": 1000}

@@ -12,7 +12,8 @@ from typing import Any
 
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
 from tasks.maths import boxed, hashes, judged, last_number, said, strict_share, vote
-from tasks.sources import Source, cut_one_file, distinct, read_rows, text_id
+from tasks.sources import Source, read_rows
+from tasks.splitting import cut_one_file, distinct, text_id
 
 FIELDS = {"question": str, "answer": str}
 REVISION = "740312add88f781978c0658806c59bc2815b9866"

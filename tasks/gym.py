@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from tasks.process import Process, Question, Unanswerable, serve
-from tasks.sources import text_id
+from tasks.splitting import text_id
 
 SEED = 250524760
 DRAWN = 1000

@@ -27,7 +27,8 @@ from bench.sandbox import Program
 from tasks.checks import CHECKS, Check, entry_point
 from tasks.code import code_block, judge_all
 from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Task, Vote
-from tasks.sources import Row, cut_one_file, read_lines, text_id
+from tasks.sources import Row, read_lines
+from tasks.splitting import cut_one_file, text_id
 
 SIZES = {"support": 200, "select": 100, "gate": 200}
 ROLES = ("system", "user", "assistant")

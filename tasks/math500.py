@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tasks.boxed import BoxedTask
 from tasks.interface import Example, Splits
-from tasks.sources import Source, cut_one_file, read_rows
+from tasks.sources import Source, read_rows
+from tasks.splitting import cut_one_file
 
 SOURCE = Source(
     task="math500",

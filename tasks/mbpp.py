@@ -17,7 +17,8 @@ from pathlib import Path
 from bench.errors import UsageError
 from tasks.code import FunctionTask, fenced
 from tasks.interface import Example, Splits, cut
-from tasks.sources import Row, Source, distinct, read_rows
+from tasks.sources import Row, Source, read_rows
+from tasks.splitting import distinct
 
 SOURCE = Source(
     task="mbpp",

@@ -12,7 +12,8 @@ from typing import Any
 
 from tasks.boxed import BoxedTask
 from tasks.interface import Example, Splits
-from tasks.sources import Source, cut_one_file, read_rows
+from tasks.sources import Source, read_rows
+from tasks.splitting import cut_one_file
 
 
 def _converted(row: dict[str, Any]) -> dict[str, Any]:

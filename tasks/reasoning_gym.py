@@ -13,7 +13,7 @@ from bench.errors import BenchError, UsageError
 from tasks import gym
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
 from tasks.process import TooSlow, Unanswerable
-from tasks.sources import cut_one_file, text_id
+from tasks.splitting import cut_one_file, text_id
 
 SIZES = {"support": 200, "select": 100, "gate": 200}
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
-from tasks.sources import cut_one_file, read_rows, text_id
+from tasks.sources import read_rows
+from tasks.splitting import cut_one_file, text_id
 
 SALT = "rocstories-1"
 SIZES = {"support": 200, "select": 100, "gate": 400}

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bench.errors import BenchError, UsageError
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
-from tasks.sources import check_fields, cut_one_file, read_lines, text_id
+from tasks.sources import check_fields, read_lines
+from tasks.splitting import cut_one_file, text_id
 
 SIZES = {"support": 200, "select": 100, "gate": 400}
 LARGEST_TEST = 5000

@@ -11,9 +11,9 @@ import click
 from bench.cli.options import RUN, json_option, output_json
 
 if TYPE_CHECKING:
-    from bench.analysis.population import Population
-    from bench.analysis.results import Density, Specialisation
     from bench.records.schema import Result
+    from reports.analysis.population import Population
+    from reports.analysis.results import Density, Specialisation
 
 
 @click.group()
@@ -46,10 +46,10 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
     """
     from rich.console import Console
 
-    from bench.analysis import split_half as halves
-    from bench.analysis.population import read_population
     from bench.errors import UsageError
-    from reports.analyses import print_split_half
+    from reports.analysis import split_half as halves
+    from reports.analysis.population import read_population
+    from reports.analysis.terminal import print_split_half
 
     result, population = read_population(run)
     vectors = _sketched(result, population, dimensions) if dimensions and population.seeds else None
@@ -90,7 +90,7 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from reports.analyses import print_density
+    from reports.analysis.terminal import print_density
 
     found = _densities(runs)
     for run, one in zip(runs, found, strict=True):
@@ -102,10 +102,10 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _densities(runs: tuple[Path, ...]) -> list[Density]:
-    from bench.analysis.density import shares, specialisation
-    from bench.analysis.population import read_population
-    from bench.analysis.results import Density
     from bench.errors import UsageError
+    from reports.analysis.density import shares, specialisation
+    from reports.analysis.population import read_population
+    from reports.analysis.results import Density
 
     read = [read_population(run) for run in runs]
     changes = []
@@ -164,11 +164,11 @@ def gate(run: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from bench.analysis.gate import power_of
     from bench.errors import UsageError
     from bench.records.schema import read_result
-    from reports.analyses import print_gate
-    from reports.course import gates
+    from reports.analysis.gate import power_of
+    from reports.analysis.terminal import print_gate
+    from reports.run.history import gates
 
     result = read_result(run)
     found = power_of(gates(result.report), result.config.method_config)
@@ -188,7 +188,7 @@ def ledger(run: Path, as_json: bool) -> None:
     from rich.console import Console
 
     from bench.records.schema import read_result
-    from reports.analyses import print_ledger
+    from reports.analysis.terminal import print_ledger
 
     result = read_result(run)
     if as_json:

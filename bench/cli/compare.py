@@ -31,8 +31,8 @@ def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_j
     from rich.console import Console
 
     from bench.errors import UsageError
-    from reports.compare import compare_runs
-    from reports.sides import print_comparison
+    from reports.comparison.compare import compare_runs
+    from reports.comparison.terminal import print_comparison
 
     if len(rows) > 2:
         raise UsageError(f"--row {' --row '.join(rows)}: at most two, one for each run")

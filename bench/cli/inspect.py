@@ -107,7 +107,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from reports.terminal import print_course, print_run, print_samples, print_times
+    from reports.run.terminal import print_course, print_run, print_samples, print_times
 
     console = Console()
     if times:

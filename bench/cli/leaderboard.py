@@ -12,7 +12,7 @@ import click
 from bench.cli.options import json_option, output_json
 
 if TYPE_CHECKING:
-    from reports.board import Rate
+    from reports.leaderboard.board import Rate
 
 FORMATS = ["terminal", "markdown", "html", "csv", "json"]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
@@ -61,9 +61,9 @@ def leaderboard(
     from rich.console import Console
 
     from bench.errors import UsageError
+    from reports.leaderboard.build import make_board
+    from reports.leaderboard.text import as_csv, as_data, markdown, print_board
     from reports.record import find_records, read_record, uncollected
-    from reports.tables import as_csv, as_data, markdown, print_board
-    from reports.tabulate import make_board
 
     if check:
         return _check(runs or (Path("reports"),))
@@ -101,7 +101,7 @@ def leaderboard(
 
 def _check(folders: tuple[Path, ...]) -> int:
     """Say which committed boards are not what their records give; 1 if any is."""
-    from reports.committed import stale
+    from reports.leaderboard.committed import stale
 
     found = 0
     for folder in folders:
@@ -114,7 +114,7 @@ def _check(folders: tuple[Path, ...]) -> int:
 
 def _rate(text: str | None) -> Rate | None:
     from bench.errors import UsageError
-    from reports.board import Rate
+    from reports.leaderboard.board import Rate
 
     if text is None:
         return None

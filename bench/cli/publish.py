@@ -27,7 +27,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     small file without samples, journal and paths; the board, in Markdown and HTML, follows from the records alone.
     """
     from bench.errors import UsageError
-    from reports.committed import publish
+    from reports.leaderboard.committed import publish
     from reports.record import find_records
 
     finished, unfinished = find_records(runs)

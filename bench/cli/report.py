@@ -27,8 +27,8 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from reports.html.leaderboard import board_page
     from reports.html.page import page_name
     from reports.html.run import run_page
+    from reports.leaderboard.build import make_board
     from reports.record import find_records, read_record, read_samples, uncollected
-    from reports.tabulate import make_board
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)

@@ -75,7 +75,7 @@ def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]
     from rich.console import Console
 
     from bench.run.progress import ProgressDisplay
-    from reports.terminal import print_run
+    from reports.run.terminal import print_run
 
     stdout, stderr = Console(), Console(stderr=True)
 

@@ -188,7 +188,7 @@ class AnswerCost(_Record):
     new_tokens: float
 
 
-class Comparison(_Record):
+class PairedComparison(_Record):
     """Method against base on the same test items.
 
     Attributes:
@@ -266,7 +266,7 @@ class Row(_Record):
     label: str = ""
     accuracy: Accuracy
     cost: AnswerCost
-    comparison: Comparison
+    comparison: PairedComparison
     changed: bool
     measures: dict[str, float] = Field(default_factory=dict)
     coverage: Coverage | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.records.files import write_atomically
-from bench.records.schema import Accuracy, AnswerCost, Comparison, Row, Sample
+from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Row, Sample
 from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
 from tasks.interface import Example, Score
 
@@ -36,11 +36,11 @@ def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
     )
 
 
-def compare(before: Sequence[Score], now: Sequence[Score]) -> Comparison:
+def compare(before: Sequence[Score], now: Sequence[Score]) -> PairedComparison:
     """Compare judged answers to the same examples."""
     counts = paired_counts([s.correct for s in before], [s.correct for s in now])
     low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
-    return Comparison(
+    return PairedComparison(
         items=counts.n,
         fixes=counts.fixes,
         regressions=counts.regressions,

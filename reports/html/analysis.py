@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.analysis.results import Density, GatePower, Overlap, Share, SplitHalf, Statistic
 from bench.compute.ledger import ADAPTATION, Account
 from bench.records.schema import AccountRow
-from reports.analyses import overlap_verdict, transfer_verdict
+from reports.analysis.results import Density, GatePower, Share, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.terminal import overlap_verdict, transfer_verdict
 from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
@@ -75,7 +75,7 @@ def _split_half(found: SplitHalf) -> Section:
     return Section("Split halves", tuple(facts), tuple(plots))
 
 
-def _nulls(what: str, overlap: Overlap) -> list[Plot]:
+def _nulls(what: str, overlap: SubspaceOverlap) -> list[Plot]:
     return [
         _null(f"Mean squared cosine of the top {overlap.rank}, {what}", overlap.subspace),
         _null(f"Cosine of the mean directions, {what}", overlap.mean),

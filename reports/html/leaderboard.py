@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reports.board import Board, Curve, Group, Line, Profile, Run
-from reports.columns import Column, columns, title
 from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
-from reports.html.table import Cell, Heading, Link, Table, interval, percent, whiskers
-from reports.plot import heading
-from reports.tables import EXPLAINED
+from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, percent, whiskers
+from reports.leaderboard.board import Board, Curve, Group, Line, Profile, SeedRun
+from reports.leaderboard.columns import Column, columns, title
+from reports.leaderboard.plot import heading
+from reports.leaderboard.text import EXPLAINED
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
 """Columns that stand in small print beside another."""
@@ -46,7 +46,7 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
     }
 
 
-def _table(board: Board, group: Group, pages: Collection[str]) -> Table:
+def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
     every = {column.key: column for column in columns(board.rate)}
     shown = [column for key, column in every.items() if key not in INTERVALS.values()]
     base = next((line.accuracy.value for line in group.lines if line.method == "base" and line.accuracy), None)
@@ -60,33 +60,33 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> Table:
             headings.append(Heading("95 % intervals", number=False, sortable=False))
     rows = []
     for line, whisker in zip(group.lines, drawn, strict=True):
-        cells: list[Cell] = []
+        cells: list[HtmlCell] = []
         for column in shown:
             cells.append(_cell(column, line, every, dearest, pages))
             if column.key == "accuracy":
-                cells.append(Cell(whisker=whisker))
+                cells.append(HtmlCell(whisker=whisker))
         rows.append(tuple(cells))
-    return Table(_fine(group), tuple(headings), tuple(rows))
+    return HtmlTable(_fine(group), tuple(headings), tuple(rows))
 
 
 def _fine(group: Group) -> str:
     return title(group).removeprefix(f"{group.task}, {group.model}, ")
 
 
-def _cell(column: Column, line: Line, every: Mapping[str, Column], dearest: float, pages: Collection[str]) -> Cell:
-    cell = Cell(column.text(line), column.value(line))
+def _cell(column: Column, line: Line, every: Mapping[str, Column], dearest: float, pages: Collection[str]) -> HtmlCell:
+    cell = HtmlCell(column.text(line), column.value(line))
     if column.key in INTERVALS:
         return replace(cell, fine=every[INTERVALS[column.key]].text(line))
     if column.key == "answer_flops" and line.accuracy and dearest:
         return replace(cell, bar=line.answer_flops / dearest)
     if column.key == "seeds":
-        return Cell(value=float(len(line.seeds)), links=tuple(_link(run, pages) for run in line.runs))
+        return HtmlCell(value=float(len(line.seeds)), links=tuple(_link(run, pages) for run in line.runs))
     if column.key == "status":
         return replace(cell, fine="; ".join(line.problems))
     return cell
 
 
-def _link(run: Run, pages: Collection[str]) -> Link:
+def _link(run: SeedRun, pages: Collection[str]) -> Link:
     return Link(str(run.seed), f"runs/{page_name(run.id)}" if run.id in pages else "")
 
 
@@ -141,7 +141,7 @@ def curve_plot(curve: Curve) -> Plot:
     )
 
 
-def _points(curve: Curve) -> Table:
+def _points(curve: Curve) -> HtmlTable:
     headings = (
         Heading("row", number=False, head=True),
         Heading("budget", number=False),
@@ -151,27 +151,27 @@ def _points(curve: Curve) -> Table:
     )
     rows = tuple(
         (
-            Cell(p.name, p.name),
-            Cell(p.budget, p.budget),
-            Cell(f"{p.flops:.3g}", p.flops),
-            Cell(percent(p.accuracy.value), p.accuracy.value, interval(p.accuracy.low, p.accuracy.high)),
-            Cell("yes" if p.front else "", "yes" if p.front else None),
+            HtmlCell(p.name, p.name),
+            HtmlCell(p.budget, p.budget),
+            HtmlCell(f"{p.flops:.3g}", p.flops),
+            HtmlCell(percent(p.accuracy.value), p.accuracy.value, interval(p.accuracy.low, p.accuracy.high)),
+            HtmlCell("yes" if p.front else "", "yes" if p.front else None),
         )
         for p in curve.points
     )
-    return Table(heading(curve), headings, rows)
+    return HtmlTable(heading(curve), headings, rows)
 
 
-def _profile(profile: Profile) -> Table:
+def _profile(profile: Profile) -> HtmlTable:
     at = [i for i, margin in enumerate(profile.margins) if margin in MARGINS]
     told = [f"within {100 * profile.margins[i]:g}" if profile.margins[i] else "best" for i in at]
     headings = (Heading("row", number=False, head=True), *(Heading(text, descending=True) for text in told))
     rows = tuple(
-        (Cell(name, name), *(Cell(f"{100 * shares[i]:.0f} %", shares[i]) for i in at))
+        (HtmlCell(name, name), *(HtmlCell(f"{100 * shares[i]:.0f} %", shares[i]) for i in at))
         for name, shares in profile.shares.items()
     )
     caption = (
         f"Share of the {len(profile.tasks)} tasks on which a row is within so many points of the best: "
         f"{profile.model}, budget {profile.budget}"
     )
-    return Table(caption, headings, rows)
+    return HtmlTable(caption, headings, rows)

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 from pydantic import model_validator as validator
 
-from reports.course import gates
 from reports.html.svg import Bar, Mark, Plot, Rule, Scale, line, spanning
+from reports.run.history import gates
 
 WIDTH, HEIGHT = 340.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 68.0, WIDTH - 18, 12.0, HEIGHT - 42
@@ -57,7 +57,7 @@ class _Population(BaseModel):
         return self
 
 
-class Gate(BaseModel):
+class GateLook(BaseModel):
     """One look at the gate split; without figures where it did not get that far."""
 
     model_config = ConfigDict(extra="ignore")
@@ -107,9 +107,9 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
     return [section for section in found if section and section.plots]
 
 
-def read_gates(report: Mapping[str, Any]) -> list[Gate]:
+def read_gates(report: Mapping[str, Any]) -> list[GateLook]:
     """Return the looks at the gate that can be read, in order."""
-    return [gate for entry in gates(report) if (gate := _read(Gate, entry))]
+    return [gate for entry in gates(report) if (gate := _read(GateLook, entry))]
 
 
 def _population(found: _Population | None) -> Section | None:
@@ -235,7 +235,7 @@ def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: st
     return panel(f"{title}, {min(ys):.3g} to {max(ys):.3g}", x, y, x_title, path=path)
 
 
-def gate_plot(looks: Sequence[Gate]) -> Plot | None:
+def gate_plot(looks: Sequence[GateLook]) -> Plot | None:
     """Return the gain of each look with one standard error, in the order of the run; None where none has figures."""
     told = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
     if not told:

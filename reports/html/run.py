@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample
 from bench.stats import Estimate
-from reports.course import configuration, gate_summary
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.page import render
-from reports.html.population import Gate, gate_plot, read_gates, sections
-from reports.html.table import Cell, Heading, Table, interval, percent, whiskers
-from reports.sentences import comparison, coverages, named_rows, run_title, spent
+from reports.html.population import GateLook, gate_plot, read_gates, sections
+from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
+from reports.run.history import configuration, gate_summary
+from reports.run.summary import comparison, coverages, named_rows, run_title, spent
 
 SHOWN = 8
 """Samples of a kind and row."""
@@ -67,7 +67,7 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
     )
 
 
-def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
+def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> HtmlTable:
     assert result.base
     assert result.base_cost
     told: list[tuple[str, Accuracy, AnswerCost]] = [("base", result.base, result.base_cost)]
@@ -87,21 +87,21 @@ def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     )
     cells = tuple(
         (
-            Cell(name, name),
-            Cell(percent(a.accuracy), a.accuracy, interval(a.low, a.high)),
-            Cell(whisker=whisker),
-            Cell(f"{a.correct} of {a.items}", float(a.correct)),
-            Cell(str(a.excluded), float(a.excluded)),
-            Cell(f"{cost.evaluations:g}", cost.evaluations),
-            Cell(f"{cost.new_tokens:.1f}", cost.new_tokens),
-            Cell(f"{cost.flops:.3g}", cost.flops, bar=cost.flops / dearest),
+            HtmlCell(name, name),
+            HtmlCell(percent(a.accuracy), a.accuracy, interval(a.low, a.high)),
+            HtmlCell(whisker=whisker),
+            HtmlCell(f"{a.correct} of {a.items}", float(a.correct)),
+            HtmlCell(str(a.excluded), float(a.excluded)),
+            HtmlCell(f"{cost.evaluations:g}", cost.evaluations),
+            HtmlCell(f"{cost.new_tokens:.1f}", cost.new_tokens),
+            HtmlCell(f"{cost.flops:.3g}", cost.flops, bar=cost.flops / dearest),
         )
         for (name, a, cost), whisker in zip(told, drawn, strict=True)
     )
-    return Table("Accuracy on the test items, and what an answer costs", headings, cells)
+    return HtmlTable("Accuracy on the test items, and what an answer costs", headings, cells)
 
 
-def _ledger(result: Result) -> Table:
+def _ledger(result: Result) -> HtmlTable:
     limit = result.budget.flops if result.budget else 0
     most = max(row.flops for row in result.ledger.values()) or 1
     headings = (
@@ -121,18 +121,18 @@ def _ledger(result: Result) -> Table:
         counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
         cells.append(
             (
-                Cell(name, name),
-                Cell(f"{row.flops:.3g}", float(row.flops), bar=row.flops / most, faint=not billed),
-                Cell("not billed" if share is None else percent(share), share),
-                *(Cell(f"{count:,}", float(count)) for count in counts),
+                HtmlCell(name, name),
+                HtmlCell(f"{row.flops:.3g}", float(row.flops), bar=row.flops / most, faint=not billed),
+                HtmlCell("not billed" if share is None else percent(share), share),
+                *(HtmlCell(f"{count:,}", float(count)) for count in counts),
             )
         )
-    return Table(
+    return HtmlTable(
         "The ledger by account; accounts that the budget does not cover are drawn faint", headings, tuple(cells)
     )
 
 
-def _looks(looks: Sequence[Gate]) -> Table:
+def _looks(looks: Sequence[GateLook]) -> HtmlTable:
     headings = (
         Heading("stage", number=False, head=True),
         Heading("kept", number=False),
@@ -145,22 +145,22 @@ def _looks(looks: Sequence[Gate]) -> Table:
     )
     cells = tuple(
         (
-            Cell(gate.stage, float(number)),
-            Cell("yes" if gate.accepted else "no", float(gate.accepted)),
+            HtmlCell(gate.stage, float(number)),
+            HtmlCell("yes" if gate.accepted else "no", float(gate.accepted)),
             _number(gate.fixes, ""),
             _number(gate.regressions, ""),
-            Cell() if gate.gain is None else Cell(f"{100 * gate.gain:+.1f}", gate.gain),
+            HtmlCell() if gate.gain is None else HtmlCell(f"{100 * gate.gain:+.1f}", gate.gain),
             _number(gate.p_value, ".3g"),
             _number(gate.level, ".3g"),
-            Cell(gate.reason),
+            HtmlCell(gate.reason),
         )
         for number, gate in enumerate(looks)
     )
-    return Table("What the gate was asked, in the order of the run", headings, cells)
+    return HtmlTable("What the gate was asked, in the order of the run", headings, cells)
 
 
-def _number(value: float | None, form: str) -> Cell:
-    return Cell() if value is None else Cell(format(value, form), float(value))
+def _number(value: float | None, form: str) -> HtmlCell:
+    return HtmlCell() if value is None else HtmlCell(format(value, form), float(value))
 
 
 def _kinds(label: str, samples: Iterable[Sample]) -> list[Samples]:

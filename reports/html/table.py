@@ -30,7 +30,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Cell:
+class HtmlCell:
     """One cell.
 
     Attributes:
@@ -72,12 +72,12 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table with its caption."""
 
     caption: str
     headings: tuple[Heading, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[HtmlCell, ...], ...]
 
 
 def whiskers(estimates: Sequence[Estimate | None], base: float | None) -> list[Whisker | None]:

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench.analysis.population import read_population
 from bench.errors import Refused
 from bench.records.schema import RunConfig
 from bench.run.prepare import prepare
@@ -16,6 +15,7 @@ from bench.weights.points import Point
 from methods.interface import SingleModel
 from methods.landscape import Landscape, LandscapeConfig, make_schedule
 from methods.testing import CoinFlips
+from reports.analysis.population import read_population
 from tasks.interface import TaskTraits
 
 SIZES = {"support": 400, "select": 400, "gate": 1000}

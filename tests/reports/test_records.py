@@ -11,7 +11,7 @@ import pytest
 from bench.compute.budget import budget_evaluations
 from bench.records.schema import SCHEMA_VERSION
 from bench.run.run_id import run_id
-from reports.committed import MOST, lost, moved, place, stale, without_paths
+from reports.leaderboard.committed import MOST, lost, moved, place, stale, without_paths
 from reports.record import read_record
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.population import Population
-from bench.analysis.split_half import split_half
+from reports.analysis.population import Population
+from reports.analysis.split_half import split_half
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError, UsageError
 from tasks.interface import SPLITS, Example
-from tasks.sources import Source, copy_in, cut_one_file, distinct, read_lines, read_rows, rows_sha256
+from tasks.sources import Source, copy_in, read_lines, read_rows, rows_sha256
+from tasks.splitting import cut_one_file, distinct
 
 FIELDS = {"question": str, "level": int}
 ROWS = [{"question": f"What is {n}?", "level": n} for n in range(30)]

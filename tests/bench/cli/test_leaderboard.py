@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.cli.leaderboard import SORT_KEYS
 from bench.errors import BenchError, UsageError
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Row, RunConfig
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, PairedComparison, Result, Row, RunConfig
+from reports.leaderboard.build import SORTS
 from reports.record import Record
-from reports.tabulate import SORTS
 
 
 def test_what_can_be_sorted_by_is_what_the_board_sorts_by() -> None:
@@ -20,7 +20,7 @@ def test_what_can_be_sorted_by_is_what_the_board_sorts_by() -> None:
 @pytest.fixture
 def records(tmp_path):
     accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
-    compared = Comparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    compared = PairedComparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=5e14, new_tokens=2)
     for task in ("addition", "gsm8k"):
         for method, answers in (("base", "1000"), ("corp", "1100"), ("es", None)):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.errors import UsageError
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, Comparison, Result, Row, RunConfig
+from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, PairedComparison, Result, Row, RunConfig
 from reports.record import Record
 
 
@@ -16,7 +16,7 @@ def record(tmp_path):
     """The file of a record, as a leaderboard is rebuilt from."""
     accuracy = Accuracy(correct=1, items=2, excluded=0, accuracy=0.5, low=0.1, high=0.9, mean_reward=0.5)
     cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
-    comparison = Comparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    comparison = PairedComparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     result = Result(
         id="0123abcd",
         status="ok",

@@ -10,7 +10,7 @@ from bench.records.schema import (
     Accuracy,
     AnswerCost,
     BudgetInfo,
-    Comparison,
+    PairedComparison,
     Result,
     Row,
     RunConfig,
@@ -49,7 +49,7 @@ def make_record():
             return Record(
                 result=Result(id=identity, status="failed", reason=reason, config=run_config, versions=VERSIONS)
             )
-        comparison = Comparison(
+        comparison = PairedComparison(
             items=ITEMS, fixes=max(right - 16, 0), regressions=0, difference=0.1, low=0, high=0.2, p_value=0.1
         )
         cost = AnswerCost(evaluations=passes, flops=5e9 * passes, new_tokens=3)

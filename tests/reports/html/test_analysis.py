@@ -3,10 +3,10 @@ from dataclasses import asdict
 
 import pytest
 
-from bench.analysis.gate import power_of
-from bench.analysis.results import Density, Overlap, Share, SplitHalf, Statistic, Step
 from bench.stats import Estimate
-from reports.analyses import overlap_verdict, transfer_verdict
+from reports.analysis.gate import power_of
+from reports.analysis.results import Density, Share, SplitHalf, Statistic, Step, SubspaceOverlap
+from reports.analysis.terminal import overlap_verdict, transfer_verdict
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot, read_analyses
 from reports.html.run import run_page
 
@@ -16,7 +16,7 @@ def statistic(p_value):
 
 
 def overlap(*p_values, dimensions=None):
-    return Overlap(dimensions, (10, 10), (4.0, 5.0), 3, *map(statistic, p_values))
+    return SubspaceOverlap(dimensions, (10, 10), (4.0, 5.0), 3, *map(statistic, p_values))
 
 
 STEP = Step(1e-3, 40, 0.5, 0.6, 0.45, 7, Estimate(0.1, 0.0, 0.2), Estimate(0.15, 0.05, 0.25), 0.01)

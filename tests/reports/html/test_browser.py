@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 
 from reports.html.leaderboard import board_page
 from reports.html.run import run_page
-from reports.tabulate import make_board
+from reports.leaderboard.build import make_board
 
 pytestmark = pytest.mark.browser
 

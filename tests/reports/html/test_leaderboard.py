@@ -3,11 +3,11 @@ import re
 
 import pytest
 
-from reports.board import Rate
-from reports.columns import columns
 from reports.html.leaderboard import board_page
 from reports.html.page import page_name
-from reports.tabulate import make_board
+from reports.leaderboard.board import Rate
+from reports.leaderboard.build import make_board
+from reports.leaderboard.columns import columns
 
 
 @pytest.fixture(scope="module")

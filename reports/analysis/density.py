@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import binom, spearmanr
 
-from bench.analysis.results import Share, Specialisation
 from bench.stats import Estimate, wilson_interval
 from bench.weights.cloud import halve_examples
+from reports.analysis.results import Share, Specialisation
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.population import Population
-from bench.analysis.results import Overlap, SplitHalf, Statistic, Step
 from bench.stats import difference_over_seeds, mean_difference
 from bench.weights.cloud import MIN_CANDIDATES, RewardCloud, halve, halve_examples, make_cloud
+from reports.analysis.population import Population
+from reports.analysis.results import SplitHalf, Statistic, Step, SubspaceOverlap
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -121,7 +121,7 @@ def _steps(population: Population) -> Iterator[Step]:
 
 def compare_halves(
     first: Half, second: Half, cross: Floats, *, rank: int, permutations: int = 1000, seed: int = 0
-) -> Overlap:
+) -> SubspaceOverlap:
     """Compare two halves' clouds, against the second half's rewards permuted.
 
     Args:
@@ -148,7 +148,7 @@ def compare_halves(
             for order in _orders(second.sigmas, permutations, rng)
         ]
     ).reshape(-1, 2)
-    return Overlap(
+    return SubspaceOverlap(
         dimensions=None,
         candidates=(first.rewards.size, second.rewards.size),
         effective=(one.effective_sample_size, two.effective_sample_size),

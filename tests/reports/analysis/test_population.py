@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from bench.analysis.population import population_of
 from bench.errors import UsageError
 from bench.records.schema import Result, RunConfig
 from bench.seeds import derive
 from bench.weights.points import Point
+from reports.analysis.population import population_of
 
 SIGMAS = [1.0, 2.0, 1.0, 2.0]
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from bench.analysis.results import GatePower, Look
 from bench.stats.gate import decide_counts
+from reports.analysis.results import GatePower, Look
 
 CHANCES = (0.5, 0.8, 0.95)
 
 
 @dataclass(frozen=True)
-class Gate:
+class GateDesign:
     """A look's rule.
 
     Attributes:
@@ -49,7 +49,7 @@ class Gate:
 
 
 @cache
-def _thresholds(gate: Gate) -> NDArray[np.int64]:
+def _thresholds(gate: GateDesign) -> NDArray[np.int64]:
     fewest, found = 0, []
     for changed in range(gate.examples + 1):
         # More fixes among as many changes never hurt, and one more change never asks for fewer.
@@ -59,7 +59,7 @@ def _thresholds(gate: Gate) -> NDArray[np.int64]:
     return np.array(found)
 
 
-def acceptance(gate: Gate, flip_rate: float, gain: float = 0.0) -> float:
+def acceptance(gate: GateDesign, flip_rate: float, gain: float = 0.0) -> float:
     """Return the probability that a look keeps a proposal.
 
     Args:
@@ -80,7 +80,7 @@ def acceptance(gate: Gate, flip_rate: float, gain: float = 0.0) -> float:
     return float(binom.pmf(changed, gate.examples, flips) @ binom.sf(gate.thresholds() - 1, changed, better))
 
 
-def detectable(gate: Gate, flip_rate: float) -> dict[str, float | None]:
+def detectable(gate: GateDesign, flip_rate: float) -> dict[str, float | None]:
     """Return the smallest true gains that a look keeps with given probabilities; None where even 100 points are not."""
 
     def smallest(chance: float) -> float | None:
@@ -122,10 +122,10 @@ def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
     )
 
 
-def _gate(look: Mapping[str, Any], settings: Mapping[str, Any]) -> Gate:
+def _gate(look: Mapping[str, Any], settings: Mapping[str, Any]) -> GateDesign:
     """The rule of a look: regressions cost more from the second stage on, where a method says so."""
     later = str(look.get("stage", "")).startswith("stage 2")
-    return Gate(
+    return GateDesign(
         examples=look["examples"],
         level=look["level"],
         z=settings.get("z", 1.0),

@@ -21,9 +21,9 @@ from bench.errors import BenchError, UsageError
 from bench.records.files import write_atomically
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
+from reports.leaderboard.build import make_board
+from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, read_record, uncollected
-from reports.tables import markdown
-from reports.tabulate import make_board
 
 MOST = 50_000
 """Bytes of a record."""

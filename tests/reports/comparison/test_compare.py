@@ -5,14 +5,14 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UsageError
-from bench.records.schema import Accuracy, AnswerCost, Comparison, Result, Row, RunConfig, Sample, Versions
-from reports.compare import compare_runs
-from reports.sides import print_comparison
+from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig, Sample, Versions
+from reports.comparison.compare import compare_runs
+from reports.comparison.terminal import print_comparison
 
 
 def write(folder: Path, answers, task="addition", rows=("",), reward=True) -> Path:
     accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
-    compared = Comparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    compared = PairedComparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=5.0, new_tokens=2)
     result = Result(
         id=folder.name,

@@ -1,6 +1,6 @@
 import pytest
 
-from reports.course import curves, gate_summary, sparkline
+from reports.run.history import curves, gate_summary, sparkline
 
 
 def test_rewards_are_found_wherever_a_method_reports_them():

@@ -6,7 +6,7 @@ import math
 from string import ascii_uppercase
 from textwrap import wrap
 
-from reports.board import Curve, Point
+from reports.leaderboard.board import Curve, CurvePoint
 
 GUTTER = 8
 """Characters of the axis: accuracy in per cent."""
@@ -60,7 +60,7 @@ def _columns(curve: Curve, width: int) -> list[int]:
     return [round((x - min(logs)) / span * (width - 1)) if span else 0 for x in logs]
 
 
-def _letter(i: int, point: Point) -> str:
+def _letter(i: int, point: CurvePoint) -> str:
     letter = ascii_uppercase[i % 26]
     return letter if point.front else letter.lower()
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Row
 from bench.stats import Spread, accuracy_over_seeds, difference_over_seeds, spread
-from reports.board import MATCHED, Line, Run
+from reports.leaderboard.board import MATCHED, Line, SeedRun
 from reports.record import Record, outcomes
 
 
 @dataclass(frozen=True)
-class Table:
+class ScoredLine:
     """A line with what it was made of.
 
     Attributes:
@@ -42,12 +42,12 @@ class Table:
         return spread(self.correct)
 
 
-def run_of(record: Record, label: str | None) -> Run:
+def run_of(record: Record, label: str | None) -> SeedRun:
     """Return the run of a record; its accuracy is that of the row of that label, or of the base where it is None."""
     result = record.result
     rows = {row.label: row.accuracy.accuracy for row in result.rows}
     base = result.base.accuracy if result.base else None
-    return Run(
+    return SeedRun(
         id=result.id,
         seed=result.config.seed,
         status=result.status,
@@ -58,7 +58,7 @@ def run_of(record: Record, label: str | None) -> Run:
     )
 
 
-def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Table]:
+def make_lines(name: str, records: Sequence[Record], limit: float) -> list[ScoredLine]:
     """Make a line for each label of the rows; one without an accuracy where no run ended well.
 
     Args:
@@ -69,11 +69,11 @@ def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Table
     labels = list(dict.fromkeys(row.label for record in records for row in record.result.rows))
     if not labels:
         runs = tuple(run_of(record, "") for record in records)
-        return [Table(Line(name, records[0].result.config.method, runs=runs))]
-    return [_table(f"{name} {label}".strip(), label, records, limit) for label in labels]
+        return [ScoredLine(Line(name, records[0].result.config.method, runs=runs))]
+    return [_scored_line(f"{name} {label}".strip(), label, records, limit) for label in labels]
 
 
-def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Table:
+def _scored_line(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredLine:
     good = [record for record in records if label in record.rows]
     rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in good]
     now = _verdicts([record.rows[label] for record in good])
@@ -100,7 +100,7 @@ def _table(name: str, label: str, records: Sequence[Record], limit: float) -> Ta
         seconds=fmean(seconds) if seconds else None,
         runs=tuple(run_of(record, label) for record in records),
     )
-    return Table(line, (now == 1).astype(float) if judged.any() else None)
+    return ScoredLine(line, (now == 1).astype(float) if judged.any() else None)
 
 
 def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:

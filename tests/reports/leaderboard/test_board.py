@@ -16,19 +16,19 @@ from bench.records.schema import (
     Accuracy,
     AnswerCost,
     BudgetInfo,
-    Comparison,
     ModelInfo,
+    PairedComparison,
     Result,
     Row,
     RunConfig,
     Sample,
     Versions,
 )
-from reports.board import Rate
-from reports.columns import columns
+from reports.leaderboard.board import Rate
+from reports.leaderboard.build import SORTS, make_board
+from reports.leaderboard.columns import columns
+from reports.leaderboard.text import as_csv, as_data, markdown, print_board
 from reports.record import Record, find_records, read_record
-from reports.tables import as_csv, as_data, markdown, print_board
-from reports.tabulate import SORTS, make_board
 
 BASE = "1" * 10 + "0" * 10
 PLANNED = {"sample": 256}
@@ -40,7 +40,7 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
     right = correct.count("1")
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
     cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
-    comparison = Comparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    comparison = PairedComparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=True)
     result = Result(
         id=repr((config, label, planned)),

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.results import Density, GatePower, Overlap, SplitHalf, Statistic
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
+from reports.analysis.results import Density, GatePower, SplitHalf, Statistic, SubspaceOverlap
 
 LEVEL = 0.05
 _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
@@ -42,7 +42,7 @@ def print_split_half(console: Console, found: SplitHalf) -> None:
         console.print(note, **_AS_IT_STANDS)
 
 
-def _overlap(console: Console, title: str, overlap: Overlap) -> None:
+def _overlap(console: Console, title: str, overlap: SubspaceOverlap) -> None:
     console.print(title, style="bold")
     table = _table("", "observed", "null mean", "null 95 %", "p")
     for name, tested in ((f"mean squared cosine, top {overlap.rank}", overlap.subspace), ("cosine", overlap.mean)):
@@ -54,7 +54,7 @@ def _overlap(console: Console, title: str, overlap: Overlap) -> None:
     console.print(f"{halves}; {overlap_verdict(overlap)}", **_AS_IT_STANDS)
 
 
-def overlap_verdict(overlap: Overlap) -> str:
+def overlap_verdict(overlap: SubspaceOverlap) -> str:
     """Say whether either statistic exceeds its null; Holm's correction holds the error of both together."""
     tests: tuple[Statistic, ...] = (overlap.subspace, overlap.mean)
     adjusted = float(min(holm([t.p_value for t in tests])))

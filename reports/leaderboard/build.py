@@ -23,8 +23,8 @@ from bench.stats import (
     tied_ranks,
     wilson_interval,
 )
-from reports.board import Board, Curve, Group, Line, Point, Profile, Rate
-from reports.lines import Table, make_lines, run_of
+from reports.leaderboard.board import Board, Curve, CurvePoint, Group, Line, Profile, Rate
+from reports.leaderboard.rows import ScoredLine, make_lines, run_of
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
@@ -156,7 +156,7 @@ def _short(value: Any) -> str:
     return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
-def _base(records: Sequence[Record]) -> list[Table]:
+def _base(records: Sequence[Record]) -> list[ScoredLine]:
     """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
     runs = tuple(run_of(r, None) for r in records if r.result.config.method == "base")
     for record in records:
@@ -175,11 +175,11 @@ def _base(records: Sequence[Record]) -> list[Table]:
                 answer_tokens=cost.new_tokens,
                 runs=runs,
             )
-            return [Table(line, (outcomes(record.base)[:, None] == 1).astype(float))]
-    return [Table(Line("base", "base", bound=True, runs=runs))] if runs else []
+            return [ScoredLine(line, (outcomes(record.base)[:, None] == 1).astype(float))]
+    return [ScoredLine(Line("base", "base", bound=True, runs=runs))] if runs else []
 
 
-def _ranked(tables: Sequence[Table]) -> list[Line]:
+def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
     """Rank the rows with an accuracy; an item that could not be judged counts as wrong here, and here alone."""
     rows = [i for i, table in enumerate(tables) if table.correct is not None]
     lines = [table.line for table in tables]
@@ -232,7 +232,7 @@ def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
 def _curve(groups: Sequence[Group]) -> Curve:
     first = groups[0]
     found = {
-        Point(
+        CurvePoint(
             name=line.name,
             budget="" if line.bound else group.budget,
             flops=line.flops + group.items * line.answer_flops,

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from bench.errors import BenchError, UsageError
-from bench.records.schema import Accuracy, AnswerCost, Comparison, Result, Row, RunConfig
-from reports.committed import MOST, compact, lost, moved, pages, publish, stale, without_paths
+from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig
+from reports.leaderboard.committed import MOST, compact, lost, moved, pages, publish, stale, without_paths
 from reports.record import Record, read_record
 
 ITEMS = 40
@@ -15,7 +15,7 @@ def record(method="corp", seed=0, label="", right=20, report=None, **changed):
     accuracy = Accuracy(
         correct=right, items=ITEMS, excluded=0, accuracy=right / ITEMS, low=0.1, high=0.9, mean_reward=0.1
     )
-    compared = Comparison(items=ITEMS, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    compared = PairedComparison(items=ITEMS, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=1e9 / 3, new_tokens=2)
     row = Row(label=label, accuracy=accuracy, cost=cost, comparison=compared, changed=True)
     config = RunConfig(method=method, task="addition", model="m", seed=seed)

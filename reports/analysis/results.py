@@ -29,7 +29,7 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class SubspaceOverlap:
     """What two reward-weighted clouds have in common.
 
     Attributes:
@@ -92,8 +92,8 @@ class SplitHalf:
 
     examples: tuple[int, int]
     permutations: int
-    reproduced: Overlap
-    shared: Overlap | None
+    reproduced: SubspaceOverlap
+    shared: SubspaceOverlap | None
     transfer: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
 

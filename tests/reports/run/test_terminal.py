@@ -11,15 +11,15 @@ from bench.records.schema import (
     Accuracy,
     AnswerCost,
     BudgetInfo,
-    Comparison,
     Coverage,
     Difference,
+    PairedComparison,
     Result,
     Row,
     RunConfig,
     Sample,
 )
-from reports.terminal import print_run, print_samples
+from reports.run.terminal import print_run, print_samples
 
 FOLDER = Path("runs/humaneval/smollm2-135m-instruct/corp/paper/seed-3-0123abcd")
 RESULT = Result(
@@ -42,7 +42,7 @@ RESULT = Result(
                 correct=16, items=81, excluded=1, accuracy=16 / 81, low=0.1254, high=0.2971, mean_reward=0.9
             ),
             cost=AnswerCost(evaluations=50, flops=2.1605e12, new_tokens=6000),
-            comparison=Comparison(
+            comparison=PairedComparison(
                 items=81, fixes=9, regressions=4, difference=5 / 81, low=-0.0213, high=0.1446, p_value=0.26684
             ),
             changed=True,

@@ -1,12 +1,12 @@
 import pytest
 
 from bench.stats import Estimate
-from reports.board import Curve, Point
-from reports.plot import GUTTER, draw
+from reports.leaderboard.board import Curve, CurvePoint
+from reports.leaderboard.plot import GUTTER, draw
 
 
 def point(name, flops, value, front=True):
-    return Point(name, "small", flops, Estimate(value, value - 0.1, value + 0.1), front)
+    return CurvePoint(name, "small", flops, Estimate(value, value - 0.1, value + 0.1), front)
 
 
 CURVE = Curve(

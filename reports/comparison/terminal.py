@@ -9,14 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.stats import Estimate
-from reports.compare import Change, Comparison
-from reports.terminal import visible
+from reports.comparison.compare import ChangedItem, RunComparison
+from reports.run.terminal import visible
 
 LISTED = 40
 """Ids of items that are named; the rest is counted, and all are in --json."""
 
 
-def print_comparison(console: Console, found: Comparison, samples: int) -> None:
+def print_comparison(console: Console, found: RunComparison, samples: int) -> None:
     """Print what both got right, the test of the difference, which items changed, and so many of each with answers."""
     table = Table(title=escape(found.task), title_justify="left", box=None, pad_edge=False)
     for heading in ("", "accuracy", "95 %", "adaptation FLOPs", "passes/answer", "FLOPs/answer"):
@@ -46,7 +46,7 @@ def print_comparison(console: Console, found: Comparison, samples: int) -> None:
     _print_changes(console, "regression", found.regressions[:samples])
 
 
-def _print_changes(console: Console, name: str, changes: Sequence[Change]) -> None:
+def _print_changes(console: Console, name: str, changes: Sequence[ChangedItem]) -> None:
     for change in changes:
         console.rule(escape(f"{change.id}: {name}"), align="left")
         table = Table(box=None, pad_edge=False, expand=True, show_edge=False)

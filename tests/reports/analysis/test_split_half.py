@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.population import Moved, Population
-from bench.analysis.split_half import Half, Measured, against_null, compare_halves, split_half, transfer
 from bench.weights.cloud import halve, halve_examples, make_cloud
 from methods.corp import consolidate
 from methods.corp.consolidation import consolidate_gram
+from reports.analysis.population import Moved, Population
+from reports.analysis.split_half import Half, Measured, against_null, compare_halves, split_half, transfer
 
 
 def test_a_cloud_is_that_of_corps_consolidation():

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample, Timing
-from reports.course import configuration, curves, gate_summary, gates
-from reports.sentences import comparison, coverages, named_rows, run_title, spent
+from reports.run.history import configuration, curves, gate_summary, gates
+from reports.run.summary import comparison, coverages, named_rows, run_title, spent
 
 # Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
 _AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}

@@ -28,7 +28,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One run of a line.
 
     Attributes:
@@ -90,7 +90,7 @@ class Line:
     answer_flops: float = 0.0
     answer_tokens: float = 0.0
     seconds: float | None = None
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SeedRun, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """An accuracy against the compute behind it: adaptation, and the answers to the test items.
 
     Attributes:
@@ -174,7 +174,7 @@ class Curve:
     strategy: str
     item_set: str
     items: int
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     area: float | None
     settings: str = ""
 

@@ -42,7 +42,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedItem:
     """An item that one of the two got right, with both answers."""
 
     id: str
@@ -51,7 +51,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The second against the first on the same items.
 
     Attributes:
@@ -70,13 +70,13 @@ class Comparison:
     excluded: int
     both_right: int
     both_wrong: int
-    fixes: tuple[Change, ...]
-    regressions: tuple[Change, ...]
+    fixes: tuple[ChangedItem, ...]
+    regressions: tuple[ChangedItem, ...]
     difference: Estimate
     reward: Estimate | None
 
 
-def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> Comparison:
+def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunComparison:
     """Compare a row of each of two runs.
 
     Args:
@@ -123,7 +123,7 @@ def _judged(first: Sample, second: Sample) -> bool:
 
 def compare(
     first: Result, a: str, before: dict[str, Sample], second: Result, b: str, after: dict[str, Sample]
-) -> Comparison:
+) -> RunComparison:
     """Compare two results' rows `a` and `b`, given their answers by item."""
     ids = [i for i in before if i in after and _judged(before[i], after[i])]
     old, new = ([bool(samples[i].correct) for i in ids] for samples in (before, after))
@@ -131,11 +131,11 @@ def compare(
     p_value = mcnemar_exact(counts.fixes, counts.regressions)
     bounds = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
 
-    def changed(was: bool) -> tuple[Change, ...]:
+    def changed(was: bool) -> tuple[ChangedItem, ...]:
         moved = [i for i, x, y in zip(ids, old, new, strict=True) if x is was and y is not was]
-        return tuple(Change(i, before[i].text, after[i].text) for i in moved)
+        return tuple(ChangedItem(i, before[i].text, after[i].text) for i in moved)
 
-    return Comparison(
+    return RunComparison(
         task=first.config.subject,
         first=_side(first, a, sum(old), counts.n),
         second=_side(second, b, sum(new), counts.n),

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reports.board import Board, Group
-from reports.columns import Column, columns, fitting, title
-from reports.plot import draw, heading
+from reports.leaderboard.board import Board, Group
+from reports.leaderboard.columns import Column, columns, fitting, title
+from reports.leaderboard.plot import draw, heading
 
 PLOT_WIDTH, PLOT_HEIGHT = 100, 16
 EXPLAINED = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.board import Group, Line, Rate
+from reports.leaderboard.board import Group, Line, Rate
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from bench.analysis.gate import Gate, acceptance, detectable, power_of
 from bench.stats.gate import decide
+from reports.analysis.gate import GateDesign, acceptance, detectable, power_of
 
 
-@pytest.mark.parametrize("gate", [Gate(30, 0.05), Gate(40, 0.025, z=2.0), Gate(25, 0.2, z=1.0, penalty=2.0)])
+@pytest.mark.parametrize(
+    "gate", [GateDesign(30, 0.05), GateDesign(40, 0.025, z=2.0), GateDesign(25, 0.2, z=1.0, penalty=2.0)]
+)
 def test_thresholds_are_those_of_the_decision(gate):
     fewest = gate.thresholds()
     before = np.zeros(gate.examples, bool)
@@ -21,7 +23,7 @@ def test_thresholds_are_those_of_the_decision(gate):
 
 
 def test_noise_is_kept_no_more_often_than_granted_and_as_simulated():
-    gate = Gate(100, 0.05)
+    gate = GateDesign(100, 0.05)
     exact = acceptance(gate, 0.3)
     assert 0 < exact <= 0.05
     rng = np.random.default_rng(0)
@@ -34,14 +36,14 @@ def test_noise_is_kept_no_more_often_than_granted_and_as_simulated():
 
 
 def test_a_gain_is_kept_the_more_often_the_larger_it_is():
-    gate = Gate(200, 0.025)
+    gate = GateDesign(200, 0.025)
     power = [acceptance(gate, 0.2, gain) for gain in (-0.05, 0.0, 0.03, 0.06, 0.2, 0.5)]
     assert power == sorted(power)
     assert power[-1] > 0.999
     found = detectable(gate, 0.2)
     assert found["0.5"] < found["0.8"] < found["0.95"]
     assert acceptance(gate, 0.2, found["0.8"]) == pytest.approx(0.8, abs=1e-3)
-    assert detectable(Gate(3, 0.01), 0.2) == {"0.5": None, "0.8": None, "0.95": None}
+    assert detectable(GateDesign(3, 0.01), 0.2) == {"0.5": None, "0.8": None, "0.95": None}
     assert acceptance(gate, 0.0) == 0
     with pytest.raises(ValueError, match="flip rate"):
         acceptance(gate, 1.2)

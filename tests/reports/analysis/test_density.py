@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.analysis.density import noise_share, rank_correlation, shares, specialisation
+from reports.analysis.density import noise_share, rank_correlation, shares, specialisation
 
 
 def coins(rng, candidates, base, flips):

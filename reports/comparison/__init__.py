@@ -1,0 +1,1 @@
+"""Two runs, item by item."""
