@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_tiny_adder as train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.models.digest import digest
 from bench.models.source import resolve
-from bench.models.tiny_adder import train
 from tasks.addition import Addition, pretraining_pairs
 
 PROMPT = [{"role": "user", "content": "12+34="}]

@@ -1,6 +1,6 @@
 """Train `tiny-adder`, the model that ships with the package, and say what it reaches on the addition task.
 
-    python -m bench.models.tiny_adder.train [--output FOLDER]
+    python scripts/train_tiny_adder.py [--output FOLDER]
 
 The model is a proving ground, chosen to be improvable: training stops half way, at a learning rate so high
 that accuracy still jumps by several points from step to step, and so the weights lie beside better ones.
@@ -36,6 +36,7 @@ PAD, BOS, EOS = 0, 1, 2
 IGNORED = -100
 CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
+PACKAGED = Path(__file__).resolve().parents[1] / "bench" / "models" / "tiny_adder"
 SEED = 2
 STEPS = 280
 BATCH = 256
@@ -159,10 +160,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def main() -> None:
     """Train, write the checkpoint, and say what it reaches on each split."""
-    parser = argparse.ArgumentParser(prog="python -m bench.models.tiny_adder.train", description="Train tiny-adder.")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent, help="folder to write (default: this one)"
-    )
+    parser = argparse.ArgumentParser(prog="python scripts/train_tiny_adder.py", description="Train tiny-adder.")
+    parser.add_argument("--output", type=Path, default=PACKAGED, help=f"folder to write (default: {PACKAGED})")
     folder: Path = parser.parse_args().output
     logging.disable_progress_bar()
     model, losses = train()
