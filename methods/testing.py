@@ -20,6 +20,8 @@ from bench.weights.checkpoint import Place
 from methods.interface import AdaptationSplit, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, TaskTraits
 
+__all__ = ["FLOPS", "CoinFlips"]
+
 FLOPS = 1000
 """Cost of every evaluation, arbitrary and equal."""
 

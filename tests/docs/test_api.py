@@ -15,7 +15,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-MODULES = ("methods.interface", "methods.training", "tasks.interface")
+MODULES = ("methods.interface", "methods.testing", "methods.training", "tasks.interface")
 OPERATORS = ("__add__", "__sub__", "__mul__", "__rmul__", "__neg__")
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 HEAD = """# What may be imported
