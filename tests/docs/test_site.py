@@ -1,0 +1,100 @@
+"""The documentation site, without its generator: which pages it has, and what docs/hooks.py makes of files."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text()
+
+
+def _hooks() -> Any:
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = _hooks()
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from _pages(entry)
+
+
+def test_the_navigation_has_every_page_once_and_no_other() -> None:
+    pages = sorted(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    files = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
+    assert pages == sorted([*files, hooks.GUIDE])
+
+
+def test_the_files_that_the_configuration_names_are_there() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    theme = config["theme"]
+    named = [*config["extra_css"], *config["extra_javascript"], *config["extra"]["polyfills"], theme["logo"]]
+    assert [name for name in [*named, theme["favicon"]] if not (DOCS / name).is_file()] == []
+    assert [name for name in config["hooks"] if not (ROOT / name).is_file()] == []
+
+
+def test_reference_pages_name_modules_that_are_there() -> None:
+    pages = sorted((DOCS / "reference").glob("*.md"))
+    assert pages
+    for page in pages:
+        names = re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
+        assert names == [page.stem]
+        path = ROOT / page.stem.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), page.stem
+
+
+def test_the_front_page_has_the_commands_of_the_readme() -> None:
+    block = re.search(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    front = (DOCS / "index.md").read_text().splitlines()
+    assert [command for command in block[1].splitlines() if command not in front] == []
+
+
+def test_the_user_guide_is_the_readme_with_links_from_docs() -> None:
+    guide = hooks.guide("[docs/gate.md](docs/gate.md), [board](#board), [paper](https://arxiv.org/abs/1)")
+    assert guide == "[docs/gate.md](gate.md), [board](#board), [paper](https://arxiv.org/abs/1)"
+    links = re.findall(r"\]\(([\w/.-]+)[)#]", hooks.guide(README))
+    assert links
+    assert [link for link in links if not (DOCS / link).is_file()] == []
+
+
+def test_links_that_say_a_file_name_say_its_title() -> None:
+    text = "see [docs/gate.md](gate.md), [gate.md](gate.md#power), [the gate](gate.md) and [x.md](x.md)"
+    said = "see [The gate](gate.md), [The gate](gate.md#power), [the gate](gate.md) and [x.md](x.md)"
+    assert hooks.titled(text, {"gate.md": "The gate"}) == said
+
+
+def test_the_front_page_shows_a_group_of_the_committed_board() -> None:
+    lines = hooks.table((ROOT / "reports/leaderboard.md").read_text()).splitlines()
+    assert lines[0] == "| method | accuracy (95 %) | vs base (95 %) | of budget | passes an answer |"
+    assert re.fullmatch(r"\| base \| [\d.]+ % \([\d.]+ to [\d.]+\) \|  \|  \| 1 \|", lines[2])
+    assert {line.count("|") for line in lines} == {6}
+    drawn = hooks.plot((ROOT / "reports/leaderboard.html").read_text())
+    assert drawn.count("<svg") == 1
+    assert ">base</text>" in drawn
+
+
+def test_a_board_without_what_the_front_page_shows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no group addition, tiny-adder"):
+        hooks.table("# Leaderboard\n")
+    with pytest.raises(ValueError, match="no column vs base"):
+        hooks.table(f"## {hooks.EXCERPT}, 9 items\n\n| method | accuracy | of budget | passes an answer |\n")
+    with pytest.raises(ValueError, match="no plot of addition, tiny-adder"):
+        hooks.plot("<main></main>")
