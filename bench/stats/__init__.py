@@ -7,7 +7,6 @@ from bench.stats.curves import area_under_front, pareto_front
 from bench.stats.multiplicity import holm
 from bench.stats.paired import (
     PairedCounts,
-    bootstrap_mean,
     mcnemar_exact,
     mcnemar_size,
     paired_counts,
@@ -33,7 +32,6 @@ __all__ = [
     "Spread",
     "accuracy_over_seeds",
     "area_under_front",
-    "bootstrap_mean",
     "coverage_over_items",
     "difference_over_seeds",
     "holm",

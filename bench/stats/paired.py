@@ -125,28 +125,6 @@ def tango_interval(fixes: float, regressions: float, n: float, z: float) -> Inte
     return Interval(_tango_low(fixes, regressions, n, z), -_tango_low(regressions, fixes, n, z))
 
 
-def bootstrap_mean(
-    differences: NDArray[np.float64], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap interval of a mean over items (Efron 1979), for differences of rewards.
-
-    Not for differences of accuracies: where few items differ it is too narrow, while Tango's interval holds.
-
-    Args:
-        differences: Shape (items,), at least one; of the same items' rewards.
-        confidence: Nominal coverage, in (0, 1).
-        resamples: How often items are drawn again.
-        seed: Of the draws.
-    """
-    check_confidence(confidence)
-    rng, n, means = np.random.default_rng(seed), differences.size, []
-    block = max(1, 2_000_000 // n)  # items drawn at once, so that memory stays small
-    for start in range(0, resamples, block):
-        means.append(differences[rng.integers(0, n, (min(block, resamples - start), n))].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
-
-
 def _tango_low(fixes: float, regressions: float, n: float, z: float) -> float:
     """The difference below the estimate at which the score statistic equals z."""
 

@@ -9,7 +9,6 @@ from scipy.stats import multinomial
 
 from bench.stats import (
     PairedCounts,
-    bootstrap_mean,
     mcnemar_exact,
     mcnemar_size,
     paired_counts,
@@ -156,12 +155,3 @@ def test_the_size_of_the_exact_test_golden(discordant, level, size):
 def test_the_size_is_the_largest_p_value_within_the_level(discordant, level):
     p_values = [mcnemar_exact(f, discordant - f, "greater") for f in range(discordant + 1)]
     assert mcnemar_size(discordant, level) == pytest.approx(max([p for p in p_values if p <= level], default=0.0))
-
-
-def test_the_bootstrap_is_seeded_and_agrees_with_the_standard_error():
-    gains = np.random.default_rng(0).normal(0.1, 1.0, 400)
-    low, high = bootstrap_mean(gains)
-    assert (low, high) == bootstrap_mean(gains)
-    assert (low, high) != bootstrap_mean(gains, seed=1)
-    assert high - low == pytest.approx(2 * 1.96 * gains.std() / 20, rel=0.05)
-    assert low < gains.mean() < high

@@ -1,16 +1,18 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from bench.errors import UsageError
 from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig, Sample, Versions
+from bench.stats import Estimate
 from reports.comparison.compare import compare_runs
 from reports.comparison.terminal import print_comparison
 
 
-def write(folder: Path, answers, task="addition", rows=("",), reward=True) -> Path:
+def write(folder: Path, answers, task="addition", rows=("",), reward=None) -> Path:
     accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
     compared = PairedComparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=5.0, new_tokens=2)
@@ -36,7 +38,7 @@ def write(folder: Path, answers, task="addition", rows=("",), reward=True) -> Pa
             text=f"{folder.name} says [red]{i}",
             answer=None,
             correct=right,
-            reward=float(bool(right)) if reward and right is not None else None,
+            reward=None if right is None else reward(i) if reward else float(right),
             status="ok",
             detail="",
             base_text="",
@@ -62,7 +64,7 @@ def test_items_are_matched_by_id_whatever_their_order(tmp_path):
     assert found.difference.p_value == pytest.approx(1.0)
     assert (found.first.accuracy.value, found.second.accuracy.value) == (0.6, 0.8)
     assert found.reward.value == pytest.approx(0.2)
-    assert found.reward.low < 0.2 < found.reward.high
+    assert (found.reward.low, found.reward.high) == pytest.approx((-0.4, 0.8))
 
 
 def test_comparing_the_other_way_turns_the_sign(tmp_path):
@@ -112,5 +114,20 @@ def test_both_answers_stand_side_by_side_to_the_letter(tmp_path, width):
 
 
 def test_without_rewards_there_is_no_difference_of_rewards(tmp_path):
-    runs = [write(tmp_path / name, BEFORE, reward=False) for name in "xy"]
+    runs = [write(tmp_path / name, BEFORE, reward=lambda _: None) for name in "xy"]
     assert compare_runs(runs, []).reward is None
+
+
+def test_the_interval_of_rewards_is_a_seeded_percentile_bootstrap(tmp_path):
+    gains = np.random.default_rng(0).normal(0.1, 1.0, 400)
+    x = write(tmp_path / "x", {str(i): True for i in range(400)}, reward=lambda item: 0.0)
+    y = write(tmp_path / "y", {str(i): True for i in range(400)}, reward=lambda item: gains[int(item)])
+    found = compare_runs([x, y], []).reward
+    assert found == compare_runs([x, y], []).reward
+    assert found.high - found.low == pytest.approx(2 * 1.96 * gains.std() / 20, rel=0.05)
+    assert (found.low, found.high) == pytest.approx((-0.03457312, 0.16044791))
+
+
+def test_the_interval_of_the_reward_of_one_item_is_a_point(tmp_path):
+    x, y = write(tmp_path / "x", {"a": False}), write(tmp_path / "y", {"a": True})
+    assert compare_runs([x, y], []).reward == Estimate(1.0, 1.0, 1.0)
