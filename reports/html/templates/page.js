@@ -1,39 +1,12 @@
 "use strict";
 {
-  const root = document.documentElement;
-  const store = (value) => {
-    try {
-      if (value) localStorage.setItem("theme", value);
-      return localStorage.getItem("theme");
-    } catch {
-      return null; // a browser may keep nothing for a file
-    }
-  };
-  const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-
-  // Before the page is drawn, so that it never flashes.
-  const stored = store();
-  if (stored === "dark" || stored === "light") root.dataset.theme = stored;
-
-  const offerThemes = () => {
-    const button = document.getElementById("theme");
-    const name = () => { button.textContent = isDark() ? "Light" : "Dark"; };
-    button.addEventListener("click", () => {
-      root.dataset.theme = isDark() ? "light" : "dark";
-      store(root.dataset.theme);
-      name();
-    });
-    button.hidden = false;
-    name();
-  };
-
   const valueOf = (row, column) => {
     const text = row.cells[column].dataset.value;
     if (text === undefined) return undefined;
     return text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
   };
 
-  // What has no value comes last, whichever way; equals keep their order.
+  // A row without a value comes last in both directions; equal rows keep their order.
   const sort = (heading, button) => {
     const was = heading.getAttribute("aria-sort");
     const first = "descending" in button.dataset ? "descending" : "ascending";
@@ -51,7 +24,7 @@
     body.append(...rows.map(([row]) => row));
   };
 
-  // The script says at once what a title says late, and to the keyboard too.
+  // Browsers show a <title> late and not on keyboard focus, so the script shows its text at once.
   const showTips = () => {
     const tip = document.getElementById("tip");
     for (const mark of document.querySelectorAll("svg .mark")) {
@@ -63,7 +36,7 @@
         tip.textContent = text;
         tip.hidden = false;
         const box = mark.getBoundingClientRect();
-        const room = root.clientWidth - tip.offsetWidth - 8;
+        const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
         tip.style.left = `${Math.max(8, Math.min(box.left + box.width / 2 - tip.offsetWidth / 2, room))}px`;
         const above = box.top - tip.offsetHeight - 8;
         tip.style.top = `${above > 0 ? above : box.bottom + 8}px`;
@@ -78,7 +51,6 @@
   };
 
   addEventListener("DOMContentLoaded", () => {
-    offerThemes();
     for (const button of document.querySelectorAll("th button")) {
       button.addEventListener("click", () => sort(button.parentElement, button));
     }

@@ -192,14 +192,7 @@ def test_focus_and_hover_tell_a_points_figures(opened, driver):
     assert tip.is_displayed()
 
 
-def test_the_theme_follows_the_system_until_a_reader_chooses(opened):
+def test_the_theme_is_the_one_that_the_system_prefers(opened):
     ground = "return getComputedStyle(document.body).backgroundColor"
-    dark, light = "rgb(20, 23, 26)", "rgb(255, 255, 255)"
-    page = opened("board", theme="dark")
-    assert page.execute_script(ground) == dark
-    page.find_element(By.ID, "theme").click()
-    assert page.execute_script(ground) == light
-    assert opened("board", theme="dark").execute_script(ground) == light, "the choice is kept"
-    page.execute_script("localStorage.clear()")
-    assert opened("board", theme="light").execute_script(ground) == light
-    assert opened("board", theme="dark").execute_script(ground) == dark
+    assert opened("board", theme="dark").execute_script(ground) == "rgb(20, 23, 26)"
+    assert opened("board", theme="light").execute_script(ground) == "rgb(255, 255, 255)"
