@@ -1,1 +1,1 @@
-"""Engines: models that generate, move through weight space, and book what they compute."""
+"""Engines: models that generate text, move through weight space, and record their compute with a meter."""

@@ -1,6 +1,6 @@
-"""Engines as actors of a Ray cluster: this machine's own for as long as a run lasts, or one that is there already.
+"""Engines as Ray actors, on a cluster started for the run or on an existing one.
 
-What was there before is there afterwards: of a cluster that others started, only the actors that were started here end.
+On an existing cluster, only our own actors are stopped at the end.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.engines.interface import Engine, Job
-from bench.engines.pool import Answered, Described, answer
+from bench.engines.pool import EngineInfo, JobResult, run_job
 from bench.errors import BenchError, Refused, UsageError
 
 OBJECTS = 100 << 20
-"""Bytes of shared memory for a cluster of our own; jobs and answers are small."""
+"""Bytes of Ray's object store on a cluster of our own; jobs and answers are small."""
 
 
 @dataclass(frozen=True)
 class Engines:
-    """Where answers are computed. No part of what a run is: its outcome does not depend on it.
+    """Number and location of the engines. Not part of a run's identity, because results do not depend on it.
 
     Attributes:
-        count: How many engines.
-        address: Of a Ray cluster; None for this machine.
+        count: Number of engines.
+        address: Address of a Ray cluster; None for this machine.
     """
 
     count: int = 1
@@ -35,14 +35,14 @@ class Engines:
 
     @property
     def here(self) -> bool:
-        """Whether one engine in this process does."""
+        """True if one engine in this process is enough."""
         return self.count == 1 and self.address is None
 
     def require(self) -> None:
-        """Check that what it takes is installed.
+        """Check that Ray is installed if it is needed.
 
         Raises:
-            Refused: If it is not.
+            Refused: If it is not installed.
         """
         if not self.here and find_spec("ray") is None:
             option = f"--engines {self.count}" if self.address is None else f"--ray-address {self.address}"
@@ -51,15 +51,15 @@ class Engines:
 
 @contextmanager
 def started(load: Callable[[], Engine], engines: Engines, device: str) -> Iterator[RayWorkers]:
-    """Start engines on a cluster, and end them afterwards.
+    """Start engines on a cluster, and stop them when the block ends.
 
     Args:
-        load: Returns an engine; called in each actor.
-        engines: How many, and where.
-        device: As torch names it; every engine on `cuda` has a GPU of its own.
+        load: Function that returns an engine; called in each actor.
+        engines: Number of engines and the cluster's address.
+        device: Torch device; on `cuda` every engine gets its own GPU.
 
     Raises:
-        UsageError: If the cluster cannot be reached, or has too few GPUs.
+        UsageError: If the cluster cannot be reached or has too few GPUs.
     """
     import ray
 
@@ -85,7 +85,7 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Left to itself Ray would report its use to its makers.
+    # By default Ray sends usage statistics to its developers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
     try:
@@ -100,44 +100,44 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()  # of a cluster that others started, this only takes leave
+        ray.shutdown()  # on an existing cluster this only disconnects
 
 
 def cores_each(nodes: Sequence[int], engines: int) -> int:
-    """Return how many cores each engine gets, so that all find room on these nodes; 0 if they must share.
+    """Return the largest number of cores per engine with which all engines fit on the nodes; 0 if they must share.
 
     Args:
-        nodes: Cores of each node.
-        engines: How many engines.
+        nodes: Number of cores of each node.
+        engines: Number of engines.
     """
     fitting = (each for each in range(max(nodes, default=0), 0, -1) if sum(n // each for n in nodes) >= engines)
     return next(fitting, 0)
 
 
 class _Actor:
-    """An engine in a process of its own."""
+    """Ray actor that holds one engine in its own process."""
 
-    def load(self, load: Callable[[], Engine], threads: int) -> Described:
+    def load(self, load: Callable[[], Engine], threads: int) -> EngineInfo:
         import torch
 
         torch.set_num_threads(threads)
         self._engine = load()
-        return Described(self._engine.shape, self._engine.digest, self._engine.settings)
+        return EngineInfo(self._engine.shape, self._engine.digest, self._engine.settings)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         self._engine.prepare(jobs, lambda job, completions, work: None)
 
-    def answer(self, job: Job, limit: int | None) -> Answered:
-        return answer(self._engine, job, limit)
+    def run_job(self, job: Job, limit: int | None) -> JobResult:
+        return run_job(self._engine, job, limit)
 
 
 class RayWorkers:
-    """Engines as actors. See `bench.engines.pool.Workers`.
+    """Engines in Ray actors. See `bench.engines.pool.Workers`.
 
     Args:
-        actors: Theirs.
-        load: Returns an engine.
-        threads: For each of them.
+        actors: Handles of the Ray actors.
+        load: Function that returns an engine.
+        threads: Torch threads of each actor.
     """
 
     def __init__(self, actors: Sequence[Any], load: Callable[[], Engine], threads: int) -> None:
@@ -147,16 +147,20 @@ class RayWorkers:
 
     @property
     def alive(self) -> Sequence[int]:
-        """Those whose process has not died."""
+        """Numbers of the workers whose process is alive.
+
+        Raises:
+            BenchError: If no worker is left.
+        """
         if not self._actors:
             raise BenchError("every engine's process has died, of too little memory perhaps; resume with fewer engines")
         return tuple(self._actors)
 
-    def describe(self) -> Described:
-        """Wait for all to be ready; return what they say of themselves.
+    def describe(self) -> EngineInfo:
+        """Wait until all engines are loaded, and return their common description.
 
         Raises:
-            BenchError: If they do not all say the same.
+            BenchError: If the engines differ.
         """
         import ray
 
@@ -166,16 +170,16 @@ class RayWorkers:
         return first
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Let all of them know what comes next."""
+        """Announce the next jobs to all workers."""
         for actor in self._actors.values():
             actor.prepare.remote(jobs)
 
     def start(self, worker: int, job: Job, limit: int | None) -> None:
-        """Give one of them a job, after those that it has."""
-        self._running[self._actors[worker].answer.remote(job, limit)] = worker, job
+        """Queue a job on one worker."""
+        self._running[self._actors[worker].run_job.remote(job, limit)] = worker, job
 
-    def wait(self) -> tuple[int, Job, Answered | Exception | None]:
-        """Wait for a job to end."""
+    def wait(self) -> tuple[int, Job, JobResult | Exception | None]:
+        """Wait until a job ends; return its worker, the job and its result, or None if the worker died."""
         import ray
         from ray.exceptions import RayActorError
 
@@ -191,7 +195,7 @@ class RayWorkers:
 
 
 def _result(get: Callable[[], Any]) -> Any:
-    """Return what an actor returned, or raise what it raised, with the actor's own traceback as the cause."""
+    """Return an actor's result, or raise its exception with the actor's traceback as the cause."""
     from ray.exceptions import RayTaskError
 
     try:

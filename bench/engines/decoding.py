@@ -1,4 +1,4 @@
-"""Choosing the next token, and knowing when an answer has ended. No model, no weights."""
+"""Next-token selection and stop strings. Needs no model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bench.engines.interface import Sampling, TokenIds
 
 
 def answer_streams(prompts: Sequence[TokenIds], sampling: Sampling) -> np.ndarray:
-    """Return the uniform draws of sampled decoding, one row a prompt, one column a token.
+    """Return the uniform random numbers of sampled decoding, one row per prompt and one column per token.
 
-    A row depends on the seed, the prompt and how often the same prompt came before it in this call, so an answer does
-    not depend on its batch.
+    A row is a function of the seed, the prompt, and the number of earlier copies of the prompt in this call. An answer
+    therefore does not depend on its batch.
 
     Returns:
         float64 array [prompts, max_new_tokens] in [0, 1).
@@ -25,7 +25,10 @@ def answer_streams(prompts: Sequence[TokenIds], sampling: Sampling) -> np.ndarra
 
 
 def answer_seeds(prompts: Sequence[TokenIds], sampling: Sampling) -> list[int]:
-    """Return a seed in [0, 2**63) for each answer, for backends that draw themselves; of what `answer_streams` is."""
+    """Return one seed in [0, 2**63) per answer, for backends with their own generator.
+
+    A seed is a function of the same inputs as a row of `answer_streams`.
+    """
     return [int.from_bytes(key[:8], "little") >> 1 for key in _answer_keys(prompts, sampling)]
 
 
@@ -37,12 +40,12 @@ def _answer_keys(prompts: Sequence[TokenIds], sampling: Sampling) -> Iterator[by
 
 
 def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray | None) -> torch.Tensor:
-    """Choose one token a row: the most likely one, or by inverse transform from the tempered nucleus.
+    """Choose one token per row: the most likely one, or an inverse-transform sample from the nucleus.
 
     Args:
-        logits: [rows, vocabulary].
-        sampling: Temperature and nucleus.
-        uniforms: One draw in [0, 1) a row; None for greedy decoding.
+        logits: Tensor [rows, vocabulary].
+        sampling: Temperature and top-p.
+        uniforms: One number in [0, 1) per row; None for greedy decoding.
 
     Returns:
         int64 tensor [rows].
@@ -52,7 +55,7 @@ def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray |
     probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     cumulative = ordered.cumsum(dim=-1)
-    # The nucleus is the shortest prefix that reaches top_p: a token stays if what stands before it does not.
+    # The nucleus is the shortest prefix with probability top_p or more: keep a token if those before it sum to less.
     kept = torch.where(cumulative - ordered < sampling.top_p, ordered, 0.0)
     cumulative = kept.cumsum(dim=-1)
     targets = torch.as_tensor(uniforms, device=logits.device)[:, None] * cumulative[:, -1:]
@@ -62,23 +65,23 @@ def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray |
 
 
 class StopStrings:
-    """Finds stop strings in growing answers by decoding no more than their tails.
+    """Stop-string detector that decodes only the last tokens of a growing answer.
 
     Args:
-        stop: The strings.
-        decode: Turns token ids into text.
+        stop: Stop strings.
+        decode: Function from token ids to text.
     """
 
     SLACK = 8
-    """Extra tokens decoded, since a tail may begin inside a character or a word, where decoders differ."""
+    """Extra tokens to decode: a tail may begin inside a character or a word, and decoders treat that differently."""
 
     def __init__(self, stop: tuple[str, ...], decode: Callable[[Sequence[int]], str]) -> None:
         self._stop = stop
         self._decode = decode
-        self._tail = max((len(string.encode()) for string in stop), default=0) + self.SLACK  # one a byte
+        self._tail = max((len(string.encode()) for string in stop), default=0) + self.SLACK  # one token per byte
 
     def ended(self, generated: Sequence[int]) -> bool:
-        """Whether the newest token completed a stop string."""
+        """Return whether the newest token completed a stop string."""
         if not self._stop:
             return False
         tail = self._decode(generated[-self._tail :])

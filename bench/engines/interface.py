@@ -1,4 +1,4 @@
-"""What an engine is: token ids in, token ids out, weights with an identity, every step booked."""
+"""Engine interface: token ids in, token ids out, identified weights, and every step recorded with the meter."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Finish = Literal["end", "stop", "length"]
 
 
 class Sampling(BaseModel):
-    """How answers are decoded.
+    """Decoding parameters.
 
     Attributes:
-        max_new_tokens: Decoding stops here.
-        temperature: 0 is greedy.
-        top_p: Nucleus; 1 keeps the whole vocabulary.
-        seed: Names the random stream of sampled decoding; each prompt draws from a stream of its own.
-        stop: Strings after which an answer ends; the string itself is left out of the text.
+        max_new_tokens: Maximum number of generated tokens.
+        temperature: Sampling temperature; 0 is greedy decoding.
+        top_p: Probability mass of the nucleus; 1 keeps the whole vocabulary.
+        seed: Seed of sampled decoding; each prompt has its own random stream.
+        stop: Strings that end an answer; the text excludes them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,13 +42,13 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer.
+    """One generated answer.
 
     Attributes:
         text: Decoded answer without special tokens, cut before a stop string.
-        token_ids: Everything generated, the end-of-turn id or the stop string's tokens included.
-        prompt_tokens: Length of the prompt.
-        finish: Why it ended: the model's end id, a stop string, or the length limit.
+        token_ids: All generated tokens, including the end-of-turn id or the stop string's tokens.
+        prompt_tokens: Length of the prompt in tokens.
+        finish: Reason for the end: an end-of-sequence id ("end"), a stop string, or the length limit.
     """
 
     text: str
@@ -59,12 +59,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Job:
-    """Prompts that are answered together by the model at one place.
+    """Prompts to answer in one call of `generate`, with the weights at one point.
 
     Attributes:
-        point: Where the weights are to be.
-        prompts: At least one.
-        sampling: How answers are decoded.
+        point: Point or checkpoint to evaluate at.
+        prompts: Token ids of at least one prompt.
+        sampling: Decoding parameters.
     """
 
     point: Place
@@ -73,20 +73,23 @@ class Job:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Of thousands of tokens the first few and their number tell as much, and once is enough.
-        of = (self.point, self.prompts[:1], len(self.prompts), self.sampling)
-        object.__setattr__(self, "_hash", hash(of))
+        # Computed once, and from the first prompt only, because hashing thousands of tokens on each lookup is slow.
+        key = (self.point, self.prompts[:1], len(self.prompts), self.sampling)
+        object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:
         return self._hash
 
 
 Arrived = Callable[[Job, list[Completion], Work], None]
-"""Takes answers that were computed before their turn, and what they took."""
+"""Callback for a prefetched job: receives the job, its completions and its work."""
 
 
 def shared_directions(jobs: Sequence[Job]) -> list[Point]:
-    """Return the points that jobs will visit, worth preparing together; none of one alone, which shares no noise."""
+    """Return the points of these jobs if there are several to prepare together, else an empty list.
+
+    A single point shares no noise with another, so preparing it saves nothing.
+    """
     points = [job.point for job in jobs if isinstance(job.point, Point)]
     return points if len(set(points)) > 1 else []
 
@@ -95,10 +98,10 @@ class Engine(Protocol):
     """A model that generates and moves through weight space.
 
     Attributes:
-        shape: What FLOPs are computed from.
+        shape: Model dimensions from which FLOPs are computed.
         digest: Identity of the base weights.
-        settings: What can change the text besides weights, prompts and sampling: backend, dtype, device kind, batch
-            size. On record, and checked when a run is resumed.
+        settings: Backend, dtype, device type and batch size: everything besides weights, prompts and sampling that can
+            change the text. Recorded, and checked when a run is resumed.
     """
 
     shape: ModelShape
@@ -111,35 +114,35 @@ class Engine(Protocol):
 
     @property
     def point(self) -> Place:
-        """Where the weights are."""
+        """Current point or checkpoint of the weights."""
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
-        """Return the token ids of a conversation, by the tokenizer's own template, or of a plain text."""
+        """Return the token ids of a conversation, formatted with the chat template, or of a plain text."""
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Announce what will probably be asked next, in this order, in place of what was announced before.
+        """Announce the next jobs, in their likely order. Replaces the previous announcement.
 
-        Changes how fast answers come, and nothing else. Whoever computes ahead begins when the first of them is asked,
-        takes no more than the block then open may still take, and hands over by `arrived` what is done before its turn.
+        This changes the speed only, never the results. A prefetching engine starts at the first request and stays
+        within the open allowance. It passes each job that it finishes early to `arrived`.
         """
 
     def move_to(self, point: Place) -> None:
-        """Put the weights at a point, or at trained ones. Drops every cache that depends on weights."""
+        """Set the weights to a point or a checkpoint. Drops every cache that depends on the weights."""
 
     def trainable(self) -> tuple[Any, Any]:
-        """Return a copy of the base in float32 that can be trained, and one of the tokenizer."""
+        """Return a trainable float32 copy of the base model, and a copy of the tokenizer."""
 
     def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
-        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
+        """Return the reason if the newest token ends the answer, else None."""
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
         """Return an answer's text without special tokens, cut before a stop string."""
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts, booking each step with the meter before it runs.
+        """Generate one completion per prompt, and record each step with the meter before it runs.
 
         The text of an answer is a function of the weights, the prompts of this call, the sampling and `settings`.
         """
 
     def save(self, folder: Path) -> None:
-        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""

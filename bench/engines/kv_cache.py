@@ -1,9 +1,14 @@
-"""The key-value cache of continuous batching: rows come and go while all of them write the same column.
+"""Key-value cache for continuous batching: sequences enter and leave, and each step writes one common column.
 
-A row's tokens lie right-aligned, so its newest one is always in the newest column and only its start is its own. A
-finished row gives its place to the last one, so that a step computes nothing for rows that are done; a new prompt ends
-where the others stand. The buffers are as wide as the rows need, and a little more, since matrix products would copy
-a part of wider ones.
+Rows are right-aligned: the newest token of every row is in the newest column, and only the first column differs. The
+last row moves into the place of a finished one, so that a step computes nothing for finished rows. The buffers are only
+a little wider than the rows need, because a matrix product would have to copy a slice of a much wider buffer.
+
+Example with two rows, of 5 and 3 tokens (`columns` 8, `end` 5):
+
+    column  0  1  2  3  4  5  6  7
+    row 0   a  b  c  d  e  .  .  .
+    row 1   .  .  p  q  r  .  .  .
 """
 
 from __future__ import annotations
@@ -19,17 +24,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 SLACK = 64
-"""Columns added when the buffers are full; those that no row needs any more are dropped at the same time."""
+"""Columns added when the buffers are full. Columns that no row needs any more are dropped at the same time."""
 
 
 class BatchCache(Cache):
-    """A cache of up to `capacity` sequences.
+    """Key-value cache of up to `capacity` sequences.
 
     Attributes:
-        capacity: Rows of the buffers.
-        columns: Columns of the buffers.
-        rows: Rows in use; they are the first ones.
-        end: The column that the next token is written to.
+        capacity: Number of rows of the buffers.
+        columns: Number of columns of the buffers.
+        rows: Number of rows in use; these are the first rows.
+        end: Column of the next token.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -41,18 +46,18 @@ class BatchCache(Cache):
 
     @property
     def begin(self) -> int:
-        """The first column that a row in use needs."""
+        """First column that a row in use needs."""
         return min(self._starts, default=self.end)
 
     @property
     def entering(self) -> slice:
-        """Rows that the forward pass under way enters; empty while it is a step of all rows."""
+        """Rows that the current forward pass prefills; empty during a decoding step."""
         return self._entering
 
     def enter(self, lengths: list[int]) -> None:
-        """Take rows for prompts of these lengths behind those in use; the next forward pass must be of exactly these.
+        """Allocate the next free rows for prompts of these lengths; the next forward pass must prefill exactly these.
 
-        They must be padded on the left to the longest, and none be longer than the first that ever entered.
+        The prompts must be padded on the left to the longest of them. None may be longer than `end`.
         """
         if not self.rows:
             self.end = max(lengths)
@@ -63,7 +68,7 @@ class BatchCache(Cache):
         self.rows += len(lengths)
 
     def step(self, device: torch.device) -> torch.Tensor:
-        """Open a column for one more token of every row; return the attention mask, [rows, columns]."""
+        """Open a column for the next token of every row, and return the attention mask [rows, columns]."""
         self._entering = slice(0, 0)
         if self.end == self.columns:
             self._move(self.begin)
@@ -72,7 +77,7 @@ class BatchCache(Cache):
         return ((columns >= starts[:, None]) & (columns < self.end)).long()
 
     def leave(self, row: int) -> int:
-        """Free a row; return the row that takes its place, which is the row itself if it was the last."""
+        """Free a row by moving the last row into its place; return the index that the moved row had."""
         last = self.rows - 1
         if row != last:
             for layer in self.layers:
@@ -98,11 +103,11 @@ class BatchCache(Cache):
 
 
 class _LayerCache(CacheLayerMixin):
-    """One layer's keys and values, [rows, heads, columns, head_dim]."""
+    """Keys and values of one layer, each [rows, heads, columns, head_dim]."""
 
     def __init__(self, cache: BatchCache) -> None:
         super().__init__()
-        self._cache = cast(BatchCache, proxy(cache))  # a cycle would keep the buffers until garbage is collected
+        self._cache = cast(BatchCache, proxy(cache))  # a reference cycle would delay freeing the buffers
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         cache = self._cache
@@ -122,7 +127,7 @@ class _LayerCache(CacheLayerMixin):
             columns = slice(cache.end - key_states.shape[2], cache.end)
             self.keys[cache.entering, :, columns] = key_states
             self.values[cache.entering, :, columns] = value_states
-            return key_states, value_states  # they attend to themselves alone
+            return key_states, value_states  # new prompts attend to their own tokens only
         self.keys[: cache.rows, :, cache.end - 1] = key_states[:, :, 0]
         self.values[: cache.rows, :, cache.end - 1] = value_states[:, :, 0]
         return self.keys[: cache.rows], self.values[: cache.rows]
@@ -138,14 +143,14 @@ class _LayerCache(CacheLayerMixin):
 
 
 def tune_for_decoding(model: PreTrainedModel) -> None:
-    """Let a model on a CPU decode with `grouped_attention` where it would use torch's fused kernel.
+    """Make a model faster at decoding: `grouped_attention` on a CPU, and contiguous input for the LM head.
 
-    For one query a row that kernel is slow: in bfloat16 20 times slower than two matrix products. And where the head is
-    given the last of several positions, torch would copy its weights for each row, unless they lie together.
+    With one query per row torch's fused attention kernel is slow on a CPU: in bfloat16 it takes 20 times as long as two
+    matrix products. If the LM head's input is a slice of the hidden states, torch copies the head's weights per row.
     """
     head = model.get_output_embeddings()
     if head is not None:
-        head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+        head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register("bench_grouped", grouped_attention)
         AttentionMaskInterface.register("bench_grouped", sdpa_mask)
@@ -161,16 +166,17 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend with one query a row as two batched matrix products; with more, as `sdpa` does.
+    """Compute attention as two batched matrix products for one query per row, and with `sdpa` for several.
 
     Args:
-        module: The attention layer.
-        query: [rows, heads, queries, head_dim].
-        key: [rows, key-value heads, positions, head_dim]; heads that share one are computed together, not repeated.
-        value: Likewise.
-        attention_mask: Boolean, [rows, 1, queries, positions], or None where everything is attended to.
-        scaling: Of the scores.
-        kwargs: For `sdpa`.
+        module: Attention layer.
+        query: Tensor [rows, heads, queries, head_dim].
+        key: Tensor [rows, key-value heads, positions, head_dim]. Query heads that share a key are computed in one
+            product, so keys are not repeated.
+        value: Tensor of the same shape as `key`.
+        attention_mask: Boolean tensor [rows, 1, queries, positions]; None attends to every position.
+        scaling: Factor of the attention scores; None for 1 / sqrt(head_dim).
+        kwargs: Further arguments of `sdpa`.
     """
     if query.shape[2] != 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)

@@ -1,4 +1,4 @@
-"""What engines in this process have in common, whatever computes the tokens."""
+"""Base class of the engines that run in this process."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from bench.errors import BenchError
 from bench.weights.checkpoint import full_disk_as_os_error
 
 Draws = TypeVar("Draws")
-"""What one answer's sampling draws from."""
+"""Random numbers of one answer: an array of uniforms, or a seed."""
 
 
 @dataclass(eq=False)
 class BatchRow(Generic[Draws]):
-    """A prompt and what has become of it.
+    """A prompt and its answer so far.
 
     Attributes:
-        prompt: Token ids.
-        draws: What sampled decoding draws from; None where it is greedy.
+        prompt: Token ids of the prompt.
+        draws: Random numbers of sampled decoding; None for greedy decoding.
         generated: Token ids of the answer so far.
-        finish: Why it ended, or None while it goes on.
+        finish: Reason for the end; None while the answer is not finished.
     """
 
     prompt: TokenIds
@@ -41,7 +41,7 @@ class BatchRow(Generic[Draws]):
 
     @property
     def position(self) -> int:
-        """Where its newest token stands, which was not run forward yet: all others come before."""
+        """Position of the newest token, which is the next input of the model."""
         return len(self.prompt) + len(self.generated) - 1
 
 
@@ -50,10 +50,10 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     Args:
         model: Folder that `AutoTokenizer.from_pretrained` opens.
-        device: As torch names it.
+        device: Torch device, such as `cuda:0`.
 
     Attributes:
-        positions: Most tokens of a prompt and its answer; None where nothing limits them.
+        positions: Maximum length of prompt plus answer, in tokens; None if there is no limit.
     """
 
     shape: ModelShape
@@ -67,12 +67,12 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         super().__init__(model, device)
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts; returns them in the order given.
+        """Generate one completion per prompt, in the order of the prompts.
 
         Raises:
-            BenchError: If a prompt is empty, or leaves no room for its answer.
-            OverBudget: Before the first step that the meter does not cover.
-            AllowanceSpent: Likewise, for the open block's allowance.
+            BenchError: If a prompt is empty, or too long for its answer to fit.
+            OverBudget: Before the first step that exceeds the budget.
+            AllowanceSpent: Before the first step that exceeds the open block's allowance.
         """
         if not prompts:
             return []
@@ -91,14 +91,14 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     @abstractmethod
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[Draws]:
-        """Return what each answer draws from."""
+        """Return the random numbers of each answer."""
 
     @abstractmethod
     def _decode(self, rows: Sequence[BatchRow[Draws]], sampling: Sampling, meter: Meter) -> None:
-        """Generate until every row has ended, booking each step with the meter before it runs."""
+        """Generate until every row is finished, and record each step with the meter before it runs."""
 
     def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
-        """Whether a row ends with its newest token; says why in the row."""
+        """Return whether the newest token ends a row, and store the reason in the row."""
         row.finish = self._finish(row.generated, stop, sampling)
         return row.finish is not None
 
@@ -107,24 +107,24 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
 
     def save(self, folder: Path) -> None:
-        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
         with full_disk_as_os_error():
             self._save_model(folder)
             self._tokenizer.save_pretrained(folder)
 
     @abstractmethod
     def _save_model(self, folder: Path) -> None:
-        """Write the weights where they are now, and the model's configuration."""
+        """Write the current weights and the model's configuration."""
 
 
 def max_positions(config: Any) -> int | None:
-    """Return how many positions a model of this configuration has, or None if it names no limit."""
+    """Return the maximum number of positions in a model configuration, or None if it has no limit."""
     limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return limit
 
 
 def _make_deterministic() -> None:
-    """Let products on a GPU come out alike each time, and float32 ones in float32."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    """Make matrix products on a GPU reproducible, and compute float32 products in full float32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first product
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -1,7 +1,7 @@
-"""Linear layers in the layout that a CPU's half-precision kernels read.
+"""Linear layers in the packed weight layout of the CPU's bfloat16 kernels.
 
-Left in rows, bfloat16 weights are rearranged by each product that uses them, which for the few rows of a decoding step
-takes as long as the product. Rearranged once a move they cost a second copy of the matrices.
+A kernel must rearrange row-major bfloat16 weights in every product. For the few rows of a decoding step this takes as
+long as the product itself. Packing the weights once per move avoids it, at the price of a second copy of the matrices.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 
 class PackedLinears:
-    """Has a model's linear layers computed from packed copies of their weights, made when first needed.
+    """Replace the forward pass of a model's bfloat16 linear layers by one with lazily packed weights.
 
-    Where they cannot be packed, or nothing is gained by it, the layers stay as they are. Products are bit for bit those
-    of the layers themselves.
+    Results are bit-identical to those of the original layers. Other dtypes, other devices, and CPUs without bfloat16
+    kernels keep the original forward pass.
 
     Args:
-        model: Whose layers are taken over. Its parameters stay what they are and where they are.
+        model: Model to change. Its parameters are not touched.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,7 +35,7 @@ class PackedLinears:
                 module.forward = partial(self._forward, module)
 
     def drop(self) -> None:
-        """Forget the copies; to be called whenever the weights have changed."""
+        """Drop the packed copies. Must be called whenever the weights change."""
         self._packed.clear()
 
     def _forward(self, layer: nn.Linear, states: Tensor) -> Tensor:

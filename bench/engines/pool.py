@@ -1,10 +1,11 @@
-"""Several engines as one: they compute what was announced ahead of its turn, and nobody can tell but by the clock.
+"""Engine pool that prefetches announced jobs. Results are identical to one engine's; only the speed differs.
 
-Whoever asks does so one job after the other, and what comes of each decides what is asked next and what it may take.
-That order stands: work is booked when its turn comes, by the sums that one engine would have booked step by step.
-Ahead of their turn, announced jobs are computed within shares of what the open block may still take, so that all shares
-together are covered. A job whose share ran out is computed again in its turn with everything that is left: that is the
-rule of one engine, and cuts off where it does.
+The caller requests one job after another, and each result decides the next request and its budget. The pool keeps that
+order: it records a job's work with the meter when the job is requested, with the same totals as a single engine.
+
+Prefetched jobs run under shares of the open block's remaining FLOPs, and the shares together never exceed that
+remainder. If a job exhausts its share, it runs again when it is requested, with all FLOPs that are left. It is then cut
+off at the same step as on a single engine.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from bench.weights.points import Point
 from tasks.interface import Message, PromptStyle
 
 DEPTH = 2
-"""Jobs that an engine is given at a time: it need not wait for the next one while answers are judged."""
+"""Jobs queued per engine, so that an engine does not idle while answers are scored."""
 SLACK = 1.2
-"""Share of a job over its expected cost at the least; with less, too many would have to be computed twice."""
+"""Minimum ratio of a job's share to its expected cost. With a smaller one, too many jobs would run twice."""
 
 _flops_of = lru_cache(maxsize=4096)(generation_flops)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What became of a job.
+class JobResult:
+    """Result of a job.
 
     Attributes:
-        completions: None if its limit ran out.
-        work: What it took.
-        refused: The step that the limit did not cover.
+        completions: One completion per prompt; None if the limit ran out.
+        work: Work that was done.
+        refused: Work of the first step that exceeded the limit; None if no step did.
     """
 
     completions: list[Completion] | None
@@ -47,20 +48,20 @@ class Answered:
     refused: Work | None = None
 
 
-def answer(engine: Engine, job: Job, limit: int | None) -> Answered:
-    """Let an engine do a job within a limit in FLOPs."""
+def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
+    """Run a job on an engine within a limit in FLOPs; None means no limit."""
     meter = Meter(engine.shape)
     with meter.account("setup", limit):
         try:
             engine.move_to(job.point)
-            return Answered(engine.generate(job.prompts, job.sampling, meter), meter.opened)
+            return JobResult(engine.generate(job.prompts, job.sampling, meter), meter.opened)
         except AllowanceSpent as spent:
-            return Answered(None, meter.opened, spent.refused)
+            return JobResult(None, meter.opened, spent.refused)
 
 
 @dataclass(frozen=True)
-class Described:
-    """What an engine says of itself."""
+class EngineInfo:
+    """Description of an engine: shape, digest and settings as in `bench.engines.interface.Engine`."""
 
     shape: ModelShape
     digest: str
@@ -68,35 +69,35 @@ class Described:
 
 
 class Workers(Protocol):
-    """Engines in other processes, by number."""
+    """Engines in other processes, numbered from 0."""
 
     @property
     def alive(self) -> Sequence[int]:
-        """Those that take jobs.
+        """Numbers of the workers that accept jobs.
 
         Raises:
-            BenchError: If there is none any more.
+            BenchError: If no worker is left.
         """
 
-    def describe(self) -> Described:
-        """Return what they all say of themselves."""
+    def describe(self) -> EngineInfo:
+        """Return the common description of all workers."""
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Let all of them know what comes next."""
+        """Announce the next jobs to all workers."""
 
     def start(self, worker: int, job: Job, limit: int | None) -> None:
-        """Give one of them a job, after those that it has."""
+        """Queue a job on one worker."""
 
-    def wait(self) -> tuple[int, Job, Answered | Exception | None]:
-        """Wait for a job to end; return whose it was and what became of it, None if its worker died."""
+    def wait(self) -> tuple[int, Job, JobResult | Exception | None]:
+        """Wait until a job ends; return its worker, the job and its result, or None if the worker died."""
 
 
 class EnginePool:
-    """Engines in other processes as one. See `bench.engines.interface.Engine`.
+    """Several engines behind the interface of one. See `bench.engines.interface.Engine`.
 
     Args:
-        local: Engine in this process, for what is no answer: tokens, texts, checkpoints.
-        workers: Give the answers.
+        local: Engine in this process, for everything except generation: tokenizing, decoding, checkpoints.
+        workers: Engines that generate the answers.
     """
 
     def __init__(self, local: Engine, workers: Workers) -> None:
@@ -107,12 +108,12 @@ class EnginePool:
         self._upcoming: list[Job] = []
         self._arrived: Arrived = lambda job, completions, work: None
         self._load: Counter[int] = Counter()
-        self._running: dict[Job, int] = {}  # to its share
-        self._done: dict[Job, int] = {}  # ahead of its turn, to what it took
-        self._kept: dict[Job, Answered | Exception] = {}  # what else came of jobs
-        self._taken, self._worst = 0, 0  # FLOPs of jobs so far, and of the longest answers that they could have had
+        self._running: dict[Job, int] = {}  # share of each running job, in FLOPs
+        self._done: dict[Job, int] = {}  # FLOPs of each job that was finished before its request
+        self._kept: dict[Job, JobResult | Exception] = {}  # other results of announced jobs
+        self._taken, self._worst = 0, 0  # FLOPs of finished jobs, and of their answers at full length
 
-    # What is no answer
+    # Everything except generation
 
     @property
     def style(self) -> PromptStyle:
@@ -121,20 +122,20 @@ class EnginePool:
 
     @property
     def point(self) -> Place:
-        """Where answers are asked for."""
+        """Point or checkpoint of the next answers."""
         return self._place
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
-        """Return token ids by the tokenizer's own template, or of a plain text."""
+        """Return the token ids of a conversation, formatted with the chat template, or of a plain text."""
         return self._local.encode(prompt)
 
     def trainable(self) -> tuple[Any, Any]:
-        """Return a copy of the base in float32 that can be trained, in this process, and one of the tokenizer."""
+        """Return a trainable float32 copy of the base model in this process, and a copy of the tokenizer."""
         model, tokenizer = self._local.trainable()
         return model.to(self.settings["device"]), tokenizer
 
     def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
-        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
+        """Return the reason if the newest token ends the answer, else None."""
         return self._local.ending(generated, sampling)
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
@@ -142,28 +143,28 @@ class EnginePool:
         return self._local.text(generated, sampling)
 
     def save(self, folder: Path) -> None:
-        """Write the weights where they are now, and the tokenizer, as an ordinary Hugging Face checkpoint."""
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
         self._local.move_to(self._place)
         self._local.save(folder)
 
-    # Answers
+    # Generation
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Announce what will probably be asked next; it is computed from when the first of it is asked."""
+        """Announce the next jobs. Prefetching starts when the first of them is requested."""
         self._workers.prepare(jobs)
         self._upcoming, self._arrived = list(jobs), arrived
         self._forget()
 
     def move_to(self, point: Place) -> None:
-        """Ask for answers of a point, or of trained weights, from now on."""
+        """Set the point or checkpoint of the next answers."""
         self._place = point
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts, while other engines compute what was announced next.
+        """Generate one completion per prompt, while other engines prefetch the announced jobs.
 
         Raises:
-            OverBudget: As one engine would, with as much booked.
-            AllowanceSpent: Likewise.
+            OverBudget: Where a single engine would raise it, with the same work recorded.
+            AllowanceSpent: Where a single engine would raise it, with the same work recorded.
         """
         if not prompts:
             return []
@@ -172,7 +173,7 @@ class EnginePool:
             del self._upcoming[: self._upcoming.index(job) + 1]
             self._forget()
         found = self._obtain(job, self._share(job, available), available)
-        if isinstance(found, Answered) and found.refused is not None and meter.covers(found.work + found.refused):
+        if isinstance(found, JobResult) and found.refused is not None and meter.covers(found.work + found.refused):
             found = self._obtain(job, available, available)
         if isinstance(found, Exception):
             raise found
@@ -180,17 +181,17 @@ class EnginePool:
             meter.reserve(found.work)
         if found.completions is None:
             assert found.refused is not None
-            meter.reserve(found.refused)  # raises, as it would have for one engine
-            raise AssertionError("a step was refused that is covered")
+            meter.reserve(found.refused)  # raises the same error as on a single engine
+            raise AssertionError("a worker refused a step that the meter covers")
         return found.completions
 
     def _forget(self) -> None:
-        """Drop what came of jobs that will not be asked."""
+        """Drop the results of jobs that are no longer announced."""
         upcoming = set(self._upcoming)
         self._done = {job: taken for job, taken in self._done.items() if job in upcoming}
         self._kept = {job: found for job, found in self._kept.items() if job in upcoming}
 
-    def _obtain(self, job: Job, limit: int | None, available: int | None) -> Answered | Exception:
+    def _obtain(self, job: Job, limit: int | None, available: int | None) -> JobResult | Exception:
         while job not in self._kept:
             if job not in self._running:
                 self._start(job, limit)
@@ -220,8 +221,8 @@ class EnginePool:
         self._load[worker] -= 1
         del self._running[job]
         if found is None:
-            return  # another engine will be given it
-        if isinstance(found, Answered) and found.completions is not None:
+            return  # the job will be started again on another engine
+        if isinstance(found, JobResult) and found.completions is not None:
             taken = self._flops(found.work)
             self._taken, self._worst = self._taken + taken, self._worst + self._longest(job)
             if job != asked:
@@ -235,11 +236,11 @@ class EnginePool:
     # Shares
 
     def _held(self) -> int:
-        """FLOPs that are spoken for: shares of running jobs, and what those done ahead of their turn took."""
+        """Return the FLOPs that are already assigned: shares of running jobs plus FLOPs of prefetched ones."""
         return sum(self._running.values()) + sum(self._done.values())
 
     def _share(self, job: Job, available: int | None) -> int | None:
-        """FLOPs that a job may take while others do."""
+        """Return the FLOPs limit of a job that runs beside others; None means no limit."""
         if available is None:
             return None
         longest = self._longest(job)
@@ -248,7 +249,7 @@ class EnginePool:
         return min(longest, available // max(1, at_once))
 
     def _longest(self, job: Job) -> int:
-        """FLOPs of a job if no answer ends before its limit."""
+        """Return the FLOPs of a job if every answer reaches max_new_tokens."""
         return sum(_flops_of(self.shape, len(prompt), job.sampling.max_new_tokens) for prompt in job.prompts)
 
     def _flops(self, work: Work) -> int:

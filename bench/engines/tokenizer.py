@@ -1,4 +1,4 @@
-"""The text side of a checkpoint: prompts to token ids, token ids to answers, and where an answer ends."""
+"""Tokenizer side of an engine: prompts to token ids, token ids to text, and the end of an answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tasks.interface import Message, PromptStyle
 
 
 class CheckpointTokenizer:
-    """What engines have in common: the checkpoint's tokenizer, and nothing of its weights but a copy to train.
+    """Tokenizer of a checkpoint, shared by all engines. Loads no weights, except for a trainable copy.
 
     Args:
         model: Folder that `AutoTokenizer.from_pretrained` opens.
-        device: Where a copy to train is put, as torch names it.
+        device: Torch device of a trainable copy.
     """
 
     settings: dict[str, str | int]
@@ -39,7 +39,10 @@ class CheckpointTokenizer:
         return "chat" if self._tokenizer.chat_template else "completion"
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
-        """Return token ids by the tokenizer's own template, or of a plain text with the ids it adds by itself."""
+        """Return the token ids of a conversation, formatted with the chat template, or of a plain text.
+
+        Plain text gets the special tokens that the tokenizer adds by default.
+        """
         if isinstance(prompt, str):
             return tuple(self._tokenizer(prompt)["input_ids"])
         encoded = self._tokenizer.apply_chat_template(
@@ -48,12 +51,12 @@ class CheckpointTokenizer:
         return tuple(encoded["input_ids"])
 
     def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Return a copy of the base in float32 that can be trained, and one of the tokenizer."""
+        """Return a trainable float32 copy of the base model, and a copy of the tokenizer."""
         model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self.settings["dtype"])
         return model.float().to(self._device).train(), AutoTokenizer.from_pretrained(self._folder)
 
     def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
-        """Return why an answer ends with the newest of its tokens, or None if it goes on."""
+        """Return the reason if the newest token ends the answer, else None."""
         return self._finish(generated, StopStrings(sampling.stop, self._text), sampling)
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
@@ -73,10 +76,10 @@ class CheckpointTokenizer:
 
 
 def _end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that end an answer: what the checkpoint's generation config names, and the tokenizer's own."""
+    """Return the ids that end an answer: those of the generation config, and the tokenizer's own."""
     try:
         generation = GenerationConfig.from_pretrained(model)
-    except OSError:  # it has none
+    except OSError:  # the checkpoint has no generation config
         generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(model))
     named = generation.eos_token_id
     ids = set(named) if isinstance(named, (list, tuple)) else {named}

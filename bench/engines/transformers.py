@@ -1,8 +1,8 @@
-"""The transformers engine: batched decoding on one device, with exact moves through weight space.
+"""The transformers engine: continuous batching on one device, with exact moves through weight space.
 
-It promises that a candidate's answers do not depend on which candidates came before it. They do depend on the batch in
-half precision, as any backend's do, so what stands in the batch follows from the call alone: the longest prompts enter
-first, and as answers end the next ones do.
+A candidate's answers do not depend on earlier candidates. In half precision they do depend on the batch, as on any
+backend. The composition of the batch is therefore a function of the call alone: the longest prompts enter first, and
+the next ones enter as answers end.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from bench.weights.space import WeightSpace
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DECODING = "continuous-1"
-"""Rises with any change of the order or the arithmetic of decoding, since half-precision text may change with it."""
+"""Version of decoding. Raised when its order or arithmetic changes, because half-precision text may then change."""
 REFILL = 4
-"""New prompts enter when this part of the batch is free."""
+"""New prompts enter when 1 / REFILL of the batch is free."""
 PREFILL_TOKENS = 2048
-"""Prompt tokens run forward at once: enough to be as fast per token as any, and few rows padded to the longest."""
+"""Prompt tokens of one prefill pass: enough for full speed per token, and few enough to limit padding."""
 SMALL_MODEL = 20_000_000
-"""Matmul parameters below which a step costs less than handing its parts to threads, and batches may be large."""
+"""Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
 
 _Row = BatchRow[np.ndarray]
 
@@ -46,10 +46,13 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
     Args:
         model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
-        dtype: `auto` keeps the checkpoint's own.
-        device: As torch names it.
-        batch_size: Prompts decoded together; None for 64, or 256 where the model is so small that a step costs nothing.
-        neighbours: Engines that may share this machine's memory, itself included.
+        dtype: Dtype of the weights; `auto` keeps the checkpoint's own.
+        device: Torch device, such as `cuda:0`.
+        batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
+        neighbours: Number of engines that share this machine's memory, including this one.
+
+    Raises:
+        UsageError: If the dtype is unknown.
     """
 
     def __init__(
@@ -85,21 +88,21 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         }
         self._space = WeightSpace(parameters, neighbours=neighbours)
         self._linears = PackedLinears(self._model)
-        # A masked position is never attended to, so any id can pad; a model without a pad id still decodes.
+        # A masked position is never attended to, so any id can pad if the tokenizer has no pad id.
         pad = self._tokenizer.pad_token_id
         self._pad = pad if pad is not None else min(self._ends, default=0)
 
     @property
     def point(self) -> Place:
-        """Where the weights are."""
+        """Current point or checkpoint of the weights."""
         return self._space.point
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Make the directions of points that will be visited next, in as few passes as memory allows."""
+        """Precompute the directions of the announced points, in as few passes as memory allows."""
         self._space.prepare(shared_directions(jobs))
 
     def move_to(self, point: Place) -> None:
-        """Put the weights at a point, or at trained ones."""
+        """Set the weights to a point or a checkpoint."""
         if self._space.is_at(point):
             return
         self._linears.drop()
@@ -112,13 +115,13 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return list(answer_streams(prompts, sampling))
 
     def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
-        """Generate in batches of like length.
+        """Generate in batches, with prompts of similar length together.
 
-        Where memory runs out the batch is halved, in `settings` too, and unfinished answers begin anew. What they had
-        taken stays booked: it was computed.
+        If memory runs out, the batch size is halved, also in `settings`, and unfinished answers start again. Their
+        first attempt stays in the ledger, because it was computed.
 
         Raises:
-            BenchError: If there is no memory for one prompt at a time.
+            BenchError: If memory does not suffice for a single prompt.
         """
         order = sorted(rows, key=lambda row: -len(row.prompt))
         while waiting := [row for row in order if row.finish is None]:
@@ -135,23 +138,29 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                     ) from error
             else:
                 return
-            self._halve_batch()  # when the error is gone, whose traceback holds the cache
+            self._halve_batch()  # after the except block: until then the traceback keeps the cache alive
 
     def _halve_batch(self) -> None:
         self._batch_size //= 2
         self.settings["batch_size"] = self._batch_size
-        torch.cuda.empty_cache()  # does nothing where no GPU is in use
+        torch.cuda.empty_cache()  # a no-op if no GPU is in use
 
     @torch.inference_mode()
     def _decode_together(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> None:
-        """Let rows come and go until all have ended. Consumes `waiting`, whose longest prompts come first."""
+        """Decode with continuous batching until all rows are finished.
+
+        Args:
+            waiting: Rows by descending prompt length; emptied.
+            sampling: Decoding parameters.
+            meter: Records each step before it runs.
+        """
         limit = min(self._batch_size, len(waiting))
         cache = BatchCache(self._model.config.get_text_config().num_hidden_layers, limit)
         stop = StopStrings(sampling.stop, self._text)
         rows: list[_Row] = []
         filling = True
         while rows or waiting:
-            # A few free places are not worth a forward pass of their own.
+            # A few free rows do not justify a separate prefill pass.
             free = limit - len(rows)
             filling = bool(waiting) and free >= (1 if filling else min(len(waiting), max(1, limit // REFILL)))
             if filling:
@@ -163,7 +172,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 self._step(cache, rows, sampling, meter)
                 first = 0
             ended = [i for i in range(first, len(rows)) if self._ended(rows[i], stop, sampling)]
-            for i in reversed(ended):  # from behind, so that what takes a place has been looked at
+            for i in reversed(ended):  # in descending order, so that the row that moves is not itself an ended one
                 rows[i] = rows[cache.leave(i)]
                 rows.pop()
 
@@ -229,11 +238,15 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU it has no class of its own.
+    # On a CPU torch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _one_pass(rows: list[_Row]) -> list[_Row]:
-    """As many rows, given by descending length, as make one forward pass."""
+    """Return the first rows, at most `PREFILL_TOKENS` tokens with padding, for one prefill pass.
+
+    Args:
+        rows: Rows by descending prompt length.
+    """
     count = max(1, PREFILL_TOKENS // len(rows[0].prompt))
     return rows[:count]

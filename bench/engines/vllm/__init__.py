@@ -1,1 +1,1 @@
-"""The vLLM engine: every call into vLLM stands in this folder."""
+"""The vLLM engine. Only this folder imports vLLM."""

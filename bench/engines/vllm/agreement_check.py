@@ -1,6 +1,6 @@
-"""Whether a move reaches all that vLLM computes with.
+"""Startup check that a move through weight space updates every tensor that vLLM uses.
 
-What a reload leaves behind shows nowhere else: answers are fluent whatever part of the weights is an old one.
+Answers would not reveal a tensor that a reload misses, because they stay fluent with partly old weights.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from bench.engines.interface import TokenIds
 from bench.weights.points import Point
 
 PROBE = 32
-"""Tokens by which a move is tried."""
+"""Length of the probe prompt in tokens."""
 TOLERANCE = {"float32": 0.02, "bfloat16": 0.2, "float16": 0.2}
-"""How far off probabilities may be after a move, as a part of the change that it makes; half precision takes some."""
+"""Largest accepted error of log-probabilities after a move, relative to the change that the move makes.
+
+It is larger in half precision because of rounding.
+"""
 PARTS = (1 / 4, 1 / 16)
-"""How far a trial move goes, in root mean squares of the parameters."""
+"""Noise scales of the trial moves, relative to the root mean square of the parameters."""
 
 
 def probe(vocabulary: int, longest: int) -> TokenIds:
-    """Return a prompt of tokens from all over a vocabulary."""
+    """Return a prompt of tokens spread evenly over the vocabulary, of at most `longest` tokens."""
     length = min(PROBE, longest)
     return tuple(i * vocabulary // length for i in range(length))
 
@@ -29,16 +32,18 @@ def probe(vocabulary: int, longest: int) -> TokenIds:
 def error_of_moves(
     both_at: Callable[[Point], tuple[list[float], list[float]]], scale: float, tolerance: float
 ) -> float:
-    """Return how far off vLLM's logarithms of probabilities are after moves, as a part of the change that they make.
+    """Return the error of vLLM's log-probabilities after moves, relative to the change that the moves make.
 
-    The base is compared with points of decreasing distance, until one is within the tolerance; the least error counts.
-    Rounding hides a change that is too small and garbles one too large. An old tensor shows at every distance: a tied
-    head that stays behind is a quarter of the change or more on SmolLM2, a tenth or more on a model of two layers.
+    Points at decreasing distance from the base are tried until the error is below the tolerance. The smallest error is
+    returned. Rounding hides a change that is too small, and distorts one that is too large. A tensor that was not
+    updated shows at every distance: if a tied head is not updated, the error is a quarter or more on SmolLM2, and a
+    tenth or more on a model of two layers.
 
     Args:
-        both_at: Moves to a point, and returns the probe's logarithms by the checkpoint's own code and by vLLM.
+        both_at: Function that moves to a point, and returns the probe's log-probabilities by the transformers model
+            and by vLLM.
         scale: Root mean square of all parameters.
-        tolerance: Below which no further point is tried.
+        tolerance: Error below which no further point is tried.
     """
     errors: list[float] = []
     for part in PARTS:

@@ -1,8 +1,8 @@
-"""The vLLM engine: answers to token ids, a step at a time, each booked before it runs.
+"""The vLLM engine: generates step by step, and records each step with the meter before it runs.
 
-vLLM is given no more requests than it runs at once, so the next step's work is known before it runs: a token of every
-running answer, and the prompts that enter. The meter books exactly that. What stands in a batch follows from the call
-alone: prompts enter in the order given, as soon as there is a place.
+vLLM never holds more requests than it runs at once, so the work of the next step is known in advance: one token of
+every running answer, and the prompts that enter. The meter records exactly this work. The composition of a batch is a
+function of the call alone: prompts enter in the order given, as soon as there is room.
 """
 
 from __future__ import annotations
@@ -31,33 +31,36 @@ from bench.weights.current_point import CurrentPoint
 from bench.weights.points import Point
 
 BATCH = {"cpu": 64, "cuda": 256}
-"""Answers decoded together, unless something else is asked for."""
+"""Default batch size by device type."""
 STEP_TOKENS = 4096
-"""Tokens of a step, where a prompt is not longer; vLLM's default depends on the hardware, and text on the batch."""
+"""Maximum number of tokens per step, unless a prompt is longer.
+
+It is fixed because vLLM's default depends on the hardware, and text depends on the batch.
+"""
 BLOCK = 128
-"""A multiple of every size of block that vLLM divides its cache into."""
+"""Common multiple of the block sizes into which vLLM divides its cache, in tokens."""
 
 _Row = BatchRow[int]
 _RUNNING: WeakSet[VllmEngine] = WeakSet()
 
 
 class VllmEngine(LocalEngine[int]):
-    """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the point's.
+    """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the current point.
 
-    Engines of one process would share what vLLM keeps for its workers' communication, which the first to end takes away
-    from the others. So there is one at a time: starting an engine closes the one before.
+    A process can have only one engine at a time, so starting an engine closes the previous one. Two engines would share
+    vLLM's communication state, and closing one would break the other.
 
     Args:
         model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
-        max_model_len: Most tokens of a prompt and its answer.
-        dtype: `auto` keeps the checkpoint's own.
-        device: `cpu` or `cuda`, whichever vLLM was built for.
-        batch_size: Answers decoded together; None for 64, or 256 on a GPU.
+        max_model_len: Maximum length of prompt plus answer, in tokens.
+        dtype: Dtype of the weights; `auto` keeps the checkpoint's own.
+        device: `cpu` or `cuda`; must be the device that vLLM was built for.
+        batch_size: Maximum number of answers decoded together; None for 64, or 256 on a GPU.
 
     Raises:
-        Refused: If vLLM is not installed, or not in a version that is supported.
-        UsageError: If it was built for another device, or another GPU than the first is asked for.
-        BenchError: If it cannot run the model.
+        Refused: If vLLM is not installed, or its version is not supported.
+        UsageError: If vLLM was built for another device, or the device is not the first GPU.
+        BenchError: If vLLM cannot run the model.
     """
 
     POSITIONS_ARE = "vLLM was started for"
@@ -97,7 +100,7 @@ class VllmEngine(LocalEngine[int]):
         }
         for other in list(_RUNNING):
             other.close()
-        gc.collect()  # of one that is gone, vLLM may still hold the weights in a cycle
+        gc.collect()  # a reference cycle in vLLM may still hold the weights of a closed engine
         with contained():
             self._vllm = self._open(kind)
         _RUNNING.add(self)
@@ -125,14 +128,14 @@ class VllmEngine(LocalEngine[int]):
             model = LLM(
                 self._folder,
                 skip_tokenizer_init=True,
-                generation_config="vllm",  # none of the checkpoint's own penalties and temperatures
+                generation_config="vllm",  # ignore the checkpoint's own penalties and temperatures
                 dtype=str(self.settings["dtype"]),
                 max_model_len=self.positions,
                 max_num_seqs=self._batch_size,
                 max_num_batched_tokens=self._step_tokens,
                 kv_cache_memory_bytes=self._cache_bytes(),
                 disable_hybrid_kv_cache_manager=True,
-                enable_prefix_caching=False,  # text would depend on what was asked before, and bills on luck
+                enable_prefix_caching=False,  # text and recorded work would depend on earlier requests
                 async_scheduling=False,
                 enforce_eager=kind == "cpu",
                 disable_log_stats=True,
@@ -144,7 +147,7 @@ class VllmEngine(LocalEngine[int]):
         return model.llm_engine
 
     def _cache_bytes(self) -> int:
-        """What the cache takes when every answer is as long as can be, so that none is ever put off for want of it."""
+        """Return the cache size in bytes for a batch of full-length answers, so that vLLM never has to preempt one."""
         tokens = (self._batch_size * -(-self.positions // BLOCK) + 1) * BLOCK
         values = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
         return tokens * values * getattr(torch, str(self.settings["dtype"])).itemsize
@@ -154,7 +157,7 @@ class VllmEngine(LocalEngine[int]):
         return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
-        """Logarithms of a prompt's probabilities at a point, by the checkpoint's own code and by vLLM."""
+        """Return a prompt's log-probabilities at a point, by the transformers model and by vLLM."""
         self.move_to(place)
         return self._vllm.collective_rpc("bench_logprobs", args=(prompt,))[0], self._logprobs(prompt)
 
@@ -167,32 +170,32 @@ class VllmEngine(LocalEngine[int]):
 
     @property
     def point(self) -> Place:
-        """Where the weights are.
+        """Current point or checkpoint of the weights.
 
         Raises:
-            RuntimeError: If the last move failed half way; any further move mends it.
+            RuntimeError: If the last move failed; another move repairs it.
         """
         return self._current.place
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Make the directions of points that will be visited next, in as few passes as memory allows."""
+        """Precompute the directions of the announced points, in as few passes as memory allows."""
         self._vllm.collective_rpc("bench_prepare", args=(shared_directions(jobs),))
 
     def move_to(self, point: Place) -> None:
-        """Put the weights at a point, or at trained ones.
+        """Set the weights to a point or a checkpoint.
 
         Raises:
-            BenchError: If something that was computed by the weights before is still in use.
+            BenchError: If vLLM still uses keys and values of the previous weights.
         """
         if self._current.is_at(point):
             return
         with self._current.moving_to(point):
             self._vllm.collective_rpc("bench_move", args=(point,))
             if not self._vllm.reset_prefix_cache():
-                raise BenchError("vLLM still holds keys and values of the weights before")
+                raise BenchError("vLLM still holds keys and values of the previous weights")
 
     def trainable(self) -> NoReturn:
-        """Refuse: training by gradients needs the engine whose model it continues.
+        """Refuse, because training with gradients needs the transformers engine.
 
         Raises:
             Refused: Always.
@@ -220,7 +223,7 @@ class VllmEngine(LocalEngine[int]):
             self._vllm.abort_request(list(running))
 
     def _entering(self, running: dict[str, _Row], waiting: list[_Row]) -> list[_Row]:
-        """As many rows, from the first on, as the next step can take whole."""
+        """Return the first waiting rows whose whole prompts fit into the next step."""
         free, tokens = self._batch_size - len(running), self._step_tokens - len(running)
         entering = []
         for row in waiting[:free]:
@@ -256,7 +259,7 @@ class VllmEngine(LocalEngine[int]):
             top_p=sampling.top_p,
             seed=seed,
             max_tokens=sampling.max_new_tokens,
-            ignore_eos=True,  # where an answer ends is decided here, as for every engine
+            ignore_eos=True,  # this class decides when an answer ends, as in every engine
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             **more,
@@ -265,7 +268,7 @@ class VllmEngine(LocalEngine[int]):
         return name
 
     def _step(self, running: dict[str, _Row]) -> None:
-        """Run the model once, and give every row its next token."""
+        """Run one step of vLLM, and append the next token to every row."""
         tokens = {output.request_id: output.outputs[0].token_ids for output in self._vllm.step()}
         if tokens.keys() != running.keys() or any(len(new) != 1 for new in tokens.values()):
             raise BenchError(
@@ -275,7 +278,7 @@ class VllmEngine(LocalEngine[int]):
             row.generated.extend(tokens[name])
 
     def close(self) -> None:
-        """Free what vLLM holds; the engine cannot be used any more."""
+        """Shut vLLM down and free its memory. The engine cannot be used afterwards."""
         _RUNNING.discard(self)
         self._vllm.engine_core.shutdown()
         self._vllm = None
@@ -285,7 +288,7 @@ class VllmEngine(LocalEngine[int]):
 
 
 def _dtype(config: Any, asked: str) -> str:
-    # vLLM's own `auto` would make bfloat16 of float32.
+    # vLLM's own `auto` would convert float32 to bfloat16.
     if asked != "auto":
         return asked
     named = config.get_text_config().dtype

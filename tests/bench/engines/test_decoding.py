@@ -12,7 +12,7 @@ from bench.engines.decoding import StopStrings, answer_streams, next_tokens
 from bench.engines.interface import Sampling, TokenIds
 
 PROMPT = st.lists(st.integers(0, 50), min_size=1, max_size=4).map(tuple)
-# Probabilities whose sums are exact in binary, so that where the nucleus ends is no matter of rounding.
+# Sums of these probabilities are exact in binary, so rounding does not move the end of the nucleus.
 DYADIC = np.array([4, 1, 16, 2, 8, 1]) / 32
 JUST_BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -80,7 +80,7 @@ class TestGreedy:
 
 
 class TestSampling:
-    # Fixed draws: the tests below give one answer for ever.
+    # Fixed draws make the tests below deterministic.
     DRAWS = np.random.default_rng(0).random(20_000)
 
     @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
@@ -157,7 +157,7 @@ def characters(token_ids: Sequence[int]) -> str:
 
 
 def utf8(token_ids: Sequence[int]) -> str:
-    """Decodes byte-level tokens, as tokenizers do: what is no whole character is a replacement character."""
+    """Decode byte-level tokens, as tokenizers do: an incomplete character becomes a replacement character."""
     return bytes(token_ids).decode(errors="replace")
 
 
@@ -174,7 +174,7 @@ STOP = st.lists(st.sampled_from(["\ndef ", "\n```\n", "ab", "aab", "`", "\n\n", 
 
 
 def first_end(stop: StopStrings, generated: Sequence[int]) -> int | None:
-    """How many tokens are generated when an answer ends."""
+    """Return the number of tokens at which an answer ends, or None if it does not end."""
     return next((n for n in range(1, len(generated) + 1) if stop.ended(generated[:n])), None)
 
 

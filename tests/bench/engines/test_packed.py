@@ -33,14 +33,14 @@ def logits(network: LlamaForCausalLM, rows: int, length: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (16, 1), (3, 17), (64, 2)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_packing_changes_no_bit_of_what_comes_out(dtype: torch.dtype, rows: int, length: int) -> None:
+def test_packing_leaves_the_output_bit_identical(dtype: torch.dtype, rows: int, length: int) -> None:
     plain = model(dtype)
     packed = copy.deepcopy(plain)
     PackedLinears(packed)
     torch.testing.assert_close(logits(packed, rows, length), logits(plain, rows, length), rtol=0, atol=0)
 
 
-def test_after_new_weights_and_a_drop_the_new_ones_count() -> None:
+def test_after_a_drop_new_weights_are_used() -> None:
     network = model(torch.bfloat16)
     linears = PackedLinears(network)
     before = logits(network, 2, 5)

@@ -1,4 +1,4 @@
-"""Several engines against one, with workers in this process that end their jobs in any order and die now and then."""
+"""Engine pool compared with a single engine. The workers here finish jobs in random order, and some of them die."""
 
 import random
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 from bench.engines.cluster import Engines
 from bench.engines.interface import Job, Sampling
-from bench.engines.pool import DEPTH, Answered, Described, EnginePool, answer
+from bench.engines.pool import DEPTH, EngineInfo, EnginePool, JobResult, run_job
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
@@ -26,8 +26,8 @@ SAMPLING = Sampling(max_new_tokens=5)
 
 
 @dataclass
-class Local:
-    """Engines of one process: a job is done when it is chosen to end."""
+class LocalWorkers:
+    """Workers in this process. A job runs when `wait` chooses it at random."""
 
     engine: TransformersEngine
     count: int
@@ -45,11 +45,11 @@ class Local:
     @property
     def alive(self):
         if not self.queues:
-            raise BenchError("all are dead")
+            raise BenchError("all workers are dead")
         return tuple(self.queues)
 
     def describe(self):
-        return Described(self.engine.shape, self.engine.digest, self.engine.settings)
+        return EngineInfo(self.engine.shape, self.engine.digest, self.engine.settings)
 
     def prepare(self, jobs):
         self.engine.prepare(jobs, lambda *_: None)
@@ -69,7 +69,7 @@ class Local:
             return worker, job, None
         job, limit = self.queues[worker].pop(0)
         try:
-            found = answer(self.engine, job, limit)
+            found = run_job(self.engine, job, limit)
         except Exception as error:
             return worker, job, error
         self.computed += Meter(self.engine.shape).flops(found.work)
@@ -91,7 +91,7 @@ def jobs(prompts, count):
 
 
 def ask(engine, asked, meter, announced=()):
-    """Ask as methods do: announce all, ask one after the other, until one does not come back whole."""
+    """Announce jobs, then request one after another, as methods do, until one exceeds the budget."""
     arrived = {}
     engine.prepare(announced, lambda job, completions, work: arrived.update({job: (completions, work)}))
     found = []
@@ -130,7 +130,7 @@ def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(eng
         share = rng.uniform(0.02, 1.2)
         limit, allowance = (int(share * cost), None) if trial % 2 else (cost, int(share * cost))
         asked = jobs(prompts, 8)
-        workers = Local(engine, count, rng, mortal=trial % 3 == 0)
+        workers = LocalWorkers(engine, count, rng, mortal=trial % 3 == 0)
         meters = [metered(engine, limit, allowance) for _ in range(2)]
         expected = ask(engine, asked, meters[0])
         announced = asked if trial % 5 else asked[: rng.randrange(9)]
@@ -139,19 +139,19 @@ def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(eng
         assert workers.deepest <= DEPTH + 1
 
 
-def test_nothing_is_computed_that_the_budget_does_not_cover_as_long_as_no_share_ran_out(engine, prompts, cost):
+def test_computed_work_stays_within_the_budget_unless_a_share_ran_out(engine, prompts, cost):
     for trial in range(20):
         rng = random.Random(trial)
         limit = int(rng.uniform(0.1, 0.9) * cost)
-        workers, meter = Local(engine, 4, rng), metered(engine, limit)
+        workers, meter = LocalWorkers(engine, 4, rng), metered(engine, limit)
         ask(EnginePool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
         again = len(workers.started) - len({job for job, _ in workers.started})
         assert workers.computed <= limit or again
         assert again <= 2
 
 
-def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
-    workers = Local(engine, 4)
+def test_all_engines_are_busy_while_the_budget_is_large(engine, prompts, cost):
+    workers = LocalWorkers(engine, 4)
     pool = EnginePool(engine, workers)
     ask(pool, jobs(prompts, 8), metered(engine, 10 * cost), jobs(prompts, 8))
     again = [Job(Point({-seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, 31)]
@@ -161,10 +161,10 @@ def test_all_engines_work_as_long_as_the_budget_is_far(engine, prompts, cost):
     assert sorted(busy)[len(busy) // 2] >= 7
 
 
-def test_an_error_comes_when_its_job_is_asked_and_not_before(engine, prompts):
+def test_an_error_is_raised_when_its_job_is_requested_and_not_before(engine, prompts):
     long = Job(Point(), (prompts[0] * 500,), SAMPLING)
     asked = [*jobs(prompts, 2), long]
-    pool = EnginePool(engine, Local(engine, 2))
+    pool = EnginePool(engine, LocalWorkers(engine, 2))
     meter = metered(engine)
     with pytest.raises(BenchError, match="positions"):
         ask(pool, asked, meter, asked)
@@ -174,7 +174,7 @@ def test_an_error_comes_when_its_job_is_asked_and_not_before(engine, prompts):
 
 
 def test_when_all_have_died_the_error_says_so(engine, prompts):
-    workers = Local(engine, 1)
+    workers = LocalWorkers(engine, 1)
     pool = EnginePool(engine, workers)
     workers.dying, workers.queues = {0: [(jobs(prompts, 1)[0], None)]}, {}
     with pytest.raises(BenchError, match="dead"):
@@ -182,32 +182,32 @@ def test_when_all_have_died_the_error_says_so(engine, prompts):
 
 
 def test_prompts_that_were_never_announced_are_answered(engine, prompts):
-    pool = EnginePool(engine, Local(engine, 2))
+    pool = EnginePool(engine, LocalWorkers(engine, 2))
     assert ask(pool, jobs(prompts, 3), metered(engine)) == ask(engine, jobs(prompts, 3), metered(engine))
     assert pool.generate([], SAMPLING, metered(engine)) == []
 
 
 def test_a_limit_returns_the_step_that_it_refused(engine, prompts):
     job = jobs(prompts, 1)[0]
-    whole = answer(engine, job, None)
+    whole = run_job(engine, job, None)
     flops = Meter(engine.shape).flops
-    cut_off = answer(engine, job, flops(whole.work) - 1)
-    assert isinstance(cut_off, Answered)
+    cut_off = run_job(engine, job, flops(whole.work) - 1)
+    assert isinstance(cut_off, JobResult)
     assert cut_off.completions is None
     assert flops(cut_off.work) < flops(whole.work) <= flops(cut_off.work + cut_off.refused)
-    assert answer(engine, job, flops(whole.work)).completions == whole.completions
-    assert answer(engine, job, 0).work == Work()
+    assert run_job(engine, job, flops(whole.work)).completions == whole.completions
+    assert run_job(engine, job, 0).work == Work()
 
 
-def test_the_bound_of_a_job_is_what_it_costs_if_all_answers_are_as_long_as_can_be(engine, prompts):
+def test_the_bound_of_a_job_is_its_cost_with_answers_of_full_length(engine, prompts):
     job = Job(Point(), tuple(prompts[2:]), Sampling(max_new_tokens=2))
-    found = answer(engine, job, None)
+    found = run_job(engine, job, None)
     assert {completion.finish for completion in found.completions} == {"length"}
-    assert EnginePool(engine, Local(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
+    assert EnginePool(engine, LocalWorkers(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
 
 
 @pytest.mark.parametrize("batch", [1, 16, 64])
-def test_pieces_hold_every_example_once_and_a_batch_or_more(batch):
+def test_pieces_hold_every_example_once_and_at_least_one_batch(batch):
     for count in (1, 5, 63, 64, 127, 128, 300, 1319, 20_000):
         pieces = cut(count, batch)
         assert [i for piece in pieces for i in piece] == list(range(count))
@@ -226,7 +226,7 @@ RUNS = {
     "prompt-search": ({"method": "prompt-search", "budget": "600"}, 2),
     "sampling": ({"method": "base", "budget": "600", "strategy": "pass@2"}, 4),
 }
-"""Settings, and a number of engines."""
+"""Settings of a run, and the number of engines."""
 
 
 def run(folder, engines=1, seed=0, **fields):
@@ -238,12 +238,12 @@ def run(folder, engines=1, seed=0, **fields):
 
 @pytest.fixture
 def several(engine, monkeypatch):
-    """Several engines of this process in place of Ray's, in the cell that follows."""
+    """Use workers in this process instead of Ray actors."""
     made = []
 
     @contextmanager
     def started(load, engines, device):
-        made.append(Local(load(), engines.count, random.Random(len(made)), mortal=True))
+        made.append(LocalWorkers(load(), engines.count, random.Random(len(made)), mortal=True))
         yield made[-1]
 
     monkeypatch.setattr(cluster, "started", started)
@@ -259,7 +259,7 @@ def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, nam
     assert result == alone
     assert other.folder.name == prepared.folder.name
     assert (other.folder / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
-    assert several[-1].deepest == DEPTH  # work was there for all
+    assert several[-1].deepest == DEPTH  # there was enough work for all engines
 
 
 def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, several):

@@ -62,7 +62,7 @@ def test_answers_do_not_depend_on_the_batch_size_in_float32(prompts):
 
 
 def most_rows(engine, monkeypatch, rows, error):
-    """Let an engine run out of memory with more rows than these."""
+    """Make an engine raise `error` for a forward pass of more than `rows` rows."""
     forward = engine._model.forward
 
     def limited(*, input_ids, **given):
@@ -83,10 +83,10 @@ def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, mo
     found, more = answers(engine, prompts)
     assert found == expected
     assert engine.settings["batch_size"] == 16
-    assert more.evaluations > work.evaluations  # what was computed in vain is booked
+    assert more.evaluations > work.evaluations  # the failed attempts are recorded too
 
 
-def test_the_cache_is_gone_when_a_gpu_is_told_to_free_what_is_unused(prompts, monkeypatch):
+def test_the_cache_is_freed_before_the_gpu_s_unused_memory_is_released(prompts, monkeypatch):
     engine = TransformersEngine(TINY, batch_size=64)
     made, left = WeakSet(), []
 
@@ -117,7 +117,7 @@ def are_loose():
 
 @pytest.fixture
 def loose():
-    """Products on a GPU as someone else may have left them; afterwards as they were."""
+    """Allow reduced precision in GPU products, as another library may have done, and restore the flags afterwards."""
     before = are_loose()
     for name in LOOSE:
         setattr(torch.backends.cuda.matmul, name, True)
@@ -127,8 +127,8 @@ def loose():
 
 
 @pytest.mark.usefixtures("loose")
-def test_on_a_gpu_products_come_out_alike_each_time_and_in_full_precision(monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back afterwards
+def test_on_a_gpu_products_are_deterministic_and_in_full_precision(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that monkeypatch restores it afterwards
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     TransformersEngine(TINY)
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
@@ -176,7 +176,7 @@ def test_the_base_comes_back_bit_for_bit_after_moves(engine, prompts):
     assert texts(engine, prompts) == before
 
 
-def test_a_candidate_answers_alike_whatever_came_before_it(engine, prompts):
+def test_a_candidate_s_answers_do_not_depend_on_earlier_moves(engine, prompts):
     point = Point({1: 5e-3, 2: -3e-3})
     engine.move_to(Point())
     engine.move_to(point)
@@ -226,12 +226,12 @@ def test_tokens_are_counted_one_by_one(engine, prompts):
     assert work.padded_tokens >= work.prefill_tokens + work.decode_tokens
 
 
-def test_booked_flops_are_what_pytorch_counts_apart_from_masked_attention(prompts):
+def test_recorded_flops_are_those_of_pytorch_s_counter_except_for_masked_attention(prompts):
     engine = TransformersEngine(TINY)
     same_length = [p for p in prompts if len(p) == len(prompts[0])][:8]
     with FlopCounterMode(display=False) as counter:
         completions, work = answers(engine, same_length)
-    # On the CPU the counter sees no attention of the prompts.
+    # On the CPU the counter does not see the prompts' attention.
     unseen = attended(engine.shape, 0, len(prompts[0])) * 8
     attention = 4 * unseen * engine.shape.heads * engine.shape.head_dim
     assert counter.get_total_flops() == hardware_flops(engine.shape, work) - attention
@@ -239,9 +239,9 @@ def test_booked_flops_are_what_pytorch_counts_apart_from_masked_attention(prompt
     assert len(completions) == 8
 
 
-def test_an_answer_costs_what_it_does_inside_a_trainer(tmp_path):
+def test_an_answer_costs_as_much_as_inside_a_trainer(tmp_path):
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(TINY, vocab_size=4000, initializer_range=0.3)  # most of it is the head
+    config = AutoConfig.from_pretrained(TINY, vocab_size=4000, initializer_range=0.3)  # the LM head is most of it
     model = AutoModelForCausalLM.from_config(config)
     model.generation_config.eos_token_id = list(range(2, 300))  # some answers end before others
     model.save_pretrained(tmp_path)
@@ -257,7 +257,7 @@ def test_an_answer_costs_what_it_does_inside_a_trainer(tmp_path):
     lengths = [len(completion.token_ids) for completion in completions]
     for row, completion, length in zip(drawn[:, width:].tolist(), completions, lengths, strict=True):
         assert row[:length] == list(completion.token_ids)
-    # A trainer's batch goes on until its last answer ends, and feeds each one's end that others outlast.
+    # A trainer's batch runs until its longest answer ends, and feeds the end token of every shorter answer too.
     fed = [len(p) + n - 1 for p, n in zip(prompts, lengths, strict=True) if n < max(lengths)]
     assert 0 < len(fed) < len(prompts)
     ends = sum(decode_flops(engine.shape, context, 1) for context in fed)
@@ -271,7 +271,7 @@ def test_nothing_is_computed_for_answers_that_have_ended(prompts):
     assert work.padded_tokens == work.prefill_tokens + work.decode_tokens
 
 
-def test_rows_that_come_and_go_answer_as_they_would_alone():
+def test_rows_that_enter_and_leave_a_batch_answer_as_they_would_alone():
     engine = TransformersEngine(TINY, batch_size=5)
     engine.move_to(Point({7: 0.15}))  # answers of many lengths
     prompts = [engine.encode(f"{a}+{b}=") for a in (1, 23, 45) for b in range(3, 90, 7)]
@@ -288,7 +288,7 @@ def test_columns_that_no_row_needs_are_dropped(monkeypatch):
     dropped = []
     move = kv_cache.BatchCache._move
     monkeypatch.setattr(kv_cache.BatchCache, "_move", lambda self, n: (dropped.append(n), move(self, n))[1])
-    test_rows_that_come_and_go_answer_as_they_would_alone()
+    test_rows_that_enter_and_leave_a_batch_answer_as_they_would_alone()
     assert dropped
     assert max(dropped) > 0
 

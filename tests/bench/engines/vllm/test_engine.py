@@ -20,7 +20,7 @@ LONGEST = 40
 def some_prompts():
     draw = random.Random(0)
     drawn = (tuple(draw.randrange(3, 16) for _ in range(draw.randrange(1, 12))) for _ in range(70))
-    return list(dict.fromkeys(drawn))  # the same prompt again is another stream
+    return list(dict.fromkeys(drawn))  # unique, because a repeated prompt has another random stream
 
 
 PROMPTS = some_prompts()
@@ -51,7 +51,7 @@ def work_without_padding(work: Work) -> Work:
 
 
 @pytest.mark.parametrize("point", [Point({1: 0.05}), FAR, Point({3: 0.02}, "tied")])
-def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, device, fed, point):
+def test_the_loader_receives_the_tensors_of_the_transformers_engine(engine, llama, device, fed, point):
     theirs = TransformersEngine(llama, device=device)
     theirs.move_to(point)
     held = dict(theirs._model.named_parameters())
@@ -61,7 +61,7 @@ def test_the_loader_is_fed_what_the_transformers_engine_holds(engine, llama, dev
         assert torch.equal(found[name], tensor), name
 
 
-def test_every_tensor_reaches_what_vllm_computes_with(engine, llama, device, tmp_path):
+def test_every_tensor_of_vllm_is_updated(engine, llama, device, tmp_path):
     theirs = TransformersEngine(llama, device=device)
     base = {name: tensor.clone() for name, tensor in theirs._model.named_parameters()}
     prompt = tuple(range(3, 16)) * 2
@@ -89,7 +89,7 @@ def test_the_base_comes_back_after_moves(engine):
     assert answers(engine) == before
 
 
-def test_a_candidate_answers_alike_whatever_came_before_it(engine):
+def test_a_candidate_s_answers_do_not_depend_on_earlier_moves(engine):
     engine.move_to(FAR)
     first = texts(engine)
     for other in (Point({7: 0.1}), 2 * FAR):
@@ -125,7 +125,7 @@ def test_sampling_depends_on_the_seed_and_the_prompt(engine):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_answers_depend_on_no_batch_in_float32(engine, temperature):
+def test_answers_do_not_depend_on_the_batch_in_float32(engine, temperature):
     sampling = Sampling(max_new_tokens=12, temperature=temperature, seed=1)
     parts = [texts(engine, PROMPTS[i : i + 7], sampling) for i in range(0, len(PROMPTS), 7)]
     assert [text for part in parts for text in part] == texts(engine, PROMPTS, sampling)
@@ -158,7 +158,7 @@ def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(e
         with meter.account("sample"), pytest.raises(OverBudget):
             engine.generate(PROMPTS, GREEDY, meter)
         assert meter.spent <= limit
-        engine.move_to(FAR)  # nothing of what was cut off is left
+        engine.move_to(FAR)  # fails if an aborted request is still in the cache
         engine.move_to(Point())
     exact = Meter(engine.shape, total)
     with exact.account("sample"):
@@ -184,7 +184,7 @@ def test_a_saved_point_opens_as_a_checkpoint_with_the_same_weights_and_answers(e
     assert texts(reopened) == texts(engine)
 
 
-def test_trained_weights_are_a_place_to_move_to(engine, llama, device, tmp_path):
+def test_the_engine_moves_to_trained_weights_and_back(engine, llama, device, tmp_path):
     theirs = TransformersEngine(llama, device=device)
     base = texts(engine)
     theirs.move_to(FAR)
@@ -201,7 +201,7 @@ def test_training_is_refused(engine):
         engine.trainable()
 
 
-def test_what_cannot_be_asked_is_refused(engine):
+def test_prompts_that_are_too_long_or_empty_are_refused(engine):
     with pytest.raises(BenchError, match=f"need 41 positions; vLLM was started for {LONGEST}"):
         answers(engine, [(5,) * (LONGEST + 1 - GREEDY.max_new_tokens)])
     with pytest.raises(BenchError, match="a prompt has no tokens"):

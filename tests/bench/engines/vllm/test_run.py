@@ -1,4 +1,4 @@
-"""A whole run, and one that is killed in its middle and resumed."""
+"""A complete run, and a run that is killed halfway and resumed."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def lines(folder):
 
 @pytest.fixture(scope="module")
 def run(llama, device, tmp_path_factory):
-    """Arguments of a run whose candidates of a random model differ in reward, and which ends away from the base."""
+    """Arguments of a run on a random model. Its candidates differ in reward, and its result differs from the base."""
     data = tmp_path_factory.mktemp("data") / "rows.jsonl"
     rows = ({"prompt": f"{i}+{j}=", "answer": "^[0-4]", "check": "regex"} for i in range(10, 26) for j in range(10, 20))
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -37,7 +37,7 @@ def run(llama, device, tmp_path_factory):
     return [part for option in options.items() for part in option]
 
 
-def test_a_run_killed_in_its_middle_ends_as_an_unbroken_one(run, tmp_path):
+def test_a_run_killed_halfway_ends_as_an_unbroken_one(run, tmp_path):
     subprocess.run(bench("run", *run, "-o", tmp_path / "unbroken"), check=True, capture_output=True)
     (unbroken,) = find_runs(tmp_path / "unbroken")
     expected = comparable(unbroken)

@@ -1,4 +1,4 @@
-"""In bfloat16, on the model that runs use by default, which is fetched if it is not there."""
+"""The vLLM engine in bfloat16 on SmolLM2-135M, the default model, which is downloaded if needed."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tasks.humaneval import HumanEval
 
 SAMPLING = Sampling(max_new_tokens=16)
 NEAR_TIE = 0.5
-"""Difference of the two highest logits; they are rounded to an eighth, and what comes before them too."""
+"""Largest difference of the two highest logits at which the engines may disagree; bfloat16 rounds logits to 1/8."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_no_noise_is_no_change_and_the_base_comes_back_after_moves(engine, promp
     assert answers(engine, prompts) == base
 
 
-def test_one_candidate_is_loaded_as_what_the_transformers_engine_holds(engine, theirs, fed):
+def test_the_loader_receives_the_tensors_of_the_transformers_engine(engine, theirs, fed):
     assert theirs.digest == engine.digest
     for place in (Point({7: 2e-3}), Point()):
         theirs.move_to(place)
@@ -64,7 +64,7 @@ def test_one_candidate_is_loaded_as_what_the_transformers_engine_holds(engine, t
             assert torch.equal(found[name], tensor), name
 
 
-def test_both_engines_answer_alike_or_part_at_a_near_tie(engine, theirs, prompts):
+def test_both_engines_give_equal_answers_or_differ_at_a_near_tie(engine, theirs, prompts):
     ours, expected = answers(engine, prompts), answers(theirs, prompts)
     common = 0
     for prompt, mine, their in zip(prompts, ours, expected, strict=True):

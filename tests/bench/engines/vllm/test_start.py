@@ -1,4 +1,4 @@
-"""Starting engines, of which a process has one at a time."""
+"""Start of the vLLM engine. A process has one engine at a time."""
 
 import os
 
@@ -30,7 +30,7 @@ def answers(engine):
 
 
 def surroundings():
-    # Torch's compiler passes an address to what it has compiled, in the environment.
+    # Torch's compiler stores an address of compiled code in the environment.
     return {k: v for k, v in os.environ.items() if not k.startswith("_TORCHINDUCTOR_")}, torch.set_num_threads
 
 
@@ -51,7 +51,7 @@ def test_answers_that_the_model_has_no_positions_for_are_refused(llama, device):
 
 
 @pytest.mark.parametrize(("model", "batch_size"), [("llama", 7), ("qwen", None)])
-def test_both_engines_answer_and_book_alike_wherever_the_weights_are(start, device, model, batch_size, request):
+def test_both_engines_give_equal_answers_and_work_at_every_point(start, device, model, batch_size, request):
     folder = request.getfixturevalue(model)
     ours, theirs = start(folder, batch_size=batch_size), TransformersEngine(folder, device=device)
     assert (ours.digest, ours.shape, ours.style) == (theirs.digest, theirs.shape, theirs.style)
@@ -77,13 +77,13 @@ def test_another_gpu_than_the_first_is_refused(llama, device):
         VllmEngine(llama, max_model_len=40, device=f"{device}:1")
 
 
-def test_weights_that_do_not_arrive_are_noticed_at_the_start(start, llama, monkeypatch):
+def test_a_move_without_effect_is_detected_at_the_start(start, llama, monkeypatch):
     monkeypatch.setattr(worker.WeightSpace, "move_to", lambda self, point: None)
     with pytest.raises(BenchError, match="after a move"):
         start(llama)
 
 
-def test_a_tied_head_that_stays_behind_is_noticed_at_the_start(start, llama, device, monkeypatch):
+def test_a_tied_head_that_is_not_updated_is_detected_at_the_start(start, llama, device, monkeypatch):
     if device != "cpu":
         pytest.skip("only the CPU build packs the head apart from the embedding")
     monkeypatch.setattr(worker, "_pack_tied_heads", lambda model: None)
