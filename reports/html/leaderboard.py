@@ -10,8 +10,7 @@ from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, percent, whiskers
 from reports.leaderboard.board import Board, Curve, Group, Line, Profile, SeedRun
-from reports.leaderboard.columns import Column, columns, title
-from reports.leaderboard.plot import heading
+from reports.leaderboard.columns import Column, columns, curve_title, title
 from reports.leaderboard.text import EXPLAINED
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
@@ -125,7 +124,7 @@ def curve_plot(curve: Curve) -> Plot:
     covered = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
     places = labels(marks, (left, top, right, bottom), covered)
     return Plot(
-        title=heading(curve),
+        title=curve_title(curve),
         width=WIDTH,
         height=HEIGHT,
         left=left,
@@ -159,7 +158,7 @@ def _points(curve: Curve) -> HtmlTable:
         )
         for p in curve.points
     )
-    return HtmlTable(heading(curve), headings, rows)
+    return HtmlTable(curve_title(curve), headings, rows)
 
 
 def _profile(profile: Profile) -> HtmlTable:

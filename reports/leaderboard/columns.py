@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.leaderboard.board import Group, Line, Rate
+from reports.leaderboard.board import Curve, Group, Line, Rate
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ def title(group: Group) -> str:
     asked += f", {group.settings}" if group.settings else ""
     which = f" ({group.item_set})" if group.item_set else ""
     return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items{which}"
+
+
+def curve_title(curve: Curve) -> str:
+    """Name a curve for a reader."""
+    asked = "".join(f", {part}" for part in (curve.strategy, curve.settings) if part not in ("", "greedy"))
+    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{asked}: adaptation and {curve.items} answers"
 
 
 def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reports.leaderboard.board import Board, Group
-from reports.leaderboard.columns import Column, columns, fitting, title
-from reports.leaderboard.plot import draw, heading
+from reports.leaderboard.board import Board, Curve, Group
+from reports.leaderboard.columns import Column, columns, curve_title, fitting, title
 
-PLOT_WIDTH, PLOT_HEIGHT = 100, 16
+CURVE_COLUMNS = ("", "budget", "FLOPs in all", "accuracy", "95 %", "front")
+CURVE_TEXTS = ("", "budget", "front")
 EXPLAINED = (
     "#: one more than the rows that are better beyond chance (all pairs, Holm at 5 %); intervals are 95 % over items "
     "and, of several seeds, over seeds; p: no difference from the base, corrected for the table (Holm)."
@@ -23,7 +23,7 @@ EXPLAINED = (
 
 
 def print_board(console: Console, board: Board) -> None:
-    """Print a table a group, as many columns as there is room for, and a plot for each set of items."""
+    """Print one table per group, with the columns that fit, and one per curve of accuracy against compute."""
     shown = columns(board.rate)
     for group in board.groups:
         console.print(_table(group, shown, console.width))
@@ -31,10 +31,13 @@ def print_board(console: Console, board: Board) -> None:
             console.print(note, markup=False, highlight=False)
         console.print()
     for curve in board.curves:
-        if len(curve.points) > 1:
-            for line in draw(curve, min(console.width, PLOT_WIDTH), PLOT_HEIGHT):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            console.print()
+        if len(curve.points) < 2:
+            continue
+        console.print(curve_title(curve), style="italic", markup=False, highlight=False)
+        console.print(_curve_table(curve))
+        if curve.area is not None:
+            console.print(_area(curve), markup=False, highlight=False)
+        console.print()
     if board.groups:
         console.print(EXPLAINED, markup=False, highlight=False, style="dim")
 
@@ -54,6 +57,34 @@ def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
     return table
 
 
+def _curve_table(curve: Curve) -> Table:
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for heading in CURVE_COLUMNS:
+        text = heading in CURVE_TEXTS
+        table.add_column(heading, justify="left" if text else "right", no_wrap=bool(heading), overflow="fold")
+    for row in _curve_rows(curve):
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _curve_rows(curve: Curve) -> list[list[str]]:
+    return [
+        [
+            p.name,
+            p.budget,
+            f"{p.flops:.3g}",
+            f"{100 * p.accuracy.value:.1f} %",
+            f"{100 * p.accuracy.low:.1f} to {100 * p.accuracy.high:.1f}",
+            "yes" if p.front else "",
+        ]
+        for p in curve.points
+    ]
+
+
+def _area(curve: Curve) -> str:
+    return "" if curve.area is None else f"Area under the front: {100 * curve.area:.1f} %."
+
+
 def markdown(board: Board) -> str:
     """Return a table a group, and one a curve."""
     shown = columns(board.rate)
@@ -63,21 +94,9 @@ def markdown(board: Board) -> str:
         rows = [[column.text(line) for column in shown] for line in group.lines]
         parts.append("\n\n".join([f"## {title(group)}", _pipes([*heads, *rows]), *group.notes]))
     for curve in board.curves:
-        heads = [["", "budget", "FLOPs in all", "accuracy", "95 %", "front"], ["---", "---", *["---:"] * 3, "---"]]
-        rows = [
-            [
-                p.name,
-                p.budget,
-                f"{p.flops:.3g}",
-                f"{100 * p.accuracy.value:.1f} %",
-                f"{100 * p.accuracy.low:.1f} to {100 * p.accuracy.high:.1f}",
-                "yes" if p.front else "",
-            ]
-            for p in curve.points
-        ]
-        name = "## " + heading(curve)
-        area = [] if curve.area is None else [f"Area under the front: {100 * curve.area:.1f} %."]
-        parts.append("\n\n".join([name, _pipes([*heads, *rows]), *area]))
+        heads = [[*CURVE_COLUMNS], ["---" if name in CURVE_TEXTS else "---:" for name in CURVE_COLUMNS]]
+        table = _pipes([*heads, *_curve_rows(curve)])
+        parts.append("\n\n".join(filter(None, ["## " + curve_title(curve), table, _area(curve)])))
     for profile in board.profiles:
         at = [i for i, margin in enumerate(profile.margins) if margin in (0.0, 0.01, 0.05, 0.1)]
         heads = [["", *(f"within {100 * profile.margins[i]:g}" for i in at)], ["---", *["---:"] * len(at)]]

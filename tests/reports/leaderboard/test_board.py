@@ -304,6 +304,17 @@ def test_a_curve_joins_budgets_and_counts_adaptation_and_answers():
     assert 0.5 < curve.area < 0.75
 
 
+def test_a_console_shows_the_points_of_a_curve_as_markdown_does():
+    board = make_board([run(), run("self-consistency", planned={}, spent=0)])
+    file = io.StringIO()
+    print_board(Console(file=file, width=200), board)
+    shown, page = (text.split("Accuracy against FLOPs")[1] for text in (file.getvalue(), markdown(board)))
+    rows = [line.replace("|", " ").split() for line in page.splitlines() if line.endswith("|") and "---" not in line]
+    assert rows[1] == ["base", "200", "50.0", "%", "29.9", "to", "70.1", "yes"]
+    assert [line.split() for line in shown.splitlines()[1 : 1 + len(rows)]] == rows
+    assert "Area under the front: 51.4 %." in shown
+
+
 def test_profiles_need_two_tasks():
     assert make_board([run()]).profiles == ()
     (profile,) = make_board([run(), run(task="gsm8k", correct=BASE), run("es", task="gsm8k")]).profiles
