@@ -1,1 +1,1 @@
-"""From records to tables: readers of run directories that import no engine and no method."""
+"""Tables and pages made from the records of finished runs. Imports no engine and no method."""
