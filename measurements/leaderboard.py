@@ -27,7 +27,7 @@ from bench.records.schema import (
 )
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, read_record, uncollected
+from reports.record import Record, find_records, read_record, gc_disabled
 
 METHODS = ("base", "self-consistency", "corp", "randopt", "es", "grpo", "ppo", "prompt-search", "cat", "best-of-n")
 SEEDS = 5
@@ -83,7 +83,7 @@ def main(records: int) -> None:
         for number, record in enumerate(synthetic(records)):
             Path(folder, f"seed-{number}.json").write_text(record.model_dump_json())
         clocks = [time.process_time()]
-        with uncollected():
+        with gc_disabled():
             paths, _ = find_records([Path(folder)])
             read = [read_record(path) for path in paths]
             clocks.append(time.process_time())

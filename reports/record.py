@@ -93,7 +93,7 @@ def record_of(folder: Path, result: Result) -> Record:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Switch Python's cyclic garbage collector off while records are read.
 
     It would scan the growing list of records again and again. With it on, reading 10,000 records and making their

@@ -63,7 +63,7 @@ def leaderboard(
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
     from reports.leaderboard.text import as_csv, as_data, markdown, print_board
-    from reports.record import find_records, read_record, uncollected
+    from reports.record import find_records, read_record, gc_disabled
 
     if check:
         return _check(runs or (Path("reports"),))
@@ -72,7 +72,7 @@ def leaderboard(
     finished, unfinished = find_records(roots)
     if since is not None:
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
-    with uncollected():
+    with gc_disabled():
         read = map(read_record, finished)
         records = [record for record in read if not tasks or record.result.config.subject in tasks]
         board = make_board(records, sort=sort, rate=price)

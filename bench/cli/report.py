@@ -28,7 +28,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from reports.html.page import page_name
     from reports.html.run import run_page
     from reports.leaderboard.build import make_board
-    from reports.record import find_records, read_record, read_samples, uncollected
+    from reports.record import find_records, read_record, read_samples, gc_disabled
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
@@ -36,7 +36,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run; bench run -t addition -M tiny-adder makes one"
         )
-    with uncollected():
+    with gc_disabled():
         records = [read_record(path) for path in finished]
         board = make_board(records)
     pages = []

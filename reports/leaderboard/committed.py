@@ -23,7 +23,7 @@ from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, read_record, uncollected
+from reports.record import Record, find_records, read_record, gc_disabled
 
 MOST = 50_000
 """Bytes of a record."""
@@ -72,7 +72,7 @@ def pages(folder: Path) -> dict[str, str]:
     found, _ = find_records([records])
     if not found:
         raise UsageError(f"{records}: no records; bench publish RUNS puts finished runs there")
-    with uncollected():
+    with gc_disabled():
         board = _rounded(make_board([read_record(path) for path in found]))
     return {"leaderboard.md": _HEAD + markdown(board) + "\n", "leaderboard.html": board_page(board)}
 
