@@ -27,7 +27,7 @@ from bench.records.schema import (
 )
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, read_record, gc_disabled
+from reports.record import Record, find_records, gc_disabled, read_record
 
 METHODS = ("base", "self-consistency", "corp", "randopt", "es", "grpo", "ppo", "prompt-search", "cat", "best-of-n")
 SEEDS = 5

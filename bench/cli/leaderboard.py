@@ -63,7 +63,7 @@ def leaderboard(
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
     from reports.leaderboard.text import as_csv, as_data, markdown, print_board
-    from reports.record import find_records, read_record, gc_disabled
+    from reports.record import find_records, gc_disabled, read_record
 
     if check:
         return _check(runs or (Path("reports"),))

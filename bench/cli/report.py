@@ -28,7 +28,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from reports.html.page import page_name
     from reports.html.run import run_page
     from reports.leaderboard.build import make_board
-    from reports.record import find_records, read_record, read_samples, gc_disabled
+    from reports.record import find_records, gc_disabled, read_record, read_samples
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)

@@ -23,7 +23,7 @@ from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, read_record, gc_disabled
+from reports.record import Record, find_records, gc_disabled, read_record
 
 MOST = 50_000
 """Bytes of a record."""
