@@ -21,7 +21,7 @@ MOVED = {"../reports/leaderboard.md": "board.md"}
 """Targets outside docs/ that are pages of the site."""
 EXCERPT = "addition, tiny-adder"
 """Group of the board that the front page shows."""
-COLUMNS = ("method", "accuracy", "vs base", "of budget", "passes an answer")
+COLUMNS = ("method", "accuracy", "vs base", "of budget", "passes per answer")
 """Columns of the excerpt. An interval in the next column is shown in the same cell."""
 
 

@@ -81,9 +81,9 @@ def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> HtmlTable:
         Heading("95 % intervals", number=False, sortable=False),
         Heading("correct"),
         Heading("not judged"),
-        Heading("passes an answer"),
-        Heading("new tokens an answer"),
-        Heading("FLOPs an answer"),
+        Heading("passes per answer"),
+        Heading("new tokens per answer"),
+        Heading("FLOPs per answer"),
     )
     cells = tuple(
         (

@@ -148,10 +148,10 @@ _COLUMNS = (
     Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _ended_field("flops"), 7),
     Column("share", "of budget", _where(_adapted, lambda line: f"{100 * line.share:.1f} %"), _ended_field("share"), 4),
     Column("matched", "compute", _compute, _field("matched"), 4),
-    Column("passes", "passes an answer", _where(_ended, lambda line: f"{line.passes:g}"), _ended_field("passes")),
+    Column("passes", "passes per answer", _where(_ended, lambda line: f"{line.passes:g}"), _ended_field("passes")),
     Column(
         "answer_flops",
-        "FLOPs an answer",
+        "FLOPs per answer",
         _where(_ended, lambda line: f"{line.answer_flops:.3g}"),
         _ended_field("answer_flops"),
     ),

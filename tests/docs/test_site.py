@@ -83,7 +83,7 @@ def test_links_that_say_a_file_name_say_its_title() -> None:
 
 def test_the_front_page_shows_a_group_of_the_committed_board() -> None:
     lines = hooks.table((ROOT / "reports/leaderboard.md").read_text()).splitlines()
-    assert lines[0] == "| method | accuracy (95 %) | vs base (95 %) | of budget | passes an answer |"
+    assert lines[0] == "| method | accuracy (95 %) | vs base (95 %) | of budget | passes per answer |"
     assert re.fullmatch(r"\| base \| [\d.]+ % \([\d.]+ to [\d.]+\) \|  \|  \| 1 \|", lines[2])
     assert {line.count("|") for line in lines} == {6}
     drawn = hooks.plot((ROOT / "reports/leaderboard.html").read_text())
@@ -95,6 +95,6 @@ def test_a_board_without_what_the_front_page_shows_is_an_error() -> None:
     with pytest.raises(ValueError, match="no group addition, tiny-adder"):
         hooks.table("# Leaderboard\n")
     with pytest.raises(ValueError, match="no column vs base"):
-        hooks.table(f"## {hooks.EXCERPT}, 9 items\n\n| method | accuracy | of budget | passes an answer |\n")
+        hooks.table(f"## {hooks.EXCERPT}, 9 items\n\n| method | accuracy | of budget | passes per answer |\n")
     with pytest.raises(ValueError, match="no plot of addition, tiny-adder"):
         hooks.plot("<main></main>")
