@@ -61,10 +61,20 @@ def test_reference_pages_name_modules_that_are_there() -> None:
 
 
 def test_the_front_page_has_the_commands_of_the_readme() -> None:
-    block = re.search(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    assert block is not None
-    front = (DOCS / "index.md").read_text().splitlines()
-    assert [command for command in block[1].splitlines() if command not in front] == []
+    commands = _commands(README)
+    assert len(commands) == 2
+    assert _commands((DOCS / "index.md").read_text()) == commands
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    _, command = _commands(README)
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert (ROOT / command).stat().st_mode & 0o111
+
+
+def _commands(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [command for block in blocks for command in block.splitlines()]
 
 
 def test_the_user_guide_is_the_readme_with_links_from_docs() -> None:
