@@ -1,1 +1,1 @@
-"""Two runs, item by item."""
+"""Comparison of two runs, item by item."""

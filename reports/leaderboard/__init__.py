@@ -1,1 +1,1 @@
-"""Finished runs side by side: from records to tables, plots and the committed pages."""
+"""Leaderboard of finished runs: comparison tables, and the pages committed in reports/."""

@@ -1,8 +1,8 @@
-"""The board: finished runs side by side. What every rendering shows, terminal, Markdown, CSV, JSON or HTML.
+"""Leaderboard as plain data: the content of every rendering (terminal, Markdown, CSV, JSON, HTML).
 
-Rows are compared and ranked only within a group: one task, model, budget and item set. Every accuracy stands beside
-what it cost, and a run that did not end well is a row with its reason. Sorted, without a date: the same records give
-the same board to the last digit.
+Rows are compared and ranked only within a group: one task, model, budget and item set. Every accuracy comes with its
+cost. A failed run is a row that gives the reason. Boards are sorted and carry no date, so the same records always give
+the same board.
 """
 
 from __future__ import annotations
@@ -17,28 +17,33 @@ MATCHED = 0.95
 
 @dataclass(frozen=True)
 class Rate:
-    """What a PFLOP, 1e15 model FLOPs, costs: money, energy, whatever the reader pays in."""
+    """Price of one PFLOP (1e15 model FLOPs), in any unit: money, energy, time.
+
+    Attributes:
+        amount: Price of one PFLOP.
+        unit: Name of the unit, such as `USD`.
+    """
 
     amount: float
     unit: str
 
     def price(self, flops: float) -> float:
-        """Return what so many FLOPs cost."""
+        """Return the price of this many FLOPs."""
         return self.amount * flops / 1e15
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One run of a line.
+    """One run (one seed) of a line.
 
     Attributes:
-        id: Its identity.
-        seed: Of the method.
-        status: How it ended.
-        reason: Why, where it did not end well.
-        accuracy: Of this run alone; None where it did not end well.
-        flops: What adaptation spent.
-        seconds: Wall-clock time of the attempt that ended it.
+        id: Identity of the run.
+        seed: Seed of the method.
+        status: `ok`, or how the run failed.
+        reason: Reason for the failure; None if the run is ok.
+        accuracy: Accuracy of this run alone; None if it failed.
+        flops: FLOPs that adaptation spent.
+        seconds: Wall-clock seconds of the run's last attempt; None if unknown.
     """
 
     id: str
@@ -52,26 +57,27 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table: a thing to deploy, or what became of the attempt at one. Costs are means over seeds.
+    """A leaderboard row: an artifact, or a failed run with its reason. Costs are means over seeds.
 
     Attributes:
-        name: Method, row label and the settings in which its runs differ from others of the method in this group.
-        method: Registered name.
-        label: Of the row; empty where a run has one.
-        bound: Whether it adapts nothing, as the base and what samples it: what every other row must beat.
-        rank: One more than the number of rows that are better beyond chance; None without an accuracy.
-        accuracy: Over seeds and items; None if no seed ended well.
-        difference: Against the base on the same items; None for the base itself.
-        corrected: The p-value of the difference, corrected for all rows of the group (Holm).
-        evaluations: Forward passes of adaptation: model-prompt evaluations.
+        name: Method and row label, plus the settings that differ between this method's rows in the group.
+        method: Registered name of the method.
+        label: Label of the row within its runs, such as `k=5`; empty if a run has only one row.
+        bound: Whether the row involves no adaptation (the base, or sampling from the base). Such rows bound the table:
+            every other row should beat them.
+        rank: One plus the number of rows that are significantly better; None without an accuracy.
+        accuracy: Accuracy over seeds and items; None if every seed failed.
+        difference: Accuracy minus the base's, on the same items; None for the base itself.
+        corrected: P-value of the difference, Holm-corrected over the rows of the group.
+        evaluations: Model-prompt evaluations (forward passes) of adaptation.
         flops: FLOPs of adaptation.
-        share: Part of the group's budget that was spent, the least over seeds.
-        matched: Whether that is all but 5 % at most; None for a method that plans to spend nothing.
-        passes: Forward passes of one answer.
-        answer_flops: FLOPs of one answer.
-        answer_tokens: New tokens of one answer.
-        seconds: Wall-clock time of a run; None where it is not known.
-        runs: Its runs, by seed.
+        share: Fraction of the group's budget that was spent; the smallest over seeds.
+        matched: Whether `share` is at least `MATCHED`; None for a method that plans to spend nothing.
+        passes: Forward passes per answer.
+        answer_flops: FLOPs per answer.
+        answer_tokens: New tokens per answer.
+        seconds: Wall-clock seconds per run; None if unknown.
+        runs: The runs behind the row, by seed.
     """
 
     name: str
@@ -94,37 +100,37 @@ class Line:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds that ended well."""
+        """Seeds whose runs succeeded."""
         return tuple(run.seed for run in self.runs if run.accuracy is not None)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Status and reason of the others."""
+        """Status and reason of each failed run, such as `seed 1: failed: out of memory`."""
         bad = [run for run in self.runs if run.accuracy is None]
         return tuple(f"seed {run.seed}: {run.status}: {run.reason}" for run in bad)
 
     @property
     def status(self) -> str:
-        """One word where all seeds ended alike, else how many ended well."""
+        """Common status of all runs, or how many of them are ok, such as `2 of 3 ok`."""
         ended = {run.status for run in self.runs} or {"ok"}
         return ended.pop() if len(ended) == 1 else f"{len(self.seeds)} of {len(self.runs)} ok"
 
 
 @dataclass(frozen=True)
 class Group:
-    """What may be compared: one task or pair of tasks, model, budget and item set.
+    """Rows that may be compared: same task (or pair of tasks), model, budget and item set.
 
     Attributes:
-        task: Name, or `mbpp to humaneval`.
-        model: Name.
+        task: Name of the task, or `mbpp to humaneval` for adaptation on mbpp and test on humaneval.
+        model: Name of the base model.
         budget: Name of the budget, or its size in evaluations.
-        budget_flops: Its size; the largest where runs measured it differently.
-        strategy: How test answers come about.
-        item_set: Tells item sets apart; empty where no run ended well.
-        items: How many test items.
-        lines: The base, then other rows that adapt nothing, then the rest as sorted; those without an accuracy last.
-        notes: What a reader must know of the group, in sentences.
-        settings: Prompt style, precision and item limit, where they were asked for.
+        budget_flops: Budget in FLOPs; the largest if the runs measured different values.
+        strategy: Test-time strategy: `greedy`, `maj@K`, `bon@K` or `pass@K`.
+        item_set: First 12 characters of the hash of the test item ids; empty if every run failed.
+        items: Number of test items.
+        lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
+        notes: Remarks for the reader, one sentence each.
+        settings: Prompt style, precision and item limit, where they differ from the defaults.
     """
 
     task: str
@@ -141,14 +147,14 @@ class Group:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """An accuracy against the compute behind it: adaptation, and the answers to the test items.
+    """Accuracy of a line against its total compute.
 
     Attributes:
-        name: Of the line.
-        budget: Of its group; empty for one that adapts nothing, whatever the budget.
-        flops: FLOPs of adaptation and of answering every test item once.
-        accuracy: With its interval.
-        front: Whether no point of the curve is better at no more compute.
+        name: Name of the line.
+        budget: Budget of the line's group; empty for a row without adaptation, which is the same at every budget.
+        flops: FLOPs of adaptation plus those of answering every test item once.
+        accuracy: Accuracy with its confidence interval.
+        front: Whether the point is on the Pareto front: no other point is more accurate at the same compute or less.
     """
 
     name: str
@@ -163,10 +169,15 @@ class Curve:
     """Accuracy against compute for one task, model, strategy and item set, over all budgets.
 
     Attributes:
-        points: From the least compute to the most.
-        area: Under the Pareto front: mean over log compute, from the first point to the last, of the best accuracy that
-            was had for no more; None where there is one point.
-        settings: Of its groups.
+        task: Name of the task.
+        model: Name of the base model.
+        strategy: Test-time strategy.
+        item_set: See `Group`.
+        items: Number of test items.
+        points: Points in order of compute.
+        area: Area under the Pareto front: the best accuracy so far, averaged over log compute from the first point to
+            the last. None if there is only one point.
+        settings: See `Group`.
     """
 
     task: str
@@ -181,12 +192,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Profile:
-    """How often, over tasks, a method is within a margin of the best one there; for one model and budget.
+    """Performance profile: how often a method is within a margin of a task's best row, for one model and budget.
 
     Attributes:
-        tasks: At least two.
-        margins: Differences in accuracy.
-        shares: By name of the line: the share of tasks, for each margin.
+        model: Name of the base model.
+        budget: Name of the budget.
+        strategy: Test-time strategy.
+        tasks: Names of at least two tasks.
+        margins: Differences in accuracy, in [0, 1].
+        shares: Fraction of tasks within each margin, by name of the line.
     """
 
     model: str
@@ -199,13 +213,13 @@ class Profile:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything a leaderboard shows.
+    """Leaderboard.
 
     Attributes:
-        groups: In the order of task, model and size of the budget.
-        curves: In the order of task and model.
-        profiles: Of models and budgets with several tasks.
-        rate: What the reader pays for a PFLOP; None leaves prices out.
+        groups: Tables, ordered by task, model and size of the budget.
+        curves: Curves of accuracy against compute, ordered by task and model.
+        profiles: Performance profiles of models and budgets with more than one task.
+        rate: Price of one PFLOP; None for a board without prices.
     """
 
     groups: tuple[Group, ...]

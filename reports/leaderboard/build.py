@@ -1,4 +1,4 @@
-"""From records to the board. Pure."""
+"""Build the leaderboard from records. Pure functions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ from reports.leaderboard.rows import ScoredLine, make_lines, run_of
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
-"""Of performance profiles: 0 to 20 points."""
-
-
-def _least(value: float | None) -> float:
-    return np.inf if value is None else value
+"""Margins of performance profiles: 0 to 20 percentage points."""
 
 
 SORTS: Mapping[str, Callable[[Line], Any]] = {
@@ -42,15 +38,18 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
     "flops": lambda line: line.flops,
     "passes": lambda line: line.passes,
     "answer-flops": lambda line: line.answer_flops,
-    "seconds": lambda line: _least(line.seconds),
+    "seconds": lambda line: np.inf if line.seconds is None else line.seconds,
 }
-"""Orders of rows within a group, best or cheapest first."""
+"""Sort keys for the rows of a group: best or cheapest first."""
 
 
 def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate | None = None) -> Board:
-    """Group runs, and make of each group a table of rows in the order of `sort`, a key of `SORTS`.
+    """Group comparable runs and make a table of each group. A run that is given twice counts once.
 
-    A run that is given twice counts once.
+    Args:
+        records: Records of finished runs.
+        sort: Order of the rows, a key of `SORTS`.
+        rate: Price of one PFLOP; None for a board without prices.
     """
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in sorted({record.result.id: record for record in records}.values(), key=_order):
@@ -66,7 +65,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 
 def _comparable(result: Result) -> tuple[Any, ...]:
-    """What runs must have in common to be compared, as far as their configuration tells."""
+    """Return the parts of a run's configuration that must be equal for two runs to be compared."""
     config = result.config
     return (
         config.subject,
@@ -83,10 +82,10 @@ def _comparable(result: Result) -> tuple[Any, ...]:
 
 
 def _by_items(records: Sequence[Record]) -> list[list[Record]]:
-    """Divide by the weights that were loaded and the items that were asked; a run without any stands with the first."""
-    asked = [(r.result.model.digest, r.items) if r.result.model and r.items else None for r in records]
-    kinds: list[tuple[str, str] | None] = [*sorted(set(filter(None, asked)))] or [None]
-    return [[r for r, key in zip(records, asked, strict=True) if (key or kinds[0]) == kind] for kind in kinds]
+    """Split records by base weights and test items. A failed run, which has neither, joins the first part."""
+    keys = [(r.result.model.digest, r.items) if r.result.model and r.items else None for r in records]
+    kinds: list[tuple[str, str] | None] = [*sorted(set(filter(None, keys)))] or [None]
+    return [[r for r, key in zip(records, keys, strict=True) if (key or kinds[0]) == kind] for kind in kinds]
 
 
 def _group(records: Sequence[Record], sort: str) -> Group:
@@ -101,15 +100,15 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     lines = _corrected(_ranked([*base, *tables]))
-    asked = next((record for record in records if record.items), None)
+    tested = next((record for record in records if record.items), None)
     return Group(
         task=config.subject,
         model=config.model,
         budget=config.budget,
         budget_flops=float(limit),
         strategy=config.strategy,
-        item_set=asked.items[:12] if asked else "",
-        items=len(asked.base) if asked else 0,
+        item_set=tested.items[:12] if tested else "",
+        items=len(tested.base) if tested else 0,
         lines=tuple(lines),
         notes=_notes(records, lines),
         settings=", ".join(
@@ -119,35 +118,35 @@ def _group(records: Sequence[Record], sort: str) -> Group:
                 ("dtype", config.dtype),
                 ("limit", config.limit),
                 ("new tokens", config.max_new_tokens),
-                ("FLOPs version", _old_count(records[0].result)),
+                ("FLOPs version", _old_flops_version(records[0].result)),
             )
             if value not in (None, "auto")
         ),
     )
 
 
-def _old_count(result: Result) -> int | None:
-    """The version of FLOPs that a run was billed by, unless that is today's."""
+def _old_flops_version(result: Result) -> int | None:
+    """Return the version of the FLOPs formula of a run, or None if it is the current one."""
     return result.versions.flops if result.versions and result.versions.flops != FLOPS_VERSION else None
 
 
 def _settings(result: Result) -> str:
-    """Everything but the seed that tells two runs of a method apart, as sorted JSON."""
+    """Return all settings, other than the seed, in which runs of a method can differ, as sorted JSON."""
     versions = result.versions.model_dump(exclude={"task", "adapt_on", "flops"}) if result.versions else {}
     engine = {f"engine {name}": value for name, value in result.engine.items()}
     launch = {f"launch {name}": value for name, value in result.config.launched.items()}
-    told = {**result.config.method_config, **{f"{name} version": v for name, v in versions.items()}, **engine, **launch}
-    return json.dumps(told, sort_keys=True)
+    named = {f"{name} version": value for name, value in versions.items()}
+    return json.dumps({**result.config.method_config, **named, **engine, **launch}, sort_keys=True)
 
 
 def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Name variants of a method by the settings in which they differ."""
+    """Name each variant of a method by the settings in which it differs from the others, such as `corp gate=off`."""
     names = {}
     for method, settings in variants:
         siblings = [json.loads(other) for name, other in variants if name == method]
         mine = json.loads(settings)
-        told = [f"{key}={_short(value)}" for key, value in mine.items() if any(s.get(key) != value for s in siblings)]
-        names[method, settings] = " ".join([method, *told])
+        differing = [f"{k}={_short(v)}" for k, v in mine.items() if any(other.get(k) != v for other in siblings)]
+        names[method, settings] = " ".join([method, *differing])
     return names
 
 
@@ -157,7 +156,7 @@ def _short(value: Any) -> str:
 
 
 def _base(records: Sequence[Record]) -> list[ScoredLine]:
-    """The base's line: every run lets the base answer the same items, and the first that did speaks for all."""
+    """Return the base's line. Every run evaluates the base on the same items; the first such run is used."""
     runs = tuple(run_of(r, None) for r in records if r.result.config.method == "base")
     for record in records:
         if (cost := record.result.base_cost) and record.base:
@@ -180,7 +179,7 @@ def _base(records: Sequence[Record]) -> list[ScoredLine]:
 
 
 def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
-    """Rank the rows with an accuracy; an item that could not be judged counts as wrong here, and here alone."""
+    """Rank the rows that have an accuracy. Only here does an item that was not judged count as wrong."""
     rows = [i for i, table in enumerate(tables) if table.correct is not None]
     lines = [table.line for table in tables]
     means = np.array([tables[i].means for i in rows])
@@ -195,30 +194,30 @@ def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
 
 
 def _corrected(lines: Sequence[Line]) -> list[Line]:
-    """Correct the p-values against the base, which are one family."""
+    """Apply Holm's correction to the p-values against the base. The rows of the group are one family."""
     p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
     corrected = iter(holm(p_values).tolist())
     return [replace(line, corrected=next(corrected)) if line.difference else line for line in lines]
 
 
 def _notes(records: Sequence[Record], lines: Sequence[Line]) -> tuple[str, ...]:
-    said = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
+    notes = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
     answers = {record.base for record in records if record.base}
     if len(answers) > 1:
-        said.append("the base's answers differ between runs; each row is compared with those of its own runs")
+        notes.append("the base's answers differ between runs; each row is compared with the base of its own runs")
     unmatched = [line.name for line in lines if line.matched is False]
     if unmatched:
-        said.append(f"not matched in compute, since they spent less than 95 % of the budget: {', '.join(unmatched)}")
-    told = [line for line in lines if line.accuracy]
-    dearest = max((line.passes for line in told), default=1.0)
-    if dearest > max((line.passes for line in told if line.bound), default=1.0):
-        said.append(
-            f"no row that only samples the base costs as many passes an answer as the dearest row, {dearest:g}; "
-            "self-consistency would"
+        notes.append(f"not matched in compute (spent less than 95 % of the budget): {', '.join(unmatched)}")
+    scored = [line for line in lines if line.accuracy]
+    most = max((line.passes for line in scored), default=1.0)
+    if most > max((line.passes for line in scored if line.bound), default=1.0):
+        notes.append(
+            f"the most expensive row takes {most:g} passes per answer, and no row without adaptation takes as many; "
+            "run self-consistency with as many samples to compare"
         )
-    if any(len(line.seeds) == 1 for line in told if not line.bound):
-        said.append("a row of one seed says nothing of other seeds")
-    return tuple(said)
+    if any(len(line.seeds) == 1 for line in scored if not line.bound):
+        notes.append("a row with one seed does not show the variation between seeds")
+    return tuple(notes)
 
 
 def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:

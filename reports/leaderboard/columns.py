@@ -1,4 +1,4 @@
-"""What a table of the board shows, column by column: texts and plain values that every rendering takes from here."""
+"""Columns of the leaderboard's tables: heading, text and value of each, shared by all renderings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reports.leaderboard.board import Curve, Group, Line, Rate
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """Column of a table.
 
     Attributes:
-        key: Its name in data.
-        heading: Its name for a reader.
-        text: What a cell says.
-        value: What a cell holds, for programs; None where there is nothing.
-        needed: How dear it is where there is no room for all: the lowest go first, and 9 never goes.
+        key: Name of the column in CSV and JSON.
+        heading: Name of the column for a reader.
+        text: Text of a cell.
+        value: Value of a cell, for CSV, JSON and sorting; None for an empty cell.
+        needed: Priority on a narrow terminal: the columns with the lowest number are dropped first, 9 is never dropped.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Column:
 
 
 def columns(rate: Rate | None = None) -> tuple[Column, ...]:
-    """Return the columns of a table, with prices where there is a rate."""
+    """Return the columns of a table, including prices if a rate is given."""
     return _COLUMNS if rate is None else (*_COLUMNS, _price(rate, "adaptation", 1), _price(rate, "answer", 1000))
 
 
@@ -47,29 +47,29 @@ def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Col
 
 
 def title(group: Group) -> str:
-    """Name a group for a reader."""
-    asked = "" if group.strategy == "greedy" else f", {group.strategy}"
-    asked += f", {group.settings}" if group.settings else ""
-    which = f" ({group.item_set})" if group.item_set else ""
-    return f"{group.task}, {group.model}, budget {group.budget}{asked}, {group.items} test items{which}"
+    """Return the title of a group, such as `addition, tiny-adder, budget smoke, 20 test items (ddf26b57e40c)`."""
+    settings = "" if group.strategy == "greedy" else f", {group.strategy}"
+    settings += f", {group.settings}" if group.settings else ""
+    item_set = f" ({group.item_set})" if group.item_set else ""
+    return f"{group.task}, {group.model}, budget {group.budget}{settings}, {group.items} test items{item_set}"
 
 
 def curve_title(curve: Curve) -> str:
-    """Name a curve for a reader."""
-    asked = "".join(f", {part}" for part in (curve.strategy, curve.settings) if part not in ("", "greedy"))
-    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{asked}: adaptation and {curve.items} answers"
+    """Return the title of a curve."""
+    settings = "".join(f", {part}" for part in (curve.strategy, curve.settings) if part not in ("", "greedy"))
+    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{settings}: adaptation and {curve.items} answers"
 
 
 def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return which columns fit into a width, the least needed left out; a name may be folded to 12 characters.
+    """Return the indices of the columns that fit into a width. Names may be folded to 12 characters.
 
     Args:
-        shown: The columns.
-        rows: Their texts.
-        width: In characters.
+        shown: All columns.
+        rows: Texts of the cells, by row.
+        width: Width of the terminal in characters.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else [0] * len(shown)
-    # Headings stack word by word.
+    # A heading is printed with one word per line.
     widths = [max(w, *map(len, c.heading.split(" "))) for w, c in zip(widths, shown, strict=True)]
     widths = [min(w, 12) if c.key == "name" else w for w, c in zip(widths, shown, strict=True)]
     kept = list(range(len(shown)))
@@ -80,16 +80,17 @@ def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     return kept
 
 
-def _where(told: Callable[[Line], bool], text: Callable[[Line], str]) -> Callable[[Line], str]:
-    return lambda line: text(line) if told(line) else ""
+def _where(shown: Callable[[Line], bool], text: Callable[[Line], str]) -> Callable[[Line], str]:
+    """Return a text function that leaves the cell empty where `shown` is false."""
+    return lambda line: text(line) if shown(line) else ""
 
 
-def _ended(line: Line) -> bool:
+def _scored(line: Line) -> bool:
     return line.accuracy is not None
 
 
 def _adapted(line: Line) -> bool:
-    return _ended(line) and not line.bound
+    return _scored(line) and not line.bound
 
 
 def _accuracy(line: Line) -> str:
@@ -126,7 +127,7 @@ def _field(name: str) -> Callable[[Line], Any]:
     return lambda line: getattr(line, name)
 
 
-def _ended_field(name: str) -> Callable[[Line], Any]:
+def _scored_field(name: str) -> Callable[[Line], Any]:
     return lambda line: getattr(line, name) if line.accuracy else None
 
 
@@ -142,18 +143,18 @@ _COLUMNS = (
         "evaluations",
         "adaptation passes",
         _where(_adapted, lambda line: f"{line.evaluations:,.0f}"),
-        _ended_field("evaluations"),
+        _scored_field("evaluations"),
         3,
     ),
-    Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _ended_field("flops"), 7),
-    Column("share", "of budget", _where(_adapted, lambda line: f"{100 * line.share:.1f} %"), _ended_field("share"), 4),
+    Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _scored_field("flops"), 7),
+    Column("share", "of budget", _where(_adapted, lambda line: f"{100 * line.share:.1f} %"), _scored_field("share"), 4),
     Column("matched", "compute", _compute, _field("matched"), 4),
-    Column("passes", "passes per answer", _where(_ended, lambda line: f"{line.passes:g}"), _ended_field("passes")),
+    Column("passes", "passes per answer", _where(_scored, lambda line: f"{line.passes:g}"), _scored_field("passes")),
     Column(
         "answer_flops",
         "FLOPs per answer",
-        _where(_ended, lambda line: f"{line.answer_flops:.3g}"),
-        _ended_field("answer_flops"),
+        _where(_scored, lambda line: f"{line.answer_flops:.3g}"),
+        _scored_field("answer_flops"),
     ),
     Column(
         "seconds",

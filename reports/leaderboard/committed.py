@@ -1,10 +1,10 @@
-"""The committed board: compact records in a folder, and the pages that follow from them and from nothing else.
+"""The committed leaderboard: a folder of compact records, and two pages built from them.
 
     records/<task>/<model>/<method>/<budget>/seed-<n>-<id8>.json
     leaderboard.md
     leaderboard.html
 
-The pages are sorted and carry no date, so that building them anew gives the same bytes.
+The pages depend on the records only. They are sorted and carry no date, so rebuilding them gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,27 +25,30 @@ from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, gc_disabled, read_record
 
-MOST = 50_000
-"""Bytes of a record."""
+MAX_BYTES = 50_000
+"""Maximum size of a committed record in bytes."""
 
 DIGITS = 9
-"""Significant digits of the pages' figures. Processors and libraries disagree about the last ones."""
+"""Significant digits of the numbers on the pages. Further digits differ between processors and library versions."""
 
 _HEAD = "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited.\n\n"
 _PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
 def publish(runs: Iterable[Path], folder: Path) -> tuple[list[Path], list[Path]]:
-    """Write compact records of finished runs to a folder, and its pages anew; return the files of both.
+    """Write compact records of finished runs to a folder and rebuild its pages.
 
     Args:
-        runs: Run directories or files of records, as `find_records` gives them.
-        folder: Of the committed board.
+        runs: Run directories or record files, as `find_records` returns them.
+        folder: Folder of the committed leaderboard.
+
+    Returns:
+        Paths of the records written, and paths of the pages.
 
     Raises:
-        BenchError: If a run cannot be read or does not fit into a record.
+        BenchError: If a run cannot be read or its record is larger than `MAX_BYTES` bytes.
     """
-    texts = {place(record, folder / "records"): compact(record) for record in map(read_record, runs)}
+    texts = {record_path(record, folder / "records"): compact(record) for record in map(read_record, runs)}
     for path, text in texts.items():
         write_atomically(path, text)
     built = {folder / name: text for name, text in pages(folder).items()}
@@ -54,8 +57,8 @@ def publish(runs: Iterable[Path], folder: Path) -> tuple[list[Path], list[Path]]
     return sorted(texts), list(built)
 
 
-def place(record: Record, folder: Path) -> Path:
-    """Return where a record stands below a folder, by what it says."""
+def record_path(record: Record, folder: Path) -> Path:
+    """Return the path of a record below a folder, such as `addition/tiny-adder/corp/2048/seed-0-683733fb.json`."""
     result = record.result
     model = result.model.name if result.model else Path(result.config.model).name
     run = run_folder(folder, result.config, model, result.id)
@@ -63,10 +66,10 @@ def place(record: Record, folder: Path) -> Path:
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """Return the text of each page, by its name, as the records in a folder give them.
+    """Build the pages of a folder from its records. Return the text of each page by file name.
 
     Raises:
-        UsageError: If there are none.
+        UsageError: If the folder has no records.
     """
     records = folder / "records"
     found, _ = find_records([records])
@@ -78,7 +81,7 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 def stale(folder: Path) -> list[Path]:
-    """Return the pages of a folder that are not what its records give, or are not there."""
+    """Return the pages of a folder that are missing or differ from what its records give."""
     return [folder / name for name, text in pages(folder).items() if _text(folder / name) != text]
 
 
@@ -87,6 +90,7 @@ def _text(path: Path) -> str | None:
 
 
 def _rounded(value: Any) -> Any:
+    """Round every float in nested dataclasses, tuples and dicts to `DIGITS` significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if is_dataclass(value) and not isinstance(value, type):
@@ -97,20 +101,20 @@ def _rounded(value: Any) -> Any:
 
 
 def compact(record: Record) -> str:
-    """Return the file of a record: on one line, and without paths of the machine that it ran on.
+    """Return the text of a committed record: one line of JSON, without paths of the machine that the run was on.
 
-    Methods' reports, which no board is made of, are left out where they do not fit.
+    A record larger than `MAX_BYTES` loses the reports of its method, which the leaderboard does not use.
 
     Raises:
-        BenchError: If it does not fit all the same.
+        BenchError: If the record is still too large.
     """
     text = _line(record)
-    if len(text.encode()) > MOST:
+    if len(text.encode()) > MAX_BYTES:
         rows = tuple(row.model_copy(update={"report": {}}) for row in record.result.rows)
         result = record.result.model_copy(update={"report": {}, "rows": rows})
         text = _line(record.model_copy(update={"result": result}))
-    if (size := len(text.encode())) > MOST:
-        raise BenchError(f"record of run {record.result.id[:8]}: {size} bytes; a committed one has at most {MOST}")
+    if (size := len(text.encode())) > MAX_BYTES:
+        raise BenchError(f"record of run {record.result.id[:8]}: {size} bytes; a committed one has at most {MAX_BYTES}")
     return text
 
 
@@ -121,7 +125,7 @@ def _line(record: Record) -> str:
 
 
 def without_paths(value: Any) -> Any:
-    """Return data with each absolute path in its texts cut to the last name of it."""
+    """Shorten every absolute path in nested data to its last part: `/home/me/runs/x` becomes `x`."""
     if isinstance(value, str):
         return _PATH.sub("", value)
     if isinstance(value, list):
@@ -130,14 +134,14 @@ def without_paths(value: Any) -> Any:
 
 
 Plain = Mapping[str, Any]
-"""A committed record as it was read from JSON, by whatever version wrote it."""
+"""Committed record as parsed JSON. Any version of bench may have written it."""
 
 
-def lost(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
-    """Return what stood on the board and does not any more: runs, and rows with an accuracy.
+def missing_rows(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
+    """Return the runs and rows that `before` has and `now` lacks, one message each.
 
-    A row of another version or setting takes the place of one of the same task, model, budget, strategy, method, label
-    and seed.
+    A row counts as present if there is one with the same task, model, budget, strategy, method, label and seed, even
+    with other versions or settings.
     """
     gone = _rows(before) - _rows(now)
     return [f"{' '.join(row)}: {number} lost" for row, number in sorted(gone.items())]
@@ -154,22 +158,24 @@ def _rows(records: Sequence[Plain]) -> Counter[tuple[str, ...]]:
     return rows
 
 
-def moved(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
-    """Return the runs whose accuracy moved although nothing says why: no version, setting, data, model or engine."""
-    ended = {_cause(record): _end(record) for record in before if record["result"]["status"] == "ok"}
+def changed_accuracies(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
+    """Return the runs whose accuracy changed although version, settings, data, model and engine are the same."""
+    outcomes = {_inputs(record): _outcome(record) for record in before if record["result"]["status"] == "ok"}
     return [
-        f"{record['result']['id'][:8]}: {ended[cause]} became {end}"
+        f"{record['result']['id'][:8]}: {outcomes[inputs]} became {outcome}"
         for record in now
-        if (cause := _cause(record)) in ended and (end := _end(record)) != ended[cause]
+        if (inputs := _inputs(record)) in outcomes and (outcome := _outcome(record)) != outcomes[inputs]
     ]
 
 
-def _cause(record: Plain) -> str:
+def _inputs(record: Plain) -> str:
+    """Return everything that decides a run's outcome, as JSON."""
     names = ("config", "versions", "content_hash", "splits", "model", "engine", "prompt")
     return json.dumps([record["result"].get(name) for name in names], sort_keys=True)
 
 
-def _end(record: Plain) -> str:
+def _outcome(record: Plain) -> str:
+    """Return status and accuracies, such as `ok, k=1 27 of 40`."""
     rows = {row["label"]: row["accuracy"] for row in record["result"].get("rows", ())}
-    told = [f"{label} {accuracy['correct']} of {accuracy['items']}".strip() for label, accuracy in rows.items()]
-    return ", ".join([record["result"]["status"], *told])
+    counts = [f"{label} {accuracy['correct']} of {accuracy['items']}".strip() for label, accuracy in rows.items()]
+    return ", ".join([record["result"]["status"], *counts])

@@ -1,4 +1,4 @@
-"""From the runs of one method and setting to its lines, one for each thing that it would deploy. Pure."""
+"""Build the lines of one method and setting from its runs: one line per artifact that it returned. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from reports.record import Record, outcomes
 
 @dataclass(frozen=True)
 class ScoredLine:
-    """A line with what it was made of.
+    """A line with the answers behind it, from which rank and correction follow.
 
     Attributes:
-        line: Without rank and correction, which the group gives.
-        correct: Shape (items, seeds), zeros and ones, over all items of the group; None where no seed ended well.
+        line: The line, still without `rank` and `corrected`.
+        correct: 1 for each correct answer, else 0; shape [items, seeds], over all items of the group. None if every
+            seed failed.
     """
 
     line: Line
@@ -30,20 +31,25 @@ class ScoredLine:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """Each item's accuracy over seeds."""
+        """Mean correctness of each item over seeds, shape [items]."""
         assert self.correct is not None
         means: NDArray[np.float64] = self.correct.mean(axis=1)
         return means
 
     @property
     def spread(self) -> Spread:
-        """How far the mean may lie from what it estimates."""
+        """Variance of the mean accuracy over items and seeds."""
         assert self.correct is not None
         return spread(self.correct)
 
 
 def run_of(record: Record, label: str | None) -> SeedRun:
-    """Return the run of a record; its accuracy is that of the row of that label, or of the base where it is None."""
+    """Return the run of a record.
+
+    Args:
+        record: Record of the run.
+        label: Label of the row whose accuracy to take; None for the base's accuracy.
+    """
     result = record.result
     rows = {row.label: row.accuracy.accuracy for row in result.rows}
     base = result.base.accuracy if result.base else None
@@ -59,12 +65,12 @@ def run_of(record: Record, label: str | None) -> SeedRun:
 
 
 def make_lines(name: str, records: Sequence[Record], limit: float) -> list[ScoredLine]:
-    """Make a line for each label of the rows; one without an accuracy where no run ended well.
+    """Make one line per row label. If every run failed, make one line without an accuracy.
 
     Args:
-        name: Of the method with its settings.
-        records: Its runs.
-        limit: The group's budget, in FLOPs.
+        name: Name of the method with its settings.
+        records: Runs of the method with these settings.
+        limit: The group's budget in FLOPs.
     """
     labels = list(dict.fromkeys(row.label for record in records for row in record.result.rows))
     if not labels:
@@ -74,15 +80,15 @@ def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Score
 
 
 def _scored_line(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredLine:
-    good = [record for record in records if label in record.rows]
-    rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in good]
-    now = _verdicts([record.rows[label] for record in good])
-    before = _verdicts([record.base for record in good])
+    finished = [record for record in records if label in record.rows]
+    rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in finished]
+    now = _verdicts([record.rows[label] for record in finished])
+    before = _verdicts([record.base for record in finished])
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
-    evaluations, flops = zip(*map(_adaptation, good), strict=True)
+    evaluations, flops = zip(*map(_adaptation, finished), strict=True)
     share = min(flops) / limit if limit else 0.0
-    budgeted = any(record.result.budget and record.result.budget.planned for record in good)
-    seconds = [record.result.timing.total for record in good if record.result.timing]
+    budgeted = any(record.result.budget and record.result.budget.planned for record in finished)
+    seconds = [record.result.timing.total for record in finished if record.result.timing]
     line = Line(
         name=name,
         method=records[0].result.config.method,
@@ -104,11 +110,11 @@ def _scored_line(name: str, label: str, records: Sequence[Record], limit: float)
 
 
 def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Shape (items, seeds)."""
+    """Return the verdicts as numbers, shape [items, seeds]."""
     return np.stack([outcomes(text) for text in texts], axis=1).astype(np.float64)
 
 
 def _adaptation(record: Record) -> tuple[int, int]:
-    """Forward passes and FLOPs that were billed to the budget."""
+    """Return the forward passes and the FLOPs that were billed to the budget."""
     billed = [row for account, row in record.result.ledger.items() if account in ADAPTATION]
     return sum(row.work.evaluations for row in billed), sum(row.flops for row in billed)

@@ -1,4 +1,4 @@
-"""The board as text: rich tables for a terminal, Markdown for a page, CSV and data for programs."""
+"""Renderings of the leaderboard as text: tables for a terminal, Markdown, CSV, and plain data for JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from rich.table import Table
 from reports.leaderboard.board import Board, Curve, Group
 from reports.leaderboard.columns import Column, columns, curve_title, fitting, title
 
-CURVE_COLUMNS = ("", "budget", "FLOPs in all", "accuracy", "95 %", "front")
+CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
 CURVE_TEXTS = ("", "budget", "front")
 EXPLAINED = (
-    "#: one more than the rows that are better beyond chance (all pairs, Holm at 5 %); intervals are 95 % over items "
-    "and, of several seeds, over seeds; p: no difference from the base, corrected for the table (Holm)."
+    "#: rank, one plus the number of rows that are significantly better (all pairs, Holm, 5 %). 95 %: confidence "
+    "interval over items, and over seeds where a row has several. p: test of no difference from the base, corrected "
+    "for the table (Holm)."
 )
+"""Legend below the tables."""
 
 
 def print_board(console: Console, board: Board) -> None:
-    """Print one table per group, with the columns that fit, and one per curve of accuracy against compute."""
+    """Print one table per group, with the columns that fit the console, and one per curve."""
     shown = columns(board.rate)
     for group in board.groups:
         console.print(_table(group, shown, console.width))
@@ -47,7 +49,7 @@ def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
     table = Table(title=escape(title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True)
     kept = fitting(shown, rows, width)
     for i in kept:
-        # A name gives way where it is narrow; a figure is never cut, so its heading is stacked.
+        # On a narrow terminal names are folded. Numbers never are, so their headings take several lines instead.
         name = shown[i].key == "name"
         heading = shown[i].heading if shown[i].heading == "95 %" else shown[i].heading.replace(" ", "\n")
         left = shown[i].key in ("name", "status")
@@ -86,7 +88,7 @@ def _area(curve: Curve) -> str:
 
 
 def markdown(board: Board) -> str:
-    """Return a table a group, and one a curve."""
+    """Return the board as Markdown: one table per group, per curve and per profile."""
     shown = columns(board.rate)
     parts = []
     for group in board.groups:
@@ -102,20 +104,26 @@ def markdown(board: Board) -> str:
         heads = [["", *(f"within {100 * profile.margins[i]:g}" for i in at)], ["---", *["---:"] * len(at)]]
         rows = [[name, *(f"{100 * shares[i]:.0f} %" for i in at)] for name, shares in profile.shares.items()]
         name = (
-            f"## Tasks within points of the best: {profile.model}, budget {profile.budget}, {len(profile.tasks)} tasks"
+            f"## Share of tasks within this many points of the best row: {profile.model}, budget {profile.budget}, "
+            f"{len(profile.tasks)} tasks"
         )
         parts.append("\n\n".join([name, _pipes([*heads, *rows])]))
     return "\n\n".join([*parts, EXPLAINED])
 
 
 def _pipes(rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
     )
 
 
 def as_csv(board: Board) -> str:
-    """Return all rows of all groups as one table of plain values, a line each, what is unknown left empty."""
+    """Return all rows of all groups as one CSV table of plain values. Unknown values are left empty.
+
+    task,model,budget,strategy,item_set,items,rank,name,accuracy,low,high,...
+    addition,tiny-adder,2048,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,0.5548030415716819,...
+    """
     file = io.StringIO()
     where = ("task", "model", "budget", "strategy", "item_set", "items")
     fields = list(_values(board.groups[0], 0, board)) if board.groups else []
@@ -145,7 +153,7 @@ def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
 
 
 def as_data(board: Board) -> dict[str, Any]:
-    """Return the board as plain data, with what follows from a line's runs spelt out."""
+    """Return the board as plain data for JSON. Each line also has its `seeds`, `status` and `problems`."""
     data = asdict(board)
     for group, plain in zip(board.groups, data["groups"], strict=True):
         for line, row in zip(group.lines, plain["lines"], strict=True):

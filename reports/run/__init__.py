@@ -1,1 +1,1 @@
-"""One run in full: what was configured, how it went, and what came of it."""
+"""Report on one run: its configuration, its training history and its results."""

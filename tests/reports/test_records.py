@@ -11,7 +11,7 @@ import pytest
 from bench.compute.budget import budget_evaluations
 from bench.records.schema import SCHEMA_VERSION
 from bench.run.run_id import run_id
-from reports.leaderboard.committed import MOST, lost, moved, place, stale, without_paths
+from reports.leaderboard.committed import MAX_BYTES, changed_accuracies, missing_rows, record_path, stale, without_paths
 from reports.record import read_record
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +62,9 @@ def test_a_record_is_whole(path):
     record = read_record(path)
     result = record.result
     assert result.schema_version == SCHEMA_VERSION
-    assert path.stat().st_size <= MOST
+    assert path.stat().st_size <= MAX_BYTES
     config = result.config
-    assert path == place(record, FOLDER / "records")
+    assert path == record_path(record, FOLDER / "records")
     plain = json.loads(path.read_bytes())
     assert plain == without_paths(plain)
     if result.versions and result.content_hash and result.model:
@@ -84,5 +84,5 @@ def test_no_row_is_lost_and_no_accuracy_moves_by_itself():
     now = [json.loads(path.read_bytes()) for path in PATHS]
     for commit in earlier():
         before = records_at(commit)
-        assert lost(before, now) == []
-        assert moved(before, now) == []
+        assert missing_rows(before, now) == []
+        assert changed_accuracies(before, now) == []

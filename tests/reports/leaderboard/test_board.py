@@ -134,7 +134,7 @@ def test_one_failed_seed_is_said_below_the_table():
 
 def test_rows_that_left_the_budget_unspent_are_not_called_matched():
     text = markdown(make_board([run(spent=96), run("es", spent=94)]))
-    assert "spent less than 95 % of the budget: es" in text
+    assert "(spent less than 95 % of the budget): es" in text
 
 
 def test_every_row_has_every_column():
@@ -195,11 +195,11 @@ def test_a_method_that_plans_no_budget_is_not_called_unmatched():
     assert not any("not matched" in note for note in group.notes)
 
 
-def test_a_table_without_a_sampled_row_at_the_dearest_cost_says_so():
+def test_a_note_says_if_no_row_without_adaptation_matches_the_highest_answer_cost():
     (without,) = groups([run()])
     (with_,) = groups([run(), run("self-consistency", planned={})])
-    assert any("no row that only samples" in note for note in without.notes)
-    assert not any("no row that only samples" in note for note in with_.notes)
+    assert any("no row without adaptation takes as many" in note for note in without.notes)
+    assert not any("no row without adaptation takes as many" in note for note in with_.notes)
 
 
 def test_bases_that_disagree_are_noted():

@@ -5,7 +5,16 @@ import pytest
 
 from bench.errors import BenchError, UsageError
 from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig
-from reports.leaderboard.committed import MOST, compact, lost, moved, pages, publish, stale, without_paths
+from reports.leaderboard.committed import (
+    MAX_BYTES,
+    changed_accuracies,
+    compact,
+    missing_rows,
+    pages,
+    publish,
+    stale,
+    without_paths,
+)
 from reports.record import Record, read_record
 
 ITEMS = 40
@@ -102,7 +111,7 @@ def test_figures_are_as_they_would_be_elsewhere(runs, tmp_path):
 def test_a_record_is_small_and_keeps_what_the_board_is_made_of(tmp_path):
     big = record(report={"curve": list(range(20_000))})
     text = compact(big)
-    assert len(text.encode()) <= MOST
+    assert len(text.encode()) <= MAX_BYTES
     assert text.count("\n") == 1
     path = tmp_path / "seed-0-x.json"
     path.write_text(text)
@@ -115,8 +124,8 @@ def test_a_record_is_small_and_keeps_what_the_board_is_made_of(tmp_path):
 
 
 def test_what_does_not_fit_is_refused():
-    many = "1" * MOST
-    with pytest.raises(BenchError, match=f"at most {MOST}"):
+    many = "1" * MAX_BYTES
+    with pytest.raises(BenchError, match=f"at most {MAX_BYTES}"):
         compact(Record(result=record().result, items="i", base=many, rows={"": many}))
 
 
@@ -145,34 +154,34 @@ def test_paths_and_tracebacks_do_not_get_into_records():
 
 def test_a_row_is_lost_unless_another_takes_its_place():
     before = plain(record("corp"), record("es"), record("es", 1))
-    assert lost(before, before) == []
-    assert lost(before, [*before, *plain(record("ppo"))]) == []
-    assert lost(before, before[1:]) == [
+    assert missing_rows(before, before) == []
+    assert missing_rows(before, [*before, *plain(record("ppo"))]) == []
+    assert missing_rows(before, before[1:]) == [
         "addition m smoke greedy corp 0 row: 1 lost",
         "addition m smoke greedy corp 0 run: 1 lost",
     ]
-    assert lost(before, plain(record("corp", method_config={"rank": 1}), record("es"), record("es", 1))) == []
-    assert len(lost(before, plain(record("corp"), record("es")))) == 2
-    assert len(lost(before, plain(record("corp", label="k=1"), record("es"), record("es", 1)))) == 1
+    assert missing_rows(before, plain(record("corp", method_config={"rank": 1}), record("es"), record("es", 1))) == []
+    assert len(missing_rows(before, plain(record("corp"), record("es")))) == 2
+    assert len(missing_rows(before, plain(record("corp", label="k=1"), record("es"), record("es", 1)))) == 1
     # Every variant counts.
     variants = plain(record("corp"), record("corp", method_config={"rank": 1}))
-    assert len(lost(variants, variants[:1])) == 2
+    assert len(missing_rows(variants, variants[:1])) == 2
 
 
 def test_a_failure_may_turn_into_a_row_and_not_the_other_way():
-    assert lost(plain(failed("ppo")), plain(record("ppo"))) == []
-    assert lost(plain(record("ppo")), plain(failed("ppo"))) == ["addition m smoke greedy ppo 0 row: 1 lost"]
+    assert missing_rows(plain(failed("ppo")), plain(record("ppo"))) == []
+    assert missing_rows(plain(record("ppo")), plain(failed("ppo"))) == ["addition m smoke greedy ppo 0 row: 1 lost"]
 
 
 def test_an_accuracy_that_moved_without_a_reason_is_found():
     before = plain(record(right=20))
-    (told,) = moved(before, plain(record(right=21)))
+    (told,) = changed_accuracies(before, plain(record(right=21)))
     assert told.endswith("ok, 20 of 40 became ok, 21 of 40")
-    assert moved(before, before) == []
-    assert len(moved(before, plain(failed("corp")))) == 1
-    assert moved(plain(failed("corp")), before) == []
+    assert changed_accuracies(before, before) == []
+    assert len(changed_accuracies(before, plain(failed("corp")))) == 1
+    assert changed_accuracies(plain(failed("corp")), before) == []
     for change in ({"config": {"method_config": {"rank": 1}}}, {"versions": {"method": "2"}}, {"engine": {"batch": 1}}):
         now = copy.deepcopy(plain(record(right=21)))
         for name, value in change.items():
             now[0]["result"][name] = {**(now[0]["result"][name] or {}), **value}
-        assert moved(before, now) == []
+        assert changed_accuracies(before, now) == []
