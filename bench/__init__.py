@@ -1,1 +1,1 @@
-"""The harness of the suite: engines, weight space, compute accounting, records, sandbox, statistics, command line."""
+"""The benchmark harness: engines, weight space, compute accounting, records, sandbox, statistics, command line."""

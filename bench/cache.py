@@ -1,4 +1,4 @@
-"""Where what was fetched or made once is kept."""
+"""Cache folder for downloaded and converted files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ VARIABLE = "BENCH_CACHE"
 
 
 def folder(kind: str) -> Path:
-    """Return the folder of all cached things of a kind, in `$BENCH_CACHE` or in `bench` in the user's cache folder."""
-    named = os.environ.get(VARIABLE)
-    home = Path(named).expanduser() if named else platformdirs.user_cache_path("bench", appauthor=False)
-    return home / kind
+    """Return the cache folder for one kind of file, for example `~/.cache/bench/models`.
+
+    The parent is `$BENCH_CACHE`. If that is unset, it is `bench` in the user's cache folder.
+    """
+    configured = os.environ.get(VARIABLE)
+    root = Path(configured).expanduser() if configured else platformdirs.user_cache_path("bench", appauthor=False)
+    return root / kind

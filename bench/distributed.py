@@ -1,4 +1,4 @@
-"""The processes that train one model together, each by its rank; one process alone is rank 0 of 1."""
+"""Group of processes that train one model together. A single process is rank 0 of 1."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """What a process knows of those it trains with. What `gather` returns is the same in all of them.
+    """Rank and world size of the training group.
 
     Attributes:
-        rank: Of this process, from 0.
-        world_size: Processes in all.
+        rank: Rank of this process, from 0.
+        world_size: Number of processes in the group.
     """
 
     rank: int = 0
@@ -23,21 +23,21 @@ class ProcessGroup:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes."""
+        """True for rank 0, the only process that writes to disk."""
         return self.rank == 0
 
     def gather(self, mine: T) -> list[T]:
-        """Return everybody's value, in order of rank; each process must call it as often as the others."""
+        """Return the values of all processes, in order of rank. All processes must call it equally often."""
         if self.world_size == 1:
             return [mine]
         from torch import distributed
 
-        everybody: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(everybody, mine)
-        return everybody
+        gathered: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(gathered, mine)
+        return gathered
 
     def leave(self) -> None:
-        """End a process that only came to train, once all are done; one alone goes on."""
+        """Wait for all processes, then exit this one. A single process continues."""
         if self.world_size > 1:
             from torch import distributed
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each says what was given, why it does not do, and what would."""
+"""Errors that a user can fix. Each message says what was given, why it cannot be used, and what to do."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ from pydantic import ValidationError
 
 
 class BenchError(Exception):
-    """A condition the user can mend; the command line prints its message and no traceback.
+    """Error that the user can fix. The command line prints its message without a traceback.
 
     Attributes:
-        exit_code: Process exit status: 1 a run failed, 2 usage, 3 refused.
+        exit_code: Exit status of the process: 1 if a run failed, 2 for wrong usage, 3 if refused.
     """
 
     exit_code = 1
 
 
 class UsageError(BenchError):
-    """An argument, option or configuration value that cannot be used."""
+    """Unusable argument, option or configuration value."""
 
     exit_code = 2
 
 
 class Refused(BenchError):
-    """A request the harness declines for a stated reason, such as a sandbox too weak to judge code."""
+    """Request that the harness declines, for example because the sandbox is too weak to run code."""
 
     exit_code = 3
 
 
 def usage_error(where: str, error: ValidationError) -> UsageError:
-    """Turn a failed validation into an error that names each field, its value and what would be accepted."""
+    """Convert a pydantic error into one that names each field, its value and what would be accepted.
+
+    Example message: `config.json: seed: Input should be greater than or equal to 0 (given -1)`.
+    """
     parts = []
     for problem in error.errors():
         field = ".".join(map(str, problem["loc"])) or "value"

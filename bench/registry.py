@@ -1,8 +1,8 @@
-"""Finding methods and tasks by name without importing them.
+"""Registry of methods and tasks. Looking up a name imports nothing.
 
-Built-in names map to "module:attribute". Third parties add theirs through the entry-point groups `bench.methods` and
-`bench.tasks`, or are named in full as `package.module:Class`. A name that ends in <...> stands for many: what is
-written in its place is handed to the class.
+Built-in names map to "module:attribute". Other packages register names in the entry-point groups `bench.methods` and
+`bench.tasks`. Any class can also be named in full, as `package.module:Class`. A name such as `rg:<generator>` is a
+pattern: `rg:chain_sum` calls the class with "chain_sum".
 """
 
 from __future__ import annotations
@@ -25,31 +25,34 @@ Kind = Literal["method", "task"]
 BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
         "base": ("methods.base:Base", "the base model, unchanged"),
-        "best-of-n": ("methods.best_of_n:BestOfN", "sampled answers of the base, chosen by the task's own signal"),
-        "corp": ("methods.corp.method:Corp", "consolidate random weight perturbations into one model, behind a gate"),
+        "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
+        "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model and gated"),
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
-        "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts, weights unchanged"),
-        "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and in a vote of K"),
-        "self-consistency": ("methods.self_consistency:SelfConsistency", "sampled answers of the base, and a vote"),
-        "cat": ("methods.training.cat:Cat", "training for what N answers will return: pass@N, a majority, best-of-N"),
+        "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
+        "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and as a top-K vote"),
+        "self-consistency": (
+            "methods.self_consistency:SelfConsistency",
+            "majority vote over samples of the base model",
+        ),
+        "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },
     "task": {
         "addition": ("tasks.addition:Addition", "sums below 200, for tiny-adder"),
-        "countdown": ("tasks.countdown:Countdown", "reach a number with others and the four operations; generated"),
-        "gsm8k": ("tasks.gsm8k:Gsm8k", "grade school word problems with one number for an answer"),
+        "countdown": ("tasks.countdown:Countdown", "reach a target number with given numbers and + - * /; generated"),
+        "gsm8k": ("tasks.gsm8k:Gsm8k", "grade-school word problems; the answer is one number"),
         "math500": ("tasks.math500:Math500", "competition mathematics, seven subjects, five levels"),
         "olympiadbench": ("tasks.olympiadbench:OlympiadBench", "olympiad mathematics, text only, open-ended"),
-        "humaneval": ("tasks.humaneval:HumanEval", "Python functions judged by their unit tests"),
-        "successor": ("tasks.successor:Successor", "the number after another, for chat models of 100 M parameters"),
+        "humaneval": ("tasks.humaneval:HumanEval", "Python functions, judged by their unit tests"),
+        "successor": ("tasks.successor:Successor", "the next number (7 -> 8), for chat models of 100 M parameters"),
         "tenfold": ("tasks.tenfold:Tenfold", "ten times a number, for chat models of 100 M parameters"),
         "modular-addition": ("tasks.modular_addition:ModularAddition", "sums modulo 100, for tiny-adder"),
         "mbpp": ("tasks.mbpp:Mbpp", "short Python functions from a sentence and one example, judged by their tests"),
-        "jsonl": ("tasks.jsonl:JsonLines", "a file of your own, named with --data"),
-        "rg:<generator>": ("tasks.reasoning_gym:ReasoningGym", "a generator of reasoning-gym with its own scorer"),
-        "rocstories": ("tasks.rocstories:RocStories", "the sentences of a story in order; needs --data"),
+        "jsonl": ("tasks.jsonl:JsonLines", "your own file, given with --data"),
+        "rg:<generator>": ("tasks.reasoning_gym:ReasoningGym", "any reasoning-gym generator, with its own scorer"),
+        "rocstories": ("tasks.rocstories:RocStories", "put the sentences of a story in order; needs --data"),
         "uspto50k": ("tasks.uspto50k:Uspto50k", "the class of a chemical reaction; needs --data"),
     },
 }
@@ -60,7 +63,7 @@ def names(kind: Kind) -> dict[str, tuple[str, str]]:
     """Return every registered name with its target and a one-line description.
 
     Raises:
-        BenchError: If a third party claims a name that is taken.
+        BenchError: If two packages register the same name.
     """
     found = dict(BUILT_IN[kind])
     for point in entry_points(group=f"bench.{kind}s"):
@@ -71,16 +74,16 @@ def names(kind: Kind) -> dict[str, tuple[str, str]]:
 
 
 def check(kind: Kind, name: str) -> None:
-    """Raise unless the name is registered or has the form package.module:Class.
+    """Check that a name is registered or has the form package.module:Class.
 
     Raises:
-        UsageError: With the nearest registered name.
+        UsageError: If not. The message suggests the nearest registered name.
     """
     _resolve(kind, name)
 
 
 def _resolve(kind: Kind, name: str) -> tuple[str, tuple[str, ...]]:
-    """The target that a name stands for, and what it is called with."""
+    """Return the "module:attribute" target of a name, and the arguments for its class."""
     known = names(kind)
     for pattern, (target, _) in known.items():
         family, is_family, placeholder = pattern.partition("<")
@@ -104,7 +107,7 @@ def _load(kind: Kind, name: str) -> object:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # somebody's module may fail in any way when it is imported
+    except Exception as error:  # importing third-party code can raise anything
         raise UsageError(f"--{kind} {name}: cannot load {target}: {type(error).__name__}: {error}") from error
 
 
@@ -116,7 +119,7 @@ def load_method(name: str) -> type[Method]:
 
 
 def load_task(name: str) -> Task:
-    """Import a task by name and make one."""
+    """Import a task by name and create an instance."""
     from tasks.interface import Task
 
     _, parameters = _resolve("task", name)
@@ -124,7 +127,7 @@ def load_task(name: str) -> Task:
     try:
         return found(*parameters)
     except TypeError as error:
-        raise UsageError(f"--task {name}: cannot be made: {error}") from error
+        raise UsageError(f"--task {name}: cannot be created: {error}") from error
 
 
 def _subclass(found: object, base: type[T], what: str) -> type[T]:

@@ -1,4 +1,4 @@
-"""Seeds by derivation: every random stream is named by what it may depend on, and by nothing else."""
+"""Seed derivation: each random stream gets a seed that depends on its named parts only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 
 
 def derive(*parts: str | int) -> int:
-    """Return a seed in [0, 2**63) that is a fixed function of the named parts.
+    """Return a seed in [0, 2**63), a fixed function of the parts.
 
     Args:
-        parts: What the stream may depend on, such as a run's seed, the purpose, and a candidate's index.
+        parts: Everything the stream may depend on. Example: `derive(run_seed, "corp", "population", 3)`.
     """
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

@@ -1,4 +1,4 @@
-"""Test-time strategies by name, and the plurality rule that chooses among several answers. Pure."""
+"""Names of test-time strategies, and plurality voting over several answers. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tasks.interface import Vote
 
 
 class Strategy(NamedTuple):
-    """What is done with sampled answers, and their number."""
+    """Test-time strategy: its kind (pass@k, majority vote, best-of-k) and the number of samples k."""
 
     kind: Literal["pass", "maj", "bon"]
     k: int
 
 
 def parse_strategy(text: str) -> Strategy:
-    """Read `pass@8`, `maj@8` or `bon@8`.
+    """Parse a strategy such as `pass@8`, `maj@8` or `bon@8`.
 
     Raises:
-        UsageError: If it is none of them.
+        UsageError: If the text has none of these forms.
     """
     kind, at, number = text.partition("@")
     if at and kind in ("pass", "maj", "bon") and number.isascii() and number.isdigit() and int(number) > 0:
@@ -32,12 +32,12 @@ def parse_strategy(text: str) -> Strategy:
 
 @dataclass(frozen=True)
 class PluralityVote:
-    """What the votes on one example came to.
+    """Result of the vote on one example.
 
     Attributes:
-        winner: Index of the voter whose answer is taken.
-        votes: Votes for that answer; 0 where nobody voted.
-        tied: Whether another answer had as many.
+        winner: Index of the ballot whose answer wins.
+        votes: Number of votes for that answer; 0 if every ballot is None.
+        tied: Whether another answer has as many votes.
     """
 
     winner: int
@@ -46,18 +46,18 @@ class PluralityVote:
 
 
 def plurality(ballots: Sequence[Vote | None]) -> PluralityVote:
-    """Return the answer with most votes; of equals, the one given first; the first voter's where nobody votes.
+    """Return the answer with the most votes. A tie goes to the answer given first; without votes, index 0 wins.
 
     Args:
-        ballots: One an answer, by descending rank of who gave it; None does not vote.
+        ballots: One vote per answer, best-ranked voter first; None abstains.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If the sequence is empty.
     """
     if not ballots:
-        raise ValueError("an election without a ballot has no winner")
+        raise ValueError("an empty sequence of ballots has no winner")
     counts = Counter(vote for vote in ballots if vote is not None)
     if not counts:
         return PluralityVote(0, 0, tied=False)
-    choice, votes = counts.most_common(1)[0]  # of equal counts, the one met first
+    choice, votes = counts.most_common(1)[0]  # on equal counts, most_common returns the one inserted first
     return PluralityVote(ballots.index(choice), votes, tied=sum(n == votes for n in counts.values()) > 1)

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: the journal while it lives, the result when it ends."""
+"""Files of a run: the journal, written during the run, and the result, written at its end."""

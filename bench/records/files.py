@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the whole new one, and a write that fails is an error."""
+"""Atomic writes. A reader sees either the old file or the complete new one, and a failed write raises."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TEMPORARY = ".tmp-"
 
 
 class WriteFailed(BenchError):
-    """A file or folder could not be written."""
+    """Error for a file or folder that cannot be written."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(f"cannot write {path}: {error.strerror or error}; free the disk or choose another --output")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content in one step, on disk when this returns.
+    """Replace a file's content atomically. The new content is on disk (fsync) when this returns.
 
     Raises:
-        WriteFailed: If the folder cannot be written or the disk is full; the old content is kept.
+        WriteFailed: If the folder is not writable or the disk is full. The old content is kept.
     """
     temporary = None
     try:
@@ -46,16 +46,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def folder_atomically(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when the block ends without an error.
+    """Yield an empty temporary folder. It replaces `path` when the block ends without an error.
 
     Raises:
-        WriteFailed: If it cannot be written; what stood at `path` is kept.
+        WriteFailed: If the folder cannot be written. The old content of `path` is kept.
     """
-    workshop = None
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}."))
-        new, old = workshop / "new", workshop / "old"
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}."))
+        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         new.chmod(0o755)
         yield new
@@ -74,12 +74,12 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WriteFailed(path, error) from error
     finally:
-        if workshop is not None:
-            shutil.rmtree(workshop, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half written. Nobody else may be writing to the folder."""
+    """Remove temporary files of a killed process. No other process may be writing to the folder."""
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -88,7 +88,7 @@ def sweep(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Put a file, or a folder's entries, on disk, so that what was renamed there outlives a power cut."""
+    """Flush a file or a folder's entries to disk (fsync). After a rename, this makes the rename survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,13 @@
-"""The journal: one line an evaluation, on disk before the next begins.
+"""Journal of a run: one line per computed entry, on disk before the next computation begins.
 
-A run is a deterministic function of its configuration, so resuming means running it again with the journal answering
-for what was already computed. What several engines computed before its turn is put aside, in lines that have no place
-in that order. Each line carries a checksum. A last line without its end is torn and owed again; other damage is an
-error.
+A run is a deterministic function of its configuration. To resume, it runs again, and the journal supplies the entries
+that were already computed. Entries are recalled in order. Results that engines prefetched are kept as unordered
+entries and looked up by key. Two lines of a journal, each with its CRC-32 checksum:
+
+    aa7363d1 {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}
+    9e02f83b {"aside":{"answered":"test 1","n":1},"value":{"texts":["7"]}}
+
+A last line without a newline was cut off by a crash and is computed again. Any other damage is an error.
 """
 
 from __future__ import annotations
@@ -21,54 +25,57 @@ from bench.records.files import WriteFailed, sync
 
 
 class JournalDamaged(BenchError):
-    """A line of a journal other than a torn last one cannot be trusted."""
+    """Error for a journal line that fails its checksum; an incomplete last line is not an error."""
 
 
 class JournalMismatch(BenchError):
-    """The run asks for something else than what its journal says was computed at this place."""
+    """Error for a run whose next computation differs from the next entry of its journal."""
 
 
 class Journal:
-    """Answers for entries that an earlier attempt computed, then appends new ones.
+    """Replays the entries of an earlier attempt, then appends new ones.
 
     Args:
-        path: The file; created if missing, and cut back to its last whole line.
-        owner: Whether this process appends for all that share the journal; in the others `append` writes nothing.
+        path: Journal file. It is created if missing, and an incomplete last line is removed.
+        owner: Whether this process writes. Processes that share the journal and do not own it write nothing.
 
     Raises:
-        JournalDamaged: Names the line; the file is left as it is.
+        JournalDamaged: If a line fails its checksum. The message names the line; the file is not changed.
         WriteFailed: If the file cannot be opened for writing.
+
+    Attributes:
+        recovered: Number of entries read when the journal was opened.
     """
 
     def __init__(self, path: Path, *, owner: bool = True) -> None:
         self.path = path
         entries, whole = read_entries(path)
         self.recovered = len(entries)
-        self._take_in(entries)
+        self._index(entries)
         self._next = 0
         self._file: io.RawIOBase | None = None
         if not owner:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)  # a failed write must not be tried again on close
+            self._file = path.open("ab", buffering=0)  # unbuffered: close must not repeat a failed write
             self._file.truncate(whole)
             sync(path.parent)
         except OSError as error:
             raise WriteFailed(path, error) from error
 
-    def _take_in(self, entries: list[dict[str, Any]]) -> None:
+    def _index(self, entries: list[dict[str, Any]]) -> None:
         self._entries = [(line, entry) for line, entry in enumerate(entries, start=1) if "key" in entry]
-        self._aside = {_name(entry["aside"]): entry["value"] for entry in entries if "aside" in entry}
+        self._prefetched = {_name(entry["aside"]): entry["value"] for entry in entries if "aside" in entry}
 
     def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the next journalled entry, or None if the run has caught up with its journal.
+        """Return the value of the next journalled entry, or None if all entries have been recalled.
 
         Args:
-            key: What is about to be computed; must equal what the entry was appended under.
+            key: Key of the computation that comes next; must equal the key that the entry was appended with.
 
         Raises:
-            JournalMismatch: If the entry belongs to another computation, as after a change of code or data.
+            JournalMismatch: If the keys differ, for example after a change of code or data.
         """
         if self._next >= len(self._entries):
             return None
@@ -82,28 +89,29 @@ class Journal:
         return dict(entry["value"])
 
     def append(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-        """Put a computed entry on disk.
+        """Append a computed entry. It is on disk (fsync) when this returns.
 
         Raises:
-            WriteFailed: If that fails; the run must not go on as if it had not.
+            RuntimeError: If journalled entries are left to recall.
+            WriteFailed: If the write fails. The run must stop.
         """
         if self._next < len(self._entries):
-            raise RuntimeError("append while the journal still answers")
+            raise RuntimeError("append while journalled entries are left to recall")
         self._next += 1
         self._write({"key": _plain(key), "value": _plain(value)})
 
-    def put_aside(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-        """Put on disk what was computed before its turn.
+    def append_prefetched(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        """Append a result that was computed ahead of its turn. It is looked up by key and not recalled in order.
 
         Raises:
-            WriteFailed: If that fails.
+            WriteFailed: If the write fails.
         """
         self._write({"aside": _plain(key), "value": _plain(value)})
-        self._aside[_name(key)] = _plain(value)
+        self._prefetched[_name(key)] = _plain(value)
 
-    def aside(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what was put aside under a key, by this attempt or an earlier one, or None."""
-        found = self._aside.get(_name(key))
+    def prefetched(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the result prefetched under a key, by this attempt or an earlier one, or None."""
+        found = self._prefetched.get(_name(key))
         return None if found is None else dict(found)
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -118,21 +126,21 @@ class Journal:
             raise WriteFailed(self.path, error) from error
 
     def reread(self) -> None:
-        """Take in what the process that this one handed the journal to has appended; `recall` answers for it."""
+        """Read the entries that another process appended, so that `recall` returns them."""
         entries, _ = read_entries(self.path)
-        self._take_in(entries)
+        self._index(entries)
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
 def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return a journal's entries and the length in bytes of its whole lines.
+    """Return a journal's entries and the length in bytes of its complete lines.
 
     Raises:
-        JournalDamaged: If a line other than a torn last one fails its checksum.
+        JournalDamaged: If a complete line fails its checksum.
     """
     data = path.read_bytes() if path.exists() else b""
     entries: list[dict[str, Any]] = []

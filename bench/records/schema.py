@@ -1,6 +1,6 @@
-"""The record: every number that a report shows, as validated data. Times stand in `timing` and nowhere else.
+"""Schema of run records. A record holds every number that a report shows; only `timing` holds times.
 
-Reading a record loads no engine and no method, so reports work wherever the core is installed.
+Reading a record imports no engine and no method, so reports need only the core installation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.errors import BenchError, UsageError, usage_error
 
 SCHEMA_VERSION = 2
 
-WHERE = {
+LOCATION_KEYS = {
     "compute_environment",
     "debug",
     "enable_cpu_affinity",
@@ -28,7 +28,7 @@ WHERE = {
     "rdzv_backend",
     "same_network",
 }
-"""Keys of a launcher's configuration that say where and not what."""
+"""Keys of an accelerate configuration that say where processes run. They cannot change an outcome."""
 
 Status = Literal["ok", "failed", "over_budget", "diverged"]
 
@@ -38,30 +38,29 @@ class _Record(BaseModel):
 
 
 class RunConfig(_Record):
-    """One cell of a grid, fully resolved: running it again is running the same thing.
+    """Configuration of one run, fully resolved. Running it again repeats the run.
 
     Attributes:
         method: Registered name, or `package.module:Class`.
-        method_config: The method's own settings, defaults filled in.
+        method_config: Settings of the method, with defaults filled in.
         task: Registered name, or `package.module:Class`.
         data: File with the task's rows; None for the task's own source.
-        adapt_on: Task to adapt on, if it is another one; `task` is then only tested on, as a whole.
+        adapt_on: Task to adapt on, if it differs from `task`. All examples of `task` are then test examples.
         adapt_data: File with the rows of `adapt_on`.
         model: Embedded name, folder, GGUF file or hub id.
         budget: Named budget, or a number of model-prompt evaluations.
-        seed: Source of all randomness of the method.
-        limit: Test examples read, from the start of the split; None for all.
-        max_new_tokens: Answers end here; None for where the task says.
-        prompt: `auto` follows the tokenizer: chat where it has a template.
-        engine: What generates.
-        dtype: `auto` keeps the checkpoint's own.
-        device: `auto` takes a GPU if there is one.
-        batch_size: Prompts decoded together; None leaves it to the engine.
-        allow_unsandboxed: Whether model-written code may run in a sandbox weaker than required.
-        strategy: How test answers come about: `greedy`; `maj@K`, the commonest of K samples; `bon@K`, that of K samples
-            which the task's own signal likes best; `pass@K`, greedy answers and beside them the chance that one of K
-            samples is right.
-        launch: What `accelerate launch` is told of the processes that train; None to train in the run's own.
+        seed: Seed of the method; all its randomness derives from it.
+        limit: Number of test examples, taken from the start of the split; None for all.
+        max_new_tokens: Maximum length of an answer in tokens; None for the task's own limit.
+        prompt: `chat`, `completion`, or `auto`: chat if the tokenizer has a chat template.
+        engine: Inference backend.
+        dtype: Precision of the weights; `auto` keeps the checkpoint's.
+        device: Torch device; `auto` uses a GPU if there is one.
+        batch_size: Number of prompts decoded together; None for the engine's own choice.
+        allow_unsandboxed: Whether model-written code may run in a weaker sandbox than the task requires.
+        strategy: Test-time strategy: `greedy`; `maj@K`, majority vote over K samples; `bon@K`, best of K samples by
+            the task's own signal; `pass@K`, greedy answers plus the probability that one of K samples is right.
+        launch: Accelerate configuration of the training processes; None to train in the run's own process.
     """
 
     method: str = "corp"
@@ -86,22 +85,30 @@ class RunConfig(_Record):
 
     @property
     def subject(self) -> str:
-        """The task, or the two: `mbpp to humaneval`."""
+        """Task label: the task's name, or both names, as in `mbpp to humaneval`."""
         return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
 
     @property
     def processes(self) -> int:
-        """How many train."""
+        """Number of training processes."""
         return 1 if self.launch is None else int(self.launch["num_processes"])
 
     @property
     def launched(self) -> dict[str, Any]:
-        """Of `launch`, what can change an outcome: not where its processes run and how they find each other."""
-        return {key: value for key, value in (self.launch or {}).items() if key not in WHERE}
+        """Entries of `launch` that can change an outcome. Locations and addresses of processes are left out."""
+        return {key: value for key, value in (self.launch or {}).items() if key not in LOCATION_KEYS}
 
 
 class Versions(_Record):
-    """Versions of everything of ours that can change a number; `adapt_on` where that is another task."""
+    """Versions of all harness components that can change a number.
+
+    Attributes:
+        method: Version of the method.
+        task: Version of the test task.
+        adapt_on: Version of the task adapted on; None if that is the test task.
+        noise: Version of the noise generator.
+        flops: Version of the FLOPs formula.
+    """
 
     method: str
     task: str
@@ -111,14 +118,14 @@ class Versions(_Record):
 
 
 class ModelInfo(_Record):
-    """What was adapted.
+    """Base model of a run.
 
     Attributes:
         name: Short name.
-        origin: Where it came from.
+        origin: Source of the model, such as a hub id or a path.
         fingerprint: sha256 of the source files, or a hub revision.
-        digest: sha256 over the weights as loaded.
-        licence: As far as known.
+        digest: sha256 of the weights as loaded.
+        licence: Licence; None if unknown.
     """
 
     name: str
@@ -129,14 +136,15 @@ class ModelInfo(_Record):
 
 
 class BudgetInfo(_Record):
-    """What could be spent and what was.
+    """Budget of a run, and how much of it was spent.
 
     Attributes:
-        evaluations: The budget in model-prompt evaluations of the base.
-        evaluation_flops: Measured cost of one, in model FLOPs.
-        flops: Their product: the limit.
-        planned: The method's plan, in evaluations by account.
-        spent: Adaptation FLOPs booked; never more than `flops`.
+        name: Budget as given, such as `smoke` or `512`.
+        evaluations: Budget in model-prompt evaluations of the base model.
+        evaluation_flops: Measured cost of one evaluation, in model FLOPs.
+        flops: Limit in model FLOPs: evaluations times evaluation_flops.
+        planned: Planned evaluations by account, from the method's plan.
+        spent: Adaptation FLOPs booked; at most `flops`.
     """
 
     name: str
@@ -148,7 +156,7 @@ class BudgetInfo(_Record):
 
     @property
     def share(self) -> float:
-        """Part of the budget that was spent."""
+        """Fraction of the budget that was spent."""
         return self.spent / self.flops if self.flops else 0.0
 
 
@@ -156,12 +164,12 @@ class Accuracy(_Record):
     """Accuracy on the test split with its 95 % Wilson interval.
 
     Attributes:
-        correct: Right answers.
-        items: Test examples judged.
-        excluded: Test examples that the judge could not judge; in no figure here.
+        correct: Number of correct answers.
+        items: Number of test examples judged.
+        excluded: Number of test examples that could not be judged. All other fields leave them out.
         accuracy: correct / items.
-        low: Lower bound.
-        high: Upper bound.
+        low: Lower bound of the interval.
+        high: Upper bound of the interval.
         mean_reward: Mean shaped reward; not an accuracy.
     """
 
@@ -175,12 +183,12 @@ class Accuracy(_Record):
 
 
 class AnswerCost(_Record):
-    """What one answer costs once deployed: means over the test examples.
+    """Inference cost of one answer: means over the test examples.
 
     Attributes:
-        evaluations: Forward passes in the sense of the papers.
+        evaluations: Model-prompt evaluations ("forward passes" in the papers).
         flops: Model FLOPs.
-        new_tokens: Generated tokens that were run forward.
+        new_tokens: Generated tokens that the model processed.
     """
 
     evaluations: float
@@ -189,15 +197,16 @@ class AnswerCost(_Record):
 
 
 class PairedComparison(_Record):
-    """Method against base on the same test items.
+    """Paired comparison of method and base on the same test items.
 
     Attributes:
-        fixes: Base wrong, method right.
-        regressions: Base right, method wrong.
-        difference: Accuracy of the method minus that of the base.
-        low: Lower bound of its 95 % interval.
+        items: Number of items judged for both.
+        fixes: Number of items with the base wrong and the method right.
+        regressions: Number of items with the base right and the method wrong.
+        difference: Accuracy of the method minus accuracy of the base.
+        low: Lower bound of the 95 % interval of the difference.
         high: Upper bound.
-        p_value: Two-sided exact McNemar test.
+        p_value: p-value of the two-sided exact McNemar test.
     """
 
     items: NonNegativeInt
@@ -210,10 +219,14 @@ class PairedComparison(_Record):
 
 
 class Difference(_Record):
-    """A mean difference against the base on the same items, with its 95 % interval.
+    """Mean difference from the base on the same items, with its 95 % interval.
 
     Attributes:
-        p_value: Two-sided, of there being none.
+        items: Number of items.
+        difference: Mean of method minus base.
+        low: Lower bound of the interval.
+        high: Upper bound.
+        p_value: Two-sided p-value for a difference of zero.
     """
 
     items: NonNegativeInt
@@ -224,18 +237,20 @@ class Difference(_Record):
 
 
 class Coverage(_Record):
-    """pass@k on the test split: the chance that one of k sampled answers is right. No accuracy: nothing chooses it.
+    """pass@k on the test split: the probability that at least one of k sampled answers is right.
+
+    It is not an accuracy, because nothing selects the right sample.
 
     Attributes:
-        k: Answers.
-        samples: Answers drawn for each example, which it is estimated from without bias.
-        items: Examples of which at least k answers were judged.
-        excluded: The others.
+        k: Number of answers.
+        samples: Number of answers sampled per example, for the unbiased estimate.
+        items: Number of examples with at least k judged answers.
+        excluded: Number of all other examples.
         value: Mean over the items.
-        low: Lower bound of its 95 % interval.
+        low: Lower bound of the 95 % interval.
         high: Upper bound.
-        cost: Of k answers.
-        difference: Against the base; None for the base itself.
+        cost: Cost of k answers.
+        difference: Difference from the base; None for the base itself.
     """
 
     k: PositiveInt
@@ -250,17 +265,17 @@ class Coverage(_Record):
 
 
 class Row(_Record):
-    """One thing to deploy: what it answers and what an answer of it costs.
+    """Test result of one artifact.
 
     Attributes:
-        label: Tells the artifacts of one run apart, such as `k=5`; empty where there is one.
-        accuracy: On the test split.
-        cost: Of one answer.
-        comparison: Against the base on the same items.
-        changed: Whether anything but the base, asked as the base is, gave the answers.
-        measures: What the task puts beside the accuracy, by name.
-        coverage: pass@k, where the strategy asks for it.
-        report: What the artifact says of its answers.
+        label: Label of the artifact within its run, such as `k=5`; empty if the run has only one.
+        accuracy: Accuracy on the test split.
+        cost: Cost of one answer.
+        comparison: Comparison with the base on the same items.
+        changed: False if the artifact is the unchanged base model, queried in the same way.
+        measures: The task's additional measures by name.
+        coverage: pass@k; None unless the strategy is `pass@K`.
+        report: The artifact's own report about its answers.
     """
 
     label: str = ""
@@ -274,11 +289,11 @@ class Row(_Record):
 
 
 class AccountRow(_Record):
-    """One account of the ledger with the FLOPs that follow from it.
+    """One account of the ledger, with its FLOPs.
 
     Attributes:
-        work: Raw integers.
-        flops: Model FLOPs, real tokens only.
+        work: Raw counts, such as tokens and passes.
+        flops: Model FLOPs, without padding.
         hardware_flops: FLOPs including padding.
     """
 
@@ -288,12 +303,12 @@ class AccountRow(_Record):
 
 
 class Timing(_Record):
-    """Wall-clock seconds of the attempt that ended this run; an earlier attempt's are not in it. Never compared.
+    """Wall-clock seconds of the last attempt of a run. Earlier attempts are not included. Reports never compare times.
 
     Attributes:
-        total: From its start to its record, loading the model included.
-        stages: By phase of the run.
-        kinds: By what was done: see `bench.run.timing`. What is missing to the total is the harness's own time.
+        total: Time from the start of the attempt to the result, including loading the model.
+        stages: Time by phase of the run.
+        kinds: Time by kind of work, see `bench.run.timing`. The rest of the total is the harness's own time.
     """
 
     total: float
@@ -302,10 +317,10 @@ class Timing(_Record):
 
 
 class Result(_Record):
-    """A finished run. `status` other than `ok` leaves `base` and `rows` empty and says why.
+    """Record of a finished run. If `status` is not `ok`, `base` and `rows` are empty and `reason` says why.
 
-    The ledger's account `inference` is the sum of what the rows' answers cost, answers that two rows share counted for
-    both, and of the samples that pass@k is estimated from. `refused` says of artifacts why the strategy left them out.
+    The ledger's account `inference` is the cost of all rows' answers plus the samples for pass@k. Answers that two rows
+    share are counted for both. `refused` maps the label of each artifact that the strategy left out to the reason.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -334,20 +349,25 @@ class Result(_Record):
 
 
 class Sample(_Record):
-    """One line of samples.jsonl: one test example answered by one row of the result, and by the base for comparison.
+    """One line of samples.jsonl: the answers of one row and of the base to one test example.
+
+    Example line (shortened):
+
+        {"row":"k=5","id":"17","prompt_sha256":"3f…","text":"The sum is 42.","answer":"42","correct":true,"reward":1.0,
+         "status":"ok","detail":"","base_text":"41","base_correct":false}
 
     Attributes:
         row: Label of the row.
-        id: Of the example.
-        prompt_sha256: Over the prompt's token ids.
-        text: The answer.
-        answer: What the extractor took from it.
-        correct: Whether it counts; None if it could not be judged.
+        id: Id of the test example.
+        prompt_sha256: sha256 of the prompt's token ids.
+        text: Answer of the row, in full.
+        answer: Final answer that the scorer extracted from it; None if there is none.
+        correct: Whether the answer is correct; None if it could not be judged.
         reward: Shaped reward; None if it could not be judged.
-        status: The scorer's.
-        detail: The scorer's.
-        base_text: The base's answer.
-        base_correct: Whether that counts; None if it could not be judged.
+        status: Status from the scorer.
+        detail: Detail from the scorer.
+        base_text: Answer of the base model, in full.
+        base_correct: Whether the base's answer is correct; None if it could not be judged.
     """
 
     row: str = ""
@@ -364,14 +384,14 @@ class Sample(_Record):
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Read the configuration of a run, finished or not.
+    """Read the configuration of a finished or unfinished run.
 
     Raises:
-        UsageError: If the folder is no run directory, or its configuration cannot be used.
+        UsageError: If the folder is not a run directory, or its configuration is invalid.
     """
     path = folder / "config.json"
     if not path.exists():
-        raise UsageError(f"{folder}: no run directory (it has no config.json)")
+        raise UsageError(f"{folder}: not a run directory (it has no config.json)")
     try:
         return RunConfig.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -379,16 +399,16 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def read_result(folder: Path) -> Result:
-    """Read a finished run.
+    """Read the result of a finished run.
 
     Raises:
-        UsageError: If the folder holds no run, or one that has not finished.
-        BenchError: If its result cannot be read by this version.
+        UsageError: If the folder is not a run directory, or the run has not finished.
+        BenchError: If this version cannot read the result.
     """
     path = folder / "result.json"
     if not path.exists():
         read_config(folder)
-        raise UsageError(f"{folder}: this run has not finished; go on with it: bench resume {folder}")
+        raise UsageError(f"{folder}: this run has not finished; continue it with: bench resume {folder}")
     try:
         return Result.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -396,5 +416,5 @@ def read_result(folder: Path) -> Result:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Return all run directories below a folder, finished or not, sorted."""
+    """Return all run directories below a folder, sorted. Unfinished runs are included."""
     return sorted(path.parent for path in root.rglob("config.json") if path.parent.name.startswith("seed-"))

@@ -1,1 +1,1 @@
-"""One run's life: configuration, identity, adaptation under the meter, test, result; and grids of runs."""
+"""Execution of a run: configuration, run id, metered adaptation, test and result. Also grids of runs."""

@@ -1,4 +1,4 @@
-"""What methods and artifacts see of a run: each only what its side may. See `methods.interface`."""
+"""Restricted views of a run for methods and for artifacts. See `methods.interface`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
 
 class AdaptationContext:
-    """A method's view of a run: no test split, no engine, no meter. See `methods.interface.Context`.
+    """View of a run for methods: without test split, engine or meter. Implements `methods.interface.Context`.
 
     Attributes:
-        ranks: The processes that train together, this one among them.
-        hand_over: Lets other processes train in this one's place, and returns when they have journalled it; or None.
+        ranks: Rank and world size of the training group.
+        delegate_training: Trains in launched processes and returns when they have written the journal. None to train
+            in this process.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class AdaptationContext:
     ) -> None:
         self._evaluator, self._display = evaluator, display
         self.ranks = ProcessGroup()
-        self.hand_over: Callable[[], None] | None = None
+        self.delegate_training: Callable[[], None] | None = None
         splits = task_data.splits
         self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
         self.seed = seed
@@ -42,13 +43,13 @@ class AdaptationContext:
 
     @property
     def budget(self) -> int:
-        """Adaptation FLOPs in all."""
+        """Adaptation budget in FLOPs."""
         assert self._evaluator.meter.limit is not None
         return self._evaluator.meter.limit
 
     @property
     def remaining(self) -> int:
-        """Adaptation FLOPs left."""
+        """Remaining adaptation FLOPs."""
         return self._evaluator.meter.remaining
 
     def evaluate(
@@ -61,17 +62,17 @@ class AdaptationContext:
         allowance: int | None = None,
         prompt: str = DEFAULT_PROMPT,
     ) -> Evaluation:
-        """Answer and judge examples of a split with the model at a point.
+        """Answer examples of a split with the model at a point, and score the answers.
 
         Raises:
-            ValueError: If the account is none that a budget covers, the split none that a method may see, the range
-                none of the split's, or the prompt none of the task's.
+            ValueError: If the account is not an adaptation account, the split is not visible to methods, the range
+                exceeds the split, or the task has no such prompt.
         """
         if account not in ADAPTATION:
             raise ValueError(f"adaptation may not book to account {account!r}")
-        asked, what, spread = self._asked(split, examples)
+        selected, label, chunked = self._select(split, examples)
         _check_prompt(self._evaluator.task, prompt)
-        return self._evaluator.score(point, asked, what, account, allowance, prompt, spread=spread)
+        return self._evaluator.score(point, selected, label, account, allowance, prompt, chunked=chunked)
 
     def prepare(
         self,
@@ -81,108 +82,110 @@ class AdaptationContext:
         examples: range | None = None,
         prompts: Sequence[str] = (DEFAULT_PROMPT,),
     ) -> None:
-        """Announce evaluations that will probably be asked next."""
-        asked, what, spread = self._asked(split, examples)
-        self._evaluator.expect(
+        """Announce the evaluations that will probably come next."""
+        selected, label, chunked = self._select(split, examples)
+        self._evaluator.announce(
             [
-                piece
+                chunk
                 for point in points
                 for prompt in prompts
-                for piece in self._evaluator.to_score(point, asked, what, prompt, spread=spread)
+                for chunk in self._evaluator.score_chunks(point, selected, label, prompt, chunked=chunked)
             ]
         )
 
-    def _asked(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
-        """The examples, what they are called, and whether engines share them.
+    def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
+        """Return the selected examples, their label in the journal, and whether to cut them into chunks.
 
-        Of the gate a run asks one point at a time, so its examples are shared. Of the other splits it asks many, and
-        each point stays in one piece, the fastest way to compute it. A split is one or the other, since half-precision
-        answers depend on the piece they are in and only those of one kind compare.
+        The gate evaluates one point at a time, so engines share its examples in chunks. The other splits are evaluated
+        at many points at once, and each point is one chunk, because that is fastest. The choice is fixed per split:
+        half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
         """
         if split not in self._examples:
             raise ValueError(f"adaptation may not read split {split!r}")
-        everything = self._examples[split]
-        asked = range(len(everything)) if examples is None else examples
-        if not (0 <= asked.start < asked.stop <= len(everything) and asked.step == 1):
-            raise ValueError(f"examples {asked}: split {split} has {len(everything)}, and one is the least")
-        return everything[asked.start : asked.stop], f"{split} {asked.start}", split == "gate"
+        available = self._examples[split]
+        chosen = range(len(available)) if examples is None else examples
+        if not (0 <= chosen.start < chosen.stop <= len(available) and chosen.step == 1):
+            raise ValueError(
+                f"examples {chosen}: split {split} has {len(available)} examples; choose a range of at least one of "
+                "them, with step 1"
+            )
+        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split == "gate"
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
-        """Prepare gradient training, or go on with what an earlier attempt saved.
+        """Start gradient training, or continue from the last saved state of an earlier attempt.
 
         Raises:
-            Diverged: If the processes that it was handed to, or an earlier attempt, came to nothing.
+            Diverged: If training diverged, in the launched processes or in an earlier attempt.
         """
         from bench.run.training import TrainingSession  # loads torch
 
         folder = self._evaluator.journal.path.parent / "training"
         session = TrainingSession(self._evaluator, self._examples["support"], folder, allowance, lora, self.ranks)
-        if self.hand_over is not None and not session.ended:
+        if self.delegate_training is not None and not session.ended:
             try:
-                self.hand_over()
+                self.delegate_training()
             finally:
                 self._evaluator.journal.reread()
                 session.replay()
             if not session.ended:
-                raise BenchError("the launched processes ended, and journalled no end of training")
-        if session.abandoned is not None:
-            reason, self.report["training"] = session.abandoned
+                raise BenchError("the launched processes exited without writing the end of training to the journal")
+        if session.diverged is not None:
+            reason, self.report["training"] = session.diverged
             raise Diverged(reason)
         return session
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[StageDisplay]:
-        """Show a phase."""
+        """Show one phase on the progress display."""
         return self._display.stage(name, steps)
 
 
-_Asked = tuple[str, tuple[str, ...], Decoding, str]
-"""A place's digest, ids of examples, decoding and prompt."""
+_QueryKey = tuple[str, tuple[str, ...], Decoding, str]
+"""Digest of a point, example ids, decoding and prompt name."""
 
 
 class DeploymentContext:
-    """An artifact's view of a run: answers to test examples by id, booked. See `methods.interface.Deployment`.
+    """View of a run for artifacts: metered answers to test examples by id. Implements `methods.interface.Deployment`.
 
-    Answers of weights that have answered the same examples before are the same answers and are not generated again;
-    their cost is booked all the same.
+    Answers are cached. The same query with the same weights is not generated again, but its cost is booked each time.
 
     Attributes:
-        account: Where answers are booked.
-        asked: Every way in which anything was asked: place, decoding and prompt.
+        account: Account that answers are booked to.
+        queries: All distinct (point, decoding, prompt) used so far.
     """
 
     def __init__(self, evaluator: Evaluator, examples: Sequence[Example], display: ProgressDisplay) -> None:
         self._evaluator, self._display = evaluator, display
         self._examples = {example.id: example for example in examples}
-        self._known: dict[_Asked, tuple[list[str], Work]] = {}
-        self._expected: Set[_Asked] = set()
+        self._answered: dict[_QueryKey, tuple[list[str], Work]] = {}
+        self._announced: Set[_QueryKey] = set()
         self.account: Account = "evaluation"
-        self.asked: set[tuple[Place, Decoding, str]] = set()
+        self.queries: set[tuple[Place, Decoding, str]] = set()
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
     ) -> list[str]:
-        """Let the model at a point answer the test examples of these ids.
+        """Answer test examples, given by id, with the model at a point.
 
         Raises:
-            KeyError: If an id is none of the test split's.
-            ValueError: If the prompt is none of the task's.
+            KeyError: If an id is not in the test split.
+            ValueError: If the task has no such prompt.
         """
         _check_prompt(self._evaluator.task, prompt)
-        self.asked.add((point, decoding, prompt))
+        self.queries.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
-        if key in self._known:
-            texts, work = self._known[key]
+        if key in self._answered:
+            texts, work = self._answered[key]
             self._evaluator.meter.replay(self.account, work)
             return list(texts)
-        if key not in self._expected:
+        if key not in self._announced:
             self.prepare([point], examples, [decoding], prompt)
         before = self._evaluator.meter.ledger[self.account]
         texts = []
         with self._display.stage(f"test: {self.account}", len(examples)) as stage:
-            for what, part in self._parts(examples):
-                texts += self._evaluator.generate(point, part, self.account, what, decoding, prompt)
+            for label, part in self._chunks(examples):
+                texts += self._evaluator.generate(point, part, self.account, label, decoding, prompt)
                 stage.advance(steps=len(part))
-        self._known[key] = texts, self._evaluator.meter.ledger[self.account] - before
+        self._answered[key] = texts, self._evaluator.meter.ledger[self.account] - before
         return list(texts)
 
     def prepare(
@@ -192,39 +195,39 @@ class DeploymentContext:
         decodings: Sequence[Decoding] = (GREEDY,),
         prompt: str = DEFAULT_PROMPT,
     ) -> None:
-        """Announce answers that will be asked for next."""
-        asked = {(p.digest, tuple(examples), d, prompt): (p, d) for p in points for d in decodings}
-        self._expected = asked.keys() - self._known.keys()
-        self._evaluator.expect(
+        """Announce the answers that will be requested next."""
+        queries = {(p.digest, tuple(examples), d, prompt): (p, d) for p in points for d in decodings}
+        self._announced = queries.keys() - self._answered.keys()
+        self._evaluator.announce(
             [
-                self._evaluator.to_answer(point, part, what, decoding, prompt)
-                for key, (point, decoding) in asked.items()
-                if key in self._expected
-                for what, part in self._parts(examples)
+                self._evaluator.answer_chunk(point, part, label, decoding, prompt)
+                for key, (point, decoding) in queries.items()
+                if key in self._announced
+                for label, part in self._chunks(examples)
             ]
         )
 
-    def _parts(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
-        """The pieces that engines share, and what they are called."""
-        asked = self._asked(examples)
+    def _chunks(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
+        """Return the chunks that engines divide among themselves, each with its label in the journal."""
+        selected = self._lookup(examples)
         return [
-            (f"test {part.start}", asked[part.start : part.stop])
-            for part in cut(len(asked), self._evaluator.batch_size)
+            (f"test {part.start}", selected[part.start : part.stop])
+            for part in cut(len(selected), self._evaluator.batch_size)
         ]
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
-        """Return what answers to the test examples of these ids vote for."""
-        return self._evaluator.votes(self._asked(examples), texts)
+        """Return the votes of answers to test examples, given by id."""
+        return self._evaluator.votes(self._lookup(examples), texts)
 
     def signals(self, examples: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """Return the task's own signal for answers to the test examples of these ids."""
-        return self._evaluator.signals(self._asked(examples), texts)
+        """Return the task's signal for answers to test examples, given by id."""
+        return self._evaluator.signals(self._lookup(examples), texts)
 
-    def _asked(self, examples: Sequence[str]) -> list[Example]:
+    def _lookup(self, examples: Sequence[str]) -> list[Example]:
         return [self._examples[i] for i in examples]
 
     def base_digest(self) -> str:
-        """Return the identity of the base's weights."""
+        """Return the digest of the base weights."""
         return self._evaluator.engine.digest
 
     def save_checkpoint(self, point: Place, folder: Path) -> None:

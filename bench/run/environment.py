@@ -1,4 +1,4 @@
-"""What a start of a run ran on: versions, hardware, commit. For the reader; no figure depends on it."""
+"""Environment of each attempt of a run: versions, hardware, commit. For information only; no result depends on it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post
 
 
 def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
-    """Add a file for this start to a run's `attempts`.
+    """Write the environment of this attempt to `attempts/<n>.json` of a run.
 
     Raises:
-        WriteFailed: If it cannot be written.
+        WriteFailed: If the file cannot be written.
     """
     number = len(list(folder.glob("*.json"))) + 1 if folder.exists() else 1
     versions: dict[str, str | None] = {}
@@ -54,7 +54,7 @@ def _device_name(device: str) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of a source checkout; None for an installed package."""
+    """Return the git commit of the source checkout; None for an installed package."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

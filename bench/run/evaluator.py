@@ -1,6 +1,7 @@
-"""Where answers are given and judged: the one place that joins engine, task, meter and journal.
+"""Evaluator: generates and scores answers, books their compute and journals them.
 
-Methods and artifacts reach it through the views of `bench.run.context`.
+It is the only module that joins engine, task, meter and journal. Methods and artifacts use it through the restricted
+views in `bench.run.context`.
 """
 
 from __future__ import annotations
@@ -26,30 +27,32 @@ from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
 
-PIECES = 8
-"""Pieces that many examples are cut into if those hold a batch each; more where they would hold more than LARGEST."""
-LARGEST = 4
-"""Batches in a piece at most."""
+CHUNKS = 8
+"""Usual number of chunks. There are fewer if chunks would be smaller than a batch, and more if they would exceed
+LARGEST_CHUNK."""
+LARGEST_CHUNK = 4
+"""Maximum size of a chunk, in batches."""
 
 
 def cut(count: int, batch: int) -> list[range]:
-    """Cut examples of one point into pieces that engines share: by their number and the batch size alone.
+    """Cut the examples of one point into chunks that several engines can compute in parallel.
 
-    A piece holds a batch at least, so that no engine computes half-empty ones.
+    The cut depends only on the number of examples and the batch size, not on the number of engines. A chunk has at
+    least one full batch, unless there are fewer examples. Example: `cut(64, 16)` gives four ranges of 16 examples.
     """
-    number = max(1, -(-count // (LARGEST * batch)), min(PIECES, count // batch))
+    number = max(1, -(-count // (LARGEST_CHUNK * batch)), min(CHUNKS, count // batch))
     bounds = [count * i // number for i in range(number + 1)]
     return [range(*ends) for ends in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Answers that are computed together.
+class Chunk:
+    """Examples that one engine answers together.
 
     Attributes:
-        key: What they are, for the journal.
-        job: What an engine is asked.
-        read: Turns its answers into what is journalled.
+        key: Key for prefetched results in the journal.
+        job: Job for the engine.
+        read: Converts the engine's completions into a journal value.
     """
 
     key: dict[str, Any]
@@ -58,15 +61,15 @@ class Piece:
 
 
 class Evaluator:
-    """Answers examples with the model at a point and judges the answers, through journal and meter.
+    """Evaluates the model at a point of weight space: answers examples and scores the answers.
 
     Args:
-        engine: The model.
-        task: Prompts and scorer.
-        style: How prompts are posed.
-        meter: Where work is booked.
-        journal: Answers for what an earlier attempt computed.
-        clock: Where time is booked.
+        engine: Engine that generates.
+        task: Task with prompts and scorer.
+        style: Prompt style, chat or completion.
+        meter: Meter that compute is booked to.
+        journal: Journal; results of an earlier attempt are read from it instead of computed.
+        clock: Clock that time is booked to; None for a new one.
     """
 
     def __init__(
@@ -83,81 +86,82 @@ class Evaluator:
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
         self.batch_size = int(engine.settings["batch_size"])
         self._prompts: dict[tuple[str, str], TokenIds] = {}
-        self._expected: dict[Job, Piece] = {}
-        self._last: Place = Point()
+        self._announced: dict[Job, Chunk] = {}
+        self._last_point: Place = Point()
 
     def for_task(self, task: Task) -> Evaluator:
-        """Return an evaluator for another task that goes on where this one is."""
+        """Return an evaluator for another task that shares the engine, meter, journal and clock."""
         evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock)
-        evaluator._last = self._last
+        evaluator._last_point = self._last_point
         return evaluator
 
     def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:
-        """Return an example as token ids, posed in one of the task's ways."""
+        """Return the token ids of an example, formatted with one of the task's prompts."""
         key = (example.id, prompt)
         if key not in self._prompts:
             self._prompts[key] = self.engine.encode(self.format_prompt(example, prompt))
         return self._prompts[key]
 
     def format_prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
-        """Return an example as a conversation, or as a text to continue, posed in one of the task's ways."""
+        """Format an example with one of the task's prompts, as chat messages or as a text to complete."""
         return format_prompt(self.task, self.style, example, prompt)
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
-        """Return prompts without those that pose these examples as one before them does."""
+        """Return the prompt names without duplicates. Duplicates give the same token ids for all these examples."""
         kept: dict[tuple[TokenIds, ...], str] = {}
         for name in names:
             kept.setdefault(tuple(self.prompt(example, name) for example in examples), name)
         return tuple(kept.values())
 
     def prompt_sha256(self, example: Example) -> str:
-        """Return a hash over an example's prompt ids, as the base is asked."""
+        """Return the sha256 of the token ids of an example's default prompt."""
         return hashlib.sha256(repr(self.prompt(example)).encode()).hexdigest()
 
-    # Asking engines
+    # Engine calls
 
-    def expect(self, pieces: Sequence[Piece]) -> None:
-        """Announce what will probably be asked next, in this order."""
-        self._expected = {piece.job: piece for piece in pieces}
-        self.engine.prepare([piece.job for piece in pieces], self._arrived)
+    def announce(self, chunks: Sequence[Chunk]) -> None:
+        """Announce the chunks that will probably be computed next, in this order, so that engines can prefetch."""
+        self._announced = {chunk.job: chunk for chunk in chunks}
+        self.engine.prepare([chunk.job for chunk in chunks], self._store_prefetched)
 
-    def _arrived(self, job: Job, completions: list[Completion], work: Work) -> None:
-        piece = self._expected[job]
-        self.journal.put_aside(piece.key, piece.read(completions) | {"work": sparse(work)})
+    def _store_prefetched(self, job: Job, completions: list[Completion], work: Work) -> None:
+        chunk = self._announced[job]
+        self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
-    def _obtain(self, point: Place, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-        """Return what is journalled of pieces that one point answers, and book it."""
-        # Moves are booked by the order of the evaluations, which a resumed run shares, not by where its engine happens
-        # to stand.
-        self.meter.reserve(Work(weight_moves=int(point != self._last)))
-        if len(pieces) > 1 and pieces[0].job not in self._expected:
-            self.expect(pieces)
-        return [self._answers(piece) for piece in pieces]
+    def _run_chunks(self, point: Place, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
+        """Compute chunks at one point, book their work, and return their journal values."""
+        # A weight move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights
+        # are. A resumed run evaluates in the same order, so it books the same moves.
+        self.meter.reserve(Work(weight_moves=int(point != self._last_point)))
+        if len(chunks) > 1 and chunks[0].job not in self._announced:
+            self.announce(chunks)
+        return [self._run_chunk(chunk) for chunk in chunks]
 
-    def _answers(self, piece: Piece) -> dict[str, Any]:
-        entry = self.journal.aside(piece.key)
+    def _run_chunk(self, chunk: Chunk) -> dict[str, Any]:
+        entry = self.journal.prefetched(chunk.key)
         if entry is not None and self.meter.covers(work := Work(**entry["work"])):
             self.meter.reserve(work)
             return entry
-        job = piece.job
+        job = chunk.job
         with self.clock.span("moves"):
             self.engine.move_to(job.point)
         with self.clock.span("generation"):
             completions = self.engine.generate(job.prompts, job.sampling, self.meter)
-        return piece.read(completions)
+        return chunk.read(completions)
 
     # Scores
 
-    def to_score(
-        self, point: Place, examples: Sequence[Example], what: str, prompt: str, *, spread: bool
-    ) -> list[Piece]:
-        """Return an evaluation as pieces: one, or several where engines are to share it."""
-        parts = cut(len(examples), self.batch_size) if spread else [range(len(examples))]
+    def score_chunks(
+        self, point: Place, examples: Sequence[Example], label: str, prompt: str, *, chunked: bool
+    ) -> list[Chunk]:
+        """Return the chunks of an evaluation: several if `chunked`, for engines to share, else one."""
+        parts = cut(len(examples), self.batch_size) if chunked else [range(len(examples))]
         return [
-            self._to_score(point, examples[part.start : part.stop], f"{what}+{part.start}", prompt) for part in parts
+            self._score_chunk(point, examples[part.start : part.stop], f"{label}+{part.start}", prompt)
+            for part in parts
         ]
 
-    def _to_score(self, point: Place, examples: Sequence[Example], what: str, prompt: str) -> Piece:
+    def _score_chunk(self, point: Place, examples: Sequence[Example], label: str, prompt: str) -> Chunk:
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
             with self.clock.span("judging"):
                 scores = self.task.score_many(examples, [c.text for c in completions])
@@ -166,23 +170,23 @@ class Evaluator:
                 "correct": [s.correct and s.status != "infrastructure" for s in scores],
             }
 
-        key = {"scored": what, "n": len(examples), "point": point.digest, "prompt": prompt}
+        key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
-        return Piece(key, Job(point, prompts, self.sampling), read)
+        return Chunk(key, Job(point, prompts, self.sampling), read)
 
     def score(
         self,
         point: Place,
         examples: Sequence[Example],
-        what: str,
+        label: str,
         account: AdaptationAccount,
         allowance: int | None,
         prompt: str,
         *,
-        spread: bool,
+        chunked: bool,
     ) -> Evaluation:
-        """Answer and judge examples for a method; see `methods.interface.Context.evaluate`."""
-        key = {"score": what, "n": len(examples), "point": point.digest, "account": account}
+        """Answer and score examples for a method. See `methods.interface.Context.evaluate`."""
+        key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "prompt": prompt}
         entry = self.journal.recall(key)
         if entry is None:
@@ -191,7 +195,7 @@ class Evaluator:
             complete = True
             with self.meter.account(account, allowance):
                 try:
-                    found = self._obtain(point, self.to_score(point, examples, what, prompt, spread=spread))
+                    found = self._run_chunks(point, self.score_chunks(point, examples, label, prompt, chunked=chunked))
                 except AllowanceSpent:
                     complete = False
                 work = self.meter.opened
@@ -201,7 +205,7 @@ class Evaluator:
         else:
             work = Work(**entry["work"])
             self.meter.replay(account, work)
-        self._last = point
+        self._last_point = point
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),
@@ -211,57 +215,57 @@ class Evaluator:
 
     # Answers
 
-    def to_answer(
+    def answer_chunk(
         self,
         point: Place,
         examples: Sequence[Example],
-        what: str,
+        label: str,
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
-    ) -> Piece:
-        """Return examples to be answered as one piece."""
-        key = {"answered": what, "n": len(examples), "point": point.digest}
+    ) -> Chunk:
+        """Return the chunk that answers these examples."""
+        key = {"answered": label, "n": len(examples), "point": point.digest}
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        return Piece(key, Job(point, prompts, sampling), lambda completions: {"texts": [c.text for c in completions]})
+        return Chunk(key, Job(point, prompts, sampling), lambda completions: {"texts": [c.text for c in completions]})
 
     def generate(
         self,
         point: Place,
         examples: Sequence[Example],
         account: Account,
-        what: str,
+        label: str,
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
     ) -> list[str]:
-        """Answer examples; the answers are on disk when this returns."""
-        key = {"answer": what, "n": len(examples), "point": point.digest, "account": account}
+        """Answer examples. The answers are journalled when this returns."""
+        key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         entry = self.journal.recall(key)
         if entry is not None:
-            self._last = point
+            self._last_point = point
             self.meter.replay(account, Work(**entry["work"]))
             return list(entry["texts"])
         started = time.perf_counter()
         with self.meter.account(account):
-            (found,) = self._obtain(point, [self.to_answer(point, examples, what, decoding, prompt)])
+            (found,) = self._run_chunks(point, [self.answer_chunk(point, examples, label, decoding, prompt)])
             texts, work = list(found["texts"]), self.meter.opened
-        self._last = point
+        self._last_point = point
         entry = {"texts": texts, "work": sparse(work), "seconds": time.perf_counter() - started}
         self.journal.append(key, entry)
         return texts
 
-    def judge(self, examples: Sequence[Example], texts: Sequence[str], what: str) -> list[Score]:
-        """Judge answers; the scores are on disk when this returns, so that a resumed run does not judge again."""
+    def judge(self, examples: Sequence[Example], texts: Sequence[str], label: str) -> list[Score]:
+        """Score answers. The scores are journalled when this returns, so a resumed run does not compute them again."""
 
         def scores() -> list[dict[str, Any]]:
             return [asdict(score) for score in self.task.score_many(examples, texts)]
 
-        return [Score(**score) for score in self._journalled(f"judge {what}", examples, texts, scores)]
+        return [Score(**score) for score in self._journalled(f"judge {label}", examples, texts, scores)]
 
     def votes(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Vote | None]:
-        """Return what answers vote for; on disk when this returns."""
+        """Return the votes of answers. They are journalled when this returns."""
 
         def votes() -> list[dict[str, Any] | None]:
             return [asdict(vote) if vote else None for vote in self.task.vote_keys(examples, texts)]
@@ -269,14 +273,14 @@ class Evaluator:
         return [vote and Vote(**vote) for vote in self._journalled("votes", examples, texts, votes)]
 
     def signals(self, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
-        """Return the task's own signal for answers; on disk when this returns."""
+        """Return the task's signal for answers. The values are journalled when this returns."""
         return self._journalled("signals", examples, texts, lambda: list(self.task.signals(examples, texts)))
 
     def _journalled(
-        self, what: str, examples: Sequence[Example], texts: Sequence[str], compute: Callable[[], list[Any]]
+        self, label: str, examples: Sequence[Example], texts: Sequence[str], compute: Callable[[], list[Any]]
     ) -> list[Any]:
         answers = [[example.id, text] for example, text in zip(examples, texts, strict=True)]
-        key = {"of answers": what, "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest()}
+        key = {"of answers": label, "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest()}
         entry = self.journal.recall(key)
         if entry is None:
             with self.clock.span("judging"):
@@ -285,12 +289,12 @@ class Evaluator:
         return list(entry["found"])
 
     def calibrate(self, examples: Sequence[Example]) -> float:
-        """Return the mean model FLOPs of the base answering one of these examples, booked as set-up."""
+        """Return the mean model FLOPs for the base model to answer one example. The work is booked to `setup`."""
         before = self.meter.ledger["setup"]
         self.generate(Point(), examples, "setup", "calibration")
         return self.meter.flops(self.meter.ledger["setup"] - before) / len(examples)
 
 
 def sparse(work: Work) -> dict[str, int]:
-    """Return the fields of some work that are not 0, as a journal holds them."""
+    """Return the nonzero fields of a work record, for the journal."""
     return {name: amount for name, amount in work.model_dump().items() if amount}

@@ -1,4 +1,4 @@
-"""Grids: the product of methods, tasks, models, budgets, seeds and varied settings, each cell on its own."""
+"""Grids of independent runs: the product of methods, tasks, models, budgets, seeds and varied settings."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import ONE, execute
 
 AXES = ("methods", "tasks", "models", "budgets", "seeds")
-"""What a grid is the product of."""
+"""Options that span a grid."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of one cell.
+    """Outcome of one run of a grid.
 
     Attributes:
-        config: As asked for.
-        folder: Its run directory; None if it did not get that far.
-        result: Its record; None if it did not get that far.
-        error: Why it did not, or None.
-        cached: Whether it had been complete before.
+        config: Configuration of the run.
+        folder: Run directory; None if the run failed before it had one.
+        result: Record; None if the run failed before it had one.
+        error: Reason for a missing record, or None.
+        cached: Whether the run was already complete.
     """
 
     config: RunConfig
@@ -50,7 +50,7 @@ class RunOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 failed, 2 usage, 3 refused."""
+        """Exit status: 0 done, 1 failed, 2 usage error, 3 refused."""
         if self.error is not None:
             return self.error.exit_code
         return 0 if self.result is not None and self.result.status == "ok" else 1
@@ -67,28 +67,28 @@ def expand(
     variations: Sequence[str] = (),
     **common: Any,
 ) -> list[RunConfig]:
-    """Return the validated cells of a grid; nothing is loaded but the methods' classes.
+    """Return the validated configurations of a grid. Only method classes are imported; no data or model is loaded.
 
     Args:
-        methods: Names.
-        tasks: Names.
-        models: Names, paths or hub ids.
-        budgets: Names or numbers.
+        methods: Method names.
+        tasks: Task names.
+        models: Model names, paths or hub ids.
+        budgets: Budget names or numbers of evaluations.
         seeds: Seeds.
-        settings: Method settings, `key=value` for every method that knows the key, `method.key=value` for one;
-            `key.inner=value` for a setting that has settings of its own.
-        variations: Settings with alternatives, `key=value|value|...`; the cells of a method are their product.
+        settings: Method settings. `key=value` applies to every method that has the key, `method.key=value` to one
+            method, and `key.inner=value` to a nested setting, such as `lora.rank=8`.
+        variations: Settings with alternatives, `key=value|value|...`. A method runs with every combination.
         common: Remaining fields of `RunConfig`.
 
     Raises:
-        UsageError: Before any cell runs, if any of it cannot be used.
+        UsageError: If an argument is invalid. No run has started then.
     """
     for task in (*tasks, *filter(None, [common.get("adapt_on")])):
         check("task", task)
     for budget in budgets:
         budget_evaluations(budget)
     variants = _variants(methods, settings, variations)
-    # A record must mean the same wherever it is resumed from.
+    # Paths are stored as absolute paths, so that a run can be resumed from any working directory.
     models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
     for file in ("data", "adapt_data"):
         if common.get(file):
@@ -108,7 +108,7 @@ def expand(
 def _variants(
     methods: Sequence[str], settings: Sequence[str], variations: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The different configurations of each method; one that knows none of the varied settings has one."""
+    """Return the distinct configurations of each method: just one if none of the varied settings applies to it."""
     alternatives = []
     for variation in variations:
         key, equals, values = variation.partition("=")
@@ -126,16 +126,19 @@ def _is_path(model: str) -> bool:
 
 
 def method_config(method: str, settings: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of one method, of `key=value` each.
+    """Return the settings of one method, parsed from `key=value` texts.
 
     Raises:
-        UsageError: If it cannot be loaded, or one of them cannot be used.
+        UsageError: If the method cannot be loaded, or a setting is invalid.
     """
     return _method_configs([method], settings)[method]
 
 
 def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Settings by method. Those addressed to a method that is not asked concern no cell: a suite has them."""
+    """Return the settings by method.
+
+    Settings for methods outside this grid are checked and then ignored, because a suite file may list them.
+    """
     classes = {name: load_method(name) for name in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}
     known = {name: set(cls.Config.model_fields) for name, cls in classes.items()}
@@ -165,7 +168,7 @@ def _method_configs(methods: Sequence[str], settings: Sequence[str]) -> dict[str
 
 
 def _put(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value in nested settings, `lora.rank`, making the tables that it takes."""
+    """Set a value in nested settings. Missing tables are created: path (lora, rank) gives `{"lora": {"rank": 8}}`."""
     for key in path[:-1]:
         inner = settings.get(key)
         settings[key] = settings = dict(inner) if isinstance(inner, dict) else {}
@@ -186,10 +189,10 @@ def run_grid(
     on_outcome: Callable[[RunOutcome], None],
     engines: Engines = ONE,
 ) -> list[RunOutcome]:
-    """Run cells one after the other; one that is complete is not run again, one that fails does not stop the rest.
+    """Execute runs one after the other. Complete runs are skipped, and a failed run does not stop the rest.
 
     Raises:
-        WriteFailed: If records cannot be written, which no other cell would survive either.
+        WriteFailed: If records cannot be written. The other runs would fail for the same reason.
     """
     outcomes = []
     for number, config in enumerate(configs, start=1):
@@ -216,7 +219,7 @@ def _run_one(config: RunConfig, output: Path, display: ProgressDisplay, engines:
 
 
 def _actionable(error: Exception) -> BenchError:
-    """A defect of somebody's method or task is that cell's failure, not the grid's."""
+    """Convert any exception to a BenchError, so that a bug in a method or task fails its run only, not the grid."""
     if isinstance(error, BenchError):
         return error
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -232,14 +235,21 @@ def _finish(prepared: PreparedRun, display: ProgressDisplay, engines: Engines) -
 
 
 def load_grid_file(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
-    """Read a TOML file of options.
+    """Read options from a TOML file, for example:
+
+        task = ["gsm8k", "countdown"]
+        seed = [0, 1, 2]
+        [set.corp]
+        rank = 4
+        [vary.corp]
+        gate = ["off", "both"]
 
     Args:
-        path: The file.
-        known: Accepted keys, to the names of the options they stand for.
+        path: TOML file.
+        known: Accepted keys, mapped to option names.
 
     Raises:
-        UsageError: If it is no TOML, or has a key that is no option.
+        UsageError: If the file is not valid TOML, or has an unknown key.
     """
     import tomllib
 
@@ -278,10 +288,10 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -> RunOutcome:
-    """Go on with the run in a directory.
+    """Continue the run in a directory.
 
     Returns:
-        Its outcome; `cached` if it had finished.
+        Outcome of the run, with `cached` set if it had already finished.
 
     Raises:
         WriteFailed: If the record cannot be written.
@@ -292,8 +302,8 @@ def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -
             prepared = prepare(config, folder.parent, display)
         if prepared.folder.name != folder.absolute().name:
             raise UsageError(
-                f"{folder}: its configuration, data or code has changed since it began (it would be "
-                f"{prepared.folder.name} now); restore them, or start anew"
+                f"{folder}: its configuration, data or code has changed since it began (its folder would now be "
+                f"{prepared.folder.name}); restore them, or start a new run"
             )
         return _finish(replace(prepared, folder=folder), display, engines)
     except WriteFailed:

@@ -1,8 +1,8 @@
-"""Handing a run's training over to several processes, which `accelerate launch` starts.
+"""Multi-process training with `accelerate launch`.
 
-The run stays one process. It calibrates, gates, tests and records. For training it starts the others and waits: each
-replays the journal to where training begins and trains; rank 0 appends to the journal. When they are done, the run
-reads what was appended, as it would after an interruption.
+The run itself stays one process: it calibrates, gates, tests and records. For training it launches worker processes
+and waits. Each worker replays the journal up to the start of training, then trains. Rank 0 appends to the journal.
+When the workers have ended, the run reads the new journal entries, as it does when it resumes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from bench.errors import BenchError, Refused, UsageError
 from bench.records.files import write_atomically
 
 CONFIG, LOG, FAILURE = "accelerate.json", "processes.log", "failure.txt"
-"""In the run's `training`: what accelerate is given, what the processes said, and why the first that failed did."""
+"""Files in the run's `training` folder: accelerate's configuration, output of the workers, error of the first worker
+that failed."""
 
 
 def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | None:
-    """Return a launcher's configuration, to be kept with the run; None without a launcher.
+    """Read the launcher's configuration, which is stored with the run. Return None without a launcher.
 
     Args:
         launcher: `accelerate`, or None.
-        file: As `accelerate config` writes it; None for where it writes by default.
+        file: Configuration file as written by `accelerate config`; None for accelerate's default path.
 
     Raises:
-        UsageError: If there is no such file, or it describes nothing that can be launched here.
-        Refused: If accelerate is not installed, or the model would be divided over processes.
+        UsageError: If the file does not exist or cannot be used here.
+        Refused: If accelerate is not installed, or the configuration shards the model.
     """
     if launcher is None:
         if file is not None:
@@ -59,34 +60,39 @@ def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | Non
 def _check(content: dict[str, Any], where: str) -> None:
     processes, kind = content.get("num_processes"), str(content.get("distributed_type"))
     if not isinstance(processes, int) or processes < 2:
-        raise UsageError(f"{where}: num_processes is {processes!r}; 2 or more are launched, one needs no launcher")
+        raise UsageError(
+            f"{where}: num_processes is {processes!r}; set 2 or more, or leave out --launch to train in one process"
+        )
     if content.get("num_machines", 1) != 1:
-        raise Refused(f"{where}: num_machines is {content['num_machines']!r}; the processes of a run share one machine")
+        raise Refused(
+            f"{where}: num_machines is {content['num_machines']!r}; set 1, because all processes of a run must share "
+            "one machine"
+        )
     if not kind.startswith("MULTI_"):
         raise Refused(
-            f"{where}: distributed_type is {kind!r}; every process holds the whole model, as MULTI_GPU has it. A model "
-            "or optimiser divided over processes could be neither saved nor resumed"
+            f"{where}: distributed_type is {kind!r}; use MULTI_GPU, where every process holds the whole model. A "
+            "sharded model or optimiser cannot be saved or resumed"
         )
     if str(precision := content.get("mixed_precision", "no")).lower() not in ("no", "none"):
         raise Refused(
-            f"{where}: mixed_precision is {precision!r}; take 'no': methods choose their precision by the hardware, in "
-            "several processes as in one"
+            f"{where}: mixed_precision is {precision!r}; set 'no', because methods choose their precision by the "
+            "hardware"
         )
     if kind == "MULTI_CPU" and not content.get("mpirun_config"):
         raise UsageError(
-            f"{where}: distributed_type is 'MULTI_CPU', of which accelerate starts one process where there is no "
-            "mpirun_config; MULTI_GPU starts them all, on CPUs where the run's device is cpu"
+            f"{where}: distributed_type is 'MULTI_CPU', and without mpirun_config accelerate starts one process only; "
+            "use MULTI_GPU, which also works on CPUs, with --device cpu"
         )
 
 
-def hand_over(folder: Path, launch: dict[str, Any]) -> None:
-    """Let a launcher's processes train the run in a folder; they have journalled what came of it when this returns.
+def launch_training(folder: Path, launch: dict[str, Any]) -> None:
+    """Train the run in a folder with launched processes. Their results are in the journal when this returns.
 
     Raises:
-        BenchError: If they failed. All of them have ended, or end now.
+        BenchError: If a process failed. The launcher ends all others.
     """
     training = folder / "training"
-    # A port that is free, unless the file names one: two runs may share a machine.
+    # Port 0 picks a free port unless the file sets one, because two runs may share a machine.
     write_atomically(training / CONFIG, json.dumps({"main_process_port": 0} | launch, indent=1) + "\n")
     (training / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(training / CONFIG)]
@@ -101,7 +107,7 @@ def hand_over(folder: Path, launch: dict[str, Any]) -> None:
             raise
     if status:
         reason = f"accelerate launch ended with status {status}"
-        # Empty where the process that was to write it was ended first.
-        if (training / FAILURE).exists() and (said := (training / FAILURE).read_text().strip()):
-            reason = said.splitlines()[-1]
+        # The file is empty if its process was terminated before it wrote the traceback.
+        if (training / FAILURE).exists() and (trace := (training / FAILURE).read_text().strip()):
+            reason = trace.splitlines()[-1]
         raise BenchError(f"a training process failed: {reason} (see {training / LOG})")

@@ -1,4 +1,4 @@
-"""One process of a training group, started by a launcher: `python -m bench.run.launch_worker FOLDER PID`."""
+"""Training worker, started by the launcher as `python -m bench.run.launch_worker FOLDER PID`."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from bench.records.schema import RunConfig, read_config
 from bench.run.launch import FAILURE
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import take_part
+from bench.run.runner import train_as_worker
 from methods.interface import Diverged
 
 
 def main(folder: Path, run: int) -> None:
-    """Train; whatever ends it ends the process.
+    """Train the run as one worker of the group.
 
     Args:
-        folder: Of the run.
-        run: Id of the process that owns it.
+        folder: Run directory.
+        run: Process id of the run that launched the workers.
     """
-    _end_with(run, os.getppid())
+    _exit_with(run, os.getppid())
     try:
         config = read_config(folder)
         ranks = _join(config)
         prepared = replace(prepare(config, folder.parent, ProgressDisplay(quiet=True)), folder=folder)
-        take_part(prepared, ranks)
+        train_as_worker(prepared, ranks)
     except Diverged:
-        return  # an outcome, and journalled
+        return  # not an error: it is journalled, and the run reports it
     except Exception:
-        # The first to fail is why the others do.
+        # Only the first worker to fail writes the file; the others fail because of it.
         with suppress(FileExistsError), (folder / "training" / FAILURE).open("x") as file:
             file.write(traceback.format_exc())
         raise
@@ -48,18 +48,18 @@ def main(folder: Path, run: int) -> None:
 def _join(config: RunConfig) -> ProcessGroup:
     from accelerate import PartialState
 
-    # Also makes this process's device the current one.
+    # PartialState also selects this process's device.
     state = PartialState(cpu=config.device == "cpu")
     if state.num_processes != config.processes:
         raise UsageError(
-            f"accelerate started {state.num_processes} process where num_processes is {config.processes}; "
-            "see distributed_type in --launch-config"
+            f"accelerate started {state.num_processes} process, but num_processes is {config.processes}; "
+            "check distributed_type in --launch-config"
         )
     return ProcessGroup(state.process_index, state.num_processes)
 
 
-def _end_with(*others: int) -> None:
-    """End this process as soon as one of others has ended, however: nobody may write to a run that has no owner."""
+def _exit_with(*others: int) -> None:
+    """Exit this process as soon as one of the others has ended. A worker must not write to an abandoned run."""
     threading.Thread(target=_watch, args=(others,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""pass@k of one model on the test split, from more samples than k, each judged like any answer."""
+"""pass@k of single models on the test split, estimated from more than k scored samples per example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from methods.voting import ask_once
 from tasks.interface import Example, Score
 
 SAMPLES_PER_ANSWER = 2
-"""Samples drawn, divided by k. At 1 an item's estimate is 0 or 1; each further sample makes it less noisy."""
+"""Number of samples per example, divided by k. At 1 an item's estimate is 0 or 1; more samples reduce its variance."""
 
 
 def coverages(
@@ -31,21 +31,21 @@ def coverages(
     k: int,
     answer_cost: Callable[[Work, int], AnswerCost],
 ) -> tuple[Coverage, dict[str, Coverage]]:
-    """Measure pass@k of the base and of models by label; samples are booked where answers are.
+    """Measure pass@k of the base and of each model. Samples are booked to the same accounts as answers.
 
     Args:
-        evaluator: Judges the answers.
-        deployed: Answers.
-        examples: The test examples.
-        models: Artifacts.
-        k: Answers.
-        answer_cost: Returns what one of so many answers costs, given their work.
+        evaluator: Evaluator that scores the samples.
+        deployed: Context that generates the samples.
+        examples: Test examples.
+        models: Artifacts by label.
+        k: Number of answers.
+        answer_cost: Function from total work and number of answers to the mean cost of one answer.
     """
 
     def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], AnswerCost]:
         deployed.account, before = account, evaluator.meter.ledger[account]
         estimates = estimate(_sample(evaluator, deployed, examples, model, k), k)
-        # Of all samples the k-th part of those of an example: what k answers cost.
+        # Each example has 2 * k samples. Dividing by 2 per example gives the cost of k of them.
         cost = answer_cost(evaluator.meter.ledger[account] - before, SAMPLES_PER_ANSWER * len(examples))
         return estimates, cost
 
@@ -72,27 +72,27 @@ def _sample(
 
 
 def estimate(judged: Sequence[Sequence[Score]], k: int) -> NDArray[np.float64]:
-    """Return each example's pass@k from scores [samples, examples]; NaN where fewer than k answers could be judged."""
+    """Return each example's pass@k from scores [samples, examples]; NaN if fewer than k samples could be judged."""
     counted = np.array([[score.status != "infrastructure" for score in row] for row in judged])
     right = np.array([[score.correct for score in row] for row in judged]) & counted
     return pass_at_k(counted.sum(axis=0), right.sum(axis=0), k)
 
 
 def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, cost: AnswerCost) -> Coverage:
-    """Return pass@k over the examples estimated for both, with what it changed against the base.
+    """Return mean pass@k over the examples with an estimate, and its difference from the base.
 
     Args:
-        now: Estimates, example by example.
-        base: The base's; None for the base itself.
-        k: Answers.
-        cost: Of k answers.
+        now: Estimate per example, shape [examples]; NaN where there is none.
+        base: Estimates of the base, shape [examples]; None for the base itself.
+        k: Number of answers.
+        cost: Cost of k answers.
 
     Raises:
-        BenchError: If there are no such examples.
+        BenchError: If no example has an estimate for both.
     """
     usable = ~np.isnan(now) & (True if base is None else ~np.isnan(base))
     if not usable.any():
-        raise BenchError(f"of no test example could {k} answers be judged; see `bench doctor`")
+        raise BenchError(f"no test example has {k} answers that could be judged; see `bench doctor`")
     mean = coverage_over_items(now[usable], SAMPLES_PER_ANSWER)
     difference = None
     if base is not None:

@@ -1,4 +1,4 @@
-"""A run before it starts: its configuration resolved, what it names fetched, nothing heavy loaded."""
+"""Preparation of a run: resolve its configuration and download data and model, without loading the model."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from tasks.interface import Task
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that can start: everything known that its identity depends on, nothing heavy loaded yet.
+    """Run that is ready to start. Everything that its id depends on is known; the model is not loaded yet.
 
     Attributes:
-        config: Resolved; `method_config` holds every default.
-        method: Ready to adapt.
-        task_data: Tasks, ready to pose and score, and data.
-        source: The model's.
-        model: The checkpoint on this machine.
-        versions: Of everything of ours that can change a number.
-        evaluations: Size of the budget.
-        strategy: How test answers come about; None for greedily.
-        id: The run's identity.
-        folder: The run's directory.
+        config: Resolved configuration; `method_config` includes all defaults.
+        method: Configured method.
+        task_data: Tasks and their data.
+        source: Source of the model.
+        model: Checkpoint on this machine.
+        versions: Versions of all harness components that can change a number.
+        evaluations: Budget in model-prompt evaluations.
+        strategy: Test-time strategy; None for greedy answers.
+        id: Run id.
+        folder: Run directory.
     """
 
     config: RunConfig
@@ -60,10 +60,10 @@ class PreparedRun:
 
 
 def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> PreparedRun:
-    """Validate a configuration and fetch what it names.
+    """Validate a configuration, and download its data and model.
 
     Raises:
-        BenchError: If something in it cannot be used or had; nothing was written to `output`.
+        BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
@@ -74,9 +74,11 @@ def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> Prepar
     method = method_class(settings)
     method.spread(config.processes)
     if config.launch is not None and ":" in config.device:
-        raise UsageError(f"--device {config.device}: launched processes take a device each; name its type alone")
+        raise UsageError(
+            f"--device {config.device}: each launched process takes its own device; give the type only, such as cuda"
+        )
     if config.launch is not None and config.engine != "transformers":
-        raise UsageError(f"--engine {config.engine}: --launch trains by gradients, with --engine transformers only")
+        raise UsageError(f"--engine {config.engine}: --launch needs --engine transformers, which can compute gradients")
     task_data = load_task_data(config)
     task, splits = task_data.task, task_data.splits
     if config.limit is not None and config.limit > len(splits.test):
@@ -105,7 +107,7 @@ def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> Prepar
 
 
 def finished(prepared: PreparedRun) -> Result | None:
-    """Return the result of a cell that needs no more work; a failed one does."""
+    """Return the result of a complete run, or None. A failed run is not complete and can be run again."""
     if not (prepared.folder / "result.json").exists():
         return None
     result = read_result(prepared.folder)
@@ -137,10 +139,13 @@ def _device(name: str) -> str:
 
 
 def admit(task: Task, *, allow_unsandboxed: bool) -> str | None:
-    """Return the sandbox's level if the task runs model-written code, None if it does not.
+    """Check that the sandbox is strong enough for a task.
+
+    Returns:
+        Level of the sandbox; None if the task runs no model-written code.
 
     Raises:
-        Refused: If the level is below what is required and that was not allowed.
+        Refused: If the sandbox is weaker than required and `allow_unsandboxed` is false.
     """
     if not task.executes_code:
         return None

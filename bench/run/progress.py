@@ -1,4 +1,4 @@
-"""What a run shows while it lives, on stderr: stage, best so far, budget spent, time left. Never part of a result."""
+"""Progress display of a run, on stderr: stage, best score, spent budget, time left. It never affects a result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.compute.meter import Meter
 
 
 class ProgressDisplay:
-    """Live progress on a terminal, one line a stage elsewhere, nothing if quiet.
+    """Live progress on a terminal; elsewhere one line per stage, such as `population: 64 done, best 0.250, 3.1 s`.
 
     Args:
-        console: Where to write; stderr in the command line.
-        quiet: Whether to write nothing.
+        console: Console to write to; stderr by default.
+        quiet: Write nothing.
 
     Attributes:
-        seconds: Wall time by stage, measured whether or not anything is shown.
+        seconds: Wall-clock time by stage, measured even if quiet.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -48,12 +48,12 @@ class ProgressDisplay:
         self._progress.stop()
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Write one line, as it stands."""
+        """Print one line verbatim, without markup."""
         if not self.quiet:
             self._progress.console.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def watch(self, meter: Meter, evaluations: int) -> None:
-        """Show the budget from now on, whenever the meter books something."""
+        """Show the spent budget, and update it with each booking of the meter."""
         limit = meter.limit or 1
         self._budget = self._progress.add_task("adaptation budget", total=limit, amount="", best="")
 
@@ -67,7 +67,7 @@ class ProgressDisplay:
         show()
 
     def bytes(self, stage: str, done: int, total: int | None) -> None:
-        """Show a download or conversion; the signature that `bench.models` reports to."""
+        """Show the progress of a download or conversion, in bytes. Callback for `bench.models`."""
         task = next((t for t in self._progress.tasks if t.description == stage), None)
         amount = f"{done / 1e6:.0f}" + (f"/{total / 1e6:.0f} MB" if total else " MB")
         if task is None:
@@ -80,7 +80,7 @@ class ProgressDisplay:
 
     @contextmanager
     def stage(self, name: str, steps: int | None = None) -> Iterator[StageDisplay]:
-        """Show one phase, and measure it."""
+        """Show one phase and measure its time."""
         started = time.perf_counter()
         task = self._progress.add_task(name, total=steps, amount="", best="")
         stage = StageDisplay(self._progress, task, steps)
@@ -95,7 +95,7 @@ class ProgressDisplay:
 
 
 class StageDisplay:
-    """One phase on the display."""
+    """One phase on the progress display."""
 
     def __init__(self, progress: Progress, task: TaskID, steps: int | None) -> None:
         self._progress, self._task, self._steps = progress, task, steps
@@ -104,7 +104,7 @@ class StageDisplay:
         self._show()
 
     def advance(self, score: float | None = None, steps: int = 1) -> None:
-        """Count steps done; a score enters the live best."""
+        """Count finished steps. A score updates the best score shown."""
         self.done += steps
         if score is not None and not math.isnan(score):
             self.best = max(self.best, score)

@@ -1,4 +1,4 @@
-"""From judged answers to the figures of a record. Pure but for the samples' file."""
+"""Test statistics of a record, computed from scored answers, and the file of samples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval
 from tasks.interface import Example, Score
 
 Answers = tuple[Sequence[str], Sequence[Score]]
-"""Texts and their scores."""
+"""Answer texts and their scores."""
 
 
 def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
-    """Return the accuracy of judged answers with its 95 % Wilson interval.
+    """Return the accuracy of scored answers with its 95 % Wilson interval.
 
     Args:
-        judged: At least one score.
-        excluded: How many more answers there were that could not be judged.
+        judged: Scores of all answers that could be judged; at least one.
+        excluded: Number of answers that could not be judged.
     """
     correct, n = sum(s.correct for s in judged), len(judged)
     low, high = wilson_interval(correct, n)
@@ -37,7 +37,7 @@ def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
 
 
 def compare(before: Sequence[Score], now: Sequence[Score]) -> PairedComparison:
-    """Compare judged answers to the same examples."""
+    """Compare scored answers to the same examples, item by item."""
     counts = paired_counts([s.correct for s in before], [s.correct for s in now])
     low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
     return PairedComparison(
@@ -60,10 +60,18 @@ def make_row(
     changed: bool,
     report: dict[str, Any],
 ) -> Row:
-    """Return a row of a result from all its scores and the base's, over the examples judged for both.
+    """Return a result row, computed over the examples that could be judged for both the base and the artifact.
+
+    Args:
+        label: Label of the artifact.
+        base: Scores of the base, one per test example.
+        now: Scores of the artifact, one per test example.
+        cost: Cost of one answer of the artifact.
+        changed: Whether the artifact differs from the base.
+        report: The artifact's own report.
 
     Raises:
-        BenchError: If there are none.
+        BenchError: If there are no such examples.
     """
     judged = [
         i for i, pair in enumerate(zip(base, now, strict=True)) if all(s.status != "infrastructure" for s in pair)
@@ -88,7 +96,7 @@ def write_samples(
     rows: Mapping[str, Answers],
     base: Answers,
 ) -> None:
-    """Write one line a row and test example: what the row and the base answered, as it was judged.
+    """Write samples.jsonl: one line per row and test example. See `bench.records.schema.Sample`.
 
     Raises:
         WriteFailed: If the file cannot be written.

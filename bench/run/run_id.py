@@ -1,4 +1,4 @@
-"""What a run is: the hash of exactly the fields that can change its outcome, and the directory that follows from it."""
+"""Run id: a hash of exactly the fields that can change the outcome. It also names the run directory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ IDENTITY_VERSION = 2
 
 
 def run_id(config: RunConfig, versions: Versions, content_hash: str, model_fingerprint: str, evaluations: int) -> str:
-    """Return the run's identity, a sha256 in hex.
+    """Return the run id, a sha256 in hex.
 
-    Names of files do not enter, the content behind them does; nor does the budget's name, only its size.
+    Files enter by their content and not by their name. The budget enters by its size and not by its name.
 
     Args:
-        config: The resolved configuration.
-        versions: Of method, task, noise and FLOPs.
-        content_hash: Of the splits.
-        model_fingerprint: Of the model's source.
-        evaluations: Size of the budget.
+        config: Resolved configuration.
+        versions: Versions of method, task, noise generator and FLOPs formula.
+        content_hash: Content hash of the splits.
+        model_fingerprint: Fingerprint of the model's source.
+        evaluations: Budget in model-prompt evaluations.
     """
     fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
     fields["launch"] = config.launched or None
-    for later in ("adapt_on", "engine", "launch", "max_new_tokens"):  # runs from before they were there are still found
+    # These fields were added later. Their defaults are left out, so that the ids of older runs stay the same.
+    for later in ("adapt_on", "engine", "launch", "max_new_tokens"):
         if fields[later] == RunConfig.model_fields[later].default:
             del fields[later]
     fields |= {
@@ -40,7 +41,7 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
 
 
 def run_folder(output: Path, config: RunConfig, model_slug: str, identity: str) -> Path:
-    """Return runs/<subject>/<model>/<method>/<budget>/seed-<n>-<id8>."""
+    """Return the run directory, such as `runs/gsm8k/qwen2.5-0.5b/corp/small/seed-0-1a2b3c4d`."""
     parts = (config.subject, model_slug, config.method, config.budget)
     return output.joinpath(*map(_safe, parts)) / f"seed-{config.seed}-{identity[:8]}"
 

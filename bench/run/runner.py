@@ -1,7 +1,7 @@
-"""One run from its start to its result: calibrate, adapt, test, record.
+"""Execution of one run: calibrate, adapt, test, record.
 
-Everything computed passes through the journal, so a run that is killed and resumed ends in the same result as an
-unbroken one. The result is written last.
+All computed values go through the journal. A run that is killed and resumed therefore ends in the same result as an
+uninterrupted one. The result file is written last.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bench.records.schema import (
 from bench.run.context import AdaptationContext
 from bench.run.environment import write_attempt
 from bench.run.evaluator import Evaluator
-from bench.run.launch import hand_over
+from bench.run.launch import launch_training
 from bench.run.prepare import PreparedRun, admit
 from bench.run.progress import ProgressDisplay
 from bench.run.test_split import TestSplit
@@ -53,28 +53,26 @@ def execute(
     display: ProgressDisplay,
     engines: Engines = ONE,
     *,
-    through: Callable[[Engine], Engine] | None = None,
+    wrap_engine: Callable[[Engine], Engine] | None = None,
 ) -> Result:
-    """Run a cell to its end, or go on where an earlier attempt stopped.
+    """Execute a run, or continue it where an earlier attempt stopped.
 
-    Its outcome does not depend on where answers are computed.
+    If the run itself fails, the result has the status `failed` and the traceback.
 
     Args:
-        prepared: The run to execute.
-        display: Shows how it goes.
-        engines: Where answers are computed.
-        through: What the engine is asked through, for one who watches; None to ask it itself.
-
-    A failure of the run itself is a result with status `failed` and its traceback; a failure to write is raised.
+        prepared: Run to execute.
+        display: Progress display.
+        engines: Number and location of the engines. The result does not depend on it.
+        wrap_engine: Function that wraps the engine, for instrumentation; None for no wrapper.
 
     Raises:
-        Refused: If another process is running this cell.
+        Refused: If another process is executing this run.
         WriteFailed: If the record cannot be written.
     """
     started = time.perf_counter()
     with _locked(prepared.folder), display:
         sweep(prepared.folder)
-        attempt = _Runner(prepared, display, _begin(prepared, engines), engines, through)
+        attempt = _Runner(prepared, display, _open_journal(prepared, engines), engines, wrap_engine)
         try:
             result = attempt.run()
         except OverBudget as error:
@@ -94,30 +92,30 @@ def execute(
     return result
 
 
-def take_part(prepared: PreparedRun, ranks: ProcessGroup) -> None:
-    """Train a cell as one of the processes that its run was handed to, from where its journal ends; ends the process.
+def train_as_worker(prepared: PreparedRun, ranks: ProcessGroup) -> None:
+    """Train a run as one worker of the group: replay the journal, train on, then exit the process.
 
     Raises:
-        Diverged: If training came to nothing.
+        Diverged: If training diverged.
     """
     attempt = _Runner(
         prepared, ProgressDisplay(quiet=True), Journal(prepared.folder / "journal.jsonl", owner=ranks.main)
     )
     context = attempt.begin()
-    ranks.gather(None)  # until everybody has read the journal, nobody adds to it
+    ranks.gather(None)  # barrier: every process must have read the journal before rank 0 appends to it
     context.ranks = ranks
     prepared.method.adapt(context)
 
 
-def _begin(prepared: PreparedRun, engines: Engines) -> Journal:
-    """Note down in the run's folder that it is started."""
+def _open_journal(prepared: PreparedRun, engines: Engines) -> Journal:
+    """Open the run's journal, and write its config.json and an attempts file."""
     path = prepared.folder / "config.json"
     if path.exists():
         stored = read_config(path.parent)
-        paths = {"data", "adapt_data", "model", "launch"}  # what in these can change an outcome is in the identity
+        paths = {"data", "adapt_data", "model", "launch"}  # paths may differ; the run id covers their content
         if stored.model_dump(exclude=paths) != prepared.config.model_dump(exclude=paths):
             raise UsageError(
-                f"{path} was changed since the run began and no longer describes it; restore it, or start anew"
+                f"{path} was changed since the run began and no longer describes it; restore it, or start a new run"
             )
     journal = Journal(prepared.folder / "journal.jsonl")
     write_atomically(path, prepared.config.model_dump_json(indent=1) + "\n")
@@ -126,7 +124,7 @@ def _begin(prepared: PreparedRun, engines: Engines) -> Journal:
 
 
 class _Runner:
-    """One start of a cell: loads the engine, and fills in the result as it becomes known."""
+    """One attempt at a run. Loads the engine and collects the fields of the result."""
 
     def __init__(
         self,
@@ -134,15 +132,10 @@ class _Runner:
         display: ProgressDisplay,
         journal: Journal,
         engines: Engines = ONE,
-        through: Callable[[Engine], Engine] | None = None,
+        wrap_engine: Callable[[Engine], Engine] | None = None,
     ) -> None:
-        self.prepared, self.display, self.journal, self.engines, self.through = (
-            prepared,
-            display,
-            journal,
-            engines,
-            through,
-        )
+        self.prepared, self.display, self.journal, self.engines = prepared, display, journal, engines
+        self.wrap_engine = wrap_engine
         self.opened = ExitStack()
         self.opened.callback(self.journal.close)
         self.clock = Clock()
@@ -154,13 +147,13 @@ class _Runner:
         self.opened.close()
 
     def begin(self) -> AdaptationContext:
-        """Do what comes before adaptation."""
+        """Load the engine, calibrate the cost of one evaluation, and set the budget."""
         prepared = self.prepared
         levels = [admit(task, allow_unsandboxed=prepared.config.allow_unsandboxed) for task in prepared.task_data.tasks]
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
             engine = self._load_engine()
-            engine = engine if self.through is None else self.through(engine)
+            engine = engine if self.wrap_engine is None else self.wrap_engine(engine)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
         provenance = prepared.model.provenance
@@ -172,13 +165,13 @@ class _Runner:
             licence=provenance.licence,
         )
         self.known = {"model": info, "engine": engine.settings, "prompt": style, "sandbox": sandbox}
-        # First in the journal, so that resuming on another engine or library is noticed before answers mix.
+        # The first journal entry. It detects a resume with another engine or library before their answers mix.
         opening = {"engine": engine.settings, "weights": engine.digest, "prompt": style}
         opening |= {"libraries": {name: version(name) for name in ("torch", "transformers")}}
         if self.journal.recall(opening) is None:
             self.journal.append(opening, {})
         if self.journal.recovered > 1:
-            self.display.say(f"resuming: {self.journal.recovered} journalled steps will not be computed again")
+            self.display.say(f"resuming: {self.journal.recovered} journal entries will not be computed again")
 
         self.evaluator = Evaluator(engine, prepared.task_data.adapted_on, style, self.meter, self.journal, self.clock)
         with self.display.stage("calibration"):
@@ -193,46 +186,46 @@ class _Runner:
     def run(self) -> Result:
         prepared, context = self.prepared, self.begin()
         if prepared.config.launch is not None:
-            context.hand_over = partial(self._hand_over, prepared.config.launch)
+            context.delegate_training = partial(self._launch_training, prepared.config.launch)
         assert self.meter is not None
         limit = self.meter.limit
         assert limit is not None
-        self.known["report"] = context.report  # filled in as it goes, so that a run that ends early has its part
+        self.known["report"] = context.report  # a reference: a run that ends early records what was reported so far
         adapted = prepared.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
-            raise OverBudget("the method went on after it was stopped, or around the meter")
-        self.meter.limit = None  # adaptation has ended; nothing below is billed to it
+            raise OverBudget("the method continued after it was stopped, or bypassed the meter")
+        self.meter.limit = None  # adaptation has ended, and nothing below is billed to the budget
         evaluator = self.evaluator.for_task(prepared.task_data.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
         self.known["refused"] = test_split.refused
         if prepared.strategy is None:
-            return self.ended("ok", **test_split.of(SingleModel(), artifacts))
-        return self.ended("ok", **test_split.apply_strategy(prepared.strategy, artifacts))
+            return self.ended("ok", **test_split.evaluate(SingleModel(), artifacts))
+        return self.ended("ok", **test_split.evaluate_strategy(prepared.strategy, artifacts))
 
-    def _hand_over(self, launch: dict[str, Any]) -> None:
+    def _launch_training(self, launch: dict[str, Any]) -> None:
         with self.display.stage(f"training in {self.prepared.config.processes} processes"):
-            hand_over(self.prepared.folder, launch)
+            launch_training(self.prepared.folder, launch)
 
     def _load_engine(self) -> Engine:
-        config, load = self.prepared.config, self._engine()
+        config, load = self.prepared.config, self._engine_factory()
         if self.engines.here:
             return load(device=config.device)
         from bench.engines.cluster import started
         from bench.engines.pool import EnginePool
         from bench.engines.transformers import TransformersEngine
 
-        device = config.device.partition(":")[0]  # an engine sees no GPU but its own
+        device = config.device.partition(":")[0]  # no index: each engine process sees only its own GPU
         with self.display.stage("engines", self.engines.count) as stage:
             workers = self.opened.enter_context(started(partial(load, device=device), self.engines, device))
             pool = EnginePool(TransformersEngine(self.prepared.model.path, dtype=config.dtype), workers)
             stage.advance(steps=self.engines.count)
         return pool
 
-    def _engine(self) -> Callable[..., Engine]:
-        """What makes an engine on a device."""
+    def _engine_factory(self) -> Callable[..., Engine]:
+        """Return a function that creates an engine on a device."""
         config, model = self.prepared.config, self.prepared.model.path
-        chosen: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
+        options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
         if config.engine == "vllm":
             from bench.engines.tokenizer import CheckpointTokenizer
             from bench.engines.vllm.engine import VllmEngine
@@ -240,10 +233,10 @@ class _Runner:
             text = CheckpointTokenizer(model, config.device)
             style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
             longest = self.prepared.task_data.positions(style, text.encode)
-            return partial(VllmEngine, model, max_model_len=longest, **chosen)
+            return partial(VllmEngine, model, max_model_len=longest, **options)
         from bench.engines.transformers import TransformersEngine
 
-        return partial(TransformersEngine, model, neighbours=self.engines.count, **chosen)
+        return partial(TransformersEngine, model, neighbours=self.engines.count, **options)
 
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
         assert self.meter is not None
@@ -261,7 +254,7 @@ class _Runner:
         )
 
     def ended(self, status: str, reason: str | None = None, trace: str | None = None, **outcome: object) -> Result:
-        """Return the result with everything known so far."""
+        """Return the result with all fields known so far."""
         prepared, ledger, budget = self.prepared, {}, self.budget
         if self.meter is not None:
             shape = self.meter.shape
@@ -295,7 +288,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise Refused(f"{folder}: another process is running this cell; wait for it, or stop it") from error
+        raise Refused(f"{folder}: another process is executing this run; wait for it, or stop it") from error
     except OSError as error:
         raise WriteFailed(folder, error) from error
     try:

@@ -1,7 +1,7 @@
-"""Test-time strategies: what several sampled answers of one model come to.
+"""Test-time strategies: draw several samples from one model, and choose one answer.
 
-A strategy belongs to the test and not to a method: base and artifacts are asked alike, with the same random streams in
-every run, so that the base's answers do not depend on what was run. How answers are chosen is what the controls
+The strategy belongs to the test, not to the method. It applies to base and artifacts alike, with the same random
+streams in every run, so the base's answers are the same in all runs. `maj@K` and `bon@K` choose answers as the methods
 `self-consistency` and `best-of-n` do.
 """
 
@@ -16,23 +16,23 @@ from methods.self_consistency import SelfConsistency
 from tasks.interface import TaskTraits
 
 SAMPLES = SamplingConfig()
-"""Where the temperature comes from."""
+"""Sampling temperature and top_p of the strategies: the defaults of the sampling methods."""
 CHOOSERS: dict[str, type[SamplingMethod]] = {"maj": SelfConsistency, "bon": BestOfN}
 
 
 def sample_decodings(samples: int) -> tuple[Decoding, ...]:
-    """Return a random stream for each sample; the first are the same however many there are."""
+    """Return one decoding per sample, each with its own seed. More samples keep the seeds of the first ones."""
     return tuple(Decoding(SAMPLES.temperature, SAMPLES.top_p, derive("strategy", "sample", i)) for i in range(samples))
 
 
 def unsupported_reason(strategy: Strategy, task: TaskTraits) -> str | None:
-    """Return why nothing can choose among answers to a task, or None if something can or need not."""
+    """Return the reason why a strategy cannot choose among answers to a task, or None if it can."""
     chooser = CHOOSERS.get(strategy.kind)
     return chooser(SAMPLES).supports(task) if chooser else None
 
 
 def apply_strategy(strategy: Strategy, model: SingleModel, task: TaskTraits) -> Artifact:
-    """Return what answers with a model under a strategy; for pass@k, which chooses nothing, the model itself."""
+    """Return an artifact that answers with the model under a strategy. For pass@k that is the model itself."""
     chooser = CHOOSERS.get(strategy.kind)
     if chooser is None:
         return model

@@ -1,4 +1,4 @@
-"""The test: base and artifacts answer the test split once, after adaptation, and are judged on the same items."""
+"""Evaluation on the test split: once, after adaptation, with base and artifacts scored on the same items."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from methods.interface import Artifact, SingleModel
 
 
 class TestSplit:
-    """Reads the test split. What it returns are fields of the result.
+    """Evaluates base and artifacts on the test split. The methods return fields of the result.
 
     Args:
-        evaluator: For the task that is tested on.
-        task_data: Data.
-        config: Of the run.
-        folder: Where samples and artifacts go.
-        display: Shows stages.
+        evaluator: Evaluator for the test task.
+        task_data: Tasks and their data.
+        config: Configuration of the run.
+        folder: Run directory, for samples and artifacts.
+        display: Progress display.
 
     Attributes:
-        refused: Why artifacts were left out, by label.
+        refused: Reasons for artifacts that were left out, by label.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class TestSplit:
         self._examples = task_data.splits.test[: config.limit]
         self.refused: dict[str, str] = {}
 
-    def apply_strategy(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        """Test base and artifacts under a strategy, which can be applied to one model and to nothing else.
+    def evaluate_strategy(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+        """Evaluate base and artifacts under a test-time strategy. A strategy applies to single models only.
 
         Raises:
-            Refused: If none of them is one model.
+            Refused: If no artifact is a single model.
         """
-        # A subclass may answer in a way of its own, which the strategy would put aside.
+        # A subclass of SingleModel may define its own way to answer, which the strategy would bypass.
         models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
-        reason = f"it is not one model, and --strategy {self._config.strategy} needs answers of one; test it greedily"
+        reason = f"it is not one model, and --strategy {self._config.strategy} needs one; use --strategy greedy"
         self.refused.update({label: reason for label in artifacts if label not in models})
         if not models:
-            raise Refused(f"method {self._config.method}, what it deploys: {reason}")
-        asked = {label: apply_strategy(strategy, model, self._traits) for label, model in models.items()}
-        outcome = self.of(apply_strategy(strategy, SingleModel(), self._traits), asked)
+            raise Refused(f"artifact of method {self._config.method}: {reason}")
+        sampled = {label: apply_strategy(strategy, model, self._traits) for label, model in models.items()}
+        outcome = self.evaluate(apply_strategy(strategy, SingleModel(), self._traits), sampled)
         if strategy.kind != "pass":
             return outcome
         deployed = DeploymentContext(self._evaluator, self._examples, self._display)
@@ -65,42 +65,44 @@ class TestSplit:
         covered = tuple(row.model_copy(update={"coverage": rows[row.label]}) for row in outcome["rows"])
         return outcome | {"base_coverage": base, "rows": covered}
 
-    def of(self, as_base: Artifact, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        """Test base and artifacts, and save samples and artifacts.
+    def evaluate(self, base_model: Artifact, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+        """Evaluate base and artifacts, and save samples and artifacts.
 
         Args:
-            as_base: The base, asked as the artifacts are.
-            artifacts: By label.
+            base_model: Base model, with the same strategy as the artifacts.
+            artifacts: Artifacts by label.
 
         Raises:
-            BenchError: If there are none, a label is no file name, or an artifact answers too few examples.
+            BenchError: If there is no artifact, a label is not a valid file name, or an artifact does not return one
+                answer per example.
         """
         self._check(artifacts)
         evaluator, examples = self._evaluator, self._examples
-        evaluator.expect([])  # what was made for the search is not needed any more
+        evaluator.announce([])  # drop the points prefetched for the search
         ids = [example.id for example in examples]
-        # The base answers first, so that no artifact can put words in its mouth.
+        # The base answers first, so that no artifact can influence its answers.
         deployed = DeploymentContext(evaluator, examples, self._display)
-        base_texts = as_base.answer(deployed, ids)
+        base_texts = base_model.answer(deployed, ids)
         with self._display.stage("scoring: base"):
             base = (base_texts, evaluator.judge(examples, base_texts, "base"))
         base_cost = self._answer_cost(evaluator.meter.ledger["evaluation"], len(ids))
-        as_base_asked = deployed.asked
+        base_queries = deployed.queries
         deployed.account = "inference"
         answers: dict[str, Answers] = {}
         rows: list[Row] = []
         for label, artifact in artifacts.items():
-            deployed.asked, before = set(), evaluator.meter.ledger["inference"]
+            deployed.queries, before = set(), evaluator.meter.ledger["inference"]
             texts = artifact.answer(deployed, ids)
             if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
                 raise BenchError(
-                    f"method {self._config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples"
+                    f"method {self._config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples; "
+                    "return one text per example"
                 )
             with self._display.stage(f"scoring: {label or self._config.method}"):
                 scores = base[1] if texts == base_texts else evaluator.judge(examples, texts, label)
             answers[label] = texts, scores
             cost = self._answer_cost(evaluator.meter.ledger["inference"] - before, len(ids))
-            changed = deployed.asked != as_base_asked or texts != base_texts
+            changed = deployed.queries != base_queries or texts != base_texts
             row = make_row(label, base[1], scores, cost, changed=changed, report=artifact.report)
             rows.append(row.model_copy(update={"measures": evaluator.task.measures(examples, texts, scores)}))
         self._save(deployed, artifacts, answers, base)
@@ -115,9 +117,11 @@ class TestSplit:
     def _check(self, artifacts: Mapping[str, Artifact]) -> None:
         for label in artifacts:
             if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
-                raise BenchError(f"method {self._config.method}: {label!r} is no label; letters, digits and .=@_- are")
+                raise BenchError(
+                    f"method {self._config.method}: {label!r} cannot be a label; use letters, digits and .=@_- only"
+                )
         if not artifacts:
-            raise BenchError(f"method {self._config.method}: adapt returned nothing to deploy")
+            raise BenchError(f"method {self._config.method}: adapt returned no artifact")
 
     def _save(
         self,

@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Wall-clock time of a run by kind of work."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from typing import Literal
 
 Kind = Literal["loading", "moves", "generation", "judging", "training"]
-"""Loading models and starting engines; moving weights; decoding answers, or waiting for engines that do; scoring,
-running programs among it; gradient training as a whole."""
+"""Kinds of work: loading models and starting engines; moving weights; generating answers, or waiting for engines that
+generate; scoring, including running programs; gradient training as a whole."""
 
 
 class Clock:
-    """Wall-clock seconds by kind; what lies in no span is the harness's own time.
+    """Wall-clock time by kind of work. Time outside all spans is the harness's own.
 
     Attributes:
-        seconds: So far.
+        seconds: Seconds so far, by kind.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Clock:
 
     @contextmanager
     def span(self, kind: Kind) -> Iterator[None]:
-        """Book the time of a block. In a block within it nothing is booked twice."""
+        """Book the time of a block to a kind. Nested spans book nothing, so no time counts twice."""
         if self._open:
             yield
             return

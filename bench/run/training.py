@@ -1,8 +1,8 @@
-"""Gradient training as a run sees it: a copy of the base, metered from outside, whose progress outlives a kill.
+"""Gradient training of a copy of the base model, metered and resumable.
 
-What was trained is on disk before the journal says so, and the journal's line carries the work since the last one. A
-resumed run is billed the journalled work and goes on from there; what a killed attempt did after its last line is done
-again and was never billed.
+Each save first writes the trainer's state to disk. Then it appends a journal entry with the work since the last save.
+A resumed run continues from the last entry and books the journalled work. Work that a killed attempt did after its last
+entry is repeated, and was never booked.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ STATE = "state.pt"
 
 
 class TrainingSession:
-    """A run's gradient training. See `methods.interface.Training`.
+    """Gradient training of a run. Implements `methods.interface.Training`.
 
     Args:
-        evaluator: Engine, task, meter and journal.
-        examples: The support split.
-        folder: For saved states and the finished weights.
-        allowance: FLOPs that training may take in all.
-        lora: Adapters to train in place of all parameters.
-        ranks: The processes that train together.
+        evaluator: Evaluator with engine, task, meter and journal.
+        examples: Support split.
+        folder: Folder for saved states and the final weights.
+        allowance: Maximum FLOPs for training.
+        lora: Adapters to train instead of all parameters.
+        ranks: Rank and world size of the training group.
 
     Attributes:
-        abandoned: Why an earlier attempt came to nothing, and its report; None if none did.
+        diverged: Reason and report of training that diverged in an earlier attempt; None if it did not.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class TrainingSession:
             for e in examples
         )
         self.max_new_tokens = evaluator.sampling.max_new_tokens
-        self.batch_size = evaluator.batch_size  # as the run began: that of the engine may have been halved since
+        self.batch_size = evaluator.batch_size  # size at the start of the run; the engine may halve its own later
         self.finished: tuple[Checkpoint, dict[str, Any]] | None = None
-        self.abandoned: tuple[str, dict[str, Any]] | None = None
+        self.diverged: tuple[str, dict[str, Any]] | None = None
         self.cut = False
-        self._saved = 0  # journalled lines of training
-        self._work = Work()  # of training, by those lines
-        self._earlier: dict[str, int] = {}  # FLOPs of earlier attempts by phase
+        self._saved = 0  # number of journalled saves
+        self._work = Work()  # training work up to the last save
+        self._earlier: dict[str, int] = {}  # FLOPs of earlier attempts, by phase
         self._book = PhaseBook(evaluator.meter.reserve)
-        self._settled: dict[Phase, Work] = {}  # what all processes did, up to the last time they said so
+        self._settled: dict[Phase, Work] = {}  # work of all processes up to the last call of settle
         self._attached = ExitStack()
         self.replay()
 
@@ -87,7 +87,7 @@ class TrainingSession:
         return {"train": self._saved, "allowance": self._allowance, "lora": lora}
 
     def replay(self) -> None:
-        """Take over what the journal says of training."""
+        """Restore the progress of training from the journal, and book its work."""
         while not self.ended and (entry := self._evaluator.journal.recall(self._key())) is not None:
             work = Work(**entry["work"])
             self._evaluator.meter.replay("train", work)
@@ -98,23 +98,23 @@ class TrainingSession:
                 self.cut = entry["cut"]
                 self.finished = Checkpoint(self._folder / "finished", entry["digest"]), entry["report"]
             elif "abandoned" in entry:
-                self.abandoned = entry["abandoned"], entry["report"]
+                self.diverged = entry["abandoned"], entry["report"]
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to train."""
-        return self.finished is not None or self.abandoned is not None
+        """Whether training has finished or diverged."""
+        return self.finished is not None or self.diverged is not None
 
     @cached_property
     def state(self) -> dict[str, Any] | None:
-        """What was saved last; None at the start."""
+        """State of the last save; None if nothing was saved."""
         if not self._saved or self.ended:
             return None
         path = self._folder / str(self._saved) / STATE
         try:
             state: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
         except (OSError, RuntimeError) as error:
-            raise BenchError(f"{path}: the trainer's state cannot be read ({error}); start the run anew") from error
+            raise BenchError(f"{path}: the trainer's state cannot be read ({error}); start a new run") from error
         return state
 
     @property
@@ -123,7 +123,7 @@ class TrainingSession:
 
     @property
     def mixed(self) -> bool:
-        """Whether the hardware computes in bfloat16; the weights stay in float32."""
+        """Whether to compute in bfloat16, because the hardware supports it. The weights stay in float32."""
         return self._device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     # Models
@@ -134,7 +134,7 @@ class TrainingSession:
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
         model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-        # What is not a number is divergence, which the loss tells; drawing from it would be a crash.
+        # NaN logits mean divergence, which the loss reports. Without this, sampling from them would crash.
         model.generation_config.remove_invalid_values = True
         model.generate = _ended_by(self._ended, model.generate)
         if self._lora is not None:
@@ -144,17 +144,17 @@ class TrainingSession:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The copy in float32, with adapters if they were asked for."""
+        """Copy of the base model in float32, with adapters if `lora` is given."""
         return self._loaded[0]
 
     @property
     def tokenizer(self) -> Any:
-        """A copy of the base's that pads left, with an id that is neither an end nor in a prompt."""
+        """Copy of the tokenizer with left padding. The padding id ends no answer and occurs in no prompt."""
         return self._loaded[1]
 
     def _pad_id(self, tokenizer: Any) -> int:
-        # PPOTrainer tells padding by its id, so that it must not be what ends an answer, nor stand in a prompt.
-        used = {token for posed in self.prompts for token in posed.token_ids}
+        # PPOTrainer recognises padding by its id, so the id must not end an answer or occur in a prompt.
+        used = {token for prompt in self.prompts for token in prompt.token_ids}
         special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
         for token in (tokenizer.pad_token_id, *sorted(special | {*tokenizer.all_special_ids})):
             if (
@@ -163,10 +163,10 @@ class TrainingSession:
                 and self._evaluator.engine.ending([token], self._evaluator.sampling) != "end"
             ):
                 return int(token)
-        raise BenchError("the tokenizer has no special id that can pad: every one ends an answer or stands in a prompt")
+        raise BenchError("the tokenizer has no special id for padding: each one ends an answer or occurs in a prompt")
 
     def value_model(self) -> PreTrainedModel:
-        """Return a copy of the base with a scalar head that starts at zero in place of its output head."""
+        """Return a copy of the base model with a scalar value head, initialised to zero, instead of the LM head."""
         model, _ = self._evaluator.engine.trainable()
         model.config.pad_token_id, model.config.num_labels = self.tokenizer.pad_token_id, 1
         with torch.device("meta"):
@@ -177,57 +177,60 @@ class TrainingSession:
         self._attached.enter_context(attach(value, self._book, role="value", pad_id=self.tokenizer.pad_token_id))
         return value
 
-    # Billing
+    # Compute accounting
 
     @property
     def spent(self) -> int:
-        """FLOPs of training so far, earlier attempts' included."""
+        """FLOPs of training so far, including earlier attempts."""
         return self._evaluator.meter.flops(self._evaluator.meter.ledger["train"])
 
     @property
     def remaining(self) -> int:
-        """FLOPs of the allowance that are left."""
+        """Remaining FLOPs of the allowance."""
         return self._allowance - self.spent
 
     @property
     def phases(self) -> dict[str, int]:
-        """FLOPs of training so far by phase."""
+        """FLOPs of training so far, by phase."""
         works = _added(self._settled, self._book.phases())
         now = {str(phase): self._evaluator.meter.flops(work) for phase, work in works.items()}
         return {phase: self._earlier.get(phase, 0) + now.get(phase, 0) for phase in sorted({*self._earlier, *now})}
 
     @contextmanager
     def metered(self) -> Iterator[None]:
-        """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
+        """Allow passes within the block, and meter them.
+
+        The block ends before the first pass that exceeds the allowance, without an error; `cut` is then true.
+        """
         with self._evaluator.clock.span("training"), self._evaluator.meter.account("train", self.remaining):
             try:
                 yield
             except AllowanceSpent:
                 if self.ranks.world_size > 1:
-                    raise BenchError("a training step cost more than its bound, and stopped in one process") from None
+                    raise BenchError("a training step cost more than its bound, so one process stopped") from None
                 self.cut = True
 
     def bound(self, evaluations: float) -> int:
-        """Return the FLOPs of so many forward passes over the longest example and answer; 0 for one process alone."""
+        """Return the FLOPs of a number of forward passes over the longest prompt and answer; 0 for a single process."""
         return math.ceil(evaluations * self._longest) if self.ranks.world_size > 1 else 0
 
     @cached_property
     def _longest(self) -> int:
-        """FLOPs of one such pass, with the head at every position."""
+        """FLOPs of one forward pass over the longest prompt and answer, with the LM head at every position."""
         tokens = max(
-            len(posed.token_ids)
-            + max(self.max_new_tokens, 1 + len(self.tokenizer.encode(posed.gold or "", add_special_tokens=False)))
-            for posed in self.prompts
+            len(prompt.token_ids)
+            + max(self.max_new_tokens, 1 + len(self.tokenizer.encode(prompt.gold or "", add_special_tokens=False)))
+            for prompt in self.prompts
         )
         weights = sum(m.in_features * m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
         attended = self._evaluator.meter.shape.layers * tokens * (tokens + 1) // 2
         return self._evaluator.meter.flops(Work(products=weights * tokens, attended=attended))
 
     def settle(self) -> None:
-        """Book what the other processes ran since this was last called.
+        """Book the work of the other processes since the last call.
 
         Raises:
-            BenchError: If all have spent more than the allowance, which a step's bound should have prevented.
+            BenchError: If all processes together exceed the allowance. The bound on a step should prevent that.
         """
         for rank, phases in enumerate(self.ranks.gather(self._book.drain())):
             self._settled = _added(self._settled, phases)
@@ -242,16 +245,16 @@ class TrainingSession:
         return self._evaluator.engine.ending(generated, self._evaluator.sampling) is not None
 
     def trimmed(self, answer: Sequence[int]) -> list[int]:
-        """Return an answer's ids up to where the base's decoding would have ended it."""
+        """Return the ids of an answer, cut where the engine's decoding would have ended it."""
         ids = list(answer)
         return next((ids[:n] for n in range(1, len(ids) + 1) if self._ended(ids[:n])), ids)
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
-        """Judge answers to the support examples of these ids with the task's scorer."""
+        """Score answers to support examples, given by id, with the task's scorer."""
         return self._evaluator.task.score_many([self._examples[i] for i in examples], self._texts(answers))
 
     def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
-        """Return what answers to the support examples of these ids vote for."""
+        """Return the votes of answers to support examples, given by id."""
         return self._evaluator.task.vote_keys([self._examples[i] for i in examples], self._texts(answers))
 
     def _texts(self, answers: Sequence[Sequence[int]]) -> list[str]:
@@ -260,16 +263,16 @@ class TrainingSession:
     # Progress
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put the state to go on from on disk, with the work that led to it."""
+        """Write the trainer's state to disk, and journal the work since the last save."""
         if self.ranks.main:
             with folder_atomically(self._folder / str(self._saved + 1)) as folder:
                 torch.save(state, folder / STATE)
         self._journal({})
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
-        """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it.
+        """Merge adapters, write the model in the base's precision, and journal the report.
 
-        A process that a run handed its training to ends here.
+        Launched workers exit here.
         """
         self._attached.close()
         if not self.ranks.main:
@@ -283,7 +286,7 @@ class TrainingSession:
         return checkpoint
 
     def abandon(self, reason: str, report: dict[str, Any]) -> None:
-        """Put on disk that training came to nothing, with what is to be reported of it."""
+        """Journal that training diverged, with its report."""
         self._journal({"abandoned": reason, "report": report})
 
     def _journal(self, entry: dict[str, Any]) -> None:
@@ -301,7 +304,7 @@ def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase
 
 
 class _Ended(StoppingCriteria):
-    """Ends an answer where the engine would."""
+    """Stopping criterion that ends an answer where the engine would."""
 
     def __init__(self, ended: Callable[[Sequence[int]], bool], prompt_tokens: int) -> None:
         self._ended, self._start = ended, prompt_tokens

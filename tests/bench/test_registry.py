@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "tokenizers", "vllm", "numpy", "scipy", "accel
 
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])
-def test_every_built_in_method_loads_and_calls_itself_by_its_name(name: str) -> None:
+def test_every_built_in_method_loads_under_its_own_name(name: str) -> None:
     method = load_method(name)
     assert issubclass(method, Method)
     assert method.name == name
@@ -28,7 +28,7 @@ def test_every_built_in_method_loads_and_calls_itself_by_its_name(name: str) -> 
 
 
 @pytest.mark.parametrize("name", BUILT_IN["task"])
-def test_every_built_in_task_loads_and_calls_itself_by_its_name(name: str) -> None:
+def test_every_built_in_task_loads_under_its_own_name(name: str) -> None:
     name = name.replace("<generator>", "chain_sum")
     task = load_task(name)
     assert isinstance(task, Task)
@@ -45,25 +45,25 @@ def test_an_unknown_name_suggests_the_nearest(kind: Kind, name: str, near: str) 
         check(kind, name)
 
 
-def test_a_name_like_no_other_lists_what_there_is() -> None:
+def test_a_name_without_a_close_match_lists_all_names() -> None:
     with pytest.raises(UsageError, match=r"expected one of addition, countdown, .*, humaneval, .*, rg:<generator>, "):
         load_task("zzz")
 
 
-def test_a_name_for_many_is_loaded_with_what_stands_in_its_place() -> None:
+def test_a_pattern_name_passes_its_parameter_to_the_class() -> None:
     check("task", "rg:anything at all")
     assert load_task("rg:products").name == "rg:products"
     assert "rg:<generator>" in names("task")
 
 
 @pytest.mark.parametrize("name", ["rg:<generator>", "rg:"])
-def test_a_name_for_many_needs_something_in_its_place(name: str) -> None:
+def test_a_pattern_name_needs_a_parameter(name: str) -> None:
     with pytest.raises(UsageError, match=f"^--task {name}: write a name in place of <generator>$"):
         load_task(name)
 
 
-def test_a_class_that_needs_more_than_its_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--task tasks\.reasoning_gym:ReasoningGym: cannot be made: .*generator"):
+def test_a_class_with_required_arguments_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--task tasks\.reasoning_gym:ReasoningGym: cannot be created: .*generator"):
         load_task("tasks.reasoning_gym:ReasoningGym")
 
 
@@ -75,7 +75,7 @@ def test_a_class_is_found_by_its_full_name() -> None:
 @pytest.mark.parametrize(
     "name", ["", ":", ":Base", "methods.base:", ".base:Base", "methods..base:Base", "a b:C", "a:b:c"]
 )
-def test_a_name_that_no_class_can_have_is_unknown(name: str) -> None:
+def test_a_malformed_class_name_is_unknown(name: str) -> None:
     with pytest.raises(UsageError, match="unknown"):
         load_method(name)
 
@@ -88,23 +88,23 @@ def test_a_name_that_no_class_can_have_is_unknown(name: str) -> None:
         ("methods.base.deeper:Base", "No module named"),
     ],
 )
-def test_a_class_that_is_not_there_is_an_error_that_says_why(name: str, why: str) -> None:
+def test_a_class_that_cannot_be_imported_is_an_error_that_says_why(name: str, why: str) -> None:
     with pytest.raises(UsageError, match=f"--method {name}: cannot load.*{why}"):
         load_method(name)
 
 
 @pytest.mark.parametrize("name", ["builtins:dict", "json:dumps", "tasks.addition:Addition", "methods.base:annotations"])
-def test_what_is_no_method_is_refused(name: str) -> None:
+def test_an_object_that_is_not_a_method_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"--method {name}: .* is not a Method"):
         load_method(name)
 
 
-def test_what_is_no_task_is_refused() -> None:
+def test_a_class_that_is_not_a_task_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--task methods\.base:Base: .* is not a Task"):
         load_task("methods.base:Base")
 
 
-def test_a_class_that_leaves_methods_out_is_refused_and_told_which() -> None:
+def test_an_abstract_class_is_refused_with_its_missing_methods() -> None:
     with pytest.raises(UsageError, match="does not define adapt, plan"):
         load_method("methods.interface:Method")
     with pytest.raises(UsageError, match="does not define completion, load, messages, score"):
@@ -120,14 +120,14 @@ class TestThirdParties:
         yield points
         names.cache_clear()
 
-    def test_an_entry_point_is_found_by_its_name_in_its_group_alone(self, register: list[EntryPoint]) -> None:
+    def test_an_entry_point_is_found_in_its_own_group_only(self, register: list[EntryPoint]) -> None:
         register.append(EntryPoint("theirs", "methods.base:Base", "bench.methods"))
         assert load_method("theirs") is Base
         assert "theirs" not in names("task")
         with pytest.raises(UsageError, match="did you mean 'theirs'"):
             check("method", "their")
 
-    def test_a_name_that_is_taken_is_an_error_that_names_both(self, register: list[EntryPoint]) -> None:
+    def test_a_name_registered_twice_is_an_error_that_names_both_targets(self, register: list[EntryPoint]) -> None:
         register.append(EntryPoint("corp", "theirs.corp:Corp", "bench.methods"))
         with pytest.raises(BenchError, match=r"registered twice: by methods\.corp\.method:Corp and theirs\.corp:Corp"):
             names("method")
@@ -142,7 +142,7 @@ class TestThirdParties:
         "from bench.cli import cli; cli.main(['--help'], standalone_mode=False)",
     ],
 )
-def test_finding_out_what_there_is_loads_nothing_heavy(statement: str) -> None:
+def test_listing_names_imports_no_heavy_library(statement: str) -> None:
     code = f"import sys\n{statement}\nprint()\nprint(__import__('json').dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))

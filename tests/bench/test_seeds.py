@@ -14,7 +14,7 @@ def test_seeds_are_the_same_in_every_version() -> None:
 
 
 @given(PARTS)
-def test_a_seed_is_a_function_of_its_parts_in_63_bits(parts: tuple[str | int, ...]) -> None:
+def test_a_seed_depends_only_on_its_parts_and_has_63_bits(parts: tuple[str | int, ...]) -> None:
     assert derive(*parts) == derive(*parts)
     assert 0 <= derive(*parts) < 2**63
 
@@ -24,12 +24,12 @@ def test_different_parts_have_different_seeds(a: tuple[str | int, ...], b: tuple
     assert (derive(*a) == derive(*b)) == (a == b)
 
 
-def test_a_number_is_not_its_digits_and_parts_do_not_run_together() -> None:
+def test_numbers_differ_from_their_digits_and_parts_are_not_concatenated() -> None:
     parts = [(1,), ("1",), (1, 2), (12,), ("1", 2), (2, 1), ("a", "b"), ("ab",), ("", "ab"), ("ab", "")]
     assert len({derive(*p) for p in parts}) == len(parts)
 
 
-def test_seeds_fill_their_range() -> None:
+def test_every_bit_of_a_seed_is_random() -> None:
     seeds = [derive("a stream", i) for i in range(4096)]
     for bit in range(63):
         ones = sum(seed >> bit & 1 for seed in seeds)

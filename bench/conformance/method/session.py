@@ -159,7 +159,7 @@ def _observed(prepared: PreparedRun, instrument: Instrument) -> ObservedRun:
     task.instrument = instrument
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, about themselves
-        result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), through=through)  # type: ignore[arg-type]
+        result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), wrap_engine=through)  # type: ignore[arg-type]
     return ObservedRun(prepared, result, instrument)
 
 

@@ -189,7 +189,7 @@ def test_one_task_is_adapted_on_and_another_tested_on_as_a_whole():
         (["run", "-t", "addition", "-M", "tiny-addr"], 2, "did you mean tiny-adder"),
         (["run", "-t", "addition", "-s", "-1"], 2, "-1"),
         (["rnu"], 2, "did you mean 'run'"),
-        (["show", "."], 2, "no run directory"),
+        (["show", "."], 2, "not a run directory"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_what_would_do(tmp_path, monkeypatch, arguments, code, message):

@@ -27,7 +27,7 @@ def tree(folder: Path) -> dict[str, str]:
 class TestFile:
     @given(st.text())
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-    def test_a_text_is_written_as_it_is_in_utf8(self, tmp_path: Path, text: str) -> None:
+    def test_a_text_is_written_unchanged_in_utf8(self, tmp_path: Path, text: str) -> None:
         write_atomically(tmp_path / "file.json", text)
         assert (tmp_path / "file.json").read_bytes() == text.encode()
         assert names(tmp_path) == ["file.json"]
@@ -40,16 +40,16 @@ class TestFile:
         subprocess.run([sys.executable, "-c", code, path], env=os.environ | locale, cwd=where, check=True)
         assert path.read_bytes() == "é".encode()
 
-    def test_missing_folders_are_made(self, tmp_path: Path) -> None:
+    def test_missing_folders_are_created(self, tmp_path: Path) -> None:
         write_atomically(tmp_path / "a" / "b" / "file.json", "x")
         assert tree(tmp_path) == {"a/b/file.json": "x"}
 
-    def test_others_may_read_it(self, tmp_path: Path) -> None:
+    def test_other_users_may_read_it(self, tmp_path: Path) -> None:
         write_atomically(tmp_path / "file.json", "x")
         assert (tmp_path / "file.json").stat().st_mode & 0o777 == 0o644
 
     @pytest.mark.parametrize("call", ["fsync", "replace"])
-    def test_a_full_disk_is_write_failed_and_keeps_the_old_content_alone(
+    def test_a_full_disk_raises_write_failed_and_keeps_only_the_old_content(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
         path = tmp_path / "file.json"
@@ -60,7 +60,7 @@ class TestFile:
                 write_atomically(path, "new")
         assert tree(tmp_path) == {"file.json": "old"}
 
-    def test_it_is_on_disk_before_it_takes_the_old_ones_place(
+    def test_the_new_content_is_on_disk_before_it_replaces_the_old(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "file.json"
@@ -71,13 +71,13 @@ class TestFile:
         write_atomically(path, "new")
         assert seen == ["old", "new"]
 
-    def test_a_file_where_the_folder_should_be_is_write_failed(self, tmp_path: Path) -> None:
+    def test_a_file_in_place_of_the_folder_raises_write_failed(self, tmp_path: Path) -> None:
         (tmp_path / "folder").write_text("kept")
         with pytest.raises(WriteFailed, match=r"folder.file\.json"):
             write_atomically(tmp_path / "folder" / "file.json", "x")
         assert tree(tmp_path) == {"folder": "kept"}
 
-    def test_a_folder_where_the_file_should_be_is_write_failed(self, tmp_path: Path) -> None:
+    def test_a_folder_in_place_of_the_file_raises_write_failed(self, tmp_path: Path) -> None:
         (tmp_path / "file.json").mkdir()
         with pytest.raises(WriteFailed, match=r"file\.json"):
             write_atomically(tmp_path / "file.json", "x")
@@ -92,7 +92,7 @@ class TestFolder:
         (path / "old.txt").write_text("old")
         return path
 
-    def test_it_appears_when_the_block_ends(self, tmp_path: Path) -> None:
+    def test_the_folder_appears_when_the_block_ends(self, tmp_path: Path) -> None:
         path = tmp_path / "runs" / "artifact"
         with folder_atomically(path) as folder:
             (folder / "deep").mkdir()
@@ -101,14 +101,14 @@ class TestFolder:
         assert tree(tmp_path) == {"runs/artifact/deep/file.txt": "x"}
         assert names(path.parent) == ["artifact"]
 
-    def test_it_replaces_the_whole_of_what_stood_there(self, path: Path) -> None:
+    def test_the_folder_replaces_all_old_content(self, path: Path) -> None:
         with folder_atomically(path) as folder:
             (folder / "new.txt").write_text("new")
             assert tree(path) == {"old.txt": "old"}
         assert tree(path.parent) == {"artifact/new.txt": "new"}
         assert names(path.parent) == ["artifact"]
 
-    def test_others_may_enter_it(self, path: Path) -> None:
+    def test_other_users_may_enter_it(self, path: Path) -> None:
         with folder_atomically(path):
             pass
         assert path.stat().st_mode & 0o777 == 0o755
@@ -124,13 +124,13 @@ class TestFolder:
         assert tree(path.parent) == {"artifact/old.txt": "old"}
         assert names(path.parent) == ["artifact"]
 
-    def test_a_full_disk_in_the_block_is_write_failed_and_keeps_the_old(self, path: Path) -> None:
+    def test_a_full_disk_in_the_block_raises_write_failed_and_keeps_the_old(self, path: Path) -> None:
         with pytest.raises(WriteFailed, match="artifact: No space left"), folder_atomically(path):
             no_space()
         assert tree(path.parent) == {"artifact/old.txt": "old"}
         assert names(path.parent) == ["artifact"]
 
-    def test_a_disk_that_fails_to_sync_is_write_failed_and_keeps_the_old(
+    def test_a_failed_sync_raises_write_failed_and_keeps_the_old(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def write() -> None:
@@ -143,7 +143,7 @@ class TestFolder:
         assert tree(path.parent) == {"artifact/old.txt": "old"}
 
     @pytest.mark.parametrize("failing", [1, 2])
-    def test_a_rename_that_fails_keeps_the_old(self, path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    def test_a_failed_rename_keeps_the_old(self, path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
         rename, calls = os.rename, []
 
         def nth_fails(source: object, target: object) -> None:
@@ -162,7 +162,7 @@ class TestFolder:
         assert tree(path.parent) == {"artifact/old.txt": "old"}
         assert names(path.parent) == ["artifact"]
 
-    def test_a_file_where_the_folders_parent_should_be_is_write_failed(self, path: Path) -> None:
+    def test_a_file_in_place_of_the_parent_folder_raises_write_failed(self, path: Path) -> None:
         shutil.rmtree(path)
         path.write_text("kept")
         with pytest.raises(WriteFailed, match="deep"), folder_atomically(path / "deep"):

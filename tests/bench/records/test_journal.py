@@ -39,7 +39,7 @@ def write(path: Path, entries: Entries) -> bytes:
 
 
 def replay(path: Path, entries: Entries) -> int:
-    """Runs a computation through its journal; returns how many entries had to be computed."""
+    """Run a computation with its journal, and return how many entries had to be computed."""
     computed = 0
     with closing(Journal(path)) as journal:
         for key, value in entries:
@@ -54,7 +54,7 @@ def replay(path: Path, entries: Entries) -> int:
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """Lets no file grow beyond a size: the system call that writes more fails, after a partial write."""
+    """Limit the size of files: the system call that writes beyond it fails after a partial write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -64,7 +64,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 @given(ENTRIES)
-def test_what_was_appended_is_recalled_in_order_with_its_types(entries: Entries) -> None:
+def test_entries_are_recalled_in_order_with_their_types(entries: Entries) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal.jsonl")
         whole = write(path, entries)
@@ -95,14 +95,14 @@ def test_an_entry_is_on_disk_when_append_returns(path: Path, monkeypatch: pytest
     assert [data.count(b"\n") for data in synced] == [1, 2, 3]
 
 
-def test_a_journal_that_grows_over_several_attempts_is_that_of_an_unbroken_run(path: Path, tmp_path: Path) -> None:
+def test_several_attempts_write_the_same_journal_as_one_uninterrupted_run(path: Path, tmp_path: Path) -> None:
     unbroken = write(tmp_path / "unbroken.jsonl", THREE)
     for n in range(1, len(THREE) + 1):
         assert replay(path, THREE[:n]) == 1
     assert path.read_bytes() == unbroken
 
 
-def test_a_journal_torn_at_any_byte_keeps_its_whole_lines_and_owes_the_rest(path: Path) -> None:
+def test_a_journal_truncated_at_any_byte_keeps_its_complete_lines_and_recomputes_the_rest(path: Path) -> None:
     data = write(path, THREE)
     for size in range(len(data)):
         path.write_bytes(data[:size])
@@ -114,7 +114,7 @@ def test_a_journal_torn_at_any_byte_keeps_its_whole_lines_and_owes_the_rest(path
         assert path.read_bytes() == data
 
 
-def test_any_changed_byte_of_a_whole_line_is_an_error_that_names_the_line_and_changes_nothing(path: Path) -> None:
+def test_a_changed_byte_in_a_complete_line_is_an_error_that_names_the_line_and_changes_nothing(path: Path) -> None:
     data = write(path, THREE)
     for place in range(len(data) - 1):
         line = data[:place].count(b"\n") + 1
@@ -128,7 +128,7 @@ def test_any_changed_byte_of_a_whole_line_is_an_error_that_names_the_line_and_ch
             assert path.read_bytes() == damaged
 
 
-def test_a_missing_or_doubled_piece_of_a_line_is_an_error(path: Path) -> None:
+def test_missing_or_repeated_bytes_are_an_error(path: Path) -> None:
     data = write(path, THREE)
     first = data.index(b"\n")
     for damaged in (data[1:], data[:5] + data[6:], data[:first] + data[first + 1 :], b"\n" + data, data[:9] + data):
@@ -138,7 +138,7 @@ def test_a_missing_or_doubled_piece_of_a_line_is_an_error(path: Path) -> None:
         assert path.read_bytes() == damaged
 
 
-def test_an_entry_under_another_key_is_an_error_that_shows_both(path: Path) -> None:
+def test_an_entry_with_another_key_is_an_error_that_shows_both_keys(path: Path) -> None:
     write(path, THREE)
     with closing(Journal(path)) as journal:
         journal.recall(THREE[0][0])
@@ -155,24 +155,24 @@ def test_keys_are_compared_as_json(path: Path) -> None:
         assert journal.recall({"of": {"3": None}, "seeds": [1, 2]}) == {}
 
 
-def test_appending_while_the_journal_still_answers_is_an_error(path: Path) -> None:
+def test_appending_before_all_entries_are_recalled_is_an_error(path: Path) -> None:
     data = write(path, THREE)
     with closing(Journal(path)) as journal:
         journal.recall(THREE[0][0])
-        with pytest.raises(RuntimeError, match="still answers"):
+        with pytest.raises(RuntimeError, match="entries are left to recall"):
             journal.append({}, {})
     assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
-def test_a_value_that_json_does_not_hold_is_refused_and_nothing_is_written(path: Path, value: object) -> None:
+def test_a_value_that_json_cannot_represent_is_refused_and_nothing_is_written(path: Path, value: object) -> None:
     with closing(Journal(path)) as journal:
         with pytest.raises((ValueError, TypeError)):
             journal.append({}, {"reward": value})
         assert path.read_bytes() == b""
 
 
-def test_a_full_disk_is_write_failed_and_what_was_written_of_the_line_is_owed_again(path: Path) -> None:
+def test_a_full_disk_raises_write_failed_and_the_partial_line_is_computed_again(path: Path) -> None:
     data = write(path, THREE)
     second = data.index(b"\n") + 1
     path.unlink()
@@ -187,7 +187,7 @@ def test_a_full_disk_is_write_failed_and_what_was_written_of_the_line_is_owed_ag
         path.unlink()
 
 
-def test_a_sync_that_fails_is_write_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_raises_write_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(fd: int) -> None:
         raise OSError(28, os.strerror(28))
 
@@ -197,14 +197,14 @@ def test_a_sync_that_fails_is_write_failed(path: Path, monkeypatch: pytest.Monke
             journal.append({}, {})
 
 
-def test_a_file_where_the_folder_should_be_is_write_failed(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_raises_write_failed(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("kept")
     with pytest.raises(WriteFailed, match="choose another --output"):
         Journal(tmp_path / "run" / "journal.jsonl")
     assert (tmp_path / "run").read_text() == "kept"
 
 
-def test_reading_entries_changes_no_file_and_makes_none(path: Path) -> None:
+def test_reading_entries_neither_changes_nor_creates_a_file(path: Path) -> None:
     assert read_entries(path) == ([], 0)
     assert not path.parent.exists()
     data = write(path, THREE)
@@ -215,7 +215,7 @@ def test_reading_entries_changes_no_file_and_makes_none(path: Path) -> None:
     assert path.read_bytes() == data + b"torn"
 
 
-def test_who_does_not_own_a_journal_reads_it_and_leaves_it(path: Path) -> None:
+def test_a_process_that_does_not_own_the_journal_reads_it_and_writes_nothing(path: Path) -> None:
     whole = write(path, THREE[:2])
     follower = Journal(path, owner=False)
     for key, value in THREE[:2]:
@@ -226,15 +226,15 @@ def test_who_does_not_own_a_journal_reads_it_and_leaves_it(path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_what_another_process_appended_is_recalled_after_reading_again(path: Path) -> None:
+def test_entries_appended_by_another_process_are_recalled_after_reread(path: Path) -> None:
     write(path, THREE[:1])
     with closing(Journal(path)) as run:
         assert run.recall(THREE[0][0]) == THREE[0][1]
         run.append(*THREE[1])
-        with closing(Journal(path)) as handed:
+        with closing(Journal(path)) as worker:
             for key, _ in THREE[:2]:
-                assert handed.recall(key) is not None
-            handed.append(*THREE[2])
+                assert worker.recall(key) is not None
+            worker.append(*THREE[2])
         assert run.recall(THREE[2][0]) is None
         run.reread()
         assert run.recall(THREE[2][0]) == THREE[2][1]
@@ -242,16 +242,16 @@ def test_what_another_process_appended_is_recalled_after_reading_again(path: Pat
     assert len(read_entries(path)[0]) == 4
 
 
-def test_what_was_put_aside_has_no_place_in_the_order(path: Path) -> None:
+def test_prefetched_entries_are_found_by_key_and_not_recalled_in_order(path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.append(*THREE[0])
-        journal.put_aside({"b": 1, "a": 2}, {"found": [1, None]})
+        journal.append_prefetched({"b": 1, "a": 2}, {"found": [1, None]})
         journal.append(*THREE[1])
-        assert journal.aside({"a": 2, "b": 1}) == {"found": [1, None]}
-        assert journal.aside({"a": 2}) is None
+        assert journal.prefetched({"a": 2, "b": 1}) == {"found": [1, None]}
+        assert journal.prefetched({"a": 2}) is None
     with closing(Journal(path)) as journal:
         assert journal.recovered == 3
-        assert journal.aside({"a": 2, "b": 1}) == {"found": [1, None]}
+        assert journal.prefetched({"a": 2, "b": 1}) == {"found": [1, None]}
         assert journal.recall(THREE[0][0]) == THREE[0][1]
         with pytest.raises(JournalMismatch, match="line 3"):
             journal.recall({"another": 1})

@@ -48,24 +48,24 @@ def changed(**fields: Any) -> str:
     return json.dumps(json.loads(RESULT.model_dump_json()) | fields)
 
 
-def test_a_result_is_read_as_it_was_written_to_the_last_digit(tmp_path: Path) -> None:
+def test_a_result_is_read_back_exactly_as_written(tmp_path: Path) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), RESULT.model_dump_json())
     assert read_result(folder) == RESULT
     assert read_config(folder) == CONFIG
 
 
-def test_a_result_says_which_schema_it_has() -> None:
+def test_a_result_contains_its_schema_version() -> None:
     assert json.loads(RESULT.model_dump_json())["schema_version"] == SCHEMA_VERSION
 
 
-def test_a_result_with_a_field_this_version_does_not_know_is_not_read(tmp_path: Path) -> None:
+def test_a_result_with_an_unknown_field_is_an_error(tmp_path: Path) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), changed(novelty=1))
     with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schema 2"):
         read_result(folder)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
-def test_a_result_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_result_is_an_error_that_names_the_file(tmp_path: Path, damage: bytes) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), damage)
     with pytest.raises(BenchError, match=r"result\.json"):
         read_result(folder)
@@ -77,9 +77,9 @@ def test_a_run_without_a_result_has_not_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_result, read_config])
-def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path, read: Any) -> None:
+def test_a_folder_without_a_configuration_is_not_a_run_directory(tmp_path: Path, read: Any) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(UsageError, match="no run directory"):
+        with pytest.raises(UsageError, match="not a run directory"):
             read(folder)
 
 
@@ -87,7 +87,7 @@ def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path, read: Any) -
     ("field", "value"),
     [("seed", -1), ("limit", 0), ("prompt", "chatty"), ("dtype", "int8"), ("batch_size", 0), ("tusk", "addition")],
 )
-def test_a_configuration_that_cannot_be_used_is_an_error_that_names_file_and_field(
+def test_an_invalid_configuration_is_an_error_that_names_file_and_field(
     tmp_path: Path, field: str, value: object
 ) -> None:
     config = json.loads(CONFIG.model_dump_json()) | {field: value}
@@ -101,7 +101,7 @@ def test_a_damaged_configuration_is_a_usage_error(tmp_path: Path, damage: bytes)
         read_config(stored(tmp_path, damage))
 
 
-def test_records_do_not_change_once_made() -> None:
+def test_records_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         CONFIG.seed = 1
 
@@ -112,12 +112,12 @@ def test_a_status_is_one_of_the_documented_ones(status: str) -> None:
         Result(id="x", status=status, config=CONFIG)
 
 
-def test_an_account_that_does_not_exist_is_an_error() -> None:
+def test_an_unknown_account_is_an_error() -> None:
     with pytest.raises(ValidationError, match="ledger"):
         Result.model_validate_json(changed(ledger={"bribes": {"work": {}, "flops": 0, "hardware_flops": 0}}))
 
 
-def test_the_share_of_a_budget_is_what_was_spent_of_it() -> None:
+def test_the_share_of_a_budget_is_the_spent_fraction() -> None:
     assert RESULT.budget is not None
     assert RESULT.budget.model_copy(update={"flops": 8, "spent": 2}).share == 0.25
     assert RESULT.budget.model_copy(update={"flops": 0, "spent": 0}).share == 0
@@ -142,7 +142,7 @@ def test_a_sample_is_one_line_whatever_the_model_wrote() -> None:
     assert Sample.model_validate_json(line) == sample
 
 
-def test_runs_are_found_finished_or_not_in_order_and_nothing_else_is(tmp_path: Path) -> None:
+def test_finished_and_unfinished_runs_are_found_in_order_and_nothing_else(tmp_path: Path) -> None:
     assert find_runs(tmp_path) == []
     config = CONFIG.model_dump_json()
     late = stored(tmp_path / "b" / "seed-0-ff", config)

@@ -24,7 +24,7 @@ def test_one_task_is_adapted_on_and_tested_on():
     assert task_data.splits == task_data.task.load()
 
 
-def test_of_two_tasks_one_gives_what_is_adapted_on_and_the_other_is_tested_on_as_a_whole():
+def test_with_two_tasks_all_examples_of_the_second_are_test_examples():
     task_data = load_task_data(CROSSING)
     assert [task.name for task in task_data.tasks] == ["mbpp", "humaneval"]
     assert task_data.splits.sizes == {"support": 4, "select": 2, "gate": 3, "test": 164}
@@ -33,13 +33,13 @@ def test_of_two_tasks_one_gives_what_is_adapted_on_and_the_other_is_tested_on_as
     assert all(getattr(task_data.splits, name) == getattr(adapted_on, name) for name in SPLITS[:3])
 
 
-def test_a_run_may_end_answers_elsewhere_than_the_task_and_no_other_run_is_touched():
+def test_max_new_tokens_overrides_the_tasks_limit_for_this_run_only():
     task_data = load_task_data(CROSSING.model_copy(update={"max_new_tokens": 8}))
     assert [(task.max_new_tokens, task.expected_new_tokens) for task in task_data.tasks] == [(8, 8), (8, 8)]
     assert load_task_data(config()).task.max_new_tokens == 512
 
 
-def test_the_content_of_both_is_hashed(tmp_path):
+def test_the_content_hash_covers_both_tasks(tmp_path):
     found = {load_task_data(CROSSING).splits.content_hash, load_task_data(config()).splits.content_hash}
     changed = MBPP.read_text().replace("common elements", "shared elements")
     (tmp_path / "mbpp.jsonl").write_text(changed)
@@ -49,7 +49,7 @@ def test_the_content_of_both_is_hashed(tmp_path):
     assert len({*found, back.content_hash}) == 4
 
 
-def test_a_method_is_told_what_both_tasks_have():
+def test_a_method_sees_the_traits_that_both_tasks_have():
     both = load_task_data(CROSSING).traits
     assert both.sizes == {"support": 4, "select": 2, "gate": 3}
     assert both.prompts == ("default", "bare", "expert", "examples")
@@ -60,11 +60,11 @@ def test_a_method_is_told_what_both_tasks_have():
 
 
 @pytest.mark.parametrize("name", ["humaneval", "tasks.humaneval:HumanEval"])
-def test_a_task_is_not_adapted_on_and_tested_on_as_a_whole(name):
+def test_adapt_on_the_test_task_itself_is_refused(name):
     with pytest.raises(UsageError, match=f"--adapt-on {name}: has examples in common with humaneval"):
         load_task_data(config(adapt_on=name))
 
 
-def test_data_to_adapt_on_needs_a_task():
+def test_adapt_data_needs_adapt_on():
     with pytest.raises(UsageError, match=r"--adapt-data rows.jsonl: name the task .* with --adapt-on"):
         load_task_data(config(adapt_data="rows.jsonl"))

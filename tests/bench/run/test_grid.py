@@ -20,13 +20,13 @@ def test_a_grid_is_the_product_of_its_axes_in_a_fixed_order():
     ]
 
 
-def test_a_setting_reaches_every_method_that_knows_it_or_the_one_it_names():
+def test_a_setting_applies_to_every_method_that_has_it_or_to_the_named_one():
     base, corp = configs(methods=["base", "corp"], settings=["attempts=0", "corp.rank=4", "sigmas=[0.1, 0.2]"])
     assert base.method_config == {}
     assert corp.method_config == {"attempts": 0, "rank": 4, "sigmas": [0.1, 0.2]}
 
 
-def test_settings_of_methods_that_are_not_asked_stand_in_a_suite():
+def test_settings_of_methods_outside_the_grid_are_ignored():
     (corp,) = configs(methods=["corp"], settings=["grpo.lr=1e-5", "corp.rank=4"])
     assert corp.method_config == {"rank": 4}
 
@@ -42,12 +42,12 @@ def test_settings_of_methods_that_are_not_asked_stand_in_a_suite():
         (["rank"], "expected key=value"),
     ],
 )
-def test_settings_that_cannot_be_used_are_named(settings, message):
+def test_an_invalid_setting_is_an_error_that_names_it(settings, message):
     with pytest.raises(UsageError, match=message):
         configs(methods=["corp"], settings=settings)
 
 
-def test_varied_settings_are_an_axis_of_the_methods_that_know_them():
+def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
     grid = configs(
         methods=["base", "corp"],
         seeds=[0, 1],
@@ -68,18 +68,18 @@ def test_varied_settings_are_an_axis_of_the_methods_that_know_them():
         ("gate", "setting gate: expected key=value"),
     ],
 )
-def test_variations_that_cannot_be_used_are_named_before_anything_runs(variation, message):
+def test_an_invalid_variation_is_an_error_before_anything_runs(variation, message):
     with pytest.raises(UsageError, match=message):
         configs(variations=[variation])
 
 
-def test_variations_can_stand_in_a_file(tmp_path):
+def test_variations_are_read_from_a_file(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text('[vary.corp]\ngate = ["off", "both"]\nrank = 4\n')
     assert load_grid_file(path, {})["variations"] == ['corp.gate="off"|"both"', "corp.rank=4"]
 
 
-def test_a_file_of_options_is_read_and_its_tables_become_settings(tmp_path):
+def test_tables_of_an_options_file_become_settings(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text('task = ["addition"]\n[set.corp]\nrank = 4\n[set]\nattempts = 0\n')
     options = load_grid_file(path, {"task": "tasks"})
@@ -88,7 +88,7 @@ def test_a_file_of_options_is_read_and_its_tables_become_settings(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["task = [", "tsk = ['addition']"])
-def test_a_file_that_cannot_be_used_is_named(tmp_path, text):
+def test_an_invalid_options_file_is_an_error_that_names_it(tmp_path, text):
     path = tmp_path / "grid.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"grid\.toml"):

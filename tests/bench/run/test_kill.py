@@ -1,4 +1,4 @@
-"""Kills a real run at random moments and compares how it ends with a run that nobody disturbed."""
+"""Kill a real run at random moments, and compare its result with that of an uninterrupted run."""
 
 import json
 import os
@@ -26,8 +26,8 @@ def comparable(folder):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    output = tmp_path_factory.mktemp("unbroken")
+def uninterrupted(tmp_path_factory):
+    output = tmp_path_factory.mktemp("uninterrupted")
     subprocess.run(bench("run", *RUN, "-o", output), check=True, capture_output=True)
     (folder,) = find_runs(output)
     return folder
@@ -38,11 +38,11 @@ def lines(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_run_killed_ten_times_ends_as_an_unbroken_one(unbroken, tmp_path):
-    folder = tmp_path / unbroken.relative_to(unbroken.parents[4])
-    total = lines(unbroken)
-    # Two of the kills come before the journal exists and after its last line, while artifact and result are written;
-    # the others as soon as so many lines stand in it, wherever the child is by then.
+def test_a_run_killed_ten_times_ends_like_an_uninterrupted_one(uninterrupted, tmp_path):
+    folder = tmp_path / uninterrupted.relative_to(uninterrupted.parents[4])
+    total = lines(uninterrupted)
+    # The first kill comes before the journal exists, and the last after its last line, while artifact and result are
+    # written. The others come when the journal has the target number of lines.
     targets = [0, *sorted(random.Random(0).sample(range(1, total), KILLS - 2)), total]
     killed = 0
     for target in targets:
@@ -54,8 +54,8 @@ def test_a_run_killed_ten_times_ends_as_an_unbroken_one(unbroken, tmp_path):
         killed += child.wait() == -signal.SIGKILL
     assert killed >= KILLS - 1  # the last kill may come too late
     subprocess.run(bench("resume", folder), check=True, capture_output=True)
-    assert comparable(folder) == comparable(unbroken)
-    assert (folder / "samples.jsonl").read_bytes() == (unbroken / "samples.jsonl").read_bytes()
+    assert comparable(folder) == comparable(uninterrupted)
+    assert (folder / "samples.jsonl").read_bytes() == (uninterrupted / "samples.jsonl").read_bytes()
     for name in ("model.safetensors", "point.json"):
-        assert (folder / "artifact" / name).read_bytes() == (unbroken / "artifact" / name).read_bytes()
-    assert len(list((folder / "attempts").iterdir())) >= killed  # the last attempt took the place of the first kill's
+        assert (folder / "artifact" / name).read_bytes() == (uninterrupted / "artifact" / name).read_bytes()
+    assert len(list((folder / "attempts").iterdir())) >= killed  # the first kill left no attempt, the last resume did

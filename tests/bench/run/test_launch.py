@@ -8,7 +8,7 @@ from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import RunConfig
 from bench.run import launch
 from bench.run.grid import expand
-from bench.run.launch import hand_over, read_launch
+from bench.run.launch import launch_training, read_launch
 from bench.run.launch_worker import _join
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
@@ -29,7 +29,7 @@ def write(tmp_path):
     return write
 
 
-def test_what_the_file_says_is_kept_with_the_run_and_not_its_name(write):
+def test_the_content_of_the_launch_file_is_stored_with_the_run(write):
     path = write(mixed_precision="no")
     (config,) = expand(**GRID, settings=[], launch="accelerate", launch_config=path)
     assert config.launch == TWO | {"mixed_precision": "no"}
@@ -41,22 +41,22 @@ def test_what_the_file_says_is_kept_with_the_run_and_not_its_name(write):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"num_processes": 1}, UsageError, "num_processes is 1; 2 or more"),
+        ({"num_processes": 1}, UsageError, "num_processes is 1; set 2 or more"),
         ({"num_processes": None}, UsageError, "num_processes is None"),
         ({"num_machines": 2}, Refused, "num_machines is 2; .* share one machine"),
-        ({"distributed_type": "FSDP"}, Refused, "'FSDP'; every process holds the whole model"),
-        ({"distributed_type": "DEEPSPEED"}, Refused, "neither saved nor resumed"),
-        ({"distributed_type": "MULTI_CPU"}, UsageError, "starts one process .* MULTI_GPU starts them all"),
-        ({"mixed_precision": "fp16"}, Refused, "mixed_precision is 'fp16'; take 'no'"),
+        ({"distributed_type": "FSDP"}, Refused, "'FSDP'; use MULTI_GPU, where every process holds the whole model"),
+        ({"distributed_type": "DEEPSPEED"}, Refused, "cannot be saved or resumed"),
+        ({"distributed_type": "MULTI_CPU"}, UsageError, "starts one process only; use MULTI_GPU"),
+        ({"mixed_precision": "fp16"}, Refused, "mixed_precision is 'fp16'; set 'no'"),
         ({"nonsense": 3}, UsageError, "accelerate cannot read it: .*nonsense"),
     ],
 )
-def test_what_cannot_be_launched_is_said_before_anything_runs(write, changes, error, message):
+def test_an_unusable_launch_file_is_an_error_before_anything_runs(write, changes, error, message):
     with pytest.raises(error, match=f"(?s)accelerate.yaml: .*{message}"):
         read_launch("accelerate", write(**changes))
 
 
-def test_a_file_must_exist_and_be_asked_for(tmp_path, write, monkeypatch):
+def test_the_launch_file_must_exist_and_needs_the_launch_option(tmp_path, write, monkeypatch):
     with pytest.raises(UsageError, match=r"missing.yaml: there is no such file$"):
         read_launch("accelerate", tmp_path / "missing.yaml")
     with pytest.raises(UsageError, match="read with --launch accelerate"):
@@ -68,7 +68,7 @@ def test_a_file_must_exist_and_be_asked_for(tmp_path, write, monkeypatch):
     assert read_launch("accelerate", None) == TWO
 
 
-def test_without_accelerate_there_is_no_launch(write, monkeypatch):
+def test_a_launch_without_accelerate_is_refused(write, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Refused, match="needs accelerate: pip install"):
         read_launch("accelerate", write())
@@ -78,7 +78,7 @@ def test_without_accelerate_there_is_no_launch(write, monkeypatch):
     ("fields", "error", "message"),
     [
         ({"method": "corp"}, Refused, "corp has no gradient training to launch in 2 processes"),
-        ({"method": "grpo", "device": "cuda:1"}, UsageError, "cuda:1: launched processes take a device each"),
+        ({"method": "grpo", "device": "cuda:1"}, UsageError, "cuda:1: each launched process takes its own device"),
     ],
 )
 def test_a_run_that_cannot_be_launched_is_refused(tmp_path, fields, error, message):
@@ -87,20 +87,20 @@ def test_a_run_that_cannot_be_launched_is_refused(tmp_path, fields, error, messa
         prepare(config, tmp_path, ProgressDisplay(quiet=True))
 
 
-def test_a_launch_that_trained_nothing_is_a_failure_and_no_reason_to_train_alone(tmp_path, monkeypatch):
+def test_a_launch_that_trained_nothing_fails_the_run_without_a_fallback(tmp_path, monkeypatch):
     config = RunConfig(method="grpo", task="addition", model="tiny-adder", budget="800", limit=5, launch=TWO)
-    monkeypatch.setattr("bench.run.runner.hand_over", lambda folder, launch: None)
+    monkeypatch.setattr("bench.run.runner.launch_training", lambda folder, launch: None)
     result = execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
     assert (result.status, "train" in result.ledger) == ("failed", False)
-    assert "journalled no end of training" in result.reason
+    assert "without writing the end of training" in result.reason
 
 
-def test_as_many_processes_must_start_as_the_run_counts_on():
-    with pytest.raises(UsageError, match="started 1 process where num_processes is 2"):
+def test_a_wrong_number_of_started_processes_is_an_error():
+    with pytest.raises(UsageError, match="started 1 process, but num_processes is 2"):
         _join(RunConfig(task="addition", model="tiny-adder", device="cpu", launch=TWO))
 
 
-def test_a_failure_says_why_the_first_process_failed(tmp_path, monkeypatch):
+def test_the_error_of_a_failed_launch_quotes_the_first_failed_process(tmp_path, monkeypatch):
     launcher = tmp_path / "launcher"
     monkeypatch.setattr(launch.sys, "executable", str(launcher))
 
@@ -108,7 +108,7 @@ def test_a_failure_says_why_the_first_process_failed(tmp_path, monkeypatch):
         launcher.write_text(f"#!/bin/sh\n{script}\nexit 3\n")
         launcher.chmod(0o755)
         with pytest.raises(BenchError, match="a training process failed") as caught:
-            hand_over(tmp_path, TWO)
+            launch_training(tmp_path, TWO)
         return str(caught.value)
 
     training = tmp_path / "training"

@@ -15,7 +15,7 @@ from bench.run.progress import ProgressDisplay
         ({"model": "tiny-addr"}, "did you mean tiny-adder"),
     ],
 )
-def test_what_cannot_be_used_is_said_before_anything_is_written(tmp_path, fields, message):
+def test_an_invalid_configuration_is_an_error_before_anything_is_written(tmp_path, fields, message):
     with pytest.raises(BenchError, match=message):
         prepare(
             RunConfig(**{"method": "base", "task": "addition", "model": "tiny-adder"} | fields),

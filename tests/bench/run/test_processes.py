@@ -1,4 +1,4 @@
-"""Trains in two real processes, and kills a run that does."""
+"""Train in two real processes, and kill a run that does so."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 
-# Counts what the hooks of each process report, before it is gathered and booked.
+# Counts the work that the hooks of each process report, before it is gathered and booked.
 COUNTED = """
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ OPTIONS = {"dtype": "float32", "limit": 60, "device": "cpu"}
 BUDGET, RATE = "1000", "lr=1e-4"
 
 
-def gone(process):
+def has_ended(process):
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -57,31 +57,31 @@ def gone(process):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    place = tmp_path_factory.mktemp("processes")
-    (place / "counted_method.py").write_text(COUNTED)
-    (place / "two.yaml").write_text(yaml.safe_dump(LAUNCH))
-    (place / "counts").mkdir()
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "counted_method.py").write_text(COUNTED)
+    (folder / "two.yaml").write_text(yaml.safe_dump(LAUNCH))
+    (folder / "counts").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTS", str(place / "counts"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])]))
-        patch.syspath_prepend(place)
-        yield place
+        patch.setenv("COUNTS", str(folder / "counts"))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.syspath_prepend(folder)
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def unbroken(place):
+def uninterrupted(folder):
     grid = {"tasks": ["addition"], "models": ["tiny-adder"], "budgets": [BUDGET], "seeds": [0], "settings": [RATE]}
-    launch = {"launch": "accelerate", "launch_config": place / "two.yaml"}
+    launch = {"launch": "accelerate", "launch_config": folder / "two.yaml"}
     (config,) = expand(methods=["counted_method:Counted"], **grid, **OPTIONS, **launch)
-    prepared = prepare(config, place / "unbroken", ProgressDisplay(quiet=True))
+    prepared = prepare(config, folder / "uninterrupted", ProgressDisplay(quiet=True))
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
-def test_the_ledger_is_the_sum_of_what_the_processes_counted(place, unbroken):
-    _, result = unbroken
+def test_the_ledger_is_the_sum_of_the_work_counted_in_the_processes(folder, uninterrupted):
+    _, result = uninterrupted
     assert result.status == "ok", result.reason
-    counts = {path.name[0]: Work(**json.loads(path.read_text())) for path in (place / "counts").iterdir()}
+    counts = {path.name[0]: Work(**json.loads(path.read_text())) for path in (folder / "counts").iterdir()}
     assert set(counts) == {"0", "1"}
     assert all(work.backward_passes and work.evaluations for work in counts.values())
     assert result.ledger["train"].work == counts["0"] + counts["1"]
@@ -92,8 +92,8 @@ def test_the_ledger_is_the_sum_of_what_the_processes_counted(place, unbroken):
     assert not training["cut"]
 
 
-def test_processes_end_and_one_of_them_wrote(unbroken):
-    prepared, result = unbroken
+def test_all_processes_end_and_only_one_of_them_writes(uninterrupted):
+    prepared, result = uninterrupted
     assert not [child for child in psutil.Process().children() if "accelerate" in " ".join(child.cmdline())]
     assert [path.name for path in (prepared.folder / "attempts").iterdir()] == ["1.json"]
     keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (prepared.folder / "journal.jsonl").open()]
@@ -105,8 +105,8 @@ def test_processes_end_and_one_of_them_wrote(unbroken):
     assert {path: path.read_bytes() for path in prepared.folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(place, unbroken):
-    whole, _ = unbroken
+def test_the_processes_of_a_killed_run_end_and_its_resumed_result_is_the_same(folder, uninterrupted):
+    reference, _ = uninterrupted
     command = [
         sys.executable,
         "-m",
@@ -120,11 +120,11 @@ def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(pl
         "tiny-adder",
     ]
     command += ["-b", BUDGET, "--set", RATE, "-L", "60", "--dtype", "float32", "--device", "cpu"]
-    command += ["--launch", "accelerate", "--launch-config", str(place / "two.yaml"), "-o", str(place / "killed")]
+    command += ["--launch", "accelerate", "--launch-config", str(folder / "two.yaml"), "-o", str(folder / "killed")]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def saves():
-        journals = list((place / "killed").glob("*/*/*/*/*/journal.jsonl"))
+        journals = list((folder / "killed").glob("*/*/*/*/*/journal.jsonl"))
         return journals[0].read_bytes().count(b'"train":') if journals else 0
 
     while run.poll() is None and saves() < 2:
@@ -134,16 +134,18 @@ def test_a_killed_run_takes_its_processes_along_and_is_resumed_as_if_unbroken(pl
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 60
-    while not all(map(gone, launched)):
+    while not all(map(has_ended, launched)):
         assert time.monotonic() < deadline
         time.sleep(0)
-    (folder,) = find_runs(place / "killed")
-    assert not (folder / "result.json").exists()
-    outcome = resume_run(folder, ProgressDisplay(quiet=True))
+    (killed,) = find_runs(folder / "killed")
+    assert not (killed / "result.json").exists()
+    outcome = resume_run(killed, ProgressDisplay(quiet=True))
     assert outcome.error is None
-    ours, theirs = (json.loads((f / "result.json").read_text()) | {"timing": 0} for f in (folder, whole.folder))
-    assert ours == theirs
-    assert (folder / "samples.jsonl").read_bytes() == (whole.folder / "samples.jsonl").read_bytes()
-    assert (folder / "artifact" / "model.safetensors").read_bytes() == (
-        whole.folder / "artifact" / "model.safetensors"
+    resumed, expected = (
+        json.loads((f / "result.json").read_text()) | {"timing": 0} for f in (killed, reference.folder)
+    )
+    assert resumed == expected
+    assert (killed / "samples.jsonl").read_bytes() == (reference.folder / "samples.jsonl").read_bytes()
+    assert (killed / "artifact" / "model.safetensors").read_bytes() == (
+        reference.folder / "artifact" / "model.safetensors"
     ).read_bytes()

@@ -29,7 +29,7 @@ def test_a_terminal_shows_stage_best_and_budget():
         assert part in shown
 
 
-def test_elsewhere_a_line_marks_the_end_of_each_stage():
+def test_without_a_terminal_each_stage_ends_with_one_line():
     display = ProgressDisplay(console(False))
     with display, display.stage("population", 3) as stage:
         stage.advance(0.5, steps=3)
@@ -37,7 +37,7 @@ def test_elsewhere_a_line_marks_the_end_of_each_stage():
     assert "\x1b" not in display.console.file.getvalue()
 
 
-def test_quiet_shows_nothing_and_measures_all_the_same():
+def test_quiet_shows_nothing_but_measures_time():
     display = ProgressDisplay(console(True), quiet=True)
     with display, display.stage("population"):
         display.say("something")
@@ -45,7 +45,7 @@ def test_quiet_shows_nothing_and_measures_all_the_same():
     assert display.seconds["population"] >= 0
 
 
-def test_what_is_said_is_shown_as_it_stands():
+def test_text_is_printed_verbatim():
     display = ProgressDisplay(console(False))
     display.say("model [/INST] list[int] :smile:")
     assert display.console.file.getvalue() == "model [/INST] list[int] :smile:\n"

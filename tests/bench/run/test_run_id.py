@@ -49,58 +49,58 @@ def identity(config: RunConfig = CONFIG, versions: Versions = VERSIONS, **fields
     return run_id(config, versions, **({"content_hash": "c", "model_fingerprint": "m", "evaluations": 256} | fields))
 
 
-def test_every_field_of_a_configuration_is_judged_below() -> None:
+def test_every_configuration_field_is_tested_below() -> None:
     assert set(RunConfig.model_fields) == set(SAME_OUTCOME) | set(OTHER_OUTCOME)
     assert set(Versions.model_fields) == set(OTHER_VERSION)
 
 
 @pytest.mark.parametrize("field", OTHER_OUTCOME)
-def test_what_can_change_an_outcome_changes_the_identity(field: str) -> None:
+def test_a_field_that_can_change_the_outcome_changes_the_run_id(field: str) -> None:
     assert identity(CONFIG.model_copy(update={field: OTHER_OUTCOME[field]})) != identity()
 
 
 @pytest.mark.parametrize("field", SAME_OUTCOME)
-def test_a_name_for_the_same_thing_does_not_change_the_identity(field: str) -> None:
+def test_another_name_for_the_same_content_keeps_the_run_id(field: str) -> None:
     assert identity(CONFIG.model_copy(update={field: SAME_OUTCOME[field]})) == identity()
 
 
 @pytest.mark.parametrize("field", OTHER_VERSION)
-def test_a_version_changes_the_identity(field: str) -> None:
+def test_a_version_changes_the_run_id(field: str) -> None:
     assert identity(versions=VERSIONS.model_copy(update={field: OTHER_VERSION[field]})) != identity()
 
 
 @pytest.mark.parametrize("other", [{"content_hash": "d"}, {"model_fingerprint": "n"}, {"evaluations": 257}])
-def test_the_content_behind_the_names_changes_the_identity(other: dict[str, Any]) -> None:
+def test_other_content_changes_the_run_id(other: dict[str, Any]) -> None:
     assert identity(**other) != identity()
 
 
-def test_the_order_of_a_methods_settings_does_not_change_the_identity() -> None:
+def test_the_order_of_method_settings_does_not_change_the_run_id() -> None:
     turned = CONFIG.model_copy(update={"method_config": {"sigma": 0.001, "attempts": 2}})
     assert identity(turned) == identity()
 
 
-def test_a_configuration_that_was_stored_has_the_identity_it_had() -> None:
+def test_a_stored_configuration_keeps_its_run_id() -> None:
     assert identity(RunConfig.model_validate_json(CONFIG.model_dump_json())) == identity()
 
 
-def test_an_identity_is_the_same_in_every_process_and_version() -> None:
-    """If this fails, runs that were stored are no longer found: raise IDENTITY_VERSION if that is meant."""
+def test_a_run_id_is_the_same_in_every_process_and_version() -> None:
+    """If this fails, stored runs are no longer found. Raise IDENTITY_VERSION if that is intended."""
     assert identity() == "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7"
 
 
-def test_where_processes_run_is_no_part_of_the_identity() -> None:
+def test_the_location_of_processes_does_not_change_the_run_id() -> None:
     one, other = {"num_processes": 2, "main_process_port": 29500}, {"num_processes": 2, "gpu_ids": "2,3"}
     both = [identity(CONFIG.model_copy(update={"launch": launch})) for launch in (one, other)]
     assert both[0] == both[1]
     assert identity(CONFIG.model_copy(update={"launch": {"num_processes": 3}})) != both[0]
 
 
-def test_a_run_lies_under_task_model_method_budget_and_seed(tmp_path: Path) -> None:
+def test_a_run_directory_is_named_by_task_model_method_budget_and_seed(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, CONFIG.model_copy(update={"seed": 7}), "tiny-adder", "0123456789abcdef")
     assert folder == tmp_path / "addition" / "tiny-adder" / "corp" / "smoke" / "seed-7-01234567"
 
 
-def test_a_run_on_two_tasks_lies_under_both(tmp_path: Path) -> None:
+def test_a_run_directory_for_two_tasks_names_both(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, CONFIG.model_copy(update={"adapt_on": "humaneval"}), "tiny-adder", "0" * 64)
     assert folder.relative_to(tmp_path).parts[0] == "humaneval-to-addition"
 
@@ -109,7 +109,7 @@ NAME = st.text(min_size=1) | st.sampled_from(["..", ".", "/", "../../etc", "a/b"
 
 
 @given(NAME, NAME, NAME, NAME)
-def test_no_name_leads_out_of_the_output_folder(task: str, model: str, method: str, budget: str) -> None:
+def test_no_name_escapes_the_output_folder(task: str, model: str, method: str, budget: str) -> None:
     config = RunConfig(task=task, model=model, method=method, budget=budget)
     output = Path("out")
     folder = run_folder(output, config, model, "0" * 64)
@@ -119,7 +119,7 @@ def test_no_name_leads_out_of_the_output_folder(task: str, model: str, method: s
     assert "\0" not in str(folder)
 
 
-def test_the_output_folder_is_no_part_of_the_identity() -> None:
+def test_the_output_folder_does_not_change_the_run_id() -> None:
     fields = json.dumps(CONFIG.model_dump(mode="json"))
     assert "output" not in fields
     names = {run_folder(Path(output), CONFIG, "m", identity()).name for output in ("a", "b/c")}

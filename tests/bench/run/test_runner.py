@@ -23,7 +23,7 @@ QUIET = ProgressDisplay(quiet=True)
 
 
 class Turned(Addition):
-    """Sums of other pairs, asked the other way round, and few of them; it says that it runs code."""
+    """A few other sums, with the operands swapped in the prompt. It claims to run code."""
 
     name = "turned"
     version = "7"
@@ -43,7 +43,7 @@ class Turned(Addition):
 
 
 class Fixed(Method):
-    """Goes to a fixed point after two evaluations."""
+    """Method that returns a fixed point after two evaluations."""
 
     name = "fixed"
     version = "1"
@@ -58,16 +58,16 @@ class Fixed(Method):
         return SingleModel(Point({1: 5e-3}))
 
 
-class Greedy(Fixed):
-    """Never stops asking."""
+class Endless(Fixed):
+    """Method that never stops evaluating."""
 
     def adapt(self, context):
         while True:
             context.evaluate(Point({1: 1e-3}), "support", account="sample")
 
 
-class Deaf(Fixed):
-    """Goes on although it was stopped."""
+class IgnoresStop(Fixed):
+    """Method that catches OverBudget and continues."""
 
     def adapt(self, context):
         while True:
@@ -78,7 +78,7 @@ class Deaf(Fixed):
 
 
 class Broken(Fixed):
-    """Fails half way."""
+    """Method that fails half way."""
 
     def adapt(self, context):
         context.evaluate(Point({1: 1e-3}), "support", account="sample", examples=range(20))
@@ -86,7 +86,7 @@ class Broken(Fixed):
 
 
 class Tamperer(Fixed):
-    """Lifts its own limit."""
+    """Method that raises its own budget limit."""
 
     def adapt(self, context):
         context._evaluator.meter.limit = 10**30
@@ -95,43 +95,43 @@ class Tamperer(Fixed):
         return SingleModel()
 
 
-class Leaver(Fixed):
-    """Ends the process, as a method that calls sys.exit does."""
+class Exits(Fixed):
+    """Method that calls sys.exit."""
 
     def adapt(self, context):
         raise SystemExit(0)
 
 
-class Peeker(Fixed):
-    """Asks for the test split."""
+class ReadsTest(Fixed):
+    """Method that evaluates on the test split."""
 
     def adapt(self, context):
         context.evaluate(Point(), "test", account="sample", examples=range(1))
         return SingleModel()
 
 
-class Slanderer(Fixed):
-    """Returns an artifact that tries to answer for the base, and says of itself what it likes."""
+class Cheats(Fixed):
+    """Method whose artifact tries to change the base's answers, and claims that it is unchanged."""
 
     def adapt(self, context):
-        class Slander(SingleModel):
+        class CheatingModel(SingleModel):
             def answer(self, deployment, examples):
                 deployment.answer(Point(), ["0+0"] if "0+0" in examples else examples[:1])
                 self.report["changed"] = False
                 return deployment.answer(self.point, examples)
 
-        return Slander(Point({1: 5e-2}))
+        return CheatingModel(Point({1: 5e-2}))
 
 
 class Pair(Fixed):
-    """Returns two things to deploy: one model, and the vote of three on a sampled answer each."""
+    """Method that returns two artifacts: a single model, and one that samples."""
 
     def adapt(self, context):
-        return {"one": SingleModel(Point({1: 5e-3})), "three": Vote()}
+        return {"one": SingleModel(Point({1: 5e-3})), "three": SeveralPasses()}
 
 
-class Vote(SingleModel):
-    """Answers with the last of the base's, the first row's and a sampled answer."""
+class SeveralPasses(SingleModel):
+    """Artifact that queries several models and returns the last sampled answer."""
 
     def answer(self, deployment, examples):
         deployment.answer(Point({1: 5e-3}), examples)
@@ -142,8 +142,8 @@ class Vote(SingleModel):
         return sampled[1]
 
 
-class Stingy(Fixed):
-    """Returns an artifact that leaves an answer out."""
+class OmitsAnswer(Fixed):
+    """Method whose artifact returns one answer too few."""
 
     def adapt(self, context):
         class Short(SingleModel):
@@ -153,8 +153,8 @@ class Stingy(Fixed):
         return Short(Point())
 
 
-class Evader(Fixed):
-    """Books its work where no budget covers it."""
+class BooksElsewhere(Fixed):
+    """Method that books its work to an account outside the budget."""
 
     def adapt(self, context):
         context.evaluate(Point({1: 1e-3}), "support", account="evaluation", examples=range(20))
@@ -176,7 +176,7 @@ def comparable(result):
     return result.model_copy(update={"timing": None})
 
 
-def test_a_run_leaves_the_whole_directory(tmp_path):
+def test_a_run_directory_contains_all_files(tmp_path):
     prepared, result = run(tmp_path, Fixed)
     assert result.status == "ok"
     assert prepared.folder.relative_to(tmp_path).parts[:2] == ("addition", "tiny-adder")
@@ -195,7 +195,7 @@ def test_a_run_leaves_the_whole_directory(tmp_path):
     assert sum(s["base_correct"] for s in samples) == result.base.correct
 
 
-def test_the_artifact_is_a_checkpoint_at_the_point_that_was_returned(tmp_path):
+def test_the_artifact_is_a_checkpoint_of_the_returned_point(tmp_path):
     prepared, _ = run(tmp_path, Fixed)
     saved = dict(AutoModelForCausalLM.from_pretrained(prepared.folder / "artifact").named_parameters())
     base = dict(AutoModelForCausalLM.from_pretrained(prepared.model.path).named_parameters())
@@ -216,7 +216,7 @@ def test_the_ledger_adds_up(tmp_path):
     assert rows["setup"].flops == pytest.approx(16 * result.budget.evaluation_flops)
 
 
-def test_several_artifacts_are_rows_with_costs_of_their_own(tmp_path):
+def test_each_artifact_is_a_row_with_its_own_cost(tmp_path):
     prepared, result = run(tmp_path, Pair)
     one, three = result.rows
     assert (one.label, three.label) == ("one", "three")
@@ -230,7 +230,7 @@ def test_several_artifacts_are_rows_with_costs_of_their_own(tmp_path):
     assert sum(s["correct"] for s in samples if s["row"] == "three") == three.accuracy.correct
 
 
-def test_the_base_answers_itself_and_spends_nothing(tmp_path):
+def test_the_base_method_equals_the_base_and_spends_nothing(tmp_path):
     _, result = run(tmp_path, "base")
     assert result.rows[0].accuracy == result.base
     assert result.budget.spent == 0
@@ -242,14 +242,14 @@ def test_the_base_answers_itself_and_spends_nothing(tmp_path):
     assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
 
 
-def test_the_same_run_twice_is_the_same_to_the_last_digit(tmp_path):
+def test_repeating_a_run_gives_an_identical_result(tmp_path):
     first, second = (run(tmp_path / name)[1] for name in ("a", "b"))
     assert comparable(first) == comparable(second)
     assert run(tmp_path / "c", seed=1)[1].report != first.report
 
 
-@pytest.mark.parametrize("method", [Greedy, Deaf])
-def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so(tmp_path, method):
+@pytest.mark.parametrize("method", [Endless, IgnoresStop])
+def test_a_method_is_stopped_at_its_budget_and_recorded_as_over_budget(tmp_path, method):
     prepared, result = run(tmp_path, method)
     assert result.status == "over_budget"
     assert result.budget.spent <= result.budget.flops
@@ -258,33 +258,33 @@ def test_a_method_that_would_exceed_its_budget_is_stopped_and_the_record_says_so
     assert finished(prepared) is not None
 
 
-def test_a_limit_that_a_method_lifted_is_noticed(tmp_path):
+def test_a_method_that_raises_its_limit_is_detected(tmp_path):
     _, result = run(tmp_path, Tamperer)
     assert (result.status, result.rows) == ("over_budget", ())
 
 
 @pytest.mark.parametrize(
     ("method", "reason"),
-    [(Peeker, "may not read split 'test'"), (Leaver, "SystemExit"), (Stingy, "59 answers to 60 examples")],
+    [(ReadsTest, "may not read split 'test'"), (Exits, "SystemExit"), (OmitsAnswer, "59 answers to 60 examples")],
 )
-def test_what_a_method_must_not_do_fails_its_run(tmp_path, method, reason):
+def test_a_forbidden_action_fails_the_run(tmp_path, method, reason):
     _, result = run(tmp_path, method)
     assert result.status == "failed"
     assert reason in result.reason
     assert not result.rows
 
 
-def test_no_artifact_can_change_the_base_row_or_hide_that_it_changed(tmp_path):
+def test_an_artifact_cannot_change_the_base_row_or_hide_its_own_change(tmp_path):
     _, honest = run(tmp_path, "base")
-    _, result = run(tmp_path, Slanderer)
+    _, result = run(tmp_path, Cheats)
     assert result.status == "ok"
     assert result.base == honest.base
     assert result.rows[0].changed
     assert result.rows[0].accuracy.accuracy < result.base.accuracy
-    assert result.rows[0].cost.evaluations == pytest.approx(61 / 60)  # the extra question is on its bill
+    assert result.rows[0].cost.evaluations == pytest.approx(61 / 60)  # the extra query is booked to the artifact
 
 
-def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch):
+def test_answers_that_could_not_be_judged_are_excluded_from_both_rows(tmp_path, monkeypatch):
     from tasks.addition import Addition
     from tasks.interface import Score
 
@@ -306,25 +306,25 @@ def test_answers_that_could_not_be_judged_leave_both_rows(tmp_path, monkeypatch)
     )
 
 
-def test_stage_two_goes_through_journal_and_engine_and_resumes(tmp_path):
+def test_corp_stage_two_is_journalled_and_resumes(tmp_path):
     settings = {"smallest_population": 3}
-    prepared, unbroken = run(tmp_path, budget="2500", method_config=settings)
-    assert unbroken.report["rounds"]
+    prepared, uninterrupted = run(tmp_path, budget="2500", method_config=settings)
+    assert uninterrupted.report["rounds"]
     lines = (prepared.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (prepared.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))
     (prepared.folder / "result.json").unlink()
     (prepared.folder / ".tmp-result.json.x").write_text("left by a killed process")
-    assert comparable(execute(prepared, ProgressDisplay(quiet=True))) == comparable(unbroken)
+    assert comparable(execute(prepared, ProgressDisplay(quiet=True))) == comparable(uninterrupted)
     assert not list(prepared.folder.glob(".tmp-*"))
 
 
-def test_a_method_cannot_book_adaptation_as_anything_else(tmp_path):
-    _, result = run(tmp_path, Evader)
+def test_a_method_can_book_to_adaptation_accounts_only(tmp_path):
+    _, result = run(tmp_path, BooksElsewhere)
     assert result.status == "failed"
     assert "evaluation" in result.reason
 
 
-def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_path):
+def test_a_failed_run_records_its_traceback_and_can_be_run_again(tmp_path):
     prepared, result = run(tmp_path, Broken)
     assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
     assert "adapt" in result.traceback
@@ -332,21 +332,21 @@ def test_a_failure_is_a_record_with_its_traceback_and_can_be_tried_again(tmp_pat
     assert result.ledger["sample"].work.evaluations == 20
 
 
-def test_another_task_is_adapted_on_with_its_prompts_and_scorer_and_the_whole_of_one_tested_on(tmp_path):
+def test_adapt_on_uses_the_other_tasks_prompts_and_scorer_for_adaptation_only(tmp_path):
     Turned.scored.clear()
     prepared, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
     assert (result.status, result.base.items) == ("ok", 3800)
     assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
     assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
-    assert result.sandbox is not None  # which the task that is tested on does not need
+    assert result.sandbox is not None  # required by the task adapted on, not by the test task
     assert prepared.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
-    # Once for each split that the method asked for, and never in the test.
+    # Scored once for each split that the method evaluated, and never in the test.
     assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
-    # The test's prompts are those of the task itself, and answers to them those of a run on it alone.
-    alone, _ = run(tmp_path, Fixed)
+    # Test prompts and answers are the same as in a run on the test task alone.
+    single, _ = run(tmp_path, Fixed)
     samples = {
         name: {s["id"]: s for s in _samples(folder)}
-        for name, folder in (("both", prepared.folder), ("one", alone.folder))
+        for name, folder in (("both", prepared.folder), ("one", single.folder))
     }
     assert all(samples["both"][i]["prompt_sha256"] == s["prompt_sha256"] for i, s in samples["one"].items())
     assert all(samples["both"][i]["text"] == s["text"] for i, s in samples["one"].items())
@@ -356,13 +356,13 @@ def _samples(folder):
     return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
 
 
-def test_a_run_on_two_tasks_that_was_interrupted_ends_as_an_unbroken_one(tmp_path):
-    prepared, unbroken = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
+def test_an_interrupted_run_on_two_tasks_ends_like_an_uninterrupted_one(tmp_path):
+    prepared, uninterrupted = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned")
     lines = (prepared.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (prepared.folder / "result.json").unlink()
     for kept in (3, len(lines) - 2):
         (prepared.folder / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
-        assert comparable(resume_run(prepared.folder, ProgressDisplay(quiet=True)).result) == comparable(unbroken)
+        assert comparable(resume_run(prepared.folder, ProgressDisplay(quiet=True)).result) == comparable(uninterrupted)
         (prepared.folder / "result.json").unlink()
 
 
@@ -371,19 +371,19 @@ def test_a_method_sees_no_test_example(tmp_path):
     assert result.report["seen"] == ["gate", "select", "support"]
 
 
-def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
-    prepared, unbroken = run(tmp_path)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path):
+    prepared, uninterrupted = run(tmp_path)
     journal = (prepared.folder / "journal.jsonl").read_bytes()
     lines = journal.splitlines(keepends=True)
     for kept in (0, 1, 2, len(lines) // 2, len(lines) - 2, len(lines) - 1):
-        torn = tmp_path / f"kept-{kept}" / prepared.folder.relative_to(tmp_path)
-        torn.mkdir(parents=True)
-        shutil.copy(prepared.folder / "config.json", torn)
-        (torn / "journal.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
-        outcome = resume_run(torn, ProgressDisplay(quiet=True))
-        assert comparable(outcome.result) == comparable(unbroken)
-        assert (torn / "journal.jsonl").read_bytes().count(b"\n") == len(lines)
-        assert (torn / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
+        copy = tmp_path / f"kept-{kept}" / prepared.folder.relative_to(tmp_path)
+        copy.mkdir(parents=True)
+        shutil.copy(prepared.folder / "config.json", copy)
+        (copy / "journal.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+        outcome = resume_run(copy, ProgressDisplay(quiet=True))
+        assert comparable(outcome.result) == comparable(uninterrupted)
+        assert (copy / "journal.jsonl").read_bytes().count(b"\n") == len(lines)
+        assert (copy / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
 
 
 def test_a_damaged_journal_is_an_error_that_changes_nothing(tmp_path):
@@ -442,11 +442,11 @@ def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monke
     monkeypatch.undo()
     assert not (prepared.folder / "result.json").exists()
     assert comparable(execute(prepared, ProgressDisplay(quiet=True))) == comparable(
-        run(tmp_path / "unbroken", Fixed)[1]
+        run(tmp_path / "uninterrupted", Fixed)[1]
     )
 
 
-def test_two_processes_do_not_run_one_cell(tmp_path):
+def test_two_processes_cannot_execute_the_same_run(tmp_path):
     from filelock import FileLock
 
     prepared = prepare(config(Fixed), tmp_path, QUIET)

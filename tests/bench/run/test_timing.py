@@ -7,7 +7,7 @@ from bench.run.timing import Clock
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
-    """A clock whose time passes by a second with each look at it."""
+    """Clock whose time advances one second at each reading."""
     ticks = iter(range(1000))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
     return Clock()
@@ -22,7 +22,7 @@ def test_spans_of_a_kind_add_up(clock: Clock) -> None:
     assert clock.seconds == {"moves": 3.0, "generation": 1.0}
 
 
-def test_a_span_within_another_books_nothing_twice(clock: Clock) -> None:
+def test_nested_spans_count_no_time_twice(clock: Clock) -> None:
     with clock.span("training"), clock.span("judging"):
         pass
     assert clock.seconds == {"training": 1.0}
@@ -31,7 +31,7 @@ def test_a_span_within_another_books_nothing_twice(clock: Clock) -> None:
     assert clock.seconds == {"training": 1.0, "judging": 1.0}
 
 
-def test_time_up_to_an_error_counts(clock: Clock) -> None:
+def test_time_before_an_error_counts(clock: Clock) -> None:
     with pytest.raises(ValueError, match="broken"), clock.span("generation"):
         raise ValueError("broken")
     assert clock.seconds == {"generation": 1.0}

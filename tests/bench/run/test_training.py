@@ -44,7 +44,7 @@ def loop(session, config, *modules):
 
 
 @pytest.mark.parametrize("style", ["chat", "completion"])
-def test_trl_poses_prompts_with_the_ids_of_every_other_method(open_session, tmp_path, style):
+def test_trl_formats_prompts_with_the_same_ids_as_every_other_method(open_session, tmp_path, style):
     session, _ = open_session(style)
     trainer = GroupTrainer(GrpoConfig(), loop(session, GrpoConfig()), str(tmp_path / "trl"))
     row = trainer.train_dataset[0]
@@ -54,28 +54,28 @@ def test_trl_poses_prompts_with_the_ids_of_every_other_method(open_session, tmp_
     assert session.prompts[0].gold == str(sum(map(int, session.prompts[0].id.split("+"))))
 
 
-def test_trl_gives_ppo_the_same_ids(open_session, tmp_path):
+def test_ppo_gets_the_same_prompt_ids(open_session, tmp_path):
     session, _ = open_session()
     around = loop(session, PpoConfig(), session.value_model())
     trainer = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl"))
     batch = next(iter(trainer.dataloader))
     known = {p.id: p.token_ids for p in session.prompts}
     pad = session.tokenizer.pad_token_id
-    asked = [tuple(i for i in row if i != pad) for row in batch["input_ids"].tolist()]
-    assert asked == [known[example] for example in trainer.reward_model.examples]
-    assert len(asked) == SCHEDULE.batch
+    prompts = [tuple(i for i in row if i != pad) for row in batch["input_ids"].tolist()]
+    assert prompts == [known[example] for example in trainer.reward_model.examples]
+    assert len(prompts) == SCHEDULE.batch
 
 
-def test_a_reward_model_reads_the_answer_between_prompt_and_padding(open_session, tmp_path):
+def test_the_reward_model_scores_the_answer_between_prompt_and_padding(open_session, tmp_path):
     session, _ = open_session()
     around = loop(session, PpoConfig(), session.value_model())
     reward = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl")).reward_model
     right, wrong = session.prompts[:2]
     end, pad = session.tokenizer.eos_token_id, session.tokenizer.pad_token_id
 
-    def row(posed, text, left):
+    def row(prompt, text, left):
         answer = [*session.tokenizer.encode(text, add_special_tokens=False), end]
-        ids = [pad] * left + list(posed.token_ids) + answer
+        ids = [pad] * left + list(prompt.token_ids) + answer
         return ids + [pad] * (20 - len(ids))
 
     rows = torch.tensor([row(right, right.gold, 2), row(wrong, "7", 0)])
@@ -86,7 +86,7 @@ def test_a_reward_model_reads_the_answer_between_prompt_and_padding(open_session
     assert found[:, 0, 0].tolist() == [1.0, 0.0]
 
 
-def test_order_is_every_prompt_once_and_goes_on_where_it_stopped(open_session):
+def test_the_order_visits_every_prompt_once_per_epoch_and_resumes_where_it_stopped(open_session):
     session, _ = open_session()
     around = loop(session, GrpoConfig())
     order = around.order(6)
@@ -98,7 +98,7 @@ def test_order_is_every_prompt_once_and_goes_on_where_it_stopped(open_session):
     assert [next(resumed) for _ in range(300)] == first[600:]
 
 
-def test_passes_are_booked_whoever_runs_them_and_refused_beyond_the_allowance(open_session):
+def test_every_pass_is_booked_and_refused_beyond_the_allowance(open_session):
     session, meter = open_session(allowance=10**8)
     ids = torch.tensor([[4, 5, 6]])
     with session.metered():
@@ -118,7 +118,7 @@ def test_passes_are_booked_whoever_runs_them_and_refused_beyond_the_allowance(op
         session.model(input_ids=ids)
 
 
-def test_a_value_model_shares_the_bases_weights_and_starts_at_zero(open_session):
+def test_a_value_model_copies_the_base_weights_and_its_head_starts_at_zero(open_session):
     session, _ = open_session()
     value = session.value_model()
     ids = torch.tensor([[1, 4, 5, 6]])
@@ -129,19 +129,19 @@ def test_a_value_model_shares_the_bases_weights_and_starts_at_zero(open_session)
     assert value.model.embed_tokens.weight.data_ptr() != session.model.get_input_embeddings().weight.data_ptr()
 
 
-def test_padding_neither_ends_an_answer_nor_stands_in_a_prompt(open_session):
+def test_the_padding_id_ends_no_answer_and_occurs_in_no_prompt(open_session):
     session, _ = open_session()
     assert session.tokenizer.pad_token_id == session.model.generation_config.pad_token_id == 0
-    # Where the tokenizer pads with what ends an answer (2), another special id does, but not what begins a prompt (1).
+    # The tokenizer's own padding id 2 ends answers, and id 1 begins prompts. Id 3 is the remaining special id.
     assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2, 3], added_tokens_decoder={})) == 3
-    # SmolLM2's tokenizer does not name its further special ids, and its model ends answers with 0 as well.
+    # SmolLM2's tokenizer lists further special ids in added_tokens_decoder only.
     unnamed = {0: SimpleNamespace(special=False), 3: SimpleNamespace(special=True)}
     assert session._pad_id(SimpleNamespace(pad_token_id=2, all_special_ids=[1, 2], added_tokens_decoder=unnamed)) == 3
-    with pytest.raises(BenchError, match="no special id that can pad"):
+    with pytest.raises(BenchError, match="no special id for padding"):
         session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2], added_tokens_decoder={}))
 
 
-def test_answers_end_where_the_bases_decoding_ends_them(open_session):
+def test_answers_are_trimmed_where_the_engine_ends_them(open_session):
     session, _ = open_session()
     end = session.tokenizer.eos_token_id
     assert session.trimmed([4, 5, end, 6, 7]) == [4, 5, end]
@@ -150,7 +150,7 @@ def test_answers_end_where_the_bases_decoding_ends_them(open_session):
     assert session.trimmed([]) == []
 
 
-def test_what_was_saved_is_had_again_and_what_was_not_is_not_billed(open_session):
+def test_saved_progress_is_restored_and_unsaved_work_is_not_booked(open_session):
     session, meter = open_session()
     ids = torch.tensor([[1, 4, 5, 6]])
     with session.metered():
@@ -171,32 +171,32 @@ def test_what_was_saved_is_had_again_and_what_was_not_is_not_billed(open_session
     assert done.phases == again.phases
 
 
-def test_a_lost_state_is_an_error_that_says_what_to_do(open_session, tmp_path):
+def test_a_missing_state_is_an_error_that_says_what_to_do(open_session, tmp_path):
     session, _ = open_session()
     session.save({"rows": []})
     (tmp_path / "training" / "1" / "state.pt").unlink()
     again, _ = open_session()
-    with pytest.raises(BenchError, match=r"state cannot be read.*start the run anew"):
+    with pytest.raises(BenchError, match=r"state cannot be read.*start a new run"):
         _ = again.state
 
 
-def test_adapters_are_all_that_is_trained(open_session):
+def test_only_adapters_are_trained(open_session):
     session, _ = open_session(lora=Lora(rank=2))
     trained = {name for name, p in session.model.named_parameters() if p.requires_grad}
     assert trained
     assert all("lora" in name for name in trained)
 
 
-class Two(ProcessGroup):
-    """The first of two processes of which the other does just the same."""
+class TwoRanks(ProcessGroup):
+    """Rank 0 of two processes that do the same work."""
 
     def gather(self, mine):
         return [mine, mine]
 
 
-def test_what_other_processes_ran_is_booked_to_everybody_and_by_phase(open_session):
+def test_settle_books_the_work_of_other_processes_by_phase(open_session):
     session, meter = open_session()
-    session.ranks = Two(0, 2)
+    session.ranks = TwoRanks(0, 2)
     ids = torch.tensor([[4, 5, 6]])
     with session.metered():
         for booked in (1, 2):
@@ -208,21 +208,21 @@ def test_what_other_processes_ran_is_booked_to_everybody_and_by_phase(open_sessi
             assert own.backward_passes == booked
 
 
-def test_processes_that_together_went_beyond_the_allowance_fail(open_session):
+def test_processes_that_together_exceed_the_allowance_fail(open_session):
     session, meter = open_session(allowance=10**7)
-    session.ranks = Two(0, 2)
+    session.ranks = TwoRanks(0, 2)
     ids = torch.tensor([[4, 5, 6]])
     with session.metered():
         session.model(input_ids=ids)
-        # This process could go on; what both have spent cannot.
+        # This process alone stays within the allowance, but both together exceed it.
         while 2 * meter.flops(meter.opened) <= 10**7:
             session.model(input_ids=ids)
         with pytest.raises(BenchError, match=r"more than its bound: \d+ FLOPs beyond the allowance"):
             session.settle()
-    alone, _ = open_session(allowance=10**6)
-    alone.ranks = Two(0, 2)
-    with pytest.raises(BenchError, match="stopped in one process"), alone.metered():
-        alone.model(input_ids=ids)
+    one, _ = open_session(allowance=10**6)
+    one.ranks = TwoRanks(0, 2)
+    with pytest.raises(BenchError, match="so one process stopped"), one.metered():
+        one.model(input_ids=ids)
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
@@ -242,31 +242,31 @@ def test_no_step_costs_more_than_its_bound(open_session, tmp_path, method):
     assert max(around._costs) <= session.bound(around.schedule.step) < 2 * max(around._costs)
 
 
-def test_what_came_to_nothing_is_not_trained_again(open_session):
+def test_training_that_diverged_is_not_repeated(open_session):
     session, _ = open_session()
     session.save({"rows": []})
     session.abandon("why", {"steps": 1})
     again, _ = open_session()
     assert again.ended
-    assert (again.abandoned, again.finished, again.state) == (("why", {"steps": 1}), None, None)
+    assert (again.diverged, again.finished, again.state) == (("why", {"steps": 1}), None, None)
 
 
-def test_each_process_has_its_part_of_a_batch(open_session, tmp_path):
+def test_each_process_gets_its_part_of_a_batch(open_session, tmp_path):
     session, _ = open_session()
     around = loop(session, PpoConfig(), session.value_model())
     trainer = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl"))
 
-    def asked(ranks):
+    def examples(ranks):
         session.ranks = ranks
         next(iter(trainer.dataloader))
         return trainer.reward_model.examples
 
-    whole = asked(ProcessGroup())
-    parts = [asked(SimpleNamespace(rank=rank, world=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
+    whole = examples(ProcessGroup())
+    parts = [examples(SimpleNamespace(rank=rank, world_size=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
     assert parts[0] + parts[1] == whole
 
 
-def test_fine_tuning_weighs_a_whole_batch_or_says_why_it_cannot(open_session, tmp_path):
+def test_fine_tuning_needs_the_whole_batch_in_one_pass(open_session, tmp_path):
     session, _ = open_session()
     session.batch_size = 4
     config = CatConfig(on="sft")
@@ -275,7 +275,7 @@ def test_fine_tuning_weighs_a_whole_batch_or_says_why_it_cannot(open_session, tm
 
 
 @pytest.mark.parametrize("mixed", [True, False])
-def test_precision_is_the_methods_and_not_the_environments(open_session, tmp_path, monkeypatch, mixed):
+def test_the_environment_does_not_change_the_precision(open_session, tmp_path, monkeypatch, mixed):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setattr(TrainingSession, "mixed", mixed)
     session, _ = open_session()
