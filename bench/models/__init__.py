@@ -1,1 +1,1 @@
-"""Models by name: where one comes from, how it becomes a checkpoint folder, what identifies its weights."""
+"""Models by name: sources, conversion to a checkpoint folder, and the digest of the weights."""

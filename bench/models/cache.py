@@ -1,4 +1,4 @@
-"""Folders that are slow to make and are made once: whole or absent, by one process at a time."""
+"""Cache of folders that are slow to build. An entry is complete or absent, and one process at a time builds it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIS
 
 
 def entry(key: str) -> Path:
-    """Return where the entry of this key lies, or would lie."""
+    """Return the path of the entry of this key, whether or not it exists."""
     return cache_folder("models") / key
 
 
 def intact(folder: Path, *, contents: bool) -> bool:
-    """Say whether every file that the manifest names is there, with its size and, if asked, its hash."""
+    """Return whether a folder has every file of its manifest, with the recorded sizes.
+
+    The manifest is a JSON file: `{"files": {"config.json": {"size": 861, "sha256": "..."}, ...}}`.
+
+    Args:
+        folder: Folder of the entry.
+        contents: Whether to compare the sha256 of each file too.
+    """
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(
@@ -43,19 +50,20 @@ def intact(folder: Path, *, contents: bool) -> bool:
 
 
 def obtain(key: str, build: Callable[[Path], None], progress: Progress, *, needs: int = 0) -> Path:
-    """Return the folder of this key, building it if it is absent or damaged.
+    """Return the folder of this key, and build it first if it is absent or damaged.
 
-    The work is done in a folder beside, which takes its place by a rename when all is on the disk. A second
-    process waits for the first and uses its result.
+    The build writes to a temporary folder, which is renamed when all files are on disk. A second process waits for the
+    first one and uses its result.
 
     Args:
-        key: Name of the entry; it must change with anything that changes the content.
-        build: Fills the empty folder it is given.
-        progress: Told of the wait, if there is one.
-        needs: Bytes of disk the build takes at its height.
+        key: Name of the entry; must change with anything that changes the content.
+        build: Function that fills the empty folder it is given.
+        progress: Reports a wait for another process.
+        needs: Peak disk usage of the build, in bytes.
 
     Raises:
-        BenchError: If the cache cannot be written; names the folder and the variable that moves it.
+        BenchError: If the cache cannot be written. The message names the folder and the environment variable that
+            changes it.
     """
     folder = entry(key)
     if intact(folder, contents=True):
@@ -70,9 +78,9 @@ def obtain(key: str, build: Callable[[Path], None], progress: Progress, *, needs
 
 
 def _replace(folder: Path, build: Callable[[Path], None]) -> None:
-    # The lock is ours, so other processes' work was left when they died.
-    for left in folder.parent.glob(f".{folder.name}.*.new"):
-        shutil.rmtree(left, ignore_errors=True)
+    # We hold the lock, so any temporary folder belongs to a process that has died.
+    for abandoned in folder.parent.glob(f".{folder.name}.*.new"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     work = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     work.mkdir()
     try:
@@ -81,7 +89,7 @@ def _replace(folder: Path, build: Callable[[Path], None]) -> None:
         files = {n: {"size": (work / n).stat().st_size, "sha256": file_sha256(work / n)} for n in names}
         (work / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
         for name in [*names, MANIFEST]:
-            # safetensors writes for its owner alone; a cache may be shared.
+            # safetensors makes files readable by their owner only, but a cache may be shared.
             (work / name).chmod((work / MANIFEST).stat().st_mode)
             sync(work / name)
         sync(work)

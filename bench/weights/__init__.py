@@ -1,1 +1,1 @@
-"""Weight space: points as lists of (seed, amplitude), the noise they stand for, and moving a model to them."""
+"""Weight space: points as lists of (seed, amplitude), the noise of a seed, and moving a model to a point."""

@@ -1,4 +1,4 @@
-"""Trained weights as a place that a model can stand at, beside the points around the base."""
+"""Trained weights as an alternative to a point around the base."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that training ended at.
+    """Weights that were produced by training.
 
     Attributes:
-        folder: Where they lie on this machine; no part of what they are.
-        digest: sha256 over their names, dtypes, shapes and bytes.
+        folder: Folder of the weights on this machine; not part of their identity.
+        digest: sha256 over the tensors' names, dtypes, shapes and bytes.
     """
 
     folder: Path = field(compare=False, repr=False)
@@ -33,23 +33,23 @@ class Checkpoint:
 
     @property
     def is_base(self) -> bool:
-        """False: weights that were trained are told from the base by where they came from, not by their values."""
+        """Always False, even if training left the values unchanged."""
         return False
 
 
 Place = Point | Checkpoint
-"""Where a model's weights may stand."""
+"""Position of a model's weights: a point around the base, or a checkpoint."""
 
 
 def write_checkpoint(folder: Path, parameters: Mapping[str, torch.Tensor]) -> Checkpoint:
-    """Write parameters into a folder, which takes the place of what stood there.
+    """Write parameters into a folder atomically, and replace its previous content.
 
     Args:
-        folder: Where to.
+        folder: Folder to write.
         parameters: Tensors by canonical Hugging Face name, each storage once (a tied head under one name).
 
     Raises:
-        bench.records.files.WriteFailed: If it cannot be written.
+        bench.records.files.WriteFailed: If the folder cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -61,10 +61,10 @@ def write_checkpoint(folder: Path, parameters: Mapping[str, torch.Tensor]) -> Ch
 
 @contextmanager
 def full_disk_as_os_error() -> Iterator[None]:
-    """Let a disk that is full as tensors are written be the error that it is for every other file.
+    """Convert the error that safetensors raises on a full disk to an OSError, as for every other file.
 
     Raises:
-        OSError: In place of the error that safetensors has for it.
+        OSError: If safetensors fails inside the block.
     """
     from safetensors import SafetensorError
 
@@ -75,7 +75,7 @@ def full_disk_as_os_error() -> Iterator[None]:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Return the checkpoint that lies in a folder, whoever wrote it, by the digest of what it holds.
+    """Return the checkpoint in a folder, with the digest of its current content.
 
     Raises:
         BenchError: If its weights cannot be read.
@@ -87,16 +87,16 @@ def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Return a checkpoint's tensors by name.
 
     Raises:
-        BenchError: If the file is missing, or does not hold what was written.
+        BenchError: If the file is missing, or its content has changed since it was written.
     """
     path = checkpoint.folder / FILE
     try:
         tensors = _tensors(path)
     except BenchError as error:
-        raise BenchError(f"{error}; start the run anew") from error
+        raise BenchError(f"{error}; start the run again") from error
     if (found := digest(tensors)) != checkpoint.digest:
         raise BenchError(
-            f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run anew"
+            f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run again"
         )
     return tensors
 

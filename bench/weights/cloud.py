@@ -1,4 +1,4 @@
-"""Reward-weighted clouds of scored displacements, and the halves that a population is split into. Pure."""
+"""Reward-weighted clouds of scored displacements, and split halves of a population. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 DEVIATION_FLOOR = 1e-12
 ELITE_QUANTILE = 0.5
-"""Elite threshold, of CoRP's grid the one that leaves most candidates."""
+"""Elite threshold: the value of CoRP's grid that keeps the most candidates."""
 MIN_CANDIDATES = 4
-"""Candidates of a half below which its cloud is not worth comparing."""
+"""Smallest number of candidates per half for which clouds are compared."""
 
 
 @dataclass(frozen=True)
 class EliteWeights:
-    """What a population's elite weighs: the first fields of `Consolidation`."""
+    """Weights of a population's elite. The fields are the first fields of `Consolidation`."""
 
     elite: NDArray[np.int64]
     pass1: Floats
@@ -30,10 +30,10 @@ class EliteWeights:
 
 
 def elite_weights(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, reweight: bool = True) -> EliteWeights:
-    """Choose and weigh the elite, the first part of `consolidate_gram`, whose arguments these are.
+    """Select the elite and compute its weights: the first part of `consolidate_gram`, with the same arguments.
 
     Raises:
-        ValueError: If an argument is out of its range or the lengths differ.
+        ValueError: If an argument is out of range or the lengths differ.
     """
     r, full = np.asarray(rewards, dtype=np.float64), np.asarray(gram, dtype=np.float64)
     _check(r, full, q=q, beta=beta)
@@ -48,7 +48,7 @@ def elite_weights(rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float,
     along = g @ pass1  # <delta_i, m>
     mean_square = float(pass1 @ along)
     squares = np.diag(g)
-    # Displacements that cancel have no mean to be aligned with; everything they hold is dispersion.
+    # If the displacements cancel, there is no mean to align with: alignment is 0 and everything is dispersion.
     inverse = 1.0 / mean_square if mean_square > 0 else 0.0
     alignment = along * np.sqrt(inverse / squares)
     dispersion = squares - np.square(along) * inverse
@@ -61,34 +61,34 @@ def weighted_cloud(weights: Floats, gram: Floats, rank: int) -> tuple[Floats, Fl
     """Return variances and principal directions of displacements around their weighted mean.
 
     Args:
-        weights: [candidates], adding up to 1.
-        gram: [candidates, candidates], inner products of the displacements.
-        rank: Principal directions to return at most.
+        weights: Weights of the candidates, shape [candidates], with sum 1.
+        gram: Inner products of the displacements, shape [candidates, candidates].
+        rank: Maximum number of principal directions.
 
     Returns:
-        All eigenvalues of the weighted, centred cloud, descending; and [rank', candidates], the coefficients over the
-        displacements of its unit principal directions, those without variance left out.
+        All eigenvalues of the weighted, centred cloud, in descending order. Then the unit principal directions as
+        coefficients over the displacements, shape [rank', candidates]; directions without variance are left out.
     """
     # Row i holds sqrt(w_i) times the coefficients of delta_i - mean.
     rows = np.sqrt(weights)[:, None] * (np.eye(weights.size) - weights[None, :])
-    # By singular values of the cloud itself: squaring it first would lose the small directions to rounding.
+    # Use singular values of the cloud itself: the eigenvalues of its square would lose small directions to rounding.
     values, axes = np.linalg.eigh(gram)
     vectors, singular, _ = np.linalg.svd(rows @ (axes * np.sqrt(np.clip(values, 0.0, None))))
     eigenvalues = np.square(singular)
-    # Rounding leaves the null direction of a centred cloud with variance of the order of 1e-16 of the trace.
+    # Because of rounding, the null direction of a centred cloud has a variance of about 1e-16 of the trace.
     kept = min(rank, int(np.count_nonzero(eigenvalues > 1e-12 * eigenvalues.sum())))
     return eigenvalues, (vectors[:, :kept].T @ rows) / singular[:kept, None]
 
 
 @dataclass(frozen=True)
 class RewardCloud:
-    """The reward-weighted cloud of a half's elite.
+    """Reward-weighted cloud of the elite of one half.
 
     Attributes:
-        elite: int64 [elite], indices of the candidates kept.
-        weights: [elite], adding up to 1.
+        elite: Indices of the elite candidates, int64 [elite].
+        weights: Weights of the elite, shape [elite], with sum 1.
         norm: Length of the mean displacement.
-        principal: [rank', elite], coefficients over the elite's displacements of the unit principal directions.
+        principal: Unit principal directions as coefficients over the elite's displacements, shape [rank', elite].
     """
 
     elite: NDArray[np.int64]
@@ -98,22 +98,22 @@ class RewardCloud:
 
     @property
     def effective_sample_size(self) -> float:
-        """1 / sum of squared weights."""
+        """Effective sample size: 1 / sum of squared weights."""
         return float(1.0 / np.square(self.weights).sum())
 
 
 def make_cloud(rewards: Floats, gram: Floats, rank: int) -> RewardCloud:
-    """Return the cloud of scored displacements.
+    """Return the reward-weighted cloud of scored displacements.
 
-    The weights are CoRP's of its first pass, softmax of beta times the reward, with beta the inverse of the rewards'
-    standard deviation: at 100 examples that is about CoRP's 20, and at fewer it does not follow their noise. Its second
-    pass, which favours what is aligned with the mean, is left out: where candidates are orthogonal the heaviest is the
-    most aligned, and the pass leaves few of them.
+    The weights are those of CoRP's first pass: softmax(beta * reward). Here beta is 1 / standard deviation of the
+    rewards. With 100 examples this is close to CoRP's 20; with fewer examples a smaller beta follows their noise less.
+    CoRP's second pass, which favours displacements aligned with the mean, is left out. If the candidates are
+    orthogonal, the one with the largest weight is also the most aligned, and the second pass would keep only a few.
 
     Args:
-        rewards: [candidates], finite.
-        gram: [candidates, candidates], inner products of the displacements.
-        rank: Principal directions at most.
+        rewards: Finite rewards, shape [candidates].
+        gram: Inner products of the displacements, shape [candidates, candidates].
+        rank: Maximum number of principal directions.
     """
     deviation = float(rewards.std())
     beta = 1 / deviation if deviation > 1e-9 else 0.0
@@ -125,14 +125,14 @@ def make_cloud(rewards: Floats, gram: Floats, rank: int) -> RewardCloud:
     count = weights.size
     values, vectors = eigh(centred, subset_by_index=(max(count - rank, 0), count - 1))
     kept = values > 1e-9 * np.trace(centred)
-    # Row i of the cloud is sqrt(w_i) times the displacement from the mean, which takes w off every coefficient.
+    # Row i of the cloud is sqrt(w_i) * (delta_i - mean), and the mean has the coefficients w.
     rows = vectors[:, kept].T * roots
     principal = (rows - rows.sum(axis=1)[:, None] * weights) / np.sqrt(values[kept])[:, None]
     return RewardCloud(found.elite, weights, float(np.sqrt(max(square, 0.0))), principal)
 
 
 def halve(sigmas: Floats) -> Bools:
-    """Tell which candidates are the first half's: of each scale every other one, in sampling order."""
+    """Return a mask of the first half: every other candidate of each scale, in sampling order."""
     first = np.zeros(sigmas.size, dtype=np.bool_)
     for sigma in np.unique(sigmas):
         first[np.flatnonzero(sigmas == sigma)[::2]] = True
@@ -140,7 +140,7 @@ def halve(sigmas: Floats) -> Bools:
 
 
 def halve_examples(count: int) -> tuple[range, range]:
-    """Return the examples of either half, each in one piece; the order of a split is random already."""
+    """Return the examples of each half as contiguous ranges; the order of a split is already random."""
     return range(count // 2), range(count // 2, count)
 
 

@@ -1,4 +1,4 @@
-"""Where weights stand, and that nobody is told so after a move that failed half way."""
+"""Tracker of the point that the live weights are at; unknown after a failed move."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from bench.weights.points import Point
 
 
 class CurrentPoint:
-    """The place that weights are at, the base to begin with. Moves nothing itself."""
+    """Point or checkpoint of the live weights, initially the base. Does not move the weights itself."""
 
     def __init__(self) -> None:
         self._place: Place | None = Point()
 
     @property
     def place(self) -> Place:
-        """The place.
+        """Current point or checkpoint.
 
         Raises:
-            RuntimeError: If the last move failed half way; any further move mends it.
+            RuntimeError: If the last move failed; another move repairs it.
         """
         if self._place is None:
-            raise RuntimeError("the last move through weight space failed half way; move to a point again")
+            raise RuntimeError("the last move through weight space failed halfway; move to a point again")
         return self._place
 
     def is_at(self, place: Place) -> bool:
-        """Return whether a move to this place would change nothing."""
+        """Return whether the weights are already at this point or checkpoint."""
         return place == self._place
 
     @contextmanager
     def moving_to(self, place: Place) -> Iterator[None]:
-        """Have the weights written in this block; if it fails, no place describes them."""
+        """Record a move: the block must write the weights. The point is unknown if the block raises."""
         self._place = None
         yield
         self._place = place

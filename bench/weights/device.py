@@ -1,8 +1,8 @@
-"""The noise on any device that torch has, by its elementwise integer and float operations.
+"""Noise on any torch device, computed with elementwise integer and float operations.
 
-Torch's own generator cannot serve: on the CPU it is another one than on a GPU, and its normal transform differs
-between devices. The operations used here are exact on every device with IEEE float32 and float64, and eager torch
-fuses none of them, so the values are those of `bench.weights.noise` bit for bit.
+Torch's own generators are not suitable: the CPU and GPU generators differ, and so do their normal transforms. The
+operations used here are exact on every device with IEEE float32 and float64, and eager torch does not fuse them. The
+values are therefore bit-identical to those of `bench.weights.noise`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from bench.weights.noise import normals
 
 CHUNK = 1 << 22
-"""Values drawn at a time; the generator's integers take some twenty times their memory."""
+"""Values drawn at a time. The generator's integers take about twenty times the memory of the values."""
 
 
 def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out: torch.Tensor) -> None:
-    """Write weighted sums of noise, as `bench.weights.kernels.sums` does.
+    """Write weighted sums of noise. See `bench.weights.kernels.sums`.
 
     Args:
-        keys: [seeds, 4], from `stream_keys`.
-        weights: [rows, seeds].
+        keys: Keys from `stream_keys`, shape [seeds, 4].
+        weights: Weights, shape [rows, seeds].
         start: Position of the first value in the tensor, a multiple of 4.
-        out: [rows, values], float32 on any device, overwritten.
+        out: float32 tensor [rows, values] on any device; overwritten.
     """
     out.zero_()
     for low in range(0, out.shape[1], CHUNK):
@@ -39,13 +39,13 @@ def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out
 
 
 def add(total: torch.Tensor, scale: float, base: torch.Tensor, live: torch.Tensor) -> None:
-    """Write live = cast(base + scale * total); the product is rounded before the sum, as everywhere.
+    """Write live = cast(base + scale * total). The product is rounded before the sum, as in `bench.weights.kernels`.
 
     Args:
-        total: Of the shape of `live`, or flat.
-        scale: Rounded to float32.
-        base: Flat.
-        live: Of any shape and layout, overwritten.
+        total: Flat tensor of summed noise.
+        scale: Factor of the noise, rounded to float32.
+        base: Flat tensor of base values.
+        live: Live tensor of any shape and layout; overwritten.
     """
     moved = base.float() + total * scale
     live.copy_(moved.to(live.dtype).view(live.shape))

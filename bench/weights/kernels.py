@@ -1,8 +1,8 @@
-"""The noise as compiled loops over contiguous arrays of this machine's memory, bit-equal to `bench.weights.noise`.
+"""Noise as compiled loops over contiguous CPU arrays, bit-identical to `bench.weights.noise`.
 
-All of it streams: a few kilobytes of noise are drawn, used and overwritten, and never leave the core's own cache.
-The functions release the interpreter's lock and share nothing, so threads may each take a slice of a tensor.
-No fast-math flag is set: LLVM may then neither contract a product with a sum nor reorder a sum.
+The noise is drawn, used and overwritten in pieces of a few kilobytes, which stay in the cache of the core. The
+functions release the GIL and share no state, so several threads can work on slices of one tensor. No fast-math flag is
+set, so LLVM may neither contract a product with a sum nor reorder a sum.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from numpy.typing import NDArray
 from bench.weights.noise import COS, LOG, LOG_OF_TWO, MULTIPLIERS, ROOT_HALF, ROUNDS, SIN, WEYL
 
 CHUNK = 512
-"""Values drawn at a time: the noise of a group of seeds takes half of the first-level cache."""
+"""Values drawn at a time. The noise of one group of seeds fills half of the L1 cache."""
 GROUP = 8
-"""Seeds drawn before their noise is added to any sum, so that a sum is read once for all of them."""
+"""Seeds whose noise is drawn together, so that each sum is read only once for all of them."""
 SPARSE = 2
-"""Seeds of a group up to which a sum takes them one by one."""
+"""Largest number of nonzero weights in a group for which seeds are added one by one."""
 
-# Passed as an argument: the cache of compiled code would not notice a change in another file's constants.
+# Passed as an argument, because numba's cache does not notice a change of a constant in another file.
 COEFFICIENTS = np.array([*LOG, LOG_OF_TWO, *SIN, *COS], dtype=np.float32)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder where the cache could be written
+    except RuntimeError:  # no folder is writable for the cache
         return numba.njit(nogil=True)(function)
 
 
 def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out: NDArray[np.float32]) -> None:
     """Write weighted sums of noise: out[m, j] = sum_i weights[m, i] * eps_i[start + j].
 
-    A sum starts from zero and is taken in float32 in the order of the seeds, without those of weight zero, so that a
-    row does not depend on which others are made in the same pass. Each eps_i is drawn once.
+    Each sum starts at zero and adds the seeds in order, in float32, and skips weights of zero. A row therefore does
+    not depend on the other rows of the same pass. Each eps_i is drawn once.
 
     Args:
-        keys: [seeds, 4], from `stream_keys`.
-        weights: [rows, seeds].
+        keys: Keys from `stream_keys`, shape [seeds, 4].
+        weights: Weights, shape [rows, seeds].
         start: Position of the first value in the tensor, a multiple of 4.
-        out: [rows, values], C-contiguous, overwritten.
+        out: C-contiguous array [rows, values]; overwritten.
     """
     _sums(keys, weights, start, out, COEFFICIENTS)
 
@@ -58,21 +58,21 @@ def move(
     base: NDArray[Any],
     live: NDArray[Any],
 ) -> None:
-    """Write live = cast(base + scale * sum) for one weighted sum of noise, which is not stored.
+    """Write live = cast(base + scale * sum) for one weighted sum of noise, without storing the sum.
 
     Args:
-        keys: [seeds, 4], from `stream_keys`.
-        weights: [1, seeds].
-        scale: Rounded to float32.
+        keys: Keys from `stream_keys`, shape [seeds, 4].
+        weights: Weights, shape [1, seeds].
+        scale: Factor of the noise, rounded to float32.
         start: Position of the slice's first value in the tensor, a multiple of 4.
-        base: [values], float32, or bfloat16 as uint16.
-        live: Likewise, overwritten.
+        base: Base values, shape [values]: float32, or bfloat16 stored as uint16.
+        live: Live values in the same format; overwritten.
     """
     _move(keys, weights, np.float32(scale), start, base, live, COEFFICIENTS)
 
 
 def add(total: NDArray[np.float32], scale: float, base: NDArray[Any], live: NDArray[Any]) -> None:
-    """Write live = cast(base + scale * total), as `move` does, from a sum that is at hand."""
+    """Write live = cast(base + scale * total), as `move` does, from a sum that was stored."""
     _add(total, np.float32(scale), base, live)
 
 
@@ -87,7 +87,7 @@ ZERO, ONE, TURN = np.float32(0), np.float32(1), np.float32(2**-32)
 
 @_compiled
 def _words(key, first, w0, w1, w2, w3):
-    # Words lie in 64-bit lanes: one vector instruction multiplies the lower halves of eight of them.
+    # Words are stored in 64-bit lanes, because one vector instruction multiplies the lower halves of eight lanes.
     k0, k1, c2, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(key[2]), np.uint64(key[3])
     for i in range(w0.size):
         block = first + np.uint64(i)
@@ -102,7 +102,7 @@ def _words(key, first, w0, w1, w2, w3):
 
 @_compiled
 def _box_muller(first, second, cosines, sines, coefficients):
-    # `cosines` and `sines` first hold the reduced mantissa and exponent: loops of one type each become vector code.
+    # `cosines` and `sines` first hold the reduced mantissa and the exponent: a loop over one type is vectorized.
     k = coefficients
     l0, l1, l2, l3, l4, l5, l6, l7, log_of_two = k[0], k[1], k[2], k[3], k[4], k[5], k[6], k[7], k[8]
     s0, s1, s2, s3, s4 = k[9], k[10], k[11], k[12], k[13]
@@ -142,8 +142,8 @@ def _draw(key, first, words, planes, out, coefficients):
 
 @_compiled
 def _accumulate(weights, noise, total):
-    # total += weights[0] * noise[0], then seed 1, and so on, each rounded in its turn. A weight of zero changes no
-    # bit: noise is finite, and a sum that started from +0 is never -0. So zeros are left out where that saves time.
+    # total += weights[0] * noise[0], then seed 1, and so on, with rounding after each step. A weight of zero changes no
+    # bit, because noise is finite and a sum that starts at +0 is never -0. Zeros are skipped if this saves time.
     n, used = total.size, 0
     for weight in weights:
         used += weight != ZERO
@@ -167,8 +167,8 @@ def _accumulate(weights, noise, total):
 
 @_compiled
 def _chunk_sums(keys, weights, start, totals, size, scratch, coefficients):
-    # totals[:, :size] are the sums of the values from `start` on. Rows are sliced one by one: only a contiguous array
-    # of one dimension becomes vector code.
+    # totals[:, :size] are the sums for the values from `start` on. Rows are sliced one by one, because only loops over
+    # contiguous one-dimensional arrays are vectorized.
     words, planes, noise, group = scratch
     totals.fill(ZERO)
     for first in range(0, keys.shape[0], GROUP):
@@ -190,7 +190,7 @@ def _scratch():
 
 @_compiled
 def _sums(keys, weights, start, out, coefficients):
-    # The sums of a chunk lie side by side until they are done: rows of `out` may fall on one another in the cache.
+    # The sums of a chunk are kept in `totals` until they are complete: rows of `out` may map to the same cache lines.
     scratch, totals = _scratch(), np.empty((out.shape[0], CHUNK), np.float32)
     for low in range(0, out.shape[1], CHUNK):
         n = min(CHUNK, out.shape[1] - low)
@@ -228,7 +228,7 @@ def _add_bfloat16(total, scale, base, live):
         for j in range(source.size):
             value[j] = value[j] + scale * part[j]
         for j in range(source.size):
-            # To nearest, ties to even; infinities stay, and what is not a number stays that.
+            # Round to nearest, ties to even. Infinities and NaN stay as they are.
             odd = (bits[j] >> HALF_WORD) & np.uint32(1)
             nearest = np.uint32(bits[j] + odd + np.uint32(0x7FFF)) >> HALF_WORD
             is_nan = (bits[j] & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
@@ -236,7 +236,7 @@ def _add_bfloat16(total, scale, base, live):
 
 
 def _write(total, scale, base, live):
-    raise NotImplementedError  # compiled code takes one of the two above, by dtype
+    raise NotImplementedError  # compiled code calls one of the two functions above, depending on the dtype
 
 
 @numba.extending.overload(_write)

@@ -1,8 +1,15 @@
-"""The algebra of points around a base model, in the basis of its noise directions. Pure: no tensors, no files.
+"""Algebra of points around a base model, in the basis of noise directions. Pure: no tensors, no files.
 
-A point is theta_0 + sum_i a_i * eps(seed_i). In a space of millions of dimensions two seeds are orthogonal to about
-the inverse square root of the dimension, so norms and inner products are those of the amplitudes, in units of the
-norm of one noise direction.
+A point is theta_0 + sum_i a_i * eps(seed_i). In d dimensions the cosine of two noise directions is about 1 / sqrt(d),
+and d is in the millions. Norms and inner products are therefore those of the amplitudes, in units of the norm
+of one noise direction.
+
+Example:
+    >>> p = Point({1: 0.3, 2: 0.4})
+    >>> p.norm
+    0.5
+    >>> (2 * p - Point({2: 0.8})).amplitudes
+    {1: 0.6}
 """
 
 from __future__ import annotations
@@ -21,13 +28,13 @@ from bench.weights.noise import NOISE_VERSION, NoiseKind
 
 @dataclass(frozen=True)
 class Point:
-    """A displacement from the base model: amplitudes over noise seeds. `Point()` is the base itself.
+    """Displacement from the base model, as amplitudes of noise seeds. `Point()` is the base itself.
 
     Attributes:
-        amplitudes: Seed to amplitude, zeros dropped, in ascending order of seeds so that equal points materialise
-            in equal order.
-        noise: What a seed stands for: `iid`, or the ablation `tied`. Points of two kinds do not combine; the base,
-            which has none, combines with either.
+        amplitudes: Amplitude by seed, without zeros and in ascending order of seeds, so that equal points are
+            materialised in the same order.
+        noise: Noise kind: `iid`, or the ablation `tied`. Points of different kinds cannot be combined, but the base
+            can be combined with both.
     """
 
     amplitudes: Mapping[int, float] = field(default_factory=dict)
@@ -60,7 +67,7 @@ class Point:
 
     @property
     def is_base(self) -> bool:
-        """Whether this point is the base model, unchanged."""
+        """True if this point is the unchanged base model."""
         return not self.amplitudes
 
     @property
@@ -69,17 +76,17 @@ class Point:
         return math.sqrt(self.inner(self))
 
     def inner(self, other: Point) -> float:
-        """Inner product of two displacements, in squared units of one noise direction.
+        """Return the inner product of two displacements, in squared units of one noise direction.
 
         Raises:
-            ValueError: If their noise is of two kinds.
+            ValueError: If their noise kinds differ.
         """
         _shared_noise((self, other))
         return math.fsum(a * other.amplitudes.get(seed, 0.0) for seed, a in self.amplitudes.items())
 
     @property
     def digest(self) -> str:
-        """Identity of the displacement: the same for equal points, with the version of the noise they refer to."""
+        """Hash of amplitudes, noise kind and noise version; equal exactly for equal points."""
         text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -88,7 +95,7 @@ def combine(terms: Iterable[tuple[float, Point]]) -> Point:
     """Return the linear combination sum_k c_k * p_k of displacements.
 
     Raises:
-        ValueError: If their noise is of two kinds.
+        ValueError: If their noise kinds differ.
     """
     terms = list(terms)
     noise = _shared_noise(point for _, point in terms)
@@ -100,10 +107,10 @@ def combine(terms: Iterable[tuple[float, Point]]) -> Point:
 
 
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:
-    """Return the inner products of displacements, float64 [points, points].
+    """Return the pairwise inner products of displacements, float64 [points, points].
 
     Raises:
-        ValueError: If their noise is of two kinds.
+        ValueError: If their noise kinds differ.
     """
     _shared_noise(points)
     seeds = {seed: column for column, seed in enumerate(sorted({s for p in points for s in p.amplitudes}))}

@@ -1,9 +1,9 @@
-"""Weight vectors in few dimensions: a count sketch of the noise that candidates were made of.
+"""Count sketch of noise directions: a random projection of weight vectors to k dimensions.
 
-Each weight of the model is added, under a random sign, to one of k coordinates drawn at random (Charikar, Chen &
-Farach-Colton 2002, "Finding frequent items in data streams"): a projection with i.i.d. columns of one entry +1 or -1.
-Inner products are kept on average, with a variance of at most 2 / k of the squared lengths' product, at a cost that
-does not depend on k. Signs and coordinates are the same for all candidates, and drawn anew for each tensor.
+Each weight of the model is added, with a random sign, to one random coordinate of k (Charikar, Chen & Farach-Colton
+2002, "Finding frequent items in data streams"). The projection matrix has i.i.d. columns with one entry +1 or -1. Inner
+products are unbiased, with a variance of at most 2 / k times the product of the squared lengths. The cost does not
+depend on k. All candidates share the signs and coordinates; each tensor has its own.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from bench.seeds import derive
 from bench.weights.noise import NoiseKind, stream_keys
 
 CHUNK = 1 << 18
-"""Weights at a time."""
+"""Weights processed at a time."""
 GROUP = 8
-"""Candidates at a time."""
+"""Candidates processed at a time."""
 
 
 def sketch(
     seeds: Sequence[int], sizes: Mapping[str, int], dimensions: int, *, noise: NoiseKind = "iid"
 ) -> NDArray[np.float64]:
-    """Return noise directions in few dimensions, each about 1 long, in units of one noise direction.
+    """Return the sketches of noise directions, in units of the norm of one direction, so each length is about 1.
 
     Args:
-        seeds: Noise directions.
+        seeds: Seeds of the noise directions.
         sizes: Number of weights by canonical Hugging Face name of the tensor.
-        dimensions: k.
-        noise: What a seed stands for.
+        dimensions: Number of dimensions k.
+        noise: Noise kind, `iid` or `tied`.
 
     Returns:
-        [seeds, dimensions].
+        float64 array [seeds, dimensions].
     """
     from bench.weights import kernels
 
@@ -58,10 +58,12 @@ def sketch(
 
 
 def weight_sizes(checkpoint: str) -> dict[str, int]:
-    """Return the number of weights by name of a checkpoint, tied tensors once, without reading them.
+    """Return the number of weights of each tensor of a checkpoint, by name, without reading the weights.
+
+    Tied tensors are listed once.
 
     Args:
-        checkpoint: Folder.
+        checkpoint: Folder of the checkpoint.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -1,6 +1,6 @@
-"""Moving a model through weight space: always base + displacement, written from a kept base.
+"""Weight space of a model: moves always write base + displacement from a kept copy of the base.
 
-Adding noise in bf16 and subtracting it again does not come back: after 30 cycles at sigma 1e-4, 15 % of the weights
+Adding noise in bf16 and subtracting it again does not restore the weights: after 30 cycles at sigma 1e-4, 15 % of them
 differ.
 """
 
@@ -23,15 +23,20 @@ from bench.weights.noise import NoiseKind, stream_keys
 from bench.weights.points import Point
 
 SLICE = 1 << 19
-"""Values that one thread writes at a time: so few that all are busy to the end, so many that Python costs nothing."""
+"""Values per unit of work: small enough to keep all threads busy, large enough to make Python's overhead negligible."""
 
 NUMPY_VIEWS = {torch.float32: (torch.float32, np.float32), torch.bfloat16: (torch.int16, np.uint16)}
-"""What compiled code writes in place, as torch and NumPy name its bits."""
+"""Dtypes that compiled code writes in place: the torch dtype to view as, and the NumPy dtype of these bits."""
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """A displacement over its largest amplitude: what points that differ only in scale share."""
+    """Displacement divided by its largest amplitude, so that points that differ only in scale share it.
+
+    Attributes:
+        kind: Noise kind.
+        weights: Pairs of seed and relative amplitude.
+    """
 
     kind: NoiseKind
     weights: tuple[tuple[int, float], ...]
@@ -46,14 +51,14 @@ class _Direction:
 
 @dataclass(frozen=True)
 class _Slice:
-    """A run of a tensor's values, live and at the base.
+    """Contiguous slice of a tensor, with its base and live values.
 
     Attributes:
-        name: Of the tensor.
+        name: Name of the tensor.
         start: Position of the first value in the tensor.
-        base: Flat.
-        live: Flat, or the whole tensor in its own shape where its memory is not in row-major order.
-        arrays: Both as compiled code takes them, or None where it does not.
+        base: Flat tensor of base values.
+        live: Flat tensor of live values; if its memory is not in row-major order, the whole tensor in its own shape.
+        arrays: Base and live values as NumPy arrays for compiled code; None if it does not support them.
     """
 
     name: str
@@ -67,21 +72,21 @@ class _Slice:
         return self.base.numel()
 
     def sums(self, keys: np.ndarray, weights: np.ndarray, out: torch.Tensor) -> None:
-        """Write weighted sums of this slice's noise, [rows, size]."""
+        """Write weighted sums of this slice's noise into `out`, [rows, size]."""
         if out.device.type == "cpu":
             kernels.sums(keys, weights, self.start, out.numpy())
         else:
             device.sums(keys, weights, self.start, out)
 
     def add(self, total: torch.Tensor, scale: float) -> None:
-        """Write base + scale * total."""
+        """Write base + scale * total into the live values."""
         if self.arrays is not None:
             kernels.add(total.numpy(), scale, *self.arrays)
         else:
             device.add(total, scale, self.base, self.live)
 
     def move(self, keys: np.ndarray, weights: np.ndarray, scale: float) -> None:
-        """Write base + scale * sum without keeping the sum."""
+        """Write base + scale * weighted sum of noise into the live values, without keeping the sum."""
         if self.arrays is not None:
             kernels.move(keys, weights, scale, self.start, *self.arrays)
         else:
@@ -90,7 +95,7 @@ class _Slice:
             self.add(total[0], scale)
 
     def restore(self) -> None:
-        """Write the base."""
+        """Write the base into the live values."""
         if self.arrays is not None:
             base, live = self.arrays
             np.copyto(live, base)
@@ -99,19 +104,19 @@ class _Slice:
 
 
 class WeightSpace:
-    """Holds the base of a model's parameters and writes points into the live ones.
+    """Keeps a copy of the base parameters, and writes points into the live parameters.
 
-    The value written at a point p with largest amplitude s is cast(base + s * sum_i (a_i / s) eps_i), with the sum in
-    float32 in ascending order of seeds, each product rounded before it is added. It is a function of the point alone:
-    not of earlier moves, threads, the device, or what was prepared. Beside the base's copy a move holds a few
-    kilobytes a thread (the whole tensor, where its memory is not in row-major order).
+    The value written at a point with largest amplitude s is cast(base + s * sum_i (a_i / s) eps_i). The sum is taken in
+    float32 in ascending order of seeds, and each product is rounded before it is added. The value is a function of the
+    point alone; earlier moves, threads, the device and prepared points do not change it. Besides the base copy, a
+    move needs a few kilobytes per thread, or a whole tensor if its memory is not in row-major order.
 
     Args:
         parameters: Live tensors by canonical Hugging Face name, each storage once (a tied head under one name).
-        threads: How many slices are written at once; None for torch's number of threads.
-        memory: Bytes for prepared directions; None for this space's share of half of what is available when they are
-            made.
-        neighbours: Spaces that share the machine, itself included.
+        threads: Number of slices written at once; None for torch's number of threads.
+        memory: Bytes for prepared directions; None for half of the memory that is free when they are made, divided by
+            `neighbours`.
+        neighbours: Number of spaces that share this machine's memory, including this one.
     """
 
     def __init__(
@@ -135,23 +140,23 @@ class WeightSpace:
 
     @property
     def point(self) -> Place:
-        """Where the live parameters are.
+        """Current point or checkpoint of the live parameters.
 
         Raises:
-            RuntimeError: If the last move failed half way; any further move mends it.
+            RuntimeError: If the last move failed; another move repairs it.
         """
         return self._current.place
 
     def is_at(self, point: Place) -> bool:
-        """Return whether a move to this place would change nothing."""
+        """Return whether the parameters are already at this point or checkpoint."""
         return self._current.is_at(point)
 
     def prepare(self, points: Iterable[Point]) -> None:
-        """Announce the points that will be visited next, and forget those announced before. Changes no value.
+        """Announce the next points, and forget the previous announcement. Does not change any value.
 
-        The first visit to an announced point of several seeds draws the noise of as many announced directions, from
-        that one on, as fit the memory, each seed once; visits to any of these then draw nothing. Points that differ
-        only in scale share a direction. A point of one seed needs no storage.
+        The first move to an announced point computes its direction and the following announced ones, as many as fit
+        into memory, and draws each seed only once. Moves to these points then draw no noise. Points that differ only in
+        scale share a direction. Points of one seed are not stored.
         """
         directions = (_Direction.of(point)[0] for point in points if len(point.amplitudes) > 1)
         self._announced = list(dict.fromkeys(directions))
@@ -159,7 +164,7 @@ class WeightSpace:
             self._forget()
 
     def move_to(self, point: Point) -> None:
-        """Write base + point into the live parameters; at `Point()` they equal the base bit for bit."""
+        """Write base + displacement into the live parameters; `Point()` restores the base bit for bit."""
         if self.is_at(point):
             return
         with self._current.moving_to(point):
@@ -169,10 +174,10 @@ class WeightSpace:
                 self._displace(*_Direction.of(point))
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Write trained weights into the live parameters; a move to any point afterwards starts from the kept base.
+        """Write trained weights into the live parameters. The copy of the base stays as it is.
 
         Raises:
-            BenchError: If they cannot be read, or are not this model's; nothing was written.
+            BenchError: If the weights cannot be read or belong to another model. Nothing is written then.
         """
         if self.is_at(checkpoint):
             return
@@ -192,18 +197,18 @@ class WeightSpace:
         if row is not None:
             self._each(lambda i, part: part.add(self._totals[i][row], scale))
         else:
-            keys, weights = self._drawn([direction])
+            keys, weights = self._streams([direction])
             self._each(lambda i, part: part.move(keys[part.name], weights, scale))
 
     def _store(self, first: _Direction) -> None:
-        """Materialise announced directions from `first` on, as many as fit, in one pass over the noise."""
+        """Compute announced directions from `first` on, as many as fit into memory, in one pass over the noise."""
         self._forget()
         position = self._announced.index(first)
-        alike = [direction for direction in self._announced[position:] if direction.kind == first.kind]
-        batch = alike[: self._budget() // self._row_bytes]
+        same_kind = [direction for direction in self._announced[position:] if direction.kind == first.kind]
+        batch = same_kind[: self._budget() // self._row_bytes]
         if not batch:
             return
-        keys, weights = self._drawn(batch)
+        keys, weights = self._streams(batch)
         shapes = ((len(batch), part.size) for part in self._slices)
         totals = [
             torch.empty(shape, dtype=torch.float32, device=part.base.device)
@@ -220,8 +225,8 @@ class WeightSpace:
             return self._memory
         return _available(self._slices[0].base.device) // (2 * self._neighbours)
 
-    def _drawn(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the streams of a batch's seeds, by tensor, and its weights over them, [batch, seeds]."""
+    def _streams(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the stream keys of a batch's seeds by tensor name, and the weights [batch, seeds]."""
         column = {seed: i for i, seed in enumerate(sorted({seed for d in batch for seed, _ in d.weights}))}
         weights = np.zeros((len(batch), len(column)), dtype=np.float32)
         for row, direction in enumerate(batch):
@@ -231,7 +236,7 @@ class WeightSpace:
         return {name: stream_keys(tuple(column), name, batch[0].kind) for name in names}, weights
 
     def _each(self, work: Callable[[int, _Slice], Any]) -> None:
-        """Work on every slice; threads take the next one as they finish."""
+        """Apply `work` to every slice, on several threads."""
         slices = iter(list(enumerate(self._slices)))
 
         def worker() -> None:
@@ -247,7 +252,7 @@ class WeightSpace:
 
 
 def _available(place: torch.device) -> int:
-    """Bytes that are free where tensors of this device lie."""
+    """Return the bytes of free memory of a device."""
     return int(torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available)
 
 

@@ -19,7 +19,7 @@ def root(tmp_path, monkeypatch):
 
 
 class Builder:
-    """Counts its calls and writes one file at the top and one below."""
+    """Build function that counts its calls and writes one file, and another one in a subfolder."""
 
     def __init__(self):
         self.calls = 0
@@ -31,7 +31,7 @@ class Builder:
         (folder / "sub" / "vocabulary").write_text("ab")
 
 
-def test_builds_once_and_leaves_nothing_beside(root):
+def test_builds_once_and_leaves_no_temporary_files(root):
     build = Builder()
     first = cache.obtain("key", build, silent)
     assert cache.obtain("key", build, silent) == first == root / "key"
@@ -83,7 +83,7 @@ def test_a_failed_build_leaves_nothing(root):
     assert [p.name for p in root.iterdir()] == [".key.lock"]
 
 
-def test_a_failed_rebuild_leaves_no_damaged_entry_in_use(root):
+def test_after_a_failed_rebuild_a_damaged_entry_is_still_detected(root):
     folder = cache.obtain("key", Builder(), silent)
     flip(folder)
 
@@ -106,7 +106,7 @@ def test_a_full_disk_names_folder_and_variable(root, code):
     assert cache.VARIABLE in str(caught.value)
 
 
-def test_too_little_space_is_said_before_the_work():
+def test_too_little_disk_space_is_reported_before_the_build():
     build = Builder()
     with pytest.raises(BenchError, match=r"1000000000000 MB are needed, \d+ MB are free.*BENCH_CACHE"):
         cache.obtain("key", build, silent, needs=10**18)
@@ -121,7 +121,7 @@ def test_an_unwritable_cache_names_folder_and_variable(tmp_path, monkeypatch):
     assert str(tmp_path / "file") in str(caught.value)
 
 
-def test_an_error_that_is_not_the_cache_s_stays_itself():
+def test_an_error_of_the_build_function_is_passed_on():
     def build(_):
         raise FileNotFoundError(errno.ENOENT, "no such program")
 
@@ -164,8 +164,8 @@ def test_a_killed_process_leaves_no_lock_and_no_half_entry(root):
     with start() as first:
         assert first.stdout.readline() == "building\n"
         first.send_signal(signal.SIGKILL)
-    left = [p.name for p in root.iterdir() if p.name.endswith(".new")]
-    assert left == [f".key.{first.pid}.new"]
+    abandoned = [p.name for p in root.iterdir() if p.name.endswith(".new")]
+    assert abandoned == [f".key.{first.pid}.new"]
     build = Builder()
     assert (cache.obtain("key", build, silent) / "weights").read_bytes() == b"w" * 1000
     assert sorted(p.name for p in root.iterdir()) == [".key.lock", "key"]

@@ -21,14 +21,14 @@ WORDS = ("ĠĠ", "ĊĊ")
 TOKENS = [*CONTROL, *bytes_to_unicode().values(), *WORDS]
 
 
-def rows_apart(weight, heads):
-    """Return the rows in GGUF's order, in which the two halves of each head's rotary pairs alternate."""
+def gguf_rows(weight, heads):
+    """Return the rows in GGUF's order, in which the two elements of each rotary pair are adjacent."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def write_gguf(path, *, tied=True, extra=False):
-    """Write a random two-layer Llama in Q8_0 and return the weights as stored, by their checkpoint names."""
+    """Write a random two-layer Llama in Q8_0, and return the weights as stored, by checkpoint name."""
     draw = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("fake")
@@ -63,7 +63,7 @@ def write_gguf(path, *, tied=True, extra=False):
             return
         kind = gguf.GGMLQuantizationType.Q8_0
         stored[name] = gguf.dequantize(gguf.quantize(weight, kind), kind)
-        laid_out = rows_apart(weight, heads) if heads else weight
+        laid_out = gguf_rows(weight, heads) if heads else weight
         writer.add_tensor(gguf_name, gguf.quantize(laid_out, kind), raw_dtype=kind)
 
     add("token_embd.weight", "model.embed_tokens.weight", len(TOKENS), HIDDEN)
@@ -93,7 +93,7 @@ def write_gguf(path, *, tied=True, extra=False):
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory):
-    """A GGUF file converted through the cache: its weights, the source, what came out, the configuration."""
+    """Converted GGUF file: its weights, the source, the prepared model and the configuration."""
     folder = tmp_path_factory.mktemp("tied")
     weights = write_gguf(folder / "tied.gguf")
     source = GgufFile.at(folder / "tied.gguf")
@@ -105,7 +105,7 @@ def tied(tmp_path_factory):
         return weights, source, prepared, source.config()
 
 
-def test_every_weight_arrives_and_the_head_stays_tied(tied):
+def test_every_weight_is_converted_and_the_head_stays_tied(tied):
     weights, _, prepared, _ = tied
     written = load_file(Path(prepared.path) / "model.safetensors")
     assert written.keys() == weights.keys()
@@ -154,7 +154,7 @@ def test_an_untied_head_stays_untied(tmp_path):
     assert digest(dict(model.named_parameters())) == digest(weights)
 
 
-def test_a_file_that_is_read_in_part_is_refused(tmp_path):
+def test_a_file_that_transformers_reads_only_in_part_is_refused(tmp_path):
     write_gguf(tmp_path / "extra.gguf", extra=True)
     with pytest.raises(BenchError, match=r"the file holds \d+ weights and transformers' model of it \d+"):
         convert.convert(tmp_path / "extra.gguf", tmp_path)
@@ -170,18 +170,18 @@ def test_a_broken_file_gives_one_sentence_and_no_entry(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dies", "message"),
+    ("script", "message"),
     [
         ("echo 'I/O error: No space left on device (os error 28)' >&2; exit 1", "is on a full disk"),
         ("kill -9 $$", "could not be converted: killed by signal 9, perhaps for lack of memory"),
         ("exit 1", "could not be converted: no reason given"),
     ],
 )
-def test_says_how_the_conversion_died(tmp_path, monkeypatch, dies, message):
+def test_the_error_says_how_the_conversion_ended(tmp_path, monkeypatch, script, message):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\n{dies}\n")
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(convert.sys, "executable", str(python))
     with pytest.raises(BenchError, match=message):
@@ -207,11 +207,11 @@ def test_missing_libraries_are_named_before_anything_is_fetched(tmp_path, monkey
         ({}, []),
     ],
 )
-def test_end_ids_that_the_metadata_names(metadata, ids):
+def test_end_ids_in_the_metadata_are_found(metadata, ids):
     assert convert.end_ids({f"tokenizer.ggml.{name}_token_id": i for name, i in metadata.items()}) == ids
 
 
-def test_end_ids_that_only_their_spelling_tells():
+def test_end_ids_are_recognised_by_the_spelling_of_their_tokens():
     metadata = {
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.tokens": ["<|endoftext|>", "a", "<|im_end|>", "<|eot_id|>"],

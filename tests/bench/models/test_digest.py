@@ -16,7 +16,7 @@ def tensors():
 
 
 def test_is_a_known_value():
-    # sha256 over, by name, sha256(name NUL dtype NUL shape NUL bytes).
+    # The sha256 of the concatenation, in order of names, of sha256(name NUL dtype NUL shape NUL bytes).
     assert (
         digest({"w": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([0.5], dtype=torch.bfloat16)})
         == "56cb3c1317ade7bdcac46f6cac53bb7ab2b2e1b977b6f1413d9bc82e392bfd86"

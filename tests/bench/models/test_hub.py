@@ -28,22 +28,22 @@ def snapshot(local_cache):
     return folder
 
 
-def test_without_a_network_one_sentence_says_what_would_do():
-    with pytest.raises(BenchError, match=r"--model owner/name: not to be had from the hub \(.*\)") as caught:
+def test_without_a_network_the_error_is_one_line_and_names_alternatives():
+    with pytest.raises(BenchError, match=r"--model owner/name: cannot be fetched from the hub \(.*\)") as caught:
         resolve("owner/name").prepare()
     assert "\n" not in str(caught.value)
     assert "smollm2-135m, tiny-adder, a checkpoint folder, a GGUF file" in str(caught.value)
     assert caught.value.exit_code == 1
 
 
-def test_what_lies_in_the_cache_needs_no_network_and_is_pinned(snapshot):
+def test_a_cached_model_needs_no_network_and_is_pinned(snapshot):
     prepared = resolve("owner/name").prepare()
     assert prepared.path == str(snapshot)
     assert prepared.revision == COMMIT
     assert prepared.provenance.origin == f"hub owner/name@{COMMIT}"
 
 
-def test_the_configuration_is_known_once_it_lies_in_the_cache(snapshot):
+def test_a_cached_configuration_is_returned(snapshot):
     assert resolve("owner/name").config() == {"hidden_size": 4}
     assert resolve(f"owner/name@{COMMIT}").config() == {"hidden_size": 4}
     assert resolve("owner/other").config() is None

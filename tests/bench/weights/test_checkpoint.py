@@ -19,7 +19,7 @@ def tensors(seed=0):
     }
 
 
-def test_what_was_written_is_read_and_named_by_its_content(tmp_path):
+def test_a_checkpoint_is_read_as_written_and_identified_by_its_content(tmp_path):
     one = write_checkpoint(tmp_path / "one", tensors())
     same, other = write_checkpoint(tmp_path / "same", tensors()), write_checkpoint(tmp_path / "other", tensors(1))
     assert one == same != other
@@ -34,14 +34,14 @@ def test_a_checkpoint_that_was_changed_or_lost_is_refused(tmp_path):
     data = bytearray((tmp_path / "one" / FILE).read_bytes())
     data[-1] ^= 1
     (tmp_path / "one" / FILE).write_bytes(bytes(data))
-    with pytest.raises(BenchError, match=r"has digest .* was written; start the run anew"):
+    with pytest.raises(BenchError, match=r"has digest .* was written; start the run again"):
         read_checkpoint(checkpoint)
     (tmp_path / "one" / FILE).unlink()
     with pytest.raises(BenchError, match="cannot be read"):
         read_checkpoint(checkpoint)
 
 
-def test_a_space_goes_to_trained_weights_and_comes_back_to_any_point(tmp_path):
+def test_a_space_moves_to_trained_weights_and_back_to_any_point(tmp_path):
     live = tensors()
     space = WeightSpace(live)
     trained = write_checkpoint(tmp_path, tensors(1))
@@ -60,18 +60,18 @@ def test_a_space_goes_to_trained_weights_and_comes_back_to_any_point(tmp_path):
 def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
     live = tensors()
     space = WeightSpace(live)
-    stranger = write_checkpoint(tmp_path, {**tensors(1), "a": torch.zeros(2, 2)})
+    other = write_checkpoint(tmp_path, {**tensors(1), "a": torch.zeros(2, 2)})
     with pytest.raises(BenchError, match="not those of this model"):
-        space.load(stranger)
+        space.load(other)
     assert space.point == Point()
     assert all(torch.equal(live[name], tensor) for name, tensor in tensors().items())
 
 
-def test_the_folder_is_no_part_of_what_weights_are(tmp_path):
+def test_the_folder_is_not_part_of_a_checkpoint_s_identity(tmp_path):
     assert Checkpoint(tmp_path / "a", "x") == Checkpoint(tmp_path / "b", "x")
 
 
-def test_a_disk_that_fills_up_is_write_failed_and_keeps_what_stood_there(tmp_path):
+def test_a_full_disk_raises_write_failed_and_keeps_the_old_checkpoint(tmp_path):
     before = write_checkpoint(tmp_path / "one", tensors())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_is_write_failed_and_keeps_what_stood_there(tmp_pat
     assert read_checkpoint(before).keys() == tensors().keys()
 
 
-def test_a_checkpoint_is_known_by_what_its_folder_holds(tmp_path):
+def test_a_checkpoint_is_opened_with_the_digest_of_its_folder(tmp_path):
     written = write_checkpoint(tmp_path / "weights", {"w": torch.arange(6.0)})
     assert open_checkpoint(tmp_path / "weights") == written
     with pytest.raises(BenchError, match=r"nothing/model\.safetensors: weights cannot be read"):

@@ -6,7 +6,7 @@ from bench.weights.points import Point
 FAR = Point({1: 0.1})
 
 
-def test_weights_begin_at_the_base_and_stand_where_they_were_moved() -> None:
+def test_weights_start_at_the_base_and_follow_moves() -> None:
     current = CurrentPoint()
     assert current.place == Point()
     with current.moving_to(FAR):
@@ -15,13 +15,13 @@ def test_weights_begin_at_the_base_and_stand_where_they_were_moved() -> None:
     assert current.is_at(FAR)
 
 
-def test_a_move_that_fails_leaves_no_place_until_another_one_succeeds() -> None:
+def test_after_a_failed_move_the_point_is_unknown_until_another_move_succeeds() -> None:
     current = CurrentPoint()
     with pytest.raises(MemoryError), current.moving_to(FAR):
         raise MemoryError
     assert not current.is_at(FAR)
     assert not current.is_at(Point())
-    with pytest.raises(RuntimeError, match="failed half way"):
+    with pytest.raises(RuntimeError, match="failed halfway"):
         _ = current.place
     with current.moving_to(FAR):
         pass

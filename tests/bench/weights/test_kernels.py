@@ -23,7 +23,7 @@ def compiled(seed: int, name: str, size: int = N, kind: NoiseKind = "iid") -> np
 
 
 def by_definition(keys: int, weights: np.ndarray, start: int, size: int) -> np.ndarray:
-    """The sums as NumPy takes them, seed by seed, without those of weight zero."""
+    """Return the sums computed by NumPy seed by seed, without weights of zero."""
     out = np.zeros((len(weights), size), np.float32)
     noise = np.empty(size, np.float32)
     for seed in range(keys):
@@ -48,7 +48,7 @@ def problems(draw_from: st.DrawFn) -> tuple[np.ndarray, int, int]:
 
 @settings(max_examples=60, deadline=None)
 @given(problems())
-def test_compiled_sums_are_those_of_the_definition_bit_for_bit(problem: tuple[np.ndarray, int, int]) -> None:
+def test_compiled_sums_are_bit_identical_to_the_definition(problem: tuple[np.ndarray, int, int]) -> None:
     weights, start, size = problem
     out = np.full((len(weights), size), np.nan, np.float32)
     kernels.sums(stream_keys(range(weights.shape[1]), UP), weights, start, out)
@@ -57,7 +57,7 @@ def test_compiled_sums_are_those_of_the_definition_bit_for_bit(problem: tuple[np
 
 @settings(max_examples=15, deadline=None)
 @given(problems(), st.sampled_from([256, 1 << 22]))
-def test_sums_by_torch_operations_are_those_of_the_compiled_loop_bit_for_bit(
+def test_sums_by_torch_operations_are_bit_identical_to_compiled_ones(
     problem: tuple[np.ndarray, int, int], chunk: int
 ) -> None:
     weights, start, size = problem
@@ -70,7 +70,7 @@ def test_sums_by_torch_operations_are_those_of_the_compiled_loop_bit_for_bit(
     np.testing.assert_array_equal(bits(theirs.numpy()), bits(ours))
 
 
-def test_a_million_draws_of_the_three_ways_are_the_same_bits() -> None:
+def test_a_million_draws_of_the_three_implementations_are_bit_identical() -> None:
     size = 1_000_003
     defined, torch_made = np.empty(size, np.float32), torch.empty((1, size))
     draw(11, UP, defined)
@@ -79,7 +79,7 @@ def test_a_million_draws_of_the_three_ways_are_the_same_bits() -> None:
     np.testing.assert_array_equal(bits(torch_made[0].numpy()), bits(defined))
 
 
-def test_the_kind_tied_is_compiled_alike() -> None:
+def test_compiled_tied_noise_is_bit_identical_to_the_definition() -> None:
     defined = np.empty(1000, np.float32)
     draw(11, GATE, defined, kind="tied")
     np.testing.assert_array_equal(compiled(11, UP, 1000, "tied"), defined)
@@ -103,7 +103,7 @@ def test_adding_rounds_as_torch_does(dtype: torch.dtype, pairs: list[tuple[float
     assert torch.equal(live.nan_to_num(1.0).view(torch.uint8), expected.nan_to_num(1.0).view(torch.uint8))
 
 
-def test_every_half_way_case_of_bfloat16_goes_to_even() -> None:
+def test_ties_of_bfloat16_rounding_go_to_even() -> None:
     base = np.zeros(4, np.uint16)
     live = np.empty(4, np.uint16)
     total = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF], np.uint32).view(np.float32)
@@ -135,19 +135,19 @@ class TestTenMillionDraws:
                 assert abs(np.count_nonzero(side) - expected) < 5 * np.sqrt(expected) + 1
 
     @pytest.mark.parametrize(("seed", "name"), [(1, UP), (-1, UP), (2**63 - 1, UP), (0, GATE)])
-    def test_of_two_seeds_or_two_tensors_are_uncorrelated(self, noise: np.ndarray, seed: int, name: str) -> None:
+    def test_are_uncorrelated_between_seeds_and_between_tensors(self, noise: np.ndarray, seed: int, name: str) -> None:
         other = compiled(seed, name)
         assert abs(float(noise @ other)) < 5 * np.sqrt(N)
         assert abs(float(np.square(noise) @ np.square(other)) - N) < 5 * np.sqrt(8 * N)  # Var(x^2 y^2) = 8
 
-    def test_of_neighbours_are_uncorrelated(self, noise: np.ndarray) -> None:
+    def test_are_uncorrelated_between_neighbours(self, noise: np.ndarray) -> None:
         square = np.square(noise) - 1
         for lag in (1, 2, 3, 4, 64, kernels.CHUNK):
             assert abs(float(noise[:-lag] @ noise[lag:])) < 5 * np.sqrt(N)
             assert abs(float(square[:-lag] @ square[lag:])) < 5 * np.sqrt(4 * N)  # Var((x^2 - 1)(y^2 - 1)) = 4
 
 
-def test_where_no_cache_can_be_written_the_code_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_writable_cache_the_code_is_still_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(locator: object) -> None:
         raise OSError("read-only")
 

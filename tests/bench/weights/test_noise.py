@@ -52,14 +52,14 @@ def test_philox_gives_the_known_answers_of_random123(
 
 
 def test_the_values_are_those_of_the_noise_version() -> None:
-    """If this fails, saved points no longer mean the same weights: raise NOISE_VERSION."""
+    """If this fails, saved points no longer mean the same weights: increment NOISE_VERSION."""
     assert NOISE_VERSION == "philox4x32-10-box-muller-1"
     np.testing.assert_array_equal(drawn(0, "w", 4), np.array([0.81040287, -0.9990589, 0.78537905, 0.04868531], "f4"))
     values = drawn(0, "w", (1000, 1000)).astype("<f4")
     assert hashlib.sha256(values.tobytes()).hexdigest().startswith("b0f4a0111967e219")
 
 
-def test_the_polynomials_are_those_of_the_functions_they_stand_for() -> None:
+def test_the_polynomials_approximate_their_functions() -> None:
     x = np.linspace(math.sqrt(0.5) - 1, math.sqrt(2) - 1, 100_001)
     x = x[x != 0]
     np.testing.assert_allclose(np.polynomial.Polynomial(LOG)(x), -2 * np.log1p(x) / x, rtol=3e-7)
@@ -82,7 +82,7 @@ def test_the_transform_is_that_of_box_and_muller(first: int, second: int) -> Non
     assert z1[0] == pytest.approx(radius * math.sin(angle), abs=4e-6)
 
 
-def test_the_smallest_word_is_the_farthest_value() -> None:
+def test_the_smallest_word_gives_the_largest_value() -> None:
     z0, _ = box_muller(np, np.array([0]), np.array([0]))
     assert z0[0] == pytest.approx(math.sqrt(64 * math.log(2)), rel=1e-6)
 
@@ -97,7 +97,7 @@ def test_torch_operations_give_the_same_bits(seed: int, first: int, count: int) 
 
 
 @given(st.integers(0, 5000), st.integers(0, 600))
-def test_any_slice_of_a_tensor_is_drawn_alone(start: int, size: int) -> None:
+def test_any_slice_of_a_tensor_can_be_drawn_alone(start: int, size: int) -> None:
     np.testing.assert_array_equal(drawn(7, UP, size, start), drawn(7, UP, 5600)[start : start + size])
 
 
@@ -111,7 +111,7 @@ def test_blocks_beyond_32_bits_are_not_those_at_the_start() -> None:
     assert not np.array_equal(drawn(7, UP, 8, 2**34), drawn(7, UP, 8))
 
 
-def test_the_kind_tied_gives_all_tensors_one_stream_of_its_own() -> None:
+def test_tied_noise_has_one_stream_for_all_tensors() -> None:
     tied = drawn(3, UP, 1000, kind="tied")
     np.testing.assert_array_equal(tied, drawn(3, GATE, 1000, kind="tied"))
     assert not np.array_equal(tied, drawn(4, UP, 1000, kind="tied"))
@@ -124,7 +124,7 @@ def test_moments_are_those_of_a_standard_normal(million: np.ndarray) -> None:
         assert (million**power).mean() == pytest.approx(mean, abs=5 * np.sqrt(variance / N))
 
 
-def test_the_tails_are_there(million: np.ndarray) -> None:
+def test_the_tails_are_normal(million: np.ndarray) -> None:
     expected = 2 * stats.norm.sf(4) * N
     assert abs((abs(million) > 4).sum() - expected) < 5 * np.sqrt(expected)
 
@@ -176,7 +176,7 @@ def test_threads_do_not_change_the_values() -> None:
     np.testing.assert_array_equal(alone, together)
 
 
-def test_the_state_of_the_global_generators_neither_matters_nor_changes() -> None:
+def test_global_generators_are_neither_used_nor_changed() -> None:
     before = drawn(3, UP, 8)
     np.random.seed(1)
     state = np.random.get_state()[1].copy()

@@ -74,12 +74,12 @@ def test_points_do_not_depend_on_the_order_of_their_seeds_nor_on_zeros(amplitude
 
 
 @given(POINT, POINT)
-def test_digests_are_equal_exactly_where_points_are(p: Point, q: Point) -> None:
+def test_digests_are_equal_exactly_if_points_are_equal(p: Point, q: Point) -> None:
     assert (p.digest == q.digest) == (p == q)
     assert Point(dict(p.amplitudes)).digest == p.digest
 
 
-def test_digests_tell_neighbouring_floats_and_shifted_digits_apart() -> None:
+def test_digests_distinguish_neighbouring_floats_and_shifted_digits() -> None:
     points = [Point({1: 0.1}), Point({1: math.nextafter(0.1, 1)}), Point({1: -0.1}), Point({11: 0.1}), Point()]
     assert len({p.digest for p in points}) == len(points)
 
@@ -90,7 +90,7 @@ def test_an_amplitude_that_is_not_finite_is_refused(amplitude: float) -> None:
         Point({3: 1.0, 7: amplitude})
 
 
-def test_a_point_does_not_follow_the_mapping_it_was_made_from() -> None:
+def test_later_changes_of_the_mapping_do_not_change_a_point() -> None:
     amplitudes = {1: 2.0}
     point = Point(amplitudes)
     amplitudes[1] = 3.0
@@ -103,7 +103,7 @@ def test_the_base_has_no_kind_of_noise() -> None:
 
 
 @given(POINT)
-def test_the_kind_of_noise_is_part_of_what_a_point_is(p: Point) -> None:
+def test_the_kind_of_noise_is_part_of_a_point_s_identity(p: Point) -> None:
     tied = Point(p.amplitudes, "tied")
     assert (tied == p) == (tied.digest == p.digest) == p.is_base
     if not p.is_base:

@@ -18,8 +18,8 @@ def vectors(seeds, kind="iid"):
 
 
 @pytest.mark.parametrize("chunk", [module.CHUNK, 256])
-def test_inner_products_are_kept_to_the_accuracy_that_is_stated(chunk, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", chunk)  # noise that began anew with each would be longer along itself
+def test_inner_products_have_the_documented_accuracy(chunk, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", chunk)  # noise that restarted in each chunk would change the products
     seeds = tuple(range(10))
     true = vectors(seeds)
     gram = true @ true.T
@@ -31,10 +31,10 @@ def test_inner_products_are_kept_to_the_accuracy_that_is_stated(chunk, monkeypat
 
 
 def test_a_sketch_is_linear_in_the_noise_and_the_same_for_every_population():
-    seeds = (5, 6, 7, 8, 9, 10, 11, 12, 13)  # more than a group
+    seeds = (5, 6, 7, 8, 9, 10, 11, 12, 13)  # more than one group
     found = sketch(seeds, SIZES, 64)
     np.testing.assert_allclose(found[-1:], sketch((13,), SIZES, 64))
-    # Each weight goes to one coordinate, under one sign: what is there can be undone for a tensor of one weight.
+    # Each weight goes to one coordinate with one sign, so a tensor of one weight can be recovered from its sketch.
     (value,) = sketch((3,), {"one": 1}, 8)
     noise = np.empty(1, np.float32)
     draw(3, "one", noise)

@@ -21,7 +21,7 @@ SHAPES = {"embed.weight": (40, 8), "up.weight": (8, 24), "down.weight": (24, 8),
 AMPLITUDE = st.floats(-0.5, 0.5).filter(lambda a: abs(a) > 1e-6)
 POINT = st.builds(Point, st.dictionaries(st.integers(0, 6), AMPLITUDE, max_size=4), st.sampled_from(["iid", "tied"]))
 ROW = 4 * sum(math.prod(shape) for shape in SHAPES.values())
-"""Bytes of one direction."""
+"""Bytes of one stored direction."""
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Equal bit for bit, which `torch.equal` is not: it takes 0.0 for -0.0."""
+    """Return whether tensors are bit-identical; `torch.equal` alone treats 0.0 and -0.0 as equal."""
     return all(torch.equal(a[name].flatten().view(torch.uint8), b[name].flatten().view(torch.uint8)) for name in a)
 
 
@@ -45,7 +45,7 @@ def noise(seed: int, name: str, kind: NoiseKind = "iid") -> torch.Tensor:
 
 
 def at(point: Point, dtype: torch.dtype = torch.float32, threads: int | None = 1) -> dict[str, torch.Tensor]:
-    """The weights at a point, reached straight from the base."""
+    """Return the weights at a point, moved there directly from the base."""
     live = parameters(dtype)
     WeightSpace(live, threads).move_to(point)
     return live
@@ -117,7 +117,7 @@ class TestPreparing:
 
     @pytest.fixture
     def passes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-        """Directions and seeds of each pass over the noise, by the first tensor."""
+        """Numbers of directions and seeds of each call of a kernel, one entry per slice."""
         seen: list[tuple[int, int]] = []
         sums, move = kernels.sums, kernels.move
 
@@ -144,21 +144,21 @@ class TestPreparing:
                 space.move_to(step * point)
         assert passes == [(5, 3)] * len(SHAPES)
 
-    def test_takes_as_many_passes_as_the_memory_asks_for(self, passes: list[tuple[int, int]]) -> None:
+    def test_takes_as_many_passes_as_the_memory_requires(self, passes: list[tuple[int, int]]) -> None:
         space = WeightSpace(parameters(), 1, 2 * ROW)
         space.prepare(self.POINTS)
         for point in self.POINTS:
             space.move_to(point)
         assert passes == [(rows, 3) for rows in (2, 2, 1) for _ in SHAPES]
 
-    def test_streams_where_the_memory_holds_no_direction(self, passes: list[tuple[int, int]]) -> None:
+    def test_stores_nothing_if_the_memory_is_too_small_for_one_direction(self, passes: list[tuple[int, int]]) -> None:
         space = WeightSpace(parameters(), 1, ROW - 1)
         space.prepare(self.POINTS)
         for point in self.POINTS[:2]:
             space.move_to(point)
         assert passes == [(1, 3)] * len(SHAPES) * 2
 
-    def test_forgets_what_is_not_announced_again(self, passes: list[tuple[int, int]]) -> None:
+    def test_forgets_directions_that_are_not_announced_again(self, passes: list[tuple[int, int]]) -> None:
         space = WeightSpace(parameters(), 1)
         space.prepare(self.POINTS)
         space.move_to(self.POINTS[0])
@@ -187,7 +187,7 @@ class TestPreparing:
         assert passes == [(1, 1)] * len(SHAPES)
 
 
-def test_tensors_longer_than_a_slice_are_written_by_several_threads_alike() -> None:
+def test_several_threads_write_the_same_weights_to_tensors_longer_than_a_slice() -> None:
     size = 2 * SLICE + 5
     point = Point({1: 0.1, 5: -0.07})
     for dtype in DTYPES:
@@ -212,7 +212,7 @@ def test_tensors_longer_than_a_slice_are_written_by_several_threads_alike() -> N
 @settings(max_examples=20, deadline=None)
 @given(POINT, st.sampled_from(DTYPES))
 def test_torch_operations_write_the_same_weights(point: Point, dtype: torch.dtype) -> None:
-    """What any device but the CPU runs, run on the CPU."""
+    """Run the code of other devices on the CPU."""
     live = parameters(dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "sums", lambda *args: device.sums(*args[:3], torch.from_numpy(args[3])))
@@ -249,7 +249,7 @@ def test_sums_are_rounded_to_half_precision_once() -> None:
     assert same(at(point, torch.bfloat16), {name: tensor.bfloat16() for name, tensor in base.items()})
 
 
-def test_what_is_prepared_must_fit_where_the_weights_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_directions_must_fit_into_the_memory_of_the_weights_device(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def free(place: torch.device) -> tuple[int, int]:
@@ -265,13 +265,13 @@ def test_what_is_prepared_must_fit_where_the_weights_lie(monkeypatch: pytest.Mon
 
 
 def test_the_memory_layout_of_a_parameter_does_not_change_its_weights() -> None:
-    straight = parameters()
+    row_major = parameters()
     turned = {name: tensor.mT.contiguous().mT if tensor.dim() == 2 else tensor for name, tensor in parameters().items()}
     assert not turned["up.weight"].is_contiguous()
-    for live in (straight, turned):
+    for live in (row_major, turned):
         space = WeightSpace(live, 1)
         space.move_to(Point({1: 0.1, 2: 0.2}))
-    assert same(straight, turned)
+    assert same(row_major, turned)
     space.move_to(Point())
     assert same(turned, parameters())
 
@@ -289,14 +289,14 @@ def test_parameters_that_require_gradients_can_be_moved() -> None:
     assert live["w"].is_leaf
 
 
-def test_tensors_of_one_shape_share_their_noise_only_where_it_is_tied() -> None:
+def test_tensors_of_one_shape_share_their_noise_only_if_it_is_tied() -> None:
     for kind, shared in (("iid", False), ("tied", True)):
         live = {name: torch.zeros(64) for name in ("a", "b")}
         WeightSpace(live, 1).move_to(Point({1: 0.1}, kind))
         assert torch.equal(live["a"], live["b"]) == shared
 
 
-class TestAMoveThatFailsHalfWay:
+class TestAMoveThatFailsHalfway:
     @pytest.fixture
     def failing(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
         seeds: set[int] = set()
@@ -325,11 +325,11 @@ class TestAMoveThatFailsHalfWay:
         with pytest.raises(MemoryError):
             space.move_to(Point({2: 0.1}))
         assert not same(live, parameters())
-        with pytest.raises(RuntimeError, match="failed half way"):
+        with pytest.raises(RuntimeError, match="failed halfway"):
             _ = space.point
 
     @pytest.mark.parametrize("point", [Point(), Point({1: 0.1}), Point({1: 0.1, 2: 0.2})])
-    def test_is_mended_by_any_further_move(self, failing: set[int], point: Point) -> None:
+    def test_is_repaired_by_another_move(self, failing: set[int], point: Point) -> None:
         live = parameters()
         space = WeightSpace(live, 2)
         space.move_to(Point({1: 0.1, 2: 0.2}))
