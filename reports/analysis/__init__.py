@@ -1,4 +1,4 @@
-"""What runs tell of the landscape around a base: shared structure, density of good perturbations, power of gates.
+"""Analysis of finished runs: split halves, density of good perturbations, power of gates. See docs/analysis.md.
 
-Arrays in, figures out; nothing here answers a prompt. What each figure means is told in docs/analysis.md.
+Functions take arrays and return numbers. They run no model.
 """

@@ -1,9 +1,12 @@
-"""How common perturbations are that beat the base, beside what noise in the score makes of perturbations that do not.
+"""Density of good perturbations: the fraction that beats the base, compared with what noise alone would give.
 
-A score on n examples is noisy: a perturbation that changes d answers, each as likely for better as for worse, beats the
-base by t with probability P(2 Bin(d, 1/2) - d >= t n), which is far from 0 where n is small. That is the null here. It
-is simulated with one sign an example for all perturbations together, so that perturbations which change the same
-answers rise and fall together, as they do: the mean share is that of the formula, and its spread is honest.
+A score on n examples is noisy. Suppose that a perturbation changes d answers and that each change is a fix or a
+regression with equal probability. It then beats the base by t with probability P(2 Bin(d, 1/2) - d >= t n), which is
+far from 0 if n is small. This is the null hypothesis.
+
+The null is simulated with one random sign per example, shared by all perturbations, because perturbations that change
+the same answers gain and lose together. The mean of the simulation agrees with the formula, and its spread includes
+this correlation.
 """
 
 from __future__ import annotations
@@ -36,15 +39,15 @@ def shares(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[Share, ...]:
-    """Return the shares of perturbations that beat the base, by scale and threshold.
+    """Return the fraction of perturbations that beat the base, for each scale and threshold.
 
     Args:
-        correct: [candidates, examples], whether each is right.
-        base: [examples], whether the base is.
-        sigmas: [candidates], scales.
-        thresholds: Gains in accuracy that count.
-        draws: Of the null.
-        seed: Of the null.
+        correct: Whether each candidate's answer is correct, shape [candidates, examples].
+        base: Whether the base's answer is correct, shape [examples].
+        sigmas: Scale of each candidate, shape [candidates].
+        thresholds: Minimum gains in accuracy, each in [0, 1].
+        draws: Number of draws from the null.
+        seed: Seed of these draws.
     """
     change = correct.astype(np.int8) - base.astype(np.int8)
     signs = np.random.default_rng(seed).choice(np.array([-1, 1], dtype=np.int8), (draws, base.size))
@@ -73,12 +76,12 @@ def shares(
 
 
 def noise_share(changed: NDArray[np.float32], examples: int, threshold: float) -> float:
-    """Return the mean share of perturbations that reach a gain if each changed answer is a coin flip.
+    """Return the expected fraction of perturbations that reach a gain if each changed answer is a coin flip.
 
     Args:
-        changed: [candidates], how many answers each changes.
-        examples: That score each.
-        threshold: Gain in accuracy that counts.
+        changed: Number of answers that each candidate changes, shape [candidates].
+        examples: Number of examples that each was scored on.
+        threshold: Minimum gain in accuracy, in [0, 1].
     """
     # fixes - regressions = 2 fixes - changed >= threshold * examples.
     least = np.ceil((changed + threshold * examples) / 2 - 1e-6)
@@ -86,22 +89,25 @@ def noise_share(changed: NDArray[np.float32], examples: int, threshold: float) -
 
 
 def _elsewhere(change: NDArray[np.float32], threshold: float) -> float | None:
-    """Mean gain on the other half of the examples of those that reach a gain on one, both ways."""
+    """Return the mean gain on one half of the examples, of the candidates that reach the threshold on the other half.
+
+    Both halves take either role. Return None if no candidate reaches the threshold.
+    """
     one, two = _halves(change)
     kept = np.concatenate([two[one >= threshold - 1e-9], one[two >= threshold - 1e-9]])
     return float(kept.mean()) if kept.size else None
 
 
 def specialisation(other: str, first: Floats, second: Floats, sigmas: Floats) -> tuple[Specialisation, ...]:
-    """Correlate the gains of the same perturbations on two tasks, scale by scale.
+    """Correlate the gains of the same perturbations on two tasks, separately for each scale.
 
-    Scales are kept apart: far perturbations harm on every task, which says nothing of directions.
+    Large perturbations harm every task. Over several scales this alone would make gains correlate.
 
     Args:
-        other: What the second task is.
-        first: [candidates, examples], change in correctness against the base on one task.
-        second: [candidates, examples'], the same on the other.
-        sigmas: [candidates], scales.
+        other: Name of the second task and run.
+        first: Change in correctness against the base on the first task, shape [candidates, examples].
+        second: The same on the second task, shape [candidates, examples of the second task].
+        sigmas: Scale of each candidate, shape [candidates].
     """
     found = []
     for sigma in np.unique(sigmas):
@@ -115,14 +121,14 @@ def specialisation(other: str, first: Floats, second: Floats, sigmas: Floats) ->
 
 
 def rank_correlation(first: Floats, second: Floats) -> Estimate:
-    """Return Spearman's correlation with its 95 % interval (Bonett & Wright 2000, Psychometrika 65:23).
+    """Return Spearman's rank correlation with its 95 % interval (Bonett & Wright 2000, Psychometrika 65:23).
 
     Args:
-        first: [candidates], more than three.
-        second: [candidates].
+        first: Values, shape [candidates], for more than three candidates.
+        second: Values of the same candidates, shape [candidates].
     """
     if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return Estimate(0.0, -1.0, 1.0)  # one of them says nothing
+        return Estimate(0.0, -1.0, 1.0)  # the correlation with a constant is undefined
     value = float(spearmanr(first, second).statistic)
     half = float(ndtri(0.975)) * math.sqrt((1 + value**2 / 2) / (first.size - 3))
     middle = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
@@ -130,13 +136,13 @@ def rank_correlation(first: Floats, second: Floats) -> Estimate:
 
 
 def _halves(change: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean change [candidates] on either half of the examples."""
+    """Return the mean change on each half of the examples, two arrays of shape [candidates]."""
     one, two = halve_examples(change.shape[1])
     return change[:, one.start : one.stop].mean(axis=1), change[:, two.start : two.stop].mean(axis=1)
 
 
 def _reliability(change: Floats) -> float:
-    """Spearman & Brown's from the two halves of the examples; 0 where they disagree."""
+    """Return the Spearman-Brown reliability from the two halves of the examples, at least 0."""
     one, two = _halves(change)
     value = max(rank_correlation(one, two).value, 0.0)
     return 2 * value / (1 + value)

@@ -1,7 +1,8 @@
-"""What a gate lets through: exact probabilities from its size, its level and how many answers proposals change.
+"""Power of a gate: exact acceptance probabilities, given its size, its significance level and the flip rate.
 
-Of n examples a proposal changes each with the flip rate, for better with probability (flips + gain) / 2 and for worse
-otherwise; without a true gain either is as likely. The decision is `methods.gate`'s own, asked for every outcome.
+The model: a proposal changes each of n answers with probability `flips`. A changed answer is a fix with probability
+(flips + gain) / (2 flips), else a regression; without a true gain both are equally likely. Whether an outcome passes
+is decided by `bench.stats.gate`, the same code as in a run.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ CHANCES = (0.5, 0.8, 0.95)
 
 @dataclass(frozen=True)
 class GateDesign:
-    """A look's rule.
+    """Rule of one look at the gate split.
 
     Attributes:
-        examples: That decide.
-        level: What the p-value has to stay within.
-        z: Standard errors that the gain has to exceed.
-        penalty: What one regression costs against one fix.
+        examples: Number of examples that the look tests on.
+        level: Significance level of the look.
+        z: Number of standard errors that the gain must exceed.
+        penalty: Cost of one regression, in fixes.
     """
 
     examples: int
@@ -39,11 +40,14 @@ class GateDesign:
     penalty: float = 1.0
 
     def thresholds(self) -> NDArray[np.int64]:
-        """Return, for 0 to n changed answers, the fewest fixes that pass; one more than all where none do."""
+        """Return the smallest number of fixes that passes, for 0 to n changed answers, shape [n + 1].
+
+        If not even fixes alone pass, the number is that of the changed answers plus one.
+        """
         return _thresholds(self)
 
     def passes(self, fixes: int, regressions: int) -> bool:
-        """Say whether a proposal with so many fixes and regressions is kept."""
+        """Return whether a proposal with these numbers of fixes and regressions is accepted."""
         rule = {"level": self.level, "z": self.z, "penalty": self.penalty}
         return decide_counts(self.examples, fixes, regressions, **rule).accepted
 
@@ -52,7 +56,7 @@ class GateDesign:
 def _thresholds(gate: GateDesign) -> NDArray[np.int64]:
     fewest, found = 0, []
     for changed in range(gate.examples + 1):
-        # More fixes among as many changes never hurt, and one more change never asks for fewer.
+        # More fixes among the same changes never hurt, and more changes never need fewer fixes.
         while fewest <= changed and not gate.passes(fewest, changed - fewest):
             fewest += 1
         found.append(min(fewest, changed + 1))
@@ -60,15 +64,15 @@ def _thresholds(gate: GateDesign) -> NDArray[np.int64]:
 
 
 def acceptance(gate: GateDesign, flip_rate: float, gain: float = 0.0) -> float:
-    """Return the probability that a look keeps a proposal.
+    """Return the probability that a look accepts a proposal.
 
     Args:
-        gate: Its rule.
-        flip_rate: Share of answers that the proposal changes; a gain needs that many at least.
-        gain: True gain in accuracy.
+        gate: Rule of the look.
+        flip_rate: Fraction of answers that the proposal changes, in [0, 1]; raised to the gain if that is larger.
+        gain: True gain in accuracy, in [-1, 1].
 
     Raises:
-        ValueError: If the flip rate or the gain is no share.
+        ValueError: If the flip rate or the gain is out of range.
     """
     if not (0 <= flip_rate <= 1 and -1 <= gain <= 1):
         raise ValueError(f"flip rate {flip_rate}, gain {gain}: shares are needed")
@@ -81,7 +85,13 @@ def acceptance(gate: GateDesign, flip_rate: float, gain: float = 0.0) -> float:
 
 
 def detectable(gate: GateDesign, flip_rate: float) -> dict[str, float | None]:
-    """Return the smallest true gains that a look keeps with given probabilities; None where even 100 points are not."""
+    """Return the smallest true gain that a look accepts with probability 0.5, 0.8 and 0.95.
+
+    None stands for a probability that even a gain of 100 points does not reach. For 200 examples at level 0.025 and a
+    flip rate of 0.2:
+
+        {"0.5": 0.066, "0.8": 0.091, "0.95": 0.114}
+    """
 
     def smallest(chance: float) -> float | None:
         def excess(gain: float) -> float:
@@ -93,18 +103,18 @@ def detectable(gate: GateDesign, flip_rate: float) -> dict[str, float | None]:
 
 
 def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> GatePower | None:
-    """Return what a run's gate lets through and can detect; None if it took no look.
+    """Return the false-positive rate and the power of a run's gate, or None if it tested nothing.
 
     Args:
-        looks: Its decisions on record, in order; those that did not get as far have no level.
-        settings: Of the method.
+        looks: Recorded decisions of the gate, in order. A decision made without testing has no level and is ignored.
+        settings: Settings of the method, of which `z` and `penalty` are used.
     """
-    told = [look for look in looks if look.get("level") is not None and look["examples"]]
-    if not told:
+    tested = [look for look in looks if look.get("level") is not None and look["examples"]]
+    if not tested:
         return None
-    changed = sum(look["fixes"] + look["regressions"] for look in told)
-    flip_rate = changed / sum(look["examples"] for look in told)
-    gates = [_gate(look, settings) for look in told]
+    changed = sum(look["fixes"] + look["regressions"] for look in tested)
+    flip_rate = changed / sum(look["examples"] for look in tested)
+    gates = [_gate(look, settings) for look in tested]
     accepts = [acceptance(gate, flip_rate) for gate in gates]
     last = gates[-1]
     gains = tuple(i / 200 for i in range(41))
@@ -112,7 +122,7 @@ def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
         flip_rate=flip_rate,
         looks=tuple(
             Look(look.get("stage", "after training"), gate.examples, gate.level, chance)
-            for look, gate, chance in zip(told, gates, accepts, strict=True)
+            for look, gate, chance in zip(tested, gates, accepts, strict=True)
         ),
         accepts_noise=min(sum(accepts), 1.0),
         granted=sum(gate.level for gate in gates),
@@ -123,7 +133,7 @@ def power_of(looks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
 
 
 def _gate(look: Mapping[str, Any], settings: Mapping[str, Any]) -> GateDesign:
-    """The rule of a look: regressions cost more from the second stage on, where a method says so."""
+    """Return the rule of a look. The method's `penalty` for regressions applies from stage 2 on."""
     later = str(look.get("stage", "")).startswith("stage 2")
     return GateDesign(
         examples=look["examples"],

@@ -1,4 +1,4 @@
-"""A scored population as a run's journal holds it: item by item, with the noise that each candidate was made of."""
+"""Scored population of a run, read from its journal: rewards per example, and the noise seed of each candidate."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Moved:
-    """One step along a half's mean direction.
+    """Measurement of one step along a half's mean direction.
 
     Attributes:
-        sigma: Its length.
-        examples: Those of the other half, which it was measured on.
-        correct: [examples of that half], whether each is right.
+        sigma: Length of the step.
+        examples: Examples of the other half, which the step was measured on.
+        correct: Whether each answer is correct, shape [examples of that half].
     """
 
     sigma: float
@@ -38,16 +38,16 @@ class Moved:
 
 @dataclass(frozen=True)
 class Population:
-    """Candidates on the examples of the support split that scored them all.
+    """Candidates scored on the same examples of the support split.
 
     Attributes:
-        sigmas: [candidates], scales.
-        rewards: [candidates, examples].
-        correct: [candidates, examples], whether each answer is right.
-        base: [examples], whether the base's is; None where the run did not score it on them.
-        seeds: [candidates], noise directions; None where they are not those that this version draws.
-        noise: What a seed stands for.
-        steps: Along the halves' directions; empty where the run took none.
+        sigmas: Scale of each candidate, shape [candidates].
+        rewards: Rewards, shape [candidates, examples].
+        correct: Whether each answer is correct, shape [candidates, examples].
+        base: Whether the base's answers are correct, shape [examples]; None if the run did not score the base on them.
+        seeds: Noise seed of each candidate, shape [candidates]; None if this version would draw other seeds.
+        noise: Kind of noise that a seed stands for.
+        steps: Measured steps along the halves' directions; empty if the run took none.
     """
 
     sigmas: Floats
@@ -60,10 +60,10 @@ class Population:
 
 
 def read_population(folder: Path) -> tuple[Result, Population]:
-    """Read the population of a finished run of a method that scores single perturbations on the support split.
+    """Read the population of a finished run whose method scores single perturbations on the support split.
 
     Raises:
-        UsageError: If the run has not finished, or holds none in which all candidates answered the same examples.
+        UsageError: If the run has not finished, or has no population whose candidates all answered the same examples.
     """
     result = read_result(folder)
     entries, _ = read_entries(folder / "journal.jsonl")
@@ -71,7 +71,16 @@ def read_population(folder: Path) -> tuple[Result, Population]:
 
 
 def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: str) -> Population:
-    """Return the population of a result and its journal; see `read_population`."""
+    """Return the population of a run, given its result and journal.
+
+    Args:
+        result: Result of the run.
+        entries: Entries of its journal.
+        where: Name of the run, for error messages.
+
+    Raises:
+        UsageError: See `read_population`.
+    """
     scored = [entry for entry in entries if _sampled(entry)]
     report = result.report.get("stage1", result.report)
     sigmas = np.array(report.get("sigmas", []), dtype=np.float64)
@@ -80,15 +89,15 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
     rewards = [_rewards(entry) for entry in found]
     known = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
     if sigmas.size == len(found):
-        sigmas = sigmas[known]  # of some methods' reports, what nobody could judge is a part
-    asked = {_asked(entry) for entry in found}
-    if len(known) < 2 or sigmas.size != len(known) or len(asked) != 1:
+        sigmas = sigmas[known]  # some methods also report candidates without a single judged answer
+    examples = {_examples(entry) for entry in found}
+    if len(known) < 2 or sigmas.size != len(known) or len(examples) != 1:
         raise UsageError(
-            f"{where}: holds no population whose candidates all answered the same examples; "
+            f"{where}: has no population whose candidates all answered the same examples; "
             "bench run -m landscape makes one, and so do randopt and corp without racing"
         )
     found, rewards = [found[i] for i in known], [rewards[i] for i in known]
-    base = [entry for entry in scored if entry["key"]["point"] == Point().digest and _asked(entry) in asked]
+    base = [entry for entry in scored if entry["key"]["point"] == Point().digest and _examples(entry) in examples]
     table, correct = np.array(rewards), np.array([entry["value"]["correct"] for entry in found], dtype=np.bool_)
     right = np.array(base[0]["value"]["correct"], dtype=np.bool_) if base else None
     judged = ~np.isnan(table).any(axis=0)
@@ -118,8 +127,8 @@ def _sampled(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _asked(entry: Mapping[str, Any]) -> tuple[str, int]:
-    """Which examples: the first, and how many."""
+def _examples(entry: Mapping[str, Any]) -> tuple[str, int]:
+    """Identify the examples of an entry: key of the first, such as `support 0`, and their number."""
     return str(entry["key"]["score"]), len(entry["value"]["rewards"])
 
 
@@ -127,16 +136,19 @@ def _rewards(entry: Mapping[str, Any]) -> Floats:
     return np.array([np.nan if r is None else r for r in entry["value"]["rewards"]], dtype=np.float64)
 
 
-def _steps(scored: list[Mapping[str, Any]], told: list[dict[str, Any]]) -> Iterable[Moved]:
+def _steps(scored: list[Mapping[str, Any]], reported: list[dict[str, Any]]) -> Iterable[Moved]:
     by_point = {(entry["key"]["point"], entry["key"]["score"]): entry for entry in scored}
-    for step in told:
+    for step in reported:
         start, stop = step["examples"]
         entry = by_point[step["point"], f"support {start}"]
         yield Moved(step["sigma"], range(start, stop), np.array(entry["value"]["correct"], dtype=np.bool_))
 
 
 def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: NoiseKind, where: str) -> tuple[int, ...] | None:
-    """Find the seeds by what they make: a point's digest is that of its seed and scale, and of nothing else."""
+    """Find the candidates' seeds by trying those that this version would draw: seed and scale decide a point's digest.
+
+    Return None if a candidate's digest is not among them.
+    """
     config = result.config
     drawn = [derive(config.seed, config.method, "population", index) for index in range(2 * len(digests))]
     scales = config.method_config.get("sigmas", [])
@@ -144,7 +156,7 @@ def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: NoiseKind,
     pairs = [made[digest] for digest in digests if digest in made]
     if len(pairs) < len(digests):
         return None
-    # Scales stand in the record in the order of the journal, which nothing else would notice to be broken.
+    # The report lists scales in the order of the journal. Nothing else would detect a different order.
     if not np.allclose([sigma for _, sigma in pairs], sigmas, rtol=1e-9, atol=0):
-        raise UsageError(f"{where}: the journal's candidates are not of the scales that the record has for them")
+        raise UsageError(f"{where}: the scales of the journal's candidates differ from those in the result")
     return tuple(seed for seed, _ in pairs)

@@ -1,4 +1,4 @@
-"""What the analyses found, as they are printed, written beside a run and drawn in its page. Plain values."""
+"""Results of the analyses as plain data: printed, saved in the run directory, and plotted on the run's page."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bench.stats import Estimate
 
 @dataclass(frozen=True)
 class Statistic:
-    """A statistic against its permutation null.
+    """Statistic with its permutation null.
 
     Attributes:
-        value: As observed.
+        value: Observed value.
         null_mean: Mean under permuted rewards.
         null_high: 95 % quantile under permuted rewards.
-        p_value: One-sided, (1 + permutations at least as large) / (1 + permutations).
-        edges: Lowest and highest value under permutation.
-        counts: Histogram of the null between them, in equal bins.
+        p_value: One-sided p-value, (1 + permutations with at least this value) / (1 + permutations).
+        edges: Lowest and highest value under permuted rewards.
+        counts: Histogram of the null between `edges`, in equal bins.
     """
 
     value: float
@@ -30,15 +30,15 @@ class Statistic:
 
 @dataclass(frozen=True)
 class SubspaceOverlap:
-    """What two reward-weighted clouds have in common.
+    """Overlap of two reward-weighted clouds of candidates.
 
     Attributes:
-        dimensions: Of the sketch that they were compared in; None for the amplitude basis.
-        candidates: In each half.
-        effective: Effective sample size of each half's mean.
-        rank: Principal directions compared.
+        dimensions: Dimension of the sketch that they were compared in; None for the amplitude basis.
+        candidates: Number of candidates in each half.
+        effective: Effective sample size of each half's mean direction.
+        rank: Number of principal directions compared.
         subspace: Mean squared cosine of the principal angles between the top directions.
-        mean: Cosine of the mean directions.
+        mean: Cosine of the angle between the mean directions.
     """
 
     dimensions: int | None
@@ -51,18 +51,18 @@ class SubspaceOverlap:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of one length along both halves' mean directions, each measured on the other half's examples.
+    """Step of one length along each half's mean direction, measured on the other half's examples.
 
     Attributes:
-        sigma: Its length, in units of one noise direction.
-        examples: On which it was measured, those of both halves.
-        base: Accuracy of the base on them.
+        sigma: Length of the step, in units of one noise direction.
+        examples: Number of examples, over both halves.
+        base: Accuracy of the base on these examples.
         moved: Accuracy after the step.
         random: Mean accuracy after random steps of the same length.
-        randoms: How many of those there were beside either step, at least.
-        gain: moved - base, paired by example.
-        excess: moved - random, paired by example, for these random directions.
-        p_value: Exact, of both steps together being as good if directions said nothing.
+        randoms: Number of random steps per half; the smaller of the two.
+        gain: `moved - base`, paired by example.
+        excess: `moved - random`, paired by example, for these random directions.
+        p_value: Exact p-value of both steps together. Null hypothesis: the directions are no better than random ones.
     """
 
     sigma: float
@@ -78,16 +78,16 @@ class Step:
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """What split halves of one population share.
+    """Comparison of the halves of one population.
 
     Attributes:
-        examples: In each half.
-        permutations: Behind each null.
-        reproduced: Same candidates, disjoint examples: whether rewards hold on other examples.
-        shared: Disjoint candidates, disjoint examples: whether directions hold for other candidates; None where the
-            seeds are not known.
-        transfer: What a step along a half's direction does on the other half's examples, by length.
-        notes: What was left out and why.
+        examples: Number of examples in each half.
+        permutations: Number of permutations behind each null.
+        reproduced: Overlap for the same candidates on disjoint examples: are rewards reproduced on other examples?
+        shared: Overlap for disjoint candidates on disjoint examples: do other candidates show the same directions?
+            None if the candidates' seeds are unknown.
+        transfer: Effect of a step along one half's direction on the other half's examples, by length.
+        notes: Parts that were left out, each with the reason.
     """
 
     examples: tuple[int, int]
@@ -100,17 +100,18 @@ class SplitHalf:
 
 @dataclass(frozen=True)
 class Share:
-    """The share of perturbations of one scale that beat the base by so much.
+    """Fraction of the perturbations of one scale that beat the base by a threshold.
 
     Attributes:
-        sigma: Scale.
-        threshold: Gain in accuracy that counts, from 0 to 1.
-        candidates: Perturbations of that scale.
-        share: Of them that gain at least so much, with Wilson's interval over perturbations.
-        null: The share that noise in the score alone would produce, on average.
-        null_high: Its 95 % quantile.
-        p_value: Of a share as large from noise alone.
-        elsewhere: Mean gain on the other half of the examples of those that gain so much on one; None without any.
+        sigma: Scale of the perturbations.
+        threshold: Minimum gain in accuracy, in [0, 1].
+        candidates: Number of perturbations of this scale.
+        share: Fraction that reaches the threshold, with Wilson's interval over perturbations.
+        null: Expected fraction from noise in the score alone.
+        null_high: 95 % quantile of the fraction from noise alone.
+        p_value: Probability that noise alone gives a fraction this large.
+        elsewhere: Mean gain on one half of the examples of the perturbations that reach the threshold on the other
+            half; None if none does.
     """
 
     sigma: float
@@ -125,15 +126,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Specialisation:
-    """How gains on one task go with gains on another, over the perturbations of one scale.
+    """Correlation of gains on two tasks, over the perturbations of one scale.
 
     Attributes:
-        other: Task and identity of the other run.
-        sigma: Scale.
-        candidates: Perturbations that both runs scored.
-        correlation: Spearman's, with its interval.
-        reliability: What each task's gains correlate with themselves on as many other examples: the most that the
-            noise of the scores lets `correlation` be is the root of the product.
+        other: Task and id of the other run.
+        sigma: Scale of the perturbations.
+        candidates: Number of perturbations that both runs scored.
+        correlation: Spearman's correlation, with its interval.
+        reliability: Reliability of each task's gains: their correlation with gains on as many other examples. Noise in
+            the scores limits `correlation` to about the square root of the product of the two.
     """
 
     other: str
@@ -145,16 +146,16 @@ class Specialisation:
 
 @dataclass(frozen=True)
 class Density:
-    """How common good perturbations are around one base.
+    """Density of good perturbations around one base model.
 
     Attributes:
-        task: What they were scored on.
-        model: The base.
-        parameters: In the base's matrices; None where its configuration cannot be had.
-        examples: That scored each of them.
-        base: Accuracy of the base on them.
-        shares: By scale and threshold.
-        specialisation: Against other runs of the same perturbations.
+        task: Task that the perturbations were scored on.
+        model: Name of the base model.
+        parameters: Number of parameters in the base's matrices; None if its configuration is not available.
+        examples: Number of examples that each perturbation was scored on.
+        base: Accuracy of the base on these examples.
+        shares: Fractions that beat the base, by scale and threshold.
+        specialisation: Correlation with other runs that scored the same perturbations.
     """
 
     task: str
@@ -168,13 +169,13 @@ class Density:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a gate.
+    """One look at the gate split.
 
     Attributes:
-        stage: Where in the run.
-        examples: That decided.
-        level: What the p-value had to stay within.
-        accepts_noise: Probability that it keeps a change without effect that flips as many answers.
+        stage: Stage of the run, such as `stage 1` or `after training`.
+        examples: Number of examples tested.
+        level: Significance level.
+        accepts_noise: Probability of accepting an ineffective change that flips as many answers.
     """
 
     stage: str
@@ -185,16 +186,17 @@ class Look:
 
 @dataclass(frozen=True)
 class GatePower:
-    """What a run's gate lets through and what it can detect.
+    """False-positive rate and power of a run's gate.
 
     Attributes:
-        flip_rate: Share of answers that a proposal changed, over the looks.
-        looks: In order.
-        accepts_noise: Probability that any of them keeps a change without effect, at most (the sum over looks).
-        granted: The levels granted, in all.
-        gains: True gains in accuracy.
-        power: Probability that the last look keeps a proposal of each of these gains.
-        detectable: The smallest true gain that it keeps with probability .5, .8 and .95; None where none is.
+        flip_rate: Fraction of answers that a proposal changed, averaged over the looks.
+        looks: Looks in the order of the run.
+        accepts_noise: Upper bound on the probability that any look accepts an ineffective change: the sum over looks.
+        granted: Sum of the looks' significance levels.
+        gains: True gains in accuracy at which `power` is given.
+        power: Probability that the last look accepts a proposal with each of these gains.
+        detectable: Smallest true gain that the last look accepts with probability 0.5, 0.8 and 0.95; None if no gain is
+            large enough.
     """
 
     flip_rate: float

@@ -1,13 +1,13 @@
-"""Split halves of a scored population: do two clouds that share no example, or no candidate either, share structure.
+"""Split-half comparison of a scored population: do disjoint examples, and disjoint candidates, show the same structure?
 
-Each half's cloud is made as in CoRP's consolidation (arXiv 2605.31494) from its candidates and its rewards. What two
-clouds have in common is the mean squared cosine of the principal angles between their top directions, and the cosine of
-their mean directions. Both come from inner products alone, so one function serves the amplitude basis, where candidates
-are orthogonal, and a sketch of the weight vectors.
+Each half gives a reward-weighted cloud of candidates, made as in CoRP's consolidation (arXiv 2605.31494). Two measures
+compare the clouds: the mean squared cosine of the principal angles between their top directions, and the cosine of
+their mean directions. Both need only inner products. So one function serves the amplitude basis, where candidates are
+orthogonal, and sketches of the weight vectors.
 
-The null permutes the second half's rewards among its candidates of equal scale, against the first half as it is. If
-rewards, given the scale, have nothing to do with what the first half found, every permutation is as likely as the
-order observed, so the p-value is exact. Scales are kept apart since how far a candidate lies is no direction.
+The null permutes the second half's rewards among candidates of equal scale and leaves the first half unchanged. If
+rewards, given the scale, are independent of the first half, all permutations are equally likely, so the p-value is
+exact. Permuting within scales removes the effect of a candidate's distance from the base, which is not a direction.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ BINS = 24
 
 @dataclass(frozen=True)
 class Half:
-    """Candidates with their rewards on some examples.
+    """Candidates with their rewards on one half of the examples.
 
     Attributes:
-        rewards: [candidates], finite.
-        sigmas: [candidates], scales; rewards are permuted among equals.
-        gram: [candidates, candidates], inner products of the displacements.
+        rewards: Mean reward of each candidate, finite, shape [candidates].
+        sigmas: Scale of each candidate, shape [candidates]; rewards are permuted among equal scales.
+        gram: Inner products of the candidates' displacements, shape [candidates, candidates].
     """
 
     rewards: Floats
@@ -47,17 +47,17 @@ class Half:
 def split_half(
     population: Population, vectors: Floats | None, *, rank: int, permutations: int = 1000, seed: int = 0
 ) -> SplitHalf:
-    """Split a population's candidates and examples in halves and compare what the halves find.
+    """Split candidates and examples into halves and compare the halves.
 
     Args:
-        population: Scored item by item.
-        vectors: [candidates, dimensions], sketches of the candidates' noise directions; None if there are none.
-        rank: Principal directions compared at most.
-        permutations: Behind each null.
-        seed: Of the permutations.
+        population: Population scored example by example.
+        vectors: Sketches of the candidates' noise directions, shape [candidates, dimensions]; None if not available.
+        rank: Maximum number of principal directions to compare.
+        permutations: Number of permutations behind each null.
+        seed: Seed of the permutations.
 
     Raises:
-        ValueError: If a half has fewer than four candidates, or no example.
+        ValueError: If a half has fewer than four candidates or no example.
     """
     sigmas, notes = population.sigmas, []
     one, two = halve_examples(population.rewards.shape[1])
@@ -87,15 +87,15 @@ def split_half(
         )
         shared = replace(found, dimensions=vectors.shape[1])
     elif population.seeds is None:
-        notes.append("other candidates were not compared: their seeds are not those that this version draws")
+        notes.append("disjoint candidates were not compared: this version draws other seeds than the run did")
     steps = tuple(_steps(population))
     if not steps:
-        notes.append("no steps along the halves' directions were measured: bench run -m landscape takes them")
+        notes.append("the run measured no steps along the halves' directions; bench run -m landscape does")
     return SplitHalf((len(one), len(two)), permutations, reproduced, shared, steps, tuple(notes))
 
 
 def _steps(population: Population) -> Iterator[Step]:
-    """Of each length, the steps along both directions with the random ones that the other half's candidates are."""
+    """Yield, for each length, the steps along both directions. The other half's candidates serve as random steps."""
     first = halve(population.sigmas)
     one, two = halve_examples(population.rewards.shape[1])
     for sigma in sorted({step.sigma for step in population.steps}):
@@ -107,7 +107,7 @@ def _steps(population: Population) -> Iterator[Step]:
             or not ((first & near).any() and (~first & near).any())
         ):
             continue
-        # The first half's direction is measured on the second half's examples, beside the second half's candidates.
+        # The first half's direction is measured on the second half's examples and compared with its candidates.
         measured = tuple(
             Measured(
                 population.base[part.start : part.stop],
@@ -122,23 +122,25 @@ def _steps(population: Population) -> Iterator[Step]:
 def compare_halves(
     first: Half, second: Half, cross: Floats, *, rank: int, permutations: int = 1000, seed: int = 0
 ) -> SubspaceOverlap:
-    """Compare two halves' clouds, against the second half's rewards permuted.
+    """Compare two halves' clouds, with a null from permuting the second half's rewards.
 
     Args:
         first: One half.
-        second: The other; of the same candidates on other examples, or of other candidates.
-        cross: [first, second], inner products of the displacements of the two.
-        rank: Principal directions compared at most.
-        permutations: Behind the null.
-        seed: Of the permutations.
+        second: The other half: the same candidates on other examples, or other candidates.
+        cross: Inner products between the displacements of the two, shape [first candidates, second candidates].
+        rank: Maximum number of principal directions to compare.
+        permutations: Number of permutations behind the null.
+        seed: Seed of the permutations.
 
     Raises:
-        ValueError: If a half has fewer than four candidates, or `cross` is not of their shape.
+        ValueError: If a half has fewer than four candidates, or `cross` has another shape.
     """
     if min(first.rewards.size, second.rewards.size) < MIN_CANDIDATES:
         raise ValueError(f"{first.rewards.size} and {second.rewards.size} candidates: each half needs {MIN_CANDIDATES}")
     if cross.shape != (first.rewards.size, second.rewards.size):
-        raise ValueError(f"cross is {cross.shape}: inner products of all candidates of the two halves are needed")
+        raise ValueError(
+            f"cross has shape {cross.shape}: the halves need shape {(first.rewards.size, second.rewards.size)}"
+        )
     one, two = (make_cloud(half.rewards, half.gram, rank) for half in (first, second))
     observed = _overlap(one, two, cross)
     rng = np.random.default_rng(seed)
@@ -159,7 +161,7 @@ def compare_halves(
 
 
 def _overlap(one: RewardCloud, two: RewardCloud, cross: Floats) -> tuple[float, float]:
-    """Mean squared cosine of the top directions, and cosine of the means."""
+    """Return the mean squared cosine of the top directions and the cosine of the mean directions."""
     products = cross[np.ix_(one.elite, two.elite)]
     between = one.principal @ products @ two.principal.T
     subspace = float(np.square(between).sum() / max(min(between.shape), 1))
@@ -168,26 +170,26 @@ def _overlap(one: RewardCloud, two: RewardCloud, cross: Floats) -> tuple[float, 
 
 
 def _orders(strata: Floats, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Permutations within strata."""
+    """Yield random permutations that only exchange elements of the same stratum."""
     members = [np.flatnonzero(strata == value) for value in np.unique(strata)]
     for _ in range(count):
         order = np.arange(strata.size)
-        for found in members:
-            order[found] = rng.permutation(found)
+        for indices in members:
+            order[indices] = rng.permutation(indices)
         yield order
 
 
 def against_null(value: float, null: Floats) -> Statistic:
-    """Place a value in its null, one-sided; values that rounding alone sets apart count as equal.
+    """Compare a value with its null, one-sided. Values that differ only by rounding errors count as equal.
 
     Raises:
         ValueError: If the null is empty.
     """
     if not null.size:
-        raise ValueError("no permutations: a null needs one at least")
+        raise ValueError("0 permutations: the null needs at least 1")
     larger = int(np.count_nonzero(null >= value - 1e-12))
     low, high = float(null.min()), float(null.max())
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone, and too close for bins
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # they differ by rounding errors and are too close for bins
         high = low
     counts, _ = np.histogram(null, BINS, (low, high) if high > low else (low - 0.5, low + 0.5))
     return Statistic(
@@ -202,12 +204,12 @@ def against_null(value: float, null: Floats) -> Statistic:
 
 @dataclass(frozen=True)
 class Measured:
-    """A step along one half's direction on the other half's examples.
+    """Step along one half's direction, measured on the other half's examples.
 
     Attributes:
-        base: [examples], whether the base is right.
-        moved: [examples], whether the model after the step is.
-        random: [directions, examples], the same after random steps of the same length, at least one.
+        base: Whether the base's answers are correct, shape [examples].
+        moved: Whether the answers after the step are correct, shape [examples].
+        random: The same after random steps of this length, shape [directions, examples], at least one direction.
     """
 
     base: Bools
@@ -216,15 +218,15 @@ class Measured:
 
 
 def transfer(sigma: float, first: Measured, second: Measured) -> Step:
-    """Tell what steps of one length along both halves' directions do, each on examples that did not choose it.
+    """Return the effect of steps of one length, each measured on examples that did not choose its direction.
 
-    The p-value is exact if directions say nothing: then each step is one more of the random ones it was measured
-    beside, and of all pairs of one from either half, the two steps in their places, this one is no better than any.
+    The p-value is exact. Under the null hypothesis each step is one more random step of its half. It is then as likely
+    as any other pair (one step from each half) to have the largest total of correct answers.
 
     Args:
         sigma: Length of the steps.
-        first: Along one half's direction.
-        second: Along the other's.
+        first: Step along one half's direction.
+        second: Step along the other half's direction.
     """
     base, moved = np.concatenate([first.base, second.base]), np.concatenate([first.moved, second.moved])
     random = np.concatenate([first.random.mean(axis=0), second.random.mean(axis=0)])

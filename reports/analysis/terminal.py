@@ -1,4 +1,4 @@
-"""What `bench analyze` found, as tables for the terminal, plain text when piped."""
+"""Terminal output of `bench analyze`: tables, or plain text when piped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.stats import Estimate, holm
 from reports.analysis.results import Density, GatePower, SplitHalf, Statistic, SubspaceOverlap
 
 LEVEL = 0.05
-_AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
+_VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
 
 
 def print_split_half(console: Console, found: SplitHalf) -> None:
-    """Print what two halves share, and what a step along a half's direction does."""
+    """Print the overlap of the halves, and the effect of steps along their directions."""
     _overlap(console, "Same candidates, other examples (amplitudes)", found.reproduced)
     if found.shared:
         title = f"Other candidates, other examples (sketch of {found.shared.dimensions} dimensions)"
@@ -37,9 +37,9 @@ def print_split_half(console: Console, found: SplitHalf) -> None:
                 f"{step.p_value:.3f}",
             )
         console.print(table)
-        console.print(transfer_verdict(found), **_AS_IT_STANDS)
+        console.print(transfer_verdict(found), **_VERBATIM)
     for note in found.notes:
-        console.print(note, **_AS_IT_STANDS)
+        console.print(note, **_VERBATIM)
 
 
 def _overlap(console: Console, title: str, overlap: SubspaceOverlap) -> None:
@@ -51,31 +51,31 @@ def _overlap(console: Console, title: str, overlap: SubspaceOverlap) -> None:
     console.print(table)
     ones, twos = overlap.effective
     halves = f"{overlap.candidates[0]} and {overlap.candidates[1]} candidates, effectively {ones:.1f} and {twos:.1f}"
-    console.print(f"{halves}; {overlap_verdict(overlap)}", **_AS_IT_STANDS)
+    console.print(f"{halves}; {overlap_verdict(overlap)}", **_VERBATIM)
 
 
 def overlap_verdict(overlap: SubspaceOverlap) -> str:
-    """Say whether either statistic exceeds its null; Holm's correction holds the error of both together."""
+    """Return a sentence on whether the overlap is significant. Holm's correction covers both statistics."""
     tests: tuple[Statistic, ...] = (overlap.subspace, overlap.mean)
     adjusted = float(min(holm([t.p_value for t in tests])))
-    said = "more is shared than chance explains" if adjusted <= LEVEL else "no more is shared than chance explains"
-    return f"{said} (p {adjusted:.3g} for both together)"
+    verdict = "the overlap is larger than by chance" if adjusted <= LEVEL else "the overlap is no larger than by chance"
+    return f"{verdict} (p {adjusted:.3g} for both together)"
 
 
 def transfer_verdict(found: SplitHalf) -> str:
-    """Say whether a step beats random ones of its length; Holm's correction holds the error of all lengths together."""
+    """Return a sentence on whether a step beats random steps. Holm's correction covers all lengths."""
     adjusted = float(min(holm([step.p_value for step in found.transfer])))
-    said = "a step beats random ones" if adjusted <= LEVEL else "no step beats random ones beyond chance"
+    verdict = "a step beats random steps" if adjusted <= LEVEL else "no step is significantly better than random steps"
     randoms = min(step.randoms for step in found.transfer)
-    return f"{said} (p {adjusted:.3g} for all lengths together; {randoms} random steps or more beside each)"
+    return f"{verdict} (p {adjusted:.3g} for all lengths together; each compared with {randoms} or more random steps)"
 
 
 def print_density(console: Console, found: Sequence[Density]) -> None:
-    """Print a table a run, and how gains on one task go with gains on another."""
+    """Print one table per run, and the correlations of gains between tasks."""
     for one in found:
         size = f", {one.parameters:,} parameters in matrices" if one.parameters else ""
         title = f"{one.task}, {one.model}{size}: base {100 * one.base:.1f} % of {one.examples}"
-        console.print(title, style="bold", **_AS_IT_STANDS)
+        console.print(title, style="bold", **_VERBATIM)
         table = _table("sigma", "gain", "of", "share", "95 %", "noise", "95 % of it", "p", "elsewhere")
         for share in one.shares:
             table.add_row(
@@ -95,32 +95,32 @@ def print_density(console: Console, found: Sequence[Density]) -> None:
             console.print(
                 f"sigma {special.sigma:.3g}: gains here and on {special.other} correlate by {value.value:+.2f} "
                 f"({value.low:+.2f} to {value.high:+.2f}) over {special.candidates} perturbations; "
-                f"scores repeat themselves by {special.reliability[0]:.2f} and {special.reliability[1]:.2f}",
-                **_AS_IT_STANDS,
+                f"reliability of the scores {special.reliability[0]:.2f} and {special.reliability[1]:.2f}",
+                **_VERBATIM,
             )
 
 
 def print_gate(console: Console, found: GatePower) -> None:
-    """Print what a gate lets through and can detect."""
-    table = _table("look", "examples", "level", "keeps noise")
+    """Print the false-positive rate and the power of a gate."""
+    table = _table("look", "examples", "level", "accepts noise")
     for look in found.looks:
         table.add_row(look.stage, str(look.examples), f"{look.level:.3g}", f"{look.accepts_noise:.2%}")
     console.print(table)
     looks = f"{len(found.looks)} look" + ("s" if len(found.looks) > 1 else "")
     console.print(
-        f"proposals changed {found.flip_rate:.1%} of answers; nothing but noise is kept with probability "
-        f"{found.accepts_noise:.2%} at most over {looks}, of {found.granted:.2%} granted",
-        **_AS_IT_STANDS,
+        f"proposals changed {found.flip_rate:.1%} of answers; over {looks}, an ineffective change is accepted with "
+        f"probability at most {found.accepts_noise:.2%} (allowed: {found.granted:.2%})",
+        **_VERBATIM,
     )
-    told = ", ".join(
+    gains = ", ".join(
         f"{float(chance):.0%}: " + ("none" if gain is None else f"{100 * gain:+.1f} points")
         for chance, gain in found.detectable.items()
     )
-    console.print(f"true gain that the last look keeps with probability {told}", **_AS_IT_STANDS)
+    console.print(f"true gain that the last look accepts with probability {gains}", **_VERBATIM)
 
 
 def print_ledger(console: Console, result: Result) -> None:
-    """Print a bar an account; what the budget does not cover stands apart."""
+    """Print one bar per account. Accounts outside the budget have a lighter bar."""
     limit = result.budget.flops if result.budget else 0
     most = max((row.flops for row in result.ledger.values()), default=0) or 1
     width = max(10, min(console.width, 80) - 46)

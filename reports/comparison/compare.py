@@ -1,4 +1,4 @@
-"""Two runs on the same test items, item by item. Pure but for reading files."""
+"""Compare two runs on the same test items, item by item."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from reports.record import read_samples
 
 @dataclass(frozen=True)
 class Side:
-    """One row of one run.
+    """One of the two compared rows.
 
     Attributes:
-        name: Method, row label, budget and seed.
-        run: Identity of the run.
-        accuracy: On the items that are compared.
-        cost: Of one answer.
-        adaptation_flops: What came before.
+        name: Method, row label, model, budget and seed.
+        run: Id of the run.
+        accuracy: Accuracy on the compared items.
+        cost: Cost of one answer.
+        adaptation_flops: FLOPs of adaptation.
     """
 
     name: str
@@ -42,7 +42,13 @@ class Side:
 
 @dataclass(frozen=True)
 class ChangedItem:
-    """An item that one of the two got right, with both answers."""
+    """Item that only one of the two runs answered correctly.
+
+    Attributes:
+        id: Id of the test item.
+        first: Answer of the first run.
+        second: Answer of the second run.
+    """
 
     id: str
     first: str
@@ -51,15 +57,20 @@ class ChangedItem:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """The second against the first on the same items.
+    """Comparison of the second run with the first on the same items.
 
     Attributes:
-        task: Name. first: Before. second: After. items: Items that could be judged for both. excluded: The other items
-        of either. both_right: Items that both got right. both_wrong: Items that neither did. fixes: Wrong first, right
-        second. regressions: Right first, wrong second. difference: In accuracy, with Tango's interval and McNemar's
-        exact p-value. reward: Mean difference in shaped reward, which is no accuracy, with its bootstrap interval; None
-        where no item has
-            rewards for both.
+        task: Name of the task.
+        first: The first run.
+        second: The second run.
+        items: Number of items judged for both runs.
+        excluded: Number of items that only one run answered, or that were not judged for both.
+        both_right: Number of items that both answered correctly.
+        both_wrong: Number of items that neither answered correctly.
+        fixes: Items that the first run got wrong and the second right.
+        regressions: Items that the first run got right and the second wrong.
+        difference: Difference in accuracy, with Tango's interval and McNemar's exact p-value.
+        reward: Mean difference in shaped reward, with its bootstrap interval; None if no item has rewards from both.
     """
 
     task: str
@@ -76,14 +87,14 @@ class RunComparison:
 
 
 def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunComparison:
-    """Compare a row of each of two runs.
+    """Compare one row of each of two runs.
 
     Args:
         folders: Two run directories.
-        labels: Of their rows: none where each has one, one for both, or one each.
+        labels: Labels of the rows to compare: none if each run has one row, one label for both, or one for each.
 
     Raises:
-        UsageError: If a row is not told, or the runs did not answer the same items.
+        UsageError: If it is not clear which row to compare, or the runs did not answer the same items.
     """
     runs = [(read_result(folder), read_samples(folder)) for folder in folders]
     picked = [*labels, *labels][:2] if labels else [None, None]
@@ -92,8 +103,8 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
     same = [(r.config.subject, r.versions.task if r.versions else "", r.content_hash) for r in (first, second)]
     if same[0] != same[1]:
         raise UsageError(
-            f"{folders[1]} answers {_told(*same[1])}, {folders[0]} {_told(*same[0])}; only runs on the same items "
-            "can be compared"
+            f"{folders[1]} answers {_describe(*same[1])}; {folders[0]} answers {_describe(*same[0])}; only runs on the "
+            "same items can be compared"
         )
     before, after = ({s.id: s for s in samples if s.row == row} for (_, samples), row in zip(runs, rows, strict=True))
     if not any(_judged(before[i], after[i]) for i in before if i in after):
@@ -101,7 +112,7 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
     return compare(first, a, before, second, b, after)
 
 
-def _told(task: str, version: str, content_hash: str | None) -> str:
+def _describe(task: str, version: str, content_hash: str | None) -> str:
     return f"{task}, version {version or 'unknown'}, data {(content_hash or 'unknown')[:12]}"
 
 
@@ -123,7 +134,7 @@ def _judged(first: Sample, second: Sample) -> bool:
 def compare(
     first: Result, a: str, before: dict[str, Sample], second: Result, b: str, after: dict[str, Sample]
 ) -> RunComparison:
-    """Compare two results' rows `a` and `b`, given their answers by item."""
+    """Compare row `a` of the first result with row `b` of the second, given their answers by item id."""
     ids = [i for i in before if i in after and _judged(before[i], after[i])]
     old, new = ([bool(samples[i].correct) for i in ids] for samples in (before, after))
     counts = paired_counts(old, new)
@@ -158,9 +169,9 @@ def _side(result: Result, label: str, right: int, items: int) -> Side:
 
 
 def _reward(pairs: Sequence[tuple[float | None, float | None]]) -> Estimate | None:
-    """Mean difference of rewards with its percentile bootstrap interval over items (Efron 1979).
+    """Return the mean difference of rewards with its percentile bootstrap interval over items (Efron 1979).
 
-    Not for differences of accuracies: where few items differ it is too narrow, while Tango's interval holds.
+    Accuracies need Tango's interval: the bootstrap is too narrow if few items differ.
     """
     gains = np.array([new - old for old, new in pairs if old is not None and new is not None])
     if not gains.size:

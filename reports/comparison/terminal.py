@@ -1,4 +1,4 @@
-"""A comparison of two runs as text."""
+"""Terminal output of `bench compare`."""
 
 from __future__ import annotations
 
@@ -13,35 +13,41 @@ from reports.comparison.compare import ChangedItem, RunComparison
 from reports.run.terminal import visible
 
 LISTED = 40
-"""Ids of items that are named; the rest is counted, and all are in --json."""
+"""Maximum number of item ids to print; --json has all of them."""
 
 
 def print_comparison(console: Console, found: RunComparison, samples: int) -> None:
-    """Print what both got right, the test of the difference, which items changed, and so many of each with answers."""
+    """Print a comparison: accuracies, test of the difference, and the ids of the items that changed.
+
+    Args:
+        console: Console to print to.
+        found: The comparison.
+        samples: Number of fixes, and of regressions, to print with both answers.
+    """
     table = Table(title=escape(found.task), title_justify="left", box=None, pad_edge=False)
     for heading in ("", "accuracy", "95 %", "adaptation FLOPs", "passes/answer", "FLOPs/answer"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading), overflow="fold")
     sides = (("first", found.first), ("second", found.second))
     for name, side in sides:
-        _say(console, f"{name}: {side.name}")
+        _print(console, f"{name}: {side.name}")
         a = side.accuracy
         interval = f"{100 * a.low:.1f} to {100 * a.high:.1f}"
         costs = (f"{side.adaptation_flops:.3g}", f"{side.cost.evaluations:g}", f"{side.cost.flops:.3g}")
         table.add_row(name, f"{100 * a.value:.1f} %", interval, *costs)
     console.print(table)
-    _say(console, "")
-    _say(console, f"{found.items} items judged for both, {found.excluded} not")
-    _say(console, f"both right {found.both_right}, both wrong {found.both_wrong}")
+    _print(console, "")
+    _print(console, f"{found.items} items judged for both, {found.excluded} not")
+    _print(console, f"both right {found.both_right}, both wrong {found.both_wrong}")
     p_value = found.difference.p_value
-    said = f"{len(found.fixes)} fixes, {len(found.regressions)} regressions: {_points(found.difference)} points"
-    _say(console, f"{said}, exact McNemar p = {p_value:.3g}")
+    counts = f"{len(found.fixes)} fixes, {len(found.regressions)} regressions: {_points(found.difference)} points"
+    _print(console, f"{counts}, exact McNemar p = {p_value:.3g}")
     if found.reward:
         r = found.reward
-        _say(console, f"shaped reward, no accuracy: {r.value:+.4f} ({r.low:+.4f} to {r.high:+.4f}, bootstrap)")
+        _print(console, f"shaped reward (not accuracy): {r.value:+.4f} ({r.low:+.4f} to {r.high:+.4f}, bootstrap)")
     for name, changes in (("fixes", found.fixes), ("regressions", found.regressions)):
         if changes:
             more = f" and {len(changes) - LISTED} more" if len(changes) > LISTED else ""
-            _say(console, f"{name}: {', '.join(change.id for change in changes[:LISTED])}{more}")
+            _print(console, f"{name}: {', '.join(change.id for change in changes[:LISTED])}{more}")
     _print_changes(console, "fix", found.fixes[:samples])
     _print_changes(console, "regression", found.regressions[:samples])
 
@@ -60,5 +66,5 @@ def _points(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not console.is_terminal)

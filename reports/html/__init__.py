@@ -1,1 +1,4 @@
-"""Pages that need no server and no network: the board and each run, as one HTML file each. Same input, same bytes."""
+"""HTML pages for the leaderboard and for each run: one self-contained file each, which needs no server or network.
+
+The same records always give the same bytes.
+"""

@@ -1,4 +1,4 @@
-"""What `bench analyze` found of a run, and where its compute went, as plots. Pure but for reading the run's folder."""
+"""Plots of the results of `bench analyze`, and of a run's ledger. Reads nothing but the run's folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, b
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
 
-Found = TypeVar("Found")
+ResultType = TypeVar("ResultType")
 WIDE = 620.0
-"""Width of the ledger's picture, which has room for the names of all accounts."""
+"""Width of the ledger's plot, which must fit the names of all accounts."""
 
 
 @dataclass(frozen=True)
 class Analyses:
-    """What was found beside a run; None for what nobody asked."""
+    """Results of `bench analyze` for one run; None for an analysis that was not run.
+
+    Attributes:
+        split_half: Result of `bench analyze split-half`.
+        density: Result of `bench analyze density`.
+        gate: Result of `bench analyze gate`.
+    """
 
     split_half: SplitHalf | None = None
     density: Density | None = None
@@ -35,16 +41,19 @@ NONE = Analyses()
 
 
 def read_analyses(folder: Path) -> Analyses:
-    """Read what stands beside a run; what this version cannot read is left out, as it can be had again."""
-    beside = folder / "analysis"
+    """Read the analyses saved in a run directory.
+
+    A file of another version that cannot be read is ignored; running the analysis again replaces it.
+    """
+    saved = folder / "analysis"
     return Analyses(
-        _read(beside / "split-half.json", SplitHalf),
-        _read(beside / "density.json", Density),
-        _read(beside / "gate.json", GatePower),
+        _read(saved / "split-half.json", SplitHalf),
+        _read(saved / "density.json", Density),
+        _read(saved / "gate.json", GatePower),
     )
 
 
-def _read(path: Path, shape: type[Found]) -> Found | None:
+def _read(path: Path, shape: type[ResultType]) -> ResultType | None:
     try:
         return TypeAdapter(shape).validate_json(path.read_bytes()) if path.exists() else None
     except ValidationError:
@@ -52,7 +61,7 @@ def _read(path: Path, shape: type[Found]) -> Found | None:
 
 
 def analysis_sections(found: Analyses) -> list[Section]:
-    """Return everything that was found, to be drawn."""
+    """Return one section per analysis that was run."""
     sections = []
     if found.split_half:
         sections.append(_split_half(found.split_half))
@@ -83,7 +92,7 @@ def _nulls(what: str, overlap: SubspaceOverlap) -> list[Plot]:
 
 
 def _null(title: str, found: Statistic) -> Plot:
-    """Draw the null as a histogram, and what was observed as a mark on the axis."""
+    """Plot the null distribution as a histogram, with a mark at the observed value."""
     low, high = found.edges
     x = spanning([low, high, found.value], LEFT, RIGHT)
     y = Scale(0, max(found.counts) * 1.08, BOTTOM, TOP)
@@ -93,9 +102,9 @@ def _null(title: str, found: Statistic) -> Plot:
         for i, n in enumerate(found.counts)
         if n and high > low
     )
-    said = f"observed {found.value:.4g}, p {found.p_value:.3g}"
-    mark = Mark(x=x(found.value), y=BOTTOM, low=BOTTOM, high=TOP, said=said, strong=found.p_value <= 0.05)
-    return panel(f"{title}: {said}", x, y, "rewards permuted; mark: observed", bars=bars, marks=(mark,))
+    tooltip = f"observed {found.value:.4g}, p {found.p_value:.3g}"
+    mark = Mark(x=x(found.value), y=BOTTOM, low=BOTTOM, high=TOP, tooltip=tooltip, strong=found.p_value <= 0.05)
+    return panel(f"{title}: {tooltip}", x, y, "rewards permuted; mark: observed", bars=bars, marks=(mark,))
 
 
 def _transfer(found: SplitHalf) -> Plot:
@@ -106,13 +115,16 @@ def _transfer(found: SplitHalf) -> Plot:
     marks = []
     for place, step in enumerate(steps, start=1):
         random = step.random - step.base
-        said = f"σ = {step.sigma:.3g}: {step.randoms} random steps, {100 * random:+.1f} points on average"
-        marks.append(Mark(x(place + 0.15), y(random), y(random), y(random), said))
-        said = (
-            f"σ = {step.sigma:.3g}: along a half's direction {100 * step.gain.value:+.1f} points, p {step.p_value:.3g}"
+        tooltip = f"σ = {step.sigma:.3g}: {step.randoms} random steps, {100 * random:+.1f} points on average"
+        marks.append(Mark(x(place + 0.15), y(random), y(random), y(random), tooltip))
+        tooltip = (
+            f"σ = {step.sigma:.3g}: step along a half's direction, {100 * step.gain.value:+.1f} points, "
+            f"p {step.p_value:.3g}"
         )
-        marks.append(Mark(x(place - 0.15), y(step.gain.value), y(step.gain.low), y(step.gain.high), said, strong=True))
-    title = "Gain of a step along one half's direction on the other half's examples; hollow: of random steps"
+        marks.append(
+            Mark(x(place - 0.15), y(step.gain.value), y(step.gain.low), y(step.gain.high), tooltip, strong=True)
+        )
+    title = "Gain of a step along one half's direction, on the other half's examples; hollow: random steps"
     plot = panel(title, x, y, "σ, in this order", marks=tuple(marks), rules=(Rule(y(0.0), "base"),))
     return replace(plot, x_ticks=tuple(Tick(x(i), i, f"{step.sigma:.3g}") for i, step in enumerate(steps, start=1)))
 
@@ -129,7 +141,7 @@ def _density(found: Density) -> Section:
 
 
 def _curve(shares: list[Share]) -> Plot:
-    """Draw the shares of one threshold by scale, and what noise would produce as a line."""
+    """Plot the shares of one threshold against scale, with a line at the share that noise alone would give."""
     x = spanning([share.sigma for share in shares], LEFT, RIGHT, log=True)
     y = spanning([0.0, *(s.share.high for s in shares), *(s.null for s in shares)], BOTTOM, TOP, percent=True)
     marks = tuple(
@@ -153,23 +165,23 @@ def _curve(shares: list[Share]) -> Plot:
 def _gate(found: GatePower) -> Section:
     facts = [
         ("answers changed", percent(found.flip_rate)),
-        ("keeps noise", f"{percent(found.accepts_noise)} at most, of {percent(found.granted)} granted"),
+        ("accepts noise", f"probability at most {percent(found.accepts_noise)}; allowed: {percent(found.granted)}"),
     ]
     for chance, gain in found.detectable.items():
-        told = "no gain" if gain is None else f"{100 * gain:+.1f} points"
-        facts.append((f"kept with probability {float(chance):.0%}", told))
-    title = "Probability that the last look keeps a proposal"
+        size = "no gain" if gain is None else f"{100 * gain:+.1f} points"
+        facts.append((f"gain accepted with probability {float(chance):.0%}", size))
+    title = "Probability that the last look accepts a proposal"
     gains = [100 * gain for gain in found.gains]
     return Section("Power of the gate", tuple(facts), (curve_plot(title, gains, found.power, "true gain, points"),))
 
 
 def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
-    """Return a bar an account by its FLOPs, those within the budget first; None where nothing was booked."""
-    told = [(name, row.flops) for name, row in ledger.items() if row.flops]
-    if not told:
+    """Plot the FLOPs of each account as a bar, in the order of the ledger. Return None for an empty ledger."""
+    booked = [(name, row.flops) for name, row in ledger.items() if row.flops]
+    if not booked:
         return None
-    x = Scale(0.5, len(told) + 0.5, LEFT, WIDE - 18)
-    y = Scale(0, max(flops for _, flops in told) * 1.08, BOTTOM, TOP)
+    x = Scale(0.5, len(booked) + 0.5, LEFT, WIDE - 18)
+    y = Scale(0, max(flops for _, flops in booked) * 1.08, BOTTOM, TOP)
     bars = tuple(
         bar(
             x(i - 0.35),
@@ -177,7 +189,7 @@ def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
             y(flops),
             f"{name}: {flops:.3g} FLOPs" + ("" if name in ADAPTATION else ", not billed"),
         )
-        for i, (name, flops) in enumerate(told, start=1)
+        for i, (name, flops) in enumerate(booked, start=1)
     )
     return Plot(
         title="Where the compute went, in FLOPs",
@@ -188,7 +200,7 @@ def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
         top=TOP,
         bottom=BOTTOM,
         x_title="account",
-        x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(told, start=1)),
+        x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(booked, start=1)),
         y_ticks=y.ticks(4),
         bars=bars,
     )

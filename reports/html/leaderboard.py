@@ -1,4 +1,4 @@
-"""The board as a page. A pure function of the board: the same records give the same bytes."""
+"""HTML page of the leaderboard. Pure functions: the same records always give the same bytes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from reports.leaderboard.columns import Column, columns, curve_title, title
 from reports.leaderboard.text import EXPLAINED
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
-"""Columns that stand in small print beside another."""
+"""Columns shown in small print in another column's cells: key of that column to key of the interval."""
 DESCENDING = ("accuracy", "difference", "share")
 WIDTH, HEIGHT = 720.0, 400.0
 MARGINS = (0.0, 0.01, 0.05, 0.1)
 
 
 def board_page(board: Board, pages: Collection[str] = ()) -> str:
-    """Return the page.
+    """Return the page of a leaderboard.
 
     Args:
-        board: What it shows.
-        pages: Identities of runs that have a page beside this one, to link to.
+        board: Leaderboard to show.
+        pages: Ids of the runs that have a page of their own in `runs/`, to link to.
     """
     groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
     curves = [{"plot": curve_plot(c), "table": _points(c), "area": c.area} for c in board.curves if len(c.points) > 1]
@@ -40,17 +40,17 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
         "heading": f"{group.task}, {group.model}",
         "fine": _fine(group),
         "table": _table(board, group, pages),
-        # Why a run did not end well is told in its row.
+        # The table already gives the reasons of failed runs.
         "notes": [note for note in group.notes if note not in reasons],
     }
 
 
 def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
-    every = {column.key: column for column in columns(board.rate)}
-    shown = [column for key, column in every.items() if key not in INTERVALS.values()]
+    by_key = {column.key: column for column in columns(board.rate)}
+    shown = [column for key, column in by_key.items() if key not in INTERVALS.values()]
     base = next((line.accuracy.value for line in group.lines if line.method == "base" and line.accuracy), None)
     drawn = whiskers([line.accuracy for line in group.lines], base)
-    dearest = max((line.answer_flops for line in group.lines), default=0.0)
+    highest = max((line.answer_flops for line in group.lines), default=0.0)
     headings: list[Heading] = []
     for column in shown:
         text = column.key in ("name", "status", "matched", "seeds")
@@ -61,7 +61,7 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
     for line, whisker in zip(group.lines, drawn, strict=True):
         cells: list[HtmlCell] = []
         for column in shown:
-            cells.append(_cell(column, line, every, dearest, pages))
+            cells.append(_cell(column, line, by_key, highest, pages))
             if column.key == "accuracy":
                 cells.append(HtmlCell(whisker=whisker))
         rows.append(tuple(cells))
@@ -72,12 +72,12 @@ def _fine(group: Group) -> str:
     return title(group).removeprefix(f"{group.task}, {group.model}, ")
 
 
-def _cell(column: Column, line: Line, every: Mapping[str, Column], dearest: float, pages: Collection[str]) -> HtmlCell:
+def _cell(column: Column, line: Line, by_key: Mapping[str, Column], highest: float, pages: Collection[str]) -> HtmlCell:
     cell = HtmlCell(column.text(line), column.value(line))
     if column.key in INTERVALS:
-        return replace(cell, fine=every[INTERVALS[column.key]].text(line))
-    if column.key == "answer_flops" and line.accuracy and dearest:
-        return replace(cell, bar=line.answer_flops / dearest)
+        return replace(cell, fine=by_key[INTERVALS[column.key]].text(line))
+    if column.key == "answer_flops" and line.accuracy and highest:
+        return replace(cell, bar=line.answer_flops / highest)
     if column.key == "seeds":
         return HtmlCell(value=float(len(line.seeds)), links=tuple(_link(run, pages) for run in line.runs))
     if column.key == "status":
@@ -90,7 +90,7 @@ def _link(run: SeedRun, pages: Collection[str]) -> Link:
 
 
 def curve_plot(curve: Curve) -> Plot:
-    """Return accuracy against compute: points with intervals, the Pareto front, and the base as a line."""
+    """Return the plot of accuracy against compute: points with intervals, the Pareto front, and a line at the base."""
     left, right, top, bottom = 62.0, WIDTH - 16, 16.0, HEIGHT - 52
     x = spanning([max(p.flops, 1.0) for p in curve.points], left, right, log=True)
     bounds = [bound for p in curve.points for bound in (p.accuracy.low, p.accuracy.high)]
@@ -102,7 +102,7 @@ def curve_plot(curve: Curve) -> Plot:
             y=y(p.accuracy.value),
             low=y(p.accuracy.low),
             high=y(p.accuracy.high),
-            said=(
+            tooltip=(
                 f"{f'{p.name} {p.budget}'.strip()}: {percent(p.accuracy.value)} "
                 f"({interval(p.accuracy.low, p.accuracy.high)}) at {p.flops:.3g} FLOPs"
                 + (", on the Pareto front" if p.front else "")
@@ -119,10 +119,10 @@ def curve_plot(curve: Curve) -> Plot:
         for p in curve.points
     ]
     front = [(m.x, m.y) for m in marks if m.strong]
-    # The base is a point, and what all others are measured by.
+    # The base is a point as well as the reference line for all others.
     rules = tuple(Rule(y(p.accuracy.value)) for p in curve.points if p.name == "base")
-    covered = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
-    places = labels(marks, (left, top, right, bottom), covered)
+    lines = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
+    places = labels(marks, (left, top, right, bottom), lines)
     return Plot(
         title=curve_title(curve),
         width=WIDTH,
@@ -144,7 +144,7 @@ def _points(curve: Curve) -> HtmlTable:
     headings = (
         Heading("row", number=False, head=True),
         Heading("budget", number=False),
-        Heading("FLOPs in all"),
+        Heading("total FLOPs"),
         Heading("accuracy", descending=True),
         Heading("on the front", number=False),
     )
@@ -163,14 +163,14 @@ def _points(curve: Curve) -> HtmlTable:
 
 def _profile(profile: Profile) -> HtmlTable:
     at = [i for i, margin in enumerate(profile.margins) if margin in MARGINS]
-    told = [f"within {100 * profile.margins[i]:g}" if profile.margins[i] else "best" for i in at]
-    headings = (Heading("row", number=False, head=True), *(Heading(text, descending=True) for text in told))
+    texts = [f"within {100 * profile.margins[i]:g}" if profile.margins[i] else "best" for i in at]
+    headings = (Heading("row", number=False, head=True), *(Heading(text, descending=True) for text in texts))
     rows = tuple(
         (HtmlCell(name, name), *(HtmlCell(f"{100 * shares[i]:.0f} %", shares[i]) for i in at))
         for name, shares in profile.shares.items()
     )
     caption = (
-        f"Share of the {len(profile.tasks)} tasks on which a row is within so many points of the best: "
+        f"Share of the {len(profile.tasks)} tasks on which a row is within this many points of the best row: "
         f"{profile.model}, budget {profile.budget}"
     )
     return HtmlTable(caption, headings, rows)

@@ -1,4 +1,7 @@
-"""From templates to pages: one file each, with style and script inside, that may load and run nothing else."""
+"""Rendering of templates into self-contained pages.
+
+Style and script are inside each page. Its Content-Security-Policy allows only these two, by their hashes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from markupsafe import Markup
 
 @cache
 def _environment() -> Environment:
-    # Everything from records is escaped; only what a template says is markup.
+    # Text from records is always escaped. Only the templates themselves may contain markup.
     environment = Environment(
         loader=PackageLoader("reports.html"),
         autoescape=True,
@@ -34,16 +37,16 @@ def _environment() -> Environment:
 
 
 def render(template: str, **context: Any) -> str:
-    """Return a page."""
+    """Render a template with these variables and return the page."""
     return _environment().get_template(template).render(context)
 
 
 def anchor(text: str) -> str:
-    """Return a name for a place in a page."""
+    """Return an HTML id made from a text: `GSM8K, pass@8` becomes `gsm8k-pass-8`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def page_name(run: str) -> str:
-    """Return the file name of a run's page, safe whatever its identity."""
+    """Return the file name of a run's page. An id that is not hexadecimal is hashed, so that the name is safe."""
     safe = re.fullmatch(r"[0-9a-f]{8,64}", run)
     return f"{run if safe else hashlib.sha256(run.encode()).hexdigest()[:16]}.html"

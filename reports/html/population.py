@@ -1,6 +1,11 @@
-"""The course of one run as plots: its population, what it was consolidated from, training curves and gate. Pure.
+"""Plots of one run's history: its population, training curves and gate. Pure functions.
 
-Methods report what they like. What is there in a shape that is known here is drawn, and nothing else is.
+Methods may put anything into their reports. Only parts in one of the shapes defined here are plotted:
+
+    {"rewards": [0.2, 0.4], "sigmas": [0.01, 0.02], "elite": [1], "weights": [1.0]}      a population
+    {"training": {"curve": {"step": [1, 2], "reward": [0.1, 0.3]}}}                      training curves
+    {"trajectory": [{"mean": 0.2, "max": 0.3}, {"mean": 0.4, "max": 0.6}]}               iterations
+    {"rewards": {"default": 0.5, "swapped": 0.25}}                                       prompts
 """
 
 from __future__ import annotations
@@ -21,12 +26,12 @@ WIDTH, HEIGHT = 340.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 68.0, WIDTH - 18, 12.0, HEIGHT - 42
 BINS = 20
 ELITE = 60
-"""Bars of elite weights; the rest weighs less."""
+"""Maximum number of elite weights to plot, largest first."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Plots of one kind, and what is to be said of them."""
+    """Section of a page: a heading, named facts, and plots."""
 
     heading: str
     facts: tuple[tuple[str, str], ...]
@@ -34,7 +39,7 @@ class Section:
 
 
 class _Population(BaseModel):
-    """A scored population, as CoRP's first stage and RandOpt report theirs."""
+    """Scored population, as reported by CoRP's first stage and by RandOpt."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -58,7 +63,7 @@ class _Population(BaseModel):
 
 
 class GateLook(BaseModel):
-    """One look at the gate split; without figures where it did not get that far."""
+    """One decision of the gate. The numbers are None if the decision was made without testing."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -97,7 +102,7 @@ def _read(shape: type[Shape], value: Any) -> Shape | None:
 
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
-    """Return everything that can be drawn of a method's report, in the order of the run."""
+    """Return the sections that can be plotted from a method's report, in the order of the run."""
     found = [
         _population(_read(_Population, report.get("stage1", report))),
         _prompts(_read(_Prompts, report)),
@@ -108,7 +113,7 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
 
 
 def read_gates(report: Mapping[str, Any]) -> list[GateLook]:
-    """Return the looks at the gate that can be read, in order."""
+    """Return the gate decisions of a report, in order. Entries in an unknown shape are skipped."""
     return [gate for entry in gates(report) if (gate := _read(GateLook, entry))]
 
 
@@ -126,18 +131,18 @@ def _population(found: _Population | None) -> Section | None:
     facts += [("mean reward", f"{np.mean(rewards):.4g}"), ("best reward", f"{max(rewards):.4g}")]
     if found.elite:
         facts.append(("elite", str(len(found.elite))))
-    told = {
+    named = {
         "effective sample size": found.effective_sample_size,
         "largest weight": found.largest_weight,
         "effective rank": found.effective_rank,
         "kappa": found.kappa,
         "norm of the direction": found.norm,
     }
-    facts += [(name, f"{value:.4g}") for name, value in told.items() if value is not None]
+    facts += [(name, f"{value:.4g}") for name, value in named.items() if value is not None]
     plots = _histograms(by_sigma, found.weight_by_sigma)
     if found.weights:
         plots.append(_weights(found))
-    # What lies below is zero but for rounding.
+    # Smaller eigenvalues are zero up to rounding errors.
     spectrum = sorted((v for v in found.eigenvalues if v > 1e-12 * max(found.eigenvalues)), reverse=True)
     if len(spectrum) > 1:
         numbers = [float(i) for i in range(1, len(spectrum) + 1)]
@@ -146,7 +151,7 @@ def _population(found: _Population | None) -> Section | None:
 
 
 def _histograms(by_sigma: Mapping[str, Sequence[float]], weight: Mapping[str, float]) -> list[Plot]:
-    """Draw a histogram of rewards for each sigma, all on the same axes."""
+    """Plot one histogram of rewards per sigma, all with the same axes."""
     every = [reward for rewards in by_sigma.values() for reward in rewards]
     low, high = min(every), max(every)
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
@@ -216,19 +221,19 @@ def _training(found: _Training | None) -> Section | None:
 
 
 def _curve(title: str, series: Sequence[Any], x_title: str) -> list[Plot]:
-    """Draw a series, its gaps left out; nothing where it has fewer than two numbers."""
-    told = [
+    """Plot a series without its gaps. Return no plot for fewer than two numbers."""
+    known = [
         (float(step), float(value))
         for step, value in enumerate(series, start=1)
         if isinstance(value, int | float) and np.isfinite(value)
     ]
-    if len(told) < 2:
+    if len(known) < 2:
         return []
-    return [curve_plot(title, [step for step, _ in told], [value for _, value in told], x_title)]
+    return [curve_plot(title, [step for step, _ in known], [value for _, value in known], x_title)]
 
 
 def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: str, *, log: bool = False) -> Plot:
-    """Return a line through points."""
+    """Return a small plot of a line through points."""
     x = spanning(xs, LEFT, RIGHT, margin=0.0)
     y = spanning(ys, BOTTOM, TOP, log=log)
     path = line([(x(a), y(b)) for a, b in zip(xs, ys, strict=True)])
@@ -236,12 +241,12 @@ def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: st
 
 
 def gate_plot(looks: Sequence[GateLook]) -> Plot | None:
-    """Return the gain of each look with one standard error, in the order of the run; None where none has figures."""
-    told = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
-    if not told:
+    """Plot the gain of each gate decision with one standard error. Return None if no decision has a gain."""
+    known = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
+    if not known:
         return None
     x = Scale(0.5, len(looks) + 0.5, LEFT, RIGHT)
-    bounds = [0.0, *(gain + sign * error for _, _, gain, error in told for sign in (-1, 1))]
+    bounds = [0.0, *(gain + sign * error for _, _, gain, error in known for sign in (-1, 1))]
     y = spanning(bounds, BOTTOM, TOP, percent=True)
     marks = tuple(
         Mark(
@@ -249,24 +254,24 @@ def gate_plot(looks: Sequence[GateLook]) -> Plot | None:
             y=y(gain),
             low=y(gain - error),
             high=y(gain + error),
-            said=f"{gate.stage}: {'kept' if gate.accepted else 'not kept'}; {gate.reason}",
+            tooltip=f"{gate.stage}: {'kept' if gate.accepted else 'not kept'}; {gate.reason}",
             strong=gate.accepted,
             data={"gain": gain},
         )
-        for i, gate, gain, error in told
+        for i, gate, gain, error in known
     )
-    title = "Paired gain on the gate split, with one standard error; filled where the change was kept"
+    title = "Paired gain on the gate split, with one standard error; filled: the change was kept"
     plot = panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
     return replace(plot, x_ticks=tuple(tick for tick in plot.x_ticks if tick.value.is_integer()))
 
 
-def bar(start: float, end: float, top: float, said: str) -> Bar:
-    """Return a bar between two positions of a panel, from its axis up."""
+def bar(start: float, end: float, top: float, tooltip: str) -> Bar:
+    """Return a bar of a panel, from its horizontal axis up to `top`."""
     gap = 1 if end - start > 3 else 0
-    return Bar(round(start, 2), top, round(end - start - gap, 2), round(BOTTOM - top, 2), said)
+    return Bar(round(start, 2), top, round(end - start - gap, 2), round(BOTTOM - top, 2), tooltip)
 
 
 def panel(title: str, x: Scale, y: Scale, x_title: str, **drawn: Any) -> Plot:
-    """Return a small plot."""
+    """Return a small plot, one of several side by side."""
     ticks = x.ticks(5), y.ticks(4)
     return Plot(title, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, x_title, x_ticks=ticks[0], y_ticks=ticks[1], **drawn)

@@ -1,4 +1,4 @@
-"""One run as a page: figures, ledger, gate, course, configuration and samples. Pure."""
+"""HTML page of one run: results, ledger, gate, training history, configuration and samples. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from reports.run.history import configuration, gate_summary
 from reports.run.summary import comparison, coverages, named_rows, run_title, spent
 
 SHOWN = 8
-"""Samples of a kind and row."""
+"""Maximum number of samples shown per kind and row."""
 KINDS = (
-    ("Fixes: wrong from the base, right here", False, True),
-    ("Regressions: right from the base, wrong here", True, False),
-    ("Right from both", True, True),
-    ("Wrong from both", False, False),
+    ("Fixes: base wrong, this run right", False, True),
+    ("Regressions: base right, this run wrong", True, False),
+    ("Both right", True, True),
+    ("Both wrong", False, False),
 )
+"""Kinds of samples: heading, whether the base's answer is correct, whether this run's is."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Answers of one kind: the first few, and how many there are."""
+    """Samples of one kind.
+
+    Attributes:
+        heading: Name of the kind.
+        total: Number of samples of this kind.
+        shown: The first `SHOWN` of them.
+    """
 
     heading: str
     total: int
@@ -35,13 +42,13 @@ class Samples:
 
 
 def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses = NONE, *, board: str = "") -> str:
-    """Return the page.
+    """Return the page of a run.
 
     Args:
-        result: Of a finished run.
-        samples: Its test answers; none where they are not at hand.
-        analyses: What `bench analyze` found of it.
-        board: Address of the board's page, to lead back to.
+        result: Result of a finished run.
+        samples: Test answers of the run; empty if they are not available.
+        analyses: Results of `bench analyze` for the run.
+        board: Address of the leaderboard page, for a link back; empty for no link.
     """
     rows = named_rows(result)
     looks = read_gates(result.report)
@@ -70,11 +77,11 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
 def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> HtmlTable:
     assert result.base
     assert result.base_cost
-    told: list[tuple[str, Accuracy, AnswerCost]] = [("base", result.base, result.base_cost)]
-    told += [(name, row.accuracy, row.cost) for name, row in rows if result.config.method != "base"]
-    estimates = [Estimate(a.accuracy, a.low, a.high) for _, a, _ in told]
+    shown: list[tuple[str, Accuracy, AnswerCost]] = [("base", result.base, result.base_cost)]
+    shown += [(name, row.accuracy, row.cost) for name, row in rows if result.config.method != "base"]
+    estimates = [Estimate(a.accuracy, a.low, a.high) for _, a, _ in shown]
     drawn = whiskers(estimates, result.base.accuracy)
-    dearest = max(cost.flops for _, _, cost in told) or 1.0
+    highest = max(cost.flops for _, _, cost in shown) or 1.0
     headings = (
         Heading("row", number=False, head=True),
         Heading("accuracy", descending=True),
@@ -94,11 +101,11 @@ def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> HtmlTable:
             HtmlCell(str(a.excluded), float(a.excluded)),
             HtmlCell(f"{cost.evaluations:g}", cost.evaluations),
             HtmlCell(f"{cost.new_tokens:.1f}", cost.new_tokens),
-            HtmlCell(f"{cost.flops:.3g}", cost.flops, bar=cost.flops / dearest),
+            HtmlCell(f"{cost.flops:.3g}", cost.flops, bar=cost.flops / highest),
         )
-        for (name, a, cost), whisker in zip(told, drawn, strict=True)
+        for (name, a, cost), whisker in zip(shown, drawn, strict=True)
     )
-    return HtmlTable("Accuracy on the test items, and what an answer costs", headings, cells)
+    return HtmlTable("Accuracy on the test items, and cost per answer", headings, cells)
 
 
 def _ledger(result: Result) -> HtmlTable:
@@ -127,9 +134,7 @@ def _ledger(result: Result) -> HtmlTable:
                 *(HtmlCell(f"{count:,}", float(count)) for count in counts),
             )
         )
-    return HtmlTable(
-        "The ledger by account; accounts that the budget does not cover are drawn faint", headings, tuple(cells)
-    )
+    return HtmlTable("Ledger by account; accounts outside the budget have a grey bar", headings, tuple(cells))
 
 
 def _looks(looks: Sequence[GateLook]) -> HtmlTable:
@@ -141,7 +146,7 @@ def _looks(looks: Sequence[GateLook]) -> HtmlTable:
         Heading("gain", descending=True),
         Heading("p"),
         Heading("level"),
-        Heading("why", number=False, sortable=False),
+        Heading("reason", number=False, sortable=False),
     )
     cells = tuple(
         (
@@ -156,7 +161,7 @@ def _looks(looks: Sequence[GateLook]) -> HtmlTable:
         )
         for number, gate in enumerate(looks)
     )
-    return HtmlTable("What the gate was asked, in the order of the run", headings, cells)
+    return HtmlTable("Gate decisions, in the order of the run", headings, cells)
 
 
 def _number(value: float | None, form: str) -> HtmlCell:

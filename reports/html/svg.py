@@ -1,4 +1,4 @@
-"""Where things lie in a plot: scales, ticks and marks, from numbers to positions. Templates draw them. Pure."""
+"""Geometry of plots: scales, ticks, marks and labels. The templates turn them into SVG. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 LETTER = 7.0
-"""Width that a character of a label is given, in user units."""
+"""Estimated width of one character of a label, in user units."""
 LINE = 15.0
-"""Height of a label."""
+"""Height of a label, in user units."""
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+"""Rectangle: left, top, right, bottom."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis.
+    """Tick of an axis.
 
     Attributes:
-        at: Its position.
-        value: The number there.
-        text: What stands beside it.
+        at: Position along the axis.
+        value: Value at that position.
+        text: Label of the tick.
     """
 
     at: float
@@ -33,15 +33,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to positions, linear or logarithmic.
+    """Linear or logarithmic map from values to positions: `Scale(0, 10, 100, 200)(5)` is 150.
 
     Attributes:
-        low: Value at `start`; positive where `log`.
+        low: Value at `start`; positive if `log` is set.
         high: Value at `end`; greater than `low`.
-        start: Position.
-        end: Position; less than `start` for an axis that points up.
-        log: Whether equal ratios are equally long.
-        percent: Whether values are shares, which ticks give in per cent.
+        start: Position of `low`.
+        end: Position of `high`; less than `start` for an axis that points up.
+        log: Whether the scale is logarithmic.
+        percent: Whether values are fractions, whose ticks are labelled in per cent.
     """
 
     low: float
@@ -52,12 +52,12 @@ class Scale:
     percent: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return the position of a value, to a hundredth."""
+        """Return the position of a value, rounded to 0.01."""
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 2)
 
     def ticks(self, most: int = 6) -> tuple[Tick, ...]:
-        """Return round values within the scale, about `most` at most."""
+        """Return ticks at round values within the scale, at most about `most` of them."""
         values = _decades(self.low, self.high, most) if self.log else _steps(self.low, self.high, most)
         return tuple(Tick(self(value), value, self._text(value)) for value in values)
 
@@ -75,11 +75,20 @@ class Scale:
 def spanning(
     values: Sequence[float], start: float, end: float, *, log: bool = False, percent: bool = False, margin: float = 0.06
 ) -> Scale:
-    """Return a scale over finite values with some room at both ends; positive values where `log`."""
+    """Return a scale that covers all values, with some room at both ends.
+
+    Args:
+        values: Finite values; positive if `log` is set.
+        start: Position of the low end.
+        end: Position of the high end.
+        log: Whether the scale is logarithmic.
+        percent: Whether values are fractions, whose ticks are labelled in per cent.
+        margin: Room at either end, as a fraction of the range of the values.
+    """
     seen = [math.log10(value) if log else value for value in values]
     low, high = min(seen), max(seen)
     largest = 1.0 if log else max(abs(low), abs(high))
-    # Values that differ by less are alike, and floating point could not tell their ticks apart.
+    # If the values are this close, floating point could not tell their ticks apart, so they are treated as equal.
     alike = high - low <= 1e-6 * largest
     room = (0.3 if log else 0.05 * largest or 0.5) if alike else margin * (high - low)
     bounds = [10**v if log else v for v in (low - room, high + room)]
@@ -106,7 +115,13 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Label:
-    """Where a text starts, on its baseline, and the path that leads to it; empty where it stands beside its mark."""
+    """Position of a mark's label.
+
+    Attributes:
+        x: Start of the text.
+        y: Baseline of the text.
+        leader: SVG path of the line from the mark to the text; empty if the text is right beside its mark.
+    """
 
     x: float
     y: float
@@ -115,25 +130,25 @@ class Label:
 
 @dataclass(frozen=True)
 class Mark:
-    """A figure with its interval.
+    """Point with an interval.
 
     Attributes:
-        x: Position.
-        y: Position.
-        low: Position of the interval's lower bound.
-        high: Position of its upper bound.
-        said: What hovering or focus tells.
-        strong: Whether it stands out.
-        name: Label; empty for none.
-        data: Numbers behind it, by name.
-        label: Where that stands, if there was room for it.
+        x: Horizontal position.
+        y: Vertical position.
+        low: Vertical position of the interval's lower bound.
+        high: Vertical position of its upper bound.
+        tooltip: Text shown on hover and on focus.
+        strong: Whether the point is highlighted.
+        name: Text of the label; empty for no label.
+        data: Values behind the point, by name, for the page's data attributes.
+        label: Position of the label; None if there was no room for it.
     """
 
     x: float
     y: float
     low: float
     high: float
-    said: str
+    tooltip: str
     strong: bool = False
     name: str = ""
     data: dict[str, float] = field(default_factory=dict)
@@ -142,18 +157,18 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar from the axis up, with what hovering tells."""
+    """Bar from the axis up, with the text shown on hover."""
 
     x: float
     y: float
     width: float
     height: float
-    said: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A horizontal line of reference."""
+    """Horizontal reference line with its label."""
 
     y: float
     text: str = ""
@@ -161,24 +176,23 @@ class Rule:
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything that a template draws.
+    """Plot as the template draws it.
 
     Attributes:
-        title: What the plot shows, for a heading and for those who do not see it.
-        width: In user units, which are pixels where there is room.
-        height: The same.
-        left: Where the plotting area starts.
-        right: Where it ends.
-        top: Where it starts.
-        bottom: Where it ends.
-        x_title: Of the horizontal axis.
-        x_ticks: Along the bottom.
-        y_ticks: Along the left.
-        path: A line, as an SVG path; empty for none.
-        fine: A second, fainter one.
-        rules: Lines of reference.
-        bars: Of a histogram.
-        marks: Figures with intervals.
+        title: Title, also read by screen readers.
+        width: Width in user units, which are pixels on a wide screen.
+        height: Height in user units.
+        left: Left edge of the plotting area.
+        right: Right edge of the plotting area.
+        top: Top edge of the plotting area.
+        bottom: Bottom edge of the plotting area.
+        x_title: Title of the horizontal axis.
+        x_ticks: Ticks of the horizontal axis.
+        y_ticks: Ticks of the vertical axis.
+        path: Line, as an SVG path; empty for none.
+        rules: Horizontal reference lines.
+        bars: Bars of a histogram.
+        marks: Points with intervals.
     """
 
     title: str
@@ -192,19 +206,18 @@ class Plot:
     x_ticks: tuple[Tick, ...] = ()
     y_ticks: tuple[Tick, ...] = ()
     path: str = ""
-    fine: str = ""
     rules: tuple[Rule, ...] = ()
     bars: tuple[Bar, ...] = ()
     marks: tuple[Mark, ...] = ()
 
 
 def line(points: Sequence[tuple[float, float]]) -> str:
-    """Return a path through positions."""
+    """Return the SVG path of a line through points."""
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
 
 
 def staircase(points: Sequence[tuple[float, float]], end: float) -> str:
-    """Return a path that keeps each height until the next position, and the last one up to `end`."""
+    """Return the SVG path of a step function: each height lasts to the next point, and the last one to `end`."""
     if not points:
         return ""
     steps = "".join(f"H{x:g}V{y:g}" for x, y in points[1:])
@@ -212,7 +225,7 @@ def staircase(points: Sequence[tuple[float, float]], end: float) -> str:
 
 
 def strokes(points: Sequence[tuple[float, float]], end: float) -> list[Box]:
-    """Return what the lines of a staircase cover."""
+    """Return the rectangles that the lines of a staircase cover."""
     ends = [*(x for x, _ in points[1:]), end]
     flat = [(x, y - 1, then, y + 1) for (x, y), then in zip(points, ends, strict=True)] if points else []
     steep = [(x - 1, y, x + 1, before) for (_, before), (x, y) in pairwise(points)]
@@ -220,7 +233,19 @@ def strokes(points: Sequence[tuple[float, float]], end: float) -> list[Box]:
 
 
 def labels(marks: Sequence[Mark], area: Box, lines: Sequence[Box] = ()) -> list[Label | None]:
-    """Return where each mark's name stands, off marks, names and lines: beside the mark, or at the end of a leader."""
+    """Place the label of each mark so that it covers no mark, label or line.
+
+    Each label takes the first free place of `_PLACES`: beside its mark, or farther off at the end of a leader line.
+    Highlighted marks choose first.
+
+    Args:
+        marks: Points to label; one without a name gets no label.
+        area: Rectangle that the labels must stay in.
+        lines: Rectangles that they must not cover.
+
+    Returns:
+        Position of each mark's label; None if there is no room.
+    """
     taken: list[Box] = [*lines, *((m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks)]
     taken += [(m.x - 2, m.high, m.x + 2, m.low) for m in marks]
     found: list[Label | None] = [None] * len(marks)
@@ -243,7 +268,7 @@ _PLACES = (
     *((0, right, down) for down in (0.0, -0.8, 0.8) for right in (1, -1)),
     *((far, right, down * far) for far in range(1, 9) for down in (-1.0, 1.0) for right in (1, -1)),
 )
-"""Of a label: how far off, to the right or the left, and how many lines down."""
+"""Candidate places of a label: distance from the mark, side (1 right, -1 left), and lines below the mark."""
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -1,4 +1,4 @@
-"""A table as the template takes it: texts for readers, values to sort by, and small pictures within cells. Pure."""
+"""Tables as the templates take them: text for readers, values for sorting, and small drawings inside cells."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from bench.stats import Estimate
 
 WHISKER = 140.0
-"""Width of an interval drawn in a cell."""
+"""Width of a drawn interval, in pixels."""
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """An interval drawn in a cell; positions from 0 to `WHISKER`, and `base` is the line of reference, if any."""
+    """Interval drawn in a cell.
+
+    Attributes:
+        low: Position of the lower bound, from 0 to `WHISKER`.
+        at: Position of the estimate.
+        high: Position of the upper bound.
+        base: Position of the reference line; None for no line.
+    """
 
     low: float
     at: float
@@ -23,7 +30,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Link:
-    """Text that leads somewhere; nowhere where `href` is empty."""
+    """Link with its text; plain text if `href` is empty."""
 
     text: str
     href: str = ""
@@ -31,16 +38,16 @@ class Link:
 
 @dataclass(frozen=True)
 class HtmlCell:
-    """One cell.
+    """Cell of a table.
 
     Attributes:
-        text: What it says.
-        value: What its column is sorted by; None comes last.
-        fine: What is said beside it in small print.
-        whisker: An interval to draw.
-        bar: A share, 0 to 1, to draw as a bar; None for no bar.
-        faint: Whether the bar stands back.
-        links: In place of the text.
+        text: Text of the cell.
+        value: Value to sort by; cells without one come last.
+        fine: Additional text in small print.
+        whisker: Interval to draw.
+        bar: Fraction in [0, 1] to draw as a bar; None for no bar.
+        faint: Whether the bar is drawn in a muted colour.
+        links: Links to show in place of the text.
     """
 
     text: str = ""
@@ -54,14 +61,14 @@ class HtmlCell:
 
 @dataclass(frozen=True)
 class Heading:
-    """The head of a column.
+    """Heading of a column.
 
     Attributes:
-        text: What it says.
-        number: Whether figures stand below it, to be aligned to the right.
-        head: Whether the column names the rows.
-        descending: Whether sorting starts with the greatest.
-        sortable: Whether a reader may sort by it.
+        text: Text of the heading.
+        number: Whether the column holds numbers, which are aligned to the right.
+        head: Whether the column holds the names of the rows.
+        descending: Whether the first click sorts the largest value to the top.
+        sortable: Whether the reader can sort by this column.
     """
 
     text: str
@@ -73,7 +80,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table with its caption."""
+    """Table with its caption."""
 
     caption: str
     headings: tuple[Heading, ...]
@@ -81,9 +88,9 @@ class HtmlTable:
 
 
 def whiskers(estimates: Sequence[Estimate | None], base: float | None) -> list[Whisker | None]:
-    """Draw the intervals of a column on one scale."""
-    told = [e for e in estimates if e]
-    bounds = [*(e.low for e in told), *(e.high for e in told), *([base] if base is not None else [])]
+    """Return the drawn intervals of a column, all on the same scale, with a reference line at `base`."""
+    known = [e for e in estimates if e]
+    bounds = [*(e.low for e in known), *(e.high for e in known), *([base] if base is not None else [])]
     low, high = min(bounds, default=0.0), max(bounds, default=1.0)
 
     def at(value: float) -> float:
@@ -94,10 +101,10 @@ def whiskers(estimates: Sequence[Estimate | None], base: float | None) -> list[W
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent."""
+    """Format a fraction as a percentage: 0.524 becomes `52.4 %`."""
     return f"{100 * share:.1f} %"
 
 
 def interval(low: float, high: float, sign: str = "") -> str:
-    """Return the bounds of an interval of shares in per cent; `+` as sign for differences."""
+    """Format an interval of fractions in per cent, such as `49.3 to 55.5`. Use `+` as `sign` for differences."""
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"

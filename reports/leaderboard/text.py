@@ -119,10 +119,12 @@ def _pipes(rows: list[list[str]]) -> str:
 
 
 def as_csv(board: Board) -> str:
-    """Return all rows of all groups as one CSV table of plain values. Unknown values are left empty.
+    """Return all rows of all groups as one CSV table of plain values.
 
-    task,model,budget,strategy,item_set,items,rank,name,accuracy,low,high,...
-    addition,tiny-adder,2048,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,0.5548030415716819,...
+    Unknown values are left empty. For example:
+
+        task,model,budget,strategy,item_set,items,rank,name,accuracy,low,high,...
+        addition,tiny-adder,2048,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,0.5548030415716819,...
     """
     file = io.StringIO()
     where = ("task", "model", "budget", "strategy", "item_set", "items")

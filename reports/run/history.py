@@ -1,4 +1,4 @@
-"""The course of one run as text: its configuration, how rewards went, and what its gate let through."""
+"""History of one run as text: its configuration, its rewards over time, and a summary of its gate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CURVES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("scores",), "reward by candidate"),
     (("rewards",), "reward by candidate"),
 )
-"""Where a method's report holds rewards in the order of the run, and what they are."""
+"""Places of reward series in a method's report: path of keys, and description of the series."""
 
 
 def configuration(result: Result) -> dict[str, str]:
-    """Return what was run, part by part."""
+    """Return the configuration of a run as named lines, such as `{"data": "support 400, test 2000", ...}`."""
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
-    told = {
+    lines = {
         "settings": _settings(config.method_config),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.model_dump(exclude_none=True).items())
         if versions
@@ -35,7 +35,7 @@ def configuration(result: Result) -> dict[str, str]:
         "engine": engine + (f", prompt {result.prompt}" if result.prompt else ""),
         "sandbox": result.sandbox or "",
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in lines.items() if text}
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -43,18 +43,21 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def curves(report: Mapping[str, Any], width: int = 60) -> list[str]:
-    """Return a line for each series of rewards that a method reported, drawn in at most `width` bars."""
+    """Return one line per reward series in a method's report, drawn with at most `width` bars.
+
+    reward by candidate (64): 0.31 to 0.62  ▁▃▂▅▇█▆
+    """
     lines = []
-    for path, what in CURVES:
+    for path, description in CURVES:
         values = [v for v in _series(report, path) if isinstance(v, int | float) and math.isfinite(v)]
         if len(values) > 1:
             drawn = sparkline(values, width)
-            lines.append(f"{what} ({len(values)}): {min(values):.3g} to {max(values):.3g}  {drawn}")
+            lines.append(f"{description} ({len(values)}): {min(values):.3g} to {max(values):.3g}  {drawn}")
     return lines
 
 
 def _series(value: Any, path: Sequence[str]) -> list[Any]:
-    """Follow keys; through a list of tables, one after the other."""
+    """Return the list at a path of keys. In a list of tables, the key selects one value from each table."""
     for key in path:
         if isinstance(value, Mapping):
             value = value.get(key)
@@ -64,7 +67,7 @@ def _series(value: Any, path: Sequence[str]) -> list[Any]:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values as bars from the least to the greatest, averaged where there are more than `width`."""
+    """Draw values as bars, scaled from the smallest to the largest. More than `width` values are averaged in groups."""
     step = math.ceil(len(values) / width)
     means = [sum(part) / len(part) for part in (values[i : i + step] for i in range(0, len(values), step))]
     low, high = min(means), max(means)
@@ -72,15 +75,15 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def gates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the decisions of a run's gate, in order."""
+    """Return the gate decisions in a method's report, in order."""
     return [*report.get("gates", []), *([report["gate"]] if "gate" in report else [])]
 
 
 def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
-    """Say how often the gate was asked, what passed, and what would have passed by chance.
+    """Summarise the gate in one line: looks, passes, and the expected number of passes by chance.
 
-    By chance: if a proposal that changes as many answers were as likely to fix as to break each. An exact test can pass
-    no more often than that, and often less than its level.
+    By chance means that each changed answer is a fix or a regression with equal probability. The exact test then passes
+    at most as often as its significance level allows, and often less.
     """
     looks = [gate for gate in gates(report) if gate.get("level") is not None]
     if not looks:
@@ -88,8 +91,8 @@ def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
     passed = sum(bool(gate["accepted"]) for gate in looks)
     chance = sum(mcnemar_size(gate["fixes"] + gate["regressions"], gate["level"]) for gate in looks)
     levels = sum(gate["level"] for gate in looks)
-    asked = f"{len(looks)} look" + ("s" if len(looks) > 1 else "")
+    number = f"{len(looks)} look" + ("s" if len(looks) > 1 else "")
     yield (
-        f"gate: {asked}, {passed} passed; chance alone would have passed {chance:.2g} on average "
-        f"({levels:.2g} at the levels granted)"
+        f"gate: {number}, {passed} passed; chance alone would have passed {chance:.2g} on average "
+        f"(allowed by the significance levels: {levels:.2g})"
     )

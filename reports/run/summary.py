@@ -1,4 +1,4 @@
-"""What is said of one run in words, on a terminal as on a page. Plain text: whoever prints it escapes it."""
+"""Sentences about one run, shared by terminal and HTML page. They are plain text; the caller escapes them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from bench.records.schema import BudgetInfo, Result, Row, RunConfig
 
 
 def run_title(config: RunConfig) -> str:
-    """Name a run for a reader."""
+    """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
     title = f"{config.method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
     return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
 
 
 def named_rows(result: Result) -> list[tuple[str, Row]]:
-    """Return the rows of a result with the names that tell them apart."""
+    """Return the rows of a result with their names, such as `randopt k=5`."""
     return [(f"{result.config.method} {row.label}".strip(), row) for row in result.rows]
 
 
 def comparison(name: str, row: Row) -> str:
-    """Compare a row with the base."""
+    """Return a sentence that compares a row with the base."""
     if not row.changed:
-        return f"{name} abstained: the base was kept, so answers and cost are the base's"
+        return f"{name} returned the base model unchanged, so its answers and cost are the base's"
     c = row.comparison
     return (
         f"{name}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
@@ -30,7 +30,7 @@ def comparison(name: str, row: Row) -> str:
 
 
 def coverages(result: Result, rows: Sequence[tuple[str, Row]]) -> list[str]:
-    """Say what pass@k is, of the base and of each row, where it was asked for."""
+    """Return one sentence on pass@k for the base and for each row that measured it."""
     named = [("base", result.base_coverage), *((name, row.coverage) for name, row in rows)]
     lines = []
     for name, c in named if result.config.method != "base" else named[:1]:
@@ -47,7 +47,7 @@ def coverages(result: Result, rows: Sequence[tuple[str, Row]]) -> list[str]:
 
 
 def spent(budget: BudgetInfo) -> str:
-    """Say what adaptation spent of its budget."""
+    """Return a sentence on how much of the budget adaptation spent."""
     return (
         f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
         f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"

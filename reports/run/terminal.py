@@ -1,4 +1,4 @@
-"""One run as tables for the terminal, plain text when piped. Reads records and nothing else."""
+"""Terminal output for one run: tables, or plain text when piped."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample, Timi
 from reports.run.history import configuration, curves, gate_summary, gates
 from reports.run.summary import comparison, coverages, named_rows, run_title, spent
 
-# Rich would colour numbers, break lines at its width, and make an emoji of `a[:100:]`.
-_AS_IT_STANDS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
+# By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
+_VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
 
 
 def print_run(console: Console, folder: Path, result: Result) -> None:
-    """Print what a run found, what it cost, where it lies and what to do next."""
+    """Print a run's results and costs, its directory, and the next command to run."""
     config = result.config
-    console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_AS_IT_STANDS)
+    console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_VERBATIM)
     if result.status != "ok":
-        console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_AS_IT_STANDS)
+        console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_VERBATIM)
     if result.base and result.base_cost:
         ours = named_rows(result)
         console.print(_accuracies(result.base, result.base_cost, [] if config.method == "base" else ours))
         for name, row in ours if config.method != "base" else []:
-            console.print(comparison(name, row), markup=False, **_AS_IT_STANDS)
+            console.print(comparison(name, row), markup=False, **_VERBATIM)
         for line in coverages(result, ours):
-            console.print(line, markup=False, **_AS_IT_STANDS)
+            console.print(line, markup=False, **_VERBATIM)
     for label, reason in result.refused.items():
-        console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_AS_IT_STANDS)
+        console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_VERBATIM)
     for line in _gates(result):
-        console.print(line, **_AS_IT_STANDS)
+        console.print(line, **_VERBATIM)
     if result.ledger:
         console.print(_ledger(result))
     if result.budget:
-        console.print(spent(result.budget), markup=False, **_AS_IT_STANDS)
-    console.print(f"record: {folder}", markup=False, **_AS_IT_STANDS)
-    console.print(f"next:   {_next(folder, result)}\n", markup=False, **_AS_IT_STANDS)
+        console.print(spent(result.budget), markup=False, **_VERBATIM)
+    console.print(f"record: {folder}", markup=False, **_VERBATIM)
+    console.print(f"next:   {_next(folder, result)}\n", markup=False, **_VERBATIM)
 
 
 def print_course(console: Console, result: Result) -> None:
-    """Print a run's configuration, how rewards went in it, and what its gate let through."""
-    told = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
-    for line in (*told, *curves(result.report), *gate_summary(result.report)):
-        console.print(line, markup=False, **_AS_IT_STANDS)
+    """Print a run's configuration, its rewards over time, and a summary of its gate."""
+    lines = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
+    for line in (*lines, *curves(result.report), *gate_summary(result.report)):
+        console.print(line, markup=False, **_VERBATIM)
 
 
 def print_times(console: Console, timing: Timing) -> None:
-    """Print where the time of a run went: by what was done, and by phase."""
+    """Print where a run spent its time, by kind of work and by phase."""
     own = timing.total - sum(timing.kinds.values())
     for title, seconds in (
-        ("by what was done", {**timing.kinds, "the harness itself": own}),
+        ("by kind of work", {**timing.kinds, "the harness itself": own}),
         ("by phase", timing.stages),
     ):
         table = _table("", "seconds", "share")
@@ -68,7 +68,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         name = column in ("", "account")
-        # A name gives way where it is narrow; a figure is never cut.
+        # On a narrow terminal names are folded; numbers never are.
         table.add_column(column, justify="left" if name else "right", no_wrap=not name, overflow="fold")
     return table
 
@@ -93,7 +93,7 @@ def _gates(result: Result) -> list[str]:
     for gate in gates(result.report):
         verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
         stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
-        lines.append(f"the method reports of its gate, {stage}: {verdict}; {reason}")
+        lines.append(f"the method's report: gate, {stage}: {verdict}; {reason}")
     return lines
 
 
@@ -110,22 +110,22 @@ def _ledger(result: Result) -> Table:
 
 def _next(folder: Path, result: Result) -> str:
     if result.status == "failed":
-        return f"mend the cause, then bench resume {folder}"
+        return f"fix the cause, then bench resume {folder}"
     if any(row.changed for row in result.rows):
         return f"bench export {folder} -o my-model"
     return f"bench show {folder}"
 
 
 def print_samples(console: Console, samples: list[Sample]) -> None:
-    """Print test examples with their answers as they were judged."""
+    """Print test examples with their answers and verdicts."""
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         console.rule(f"{escape(sample.id)}: {verdict}", align="left")
-        console.print(visible(sample.text), markup=False, **_AS_IT_STANDS)
+        console.print(visible(sample.text), markup=False, **_VERBATIM)
         if sample.detail:
-            console.print(f"({sample.detail})", markup=False, style="dim", **_AS_IT_STANDS)
+            console.print(f"({sample.detail})", markup=False, style="dim", **_VERBATIM)
 
 
 def visible(answer: str) -> str:
-    """Return a model's answer without escape sequences, which are the terminal's to obey and the reader's to see."""
+    """Replace escape characters in a model's answer by `␛`, so that the terminal shows them and does not obey them."""
     return answer.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")

@@ -89,7 +89,7 @@ def test_runs_without_such_a_population_are_refused(report, entries):
 
 def test_a_journal_in_another_order_than_the_record_is_an_error():
     entries = population()
-    with pytest.raises(UsageError, match="not of the scales that the record has"):
+    with pytest.raises(UsageError, match="the scales of the journal's candidates differ"):
         population_of(result({"sigmas": SIGMAS}), [entries[1], entries[0], *entries[2:]], "here")
 
 

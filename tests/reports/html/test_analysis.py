@@ -27,9 +27,9 @@ GATE = power_of([{"examples": 60, "level": 0.025, "fixes": 8, "regressions": 4, 
 
 
 def test_verdicts_hold_the_error_of_all_tests_together():
-    assert overlap_verdict(overlap(0.05, 0.01)).startswith("more is shared than chance explains (p 0.02 ")
-    assert overlap_verdict(overlap(0.6, 0.03)).startswith("no more is shared than chance explains (p 0.06 ")
-    assert transfer_verdict(HALVES).startswith("a step beats random ones (p 0.02 ")
+    assert overlap_verdict(overlap(0.05, 0.01)).startswith("the overlap is larger than by chance (p 0.02 ")
+    assert overlap_verdict(overlap(0.6, 0.03)).startswith("the overlap is no larger than by chance (p 0.06 ")
+    assert transfer_verdict(HALVES).startswith("a step beats random steps (p 0.02 ")
 
 
 def test_everything_that_was_found_is_drawn(make_record, parse):
@@ -63,7 +63,7 @@ def test_what_was_written_beside_a_run_is_read_again(tmp_path):
 def test_the_ledger_is_drawn_an_account_a_bar(make_record):
     plot = ledger_plot(make_record().result.ledger)
     assert [tick.text for tick in plot.x_ticks] == ["sample", "inference"]
-    assert [bar.said.endswith("not billed") for bar in plot.bars] == [False, True]
+    assert [bar.tooltip.endswith("not billed") for bar in plot.bars] == [False, True]
     heights = [bar.height for bar in plot.bars]
     flops = [row.flops for row in make_record().result.ledger.values()]
     assert heights[1] / heights[0] == pytest.approx(flops[1] / flops[0], abs=0.01)

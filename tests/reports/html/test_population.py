@@ -25,7 +25,7 @@ def test_a_population_is_a_histogram_for_each_sigma_with_all_its_candidates():
         "Rewards at σ = 0.01: 3 candidates",
         "Rewards at σ = 0.02: 2 candidates, 100 % of the weight",
     ]
-    counts = [sum(int(bar.said.split()[0]) for bar in plot.bars) for plot in section.plots[:2]]
+    counts = [sum(int(bar.tooltip.split()[0]) for bar in plot.bars) for plot in section.plots[:2]]
     assert counts == [3, 2]
     assert ("effective sample size", "1.6") in section.facts
     assert section.plots[0].x_ticks == section.plots[1].x_ticks
@@ -33,7 +33,7 @@ def test_a_population_is_a_histogram_for_each_sigma_with_all_its_candidates():
 
 def test_elite_weights_fall_and_are_as_high_as_they_weigh():
     weights = only({"stage1": STAGE1}).plots[2]
-    assert [bar.said for bar in weights.bars] == ["candidate 3: weight 0.75", "candidate 4: weight 0.25"]
+    assert [bar.tooltip for bar in weights.bars] == ["candidate 3: weight 0.75", "candidate 4: weight 0.25"]
     assert weights.bars[0].height == pytest.approx(3 * weights.bars[1].height, abs=0.02)
 
 
@@ -83,6 +83,6 @@ def test_the_gate_is_a_mark_a_look_filled_where_it_kept_the_change():
     plot = gate_plot(looks)
     assert [mark.strong for mark in plot.marks] == [True, False]
     assert plot.marks[0].y < plot.rules[0].y < plot.marks[1].y
-    assert plot.marks[1].said == "stage 2, round 2: not kept; p"
+    assert plot.marks[1].tooltip == "stage 2, round 2: not kept; p"
     assert [tick.text for tick in plot.x_ticks] == ["1", "2", "3"]
     assert gate_plot(read_gates({"gate": none})) is None

@@ -36,9 +36,9 @@ def test_samples_are_sorted_by_what_changed_and_counted(hostile, parse):
     page = parse(run_page(record.result, samples))
     label = record.result.rows[0].label
     assert [h.text for h in page.all("h3")] == [
-        f"{label}: Fixes: wrong from the base, right here 4",
-        f"{label}: Right from both 16, the first {SHOWN}",
-        f"{label}: Wrong from both 20, the first {SHOWN}",
+        f"{label}: Fixes: base wrong, this run right 4",
+        f"{label}: Both right 16, first {SHOWN} shown",
+        f"{label}: Both wrong 20, first {SHOWN} shown",
     ]
 
 

@@ -140,7 +140,7 @@ def test_the_budget_is_shown_with_what_was_spent_of_it() -> None:
 
 def test_gates_are_shown_with_verdict_and_reason() -> None:
     text = printed()
-    assert "gate, first: kept; 6 of 30 fixed, none lost\n" in text
+    assert "the method's report: gate, first: kept; 6 of 30 fixed, none lost\n" in text
     assert "gate, second: not kept; no gain on [gate] items\n" in text
 
 
@@ -178,11 +178,11 @@ def test_a_terminal_gets_the_same_text_in_colour() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()) == printed()
 
 
-def test_a_run_that_kept_the_base_says_that_it_abstained_and_claims_no_difference() -> None:
+def test_a_run_that_kept_the_base_says_so_and_claims_no_difference() -> None:
     kept = {"changed": False, "accuracy": RESULT.base, "cost": RESULT.base_cost}
     same = RESULT.model_copy(update={"rows": (RESULT.rows[0].model_copy(update=kept),)})
     text = printed(same)
-    assert "corp abstained: the base was kept, so answers and cost are the base's\n" in text
+    assert "corp returned the base model unchanged, so its answers and cost are the base's\n" in text
     assert "points" not in text
     assert f"next:   bench show {FOLDER}\n" in text
     assert cells(text, "corp")[1:] == cells(text, "base")[1:]
@@ -193,7 +193,7 @@ def test_the_base_itself_has_one_row_and_nothing_to_compare() -> None:
     text = printed(RESULT.model_copy(update={"config": config}))
     assert cells(text, "base")[1] == "13.4 %"
     assert "points" not in text
-    assert "abstained" not in text
+    assert "unchanged" not in text
 
 
 def test_a_changed_model_can_be_exported_next() -> None:
@@ -203,7 +203,7 @@ def test_a_changed_model_can_be_exported_next() -> None:
 def test_a_failed_run_shows_its_reason_and_how_to_go_on_and_no_accuracy() -> None:
     text = printed(failed("OSError: the model's file is truncated"))
     assert "failed: OSError: the model's file is truncated\n" in text
-    assert f"next:   mend the cause, then bench resume {FOLDER}\n" in text
+    assert f"next:   fix the cause, then bench resume {FOLDER}\n" in text
     assert "accuracy" not in text
 
 
