@@ -1,6 +1,6 @@
-"""The command line. Results go to stdout, progress to stderr; `--json` gives the same as data.
+"""Command line. Results go to stdout and progress to stderr; `--json` prints results as JSON.
 
-Exit status: 0 done, 1 a run failed, 2 usage, 3 refused.
+Exit status: 0 done, 1 a run failed, 2 usage error, 3 refused.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is called, so that `bench list` loads nothing heavy."""
+    """Command group that imports a command only when it is called, so that `bench list` starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all command names, in the order in which a user meets them."""
+        """Return all command names, in the order in which a new user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -50,11 +50,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, or say which one was probably meant."""
+        """Find a command. For an unknown name, suggest the nearest one."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+            raise click.UsageError(f"unknown command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -64,15 +64,18 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="bench-post-training", prog_name="bench")
 def cli() -> None:
-    """Compare LLM post-training methods under matched compute."""
+    """Compare LLM post-training methods at equal compute.
+
+    A first run on a CPU: bench run -t addition -M tiny-adder
+    """
 
 
 def main() -> None:
-    """Run the command line; turn what a user can mend into one line and an exit status."""
+    """Run the command line. Print errors that the user can fix as one line, without a traceback."""
     from bench.errors import BenchError
 
-    # Read when torch is loaded. Threads spin while they wait; by default so long that another busy process on the
-    # machine makes decoding ten times slower. This short a spin keeps the speed of an idle machine.
+    # OpenMP reads this when torch is loaded. Waiting threads spin; with the default spin count, another busy process on
+    # the machine makes decoding ten times slower. This shorter spin is as fast on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         status = cli.main(standalone_mode=False)
@@ -83,6 +86,6 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("bench: interrupted; what was computed is kept, `bench resume` goes on from there", err=True)
+        click.echo("bench: interrupted; all finished work is saved, continue with `bench resume`", err=True)
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)

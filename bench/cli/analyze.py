@@ -1,4 +1,4 @@
-"""`bench analyze`: what runs tell of the landscape around a base, of gates, and of where compute went."""
+"""`bench analyze`: analyses of the landscape around a base model, of gates, and of compute."""
 
 from __future__ import annotations
 
@@ -18,31 +18,44 @@ if TYPE_CHECKING:
 
 @click.group()
 def analyze() -> None:
-    """Test what runs claim of the landscape around a base, of their gate, and show where their compute went.
+    """Analyse finished runs: landscape, gate, compute.
 
-    Nothing here asks a model anything: `bench run -m landscape` scores what is to be analysed, under a budget like
-    every run. What is found is also written into the run's folder, and `bench report` draws it in the run's page.
+    The analyses read records and run no model. `bench run -m landscape` computes the scores that split-half and density
+    analyse. The results are also saved in the run's folder, and `bench report` plots them on the run's page.
     """
 
 
 @analyze.command("split-half")
 @click.argument("run", type=RUN)
-@click.option("-r", "--rank", type=click.IntRange(1), default=8, show_default=True, help="Top directions compared.")
 @click.option(
-    "--permutations", type=click.IntRange(1), default=1000, show_default=True, help="Of rewards, behind each null."
+    "-r",
+    "--rank",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Number of principal directions to compare.",
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Number of permutations of the rewards for each null distribution.",
 )
 @click.option(
     "--dimensions",
     type=click.IntRange(min=0),
     default=4096,
     show_default=True,
-    help="Of the sketch of weight vectors in which disjoint candidates are compared; 0 leaves that out.",
+    help="Dimensions of the random projection (sketch) of weight vectors, used to compare disjoint candidates. "
+    "0 skips that comparison.",
 )
 @json_option
 def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json: bool) -> None:
-    """Do halves of a population that share no example, or no candidate either, find the same structure?
+    """Test whether two halves of a population find the same structure.
 
-    RUN is one of landscape, or of randopt or corp without racing.
+    Compares halves that share no example, and halves that also share no candidate, with permutation tests. RUN is a run
+    of landscape, or of randopt or corp without racing.
     """
     from rich.console import Console
 
@@ -56,24 +69,27 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
     try:
         found = halves.split_half(population, vectors, rank=rank, permutations=permutations)
     except ValueError as error:
-        raise UsageError(f"{run}: {error}; give it a larger budget") from error
-    _keep(run, "split-half", asdict(found))
+        raise UsageError(f"{run}: {error}; run it again with a larger budget") from error
+    _save(run, "split-half", asdict(found))
     output_json(asdict(found)) if as_json else print_split_half(Console(), found)
 
 
 def _sketched(result: Result, population: Population, dimensions: int) -> Any:
-    """Sketches of the candidates' noise directions, of the model that the run adapted."""
+    """Return sketches of the candidates' noise directions, computed from the base model of the run."""
     from bench.errors import Refused
     from bench.models.source import resolve
     from bench.weights.sketch import sketch, weight_sizes
 
     model = resolve(result.config.model).prepare()
     if result.model and model.provenance.sha256 != result.model.fingerprint:
-        raise Refused(f"--dimensions {dimensions}: the run adapted another {result.config.model} than there is here")
+        raise Refused(
+            f"--dimensions {dimensions}: the run used another version of {result.config.model} than the one on this "
+            "machine; use --dimensions 0"
+        )
     sizes = weight_sizes(model.path)
     assert population.seeds is not None
     click.echo(
-        f"sketching {len(population.seeds)} candidates of {sum(sizes.values()):,} weights in {dimensions} dimensions",
+        f"projecting {len(population.seeds)} candidates of {sum(sizes.values()):,} weights to {dimensions} dimensions",
         err=True,
     )
     return sketch(population.seeds, sizes, dimensions, noise=population.noise)
@@ -83,10 +99,10 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
 @click.argument("runs", type=RUN, nargs=-1, required=True)
 @json_option
 def density(runs: tuple[Path, ...], as_json: bool) -> None:
-    """How many perturbations beat the base, by scale, beside what noise in the score alone would produce?
+    """Show the share of perturbations that beat the base, by scale.
 
-    RUNS are of landscape. Of several with the same perturbations, on the same model with the same seed, gains on one
-    task are set against gains on the other.
+    Each share is printed next to the share expected from noise in the scores alone. RUNS are landscape runs. Runs on
+    the same model with the same seed score the same perturbations; their gains are then compared across tasks.
     """
     from rich.console import Console
 
@@ -94,7 +110,7 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
 
     found = _densities(runs)
     for run, one in zip(runs, found, strict=True):
-        _keep(run, "density", asdict(one))
+        _save(run, "density", asdict(one))
     if as_json:
         output_json([asdict(one) for one in found])
     else:
@@ -111,17 +127,20 @@ def _densities(runs: tuple[Path, ...]) -> list[Density]:
     changes = []
     for run, (_, population) in zip(runs, read, strict=True):
         if population.base is None:
-            raise UsageError(f"{run}: did not score the base on the examples of its population; run landscape")
+            raise UsageError(
+                f"{run}: has no scores of the base on the population's examples; use a run of `bench run -m landscape`"
+            )
         changes.append(population.correct.astype(float) - population.base)
     found = []
     for i, (result, population) in enumerate(read):
         assert population.base is not None
         special: list[Specialisation] = []
-        for j, (other, theirs) in enumerate(read):
-            both = _shared(population, theirs) if j != i and other.config.model == result.config.model else 0
-            if both:
+        for j, (other, other_population) in enumerate(read):
+            same_model = j != i and other.config.model == result.config.model
+            shared = _count_shared(population, other_population) if same_model else 0
+            if shared:
                 name = f"{other.config.subject}, run {other.id[:8]}"
-                special += specialisation(name, changes[i][:both], changes[j][:both], population.sigmas[:both])
+                special += specialisation(name, changes[i][:shared], changes[j][:shared], population.sigmas[:shared])
         found.append(
             Density(
                 task=result.config.subject,
@@ -136,8 +155,8 @@ def _densities(runs: tuple[Path, ...]) -> list[Density]:
     return found
 
 
-def _shared(first: Population, second: Population) -> int:
-    """How many candidates from the first on are the same in both."""
+def _count_shared(first: Population, second: Population) -> int:
+    """Return the length of the common prefix of both populations' candidates."""
     one, two = (list(zip(p.seeds or (), p.sigmas.tolist(), strict=False)) for p in (first, second))
     return next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
@@ -158,9 +177,10 @@ def _parameters(model: str) -> int | None:
 @click.argument("run", type=RUN)
 @json_option
 def gate(run: Path, as_json: bool) -> None:
-    """How often would the gate of a run keep nothing but noise, and what gain can it detect?
+    """Show the false-positive rate and power of a run's gate.
 
-    For the looks that the run took, their examples and levels, and the share of answers that its proposals changed.
+    Computed for the gate tests that the run made: their numbers of examples, their significance levels, and the share
+    of answers that the proposals changed.
     """
     from rich.console import Console
 
@@ -173,10 +193,8 @@ def gate(run: Path, as_json: bool) -> None:
     result = read_result(run)
     found = power_of(gates(result.report), result.config.method_config)
     if found is None:
-        raise UsageError(
-            f"{run}: no gate was asked in this run of {result.config.method}; corp, grpo, ppo and cat ask one"
-        )
-    _keep(run, "gate", asdict(found))
+        raise UsageError(f"{run}: this run of {result.config.method} used no gate; corp, grpo, ppo and cat use one")
+    _save(run, "gate", asdict(found))
     output_json(asdict(found)) if as_json else print_gate(Console(), found)
 
 
@@ -184,7 +202,7 @@ def gate(run: Path, as_json: bool) -> None:
 @click.argument("run", type=RUN)
 @json_option
 def ledger(run: Path, as_json: bool) -> None:
-    """Where did the compute of a run go, account by account?"""
+    """Show the compute of a run by account."""
     from rich.console import Console
 
     from bench.records.schema import read_result
@@ -197,7 +215,7 @@ def ledger(run: Path, as_json: bool) -> None:
         print_ledger(Console(), result)
 
 
-def _keep(run: Path, name: str, found: dict[str, Any]) -> None:
+def _save(run: Path, name: str, found: dict[str, Any]) -> None:
     import json
 
     from bench.records.files import write_atomically

@@ -1,4 +1,4 @@
-"""`bench check`: the exams of a task and of a method."""
+"""`bench check`: conformance checks of a task or a method."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
 
 
-@click.command()
-@click.option("-t", "--task", help="Task; yours by package.module:Class. `bench list tasks` shows ours.")
-@click.option("-m", "--method", help="Method; yours by package.module:Class. `bench list methods` shows ours.")
+@click.command(
+    epilog="\b\nExamples:\n  bench check -t gsm8k\n  bench check -t my_package.tasks:MyTask --data rows.jsonl"
+    "\n  bench check -m my_package.methods:MyMethod --set lr=1e-4"
+)
+@click.option("-t", "--task", help="Task to check: a name from `bench list tasks`, or package.module:Class.")
+@click.option("-m", "--method", help="Method to check: a name from `bench list methods`, or package.module:Class.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
 @click.option(
     "-L",
@@ -29,30 +32,38 @@ _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
     type=click.IntRange(min=2),
     default=40,
     show_default=True,
-    help="Examples whose answers are scored, of a task.",
+    help="Task only: number of examples whose answers are scored.",
 )
-@click.option("--allow-unsandboxed", is_flag=True, help="Go on although the sandbox is weaker than required.")
+@click.option(
+    "--allow-unsandboxed",
+    is_flag=True,
+    help="Task only: run model-written code even if the sandbox is weaker than required.",
+)
 @click.option(
     "-b",
     "--budget",
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Model-prompt evaluations for each run of a method.",
+    help="Method only: budget of each run in model-prompt evaluations.",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A method's setting; repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Method only: a setting of the method; repeatable."
+)
 @json_option
 def check(task: str | None, method: str | None, as_json: bool, **options: Any) -> int:
-    """Have a task or a method sit its exam, and print the certificate.
+    """Run the conformance checks of a task or a method.
 
-    A task's: splits, prompts, scorer, votes, leaks and contamination. A method's: seeds, budget, the unseen test, what
-    it saves, the ledger, refusals, resuming after a kill, and the weights it leaves behind, on tiny-adder and sums.
+    Checks of a task: splits, prompts, scorer, votes, prompt leaks, contamination. Checks of a method: seeds, budget,
+    access to the test split, saved artifact, ledger, refusals, resuming after a kill, restored weights. A method is
+    run on the model tiny-adder and the task addition.
 
-    Exit status 1 if a check fails. One that has nothing to examine, such as votes where a task has none, does not fail.
+    The exit status is 1 if a check fails. A check that does not apply, such as votes for a task without votes, is
+    printed as "-" and does not fail.
     """
     if (task is None) == (method is None):
-        raise UsageError("bench check examines a task or a method: give one of -t TASK and -m METHOD")
-    _refuse_foreign("method" if task else "task")
+        raise UsageError("bench check needs a task or a method: give one of -t TASK and -m METHOD")
+    _reject_options_of("method" if task else "task")
     if task is not None:
         return _task(task, as_json, options["data"], options["limit"], options["allow_unsandboxed"])
     assert method is not None
@@ -62,12 +73,12 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
 _OPTIONS = {"task": ("data", "limit", "allow_unsandboxed"), "method": ("budget", "settings")}
 
 
-def _refuse_foreign(exam: str) -> None:
-    """Refuse options of an exam that is not asked for: they would change nothing, and nobody would know."""
+def _reject_options_of(kind: str) -> None:
+    """Raise if an option of the other kind of check was given, because it would have no effect."""
     context = click.get_current_context()
     for option in context.command.params:
-        if option.name in _OPTIONS[exam] and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"{option.opts[-1]}: belongs to the exam of a {exam}")
+        if option.name in _OPTIONS[kind] and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"{option.opts[-1]}: applies to the check of a {kind} only; leave it out")
 
 
 def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandboxed: bool) -> int:
@@ -79,7 +90,7 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
 
     candidate = load_task(task)
     data = data and data.absolute()
-    # Before it is admitted: what a file's rows are decides whether programs are run.
+    # Load first: for some tasks the rows decide whether programs are run, and so whether a sandbox is needed.
     candidate.load(data)
     admit(candidate, allow_unsandboxed=allow_unsandboxed)
     with Console(stderr=True).status(task) as status:
@@ -90,7 +101,7 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
         output_json(asdict(found) | {"passed": found.passed})
     else:
         title = f"{found.task}, version {found.version}, content {found.content_hash[:16]}"
-        _print(title, found.findings, f"answers to {found.examined} examples were scored")
+        _print(title, found.findings, f"scored answers to {found.examined} examples")
     return 0 if found.passed else 1
 
 
@@ -107,7 +118,7 @@ def _method(method: str, as_json: bool, budget: int, settings: Sequence[str]) ->
         output_json(asdict(found) | {"passed": found.passed})
     else:
         given = "".join(f", {key} = {value}" for key, value in found.settings.items())
-        where = f"{found.model} on {found.task}, {found.budget} evaluations a run"
+        where = f"{found.model} on {found.task}, {found.budget} evaluations per run"
         _print(f"{found.method}, version {found.version}{given}", found.findings, where)
     return 0 if found.passed else 1
 
@@ -120,7 +131,7 @@ def _print(title: str, findings: Sequence[CheckResult], how: str) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("what was seen", overflow="fold")
+    table.add_column("details", overflow="fold")
     for finding in findings:
         printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in finding.detail)
         table.add_row(finding.check, _PASSED[finding.passed], escape(printable))

@@ -1,4 +1,4 @@
-"""`bench compare`."""
+"""`bench compare`: compare two runs item by item."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from bench.cli.options import RUN, json_option, output_json
 @click.argument("first", type=RUN)
 @click.argument("second", type=RUN)
 @click.option(
-    "-r", "--row", "rows", multiple=True, help="Which row, such as k=5, where a run has several; twice for one each."
+    "-r",
+    "--row",
+    "rows",
+    multiple=True,
+    help="Row to compare, such as k=5, if a run has several. Give it twice to choose one row for each run.",
 )
 @click.option(
     "-n",
@@ -21,11 +25,14 @@ from bench.cli.options import RUN, json_option, output_json
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
-    help="Fixes, and as many regressions, to print with both answers.",
+    help="Number of fixes, and of regressions, to print with both answers.",
 )
 @json_option
 def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_json: bool) -> None:
-    """Compare two finished runs item by item: what SECOND gets right that FIRST does not, and the reverse."""
+    """Compare two finished runs item by item.
+
+    A fix is a test item that FIRST gets wrong and SECOND gets right. A regression is the reverse.
+    """
     from dataclasses import asdict
 
     from rich.console import Console

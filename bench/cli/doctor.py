@@ -1,4 +1,4 @@
-"""`bench doctor`: what this machine can do, and what keeps it from more."""
+"""`bench doctor`: check what works on this machine, and what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accel
 @click.command()
 @json_option
 def doctor(as_json: bool) -> int:
-    """Check versions, devices, sandbox, models and data. Exit 3 if model-written code could not be judged safely."""
+    """Check versions, devices, sandbox, models and data.
+
+    The exit status is 3 if the sandbox is too weak to run model-written code.
+    """
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),

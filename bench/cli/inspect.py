@@ -1,4 +1,4 @@
-"""`bench list`, `bench show` and `bench export`: what there is, and what runs left behind."""
+"""`bench list`, `bench show` and `bench export`: list names, show a run, copy its artifact."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from bench.cli.options import RUN, json_option, output_json
     type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
-    help="Where to look for runs.",
+    help="Folder to search for runs.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="With methods: their settings and defaults.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show the settings of methods, with their defaults.")
 @json_option
 def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
-    """List methods, tasks, models, budgets or runs; without an argument all but the runs."""
+    """List methods, tasks, models, budgets or runs.
+
+    Without an argument, list everything except runs.
+    """
     kinds = [what] if what else ["methods", "tasks", "models", "budgets"]
     found = {kind: _listing(kind, output, verbose) for kind in kinds}
     if as_json:
@@ -89,12 +92,15 @@ def _run_row(folder: Path) -> dict[str, Any]:
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Test examples to print with their answers.",
+    help="Number of test examples to print, with their answers.",
 )
-@click.option("--time", "times", is_flag=True, help="Print where the time of the run's last attempt went instead.")
+@click.option("--time", "times", is_flag=True, help="Show only the wall-clock time of the last attempt, by stage.")
 @json_option
 def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
-    """Show one finished run: figures, ledger, gate, configuration, how rewards went, and samples."""
+    """Show one finished run.
+
+    Prints accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
+    """
     from bench.records.schema import Sample, read_result
 
     result = read_result(run)
@@ -114,7 +120,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         if result.timing is None:
             from bench.errors import Refused
 
-            raise Refused(f"{run}: its record holds no times")
+            raise Refused(f"{run}: its record contains no times")
         print_times(console, result.timing)
         return
     print_run(console, run, result)
@@ -127,7 +133,11 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to create.")
 @json_option
 def export(run: Path, output: Path, as_json: bool) -> None:
-    """Copy what a finished run would deploy: for one model, a checkpoint that transformers opens."""
+    """Copy the artifact of a finished run to a new folder.
+
+    If the artifact is a single model, the folder is a Hugging Face checkpoint:
+    AutoModelForCausalLM.from_pretrained(folder) loads it.
+    """
     from bench.errors import UsageError
     from bench.records.files import folder_atomically
     from bench.records.schema import read_result
@@ -143,4 +153,4 @@ def export(run: Path, output: Path, as_json: bool) -> None:
     if as_json:
         output_json({"folder": str(output), "changed": changed, "run": result.id})
     else:
-        click.echo(f"{output}: " + ("adapted model" if changed else "the base, unchanged: the method abstained"))
+        click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged"))

@@ -1,4 +1,4 @@
-"""`bench sandbox run` and `bench score`: the judge on its own, for programs and completions from anywhere."""
+"""`bench sandbox run` and `bench score`: judge programs and score completions from any source."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ from bench.cli.options import json_option, output_json
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 unsandboxed_option = click.option(
-    "--allow-unsandboxed", is_flag=True, help="Go on although the sandbox is weaker than required."
+    "--allow-unsandboxed", is_flag=True, help="Run model-written code even if the sandbox is weaker than required."
 )
 
 
 @click.group()
 def sandbox() -> None:
-    """Judge programs that a model wrote."""
+    """Run model-written programs in the sandbox."""
 
 
-@sandbox.command("run")
+@sandbox.command(
+    "run",
+    epilog='\b\nExample row:\n  {"code": "def f(x): return x + 1", "entry_point": "f",'
+    '\n   "test": "def check(candidate): assert candidate(2) == 3"}',
+)
 @click.argument("file", type=FILE)
-@click.option("--workers", type=click.IntRange(min=1), help="Programs judged at a time; one a core by default.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of programs to judge in parallel. Default: one per core."
+)
 @unsandboxed_option
 @json_option
 def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_json: bool) -> None:
-    """Judge each row of a JSON Lines file.
+    """Judge the programs in a JSON Lines file.
 
-    A row has `code` (the program), `test` (defines check(candidate), or asserts) and `entry_point`; and if it likes
-    `prompt` (what the program continues), `name` and `timeout` in seconds. One line a row comes out, in order.
+    Each row has the fields `code` (the program), `test` (defines check(candidate), or consists of assert statements)
+    and `entry_point` (the function to test). Optional fields: `prompt` (text before the program), `name`, and `timeout`
+    in seconds. The output has one line per row, in order.
     """
     from bench.sandbox import judge
 
@@ -59,28 +66,35 @@ def _program(file: Path, number: int, row: dict[str, Any]) -> Any:
         texts[field] = row[field]
     for field, value in texts.items():
         if not isinstance(value, str):
-            raise UsageError(f"{file}, line {number}: field {field!r} is {value!r}; text is expected")
+            raise UsageError(f"{file}, line {number}: field {field!r} is {value!r}; expected text")
     timeout = row.get("timeout")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
-        raise UsageError(f"{file}, line {number}: field 'timeout' is {timeout!r}; seconds are expected")
+        raise UsageError(f"{file}, line {number}: field 'timeout' is {timeout!r}; expected a number of seconds")
     try:
         return Program(**texts, timeout=timeout)
     except UsageError as error:
         raise UsageError(f"{file}, line {number}: {error}") from error
 
 
-@click.command()
-@click.option("-t", "--task", required=True, help="Task whose scorer judges.")
-@click.option("--completions", type=FILE, required=True, help="JSON Lines with `task_id` and `completion`.")
+@click.command(
+    epilog='\b\nExample row of --completions:\n  {"task_id": "HumanEval/0", "completion": "    return sorted(x)\\n"}'
+)
+@click.option("-t", "--task", required=True, help="Task whose scorer is used.")
+@click.option(
+    "--completions",
+    type=FILE,
+    required=True,
+    help="JSON Lines file. Each row has `task_id`, the id of an example, and `completion`, an answer.",
+)
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
 @unsandboxed_option
 @json_option
 def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bool, as_json: bool) -> None:
-    """Score answers from anywhere with a task's own scorer; examples of all splits may be answered, each any number
-    of times.
+    """Score answers from a file with a task's scorer.
 
-    Accuracy is the mean over answers that could be judged; the interval treats them as independent, which several
-    answers to one example are not.
+    The answers may be to examples of any split, and an example may have several answers. The accuracy is the mean over
+    all answers that could be judged. Its interval assumes independent answers; with several answers per example it is
+    too narrow.
     """
     from bench.errors import BenchError, UsageError
     from bench.registry import load_task
@@ -88,21 +102,21 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
     from bench.run.rows import accuracy
     from tasks.interface import SPLITS
 
-    judge = load_task(task)
-    splits = judge.load(data)
-    level = admit(judge, allow_unsandboxed=allow_unsandboxed)
+    scorer = load_task(task)
+    splits = scorer.load(data)
+    level = admit(scorer, allow_unsandboxed=allow_unsandboxed)
     examples = {example.id: example for split in SPLITS for example in getattr(splits, split)}
     rows = []
     for number, row in _rows(completions):
         for field in ("task_id", "completion"):
             if not isinstance(row.get(field), str):
-                raise UsageError(f"{completions}, line {number}: field {field!r} is missing or no text")
+                raise UsageError(f"{completions}, line {number}: field {field!r} is missing or not text")
         if row["task_id"] not in examples:
-            raise UsageError(f"{completions}, line {number}: task_id {row['task_id']!r} is no example of {task}")
+            raise UsageError(f"{completions}, line {number}: task_id {row['task_id']!r} is not an example of {task}")
         rows.append(row)
     if not rows:
-        raise UsageError(f"{completions}: there are no completions in it")
-    scores = judge.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
+        raise UsageError(f"{completions}: the file contains no completions")
+    scores = scorer.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
     judged = [s for s in scores if s.status != "infrastructure"]
     if not judged:
         raise BenchError(f"none of the {len(scores)} answers could be judged; see `bench doctor`")
@@ -139,5 +153,5 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except json.JSONDecodeError as error:
             raise UsageError(f"{file}, line {number}: not JSON ({error.msg})") from error
         if not isinstance(row, dict):
-            raise UsageError(f"{file}, line {number}: an object is expected")
+            raise UsageError(f"{file}, line {number}: expected a JSON object")
         yield number, row

@@ -1,4 +1,4 @@
-"""`bench leaderboard`."""
+"""`bench leaderboard`: rank finished runs."""
 
 from __future__ import annotations
 
@@ -21,27 +21,33 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How to print it."
+    "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="Output format."
 )
 @click.option(
     "--sort",
     type=click.Choice(SORT_KEYS),
     default="accuracy",
     show_default=True,
-    help="Order of rows in a table, best or cheapest first; rows that adapt nothing stand above.",
+    help="Sort key of the rows, best or cheapest first. Rows without adaptation always come first.",
 )
-@click.option("-t", "--task", "tasks", multiple=True, help="Only this task; repeatable.")
+@click.option("-t", "--task", "tasks", multiple=True, help="Show only this task; repeatable.")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-    help="Only run directories last started at this time (UTC) or later.",
+    metavar="DATE",
+    help="Show only run directories whose last attempt started at this time (UTC) or later: YYYY-MM-DD or "
+    "YYYY-MM-DDTHH:MM:SS.",
 )
 @click.option(
     "--rate",
     metavar="AMOUNT UNIT",
-    help="What a PFLOP (1e15 model FLOPs) costs you, '0.002 USD' or '0.7 Wh'; adds what adaptation and answers cost.",
+    help="Price of 1e15 model FLOPs, such as '0.002 USD' or '0.7 Wh'. Adds the costs of adaptation and answers.",
 )
-@click.option("--check", is_flag=True, help="Only say whether committed boards, `reports` or RUNS, are as published.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only check that the committed leaderboards in RUNS (default: `reports`) match their records.",
+)
 @json_option
 def leaderboard(
     runs: tuple[Path, ...],
@@ -53,10 +59,10 @@ def leaderboard(
     rate: str | None,
     as_json: bool,
 ) -> int:
-    """Compare finished runs: accuracy with its interval, what adaptation cost, and what one answer costs.
+    """Rank finished runs by accuracy, with their costs.
 
-    RUNS are run directories, files of records, or folders of them; `runs` if none is named. Only runs of one task,
-    model, budget and item set stand in one table and are ranked; seeds of a method are averaged.
+    RUNS are run directories, record files, or folders of these. Default: `runs`. Each table ranks only runs of the same
+    task, model, budget and test items. The seeds of a method are averaged.
     """
     from rich.console import Console
 
@@ -77,9 +83,10 @@ def leaderboard(
         records = [record for record in read if not tasks or record.result.config.subject in tasks]
         board = make_board(records, sort=sort, rate=price)
     if not records:
-        asked = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
+        filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
         raise UsageError(
-            f"{', '.join(map(str, roots))}{asked}: no finished run; bench run -t addition -M tiny-adder makes one"
+            f"{', '.join(map(str, roots))}{filters}: no finished run; create one with: "
+            "bench run -t addition -M tiny-adder"
         )
     if as_json or form == "json":
         output_json(as_data(board) | {"unfinished": list(map(str, unfinished))})
@@ -92,15 +99,15 @@ def leaderboard(
     elif form == "csv":
         click.echo(as_csv(board), nl=False)
     else:
-        # A pipe has no width; what reads it should get every column.
+        # A pipe has no width. 240 characters are enough for all columns.
         print_board(Console(width=None if sys.stdout.isatty() else 240), board)
     if unfinished:
-        click.echo(f"{len(unfinished)} unfinished, in no table: {', '.join(map(str, unfinished))}", err=True)
+        click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return 0
 
 
 def _check(folders: tuple[Path, ...]) -> int:
-    """Say which committed boards are not what their records give; 1 if any is."""
+    """Print each committed leaderboard page that does not match its records. Return 1 if there is one, else 0."""
     from reports.leaderboard.committed import stale
 
     found = 0
@@ -108,7 +115,7 @@ def _check(folders: tuple[Path, ...]) -> int:
         for page in stale(folder):
             found = 1
             command = "bench publish" + ("" if folder == Path("reports") else f" --into {folder}")
-            click.echo(f"{page}: not what {folder / 'records'} gives; build it anew: {command}", err=True)
+            click.echo(f"{page}: does not match {folder / 'records'}; rebuild it with: {command}", err=True)
     return found
 
 
@@ -124,12 +131,12 @@ def _rate(text: str | None) -> Rate | None:
     except ValueError:
         rate = Rate(-1.0, "")
     if not (0 <= rate.amount < float("inf") and rate.unit):
-        raise UsageError(f"--rate {text!r}: expected a number that is not negative and a unit, as '0.002 USD'")
+        raise UsageError(f"--rate {text!r}: expected a non-negative number and a unit, such as '0.002 USD'")
     return rate
 
 
 def _started(path: Path) -> datetime:
-    """When a run directory was last started; the file of a record knows no time, and counts as begun before any."""
+    """Return when a run directory was last started. A record file has no start time and gives the earliest possible."""
     import json
 
     attempts = sorted(path.glob("attempts/*.json")) if path.is_dir() else []

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
-"""A run directory."""
+"""Path to a run directory."""
 GRID_KEYS = {
     "method": "methods",
     "task": "tasks",
@@ -37,11 +37,11 @@ GRID_KEYS = {
     "ray_address": "ray_address",
     "output": "output",
 }
-"""Keys of a configuration file, to the parameters of `bench run`."""
+"""Keys of a configuration file, mapped to parameters of `bench run`."""
 
 
 def run_options(command: F) -> F:
-    """Add the options that describe runs."""
+    """Add the options that define runs."""
     from bench.compute.budget import BUDGETS
     from bench.models.embedded import DEFAULT_MODEL
 
@@ -54,7 +54,7 @@ def run_options(command: F) -> F:
             multiple=True,
             default=["corp"],
             show_default=True,
-            help="Method; repeatable. `bench list methods` shows them.",
+            help="Method, see `bench list methods`; repeatable.",
         ),
         click.option(
             "-t",
@@ -62,7 +62,7 @@ def run_options(command: F) -> F:
             "tasks",
             multiple=True,
             required=True,
-            help="Task; repeatable. `bench list tasks` shows them.",
+            help="Task, see `bench list tasks`; repeatable.",
         ),
         click.option(
             "-M",
@@ -71,7 +71,7 @@ def run_options(command: F) -> F:
             multiple=True,
             default=[DEFAULT_MODEL],
             show_default=True,
-            help="Embedded name, checkpoint folder, GGUF file or hub id; repeatable.",
+            help="Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id; repeatable.",
         ),
         click.option(
             "-b",
@@ -80,7 +80,7 @@ def run_options(command: F) -> F:
             multiple=True,
             default=["smoke"],
             show_default=True,
-            help=f"Model-prompt evaluations for adaptation: {budgets}, or a number; repeatable.",
+            help=f"Adaptation budget in model-prompt evaluations: {budgets}, or a number; repeatable.",
         ),
         click.option(
             "-s",
@@ -97,74 +97,89 @@ def run_options(command: F) -> F:
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="A method's setting, `corp.attempts=0`; repeatable. `bench list methods -v` shows them.",
+            help="Setting of a method, such as `corp.attempts=0`, see `bench list methods -v`; repeatable.",
         ),
         click.option(
             "--vary",
             "variations",
             multiple=True,
             metavar="KEY=V1|V2|...",
-            help="A method's setting in several values, `corp.gate=off|both`; each is a cell of the grid; repeatable.",
+            help="Setting with several values, such as `corp.gate=off|both`. Each value is a separate run; repeatable.",
         ),
-        click.option("-L", "--limit", type=click.IntRange(min=1), help="Read only so many test examples."),
+        click.option("-L", "--limit", type=click.IntRange(min=1), help="Use only the first N test examples."),
         click.option(
-            "--max-new-tokens", type=click.IntRange(min=1), help="Answers end here, and not where the task says."
+            "--max-new-tokens", type=click.IntRange(min=1), help="Maximum tokens per answer. Default: the task's limit."
         ),
-        click.option("--data", type=click.Path(exists=True, dir_okay=False), help="File with the task's rows."),
+        click.option(
+            "--data",
+            type=click.Path(exists=True, dir_okay=False),
+            help="File with the task's rows. Default: the task's own source.",
+        ),
         click.option(
             "--adapt-on",
             metavar="TASK",
-            help="Task to adapt on, in place of --task, which is then only tested on, as a whole.",
+            help="Adapt on this task instead of --task. All examples of --task are then test examples.",
         ),
         click.option(
-            "--adapt-data", type=click.Path(exists=True, dir_okay=False), help="File with the rows of --adapt-on."
+            "--adapt-data",
+            type=click.Path(exists=True, dir_okay=False),
+            help="File with the rows of --adapt-on. Default: that task's own source.",
         ),
         click.option(
             "--prompt",
             type=click.Choice(["auto", "chat", "completion"]),
             default="auto",
             show_default=True,
-            help="Prompt style; auto follows the tokenizer.",
+            help="Prompt style. auto: chat if the tokenizer has a chat template, else completion.",
         ),
         click.option(
             "--engine",
             type=click.Choice(["transformers", "vllm"]),
             default="transformers",
             show_default=True,
-            help="What generates; vllm needs an environment of its own.",
+            help="Inference backend. vllm must be installed in a separate environment.",
         ),
         click.option(
             "--dtype",
             type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
             default="auto",
             show_default=True,
-            help="Precision of the weights; auto keeps the checkpoint's.",
+            help="Precision of the weights. auto: the checkpoint's.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto takes a GPU if there is one."),
-        click.option("--batch-size", type=click.IntRange(min=1), help="Prompts decoded together."),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="Torch device, such as cpu or cuda:1. auto: a GPU if there is one.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            help="Number of prompts to decode together. Default: chosen by the engine.",
+        ),
         click.option(
             "--strategy",
             default="greedy",
             show_default=True,
             metavar="greedy|maj@K|bon@K|pass@K",
-            help="How test answers come about: of K samples the commonest, or the one of the best signal; or greedily, "
-            "and beside it the chance that one of K samples is right.",
+            help="Test-time strategy: greedy decoding; majority vote over K samples (maj); best of K samples by the "
+            "task's signal (bon); greedy plus the probability that one of K samples is right (pass).",
         ),
         click.option(
             "--launch",
             type=click.Choice(["accelerate"]),
-            help="Train in several processes, which `accelerate launch` starts; for grpo, ppo and cat.",
+            help="Train in several processes with `accelerate launch` (grpo, ppo and cat).",
         ),
         click.option(
             "--launch-config",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="What `accelerate config` wrote, num_processes above all; by default where it writes by default.",
+            help="Accelerate config file, as written by `accelerate config`. Default: accelerate's own path.",
         ),
         click.option(
             "--allow-unsandboxed",
             is_flag=True,
-            help="Judge model-written code although the sandbox is weaker than required.",
+            help="Run model-written code even if the sandbox is weaker than required.",
         ),
     ]
     for option in reversed(options):
@@ -173,18 +188,18 @@ def run_options(command: F) -> F:
 
 
 def engine_options(command: F) -> F:
-    """Add the options that say where answers are computed, on which no outcome depends."""
+    """Add the options for the number and location of engines. They do not change results."""
     command = click.option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Ray cluster for the engines, `HOST:6379` or `auto`, in place of a new one here.",
+        help="Existing Ray cluster for the engines: `HOST:6379` or `auto`. Default: start one on this machine.",
     )(command)
     return click.option(
         "--engines",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="Engines that score candidates at the same time, each on its part of the cores or a GPU of its own.",
+        help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores.",
     )(command)
 
 
@@ -202,12 +217,12 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file of these options; the command line wins over it.",
+    help="TOML file with these options. Options on the command line override it.",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print data instead of tables.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def output_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
+    """Print a value as one JSON document on stdout."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))

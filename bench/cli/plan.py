@@ -1,4 +1,4 @@
-"""`bench plan`: what a run would spend, before it runs."""
+"""`bench plan`: estimate the costs of runs before they run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import click
 from bench.cli.options import config_option, json_option, output_json, run_options
 
 CHARACTERS_PER_TOKEN = 3.5
-"""Of English and code under common tokenizers; estimates before anything was measured need no better."""
+"""Average for English and code with common tokenizers. Accurate enough for an estimate before the run measures."""
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  bench plan -m corp -m grpo -t gsm8k -b small")
 @run_options
 @config_option
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
-    """Show how methods would spend their budgets; loads no model.
+    """Show how methods would spend their budgets.
 
-    Evaluations are the method's plan. FLOPs are an estimate from the model's shape and typical lengths; a run measures
-    the cost of one evaluation before it adapts.
+    No model is loaded. The evaluations come from the method's plan. The FLOPs are estimated from the model's shape and
+    typical lengths; a run measures the real cost of one evaluation before it adapts.
     """
     from bench.run.grid import expand
 
@@ -91,10 +91,10 @@ def _print(row: dict[str, Any]) -> None:
         click.echo(f"  {line['account']:<8}{line['evaluations']:>10,} evaluations {cost}  {line['what']}")
     total = sum(line["evaluations"] for line in row["lines"])
     if row["lines"]:
-        click.echo(f"  {'in all':<8}{total:>10,} of {row['evaluations']:,} evaluations")
+        click.echo(f"  {'total':<8}{total:>10,} of {row['evaluations']:,} evaluations")
     if flops is None:
         click.echo("  FLOPs: unknown until the model's config.json is on this machine")
     for note in row["notes"]:
         click.echo(f"  note: {note}")
     sizes = ", ".join(f"{name} {size}" for name, size in row["splits"].items())
-    click.echo(f"  splits: {sizes}; the test split costs its {row['splits']['test']} evaluations on top, not billed")
+    click.echo(f"  splits: {sizes}; the {row['splits']['test']} test evaluations are not billed to the budget")

@@ -1,4 +1,4 @@
-"""`bench prepare`: fetch data and models ahead, so that later runs need no network."""
+"""`bench prepare`: download data and models, so that later runs need no network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bench.cli.options import json_option, output_json
 
 
 @click.command()
-@click.option("-t", "--task", "tasks", multiple=True, help="Task whose data to fetch; repeatable.")
-@click.option("-M", "--model", "models", multiple=True, help="Model to fetch and convert; repeatable.")
+@click.option("-t", "--task", "tasks", multiple=True, help="Task whose data to download; repeatable.")
+@click.option("-M", "--model", "models", multiple=True, help="Model to download and convert; repeatable.")
 @click.option(
     "--data",
     "files",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Copy of the task's published data, to be used in place of the hub; repeatable.",
+    help="Local copy of the task's published data, to use instead of a download; repeatable.",
 )
 @json_option
 def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, ...], as_json: bool) -> None:
-    """Fetch a task's data and a model into the user's cache, check them, and say what is there.
+    """Download data and models into the cache, and verify them.
 
-    Nothing is loaded into memory to stay, and what is already there is not fetched again.
+    Files that are already in the cache are not downloaded again.
     """
     from bench.errors import UsageError
 

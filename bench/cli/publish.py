@@ -1,4 +1,4 @@
-"""`bench publish`."""
+"""`bench publish`: add runs to the committed leaderboard."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from bench.cli.options import json_option, output_json
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("reports"),
     show_default=True,
-    help="Folder of the committed board.",
+    help="Folder of the committed leaderboard.",
 )
 @json_option
 def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
-    """Put finished runs among the committed records, and build the committed board anew.
+    """Add finished runs to the committed leaderboard.
 
-    RUNS are run directories, files of records, or folders of them; with none the board alone is built. A record is one
-    small file without samples, journal and paths; the board, in Markdown and HTML, follows from the records alone.
+    Writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard (Markdown and
+    HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS, only the
+    leaderboard is rebuilt.
     """
     from bench.errors import UsageError
     from reports.leaderboard.committed import publish
@@ -32,7 +33,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
 
     finished, unfinished = find_records(runs)
     if unfinished:
-        raise UsageError(f"{unfinished[0]}: this run has not finished; go on with it: bench resume {unfinished[0]}")
+        raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
         raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
     records, built = publish(finished, folder)

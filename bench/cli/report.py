@@ -1,4 +1,4 @@
-"""`bench report`."""
+"""`bench report`: write finished runs as a website."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from bench.cli.options import json_option, output_json
 )
 @json_option
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Write finished runs as a web site that needs no server: the leaderboard, and a page for each run.
+    """Write finished runs as a static website.
 
-    RUNS are run directories, files of records, or folders of them; `runs` if none is named. Pages of the same name are
-    replaced, others in the folder are left alone. Any browser opens index.html; the pages load nothing else.
+    The site has the leaderboard and one page per run. Open index.html in a browser; no server or network is needed.
+    RUNS are run directories, record files, or folders of these. Default: `runs`. Existing pages of the same runs are
+    replaced, and other files in the folder are kept.
     """
     from bench.errors import UsageError
     from bench.records.files import write_atomically
@@ -34,7 +35,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     finished, unfinished = find_records(roots)
     if not finished:
         raise UsageError(
-            f"{', '.join(map(str, roots))}: no finished run; bench run -t addition -M tiny-adder makes one"
+            f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
         )
     with gc_disabled():
         records = [read_record(path) for path in finished]
@@ -53,4 +54,4 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     else:
         click.echo(f"{index}: {len(records)} run" + ("s" if len(records) > 1 else ""))
         if unfinished:
-            click.echo(f"{len(unfinished)} unfinished, left out: {', '.join(map(str, unfinished))}", err=True)
+            click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)

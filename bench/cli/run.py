@@ -1,4 +1,4 @@
-"""`bench run` and `bench resume`."""
+"""`bench run` and `bench resume`: execute runs, or continue interrupted ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from bench.cli.options import config_option, engine_options, json_option, output
 from bench.records.schema import RunConfig
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  bench run -t addition -M tiny-adder"
+    "\n  bench run -m corp -m grpo -t gsm8k -M Qwen/Qwen2.5-0.5B-Instruct -b small -s 0 -s 1"
+    "\n  bench run -C grid.toml"
+    "\n\n\b\nExample of grid.toml:"
+    '\n  method = ["base", "corp"]\n  task = "gsm8k"\n  seed = [0, 1, 2]'
+    '\n  [set.corp]\n  rank = 4\n  [vary.corp]\n  gate = ["off", "both"]'
+)
 @run_options
 @click.option(
     "-o",
@@ -20,15 +27,15 @@ from bench.records.schema import RunConfig
     type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
-    help="Where run directories go.",
+    help="Folder for run directories.",
 )
 @engine_options
 @config_option
 @json_option
 def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **options: Any) -> int:
-    """Adapt a model with a method under a budget, test it, and record everything.
+    """Adapt a model with a method, test it, and record the result.
 
-    Repeating -m, -t, -M, -b or -s, or --vary, runs the grid. Cells that are complete are not run again.
+    Options marked repeatable span a grid: one run for each combination of their values. Complete runs are skipped.
     """
     from bench.run.grid import expand
 
@@ -37,12 +44,15 @@ def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **op
     return _run(as_json, lambda displays, done: _grid(configs, output, displays, done, where))
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/smoke/seed-0-1a2b3c4d")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @engine_options
 @json_option
 def resume(runs: tuple[Path, ...], as_json: bool, engines: int, ray_address: str | None) -> int:
-    """Go on with runs that were interrupted; each ends as it would have unbroken, on as many engines as there are."""
+    """Continue interrupted runs.
+
+    RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
+    """
     where = _engines(engines, ray_address)
     return _run(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])
 

@@ -28,69 +28,70 @@ def runs(tmp_path_factory):
     }
 
 
-def ask(*arguments):
+def analyze(*arguments):
     result = CliRunner(env={"COLUMNS": "80"}).invoke(cli, ["analyze", *map(str, arguments)], standalone_mode=False)
     if result.exception:
         raise result.exception
     return result.stdout
 
 
-def test_split_half_prints_tables_of_80_columns_or_data_and_keeps_them(runs):
-    text = ask("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
+def test_split_half_prints_80_columns_or_json_and_saves_its_result(runs):
+    text = analyze("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
     assert "Other candidates, other examples (sketch of 64 dimensions)" in text
     assert "A step along one half's direction" in text
-    # Tables fit; sentences are the terminal's to break.
+    # Only tables must fit into 80 columns; the terminal wraps sentences.
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines() if "  " in line)
-    data = json.loads(ask("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64, "--json"))
+    data = json.loads(analyze("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64, "--json"))
     assert data == json.loads((runs["landscape"] / "analysis" / "split-half.json").read_text())
     assert data["shared"]["dimensions"] == 64
     assert [step["sigma"] for step in data["transfer"]] == [5e-4, 1e-3, 2e-3]
     assert data["reproduced"]["subspace"]["p_value"] >= 1 / 20
 
 
-def test_split_half_reads_corps_population_too(runs):
-    data = json.loads(ask("split-half", runs["corp"], "--permutations", 9, "--dimensions", 32, "--json"))
+def test_split_half_reads_populations_of_corp(runs):
+    data = json.loads(analyze("split-half", runs["corp"], "--permutations", 9, "--dimensions", 32, "--json"))
     assert data["shared"] is not None
     assert data["transfer"] == []
     assert "bench run -m landscape" in data["notes"][0]
     assert (
-        json.loads(ask("split-half", runs["corp"], "--dimensions", 0, "--permutations", 9, "--json"))["shared"] is None
+        json.loads(analyze("split-half", runs["corp"], "--dimensions", 0, "--permutations", 9, "--json"))["shared"]
+        is None
     )
 
 
-def test_density_sets_tasks_against_each_other(runs):
-    text = ask("density", runs["landscape"], runs["other"])
+def test_density_compares_gains_across_tasks(runs):
+    text = analyze("density", runs["landscape"], runs["other"])
     assert "gains here and on modular-addition" in text
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines() if line.startswith(" "))
-    first, second = json.loads(ask("density", runs["landscape"], runs["other"], "--json"))
+    first, second = json.loads(analyze("density", runs["landscape"], runs["other"], "--json"))
     assert first["parameters"] == 333_312
     assert {share["threshold"] for share in first["shares"]} == {0.0, 0.01, 0.02, 0.05}
     assert [s["correlation"]["value"] for s in first["specialisation"]] == [
         s["correlation"]["value"] for s in second["specialisation"]
     ]
-    with pytest.raises(UsageError, match="run landscape"):
-        ask("density", runs["corp"])
+    with pytest.raises(UsageError, match="bench run -m landscape"):
+        analyze("density", runs["corp"])
 
 
 def test_gate_and_ledger_read_the_record(runs):
-    with pytest.raises(UsageError, match="no gate was asked in this run of landscape"):
-        ask("gate", runs["landscape"])
+    with pytest.raises(UsageError, match="this run of landscape used no gate"):
+        analyze("gate", runs["landscape"])
     path = runs["corp"] / "result.json"
     record = json.loads(path.read_text())
     look = {"examples": 60, "level": 0.025, "fixes": 8, "regressions": 4, "accepted": False, "stage": "stage 1"}
     path.write_text(json.dumps(record | {"report": record["report"] | {"gates": [look]}}))
-    text = ask("gate", runs["corp"])
+    text = analyze("gate", runs["corp"])
     assert "proposals changed 20.0% of answers" in text
-    assert 0 < json.loads(ask("gate", runs["corp"], "--json"))["accepts_noise"] <= 0.025
+    assert 0 < json.loads(analyze("gate", runs["corp"], "--json"))["accepts_noise"] <= 0.025
     path.write_text(json.dumps(record))
-    assert "█" in ask("ledger", runs["landscape"])
-    assert "not billed" in ask("ledger", runs["landscape"])
-    assert json.loads(ask("ledger", runs["landscape"], "--json"))["sample"]["flops"] > 0
+    assert "█" in analyze("ledger", runs["landscape"])
+    assert "not billed" in analyze("ledger", runs["landscape"])
+    assert json.loads(analyze("ledger", runs["landscape"], "--json"))["sample"]["flops"] > 0
 
 
-def test_pages_draw_what_was_found_and_the_same_each_time(runs, tmp_path):
-    ask("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
-    ask("density", runs["landscape"])
+def test_report_pages_include_the_analyses_and_are_reproducible(runs, tmp_path):
+    analyze("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
+    analyze("density", runs["landscape"])
     pages = []
     for name in ("one", "two"):
         CliRunner().invoke(cli, ["report", str(runs["landscape"]), "-o", str(tmp_path / name)], standalone_mode=False)

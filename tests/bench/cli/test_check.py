@@ -15,21 +15,21 @@ def bench(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["check", *arguments], standalone_mode=False)
 
 
-def test_a_certificate_is_printed_and_the_exit_status_is_0() -> None:
+def test_a_passing_task_prints_its_report_and_exits_with_0() -> None:
     result = bench("-t", "addition", "-L", "8")
     assert result.return_value == 0
     assert "addition, version 1, content " in result.stdout
-    assert "passed; answers to 8 examples were scored" in result.stdout
+    assert "passed; scored answers to 8 examples" in result.stdout
 
 
-def test_a_failed_exam_has_exit_status_1_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_task_prints_the_failed_check_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFORMANCE)
     result = bench("-t", "faulty_tasks:Hasty", "-L", "8")
     assert result.return_value == 1
     assert "1 of 12 checks failed" in result.stdout
 
 
-def test_json_has_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_contains_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFORMANCE)
     result = bench("-t", "faulty_tasks:Leaky", "-L", "8", "--json")
     found = json.loads(result.stdout)
@@ -51,23 +51,23 @@ def test_rows_are_read_from_a_file() -> None:
         (["-t", "rocstories"], BenchError, "--data FILE"),
     ],
 )
-def test_what_cannot_be_examined_is_an_error(arguments: list[str], error: type[Exception], message: str) -> None:
+def test_a_task_that_cannot_be_loaded_is_an_error(arguments: list[str], error: type[Exception], message: str) -> None:
     result = bench(*arguments)
     assert isinstance(result.exception, error)
     assert message in str(result.exception)
 
 
-def test_a_methods_certificate_is_printed_and_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_a_method_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     result = bench("-m", "base", "-b", "64")
     assert result.return_value == 0
     assert result.stdout.startswith("base, version 1\n")
     assert "other seed   -       it draws nothing" in result.stdout
-    assert "passed; tiny-adder on addition, 64 evaluations a run" in result.stdout
+    assert "passed; tiny-adder on addition, 64 evaluations per run" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_method_exits_with_1_and_an_unknown_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFORMANCE / "method")
     result = bench("-m", "faulty_methods:Crashing", "--json")
     found = json.loads(result.stdout)
@@ -82,14 +82,14 @@ def test_a_method_that_fails_has_exit_status_1_and_its_settings_are_its_own(monk
     [
         ([], "give one of -t TASK and -m METHOD"),
         (["-t", "addition", "-m", "base"], "give one of -t TASK and -m METHOD"),
-        (["-t", "addition", "--set", "lr=1"], "--set: belongs to the exam of a method"),
-        (["-t", "addition", "-b", "256"], "--budget: belongs to the exam of a method"),
-        (["-m", "base", "--data", __file__], "--data: belongs to the exam of a task"),
-        (["-m", "base", "-L", "40"], "--limit: belongs to the exam of a task"),
-        (["-m", "base", "--allow-unsandboxed"], "--allow-unsandboxed: belongs to the exam of a task"),
+        (["-t", "addition", "--set", "lr=1"], "--set: applies to the check of a method only"),
+        (["-t", "addition", "-b", "256"], "--budget: applies to the check of a method only"),
+        (["-m", "base", "--data", __file__], "--data: applies to the check of a task only"),
+        (["-m", "base", "-L", "40"], "--limit: applies to the check of a task only"),
+        (["-m", "base", "--allow-unsandboxed"], "--allow-unsandboxed: applies to the check of a task only"),
     ],
 )
-def test_one_of_task_and_method_is_examined(arguments: list[str], message: str) -> None:
+def test_exactly_one_of_task_and_method_is_checked_with_its_own_options(arguments: list[str], message: str) -> None:
     error = bench(*arguments).exception
     assert isinstance(error, UsageError)
     assert message in str(error)

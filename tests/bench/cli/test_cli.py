@@ -13,8 +13,8 @@ QUICK = ["-t", "addition", "-M", "tiny-adder", "-b", "600", "-L", "40"]
 
 
 def invoke(*arguments, code=0):
-    """Run the command line in this process, as `main` does."""
-    result = subprocess_free(arguments)
+    """Run `main` in this process and check its exit status."""
+    result = run_main(arguments)
     assert result.code == code, result.stderr
     return result
 
@@ -28,7 +28,7 @@ class Outcome:
         return json.loads(self.stdout)
 
 
-def subprocess_free(arguments):
+def run_main(arguments):
     runner = CliRunner()
     with runner.isolation() as (out, err, _):
         old = sys.argv
@@ -49,7 +49,7 @@ def finished(tmp_path_factory):
     return output, outcome
 
 
-def test_run_prints_data_on_stdout_and_progress_on_stderr(finished):
+def test_run_prints_json_on_stdout_and_progress_on_stderr(finished):
     _, outcome = finished
     runs = outcome.data["runs"]
     assert [run["result"]["config"]["method"] for run in runs] == ["base", "corp"]
@@ -57,21 +57,21 @@ def test_run_prints_data_on_stdout_and_progress_on_stderr(finished):
     assert "stage 1: population" in outcome.stderr
 
 
-def test_the_summary_names_what_a_reader_needs(tmp_path):
+def test_the_summary_shows_accuracy_costs_gate_and_next_steps(tmp_path):
     outcome = invoke("run", *QUICK, "-o", tmp_path)
     for word in ("accuracy", "95 % interval", "FLOPs/answer", "gate", "inference", "not billed", "record:", "next:"):
         assert word in outcome.stdout
     assert "\x1b[" not in outcome.stdout
 
 
-def test_a_grid_skips_what_is_complete(finished):
+def test_a_grid_skips_complete_runs(finished):
     output, before = finished
     again = invoke("run", "-m", "base", "-m", "corp", *QUICK, "-o", output, "--json").data["runs"]
     assert all(run["cached"] for run in again)
     assert [run["result"] for run in again] == [run["result"] for run in before.data["runs"]]
 
 
-def test_a_grid_survives_a_cell_that_is_refused(tmp_path):
+def test_a_grid_continues_after_a_refused_run(tmp_path):
     grid = ["-m", "corp", "-m", "base", *QUICK[:4], "-b", "20", "-L", "40"]
     outcome = invoke("run", *grid, "-o", tmp_path, "--json", code=3)
     refused, ran = outcome.data["runs"]
@@ -79,7 +79,7 @@ def test_a_grid_survives_a_cell_that_is_refused(tmp_path):
     assert ran["result"]["status"] == "ok"
 
 
-def test_a_configuration_file_describes_a_grid_and_the_command_line_wins(tmp_path):
+def test_the_command_line_overrides_a_configuration_file(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text(
         'method = ["corp"]\ntask = ["addition"]\nmodel = ["tiny-adder"]\nbudget = ["600"]\nseed = [0, 1]\nlimit = 40\n'
@@ -90,7 +90,7 @@ def test_a_configuration_file_describes_a_grid_and_the_command_line_wins(tmp_pat
     assert runs[0]["result"]["config"]["method_config"]["sigmas"] == [0.002]
 
 
-def test_show_and_list_read_what_run_wrote(finished):
+def test_show_and_list_read_the_records_of_run(finished):
     output, before = finished
     folder = before.data["runs"][1]["folder"]
     shown = invoke("show", folder, "--json", "-n", "3").data
@@ -105,7 +105,7 @@ def test_show_and_list_read_what_run_wrote(finished):
     assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
 
 
-def test_show_tells_the_configuration_and_compare_the_items_that_changed(finished):
+def test_show_prints_the_configuration_and_compare_the_changed_items(finished):
     _, before = finished
     base, corp = (run["folder"] for run in before.data["runs"])
     shown = invoke("show", corp).stdout
@@ -119,7 +119,7 @@ def test_show_tells_the_configuration_and_compare_the_items_that_changed(finishe
     assert "at most two" in invoke("compare", base, corp, "-r", "a", "-r", "b", "-r", "c", code=2).stderr
 
 
-def test_export_gives_a_checkpoint_and_does_not_overwrite(finished, tmp_path):
+def test_export_writes_a_checkpoint_and_does_not_overwrite(finished, tmp_path):
     _, before = finished
     folder = before.data["runs"][1]["folder"]
     invoke("export", folder, "-o", tmp_path / "model")
@@ -156,7 +156,7 @@ def test_doctor_reports_every_part():
     assert report["models"]["tiny-adder"] == "ready"
 
 
-def test_doctor_asks_the_cache_and_not_the_hub(tmp_path, monkeypatch):
+def test_doctor_reads_the_cache_and_does_not_use_the_network(tmp_path, monkeypatch):
     from tasks.sources import Source
 
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
@@ -167,7 +167,7 @@ def test_doctor_asks_the_cache_and_not_the_hub(tmp_path, monkeypatch):
     assert tasks["countdown"].startswith("support ")
 
 
-def test_one_task_is_adapted_on_and_another_tested_on_as_a_whole():
+def test_adapt_on_uses_all_examples_of_the_task_for_testing():
     data = Path(__file__).parents[2] / "tasks" / "data" / "mbpp.jsonl"
     options = ["-m", "base", "-t", "humaneval", "--adapt-on", "mbpp", "--adapt-data", data]
     (plan,) = invoke("plan", *options, "--json").data["plans"]
@@ -192,7 +192,7 @@ def test_one_task_is_adapted_on_and_another_tested_on_as_a_whole():
         (["show", "."], 2, "not a run directory"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_what_would_do(tmp_path, monkeypatch, arguments, code, message):
+def test_an_invalid_argument_is_an_error_with_a_suggestion(tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     outcome = invoke(*arguments, code=code)
     assert message in outcome.stderr
@@ -213,7 +213,7 @@ def test_unknown_keys_of_a_configuration_file_are_named(tmp_path):
     assert "did you mean 'method'" in invoke("run", "-C", path, "-t", "addition", code=2).stderr
 
 
-def test_help_of_every_command_fits_and_says_what_it_does():
+def test_every_command_has_help():
     for name in cli.list_commands(None):
         assert len(invoke(name, "--help").stdout.splitlines()) > 5
 

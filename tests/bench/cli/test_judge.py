@@ -32,7 +32,7 @@ def run(command, *arguments):
     return CliRunner().invoke(command, arguments, catch_exceptions=False)
 
 
-def test_each_program_has_its_line_in_order(write):
+def test_each_program_has_one_line_in_order(write):
     outcome = run(sandbox_run, write(ROWS), "--json")
     lines = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert [line["name"] for line in lines] == ["right", "wrong", "slow", "gone"]
@@ -50,15 +50,15 @@ def test_each_program_has_its_line_in_order(write):
         ({**ROWS[0], "timeout": "soon"}, "line 2: field 'timeout' is 'soon'"),
         ({**ROWS[0], "timeout": -1}, "line 2: timeout: -1"),
         ("{", "line 2: not JSON"),
-        ("[1]", "line 2: an object is expected"),
+        ("[1]", "line 2: expected a JSON object"),
     ],
 )
-def test_a_row_that_cannot_be_judged_is_named(write, row, message):
+def test_an_invalid_row_is_an_error_that_names_its_line(write, row, message):
     with pytest.raises(UsageError, match=message):
         run(sandbox_run, write([ROWS[0], row]))
 
 
-def test_a_sandbox_too_weak_is_refused(write, monkeypatch):
+def test_a_weak_sandbox_is_refused(write, monkeypatch):
     weak = Strength({"split": None, "rlimits": None, "landlock": "absent", "seccomp": "absent"})
     monkeypatch.setattr(host, "probe", lambda: weak)
     monkeypatch.setattr(host, "_pool", None)
@@ -66,7 +66,7 @@ def test_a_sandbox_too_weak_is_refused(write, monkeypatch):
         run(sandbox_run, write(ROWS))
 
 
-def test_completions_from_elsewhere_are_scored(write):
+def test_completions_from_a_file_are_scored(write):
     examples = HumanEval().load().test[:3]
     rows = [{"task_id": e.id, "completion": e.fields["canonical_solution"]} for e in examples]
     rows.append({"task_id": examples[0].id, "completion": "    return None\n"})
@@ -81,11 +81,11 @@ def test_completions_from_elsewhere_are_scored(write):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"task_id": "HumanEval/999", "completion": ""}], "'HumanEval/999' is no example"),
+        ([{"task_id": "HumanEval/999", "completion": ""}], "'HumanEval/999' is not an example"),
         ([{"task_id": "HumanEval/1"}], "field 'completion' is missing"),
-        ([], "no completions"),
+        ([], "contains no completions"),
     ],
 )
-def test_completions_that_cannot_be_scored_are_named(write, rows, message):
+def test_an_invalid_completion_is_an_error_that_names_it(write, rows, message):
     with pytest.raises(UsageError, match=message):
         run(score, "-t", "humaneval", "--completions", write(rows))

@@ -13,7 +13,7 @@ from reports.leaderboard.build import SORTS
 from reports.record import Record
 
 
-def test_what_can_be_sorted_by_is_what_the_board_sorts_by() -> None:
+def test_the_sort_option_lists_all_sort_keys_of_the_board() -> None:
     assert list(SORTS) == SORT_KEYS
 
 
@@ -43,48 +43,48 @@ def records(tmp_path):
     return tmp_path
 
 
-def ask(*arguments):
+def leaderboard(*arguments):
     outcome = CliRunner().invoke(cli, ["leaderboard", *map(str, arguments)])
     if outcome.exception and not isinstance(outcome.exception, SystemExit):
         raise outcome.exception
     return outcome
 
 
-def test_every_format_shows_each_row_and_the_one_that_did_not_end_well(records):
+def test_every_format_shows_each_row_including_failed_runs(records):
     for form in ("terminal", "markdown", "csv", "json"):
-        text = ask(records, "--format", form).stdout
+        text = leaderboard(records, "--format", form).stdout
         assert "50" in text
         assert "over_budget" in text
         assert "stopped at its budget" in text
         assert "\x1b" not in text
-    assert ask(records, "--json").stdout == ask(records, "--format", "json").stdout
+    assert leaderboard(records, "--json").stdout == leaderboard(records, "--format", "json").stdout
 
 
-def test_what_is_asked_for_is_chosen_and_sorted(records):
-    board = json.loads(ask(records, "--task", "gsm8k", "--json").stdout)
+def test_rows_are_filtered_by_task_and_sorted(records):
+    board = json.loads(leaderboard(records, "--task", "gsm8k", "--json").stdout)
     assert [group["task"] for group in board["groups"]] == ["gsm8k"]
-    rows = csv.DictReader(io.StringIO(ask(records, "--format", "csv", "--sort", "name").stdout))
+    rows = csv.DictReader(io.StringIO(leaderboard(records, "--format", "csv", "--sort", "name").stdout))
     assert [(row["task"], row["name"]) for row in rows] == [
         (task, name) for task in ("addition", "gsm8k") for name in ("base", "corp", "es")
     ]
 
 
 def test_a_rate_is_an_amount_and_a_unit(records):
-    rows = csv.DictReader(io.StringIO(ask(records, "--format", "csv", "--rate", "0.5 USD").stdout))
+    rows = csv.DictReader(io.StringIO(leaderboard(records, "--format", "csv", "--rate", "0.5 USD").stdout))
     assert [float(row["answer_price"]) for row in rows if row["name"] == "base"] == [250.0, 250.0]
     for wrong in ("USD", "0.5", "-1 USD", "nan USD"):
-        with pytest.raises(UsageError, match="a number that is not negative and a unit"):
-            ask(records, "--rate", wrong)
+        with pytest.raises(UsageError, match="a non-negative number and a unit"):
+            leaderboard(records, "--rate", wrong)
 
 
-def test_nothing_found_is_said_with_what_was_asked(records):
+def test_an_empty_result_is_an_error_that_repeats_the_filters(records):
     with pytest.raises(UsageError, match=r"--task maths: no finished run"):
-        ask(records, "--task", "maths")
+        leaderboard(records, "--task", "maths")
     with pytest.raises(UsageError, match=r"--since 2026-01-02 00:00:00: no finished run"):
-        ask(records, "--since", "2026-01-02")  # the file of a record knows no time
+        leaderboard(records, "--since", "2026-01-02")  # record files have no start time
 
 
-def test_since_asks_when_a_run_directory_was_last_started(records):
+def test_since_filters_by_the_last_start_of_a_run_directory(records):
     folder = records / "seed-1-run"
     (folder / "attempts").mkdir(parents=True)
     result = Result(id="x", status="failed", reason="x", config=RunConfig(method="ppo", task="addition", model="m"))
@@ -92,30 +92,30 @@ def test_since_asks_when_a_run_directory_was_last_started(records):
     (folder / "result.json").write_text(result.model_dump_json())
     for number, day in enumerate((1, 5), start=1):
         (folder / "attempts" / f"{number}.json").write_text(f'{{"started": "2026-03-0{day}T10:00:00+00:00"}}')
-    (group,) = json.loads(ask(records, "--since", "2026-03-05", "--json").stdout)["groups"]
+    (group,) = json.loads(leaderboard(records, "--since", "2026-03-05", "--json").stdout)["groups"]
     assert [line["name"] for line in group["lines"]] == ["ppo"]
     with pytest.raises(UsageError):
-        ask(records, "--since", "2026-03-06")
+        leaderboard(records, "--since", "2026-03-06")
 
 
-def test_a_file_that_is_no_record_is_named(records):
+def test_an_invalid_record_file_is_an_error_that_names_it(records):
     bad = records / "seed-9.json"
     bad.write_text("{}")
     with pytest.raises(BenchError, match=r"seed-9\.json"):
-        ask(records)
+        leaderboard(records)
 
 
-def test_a_committed_board_is_checked_and_built(records, tmp_path):
+def test_a_committed_leaderboard_is_built_and_checked(records, tmp_path):
     folder = tmp_path / "board"
-    told = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
-    assert len(told["records"]) == 6
-    assert told["records"][0].endswith("board/records/addition/m/base/smoke/seed-0-addition.json")
-    assert told["pages"] == [str(folder / "leaderboard.md"), str(folder / "leaderboard.html")]
+    written = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
+    assert len(written["records"]) == 6
+    assert written["records"][0].endswith("board/records/addition/m/base/smoke/seed-0-addition.json")
+    assert written["pages"] == [str(folder / "leaderboard.md"), str(folder / "leaderboard.html")]
     assert check(folder) == (0, "")
     (folder / "leaderboard.md").write_text("better")
-    code, said = check(folder)
+    code, stderr = check(folder)
     assert code == 1
-    (line,) = said.splitlines()
+    (line,) = stderr.splitlines()
     assert line.startswith(f"{folder / 'leaderboard.md'}: ")
     assert line.endswith(f": bench publish --into {folder}")
     CliRunner().invoke(cli, ["publish", "--into", str(folder)])
@@ -123,17 +123,17 @@ def test_a_committed_board_is_checked_and_built(records, tmp_path):
 
 
 def check(folder):
-    """Exit status, which the group hands on to `main`, and what was said."""
+    """Return the exit status and stderr of `bench leaderboard --check`."""
     outcome = CliRunner().invoke(cli, ["leaderboard", "--check", str(folder)], standalone_mode=False)
     return outcome.return_value, outcome.stderr
 
 
-def test_what_is_not_finished_is_not_published(tmp_path):
-    for argument, told in ((tmp_path, "no finished run"), (tmp_path / "seed-0-x", "has not finished")):
+def test_unfinished_runs_are_not_published(tmp_path):
+    for argument, message in ((tmp_path, "no finished run"), (tmp_path / "seed-0-x", "has not finished")):
         if argument != tmp_path:
             argument.mkdir()
             (argument / "config.json").write_text("{}")
         outcome = CliRunner().invoke(cli, ["publish", str(argument), "--into", str(tmp_path / "board")])
         assert isinstance(outcome.exception, UsageError)
-        assert told in str(outcome.exception)
+        assert message in str(outcome.exception)
     assert not (tmp_path / "board").exists()

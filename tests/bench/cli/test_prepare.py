@@ -21,7 +21,7 @@ def invoke(*arguments):
     return CliRunner().invoke(prepare, [str(a) for a in arguments], catch_exceptions=False, standalone_mode=False)
 
 
-def test_what_needs_no_network_is_ready_at_once():
+def test_embedded_models_and_generated_tasks_are_ready_without_a_network():
     result = invoke("-t", "addition", "-M", "tiny-adder", "--json")
     found = json.loads(result.stdout)
     assert found["tasks"][0]["splits"] == {"support": 400, "select": 400, "gate": 1000, "test": 2000}
@@ -48,7 +48,7 @@ def test_files_belong_to_one_task(tmp_path):
         invoke("-t", "addition", "--data", file)
 
 
-def test_data_that_cannot_be_had_is_one_sentence_with_a_remedy(monkeypatch):
+def test_a_failed_download_is_a_one_line_error_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(BenchError) as caught:
         invoke("-t", "gsm8k")
@@ -57,8 +57,8 @@ def test_data_that_cannot_be_had_is_one_sentence_with_a_remedy(monkeypatch):
     assert "--data FILE" in str(caught.value)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
-def test_copies_of_the_published_files_are_taken_in_and_serve_from_then_on(monkeypatch):
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets are not next to the checkout")
+def test_local_copies_of_published_files_are_cached_and_used_afterwards(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     files = ["--data", SHARED / "gsm8k-train.jsonl", "--data", SHARED / "gsm8k-test.jsonl"]
     first = json.loads(invoke("-t", "gsm8k", *files, "--json").stdout)

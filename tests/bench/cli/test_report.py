@@ -13,7 +13,7 @@ from reports.record import Record
 
 @pytest.fixture
 def record(tmp_path):
-    """The file of a record, as a leaderboard is rebuilt from."""
+    """Record file of one run."""
     accuracy = Accuracy(correct=1, items=2, excluded=0, accuracy=0.5, low=0.1, high=0.9, mean_reward=0.5)
     cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
     comparison = PairedComparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
@@ -35,15 +35,15 @@ def invoke(*args):
     return CliRunner().invoke(cli, args, catch_exceptions=False, standalone_mode=False)
 
 
-def test_a_report_is_a_board_that_leads_to_a_page_a_run(record, tmp_path):
+def test_a_report_is_a_leaderboard_linked_to_one_page_per_run(record, tmp_path):
     site = tmp_path / "site"
-    said = json.loads(invoke("report", str(record), "-o", str(site), "--json").stdout)
-    assert said["pages"] == [str(site / "runs/0123abcd.html")]
+    written = json.loads(invoke("report", str(record), "-o", str(site), "--json").stdout)
+    assert written["pages"] == [str(site / "runs/0123abcd.html")]
     assert 'href="runs/0123abcd.html"' in (site / "index.html").read_text()
     assert 'href="../index.html"' in (site / "runs/0123abcd.html").read_text()
 
 
-def test_a_report_is_written_again_to_the_same_bytes(record, tmp_path):
+def test_a_report_is_reproducible_byte_by_byte(record, tmp_path):
     def bytes_of_site():
         invoke("report", str(record), "-o", str(tmp_path / "site"))
         return {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.html")}
@@ -58,13 +58,13 @@ def test_a_report_needs_no_torch(record, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_there_is_no_report_of_nothing(tmp_path):
+def test_a_report_without_finished_runs_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no finished run"):
         invoke("report", str(tmp_path), "-o", str(tmp_path / "site"))
     assert not (tmp_path / "site").exists()
 
 
-def test_the_leaderboard_is_a_page_too(record):
+def test_the_leaderboard_can_be_printed_as_html(record):
     page = invoke("leaderboard", str(record), "--format", "html").stdout
     assert page.startswith("<!doctype html>")
     assert page.endswith("</html>\n")
