@@ -1,1 +1,1 @@
-"""Post-training methods behind one interface; see `methods.interface`."""
+"""Post-training methods. Each implements the interface in `methods.interface`."""

@@ -1,4 +1,4 @@
-"""The base model, unchanged: the row that bounds every table from below."""
+"""The unchanged base model, the reference row of every table."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from tasks.interface import TaskTraits
 
 
 class Base(Method):
-    """Adapts nothing and spends nothing."""
+    """Control that returns the base model and spends nothing."""
 
     name = "base"
     version = "1"
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
-        """Plan nothing."""
+        """Return an empty plan."""
         return Plan(lines=(), notes=("the base model is not adapted and spends no budget",))
 
     def adapt(self, context: Context) -> Artifact:
-        """Return the base."""
+        """Return the base model."""
         return SingleModel()

@@ -1,8 +1,9 @@
-"""Best of N: sample several answers, return the one that the task's own signal likes best.
+"""Best of N: sample several answers and return the one with the highest task signal.
 
-A control, for tasks where something short of the gold answer tells good from bad, such as the examples in a problem's
-own text. The signal never sees the gold answer, or it would be no method but the oracle pass@N. It may overlap with it
-all the same: many of HumanEval's examples are among its hidden tests, so there this row selects on a part of the test.
+This control suits tasks that can judge an answer without the gold answer, for example by the example calls in the
+text of a programming problem. The signal never sees the gold answer; with it, the method would be the oracle pass@N.
+Signal and test can still overlap: many example calls in HumanEval's prompts are also among its hidden tests, so on
+HumanEval this control selects on a part of the test.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from tasks.interface import TaskTraits
 
 
 class HighestSignal(SampledAnswers):
-    """Takes the sample of the highest signal, the first of equals. Its report says how often the signal decided."""
+    """Chooses the sample with the highest signal; ties go to the first.
+
+    The report has `samples`; `mean_signal` over all samples; `mean_signal_chosen` over the chosen ones; and `decided`,
+    the number of examples whose samples differ in signal.
+    """
 
     def choose(self, deployment: Deployment, examples: Sequence[str], answers: list[list[str]]) -> list[str]:
-        """Compare signals."""
+        """Return the sample with the highest signal for each example; see `SampledAnswers.choose`."""
         signals: NDArray[np.float64] = np.array(ask_once(deployment.signals, examples, answers))
         self.report["samples"] = len(answers)
         self.report["mean_signal"] = float(signals.mean())
@@ -32,18 +37,18 @@ class HighestSignal(SampledAnswers):
 
 
 class BestOfN(SamplingMethod):
-    """The base model, sampled several times, and the sample that the task's own signal likes best."""
+    """Sample the base model several times and return the answer with the highest task signal."""
 
     name = "best-of-n"
     version = "1"
     artifact = HighestSignal
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse tasks that cannot tell good answers from bad without the gold answer."""
+        """Refuse tasks without a signal."""
         if task.signal_by is None:
             return "nothing tells good answers from bad without the gold answer: the task has no signal"
         return None
 
     def chosen_by(self, task: TaskTraits) -> str:
-        """Return what the signal is."""
+        """Return the task's description of its signal, and the rule for ties."""
         return f"highest signal: {task.signal_by}; of equals the first sample's"

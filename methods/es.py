@@ -1,14 +1,17 @@
-"""Evolution strategies on the weights of a language model (Qiu et al., arXiv 2509.24372): follow the scored noise.
+"""Evolution strategies (ES) on the weights of a language model (Qiu et al., arXiv 2509.24372).
 
-Each iteration draws candidates theta + sigma * eps_i, scores them greedily, standardises the rewards to z_i, and moves
-theta by step / n * sum_i z_i eps_i; the 1 / sigma of the gradient estimate is part of the step, as in the paper. The
-last iterate is the result: there is no gate, and no iterate is chosen by its score.
+Each iteration draws candidates theta + sigma * eps_i, scores them by greedy decoding, standardises the rewards to z_i,
+and moves theta by step / n * sum_i z_i eps_i. The factor 1 / sigma of the gradient estimate is part of the step, as in
+the paper. The last iterate is the result: there is no gate, and no iterate is chosen by its score.
 
-What differs from the paper, and why: the number of iterations is what the budget buys, and below about 60,000
-evaluations so are the examples and the population. Where the support split holds more examples than an iteration
-scores, iterations go through it slice by slice, where the paper scores the same 200 each time: an iteration moves by
-what its examples have in common with the rest, and reuse only lets it learn the examples. An iteration's population is
-what its equal share of the remaining budget buys, about the published number, so that the last one ends the budget.
+Differences from the paper, with reasons:
+
+- The budget determines the number of iterations. Below about 60,000 evaluations it also limits the number of examples,
+  and below that the population.
+- If the support split is larger than the number of examples per iteration, the iterations use its slices in turn. The
+  paper scores the same 200 examples each time. New examples keep ES from overfitting to one set.
+- Each iteration may spend an equal share of the remaining budget, which buys about the published population. So the
+  last iteration ends with the budget.
 """
 
 from __future__ import annotations
@@ -28,22 +31,22 @@ from methods.interface import Artifact, Context, Method, MethodConfig, Plan, Pla
 from methods.search.population import score_population
 from tasks.interface import TaskTraits
 
-ITERATIONS = 10
-"""Wanted before iterations take more than the fewest examples."""
-FEWEST_ITERATIONS = 3
-FEWEST_EXAMPLES = 8
-FEWEST_CANDIDATES = 8
+WANTED_ITERATIONS = 10
+"""Number of iterations that a budget must buy before an iteration uses more than `MIN_EXAMPLES` examples."""
+MIN_ITERATIONS = 3
+MIN_EXAMPLES = 8
+MIN_CANDIDATES = 8
 
 
 class EsConfig(MethodConfig):
-    """Settings of ES. The values are those of the paper (arXiv 2509.24372) unless a line says otherwise.
+    """Settings of ES. Defaults are those of the paper (arXiv 2509.24372) unless a line says otherwise.
 
     Attributes:
-        population: Candidates of an iteration, about, where the budget allows: each takes an equal share of it.
-        examples: Support examples that an iteration scores, where the budget allows.
-        sigma: Scale of the perturbations.
-        step: Length of the update for one candidate of standardised reward 1, times the population.
-        antithetic: Draw perturbations in pairs of opposite sign. Not in the paper; from arXiv 2511.16652.
+        population: Approximate number of candidates per iteration. A small budget buys fewer.
+        examples: Number of support examples that score an iteration. A small budget or split has fewer.
+        sigma: Standard deviation of the perturbations, in units of the weights.
+        step: Step size, the paper's alpha, in units of the weights. The update is step / n * sum_i z_i eps_i.
+        antithetic: Draw the perturbations in pairs of opposite sign. The paper does not; arXiv 2511.16652 does.
     """
 
     population: Annotated[int, Field(ge=2)] = 30
@@ -55,13 +58,13 @@ class EsConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class EsSchedule:
-    """What a budget buys, at the cost of the base's answers.
+    """Schedule that a budget buys, estimated at the cost of the base's answers.
 
     Attributes:
-        iterations: Updates.
-        population: Candidates of each, about.
-        examples: Support examples that score them.
-        slices: Disjoint sets of so many examples that the support split holds; iterations take turns.
+        iterations: Number of updates.
+        population: Approximate number of candidates per iteration.
+        examples: Number of support examples that score an iteration.
+        slices: Number of disjoint slices of that size in the support split. The iterations use them in turn.
     """
 
     iterations: int
@@ -70,38 +73,40 @@ class EsSchedule:
     slices: int
 
     def slice(self, iteration: int) -> range:
-        """Return the support examples of an iteration."""
+        """Return the indices of the support examples of an iteration, counted from 0."""
         start = (iteration % self.slices) * self.examples
         return range(start, start + self.examples)
 
 
 def make_schedule(evaluations: int, support: int, config: EsConfig) -> EsSchedule:
-    """Turn a budget into a schedule: what it cannot buy goes from the examples first, then iterations, then candidates.
+    """Return the schedule for a budget.
+
+    A smaller budget first reduces the examples, then the iterations, then the population.
 
     Args:
-        evaluations: The budget.
+        evaluations: Budget in evaluations.
         support: Size of the support split.
         config: Settings.
 
     Raises:
-        Refused: If it buys less than the fewest iterations of the fewest candidates.
+        Refused: If the budget does not buy `MIN_ITERATIONS` iterations of `MIN_CANDIDATES` candidates.
     """
-    fewest = min(FEWEST_EXAMPLES, support, config.examples)
-    wanted = evaluations // (ITERATIONS * config.population)
-    examples = min(max(wanted, fewest), config.examples, support)
-    affordable = evaluations // (FEWEST_ITERATIONS * examples)
+    least = min(MIN_EXAMPLES, support, config.examples)
+    wanted = evaluations // (WANTED_ITERATIONS * config.population)
+    examples = min(max(wanted, least), config.examples, support)
+    affordable = evaluations // (MIN_ITERATIONS * examples)
     population = min(config.population, affordable)
-    if population < min(FEWEST_CANDIDATES, config.population):
-        needed = FEWEST_ITERATIONS * fewest * min(FEWEST_CANDIDATES, config.population)
+    if population < min(MIN_CANDIDATES, config.population):
+        needed = MIN_ITERATIONS * least * min(MIN_CANDIDATES, config.population)
         raise Refused(
-            f"es cannot use a budget of {evaluations} evaluations: {FEWEST_ITERATIONS} iterations of "
-            f"{min(FEWEST_CANDIDATES, config.population)} candidates on {fewest} examples take {needed}"
+            f"es cannot use a budget of {evaluations} evaluations: {MIN_ITERATIONS} iterations of "
+            f"{min(MIN_CANDIDATES, config.population)} candidates on {least} examples take {needed}"
         )
     return EsSchedule(evaluations // (population * examples), population, examples, support // examples)
 
 
 class Es(Method):
-    """Evolution strategies: steps along random perturbations, weighted by their rewards."""
+    """Evolution strategies: move along random perturbations, weighted by their standardised rewards."""
 
     name = "es"
     version = "1"
@@ -115,16 +120,16 @@ class Es(Method):
             f"{schedule.iterations} iterations of about {schedule.population} candidates on {schedule.examples} "
             f"support examples"
         )
-        notes = ["the last iterate is the result: nothing decides whether it is better than the base"]
+        notes = ["the last iterate is the result: no gate checks that it is better than the base"]
         if schedule.slices > 1:
-            notes.append(f"iterations take turns on {schedule.slices} slices of the support split")
+            notes.append(f"iterations use {schedule.slices} slices of the support split in turn")
         published = (self.config.population, self.config.examples)
         if (schedule.population, schedule.examples) != published:
-            notes.append(f"this budget and split have no room for {published[0]} candidates on {published[1]} examples")
+            notes.append(f"this budget or split is too small for {published[0]} candidates on {published[1]} examples")
         return Plan((PlanLine("sample", what, evaluations),), tuple(notes))
 
     def adapt(self, context: Context) -> Artifact:
-        """Go the planned number of steps; return where they end."""
+        """Run the planned iterations; return the model at the last iterate."""
         evaluations = round(context.budget / context.evaluation_flops)
         schedule = make_schedule(evaluations, context.task.sizes["support"], self.config)
         theta = Point()
@@ -132,18 +137,18 @@ class Es(Method):
         context.report.update(sigma=self.config.sigma, step=self.config.step, trajectory=trajectory)
         for iteration in range(schedule.iterations):
             examples = schedule.slice(iteration)
-            found = score_population(
+            candidates = score_population(
                 context,
                 f"iteration {iteration + 1} of {schedule.iterations}",
-                self._drawer(context.seed, iteration),
+                self._sampler(context.seed, iteration),
                 "support",
                 examples,
                 budget=context.remaining // (schedule.iterations - iteration),
                 centre=theta,
             )
-            rewards = np.array([candidate.evaluation.reward for candidate in found])
+            rewards = np.array([candidate.evaluation.reward for candidate in candidates])
             update = es_update(
-                [candidate.displacement for candidate in found],
+                [candidate.displacement for candidate in candidates],
                 rewards,
                 sigma=self.config.sigma,
                 step=self.config.step,
@@ -152,7 +157,7 @@ class Es(Method):
             trajectory.append(_describe(rewards, examples) | {"update_norm": update.norm, "norm": theta.norm})
         return SingleModel(theta)
 
-    def _drawer(self, seed: int, iteration: int) -> Callable[[int], Point]:
+    def _sampler(self, seed: int, iteration: int) -> Callable[[int], Point]:
         sigma = self.config.sigma
 
         def draw(index: int) -> Point:
@@ -164,29 +169,30 @@ class Es(Method):
 
 
 def es_update(displacements: Sequence[Point], rewards: NDArray[np.float64], *, sigma: float, step: float) -> Point:
-    """Return step / n * sum_i z_i eps_i, with z the rewards' standard scores; arXiv 2509.24372, algorithm 1.
+    """Return the update step / n * sum_i z_i eps_i, where z are the standardised rewards.
 
-    No displacement where all rewards are equal, which say nothing of a direction.
+    See arXiv 2509.24372, algorithm 1. The update is zero if all rewards are equal, because they then give no direction.
 
     Args:
-        displacements: [candidates], sigma * eps_i.
-        rewards: [candidates]; NaN leaves a candidate out.
-        sigma: Scale of the displacements.
-        step: The paper's alpha; the gradient estimate's 1 / sigma is part of it.
+        displacements: Displacements sigma * eps_i, [candidates].
+        rewards: Mean reward per candidate, [candidates]; a candidate with NaN is left out.
+        sigma: Standard deviation of the displacements.
+        step: Step size, the paper's alpha; the 1 / sigma of the gradient estimate is part of it.
     """
-    judged = np.flatnonzero(~np.isnan(rewards))
-    if judged.size == 0 or np.ptp(rewards[judged]) == 0.0:
+    scored = np.flatnonzero(~np.isnan(rewards))
+    if scored.size == 0 or np.ptp(rewards[scored]) == 0.0:
         return Point()
-    scores = (rewards[judged] - rewards[judged].mean()) / rewards[judged].std()
-    factors = step / (judged.size * sigma) * scores
-    return combine(zip(factors.tolist(), (displacements[i] for i in judged.tolist()), strict=True))
+    scores = (rewards[scored] - rewards[scored].mean()) / rewards[scored].std()
+    factors = step / (scored.size * sigma) * scores
+    return combine(zip(factors.tolist(), (displacements[i] for i in scored.tolist()), strict=True))
 
 
 def _describe(rewards: NDArray[np.float64], examples: range) -> dict[str, Any]:
-    judged = rewards[~np.isnan(rewards)]
-    found = {"mean": judged.mean(), "max": judged.max(), "sd": judged.std()} if judged.size else {}
+    """Return the record of one iteration."""
+    scored = rewards[~np.isnan(rewards)]
+    statistics = {"mean": scored.mean(), "max": scored.max(), "sd": scored.std()} if scored.size else {}
     return {
         "examples": [examples.start, examples.stop],
-        "candidates": int(judged.size),
-        **{name: float(value) for name, value in found.items()},
+        "candidates": int(scored.size),
+        **{name: float(value) for name, value in statistics.items()},
     }

@@ -1,4 +1,4 @@
-"""Paired correctness of two evaluations, on the examples that could be judged for both."""
+"""Paired correctness of two evaluations, the input of the gate's test (`bench.stats.gate.decide`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from methods.interface import Evaluation
 
 
 def judged(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Correctness of both on the examples that the judge could judge for both."""
+    """Return the correctness of both evaluations on the examples that are scored in both.
+
+    Args:
+        before: Evaluation of the model to be replaced.
+        now: Evaluation of the proposed model on the same examples.
+
+    Returns:
+        Two boolean arrays of equal length, [examples scored in both].
+    """
     both = ~(np.isnan(before.rewards) | np.isnan(now.rewards))
     return before.correct[both], now.correct[both]

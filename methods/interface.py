@@ -1,8 +1,12 @@
-"""What a method is: a configuration, a plan, and an adaptation that ends in an artifact.
+"""Interface of post-training methods. Start here to write one.
 
-A method sees a model only through its `Context`. It is handed neither the engine nor the meter nor the test split, so
-what it spends is counted by others and what it is judged on is unknown to it. This keeps honest methods honest; it is
-no wall against code that means to cheat, which runs in the same process. The harness checks what it can afterwards.
+A method is a subclass of `Method` with three parts: a configuration (`MethodConfig`), a `plan` that says how it would
+spend a budget, and `adapt`, which spends the budget through a `Context` and returns an `Artifact`, the thing to
+deploy. The docstring of `Method` holds a complete example; docs/extending.md shows how to run and check one.
+
+A method has no access to the engine, the meter or the test split. The harness counts what a method computes, and the
+test examples stay unknown to it. This guards against mistakes. It does not stop code that means to cheat, because a
+method runs in the harness's own process; the harness checks afterwards what it can.
 """
 
 from __future__ import annotations
@@ -59,25 +63,36 @@ __all__ = [
     "UsageError",
     "derive",
 ]
-"""What a method of other people's may import; see docs/extending.md."""
+"""Names that third-party methods may import; see docs/extending.md."""
 
 AdaptationSplit = Literal["support", "select", "gate"]
+"""Splits that a method may see: for scoring and training, for choosing, and for the final accept-or-reject test."""
 
 
 class MethodConfig(BaseModel):
-    """Base of every method's configuration; unknown keys are errors."""
+    """Base class of method configurations, a frozen pydantic model. An unknown key is an error.
+
+    Each field becomes a setting: `--set climb.sigma=0.005` on the command line, `sigma = 0.005` in a TOML file.
+
+    Example:
+        ```python
+        class ClimbConfig(MethodConfig):
+            sigma: PositiveFloat = 1e-3
+            examples: PositiveInt = 32
+        ```
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One planned phase.
+    """One planned phase, such as `PlanLine("sample", "50 candidates on 32 support examples", 1600)`.
 
     Attributes:
-        account: Where it will be booked.
-        what: The phase, in a few words.
-        evaluations: Model-prompt evaluations it is planned to take.
+        account: Ledger account that the phase is booked to.
+        what: Description in a few words.
+        evaluations: Estimated cost in model-prompt evaluations (the base model answering one prompt once).
     """
 
     account: AdaptationAccount
@@ -87,11 +102,11 @@ class PlanLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a method would spend a budget; an estimate, while the meter decides.
+    """Estimate of how a method would spend a budget. The meter, not the plan, enforces the budget.
 
     Attributes:
-        lines: Phases in order.
-        notes: What the budget makes the method leave out, in sentences.
+        lines: Phases, in order.
+        notes: Sentences for the user, for example about a stage that the budget is too small for.
     """
 
     lines: tuple[PlanLine, ...]
@@ -99,18 +114,18 @@ class Plan:
 
     @property
     def evaluations(self) -> int:
-        """Model-prompt evaluations in all."""
+        """Total cost in model-prompt evaluations."""
         return sum(line.evaluations for line in self.lines)
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn; length limit and stop strings are the task's.
+    """Decoding settings. The length limit and the stop strings come from the task.
 
     Attributes:
-        temperature: 0 is greedy.
-        top_p: Nucleus; 1 keeps the whole vocabulary.
-        seed: Names the random stream; derive it with `bench.seeds.derive`.
+        temperature: Softmax temperature; 0 is greedy decoding.
+        top_p: Probability mass of nucleus sampling; 1 keeps the whole vocabulary.
+        seed: Seed of the random stream. Make it with `derive`.
     """
 
     temperature: float = 0.0
@@ -119,17 +134,21 @@ class Decoding:
 
 
 GREEDY = Decoding()
+"""Greedy decoding, the default everywhere."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluating one point on some examples gave.
+    """Scores of one point on some examples.
+
+    An answer can go unscored when the scorer itself fails, for example because the sandbox does not start. Unscored
+    answers have reward NaN and are left out of both means.
 
     Attributes:
-        rewards: float64 [examples], shaped rewards; NaN where the judge could not judge.
-        correct: bool [examples]; False where the judge could not judge.
-        flops: Adaptation FLOPs it took.
-        complete: False if the allowance ran out first; the arrays are then empty, and what it took is spent.
+        rewards: Shaped reward per example, float64 [examples]; NaN where unscored.
+        correct: Whether each answer is correct, bool [examples]; False where unscored.
+        flops: Adaptation FLOPs spent.
+        complete: False if the allowance ran out. Both arrays are then empty, and `flops` is spent all the same.
     """
 
     rewards: NDArray[np.float64]
@@ -139,30 +158,30 @@ class Evaluation:
 
     @property
     def reward(self) -> float:
-        """Mean reward over the examples that could be judged; NaN if none could."""
-        judged = self.rewards[~np.isnan(self.rewards)]
-        return float(judged.mean()) if judged.size else float("nan")
+        """Mean reward over the scored examples; NaN if there are none."""
+        scored = self.rewards[~np.isnan(self.rewards)]
+        return float(scored.mean()) if scored.size else float("nan")
 
     @property
     def accuracy(self) -> float:
-        """Share of correct answers among the examples that could be judged; NaN if none could."""
-        judged = ~np.isnan(self.rewards)
-        return float(self.correct[judged].mean()) if judged.any() else float("nan")
+        """Share of correct answers among the scored examples; NaN if there are none."""
+        scored = ~np.isnan(self.rewards)
+        return float(self.correct[scored].mean()) if scored.any() else float("nan")
 
 
 class Diverged(BenchError):
-    """Training came to nothing: what was learned is worse than no model. Ends the run; the record says so."""
+    """Training diverged (non-finite values or collapsed reward). Ends the run with status `diverged`."""
 
 
 @dataclass(frozen=True)
 class FormattedPrompt:
-    """A support example as every method is asked it.
+    """A support example with its formatted prompt, the same for every method.
 
     Attributes:
-        id: Of the example.
-        prompt: A conversation for the model's chat template, or a text where prompts are completions.
-        token_ids: What both come to.
-        gold: An answer known to be right, where the task has one.
+        id: Id of the example.
+        prompt: Conversation for the model's chat template, or plain text for a model without one.
+        token_ids: Token ids of the prompt, special tokens included.
+        gold: Reference answer; None if the task has none.
     """
 
     id: str
@@ -172,11 +191,11 @@ class FormattedPrompt:
 
 
 class Lora(MethodConfig):
-    """Low-rank adapters on every linear layer (arXiv 2106.09685) in place of full fine-tuning.
+    """Low-rank adapters on every linear layer (LoRA, arXiv 2106.09685) in place of full fine-tuning.
 
     Attributes:
-        rank: Of each adapter.
-        alpha: Scale of its output, divided by the rank; None for twice the rank.
+        rank: Rank of each adapter.
+        alpha: Numerator of the output scale alpha / rank. Default None: twice the rank, so that the scale is 2.
     """
 
     rank: PositiveInt
@@ -184,15 +203,31 @@ class Lora(MethodConfig):
 
 
 class Training(Protocol):
-    """A trainable copy of the base. Every pass through its models is counted from outside and booked to `train`.
+    """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
+
+    `methods.training` drives it with TRL's trainers. A method can also train with a loop of its own:
+
+    Example:
+        ```python
+        training = context.train(context.remaining)
+        if training.finished is not None:  # by an earlier attempt of this run
+            return SingleModel(training.finished[0])
+        optimizer = torch.optim.AdamW(training.model.parameters(), lr=1e-5)
+        with training.metered():  # left early, without an error, when the allowance is spent
+            for _ in range(steps):
+                my_loss(training.model, training.prompts).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        return SingleModel(training.finish({}))
+        ```
 
     Attributes:
-        prompts: The support split, in its fixed order.
-        max_new_tokens: The task's length limit.
-        batch_size: Sequences that fit one pass.
-        finished: What an earlier attempt finished with.
-        cut: Whether the allowance ended the last metered block.
-        ranks: The processes that train together.
+        prompts: Support examples, in the split's fixed order.
+        max_new_tokens: The task's limit on answer length, in tokens.
+        batch_size: Number of sequences that fit into one pass.
+        finished: Checkpoint and report if an earlier attempt of this run finished training; otherwise None.
+        cut: Whether the allowance ended the last `metered` block.
+        ranks: Rank and world size of the training group.
     """
 
     prompts: tuple[FormattedPrompt, ...]
@@ -204,85 +239,122 @@ class Training(Protocol):
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """What an earlier attempt saved last; None at the start."""
+        """The state last saved by an earlier attempt of this run; None if there is none."""
 
     @property
     def model(self) -> Any:
-        """The copy in float32, a `transformers` model, with adapters if they were asked for."""
+        """The trainable `transformers` model in float32, with adapters if they were requested."""
 
     @property
     def tokenizer(self) -> Any:
-        """A copy of the base's that pads left, with an id that is neither an end nor in a prompt."""
+        """A copy of the base's tokenizer. It pads on the left, with an id that ends no answer and is in no prompt."""
 
     @property
     def mixed(self) -> bool:
-        """Whether the hardware computes in bfloat16; the weights stay in float32."""
+        """Whether to compute in bfloat16, which depends on the hardware. The weights stay in float32."""
 
     @property
     def spent(self) -> int:
-        """FLOPs of training so far, earlier attempts' included."""
+        """Training FLOPs so far, including earlier attempts of this run."""
 
     @property
     def remaining(self) -> int:
-        """FLOPs of the allowance that are left."""
+        """FLOPs left of the allowance."""
 
     @property
     def phases(self) -> dict[str, int]:
-        """FLOPs of training so far by phase, such as rollout and update."""
+        """Training FLOPs so far by phase, such as `{"rollout": 1200, "update": 3600}`."""
 
     def value_model(self) -> Any:
-        """Return a copy of the base with a scalar head that starts at zero in place of its output head."""
+        """Return a trainable copy of the base whose output head is a scalar head, initialised to zero."""
 
     def metered(self) -> AbstractContextManager[None]:
-        """Let passes run; ends quietly, and sets `cut`, before the first one that the allowance does not cover."""
+        """Run models within the allowance.
+
+        The block ends without an error before the first pass that the allowance does not cover, and `cut` is set.
+        """
 
     def bound(self, evaluations: float) -> int:
-        """Return the FLOPs of so many forward passes over the longest example and answer; 0 for one process alone.
+        """Return an upper bound in FLOPs on this many forward passes; 0 in a single process.
 
-        Several cannot be stopped within a step, as each would wait for the others; one alone can, by the meter.
+        The bound assumes the longest prompt and the longest answer. Ranks would deadlock if one of them stopped
+        within a step, so with several processes a step may begin only if its bound fits. A single process needs no
+        bound, because the meter can stop it at any pass.
         """
 
     def settle(self) -> None:
-        """Book what the other processes ran since this was last called; all must call it."""
+        """Book the work that the other ranks did since the last call. Every rank must call it."""
 
     def trimmed(self, answer: Sequence[int]) -> list[int]:
-        """Return an answer's ids up to where the base's decoding would have ended it."""
+        """Return the token ids of an answer up to where the base model's decoding would have stopped."""
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
-        """Judge answers to the support examples of these ids with the task's scorer."""
-
-    def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
-        """Return what answers to the support examples of these ids vote for."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Put the state to go on from on disk, with the work that led to it.
+        """Score answers with the task's scorer.
 
         Args:
-            state: Tensors and plain values in dictionaries and lists.
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+        """
+
+    def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
+        """Return the vote of each answer by the task's vote key; None for an answer without a vote.
+
+        Args:
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+        """
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Save a state to resume from, and journal the work done so far.
+
+        Args:
+            state: Tensors and plain values, in dictionaries and lists.
         """
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
-        """Merge adapters and put the model on disk in the base's precision, with what is to be reported of it."""
+        """Merge the adapters, write the model in the base's precision, and return its checkpoint.
+
+        Args:
+            report: Plain JSON values to keep if the run is resumed after this.
+        """
 
     def abandon(self, reason: str, report: dict[str, Any]) -> None:
-        """Put on disk that training came to nothing, with what is to be reported of it."""
+        """Record that training diverged, so that a resumed run does not train again.
+
+        Args:
+            reason: One sentence, such as `loss is nan at step 12`.
+            report: Plain JSON values for the record.
+        """
 
 
 class Stage(Protocol):
     """One phase on the progress display."""
 
     def advance(self, score: float | None = None) -> None:
-        """Count one step done; a score enters the live best."""
+        """Count one step as done. A score updates the best score shown."""
 
 
 class Context(Protocol):
-    """Everything a method may touch while it adapts.
+    """A method's only access to a run while it adapts.
+
+    Example:
+        ```python
+        base = context.evaluate(Point(), "support", account="sample", examples=range(32))
+
+        seed = derive(context.seed, "my-method", 0)  # all randomness follows from the run's seed
+        point = Point({seed: 1e-3})  # the base plus 1e-3 times the noise of this seed
+        found = context.evaluate(
+            point, "support", account="sample", examples=range(32), allowance=context.remaining
+        )
+        if found.complete:
+            context.report["gain"] = found.reward - base.reward
+        ```
 
     Attributes:
-        seed: The run's seed; derive every random stream from it with `bench.seeds.derive`.
-        task: What may be known of the task.
-        evaluation_flops: Measured cost of the base model answering one prompt of this task.
-        report: What the method puts here goes on record as it stands: plain JSON values on how it got where it got.
+        seed: The run's seed. Derive every random stream from it with `derive`.
+        task: Facts about the task that a method may know, such as the sizes of its splits.
+        evaluation_flops: Measured FLOPs of the base model answering one prompt of this task, on average.
+        report: Dictionary for the method's own results, written to the record as it stands. Plain JSON values only.
     """
 
     seed: int
@@ -292,11 +364,11 @@ class Context(Protocol):
 
     @property
     def budget(self) -> int:
-        """Adaptation FLOPs in all."""
+        """The run's whole budget, in adaptation FLOPs."""
 
     @property
     def remaining(self) -> int:
-        """Adaptation FLOPs left."""
+        """Adaptation FLOPs left of the budget."""
 
     def evaluate(
         self,
@@ -308,18 +380,20 @@ class Context(Protocol):
         allowance: int | None = None,
         prompt: str = DEFAULT_PROMPT,
     ) -> Evaluation:
-        """Let the model at a point answer examples of a split, greedily, and score the answers.
+        """Answer examples of a split by greedy decoding, and score the answers.
 
         Args:
-            point: Where in weight space.
-            split: Which examples.
-            account: Where the work is booked.
-            examples: Which of them, by their place in the split's fixed order; None for all.
-            allowance: FLOPs this may take; beyond it the evaluation comes back incomplete.
-            prompt: Which of the task's prompts poses them.
+            point: Weights to evaluate; `Point()` is the base.
+            split: Split that the examples belong to.
+            account: Ledger account that the work is booked to.
+            examples: Indices into the split's fixed order, a range with step 1. Default: the whole split.
+            allowance: FLOPs that this call may spend. If they run out, the evaluation returned is incomplete.
+                Default: no limit but the budget.
+            prompt: Name of one of the task's prompts.
 
         Raises:
-            bench.compute.meter.OverBudget: If the budget does not cover it. Not to be caught: nothing works after it.
+            bench.compute.meter.OverBudget: If the budget runs out. Do not catch it: the run has ended. Pass
+                `allowance=context.remaining` to get an incomplete evaluation instead.
         """
 
     def prepare(
@@ -330,33 +404,38 @@ class Context(Protocol):
         examples: range | None = None,
         prompts: Sequence[str] = (DEFAULT_PROMPT,),
     ) -> None:
-        """Announce evaluations that will probably be asked next, in this order, in place of those announced before.
+        """Announce the evaluations that will probably come next, in order. Replaces the previous announcement.
 
-        Points that share noise are made in one pass, and several engines compute ahead. Changes how fast evaluations
-        are, and nothing else: what is computed and not asked for after all is not billed. Announce what an allowance
-        covers that is given to all of them together, since nothing beyond it is computed ahead.
+        Announcing affects speed only: points that share noise are built in one pass, and several engines compute
+        ahead. An announced evaluation that is never requested is not billed. Engines compute ahead only within the
+        allowance of the current evaluation, so give all announced evaluations a common allowance.
 
         Args:
-            points: Where in weight space.
-            split: As `evaluate` will be asked.
-            examples: Likewise.
-            prompts: Under each of which every point is evaluated.
+            points: Weights to evaluate.
+            split: Split of those evaluations.
+            examples: Examples of those evaluations, as for `evaluate`.
+            prompts: Names of the task's prompts; every point is evaluated under each of them.
         """
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
-        """Prepare gradient training, or go on with what an earlier attempt of this run saved. Once a run.
+        """Set up gradient training, or resume the training of an earlier attempt. Call it at most once per run.
 
         Args:
-            allowance: FLOPs that it may take in all.
-            lora: Adapters to train in place of all parameters.
+            allowance: FLOPs that training may spend in total.
+            lora: Adapters to train. Default: train all parameters.
         """
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[Stage]:
-        """Show a phase of so many steps (None if unknown) on the progress display."""
+        """Show a phase on the progress display.
+
+        Args:
+            name: Name of the phase.
+            steps: Expected number of `Stage.advance` calls; None if unknown.
+        """
 
 
 class Deployment(Protocol):
-    """The model as an artifact answers with it; every answer is metered as inference."""
+    """An artifact's access to the model on the test split. Every answer is booked as inference."""
 
     def prepare(
         self,
@@ -365,69 +444,125 @@ class Deployment(Protocol):
         decodings: Sequence[Decoding] = (GREEDY,),
         prompt: str = DEFAULT_PROMPT,
     ) -> None:
-        """Announce that each point will be asked with each decoding; changes how fast answers are, and nothing else."""
+        """Announce that each point will answer with each decoding. Affects speed only.
+
+        Args:
+            points: Weights that will answer.
+            examples: Ids of the test examples.
+            decodings: Decoding settings.
+            prompt: Name of one of the task's prompts.
+        """
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
     ) -> list[str]:
-        """Let the model at a point answer the test examples of these ids."""
+        """Return one answer per test example.
+
+        Args:
+            point: Weights that answer.
+            examples: Ids of the test examples.
+            decoding: Decoding settings.
+            prompt: Name of one of the task's prompts.
+        """
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
-        """Return what answers to these examples vote for, by the task's vote key; None for one that does not vote."""
+        """Return the vote of each answer by the task's vote key; None for an answer without a vote.
+
+        Args:
+            examples: Ids of test examples, one per answer.
+            texts: The answers.
+        """
 
     def signals(self, examples: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """Return how good answers look by the task's own signal, which knows no gold answer."""
+        """Return the task's quality signal of each answer, in [0, 1]. The signal does not use the gold answer.
+
+        Args:
+            examples: Ids of test examples, one per answer.
+            texts: The answers.
+        """
 
     def base_digest(self) -> str:
-        """Return the identity of the base's weights."""
+        """Return the digest that identifies the base's weights."""
 
     def save_checkpoint(self, point: Place, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
 
 
 class Artifact(ABC):
-    """What a method would deploy.
+    """The result of a method: anything that can answer test examples, be saved, and be loaded again.
+
+    Most methods return a `SingleModel`. This artifact uses two models instead. The base answers wherever the adapted
+    model's answer has no vote:
+
+    Example:
+        ```python
+        class WithFallback(Artifact):
+            def __init__(self, seed: int) -> None:
+                self.seed, self.report = seed, {}
+
+            def answer(self, deployment, examples):
+                adapted = deployment.answer(Point({self.seed: 1e-3}), examples)
+                base = deployment.answer(Point(), examples)  # booked too: an answer costs two passes
+                votes = deployment.votes(examples, adapted)
+                self.report["fallbacks"] = votes.count(None)
+                return [a if vote else b for a, b, vote in zip(adapted, base, votes)]
+
+            def save(self, deployment, folder):
+                (folder / "seed.json").write_text(json.dumps([deployment.base_digest(), self.seed]))
+
+            @classmethod
+            def load(cls, folder, base):
+                saved_base, seed = json.loads((folder / "seed.json").read_text())
+                if saved_base != base:
+                    raise Refused(f"{folder}: saved for base {saved_base}, but this run has {base}")
+                return cls(seed)
+        ```
 
     Attributes:
-        report: What it puts on record about its answers, as plain JSON values; read after it has answered.
+        report: Results about the answers, as plain JSON values. The harness reads it after `answer`.
     """
 
     report: dict[str, Any]
 
     @abstractmethod
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
-        """Return one final answer an example, in order. What it takes is what one answer costs.
+        """Return one final answer per example, in order. The work booked here is the cost of an answer.
 
         Args:
-            deployment: Poses the examples to the model.
-            examples: Ids of the test examples; neither prompt nor gold answer comes with them.
+            deployment: Access to the model.
+            examples: Ids of the test examples. Prompts and gold answers are not disclosed.
         """
 
     @abstractmethod
     def save(self, deployment: Deployment, folder: Path) -> None:
-        """Write everything needed to deploy it into an empty folder."""
+        """Write everything needed to deploy the artifact into an empty folder.
+
+        Args:
+            deployment: Access to the model, for its checkpoint and the digest of the base.
+            folder: Empty folder.
+        """
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, base: str) -> Self:
-        """Return what was saved in a folder, which answers as what was saved did.
+        """Return the artifact that `save` wrote. It must give the same answers.
 
         Args:
-            folder: As `save` left it.
-            base: Digest of the base that it is to answer with.
+            folder: Folder written by `save`.
+            base: Digest of the base that it will run on.
 
         Raises:
-            bench.errors.BenchError: If it cannot be read, or was saved over another base that it builds on.
+            bench.errors.BenchError: If the folder cannot be read, or was saved for another base that it depends on.
         """
 
 
 @dataclass(frozen=True)
 class SingleModel(Artifact):
-    """One model at a point of weight space: an answer costs one forward pass, as the base's does.
+    """A single model. One answer costs one pass, as with the base.
 
     Attributes:
-        point: Where; `Point()` is the base, a `Checkpoint` what training ended at.
-        prompt: Which of the task's prompts it answers to.
+        point: Weights: a `Point` in weight space, or the `Checkpoint` of a training. `Point()` is the base.
+        prompt: Name of the task's prompt that it is used with.
         report: See `Artifact`.
     """
 
@@ -440,17 +575,17 @@ class SingleModel(Artifact):
         return deployment.answer(self.point, examples, prompt=self.prompt)
 
     def save(self, deployment: Deployment, folder: Path) -> None:
-        """Write a checkpoint that `AutoModelForCausalLM.from_pretrained` opens, and the point it was built from."""
+        """Write a checkpoint for `AutoModelForCausalLM.from_pretrained`, and point.json with the point it came from."""
         deployment.save_checkpoint(self.point, folder)
         origin = {"base": deployment.base_digest(), "prompt": self.prompt} | describe_point(self.point)
         write_atomically(folder / "point.json", json.dumps(origin, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, base: str) -> Self:
-        """Return the model whose checkpoint lies in a folder; the base does not matter to it.
+        """Return the model saved in a folder. Its checkpoint is complete, so any base will do.
 
         Raises:
-            bench.errors.BenchError: If there is none, or it cannot be read.
+            bench.errors.BenchError: If the folder has no checkpoint or it cannot be read.
         """
         try:
             prompt = json.loads((folder / "point.json").read_bytes())["prompt"]
@@ -460,9 +595,12 @@ class SingleModel(Artifact):
 
 
 def describe_point(point: Place) -> dict[str, Any]:
-    """Return a point as plain JSON values: all it takes, beside the base's weights, to build its weights again.
+    """Return a point as plain JSON values.
 
-    Trained weights cannot be built again from anything short; of them it is the digest.
+    These values and the base's weights are enough to rebuild the weights of a `Point`. Trained weights cannot be
+    rebuilt, so a checkpoint is described by its digest alone. Examples:
+    `{"noise": "philox4x32-10-box-muller-1", "kind": "iid", "amplitudes": {"42": 0.001}}`,
+    `{"checkpoint": "83deaa83..."}`.
     """
     if isinstance(point, Checkpoint):
         return {"checkpoint": point.digest}
@@ -473,10 +611,39 @@ def describe_point(point: Place) -> dict[str, Any]:
 class Method(ABC):
     """A post-training method.
 
+    This one tries four random perturbations on 16 support examples and returns the best:
+
+    Example:
+        ```python
+        class BestOfFour(Method):
+            name, version = "best-of-four", "1"
+
+            def supports(self, task):
+                return None if task.sizes["support"] >= 16 else "it needs 16 support examples"
+
+            def plan(self, evaluations, task):
+                if evaluations < 64:
+                    raise Refused(f"best-of-four needs 64 evaluations; the budget has {evaluations}")
+                return Plan((PlanLine("sample", "4 candidates on 16 support examples", 64),))
+
+            def adapt(self, context):
+                best, reward = Point(), float("-inf")
+                for index in range(4):
+                    point = Point({derive(context.seed, self.name, index): 1e-3})
+                    found = context.evaluate(
+                        point, "support", account="sample", examples=range(16), allowance=context.remaining
+                    )
+                    if not found.complete:
+                        break
+                    if found.reward > reward:
+                        best, reward = point, found.reward
+                return SingleModel(best)
+        ```
+
     Attributes:
-        name: What `--method` takes.
-        version: Rises with any change that can change an outcome; part of a run's identity.
-        Config: Validated configuration; every default names its source.
+        name: Name on the command line (`--method`).
+        version: Version of the method, part of a run's identity. Raise it with every change that can change a result.
+        Config: Class of the configuration. Its docstring names the source of every default.
     """
 
     name: ClassVar[str]
@@ -487,26 +654,45 @@ class Method(ABC):
         self.config = config
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return the reason why this method cannot run on such a task, or None if it can."""
+        """Return the reason why this method cannot run on a task, or None if it can.
+
+        Args:
+            task: Facts about the task.
+        """
         return None
 
     def spread(self, processes: int) -> None:
-        """Train in so many processes.
+        """Set the number of training processes.
+
+        Args:
+            processes: Number of processes that `--launch` starts.
 
         Raises:
-            Refused: If the method trains nothing and there are several.
+            Refused: If there are several and this method has no gradient training.
         """
         if processes > 1:
             raise Refused(f"method {self.name} has no gradient training to launch in {processes} processes")
 
     @abstractmethod
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
-        """Return how the method would spend a budget of so many evaluations on such a task."""
+        """Return an estimate of how this method would spend a budget.
+
+        Args:
+            evaluations: Budget in model-prompt evaluations (the base model answering one prompt once).
+            task: Facts about the task.
+
+        Raises:
+            Refused: If the budget is too small, or the task unsuitable. Say in the message what would do.
+        """
 
     @abstractmethod
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
-        """Spend the budget; return what to deploy. Deterministic given the context's answers.
+        """Spend the budget and return the artifact to deploy.
 
-        Several artifacts that one search yields come as a mapping from label to artifact, and each is a row of the
-        record with an accuracy and a cost of its own.
+        It must be deterministic: the same seed and the same evaluations must give the same artifact. To return several
+        artifacts of one search, return a mapping from label to artifact, such as `{"k=1": ..., "k=5": ...}`. Each
+        becomes a row of the record with its own accuracy and cost per answer.
+
+        Args:
+            context: Access to the run.
         """

@@ -1,10 +1,12 @@
-"""The landscape around the base: random perturbations at several scales, scored item by item, for `bench analyze`.
+"""Landscape around the base: random perturbations at several scales, scored example by example, for `bench analyze`.
 
-A diagnostic and no contestant: it finds out how common good perturbations are and whether they share structure, under
-the same meter as every method, and returns the base. Candidates take turns among the scales, and what a candidate is
-made of depends on the seed and its number alone, so that runs on two tasks score the same perturbations. At the end it
-takes, for each half of the candidates, steps along the mean direction that their rewards on half of the examples give,
-and measures them on the other half of the examples.
+This is a diagnostic, not a competitor: it returns the base. It measures, under the same meter as every method, how
+common good perturbations are and whether they share structure. The scales alternate, and a candidate depends only on
+the seed and its index, so runs on two tasks score the same perturbations.
+
+At the end, the candidates are split into halves, and so are the examples. For each half of the candidates, the method
+takes the mean direction weighted by the rewards on one half of the examples. It then evaluates steps along that
+direction on the other half of the examples.
 """
 
 from __future__ import annotations
@@ -24,18 +26,20 @@ from methods.interface import Artifact, Context, Method, MethodConfig, Plan, Pla
 from methods.search.population import Candidate, Several, score_population
 from tasks.interface import TaskTraits
 
-FEWEST_EXAMPLES = 8
+MIN_EXAMPLES = 8
 STEP_SLACK = 1.25
-"""FLOPs put aside for a step, relative to the base's: a perturbed model may answer at greater length."""
+"""FLOPs reserved per step, relative to the base's, because a perturbed model may give longer answers."""
 
 
 class LandscapeConfig(MethodConfig):
-    """Settings of the landscape. Ours, but for the scales, which are RandOpt's and CoRP's.
+    """Settings of the landscape.
 
     Attributes:
-        sigmas: Scales of the perturbations, in turn.
-        examples: Support examples that score a candidate, at most; two make halves.
-        population: Candidates; None for as many as the budget buys.
+        sigmas: Standard deviations of the perturbations, in units of the weights, used in turn. Default from RandOpt
+            (arXiv 2603.12228) and CoRP (arXiv 2605.31494).
+        examples: Maximum number of support examples that score a candidate; at least 2, to form halves. Default as in
+            RandOpt.
+        population: Number of candidates. Default None: as many as the budget buys.
     """
 
     sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
@@ -45,11 +49,11 @@ class LandscapeConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class LandscapeSchedule:
-    """What a budget buys, at the cost of the base's answers.
+    """Schedule that a budget buys, estimated at the cost of the base's answers.
 
     Attributes:
-        population: Candidates.
-        examples: Support examples that score each of them.
+        population: Number of candidates.
+        examples: Number of support examples that score each candidate.
     """
 
     population: int
@@ -57,13 +61,18 @@ class LandscapeSchedule:
 
 
 def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> LandscapeSchedule:
-    """Turn a budget into a schedule: as many examples as candidates, up to those asked for; at least four of a half.
+    """Return the schedule for a budget: about as many examples as candidates, up to `config.examples`.
+
+    Args:
+        evaluations: Budget in evaluations.
+        support: Size of the support split.
+        config: Settings.
 
     Raises:
-        Refused: If a half of the candidates would be too few to have a direction.
+        Refused: If a half would have fewer than `MIN_CANDIDATES` candidates per scale.
     """
     scales = len(config.sigmas)
-    # The base, and a step of each scale along the direction of either half on half of the examples.
+    # Fixed cost in units of all examples: the base, and for each half one step per scale on half of the examples.
     fixed = 1 + STEP_SLACK * scales
     fewest = 2 * scales * MIN_CANDIDATES
     least = config.population or fewest
@@ -71,7 +80,7 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> La
         raise Refused(f"landscape.population {least}: two halves of {scales} scales take {fewest} candidates")
     affordable = int(evaluations / (least + fixed))
     shared = affordable if config.population else min(math.isqrt(evaluations), affordable)
-    examples = min(max(shared, FEWEST_EXAMPLES), config.examples, support)
+    examples = min(max(shared, MIN_EXAMPLES), config.examples, support)
     bought = int(evaluations / examples - fixed)
     population = min(bought, config.population or bought)
     if population < least:
@@ -84,7 +93,7 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> La
 
 
 class Landscape(Method):
-    """Scores random perturbations at several scales, item by item, and returns the base."""
+    """Score random perturbations at several scales, example by example; return the base."""
 
     name = "landscape"
     version = "1"
@@ -92,7 +101,7 @@ class Landscape(Method):
     config: LandscapeConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse a task whose support split has no halves."""
+        """Refuse a task whose support split has fewer than two examples."""
         return None if task.sizes["support"] > 1 else "it halves the support split, and the task has one example there"
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
@@ -107,7 +116,7 @@ class Landscape(Method):
         return Plan(lines, ("a diagnostic: the base is returned unchanged; bench analyze reads what was scored",))
 
     def adapt(self, context: Context) -> Artifact:
-        """Score the base, the population, and the steps along its halves' directions; return the base."""
+        """Score the base, the population and the steps along the directions of its halves; return the base."""
         evaluations = round(context.budget / context.evaluation_flops)
         schedule = make_schedule(evaluations, context.task.sizes["support"], self.config)
         examples, sigmas = range(schedule.examples), self.config.sigmas
@@ -134,44 +143,52 @@ class Landscape(Method):
         return SingleModel()
 
     def _transfer(self, context: Context, population: list[Candidate], count: int) -> list[dict[str, Any]]:
-        """Step along each half's mean direction and measure on the other half's examples, while the budget lasts."""
+        """Evaluate steps along each half's mean direction on the other half of the examples, within the budget."""
         found: list[dict[str, Any]] = []
-        known = [c for c in population if not np.isnan(c.evaluation.rewards).all()]
-        first = halve(np.array([c.displacement.norm for c in known]))
-        asked = halve_examples(count)
+        scored = [c for c in population if not np.isnan(c.evaluation.rewards).all()]
+        first = halve(np.array([c.displacement.norm for c in scored]))
+        halves = halve_examples(count)
         with context.stage("steps", 2 * len(self.config.sigmas)) as stage:
-            for half, mine in enumerate((first, ~first)):
-                members = [c for c, member in zip(known, mine.tolist(), strict=True) if member]
-                direction = mean_direction(members, asked[half])
+            for half, mask in enumerate((first, ~first)):
+                members = [c for c, member in zip(scored, mask.tolist(), strict=True) if member]
+                direction = mean_direction(members, halves[half])
                 if direction is None:
                     continue
-                elsewhere = asked[1 - half]
+                other = halves[1 - half]
                 steps = [sigma * direction for sigma in self.config.sigmas]
-                context.prepare(steps, "support", examples=elsewhere)
+                context.prepare(steps, "support", examples=other)
                 for sigma, point in zip(self.config.sigmas, steps, strict=True):
                     if context.remaining <= 0:
                         return found
                     evaluation = context.evaluate(
-                        point, "support", account="sample", examples=elsewhere, allowance=context.remaining
+                        point, "support", account="sample", examples=other, allowance=context.remaining
                     )
                     if not evaluation.complete:
                         return found
                     stage.advance(evaluation.reward)
-                    step = {"sigma": sigma, "half": half, "examples": [elsewhere.start, elsewhere.stop]}
+                    step = {"sigma": sigma, "half": half, "examples": [other.start, other.stop]}
                     found.append(step | {"point": point.digest, "accuracy": _plain(evaluation.accuracy)})
         return found
 
 
 def mean_direction(members: list[Candidate], examples: range) -> Point | None:
-    """Return the unit mean displacement of candidates, weighted by their rewards on some examples; None for too few."""
+    """Return the mean displacement of candidates, weighted by their rewards and scaled to norm 1.
+
+    Args:
+        members: Candidates.
+        examples: Indices of the examples whose rewards count.
+
+    Returns:
+        None if fewer than `MIN_CANDIDATES` candidates have a score on these examples.
+    """
     part = slice(examples.start, examples.stop)
-    judged = [c for c in members if not np.isnan(c.evaluation.rewards[part]).all()]
-    if len(judged) < MIN_CANDIDATES:
+    scored = [c for c in members if not np.isnan(c.evaluation.rewards[part]).all()]
+    if len(scored) < MIN_CANDIDATES:
         return None
-    rewards = np.array([np.nanmean(c.evaluation.rewards[part]) for c in judged])
-    gram = np.diag(np.square([c.displacement.norm for c in judged]))
+    rewards = np.array([np.nanmean(c.evaluation.rewards[part]) for c in scored])
+    gram = np.diag(np.square([c.displacement.norm for c in scored]))
     cloud = make_cloud(rewards, gram, rank=1)
-    elite = [judged[i].displacement for i in cloud.elite]
+    elite = [scored[i].displacement for i in cloud.elite]
     return 1 / cloud.norm * combine(zip(cloud.weights.tolist(), elite, strict=True))
 
 

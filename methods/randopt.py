@@ -1,13 +1,16 @@
-"""RandOpt (Gan & Isola, arXiv 2603.12228): try random perturbations, keep the best K, let them vote.
+"""RandOpt (Gan & Isola, arXiv 2603.12228): evaluate random perturbations, keep the best K, and let them vote.
 
-Each candidate is the base plus one i.i.d. Gaussian perturbation, scored greedily on the same support examples. The K
-best answer together, by plurality; K = 1 is a single model at the price of one forward pass. One search yields a row
-for every K asked for.
+Each candidate is the base plus one i.i.d. Gaussian perturbation, scored by greedy decoding on the same support
+examples. The K best answer together by plurality vote. K = 1 is a single model at the cost of one pass. One search
+yields a row for every K in `top_k`.
 
-What differs from the released code, and why: noise is i.i.d. over tensors, where released generators are re-seeded for
-each; members are written from a kept base, so those that vote are those that were scored, bit for bit; the mean shaped
-reward is called reward, and accuracy is another number; the test split is no part of the search; the population is what
-the budget buys, and at small budgets so are the examples that score it.
+Differences from the released code, with reasons:
+
+- Noise is independent across tensors. The released code re-seeds the generator for every tensor.
+- Weights are always written as base plus perturbation, so the members that vote are bit-identical to those scored.
+- The mean shaped reward is called reward. Accuracy is a separate number.
+- The search does not read the test split.
+- The budget determines the population and, if small, the number of examples that score it.
 """
 
 from __future__ import annotations
@@ -43,27 +46,30 @@ from methods.search.race import RACING_NOTE, Racing, race_population
 from methods.voting import ask_once, elect
 from tasks.interface import TaskTraits, Vote
 
-FEWEST_EXAMPLES = 8
-"""Examples below which a score says next to nothing."""
-SHARES = 40
-"""Candidates that a budget must at least buy before scores take more than the fewest examples.
+MIN_EXAMPLES = 8
+"""Minimum number of examples per candidate; a score on fewer is mostly noise."""
+WANTED_POPULATION = 40
+"""Number of candidates that a budget must buy before they are scored on more than `MIN_EXAMPLES` examples.
 
-What a search leaves unspent is less than two candidates, so this keeps it below 5 %.
+A search leaves less than the cost of two candidates unspent. With 40 candidates that is below 5 % of the budget.
 """
 
 
 class RandOptConfig(MethodConfig):
-    """Settings of RandOpt. The values are those of the paper (arXiv 2603.12228) unless a line says otherwise.
+    """Settings of RandOpt. Defaults are those of the paper (arXiv 2603.12228) unless a line says otherwise.
 
     Attributes:
-        population: Candidates; None for as many as the budget buys. The paper's 5000 are what the budget `paper` buys.
-        examples: Support examples that score a candidate, at most.
-        sigmas: Scales of the perturbations, drawn uniformly.
-        top_k: Ensemble sizes; each is a row of the result. 1 and 50 are the paper's.
-        score_on: What ranks candidates: the shaped reward, as released, or the share of correct answers.
-        racing: Whether candidates that can hardly reach the largest top_k are dropped early, which pays for more of
-            them; the record then scores finalists alone. Ours.
-        confidence: Share of those who would reach it that each decision of the race is expected to keep. Ours.
+        population: Number of candidates. Default None: as many as the budget buys. The budget `paper` buys the paper's
+            5000.
+        examples: Maximum number of support examples that score a candidate.
+        sigmas: Standard deviations of the perturbations, in units of the weights. Each candidate draws one uniformly.
+        top_k: Ensemble sizes. Each is a row of the result. 1 and 50 are the paper's; 5 and 10 are added here.
+        score_on: Score that ranks candidates: `reward`, the mean shaped reward, as in the released code; or `correct`,
+            the accuracy.
+        racing: Drop candidates early that are unlikely to reach the largest top_k, and spend the savings on further
+            candidates. Only finalists then have a score in the record. Not in the paper; off by default.
+        confidence: Expected share of the true top that each elimination of the race keeps, in (0, 1]. Default measured
+            here (docs/ablations.md): at 0.95 a race loses 0.1 to 0.2 points and needs 26 to 71 % of the evaluations.
     """
 
     population: PositiveInt | None = None
@@ -77,13 +83,13 @@ class RandOptConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class RandOptSchedule:
-    """What a budget buys, at the cost of the base's answers.
+    """Schedule that a budget buys, estimated at the cost of the base's answers.
 
     Attributes:
-        population: Candidates.
-        examples: Support examples that score each of them.
-        top_k: Ensemble sizes that the population can fill.
-        left_out: Those that it cannot.
+        population: Number of candidates.
+        examples: Number of support examples that score each candidate.
+        top_k: Ensemble sizes that the population can fill, ascending.
+        left_out: Ensemble sizes that it cannot fill.
     """
 
     population: int
@@ -93,21 +99,21 @@ class RandOptSchedule:
 
 
 def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> RandOptSchedule:
-    """Turn a budget into a schedule: as many candidates as examples that score them, up to the published 200.
+    """Return the schedule for a budget: about as many candidates as examples, with at most `config.examples` examples.
 
     Args:
-        evaluations: The budget.
+        evaluations: Budget in evaluations.
         support: Size of the support split.
         config: Settings.
 
     Raises:
-        Refused: If it buys no choice between two candidates, or fills none of the ensembles.
+        Refused: If the budget buys fewer than two candidates or cannot fill any ensemble.
     """
     if config.population is None:
-        wanted = min(math.isqrt(evaluations), evaluations // SHARES)
+        wanted = min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
     else:
         wanted = evaluations // config.population
-    examples = min(max(wanted, FEWEST_EXAMPLES), config.examples, support)
+    examples = min(max(wanted, MIN_EXAMPLES), config.examples, support)
     bought = evaluations // examples
     if config.population is not None and bought < config.population:
         raise Refused(
@@ -125,7 +131,7 @@ def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> Rand
 
 
 def _fillable(sizes: Sequence[int], population: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ensemble sizes in ascending order that a population can fill, and those that it cannot."""
+    """Return the ensemble sizes that a population can fill and those that it cannot, both ascending."""
     ascending = sorted(set(sizes))
     fits = tuple(k for k in ascending if k <= population)
     if not fits:
@@ -135,12 +141,12 @@ def _fillable(sizes: Sequence[int], population: int) -> tuple[tuple[int, ...], t
 
 @dataclass(frozen=True)
 class Ensemble(Artifact):
-    """The K best members of a population and their vote: an answer costs K forward passes.
+    """Vote of the K best members of a population. An answer costs K passes.
 
     Attributes:
-        members: Points by descending score.
-        known: Votes that were asked for already, shared by the ensembles of one search.
-        report: On what basis votes were cast; see `methods.voting.elect`.
+        members: Points, by descending score.
+        known: Cache of votes by example id and answer, shared by the ensembles of one search.
+        report: Report of the vote; see `methods.voting.elect`.
     """
 
     members: tuple[Point, ...]
@@ -148,7 +154,7 @@ class Ensemble(Artifact):
     report: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
-        """Let every member answer, and vote."""
+        """Return the plurality answer of the members for each example."""
         deployment.prepare(self.members, examples)
         answers = [deployment.answer(point, examples) for point in self.members]
         chosen, report = elect(answers, ask_once(deployment.votes, examples, answers, self.known))
@@ -156,7 +162,14 @@ class Ensemble(Artifact):
         return chosen
 
     def save(self, deployment: Deployment, folder: Path) -> None:
-        """Write members.json: K seeds with their amplitudes, the base's digest and the version of the noise."""
+        """Write members.json: the base's digest, the noise version and the amplitudes of each member by seed.
+
+        Example:
+            ```json
+            {"base": "83deaa83...", "noise": "philox4x32-10-box-muller-1",
+             "members": [{"kind": "iid", "amplitudes": {"42": 0.001}}]}
+            ```
+        """
         content = _EnsembleFile(
             base=deployment.base_digest(),
             noise=NOISE_VERSION,
@@ -166,26 +179,28 @@ class Ensemble(Artifact):
 
     @classmethod
     def load(cls, folder: Path, base: str) -> Self:
-        """Return the ensemble that was saved in a folder: the same points, hence bit-identical weights.
+        """Return the ensemble that `save` wrote. Its members have bit-identical weights.
 
         Args:
-            folder: With members.json.
-            base: Digest of the base that its members are to be built on.
+            folder: Folder with members.json.
+            base: Digest of the base that the members are built on.
 
         Raises:
-            UsageError: If there is no such file, or it cannot be read.
-            Refused: If it was built on another base, or refers to noise that this version does not draw.
+            UsageError: If members.json is missing or cannot be read.
+            Refused: If the ensemble was saved for another base or another noise version.
         """
         path = folder / "members.json"
         try:
             content = _EnsembleFile.model_validate_json(path.read_bytes())
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}; expected a folder that an ensemble was saved in") from error
+            raise UsageError(f"{path}: {error.strerror}; expected a folder that holds a saved ensemble") from error
         except ValidationError as error:
             raise usage_error(str(path), error) from error
         for name, saved, wanted in (("base", content.base, base), ("noise", content.noise, NOISE_VERSION)):
             if saved != wanted:
-                raise Refused(f"{path}: {name} is {saved}, and here it is {wanted}; its members would be other models")
+                raise Refused(
+                    f"{path}: saved for {name} {saved}, but this run has {wanted}; the ensemble cannot be rebuilt"
+                )
         return cls(tuple(Point(member.amplitudes, member.kind) for member in content.members))
 
 
@@ -205,7 +220,7 @@ class _EnsembleFile(BaseModel):
 
 
 class RandOpt(Method):
-    """Random perturbations of the weights, the best alone and the best K in a vote."""
+    """Evaluate random perturbations of the weights; return the best alone and the best K as a voting ensemble."""
 
     name = "randopt"
     version = "1"
@@ -213,7 +228,7 @@ class RandOpt(Method):
     config: RandOptConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse to let answers vote that cannot."""
+        """Refuse ensembles on a task without a vote key."""
         if task.vote_by is None and max(self.config.top_k) > 1:
             return (
                 "its answers do not vote (the task has no vote key), and top_k is "
@@ -225,7 +240,7 @@ class RandOpt(Method):
         """Return the population that this budget buys."""
         schedule = make_schedule(evaluations, task.sizes["support"], self.config)
         what = f"about {schedule.population} candidates on {schedule.examples} support examples"
-        notes = [f"an answer of the best K together takes K passes: {', '.join(f'{k}' for k in schedule.top_k)}"]
+        notes = [f"an answer by vote of the best K takes K passes; K = {', '.join(map(str, schedule.top_k))}"]
         if schedule.left_out:
             left_out = ", ".join(map(str, schedule.left_out))
             notes.append(f"top_k {left_out} is left out: the population cannot fill it")
@@ -234,10 +249,10 @@ class RandOpt(Method):
         return Plan((PlanLine("sample", what, schedule.population * schedule.examples),), tuple(notes))
 
     def adapt(self, context: Context) -> Mapping[str, Artifact]:
-        """Score the population; return its best, and its best K in a vote, by label.
+        """Score the population; return the best candidate and the ensembles, by labels such as `k=1` and `k=5`.
 
         Raises:
-            Refused: If candidates turned out so dear that the population fills none of the ensembles.
+            Refused: If candidates cost so much more than the base that the population fills none of the ensembles.
         """
         config = self.config
         evaluations = round(context.budget / context.evaluation_flops)
@@ -258,7 +273,7 @@ class RandOpt(Method):
                 context, name, draw, "support", examples, budget=budget, limit=config.population
             )
         scores = np.array([self._score(candidate) for candidate in population])
-        ranked = np.argsort(-scores, kind="stable")[: int((~np.isnan(scores)).sum())]  # equals keep sampling order
+        ranked = np.argsort(-scores, kind="stable")[: int((~np.isnan(scores)).sum())]  # ties keep sampling order
         context.report.update(_describe(population, scores, ranked, schedule))
         top_k, left_out = _fillable(config.top_k, ranked.size)
         context.report["left_out"] = list(left_out)
@@ -281,7 +296,10 @@ class RandOpt(Method):
 def _describe(
     population: Sequence[Candidate], scores: np.ndarray, ranked: np.ndarray, schedule: RandOptSchedule
 ) -> dict[str, Any]:
-    """The search for the record: every score, and by sigma how it fared, since the best sigma is a model's own."""
+    """Return the record of the search.
+
+    It holds every score, and the mean and maximum by sigma, because the best sigma depends on the model.
+    """
     sigmas = np.array([candidate.displacement.norm for candidate in population])
     by_sigma = {}
     for sigma in np.unique(sigmas):

@@ -1,6 +1,7 @@
-"""Several sampled answers of one model: the floor of the controls that choose among those of the unchanged one.
+"""Common base of the controls that sample several answers and choose one.
 
-The controls adapt nothing. What these rows pay, they pay with every answer, and the table shows it beside the accuracy.
+These controls adapt nothing and spend no budget. They pay with every answer instead, and the tables show that cost
+beside the accuracy.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from tasks.interface import TaskTraits
 
 
 class SamplingConfig(MethodConfig):
-    """How answers are sampled.
+    """Settings of the sampling controls.
 
     Attributes:
-        samples: Answers to each example. Ours: the cost of a ten-member ensemble.
-        temperature: Of the softmax. Wang et al. 2022 (arXiv 2203.11171), section 3.1, for the larger models.
-        top_p: Nucleus; 1 keeps the whole vocabulary, as there for GPT-3.
+        samples: Number of answers sampled per example. Default chosen here: the cost of a ten-member ensemble.
+        temperature: Softmax temperature. Default from Wang et al. 2022 (arXiv 2203.11171), section 3.1, larger models.
+        top_p: Probability mass of nucleus sampling; 1 keeps the whole vocabulary. Default: no nucleus sampling, as in
+            that paper for GPT-3.
     """
 
     samples: PositiveInt = 10
@@ -37,12 +39,12 @@ class SamplingConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class SampledAnswers(Artifact):
-    """One model, sampled several times and one answer chosen: an answer costs as many passes.
+    """One model that samples several answers per example and returns one of them. An answer costs one pass per sample.
 
     Attributes:
-        decodings: One a sample.
-        chosen_by: The choice in a few words, for the recipe.
-        model: What is sampled; the base, unless said otherwise.
+        decodings: Decoding settings, one per sample.
+        chosen_by: Description of the choice in a few words, written to recipe.json.
+        model: Model to sample from. Default: the base.
         report: See `Artifact`.
     """
 
@@ -52,7 +54,7 @@ class SampledAnswers(Artifact):
     report: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, deployment: Deployment, examples: Sequence[str]) -> list[str]:
-        """Sample, and choose."""
+        """Return the chosen sample for each example."""
         model = self.model
         deployment.prepare([model.point], examples, self.decodings, model.prompt)
         answers = [deployment.answer(model.point, examples, each, model.prompt) for each in self.decodings]
@@ -60,20 +62,30 @@ class SampledAnswers(Artifact):
 
     @abstractmethod
     def choose(self, deployment: Deployment, examples: Sequence[str], answers: list[list[str]]) -> list[str]:
-        """Return one of the answers [samples, examples] to each example."""
+        """Return one answer per example.
+
+        Args:
+            deployment: Access to votes and signals.
+            examples: Ids of the test examples.
+            answers: Sampled answers, shape [samples, examples].
+        """
 
     def save(self, deployment: Deployment, folder: Path) -> None:
-        """Write the model as a checkpoint, and recipe.json: how to sample it and to choose."""
+        """Write the model as a checkpoint, and recipe.json with the decoding settings and the choice.
+
+        The content of recipe.json looks like
+        `{"chosen_by": "plurality by ...", "samples": [{"temperature": 0.7, "top_p": 1.0, "seed": 17}, ...]}`.
+        """
         self.model.save(deployment, folder)
         recipe = {"chosen_by": self.chosen_by, "samples": [asdict(decoding) for decoding in self.decodings]}
         write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, base: str) -> Self:
-        """Return the recipe that was saved in a folder, with the checkpoint beside it.
+        """Return the artifact that `save` wrote.
 
         Raises:
-            BenchError: If either is missing or cannot be read.
+            BenchError: If recipe.json or the checkpoint is missing or cannot be read.
         """
         path = folder / "recipe.json"
         try:
@@ -85,18 +97,22 @@ class SampledAnswers(Artifact):
 
 
 class SamplingMethod(Method):
-    """Spends nothing and hands over a recipe."""
+    """Base class of the sampling controls.
+
+    Attributes:
+        artifact: Class of the artifact, which makes the choice.
+    """
 
     Config = SamplingConfig
     config: SamplingConfig
     artifact: ClassVar[type[SampledAnswers]]
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
-        """Plan nothing."""
+        """Return an empty plan that states the cost of an answer."""
         return Plan((), (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",))
 
     def adapt(self, context: Context) -> Artifact:
-        """Return the recipe, with streams of its own for each sample."""
+        """Return the artifact. Each sample has a random stream of its own."""
         config = self.config
         decodings = tuple(
             Decoding(config.temperature, config.top_p, derive(context.seed, self.name, "sample", i))
@@ -106,4 +122,4 @@ class SamplingMethod(Method):
 
     @abstractmethod
     def chosen_by(self, task: TaskTraits) -> str:
-        """Return the choice in a few words."""
+        """Return a description of the choice in a few words."""

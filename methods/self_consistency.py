@@ -1,7 +1,8 @@
-"""Self-consistency (Wang et al. 2022, arXiv 2203.11171): sample several answers, return the one most of them share.
+"""Self-consistency (Wang et al. 2022, arXiv 2203.11171): sample several answers and return the most common one.
 
-A control: what a K-way ensemble must beat at the same inference cost. Plain temperature sampling, without the paper's
-top-k; votes are the task's, who gives an answer without a vote does not vote, and of equals the first given wins.
+This control is what a K-way ensemble must beat at the same inference cost. Sampling uses temperature alone, without the
+paper's top-k. Votes are counted by the task's vote key. An answer without a vote does not count, and ties go to the
+first sample.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from tasks.interface import TaskTraits
 
 
 class Plurality(SampledAnswers):
-    """Takes the answer that most samples share. Its report says on what basis votes were cast."""
+    """Chooses the answer with the most votes. For the report see `methods.voting.elect`."""
 
     def choose(self, deployment: Deployment, examples: Sequence[str], answers: list[list[str]]) -> list[str]:
-        """Vote."""
+        """Return the plurality answer for each example; see `SampledAnswers.choose`."""
         chosen, report = elect(answers, ask_once(deployment.votes, examples, answers))
         self.report.update(report)
         return chosen
 
 
 class SelfConsistency(SamplingMethod):
-    """The base model, sampled several times, and a vote."""
+    """Sample the base model several times and return the plurality answer."""
 
     name = "self-consistency"
     version = "1"
     artifact = Plurality
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse tasks whose answers do not vote."""
+        """Refuse tasks without a vote key."""
         return "its answers do not vote: the task has no vote key" if task.vote_by is None else None
 
     def chosen_by(self, task: TaskTraits) -> str:
-        """Return what the votes are about."""
+        """Return the task's description of its votes, and the rule for ties."""
         return f"plurality by {task.vote_by}; of equals the first sample's; without any vote the first sample"

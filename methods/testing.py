@@ -1,8 +1,16 @@
-"""A context whose model answers by coin flips: how methods behave is shown on it, and what chance lets through.
+"""Simulated context for tests of methods. A model answers at random, and every answer costs the same.
 
-An answer of a changed model is the base's, or at the flip rate a fresh draw with the item's own probability of
-success, shifted by the true effect. Without an effect, base and changed model are exchangeable, whatever the method
-does in between. Every answer costs the same, and answers flip around the base's also where the method has moved on.
+An answer of a changed model is drawn anew with probability `flip_rate`; otherwise it equals the base's answer. A new
+draw is correct with the item's own probability of success, raised so that the expected gain in accuracy is `effect`.
+With `effect=0` the base and all changed models are exchangeable, whatever the method does, so any gain is chance.
+Answers always flip around those of the base, even after the method has committed another model.
+
+Example:
+    ```python
+    context = CoinFlips(seed=0, sizes={"support": 40, "select": 20, "gate": 100}, evaluations=1000)
+    artifact = MyMethod(MyConfig()).adapt(context)
+    assert context.remaining <= 0.05 * context.budget
+    ```
 """
 
 from __future__ import annotations
@@ -23,19 +31,19 @@ from tasks.interface import DEFAULT_PROMPT, TaskTraits
 __all__ = ["FLOPS", "CoinFlips"]
 
 FLOPS = 1000
-"""Cost of every evaluation, arbitrary and equal."""
+"""Simulated cost of one evaluation, in FLOPs."""
 
 
 class CoinFlips:
-    """A context whose model answers at random. See `methods.interface.Context`.
+    """Context whose model answers at random. See `methods.interface.Context` and the module's docstring.
 
     Args:
-        seed: Of method and answers.
-        sizes: Examples by split.
-        evaluations: Budget.
-        accuracy: Mean probability of a right answer; items vary around it.
-        flip_rate: Share of items that a changed model answers afresh.
-        effect: True gain in accuracy of every changed model.
+        seed: Seed of the run and of the answers.
+        sizes: Number of examples by split.
+        evaluations: Budget in evaluations.
+        accuracy: Mean probability of a correct answer. Items vary around it by a beta distribution.
+        flip_rate: Probability that an answer of a changed model is drawn anew, in (0, 1].
+        effect: True gain in accuracy of every changed model, as a fraction.
     """
 
     def __init__(
@@ -66,9 +74,9 @@ class CoinFlips:
         allowance: int | None = None,
         prompt: str = DEFAULT_PROMPT,
     ) -> Evaluation:
-        """Flip coins for examples of a split."""
-        asked = slice(None) if examples is None else slice(examples.start, examples.stop)
-        odds, base = self._odds[split][asked], self._base[split][asked]
+        """Return simulated scores; raise RuntimeError if the method exceeds its budget."""
+        part = slice(None) if examples is None else slice(examples.start, examples.stop)
+        odds, base = self._odds[split][part], self._base[split][part]
         flops = odds.size * FLOPS
         if allowance is not None and flops > allowance:
             self.remaining -= allowance
@@ -80,21 +88,21 @@ class CoinFlips:
         return Evaluation(correct.astype(np.float64), correct, flops)
 
     def _changed(self, odds: NDArray[np.float64], base: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        afresh = self._rng.random(odds.size) < self._flip_rate
+        flipped = self._rng.random(odds.size) < self._flip_rate
         drawn = self._rng.random(odds.size) < odds + self._shift
-        return np.where(afresh, drawn, base)
+        return np.where(flipped, drawn, base)
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
-        """Refuse: coins cannot be taught."""
+        """Raise NotImplementedError: random answers cannot be trained."""
         raise NotImplementedError("a model that answers by coin flips cannot be trained")
 
     def prepare(self, points: Sequence[Place], split: AdaptationSplit, **rest: Any) -> None:
-        """Nothing is made here."""
+        """Do nothing."""
 
     @contextmanager
     def stage(self, name: str, steps: int | None = None) -> Iterator[CoinFlips]:
-        """Show nothing."""
+        """Do nothing."""
         yield self
 
     def advance(self, score: float | None = None) -> None:
-        """Show nothing."""
+        """Do nothing."""

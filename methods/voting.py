@@ -1,4 +1,4 @@
-"""Plurality over several answers to each example: who votes, who wins, and on what basis. Pure."""
+"""Plurality vote over several answers per example. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ T = TypeVar("T")
 def elect(
     answers: Sequence[Sequence[str]], ballots: Sequence[Sequence[Vote | None]]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Hold one election an example.
+    """Choose one answer per example by plurality vote.
+
+    Ties go to the answer first given by the best-ranked voter. Without any vote, the best-ranked voter's answer is
+    taken. See `bench.strategy.plurality`.
 
     Args:
-        answers: [voters, examples], voters by descending rank.
-        ballots: [voters, examples].
+        answers: Answers, shape [voters, examples], voters by descending rank.
+        ballots: Vote of each answer, same shape; None for an answer without a vote.
 
     Returns:
-        The chosen answers, and for the record: voters; votes by what they were read from; answers without a vote;
-        elections that were tied; elections in which nobody voted; and the winner's mean share of the voters.
+        The chosen answers, shape [examples], and a report: `voters`; `votes`, the number of votes by basis;
+        `without_vote`, answers without a vote; `ties` and `nobody_voted`, numbers of examples with a tie and without
+        any vote; `agreement`, the winner's mean share of the voters.
     """
     elections = [plurality(column) for column in zip(*ballots, strict=True)]
     chosen = [answers[election.winner][i] for i, election in enumerate(elections)]
@@ -45,20 +49,20 @@ def ask_once(
     answers: Sequence[Sequence[str]],
     known: dict[tuple[str, str], T] | None = None,
 ) -> list[list[T]]:
-    """Return what a judge says of answers, asking once for equal answers to one example; behind it code may run.
+    """Call `ask` once per distinct pair of example and answer, because it may be slow (it can execute code).
 
     Args:
-        ask: Takes ids of examples and as many answers; returns one judgement each.
-        examples: Ids.
-        answers: [voters, examples].
-        known: Judgements that are there already, by id and answer; grows.
+        ask: Function of example ids and as many answers; returns one result each.
+        examples: Ids of the examples.
+        answers: Answers, shape [voters, examples].
+        known: Results by id and answer that need no call. New results are added to it.
 
     Returns:
-        [voters, examples].
+        Results, shape [voters, examples].
     """
     known = {} if known is None else known
     pairs = [list(zip(examples, row, strict=True)) for row in answers]
-    owed = [pair for pair in dict.fromkeys(pair for row in pairs for pair in row) if pair not in known]
-    if owed:
-        known.update(zip(owed, ask([i for i, _ in owed], [text for _, text in owed]), strict=True))
+    new = [pair for pair in dict.fromkeys(pair for row in pairs for pair in row) if pair not in known]
+    if new:
+        known.update(zip(new, ask([i for i, _ in new], [text for _, text in new]), strict=True))
     return [[known[pair] for pair in row] for row in pairs]

@@ -1,4 +1,4 @@
-"""CoRP's configuration, and how a budget turns into a schedule. Pure."""
+"""CoRP's settings, and its schedule for a budget. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,50 +18,56 @@ from methods.search.race import RACING_NOTE
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Gates = Literal["off", "stage2", "both"]
+"""Stages with a gate."""
 
 
 class CorpConfig(MethodConfig):
-    """Settings of CoRP. Grids stand in order of priority: a small budget affords the first entries only.
+    """Settings of CoRP.
 
-    The values are those of the released code (arXiv 2605.31494) unless a line says otherwise.
+    Defaults are those of the released code (arXiv 2605.31494) unless a line says otherwise. The entries of a grid
+    (quantiles, betas, alphas, etas) are in order of priority: a small budget evaluates only the first ones.
 
     Attributes:
-        sigmas: Scales of the perturbations, drawn uniformly.
-        quantiles: Elite thresholds q of stage 1.
-        betas: Inverse temperatures of stage 1.
-        alphas: Steps along a direction, in units of its mean displacement.
-        rank: Principal directions kept.
-        attempts: Recentering rounds of stage 2 at most; 0 leaves stage 2 out.
-        patience: Rejections in a row that end stage 2.
-        acceptances: Acceptances that end stage 2.
-        isotropic: Initial share lambda of isotropic energy in a local candidate.
-        penalty: What one regression costs against one fix in stage 2.
-        ess_start: Effective sample size that stage 2 aims at first.
-        ess_end: Effective sample size that it aims at in the last round.
-        etas: Step sizes of stage 2, relative to the current one.
-        line_search: Final scaling of a stage-2 proposal.
-        z: Standard errors that a gain must exceed at the gate as well; the released criterion, which at 1 never
-            decides, since the error rate asks for more.
-        error_rate: Probability that a run without any true effect changes the model, over all gates together. Ours;
-            the released gate has no such bound.
-        select_share: Share of the budget for choosing among proposals. Ours, from the released proportions.
-        gate_share: Share of the budget for the gate. Ours; larger than released, since power is bought here.
-        recentering_share: Share of the budget for stage 2. Ours, from the released proportions.
-        gate_slack: FLOPs that a proposal may take at the gate, relative to the model that it would replace; one that
-            needs more is rejected, since its answers are dearer than what it replaces. Ours.
-        smallest_population: Candidates below which a population is not worth consolidating. Ours.
-        noise: `iid` over tensors, as the paper writes it; `tied` re-seeds the generator for every tensor, as the
-            released code does, so that tensors of one shape share their noise. An ablation.
-        gate: Which stages ask the gate: `both`, ours; `stage2`, as released, whose stage 1 commits its best proposal
-            without ever scoring the base; `off`, neither. A stage without a gate commits what `select` chose, and what
-            its gate would have cost goes to the population. An ablation.
-        low_rank_energy: `matched` gives the low-rank part of a local candidate its share of the energy, as the paper
-            writes it; `as_released` leaves it the share of about 2e-7 that the released code does. An ablation.
-        reweight: Whether pass 2 re-weights the elite by alignment and dispersion, as in paper and released code; `off`
-            leaves the weights of pass 1. An ablation.
-        racing: Whether candidates of stage 1 that can hardly reach the elite of the lowest quantile are dropped early,
-            which pays for more of them. Ours.
-        confidence: Share of those who would reach it that each decision of the race is expected to keep. Ours.
+        sigmas: Standard deviations of the perturbations, in units of the weights. Each candidate draws one uniformly.
+        quantiles: Grid of elite thresholds q of stage 1, as quantiles of the rewards. Order chosen here.
+        betas: Grid of inverse temperatures of stage 1, per unit of reward. Order chosen here.
+        alphas: Grid of step lengths, in units of the norm of the direction's mean displacement. Order chosen here.
+        rank: Maximum number of principal directions.
+        attempts: Maximum number of recentering rounds in stage 2; 0 skips stage 2.
+        patience: Number of consecutive rejections that end stage 2.
+        acceptances: Number of acceptances that end stage 2.
+        isotropic: Initial share lambda of isotropic energy in a local candidate of stage 2.
+        penalty: Cost of a regression in stage 2, in units of a fix.
+        ess_start: Target effective sample size of the first round of stage 2, in candidates.
+        ess_end: Target effective sample size of the last round of stage 2, in candidates.
+        etas: Grid of step sizes of stage 2, relative to the current one. Order chosen here.
+        line_search: Factors that are tried on the length of the chosen proposal of stage 2. As released; the proposal
+            itself is the factor 1.
+        z: Number of standard errors that the gain must exceed at a gate. At the released 1 and the default error rate
+            it never binds; the error-rate test is stricter.
+        error_rate: Family-wise error rate: the probability that a run without any true effect changes the model, over
+            all its gates. Default chosen here; the released gate has no such bound.
+        select_share: Share of the budget for the choice among stage-1 proposals. Default chosen here, from the
+            proportions of the released schedule.
+        gate_share: Share of the budget for the gates. Default chosen here: more than released, for more power.
+        recentering_share: Share of the budget for stage 2 without its gates. Default chosen here, from the proportions
+            of the released schedule.
+        gate_slack: Maximum FLOPs of a proposal at the gate, relative to the model that it would replace. A proposal
+            that needs more is rejected, because its answers cost more. Chosen here.
+        smallest_population: Minimum number of candidates of a population. Chosen here.
+        noise: `iid`: noise is independent across tensors, as in the paper. `tied`, an ablation: the generator is
+            re-seeded for every tensor, as in the released code, so tensors of one shape share their noise.
+        gate: Stages with a gate. `both`: the default, chosen here. `stage2`, an ablation: as released, stage 1 commits
+            its best proposal without comparing it with the base. `off`, an ablation: no gate. A stage without a gate
+            commits the choice of the select split, and the gate's cost goes to the population.
+        low_rank_energy: `matched`: the low-rank part of a local candidate carries the share 1 - lambda of the energy,
+            as in the paper. `as_released`, an ablation: about 2e-7 of the isotropic energy, as in the released code.
+        reweight: Pass 2 re-weights the elite by alignment and dispersion, as in the paper and the released code. `off`,
+            an ablation: the weights of pass 1 are used.
+        racing: Drop stage-1 candidates early that are unlikely to reach the elite of the lowest quantile, and spend the
+            savings on further candidates. Not in the paper; off by default.
+        confidence: Expected share of the true elite that each elimination of the race keeps, in (0, 1]. Default
+            measured here (docs/ablations.md).
     """
 
     sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
@@ -95,20 +101,20 @@ class CorpConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class CorpSchedule:
-    """How much of what a budget buys, in model-prompt evaluations of the base; the meter decides in the end.
+    """Schedule that a budget buys, in model-prompt evaluations of the base. The meter enforces the budget itself.
 
     Attributes:
-        support: Support examples that score a candidate.
-        select: Select examples that score a proposal.
-        gate: Gate examples that decide; 0 if no stage asks.
+        support: Number of support examples that score a candidate.
+        select: Number of select examples that score a proposal.
+        gate: Number of gate examples of a decision; 0 if no stage has a gate.
         sample: Evaluations for the population of stage 1.
-        proposals: Evaluations for the proposals of stage 1, the base included.
-        looks: Evaluations for the gate, those of the model to beat included.
-        recentering: Evaluations for stage 2 without its gates; 0 if it is left out.
-        attempts: Rounds of stage 2 at most.
-        rounds: Rounds that take place even if all are rejected, or all accepted; they share the budget.
-        first_level: Error rate of the stage-1 gate; None if that stage has none.
-        later_level: Error rate of each stage-2 gate; None if that stage has none, or is left out.
+        proposals: Evaluations for the proposals of stage 1, including the base.
+        looks: Evaluations for the gates, including those of the model to be replaced.
+        recentering: Evaluations for stage 2 without its gates; 0 if stage 2 is skipped.
+        attempts: Maximum number of rounds of stage 2.
+        rounds: Number of rounds that take place even if all are rejected or all accepted. They share the budget.
+        first_level: Significance level of the stage-1 gate; None if stage 1 has no gate.
+        later_level: Significance level of each stage-2 gate; None if stage 2 has no gate or is skipped.
     """
 
     support: int
@@ -125,22 +131,28 @@ class CorpSchedule:
 
     @property
     def population(self) -> int:
-        """Candidates that stage 1 is planned to score."""
+        """Planned number of stage-1 candidates."""
         return self.sample // self.support
 
 
 LOCAL_SHARE = 0.6
-"""Part of a stage-2 round for its local population; the rest goes to proposals."""
+"""Share of a stage-2 round for its local population. The rest goes to proposals. Chosen here."""
 
 
 def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig) -> CorpSchedule:
-    """Turn a budget into a schedule.
+    """Return the schedule for a budget.
 
-    As many candidates as examples that score them, as in the released settings (500 on 500), up to what the task has.
-    Stage 2 is left out, and stage 1 gets its share, where a round could not score a population worth consolidating.
+    The population is about as large as the number of support examples, as in the released settings (500 and 500), up
+    to the size of the split. Stage 2 is skipped, and its share goes to stage 1, if a round could not score
+    `smallest_population` candidates.
+
+    Args:
+        evaluations: Budget in evaluations.
+        sizes: Number of examples by split.
+        config: Settings.
 
     Raises:
-        Refused: If not even stage 1 can.
+        Refused: If stage 1 alone could not score `smallest_population` candidates.
     """
     schedule = _divide(evaluations, sizes, config, config.attempts)
     wanted = config.smallest_population * schedule.select * schedule.rounds
@@ -161,11 +173,12 @@ def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, atte
     sample = evaluations - proposals - looks - recentering
     rounds = min(attempts, config.patience, config.acceptances)
     first, later = _levels(config, attempts)
-    asked = first is not None or later is not None
-    # The base, then what stage 1 proposes or, unasked, leaves behind, then a proposal a round.
+    gated = first is not None or later is not None
+    # Passes over the gate examples: the base if stage 1 has a gate; then the model that stage 1 proposes (or commits
+    # without a gate); then one proposal per round.
     later_passes = config.gate_slack * (1 + rounds)
-    gate = min(sizes["gate"], int(looks / (1 + later_passes))) if asked else 0
-    # What the gate leaves, since its split is small or a stage does not ask, the population takes.
+    gate = min(sizes["gate"], int(looks / (1 + later_passes))) if gated else 0
+    # The gates cost less if the split is small or a stage has no gate. The population gets the rest.
     saved = looks - math.ceil(gate * ((first is not None) + later_passes))
     return CorpSchedule(
         support=min(sizes["support"], max(config.smallest_population, math.isqrt(sample))),
@@ -183,15 +196,23 @@ def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, atte
 
 
 def _levels(config: CorpConfig, attempts: int) -> tuple[float | None, float | None]:
-    """Share the error rate out over all looks: half for stage 1 and the rest over the rounds, where both ask."""
-    first_asks, later_asks = config.gate == "both", config.gate != "off" and attempts > 0
-    first = config.error_rate / (2 if later_asks else 1) if first_asks else None
-    later = (config.error_rate - (first or 0.0)) / attempts if later_asks else None
+    """Split the error rate over all gates (Bonferroni).
+
+    If both stages have gates, stage 1 gets half of it and the rounds of stage 2 share the rest.
+    """
+    first_gated, later_gated = config.gate == "both", config.gate != "off" and attempts > 0
+    first = config.error_rate / (2 if later_gated else 1) if first_gated else None
+    later = (config.error_rate - (first or 0.0)) / attempts if later_gated else None
     return first, later
 
 
 def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
-    """Return the schedule as a plan for people."""
+    """Return the schedule as a plan.
+
+    Args:
+        schedule: Schedule of `config`.
+        config: Settings.
+    """
     lines = [
         PlanLine(
             "sample",
@@ -215,7 +236,7 @@ def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
             )
         )
     else:
-        notes.append("stage 2 is left out: this budget buys no local population worth consolidating")
+        notes.append("stage 2 is left out: this budget is too small for a local population")
     if schedule.looks:
         to_beat = "base" if schedule.first_level is not None else "the model of stage 1"
         proposals = (schedule.first_level is not None) + (schedule.later_level is not None) * schedule.attempts
@@ -224,16 +245,17 @@ def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
     if schedule.first_level is not None:
         smallest = _smallest_clean_win(schedule.first_level)
         notes.append(
-            f"the stage-1 gate keeps a change at p <= {schedule.first_level:.3g}: at least {smallest} fixes without a "
-            f"regression among {schedule.gate} examples"
+            f"the stage-1 gate accepts a change at p <= {schedule.first_level:.3g}: at least {smallest} fixes and "
+            f"no regression on {schedule.gate} examples"
         )
     if config.gate != "both":
         which = "stage 1" if config.gate == "stage2" else "each stage"
-        notes.append(f"gate = {config.gate}: {which} commits its best proposal, better than what it replaces or not")
+        notes.append(f"gate = {config.gate}: {which} commits its best proposal, even a harmful one")
     if config.racing:
         notes.append(RACING_NOTE)
     return Plan(tuple(lines), tuple(notes))
 
 
 def _smallest_clean_win(level: float) -> int:
+    """Return the number of fixes without a regression that an exact one-sided McNemar test accepts: 2^-n <= level."""
     return math.ceil(-math.log2(level))

@@ -1,8 +1,8 @@
-"""Stage 1 of CoRP as pure geometry: from scored displacements to one direction and the cloud around it.
+"""Consolidation, stage 1 of CoRP (arXiv 2605.31494): from scored displacements to a direction. Pure functions.
 
-Everything happens in the Gram matrix G_ij = <delta_i, delta_j> of the displacements, so the same code serves a
-population of single perturbations (G = diag(sigma^2), seeds being orthogonal) and one of structured displacements
-around a recentred model. No weights, no files. Zhang, Yang & Kasneci, arXiv 2605.31494.
+All computations use the Gram matrix G_ij = <delta_i, delta_j> of the displacements. So the same code serves single
+perturbations, where G = diag(sigma^2) because seeds are orthogonal, and structured displacements around a recentred
+model.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Consolidation:
-    """A consolidated population. Arrays over the elite are in ascending order of the candidates' indices.
+    """A consolidated population.
+
+    Arrays over the elite are in ascending order of the candidates' indices.
 
     Attributes:
-        elite: int64 [elite], indices of the candidates kept.
-        pass1: [elite], weights softmax(beta * reward).
-        alignment: [elite], cosine of each displacement with the pass-1 mean.
-        dispersion: [elite], squared length of each displacement off the line of the pass-1 mean.
-        pass2: [elite], weights softmax(beta * reward + z(alignment) - z(dispersion)); those of pass 1 without
-            re-weighting.
-        norm: Length of the pass-2 mean displacement, the paper's rss.
-        eigenvalues: [elite], of the pass-2 weighted, centred cloud, descending; they add up to `trace`.
-        trace: Total variance of that cloud.
-        kappa: norm^2 / trace, signal against spread; infinite where the cloud is a single point.
-        effective_rank: exp of the entropy of the eigenvalues' shares; 0 where the cloud is a single point.
-        principal: [rank', elite], coefficients over the elite's displacements of the cloud's unit principal
-            directions, rank' <= rank; directions without variance are left out.
+        elite: Indices of the elite candidates, int64 [elite].
+        pass1: Weights softmax(beta * reward), [elite].
+        alignment: Cosine of each displacement with the pass-1 mean, [elite].
+        dispersion: Squared distance of each displacement from the line of the pass-1 mean, [elite].
+        pass2: Weights softmax(beta * reward + z(alignment) - z(dispersion)), where z is the standard score, [elite].
+            Equal to `pass1` without re-weighting.
+        norm: Norm of the pass-2 mean displacement, the paper's rss.
+        eigenvalues: Eigenvalues of the centred cloud with pass-2 weights, descending, [elite].
+        trace: Sum of the eigenvalues, the total variance of that cloud.
+        kappa: norm^2 / trace, a signal-to-noise ratio; infinite if the cloud is a single point.
+        effective_rank: exp of the entropy of the eigenvalue shares; 0 if the cloud is a single point.
+        principal: Coefficients of the principal directions (of norm 1) over the elite's displacements, [rank', elite]
+            with rank' <= rank. Directions without variance are left out.
     """
 
     elite: NDArray[np.int64]
@@ -51,7 +53,7 @@ class Consolidation:
 
     @property
     def effective_sample_size(self) -> float:
-        """1 / sum of squared pass-2 weights: how many candidates the mean really averages."""
+        """1 / sum of squared pass-2 weights: the number of candidates that the mean effectively averages."""
         return float(1.0 / np.square(self.pass2).sum())
 
 
@@ -61,16 +63,16 @@ def consolidate(
     """Consolidate a population of single perturbations sigma_i * eps_i with mutually orthogonal eps_i.
 
     Args:
-        rewards: [candidates], finite, or minus infinity for a candidate known to be outside the elite: it counts
-            towards the quantile and weighs nothing.
-        sigmas: [candidates], positive: the lengths of the displacements in units of one noise direction.
-        q: Quantile of the rewards, linearly interpolated, from which on a candidate is elite; in [0, 1].
+        rewards: Mean rewards, [candidates]. Minus infinity marks a candidate known to be outside the elite: it counts
+            for the quantile, and its weight is zero.
+        sigmas: Norms of the displacements, positive, in units of one noise direction, [candidates].
+        q: Elite threshold, a quantile of the rewards in [0, 1] with linear interpolation.
         beta: Inverse temperature of the weights; not negative.
-        rank: Principal directions to return at most.
-        reweight: Whether pass 2 takes place.
+        rank: Maximum number of principal directions.
+        reweight: Whether to run pass 2.
 
     Raises:
-        ValueError: If an argument is out of its range or the lengths differ.
+        ValueError: If an argument is out of range or the lengths differ.
     """
     lengths = np.asarray(sigmas, dtype=np.float64)
     if lengths.ndim != 1 or not np.all(np.isfinite(lengths) & (lengths > 0)):
@@ -81,18 +83,18 @@ def consolidate(
 def consolidate_gram(
     rewards: ArrayLike, gram: ArrayLike, *, q: float, beta: float, rank: int = 8, reweight: bool = True
 ) -> Consolidation:
-    """Consolidate displacements given by their Gram matrix; see `consolidate` for the other arguments.
+    """Consolidate displacements given by their Gram matrix. See `consolidate` for the other arguments.
 
     Args:
         rewards: See `consolidate`.
-        gram: [candidates, candidates], inner products of the displacements, none of length zero.
+        gram: Inner products of the displacements, none of norm zero, [candidates, candidates].
         q: See `consolidate`.
         beta: See `consolidate`.
         rank: See `consolidate`.
         reweight: See `consolidate`.
 
     Raises:
-        ValueError: If an argument is out of its range or the lengths differ.
+        ValueError: If an argument is out of range or the lengths differ.
     """
     weights = elite_weights(rewards, gram, q=q, beta=beta, reweight=reweight)
     _check_rank(rank)

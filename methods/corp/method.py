@@ -1,10 +1,16 @@
-"""CoRP end to end: population, stage 1, gate, stage 2, each stage within its part of the budget.
+"""The CoRP method: population, stage 1, gate, stage 2, each within its share of the budget.
 
-What differs from the released code, and why: noise is i.i.d. over tensors; the base is scored wherever a candidate is;
-proposals are chosen on `select` and decided on `gate`, whose error rate covers every look; the line search runs on
-`select`, so that each round asks the gate once; the low-rank part of a local candidate carries its share of the energy;
-and every evaluation is billed. A proposal that the base beats on `select` is not put to the gate. Where a difference is
-a choice and not a mend, the configuration holds the released way as an ablation.
+Differences from the released code, with reasons:
+
+- Noise is independent across tensors, as in the paper.
+- The base is scored on every split on which candidates are scored, so that gains are known.
+- Proposals are chosen on `select` and decided on `gate`. The error rate covers all gates of a run.
+- The line search runs on `select`, so a round uses the gate once.
+- The low-rank part of a local candidate carries its share of the energy, as in the paper.
+- A proposal with less reward on `select` than the base is not put to the gate.
+- Every evaluation is billed.
+
+Where a difference is a choice rather than a correction, a setting restores the released behaviour as an ablation.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from tasks.interface import TaskTraits
 
 
 class Corp(Method):
-    """Reward-weighted consolidation of random weight perturbations into one model, behind a held-out gate."""
+    """Consolidate random weight perturbations by their rewards into one model; keep it if it passes a held-out gate."""
 
     name = "corp"
     version = "2"
@@ -26,7 +32,7 @@ class Corp(Method):
     config: CorpConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse a task without the splits that choose and decide."""
+        """Refuse a task without a select split, or without a gate split if a gate is on."""
         if not task.sizes["select"]:
             return "it chooses among proposals on the select split, and the task has none"
         if self.config.gate != "off" and not task.sizes["gate"]:
@@ -38,7 +44,7 @@ class Corp(Method):
         return describe(make_schedule(evaluations, task.sizes, self.config), self.config)
 
     def adapt(self, context: Context) -> Artifact:
-        """Run stage 1, and stage 2 where the schedule holds it; return the last model that was committed."""
+        """Run stage 1, and stage 2 unless the schedule skips it; return the model last committed."""
         evaluations = round(context.budget / context.evaluation_flops)
         run = CorpRun(context, self.config, make_schedule(evaluations, context.task.sizes, self.config))
         cloud, sigma = consolidate_population(run)

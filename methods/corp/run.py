@@ -1,4 +1,4 @@
-"""What both stages of CoRP share: the model in force, the choice on `select`, the decision on `gate`, the record."""
+"""State and steps that both stages of CoRP share: current model, choice on `select`, decision on `gate`, record."""
 
 from __future__ import annotations
 
@@ -19,24 +19,29 @@ from methods.search.population import next_allowance
 
 @dataclass(frozen=True)
 class Proposal:
-    """A displacement from the model in force, and how it was made."""
+    """A proposed step.
+
+    Attributes:
+        displacement: Displacement from the current model.
+        origin: Grid entries that it was made with, such as `{"q": 0.7, "beta": 20.0, "alpha": 2.0}`.
+    """
 
     displacement: Point
     origin: dict[str, float]
 
 
 class CorpRun:
-    """One run of CoRP between its steps.
+    """State of one CoRP run.
 
     Args:
-        context: Evaluates and bills.
+        context: Access to the run.
         config: Settings.
-        schedule: What the budget buys.
+        schedule: Schedule that the budget buys.
 
     Attributes:
-        point: The model in force, which a proposal would replace.
-        selected: What it answers on the select examples.
-        gated: What it answers on the gate examples; None as long as no gate needs to know.
+        point: Current model, which the next proposal would replace.
+        selected: Its evaluation on the select examples.
+        gated: Its evaluation on the gate examples; None until a gate needs it.
     """
 
     def __init__(self, context: Context, config: CorpConfig, schedule: CorpSchedule) -> None:
@@ -53,11 +58,11 @@ class CorpRun:
             stage.advance()
 
     def flops(self, evaluations: float) -> int:
-        """FLOPs of so many evaluations of the base."""
+        """Return the FLOPs of a number of evaluations at the base's cost."""
         return int(evaluations * self.context.evaluation_flops)
 
     def affordable(self, budget: int) -> int:
-        """How many points a budget can try on the select examples, at the base's cost; at least one."""
+        """Return how many points a budget in FLOPs can score on the select examples at the base's cost; at least 1."""
         return max(1, int(budget / (self.schedule.select * self.context.evaluation_flops)))
 
     def select(self, point: Point, allowance: int | None = None) -> Evaluation:
@@ -71,7 +76,7 @@ class CorpRun:
 
     @property
     def gate_reserve(self) -> int:
-        """FLOPs put aside for one look at the gate; 0 if no stage asks."""
+        """FLOPs reserved for one evaluation at the gate; 0 if no stage has a gate."""
         cost = self.gated.flops if self.gated else self.flops(self.schedule.gate)
         return int(self.config.gate_slack * cost)
 
@@ -83,7 +88,18 @@ class CorpRun:
         planned: int,
         criterion: Callable[[Evaluation], float],
     ) -> tuple[Proposal, Evaluation] | None:
-        """Evaluate proposals on select while the budget lasts; return the best, the first among equals."""
+        """Evaluate proposals on select until a budget is spent; return the best, or the first of several best.
+
+        Args:
+            proposals: Proposals, in order of priority.
+            budget: FLOPs for these evaluations.
+            name: Name of the phase on the progress display.
+            planned: Number of proposals that the budget is expected to cover.
+            criterion: Function that returns the score of an evaluation; NaN rules the proposal out.
+
+        Returns:
+            The proposal and its evaluation; None if no proposal could be evaluated.
+        """
         best: tuple[Proposal, Evaluation] | None = None
         spent: list[int] = []
         with self.context.stage(name, planned) as stage:
@@ -102,7 +118,7 @@ class CorpRun:
         return best
 
     def _announced(self, proposals: Iterable[Proposal], planned: int) -> Iterator[tuple[Proposal, Point]]:
-        """Proposals and their points; as many as the budget is expected to reach are announced."""
+        """Yield proposals with their points, and announce the first `planned` of them."""
         waiting = iter(proposals)
         expected = list(islice(waiting, planned))
         points = [self.point + proposal.displacement for proposal in expected]
@@ -114,7 +130,15 @@ class CorpRun:
     def commit(
         self, name: str, proposal: Proposal, selected: Evaluation, level: float | None, *, penalty: float
     ) -> bool:
-        """Put a proposal in force if the gate lets it pass, or at once where the level is None; return whether."""
+        """Commit a proposal if the gate accepts it, or without a gate; return whether it was committed.
+
+        Args:
+            name: Name of the stage or round.
+            proposal: The proposal.
+            selected: Its evaluation on the select examples.
+            level: Significance level of the gate; None for no gate.
+            penalty: Cost of a regression, in units of a fix.
+        """
         point = self.point + proposal.displacement
         if level is None:
             reason = f"no gate: gate = {self.config.gate} commits what the select split chose"
@@ -136,8 +160,8 @@ class CorpRun:
             self.point, self.selected, self.gated = point, selected, gated
         return bool(decision["accepted"])
 
-    def meet_gate(self, name: str) -> bool:
-        """Let the model in force answer the gate examples, unless it has; return whether it could."""
+    def evaluate_on_gate(self, name: str) -> bool:
+        """Evaluate the current model on the gate examples if that is still to do; return False if it costs too much."""
         if self.gated is None:
             with self.context.stage(f"{name}: gate", 1) as stage:
                 gated = self._gate(self.point, min(self.gate_reserve, self.context.remaining))
@@ -151,22 +175,27 @@ class CorpRun:
         return True
 
     def abstain(self, name: str, reason: str) -> None:
-        """Put on record why a stage did not get as far as a decision."""
+        """Record why a stage ended without a decision."""
         self.report["gates"].append({"stage": name, "accepted": False, "reason": reason})
 
 
 def mean_displacement(consolidation: Consolidation, displacements: Sequence[Point]) -> Point:
-    """The pass-2 mean m'; alpha * m' is the paper's alpha * rss * u."""
+    """Return the pass-2 mean m'. The paper's alpha * rss * u equals alpha * m'."""
     elite = (displacements[i] for i in consolidation.elite)
     return combine(zip(consolidation.pass2.tolist(), elite, strict=True))
 
 
 def by_priority(count: int, *axes: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """The cells of a grid whose axes stand in order of priority, growing as a cube so that no axis waits for another.
+    """Return the points of a grid, the most important first.
 
-    The first `count` cells, those expected to be reached, are grouped by all axes but the last, which lets the steps
-    along one direction follow each other.
+    Points are sorted by their largest index, so the first n^k points of k axes combine the first n entries of each
+    axis. The first `count` points are then sorted again, so that points with the same direction (equal in all axes
+    but the last) are consecutive.
+
+    Args:
+        count: Number of points that are expected to be evaluated.
+        axes: Entries of each axis, in order of priority.
     """
-    cells = sorted(product(*(range(len(axis)) for axis in axes)), key=lambda cell: (max(cell), sum(cell), cell))
-    ordered = sorted(cells[:count]) + cells[count:]
-    return [tuple(axis[i] for axis, i in zip(axes, cell, strict=True)) for cell in ordered]
+    indices = sorted(product(*(range(len(axis)) for axis in axes)), key=lambda index: (max(index), sum(index), index))
+    ordered = sorted(indices[:count]) + indices[count:]
+    return [tuple(axis[i] for axis, i in zip(axes, index, strict=True)) for index in ordered]

@@ -1,4 +1,4 @@
-"""Stage 1 of CoRP: score a population, consolidate it, commit the best step along a direction."""
+"""Stage 1 of CoRP: score a population, consolidate it, and commit the best step along a consolidated direction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ Floats = NDArray[np.float64]
 
 
 def consolidate_population(run: CorpRun) -> tuple[PrincipalDirections, float]:
-    """Run stage 1; return the cloud of the population and the mean sigma of its weight."""
+    """Run stage 1.
+
+    Returns:
+        Principal directions of the consolidated population, and the mean sigma by pass-2 weight.
+    """
     config, name = run.config, "stage 1"
     reserve = run.flops(run.schedule.recentering) + (1 + run.schedule.rounds) * run.gate_reserve
     proposing = max(0, run.flops(run.schedule.proposals) - run.selected.flops)
@@ -69,7 +73,7 @@ def consolidate_population(run: CorpRun) -> tuple[PrincipalDirections, float]:
 
 
 def _score(run: CorpRun, budget: int) -> list[Candidate]:
-    """Score single perturbations on support until the budget is spent; leave out those that nobody could judge."""
+    """Score single perturbations on support until a budget is spent; leave out those without any scored example."""
     seed, config = run.context.seed, run.config
     sigmas = np.random.default_rng(derive(seed, "corp", "sigma"))
 
@@ -87,7 +91,7 @@ def _score(run: CorpRun, budget: int) -> list[Candidate]:
 
 
 def elite_size(population: int, config: CorpConfig) -> int:
-    """How many of a population may be elite, or decide who is: the quantile lies between the last two of them."""
+    """Return how many of the best candidates determine the elite: its members and the next one, for interpolation."""
     return population - math.floor((population - 1) * min(config.quantiles))
 
 
@@ -96,7 +100,7 @@ def _reward(evaluation: Evaluation) -> float:
 
 
 def _report(consolidation: Consolidation, scored: list[Candidate], sigmas: Floats) -> dict[str, Any]:
-    """What a reader needs to see how much of the population the direction really rests on."""
+    """Return the record of stage 1, which shows how many candidates the direction effectively averages."""
     elite_sigmas, weights = sigmas[consolidation.elite], consolidation.pass2
     return {
         "population": len(scored),

@@ -1,4 +1,4 @@
-"""Stage 2 of CoRP: search around the model in force in rounds, each of which commits at most one step."""
+"""Stage 2 of CoRP (recentering): search around the current model in rounds, each of which commits at most one step."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Round:
-    """One round.
+    """Settings of one round.
 
     Attributes:
-        name: On display and record.
-        attempt: Which one, from 0.
-        sigma: Length of a local candidate.
-        isotropic: Its share of isotropic energy.
-        eta: Step size so far.
-        later: FLOPs that are not this round's.
+        name: Name on the display and in the record.
+        attempt: Index of the round, from 0.
+        sigma: Length of a local candidate, in units of one noise direction.
+        isotropic: Share of isotropic energy in a local candidate.
+        eta: Current step size.
+        later: FLOPs reserved for later rounds.
     """
 
     name: str
@@ -51,13 +51,19 @@ class _Round:
     later: int
 
     def left(self, run: CorpRun) -> int:
-        """FLOPs that this round may still spend, its look at the gate put aside."""
+        """Return the FLOPs that this round may still spend, excluding the reserve for its gate."""
         return run.context.remaining - self.later - run.gate_reserve
 
 
 @dataclass(frozen=True)
 class _Local:
-    """A scored local population: displacements, constructive scores, inner products."""
+    """A scored local population.
+
+    Attributes:
+        displacements: Displacements from the current model, [candidates].
+        scores: Constructive scores, [candidates].
+        products: Inner products of the displacements, [candidates, candidates].
+    """
 
     displacements: list[Point]
     scores: Floats
@@ -65,14 +71,20 @@ class _Local:
 
 
 def recentre(run: CorpRun, cloud: PrincipalDirections, sigma: float) -> None:
-    """Run stage 2 from the cloud and the scale that stage 1 found."""
+    """Run stage 2.
+
+    Args:
+        run: State of the run.
+        cloud: Principal directions that stage 1 found.
+        sigma: Length of the first local candidates; the mean sigma that stage 1 found.
+    """
     config, schedule = run.config, run.schedule
-    if schedule.later_level is not None and not run.meet_gate("stage 2"):
+    if schedule.later_level is not None and not run.evaluate_on_gate("stage 2"):
         return
     isotropic, eta = config.isotropic, 1.0
     patience, acceptances = config.patience, config.acceptances
     for attempt in range(schedule.attempts):
-        # Rounds that take place even if all fail share what is left, so that the last one spends it.
+        # Rounds that take place in any case share the rest of the budget, so the last of them spends all of it.
         certain = min(schedule.attempts - attempt, patience, acceptances)
         later = run.context.remaining - run.context.remaining // certain
         now = _Round(f"stage 2, round {attempt + 1}", attempt, sigma, isotropic, eta, later)
@@ -85,8 +97,10 @@ def recentre(run: CorpRun, cloud: PrincipalDirections, sigma: float) -> None:
         run.report["rounds"].append(record | {"population": len(local.displacements)})
         committed = _propose(run, now, local)
         target = ess_target(attempt, schedule.attempts, config.ess_start, config.ess_end)
-        found = cloud_of_positives(local.displacements, local.scores, local.products, target=target, rank=config.rank)
-        cloud = found or cloud
+        positives = cloud_of_positives(
+            local.displacements, local.scores, local.products, target=target, rank=config.rank
+        )
+        cloud = positives or cloud
         isotropic = next_isotropic(isotropic, positive)
         if committed:
             eta, patience, acceptances = committed.origin["eta"], config.patience, acceptances - 1
@@ -97,7 +111,7 @@ def recentre(run: CorpRun, cloud: PrincipalDirections, sigma: float) -> None:
 
 
 def _score(run: CorpRun, now: _Round, cloud: PrincipalDirections) -> _Local:
-    """Score local candidates on select until the round's share for them is spent."""
+    """Score local candidates on select until their share of the round is spent."""
     seed, config = run.context.seed, run.config
     normals = np.random.default_rng(derive(seed, "corp", "local", now.attempt))
 
@@ -121,14 +135,14 @@ def _score(run: CorpRun, now: _Round, cloud: PrincipalDirections) -> _Local:
         budget=int(LOCAL_SHARE * now.left(run)),
         centre=run.point,
     )
-    found = [(candidate.displacement, _constructive(run, candidate.evaluation)) for candidate in scored]
-    found = [(displacement, score) for displacement, score in found if not np.isnan(score)]
-    displacements = [displacement for displacement, _ in found]
-    return _Local(displacements, np.array([score for _, score in found]), gram(displacements))
+    pairs = [(candidate.displacement, _constructive(run, candidate.evaluation)) for candidate in scored]
+    pairs = [(displacement, score) for displacement, score in pairs if not np.isnan(score)]
+    displacements = [displacement for displacement, _ in pairs]
+    return _Local(displacements, np.array([score for _, score in pairs]), gram(displacements))
 
 
 def _propose(run: CorpRun, now: _Round, local: _Local) -> Proposal | None:
-    """Consolidate the local population, choose a step on select and its length; return it if it was committed."""
+    """Consolidate the local population, choose a step and its length on select; return the proposal if committed."""
     config = run.config
 
     def criterion(evaluation: Evaluation) -> float:
@@ -155,9 +169,9 @@ def _propose(run: CorpRun, now: _Round, local: _Local) -> Proposal | None:
             Proposal(alpha * chosen[0].displacement, chosen[0].origin | {"alpha": alpha})
             for alpha in config.line_search
         ]
-        longer = run.choose(scaled, now.left(run), f"{now.name}: line search", len(scaled), criterion)
-        if longer and criterion(longer[1]) > criterion(chosen[1]):
-            chosen = longer
+        scaled_best = run.choose(scaled, now.left(run), f"{now.name}: line search", len(scaled), criterion)
+        if scaled_best and criterion(scaled_best[1]) > criterion(chosen[1]):
+            chosen = scaled_best
     level = run.schedule.later_level
     if not chosen:
         run.abstain(now.name, "no proposal could be evaluated within the budget")
@@ -169,7 +183,7 @@ def _propose(run: CorpRun, now: _Round, local: _Local) -> Proposal | None:
 
 
 def _constructive(run: CorpRun, evaluation: Evaluation) -> float:
-    """Fixes less penalised regressions against the model in force, on the select examples; NaN if incomplete."""
+    """Return the constructive score against the current model on the select examples; NaN if incomplete."""
     if not evaluation.complete:
         return float("nan")
     before, now = judged(run.selected, evaluation)

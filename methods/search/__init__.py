@@ -1,1 +1,1 @@
-"""Scoring a population of perturbations within a budget: all of it, or in a race with early elimination."""
+"""Scoring of a population of perturbations within a budget: in full, or as a race with early elimination."""

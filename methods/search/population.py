@@ -1,4 +1,4 @@
-"""Scoring a population within a budget: the floor that every search by random perturbations stands on."""
+"""Scoring of a population within a budget, shared by all methods that search by random perturbations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pydantic import BeforeValidator, Field
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Context, Evaluation
 
-ANNOUNCED = 32
-"""Candidates that are drawn and announced ahead at most, and half of them at least."""
+LOOKAHEAD = 32
+"""Maximum number of candidates that are drawn and announced ahead. At least half as many always are."""
 
 
 class Candidate(NamedTuple):
     """A scored member of a population.
 
     Attributes:
-        displacement: From the centre of the search.
-        evaluation: What it scored; complete.
-        finalist: False if it dropped out of a race; the evaluation then covers the examples that it was asked.
+        displacement: Displacement from the centre of the search.
+        evaluation: Its evaluation, which is complete.
+        finalist: False if it was eliminated in a race. The evaluation then covers the first part of the examples only.
     """
 
     displacement: Point
@@ -41,26 +41,26 @@ def score_population(
     limit: int | None = None,
     centre: Point | None = None,
 ) -> list[Candidate]:
-    """Evaluate displacements from a centre while a budget lasts.
+    """Evaluate displacements from a centre until a budget is spent.
 
-    A candidate that the rest of the budget will probably not pay, at the mean cost of those before, is not begun. One
-    that turns out dearer is cut off: what it took is spent, and it is left out.
+    A candidate is started only if the rest of the budget covers the mean cost of the candidates before it. If it turns
+    out to cost more than the rest, it is cut off: its cost is spent, and it is left out of the result.
 
     Args:
-        context: Where to evaluate.
-        name: What the progress display calls this phase.
-        draw: Returns the displacement of the candidate of an index. Called in ascending order, once an index, and
-            possibly for more candidates than the budget reaches.
-        split: Which examples score a candidate.
-        examples: Which of them.
+        context: Access to the run.
+        name: Name of the phase on the progress display.
+        draw: Function that returns the displacement of the candidate with a given index. It is called once per index,
+            in ascending order, and may be called for more candidates than the budget reaches.
+        split: Split that scores the candidates.
+        examples: Indices of the examples in that split.
         budget: FLOPs for the population.
-        limit: Candidates at most; None for as many as the budget buys.
-        centre: Where the search stands; None for the base.
+        limit: Maximum number of candidates. Default: as many as the budget buys.
+        centre: Centre of the search. Default: the base.
 
     Returns:
         Candidates in sampling order.
     """
-    found: list[Candidate] = []
+    scored: list[Candidate] = []
     spent: list[int] = []
     planned = int(budget / (len(examples) * context.evaluation_flops))
     with context.stage(name, planned if limit is None else min(planned, limit)) as stage:
@@ -72,20 +72,21 @@ def score_population(
             if not evaluation.complete:
                 break
             spent.append(evaluation.flops)
-            found.append(Candidate(displacement, evaluation))
+            scored.append(Candidate(displacement, evaluation))
             stage.advance(evaluation.reward)
-    return found
+    return scored
 
 
 def next_allowance(budget: int, remaining: int, spent: Sequence[int]) -> int:
-    """Return the FLOPs that one more evaluation of a kind may take; 0 if it should not begin.
+    """Return the FLOPs that the next evaluation may spend; 0 if it should not be started.
 
-    It begins if they cover the mean cost of those before.
+    It should be started if the rest of the budget covers the mean cost of the previous ones. The first is always
+    started.
 
     Args:
         budget: FLOPs for all evaluations of this kind.
-        remaining: FLOPs left of the whole budget.
-        spent: FLOPs of those before; the first is always tried.
+        remaining: FLOPs left of the run's whole budget.
+        spent: FLOPs of each previous evaluation of this kind.
     """
     allowance = min(budget - sum(spent), remaining)
     return allowance if allowance > 0 and allowance >= (sum(spent) / len(spent) if spent else 0) else 0
@@ -99,12 +100,12 @@ def _announced(
     examples: range,
     limit: int | None,
 ) -> Iterator[tuple[Point, Point]]:
-    """Displacements and their points, announced."""
+    """Yield displacements with their points, and announce the points ahead."""
     waiting = map(draw, count() if limit is None else range(limit))
     ahead: deque[tuple[Point, Point]] = deque()
     for index in count():
-        if index % (ANNOUNCED // 2) == 0:
-            drawn = list(islice(waiting, ANNOUNCED - len(ahead)))
+        if index % (LOOKAHEAD // 2) == 0:
+            drawn = list(islice(waiting, LOOKAHEAD - len(ahead)))
             ahead.extend((displacement, centre + displacement) for displacement in drawn)
             if drawn:
                 context.prepare([point for _, point in ahead], split, examples=examples)
@@ -123,4 +124,4 @@ def _several(value: object) -> object:
 
 
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_several)]
-"""A setting of one or more values: a list, one value alone, or text such as `1,5,10`."""
+"""Type of a setting with one or more values: a list, a single value, or text such as `1,5,10`."""

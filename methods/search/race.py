@@ -1,4 +1,4 @@
-"""Racing a population within a budget: cohort after cohort, each paid for by what those before it saved."""
+"""Racing of a population within a budget: batch after batch, each paid for by the evaluations saved before."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Context, Evaluation, Stage
-from methods.search.elimination import slice_ends, stay
-from methods.search.population import ANNOUNCED, Candidate, next_allowance
+from methods.search.elimination import slice_ends, survivors
+from methods.search.population import LOOKAHEAD, Candidate, next_allowance
 
-RACING_NOTE = "what racing saves pays for further candidates, in a number that shows while they are scored"
-"""For plans."""
+RACING_NOTE = "racing spends what it saves on further candidates; the plan cannot know how many"
+"""Note in the plan of a method that races."""
 
 
 @dataclass(frozen=True)
 class Racing:
-    """How a population is raced; see `methods.search.elimination`.
+    """Settings of a race; see `methods.search.elimination`.
 
     Attributes:
-        top: Returns how many candidates of a population of a given size matter to the method.
-        confidence: Share of those among them that each decision is expected to keep.
-        values: Returns what an evaluation counts as, example by example; in [0, 1], NaN where it could not be judged.
+        top: Function that returns, for a population size, how many of the best candidates matter to the method.
+        confidence: Expected share of the true top that each elimination keeps, in (0, 1].
+        values: Function that returns the value of an evaluation per example, [examples], in [0, 1]; NaN where unscored.
     """
 
     top: Callable[[int], int]
@@ -45,124 +45,139 @@ def race_population(
     budget: int,
     limit: int | None = None,
 ) -> list[Candidate]:
-    """Race single perturbations of the base while a budget lasts.
+    """Race single perturbations of the base until a budget is spent.
 
-    A cohort is as large as what is left could pay in full; those before it stay in the contest with what they scored.
-    Where later examples turn out dearer than the first, the worst of the field leave, so that what is left pays the
-    best to the end. What racing saved, and how many left for want of budget, goes on record as `racing`.
+    A batch has as many new candidates as the rest of the budget could score in full. Earlier candidates stay in the
+    race with their scores. If later examples cost more than the first ones, the worst candidates are dropped, so that
+    the best can be scored to the end. The report gets an entry `racing`, for example
+    `{"confidence": 0.95, "cohorts": [20, 9, 3], "finalists": 7, "evaluations": 3968, "saved": 2432, "unpaid": 0}`:
+    sizes of the batches, number of finalists, evaluations spent and saved, and candidates dropped for lack of budget.
 
     Args:
-        context: Where to evaluate.
-        name: What the progress display calls this phase.
-        draw: Returns the candidate of an index; called in ascending order, once an index.
-        split: Which examples score a candidate.
-        examples: Which of them.
-        racing: How to race.
+        context: Access to the run.
+        name: Name of the phase on the progress display.
+        draw: Function that returns the candidate with a given index, called once per index in ascending order.
+        split: Split that scores the candidates.
+        examples: Indices of the examples in that split.
+        racing: Settings.
         budget: FLOPs for the population.
-        limit: Candidates at most; None for as many as the budget buys.
+        limit: Maximum number of candidates. Default: as many as the budget buys.
 
     Returns:
-        Finalists and those that dropped out, in sampling order. Whoever the budget cuts off after all is left out.
+        Finalists and eliminated candidates, in sampling order. Candidates that the end of the budget cut off are left
+        out.
     """
     race = _Race(context, split, examples, racing, budget)
     with context.stage(name) as stage:
-        while race.enter(draw, limit, stage):
+        while race.add_batch(draw, limit, stage):
             race.run(stage)
     context.report["racing"] = race.report()
     return race.candidates()
 
 
 class _Race:
+    """State of a race. Arrays and lists have one entry per candidate.
+
+    Attributes:
+        parts: Evaluations of each candidate, one per slice or run of slices.
+        scored: Number of examples, from the first on, that each candidate was scored on.
+        active: Whether each candidate is still in the race.
+        costs: FLOPs of the evaluations of each slice.
+        cut_off: Whether the budget has ended.
+        unaffordable: Number of candidates dropped for lack of budget.
+    """
+
     def __init__(self, context: Context, split: AdaptationSplit, examples: range, racing: Racing, budget: int) -> None:
         self.context, self.split, self.examples, self.racing = context, split, examples, racing
         self.ends = slice_ends(len(examples))
         self.budget = min(budget, context.remaining)
         self.points: list[Point] = []
         self.drawn: deque[Point] = deque()
-        self.answers: list[list[Evaluation]] = []
-        self.asked = np.zeros(0, dtype=np.int64)
-        self.in_race = np.zeros(0, dtype=np.bool_)
-        self.cohorts: list[int] = []
+        self.parts: list[list[Evaluation]] = []
+        self.scored = np.zeros(0, dtype=np.int64)
+        self.active = np.zeros(0, dtype=np.bool_)
+        self.batches: list[int] = []
         self.spent = 0
         self.costs: list[list[int]] = [[] for _ in self.ends]
         self.cut_off = False
-        self.unpaid = 0
+        self.unaffordable = 0
 
-    def enter(self, draw: Callable[[int], Point], limit: int | None, stage: Stage) -> int:
-        """Ask a new cohort the first slice; return its size."""
-        cohort, announced, before = 0, 0, self.spent
+    def add_batch(self, draw: Callable[[int], Point], limit: int | None, stage: Stage) -> int:
+        """Score a batch of new candidates on the first slice; return its size."""
+        size, announced, before = 0, 0, self.spent
         while not self.cut_off and (limit is None or len(self.points) < limit):
-            if (cohort + 1) * self._price() > self.budget - before:
+            if (size + 1) * self._full_cost() > self.budget - before:
                 break
             if not announced:
-                affordable = int((self.budget - before) / self._price()) - cohort
+                affordable = int((self.budget - before) / self._full_cost()) - size
                 announced = self._announce(
                     draw, affordable if limit is None else min(affordable, limit - len(self.points))
                 )
             announced -= 1
             self.points.append(self.drawn.popleft())
-            self.answers.append([])
-            self.asked = np.append(self.asked, 0)
-            self.in_race = np.append(self.in_race, True)
-            self._ask(len(self.points) - 1, 0, stage)
-            cohort += not self.cut_off
-        if cohort:
-            self.cohorts.append(cohort)
-        return cohort
+            self.parts.append([])
+            self.scored = np.append(self.scored, 0)
+            self.active = np.append(self.active, True)
+            self._score(len(self.points) - 1, 0, stage)
+            size += not self.cut_off
+        if size:
+            self.batches.append(size)
+        return size
 
     def _announce(self, draw: Callable[[int], Point], wanted: int) -> int:
-        """Draw and announce candidates ahead; return after how many of them to do so again."""
-        wanted = max(1, min(wanted, ANNOUNCED))
+        """Draw and announce candidates; return how many of them to score before the next announcement."""
+        wanted = max(1, min(wanted, LOOKAHEAD))
         while len(self.drawn) < wanted:
             self.drawn.append(draw(len(self.points) + len(self.drawn)))
-        self.context.prepare(list(self.drawn)[:wanted], self.split, examples=self._part(0, 0))
+        self.context.prepare(list(self.drawn)[:wanted], self.split, examples=self._rest(0, 0))
         return (wanted + 1) // 2
 
     def run(self, stage: Stage) -> None:
-        """Ask whoever stays in the race slice after slice."""
-        for place in range(1, len(self.ends)):
+        """Score the active candidates slice after slice, with an elimination before each slice."""
+        for number in range(1, len(self.ends)):
             if self.cut_off:
                 return
-            self._drop()
-            waiting = np.flatnonzero(self.in_race & (self.asked < self.ends[place])).tolist()
-            means = {i: float(np.nan_to_num(self._values_of(self.answers[i])).mean()) for i in waiting}
-            # The best first, so that it is the worst whom the budget may not reach.
+            self._eliminate()
+            waiting = np.flatnonzero(self.active & (self.scored < self.ends[number])).tolist()
+            means = {i: float(np.nan_to_num(self._values_of(self.parts[i])).mean()) for i in waiting}
+            # Best first, so that the budget runs out on the worst.
             waiting.sort(key=lambda i: (-means[i], i))
-            start = self.ends[place - 1]
-            ready = [self.points[i] for i in waiting if self.asked[i] == start]
-            self.context.prepare(ready, self.split, examples=self._part(start, place))
+            start = self.ends[number - 1]
+            ready = [self.points[i] for i in waiting if self.scored[i] == start]
+            self.context.prepare(ready, self.split, examples=self._rest(start, number))
             for taken, index in enumerate(waiting):
-                if taken and not self._pays(taken, place):
-                    self.in_race[index] = False
-                    self.unpaid += 1
+                if taken and not self._affordable(taken, number):
+                    self.active[index] = False
+                    self.unaffordable += 1
                 else:
-                    self._ask(index, place, stage)
+                    self._score(index, number, stage)
 
-    def _part(self, asked: int, place: int) -> range:
-        """The examples that a slice asks whoever was asked so many before."""
-        return self.examples[asked : self.ends[place]]
+    def _rest(self, scored: int, number: int) -> range:
+        """Return the examples up to the end of a slice for a candidate already scored on `scored` examples."""
+        return self.examples[scored : self.ends[number]]
 
-    def _pays(self, taken: int, place: int) -> bool:
-        """Whether what is left takes one more through this slice, and it and those taken before through the rest."""
-        each = sum(self.costs[place]) / len(self.costs[place]) if self.costs[place] else 0.0
-        size = self.ends[place] - self.ends[place - 1]
-        rest = len(self.examples) - self.ends[place]
+    def _affordable(self, taken: int, number: int) -> bool:
+        """Return whether the budget covers one more candidate in this slice, and all taken so far in later slices."""
+        each = sum(self.costs[number]) / len(self.costs[number]) if self.costs[number] else 0.0
+        size = self.ends[number] - self.ends[number - 1]
+        rest = len(self.examples) - self.ends[number]
         return each + (taken + 1) * each / size * rest <= self.budget - self.spent
 
     def _values_of(self, parts: Sequence[Evaluation]) -> NDArray[np.float64]:
-        """What a candidate scored so far, example by example."""
+        """Return the values of a candidate's evaluations, [examples scored]."""
         return np.concatenate([self.racing.values(part) for part in parts])
 
-    def _price(self) -> float:
-        """FLOPs of one candidate in full: as measured so far, or else the base's."""
-        asked = int(self.asked.sum())
-        return len(self.examples) * (self.spent / asked if asked else self.context.evaluation_flops)
+    def _full_cost(self) -> float:
+        """Return the FLOPs of scoring one candidate in full: the measured mean, at first the base's cost."""
+        scored = int(self.scored.sum())
+        return len(self.examples) * (self.spent / scored if scored else self.context.evaluation_flops)
 
-    def _ask(self, index: int, place: int, stage: Stage) -> None:
+    def _score(self, index: int, number: int, stage: Stage) -> None:
+        """Score a candidate up to the end of a slice, unless the budget has ended."""
         if self.cut_off:
             return
-        part = self._part(int(self.asked[index]), place)
-        before = self.costs[place] or [int(self._price() * len(part) / len(self.examples))]
+        part = self._rest(int(self.scored[index]), number)
+        before = self.costs[number] or [int(self._full_cost() * len(part) / len(self.examples))]
         left = self.budget - self.spent
         allowance = next_allowance(left + sum(before), self.context.remaining, before)
         self.cut_off = not allowance
@@ -174,42 +189,43 @@ class _Race:
         self.spent += evaluation.flops
         self.cut_off = not evaluation.complete
         if evaluation.complete:
-            self.costs[place].append(evaluation.flops)
-            self.answers[index].append(evaluation)
-            self.asked[index] = self.ends[place]
-            # Scores of the same examples alone compare.
-            stage.advance(_joined(self.answers[index]).reward if place == len(self.ends) - 1 else None)
+            self.costs[number].append(evaluation.flops)
+            self.parts[index].append(evaluation)
+            self.scored[index] = self.ends[number]
+            # The display compares full scores only: partial ones cover other examples.
+            stage.advance(_joined(self.parts[index]).reward if number == len(self.ends) - 1 else None)
 
-    def _drop(self) -> None:
+    def _eliminate(self) -> None:
         values = np.full((len(self.points), len(self.examples)), np.nan)
-        for row, parts, asked in zip(values, self.answers, self.asked, strict=True):
+        for row, parts, scored in zip(values, self.parts, self.scored, strict=True):
             if parts:
-                row[:asked] = self._values_of(parts)
+                row[:scored] = self._values_of(parts)
         top = self.racing.top(len(self.points))
-        self.in_race = stay(values, self.asked, self.in_race, self.ends, top=top, confidence=self.racing.confidence)
+        self.active = survivors(values, self.scored, self.active, self.ends, top=top, confidence=self.racing.confidence)
 
     def candidates(self) -> list[Candidate]:
-        """Whoever finished or dropped out."""
-        finished = self.asked == len(self.examples)
+        """Return the finalists and the eliminated candidates, in sampling order."""
+        finished = self.scored == len(self.examples)
         return [
-            Candidate(self.points[i], _joined(self.answers[i]), bool(finished[i]))
-            for i in np.flatnonzero(finished | ~self.in_race).tolist()
+            Candidate(self.points[i], _joined(self.parts[i]), bool(finished[i]))
+            for i in np.flatnonzero(finished | ~self.active).tolist()
         ]
 
     def report(self) -> dict[str, Any]:
-        """What the race saved, for the record."""
-        unasked = len(self.examples) - self.asked
+        """Return the record of the race; see `race_population`."""
+        missing = len(self.examples) - self.scored
         return {
             "confidence": self.racing.confidence,
-            "cohorts": self.cohorts,
-            "finalists": int(np.count_nonzero(unasked == 0)),
-            "evaluations": int(self.asked.sum()),
-            "saved": int(unasked[~self.in_race].sum()),
-            "unpaid": self.unpaid,
+            "cohorts": self.batches,
+            "finalists": int(np.count_nonzero(missing == 0)),
+            "evaluations": int(self.scored.sum()),
+            "saved": int(missing[~self.active].sum()),
+            "unpaid": self.unaffordable,
         }
 
 
 def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """Return one evaluation that covers the examples of several."""
     return Evaluation(
         rewards=np.concatenate([part.rewards for part in parts]),
         correct=np.concatenate([part.correct for part in parts]),

@@ -12,7 +12,7 @@ SIZES = {"support": 4, "select": 4, "gate": 4}
 
 
 class CastingOut(Addition):
-    """Addition with a signal that needs no sum: whether digits agree by casting out nines and elevens."""
+    """Addition with a signal that does not use the sum: checks by casting out nines and elevens."""
 
     signal_by = "casting out nines and elevens"
 
@@ -24,10 +24,10 @@ class CastingOut(Addition):
 
 
 class Scripted:
-    """A deployment whose samples are written down; longer answers look better."""
+    """Deployment with fixed answers by decoding seed. The signal is the length of the answer."""
 
     def __init__(self, script: dict[int, list[str]]) -> None:
-        self.script, self.judged = script, []
+        self.script, self.signalled = script, []
 
     def prepare(self, points, examples, *how):
         pass
@@ -38,7 +38,7 @@ class Scripted:
         return self.script[decoding.seed]
 
     def signals(self, examples, texts):
-        self.judged += zip(examples, texts, strict=True)
+        self.signalled += zip(examples, texts, strict=True)
         return [len(text) / 10 for text in texts]
 
 
@@ -49,11 +49,11 @@ def run(output, method, **settings):
     return execute(prepared, ProgressDisplay(quiet=True))
 
 
-def test_the_highest_signal_wins_the_first_of_equals_and_equal_answers_are_judged_once():
+def test_the_highest_signal_wins_ties_go_to_the_first_and_equal_answers_are_checked_once():
     artifact = HighestSignal(tuple(Decoding(0.7, 1.0, seed) for seed in range(3)), "length")
     deployment = Scripted({0: ["a", "bb", "c"], 1: ["aaa", "xx", "c"], 2: ["aa", "b", "c"]})
     assert artifact.answer(deployment, ["1", "2", "3"]) == ["aaa", "bb", "c"]
-    assert len(deployment.judged) == 7
+    assert len(deployment.signalled) == 7
     assert artifact.report["samples"] == 3
     assert artifact.report["decided"] == 2
     assert artifact.report["mean_signal_chosen"] == (0.3 + 0.2 + 0.1) / 3
@@ -65,7 +65,7 @@ def test_a_task_without_a_signal_is_refused_with_the_reason():
     assert method.supports(TaskTraits(SIZES, signal_by="casting out nines")) is None
 
 
-def test_a_good_signal_helps_and_costs_its_samples(tmp_path):
+def test_a_good_signal_improves_accuracy_at_the_cost_of_its_samples(tmp_path):
     result = run(tmp_path, "best-of-n", samples=4)
     assert result.status == "ok", result.traceback
     assert result.budget.spent == 0

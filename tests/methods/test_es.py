@@ -16,11 +16,11 @@ ADDITION = {"support": 400, "select": 400, "gate": 1000}
 HUMANEVAL = {"support": 32, "select": 20, "gate": 30}
 
 
-def adapt(world, **settings):
-    return Es(EsConfig(**settings)).adapt(world)
+def adapt(context, **settings):
+    return Es(EsConfig(**settings)).adapt(context)
 
 
-def test_the_update_is_the_papers():
+def test_the_update_matches_the_papers_formula():
     # z = (1, -1) has deviation 1: alpha / n * (eps_1 - eps_2), whatever sigma was.
     for sigma in (1e-3, 0.5):
         update = es_update([Point({1: sigma}), Point({2: sigma})], np.array([0.9, 0.1]), sigma=sigma, step=5e-4)
@@ -28,7 +28,7 @@ def test_the_update_is_the_papers():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12), st.floats(0.1, 10), st.floats(-5, 5))
-def test_only_the_order_and_spacing_of_rewards_matter(rewards, factor, shift):
+def test_the_update_is_invariant_to_scale_and_shift_of_the_rewards(rewards, factor, shift):
     values = np.round(np.array(rewards), 3)
     points = [Point({i: 1e-3}) for i in range(len(values))]
     update = es_update(points, values, sigma=1e-3, step=5e-4)
@@ -38,11 +38,11 @@ def test_only_the_order_and_spacing_of_rewards_matter(rewards, factor, shift):
         return
     for i in range(len(values)):
         assert scaled.amplitudes.get(i, 0.0) == pytest.approx(update.amplitudes.get(i, 0.0), abs=1e-9)
-    # Standard scores have mean square 1, and seeds are orthogonal: the length is step / sqrt(n).
+    # Standard scores have mean square 1, and seeds are orthogonal, so the norm is step / sqrt(n).
     assert update.norm == pytest.approx(5e-4 / np.sqrt(len(values)))
 
 
-def test_equal_rewards_move_nothing_and_unjudged_candidates_have_no_say():
+def test_equal_rewards_give_no_update_and_unscored_candidates_are_left_out():
     points = [Point({i: 1.0}) for i in range(3)]
     assert es_update(points, np.full(3, 0.3), sigma=1.0, step=1.0).is_base
     assert es_update(points, np.full(3, np.nan), sigma=1.0, step=1.0).is_base
@@ -62,7 +62,7 @@ def test_equal_rewards_move_nothing_and_unjudged_candidates_have_no_say():
         (192, 400, 3, 8, 8),
     ],
 )
-def test_what_a_budget_buys(evaluations, support, iterations, population, examples):
+def test_the_schedule_of_a_budget(evaluations, support, iterations, population, examples):
     schedule = make_schedule(evaluations, support, EsConfig())
     assert (schedule.iterations, schedule.population, schedule.examples) == (iterations, population, examples)
 
@@ -79,7 +79,7 @@ def test_a_schedule_fits_its_budget_and_its_split(evaluations, support):
     assert max(part.stop for part in slices) <= support < (schedule.slices + 1) * schedule.examples
 
 
-def test_too_small_a_budget_is_refused_with_what_it_takes():
+def test_too_small_a_budget_is_refused_with_the_budget_needed():
     with pytest.raises(Refused, match=r"191 evaluations.* take 192"):
         make_schedule(191, 400, EsConfig())
 
@@ -88,19 +88,19 @@ def test_too_small_a_budget_is_refused_with_what_it_takes():
 @pytest.mark.parametrize("evaluations", [256, 777, 1000, 4096, 5003])
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_at_least_95_percent_of_a_budget_is_spent_and_never_more(sizes, evaluations, antithetic):
-    world = CoinFlips(0, sizes, evaluations)  # raises if it is exceeded
-    adapt(world, antithetic=antithetic)
-    assert world.remaining <= 0.05 * world.budget
+    context = CoinFlips(0, sizes, evaluations)  # raises if it is exceeded
+    adapt(context, antithetic=antithetic)
+    assert context.remaining <= 0.05 * context.budget
 
 
-def test_a_world_without_differences_is_not_moved_and_the_record_says_so():
-    world = CoinFlips(0, ADDITION, 1000, accuracy=0.999999)
-    assert adapt(world).point.is_base
-    assert [step["update_norm"] for step in world.report["trajectory"]] == [0.0] * len(world.report["trajectory"])
+def test_equal_candidates_give_no_update_and_the_record_says_so():
+    context = CoinFlips(0, ADDITION, 1000, accuracy=0.999999)
+    assert adapt(context).point.is_base
+    assert [step["update_norm"] for step in context.report["trajectory"]] == [0.0] * len(context.report["trajectory"])
 
 
 class Slope(CoinFlips):
-    """Correctness rises along the planted seeds, those divisible by 3, and falls along their opposite."""
+    """Context in which the reward rises along the planted seeds, those divisible by 3."""
 
     def evaluate(self, point, split, *, examples, **rest):
         found = super().evaluate(point, split, examples=examples, **rest)
@@ -110,39 +110,39 @@ class Slope(CoinFlips):
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_steps_go_up_a_planted_slope(antithetic):
-    world = Slope(0, ADDITION, 4096)
-    point = adapt(world, antithetic=antithetic).point
+def test_updates_climb_a_planted_slope(antithetic):
+    context = Slope(0, ADDITION, 4096)
+    point = adapt(context, antithetic=antithetic).point
     along = [a for seed, a in point.amplitudes.items() if seed % 3 == 0]
     across = [a for seed, a in point.amplitudes.items() if seed % 3]
     assert min(along) > 10 * max(across, default=0.0)
     assert min(along) > 0
-    means = [step["mean"] for step in world.report["trajectory"]]
+    means = [step["mean"] for step in context.report["trajectory"]]
     assert means[-1] > means[0]
-    assert world.report["trajectory"][-1]["norm"] == point.norm
+    assert context.report["trajectory"][-1]["norm"] == point.norm
 
 
-def test_pairs_are_opposites():
-    class Watching(CoinFlips):
-        seen: tuple[Point, ...] = ()
+def test_antithetic_pairs_have_opposite_signs():
+    class Recorder(CoinFlips):
+        evaluated: tuple[Point, ...] = ()
 
         def evaluate(self, point, split, **rest):
-            self.seen += (point,)
+            self.evaluated += (point,)
             return super().evaluate(point, split, **rest)
 
-    world = Watching(0, ADDITION, 256)
-    adapt(world, antithetic=True)
-    first = world.seen[:8]
+    context = Recorder(0, ADDITION, 256)
+    adapt(context, antithetic=True)
+    first = context.evaluated[:8]
     assert all(plus + minus == Point() for plus, minus in zip(first[::2], first[1::2], strict=True))
     assert len({seed for point in first for seed in point.amplitudes}) == 4
 
 
-def test_the_same_seed_goes_the_same_way_and_another_seed_another():
+def test_the_seed_determines_the_result():
     points = [adapt(CoinFlips(seed, ADDITION, 1000)).point for seed in (1, 1, 2)]
     assert points[0] == points[1] != points[2]
 
 
-def test_a_run_on_a_model_spends_its_budget_and_repeats_itself(tmp_path):
+def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
     settings = {"sigma": 0.01, "step": 0.02}
     results = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

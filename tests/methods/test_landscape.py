@@ -21,8 +21,8 @@ from tasks.interface import TaskTraits
 SIZES = {"support": 400, "select": 400, "gate": 1000}
 
 
-def adapt(world, **settings):
-    return Landscape(LandscapeConfig(**settings)).adapt(world)
+def adapt(context, **settings):
+    return Landscape(LandscapeConfig(**settings)).adapt(context)
 
 
 def run(output, **fields):
@@ -32,7 +32,7 @@ def run(output, **fields):
 
 
 @given(st.integers(256, 2_000_000), st.integers(8, 2000), st.integers(1, 4))
-def test_a_schedule_fits_its_budget_and_leaves_halves_to_compare(evaluations, support, scales):
+def test_a_schedule_fits_its_budget_and_has_large_enough_halves(evaluations, support, scales):
     config = LandscapeConfig(sigmas=tuple(1e-3 * (i + 1) for i in range(scales)))
     try:
         schedule = make_schedule(evaluations, support, config)
@@ -44,7 +44,7 @@ def test_a_schedule_fits_its_budget_and_leaves_halves_to_compare(evaluations, su
     assert (schedule.population + 1 + 1.25 * scales) * schedule.examples <= evaluations
 
 
-def test_a_budget_that_buys_no_halves_is_refused_with_one_that_does():
+def test_too_small_a_budget_is_refused_with_the_budget_needed():
     with pytest.raises(Refused, match="give it 230 or more"):
         make_schedule(229, 400, LandscapeConfig())
     assert make_schedule(230, 400, LandscapeConfig()).population == 24
@@ -52,7 +52,7 @@ def test_a_budget_that_buys_no_halves_is_refused_with_one_that_does():
     assert (fixed.population, fixed.examples) == (30, 117)
 
 
-def test_what_has_no_halves_is_refused():
+def test_a_population_or_a_split_too_small_for_halves_is_refused():
     with pytest.raises(Refused, match="population 23: two halves of 3 scales take 24 candidates"):
         make_schedule(4096, 400, LandscapeConfig(population=23))
     assert make_schedule(4096, 400, LandscapeConfig(population=24)).population == 24
@@ -64,41 +64,43 @@ def test_what_has_no_halves_is_refused():
 
 @pytest.mark.parametrize("evaluations", [260, 1000, 4096])
 def test_most_of_a_budget_is_spent_and_never_more(evaluations):
-    world = CoinFlips(0, SIZES, evaluations)  # raises if it is exceeded
-    assert adapt(world) == SingleModel()
-    assert world.remaining <= 0.15 * world.budget
-    assert world.report["population"] >= 24
-    assert len(world.report["steps"]) == 6
+    context = CoinFlips(0, SIZES, evaluations)  # raises if it is exceeded
+    assert adapt(context) == SingleModel()
+    assert context.remaining <= 0.15 * context.budget
+    assert context.report["population"] >= 24
+    assert len(context.report["steps"]) == 6
 
 
-def test_candidates_take_turns_among_scales_and_depend_on_seed_and_number_alone():
-    seen = []
+def test_scales_alternate_and_a_candidate_depends_on_seed_and_index_alone():
+    evaluated = []
 
-    class World(CoinFlips):
+    class Recorder(CoinFlips):
         def evaluate(self, point, split, **rest):
-            seen.append((point, rest["examples"]))
+            evaluated.append((point, rest["examples"]))
             return super().evaluate(point, split, **rest)
 
-    world = World(7, SIZES, 1000)
-    adapt(world)
-    assert seen[0] == (Point(), range(world.report["examples"]))
-    for index, (point, examples) in enumerate(seen[1 : 1 + world.report["population"]]):
+    context = Recorder(7, SIZES, 1000)
+    adapt(context)
+    assert evaluated[0] == (Point(), range(context.report["examples"]))
+    for index, (point, examples) in enumerate(evaluated[1 : 1 + context.report["population"]]):
         assert point == Point({derive(7, "landscape", "population", index): (5e-4, 1e-3, 2e-3)[index % 3]})
-        assert examples == seen[0][1]
-    # The steps: unit directions in the halves' own candidates, asked on the other half of the examples.
-    steps = seen[1 + world.report["population"] :]
-    first = halve(np.array(world.report["sigmas"]))
-    members = [{seed for i, (p, _) in enumerate(seen[1:]) if i < first.size and first[i] == m for seed in p.amplitudes}
-               for m in (True, False)]  # fmt: skip
-    half = len(seen[0][1]) // 2
-    for (point, examples), told in zip(steps, world.report["steps"], strict=True):
-        assert point.norm == pytest.approx(told["sigma"])
-        assert set(point.amplitudes) <= members[told["half"]]
-        assert [examples.start, examples.stop] == told["examples"]
-        assert (examples.start == half) == (told["half"] == 0)
+        assert examples == evaluated[0][1]
+    # Steps along directions made of one half of the candidates, evaluated on the other half of the examples.
+    steps = evaluated[1 + context.report["population"] :]
+    first = halve(np.array(context.report["sigmas"]))
+    seeds = [set(point.amplitudes) for point, _ in evaluated[1 : 1 + first.size]]
+    members = [
+        set().union(*(s for s, member in zip(seeds, first == half, strict=True) if member)) for half in (True, False)
+    ]
+    middle = len(evaluated[0][1]) // 2
+    for (point, examples), record in zip(steps, context.report["steps"], strict=True):
+        assert point.norm == pytest.approx(record["sigma"])
+        assert set(point.amplitudes) <= members[record["half"]]
+        assert [examples.start, examples.stop] == record["examples"]
+        assert (examples.start == middle) == (record["half"] == 0)
 
 
-def test_a_run_returns_the_base_and_its_population_is_read_item_by_item(tmp_path):
+def test_a_run_returns_the_base_and_records_the_population_item_by_item(tmp_path):
     prepared, result = run(tmp_path)
     assert result.status == "ok"
     assert not result.rows[0].changed
@@ -109,11 +111,11 @@ def test_a_run_returns_the_base_and_its_population_is_read_item_by_item(tmp_path
     np.testing.assert_allclose(found.rewards.mean(axis=1), result.report["scores"])
     assert found.seeds == tuple(derive(0, "landscape", "population", i) for i in range(len(found.sigmas)))
     assert [step.sigma for step in found.steps] == [5e-4, 1e-3, 2e-3] * 2
-    for step, told in zip(found.steps, result.report["steps"], strict=True):
-        assert step.correct.mean() == pytest.approx(told["accuracy"])
+    for step, record in zip(found.steps, result.report["steps"], strict=True):
+        assert step.correct.mean() == pytest.approx(record["accuracy"])
 
 
-def test_a_run_that_was_cut_short_goes_on_to_the_same_record(tmp_path):
+def test_an_interrupted_run_ends_in_the_same_record(tmp_path):
     prepared, whole = run(tmp_path)
     journal = prepared.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)

@@ -27,16 +27,16 @@ HUMANEVAL = {"support": 32, "select": 20, "gate": 30}
 QUIET = ProgressDisplay(quiet=True)
 
 
-class World(CoinFlips):
-    """Coin flips whose answers vote."""
+class VotingContext(CoinFlips):
+    """Simulated context of a task with votes."""
 
-    def __init__(self, seed: int, sizes: dict[str, int], evaluations: int, **world: float) -> None:
-        super().__init__(seed, sizes, evaluations, **world)
+    def __init__(self, seed: int, sizes: dict[str, int], evaluations: int, **context: float) -> None:
+        super().__init__(seed, sizes, evaluations, **context)
         self.task = TaskTraits(sizes, vote_by="the number")
 
 
-def adapt(world, **settings):
-    return RandOpt(RandOptConfig(**settings)).adapt(world)
+def adapt(context, **settings):
+    return RandOpt(RandOptConfig(**settings)).adapt(context)
 
 
 def run(output: Path, **fields):
@@ -45,7 +45,7 @@ def run(output: Path, **fields):
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
-def test_the_paper_budget_is_the_papers_search():
+def test_the_budget_paper_buys_the_papers_population():
     schedule = make_schedule(1_000_000, 1000, RandOptConfig())
     assert (schedule.population, schedule.examples) == (5000, 200)
     assert schedule.top_k == (1, 5, 10, 50)
@@ -67,7 +67,7 @@ def test_a_fixed_population_shares_the_budget_or_is_refused():
         make_schedule(100, 400, RandOptConfig(population=20))
 
 
-def test_what_cannot_be_filled_is_refused_or_noted():
+def test_ensembles_that_the_population_cannot_fill_are_refused_or_noted():
     with pytest.raises(Refused, match=r"top_k 50.*population of 32"):
         make_schedule(256, 400, RandOptConfig(top_k=50))
     with pytest.raises(Refused, match="needs 16 or more"):
@@ -79,22 +79,22 @@ def test_what_cannot_be_filled_is_refused_or_noted():
 @pytest.mark.parametrize("sizes", [ADDITION, HUMANEVAL])
 @pytest.mark.parametrize("evaluations", [256, 777, 1000, 4096, 5003])
 def test_at_least_95_percent_of_a_budget_is_spent_and_never_more(sizes, evaluations):
-    world = World(0, sizes, evaluations)  # raises if it is exceeded
-    adapt(world)
-    assert world.remaining <= 0.05 * world.budget
+    context = VotingContext(0, sizes, evaluations)  # raises if it is exceeded
+    adapt(context)
+    assert context.remaining <= 0.05 * context.budget
 
 
-def test_a_task_without_votes_is_refused_unless_nobody_is_to_vote():
-    silent = TaskTraits(ADDITION)
-    assert "--set randopt.top_k=1" in RandOpt(RandOptConfig()).supports(silent)
-    assert RandOpt(RandOptConfig(top_k=1)).supports(silent) is None
+def test_a_task_without_votes_is_refused_unless_top_k_is_1():
+    no_votes = TaskTraits(ADDITION)
+    assert "--set randopt.top_k=1" in RandOpt(RandOptConfig()).supports(no_votes)
+    assert RandOpt(RandOptConfig(top_k=1)).supports(no_votes) is None
     assert RandOpt(RandOptConfig()).supports(TaskTraits(ADDITION, vote_by="the number")) is None
 
 
 def test_the_best_candidates_are_kept_best_first():
-    world = World(3, ADDITION, 1000)
-    artifacts = adapt(world)
-    report = world.report
+    context = VotingContext(3, ADDITION, 1000)
+    artifacts = adapt(context)
+    report = context.report
     scores = np.array(report["scores"])
     members = artifacts["k=10"].members
     assert [scores[i] for i in report["ranked"][:10]] == sorted(scores, reverse=True)[:10]
@@ -106,50 +106,50 @@ def test_the_best_candidates_are_kept_best_first():
 
 
 def test_equal_scores_keep_sampling_order():
-    world = World(0, ADDITION, 1000, accuracy=0.999999)
-    adapt(world)
-    assert set(world.report["scores"]) == {1.0}
-    assert world.report["ranked"] == list(range(world.report["population"]))
+    context = VotingContext(0, ADDITION, 1000, accuracy=0.999999)
+    adapt(context)
+    assert set(context.report["scores"]) == {1.0}
+    assert context.report["ranked"] == list(range(context.report["population"]))
 
 
-class Judged(World):
-    """Rewards fall where correctness rises, and the judge fails on every third candidate."""
+class Reversed(VotingContext):
+    """Context with reward 1 - correct, whose scorer fails on every third candidate."""
 
-    asked = 0
+    evaluated = 0
 
     def evaluate(self, point, split, **rest):
         found = super().evaluate(point, split, **rest)
-        found.rewards[:] = 1.0 - found.correct if self.asked % 3 else np.nan
-        self.asked += 1
+        found.rewards[:] = 1.0 - found.correct if self.evaluated % 3 else np.nan
+        self.evaluated += 1
         return found
 
 
-def test_candidates_are_ranked_by_what_was_asked_and_only_where_they_could_be_judged():
+def test_candidates_are_ranked_by_score_on_and_only_if_scored():
     for score_on in ("reward", "correct"):
-        world = Judged(0, ADDITION, 1000)
-        adapt(world, score_on=score_on)
-        scores = world.report["scores"]
+        context = Reversed(0, ADDITION, 1000)
+        adapt(context, score_on=score_on)
+        scores = context.report["scores"]
         assert scores[::3] == [None] * len(scores[::3])
-        assert sorted(world.report["ranked"]) == [i for i, score in enumerate(scores) if score is not None]
-    rewards, correct = (Judged(0, ADDITION, 1000) for _ in range(2))
+        assert sorted(context.report["ranked"]) == [i for i, score in enumerate(scores) if score is not None]
+    rewards, correct = (Reversed(0, ADDITION, 1000) for _ in range(2))
     adapt(rewards), adapt(correct, score_on="correct")
     for reward, accuracy in zip(rewards.report["scores"], correct.report["scores"], strict=True):
         assert (reward is None and accuracy is None) or reward == pytest.approx(1 - accuracy)
 
 
-def test_an_ensemble_that_the_search_could_not_fill_is_left_out_on_record():
-    world = Judged(0, ADDITION, 400)
-    artifacts = adapt(world, top_k=(1, 5, 40))
+def test_an_ensemble_that_the_search_cannot_fill_is_left_out_and_recorded():
+    context = Reversed(0, ADDITION, 400)
+    artifacts = adapt(context, top_k=(1, 5, 40))
     assert list(artifacts) == ["k=1", "k=5"]
-    assert world.report["left_out"] == [40]
+    assert context.report["left_out"] == [40]
 
 
-def test_the_same_seed_searches_the_same_points_and_another_seed_others():
+def test_the_seed_determines_the_points_searched():
     reports = []
     for seed in (1, 1, 2):
-        world = World(seed, ADDITION, 1000)
-        artifacts = adapt(world)
-        reports.append((artifacts["k=10"].members, world.report))
+        context = VotingContext(seed, ADDITION, 1000)
+        artifacts = adapt(context)
+        reports.append((artifacts["k=10"].members, context.report))
     assert reports[0] == reports[1]
     assert set(reports[0][0]).isdisjoint(reports[2][0])
 
@@ -157,11 +157,11 @@ def test_the_same_seed_searches_the_same_points_and_another_seed_others():
 @pytest.mark.parametrize(
     ("setting", "top_k"), [("top_k=5", (5,)), ("top_k=1,5,10", (1, 5, 10)), ("top_k=[1,5]", (1, 5))]
 )
-def test_ensemble_sizes_are_set_as_one_number_or_several(setting, top_k):
-    cells = expand(
+def test_ensemble_sizes_are_given_as_one_number_or_several(setting, top_k):
+    runs = expand(
         methods=["randopt"], tasks=["addition"], models=["tiny-adder"], budgets=["small"], seeds=[0], settings=[setting]
     )
-    assert RandOptConfig.model_validate(cells[0].method_config).top_k == top_k
+    assert RandOptConfig.model_validate(runs[0].method_config).top_k == top_k
 
 
 @pytest.mark.parametrize("setting", ["top_k=0", "sigmas=", "sigmas=0", "examples=0", "score_on=taste"])
@@ -177,7 +177,7 @@ def test_settings_out_of_range_are_usage_errors_that_name_the_field(setting):
         )
 
 
-def test_a_run_has_a_row_for_each_k_at_exactly_its_cost(tmp_path):
+def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):
     prepared, result = run(tmp_path)
     assert result.status == "ok", result.traceback
     rows = {row.label: row for row in result.rows}
@@ -188,13 +188,13 @@ def test_a_run_has_a_row_for_each_k_at_exactly_its_cost(tmp_path):
     votes = rows["k=5"].report
     assert votes["voters"] == 5
     assert votes["votes"]["answer"] + votes["without_vote"] == 5 * 40
-    # Ten members answer 40 examples once each, whatever rows they vote in: the journal holds each answer once.
+    # Ten members answer 40 examples once each, even if they vote in several rows. The journal holds each answer once.
     journal = (prepared.folder / "journal.jsonl").read_text()
     assert journal.count('"account":"inference"') == 10
     assert json.loads((prepared.folder / "samples.jsonl").read_text().splitlines()[40])["row"] == "k=5"
 
 
-def test_the_same_run_twice_is_the_same_and_a_torn_one_ends_alike(tmp_path):
+def test_a_repeated_and_a_resumed_run_give_the_same_result(tmp_path):
     first, unbroken = run(tmp_path / "a", method_config={"top_k": 5})
     second, again = run(tmp_path / "b", method_config={"top_k": 5})
     assert again.model_copy(update={"timing": None}) == unbroken.model_copy(update={"timing": None})
@@ -219,7 +219,7 @@ def test_saved_members_are_rebuilt_with_bit_identical_weights(saved, tmp_path):
     scores = result.report
     assert len(ensemble.members) == 5
     assert [point.norm for point in ensemble.members] == [scores["sigmas"][i] for i in scores["ranked"][:5]]
-    # The best member was written as a checkpoint by the run itself, and the search had moved elsewhere in between.
+    # The run itself wrote the best member as a checkpoint, after the search had moved to other points.
     written = AutoModelForCausalLM.from_pretrained(prepared.folder / "artifact" / "k=1").state_dict()
     engine = TransformersEngine(str(prepared.model.path))
     for place, point in enumerate([*ensemble.members, ensemble.members[0]]):
@@ -231,7 +231,7 @@ def test_saved_members_are_rebuilt_with_bit_identical_weights(saved, tmp_path):
     assert not torch.equal(rebuilt[0]["model.embed_tokens.weight"], rebuilt[1]["model.embed_tokens.weight"])
 
 
-def test_a_loaded_ensemble_gives_the_answers_of_the_run(saved):
+def test_a_loaded_ensemble_gives_the_same_answers_as_the_run(saved):
     from bench.engines.interface import Sampling
     from bench.engines.transformers import TransformersEngine
 
@@ -261,7 +261,7 @@ def test_a_loaded_ensemble_gives_the_answers_of_the_run(saved):
 
 
 class Digest:
-    """A deployment that only knows its base."""
+    """Deployment that knows the digest of its base only."""
 
     def base_digest(self):
         return "abc"
@@ -275,19 +275,19 @@ POINTS = st.builds(
 
 
 @given(st.lists(POINTS, min_size=1, max_size=5).map(tuple))
-def test_any_members_come_back_identical(tmp_path_factory, members):
+def test_saved_members_are_loaded_identically(tmp_path_factory, members):
     folder = tmp_path_factory.mktemp("ensemble")
     Ensemble(members).save(Digest(), folder)
     assert Ensemble.load(folder, "abc").members == members
 
 
-def test_another_base_or_noise_or_no_ensemble_is_refused(tmp_path):
+def test_an_ensemble_for_another_base_or_noise_or_an_unreadable_one_is_refused(tmp_path):
     Ensemble((Point({1: 1e-3}),)).save(Digest(), tmp_path)
-    with pytest.raises(Refused, match="base is abc, and here it is abd"):
+    with pytest.raises(Refused, match="saved for base abc, but this run has abd"):
         Ensemble.load(tmp_path, "abd")
     path = tmp_path / "members.json"
     path.write_text(path.read_text().replace(NOISE_VERSION, "older"))
-    with pytest.raises(Refused, match="noise is older"):
+    with pytest.raises(Refused, match="saved for noise older"):
         Ensemble.load(tmp_path, "abc")
     path.write_text('{"base": "abc"}')
     with pytest.raises(UsageError, match="members"):
@@ -297,8 +297,8 @@ def test_another_base_or_noise_or_no_ensemble_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("score_on", ["reward", "correct"])
-def test_racing_tries_more_candidates_and_ranks_finalists_alone(score_on):
-    plain, raced = (World(0, ADDITION, 10_000, accuracy=0.3) for _ in range(2))
+def test_racing_evaluates_more_candidates_and_ranks_only_finalists(score_on):
+    plain, raced = (VotingContext(0, ADDITION, 10_000, accuracy=0.3) for _ in range(2))
     adapt(plain, top_k=5, score_on=score_on)
     artifacts = adapt(raced, top_k=5, racing=True, score_on=score_on)
     report = raced.report

@@ -17,10 +17,10 @@ SIZES = {"support": 4, "select": 4, "gate": 4}
 
 
 class Scripted:
-    """A deployment whose samples are written down; digits vote."""
+    """Deployment with fixed answers by decoding seed. Only numbers vote."""
 
     def __init__(self, script: dict[int, list[str]]) -> None:
-        self.script, self.asked = script, []
+        self.script = script
 
     def prepare(self, points, examples, *how):
         pass
@@ -28,7 +28,6 @@ class Scripted:
     def answer(self, point, examples, decoding, prompt):
         assert point.is_base
         assert prompt == "default"
-        self.asked.append(decoding)
         return self.script[decoding.seed]
 
     def votes(self, examples, texts):
@@ -36,10 +35,10 @@ class Scripted:
 
 
 def adapt(seed: int = 0, **settings: float):
-    world = CoinFlips(seed, SIZES, 100)
-    world.task = TaskTraits(SIZES, vote_by="the number")
-    artifact = SelfConsistency(SamplingConfig(**settings)).adapt(world)
-    assert world.remaining == world.budget
+    context = CoinFlips(seed, SIZES, 100)
+    context.task = TaskTraits(SIZES, vote_by="the number")
+    artifact = SelfConsistency(SamplingConfig(**settings)).adapt(context)
+    assert context.remaining == context.budget
     return artifact
 
 
@@ -49,7 +48,7 @@ def run(output, **fields):
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 
-def test_most_samples_win_and_the_report_says_how():
+def test_the_most_common_answer_wins_and_the_votes_are_reported():
     artifact = Plurality(tuple(Decoding(0.7, 1.0, seed) for seed in range(3)), "plurality")
     script = {0: ["1", "8", "what"], 1: [" 2", "9", "3"], 2: ["2", "x", "why"]}
     assert artifact.answer(Scripted(script), ["a", "b", "c"]) == [" 2", "8", "3"]
@@ -58,7 +57,7 @@ def test_most_samples_win_and_the_report_says_how():
     assert artifact.report["votes"] == {"answer": 6}
 
 
-def test_each_sample_and_seed_has_a_stream_of_its_own():
+def test_each_sample_and_each_seed_has_its_own_random_stream():
     decodings = adapt(0, samples=4, temperature=0.5, top_p=0.9).decodings
     assert len({d.seed for d in decodings}) == 4
     assert {(d.temperature, d.top_p) for d in decodings} == {(0.5, 0.9)}
@@ -79,7 +78,7 @@ def test_settings_out_of_range_are_refused(settings):
         SamplingConfig(**settings)
 
 
-def test_a_run_costs_its_samples_and_repeats_itself(tmp_path):
+def test_a_run_costs_one_pass_per_sample_and_is_deterministic(tmp_path):
     settings = {"samples": 3}
     prepared, result = run(tmp_path / "a", method_config=settings)
     assert result.status == "ok", result.traceback

@@ -10,7 +10,7 @@ BALLOTS = st.lists(st.none() | st.sampled_from("abc").map(Vote), min_size=1, max
 
 
 def votes(text: str) -> list[Vote | None]:
-    """One ballot a character; a dot does not vote."""
+    """Return one vote per character; a dot stands for no vote."""
     return [None if c == "." else Vote(c) for c in text]
 
 
@@ -18,20 +18,20 @@ def votes(text: str) -> list[Vote | None]:
     ("ballots", "winner", "count", "tied"),
     [
         ("abb", 1, 2, False),
-        ("ab", 0, 1, True),  # of equals, the answer that the best-ranked member gave first
+        ("ab", 0, 1, True),  # tie: the answer of the best-ranked voter
         ("baab", 0, 2, True),
         (".ba", 1, 1, True),
         ("..a", 2, 1, False),
-        ("...", 0, 0, False),  # nobody votes: the best-ranked member's
+        ("...", 0, 0, False),  # no votes: the best-ranked voter's answer
         ("....bb.a", 4, 2, False),
     ],
 )
-def test_the_answer_of_most_votes_wins(ballots: str, winner: int, count: int, tied: bool) -> None:
+def test_the_answer_with_the_most_votes_wins(ballots: str, winner: int, count: int, tied: bool) -> None:
     assert plurality(votes(ballots)) == PluralityVote(winner, count, tied)
 
 
 @given(BALLOTS)
-def test_the_winner_has_the_most_votes_and_gave_them_first(ballots: list[Vote | None]) -> None:
+def test_the_winner_has_the_most_votes_and_is_the_first_with_its_answer(ballots: list[Vote | None]) -> None:
     election = plurality(ballots)
     choice = ballots[election.winner]
     if choice is None:
@@ -45,7 +45,7 @@ def test_the_winner_has_the_most_votes_and_gave_them_first(ballots: list[Vote | 
 
 
 @given(BALLOTS)
-def test_who_does_not_vote_changes_no_outcome(ballots: list[Vote | None]) -> None:
+def test_answers_without_a_vote_do_not_change_the_winner(ballots: list[Vote | None]) -> None:
     cast = [vote for vote in ballots if vote]
     if cast:
         assert ballots[plurality(ballots).winner] == cast[plurality(cast).winner]
@@ -56,12 +56,12 @@ def test_equal_keys_on_different_bases_are_different_votes() -> None:
     assert plurality(ballots) == PluralityVote(1, 2, tied=False)
 
 
-def test_no_ballot_is_no_election() -> None:
+def test_an_empty_vote_is_an_error() -> None:
     with pytest.raises(ValueError, match="ballot"):
         plurality([])
 
 
-def test_elections_are_held_example_by_example_and_counted() -> None:
+def test_each_example_has_its_own_vote_and_the_report_counts_them() -> None:
     answers = [["a1", "b1", "c1", "d1"], ["a2", "b2", "c2", "d2"], ["a3", "b3", "c3", "d3"]]
     ballots = [
         [Vote("1"), None, Vote("x"), None],
@@ -80,16 +80,16 @@ def test_elections_are_held_example_by_example_and_counted() -> None:
     }
 
 
-def test_equal_answers_to_one_example_are_asked_about_once() -> None:
-    asked: list[tuple[str, str]] = []
+def test_equal_answers_to_one_example_are_passed_on_once() -> None:
+    calls: list[tuple[str, str]] = []
 
     def ask(examples, texts):
-        asked.extend(zip(examples, texts, strict=True))
+        calls.extend(zip(examples, texts, strict=True))
         return [f"{example}:{text}" for example, text in zip(examples, texts, strict=True)]
 
     known: dict[tuple[str, str], str] = {}
     found = ask_once(ask, ["e", "f"], [["1", "1"], ["1", "2"]], known)
     assert found == [["e:1", "f:1"], ["e:1", "f:2"]]
-    assert asked == [("e", "1"), ("f", "1"), ("f", "2")]
+    assert calls == [("e", "1"), ("f", "1"), ("f", "2")]
     assert ask_once(ask, ["e", "f"], [["1", "2"], ["3", "2"]], known) == [["e:1", "f:2"], ["e:3", "f:2"]]
-    assert asked[3:] == [("e", "3")]
+    assert calls[3:] == [("e", "3")]

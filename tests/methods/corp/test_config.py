@@ -26,7 +26,7 @@ def test_a_schedule_never_plans_more_than_the_budget_or_the_splits(evaluations, 
 
 
 @given(st.integers(200, 2_000_000), SIZES)
-def test_error_rates_of_all_looks_add_up_to_the_total(evaluations, sizes):
+def test_the_significance_levels_of_all_gates_add_up_to_the_error_rate(evaluations, sizes):
     try:
         schedule = make_schedule(evaluations, sizes, CorpConfig())
     except Refused:
@@ -36,14 +36,14 @@ def test_error_rates_of_all_looks_add_up_to_the_total(evaluations, sizes):
     assert total == pytest.approx(CorpConfig().error_rate)
 
 
-WORLD = {"support": 400, "select": 400, "gate": 1000}
+SPLITS = {"support": 400, "select": 400, "gate": 1000}
 
 
 def schedules(evaluations):
-    return {gate: make_schedule(evaluations, WORLD, CorpConfig(gate=gate)) for gate in ("both", "stage2", "off")}
+    return {gate: make_schedule(evaluations, SPLITS, CorpConfig(gate=gate)) for gate in ("both", "stage2", "off")}
 
 
-def test_what_gates_would_have_cost_goes_to_the_population():
+def test_the_cost_of_a_gate_that_is_off_goes_to_the_population():
     found = schedules(20_000)
     assert found["both"].gate == found["stage2"].gate > found["off"].gate == 0
     assert found["both"].sample < found["stage2"].sample < found["off"].sample
@@ -61,17 +61,17 @@ def test_the_gates_that_remain_share_the_error_rate():
     assert [found["off"].first_level, found["off"].later_level] == [None, None]
 
 
-def test_without_a_stage_two_its_gate_costs_nothing():
+def test_a_skipped_stage_two_needs_no_gate():
     found = schedules(700)
     assert found["stage2"].attempts == 0
     assert found["stage2"] == found["off"]
 
 
-@pytest.mark.parametrize(("gate", "who"), [("stage2", "stage 1"), ("off", "each stage")])
-def test_a_plan_says_which_stage_has_no_gate(gate, who):
+@pytest.mark.parametrize(("gate", "stages"), [("stage2", "stage 1"), ("off", "each stage")])
+def test_a_plan_says_which_stage_has_no_gate(gate, stages):
     config = CorpConfig(gate=gate)
-    plan = describe(make_schedule(20_000, WORLD, config), config)
-    assert f"gate = {gate}: {who} commits its best proposal, better than what it replaces or not" in plan.notes
+    plan = describe(make_schedule(20_000, SPLITS, config), config)
+    assert f"gate = {gate}: {stages} commits its best proposal, even a harmful one" in plan.notes
     assert any(line.account == "gate" for line in plan.lines) == (gate == "stage2")
 
 
@@ -91,7 +91,7 @@ def test_a_small_budget_leaves_stage_two_out_and_says_so():
     assert any("stage 2 is left out" in note for note in describe(schedule, CorpConfig()).notes)
 
 
-def test_a_budget_too_small_is_refused_with_what_it_would_take():
+def test_too_small_a_budget_is_refused_with_the_budget_needed():
     sizes = {"support": 32, "select": 20, "gate": 30}
     with pytest.raises(Refused, match=r"give it (\d+) or more") as refusal:
         make_schedule(20, sizes, CorpConfig())
@@ -99,7 +99,7 @@ def test_a_budget_too_small_is_refused_with_what_it_would_take():
     make_schedule(needed, sizes, CorpConfig())
 
 
-def test_unknown_and_impossible_settings_are_refused():
+def test_unknown_and_invalid_settings_are_refused():
     with pytest.raises(ValidationError, match="attemps"):
         CorpConfig.model_validate({"attemps": 3})
     with pytest.raises(ValidationError, match="error_rate"):

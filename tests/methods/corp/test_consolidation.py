@@ -19,7 +19,7 @@ betas = st.sampled_from([0.0, 0.5, 5.0, 50.0])
 
 
 def explicit(rewards, sigmas, q, beta):
-    """The formulas once more, on explicit vectors of an orthonormal basis, by SVD."""
+    """Compute the formulas independently, on explicit vectors of an orthonormal basis, by SVD."""
     deltas = np.diag(sigmas)
     elite = np.flatnonzero(rewards >= np.quantile(rewards, q))
     deltas, r = deltas[elite], rewards[elite]
@@ -52,7 +52,7 @@ def test_agrees_with_explicit_vectors_and_svd(population, q, beta):
 
 
 def test_golden_numbers_by_hand():
-    # Two candidates of equal length, no re-weighting at beta 0: means and cloud follow with pencil and paper.
+    # Two candidates of equal length at beta 0; the expected numbers were computed by hand.
     got = consolidate([0.0, 1.0], [2.0, 2.0], q=0.0, beta=0.0)
     np.testing.assert_allclose(got.pass1, [0.5, 0.5])
     np.testing.assert_allclose(got.alignment, [np.sqrt(0.5)] * 2)
@@ -66,7 +66,7 @@ def test_golden_numbers_by_hand():
 
 
 @given(populations, quantiles, betas)
-def test_weights_add_up_and_dispersion_is_what_alignment_leaves(population, q, beta):
+def test_weights_sum_to_1_and_dispersion_complements_alignment(population, q, beta):
     rewards, sigmas = population
     got = consolidate(rewards, sigmas, q=q, beta=beta)
     assert got.pass1.sum() == pytest.approx(1.0)
@@ -101,7 +101,7 @@ def test_order_of_candidates_does_not_matter(population, order):
 
 
 @given(st.integers(2, 8), st.integers(0, 2**32 - 1))
-def test_gram_of_structured_displacements_gives_what_their_vectors_give(n, seed):
+def test_the_gram_matrix_of_structured_displacements_gives_the_same_as_their_vectors(n, seed):
     rng = np.random.default_rng(seed)
     vectors, rewards = rng.normal(size=(n, 5)), rng.random(n)
     got = consolidate_gram(rewards, vectors @ vectors.T, q=0.0, beta=2.0, rank=5)
@@ -114,7 +114,7 @@ def test_gram_of_structured_displacements_gives_what_their_vectors_give(n, seed)
     np.testing.assert_allclose(axes @ axes.T, np.eye(len(axes)), atol=1e-6)
 
 
-def test_a_single_elite_candidate_is_its_own_direction_without_a_cloud():
+def test_a_single_elite_candidate_is_its_own_direction_and_has_no_cloud():
     got = consolidate([0.1, 0.9, 0.2], [1e-3, 2e-3, 1e-3], q=1.0, beta=10.0)
     np.testing.assert_array_equal(got.elite, [1])
     np.testing.assert_array_equal(got.pass2, [1.0])
@@ -153,14 +153,14 @@ def test_cloud_of_equal_weights_is_the_sample_covariance():
         ({"rewards": [1.0], "sigmas": [1.0], "q": 0.5, "beta": 1.0, "rank": -1}, "rank is -1"),
     ],
 )
-def test_bad_input_is_named(arguments, message):
+def test_the_error_names_the_invalid_argument(arguments, message):
     rewards, sigmas = arguments.pop("rewards"), arguments.pop("sigmas")
     with pytest.raises(ValueError, match=message):
         consolidate(rewards, sigmas, **arguments)
 
 
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=40), st.sampled_from([0.3, 0.5, 0.7, 0.9]), st.data())
-def test_candidates_known_to_be_outside_the_elite_count_and_weigh_nothing(scores, q, data):
+def test_candidates_known_to_be_outside_the_elite_count_for_the_quantile_and_have_no_weight(scores, q, data):
     rewards = np.array(scores) / 20
     needed = rewards.size - int((rewards.size - 1) * q)
     kept = np.argsort(-rewards, kind="stable")[: data.draw(st.integers(needed, rewards.size))]
@@ -172,12 +172,12 @@ def test_candidates_known_to_be_outside_the_elite_count_and_weigh_nothing(scores
     assert rewards[got.elite].min() == rewards[full.elite].min()
 
 
-def test_nobody_known_is_an_error():
+def test_a_population_without_a_finite_reward_is_an_error():
     with pytest.raises(ValueError, match="one of them finite"):
         consolidate([-np.inf, -np.inf], [1.0, 1.0], q=0.5, beta=1.0)
 
 
-def test_without_reweighting_the_weights_of_pass_1_stand():
+def test_without_reweighting_pass_2_keeps_the_weights_of_pass_1():
     rewards, sigmas = [0.1, 0.4, 0.2, 0.5], [1e-3, 2e-3, 1e-3, 5e-4]
     off, on = (consolidate(rewards, sigmas, q=0.0, beta=3.0, reweight=r) for r in (False, True))
     np.testing.assert_array_equal(off.pass2, off.pass1)

@@ -16,7 +16,7 @@ from methods.corp.recentering import (
 )
 
 
-def test_low_rank_part_carries_its_share_of_the_energy():
+def test_the_low_rank_part_carries_its_share_of_the_energy():
     cloud = PrincipalDirections((Point({1: 1.0}), Point({2: 1.0})), (3e-6, 1e-6))
     rng = np.random.default_rng(0)
     sigma, isotropic = 1e-3, 0.3
@@ -30,7 +30,7 @@ def test_low_rank_part_carries_its_share_of_the_energy():
     assert first / second == pytest.approx(3.0, rel=0.15)
 
 
-def test_as_released_the_low_rank_part_is_smaller_by_the_variance_of_the_cloud():
+def test_as_released_the_low_rank_part_is_scaled_by_the_standard_deviation_of_the_cloud():
     variances = (3e-6, 1e-6)
     cloud = PrincipalDirections((Point({1: 1.0}), Point({2: 1.0})), variances)
     normals = np.array([0.7, -1.3])
@@ -46,7 +46,7 @@ def test_without_directions_all_energy_is_isotropic():
     assert local_displacement(5, PrincipalDirections((), ()), np.empty(0), sigma=0.1, isotropic=0.3) == Point({5: 0.1})
 
 
-def test_local_noise_is_of_the_kind_asked_for():
+def test_local_noise_is_of_the_configured_kind():
     cloud = PrincipalDirections((Point({1: 1.0}, noise="tied"),), (1e-6,))
     for around in (cloud, PrincipalDirections((), ())):
         point = local_displacement(5, around, np.ones(len(around.directions)), sigma=0.1, isotropic=0.3, noise="tied")

@@ -11,7 +11,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.weights.points import Point
 from methods.interface import Evaluation, MethodConfig
-from methods.search.population import ANNOUNCED, Several, next_allowance, score_population
+from methods.search.population import LOOKAHEAD, Several, next_allowance, score_population
 from methods.testing import FLOPS, CoinFlips
 
 SIZES = {"support": 40, "select": 10, "gate": 10}
@@ -22,24 +22,24 @@ TOKEN = Meter(SHAPE).flops(Work(prefill_tokens=1))
 
 
 class Recorder(CoinFlips):
-    """Notes what is announced and what is evaluated, in order."""
+    """Context that logs announcements and evaluations, in order."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.log: list[tuple[str, int]] = []
-        self.seen: list[Point] = []
+        self.evaluated: list[Point] = []
 
     def prepare(self, points, split, *, examples):
         self.log.append(("prepare", len(points)))
 
     def evaluate(self, point, split, **rest):
         self.log.append(("evaluate", len(rest["examples"])))
-        self.seen.append(point)
+        self.evaluated.append(point)
         return super().evaluate(point, split, **rest)
 
 
 class Metered(CoinFlips):
-    """Books every candidate with a real meter: its prompts at once, then the tokens of its answers one by one."""
+    """Context that books a candidate with a real meter: first its prompts, then its answer tokens one by one."""
 
     def __init__(self, meter: Meter, answers: list[int]) -> None:
         super().__init__(0, SIZES, 1)
@@ -70,61 +70,61 @@ def single(index: int) -> Point:
 
 
 @given(st.integers(1, 2000), st.integers(1, 40))
-def test_less_than_two_candidates_stay_unspent_and_nothing_is_exceeded(evaluations: int, size: int) -> None:
-    world = CoinFlips(0, SIZES, evaluations)  # raises if it is exceeded
-    found = score_population(world, "population", single, "support", range(size), budget=world.budget)
+def test_less_than_the_cost_of_two_candidates_stays_unspent(evaluations: int, size: int) -> None:
+    context = CoinFlips(0, SIZES, evaluations)  # raises if it is exceeded
+    found = score_population(context, "population", single, "support", range(size), budget=context.budget)
     assert len(found) >= evaluations // size - 1
-    assert world.remaining < 2 * size * FLOPS
+    assert context.remaining < 2 * size * FLOPS
 
 
 @given(st.integers(20, 2000), st.lists(st.integers(0, 60), min_size=500, max_size=500))
 def test_candidates_of_any_cost_never_trip_the_meter(tokens: int, answers: list[int]) -> None:
     meter = Meter(SHAPE, tokens * TOKEN)
-    world = Metered(meter, [min(n, tokens - 20) for n in answers])
-    found = score_population(world, "population", single, "support", range(20), budget=world.budget)
+    context = Metered(meter, [min(n, tokens - 20) for n in answers])
+    found = score_population(context, "population", single, "support", range(20), budget=context.budget)
     assert not meter.tripped
     assert found
 
 
-def test_a_part_of_the_budget_is_spent_to_the_last_candidate_that_it_pays() -> None:
-    world = CoinFlips(0, SIZES, 1000)
-    assert len(score_population(world, "population", single, "support", range(10), budget=105 * FLOPS)) == 10
+def test_the_budget_of_a_population_is_spent_on_whole_candidates() -> None:
+    context = CoinFlips(0, SIZES, 1000)
+    assert len(score_population(context, "population", single, "support", range(10), budget=105 * FLOPS)) == 10
 
 
 def test_a_limit_ends_the_population() -> None:
-    world = Recorder(0, SIZES, 1000)
-    found = score_population(world, "population", single, "support", range(10), budget=world.budget, limit=7)
+    context = Recorder(0, SIZES, 1000)
+    found = score_population(context, "population", single, "support", range(10), budget=context.budget, limit=7)
     assert [candidate.displacement for candidate in found] == [single(i) for i in range(7)]
-    assert world.remaining == 930 * FLOPS
+    assert context.remaining == 930 * FLOPS
 
 
-def test_a_candidate_dearer_than_the_rest_is_cut_off_paid_and_left_out() -> None:
-    class Rambling(CoinFlips):
+def test_a_candidate_that_exceeds_the_budget_is_cut_off_billed_and_left_out() -> None:
+    class Expensive(CoinFlips):
         def evaluate(self, point, split, *, allowance, **rest):
             if single(5) == point:
                 self.remaining -= allowance
                 return Evaluation(np.empty(0), np.empty(0, bool), allowance, complete=False)
             return super().evaluate(point, split, allowance=allowance, **rest)
 
-    world = Rambling(0, SIZES, 1000)
-    found = score_population(world, "population", single, "support", range(10), budget=500 * FLOPS)
+    context = Expensive(0, SIZES, 1000)
+    found = score_population(context, "population", single, "support", range(10), budget=500 * FLOPS)
     assert len(found) == 5
-    assert world.remaining == 500 * FLOPS
+    assert context.remaining == 500 * FLOPS
 
 
-def test_candidates_are_announced_well_before_they_are_evaluated_and_none_that_the_limit_excludes() -> None:
-    world = Recorder(0, SIZES, 10 * (ANNOUNCED + 5))
+def test_candidates_are_announced_ahead_and_never_beyond_the_limit() -> None:
+    context = Recorder(0, SIZES, 10 * (LOOKAHEAD + 5))
     score_population(
-        world, "population", single, "support", range(10), budget=world.budget, centre=Point({-1: 1.0}), limit=36
+        context, "population", single, "support", range(10), budget=context.budget, centre=Point({-1: 1.0}), limit=36
     )
-    half = ANNOUNCED // 2
-    assert [entry for entry in world.log if entry[0] == "prepare"] == [("prepare", ANNOUNCED), ("prepare", half + 4)]
-    assert world.log[0][0] == "prepare"
-    assert world.log[1 + half][0] == "prepare"
-    assert world.seen[3] == Point({-1: 1.0, 3: 1e-3})
+    half = LOOKAHEAD // 2
+    assert [entry for entry in context.log if entry[0] == "prepare"] == [("prepare", LOOKAHEAD), ("prepare", half + 4)]
+    assert context.log[0][0] == "prepare"
+    assert context.log[1 + half][0] == "prepare"
+    assert context.evaluated[3] == Point({-1: 1.0, 3: 1e-3})
 
 
-def test_the_first_evaluation_is_always_tried_and_none_on_an_empty_budget() -> None:
+def test_the_first_evaluation_always_starts_unless_the_budget_is_empty() -> None:
     assert next_allowance(5, 5, []) == 5
     assert next_allowance(0, 5, []) == 0
 
@@ -132,14 +132,14 @@ def test_the_first_evaluation_is_always_tried_and_none_on_an_empty_budget() -> N
 @pytest.mark.parametrize(
     ("budget", "remaining", "allowance"),
     [
-        (30, 100, 10),  # 20 are spent, what is left pays the mean
+        (30, 100, 10),  # 20 are spent; the rest covers the mean
         (29, 100, 0),
         (30, 18, 10),
         (99, 18, 18),
         (99, 9, 0),
     ],
 )
-def test_an_evaluation_begins_if_its_mean_cost_is_covered(budget: int, remaining: int, allowance: int) -> None:
+def test_an_evaluation_starts_if_the_rest_covers_the_mean_cost(budget: int, remaining: int, allowance: int) -> None:
     assert next_allowance(budget, remaining, [8, 12]) == allowance
 
 
@@ -148,17 +148,17 @@ class Settings(MethodConfig):
     scales: Several[PositiveFloat] = (0.1,)
 
 
-@pytest.mark.parametrize("given_", [5, "5", [5], (5,), "5,"])
-def test_one_value_stands_for_itself(given_: object) -> None:
-    assert Settings(sizes=given_).sizes == (5,)
+@pytest.mark.parametrize("value", [5, "5", [5], (5,), "5,"])
+def test_a_single_value_is_a_tuple_of_one(value: object) -> None:
+    assert Settings(sizes=value).sizes == (5,)
 
 
-def test_text_is_a_list_where_it_has_commas() -> None:
+def test_text_is_split_at_commas() -> None:
     assert Settings(sizes="1, 5,10").sizes == (1, 5, 10)
     assert Settings(scales=".002,1e-2").scales == (0.002, 0.01)
 
 
-@pytest.mark.parametrize("given_", ["", "1,zero", "1,-5", -5, None])
-def test_what_is_no_list_of_values_is_refused(given_: object) -> None:
+@pytest.mark.parametrize("value", ["", "1,zero", "1,-5", -5, None])
+def test_invalid_lists_of_values_are_refused(value: object) -> None:
     with pytest.raises(ValidationError, match="sizes"):
-        Settings(sizes=given_)
+        Settings(sizes=value)

@@ -16,7 +16,7 @@ def draw(index):
 
 
 class Population(CoinFlips):
-    """Candidates of different merit; the answer of one to one example is the same whenever it is asked."""
+    """Candidates of different merit. A candidate always gives the same answer to the same example."""
 
     def evaluate(self, point, split, *, examples=None, **rest):
         found = super().evaluate(point, split, examples=examples, **rest)
@@ -28,25 +28,25 @@ class Population(CoinFlips):
         return Evaluation(correct.astype(np.float64), correct, found.flops)
 
 
-def race(world, examples=range(200), racing=RACING, **rest):
-    found = race_population(world, "population", draw, "support", examples, racing, budget=world.remaining, **rest)
-    return found, world.report["racing"]
+def race(context, examples=range(200), racing=RACING, **rest):
+    found = race_population(context, "population", draw, "support", examples, racing, budget=context.remaining, **rest)
+    return found, context.report["racing"]
 
 
 @pytest.mark.parametrize("evaluations", [256, 4096, 10_007])
-def test_the_budget_is_spent_and_what_is_saved_buys_further_candidates(evaluations):
-    world = Population(0, SIZES, evaluations)
+def test_the_budget_is_spent_and_savings_buy_further_candidates(evaluations):
+    context = Population(0, SIZES, evaluations)
     examples = range(8 if evaluations == 256 else 40)
-    found, report = race(world, examples)
-    assert world.budget - world.remaining >= 0.95 * world.budget
+    found, report = race(context, examples)
+    assert context.budget - context.remaining >= 0.95 * context.budget
     assert len(found) == sum(report["cohorts"])
-    assert report["evaluations"] == (world.budget - world.remaining) / 1000
+    assert report["evaluations"] == (context.budget - context.remaining) / 1000
     assert report["evaluations"] + report["saved"] == len(found) * len(examples)
     if len(examples) == 40:
         assert len(found) > 1.3 * evaluations // 40
 
 
-def test_finalists_have_answered_everything_and_the_others_an_initial_part():
+def test_finalists_are_scored_on_all_examples_and_others_on_the_first_slices():
     found, report = race(Population(1, SIZES, 20_000))
     sizes = {c.evaluation.rewards.size for c in found if not c.finalist}
     assert {c.evaluation.rewards.size for c in found if c.finalist} == {200}
@@ -55,41 +55,41 @@ def test_finalists_have_answered_everything_and_the_others_an_initial_part():
     assert [c.displacement for c in found] == [draw(i) for i in range(len(found))]
 
 
-def test_finalists_score_what_they_would_score_unraced():
+def test_racing_does_not_change_a_candidates_rewards():
     raced, _ = race(Population(2, SIZES, 20_000))
-    world = Population(2, SIZES, 200 * len(raced))
-    full = score_population(world, "population", draw, "support", range(200), budget=world.remaining)
+    context = Population(2, SIZES, 200 * len(raced))
+    full = score_population(context, "population", draw, "support", range(200), budget=context.remaining)
     for candidate, reference in zip(raced, full, strict=False):
-        asked = candidate.evaluation.rewards.size
-        np.testing.assert_array_equal(candidate.evaluation.rewards, reference.evaluation.rewards[:asked])
+        scored = candidate.evaluation.rewards.size
+        np.testing.assert_array_equal(candidate.evaluation.rewards, reference.evaluation.rewards[:scored])
 
 
-def test_at_confidence_one_it_is_a_population_scored_in_full():
+def test_at_confidence_one_the_population_is_scored_in_full():
     found, report = race(Population(3, SIZES, 4000), racing=Racing(RACING.top, 1.0, RACING.values))
     assert report["saved"] == 0
     assert report["cohorts"] == [20]
     assert all(candidate.finalist for candidate in found)
 
 
-def test_no_more_candidates_enter_than_the_limit():
+def test_the_limit_bounds_the_population():
     found, _ = race(Population(4, SIZES, 20_000), limit=30)
     assert len(found) == 30
 
 
-def test_candidates_dearer_than_the_base_do_not_break_the_budget():
-    class Rambling(Population):
-        """Each answer of a candidate costs three times the base's."""
+def test_candidates_that_cost_more_than_the_base_do_not_exceed_the_budget():
+    class Expensive(Population):
+        """Each answer of a candidate costs three times as much as the base's."""
 
         def evaluate(self, point, split, *, examples, allowance, account):
-            dear = 2 * 1000 * len(examples)
+            extra = 2 * 1000 * len(examples)
             if allowance < 3 * 1000 * len(examples):
                 self.remaining -= allowance
                 return Evaluation(np.empty(0), np.empty(0, bool), allowance, complete=False)
             found = super().evaluate(point, split, examples=examples, allowance=allowance, account=account)
-            self.remaining -= dear
-            return Evaluation(found.rewards, found.correct, found.flops + dear)
+            self.remaining -= extra
+            return Evaluation(found.rewards, found.correct, found.flops + extra)
 
-    world = Rambling(5, SIZES, 20_000)
-    found, report = race(world)
-    assert 0 <= world.remaining <= 0.05 * world.budget
+    context = Expensive(5, SIZES, 20_000)
+    found, report = race(context)
+    assert 0 <= context.remaining <= 0.05 * context.budget
     assert report["finalists"] >= len(found) // 10 > 0
