@@ -1,1 +1,1 @@
-"""Task adapters: data, prompt and one scorer each; see `tasks.interface`. They load neither torch nor vllm."""
+"""Tasks: a data set, its prompts and one scorer each. See `tasks.interface`. Importing a task loads no torch or vllm."""

@@ -1,7 +1,47 @@
-"""What a task is: data in four disjoint splits, a prompt, and one scorer that serves training and evaluation alike.
+"""Interface of a task: data in four disjoint splits, prompts, and one scorer for both training and evaluation.
 
-A task knows nothing of models, methods or budgets. To add one, subclass `Task` in a file of its own and name it in
-the `bench.tasks` entry-point group.
+A task knows nothing about models, methods or budgets. To write one, subclass `Task` and define four methods:
+
+    from tasks.interface import Example, Score, Task, UsageError, cut
+
+
+    class Doubling(Task):
+        name, version = "doubling", "1"
+        max_new_tokens = expected_new_tokens = 4
+
+        def load(self, data=None):
+            if data is not None:
+                raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
+            examples = [Example(id=str(n), fields={"n": n}) for n in range(100)]
+            return cut(examples, salt="doubling-1", support=20, select=20, gate=20, test=40)
+
+        def messages(self, example, prompt="default"):  # for chat models
+            return [{"role": "user", "content": f"What is 2 * {example.fields['n']}? Reply with the number only."}]
+
+        def completion(self, example, prompt="default"):  # for models without a chat template
+            return f"2 * {example.fields['n']} ="
+
+        def score(self, example, text):
+            answer = text.strip()
+            correct = answer == self.gold(example)
+            return Score(reward=float(correct), correct=correct, answer=answer)
+
+        def gold(self, example):  # optional: lets `bench check` test the scorer
+            return str(2 * example.fields["n"])
+
+What a model sees, and how its answer is scored:
+
+    >>> task = Doubling()
+    >>> example = task.load().test[0]
+    >>> example
+    Example(id='91', fields={'n': 91})
+    >>> task.completion(example)
+    '2 * 91 ='
+    >>> task.score(example, " 182")
+    Score(reward=1.0, correct=True, answer='182', status='ok', detail='')
+
+Save it as doubling.py in the current directory. `bench check -t doubling:Doubling` tests it, and
+`bench run -t doubling:Doubling -m base` runs it. A package can give it a short name in the entry-point group `bench.tasks`.
 """
 
 from __future__ import annotations
@@ -33,7 +73,7 @@ __all__ = [
     "Vote",
     "cut",
 ]
-"""What a task of other people's may import; see docs/extending.md."""
+"""Names that tasks in other packages may import; see docs/extending.md."""
 
 PromptStyle = Literal["chat", "completion"]
 DEFAULT_PROMPT = "default"
@@ -41,7 +81,7 @@ SPLITS = ("support", "select", "gate", "test")
 
 
 class Message(TypedDict):
-    """One turn of a conversation, in the form that chat templates take."""
+    """One turn of a conversation, as chat templates take it: `{"role": "user", "content": "What is 2 * 91?"}`."""
 
     role: str
     content: str
@@ -52,8 +92,9 @@ class Example:
     """One item of a data set.
 
     Attributes:
-        id: Stable identifier, unique within the task; splits are cut by it.
-        fields: The source row. Whatever the scorer needs is here, and only `Task.messages` decides what a model sees.
+        id: Stable identifier, unique within the task. It decides which split the example is in.
+        fields: Source row, including everything that the scorer needs. A model sees only what `Task.messages` or
+            `Task.completion` makes of it.
     """
 
     id: str
@@ -62,15 +103,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Score:
-    """The judgement of one answer.
+    """Score of one answer.
 
     Attributes:
-        reward: Shaped signal for training and search. Never reported as accuracy.
-        correct: Whether the answer counts in the accuracy.
-        answer: What the extractor took for the answer, or None if it found none.
-        status: `ok` if the answer was judged; `no_answer` if none was found; `timeout` if judging it ran out of time;
-            `infrastructure` if it could not be judged at all, in which case it is no score and is excluded, counted.
-        detail: One line for the reader of the samples.
+        reward: Shaped reward for training and search; never reported as accuracy.
+        correct: Whether the answer is correct; the accuracy is the mean of this.
+        answer: Answer extracted from the text; None if there is none.
+        status: `ok` if the answer was scored; `no_answer` if the text has none; `timeout` if scoring took too long;
+            `infrastructure` if scoring failed for reasons outside the answer. Answers of that last status are excluded
+            from the accuracy, and their number is recorded.
+        detail: One line of explanation for people who read the samples.
     """
 
     reward: float
@@ -82,11 +124,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Vote:
-    """What an answer votes for.
+    """Vote of one answer in a majority vote. Equal votes are counted together.
 
     Attributes:
-        key: Answers of equal key and basis share a vote.
-        basis: What the key was read from, for tasks that know more than one way, such as `behaviour` and `syntax`.
+        key: Normalised answer, such as `182`.
+        basis: Kind of key, for tasks with more than one kind, such as `behaviour` and `syntax`.
     """
 
     key: str
@@ -95,7 +137,18 @@ class Vote:
 
 @dataclass(frozen=True)
 class Splits:
-    """The four disjoint parts of a task's data; methods see the first three, the harness alone reads `test`."""
+    """Four disjoint parts of a task's data. Methods see the first three; only the harness reads `test`.
+
+    Attributes:
+        support: Examples that score candidates or train a model.
+        select: Examples that choose among proposals.
+        gate: Examples that decide whether a change is kept.
+        test: Examples for the final accuracy.
+        content_hash: SHA-256 of all examples; part of a run's identity.
+
+    Raises:
+        ValueError: If an id occurs twice.
+    """
 
     support: tuple[Example, ...]
     select: tuple[Example, ...]
@@ -107,27 +160,27 @@ class Splits:
         parts = {name: getattr(self, name) for name in SPLITS}
         ids = [example.id for part in parts.values() for example in part]
         if len(ids) != len(set(ids)):
-            raise ValueError("an example stands in two splits, or twice in one: splits must be disjoint")
+            raise ValueError("an example is in two splits, or twice in one: splits must be disjoint")
         canonical = {name: [[e.id, dict(e.fields)] for e in part] for name, part in parts.items()}
         text = json.dumps(canonical, sort_keys=True, ensure_ascii=False, default=str)
         object.__setattr__(self, "content_hash", hashlib.sha256(text.encode()).hexdigest())
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of examples by split."""
+        """Number of examples in each split, by name of the split."""
         return {name: len(getattr(self, name)) for name in SPLITS}
 
 
 def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, gate: int, test: int) -> Splits:
-    """Cut examples into splits by the hash of their ids, so that no split depends on row order, method or run seed.
+    """Cut examples into splits by the hash of their ids, independently of row order, method and run seed.
 
     Args:
-        examples: All rows, with unique ids.
-        salt: Names the split rule, usually the task and the version of its rule.
-        support: Size of the split that scores candidates or trains.
-        select: Size of the split that chooses among proposals.
-        gate: Size of the split that decides once whether a change is kept.
-        test: Size of the split that the harness alone reads.
+        examples: Examples with unique ids. Those beyond the sum of the sizes are left out.
+        salt: Name of the split rule, usually the task and a version, such as `doubling-1`.
+        support: Size of the support split.
+        select: Size of the select split.
+        gate: Size of the gate split.
+        test: Size of the test split.
 
     Raises:
         ValueError: If there are fewer examples than the sizes add up to.
@@ -144,20 +197,29 @@ def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, ga
 
 
 class Task(ABC):
-    """A data set, the prompt that poses each of its examples, and the scorer of the answers.
+    """Base class of tasks: a data set, prompts for its examples, and a scorer of the answers.
+
+    A subclass must define `load`, `messages`, `completion` and `score`. The other methods have defaults:
+
+    - `stop` ends answers early, `measures` adds metrics to the record, and `gold` gives reference answers.
+    - `vote_key` makes majority votes possible. Set `vote_by` as well.
+    - `signal` makes best-of-n possible. Set `signal_by` as well.
+    - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
 
     Attributes:
-        name: What `--task` takes.
-        version: Rises with any change of prompt, splits, extractor or scorer; part of a run's identity.
-        max_new_tokens: Decoding stops here, unless the run says otherwise; a truncated answer is scored as it stands.
-        expected_new_tokens: Typical answer length in tokens, used for estimates before anything was measured and
-            for nothing else.
-        prompts: Names of the ways to pose an example, `default` first. `prompt-search` chooses among them.
-        vote_by: What answers that share a vote have in common, in a few words; None where voting makes no sense.
-        signal_by: What tells good answers from bad without the gold answer, in a few words; None where nothing does.
-        executes_code: Whether scoring runs what a model wrote, and so needs the sandbox.
-        allow_unsandboxed: Whether it may do so where the sandbox is weaker than required; set by the harness.
-        sources: The published data sets that `load` reads; none where it needs no network.
+        name: Name of the task, as `--task` takes it.
+        version: Version of prompts, splits, extractor and scorer; part of a run's identity. Raise it with every change
+            of these.
+        max_new_tokens: Maximum number of tokens of an answer; a run may set another one. A truncated answer is scored
+            as it is.
+        expected_new_tokens: Typical length of an answer in tokens; used only for cost estimates before a run.
+        prompts: Names of the prompts, `default` first. The method `prompt-search` chooses among them.
+        vote_by: Short description of what equal votes have in common, such as `the number`; None for a task without
+            voting.
+        signal_by: Short description of a quality signal that needs no gold answer; None for a task without one.
+        executes_code: Whether scoring executes code that the model wrote, which requires the sandbox.
+        allow_unsandboxed: Whether code may run in a sandbox weaker than required; set by the harness.
+        sources: Published data sets that `load` downloads; empty for a task that needs no network.
     """
 
     name: str
@@ -173,74 +235,105 @@ class Task(ABC):
 
     @abstractmethod
     def load(self, data: Path | None = None) -> Splits:
-        """Return the splits, from the task's own source or from a file with rows of the same schema.
+        """Return the splits.
+
+        Args:
+            data: File given with `--data`, with rows of the same fields; None for the task's own data.
 
         Raises:
-            bench.errors.BenchError: If the data cannot be had or a row does not fit; names file, line and field.
+            bench.errors.BenchError: If the data is not available or a row is malformed. The message names file, line and
+                field.
         """
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
-        """Return what is tested on where nothing of this task is adapted on: all of it.
+        """Return the test examples of a run that adapts on another task (`--adapt-on`): by default all examples.
 
-        Tasks with a published test split return that.
+        Tasks with a published test split return that split.
+
+        Args:
+            data: See `load`.
         """
         splits = self.load(data)
         return tuple(example for name in SPLITS for example in getattr(splits, name))
 
     @abstractmethod
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Return the conversation that poses this example in one of the task's ways, to a chat model."""
+        """Return the conversation that asks a chat model for an answer to this example.
+
+        Args:
+            example: Example to ask about.
+            prompt: One of `prompts`.
+        """
 
     @abstractmethod
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the text that a model without a chat template is to continue, in one of the task's ways."""
+        """Return the text that a model without a chat template continues with an answer to this example.
+
+        Args:
+            example: Example to ask about.
+            prompt: One of `prompts`.
+        """
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """Return the strings after which an answer is complete."""
+        """Return the strings that end an answer when they are generated.
+
+        Args:
+            style: `chat` for answers to `messages`, `completion` for continuations of `completion`.
+        """
         return ()
 
     @abstractmethod
     def score(self, example: Example, text: str) -> Score:
-        """Judge one answer. Total: any text has a score, and the same text always the same one."""
+        """Score one answer.
+
+        The function must be total and deterministic: every text has a score, and the same text always has the same
+        score.
+        """
 
     def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
-        """Judge answers in order; tasks that judge in parallel override this and let `score` call it."""
+        """Score answers in order. Tasks that score in parallel override this and call it from `score`."""
         return [self.score(example, text) for example, text in zip(examples, texts, strict=True)]
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
-        """Return what stands beside the accuracy in the record, by name: shares in [0, 1] over judged answers."""
+        """Return additional metrics for the record, by name: fractions in [0, 1] over the scored answers.
+
+        Args:
+            examples: Test examples.
+            texts: Answers to them, in the same order.
+            scores: Scores of the answers, in the same order.
+        """
         return {}
 
     def gold(self, example: Example) -> str | None:
-        """Return an answer that a perfect model could give, which scores as correct; None where none is known.
+        """Return a reference answer, which must score as correct; None if none is known.
 
-        Training on gold answers reads it, of the support split alone, and the exam of `bench check`.
+        Methods that train on reference answers read it for the support split only. `bench check` scores it.
         """
         return None
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Return what an answer votes for; None for one that does not vote. Needed where `vote_by` is set."""
+        """Return the vote of an answer; None for an answer that does not vote. Required if `vote_by` is set."""
         raise NotImplementedError(f"task {self.name} has no vote key")
 
     def vote_keys(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Vote | None]:
-        """Return the votes of answers in order; tasks that find them in parallel override this."""
+        """Return the votes of answers in order. Tasks that compute them in parallel override this."""
         return [self.vote_key(example, text) for example, text in zip(examples, texts, strict=True)]
 
     def signal(self, example: Example, text: str) -> float:
-        """Return how good an answer looks without the gold answer, in [0, 1]. Needed where `signal_by` is set."""
+        """Return a quality estimate in [0, 1] that does not use the gold answer. Required if `signal_by` is set."""
         raise NotImplementedError(f"task {self.name} has no signal")
 
     def signals(self, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
-        """Return the signals of answers in order; tasks that find them in parallel override this."""
+        """Return the signals of answers in order. Tasks that compute them in parallel override this."""
         return [self.signal(example, text) for example, text in zip(examples, texts, strict=True)]
 
 
 @dataclass(frozen=True)
 class TaskTraits:
-    """What a method may know of a task before it starts.
+    """Properties of a task that a method may know before it starts.
 
     Attributes:
-        sizes: Examples by split, those a method may see.
+        sizes: Number of examples in each split that a method may see, by name of the split.
         prompts: See `Task`.
         vote_by: See `Task`.
         signal_by: See `Task`.
@@ -253,12 +346,12 @@ class TaskTraits:
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:
-        """Read them off a task and its data.
+        """Return the traits of a task and its data.
 
         Args:
-            task: What is tested on.
-            splits: The data.
-            adapted_on: What is adapted on, if that is another task. The traits are then what both have.
+            task: Task that the run tests on.
+            splits: Data of the run.
+            adapted_on: Task that the run adapts on, if it is another one. The traits are then those that both share.
         """
         sizes = {name: size for name, size in splits.sizes.items() if name != "test"}
         other = adapted_on or task

@@ -1,4 +1,6 @@
+import doctest
 import hashlib
+import textwrap
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks import interface
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, Score, Splits, Task, TaskTraits, cut
 
 IDS = st.lists(st.text(max_size=5), unique=True, max_size=30)
@@ -168,3 +171,12 @@ def test_examples_and_scores_cannot_be_changed() -> None:
         Score(0.0, False).correct = True
     with pytest.raises(FrozenInstanceError):
         Example("a", {}).id = "b"
+
+
+def test_the_example_in_the_docstring_runs_as_shown() -> None:
+    text = str(interface.__doc__)
+    code = textwrap.dedent(text[text.index("    from tasks") : text.index("What a model sees")])
+    names: dict[str, object] = {"__name__": "doubling"}
+    exec(code, names)
+    shown = doctest.DocTestParser().get_doctest(text, names, "tasks.interface", None, 0)
+    assert doctest.DocTestRunner().run(shown) == doctest.TestResults(failed=0, attempted=5)
