@@ -1,1 +1,1 @@
-"""Compute accounting: what a run cost, in integers, and what that is in FLOPs."""
+"""Compute accounting: a run's work as integer counts, and its FLOPs."""

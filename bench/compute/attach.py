@@ -1,13 +1,14 @@
-"""The meter that attaches to a PyTorch model from outside: it counts the passes that run, whoever runs them.
+"""Hooks that count the compute of a PyTorch model, independent of the trainer that runs it.
 
     phases = PhaseBook(meter.reserve)
     with attach(trainer.model, phases, role="policy", pad_id=tokenizer.pad_token_id):
         trainer.train()
 
-Counted are the multiply-adds of every `torch.nn.Linear`, adapters and heads included, and the positions that attention
-attends to: in forward passes with and without gradient or cache, in the recomputation of checkpointed activations, and
-in backward passes, where the gradient of a layer's input and that of its weights each count if they are computed.
-Attention's backward counts as twice its forward. A layer is known by what it is made of, never by a model's name.
+Two quantities are counted: the multiply-adds of every `torch.nn.Linear`, including adapters and heads, and the
+positions that attention attends to. Forward passes, the recomputation of checkpointed activations and backward passes
+all count. In a backward pass, the gradient of a layer's input and the gradient of its weights count only if they are
+computed. Attention's backward pass counts as twice its forward pass. Layers are recognised by their modules, never by a
+model's name.
 """
 
 from __future__ import annotations
@@ -34,47 +35,54 @@ _WITHOUT_GRADIENT: dict[Role, Phase] = {"policy": "logprobs", "reference": "refe
 
 
 def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = None) -> Attachment:
-    """Count every pass through a model's decoder and linear layers until removed; not what a reward function computes.
+    """Count every pass through a model's decoder and linear layers until the attachment is removed.
 
-    Each pass has a phase: `update` with gradient (forward and backward), `recompute` in the backward pass of
-    checkpointed layers, `rollout` without gradient and with a cache given, and else `logprobs`, `reference` or `value`
-    by the model's role. A policy whose adapter is switched off to serve as its own reference runs as `logprobs`. A copy
-    made of a metered model is metered with it, as a `reference`; a model that a trainer loads for itself is not and
-    needs an attachment.
+    Each pass has a phase. `update` is a pass with gradient, forward and backward. `recompute` is the recomputation of
+    checkpointed layers. `rollout` is a pass without gradient and with a cache. Every other pass is `logprobs`,
+    `reference` or `value`, by the model's role. A policy with its adapter disabled, as its own reference, counts as
+    `logprobs`. A copy of a metered model is metered too, as a `reference`. A model that the trainer loads itself needs
+    its own attachment. The compute of reward functions is not counted.
 
-    Real are the tokens whose attention mask is not zero, all where there is no mask. In generation the mask of a
-    finished row stays one while `pad_id` is fed to it: a single token after a cache is padding if it is `pad_id`. An
-    end id that is not the pad id is fed forward once, and counts as real.
+    Tokens are real if their attention mask is not zero; without a mask, all are real. During generation the mask of a
+    finished row stays one while the row is fed `pad_id`. So a single token after a cache is padding if it is `pad_id`.
+    An end id other than the pad id is fed once, and counts as real.
 
-    A head that sees fewer positions than the decoder is taken to see the last ones.
+    If a head gets fewer positions than the decoder, they are assumed to be the last ones.
 
-    Not supported are compiled models, kernels that use a layer's weights without calling the layer (a fused
-    cross-entropy), packed sequences in one row, and models that generate elsewhere (a server, paged attention).
+    Not supported: compiled models, kernels that use a layer's weights without calling the layer (fused cross-entropy),
+    packed sequences in one row, and models that generate elsewhere (a server, paged attention).
 
     Args:
-        model: A causal or value model, or what wraps exactly one (PEFT, DDP). Attach when adapters are in place. TRL's
-            PPO wrapper holds two: attach its `policy` and its `value_model`, each with its role.
+        model: A causal or value model, or a wrapper of exactly one (PEFT, DDP). Attach after adding adapters. TRL's PPO
+            wrapper holds two models: attach its `policy` and its `value_model`, each with its role.
         book: Called as book(work, phase) before the layers run, before the head runs, and before a layer's backward
-            pass runs; what it raises stops the pass and reaches who asked for it. Adapters are booked after the
-            decoder's pass, a recomputed layer before the next one's backward. `PhaseBook(meter.reserve)` bills and
-            keeps the phases apart.
-        role: What the trainer uses the model for.
-        pad_id: Id that generation feeds to finished rows; None if it never does.
+            pass runs. An exception that it raises stops the pass and reaches the caller. Adapters are recorded after
+            the decoder's pass, and a recomputed layer before the next layer's backward pass. `PhaseBook(meter.reserve)`
+            bills the work and keeps totals by phase.
+        role: Role of the model in the trainer.
+        pad_id: Id that generation feeds to finished rows; None if it feeds none.
 
     Returns:
-        The attachment: a context manager, and `remove()`. Its `shape` is that of the model: positions attended to are
-        priced by the meter's model, whose heads must be as many and as wide.
+        The attachment: a context manager with `remove()`. Its `shape` is the model's shape. The meter computes the
+        FLOPs of attended positions from its own model, which must have the same number and width of heads.
 
     Raises:
-        UsageError: The model holds no decoder or more than one, is of a family not known to `ModelShape`, is metered
-            already, or its layers do not hold the linear layers that its configuration promises.
+        UsageError: If the model has no decoder or more than one, its family is not known to `ModelShape`, it is
+            metered already, or its layers have fewer linear weights than its configuration requires.
     """
     return Attachment(model, book, role, pad_id)
 
 
 @dataclass(slots=True)
-class _Again:
-    """What ran again in a backward pass: products of one token, its gradients' where due, and positions attended to."""
+class _Recomputed:
+    """Work that was recomputed in a backward pass and is not recorded yet.
+
+    Attributes:
+        products: Multiply-adds per token.
+        gradients: Multiply-adds per token of the gradients that follow, if no hook knew them before.
+        attended: Positions attended to by real tokens.
+        padded_attended: Positions attended to by all tokens.
+    """
 
     products: int = 0
     gradients: int = 0
@@ -87,16 +95,16 @@ class _Pass:
     """One forward pass through the decoder.
 
     Attributes:
-        phase: What it is for.
-        rows: Sequences.
-        real: Tokens that are not padding.
-        run: Tokens, padding included.
-        valid: Which of them are real, of shape (rows, width); None for all.
-        attended: For each window the positions attended to in one layer, by real tokens and by all.
-        ran: Products of one token in the linear layers that have run.
-        gradients: For each layer the products of one token that its backward pass will take; zero where the graph is
-            built only when the layer is recomputed.
-        again: What was recomputed and is not booked yet.
+        phase: Phase of the pass.
+        rows: Number of sequences.
+        real: Number of tokens without padding.
+        run: Number of tokens with padding.
+        valid: Mask of the real tokens, shape (rows, width); None if all are real.
+        attended: Positions attended to in one layer, by window size: by real tokens, and by all tokens.
+        ran: Multiply-adds per token of the linear layers that have run.
+        gradients: Multiply-adds per token of each layer's backward pass; zero if its graph is built only during
+            recomputation.
+        recomputed: Recomputed work that is not recorded yet.
     """
 
     phase: Phase
@@ -107,14 +115,14 @@ class _Pass:
     attended: dict[int | None, tuple[int, int]]
     gradients: list[int]
     ran: int = 0
-    again: _Again = field(default_factory=_Again)
+    recomputed: _Recomputed = field(default_factory=_Recomputed)
 
 
 class Attachment:
-    """A metered model; see `attach`.
+    """Hooks on a metered model. See `attach`.
 
     Attributes:
-        shape: The sizes of the metered model.
+        shape: Shape of the metered model.
     """
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
@@ -151,7 +159,7 @@ class Attachment:
             self._hooks.append(head.register_forward_hook(self._after_head))
 
     def remove(self) -> None:
-        """Stop counting; a backward pass still to come is not counted either."""
+        """Stop counting, including the backward passes of earlier forward passes."""
         for hook in self._hooks:
             hook.remove()
         self._book = _book_nothing
@@ -163,7 +171,7 @@ class Attachment:
         self.remove()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
-        # Hooks are copied with their module: a trainer that copies its policy has the copy's work booked here too.
+        # Hooks are copied with their module, so the work of a trainer's copy of the policy is recorded here too.
         return self
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -178,7 +186,7 @@ class Attachment:
         if mask is None or valid is None:
             lengths = Counter({(context, width): rows})
         else:
-            # Without a mask for it, the whole cache is context.
+            # If the mask does not cover the cache, the whole cache is context.
             before = mask[:, :-width].sum(1) if mask.shape[1] > width else np.full(rows, context)
             lengths = Counter(zip(before.tolist(), valid.sum(1).tolist(), strict=True))
         phase = self._phase(module, entering, cache is not None)
@@ -216,9 +224,9 @@ class Attachment:
         return _WITHOUT_GRADIENT[self._role if decoder is self._decoder else "reference"]
 
     def _mask(self, mask: Tensor | None, fed: Tensor | None) -> np.ndarray | None:
-        """The real positions of cache and input in one copy from the device; None for all."""
+        """Return the mask of real positions of cache and input, copied from the device once; None if all are real."""
         if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
-            raise UsageError("attention_mask must be of shape (rows, tokens) for padding to be told from tokens")
+            raise UsageError("attention_mask must have shape (rows, tokens), to distinguish padding from tokens")
         if fed is not None and self._pad_id is not None:
             running = fed != self._pad_id
             mask = running if mask is None else torch.cat([mask[:, :-1].bool(), mask[:, -1:].bool() & running], dim=1)
@@ -226,7 +234,7 @@ class Attachment:
 
     def _leave(self, module: nn.Module, args: object, output: object) -> None:
         self._inside = False
-        # An output of None is how a pass that raised ends.
+        # The output is None if the pass raised an exception.
         if output is not None and self._pass is not None and (more := self._pass.ran - self._expected) > 0:
             work = Work(products=more * self._pass.real, padded_products=more * self._pass.run)
             self._book(work, self._pass.phase)
@@ -238,7 +246,7 @@ class Attachment:
 
     def _layer_backward(self, current: _Pass, index: int, gradient: Tensor) -> None:
         if self._backward is not current:
-            # The last recomputed layer has no next one: the engine calls when the whole backward pass has run.
+            # No layer follows the last recomputed one, so autograd's callback at the end of the pass records it.
             torch.autograd.Variable._execution_engine.queue_callback(partial(self._end_backward, current))
         self._backward = current
         self._book_recomputed(current)
@@ -257,17 +265,19 @@ class Attachment:
         self._backward = None
 
     def _book_recomputed(self, current: _Pass) -> None:
-        again, current.again = current.again, _Again()
-        if again.products:
+        recomputed, current.recomputed = current.recomputed, _Recomputed()
+        if recomputed.products:
             work = Work(
-                products=again.products * current.real,
-                padded_products=again.products * current.run,
-                attended=again.attended,
-                padded_attended=again.padded_attended,
+                products=recomputed.products * current.real,
+                padded_products=recomputed.products * current.run,
+                attended=recomputed.attended,
+                padded_attended=recomputed.padded_attended,
             )
             self._book(work, "recompute")
-        if again.gradients:
-            work = Work(products=again.gradients * current.real, padded_products=again.gradients * current.run)
+        if recomputed.gradients:
+            work = Work(
+                products=recomputed.gradients * current.real, padded_products=recomputed.gradients * current.run
+            )
             self._book(work, "update")
 
     def _after_linear(
@@ -282,18 +292,18 @@ class Attachment:
         if current is None or current.run != tokens:
             self._book_alone(window, weights, first, gradients, args[0])
             return
-        current.again.products += weights
+        current.recomputed.products += weights
         if first:
-            # Attention is no module of its own: it runs once for each run of the layer's first linear layer.
+            # Attention has no module of its own. It runs once for each run of the layer's first linear layer.
             attended, padded_attended = current.attended[window]
-            current.again.attended += attended
-            current.again.padded_attended += padded_attended
+            current.recomputed.attended += attended
+            current.recomputed.padded_attended += padded_attended
         if not current.gradients[index]:
-            # The graph is built only now: no hook of the forward pass knew what its backward pass takes.
-            current.again.gradients += gradients
+            # The graph is built only now, so the forward pass could not count the gradients.
+            current.recomputed.gradients += gradients
 
     def _book_alone(self, window: int | None, weights: int, first: bool, gradients: int, given: Tensor) -> None:
-        """Book a linear layer that ran in no pass of the decoder, and the gradients that may follow."""
+        """Record a linear layer that ran outside a pass of the decoder, and the gradients that may follow."""
         width, tokens = given.shape[-2], given.shape[:-1].numel()
         attended = first * attended_in_layer(window, 0, width) * (tokens // width)
         products = (weights + gradients) * tokens
@@ -334,8 +344,8 @@ def _find_decoder(model: nn.Module) -> tuple[Any, nn.ModuleList]:
         found += [(module, stack) for stack in stacks]
     if len(found) != 1:
         raise UsageError(
-            f"{type(model).__name__} holds {len(found)} decoders (a module with a configuration and as many layers in "
-            "an nn.ModuleList as it says): exactly one is needed"
+            f"{type(model).__name__} holds {len(found)} decoders (modules with a configuration and an nn.ModuleList of "
+            "num_hidden_layers layers): exactly one is needed"
         )
     return found[0]
 
@@ -345,7 +355,7 @@ def _weights(linear: nn.Module) -> int:
 
 
 def _gradients(linear: nn.Module, given: Tensor) -> int:
-    """How many gradients the backward pass of a linear layer computes: of its input, of its weights, or both."""
+    """Return the number of gradients that a linear layer's backward pass computes: 0, 1 (input or weights) or 2."""
     return int(given.requires_grad) + int(linear.weight.requires_grad)
 
 

@@ -1,6 +1,7 @@
-"""Budgets: named amounts of model-prompt evaluations, turned into FLOPs by the measured cost of one.
+"""Named budgets in model-prompt evaluations, converted to FLOPs with the measured cost of one evaluation.
 
-One evaluation is the base model answering one prompt of the task, so a named budget is the same work for every method.
+One evaluation is one answer of the base model to one prompt of the task, so a budget means the same work for every
+method.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ BUDGETS = {"smoke": 256, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
 
 
 def budget_evaluations(name: str) -> int:
-    """Return the model-prompt evaluations of a named budget, or of a plain positive number.
+    """Return the number of model-prompt evaluations of a budget.
+
+    Args:
+        name: Name of a budget, such as `small`, or a positive integer, such as `2048`.
 
     Raises:
         UsageError: If the name is neither.

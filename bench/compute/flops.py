@@ -1,18 +1,18 @@
 """FLOPs of dense decoder language models, as exact integers from their shape and token counts.
 
-One multiply-add is two operations. Counted are the linear layers, the output head and attention's two
-products; not the embedding look-up, biases, norms, activations, rotary embeddings or the softmax. For one
-token at context c, itself included:
+One multiply-add is two FLOPs. The linear layers, the output head and attention's two products are counted. The
+embedding look-up, biases, norms, activations, rotary embeddings and the softmax are not. For one token at context c,
+which includes the token itself:
 
     layers(c) = 2 * matmul parameters of all layers + 4 * layers * heads * head_dim * c
     head      = 2 * vocab_size * hidden_size
 
-after Kaplan et al. 2020 (arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F) and
-Chowdhery et al. 2022 (arXiv 2204.02311, appendix B), with the causal average c = (L + 1) / 2 over a sequence
-of L tokens. The head counts where it runs: at every token in training, in generation once for each token of
-the answer, as of a prompt's positions only the last one is followed by a token that is not known.
+This follows Kaplan et al. 2020 (arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F) and
+Chowdhery et al. 2022 (arXiv 2204.02311, appendix B). The causal average over a sequence of L tokens is c = (L + 1) / 2.
+The head counts wherever it runs: at every token in training, and once per token of the answer in generation, because
+only the last position of a prompt predicts a new token.
 
-Model FLOPs and hardware FLOPs are the same functions of different counts: real tokens, or real and padding.
+Model FLOPs and hardware FLOPs are the same functions, applied to counts without and with padding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from bench.errors import UsageError
 
 FLOPS_VERSION = 2
-"""Goes up with any change to a number that these functions return; records carry it."""
+"""Version of the formula, stored in records. Increment it with any change of a returned number."""
 
 
 class _HasToDict(Protocol):
@@ -33,29 +33,29 @@ class _HasToDict(Protocol):
 
 
 Config = Mapping[str, Any] | _HasToDict
-"""A `transformers` configuration, or the dictionary that its config.json holds."""
+"""A `transformers` configuration, or the content of its config.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of a dense decoder with gated MLPs that decide its FLOPs; nothing about its weights.
+    """Dimensions of a dense decoder with gated MLPs that determine its FLOPs.
 
     Attributes:
-        layers: Decoder layers.
+        layers: Number of decoder layers.
         hidden_size: Width of the residual stream.
-        heads: Query heads.
-        kv_heads: Key and value heads; fewer than `heads` in grouped-query attention. They change the
-            parameters, not the attention products.
-        head_dim: Width of one head; `heads * head_dim` need not equal `hidden_size`.
+        heads: Number of query heads.
+        kv_heads: Number of key and value heads; fewer than `heads` in grouped-query attention. It changes the
+            parameters, but not the attention products.
+        head_dim: Width of one head; `heads * head_dim` may differ from `hidden_size`.
         intermediate_size: Width of the MLP, which has gate, up and down projections.
-        vocab_size: Rows of the embedding and of the output head.
-        tied: Whether the head is the embedding. It is multiplied all the same: FLOPs do not depend on it.
-        windows: For each layer the number of positions that it attends to at most, the current one included;
-            None where it attends to all. Empty if no layer has a window.
+        vocab_size: Number of rows of the embedding and of the output head.
+        tied: Whether the head shares the embedding's weights. FLOPs do not depend on it.
+        windows: Maximum number of positions that each layer attends to, including the current one; None for a layer
+            that attends to all. Empty if no layer has a window.
 
     Raises:
-        UsageError: A size is not a positive integer, `kv_heads` does not divide `heads`, or `windows` has
-            another length than `layers`.
+        UsageError: If a size is not a positive integer, `kv_heads` does not divide `heads`, or the length of `windows`
+            is neither 0 nor `layers`.
     """
 
     layers: int
@@ -82,37 +82,35 @@ class ModelShape:
 
     @property
     def layer_matmul_parameters(self) -> int:
-        """Weights of one decoder layer's linear layers: attention's four and the MLP's three; not biases."""
+        """Weights of one decoder layer's linear layers: four of attention and three of the MLP, without biases."""
         attention = 2 * self.hidden_size * self.head_dim * (self.heads + self.kv_heads)
         return attention + 3 * self.hidden_size * self.intermediate_size
 
     @property
     def head_matmul_parameters(self) -> int:
-        """Weights of the output head, counted also when they are the embedding's."""
+        """Weights of the output head, whether or not they are tied to the embedding."""
         return self.vocab_size * self.hidden_size
 
     @property
     def matmul_parameters(self) -> int:
-        """Weights that multiply every token: all linear layers and the head; not the embedding look-up."""
+        """Weights that multiply every token: all linear layers and the head, but not the embedding."""
         return self.layers * self.layer_matmul_parameters + self.head_matmul_parameters
 
     @property
     def matrix_parameters(self) -> int:
-        """Weights of all matrices as stored, a tied embedding and head once; not norms and biases."""
+        """Weights of all stored matrices, with a tied embedding and head counted once, without norms and biases."""
         return self.matmul_parameters + (0 if self.tied else self.head_matmul_parameters)
 
     @classmethod
     def from_config(cls, config: Config) -> ModelShape:
-        """Read the shape from a model's configuration; of a multimodal one the text model's alone.
+        """Return the shape of a model from its configuration; for a multimodal model, the shape of its text model.
 
-        Sizes do not tell whether an MLP has a gate or how often a layer runs, so that a configuration of a
-        family not known here is refused rather than miscounted. Fields that are absent take the defaults
-        that `transformers` gives the family.
+        An unknown family is refused, because sizes alone do not say whether an MLP has a gate or how often a layer
+        runs. Missing fields take the family's defaults in `transformers`.
 
         Raises:
-            UsageError: The family is unknown, a size is not a positive integer, or the configuration asks for
-                what the formula does not cover: experts, layers other than full or sliding-window attention,
-                attention that is not causal.
+            UsageError: If the family is unknown, a size is not a positive integer, or the formula does not cover the
+                configuration: experts, layers other than full or sliding-window attention, non-causal attention.
         """
         given = config if isinstance(config, Mapping) else config.to_dict()
         if isinstance(text := given.get("text_config"), Mapping):
@@ -146,19 +144,19 @@ class ModelShape:
 
 
 def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
-    """Positions that new tokens attend to, themselves included, summed over tokens and layers.
+    """Return the number of positions that new tokens attend to, summed over tokens and layers.
 
-    The ledger's one integer for attention: it adds up over sequences and steps of any length, and it is right
-    for layers with a window, where it counts min(c, window) at context c.
+    Each token also attends to itself. A layer with a window counts min(c, window) at context c. The count is additive
+    over sequences and steps, so the ledger needs only this integer for attention.
 
     Args:
-        shape: The model.
-        context: Tokens in the cache before the first new one.
-        new_tokens: Tokens passed through the model, each attending to the cache and to the new ones up to
+        shape: Shape of the model.
+        context: Number of tokens in the cache before the first new one.
+        new_tokens: Number of tokens passed through the model. Each attends to the cache and to the new tokens up to
             itself.
 
     Raises:
-        ValueError: A count is negative.
+        ValueError: If a count is negative.
     """
     _check_counts(context=context, new_tokens=new_tokens)
     windows = Counter(shape.windows or (None,) * shape.layers)
@@ -166,12 +164,12 @@ def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
 
 
 def attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
-    """Positions that new tokens attend to in one layer, themselves included; see `attended`.
+    """Return the number of positions that new tokens attend to in one layer. See `attended`.
 
     Args:
-        window: Positions that the layer attends to at most; None for all.
-        context: Tokens in the cache before the first new one.
-        new_tokens: Tokens passed through the layer.
+        window: Maximum number of positions that the layer attends to; None for all.
+        context: Number of tokens in the cache before the first new one.
+        new_tokens: Number of tokens passed through the layer.
     """
     unbounded = new_tokens if window is None else min(max(window - context, 0), new_tokens)
     rising = unbounded * context + unbounded * (unbounded + 1) // 2
@@ -179,18 +177,18 @@ def attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
 
 
 def forward_flops(shape: ModelShape, *, tokens: int, head_tokens: int, attended: int) -> int:
-    """FLOPs of passing tokens forward through the layers, and some of them through the output head.
+    """Return the FLOPs of a forward pass of tokens through the layers, and of some of them through the output head.
 
-    Linear in all counts: the FLOPs of a ledger are those of its sums.
+    The function is linear in all counts, so it can be applied to the sums in a ledger.
 
     Args:
-        shape: The model.
-        tokens: Tokens passed through the layers.
-        head_tokens: Tokens whose logits are computed.
-        attended: Positions attended to, summed over tokens and layers, as the function of that name counts.
+        shape: Shape of the model.
+        tokens: Number of tokens passed through the layers.
+        head_tokens: Number of tokens whose logits are computed.
+        attended: Positions attended to, summed over tokens and layers, from the function `attended`.
 
     Raises:
-        ValueError: A count is negative.
+        ValueError: If a count is negative.
     """
     _check_counts(tokens=tokens, head_tokens=head_tokens, attended=attended)
     products = shape.layers * shape.layer_matmul_parameters * tokens + shape.head_matmul_parameters * head_tokens
@@ -198,37 +196,38 @@ def forward_flops(shape: ModelShape, *, tokens: int, head_tokens: int, attended:
 
 
 def generation_flops(shape: ModelShape, prompt: int, new_tokens: int) -> int:
-    """FLOPs of an answer of `new_tokens` tokens, at least one, to a prompt of `prompt` tokens.
+    """Return the FLOPs of generating `new_tokens` tokens (at least one) after a prompt of `prompt` tokens.
 
-    The prompt yields the first token, and the last one is not fed back.
+    The prompt's pass gives the first token, and the last token is not fed back.
     """
     tokens = prompt + new_tokens - 1
     return forward_flops(shape, tokens=tokens, head_tokens=new_tokens, attended=attended(shape, 0, tokens))
 
 
 def decode_flops(shape: ModelShape, context: int, new_tokens: int) -> int:
-    """FLOPs of passing `new_tokens` tokens forward, each through the head too, after `context` tokens in the cache."""
+    """Return the FLOPs of a forward pass of `new_tokens` tokens through layers and head, with `context` cached."""
     return forward_flops(
         shape, tokens=new_tokens, head_tokens=new_tokens, attended=attended(shape, context, new_tokens)
     )
 
 
 def prefill_flops(shape: ModelShape, tokens: int) -> int:
-    """FLOPs of passing one sequence forward, each token through the head too, with nothing in the cache."""
+    """Return the FLOPs of a forward pass of one sequence through layers and head, without a cache."""
     return decode_flops(shape, 0, tokens)
 
 
 def training_flops(shape: ModelShape, tokens: int, recompute: bool = False) -> int:
-    """FLOPs of one forward and backward pass over one sequence; not the optimiser's step.
+    """Return the FLOPs of one forward and backward pass over one sequence, without the optimiser's step.
 
-    Backward is twice forward: one product for the gradient of the inputs, one for that of the weights.
+    The backward pass costs twice the forward pass: one product for the gradient of the inputs, and one for the gradient
+    of the weights.
 
     Args:
-        shape: The model.
+        shape: Shape of the model.
         tokens: Length of the sequence.
-        recompute: Whether the backward pass recomputes activations, which adds one forward (Chowdhery et al.
-            2022, appendix B). Checkpointing decoder layers does less: not the head's product and, where it
-            stops at the last activation that it needs, not each layer's last product.
+        recompute: Whether the backward pass recomputes activations, which adds one forward pass (Chowdhery et al. 2022,
+            appendix B). Checkpointing of decoder layers recomputes less: it skips the head's product, and with early
+            stopping also each layer's last product.
     """
     return (4 if recompute else 3) * prefill_flops(shape, tokens)
 
@@ -261,7 +260,12 @@ def _refuse_variants(values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What `transformers` assumes where a configuration is silent, and which layers it gives a window."""
+    """Family of models in `transformers`.
+
+    Attributes:
+        defaults: Values of missing configuration fields.
+        slides: Function of the configuration and a layer's index that returns whether the layer has a window.
+    """
 
     defaults: Mapping[str, Any]
     slides: Callable[[Mapping[str, Any], int], bool]

@@ -1,7 +1,7 @@
-"""The ledger: what was computed, in raw integers, by named account.
+"""Ledger of the work of a run: integer counts by named account.
 
-FLOPs never stand in the ledger; they are a function of it and of the model's shape, so that a better formula can be
-applied to old records. Engines and training hooks book work here. A method holds no reference to it.
+The ledger contains no FLOPs. They are a function of the counts and the model's shape, so that a better formula can be
+applied to old records. Engines and training hooks record work here. A method has no access to it.
 """
 
 from __future__ import annotations
@@ -17,35 +17,38 @@ Account = Literal["sample", "select", "gate", "train", "tune", "inference", "eva
 AdaptationAccount = Literal["sample", "select", "gate", "train", "tune"]
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 ADAPTATION: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
-"""The accounts that a budget covers. `inference` is what answers cost once deployed; others are recorded only."""
+"""Accounts that count towards the budget. `inference` is the cost of deployment; the other accounts are only recorded.
+"""
 
 Phase = Literal["rollout", "logprobs", "reference", "value", "update", "recompute"]
-"""What a trainer runs a model for; `bench.compute.attach` says which work is which."""
+"""Purpose of a pass in training. See `bench.compute.attach.attach`."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class Work(BaseModel):
-    """An amount of computation. All fields add.
+    """Amount of computation. All fields are additive.
+
+    Example: an answer of 3 tokens to a prompt of 7 tokens is
+    `Work(evaluations=1, prefill_tokens=7, decode_tokens=2, head_tokens=3, ...)`.
 
     Attributes:
-        evaluations: Model-prompt evaluations, the "forward passes" of the papers: one prompt answered once.
+        evaluations: Model-prompt evaluations, the "forward passes" of the papers: one per answered prompt.
         prefill_tokens: Prompt tokens run forward.
-        decode_tokens: Generated tokens run forward (the last one of an answer never is).
-        head_tokens: Those of them whose logits were computed: of a prompt the last one, of generated tokens all.
-        attended: Positions attended to by all those tokens, summed over tokens and layers.
-        padded_tokens: Tokens the hardware ran, padding and finished sequences included.
-        padded_attended: Positions attended to by those.
-        trained_tokens: Tokens run forward and backward through the whole model, at the price of `training_flops`: for
-            plans. A run's training is not priced but counted, in the fields below and in the two `attended` above.
-        trained_attended: Positions attended to by those.
-        backward_passes: Backward passes, in sequences.
-        weight_moves: Times the model's weights were rewritten.
-        forward_tokens: Tokens run forward through the decoder of a model that `attach` meters; what they cost stands in
-            `products` and `attended`.
-        products: Multiply-adds of one weight with one token, as linear layers run them: one forward, one for the
-            gradient of the layer's input and one for that of its weights, each where it was computed. Adapters are in,
-            a head that was not run and a gradient that was not needed are out.
-        padded_products: Those of padding and finished sequences too.
+        decode_tokens: Generated tokens run forward. The last token of an answer is never run.
+        head_tokens: Positions where the LM head ran: the last prompt token and every decoded token.
+        attended: Positions attended to by all these tokens, summed over tokens and layers.
+        padded_tokens: Tokens run by the hardware, including padding and finished sequences.
+        padded_attended: Positions attended to by the padded tokens.
+        trained_tokens: Tokens run forward and backward at the cost of `training_flops`. Used in plans only: the
+            training of a run is counted by `products`, `padded_products` and the two `attended` fields above.
+        trained_attended: Positions attended to by the trained tokens.
+        backward_passes: Backward passes, counted in sequences.
+        weight_moves: Number of times that the model's weights were rewritten.
+        forward_tokens: Tokens run through the decoder of a model that `attach` meters. Their cost is in `products` and
+            `attended`.
+        products: Multiply-adds of linear layers in metered passes: one per weight and token in the forward pass, and
+            one for each of the gradients of input and weights that was computed. Adapters are included.
+        padded_products: The same count including padding and finished sequences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,9 +76,9 @@ class Work(BaseModel):
 
 
 def model_flops(shape: ModelShape, work: Work) -> int:
-    """FLOPs of the real tokens, padding left out: what budgets and leaderboards count.
+    """Return the FLOPs of the real tokens, without padding. Budgets and leaderboards use this number.
 
-    A backward pass costs twice its forward pass, or what was counted of it.
+    In plans a backward pass costs twice its forward pass; in metered training it costs its counted products.
     """
     forward = forward_flops(
         shape,
@@ -90,9 +93,9 @@ def model_flops(shape: ModelShape, work: Work) -> int:
 
 
 def hardware_flops(shape: ModelShape, work: Work) -> int:
-    """FLOPs that the hardware ran, padding and finished sequences included; of training, what was counted.
+    """Return the FLOPs that the hardware ran, including padding and finished sequences.
 
-    Engines compute no logits of padding.
+    Engines compute no logits for padding. Training counts only if it was metered.
     """
     forward = forward_flops(
         shape, tokens=work.padded_tokens, head_tokens=work.head_tokens, attended=work.padded_attended
@@ -101,10 +104,10 @@ def hardware_flops(shape: ModelShape, work: Work) -> int:
 
 
 class PhaseBook:
-    """Passes work on to where it is billed and keeps what was billed by phase: where training's FLOPs went.
+    """Bills work, and keeps its totals by training phase.
 
     Args:
-        reserve: Bills work, as `Meter.reserve` does. Where it raises, nothing is kept.
+        reserve: Function that bills work, such as `Meter.reserve`. Work is not kept if it raises.
     """
 
     def __init__(self, reserve: Callable[[Work], None]) -> None:
@@ -117,11 +120,11 @@ class PhaseBook:
         self._phases[phase] = self._phases.get(phase, Work()) + work
 
     def phases(self) -> dict[Phase, Work]:
-        """Return the phases that hold anything, in their canonical order."""
+        """Return the work of each phase that has any, in canonical order."""
         return {name: self._phases[name] for name in PHASES if name in self._phases}
 
     def drain(self) -> dict[Phase, Work]:
-        """Return the phases that hold anything, and empty them."""
+        """Return the work of each phase that has any, and reset all phases."""
         phases, self._phases = self.phases(), {}
         return phases
 
@@ -140,9 +143,9 @@ class Ledger:
         return self._accounts.get(account, Work())
 
     def accounts(self) -> dict[Account, Work]:
-        """Return the accounts that hold anything, in their canonical order."""
+        """Return the work of each account that has any, in canonical order."""
         return {name: self._accounts[name] for name in ACCOUNTS if name in self._accounts}
 
     def adaptation(self) -> Work:
-        """Return everything that a budget covers, as one sum."""
+        """Return the total work of the accounts that count towards the budget."""
         return sum((self[name] for name in ADAPTATION), Work())

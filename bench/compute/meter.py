@@ -1,6 +1,6 @@
-"""The meter: books work before it is done, and refuses what a budget no longer covers.
+"""Meter that records work before it is done, and refuses work that exceeds the budget.
 
-An engine calls `reserve` with the exact work of its next step, so a run stops before the first token too many.
+An engine calls `reserve` with the exact work of its next step, so a run stops before it exceeds the budget.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from bench.errors import BenchError
 
 
 class OverBudget(BenchError):
-    """The next step would exceed the run's budget. Ends the adaptation; the record says so."""
+    """The next step would exceed the run's budget. It ends the adaptation, and the run's status is `over_budget`."""
 
 
 class AllowanceSpent(Exception):
-    """The next step would exceed the allowance that a method gave this one evaluation. An answer, not a failure.
+    """The next step would exceed the allowance that a method set for one evaluation. The run continues.
 
     Attributes:
-        refused: That step's work.
+        refused: Work of that step.
     """
 
     def __init__(self, refused: Work) -> None:
@@ -30,15 +30,19 @@ class AllowanceSpent(Exception):
 
 
 class Meter:
-    """Books work to the open account and enforces the adaptation budget.
+    """Records work in the open account, and enforces the adaptation budget.
+
+    Example:
+        with meter.account("sample"):
+            engine.generate(prompts, sampling, meter)
 
     Args:
-        shape: The model whose work is metered.
-        limit: Adaptation budget in model FLOPs, or None while it is not known yet.
+        shape: Shape of the metered model.
+        limit: Adaptation budget in model FLOPs; None while it is not known.
 
     Attributes:
-        tripped: Whether work beyond the budget was ever asked for.
-        listeners: Called after each booking.
+        tripped: Whether any step was refused because it exceeded the budget.
+        listeners: Functions that are called after each recorded step.
     """
 
     def __init__(self, shape: ModelShape, limit: int | None = None) -> None:
@@ -54,15 +58,15 @@ class Meter:
 
     @property
     def spent(self) -> int:
-        """Adaptation FLOPs booked so far."""
+        """Adaptation FLOPs recorded so far."""
         return self._spent
 
     @property
     def remaining(self) -> int:
-        """Adaptation FLOPs that the budget still covers.
+        """Adaptation FLOPs that are left in the budget.
 
         Raises:
-            RuntimeError: If no budget was set.
+            RuntimeError: If the budget is not set.
         """
         if self.limit is None:
             raise RuntimeError("the meter has no budget yet")
@@ -70,27 +74,30 @@ class Meter:
 
     @property
     def available(self) -> int | None:
-        """FLOPs that the open block may still take; None if nothing limits it."""
+        """FLOPs that are left for the open block; None if nothing limits it."""
         limits = [] if self._allowance is None else [self._allowance]
         if self._account in ADAPTATION and self.limit is not None:
             limits.append(self.remaining)
         return min(limits, default=None)
 
     def covers(self, work: Work) -> bool:
-        """Whether the open block may still take some work."""
+        """Return whether this work fits into the open block's remaining FLOPs."""
         return self.available is None or self.flops(work) <= self.available
 
     def flops(self, work: Work) -> int:
-        """Return the model FLOPs of some work on this meter's model."""
+        """Return the model FLOPs of this work on the metered model."""
         return model_flops(self.shape, work)
 
     @contextmanager
     def account(self, name: Account, allowance: int | None = None) -> Iterator[None]:
-        """Book all work in this block to one account.
+        """Record all work of this block in one account.
 
         Args:
-            name: The account.
-            allowance: FLOPs that this block may take; beyond it `reserve` raises `AllowanceSpent`.
+            name: Name of the account.
+            allowance: Maximum FLOPs of this block, above which `reserve` raises `AllowanceSpent`; None for no maximum.
+
+        Raises:
+            RuntimeError: If another account is open.
         """
         if self._account is not None:
             raise RuntimeError(f"account {self._account!r} is open; accounts do not nest")
@@ -102,15 +109,16 @@ class Meter:
 
     @property
     def opened(self) -> Work:
-        """Work booked since the current or last account was opened."""
+        """Work recorded since the current or last account was opened."""
         return self._opened
 
     def reserve(self, work: Work) -> None:
-        """Book work that is about to be done.
+        """Record work that is about to be done.
 
         Raises:
-            OverBudget: If the budget does not cover it; nothing is booked, and nothing more ever will be.
-            AllowanceSpent: If the block's allowance does not cover it, whether or not the budget does; likewise.
+            OverBudget: If the work exceeds the budget. Nothing is recorded, and all later adaptation work is refused.
+            AllowanceSpent: If the work exceeds the block's allowance, which is checked first. Nothing is recorded.
+            RuntimeError: If no account is open.
         """
         if self._account is None:
             raise RuntimeError("work outside any account: open one with `Meter.account`")
@@ -129,7 +137,7 @@ class Meter:
         self._opened += work
 
     def replay(self, account: Account, work: Work) -> None:
-        """Book work that an earlier attempt of this run did and journalled."""
+        """Record work that an earlier attempt of this run did, as read from its journal."""
         self.ledger.book(account, work)
         if account in ADAPTATION:
             self._spent += self.flops(work)

@@ -36,7 +36,7 @@ def build(auto=transformers.AutoModelForCausalLM, family="llama", **more):
 
 
 def batch(lengths, side):
-    """Rows of these lengths, padded to the longest."""
+    """Return a batch with rows of these lengths, padded to the longest."""
     width = max(lengths)
     ids, mask = torch.zeros(len(lengths), width, dtype=torch.long), torch.zeros(len(lengths), width, dtype=torch.long)
     for row, length in enumerate(lengths):
@@ -45,7 +45,7 @@ def batch(lengths, side):
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def keeping():
+def unlimited_book():
     return PhaseBook(lambda work: None)
 
 
@@ -68,8 +68,8 @@ LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 @settings(max_examples=40)
 @given(LENGTHS, st.sampled_from(["left", "right"]))
-def test_training_is_the_formula_and_padding_stands_apart(model, shape, lengths, side):
-    book = keeping()
+def test_training_follows_the_formula_and_padding_is_counted_separately(model, shape, lengths, side):
+    book = unlimited_book()
     with attach(model, book, role="policy"):
         model(**batch(lengths, side), use_cache=False).logits.sum().backward()
     work = book.phases()["update"]
@@ -81,8 +81,8 @@ def test_training_is_the_formula_and_padding_stands_apart(model, shape, lengths,
 
 @settings(max_examples=40)
 @given(LENGTHS, st.integers(1, 12), st.sampled_from(["left", "right"]))
-def test_the_head_counts_where_it_ran(model, shape, lengths, kept, side):
-    book, given_batch = keeping(), batch(lengths, side)
+def test_the_head_is_counted_where_it_runs(model, shape, lengths, kept, side):
+    book, given_batch = unlimited_book(), batch(lengths, side)
     with attach(model, book, role="policy"), torch.no_grad():
         model(**given_batch, use_cache=False, logits_to_keep=kept)
     work = book.phases()["logprobs"]
@@ -100,7 +100,7 @@ def test_the_head_counts_where_it_ran(model, shape, lengths, kept, side):
     st.lists(st.tuples(LENGTHS, st.sampled_from(["rollout", "logprobs", "update"])), max_size=4),
     st.booleans(),
 )
-def test_phases_add_up_to_what_was_billed(shape, passes, checkpointing):
+def test_phases_add_up_to_the_billed_work(shape, passes, checkpointing):
     model, meter = build().train(), Meter(shape)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -122,7 +122,7 @@ def test_phases_add_up_to_what_was_billed(shape, passes, checkpointing):
 @pytest.mark.parametrize("reentrant", [False, True], ids=["early-stop", "whole-layers"])
 @pytest.mark.parametrize("trained", ["all", "adapters", "one layer"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_gradients_and_recomputation_are_the_counters(family, trained, reentrant):
+def test_gradients_and_recomputation_agree_with_the_counter(family, trained, reentrant):
     model = build(family=family).train()
     if trained == "adapters":
         model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"]))
@@ -130,21 +130,21 @@ def test_gradients_and_recomputation_are_the_counters(family, trained, reentrant
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".layers.1." in name)
     if reentrant:
-        # A reentrant checkpoint trains nothing unless its input has a gradient.
+        # A reentrant checkpoint computes gradients only if its input requires one.
         model.enable_input_require_grads()
     for checkpointing in (None, {"use_reentrant": reentrant}):
         if checkpointing is not None:
             model.gradient_checkpointing_enable(checkpointing)
-        book, length = keeping(), 8
+        book, length = unlimited_book(), 8
         with attach(model, book, role="policy") as attached, FlopCounterMode(display=False) as counter:
             model(**batch([length, length], "left"), use_cache=False).logits.sum().backward()
         shape = attached.shape
-        # The counter sees all of attention's square in eager attention: rows * layers * length^2 positions.
+        # In eager attention the counter includes masked positions: rows * layers * length^2 in total.
         work, square = total(book), 2 * shape.layers * length**2
         causal = 2 * attended(shape, 0, length)
         assert work.attended % (causal // shape.layers) == 0
         ours = 2 * work.products + 4 * shape.heads * shape.head_dim * (work.attended * square // causal)
-        # Attention's backward counts as two forward passes, also in a first layer whose keys need no gradient.
+        # We count attention's backward as two forward passes even in a first layer whose keys need no gradient.
         spared = trained == "adapters" and checkpointing is None and not reentrant
         keys = 2 * shape.heads * shape.head_dim * 2 * length**2
         assert ours == counter.get_total_flops() + spared * keys
@@ -152,7 +152,7 @@ def test_gradients_and_recomputation_are_the_counters(family, trained, reentrant
 
 
 def generate(model, rows, new, ends):
-    """Answers of a generation whose rows are made to end after so many tokens."""
+    """Generate up to `new` tokens after prompts of lengths `rows`, and force row i to end after `ends[i]` tokens."""
 
     def force(ids, scores):
         step = ids.shape[1] - max(rows)
@@ -169,36 +169,36 @@ def generate(model, rows, new, ends):
     )
 
 
-def test_generation_counts_each_row_until_it_has_fed_its_end(model, shape):
+def test_generation_counts_each_row_until_its_end_token_is_fed(model, shape):
     rows, ends, new = [3, 5, 4], [2, 6, 9], 7
-    book = keeping()
+    book = unlimited_book()
     with attach(model, book, role="policy", pad_id=0):
         ids = generate(model, rows, new, ends)
     assert ids.shape[1] == 5 + new
     work = book.phases()["rollout"]
     assert list(book.phases()) == ["rollout"]
-    # Of an answer of n tokens n - 1 are fed; an end that other rows outlast is fed too; the longest row hits the limit.
+    # An answer of n tokens feeds n - 1 of them, and also its end token if other rows go on. The longest row is cut off.
     fed = [2, 6, 6]
     assert work.forward_tokens == sum(rows) + sum(fed)
     assert work.evaluations == 3
     layers = shape.layers * shape.layer_matmul_parameters
-    # The head runs at the last position of the prompt and at each token fed.
+    # The head runs at the last prompt position and at each fed token.
     assert work.products == layers * (sum(rows) + sum(fed)) + shape.head_matmul_parameters * (3 + sum(fed))
     assert work.attended == sum(attended(shape, 0, row + n) for row, n in zip(rows, fed, strict=True))
     assert work.padded_products == layers * 3 * (5 + 6) + shape.head_matmul_parameters * 3 * (1 + 6)
     assert work.padded_attended == 3 * attended(shape, 0, 5 + 6)
 
 
-def test_without_a_pad_id_finished_rows_go_on(model):
-    book = keeping()
+def test_without_a_pad_id_finished_rows_are_counted_too(model):
+    book = unlimited_book()
     with attach(model, book, role="policy"):
         generate(model, [3, 5, 4], 7, [2, 6, 9])
     assert book.phases()["rollout"].forward_tokens == 3 + 5 + 4 + 3 * 6
 
 
-def test_windows_bound_what_is_attended():
+def test_windows_limit_attended_positions():
     model = build(family="qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1)
-    shape, book = ModelShape.from_config(model.config), keeping()
+    shape, book = ModelShape.from_config(model.config), unlimited_book()
     assert shape.windows == (None, 4)
     with attach(model, book, role="policy", pad_id=0):
         generate(model, [6, 6], 5, [9, 9])
@@ -206,31 +206,31 @@ def test_windows_bound_what_is_attended():
 
 
 @pytest.mark.parametrize(("role", "phase"), [("policy", "logprobs"), ("reference", "reference"), ("value", "value")])
-def test_a_role_names_what_runs_without_gradient(model, role, phase):
-    book = keeping()
+def test_the_role_determines_the_phase_of_a_pass_without_gradient(model, role, phase):
+    book = unlimited_book()
     with attach(model, book, role=role), torch.no_grad():
         model(**batch([4], "left"))
     assert list(book.phases()) == [phase]
 
 
-def test_a_value_model_has_a_scalar_head_and_no_other(shape):
-    value, book = build(transformers.AutoModelForSequenceClassification, num_labels=1), keeping()
+def test_the_scalar_head_of_a_value_model_is_counted(shape):
+    value, book = build(transformers.AutoModelForSequenceClassification, num_labels=1), unlimited_book()
     with attach(value, book, role="value"):
         value(**batch([4, 6], "right"), use_cache=False).logits.sum().backward()
     layers = shape.layers * shape.layer_matmul_parameters
     assert book.phases()["update"].products == 3 * (layers + shape.hidden_size) * 10
 
 
-def test_a_forward_pass_without_mask_or_with_embeddings_is_all_real(model, shape):
+def test_without_a_mask_all_tokens_are_real(model, shape):
     for given_inputs in ({"input_ids": torch.full((2, 5), 3)}, {"inputs_embeds": torch.zeros(2, 5, 32)}):
-        book = keeping()
+        book = unlimited_book()
         with attach(model, book, role="policy"), torch.no_grad():
             model(**given_inputs, use_cache=False)
         assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
 
 
-def test_gradients_accumulate_as_they_run(model, shape):
-    book = keeping()
+def test_every_backward_pass_is_counted(model, shape):
+    book = unlimited_book()
     with attach(model, book, role="policy"):
         losses = [model(**batch(lengths, "left"), use_cache=False).logits.sum() for lengths in ([3, 5], [7])]
         forward = model_flops(shape, total(book))
@@ -244,7 +244,7 @@ def test_gradients_accumulate_as_they_run(model, shape):
 
 
 def test_each_backward_pass_recomputes(shape):
-    model, book = build().train(), keeping()
+    model, book = build().train(), unlimited_book()
     model.gradient_checkpointing_enable({"use_reentrant": False})
     with attach(model, book, role="policy"):
         loss = model(**batch([4], "left"), use_cache=False).logits.sum()
@@ -252,13 +252,13 @@ def test_each_backward_pass_recomputes(shape):
         once = book.phases()["recompute"]
         loss.backward()
         assert book.phases()["recompute"] == once + once
-        # Recomputation stops where the last product of a layer would come.
+        # With early stopping, recomputation skips the last product of each layer.
         spared = shape.layers * shape.hidden_size * shape.intermediate_size
         assert once.products == 4 * (shape.layers * shape.layer_matmul_parameters - spared)
 
 
-def test_removed_it_counts_nothing_not_even_a_backward_pass_begun_before(model):
-    book = keeping()
+def test_after_removal_nothing_is_counted_not_even_a_pending_backward_pass(model):
+    book = unlimited_book()
     with attach(model, book, role="policy"):
         loss = model(**batch([4], "left")).logits.sum()
     before = total(book)
@@ -269,8 +269,8 @@ def test_removed_it_counts_nothing_not_even_a_backward_pass_begun_before(model):
     assert not any(hooks)
 
 
-def test_wrapped_twice_it_is_counted_once(shape):
-    model, book = build(), keeping()
+def test_a_model_in_several_wrappers_is_counted_once(shape):
+    model, book = build(), unlimited_book()
 
     class Wrapper(nn.Module):
         def __init__(self, inner):
@@ -292,7 +292,7 @@ def test_wrapped_twice_it_is_counted_once(shape):
 
 
 def test_a_copy_is_metered_with_its_model_as_a_reference(shape):
-    model, book = build(), keeping()
+    model, book = build(), unlimited_book()
     with attach(model, book, role="policy"):
         reference = copy.deepcopy(model)
         with torch.no_grad():
@@ -304,8 +304,8 @@ def test_a_copy_is_metered_with_its_model_as_a_reference(shape):
     assert model_flops(shape, total(book)) == 4 * training_flops(shape, 4) // 3
 
 
-def test_layers_called_by_themselves_are_counted(model, shape):
-    book = keeping()
+def test_layers_called_outside_the_decoder_are_counted(model, shape):
+    book = unlimited_book()
     hidden = torch.zeros(2, 5, shape.hidden_size)
     positions = model.model.rotary_emb(hidden, torch.arange(5)[None])
     with attach(model, book, role="policy"):
@@ -318,7 +318,7 @@ def test_layers_called_by_themselves_are_counted(model, shape):
     assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
 
 
-def test_what_a_budget_does_not_cover_does_not_run(shape):
+def test_a_pass_that_exceeds_the_budget_does_not_run(shape):
     model, ran = build(), []
     model.model.layers[0].register_forward_hook(lambda *_: ran.append("forward"))
     one = training_flops(shape, 6)
@@ -326,7 +326,7 @@ def test_what_a_budget_does_not_cover_does_not_run(shape):
     book = PhaseBook(meter.reserve)
     with attach(model, book, role="policy"), meter.account("train"):
         with pytest.raises(OverBudget):
-            # The decoder is covered and the head is not.
+            # The budget covers the decoder but not the head.
             model(**batch([6], "left"), use_cache=False)
         assert ran == ["forward"]
         meter.limit = 0
@@ -336,7 +336,7 @@ def test_what_a_budget_does_not_cover_does_not_run(shape):
     assert total(book) == meter.ledger["train"]
 
 
-def test_a_backward_pass_that_a_budget_does_not_cover_stops_with_the_meters_own_error(shape):
+def test_a_backward_pass_that_exceeds_the_budget_raises_over_budget(shape):
     model = build()
     meter = Meter(shape, training_flops(shape, 6) - 1)
     with attach(model, PhaseBook(meter.reserve), role="policy"), meter.account("train"):
@@ -355,12 +355,12 @@ def test_a_backward_pass_that_a_budget_does_not_cover_stops_with_the_meters_own_
         (lambda: build(family="gpt2"), "holds 0 decoders|model_type is 'gpt2'"),
     ],
 )
-def test_what_cannot_be_metered_is_refused(make, message):
+def test_models_that_cannot_be_metered_are_refused(make, message):
     with pytest.raises(UsageError, match=message):
-        attach(make(), keeping(), role="policy")
+        attach(make(), unlimited_book(), role="policy")
 
 
-def test_linear_layers_that_are_not_torchs_are_refused():
+def test_linear_layers_of_other_classes_are_refused():
     model = build()
 
     class Foreign(nn.Module):
@@ -368,9 +368,9 @@ def test_linear_layers_that_are_not_torchs_are_refused():
 
     model.model.layers[1].mlp.up_proj = Foreign()
     with pytest.raises(UsageError, match="fused or foreign linear layers"):
-        attach(model, keeping(), role="policy")
+        attach(model, unlimited_book(), role="policy")
 
 
-def test_a_mask_that_does_not_tell_padding_is_refused(model):
-    with attach(model, keeping(), role="policy"), pytest.raises(UsageError, match=r"shape \(rows, tokens\)"):
+def test_a_mask_of_another_shape_is_refused(model):
+    with attach(model, unlimited_book(), role="policy"), pytest.raises(UsageError, match=r"shape \(rows, tokens\)"):
         model(input_ids=torch.full((1, 3), 2), attention_mask=torch.zeros(1, 1, 3, 3))

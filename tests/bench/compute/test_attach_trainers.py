@@ -1,4 +1,4 @@
-"""Whole steps of TRL's trainers against PyTorch's own counter."""
+"""FLOPs of complete steps of TRL's trainers, compared with PyTorch's own counter."""
 
 import importlib.util
 import sys
@@ -8,12 +8,12 @@ import pytest
 
 from bench.compute.ledger import hardware_flops, model_flops
 
-PATH = Path(__file__).parents[3] / "benchmarks" / "training.py"
+PATH = Path(__file__).parents[3] / "measurements" / "training.py"
 
 
 @pytest.fixture(scope="module")
 def training():
-    """The benchmark that prints these ratios, which is no part of the package."""
+    """Module of the measurement that prints these ratios; it is not part of a package."""
     spec = importlib.util.spec_from_file_location("measurements.training", PATH)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -38,13 +38,13 @@ PLAIN = {"grpo": {"rollout", "logprobs", "reference", "update"}, "ppo": {"rollou
         ("ppo", "qwen2", "early stop", True),
     ],
 )
-def test_a_whole_step_is_the_counters(training, tmp_path, method, family, checkpointing, lora):
+def test_the_flops_of_a_step_are_those_of_the_counter(training, tmp_path, method, family, checkpointing, lora):
     trainer = training.METHODS[method](family, tmp_path, training.CHECKPOINTING[checkpointing], lora)
     found = training.count(trainer)
     assert hardware_flops(found.shape, found.work) == found.counter - found.masked
-    # Attention's square in full is a small part of steps as short as these.
+    # Masked attention is a small part of such short steps.
     assert hardware_flops(found.shape, found.work) == pytest.approx(found.counter, rel=0.03)
     assert model_flops(found.shape, found.work) < hardware_flops(found.shape, found.work)
     expected = PLAIN[method] | ({"recompute"} if checkpointing != "none" else set())
-    # With adapters the policy is its own reference.
+    # With adapters the policy serves as its own reference.
     assert set(found.phases) == (expected - {"reference"} | {"logprobs"} if lora else expected)

@@ -23,7 +23,7 @@ def test_a_positive_number_is_itself(n: int) -> None:
 @pytest.mark.parametrize(
     "name", ["", "0", "00", "-5", "+5", "1e6", "4096.0", "1_000", "1,000", " 5", "٣", "²", "Smoke"]
 )
-def test_anything_else_is_refused_and_the_message_says_what_would_do(name: str) -> None:
+def test_anything_else_is_refused_with_the_accepted_values(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         budget_evaluations(name)
     message = str(caught.value)

@@ -78,7 +78,7 @@ TINY = ModelShape(
 
 
 def build(config):
-    """The model of a configuration, without memory; eager, so that its attention is counted."""
+    """Return the model of a configuration on the meta device, with eager attention, which the counter sees."""
     values = dict(config)
     parsed = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
     with torch.device("meta"):
@@ -103,7 +103,7 @@ def count(work):
 
 
 def masked(shape, length):
-    """FLOPs that the counter sees in the masked part of one eager forward pass's square of attention."""
+    """Return the FLOPs of masked attention that the counter includes in one eager forward pass."""
     return 4 * shape.heads * shape.head_dim * (shape.layers * length**2 - attended(shape, 0, length))
 
 
@@ -111,7 +111,7 @@ def backward(model, length):
     model(**tokens(length), labels=tokens(length)["input_ids"], use_cache=False).loss.backward()
 
 
-def test_parameters_are_the_models(case):
+def test_parameter_counts_are_those_of_the_model(case):
     model, shape = case
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)
@@ -120,7 +120,7 @@ def test_parameters_are_the_models(case):
     assert shape.tied == (model.lm_head.weight is model.get_input_embeddings().weight)
 
 
-def test_short_sequences_within_one_percent_of_the_counter(case):
+def test_short_sequences_agree_with_the_counter_within_one_percent(case):
     model, shape = case
     length = 12
     counted = count(lambda: model(**tokens(length), use_cache=False))
@@ -129,7 +129,7 @@ def test_short_sequences_within_one_percent_of_the_counter(case):
     assert training_flops(shape, length) == pytest.approx(counted, rel=0.01)
 
 
-def test_long_prefill_is_the_counter_without_the_masked_part(case):
+def test_long_prefill_agrees_with_the_counter_except_for_masked_attention(case):
     model, shape = case
     length = 512
     counted = count(lambda: model(**tokens(length), use_cache=False))
@@ -137,7 +137,7 @@ def test_long_prefill_is_the_counter_without_the_masked_part(case):
     assert prefill_flops(shape, length) == pytest.approx(counted - masked(shape, length), rel=1e-3)
 
 
-def test_cached_decode_is_the_counter(case):
+def test_cached_decoding_agrees_with_the_counter(case):
     model, shape = case
     prompt, new = 40, 5
     cache = transformers.DynamicCache(config=model.config)
@@ -150,7 +150,7 @@ def test_cached_decode_is_the_counter(case):
     assert decode_flops(shape, prompt, new) == pytest.approx(count(decode), rel=1e-3)
 
 
-def test_an_answer_is_the_counter_with_the_head_at_a_prompts_last_position(case):
+def test_generation_agrees_with_the_counter(case):
     model, shape = case
     prompt, new = 40, 5
 
@@ -163,7 +163,7 @@ def test_an_answer_is_the_counter_with_the_head_at_a_prompts_last_position(case)
     assert generation_flops(shape, prompt, new) == pytest.approx(count(answer) - masked(shape, prompt), rel=1e-3)
 
 
-def test_training_is_the_counter_without_the_masked_part(case):
+def test_training_agrees_with_the_counter_except_for_masked_attention(case):
     model, shape = case
     length = 128
     counted = count(lambda: backward(model, length))
@@ -171,7 +171,7 @@ def test_training_is_the_counter_without_the_masked_part(case):
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma 3"])
-def test_recompute_adds_a_forward_of_which_checkpointing_spares_the_head(name):
+def test_recompute_adds_a_forward_pass_and_checkpointing_adds_less(name):
     shape, model, length = ModelShape.from_config(MODELS[name]), build(MODELS[name]), 64
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -190,10 +190,10 @@ def test_by_hand():
     assert TINY.matmul_parameters == 2 * 132 + 28 == 292
     assert TINY.matrix_parameters == 292
     assert replace(TINY, tied=False).matrix_parameters == 320
-    # Contexts 1, 2, 3 in two layers; 4 * 2 heads * 3 wide a position.
+    # Contexts 1, 2, 3 in two layers; 4 * 2 heads * head_dim 3 per position.
     assert prefill_flops(TINY, 3) == 2 * 292 * 3 + 24 * 2 * (1 + 2 + 3) == 2040
     assert decode_flops(TINY, 3, 2) == 2 * 292 * 2 + 24 * 2 * (4 + 5) == 1600
-    # Three tokens yield two, so that four pass the layers and two the head.
+    # A prompt of 3 tokens and an answer of 2: four tokens pass the layers and two the head.
     assert generation_flops(TINY, 3, 2) == 2 * (264 * 4 + 28 * 2) + 24 * 2 * (1 + 2 + 3 + 4) == 2704
     assert training_flops(TINY, 3) == 6120
     assert training_flops(TINY, 3, recompute=True) == 8160
@@ -203,7 +203,7 @@ def test_by_hand():
 
 
 def test_published_parameters():
-    # 134,515,008 with the norms: two a layer and one at the end, 576 wide.
+    # 134,515,008 with the norms: two per layer and one at the end, each of width 576.
     shape = ModelShape.from_config(MODELS["SmolLM2-135M"])
     assert shape.matrix_parameters + 61 * 576 == 134_515_008
 
@@ -214,7 +214,7 @@ LENGTHS = st.integers(0, 80)
 
 
 @given(SHAPES, LENGTHS, LENGTHS)
-def test_attended_is_its_definition(shape, context, new):
+def test_attended_agrees_with_its_definition(shape, context, new):
     assert attended(shape, context, new) == sum(
         position if window is None else min(position, window)
         for window in shape.windows
@@ -223,21 +223,21 @@ def test_attended_is_its_definition(shape, context, new):
 
 
 @given(SHAPES, LENGTHS, LENGTHS)
-def test_decoding_one_by_one_is_decoding_in_one_go(shape, context, new):
+def test_decoding_token_by_token_costs_as_much_as_decoding_all_at_once(shape, context, new):
     steps = sum(decode_flops(shape, context + step, 1) for step in range(new))
     assert steps == decode_flops(shape, context, new)
     assert prefill_flops(shape, context + new) == prefill_flops(shape, context) + steps
 
 
 @given(SHAPES, st.integers(1, 80), st.integers(1, 80))
-def test_an_answer_needs_the_head_at_one_position_of_its_prompt(shape, prompt, new):
+def test_generation_needs_the_head_at_one_prompt_position(shape, prompt, new):
     spared = 2 * shape.head_matmul_parameters * (prompt - 1)
     whole = prefill_flops(shape, prompt) + decode_flops(shape, prompt, new - 1)
     assert generation_flops(shape, prompt, new) == whole - spared
 
 
 @given(SHAPES, LENGTHS)
-def test_prefill_is_decoding_from_nothing(shape, length):
+def test_prefill_is_decoding_without_a_cache(shape, length):
     assert prefill_flops(shape, length) == decode_flops(shape, 0, length)
     if not any(shape.windows):
         mean_context = (length + 1) / 2
@@ -296,7 +296,7 @@ def test_multimodal_gemma_counts_its_text_model():
     text = {k: v for k, v in MODELS["gemma 3"].items() if k != "model_type"}
     config = transformers.Gemma3Config(text_config=text)
     assert ModelShape.from_config(config) == ModelShape.from_config(MODELS["gemma 3"])
-    # The published 4B file leaves heads, their width and the vocabulary to the defaults.
+    # The published 4B configuration leaves heads, head_dim and vocab_size to the defaults.
     sparse = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 2560}}
     shape = ModelShape.from_config(sparse)
     assert (shape.heads, shape.kv_heads, shape.head_dim, shape.vocab_size) == (8, 4, 256, 262208)
@@ -319,12 +319,12 @@ def test_multimodal_gemma_counts_its_text_model():
         ({"model_type": "llama", "num_key_value_heads": 5}, "kv_heads is 5"),
     ],
 )
-def test_what_is_not_known_is_refused(config, message):
+def test_unsupported_configurations_are_refused(config, message):
     with pytest.raises(UsageError, match=message):
         ModelShape.from_config(config)
 
 
-def test_windows_are_one_a_layer():
+def test_windows_have_one_entry_per_layer():
     with pytest.raises(UsageError, match="windows has 1 entries"):
         replace(TINY, windows=(4,))
     with pytest.raises(UsageError, match="windows is 0"):

@@ -27,19 +27,19 @@ def test_subtraction_undoes_addition(a: Work, b: Work) -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_no_amount_of_work_is_negative(name: str) -> None:
+def test_negative_counts_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         Work(**{name: -1})
     with pytest.raises(ValidationError, match=name):
         Work() - Work(**{name: 1})
 
 
-def test_a_misspelt_amount_is_an_error() -> None:
+def test_a_misspelt_field_is_an_error() -> None:
     with pytest.raises(ValidationError, match="evaluation"):
         Work(evaluation=1)
 
 
-def test_work_cannot_be_changed_after_it_is_booked() -> None:
+def test_work_is_immutable() -> None:
     work = Work(evaluations=1)
     with pytest.raises(ValidationError, match="frozen"):
         work.evaluations = 0
@@ -73,12 +73,12 @@ def test_padding_counts_for_the_hardware_and_not_for_the_model(work: Work) -> No
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
-def test_counts_that_are_no_tokens_cost_nothing(evaluations: int, moves: int) -> None:
+def test_counts_of_evaluations_and_moves_cost_nothing(evaluations: int, moves: int) -> None:
     assert model_flops(SHAPE, Work(evaluations=evaluations, weight_moves=moves, backward_passes=moves)) == 0
 
 
 @given(BOOKINGS)
-def test_accounts_hold_the_sum_of_their_bookings(bookings: list[tuple[Account, Work]]) -> None:
+def test_accounts_hold_the_sum_of_their_entries(bookings: list[tuple[Account, Work]]) -> None:
     ledger = Ledger()
     for account, work in bookings:
         ledger.book(account, work)
@@ -87,14 +87,14 @@ def test_accounts_hold_the_sum_of_their_bookings(bookings: list[tuple[Account, W
 
 
 @given(BOOKINGS)
-def test_adaptation_is_the_sum_of_the_billed_accounts_alone(bookings: list[tuple[Account, Work]]) -> None:
+def test_adaptation_is_the_sum_of_the_billed_accounts(bookings: list[tuple[Account, Work]]) -> None:
     ledger = Ledger()
     for account, work in bookings:
         ledger.book(account, work)
     assert ledger.adaptation() == sum((work for name, work in bookings if name in ADAPTATION), Work())
 
 
-def test_what_is_billed_is_adaptation_and_neither_deployment_nor_evaluation() -> None:
+def test_deployment_and_evaluation_are_not_billed() -> None:
     assert set(ADAPTATION) == {"sample", "select", "gate", "train", "tune"}
     assert set(ACCOUNTS) - set(ADAPTATION) == {"inference", "evaluation", "setup"}
 
@@ -106,7 +106,7 @@ def test_accounts_are_listed_in_their_canonical_order_without_the_empty_ones() -
     assert list(ledger.accounts()) == ["sample", "gate", "setup"]
 
 
-def test_a_ledger_does_not_share_the_accounts_it_was_made_from() -> None:
+def test_a_ledger_copies_the_accounts_that_it_is_made_from() -> None:
     accounts: dict[Account, Work] = {"sample": Work(evaluations=1)}
     Ledger(accounts).book("sample", Work(evaluations=1))
     assert accounts == {"sample": Work(evaluations=1)}

@@ -56,7 +56,7 @@ def test_no_sequence_of_reservations_exceeds_a_budget(
 
 
 @given(st.integers(0, 30), st.sampled_from(BILLED))
-def test_a_budget_is_covered_to_the_last_flop_and_no_further(n: int, account: AdaptationAccount) -> None:
+def test_a_budget_can_be_spent_to_the_last_flop_and_no_further(n: int, account: AdaptationAccount) -> None:
     meter = Meter(SHAPE, n * TOKEN)
     with meter.account(account):
         meter.reserve(tokens(n))
@@ -95,7 +95,7 @@ def test_unbilled_accounts_are_recorded_and_do_not_spend(account: Account) -> No
     assert (meter.spent, meter.remaining, meter.tripped) == (0, TOKEN, False)
 
 
-def test_unbilled_accounts_go_on_after_the_budget_tripped() -> None:
+def test_unbilled_accounts_continue_after_the_budget_is_exceeded() -> None:
     meter = Meter(SHAPE, 0)
     with meter.account("sample"), pytest.raises(OverBudget):
         meter.reserve(tokens(1))
@@ -104,7 +104,7 @@ def test_unbilled_accounts_go_on_after_the_budget_tripped() -> None:
     assert meter.ledger["evaluation"] == tokens(5)
 
 
-def test_an_allowance_protects_the_run_up_to_the_end_of_its_budget() -> None:
+def test_an_allowance_is_checked_before_the_budget() -> None:
     meter = Meter(SHAPE, TOKEN)
     with meter.account("select", allowance=TOKEN), pytest.raises(AllowanceSpent):
         meter.reserve(tokens(2))
@@ -121,7 +121,7 @@ def test_a_spent_allowance_does_not_trip_the_budget() -> None:
     assert (meter.tripped, meter.spent) == (False, 3 * TOKEN)
 
 
-def test_what_is_available_is_the_lesser_of_allowance_and_budget() -> None:
+def test_available_is_the_smaller_of_allowance_and_remaining_budget() -> None:
     meter = Meter(SHAPE, 5 * TOKEN)
     with meter.account("select", allowance=9 * TOKEN):
         meter.reserve(tokens(1))
@@ -162,7 +162,7 @@ def test_accounts_do_not_nest() -> None:
     assert meter.ledger.accounts() == {"sample": tokens(1)}
 
 
-def test_nothing_is_booked_outside_an_account() -> None:
+def test_work_outside_an_account_is_refused() -> None:
     meter = Meter(SHAPE)
     with pytest.raises(RuntimeError, match="outside any account"):
         meter.reserve(tokens(1))
@@ -182,7 +182,7 @@ def test_an_error_inside_a_block_closes_its_account() -> None:
     assert meter.ledger.accounts() == {"setup": tokens(1)}
 
 
-def test_what_was_booked_in_a_block_is_known_until_the_next_one_opens() -> None:
+def test_work_of_a_block_is_available_until_the_next_one_opens() -> None:
     meter = Meter(SHAPE)
     with meter.account("sample"):
         meter.reserve(tokens(2))
@@ -193,7 +193,7 @@ def test_what_was_booked_in_a_block_is_known_until_the_next_one_opens() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(ACCOUNTS), WORK), max_size=20))
-def test_replaying_leaves_the_same_books_as_reserving(bookings: list[tuple[Account, Work]]) -> None:
+def test_replaying_gives_the_same_ledger_as_reserving(bookings: list[tuple[Account, Work]]) -> None:
     done, replayed = Meter(SHAPE, 10**12), Meter(SHAPE, 10**12)
     for account, work in bookings:
         with done.account(account):
@@ -203,14 +203,14 @@ def test_replaying_leaves_the_same_books_as_reserving(bookings: list[tuple[Accou
     assert (replayed.spent, replayed.remaining) == (done.spent, done.remaining)
 
 
-def test_replayed_work_is_spent() -> None:
+def test_replayed_work_counts_towards_the_budget() -> None:
     meter = Meter(SHAPE, 3 * TOKEN)
     meter.replay("train", tokens(3))
     with meter.account("sample"), pytest.raises(OverBudget):
         meter.reserve(tokens(1))
 
 
-def test_a_budget_set_later_counts_what_was_spent_before() -> None:
+def test_a_budget_that_is_set_later_includes_earlier_work() -> None:
     meter = Meter(SHAPE)
     with meter.account("sample"):
         meter.reserve(tokens(2))
@@ -220,7 +220,7 @@ def test_a_budget_set_later_counts_what_was_spent_before() -> None:
     assert meter.remaining == TOKEN
 
 
-def test_listeners_hear_of_each_booking_and_of_no_refusal() -> None:
+def test_listeners_are_called_for_recorded_work_only() -> None:
     meter = Meter(SHAPE, 2 * TOKEN)
     heard: list[int] = []
     meter.listeners.append(lambda: heard.append(meter.spent))
