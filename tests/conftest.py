@@ -1,5 +1,27 @@
+"""Settings of the whole suite: threads and order under pytest-xdist, the cost of coverage, Hypothesis."""
+
+import os
+
+import pytest
 from hypothesis import settings
+
+# Workers of pytest-xdist share the cores. One thread each: a pool of threads per worker would only compete.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")
 
 # A deadline would measure the machine's load.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run slow tests first, so that no worker starts one when the others are done, and without coverage.
+
+    Coverage makes a simulation in pure Python three times as slow. What it must reach, the other tests reach.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if config.pluginmanager.hasplugin("pytest_cov"):
+        for item in slow:
+            item.add_marker("no_cover")
+    items[:] = slow + [item for item in items if item not in set(slow)]
