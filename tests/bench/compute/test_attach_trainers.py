@@ -8,13 +8,9 @@ import pytest
 
 from bench.compute.ledger import hardware_flops, model_flops
 
-<<<<<<< Updated upstream
-PATH = Path(__file__).parents[3] / "measurements" / "training.py"
-=======
 pytestmark = pytest.mark.slow
 
-PATH = Path(__file__).parents[3] / "benchmarks" / "training.py"
->>>>>>> Stashed changes
+PATH = Path(__file__).parents[3] / "measurements" / "training.py"
 
 
 @pytest.fixture(scope="module")
