@@ -30,6 +30,7 @@ def test_a_method_takes_40_lines_and_a_task_25() -> None:
     assert len(FILES["neighbours.py"].splitlines()) <= 25
 
 
+@pytest.mark.slow
 def test_its_commands_run(page: Path) -> None:
     assert COMMANDS[0] == "export PYTHONPATH=."  # which the fixture does
     commands = [shlex.split(command) for command in COMMANDS[1:]]

@@ -43,16 +43,19 @@ def test_its_method_and_task_are_listed(site: Path) -> None:
         assert {"name": name, "description": "from bench-prompt-curriculum"} in listed[kind]
 
 
+@pytest.mark.slow
 def test_its_method_passes_the_exam(site: Path) -> None:
     found = bench("check", "-m", "pcl", "--set", "lr=1e-3", "--set", "gate=false")
     assert found["passed"]
     assert {f["check"] for f in found["findings"] if f["passed"]} >= {"same seed", "ledger", "resume", "budget"}
 
 
+@pytest.mark.slow
 def test_its_task_passes_the_exam(site: Path) -> None:
     assert bench("check", "-t", "carries", "-L", "12")["passed"]
 
 
+@pytest.mark.slow
 def test_its_method_trains_on_candidates_near_the_threshold_and_is_billed_for_looking(
     site: Path, tmp_path: Path
 ) -> None:

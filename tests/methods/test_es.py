@@ -142,6 +142,7 @@ def test_the_seed_determines_the_result():
     assert points[0] == points[1] != points[2]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
     settings = {"sigma": 0.01, "step": 0.02}
     results = []

@@ -115,6 +115,7 @@ def test_a_run_returns_the_base_and_records_the_population_item_by_item(tmp_path
         assert step.correct.mean() == pytest.approx(record["accuracy"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_record(tmp_path):
     prepared, whole = run(tmp_path)
     journal = prepared.folder / "journal.jsonl"

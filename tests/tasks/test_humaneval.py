@@ -118,6 +118,7 @@ class TestPrompts:
 
 
 class TestRightAnswers:
+    @pytest.mark.slow
     def test_every_canonical_solution_is_right_as_a_bare_continuation(self) -> None:
         scores = TASK.score_many(ALL, [e.fields["canonical_solution"] for e in ALL])
         assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
@@ -127,6 +128,7 @@ class TestRightAnswers:
         scores = TASK.score_many(ALL, [TASK.gold(e) for e in ALL])
         assert [e.id for e, score in zip(ALL, scores, strict=True) if not score.correct] == []
 
+    @pytest.mark.slow
     def test_every_canonical_solution_is_right_as_a_chat_reply(self) -> None:
         reply = "Here is the function:\n\n```python\n{}\n```\n\nIt follows the docstring."
         scores = TASK.score_many(ALL, [reply.format(whole(e)) for e in ALL])
@@ -187,6 +189,7 @@ class TestWrongAnswers:
             ]
         )
 
+    @pytest.mark.slow
     def test_every_truncation_of_a_solution_is_wrong_until_it_is_whole(self) -> None:
         solution = FIRST.fields["canonical_solution"].rstrip()
         wrong([solution[:end] for end in range(len(solution))])
@@ -263,12 +266,14 @@ WITHOUT_EXAMPLES = "38 41 50 68 78 80 81 83 84 94 105 107 112 115 120 122 129 13
 class TestVotesAndSignals:
     SOLUTIONS = [example.fields["canonical_solution"] for example in ALL]  # noqa: RUF012
 
+    @pytest.mark.slow
     def test_right_programs_vote_by_behaviour_where_the_prompt_has_examples(self) -> None:
         votes = TASK.vote_keys(ALL, self.SOLUTIONS)
         basis = {example.id: vote.basis for example, vote in zip(ALL, votes, strict=True) if vote}
         by_syntax = {f"HumanEval/{number}" for number in WITHOUT_EXAMPLES.split()}
         assert basis == {e.id: "syntax" if e.id in by_syntax else "behaviour" for e in ALL}
 
+    @pytest.mark.slow
     def test_right_programs_pass_the_examples_but_those_that_contradict_the_tests(self) -> None:
         signals = TASK.signals(ALL, self.SOLUTIONS)
         below = {e.id: signal for e, signal in zip(ALL, signals, strict=True) if signal < 1}

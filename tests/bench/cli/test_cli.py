@@ -218,6 +218,7 @@ def test_every_command_has_help():
         assert len(invoke(name, "--help").stdout.splitlines()) > 5
 
 
+@pytest.mark.slow
 def test_the_core_starts_without_torch(tmp_path):
     code = (
         "import sys\n"

@@ -91,6 +91,7 @@ def run(folder, count=1, **fields):
     return prepared, result.model_copy(update={"timing": None})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [CORP, RANDOPT], ids=["corp", "randopt"])
 def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, settings):
     prepared, alone = run(tmp_path / "1", **settings)
@@ -107,6 +108,7 @@ def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, setti
     assert early  # some jobs were prefetched; with two engines on a busy machine there may be none
 
 
+@pytest.mark.slow
 def test_a_run_goes_over_budget_at_the_same_point_as_on_one_engine(tmp_path, on_ray):
     unlimited = {"method": f"{__name__}:Unlimited", "budget": "300"}
     _, alone = run(tmp_path / "1", **unlimited)
@@ -115,6 +117,7 @@ def test_a_run_goes_over_budget_at_the_same_point_as_on_one_engine(tmp_path, on_
     assert result.status == "over_budget"
 
 
+@pytest.mark.slow
 def test_an_error_in_an_engine_fails_the_run_with_its_traceback(tmp_path, on_ray):
     on_ray.loads = partial(Broken, resolve("tiny-adder").prepare().path)
     _, result = run(tmp_path, 2, **RANDOPT)
@@ -122,6 +125,7 @@ def test_an_error_in_an_engine_fails_the_run_with_its_traceback(tmp_path, on_ray
     assert "in generate" in result.traceback
 
 
+@pytest.mark.slow
 def test_an_existing_cluster_is_used_and_left_running(tmp_path, actors):
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "bench", "run", "-m", "base", "-t", "addition", "-M", "tiny-adder", "-L", "20"]
@@ -138,6 +142,7 @@ def test_an_existing_cluster_is_used_and_left_running(tmp_path, actors):
     assert ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_too_few_gpus_are_an_error_that_says_so(actors):
     with (
         pytest.raises(UsageError, match=r"--engines 2: each takes a GPU, and the cluster has 0"),
@@ -146,6 +151,7 @@ def test_too_few_gpus_are_an_error_that_says_so(actors):
         pass
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_dead_engine_are_given_to_another(tmp_path, on_ray, actors):
     """Kills a shared engine, so it is the last test that uses the actors."""
     on_ray.first = 2

@@ -250,7 +250,12 @@ def several(engine, monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("name", RUNS)
+QUICK = ("landscape", "prompt-search", "sampling")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
 def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, name):
     settings, count = RUNS[name]
     prepared, alone = run(tmp_path / "alone", **settings)
@@ -262,6 +267,7 @@ def test_a_run_ends_the_same_on_one_engine_and_on_several(tmp_path, several, nam
     assert several[-1].deepest == DEPTH  # there was enough work for all engines
 
 
+@pytest.mark.slow
 def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, several):
     prepared, result = run(tmp_path, 4, **RUNS["randopt"][0])
     journal = prepared.folder / "journal.jsonl"

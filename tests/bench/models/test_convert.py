@@ -160,6 +160,7 @@ def test_a_file_that_transformers_reads_only_in_part_is_refused(tmp_path):
         convert.convert(tmp_path / "extra.gguf", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_broken_file_gives_one_sentence_and_no_entry(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))

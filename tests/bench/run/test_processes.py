@@ -18,6 +18,8 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 
+pytestmark = pytest.mark.slow
+
 # Counts the work that the hooks of each process report, before it is gathered and booked.
 COUNTED = """
 import os
@@ -128,7 +130,7 @@ def test_the_processes_of_a_killed_run_end_and_its_resumed_result_is_the_same(fo
         return journals[0].read_bytes().count(b'"train":') if journals else 0
 
     while run.poll() is None and saves() < 2:
-        time.sleep(0)
+        time.sleep(0.01)
     launched = psutil.Process(run.pid).children(recursive=True)
     assert sum(process.cmdline()[-2:] == launched[0].cmdline()[-2:] for process in launched) == 3  # launcher and ranks
     run.send_signal(signal.SIGKILL)
@@ -136,7 +138,7 @@ def test_the_processes_of_a_killed_run_end_and_its_resumed_result_is_the_same(fo
     deadline = time.monotonic() + 60
     while not all(map(has_ended, launched)):
         assert time.monotonic() < deadline
-        time.sleep(0)
+        time.sleep(0.01)
     (killed,) = find_runs(folder / "killed")
     assert not (killed / "result.json").exists()
     outcome = resume_run(killed, ProgressDisplay(quiet=True))

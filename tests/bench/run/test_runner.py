@@ -242,6 +242,7 @@ def test_the_base_method_equals_the_base_and_spends_nothing(tmp_path):
     assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
 
 
+@pytest.mark.slow
 def test_repeating_a_run_gives_an_identical_result(tmp_path):
     first, second = (run(tmp_path / name)[1] for name in ("a", "b"))
     assert comparable(first) == comparable(second)
@@ -306,6 +307,7 @@ def test_answers_that_could_not_be_judged_are_excluded_from_both_rows(tmp_path, 
     )
 
 
+@pytest.mark.slow
 def test_corp_stage_two_is_journalled_and_resumes(tmp_path):
     settings = {"smallest_population": 3}
     prepared, uninterrupted = run(tmp_path, budget="2500", method_config=settings)
@@ -332,6 +334,7 @@ def test_a_failed_run_records_its_traceback_and_can_be_run_again(tmp_path):
     assert result.ledger["sample"].work.evaluations == 20
 
 
+@pytest.mark.slow
 def test_adapt_on_uses_the_other_tasks_prompts_and_scorer_for_adaptation_only(tmp_path):
     Turned.scored.clear()
     prepared, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
@@ -371,6 +374,7 @@ def test_a_method_sees_no_test_example(tmp_path):
     assert result.report["seen"] == ["gate", "select", "support"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path):
     prepared, uninterrupted = run(tmp_path)
     journal = (prepared.folder / "journal.jsonl").read_bytes()
@@ -409,6 +413,7 @@ def test_a_changed_configuration_is_an_error_that_changes_nothing(tmp_path):
     assert (prepared.folder / "journal.jsonl").read_bytes() == journal
 
 
+@pytest.mark.slow
 def test_a_journal_of_other_weights_is_an_error(tmp_path):
     prepared, _ = run(tmp_path, Fixed)
     other, _ = run(tmp_path, Fixed, dtype="bfloat16")

@@ -13,6 +13,8 @@ import pytest
 
 from bench.sandbox import Program, judge
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parents[4] / "shared"
 MBPP = Path(os.environ.get("BENCH_MBPP", SHARED / "data" / "mbpp.jsonl"))
 

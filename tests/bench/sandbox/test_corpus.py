@@ -10,6 +10,8 @@ import pytest
 
 from bench.sandbox import probe
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SHARED = Path(os.environ.get("BENCH_ADVERSARIAL", ROOT.parent / "shared" / "adversarial.jsonl"))

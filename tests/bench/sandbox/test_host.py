@@ -38,6 +38,7 @@ def idle(pool: WorkerPool) -> list[host.Worker]:
     return list(pool._idle.queue)
 
 
+@pytest.mark.slow
 def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 programs of every fate; BENCH_SANDBOX_PROGRAMS sets another number."""
     count = int(os.environ.get("BENCH_SANDBOX_PROGRAMS", "200"))
@@ -115,6 +116,7 @@ def state(pid: int) -> str:
         return "Z"
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_GRACE", 0.2)
     assert pool.judge_one(PROGRAM).passed

@@ -116,6 +116,7 @@ def noise() -> np.ndarray:
     return compiled(0, UP)
 
 
+@pytest.mark.slow
 class TestTenMillionDraws:
     def test_have_the_moments_of_a_standard_normal(self, noise: np.ndarray) -> None:
         # Five standard errors of each moment: sqrt(Var / N) with variances 1, 2, 15 and 96 of x, x^2, x^3 and x^4.

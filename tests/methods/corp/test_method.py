@@ -17,19 +17,23 @@ def adapt(context, **settings):
     return Corp(CorpConfig(**settings)).adapt(context)
 
 
+@pytest.mark.slow
 def test_an_ineffective_change_is_accepted_in_at_most_five_percent_of_2000_runs():
     assert commits(2000, SIZES, BUDGET) <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accuracy", "flip_rate"), [(0.5, 0.15), (0.12, 0.3)])
 def test_nothing_but_noise_is_kept_rarely_in_other_worlds_too(accuracy, flip_rate):
     assert commits(400, SIZES, BUDGET, accuracy=accuracy, flip_rate=flip_rate) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_large_true_effect_is_found():
     assert commits(40, SIZES | {"gate": 400}, 8000, effect=0.2) >= 0.9
 
 
+@pytest.mark.slow
 def test_with_a_loose_error_rate_an_ineffective_change_is_often_accepted():
     # This is nearly the released criterion: a gain of one standard error at every gate.
     loose = CorpConfig(error_rate=0.9, z=1.0, penalty=1.0)
@@ -226,6 +230,7 @@ def test_points_that_share_noise_are_announced_before_they_are_evaluated():
     assert context.late <= 0.1 * len(shared)  # those beyond the expected number
 
 
+@pytest.mark.slow
 def test_racing_scores_more_candidates_and_records_the_savings():
     sizes = SIZES | {"support": 200}
     plain, raced = (CoinFlips(0, sizes, 30_000, accuracy=0.3) for _ in range(2))

@@ -41,6 +41,7 @@ def test_at_least_top_candidates_finish(rewards, top, confidence):
     assert set(scored.tolist()) <= set(slice_ends(rewards.shape[1]))
 
 
+@pytest.mark.slow
 @given(
     arrays(np.float64, (20, 24), elements=st.sampled_from([0.0, 1.0])),
     CONFIDENCE,
@@ -67,6 +68,7 @@ def test_without_noise_the_first_elimination_leaves_the_top_alone():
     assert sorted(scored.tolist()) == [25] * 45 + [200] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("items", [False, True])
 def test_45_percent_of_the_evaluations_suffice_for_a_top_within_0_2_points(items):
     rng = np.random.default_rng(0)
@@ -87,6 +89,7 @@ def test_a_higher_confidence_eliminates_fewer_candidates():
     assert cost == sorted(cost)
 
 
+@pytest.mark.slow
 def test_predictions_are_calibrated():
     """Predict from 50 of 200 examples of varying difficulty; compare with the full scores."""
     rng = np.random.default_rng(2)

@@ -77,6 +77,7 @@ def test_less_than_the_cost_of_two_candidates_stays_unspent(evaluations: int, si
     assert context.remaining < 2 * size * FLOPS
 
 
+@pytest.mark.slow
 @given(st.integers(20, 2000), st.lists(st.integers(0, 60), min_size=500, max_size=500))
 def test_candidates_of_any_cost_never_trip_the_meter(tokens: int, answers: list[int]) -> None:
     meter = Meter(SHAPE, tokens * TOKEN)

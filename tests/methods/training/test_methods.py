@@ -16,6 +16,8 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from methods.training.loop import Loop
 
+pytestmark = pytest.mark.slow
+
 FAST = {"lr": 1e-4}
 RUNS = {
     "grpo": FAST,
@@ -127,7 +129,7 @@ def test_a_killed_run_goes_on_from_its_last_save(unbroken, tmp_path):
         return journals[0].read_bytes().count(b'"train":') if journals else 0
 
     while child.poll() is None and saves() < 4:
-        time.sleep(0)
+        time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     (folder,) = find_runs(tmp_path)

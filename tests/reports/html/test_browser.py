@@ -14,7 +14,7 @@ from reports.html.leaderboard import board_page
 from reports.html.run import run_page
 from reports.leaderboard.build import make_board
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 WIDTHS = (360, 800, 1400)
 REPORT = {

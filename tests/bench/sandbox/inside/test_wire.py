@@ -217,6 +217,7 @@ def mutate(rng: random.Random, body: bytes) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_the_decoder_survives_any_bytes() -> None:
     """2,000 damaged frames; for longer, set BENCH_FUZZ_SECONDS."""
     seconds = float(os.environ.get("BENCH_FUZZ_SECONDS", "0"))
