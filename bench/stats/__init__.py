@@ -1,6 +1,6 @@
-"""Intervals and tests for accuracies and for answers to the same test items, and what tables of them need.
+"""Confidence intervals, paired tests, ranks and multiple-comparison corrections for accuracies on test items.
 
-Which figure means what, and how well the intervals keep their word in simulation, is told in docs/statistics.md.
+docs/statistics.md explains each number, and the coverage of the intervals in simulation.
 """
 
 from bench.stats.curves import area_under_front, pareto_front
@@ -17,19 +17,19 @@ from bench.stats.profiles import performance_profile
 from bench.stats.proportions import Estimate, Interval, pass_at_k, wilson_interval
 from bench.stats.ranks import pairwise_p_values, tied_ranks
 from bench.stats.seeds import (
-    Spread,
+    MeanVariance,
     accuracy_over_seeds,
     coverage_over_items,
     difference_over_seeds,
     mean_difference,
-    spread,
+    mean_variance,
 )
 
 __all__ = [
     "Estimate",
     "Interval",
+    "MeanVariance",
     "PairedCounts",
-    "Spread",
     "accuracy_over_seeds",
     "area_under_front",
     "coverage_over_items",
@@ -38,13 +38,13 @@ __all__ = [
     "mcnemar_exact",
     "mcnemar_size",
     "mean_difference",
+    "mean_variance",
     "paired_counts",
     "paired_difference_interval",
     "pairwise_p_values",
     "pareto_front",
     "pass_at_k",
     "performance_profile",
-    "spread",
     "tango_interval",
     "tied_ranks",
     "wilson_interval",

@@ -1,4 +1,4 @@
-"""Accuracy against compute: what is not beaten by something as cheap, and how much of the range that covers."""
+"""Accuracy against compute: the Pareto front and the area under it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 
 def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which points no other beats: none is at most as dear and at least as good, and better in one of the two.
+    """Return a mask of the points on the Pareto front.
 
-    Intervals play no part: a point of the front may be there by chance.
+    A point is on the front if no other point is at least as cheap and at least as good, and better in one of the two.
+    Confidence intervals are ignored, so a point may be on the front by chance.
 
     Args:
-        costs: Shape (points,), lower is better.
-        values: Shape (points,), higher is better.
+        costs: Costs, shape (points,); lower is better.
+        values: Values, shape (points,); higher is better.
     """
     order = np.lexsort((-values, costs))
     best, cheapest = -np.inf, np.nan
@@ -21,24 +22,25 @@ def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDA
     for i in order:
         if values[i] > best:
             front[i], best, cheapest = True, values[i], costs[i]
-        else:  # a point equal to one of the front in both is on it
+        else:  # a duplicate of a point on the front is on the front too
             front[i] = values[i] == best and costs[i] == cheapest
     return front
 
 
 def area_under_front(costs: NDArray[np.float64], values: NDArray[np.float64], low: float, high: float) -> float:
-    """Average, over the logarithm of compute from `low` to `high`, the best value that was had for no more.
+    """Return the mean of the best value so far over log compute, from `low` to `high`.
 
-    In the unit of the values; 0 counts for compute at which nothing was had.
+    The best value at a given compute is the largest value among points that cost at most this much, or 0 if there is
+    none. The result has the unit of the values.
 
     Args:
-        costs: Shape (points,), above 0.
-        values: Shape (points,), at least 0.
-        low: Least compute, above 0.
-        high: Most compute, above `low`.
+        costs: Costs, shape (points,), above 0.
+        values: Values, shape (points,), at least 0.
+        low: Lower end of the compute range, above 0.
+        high: Upper end of the compute range, above `low`.
 
     Raises:
-        ValueError: The range is empty or not positive.
+        ValueError: If the range is empty or not positive.
     """
     if not 0 < low < high:
         raise ValueError(f"compute from {low} to {high}: a positive range is needed")

@@ -1,9 +1,10 @@
-"""The gate: one decision, on examples that chose nothing, whether a change is kept. Pure.
+"""Gate: a significance test on held-out examples that decides whether a change is accepted. Pure functions.
 
-The released gate asks whether the mean gain exceeds its standard error once, after a choice among many proposals and
-again at every round; with nothing but noise it lets a change pass with probability .31 to .99. This one (i) is asked
-only about the one proposal that the select split chose, (ii) splits its error rate over all the looks that the run may
-take (Bonferroni), and (iii) uses the exact distribution of fixes against regressions, since few examples change.
+The published gate accepts a change if the mean gain exceeds one standard error. It is applied after a choice among many
+proposals, and again in every round, so that it accepts pure noise with probability .31 to .99. This gate differs in
+three ways: (i) it tests only the proposal that was chosen on the select split, (ii) it divides its error rate over all
+tests of the run (Bonferroni), and (iii) it uses the exact distribution of fixes and regressions, because few examples
+change.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from bench.stats.paired import mcnemar_exact
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What was decided and why.
+    """Decision of the gate and its reason.
 
     Attributes:
-        accepted: Whether the change is kept.
-        examples: Examples that could be judged for both.
-        fixes: Wrong before, right now.
-        regressions: Right before, wrong now.
-        gain: (fixes - regressions) / examples, the paired gain in accuracy.
-        standard_error: Of the gain.
-        p_value: One-sided exact McNemar test of fixes against regressions.
-        level: What the p-value had to stay within.
-        reason: One sentence.
+        accepted: Whether the change is accepted.
+        examples: Number of examples that could be scored for both models.
+        fixes: Number of examples that were wrong before and are right now.
+        regressions: Number of examples that were right before and are wrong now.
+        gain: Paired gain in accuracy, (fixes - regressions) / examples.
+        standard_error: Standard error of the gain.
+        p_value: p-value of the one-sided exact McNemar test of fixes against regressions.
+        level: Significance level; a larger p-value rejects the change.
+        reason: Reason in words, such as "12 fixes against 1 regressions, p = 0.00171 within 0.05".
     """
 
     accepted: bool
@@ -52,14 +53,14 @@ def decide(
     z: float = 1.0,
     penalty: float = 1.0,
 ) -> GateDecision:
-    """Decide whether a proposal replaces the model it started from.
+    """Decide whether a proposal replaces the current model.
 
     Args:
-        before: [examples], whether the current model was right.
-        now: [examples], whether the proposal is right on the same examples.
-        level: Probability of accepting a change without effect, for this look alone.
-        z: Standard errors that the mean gain must exceed as well; the paper's criterion at 1.
-        penalty: What one regression costs against one fix; stage 2 of the paper uses 2.
+        before: Whether the current model is right, shape [examples].
+        now: Whether the proposal is right on the same examples, shape [examples].
+        level: Significance level of this test.
+        z: Number of standard errors that the mean gain must exceed as well. The paper uses 1.
+        penalty: Weight of one regression relative to one fix. Stage 2 of the paper uses 2.
 
     Raises:
         ValueError: If the arrays differ in length.
@@ -73,15 +74,15 @@ def decide(
 def decide_counts(
     n: int, fixes: int, regressions: int, *, level: float, z: float = 1.0, penalty: float = 1.0
 ) -> GateDecision:
-    """Decide from counts, as `decide` does from answers.
+    """Decide from counts. See `decide`.
 
     Args:
-        n: Examples.
-        fixes: Wrong before, right now.
-        regressions: Right before, wrong now.
-        level: See `decide`.
-        z: See `decide`.
-        penalty: See `decide`.
+        n: Number of examples.
+        fixes: Number of examples that were wrong before and are right now.
+        regressions: Number of examples that were right before and are wrong now.
+        level: Significance level of this test.
+        z: Number of standard errors that the mean gain must exceed as well.
+        penalty: Weight of one regression relative to one fix.
     """
     gain = (fixes - regressions) / n if n else 0.0
     variance = ((fixes + regressions) / n - gain**2) / n if n else 0.0

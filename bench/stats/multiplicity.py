@@ -1,4 +1,4 @@
-"""Many comparisons in one table: how much surer each must be for the table as a whole to be."""
+"""Multiple comparisons: Holm correction."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correct p-values for being one family, in the order given (Holm 1979, Scandinavian Journal of Statistics 6:65).
+    """Return Holm-corrected p-values, in the order given (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
-    Calling those significant that are at most .05 makes any false call in the family with probability at most .05,
-    however the tests depend on each other.
+    If corrected p-values of at most .05 are called significant, the family-wise error rate is at most .05 under any
+    dependence of the tests. Example: `holm([0.01, 0.04, 0.03, 0.005])` is `[0.03, 0.06, 0.06, 0.02]`.
 
     Raises:
-        ValueError: A p-value is not in [0, 1].
+        ValueError: If a p-value is not in [0, 1].
     """
     p = np.asarray(p_values, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():

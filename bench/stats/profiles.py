@@ -1,4 +1,4 @@
-"""Performance profiles: how often, over tasks, a method is how close to the best."""
+"""Performance profiles of methods over tasks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from numpy.typing import NDArray
 
 
 def performance_profile(accuracies: NDArray[np.float64], margins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of tasks on which a method is within a margin of the best method there.
+    """Return the share of tasks on which each method is within each margin of the best method.
 
-    Dolan & Moré 2002 (Mathematical Programming 91:201), with the distance to the best in place of the ratio, since
-    accuracies near 0 make ratios of them meaningless. At margin 0 it is the share of tasks won, ties included. A method
-    without an accuracy on a task is within no margin there. Margins are of estimates: a profile has no intervals.
+    Dolan & Moré 2002 (Mathematical Programming 91:201), with the distance to the best method instead of the ratio,
+    because ratios of accuracies near 0 are not meaningful. At margin 0 the share is that of tasks won, including ties.
+    A task without an accuracy of the method counts as outside every margin. Confidence intervals are ignored.
 
     Args:
-        accuracies: Shape (methods, tasks), NaN where a method has none; each task has one at least.
-        margins: Shape (margins,), at least 0.
+        accuracies: Accuracies, shape (methods, tasks); NaN if a method has none, but each task needs at least one.
+        margins: Margins, shape (margins,), at least 0.
 
     Returns:
-        Shape (methods, margins), in [0, 1].
+        Shares in [0, 1], shape (methods, margins).
 
     Raises:
-        ValueError: A task has no accuracy at all.
+        ValueError: If a task has no accuracy at all.
     """
     known = ~np.isnan(accuracies)
     if not known.any(axis=0).all():

@@ -1,4 +1,4 @@
-"""Ranks of several rows on the same items, shared where the data cannot tell rows apart."""
+"""Ranks of table rows on the same items, with ties if the difference is not significant."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from bench.stats.multiplicity import holm
-from bench.stats.seeds import Spread
+from bench.stats.seeds import MeanVariance
 
 
-def pairwise_p_values(means: NDArray[np.float64], spreads: Sequence[Spread]) -> NDArray[np.float64]:
-    """Test every pair of rows for a difference in accuracy on the same items; not corrected for their number.
+def pairwise_p_values(means: NDArray[np.float64], variances: Sequence[MeanVariance]) -> NDArray[np.float64]:
+    """Return p-values of all pairwise differences in accuracy on the same items, without multiplicity correction.
 
-    The score test of `difference_over_seeds` for all pairs at once: the items' squared differences, which for one seed
-    are McNemar's discordant pairs, and the variance that each row's seeds add.
+    This is the score test of `difference_over_seeds` for all pairs at once. Its variance is the sum of the items'
+    squared differences, which for one seed are McNemar's discordant pairs, and of both rows' variances over seeds.
 
     Args:
-        means: Shape (rows, items), at least two items: each item's accuracy over the row's seeds.
-        spreads: Of each row's table.
+        means: Accuracy of each item over the row's seeds, shape (rows, items), with at least two items.
+        variances: Variance of each row's mean, from `mean_variance`.
 
     Returns:
-        Shape (rows, rows), two-sided.
+        Two-sided p-values, shape (rows, rows).
     """
     n = means.shape[1]
     products = means @ means.T
     own = np.diag(products)
     items = np.maximum(own[:, None] + own[None, :] - 2 * products, 0.0) / n**2
-    seeds = np.array([s.seeds for s in spreads])
-    doubt = np.array([s.doubt for s in spreads])
+    seeds = np.array([v.seeds for v in variances])
+    uncertainty = np.array([v.uncertainty for v in variances])
     variance = items + seeds[:, None] + seeds[None, :]
     total = means.mean(axis=1)
-    # Rows that answer alike differ by rounding errors alone.
+    # Rows with equal answers differ by rounding errors only.
     apart = variance > 1e-12
     score = np.abs(total[:, None] - total[None, :]) / np.sqrt(np.where(apart, variance, 1.0))
-    # A quantity too small to matter, so that rows without a variance of seeds have as good as infinitely many.
-    freedom = variance**2 / (doubt[:, None] + doubt[None, :] + 1e-9 * variance**2 + 1e-300)
-    return np.where(apart, 2 * stdtr(freedom, -score), 1.0)
+    # The small constants give rows without a variance over seeds practically infinite degrees of freedom.
+    summed = uncertainty[:, None] + uncertainty[None, :]
+    degrees_of_freedom = variance**2 / (summed + 1e-9 * variance**2 + 1e-300)
+    return np.where(apart, 2 * stdtr(degrees_of_freedom, -score), 1.0)
 
 
 def tied_ranks(values: NDArray[np.float64], p_values: NDArray[np.float64], level: float = 0.05) -> list[int]:
-    """Rank rows, best first: one more than the number of rows that are better beyond chance.
+    """Return the rank of each row: 1 plus the number of rows that are significantly better.
 
-    All pairs are one family, corrected after Holm. Rows of one rank need not tie with each other: of three, the first
-    may beat the third alone.
+    All pairs form one family with Holm correction. Ranks are not transitive: rows of the same rank may differ
+    significantly from different rows.
 
     Args:
-        values: Shape (rows,), higher is better.
-        p_values: Shape (rows, rows), of no difference.
-        level: Probability of calling any tie a difference.
+        values: Values, shape (rows,); higher is better.
+        p_values: p-values of all pairwise differences, shape (rows, rows).
+        level: Family-wise error rate.
     """
     first, second = np.triu_indices(values.size, 1)
     differ = np.zeros(p_values.shape, dtype=bool)

@@ -184,7 +184,7 @@ def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
     lines = [table.line for table in tables]
     means = np.array([tables[i].means for i in rows])
     if len(rows) > 1 and means.shape[1] > 1:
-        p_values = pairwise_p_values(means, [tables[i].spread for i in rows])
+        p_values = pairwise_p_values(means, [tables[i].variance for i in rows])
         ranks = tied_ranks(means.mean(axis=1), p_values)
     else:
         ranks = [1] * len(rows)

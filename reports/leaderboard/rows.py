@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Row
-from bench.stats import Spread, accuracy_over_seeds, difference_over_seeds, spread
+from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, mean_variance
 from reports.leaderboard.board import MATCHED, Line, SeedRun
 from reports.record import Record, outcomes
 
@@ -37,10 +37,10 @@ class ScoredLine:
         return means
 
     @property
-    def spread(self) -> Spread:
+    def variance(self) -> MeanVariance:
         """Variance of the mean accuracy over items and seeds."""
         assert self.correct is not None
-        return spread(self.correct)
+        return mean_variance(self.correct)
 
 
 def run_of(record: Record, label: str | None) -> SeedRun:

@@ -14,16 +14,16 @@ def test_front_golden():
 
 
 @given(POINTS)
-def test_the_front_is_what_no_point_beats(points):
+def test_the_front_has_the_points_that_no_point_dominates(points):
     costs, values = np.array(points, dtype=float).T
 
-    def beaten(i):
+    def dominated(i):
         return any(
             c <= costs[i] and v >= values[i] and (c < costs[i] or v > values[i])
             for c, v in zip(costs, values, strict=True)
         )
 
-    assert pareto_front(costs, values).tolist() == [not beaten(i) for i in range(len(points))]
+    assert pareto_front(costs, values).tolist() == [not dominated(i) for i in range(len(points))]
 
 
 def test_area_golden():
@@ -35,7 +35,7 @@ def test_area_golden():
 
 
 @given(POINTS)
-def test_the_area_is_that_of_the_front_alone_and_between_the_values(points):
+def test_the_area_depends_on_the_front_only_and_is_bounded_by_the_values(points):
     costs, values = np.array(points, dtype=float).T
     front = pareto_front(costs, values)
     area = area_under_front(costs, values, 1, 6)
@@ -52,7 +52,7 @@ def test_profile_golden():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_profiles_rise_and_someone_wins_each_task(seed):
+def test_profiles_do_not_decrease_and_each_task_has_a_winner(seed):
     accuracies = np.random.default_rng(seed).random((4, 5))
     profile = performance_profile(accuracies, np.linspace(0, 1, 11))
     assert (np.diff(profile, axis=1) >= 0).all()

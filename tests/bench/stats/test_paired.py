@@ -30,7 +30,7 @@ def test_confidence_is_a_probability(confidence):
 @pytest.mark.parametrize(
     ("fixes", "regressions", "two_sided", "greater"),
     [
-        # Complete response before and after consolidation (Cavo et al. 2012), as worked in Fagerland,
+        # Complete response before and after consolidation (Cavo et al. 2012), as computed in Fagerland,
         # Lydersen & Laake 2017, Statistical Analysis of Contingency Tables, chapter 8.
         (16, 6, 0.052479, 0.052479 / 2),
         # One of eight discordant pairs: 2 * (1 + 8) / 2^8.
@@ -91,7 +91,7 @@ def test_paired_counts_refuses(before, after, message):
 
 
 def test_paired_interval_published():
-    # Cavo et al. 2012, worked there as before minus after: -0.1240 to -0.0054 with 161 patients.
+    # Cavo et al. 2012, computed there as before minus after: -0.1240 to -0.0054 with 161 patients.
     assert paired_difference_interval(16, 6, 161) == pytest.approx((0.0054, 0.1240), abs=5e-5)
 
 
@@ -123,14 +123,14 @@ def test_paired_interval_when_every_pair_is_fixed(n):
     assert low == pytest.approx((n - z**2) / (n + z**2), abs=1e-9)
 
 
-def test_more_discordant_pairs_than_items():
+def test_more_discordant_pairs_than_items_are_refused():
     with pytest.raises(ValueError, match="n is 3"):
         paired_difference_interval(2, 2, 3)
 
 
 @pytest.mark.parametrize("n", [10, 25, 60])
 def test_paired_interval_covers(n):
-    """Exact coverage, over all tables of n pairs, for discordance from rare to common."""
+    """Compute the exact coverage over all tables of n pairs, for rare to common discordant pairs."""
     tables = np.array([(f, r, n - f - r) for f in range(n + 1) for r in range(n + 1 - f)])
     bounds = np.array([paired_difference_interval(int(f), int(r), n) for f, r, _ in tables])
     coverage = []

@@ -30,7 +30,7 @@ def test_wilson_published(successes, n, expected):
     assert wilson_interval(successes, n) == pytest.approx(expected, abs=5e-5)
 
 
-def test_wilson_without_trials_says_nothing():
+def test_wilson_without_trials_is_the_whole_range():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
@@ -74,14 +74,14 @@ def test_pass_at_k_is_unbiased(k, p, more):
     assert expected == pytest.approx(1 - (1 - p) ** k, abs=1e-9)
 
 
-def test_too_few_samples_estimate_nothing_and_impossible_counts_are_refused():
+def test_too_few_samples_give_nan_and_impossible_counts_are_refused():
     assert np.isnan(pass_at_k(np.array([3, 4]), np.array([3, 1]), 4)).tolist() == [True, False]
     for samples, right, k in ((4, 5, 2), (4, -1, 2), (4, 1, 0)):
         with pytest.raises(ValueError, match="needed"):
             pass_at_k(np.array([samples]), np.array([right]), k)
 
 
-def test_the_interval_of_a_coverage_is_wilsons_where_estimates_are_all_or_nothing_and_never_a_point():
+def test_the_interval_of_pass_at_k_is_wilsons_if_estimates_are_zeros_and_ones():
     values = np.array([1.0] * 30 + [0.0] * 20)
     found = coverage_over_items(values, 2)
     assert (found.low, found.high) == pytest.approx(wilson_interval(30, 50), abs=0.003)

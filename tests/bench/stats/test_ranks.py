@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from bench.stats import difference_over_seeds, pairwise_p_values, spread, tied_ranks
+from bench.stats import difference_over_seeds, mean_variance, pairwise_p_values, tied_ranks
 
 
 def p_values(*tables):
-    return pairwise_p_values(np.array([t.mean(axis=1) for t in tables]), [spread(t) for t in tables])
+    return pairwise_p_values(np.array([t.mean(axis=1) for t in tables]), [mean_variance(t) for t in tables])
 
 
 def test_one_seed_is_mcnemars_score_test():
@@ -21,11 +21,11 @@ def test_seeds_agree_with_the_test_of_two_rows():
     rng = np.random.default_rng(0)
     before, after = (rng.random((500, 1)) < 0.4).astype(float), (rng.random((500, 4)) < 0.5).astype(float)
     pair = difference_over_seeds(before, after).p_value
-    # Score statistic against items' squared differences: alike, not the same.
+    # The two tests have similar but different variance estimates.
     assert np.log(p_values(before, after)[0, 1]) == pytest.approx(np.log(pair), rel=0.25)
 
 
-def test_a_rank_counts_those_that_are_better_beyond_chance():
+def test_a_rank_counts_the_rows_that_are_significantly_better():
     rng = np.random.default_rng(1)
     noise = rng.random((400, 1))
     tables = [(noise < share).astype(float) for share in (0.3, 0.31, 0.6, 0.3)]
@@ -33,7 +33,7 @@ def test_a_rank_counts_those_that_are_better_beyond_chance():
     assert tied_ranks(values, p_values(*tables)) == [2, 2, 1, 2]
 
 
-def test_ranks_of_one_rank_need_not_tie():
+def test_rows_of_the_same_rank_may_differ_significantly_from_different_rows():
     p = np.array([[1, 0.5, 0.001], [0.5, 1, 0.5], [0.001, 0.5, 1]])
     assert tied_ranks(np.array([0.3, 0.2, 0.1]), p) == [1, 1, 2]
     assert tied_ranks(np.array([0.3]), np.ones((1, 1))) == [1]
