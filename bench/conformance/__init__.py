@@ -1,4 +1,4 @@
-"""The exam of a task: whether a benchmark can rely on its data, its prompts and its scorer."""
+"""Conformance checks of tasks: data, prompts, scorer, votes and signal. Run by `bench check -t`."""
 
 from bench.conformance.report import CheckResult, TaskReport, check_task
 

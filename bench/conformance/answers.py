@@ -1,4 +1,4 @@
-"""Answers that no task can take for right: nothing, noise, floods, and right ones cut off."""
+"""Answers that every scorer must reject: empty, random, hostile and very long texts, and truncated gold answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 MEGABYTE = 1_000_000
 EMPTY = ("", " ", "\n\n\t \r\n")
-_FLOODED = ("a", "9", "(", " ", "\0", "\n", "{", "\\frac{", "<answer>", "```python\n", "\\boxed{", "💥", "-", "1,")
+_REPEATED = ("a", "9", "(", " ", "\0", "\n", "{", "\\frac{", "<answer>", "```python\n", "\\boxed{", "💥", "-", "1,")
 _PLAIN = ("I do not know.", "\0", "\ud800")
 _HOSTILE = (
     "9**9**9**9",
@@ -18,32 +18,35 @@ _HOSTILE = (
     "[" * 5000 + "]" * 5000,
     '{"a":' * 5000,
 )
-_DRAWN = 20
+_RANDOM_TEXTS = 20
 
 
-def floods() -> tuple[str, ...]:
-    """Return texts of a million characters, each of one repeated piece."""
-    return tuple((piece * (MEGABYTE // len(piece) + 1))[:MEGABYTE] for piece in _FLOODED)
+def long_texts() -> tuple[str, ...]:
+    """Return texts of a million characters, each a repetition of one short string."""
+    return tuple((piece * (MEGABYTE // len(piece) + 1))[:MEGABYTE] for piece in _REPEATED)
 
 
 def noise() -> tuple[str, ...]:
-    """Return short texts that answer nothing, most of them from all of Unicode; the same ones every time."""
-    draws = random.Random("exam")
-    lengths = [draws.randrange(1, 400) for _ in range(_DRAWN)]
+    """Return short texts without an answer, mostly random Unicode. The texts are the same in every call."""
+    draws = random.Random("exam")  # the seed; another word would change the texts
+    lengths = [draws.randrange(1, 400) for _ in range(_RANDOM_TEXTS)]
     return (*_PLAIN, *("".join(chr(draws.randrange(sys.maxunicode + 1)) for _ in range(n)) for n in lengths))
 
 
 def absurd() -> tuple[str, ...]:
-    """Return noise, texts that break or outlast what reads them, and floods."""
-    return (*noise(), *_HOSTILE, *floods())
+    """Return noise, texts that may crash or stall a parser, and very long texts."""
+    return (*noise(), *_HOSTILE, *long_texts())
 
 
 def cut_off(gold: str, answer: str | None) -> tuple[str, ...]:
-    """Return a right answer up to its final answer, and up to the middle of that; or up to its own middle.
+    """Truncate a gold answer: before its final answer, and in the middle of its final answer.
+
+    If the final answer is unknown or does not occur in the text, the text is cut in half. Example:
+    `cut_off("so #### 1234", "1234")` gives `("so #### ", "so #### 12")`.
 
     Args:
-        gold: The whole text.
-        answer: What the task's extractor takes for the final answer in it. Where it stands first counts.
+        gold: Full text of the gold answer.
+        answer: Final answer that the task's extractor finds in it. Its first occurrence is used.
     """
     start = gold.find(answer) if answer else -1
     if answer is None or start < 0:

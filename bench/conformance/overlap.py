@@ -1,4 +1,4 @@
-"""How much of one set of texts stands in another: whole texts, and runs of 13 words (Brown et al. 2020, appendix C)."""
+"""Overlap of two sets of texts: identical texts, and shared 13-grams of words (Brown et al. 2020, appendix C)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ RUN = 13  # words
 
 @dataclass(frozen=True)
 class DataOverlap:
-    """How many texts of one set stand in another.
+    """Overlap of one set of texts with another.
 
     Attributes:
-        texts: Size of the set.
-        same: Texts that the other set has, white space and case aside.
-        runs: Texts that have at least one run of words in common with the other set, those that are the same included.
+        texts: Number of texts in the first set.
+        same: Number of its texts that also occur in the other set, ignoring white space and case.
+        runs: Number of its texts that share at least one n-gram with the other set, or occur in it.
     """
 
     texts: int
@@ -26,20 +26,21 @@ class DataOverlap:
 
 
 def overlap(texts: Sequence[str], others: Sequence[str]) -> DataOverlap:
-    """Compare texts with others, leaving out what all of both begin and end with: the instructions around a question.
+    """Count the texts that overlap with another set.
 
-    A run is of `RUN` words, punctuation and case aside. Texts from one template share the runs inside it, too.
+    The common beginning and end of all texts are removed first, because they are instructions and not questions. An
+    n-gram has `RUN` words; punctuation and case are ignored. Texts made from one template still share its n-grams.
 
     Args:
-        texts: Usually of the test split.
-        others: Usually of the support split.
+        texts: Texts to examine, usually of the test split.
+        others: Texts to compare with, usually of the support split.
     """
-    words = _without_frame([re.findall(r"\w+", text.casefold()) for text in (*texts, *others)])
-    ours, theirs = words[: len(texts)], words[len(texts) :]
-    known = {run for text in theirs for run in _runs(text)}
+    words = _strip_common([re.findall(r"\w+", text.casefold()) for text in (*texts, *others)])
+    first, second = words[: len(texts)], words[len(texts) :]
+    known = {run for text in second for run in _runs(text)}
     whole = {_plain(text) for text in others}
     same = [_plain(text) in whole for text in texts]
-    runs = [is_same or any(run in known for run in _runs(text)) for is_same, text in zip(same, ours, strict=True)]
+    runs = [is_same or any(run in known for run in _runs(text)) for is_same, text in zip(same, first, strict=True)]
     return DataOverlap(len(texts), sum(same), sum(runs))
 
 
@@ -51,22 +52,22 @@ def _runs(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
     return zip(*(words[start:] for start in range(RUN)), strict=False)
 
 
-def _without_frame(texts: Sequence[list[str]]) -> list[list[str]]:
-    begin = _common(texts)
+def _strip_common(texts: Sequence[list[str]]) -> list[list[str]]:
+    begin = _common_prefix(texts)
     rest = [text[begin:] for text in texts]
-    end = _common([text[::-1] for text in rest])
+    end = _common_prefix([text[::-1] for text in rest])
     return [text[: len(text) - end] for text in rest]
 
 
-def _common(texts: Sequence[Sequence[str]]) -> int:
-    """Words that all of several texts begin with; none of a single text, which would be all of it."""
+def _common_prefix(texts: Sequence[Sequence[str]]) -> int:
+    """Return the number of words that all texts begin with. For a single text it is 0, not the whole text."""
     if len(texts) < 2:
         return 0
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False)))
 
 
-def stands_in(answer: str | None, text: str) -> bool:
-    """Say whether an answer stands in a text as whole words, white space and case aside."""
+def contains_answer(text: str, answer: str | None) -> bool:
+    """Return whether a text contains an answer as whole words, ignoring white space and case."""
     if answer is None or not _plain(answer):
         return False
     return re.search(rf"(?<!\w){re.escape(_plain(answer))}(?!\w)", _plain(text)) is not None

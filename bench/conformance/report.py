@@ -1,4 +1,4 @@
-"""Holding the exam, and the certificate that comes of it."""
+"""Run all conformance checks of a task, and report their results."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.conformance import data as of_data
+from bench.conformance import data as data_checks
 from bench.conformance import scoring
-from bench.conformance.session import Check, Observation, TaskSession, spread
+from bench.conformance.session import Check, Observation, TaskSession, sample_evenly
 from tasks.interface import Task
 
 SCORED_EXAMPLES = 40
 
 SessionType = TypeVar("SessionType")
-"""Session type that a set of checks inspects."""
+"""Type of the session that a set of checks inspects."""
 
 CHECKS: Mapping[str, Check] = {
-    "splits": of_data.check_splits,
-    "bad data": of_data.check_bad_data,
-    "prompts": of_data.check_prompts,
+    "splits": data_checks.check_splits,
+    "bad data": data_checks.check_bad_data,
+    "prompts": data_checks.check_prompts,
     "gold answers": scoring.check_gold,
     "determinism": scoring.check_determinism,
     "empty answers": scoring.check_empty,
@@ -28,19 +28,19 @@ CHECKS: Mapping[str, Check] = {
     "cut-off answers": scoring.check_cut_off,
     "votes": scoring.check_votes,
     "signal": scoring.check_signal,
-    "leaks": of_data.check_leaks,
-    "contamination": of_data.check_contamination,
+    "leaks": data_checks.check_leaks,
+    "contamination": data_checks.check_contamination,
 }
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        check: Its name.
-        passed: Whether it holds; None where the task gives it nothing to examine.
-        detail: What was examined and, if it does not hold, the first of what is wrong.
+        check: Name of the check.
+        passed: Whether the check passed; None if it does not apply.
+        detail: Observed values or, on failure, the first defects.
     """
 
     check: str
@@ -50,15 +50,15 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What all checks found on one version of a task and its data.
+    """Results of all checks of a task.
 
     Attributes:
-        task: What the task was loaded by.
-        version: The task's.
-        content_hash: Of its splits.
-        splits: Examples by split.
-        examined: Examples whose answers were scored.
-        findings: In the order of the exam.
+        task: Name that the task was loaded by.
+        version: Version of the task.
+        content_hash: Content hash of its splits.
+        splits: Number of examples by split.
+        examined: Number of examples whose answers were scored.
+        findings: Results, in the order of the checks.
     """
 
     task: str
@@ -82,20 +82,20 @@ def check_task(
     examined: int = SCORED_EXAMPLES,
     progress: Callable[[str], object] = lambda _: None,
 ) -> TaskReport:
-    """Have a task sit the exam. It finds what is wrong with a task, and not that nothing is.
+    """Run all checks of a task. A pass does not prove that the task has no defects.
 
     Args:
-        name: What the task is loaded by: another process loads it once more.
-        task: The task, allowed to judge what it has to.
-        data: File with its rows; None for its own source.
-        examined: Examples whose answers are scored, drawn evenly from all splits.
-        progress: Told the name of each check before it begins.
+        name: Name to load the task by, because one check loads it in another process.
+        task: Task, already admitted to the sandbox if it runs code.
+        data: File with the task's rows; None for its own source.
+        examined: Number of examples whose answers are scored, drawn evenly from all splits.
+        progress: Callback that gets the name of each check before it starts.
 
     Raises:
-        BenchError: If the task's data cannot be had.
+        BenchError: If the task's data cannot be loaded.
     """
     splits = task.load(data)
-    session = TaskSession(name, task, data, splits, spread(splits, examined))
+    session = TaskSession(name, task, data, splits, sample_evenly(splits, examined))
     findings = run_checks(CHECKS, session, progress)
     return TaskReport(name, task.version, splits.content_hash, splits.sizes, len(session.examples), findings)
 
@@ -103,7 +103,7 @@ def check_task(
 def run_checks(
     checks: Mapping[str, Callable[[SessionType], Observation]], session: SessionType, progress: Callable[[str], object]
 ) -> tuple[CheckResult, ...]:
-    """Return what each check found of whoever sits; one that raises has failed, as the code is anybody's."""
+    """Run all checks. An exception counts as a failure, because the checked code is third-party."""
     findings = []
     for name, check in checks.items():
         progress(name)

@@ -1,4 +1,4 @@
-"""One task in its exam: what the checks look at, and how they report it."""
+"""Session of a task's conformance checks: the data that checks inspect, and helpers to report results."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from pathlib import Path
 
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Score, Splits, Task
 
-TOLD = 3
-"""How much of what is wrong is reported."""
+MAX_REPORTED = 3
+"""Maximum number of defects in the detail of a check."""
 
 Pair = tuple[Example, str]
+"""Example and an answer to it."""
 Observation = tuple[bool | None, str]
-"""Whether a check holds, None if there is nothing to examine; and what was seen."""
+"""Whether a check passed (None if it does not apply), and its detail."""
 
 
 @dataclass(frozen=True)
 class TaskSession:
-    """A task with its data.
+    """Task under check, with its data.
 
     Attributes:
-        name: What the task is loaded by.
-        task: The task, allowed to judge what it has to.
-        data: File with its rows; None for its own source.
-        splits: The data.
-        examples: Those whose answers are scored.
+        name: Name that the task is loaded by.
+        task: Task, already admitted to the sandbox if it runs code.
+        data: File with the task's rows; None for its own source.
+        splits: Splits of the data.
+        examples: Examples whose answers are scored.
     """
 
     name: str
@@ -37,44 +38,44 @@ class TaskSession:
 
     @cached_property
     def golds(self) -> list[Pair]:
-        """The examples whose gold answers are known, with these."""
+        """Examples that have a gold answer, with that answer."""
         return [(example, gold) for example in self.examples if (gold := self.task.gold(example)) is not None]
 
     @cached_property
     def gold_scores(self) -> list[Score]:
-        """The scores of the gold answers."""
+        """Scores of the gold answers."""
         return self.score(self.golds)
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:
         """Score answers to examples."""
         return self.task.score_many([example for example, _ in pairs], [text for _, text in pairs])
 
-    def posed(self, example: Example) -> str:
-        """Return what a chat model is told by default."""
+    def default_prompt(self, example: Example) -> str:
+        """Return the text of an example's default chat prompt."""
         return "\n".join(turn["content"] for turn in self.task.messages(example, DEFAULT_PROMPT))
 
-    def posed_in_all_ways(self, example: Example) -> str:
-        """Return what any model is told by any prompt."""
-        ways = self.task.prompts
-        turns = [turn["content"] for prompt in ways for turn in self.task.messages(example, prompt)]
-        return "\n".join([*turns, *(self.task.completion(example, prompt) for prompt in ways)])
+    def all_prompts(self, example: Example) -> str:
+        """Return the joined text of all chat and completion prompts of an example."""
+        names = self.task.prompts
+        turns = [turn["content"] for prompt in names for turn in self.task.messages(example, prompt)]
+        return "\n".join([*turns, *(self.task.completion(example, prompt) for prompt in names)])
 
 
-def spread(splits: Splits, count: int) -> tuple[Example, ...]:
-    """Return so many examples, as many from each split as from any other as far as there are."""
+def sample_evenly(splits: Splits, count: int) -> tuple[Example, ...]:
+    """Return the first examples of all splits in turn, at most `count` in total."""
     parts = [getattr(splits, name) for name in SPLITS]
     turns = [part[turn] for turn in range(max(map(len, parts))) for part in parts if turn < len(part)]
     return tuple(turns[:count])
 
 
 def outcome(wrong: Sequence[str], otherwise: str) -> Observation:
-    """Report the first of what is wrong; or, if nothing is, what was seen."""
-    more = [f"and {len(wrong) - TOLD} more"] if len(wrong) > TOLD else []
-    return not wrong, "; ".join([*wrong[:TOLD], *more]) or otherwise
+    """Return the result of a check: failed with the first defects, or passed with the detail `otherwise`."""
+    more = [f"and {len(wrong) - MAX_REPORTED} more"] if len(wrong) > MAX_REPORTED else []
+    return not wrong, "; ".join([*wrong[:MAX_REPORTED], *more]) or otherwise
 
 
-def named(pair: Pair) -> str:
-    """Return an example and the beginning of the answer to it, for a report."""
+def describe(pair: Pair) -> str:
+    """Return the example id and the start of the answer, such as `17: 'The sum is 42.'`."""
     example, text = pair
     return f"{example.id}: {text[:40]!r}"
 

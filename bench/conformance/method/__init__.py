@@ -1,4 +1,4 @@
-"""The exam of a method: whether the harness can rely on what it does with a model and a budget."""
+"""Conformance checks of methods: seeds, budget, test split, artifact, ledger, resume. Run by `bench check -m`."""
 
 from bench.conformance.method.report import MethodReport, check_method
 

@@ -1,4 +1,4 @@
-"""What a method's runs must show."""
+"""Conformance checks of a method's runs."""
 
 from __future__ import annotations
 
@@ -23,93 +23,95 @@ from bench.run.evaluator import Evaluator
 from bench.run.progress import ProgressDisplay
 from tasks.interface import DEFAULT_PROMPT, TaskTraits
 
-AWKWARD = (1, 131)
-"""Budgets that nothing divides."""
+ODD_BUDGETS = (1, 131)
+"""Small budgets, in evaluations, that batch sizes and populations do not divide."""
 SIGKILL = -9
-_UNFINISHED: Observation = None, "no run that ended to look at"
+_UNFINISHED: Observation = None, "the reference run did not complete"
 
 Check = Callable[[MethodSession], Observation]
 
 
 def check_end(session: MethodSession) -> Observation:
-    """A run ends with something to deploy that answers the test."""
+    """Check that a run completes and its artifact answers the test split."""
     run = session.reference
-    if run.result.status == "over_budget" or run.instrument.peeked:
-        return None, "it was stopped; see below"
+    if run.result.status == "over_budget" or run.instrument.violations:
+        return None, "the run was stopped; see the other checks"
     if run.result.status != "ok":
         return False, f"{run.result.status}: {run.result.reason}"
-    rows = ", ".join(f"{row.label or 'its answers'} {_kept(row.changed)}" for row in run.result.rows)
+    rows = ", ".join(f"{row.label or 'artifact'} {_describe_change(row.changed)}" for row in run.result.rows)
     return True, rows
 
 
-def _kept(changed: bool) -> str:
-    return "changed" if changed else "the base's"
+def _describe_change(changed: bool) -> str:
+    return "changed" if changed else "is the base"
 
 
-def _ended(run: ObservedRun) -> bool:
-    return run.result.status == "ok" and not run.instrument.peeked
+def _completed(run: ObservedRun) -> bool:
+    return run.result.status == "ok" and not run.instrument.violations
 
 
 def check_same_seed(session: MethodSession) -> Observation:
-    """Two runs of one seed end alike: record, answers and every byte of the artifact."""
-    if not _ended(session.reference):
+    """Check that two runs with the same seed give the same record, answers and artifact, byte for byte."""
+    if not _completed(session.reference):
         return _UNFINISHED
-    differing = _differing(session.reference, session.again)
-    return outcome([f"another {name}" for name in differing], "the same record, answers and artifact")
+    differing = _differing(session.reference, session.repeated)
+    return outcome([f"different {name}" for name in differing], "same record, answers and artifact")
 
 
 def check_other_seed(session: MethodSession) -> Observation:
-    """Two seeds end differently, where anything is drawn."""
+    """Check that two seeds give different results, if the method uses randomness."""
     run = session.reference
-    if not _ended(run):
+    if not _completed(run):
         return _UNFINISHED
-    if not run.instrument.drew:
-        return None, "it draws nothing"
+    if not run.instrument.used_randomness:
+        return None, "the method uses no randomness"
     other = session.run("other", seed=1)
-    if not _ended(other):
-        return False, f"with seed 1 it {other.result.status}: {other.result.reason}"
+    if not _completed(other):
+        return False, f"the run with seed 1 ended with status {other.result.status}: {other.result.reason}"
     differing = [name for name in _differing(run, other) if name not in ("id", "config")]
-    return bool(differing), "; ".join(f"another {name}" for name in differing) or "it draws, and the same for each seed"
+    return bool(differing), "; ".join(f"different {name}" for name in differing) or (
+        "the method uses randomness, but both seeds give the same result"
+    )
 
 
 def _differing(one: ObservedRun, other: ObservedRun) -> list[str]:
-    ours, theirs = one.outcome, other.outcome
-    return [name for name in ours if ours[name] != theirs[name]]
+    first, second = one.outcome, other.outcome
+    return [name for name in first if first[name] != second[name]]
 
 
 def check_budget(session: MethodSession) -> Observation:
-    """What was computed stays within the budget, at sizes that nothing divides too, and leaves something to deploy."""
+    """Check that runs stay within their budget and still return an artifact, including at odd budgets."""
     if session.reference.result.status == "over_budget":
         return False, f"{session.budget}: {session.reference.result.reason}"
-    if not _ended(session.reference):
+    if not _completed(session.reference):
         return _UNFINISHED
     seen, wrong = [_spent(session.reference)], []
-    for budget in AWKWARD:
+    for budget in ODD_BUDGETS:
         try:
-            run = session.run("awkward", budget=budget)
+            run = session.run("odd", budget=budget)
         except Refused:
-            seen.append((f"{budget} is refused", True))
+            seen.append((f"{budget}: refused", True))
             continue
-        if _ended(run):
+        if _completed(run):
             seen.append(_spent(run))
-        elif _declined(run):
-            seen.append((f"{budget} is given up on the way", True))
+        elif _refused_midway(run):
+            seen.append((f"{budget}: refused during the run", True))
         else:
             wrong.append(f"{budget}: {run.result.reason}")
-    wrong += [what for what, within in seen if not within]
-    return outcome(wrong, "; ".join(what for what, _ in seen))
+    wrong += [text for text, within in seen if not within]
+    return outcome(wrong, "; ".join(text for text, _ in seen))
 
 
 def _spent(run: ObservedRun) -> tuple[str, bool]:
-    """What a run spent of its budget, and whether that is within it."""
+    """Return the spent share of a run's budget as a text, and whether it is within the budget."""
     info = run.result.budget
     assert info is not None
     spent = max(info.spent, _computed(run))
-    return f"{info.evaluations} evaluations, {spent / info.flops:.1%} spent", spent <= info.flops
+    return f"{info.evaluations}: {spent / info.flops:.1%} spent", spent <= info.flops
 
 
 def _computed(run: ObservedRun) -> int:
-    """FLOPs by what the engine computed, and by what is booked of training."""
+    """Return the FLOPs that the engine was seen to compute, plus the FLOPs booked for training."""
     assert run.instrument.shape is not None
     trained = run.result.ledger.get("train")
     return model_flops(run.instrument.shape, run.instrument.work) + (
@@ -118,19 +120,19 @@ def _computed(run: ObservedRun) -> int:
 
 
 def check_test(session: MethodSession) -> Observation:
-    """Before it hands over, a method neither asks for the test split nor has a test prompt computed."""
+    """Check that the method does not access the test split or run a test prompt while it adapts."""
     run = session.reference
-    if run.instrument.peeked:
-        return False, f"it {run.instrument.peeked[0]}"
-    if not _ended(run):
+    if run.instrument.violations:
+        return False, f"the method {run.instrument.violations[0]}"
+    if not _completed(run):
         return _UNFINISHED
     return True, f"{run.instrument.adapted[1] - run.instrument.adapted[0]} steps of computation, none on a test prompt"
 
 
 def check_artifact(session: MethodSession) -> Observation:
-    """What was saved loads, and answers each test example as what was saved did."""
+    """Check that each saved artifact loads, and gives the same answers to the test split as before."""
     run = session.reference
-    if not _ended(run):
+    if not _completed(run):
         return _UNFINISHED
     prepared = run.prepared
     with (prepared.folder / "samples.jsonl").open() as file:
@@ -146,50 +148,51 @@ def check_artifact(session: MethodSession) -> Observation:
                 DeploymentContext(evaluator, examples, ProgressDisplay(quiet=True)), [e.id for e in examples]
             )
             journal.close()
-        said = [sample.text for sample in samples if sample.row == label]
-        other = sum(a != b for a, b in zip(said, texts, strict=True))
-        wrong += [f"{label or 'loaded'}: {other} of {len(said)} answers are others"] if other else []
-    # What loads as the base whatever was saved would pass as well, where the base is what was saved.
-    weak = "" if any(row.changed for row in run.result.rows) else ", which are the base's"
-    return outcome(wrong, f"{len(run.instrument.artifacts)} loaded, {len(examples)} answers each as before{weak}")
+        expected = [sample.text for sample in samples if sample.row == label]
+        other = sum(a != b for a, b in zip(expected, texts, strict=True))
+        wrong += [f"{label or 'loaded artifact'}: {other} of {len(expected)} answers differ"] if other else []
+    # If the artifact is the base, a load that always returns the base would pass too. The detail says so.
+    weak = "" if any(row.changed for row in run.result.rows) else " (the base's answers)"
+    return outcome(wrong, f"{len(run.instrument.artifacts)} loaded, same {len(examples)} answers each{weak}")
 
 
 def check_ledger(session: MethodSession) -> Observation:
-    """The accounts add up to what was spent, and hold what the engine and the trainable copies were seen to compute."""
+    """Check that the accounts add up to the spent FLOPs, and match the work observed in engine and trainable copies."""
     run = session.reference
-    if not _ended(run):
+    if not _completed(run):
         return _UNFINISHED
     result, instrument = run.result, run.instrument
     assert result.budget is not None
     rows = [result.ledger[name] for name in ADAPTATION if name in result.ledger]
     booked = sum((row.work for row in rows), Work())
-    engine = booked.model_copy(update=dict.fromkeys(_TRAINED, 0))
-    computed = instrument.work.model_copy(update=dict.fromkeys(_TRAINED, 0))
-    if booked.products:  # a drawn answer of training counts as an evaluation that no engine made
-        engine, computed = (work.model_copy(update=_WITHOUT_SHARED) for work in (engine, computed))
+    engine = booked.model_copy(update=dict.fromkeys(_TRAINING_FIELDS, 0))
+    computed = instrument.work.model_copy(update=dict.fromkeys(_TRAINING_FIELDS, 0))
+    if booked.products:  # training books its rollouts as evaluations, which no engine computed
+        engine, computed = (work.model_copy(update=_WITHOUT_SHARED_FIELDS) for work in (engine, computed))
     wrong = [
-        f"{name}: {getattr(engine, name)} booked, {getattr(computed, name)} seen"
+        f"{name}: {getattr(engine, name)} booked, {getattr(computed, name)} observed"
         for name in Work.model_fields
         if getattr(engine, name) != getattr(computed, name)
     ]
     if (total := sum(row.flops for row in rows)) != result.budget.spent:
-        wrong.append(f"the accounts hold {total} FLOPs, {result.budget.spent} are said to be spent")
-    if booked.forward_tokens != instrument.real:
-        wrong.append(f"training: {booked.forward_tokens} tokens booked, {instrument.real} seen")
-    if instrument.embedded != (known := instrument.work.padded_tokens + instrument.run):
-        wrong.append(f"{instrument.embedded - known} tokens went through a model that nobody metered")
+        wrong.append(f"the accounts sum to {total} FLOPs, but {result.budget.spent} are recorded as spent")
+    if booked.forward_tokens != instrument.trained_tokens:
+        wrong.append(f"training: {booked.forward_tokens} tokens booked, {instrument.trained_tokens} observed")
+    if instrument.embedded_tokens != (known := instrument.work.padded_tokens + instrument.padded_trained_tokens):
+        wrong.append(f"{instrument.embedded_tokens - known} tokens went through an unmetered model")
     tokens = booked.prefill_tokens + booked.decode_tokens + booked.forward_tokens
-    return outcome(wrong, f"{tokens} tokens in {len(rows)} accounts, each as it was seen")
+    return outcome(wrong, f"{tokens} tokens in {len(rows)} accounts, all as observed")
 
 
-_TRAINED = ("forward_tokens", "products", "padded_products", "backward_passes", "weight_moves")
-"""Booked of training, or by who moves the engine."""
-_WITHOUT_SHARED = dict.fromkeys(("evaluations", "attended", "padded_attended"), 0)
+_TRAINING_FIELDS = ("forward_tokens", "products", "padded_products", "backward_passes", "weight_moves")
+"""Fields of Work that training books, or that are booked with a move of the weights."""
+_WITHOUT_SHARED_FIELDS = dict.fromkeys(("evaluations", "attended", "padded_attended"), 0)
+"""Fields of Work that both training and the engine book, set to 0."""
 
 
 def check_refusals(session: MethodSession) -> Observation:
-    """What a method does not support it refuses, with a reason; what it does not refuse it does."""
-    if not _ended(session.reference):
+    """Check that the method refuses unsupported tasks and budgets with a reason, and completes on all others."""
+    if not _completed(session.reference):
         return _UNFINISHED
     method, wrong, refused = session.method(), [], []
     try:
@@ -197,34 +200,34 @@ def check_refusals(session: MethodSession) -> Observation:
         wrong.append("a setting that does not exist is accepted")
     except ValidationError:
         pass
-    for lacking, traits in _variants(session.traits):
+    for missing, traits in _variants(session.traits):
         reason = method.supports(traits)
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
-            wrong.append(f"a task without {lacking} is refused without a reason")
+            wrong.append(f"a task without {missing} is refused without a reason")
         elif reason is not None:
-            refused.append(f"a task without {lacking}")
+            refused.append(f"a task without {missing}")
         else:
-            wrong += _planned(session, traits, lacking)
+            wrong += _check_plans(session, traits, missing)
     try:
         bare = session.run("bare", task=BareSums)
     except Refused:
         refused.append("a task without all of these")
     else:
-        if not (_ended(bare) or _declined(bare)):
+        if not (_completed(bare) or _refused_midway(bare)):
             wrong.append(f"a task without all of these is not refused, and the run failed: {bare.result.reason}")
-    return outcome(wrong, f"refused: {', '.join(refused)}" if refused else "nothing had to be refused")
+    return outcome(wrong, f"refused: {', '.join(refused)}" if refused else "no refusals")
 
 
-def _planned(session: MethodSession, traits: TaskTraits, lacking: str) -> Iterator[str]:
-    for budget in (*AWKWARD, session.budget):
+def _check_plans(session: MethodSession, traits: TaskTraits, missing: str) -> Iterator[str]:
+    for budget in (*ODD_BUDGETS, session.budget):
         try:
             plan = session.method().plan(budget, traits)
         except Refused as error:
             if not str(error).strip():
-                yield f"a budget of {budget} without {lacking} is refused without a reason"
+                yield f"a budget of {budget} on a task without {missing} is refused without a reason"
         else:
             if plan.evaluations > budget:
-                yield f"of a budget of {budget} it plans to spend {plan.evaluations}"
+                yield f"the plan for a budget of {budget} spends {plan.evaluations}"
 
 
 def _variants(traits: TaskTraits) -> Iterator[tuple[str, TaskTraits]]:
@@ -235,36 +238,40 @@ def _variants(traits: TaskTraits) -> Iterator[tuple[str, TaskTraits]]:
     yield "a gate split", replace(traits, sizes={**traits.sizes, "gate": 0})
 
 
-def _declined(run: ObservedRun) -> bool:
-    """Whether a run ended because the method refused to go on, with a reason."""
+def _refused_midway(run: ObservedRun) -> bool:
+    """Return whether the run ended because the method raised Refused."""
     trace = (run.result.traceback or "").strip().splitlines()
     return bool(trace) and trace[-1].startswith("bench.errors.Refused: ")
 
 
 def check_resume(session: MethodSession) -> Observation:
-    """A run whose process is killed half way, and gone on with by another, ends as the unbroken one did."""
+    """Check that a killed and resumed run ends in the same result as an uninterrupted run."""
     run = session.reference
-    if not _ended(run) or _differing(run, session.again):
-        return None, "no run that ends alike twice to compare with"
+    if not _completed(run) or _differing(run, session.repeated):
+        return None, "needs a run that completes with the same result twice"
     began, ended = run.instrument.adapted
     step = began + max(1, (ended - began) * 2 // 3) if ended > began else run.instrument.steps // 2
     status = session.kill("killed", step)
     if status != SIGKILL:
         log = (session.folder / "killed" / LOG).read_text(errors="replace").strip().splitlines()
-        return False, f"not killed at step {step}, but ended with status {status}: {log[-1] if log else ''}"
+        return False, f"the run exited with status {status} before step {step}: {log[-1] if log else ''}"
     resumed = session.run("killed")
-    if not _ended(resumed):
-        return False, f"killed at step {step}; resumed, it {resumed.result.status}: {resumed.result.reason}"
+    if not _completed(resumed):
+        return False, (
+            f"killed at step {step}; the resumed run ended with status {resumed.result.status}: {resumed.result.reason}"
+        )
     differing = _differing(run, resumed)
-    return outcome([f"another {n}" for n in differing], f"killed at step {step} of {run.instrument.steps}; ended alike")
+    return outcome(
+        [f"different {name}" for name in differing], f"killed at step {step} of {run.instrument.steps}; same result"
+    )
 
 
 def check_weights(session: MethodSession) -> Observation:
-    """The base's weights, in memory and on disk, are after adaptation what they were before, to the bit."""
+    """Check that adaptation leaves the base weights unchanged, in memory and on disk, bit for bit."""
     before, run = session.model_files, session.reference
-    wrong = [] if before == session.hashed_model() else ["the model's files are others"]
+    wrong = [] if before == session.hashed_model() else ["the model's files changed"]
     if run.instrument.weights is None:
         return outcome(wrong, "") if wrong else _UNFINISHED
-    held, holds = run.instrument.weights
-    wrong += [] if held == holds else [f"the base was {held[:12]} and is {holds[:12]}"]
-    return outcome(wrong, f"digest {held[:12]} before and after")
+    first, last = run.instrument.weights
+    wrong += [] if first == last else [f"the digest of the base changed from {first[:12]} to {last[:12]}"]
+    return outcome(wrong, f"digest {first[:12]} before and after")

@@ -1,7 +1,7 @@
-"""What stands between a method and the harness in an exam: it counts, springs on what may not be seen, and can kill.
+"""Wrappers that count compute, raise on access to the test split, and kill the process at a chosen step.
 
-The method, the context, the engine and its meter are wrapped. What the wrappers see is kept apart from the run's own
-ledger, so that the two can be compared.
+They wrap the method, its context, the engine and the meter. Their counts are independent of the run's own ledger, so
+that a check can compare the two.
 """
 
 from __future__ import annotations
@@ -31,97 +31,98 @@ from tasks.interface import Example
 
 
 class TestSplitAccess(BenchError):
-    """A method reached for what it may not see; raised at the place where it did."""
+    """Error for a method that accesses the test split or other data it must not see."""
 
 
 @dataclass
 class Instrument:
-    """What was seen of one run.
+    """Observations of one run.
 
     Attributes:
         kill_at: Step of computation at which this process is killed; None for never.
-        adapting: Whether the method is at work.
-        peeked: What it reached for and may not see.
-        drew: Whether anything random was computed: noise, samples, or a trained copy.
-        steps: Steps of computation so far: of decoding and of training.
-        adapted: Steps when the method began, and when it was done.
-        work: What the engine computed for the method.
-        run, real: Tokens that went through trainable copies, with and without padding.
-        embedded: Tokens that went through any model of this process while the method was at work.
-        weights: Digests of the base before and after.
-        artifacts: What the method returned, by label.
-        shape: Of the model.
+        adapting: Whether the method is currently adapting.
+        violations: Forbidden accesses, such as "loaded the task's data".
+        used_randomness: Whether the method used noise, sampling or a trainable copy.
+        steps: Number of computation steps so far, in decoding and training.
+        adapted: Values of `steps` at the start and at the end of adaptation.
+        work: Work that the engine computed for the method.
+        trained_tokens: Tokens processed by trainable copies, without padding.
+        padded_trained_tokens: Tokens processed by trainable copies, including padding.
+        embedded_tokens: Tokens processed by any model of this process during adaptation.
+        weights: Digests of the base weights before and after adaptation; None if it did not complete.
+        artifacts: Artifacts returned by the method, by label.
+        shape: Shape of the model.
     """
 
     kill_at: int | None = None
     adapting: bool = False
-    peeked: list[str] = field(default_factory=list)
-    drew: bool = False
+    violations: list[str] = field(default_factory=list)
+    used_randomness: bool = False
     steps: int = 0
     adapted: tuple[int, int] = (0, 0)
     work: Work = field(default_factory=Work)
-    run: int = 0
-    real: int = 0
-    embedded: int = 0
+    trained_tokens: int = 0
+    padded_trained_tokens: int = 0
+    embedded_tokens: int = 0
     weights: tuple[str, str] | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     shape: ModelShape | None = None
-    _tested: frozenset[str] = frozenset()
+    _test_ids: frozenset[str] = frozenset()
 
-    def guard(self, task_data: TaskData) -> None:
-        """Spring on the test examples of these data."""
-        self._tested = frozenset(example.id for example in task_data.splits.test)
+    def protect(self, task_data: TaskData) -> None:
+        """Forbid access to the test examples of these data during adaptation."""
+        self._test_ids = frozenset(example.id for example in task_data.splits.test)
 
-    def loaded(self) -> None:
-        """The task's data were loaded."""
+    def on_load(self) -> None:
+        """Handle that the task's data are loaded."""
         if self.adapting:
-            self.spring("loaded the task's data, the test split among them")
+            self.forbid("loaded the task's data, including the test split")
 
-    def read(self, example: Example) -> None:
-        """An example was posed or judged."""
-        if self.adapting and example.id in self._tested:
-            self.spring(f"posed or judged the test example {example.id}")
+    def on_read(self, example: Example) -> None:
+        """Handle that an example is formatted or scored."""
+        if self.adapting and example.id in self._test_ids:
+            self.forbid(f"formatted or scored the test example {example.id}")
 
-    def spring(self, what: str) -> None:
-        """Note down what the method may not do, and stop it.
+    def forbid(self, action: str) -> None:
+        """Record a violation and stop the method.
 
         Raises:
-            Peeked: Always.
+            TestSplitAccess: Always.
         """
-        self.peeked.append(what)
-        raise TestSplitAccess(f"while it adapted, the method {what}")
+        self.violations.append(action)
+        raise TestSplitAccess(f"while it adapted, the method {action}")
 
-    def stepped(self) -> None:
-        """A step is about to be computed."""
+    def count_step(self) -> None:
+        """Count a step before it is computed. Kill the process if it is the chosen step."""
         self.steps += 1
         if self.steps == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager
     def adaptation(self, engine: Engine) -> Iterator[None]:
-        """Watch a block in which the method is at work."""
-        before, began = _weights(engine), self.steps
+        """Observe a block in which the method adapts."""
+        before, began = _base_digest(engine), self.steps
         self.adapting = True
-        hook = nn.modules.module.register_module_forward_pre_hook(self._embed)
+        hook = nn.modules.module.register_module_forward_pre_hook(self._count_embedded)
         try:
             yield
         finally:
             self.adapting = False
             hook.remove()
             self.adapted = began, self.steps
-        self.weights = before, _weights(engine)
+        self.weights = before, _base_digest(engine)
 
-    def _embed(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _count_embedded(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(module, nn.Embedding):
-            self.embedded += args[0].numel()
+            self.embedded_tokens += args[0].numel()
 
 
 class InstrumentedMethod:
-    """A method that is watched while it adapts.
+    """Method wrapper that observes the adaptation.
 
     Args:
-        method: It.
-        instrument: Told what it does.
+        method: Method to wrap.
+        instrument: Receiver of the observations.
     """
 
     def __init__(self, method: Method, instrument: Instrument) -> None:
@@ -132,7 +133,7 @@ class InstrumentedMethod:
         return getattr(self._method, name)
 
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
-        """Let it adapt."""
+        """Adapt, and record the returned artifacts."""
         assert self.engine is not None
         with self._instrument.adaptation(self.engine):
             adapted = self._method.adapt(InstrumentedContext(context, self._instrument))
@@ -141,7 +142,7 @@ class InstrumentedMethod:
 
 
 class InstrumentedContext:
-    """A context that knows which splits a method may name."""
+    """Context wrapper that forbids evaluation on the test split."""
 
     def __init__(self, context: Context, instrument: Instrument) -> None:
         object.__setattr__(self, "_context", context)
@@ -154,20 +155,20 @@ class InstrumentedContext:
         setattr(self._context, name, value)
 
     def evaluate(self, point: Any, split: Any, **options: Any) -> Evaluation:
-        """Evaluate, but for a split that is none of the method's."""
+        """Evaluate on an adaptation split, and forbid every other split."""
         if split not in get_args(AdaptationSplit):
-            self._instrument.spring(f"asked for the split {split!r}")
+            self._instrument.forbid(f"evaluated on the split {split!r}")
         evaluation: Evaluation = self._context.evaluate(point, split, **options)
         return evaluation
 
 
 class InstrumentedEngine:
-    """An engine that answers no test prompt while the method is at work, and whose steps are counted.
+    """Engine wrapper that counts steps, and forbids test prompts during adaptation.
 
     Args:
-        engine: It.
-        instrument: Told what it computes.
-        task_data: Which prompts are whose.
+        engine: Engine to wrap.
+        instrument: Receiver of the observations.
+        task_data: Tasks and data, to recognise the prompts of each split.
     """
 
     def __init__(self, engine: Engine, instrument: Instrument, task_data: TaskData) -> None:
@@ -175,8 +176,8 @@ class InstrumentedEngine:
         instrument.shape = engine.shape
         splits = task_data.splits
         support, rest = self._prompts(task_data, splits.support), self._prompts(task_data, splits.select + splits.gate)
-        self._hidden = self._prompts(task_data, splits.test) - support - rest
-        self._untrained = self._hidden | (rest - support)
+        self._test_prompts = self._prompts(task_data, splits.test) - support - rest
+        self._not_for_training = self._test_prompts | (rest - support)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -188,38 +189,38 @@ class InstrumentedEngine:
         }
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Answer prompts, unless one is of the test split and the method is at work."""
+        """Generate, but forbid test prompts during adaptation."""
         instrument, point = self._instrument, self._engine.point
-        if instrument.adapting and not self._hidden.isdisjoint(prompts):
-            instrument.spring("had the engine answer a test prompt")
-        instrument.drew |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
-        return self._engine.generate(prompts, sampling, _Counted(meter, instrument))  # type: ignore[arg-type]
+        if instrument.adapting and not self._test_prompts.isdisjoint(prompts):
+            instrument.forbid("generated an answer to a test prompt")
+        instrument.used_randomness |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
+        return self._engine.generate(prompts, sampling, _CountingMeter(meter, instrument))  # type: ignore[arg-type]
 
     def trainable(self) -> tuple[Any, Any]:
-        """Return a trainable copy that runs no prompt but the support split's."""
+        """Return a trainable copy that accepts only prompts of the support split."""
         model, tokenizer = self._engine.trainable()
-        instrument, untrained = self._instrument, self._untrained
-        lengths = sorted({len(prompt) for prompt in untrained})
-        instrument.drew = True
+        instrument, forbidden = self._instrument, self._not_for_training
+        lengths = sorted({len(prompt) for prompt in forbidden})
+        instrument.used_randomness = True
 
-        # A function and no bound method: a copy of the model must not copy what it is bound to.
-        def entered(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-            instrument.stepped()
+        # A function instead of a bound method, because a copy of the model would copy the bound object, too.
+        def observe(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+            instrument.count_step()
             ids = given["input_ids"] if "input_ids" in given else args[0]
-            real = _real(ids, given, tokenizer.pad_token_id)
-            instrument.run += ids.numel()
-            instrument.real += int(real.sum())
+            real = _real_tokens(ids, given, tokenizer.pad_token_id)
+            instrument.padded_trained_tokens += ids.numel()
+            instrument.trained_tokens += int(real.sum())
             for row, kept in zip(ids, real, strict=True):
                 tokens = tuple(row[kept].tolist())
-                if any(tokens[:length] in untrained for length in lengths):
-                    instrument.spring("trained on a prompt that is not of the support split")
+                if any(tokens[:length] in forbidden for length in lengths):
+                    instrument.forbid("trained on a prompt outside the support split")
 
-        model.base_model.register_forward_pre_hook(entered, with_kwargs=True)
+        model.base_model.register_forward_pre_hook(observe, with_kwargs=True)
         return model, tokenizer
 
 
-class _Counted:
-    """A meter whose bookings are counted."""
+class _CountingMeter:
+    """Meter wrapper that counts what the engine books."""
 
     def __init__(self, meter: Meter, instrument: Instrument) -> None:
         self._meter, self._instrument = meter, instrument
@@ -229,13 +230,16 @@ class _Counted:
 
     def reserve(self, work: Work) -> None:
         self._meter.reserve(work)
-        self._instrument.stepped()
+        self._instrument.count_step()
         if self._instrument.adapting:
             self._instrument.work += work
 
 
-def _real(ids: torch.Tensor, given: Mapping[str, Any], pad: int | None) -> torch.Tensor:
-    """Which tokens of a pass are no padding: those that attention sees, but for what is fed to a finished answer."""
+def _real_tokens(ids: torch.Tensor, given: Mapping[str, Any], pad: int | None) -> torch.Tensor:
+    """Return a mask [batch, tokens] of the tokens that are not padding.
+
+    Padding is what the attention mask hides, and the padding ids that generation feeds to finished answers.
+    """
     mask, cache = given.get("attention_mask"), given.get("past_key_values")
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask[:, -ids.shape[1] :].bool()
     if ids.shape[1] == 1 and cache is not None and cache.get_seq_length():
@@ -243,8 +247,8 @@ def _real(ids: torch.Tensor, given: Mapping[str, Any], pad: int | None) -> torch
     return real
 
 
-def _weights(engine: Engine) -> str:
-    """The digest of what stands in the engine where its base should."""
+def _base_digest(engine: Engine) -> str:
+    """Return the digest of the engine's actual weights at the base point."""
     with tempfile.TemporaryDirectory() as folder:
         engine.move_to(Point())
         engine.save(Path(folder))

@@ -1,4 +1,4 @@
-"""Holding a method's exam, and the certificate that comes of it."""
+"""Run all conformance checks of a method, and report their results."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ CHECKS: Mapping[str, checks.Check] = {
 
 @dataclass(frozen=True)
 class MethodReport:
-    """What all checks found on one version of a method.
+    """Results of all checks of a method.
 
     Attributes:
-        method: What the method was loaded by.
-        version: The method's.
-        settings: Those that were given; others had their defaults.
-        model: What was adapted.
-        task: What it was adapted to.
-        budget: In evaluations.
-        findings: In the order of the exam.
+        method: Name that the method was loaded by.
+        version: Version of the method.
+        settings: Given settings; all others have their defaults.
+        model: Name of the model that was adapted.
+        task: Name of the task that it was adapted to.
+        budget: Budget of each run, in evaluations.
+        findings: Results, in the order of the checks.
     """
 
     method: str
@@ -64,19 +64,20 @@ def check_method(
     budget: int = BUDGET,
     progress: Callable[[str], object] = lambda _: None,
 ) -> MethodReport:
-    """Have a method sit the exam, on a model and a task that take seconds.
+    """Run all checks of a method, with a small model and a small task. This takes seconds.
 
-    It finds what is wrong with a method, and not that nothing is: code that means to cheat runs in the same process.
+    A pass does not prove that the method has no defects. In particular, a method that cheats on purpose runs in the
+    same process as the checks and could hide it.
 
     Args:
-        name: What the method is loaded by: another process loads it once more.
-        settings: Of the method, where they are not the defaults.
-        budget: Of a run, in evaluations.
-        progress: Told the name of each check before it begins.
+        name: Name to load the method by, because one check loads it in another process.
+        settings: Settings of the method that are not defaults.
+        budget: Budget of each run, in evaluations.
+        progress: Callback that gets the name of each check before it starts.
 
     Raises:
-        UsageError: If the method cannot be loaded, or its settings are none.
-        Refused: If it takes neither the exam's task nor its budget.
+        UsageError: If the method cannot be loaded, or its settings are invalid.
+        Refused: If the method refuses the task or the budget of the checks.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = MethodSession(name, dict(settings or {}), budget, Path(folder))

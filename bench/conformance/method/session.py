@@ -1,4 +1,4 @@
-"""One method in its exam: its runs, each made when a check first asks for it."""
+"""Session of a method's conformance checks: executes the runs that the checks inspect, when first needed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", 
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """A run of the exam.
+    """Run that was executed with instruments.
 
     Attributes:
-        prepared: The run that was executed.
-        result: Its record.
-        instrument: What was seen of it.
+        prepared: Prepared run.
+        result: Result of the run.
+        instrument: Observations of the run.
     """
 
     prepared: PreparedRun
@@ -43,7 +43,7 @@ class ObservedRun:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """All that two runs of one seed must have in common: the record but for times, and every file left behind."""
+        """Everything that two runs with the same seed must share: the record without times, and hashes of all files."""
         files = sorted(path for path in (self.prepared.folder / "artifact").rglob("*") if path.is_file())
         content = {str(path.relative_to(self.prepared.folder)): _sha256(path) for path in files}
         samples = self.prepared.folder / "samples.jsonl"
@@ -53,13 +53,13 @@ class ObservedRun:
 
 @dataclass(frozen=True)
 class MethodSession:
-    """A method with its settings.
+    """Method under check, with its settings and runs.
 
     Attributes:
-        name: What it is loaded by: another process loads it once more.
-        settings: Of the method.
-        budget: Of its runs, in evaluations.
-        folder: For runs.
+        name: Name that the method is loaded by, also in other processes.
+        settings: Settings of the method.
+        budget: Default budget of a run, in evaluations.
+        folder: Folder for run directories.
     """
 
     name: str
@@ -69,70 +69,70 @@ class MethodSession:
 
     @cached_property
     def reference(self) -> ObservedRun:
-        """The run that the others are compared with."""
+        """Reference run, which other runs are compared with."""
         return self.run("reference")
 
     @cached_property
-    def again(self) -> ObservedRun:
-        """The same once more."""
-        return self.run("again")
+    def repeated(self) -> ObservedRun:
+        """Repetition of the reference run, with the same seed."""
+        return self.run("repeated")
 
     @cached_property
     def traits(self) -> TaskTraits:
-        """What the method is told of the exam's task."""
+        """Traits of the task that the checks use."""
         task = Sums()
         return TaskTraits.of(task, task.load())
 
     @cached_property
     def model_files(self) -> dict[str, str]:
-        """What the model's files held before the first run."""
+        """Hashes of the model's files before the first run, by name."""
         return self.hashed_model()
 
     def method(self) -> Method:
-        """Return the method, made anew.
+        """Return a new instance of the method.
 
         Raises:
-            UsageError: If it cannot be loaded, or its settings are none.
+            UsageError: If the method cannot be loaded, or its settings are invalid.
         """
         found = load_method(self.name)
         return found(found.Config.model_validate(dict(self.settings)))
 
     def hashed_model(self) -> dict[str, str]:
-        """Return the hashes of the model's files by name."""
-        folder = Path(self._cell("unused", 0, self.budget, Sums).model.path)
+        """Return the current hashes of the model's files, by name."""
+        folder = Path(self._prepare("unused", 0, self.budget, Sums).model.path)
         return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
-    def run(self, what: str, *, seed: int = 0, budget: int | None = None, task: type[Sums] = Sums) -> ObservedRun:
-        """Run it, or go on with a run that was killed.
+    def run(self, name: str, *, seed: int = 0, budget: int | None = None, task: type[Sums] = Sums) -> ObservedRun:
+        """Execute a run, or resume it if it was killed.
 
         Args:
-            what: The run's folder.
-            seed: Of the run.
-            budget: In evaluations; None for the exam's.
-            task: What it adapts to.
+            name: Folder name for the run.
+            seed: Seed of the run.
+            budget: Budget in evaluations; None for the session's.
+            task: Task to adapt to.
 
         Raises:
-            Refused: If the method does not take such a task or budget.
+            Refused: If the method refuses the task or the budget.
         """
-        prepared = self._cell(what, seed, self.budget if budget is None else budget, task)
-        return _observed(prepared, Instrument())
+        prepared = self._prepare(name, seed, self.budget if budget is None else budget, task)
+        return _execute(prepared, Instrument())
 
-    def kill(self, what: str, step: int) -> int:
-        """Have another process begin a run and be killed at a step; return its exit status.
+    def kill(self, name: str, step: int) -> int:
+        """Start a run in another process, which is killed at a step. Return its exit status.
 
-        What it wrote is in a log in the folder.
+        The output of the process is in killed.log in the run's folder.
         """
-        prepared = self._cell(what, 0, self.budget, Sums)
+        prepared = self._prepare(name, 0, self.budget, Sums)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)  # once for all exams of this process
-        arguments = (prepared.config.model_dump_json(), str(self.folder / what), step)
-        child = context.Process(target=_doomed, args=arguments)
+        context.set_forkserver_preload(_PRELOADED)  # the fork server is shared by all sessions of this process
+        arguments = (prepared.config.model_dump_json(), str(self.folder / name), step)
+        child = context.Process(target=_execute_and_kill, args=arguments)
         child.start()
         child.join()
         assert child.exitcode is not None
         return child.exitcode
 
-    def _cell(self, what: str, seed: int, budget: int, task: type[Sums]) -> PreparedRun:
+    def _prepare(self, name: str, seed: int, budget: int, task: type[Sums]) -> PreparedRun:
         config = RunConfig(
             method=self.name,
             task=f"{task.__module__}:{task.__name__}",
@@ -143,34 +143,34 @@ class MethodSession:
             device="cpu",
             method_config=dict(self.settings),
         )
-        return prepare(config, self.folder / what, ProgressDisplay(quiet=True))
+        return prepare(config, self.folder / name, ProgressDisplay(quiet=True))
 
 
-def _observed(prepared: PreparedRun, instrument: Instrument) -> ObservedRun:
+def _execute(prepared: PreparedRun, instrument: Instrument) -> ObservedRun:
     task = prepared.task_data.task
     assert isinstance(task, Sums)
     method = InstrumentedMethod(prepared.method, instrument)
 
-    def through(engine: Any) -> Any:
+    def wrap(engine: Any) -> Any:
         method.engine = InstrumentedEngine(engine, instrument, prepared.task_data)
         return method.engine
 
-    instrument.guard(prepared.task_data)
+    instrument.protect(prepared.task_data)
     task.instrument = instrument
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries, about themselves
-        result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), wrap_engine=through)  # type: ignore[arg-type]
+        warnings.simplefilter("ignore")  # deprecation warnings of libraries
+        result = execute(replace(prepared, method=method), ProgressDisplay(quiet=True), wrap_engine=wrap)  # type: ignore[arg-type]
     return ObservedRun(prepared, result, instrument)
 
 
-def _doomed(config: str, output: str, step: int) -> None:
-    """The process that is killed."""
+def _execute_and_kill(config: str, output: str, step: int) -> None:
+    """Execute a run and kill this process at a step. Runs in a child process."""
     path = Path(output)
     path.mkdir(parents=True, exist_ok=True)
     log = os.open(path / LOG, os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    _observed(
+    _execute(
         prepare(RunConfig.model_validate_json(config), path, ProgressDisplay(quiet=True)), Instrument(kill_at=step)
     )
 

@@ -1,4 +1,4 @@
-"""What a method adapts to in its exam: some of the sums of `addition`, which tell who reads them when."""
+"""Small addition task for conformance checks of methods. It reports each access to its data to an instrument."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Sums(Addition):
-    """Few sums, so that an exam takes seconds.
+    """Subset of `addition`, small enough for checks that take seconds.
 
     Attributes:
-        instrument: Told when data are loaded, and which examples are posed and judged; None outside of an exam.
+        instrument: Receiver of data accesses; None outside a conformance session.
     """
 
     name = "sums"
@@ -25,25 +25,25 @@ class Sums(Addition):
     def load(self, data: Path | None = None) -> Splits:
         """Return 64 support, 32 select, 64 gate and 24 test pairs."""
         if self.instrument is not None:
-            self.instrument.loaded()
+            self.instrument.on_load()
         splits = super().load(data)
         return Splits(splits.support[:64], splits.select[:32], splits.gate[:64], splits.test[:24])
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the sum as a text to continue."""
+        """Return the sum as a completion prompt."""
         if self.instrument is not None:
-            self.instrument.read(example)
+            self.instrument.on_read(example)
         return super().completion(example, prompt)
 
     def score(self, example: Example, text: str) -> Score:
-        """Compare digits with the sum."""
+        """Score the digits of an answer against the sum."""
         if self.instrument is not None:
-            self.instrument.read(example)
+            self.instrument.on_read(example)
         return super().score(example, text)
 
 
 class BareSums(Sums):
-    """The same without what a task need not have: votes, a signal, a second prompt, a select and a gate split."""
+    """Same sums without the optional parts of a task: votes, signal, second prompt, select and gate split."""
 
     name = "bare-sums"
 
@@ -51,6 +51,6 @@ class BareSums(Sums):
         self.prompts, self.vote_by, self.signal_by = (DEFAULT_PROMPT,), None, None  # type: ignore[misc, assignment]
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return support and test pairs alone."""
+        """Return support and test pairs only."""
         splits = super().load(data)
         return Splits(splits.support, (), (), splits.test)

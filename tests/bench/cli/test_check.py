@@ -24,14 +24,14 @@ def test_a_passing_task_prints_its_report_and_exits_with_0() -> None:
 
 def test_a_failing_task_prints_the_failed_check_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFORMANCE)
-    result = bench("-t", "faulty_tasks:Hasty", "-L", "8")
+    result = bench("-t", "faulty_tasks:AcceptsPrefix", "-L", "8")
     assert result.return_value == 1
     assert "1 of 12 checks failed" in result.stdout
 
 
 def test_json_contains_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFORMANCE)
-    result = bench("-t", "faulty_tasks:Leaky", "-L", "8", "--json")
+    result = bench("-t", "faulty_tasks:LeaksAnswer", "-L", "8", "--json")
     found = json.loads(result.stdout)
     assert (result.return_value, found["passed"], found["examined"]) == (1, False, 8)
     assert {f["check"]: f["passed"] for f in found["findings"] if f["passed"] is not True} == {"leaks": False}
@@ -62,7 +62,7 @@ def test_the_report_of_a_method_fits_80_columns(monkeypatch: pytest.MonkeyPatch)
     result = bench("-m", "base", "-b", "64")
     assert result.return_value == 0
     assert result.stdout.startswith("base, version 1\n")
-    assert "other seed   -       it draws nothing" in result.stdout
+    assert "other seed   -       the method uses no randomness" in result.stdout
     assert "passed; tiny-adder on addition, 64 evaluations per run" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 

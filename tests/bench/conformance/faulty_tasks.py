@@ -1,4 +1,4 @@
-"""Tasks that sit the exam in tests: a sound one, and others that each have one defect."""
+"""Tasks for tests of the conformance checks: a correct one, and variants with one defect each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Tas
 
 
 class Sound(Task):
-    """Sums whose answer stands behind the word `sum`."""
+    """Correct task: sums whose answer follows the word `sum`."""
 
     name = "sound"
     version = "1"
@@ -66,41 +66,41 @@ class Sound(Task):
         return found[-1] if found else None
 
 
-class Unsettled(Sound):
-    """Its splits follow the order of a set."""
+class OrderOfSet(Sound):
+    """Defect: the splits depend on the order of a set."""
 
     def rows(self) -> list[Example]:
         rows = {str(row.fields): row for row in super().rows()}
         return [Example(str(n), rows[key].fields) for n, key in enumerate({*rows})]
 
 
-class Wandering(Sound):
-    """It has other data each time."""
+class DifferentOnReload(Sound):
+    """Defect: the data differ at each load."""
 
     loaded: ClassVar[int] = 0
 
     def rows(self) -> list[Example]:
-        Wandering.loaded += 1
+        DifferentOnReload.loaded += 1
         return [Example(e.id, {"a": e.fields["a"] + self.loaded, "b": e.fields["b"]}) for e in super().rows()]
 
 
-class Empty(Sound):
-    """One split has no examples."""
+class EmptySplit(Sound):
+    """Defect: one split has no examples."""
 
     def load(self, data: Path | None = None) -> Splits:
         splits = super().load(data)
         return Splits(splits.support, (), splits.gate, splits.test)
 
 
-class Deaf(Sound):
-    """It takes any file and reads none."""
+class IgnoresFile(Sound):
+    """Defect: a --data file is accepted and ignored."""
 
     def load(self, data: Path | None = None) -> Splits:
         return super().load()
 
 
-class Vague(Sound):
-    """Its error does not say which file."""
+class ErrorWithoutFile(Sound):
+    """Defect: the error for a bad file does not name it."""
 
     def load(self, data: Path | None = None) -> Splits:
         if data is not None:
@@ -108,8 +108,8 @@ class Vague(Sound):
         return super().load()
 
 
-class Crashing(Sound):
-    """A file makes it raise what no user can act on."""
+class CrashesOnFile(Sound):
+    """Defect: a bad file raises an IndexError instead of a BenchError."""
 
     def load(self, data: Path | None = None) -> Splits:
         if data is not None:
@@ -117,79 +117,81 @@ class Crashing(Sound):
         return super().load()
 
 
-class Monologue(Sound):
-    """Its conversation ends with the assistant."""
+class EndsWithAssistant(Sound):
+    """Defect: the conversation ends with an assistant turn."""
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         return [*super().messages(example, prompt), {"role": "assistant", "content": "Well,"}]
 
 
-class Unnamed(Sound):
-    """Its first prompt is not the default one."""
+class NoDefaultFirst(Sound):
+    """Defect: the first prompt is not the default one."""
 
     prompts = ("please", DEFAULT_PROMPT)
 
 
-class Fickle(Sound):
-    """It poses an example in another way each time."""
+class ChangingPrompt(Sound):
+    """Defect: the prompt of an example changes with each call."""
 
-    asked: ClassVar[int] = 0
+    calls: ClassVar[int] = 0
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        Fickle.asked += 1
-        return super().completion(example, prompt) + " " * self.asked
+        ChangingPrompt.calls += 1
+        return super().completion(example, prompt) + " " * self.calls
 
 
-class Mistaken(Sound):
-    """Some of its gold answers are wrong."""
+class WrongGold(Sound):
+    """Defect: some gold answers are wrong."""
 
     def gold(self, example: Example) -> str | None:
         return f"The sum {self.sum(example) + (example.fields['a'] % 5 == 0)}"
 
 
-class Moody(Sound):
-    """Its scores depend on how many there were before."""
+class OrderDependentScore(Sound):
+    """Defect: a score depends on the number of earlier scores."""
 
     scored: ClassVar[int] = 0
 
     def score(self, example: Example, text: str) -> Score:
-        Moody.scored += 1
+        OrderDependentScore.scored += 1
         score = super().score(example, text)
-        return Score(score.reward if score.correct or Moody.scored % 2 else 0.01, score.correct, score.answer)
+        return Score(
+            score.reward if score.correct or OrderDependentScore.scored % 2 else 0.01, score.correct, score.answer
+        )
 
 
-class Sociable(Sound):
-    """Scored together, answers have other scores than alone."""
+class BatchDependentScore(Sound):
+    """Defect: answers scored in a batch have other scores than alone."""
 
     def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
         scores = super().score_many(examples, texts)
         return [Score(max(s.reward, 0.01 * (len(scores) > 1)), s.correct, s.answer) for s in scores]
 
 
-class Generous(Sound):
-    """Silence is worth something."""
+class RewardsEmpty(Sound):
+    """Defect: an empty answer has a reward."""
 
     def score(self, example: Example, text: str) -> Score:
         return super().score(example, text) if text.strip() else Score(0.1, False)
 
 
-class Fragile(Sound):
-    """It cannot read every text."""
+class RaisesOnUnicode(Sound):
+    """Defect: the scorer raises on some Unicode texts."""
 
     def score(self, example: Example, text: str) -> Score:
         text.encode()
         return super().score(example, text)
 
 
-class Credulous(Sound):
-    """A megabyte is right."""
+class AcceptsLongText(Sound):
+    """Defect: a text of a megabyte is right."""
 
     def score(self, example: Example, text: str) -> Score:
         return Score(1.0, True, text) if len(text) >= 1_000_000 else super().score(example, text)
 
 
-class Hasty(Sound):
-    """It has the beginning of a number for the number."""
+class AcceptsPrefix(Sound):
+    """Defect: the first digits of the number are right."""
 
     def score(self, example: Example, text: str) -> Score:
         found = self.find(text)
@@ -197,43 +199,43 @@ class Hasty(Sound):
         return Score(float(correct), correct, found)
 
 
-class Unanimous(Sound):
-    """All answers share a vote."""
+class OneVoteForAll(Sound):
+    """Defect: all answers have the same vote."""
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         return Vote("yes") if self.find(text) else None
 
 
-class Abstaining(Sound):
-    """Right answers do not vote."""
+class NeverVotes(Sound):
+    """Defect: right answers do not vote."""
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         return None
 
 
-class Noisy(Sound):
-    """Silence votes."""
+class EmptyVotes(Sound):
+    """Defect: an empty answer votes."""
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         return super().vote_key(example, text) or Vote("nothing")
 
 
-class Backwards(Sound):
-    """Its signal is higher where the answer is worse."""
+class InvertedSignal(Sound):
+    """Defect: the signal is higher for worse answers."""
 
     def signal(self, example: Example, text: str) -> float:
         return 1.0 - super().signal(example, text)
 
 
-class Boundless(Sound):
-    """Its signal leaves [0, 1]."""
+class SignalOutOfRange(Sound):
+    """Defect: the signal exceeds 1."""
 
     def signal(self, example: Example, text: str) -> float:
         return 7 * super().signal(example, text)
 
 
-class Leaky(Sound):
-    """One of its prompts has the answer in it."""
+class LeaksAnswer(Sound):
+    """Defect: one prompt contains the answer."""
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         hint = f" (Hint: {self.sum(example)})" if prompt == "please" else ""
@@ -241,16 +243,16 @@ class Leaky(Sound):
         return [{"role": "user", "content": turn["content"] + hint}]
 
 
-class Echoing(Sound):
-    """A copy of the prompt is right."""
+class AcceptsPrompt(Sound):
+    """Defect: a copy of the prompt is right."""
 
     def score(self, example: Example, text: str) -> Score:
         numbers = re.findall(r"Add ([0-9]{1,9}) and ([0-9]{1,9})", text)
         return super().score(example, text + "".join(f" sum {int(a) + int(b)}" for a, b in numbers))
 
 
-class Repeating(Sound):
-    """Questions of the support split stand in the test split."""
+class RepeatsQuestions(Sound):
+    """Defect: the test split contains questions of the support split."""
 
     def rows(self) -> list[Example]:
         return [Example(row.id, {"a": row.fields["a"] % 7, "b": 2}) for row in super().rows()]

@@ -1,4 +1,4 @@
-"""Every check finds the defect that it is for, a sound task has none, and our own tasks are sound."""
+"""Every check finds its defect, and a correct task and all built-in tasks pass."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from bench.conformance import CheckResult, TaskReport, check_task
 from bench.conformance.report import CHECKS, run_checks
-from bench.conformance.session import TaskSession, spread
+from bench.conformance.session import TaskSession, sample_evenly
 from bench.errors import BenchError
 from bench.registry import BUILT_IN, load_task
 from tasks.interface import SPLITS, Example, Splits
@@ -23,108 +23,108 @@ DATA = {
     "rocstories": "rocstories.jsonl",
     "uspto50k": "uspto50k.jsonl",
 }
-"""Rows that we wrote ourselves, for tasks without a source that is always there."""
+"""Test rows for tasks whose source is not always available."""
 
 DEFECTS = [
-    ("Unsettled", "splits", "another process gets others"),
-    ("Wandering", "splits", "loaded again, they are others"),
-    ("Empty", "splits", "one is empty"),
-    ("Deaf", "bad data", "broken.jsonl was accepted"),
-    ("Vague", "bad data", "does not name the file"),
-    ("Crashing", "bad data", "raised IndexError"),
-    ("Monologue", "prompts", "in default"),
-    ("Unnamed", "prompts", "expected 'default' first"),
-    ("Fickle", "prompts", "in please"),
-    ("Mistaken", "gold answers", ": 4"),
-    ("Moody", "determinism", "'"),
-    ("Sociable", "determinism", "'"),
-    ("Generous", "empty answers", "'' is worth 0.1"),
-    ("Fragile", "absurd answers", "raised UnicodeEncodeError"),
-    ("Credulous", "absurd answers", "is right"),
-    ("Hasty", "cut-off answers", "are right: "),
-    ("Unanimous", "votes", "of an answer with another verdict"),
-    ("Abstaining", "votes", "is right and does not vote"),
-    ("Noisy", "votes", "'' votes"),
-    ("Backwards", "signal", "less than noise"),
-    ("Boundless", "signal", "has 7"),
-    ("Leaky", "leaks", "the answer stands in 100% of its own prompts, 0% of others"),
-    ("Echoing", "leaks", "given as answers, 100% of prompts are right for their own question, 0% for another"),
-    ("Repeating", "contamination", "of 20 test questions, "),
+    ("OrderOfSet", "splits", "the splits differ in another process"),
+    ("DifferentOnReload", "splits", "the splits differ when loaded again"),
+    ("EmptySplit", "splits", "a split is empty"),
+    ("IgnoresFile", "bad data", "broken.jsonl was accepted"),
+    ("ErrorWithoutFile", "bad data", "does not name the file"),
+    ("CrashesOnFile", "bad data", "raised IndexError"),
+    ("EndsWithAssistant", "prompts", ", prompt default"),
+    ("NoDefaultFirst", "prompts", "expected 'default' first"),
+    ("ChangingPrompt", "prompts", ", prompt please"),
+    ("WrongGold", "gold answers", ": 4"),
+    ("OrderDependentScore", "determinism", "'"),
+    ("BatchDependentScore", "determinism", "'"),
+    ("RewardsEmpty", "empty answers", "'' has reward 0.1"),
+    ("RaisesOnUnicode", "absurd answers", "raised UnicodeEncodeError"),
+    ("AcceptsLongText", "absurd answers", "is right"),
+    ("AcceptsPrefix", "cut-off answers", "are right: "),
+    ("OneVoteForAll", "votes", "as an answer with the other verdict"),
+    ("NeverVotes", "votes", "is right and does not vote"),
+    ("EmptyVotes", "votes", "'' votes"),
+    ("InvertedSignal", "signal", "lower signal than noise"),
+    ("SignalOutOfRange", "signal", "has signal 7"),
+    ("LeaksAnswer", "leaks", "100% of prompts contain their own answer, 0% another's"),
+    ("AcceptsPrompt", "leaks", "scored as answers, 100% of prompts are right for their own example, 0% for another"),
+    ("RepeatsQuestions", "contamination", "of 20 test questions, "),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _candidates_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def _make_faulty_tasks_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
 
 
-def found(name: str, check: str) -> CheckResult:
-    """What one check finds on one candidate, found as `check_task` does."""
+def run_check(name: str, check: str) -> CheckResult:
+    """Run one check on one task, as `check_task` does."""
     name = f"faulty_tasks:{name}"
     task = load_task(name)
     splits = task.load()
-    session = TaskSession(name, task, None, splits, spread(splits, 40))
+    session = TaskSession(name, task, None, splits, sample_evenly(splits, 40))
     (finding,) = run_checks({check: CHECKS[check]}, session, lambda _: None)
     return finding
 
 
 @pytest.mark.parametrize(("name", "check", "detail"), DEFECTS)
-def test_a_defect_is_found_by_the_check_that_is_for_it(name: str, check: str, detail: str) -> None:
-    finding = found(name, check)
+def test_each_defect_is_found_by_its_check(name: str, check: str, detail: str) -> None:
+    finding = run_check(name, check)
     assert finding.passed is False
     assert detail in finding.detail
 
 
-def test_every_check_has_a_defect_that_it_finds() -> None:
+def test_every_check_is_tested_with_a_defect() -> None:
     assert {check for _, check, _ in DEFECTS} == set(CHECKS)
 
 
-def test_a_sound_task_passes_every_check() -> None:
-    certificate = check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
-    assert [f for f in certificate.findings if not f.passed] == []
-    assert [f.check for f in certificate.findings] == list(CHECKS)
-    assert certificate.passed
-    assert certificate.splits == {"support": 20, "select": 10, "gate": 10, "test": 20}
-    assert certificate == check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
+def test_a_correct_task_passes_every_check() -> None:
+    report = check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
+    assert [f for f in report.findings if not f.passed] == []
+    assert [f.check for f in report.findings] == list(CHECKS)
+    assert report.passed
+    assert report.splits == {"support": 20, "select": 10, "gate": 10, "test": 20}
+    assert report == check_task("faulty_tasks:Sound", load_task("faulty_tasks:Sound"))
 
 
-def test_a_task_without_gold_votes_or_signal_is_not_failed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_of_missing_optional_parts_do_not_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_task("faulty_tasks:Sound")
     monkeypatch.setattr(type(task), "gold", lambda *_: None)
     monkeypatch.setattr(type(task), "vote_by", None)
     monkeypatch.setattr(type(task), "signal_by", None)
-    certificate = check_task("faulty_tasks:Sound", task, examined=4)
-    unexamined = {f.check for f in certificate.findings if f.passed is None}
-    assert unexamined == {"gold answers", "cut-off answers", "votes", "signal", "leaks"}
-    assert certificate.passed
+    report = check_task("faulty_tasks:Sound", task, examined=4)
+    not_applicable = {f.check for f in report.findings if f.passed is None}
+    assert not_applicable == {"gold answers", "cut-off answers", "votes", "signal", "leaks"}
+    assert report.passed
 
 
-def test_one_failure_fails_the_exam_and_nothing_to_examine_does_not() -> None:
-    def certificate(*passed: bool | None) -> TaskReport:
+def test_a_report_passes_unless_a_check_failed() -> None:
+    def make_report(*passed: bool | None) -> TaskReport:
         return TaskReport("t", "1", "0", {}, 1, tuple(CheckResult("c", p, "") for p in passed))
 
-    assert certificate(True, None).passed
-    assert not certificate(True, False).passed
-    assert asdict(certificate(True))["findings"] == ({"check": "c", "passed": True, "detail": ""},)
+    assert make_report(True, None).passed
+    assert not make_report(True, False).passed
+    assert asdict(make_report(True))["findings"] == ({"check": "c", "passed": True, "detail": ""},)
 
 
-def test_data_that_cannot_be_had_is_an_error_and_no_finding() -> None:
+def test_unavailable_data_are_an_error_and_not_a_finding() -> None:
     with pytest.raises(BenchError, match="registration"):
         check_task("rocstories", load_task("rocstories"))
 
 
-def test_examples_are_drawn_from_all_splits_alike() -> None:
+def test_examples_are_drawn_evenly_from_all_splits() -> None:
     parts = [
         tuple(Example(f"{name}{n}", {}) for n in range(size)) for name, size in zip(SPLITS, (5, 1, 3, 9), strict=True)
     ]
-    drawn = [e.id for e in spread(Splits(*parts), 8)]
+    drawn = [e.id for e in sample_evenly(Splits(*parts), 8)]
     assert drawn == ["support0", "select0", "gate0", "test0", "support1", "gate1", "test1", "support2"]
-    assert len(spread(Splits(*parts), 100)) == 18
+    assert len(sample_evenly(Splits(*parts), 100)) == 18
 
 
 @pytest.mark.parametrize("name", BUILT_IN["task"])
-def test_our_own_tasks_pass(name: str) -> None:
+def test_built_in_tasks_pass(name: str) -> None:
     data = ROWS / DATA[name] if name in DATA else None
     name = name.replace("<generator>", "chain_sum")
-    certificate = check_task(name, load_task(name), data, examined=12)
-    assert [f for f in certificate.findings if f.passed is False] == []
+    report = check_task(name, load_task(name), data, examined=12)
+    assert [f for f in report.findings if f.passed is False] == []

@@ -1,4 +1,4 @@
-"""Methods that sit the exam in tests: a sound one, and others that each have one defect."""
+"""Methods for tests of the conformance checks: correct ones, and variants with one defect each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIGMA = 0.01
 
 
 class Sound(Method):
-    """Keeps the best of a few perturbations."""
+    """Correct method: return the best of a few perturbations."""
 
     name = "sound"
     version = "1"
@@ -51,15 +51,15 @@ class Sound(Method):
         )
 
 
-class Idle(Sound):
-    """Draws nothing, which is no defect."""
+class NoRandomness(Sound):
+    """Correct method without randomness."""
 
     def adapt(self, context: Context) -> Artifact:
         return Model()
 
 
-class Hesitant(Sound):
-    """Finds out on the way that its budget is too small, which is no defect."""
+class RefusesMidway(Sound):
+    """Correct method that refuses a small budget only during the run."""
 
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
         if context.budget < 200 * context.evaluation_flops:
@@ -67,22 +67,22 @@ class Hesitant(Sound):
         return super().adapt(context)
 
 
-class Restless(Sound):
-    """Draws noise that no seed names."""
+class UnseededNoise(Sound):
+    """Defect: the noise does not derive from the seed."""
 
     def draw(self, context: Context, number: int) -> Point:
         return Point({int(np.random.default_rng().integers(1 << 62)): SIGMA})
 
 
-class Stubborn(Sound):
-    """Draws the same noise whatever the seed."""
+class IgnoresSeed(Sound):
+    """Defect: the noise is the same for every seed."""
 
     def draw(self, context: Context, number: int) -> Point:
         return Point({number: SIGMA})
 
 
-class Superstitious(Sound):
-    """Works with one seed and with no other."""
+class FailsOnOtherSeed(Sound):
+    """Defect: the method works with seed 0 only."""
 
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
         if context.seed:
@@ -91,15 +91,15 @@ class Superstitious(Sound):
 
 
 class Crashing(Sound):
-    """Fails half way."""
+    """Defect: the method raises an error."""
 
     def adapt(self, context: Context) -> Artifact:
         super().adapt(context)
         raise ZeroDivisionError("on purpose")
 
 
-class Overdrawn(Sound):
-    """Goes on although it was stopped."""
+class IgnoresStop(Sound):
+    """Defect: the method catches OverBudget and continues."""
 
     def adapt(self, context: Context) -> Artifact:
         while True:
@@ -109,31 +109,31 @@ class Overdrawn(Sound):
                 return Model()
 
 
-class Lavish(Sound):
-    """Does not see its budget end, and is left with nothing where it is small."""
+class IgnoresAllowance(Sound):
+    """Defect: the method ignores the remaining budget, and fails on small budgets."""
 
     def look(self, context: Context, point: Point) -> Evaluation:
         return context.evaluate(point, "support", account="sample", examples=range(20))
 
 
-class Forging(Sound):
-    """Lifts its own limit where that is small."""
+class RaisesLimit(Sound):
+    """Defect: the method raises its own budget limit."""
 
     def adapt(self, context: Any) -> Artifact:
         context._evaluator.meter.limit = 10**12
         return super().adapt(context)
 
 
-class Curious(Sound):
-    """Asks for the test split."""
+class EvaluatesOnTest(Sound):
+    """Defect: the method evaluates on the test split."""
 
     def adapt(self, context: Any) -> Artifact:
         context.evaluate(Point(), "test", account="sample", examples=range(1))
         return Model()
 
 
-class Sly(Sound):
-    """Has the engine answer a test prompt behind the context's back, and goes on when it is stopped."""
+class BypassesContext(Sound):
+    """Defect: the method passes a test prompt directly to the engine, and continues after the error."""
 
     def adapt(self, context: Any) -> Artifact:
         evaluator = context._evaluator
@@ -147,16 +147,16 @@ class Sly(Sound):
         raise AssertionError("a test prompt was answered")
 
 
-class Reading(Sound):
-    """Loads the data for itself."""
+class LoadsData(Sound):
+    """Defect: the method loads the task's data itself."""
 
     def adapt(self, context: Any) -> Artifact:
         context._evaluator.task.load()
         return Model()
 
 
-class Cramming(Sound):
-    """Trains on the gate split."""
+class TrainsOnGate(Sound):
+    """Defect: the method trains on the gate split."""
 
     def adapt(self, context: Any) -> Artifact:
         training = context.train(context.remaining)
@@ -167,32 +167,32 @@ class Cramming(Sound):
         return Model()
 
 
-class Forgetful(Sound):
-    """Deploys a model and loads another."""
+class LoadsAnotherModel(Sound):
+    """Defect: the artifact loads as another model than the one saved."""
 
     def adapt(self, context: Context) -> Artifact:
         super().adapt(context)
-        return Disguised(Point({derive(context.seed, "disguise"): 0.05}))
+        return LoadsAsBase(Point({derive(context.seed, "disguise"): 0.05}))
 
 
-class Disguised(Model):
-    """Answers by a point far off, and is loaded at the base."""
+class LoadsAsBase(Model):
+    """Artifact at a distant point that loads as the base."""
 
     @classmethod
     def load(cls, folder: Path, base: str) -> Self:
         return cls(Point())
 
 
-class Moonlighting(Sound):
-    """Runs the model where no meter hangs."""
+class UnmeteredModel(Sound):
+    """Defect: the method runs the model without the meter."""
 
     def adapt(self, context: Any) -> Artifact:
         context._evaluator.engine._model(torch.tensor([[1, 2, 3]]))
         return super().adapt(context)
 
 
-class Unbilled(Sound):
-    """Trains a copy of its own."""
+class UnmeteredTraining(Sound):
+    """Defect: the method runs a trainable copy without the meter."""
 
     def adapt(self, context: Any) -> Artifact:
         model, _ = context._evaluator.engine.trainable()
@@ -200,50 +200,50 @@ class Unbilled(Sound):
         return super().adapt(context)
 
 
-class Silent(Sound):
-    """Refuses without a word."""
+class RefusesWithoutReason(Sound):
+    """Defect: the method refuses with an empty reason."""
 
     def supports(self, task: TaskTraits) -> str | None:
         return None if task.sizes["gate"] else ""
 
 
-class Boastful(Sound):
-    """Says that it can do with any task, and cannot."""
+class ClaimsSupport(Sound):
+    """Defect: the method claims to support every task, but needs a gate split."""
 
     def adapt(self, context: Context) -> Artifact:
         context.evaluate(Point(), "gate", account="gate", examples=range(1), allowance=context.remaining)
         return super().adapt(context)
 
 
-class Promising(Sound):
-    """Plans to spend more than it is given."""
+class PlansTooMuch(Sound):
+    """Defect: the plan exceeds the budget."""
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         return Plan((PlanLine("sample", "perturbations", 2 * evaluations),))
 
 
-class Lenient(Sound):
-    """Takes any setting."""
+class AcceptsAnySetting(Sound):
+    """Defect: unknown settings are accepted."""
 
     class Config(MethodConfig, extra="ignore"):
-        """Nothing."""
+        """No settings."""
 
 
-class Demanding(Sound):
-    """Takes any setting beside one that has to be given."""
+class RequiredSetting(Sound):
+    """Defect: unknown settings are accepted, in addition to a required one."""
 
     class Config(MethodConfig, extra="ignore"):
-        """One without a default."""
+        """One setting without a default."""
 
         sigma: float
 
 
-class Diarist(Sound):
-    """Keeps track of what it has done by itself, and skips that when it begins again."""
+class KeepsOwnState(Sound):
+    """Defect: the method stores its own progress, and skips finished work when resumed."""
 
     def adapt(self, context: Any) -> Artifact:
-        self.diary = context._evaluator.journal.path.parent / "diary.json"
-        self.done = json.loads(self.diary.read_text()) if self.diary.exists() else []
+        self.state_file = context._evaluator.journal.path.parent / "own-state.json"
+        self.done = json.loads(self.state_file.read_text()) if self.state_file.exists() else []
         return super().adapt(context)
 
     def look(self, context: Context, point: Point) -> Evaluation:
@@ -251,12 +251,12 @@ class Diarist(Sound):
             return Evaluation(np.zeros(1), np.zeros(1, dtype=bool), 0)
         found = super().look(context, point)
         self.done.append(point.digest)
-        self.diary.write_text(json.dumps(self.done))
+        self.state_file.write_text(json.dumps(self.done))
         return found
 
 
-class Heavy(Sound):
-    """Leaves its mark on the base."""
+class ChangesBase(Sound):
+    """Defect: the method changes the base weights in memory."""
 
     def adapt(self, context: Any) -> Artifact:
         artifact = super().adapt(context)
@@ -266,15 +266,15 @@ class Heavy(Sound):
         return artifact
 
 
-class Wordy(Sound):
-    """Deploys something of its own, soundly."""
+class CustomArtifact(Sound):
+    """Correct method with its own type of artifact."""
 
     def adapt(self, context: Context) -> Mapping[str, Artifact]:
-        return {"plain": super().adapt(context), "quoted": Quoted()}  # type: ignore[dict-item]
+        return {"plain": super().adapt(context), "quoted": PrefixedAnswers()}  # type: ignore[dict-item]
 
 
-class Quoted(Artifact):
-    """The base's answers with a word before them."""
+class PrefixedAnswers(Artifact):
+    """Artifact that puts a word before the base's answers."""
 
     def __init__(self, word: str = "so ") -> None:
         self.word, self.report = word, {}

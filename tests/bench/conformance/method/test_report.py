@@ -1,4 +1,4 @@
-"""Every check finds the defect that it is for and no other one, and our own methods pass them all."""
+"""Every check finds its defect and no other, and all built-in methods pass."""
 
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,29 @@ HERE = Path(__file__).parent
 
 DEFECTS = [
     ("Crashing", "end", "ZeroDivisionError: on purpose"),
-    ("Restless", "same seed", "another artifact"),
-    ("Stubborn", "other seed", "the same for each seed"),
-    ("Superstitious", "other seed", "with seed 1 it failed: ZeroDivisionError: on purpose"),
-    ("Overdrawn", "budget", "256: stopped at its budget: the method went on after it was stopped"),
-    ("Lavish", "budget", "1: stopped at its budget"),
-    ("Forging", "budget", "1: stopped at its budget: the method went on after it was stopped, or around the meter"),
-    ("Curious", "test unseen", "asked for the split 'test'"),
-    ("Sly", "test unseen", "had the engine answer a test prompt"),
-    ("Reading", "test unseen", "loaded the task's data"),
-    ("Cramming", "test unseen", "trained on a prompt that is not of the support split"),
-    ("Forgetful", "artifact", "answers are others"),
-    ("Moonlighting", "ledger", "3 tokens went through a model that nobody metered"),
-    ("Unbilled", "ledger", "training: 0 tokens booked, 3 seen"),
-    ("Silent", "refusals", "without a gate split is refused without a reason"),
-    ("Boastful", "refusals", "not refused, and the run failed: ValueError"),
-    ("Promising", "refusals", "of a budget of 1 it plans to spend 2"),
-    ("Lenient", "refusals", "a setting that does not exist is accepted"),
-    ("Diarist", "resume", "resumed, it failed"),
-    ("Heavy", "weights", "the base was "),
+    ("UnseededNoise", "same seed", "different artifact"),
+    ("IgnoresSeed", "other seed", "both seeds give the same result"),
+    ("FailsOnOtherSeed", "other seed", "with seed 1 ended with status failed: ZeroDivisionError: on purpose"),
+    ("IgnoresStop", "budget", "256: stopped at its budget: the method continued after it was stopped"),
+    ("IgnoresAllowance", "budget", "1: stopped at its budget"),
+    (
+        "RaisesLimit",
+        "budget",
+        "1: stopped at its budget: the method continued after it was stopped, or bypassed the meter",
+    ),
+    ("EvaluatesOnTest", "test unseen", "evaluated on the split 'test'"),
+    ("BypassesContext", "test unseen", "generated an answer to a test prompt"),
+    ("LoadsData", "test unseen", "loaded the task's data"),
+    ("TrainsOnGate", "test unseen", "trained on a prompt outside the support split"),
+    ("LoadsAnotherModel", "artifact", "answers differ"),
+    ("UnmeteredModel", "ledger", "3 tokens went through an unmetered model"),
+    ("UnmeteredTraining", "ledger", "training: 0 tokens booked, 3 observed"),
+    ("RefusesWithoutReason", "refusals", "without a gate split is refused without a reason"),
+    ("ClaimsSupport", "refusals", "not refused, and the run failed: ValueError"),
+    ("PlansTooMuch", "refusals", "the plan for a budget of 1 spends 2"),
+    ("AcceptsAnySetting", "refusals", "a setting that does not exist is accepted"),
+    ("KeepsOwnState", "resume", "the resumed run ended with status failed"),
+    ("ChangesBase", "weights", "the digest of the base changed"),
 ]
 
 TRAINED = {"lr": 1e-3, "gate": False}
@@ -42,69 +46,69 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "grpo": TRAINED,
     "ppo": TRAINED,
 }
-"""With which so small a budget ends in another model than the base, whose answers there are to compare."""
+"""Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
 
 
 @pytest.fixture(autouse=True)
-def _faulty_methods_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def _make_faulty_methods_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
 
 
-def sat(name: str) -> MethodReport:
+def check_faulty(name: str) -> MethodReport:
     return check_method(f"faulty_methods:{name}")
 
 
-def failed(certificate: MethodReport) -> dict[str, str]:
-    return {finding.check: finding.detail for finding in certificate.findings if finding.passed is False}
+def failed(report: MethodReport) -> dict[str, str]:
+    return {finding.check: finding.detail for finding in report.findings if finding.passed is False}
 
 
 @pytest.mark.parametrize(("name", "check", "detail"), DEFECTS)
-def test_a_defect_is_found_by_the_check_that_is_for_it_and_by_no_other(name: str, check: str, detail: str) -> None:
-    found = failed(sat(name))
+def test_each_defect_is_found_by_its_check_only(name: str, check: str, detail: str) -> None:
+    found = failed(check_faulty(name))
     assert set(found) == {check}
     assert detail in found[check]
 
 
-def test_a_setting_that_has_to_be_given_hides_none_that_does_not_exist() -> None:
-    certificate = check_method("faulty_methods:Demanding", {"sigma": 0.01})
-    assert failed(certificate) == {"refusals": "a setting that does not exist is accepted"}
+def test_an_unknown_setting_is_detected_next_to_a_required_one() -> None:
+    report = check_method("faulty_methods:RequiredSetting", {"sigma": 0.01})
+    assert failed(report) == {"refusals": "a setting that does not exist is accepted"}
 
 
-def test_every_check_has_a_defect_that_it_finds() -> None:
+def test_every_check_is_tested_with_a_defect() -> None:
     assert {check for _, check, _ in DEFECTS} == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", ["Sound", "Wordy"])
-def test_a_sound_method_passes_every_check(name: str) -> None:
-    certificate = sat(name)
-    assert [f for f in certificate.findings if not f.passed] == []
-    assert [f.check for f in certificate.findings] == list(CHECKS)
-    assert (certificate.passed, certificate.version, certificate.budget) == (True, "1", 256)
+@pytest.mark.parametrize("name", ["Sound", "CustomArtifact"])
+def test_a_correct_method_passes_every_check(name: str) -> None:
+    report = check_faulty(name)
+    assert [f for f in report.findings if not f.passed] == []
+    assert [f.check for f in report.findings] == list(CHECKS)
+    assert (report.passed, report.version, report.budget) == (True, "1", 256)
 
 
-def test_a_method_that_draws_nothing_is_not_failed_for_it() -> None:
-    certificate = sat("Idle")
-    assert [f.check for f in certificate.findings if f.passed is not True] == ["other seed"]
-    assert certificate.passed
-    (artifact,) = (f.detail for f in certificate.findings if f.check == "artifact")
-    assert artifact == "1 loaded, 24 answers each as before, which are the base's"
+def test_a_method_without_randomness_passes() -> None:
+    report = check_faulty("NoRandomness")
+    assert [f.check for f in report.findings if f.passed is not True] == ["other seed"]
+    assert report.passed
+    (artifact,) = (f.detail for f in report.findings if f.check == "artifact")
+    assert artifact == "1 loaded, same 24 answers each (the base's answers)"
 
 
-def test_a_budget_that_is_given_up_is_said() -> None:
-    certificate = sat("Hesitant")
-    assert certificate.passed
-    (budget,) = (f.detail for f in certificate.findings if f.check == "budget")
-    assert budget.endswith("1 is given up on the way; 131 is given up on the way")
+def test_a_budget_refused_during_the_run_is_reported() -> None:
+    report = check_faulty("RefusesMidway")
+    assert report.passed
+    (budget,) = (f.detail for f in report.findings if f.check == "budget")
+    assert budget.endswith("1: refused during the run; 131: refused during the run")
 
 
 @pytest.mark.parametrize("name", BUILT_IN["method"])
-def test_our_own_methods_pass(name: str) -> None:
-    certificate = check_method(name, SETTINGS.get(name))
-    assert failed(certificate) == {}
-    by_check = {f.check: f for f in certificate.findings}
-    draws_nothing = name in ("base", "prompt-search")
-    assert ("changed" in by_check["end"].detail) != (draws_nothing or name == "landscape")
-    assert [f.check for f in certificate.findings if f.passed is None] == (["other seed"] if draws_nothing else [])
+def test_built_in_methods_pass(name: str) -> None:
+    report = check_method(name, SETTINGS.get(name))
+    assert failed(report) == {}
+    by_check = {f.check: f for f in report.findings}
+    deterministic = name in ("base", "prompt-search")
+    assert ("changed" in by_check["end"].detail) != (deterministic or name == "landscape")
+    assert [f.check for f in report.findings if f.passed is None] == (["other seed"] if deterministic else [])
     assert "killed at step" in by_check["resume"].detail
 
 
@@ -116,7 +120,7 @@ def test_our_own_methods_pass(name: str) -> None:
         ("corp", {}, 20, Refused, "give it 92 or more"),
     ],
 )
-def test_what_cannot_be_examined_is_an_error(
+def test_a_method_that_cannot_be_checked_is_an_error(
     name: str, settings: dict[str, Any], budget: int, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
