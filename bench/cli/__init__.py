@@ -9,6 +9,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -70,15 +71,19 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line. Print errors that the user can fix as one line, without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Print errors that the user can fix as one line, without a traceback.
+
+    Args:
+        arguments: Arguments of the command. Default: those of this process.
+    """
     from bench.errors import BenchError
 
     # OpenMP reads this when torch is loaded. Waiting threads spin; with the default spin count, another busy process on
     # the machine makes decoding ten times slower. This shorter spin is as fast on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(arguments, standalone_mode=False)
     except BenchError as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(error.exit_code)

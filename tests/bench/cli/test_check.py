@@ -57,6 +57,7 @@ def test_a_task_that_cannot_be_loaded_is_an_error(arguments: list[str], error: t
     assert message in str(result.exception)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_method_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     result = bench("-m", "base", "-b", "64")
