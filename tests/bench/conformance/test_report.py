@@ -25,6 +25,8 @@ DATA = {
 }
 """Test rows for tasks whose source is not always available."""
 
+SLOW = ("gsm8k", "humaneval", "mbpp", "rg:<generator>")
+
 DEFECTS = [
     ("OrderOfSet", "splits", "the splits differ in another process"),
     ("DifferentOnReload", "splits", "the splits differ when loaded again"),
@@ -122,7 +124,9 @@ def test_examples_are_drawn_evenly_from_all_splits() -> None:
     assert len(sample_evenly(Splits(*parts), 100)) == 18
 
 
-@pytest.mark.parametrize("name", BUILT_IN["task"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BUILT_IN["task"]]
+)
 def test_built_in_tasks_pass(name: str) -> None:
     data = ROWS / DATA[name] if name in DATA else None
     name = name.replace("<generator>", "chain_sum")
