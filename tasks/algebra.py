@@ -1,11 +1,14 @@
-r"""Values of LaTeX expressions, computed by math-verify's parser and SymPy in a process that can be stopped.
+r"""Values of LaTeX expressions, computed by math-verify's parser and SymPy in a separate process.
 
-An expression without variables has a number for a key; one with variables the numbers that it takes at fixed points,
-which tells two formulas apart as surely as simplifying their difference would, in bounded time, and for which equality
-is transitive, as votes need. Numbers are compared exactly where they are rational with a denominator up to 10,000, and
-to 25 digits elsewhere. What has no numbers is compared by `math_verify.verify`.
+    value_key(r"\sqrt{8}/2") == value_key(r"\sqrt{2}") == "1.414213562373095048801689"
+    value_key("(x+1)^2") == value_key("x^2 + 2x + 1")
 
-The process has limits on time and memory: `9^{9^{9^9}}` costs its answer the point and nothing else.
+The key of an expression without variables is its number. The key of one with variables is its values at fixed points.
+Comparing values distinguishes formulas as reliably as simplifying their difference, but takes bounded time. It is also
+transitive, as votes require. Rational numbers with a denominator up to 10,000 are compared exactly, others to 25
+digits. `math_verify.verify` compares expressions without numeric values.
+
+The process has limits on time and memory. So an answer such as `9^{9^{9^9}}` fails, and nothing else is affected.
 """
 
 from __future__ import annotations
@@ -32,38 +35,42 @@ Complex = tuple[Fraction, Fraction]
 
 
 def value_key(latex: str, *, projective: bool = False) -> str | None:
-    """Return a text that is the same for equal expressions, or None if the parser cannot read this one.
+    """Return a key that is the same for equal expressions; None if the parser cannot read the expression.
 
     Args:
         latex: One expression, without delimiters and text.
-        projective: Take expressions for equal that are multiples of each other, as both sides of an equation are.
+        projective: Whether expressions that are multiples of each other get the same key, as needed for equations.
 
     Raises:
-        TooSlow: If it takes more time or memory than `tasks.process` allows.
+        TooSlow: If the evaluation takes more time or memory than `tasks.process` allows.
     """
-    found = _asked((("latex", latex), ("projective", projective)))
+    found = _ask((("latex", latex), ("projective", projective)))
     return None if found is None else str(found)
 
 
 def verified(gold: str, answer: str) -> bool:
-    """Ask `math_verify.verify`.
+    """Return whether `math_verify.verify` accepts an answer.
+
+    Args:
+        gold: LaTeX of the gold answer.
+        answer: LaTeX of the answer.
 
     Raises:
         TooSlow: See `value_key`.
     """
-    return bool(_asked((("gold", gold), ("answer", answer))))
+    return bool(_ask((("gold", gold), ("answer", answer))))
 
 
-def _asked(question: tuple[tuple[str, str | bool], ...]) -> str | bool | None:
-    found = _remembered(question)
+def _ask(question: tuple[tuple[str, str | bool], ...]) -> str | bool | None:
+    found = _cached_reply(question)
     if isinstance(found, TooSlow):
         raise found
     return found
 
 
 @lru_cache(maxsize=1 << 16)
-def _remembered(question: tuple[tuple[str, str | bool], ...]) -> str | bool | TooSlow | None:
-    """The answer, or what was raised, so that an answer given many times is slow once."""
+def _cached_reply(question: tuple[tuple[str, str | bool], ...]) -> str | bool | TooSlow | None:
+    """Return the reply, or the exception as a value, so that a slow question is computed only once."""
     try:
         found: str | bool | None = _PROCESS.ask(dict(question))
     except TooSlow as error:
@@ -72,7 +79,7 @@ def _remembered(question: tuple[tuple[str, str | bool], ...]) -> str | bool | To
 
 
 def number_key(number: Fraction) -> str:
-    """Return a text for a number: exact if it is an integer or a common fraction, else its first 25 digits."""
+    """Return a number as text: exact for integers and fractions with small denominators, otherwise 25 digits."""
     near = number.limit_denominator(DENOMINATOR)
     close = abs(number - near) <= Fraction(1, 10**DIGITS) and (near != 0 or number == 0)
     if close and abs(near.numerator).bit_length() < LARGEST_EXPONENT * math.log2(10):
@@ -97,7 +104,7 @@ def _parse(latex: str) -> Any:
     from latex2sympy2_extended import latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-    # `3(4)` is 12, and `R` is not `r`.
+    # `3(4)` means 12, and `R` differs from `r`.
     config = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
     return latex2sympy(latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=config)
 
@@ -114,7 +121,7 @@ def _key(latex: str, *, projective: bool) -> str:
     found = _parse(latex)
     if not isinstance(found, sympy.Expr):
         return f"expression {sympy.srepr(found)}"
-    # The parser reads 0.1 as the binary number nearest to it, and leaves the imaginary unit a variable.
+    # The parser turns 0.1 into a binary floating-point number and treats the imaginary unit as a variable.
     exact: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in found.atoms(sympy.Float)}
     exact |= {s: sympy.I for s in found.free_symbols if s.name == "i"}
     with sympy.evaluate(False):
@@ -134,7 +141,10 @@ def _key(latex: str, *, projective: bool) -> str:
 
 
 def _points(expression: Any) -> list[dict[Any, Any]]:
-    """Where to take the value: positive, since variables count and measure; whole where it is made for whole ones."""
+    """Return the points at which to evaluate an expression: the value of each variable.
+
+    Values are positive, because most variables are counts or measures. They are integers if the expression rounds.
+    """
     import sympy
 
     variables = sorted(expression.free_symbols, key=lambda s: str(s.name))
@@ -153,7 +163,7 @@ def _points(expression: Any) -> list[dict[Any, Any]]:
 
 
 def _number(expression: Any, point: dict[Any, Any]) -> Complex | None:
-    """The value as real and imaginary part, with 40 digits behind the point where it is not too large for that."""
+    """Return the real and imaginary part of the value, with 40 decimal places unless it is very large."""
     import sympy
 
     rough = expression.evalf(15, subs=point)

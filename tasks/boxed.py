@@ -1,11 +1,11 @@
-r"""What competition tasks share: the prompt asks for `\boxed{...}`, and the scorer reads it there."""
+r"""Base class of competition mathematics tasks, whose answers are given as `\boxed{...}`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
-from tasks.maths import boxed, hashes, judged, said, strict_share, vote
+from tasks.maths import after_hashes, announced, boxed, score_answer, strict_share, vote
 
 FORM = r"Put the final answer, and nothing else, into \boxed{}; several answers into one box, with commas between them."
 PROMPTS = {
@@ -16,9 +16,9 @@ PROMPTS = {
 
 
 class BoxedTask(Task):
-    r"""Accuracy takes the flexible extractor: the last box, else what is announced as the answer.
+    r"""Task with rows of `problem` and `answer`. Accuracy uses the extractor `flexible`.
 
-    The strict one takes the box alone, as the prompt asks; both are in the record. Rows have `problem` and `answer`.
+    The strict extractor takes only the box that the prompt asks for. The record has both accuracies.
     """
 
     max_new_tokens = 2048
@@ -27,24 +27,24 @@ class BoxedTask(Task):
     vote_by = "the value of the answer"
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask for steps and a box."""
+        """Return the problem with a request for steps and a boxed answer."""
         return [{"role": "user", "content": f"{example.fields['problem']}\n\n{PROMPTS[prompt]}"}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the same request, to be continued with the solution."""
+        """Return the same request, followed by `Solution:`."""
         return f"Problem: {example.fields['problem']}\n\n{PROMPTS[prompt]}\n\nSolution:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """A base model would go on with a problem of its own."""
+        """End a completion where a base model would invent another problem."""
         return ("\nProblem:",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
         """Compare the answer with the gold one; see `tasks.maths`."""
-        return judged(example.fields["answer"], flexible(text))
+        return score_answer(example.fields["answer"], flexible(text))
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
         """Return the accuracy under the strict and under the flexible extractor."""
-        strictly = [judged(e.fields["answer"], boxed(text)) for e, text in zip(examples, texts, strict=True)]
+        strictly = [score_answer(e.fields["answer"], boxed(text)) for e, text in zip(examples, texts, strict=True)]
         return strict_share(strictly, scores)
 
     def gold(self, example: Example) -> str:
@@ -52,10 +52,10 @@ class BoxedTask(Task):
         return rf"\boxed{{{example.fields['answer']}}}"
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Answers of equal value are equal votes."""
+        """Return the value of the answer as the vote."""
         return vote(flexible(text))
 
 
 def flexible(text: str) -> str | None:
-    """Return the last box, else what is announced as the answer in words or behind `####`."""
-    return boxed(text) or said(text) or hashes(text)
+    """Return the content of the last box, else the text after "the answer is", else after `####`."""
+    return boxed(text) or announced(text) or after_hashes(text)

@@ -1,4 +1,4 @@
-"""Ways to compare a reply with an answer, for tasks whose rows say how: see `tasks.jsonl`."""
+"""Checks that compare a reply with a reference answer, as chosen by each row of `tasks.jsonl`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from tasks.boxed import flexible
 from tasks.interface import Score, Vote
-from tasks.maths import judged, last_number, vote
+from tasks.maths import last_number, score_answer, vote
 
-LONGEST = 100_000  # characters of a reply in which a pattern is looked for
+LONGEST = 100_000  # maximum characters of a reply that a pattern is searched in
 PATTERN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One way to compare.
+    """One way to compare a reply with a reference answer.
 
     Attributes:
-        expects: What the answer must be, in words.
-        accepts: Whether it is that.
-        find: What of a reply is compared; None if there is nothing.
-        judge: Compares it with the answer; None where programs are run instead.
-        vote: What it votes for.
-        gold: A right reply, if the answer tells one.
+        expects: Description of a valid reference answer, for error messages.
+        accepts: Returns whether a reference answer is valid.
+        find: Extracts the part of a reply to compare; None if there is none.
+        judge: Scores the extracted part against the reference answer; None if the reply is run as a program instead.
+        vote: Returns the vote of the extracted part.
+        gold: Returns a correct reply, given the reference answer; None if it cannot be derived.
     """
 
     expects: str
@@ -65,9 +65,10 @@ def _is_pattern(text: str) -> bool:
 
 
 def entry_point(test: str) -> str | None:
-    """Return the function that assertions are about: the first that they call and that is neither theirs nor built in.
+    """Return the name of the function under test: the first called name that is neither defined here nor built in.
 
-    None for a text that is no Python, calls nothing, or defines check, which would be called with nothing of a name.
+    For `assert add(1, 2) == 3` this is `add`. Return None if the text is not Python, calls no such function, or defines
+    `check`, which the sandbox reserves for tests.
     """
     try:
         tree = ast.parse(test)
@@ -100,10 +101,15 @@ def _short(reply: str) -> str | None:
 CHECKS = {
     "exact": Check("text", lambda _: True, _text, _exact, Vote, str.strip),
     "number": Check(
-        "a number, such as 42", lambda a: last_number(a) == a.strip(), last_number, judged, vote, str.strip
+        "a number, such as 42", lambda a: last_number(a) == a.strip(), last_number, score_answer, vote, str.strip
     ),
     "math": Check(
-        "text", lambda _: True, lambda reply: flexible(reply) or _text(reply), judged, vote, r"\boxed{{{}}}".format
+        "text",
+        lambda _: True,
+        lambda reply: flexible(reply) or _text(reply),
+        score_answer,
+        vote,
+        r"\boxed{{{}}}".format,
     ),
     "regex": Check("a pattern of the regex package", _is_pattern, _short, _matched, Vote, lambda _: None),
     "python": Check(
@@ -115,4 +121,4 @@ CHECKS = {
         lambda _: None,
     ),
 }
-"""By name."""
+"""Checks by name."""

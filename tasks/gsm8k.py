@@ -1,4 +1,10 @@
-"""GSM8K: 8792 word problems of grade school mathematics, each with one number for an answer.
+r"""GSM8K: 8792 grade school mathematics word problems, each with one number as its answer.
+
+    Row:     {"question": "Bo picks 4 baskets with 7 plums each and gives away 3. How many plums are left?",
+             "answer": "Bo picks 4 * 7 = <<4*7=28>>28 plums.\nThen 28 - 3 = <<28-3=25>>25 are left.\n#### 25"}
+    Prompt:  Bo picks 4 baskets with 7 plums each and gives away 3. How many plums are left? Solve this problem step by
+             step. Put the final number, and nothing else, into \boxed{}.
+    Answer:  Bo picks 28 plums and has 28 - 3 = 25 left. \boxed{25}
 
 Cobbe et al. 2021, "Training Verifiers to Solve Math Word Problems" (arXiv 2110.14168). MIT licence.
 """
@@ -11,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
-from tasks.maths import boxed, hashes, judged, last_number, said, strict_share, vote
+from tasks.maths import after_hashes, announced, boxed, last_number, score_answer, strict_share, vote
 from tasks.sources import Source, read_rows
 from tasks.splitting import cut_one_file, distinct, text_id
 
@@ -36,7 +42,7 @@ TEST = Source(
     sha256="2c4faa1a4b1adf304c69f25838af7a1ca3fdb730009f1a03be18a546591d188c",
 )
 SIZES = {"support": 200, "select": 100, "gate": 400}
-# The question comes first and no number stands in the request: small models end theirs with the number shown, at once.
+# The question comes first, and the request contains no number: small models repeat such a number as their answer.
 FORM = r"Put the final number, and nothing else, into \boxed{}."
 PROMPTS = {
     DEFAULT_PROMPT: f"Solve this problem step by step. {FORM}",
@@ -47,9 +53,9 @@ CALCULATION = re.compile(r"<<.*?>>")
 
 
 class Gsm8k(Task):
-    r"""Accuracy takes the flexible extractor: the number in the last box, else after `####`, announced, or the last.
+    r"""Grade school mathematics. Accuracy uses the extractor `flexible`.
 
-    The strict one takes the number in the box alone, as the prompt asks; both are in the record.
+    The extractor `strict` takes only the box that the prompt asks for. The record has both accuracies.
     """
 
     name = "gsm8k"
@@ -61,9 +67,9 @@ class Gsm8k(Task):
     sources = (TRAIN, TEST)
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 400 gate problems of the train split, and the test split of 1319.
+        """Return 200 support, 100 select and 400 gate problems of the train split, and the 1319 of the test split.
 
-        From a file all four are cut, the test split being at least half of it.
+        All four splits of a file are cut from its rows; at least half of them becomes the test split.
         """
         if data is not None:
             return cut_one_file(_examples(read_rows(data, FIELDS)), str(data), salt="gsm8k-1", **SIZES)
@@ -72,47 +78,49 @@ class Gsm8k(Task):
         return Splits(adaptation.support, adaptation.select, adaptation.gate, tuple(test))
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
-        """Return the published test split, and all of a file."""
+        """Return the published test split, or all rows of a file."""
         return super().whole(data) if data else self.load().test
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask for steps and the number in a box."""
+        """Return the problem with a request for steps and a boxed number."""
         return [{"role": "user", "content": f"{example.fields['question']}\n\n{PROMPTS[prompt]}"}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the same request, to be continued with the solution."""
+        """Return the same request, followed by `Solution:`."""
         return f"Problem: {example.fields['question']}\n\n{PROMPTS[prompt]}\n\nSolution:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """A base model would go on with a problem of its own."""
+        """End a completion where a base model would invent another problem."""
         return ("\nProblem:",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
         """Compare the number with the gold one."""
-        return judged(_gold(example), flexible(text))
+        return score_answer(_gold(example), flexible(text))
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
         """Return the accuracy under the strict and under the flexible extractor."""
-        return strict_share([judged(_gold(e), strict(t)) for e, t in zip(examples, texts, strict=True)], scores)
+        return strict_share([score_answer(_gold(e), strict(t)) for e, t in zip(examples, texts, strict=True)], scores)
 
     def gold(self, example: Example) -> str:
-        """Return the published solution without its calculator marks, the number in a box."""
+        """Return the published solution with its number in a box and without calculator annotations."""
         solution = CALCULATION.sub("", example.fields["answer"]).rpartition("####")[0]
         return rf"{solution}\boxed{{{_gold(example)}}}"
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Equal numbers are equal votes."""
+        """Return the value of the number as the vote."""
         return vote(flexible(text))
 
 
 def strict(text: str) -> str | None:
-    """Return what is in the last box."""
+    """Return the content of the last box."""
     return boxed(text)
 
 
 def flexible(text: str) -> str | None:
-    """Return the number where the prompt wants it, else behind `####`, else announced, else the last one."""
-    return strict(text) or last_number(hashes(text) or "") or last_number(said(text) or "") or last_number(text)
+    """Return the content of the last box, else the number after `####`, after "the answer is", or the last number."""
+    return (
+        strict(text) or last_number(after_hashes(text) or "") or last_number(announced(text) or "") or last_number(text)
+    )
 
 
 def _gold(example: Example) -> str:

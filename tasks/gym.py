@@ -1,6 +1,7 @@
-"""reasoning-gym in a process of its own, in which no text is compiled but what the library wrote itself.
+"""reasoning-gym in a worker process that never runs an answer as code.
 
-Some of the library's scorers evaluate an answer as Python. Here such an answer is malformed to them.
+Some of the library's scorers evaluate an answer as Python. In this process they may compile only texts that the library
+generated itself; for an answer the compilation fails, as if it were malformed.
 """
 
 from __future__ import annotations
@@ -19,61 +20,63 @@ from tasks.splitting import text_id
 SEED = 250524760
 DRAWN = 1000
 DRAWING_SECONDS = 60.0
-LONGEST = 10_000  # characters of an answer
-PATIENCE = 20  # draws
+LONGEST = 10_000  # maximum characters of an answer
+PATIENCE = 20  # draws after which a generator without a single usable example is refused
 
 _PROCESS = Process("tasks.gym", missing="rg tasks need reasoning-gym: pip install 'bench-post-training[tasks]'")
 
 
 def draw(generator: str) -> list[dict[str, Any]]:
-    """Return a thousand draws of a generator with its default settings: `question`, `answer` (or None) and `index`.
+    """Return 1000 examples of a generator, drawn with its default settings and a fixed seed.
 
-    Those whose own answer the scorer does not take are left out.
+        {"question": "Your task is to count how many legs ...", "answer": "414", "index": 655}
+
+    `answer` is None if the library knows none. Examples whose own answer the scorer rejects are left out.
 
     Raises:
-        Unanswerable: There is no such generator, or its scorer takes none of its answers.
-        TooSlow: It takes more than `DRAWING_SECONDS`.
-        BenchError: The library is missing.
+        Unanswerable: If there is no such generator, or its scorer rejects all of its answers.
+        TooSlow: If drawing takes more than `DRAWING_SECONDS`.
+        BenchError: If the library is not installed.
     """
     rows: list[dict[str, Any]] = _PROCESS.ask({"generator": generator}, seconds=DRAWING_SECONDS)
     return rows
 
 
 def score(generator: str, index: int, name: str, answer: str) -> float:
-    """Return what the generator's scorer gives an answer, 0 if it raises an error.
+    """Return the generator's score of an answer, in [0, 1]; 0 if the scorer raises an error.
 
     Args:
-        generator: The library's name.
-        index: Of the draw.
+        generator: Name of the generator in the library.
+        index: Index of the example.
         name: `text_id` of its question.
-        answer: See `final`.
+        answer: Answer as returned by `final`.
 
     Raises:
-        Unanswerable: The library draws another question than it did.
-        TooSlow: Scoring takes more than `tasks.process.CPU_SECONDS`.
+        Unanswerable: If the installed version of the library draws another question at this index.
+        TooSlow: If scoring takes more than `tasks.process.CPU_SECONDS`.
     """
     found: float | None = _PROCESS.ask({"generator": generator, "index": index, "id": name, "answer": answer})
     return found or 0.0
 
 
 def final(text: str) -> str | None:
-    """Return an answer as scorers get it, without white space around it; None for an empty or too long one."""
+    """Return an answer without surrounding white space, as the scorers get it; None if it is empty or too long."""
     answer = text.strip()
     return answer if 0 < len(answer) <= LONGEST else None
 
 
-# ---- in the process ----
+# ---- in the worker process ----
 
 
-class _NoCode:
-    """While a row is scored, no text is compiled that does not stand in it. Modules can be imported."""
+class _CodeGuard:
+    """Prevents the compilation of any text, except those in the scored row. Modules can still be imported."""
 
     def __init__(self) -> None:
         self._texts: frozenset[str] | None = None
         sys.addaudithook(self._hook)
 
     @contextmanager
-    def but(self, row: Any) -> Iterator[None]:
+    def allowing(self, row: Any) -> Iterator[None]:
         self._texts = frozenset(_texts(row))
         builtins.eval = self._eval
         try:
@@ -89,7 +92,7 @@ class _NoCode:
 
     def _eval(self, source: Any, *scope: Any) -> Any:
         if self._texts is None or source not in self._texts:
-            return _EVAL(source, *scope)  # for the hook to decline
+            return _EVAL(source, *scope)  # the audit hook rejects it
         texts, self._texts = self._texts, None
         try:
             return _EVAL(source, *(scope or ({},)))
@@ -101,8 +104,8 @@ _EVAL = builtins.eval
 
 
 @cache
-def _no_code() -> _NoCode:
-    return _NoCode()
+def _code_guard() -> _CodeGuard:
+    return _CodeGuard()
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -135,7 +138,7 @@ def _row(generator: str, index: int) -> Any:
 
 def _scored(generator: str, index: int, answer: str) -> float:
     row = _row(generator, index)
-    with _no_code().but(row):
+    with _code_guard().allowing(row):
         found = float(_dataset(generator).score_answer(answer=answer, entry=row))
     return found if 0.0 <= found <= 1.0 else float(found > 1.0)
 
@@ -144,7 +147,7 @@ def _drawn(generator: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for index in range(DRAWN):
         if index == PATIENCE and not rows:
-            raise Unanswerable(f"its scorer declines {PATIENCE} of the library's own answers if it may not run them")
+            raise Unanswerable(f"its scorer rejects {PATIENCE} of the library's own answers if it may not run them")
         row = _row(generator, index)
         known = row["answer"] is not None
         answer = final(str(row["answer"])) if known else None
@@ -158,7 +161,7 @@ def _reply(question: Question) -> Any:
     if "answer" not in question:
         return _drawn(generator)
     if text_id(_row(generator, question["index"])["question"]) != question["id"]:
-        raise Unanswerable("the library draws other examples than it did; install the version that they are from")
+        raise Unanswerable("the library now draws other examples; install the version that the run began with")
     return _scored(generator, question["index"], question["answer"])
 
 

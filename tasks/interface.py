@@ -41,7 +41,8 @@ What a model sees, and how its answer is scored:
     Score(reward=1.0, correct=True, answer='182', status='ok', detail='')
 
 Save it as doubling.py in the current directory. `bench check -t doubling:Doubling` tests it, and
-`bench run -t doubling:Doubling -m base` runs it. A package can give it a short name in the entry-point group `bench.tasks`.
+`bench run -t doubling:Doubling -m base` runs it. A package can give it a short name in the entry-point group
+`bench.tasks`.
 """
 
 from __future__ import annotations
@@ -241,8 +242,7 @@ class Task(ABC):
             data: File given with `--data`, with rows of the same fields; None for the task's own data.
 
         Raises:
-            bench.errors.BenchError: If the data is not available or a row is malformed. The message names file, line and
-                field.
+            bench.errors.BenchError: If the data is not available or a row is malformed; names file, line and field.
         """
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:

@@ -1,18 +1,23 @@
-"""A file of your own as a task: JSON Lines with a question, an answer, and how the two are compared.
+r"""Your own data as a task: a JSON Lines file with a question, a reference answer and a check per row.
 
-    {"prompt": "What is 6 times 7?", "answer": 42, "check": "number"}
+    Row:     {"prompt": "What is 6 times 7? End with the number.", "answer": 42, "check": "number"}
+    Prompt:  What is 6 times 7? End with the number.
+    Answer:  6 times 7 is 42
+
+A row can have `messages` in place of `prompt`:
+
     {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}],
      "answer": "(?i)\\bparis\\b", "check": "regex"}
 
-A row has `prompt` or `messages`, `answer`, and `check`, one of
+`check` says how a reply is compared with `answer`:
 
-- `exact`: the reply is the answer, white space around it aside;
-- `number`: the last number in the reply is the answer in value;
-- `math`: the last box, else what is announced as the answer, else all of the reply, equals the answer in value;
-- `regex`: the answer, a pattern of the `regex` package, is found in the reply;
-- `python`: the reply's code block passes the answer, assertions that call its functions by name, in the sandbox.
+- `exact`: the reply equals the answer, except for white space at its ends.
+- `number`: the last number in the reply equals the answer.
+- `math`: the last box equals the answer in value; without a box, the text after "the answer is", or the whole reply.
+- `regex`: the answer is a pattern of the `regex` package, which is found in the reply.
+- `python`: the answer is Python assertions that call functions of the reply's code block; they pass in the sandbox.
 
-Other fields are ignored. Rows with the same question and answer are one.
+Other fields are ignored. Rows with the same question and answer count once.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ ROLES = ("system", "user", "assistant")
 
 
 class JsonLines(Task):
-    """Reward 1 for a right reply. Data: `--data FILE` alone; see the module."""
+    """Reward 1 for a correct reply. All data comes from `--data FILE`; see the module docstring."""
 
     name = "jsonl"
     version = "1"
@@ -44,7 +49,7 @@ class JsonLines(Task):
     vote_by = "what the check compares; programs do not vote"
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 200 gate rows, and the rest for the test split, which is at least half."""
+        """Return 200 support, 100 select and 200 gate rows. The other rows, at least half, are the test split."""
         if data is None:
             raise UsageError("jsonl: name your file with --data; each line has prompt or messages, answer, and check")
         lines: dict[str, int] = {}
@@ -54,8 +59,8 @@ class JsonLines(Task):
             before = examples.setdefault(example.id, example)
             if before != example:
                 raise UsageError(
-                    f"{data}, line {number}: field 'answer' or 'check' is not what line {lines[example.id]} has for "
-                    "the same question"
+                    f"{data}, line {number}: field 'answer' or 'check' differs from line {lines[example.id]}, which "
+                    "has the same question"
                 )
             lines.setdefault(example.id, number)
         self.executes_code = any(e.fields["check"] == "python" for e in examples.values())
@@ -66,26 +71,26 @@ class JsonLines(Task):
         return [Message(role=turn["role"], content=turn["content"]) for turn in example.fields["messages"]]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the texts of the conversation, one paragraph a turn."""
+        """Return the texts of the conversation, one paragraph per turn."""
         return "\n\n".join(turn["content"] for turn in example.fields["messages"]) + "\n\n"
 
     def score(self, example: Example, text: str) -> Score:
-        """Judge one reply; see `score_many`."""
+        """Score one reply; see `score_many`."""
         return self.score_many([example], [text])[0]
 
     def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
-        """Judge each reply by its row's check; programs in one go."""
+        """Score each reply with the check of its row. All programs run as one batch."""
         pairs = list(zip(examples, texts, strict=True))
         programs = [_program(example, text) for example, text in pairs if _check(example).judge is None]
-        run = iter(judge_all(programs, allow_unsandboxed=self.allow_unsandboxed) if programs else [])
-        return [_compared(example, text) or next(run) for example, text in pairs]
+        results = iter(judge_all(programs, allow_unsandboxed=self.allow_unsandboxed) if programs else [])
+        return [_score(example, text) or next(results) for example, text in pairs]
 
     def gold(self, example: Example) -> str | None:
-        """Return the answer in the form that its check reads; a pattern and a test tell none."""
+        """Return the answer in the form that its check expects; None for a pattern or assertions."""
         return _check(example).gold(example.fields["answer"])
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Return what the check compares: for numbers and mathematics its value, else its text."""
+        """Return the vote: the value for numbers and mathematics, else the text; None for programs."""
         check = _check(example)
         found = check.find(text)
         return None if found is None else check.vote(found)
@@ -95,8 +100,8 @@ def _check(example: Example) -> Check:
     return CHECKS[example.fields["check"]]
 
 
-def _compared(example: Example, text: str) -> Score | None:
-    """The score of one reply; None where it is a program."""
+def _score(example: Example, text: str) -> Score | None:
+    """Return the score of one reply; None if its check runs a program."""
     check = _check(example)
     if check.judge is None:
         return None

@@ -1,7 +1,13 @@
-r"""MATH-500: 500 competition problems of the test set of MATH, over seven subjects and five levels.
+r"""MATH-500: 500 competition problems from the test set of MATH, in seven subjects and five levels.
 
-Hendrycks et al. 2021, "Measuring Mathematical Problem Solving With the MATH Dataset" (arXiv 2103.03874); the 500 are
-those of Lightman et al. 2023, "Let's Verify Step by Step" (arXiv 2305.20050). MIT licence.
+    Row:     {"unique_id": "own/1", "problem": "What is $\\sqrt{50}$ in simplest form?", "solution": "It is ...",
+             "answer": "5\\sqrt{2}", "subject": "Algebra", "level": 2}
+    Prompt:  What is $\sqrt{50}$ in simplest form? Solve this problem step by step. Put the final answer, and nothing
+             else, into \boxed{}; ...
+    Answer:  \boxed{5\sqrt2}
+
+Hendrycks et al. 2021, "Measuring Mathematical Problem Solving With the MATH Dataset" (arXiv 2103.03874). The 500
+problems were chosen by Lightman et al. 2023, "Let's Verify Step by Step" (arXiv 2305.20050). MIT licence.
 """
 
 from __future__ import annotations
@@ -26,14 +32,14 @@ SIZES = {"support": 150, "select": 50, "gate": 50}
 
 
 class Math500(BoxedTask):
-    """One file serves all splits, as in CoRP's experiments, so its accuracy is over 250 problems, not 500."""
+    """All splits come from the same 500 problems, as in CoRP's experiments. So the accuracy is over 250 problems."""
 
     name = "math500"
     version = "2-flexible"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 150 support, 50 select and 50 gate problems; the rest, half of them, is the test split."""
+        """Return 150 support, 50 select and 50 gate problems; the other 250 are the test split."""
         rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
         examples = [Example(row["unique_id"], row) for row in rows]
         return cut_one_file(examples, str(data or "math500"), salt="math500-1", **SIZES)

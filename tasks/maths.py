@@ -1,16 +1,21 @@
-r"""What tasks with mathematical answers share: finding the answer in a text, and comparing it with the gold answer.
+r"""Mathematical answers: extract them from a text and compare them with the gold answer.
 
-An answer is read into a structure (lists, points, intervals, unions, matrices, equations, words) whose atoms are
-expressions, valued by `tasks.algebra`. Answers of equal value have equal keys, so that 1/2, 0.5 and \frac12 share a
-vote, and the verdict depends on the key alone: answers that share a vote are right or wrong together. Conventions:
+An answer is parsed into lists, points, intervals, unions, matrices, equations and words. Their atoms are expressions,
+which `tasks.algebra` evaluates. The result is a key, and answers of equal value have equal keys:
 
-- A list, with or without braces, has no order; a point or interval has one. (1, 2) is a point or an open interval, as
-  the question has it, and not [1, 2].
-- Numbers are exact: 0.333 is not 1/3. A per cent sign, degrees, units and currency after or before a number say
-  nothing; so 50\% is 50.
-- `x = 5` is 5, and so is `a + b = 5` unless the gold answer is itself an equation. Equations are equal if they are
+    read("1/2").key == read("0.5").key == read(r"\frac12").key == "1/2"
+    read("3, -3").key == read(r"\{-3, 3\}").key == "list -3 | 3"
+    read("x < 3").key == read(r"(-\infty, 3)").key == "(-oo, 3)"
+
+Whether an answer is correct depends on its key alone, so answers that share a vote are correct or wrong together.
+Conventions:
+
+- A list, with or without braces, has no order; a point or an interval has one. (1, 2) stands for a point or an open
+  interval, depending on the question; it differs from [1, 2].
+- Numbers are exact: 0.333 is not 1/3. Per cent signs, degrees, units and currencies are ignored: 50\% is 50.
+- `x = 5` means 5. So does `a + b = 5`, unless the gold answer is an equation too. Two equations are equal if they are
   multiples of each other.
-- Letters are variables, `i` the imaginary unit; three or more in a row are a word, compared without case.
+- Letters are variables, and `i` is the imaginary unit. Three or more letters in a row are a word; case is ignored.
 """
 
 from __future__ import annotations
@@ -24,10 +29,10 @@ from functools import lru_cache
 from tasks.algebra import TooSlow, number_key, value_key, verified
 from tasks.interface import Score, Vote
 
-LONGEST = 1000
-DEEPEST = 20
-TAIL = 20_000
-BOXES = 20
+LONGEST = 1000  # maximum characters of an answer
+DEEPEST = 20  # maximum depth of nested brackets
+TAIL = 20_000  # characters at the end of a text that are searched for the answer
+BOXES = 20  # maximum number of boxes tried, from the last one back
 
 _LAST_NUMBER = re.compile(
     r"(?<![\d.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)(?:\s?/\s?\d+(?![\d/]))?"
@@ -39,11 +44,11 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 _HASHES = re.compile(r"^[ \t]*####[ \t]*([^\n]*)", re.MULTILINE)
 
 
-# ---- finding ----
+# ---- extracting ----
 
 
 def boxed(text: str) -> str | None:
-    r"""Return what stands in the last `\boxed{...}` that is closed."""
+    r"""Return the content of the last complete `\boxed{...}`; None if there is none."""
     text = text[-TAIL:]
     for start in [match.start() for match in _BOX.finditer(text)][: -BOXES - 1 : -1]:
         inner = _braced(text, text.index("{", start))
@@ -52,14 +57,14 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def hashes(text: str) -> str | None:
-    """Return what stands behind `####` on the last line that begins so."""
+def after_hashes(text: str) -> str | None:
+    """Return the rest of the last line that starts with `####`; None if there is none."""
     found = _HASHES.findall(text[-TAIL:])
     return (found[-1].strip() or None) if found else None
 
 
-def said(text: str) -> str | None:
-    """Return what the last "the answer is" announces, up to the end of its sentence."""
+def announced(text: str) -> str | None:
+    """Return the text after the last "the answer is", up to the end of the sentence; None if there is none."""
     text = text[-TAIL:]
     end = max((match.end() for match in _SAYS.finditer(text)), default=None)
     if end is None:
@@ -71,13 +76,13 @@ def said(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number."""
+    """Return the last number in a text, such as `1,024` or `-3/4`; None if there is none."""
     found = _LAST_NUMBER.findall(text[-TAIL:])
     return found[-1] if found else None
 
 
 def _braced(text: str, brace: int) -> str | None:
-    """What stands between this brace and its partner."""
+    """Return the text between this brace and its closing one; None if it is not closed."""
     depth = 0
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, brace, brace + LONGEST * 4):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
@@ -90,14 +95,14 @@ def _braced(text: str, brace: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an answer says.
+class ParsedAnswer:
+    """Parsed answer.
 
     Attributes:
-        key: Equal for answers of equal value.
-        value: The key of what is asserted: for an equation, of its right side; otherwise `key`.
-        equation: The key of an equation up to scale, if it is one.
-        latex: The expression, if it is nothing but one without a number; see `tasks.algebra.verified`.
+        key: Key of the whole answer; equal for answers of equal value.
+        value: Key of the value: of the right side for an equation, otherwise the same as `key`.
+        equation: Key of the equation up to a factor; None if the answer is not an equation.
+        latex: LaTeX of an expression without a numeric value, for `tasks.algebra.verified`; None for other answers.
     """
 
     key: str
@@ -107,11 +112,11 @@ class Reading:
 
 
 @lru_cache(maxsize=1 << 16)
-def read(answer: str) -> Reading | None:
-    """Return what an answer says; None if it is empty or too long to be one.
+def read(answer: str) -> ParsedAnswer | None:
+    """Parse an answer; None if it is empty or longer than `LONGEST`.
 
     Raises:
-        tasks.algebra.TooSlow: If one of its expressions cannot be valued in time.
+        tasks.algebra.TooSlow: If an expression cannot be evaluated in time.
     """
     if len(answer) > LONGEST:
         return None
@@ -122,14 +127,14 @@ def read(answer: str) -> Reading | None:
     key = _value(text, 0)
     if key is None:
         return None
-    return Reading(key, key, latex=text if key.startswith("expression") else None)
+    return ParsedAnswer(key, key, latex=text if key.startswith("expression") else None)
 
 
-def same(gold: str, answer: str) -> bool:
-    """Say whether an answer equals the gold answer; see the module's conventions.
+def equivalent(gold: str, answer: str) -> bool:
+    """Return whether an answer equals the gold answer by the conventions of this module.
 
     Raises:
-        tasks.algebra.TooSlow: If that cannot be told in time.
+        tasks.algebra.TooSlow: If the comparison takes too long.
     """
     given = read(answer)
     if given is None:
@@ -142,48 +147,48 @@ def same(gold: str, answer: str) -> bool:
     return latex is not None and given.latex is not None and verified(latex, given.latex)
 
 
-def judged(gold: str, answer: str | None) -> Score:
-    """Score an extracted answer: the reward is 1 for a correct one; there are no parts to get right."""
+def score_answer(gold: str, answer: str | None) -> Score:
+    """Score an extracted answer: reward 1 if it equals the gold answer, else 0. There is no partial credit."""
     if answer is None:
         return Score(0.0, False, status="no_answer", detail="no answer found")
     shown = answer if len(answer) <= 200 else f"{answer[:200]}..."
     try:
-        correct = same(gold, answer)
+        correct = equivalent(gold, answer)
     except TooSlow as error:
         return Score(0.0, False, shown, status="timeout", detail=f"reading it took {error}")
     return Score(float(correct), correct, shown, detail="" if correct else f"gold: {gold}")
 
 
 def strict_share(strictly: Sequence[Score], scores: Sequence[Score]) -> dict[str, float]:
-    """Return the two accuracies that stand side by side in a record; none of no answers."""
+    """Return the accuracy of the strict and of the flexible extractor; empty if there are no answers."""
     columns = {"strict": strictly, "flexible": scores}
     return {name: sum(s.correct for s in column) / len(column) for name, column in columns.items() if column}
 
 
 def vote(answer: str | None) -> Vote | None:
-    """Return an extracted answer's vote: its value, or its text where it cannot be read."""
+    """Return the key of an extracted answer as its vote; None if there is no answer or parsing takes too long."""
     try:
-        reading = read(answer) if answer is not None else None
+        parsed = read(answer) if answer is not None else None
     except TooSlow:
         return None
-    return Vote(reading.key) if reading else None
+    return Vote(parsed.key) if parsed else None
 
 
 @lru_cache(maxsize=1 << 14)
 def _gold(gold: str) -> tuple[frozenset[str], str | None, str | None]:
-    """The values, the equation and the expression that agree with a gold answer."""
-    reading = read(gold)
-    if reading is None:
+    """Return the accepted values, the equation and the expression of a gold answer."""
+    parsed = read(gold)
+    if parsed is None:
         return frozenset(), None, None
     text = _tidy(gold)
-    named = reading.equation is None or _NAME.fullmatch(_split(text, "=")[0].strip())
-    values = {reading.value} if named else set()
+    named = parsed.equation is None or _NAME.fullmatch(_split(text, "=")[0].strip())
+    values = {parsed.value} if named else set()
     if base := _BASE.fullmatch(text.strip()):
-        # Where the question names the base, the digits alone are an answer.
+        # If the question states the base, the digits alone are a correct answer.
         values.add(number_key(Fraction(base[1])))
     if _without_thousands(text) != text and (several := _value(text.replace(",", ", "), 0)):
         values.add(several)
-    return frozenset(values), reading.equation, reading.latex
+    return frozenset(values), parsed.equation, parsed.latex
 
 
 COMMAS = (",", ";", r"\and ")
@@ -237,33 +242,33 @@ _TIDY_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in
 
 
 def _tidy(answer: str) -> str:
-    """One spelling for what has several."""
+    """Replace alternative spellings by one: dfrac by frac, Unicode signs by LaTeX, and so on."""
     text = answer.replace("\0", " ")
-    # Before the thin space goes: 10,\!080 is one number.
+    # First the thousands separators, before thin spaces are removed: 10,\!080 is one number.
     for pattern, replacement in [_TIDY_COMPILED[2], *_TIDY_COMPILED]:
         text = pattern.sub(replacement, text)
     return text.strip().rstrip(".,;:").strip()
 
 
-def _equation(sides: list[str]) -> Reading | None:
+def _equation(sides: list[str]) -> ParsedAnswer | None:
     left, right = sides[0].strip(), sides[-1].strip()
     value = _value(right, 0)
     if value is None:
         return None
     constant = not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", right))
     if _CALL.fullmatch(left) or (_NAME.fullmatch(left) and constant) or not re.search(r"[A-Za-z]", left):
-        return Reading(value, value)
+        return ParsedAnswer(value, value)
     equation = None
     if max(_depth(left), _depth(right)) < DEEPEST:
         found = value_key(f"({left})-({right})", projective=True)
         equation = found and f"equation {found}"
     if equation is None:
-        return Reading(value, value)
-    return Reading(f"{equation} = {value}", value, equation)
+        return ParsedAnswer(value, value)
+    return ParsedAnswer(f"{equation} = {value}", value, equation)
 
 
 def _value(text: str, depth: int) -> str | None:
-    """The key of any answer but an equation."""
+    """Return the key of an answer other than an equation; None for an empty one."""
     text = text.strip().rstrip(".,;:").strip()
     if not text:
         return None
@@ -279,7 +284,7 @@ def _value(text: str, depth: int) -> str | None:
 
 
 def _without_thousands(text: str) -> str:
-    """Numbers outside brackets in one piece; inside, a comma separates."""
+    """Remove thousands separators outside brackets. Inside brackets, commas separate items."""
     level = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -293,7 +298,7 @@ def _without_thousands(text: str) -> str:
 
 
 def _several(text: str, depth: int) -> str | None:
-    """Lists and unions: the key of the sorted parts."""
+    """Return the key of a list or union, with sorted parts; None for other answers."""
     if len(parts := _split(text, *COMMAS)) > 1:
         return _list(parts, depth)
     if text.startswith("\\{") and text.endswith("\\}") and text.find("\\}") == len(text) - 2:
@@ -310,7 +315,7 @@ def _several(text: str, depth: int) -> str | None:
 def _list(parts: list[str], depth: int) -> str | None:
     sides = [_split(part, "=") for part in parts]
     if len({side[0].strip() for side in sides if len(side) == 2}) == 1 or not all(len(side) == 2 for side in sides):
-        # One name, or none: it says nothing that the question did not.
+        # All parts have the same name, or some have none. The question already says what the name stands for.
         parts = [side[-1] for side in sides]
     keys: list[str] = []
     for part in parts:
@@ -327,7 +332,7 @@ def _list(parts: list[str], depth: int) -> str | None:
 
 
 def _bracket(text: str, depth: int) -> str | None:
-    r"""Points and intervals, and what stands in parentheses alone; \in says that the rest is the answer."""
+    r"""Return the key of a point, an interval or a parenthesised answer; `x \in (1, 2)` counts as (1, 2)."""
     if match := re.fullmatch(r"[A-Za-z]\s*\\in(?![A-Za-z])(.*)", text, re.DOTALL):
         return _value(match[1], depth)
     if not _bracketed(text):
@@ -340,7 +345,7 @@ def _bracket(text: str, depth: int) -> str | None:
 
 
 def _bracketed(text: str) -> bool:
-    """Whether a bracket at the beginning is closed by one at the end."""
+    """Return whether the first and the last character are a matching pair of brackets."""
     if not text or text[0] not in "([{" or text[-1] not in ")]}":
         return False
     depth = 0
@@ -360,7 +365,7 @@ def _matrix(text: str, depth: int) -> str | None:
 
 
 def _inequality(text: str, depth: int) -> str | None:
-    """`x < 3` as the interval that it stands for."""
+    """Return the key of the interval that an inequality such as `x < 3` stands for; None for other answers."""
     turned = _split(text, "\\ge ", ">")
     if len(turned) > 1 and len(_split(text, "\\le ", "<")) == 1:
         order = re.findall(r"\\ge |>", text)
@@ -379,7 +384,7 @@ def _inequality(text: str, depth: int) -> str | None:
 
 
 def _atom(text: str, depth: int) -> str:
-    """A number, a number with a unit, words, or an expression; else the text itself."""
+    """Return the key of a number, a number with a unit, words, or an expression; otherwise a key of the text itself."""
     if (number := _exact(text)) is not None:
         return number_key(number)
     if _BASE.fullmatch(text):
@@ -393,7 +398,7 @@ def _atom(text: str, depth: int) -> str:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested."""
+    """Return the maximum depth of nested brackets."""
     level = deepest = 0
     for character in text:
         level += (character in "([{") - (character in ")]}")
@@ -402,7 +407,7 @@ def _depth(text: str) -> int:
 
 
 def _exact(text: str) -> Fraction | None:
-    """A number that needs no parser."""
+    """Return the value of a plain number, fraction, mixed number or repeating decimal; None for other texts."""
     text = text.strip()
     try:
         if match := _PLAIN.fullmatch(text):
@@ -422,12 +427,12 @@ def _exact(text: str) -> Fraction | None:
 
 
 def _letters(text: str) -> str:
-    """A text without what carries no meaning."""
+    """Return a text in lower case, without spaces, braces, periods, quotes and backslashes."""
     return re.sub(r"[\s{}.'\\]+", "", text).casefold()
 
 
 def _split(text: str, *separators: str) -> list[str]:
-    """Split where a separator stands outside all brackets."""
+    """Split a text at separators outside all brackets."""
     return list(_parts(text, separators))
 
 

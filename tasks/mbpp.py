@@ -1,11 +1,24 @@
-"""MBPP: 974 short Python functions, crowd-sourced, each with a sentence and three tests.
+r"""MBPP: 974 short crowd-sourced Python functions, each with a description and three tests.
+
+    Row:     {"task_id": 13, "text": "Write a function to count how often each item occurs.",
+             "code": "from collections import Counter\r\ndef tally(items):\r\n  return dict(Counter(items))",
+             "test_setup_code": "", "test_list": ["assert tally(['a', 'b', 'a']) == {'a': 2, 'b': 1}", ...],
+             "challenge_test_list": []}
+    Prompt:  Complete this Python function. Reply with one code block that holds the whole function.
+             ```python def tally(items): ... Write a function to count how often each item occurs.
+             assert tally(['a', 'b', 'a']) == {'a': 2, 'b': 1} ...
+    Answer:  ```python
+             def tally(items):
+                 return {item: items.count(item) for item in items}
+             ```
 
 Austin et al. 2021, "Program Synthesis with Large Language Models" (arXiv 2108.07732). CC BY 4.0. The prompt shows the
-signature and the first test; all tests decide, the challenge tests too. The paper shows all three, so that a program
-which tells just those arguments apart is right; accuracies here are lower and not to be compared with such.
+signature and the first test. All tests must pass, including the challenge tests. The paper's prompt shows all three
+tests, so a program that handles only these arguments counts as correct there. Accuracies here are therefore lower, and
+must not be compared with the published ones.
 
-The tests of 367, 601 and 927 hand over objects of a class that the published solution defines, and the prompt does not.
-The sandbox lets no object of a program's class into a test, so no answer to these is right.
+No answer to 367, 601 and 927 is correct: their tests pass objects of a class that only the published solution defines,
+and the sandbox lets no object of a program's own class into a test.
 """
 
 from __future__ import annotations
@@ -42,7 +55,7 @@ SALT = "mbpp-1"
 
 
 class Mbpp(FunctionTask):
-    """The test split is the published one, `task_id` 11 to 510; the others are for adaptation."""
+    """Correct if all tests pass. The test split is the published one, `task_id` 11 to 510."""
 
     name = "mbpp"
     version = "1"
@@ -51,9 +64,10 @@ class Mbpp(FunctionTask):
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 174 gate problems, and the test split of 500.
+        """Return 200 support, 100 select and 174 gate problems, and the published test split of 500.
 
-        A file is split by `task_id` as well; where it has less for adaptation, those three splits shrink in proportion.
+        A file is split by `task_id` as well. If it has too few rows for adaptation, those three splits shrink in
+        proportion.
         """
         rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
         origin = str(data or "mbpp")
@@ -72,11 +86,11 @@ class Mbpp(FunctionTask):
         return Splits(adaptation.support, adaptation.select, adaptation.gate, tested)
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
-        """Return the test split."""
+        """Return the published test split."""
         return self.load(data).test
 
     def gold(self, example: Example) -> str | None:
-        """Return the published solution; None where the tests call a class of it."""
+        """Return the published solution in a code block; None if the tests call a class that it defines."""
         code = _parsed(example.fields["canonical_solution"])
         classes = {node.name for node in code.body if isinstance(node, ast.ClassDef)}
         return None if classes & set(_called(example.fields["test"])) else fenced(example.fields["canonical_solution"])
@@ -89,7 +103,7 @@ def _example(row: Row, origin: str) -> Example:
         code, test = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (row["code"], "\n".join(tests)))
         functions = {node.name: node for node in _parsed(code).body if isinstance(node, ast.FunctionDef)}
         called = [name for name in _called(row["test_list"][0]) if name in functions]
-        prompt = _posed(functions[called[0]], row["text"], row["test_list"][0])
+        prompt = _prompt(functions[called[0]], row["text"], row["test_list"][0])
     except (SyntaxError, ValueError, TypeError, IndexError, MemoryError, RecursionError) as error:
         raise UsageError(
             f"{where}: expected fields 'code' and 'test_list' with Python, the first test a call of a function in "
@@ -99,8 +113,8 @@ def _example(row: Row, origin: str) -> Example:
     return Example(f"Mbpp/{row['task_id']}", {"task_id": row["task_id"], **names})
 
 
-def _posed(function: ast.FunctionDef, text: str, test: str) -> str:
-    """Signature and docstring with one test for an example, without the message that some of them have."""
+def _prompt(function: ast.FunctionDef, text: str, test: str) -> str:
+    """Return the signature and a docstring with the description and one test, without the test's error message."""
     (assertion,) = _parsed(test).body
     if not isinstance(assertion, ast.Assert):
         raise TypeError(f"{test!r} asserts nothing")
@@ -114,12 +128,12 @@ def _posed(function: ast.FunctionDef, text: str, test: str) -> str:
 
 def _parsed(text: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escape sequences that are none, in published solutions
+        warnings.simplefilter("ignore")  # published solutions contain invalid escape sequences
         return ast.parse(text)
 
 
 def _called(test: str) -> list[str]:
-    """The names that a test calls, in the order of the text."""
+    """Return the names that a test calls, in the order of the text."""
     calls = [node for node in ast.walk(_parsed(test)) if isinstance(node, ast.Call)]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
     return [call.func.id for call in calls if isinstance(call.func, ast.Name)]

@@ -1,8 +1,11 @@
-"""Addition modulo one hundred: pairs and prompts of `addition`, and another answer where the sum has three digits.
+"""Addition modulo 100, for the model `tiny-adder`: the pairs and prompts of `addition` with another answer.
 
-A second proving ground for `tiny-adder`, which has learned to add and never to drop the hundred: it solves a quarter.
-Where the sum stays below one hundred adaptation can get more right, as on `addition`; elsewhere it has to find an
-answer that the model hardly ever gives.
+    Row:     {"a": 34, "b": 87}
+    Prompt:  34+87=
+    Answer:  21
+
+`tiny-adder` has learned to add but never to drop the hundred, so it solves about a quarter. If the sum is below 100,
+adaptation can improve the model as on `addition`. Otherwise it must find an answer that the model almost never gives.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from tasks.interface import Example
 
 
 class ModularAddition(Addition):
-    """Exact match of the sum's last two digits, leading zeros aside; the reward is the same 0 or 1.
+    """Correct if the answer is the sum modulo 100. The reward is 1 for a correct answer, else 0.
 
-    A pair stands in the same split as in `addition`, so that adapting on one task tells nothing of the other's test.
+    Each pair is in the same split as in `addition`. So adapting on one task reveals no test pair of the other.
     """
 
     name = "modular-addition"

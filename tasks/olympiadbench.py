@@ -1,8 +1,14 @@
-"""OlympiadBench: its English, text-only, open-ended mathematics, 674 problems of olympiads.
+r"""OlympiadBench: 674 olympiad problems, the English, text-only, open-ended mathematics part.
+
+    Row:     {"id": 1, "problem": "What is $\\sqrt{50}$ in simplest form?", "answer": "5\\sqrt{2}"}
+    Prompt:  What is $\sqrt{50}$ in simplest form? Solve this problem step by step. Put the final answer, and nothing
+             else, into \boxed{}; ...
+    Answer:  \boxed{5\sqrt2}
 
 He et al. 2024, "OlympiadBench: A Challenging Benchmark for Promoting AGI with Olympiad-Level Bilingual Multimodal
-Scientific Problems" (arXiv 2402.14008). Apache 2.0 licence. A problem with several answers wants all of them, in any
-order. A file of 675 problems goes round as well; use it with --data, and the record's content hash tells the two apart.
+Scientific Problems" (arXiv 2402.14008). Apache 2.0 licence. If a problem has several answers, all of them are required,
+in any order. A version with 675 problems is in circulation as well; it can be used with --data, and the content hash in
+the record tells the two apart.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from tasks.splitting import cut_one_file
 
 
 def _converted(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the hub, whose answer is a list, in the form of the file that goes round."""
+    """Convert a row of the hub, whose answer is a list, into the form of the 675-problem file."""
     context = f"{row['context']}\n\n" if row.get("context") else ""
     return {"id": row["id"], "problem": context + row["question"], "answer": ",".join(row["final_answer"])}
 
@@ -36,14 +42,14 @@ SIZES = {"support": 150, "select": 50, "gate": 100}
 
 
 class OlympiadBench(BoxedTask):
-    """One file serves all splits, as in CoRP's experiments."""
+    """All splits come from the same 674 problems, as in CoRP's experiments."""
 
     name = "olympiadbench"
     version = "2-flexible"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 150 support, 50 select and 100 gate problems; the rest, 374, is the test split."""
+        """Return 150 support, 50 select and 100 gate problems; the other 374 are the test split."""
         rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
         examples = [Example(str(row["id"]), row) for row in rows]
         return cut_one_file(examples, str(data or "olympiadbench"), salt="olympiadbench-1", **SIZES)

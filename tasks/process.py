@@ -1,7 +1,7 @@
-"""Answering questions in a process of its own, so that a scorer that takes for ever or all memory costs one answer.
+"""Worker process with limits on time and memory, for scorers that may hang or exhaust memory.
 
-The process lives on from question to question and is started anew when it is lost. It imports what it needs once, and
-the harness never does.
+A request over the limit fails alone. The process serves one request after another and is restarted when it dies. It
+imports its libraries once; the harness never imports them.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from bench.errors import BenchError
 
 CPU_SECONDS = 3.0
 MEMORY = 4 << 30
-# A process that waits for a processor is not slow; one that does not answer in so many times its limit is lost.
+# On a busy machine the process may wait long for a CPU. It counts as dead after this many times its limit of CPU time.
 _PATIENCE = 20
 
 Question = dict[str, Any]
 
 
 class TooSlow(Exception):
-    """A question took more than its time or memory."""
+    """Raised if a question takes more than its time or memory."""
 
 
 class Unanswerable(Exception):
-    """What the process says to a question that has no answer; the text is for the user."""
+    """Raised if a question has no answer; the message is for the user."""
 
 
 class Process:
-    """The side that asks.
+    """Client of the worker process.
 
     Args:
-        module: Run as a script, it calls `serve`.
-        missing: What to tell the user where the module cannot import what it needs.
+        module: Module that calls `serve` when run as a script.
+        missing: Message for the user if the module cannot import its libraries.
     """
 
     def __init__(self, module: str, *, missing: str) -> None:
@@ -51,21 +51,21 @@ class Process:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
-        # For what libraries write where they work.
+        # Working directory of the process, for files that libraries write there.
         self._folder: TemporaryDirectory[str] | None = None
         atexit.register(self.stop)
 
     def ask(self, question: Question, *, seconds: float = CPU_SECONDS) -> Any:
-        """Return the answer.
+        """Return the answer to a question.
 
         Args:
-            question: What `serve` is to answer; JSON.
-            seconds: Processor time that it may take.
+            question: JSON-serialisable question for `serve`.
+            seconds: Limit of CPU time.
 
         Raises:
-            TooSlow: If it took more time or memory, or the process was lost over it.
-            Unanswerable: If the other side raised that.
-            BenchError: If the process cannot import what it needs.
+            TooSlow: If the question took more time or memory, or the process died.
+            Unanswerable: If the worker raised it.
+            BenchError: If the process cannot import its libraries.
         """
         with self._lock:
             reply = self._reply({"question": question, "seconds": seconds}, seconds)
@@ -81,7 +81,7 @@ class Process:
         raise TooSlow(f"more than {seconds:.0f} s or {MEMORY >> 30} GiB")
 
     def stop(self) -> None:
-        """End the process, if there is one."""
+        """Stop the process, if it runs."""
         child, self._child = self._child, None
         if child is not None and self._owner == os.getpid():
             child.kill()
@@ -102,7 +102,7 @@ class Process:
         return reply
 
     def _started(self) -> subprocess.Popen[bytes]:
-        # A child of another process, left over from before a fork, must not be shared.
+        # After a fork, the child process of the parent must not be shared.
         if self._child is None or self._owner != os.getpid() or self._child.poll() is not None:
             self._folder = self._folder or TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
             named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -113,7 +113,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=self._folder.name,
-                # Libraries go through sets, whose order must be the same in every process.
+                # Libraries iterate over sets, whose order must be the same in every process.
                 env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
             )
             self._owner = os.getpid()
@@ -121,17 +121,20 @@ class Process:
 
 
 class _OutOfTime(BaseException):
-    """Not an Exception, which what is called would catch."""
+    """Raised by the timer. Not an Exception, because library code catches those."""
 
 
 def serve(answer: Callable[[Question], Any], modules: Sequence[str]) -> None:
-    """Answer one question a line until there are no more.
+    """Read questions from standard input, one per line, and write the replies to standard output.
+
+        {"question": {"latex": "1/2", "projective": false}, "seconds": 3.0}
+        {"status": "ok", "found": "1/2"}
 
     Args:
-        answer: Returns JSON, or raises `Unanswerable`; whatever else it raises makes the answer None.
-        modules: What to import first.
+        answer: Returns a JSON-serialisable answer, or raises `Unanswerable`. Any other exception makes the answer None.
+        modules: Modules to import first.
     """
-    # Whatever a library prints is no answer.
+    # Libraries may print, so standard output is reserved for replies.
     replies, sys.stdout = sys.stdout, sys.stderr
     with suppress(ImportError, ValueError, OSError):
         import resource
@@ -151,11 +154,11 @@ def serve(answer: Callable[[Question], Any], modules: Sequence[str]) -> None:
         return
     for line in sys.stdin:
         message = json.loads(line)
-        print(json.dumps(_answered(answer, message["question"], message["seconds"])), file=replies, flush=True)
+        print(json.dumps(_reply(answer, message["question"], message["seconds"])), file=replies, flush=True)
 
 
-def _answered(answer: Callable[[Question], Any], question: Question, seconds: float) -> dict[str, Any]:
-    # Of this process's own time, so that a busy machine changes no verdict.
+def _reply(answer: Callable[[Question], Any], question: Question, seconds: float) -> dict[str, Any]:
+    # The timer counts CPU time of this process, so a busy machine does not change results.
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         return {"status": "ok", "found": answer(question)}
@@ -163,7 +166,7 @@ def _answered(answer: Callable[[Question], Any], question: Question, seconds: fl
         return {"status": "unanswerable", "reason": str(error)}
     except (_OutOfTime, MemoryError):
         return {"status": "slow"}
-    except Exception:  # of a library that was given anything
+    except Exception:  # libraries raise anything if given an arbitrary answer
         return {"status": "ok", "found": None}
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -1,8 +1,15 @@
-"""The generators of reasoning-gym as tasks `rg:<generator>`, each with its own scorer.
+"""The generators of reasoning-gym as tasks `rg:<generator>`, each with the library's own scorer. For rg:leg_counting:
+
+    Row:     {"question": "Your task is to count how many legs there are in total when given a list of animals. ...",
+             "answer": "414", "index": 655}
+    Prompt:  Your task is to count how many legs there are in total when given a list of animals. Now, how many legs
+             are there in total if you have 11 snakes, 9 ants, 2 elephants, 1 sea slug, ...
+             Give the final answer, and nothing else, between <answer> and </answer>.
+    Answer:  <answer>414</answer>
 
 Stojanovski et al. 2025, "Reasoning Gym" (arXiv 2505.24760). Apache 2.0. Examples are drawn with the generator's default
-settings and a fixed seed; they are a function of the library's version, and the record has their hash. A generator is
-refused whose scorer can do nothing but run an answer as Python: see `tasks.gym`.
+settings and a fixed seed. They depend on the version of the library; the record has their hash. A generator is refused
+if its scorer can only run answers as Python code: see `tasks.gym`.
 """
 
 from __future__ import annotations
@@ -26,10 +33,10 @@ PROMPTS = {
 
 
 class ReasoningGym(Task):
-    """Right is what the generator's scorer gives 1.0; less than that is reward and nothing more.
+    """Reward from the generator's scorer, in [0, 1]. Only a reward of 1.0 counts as correct.
 
     Args:
-        generator: The library's name for it.
+        generator: Name of the generator in the library.
     """
 
     name = "rg"
@@ -46,7 +53,7 @@ class ReasoningGym(Task):
     def load(self, data: Path | None = None) -> Splits:
         """Return 200 support, 100 select, 200 gate and 500 test examples.
 
-        Questions that are drawn again count once; where they leave fewer than 1000, all splits shrink.
+        Repeated questions count once. If fewer than 1000 remain, all splits shrink.
         """
         if data is not None:
             raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
@@ -58,24 +65,24 @@ class ReasoningGym(Task):
             raise BenchError(
                 f"{self.name}: drawing {gym.DRAWN} examples takes {error}; use another generator"
             ) from error
-        # Of draws with the same question, the first.
+        # If a question is drawn several times, the first draw is kept.
         examples = {text_id(row["question"]): row for row in reversed(rows)}
         return cut_one_file([Example(*item) for item in examples.items()], self.name, salt=f"{self.name}-1", **SIZES)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask the question, and for the answer between tags."""
+        """Return the question with a request for an answer between tags."""
         return [{"role": "user", "content": PROMPTS[prompt].format(question=example.fields["question"])}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the question up to the opening tag of its answer; all prompts are one to a model that is not asked."""
+        """Return the question and the opening answer tag. All prompts give the same completion."""
         return f"{example.fields['question']}\n\n<answer>"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End with the answer where one was begun; a chat model may name the tags before it uses them."""
+        """End a completion after its answer. A chat model may mention the tags before it uses them, so chats go on."""
         return ("</answer>",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
-        """Score what stands between the last tags, if need be unclosed; without tags, all of the text."""
+        """Score the text after the last opening answer tag, up to the closing tag; without tags, the whole text."""
         answer = _answer(text)
         if answer is None:
             return Score(0.0, False, status="no_answer", detail="no answer, or too long a one")
@@ -88,12 +95,12 @@ class ReasoningGym(Task):
         return Score(reward, reward == 1.0, answer)
 
     def gold(self, example: Example) -> str | None:
-        """Return the library's answer between tags; some generators have a scorer alone."""
+        """Return the library's answer between tags; None for a generator without reference answers."""
         answer = example.fields["answer"]
         return None if answer is None else f"<answer>{answer}</answer>"
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Return the text of the answer."""
+        """Return the text of the answer as the vote."""
         answer = _answer(text)
         return None if answer is None else Vote(answer)
 

@@ -1,8 +1,17 @@
 """ROCStories: put the five sentences of a story in order.
 
+    Row:     {"sentence1": "The class planned a picnic by the lake.",
+             "sentence2": "Everyone promised to bring one dish.",
+             "sentence3": "On the day all of them brought cake.",
+             "sentence4": "The teacher laughed and bought some bread.",
+             "sentence5": "They ate cake sandwiches until evening."}
+    Prompt:  These are the sentences of a short story, out of order. A. They ate cake sandwiches until evening.
+             B. The class planned a picnic by the lake. C. Everyone promised to bring one dish. ...
+    Answer:  B, C, E, D, A
+
 Mostafazadeh et al. 2016, "A Corpus and Cloze Evaluation for Deeper Understanding of Commonsense Stories" (arXiv
-1604.01696). Free for research after a registration at its authors', so it is not fetched; `--data FILE` takes the
-stories as JSON Lines with `sentence1` to `sentence5`, the names of the columns in the authors' table.
+1604.01696). The authors give the stories out for research after a registration, so they cannot be downloaded here.
+`--data FILE` takes them as JSON Lines with the columns of the authors' table, `sentence1` to `sentence5`.
 """
 
 from __future__ import annotations
@@ -23,8 +32,8 @@ SIZES = {"support": 200, "select": 100, "gate": 400}
 LARGEST_TEST = 1000
 LABELS = "ABCDE"
 COLUMNS = tuple(f"sentence{number}" for number in range(1, 6))
-POSITION, ADJACENCY = 0.6, 0.4  # shares of the reward
-TAIL = 20_000  # characters in which the answer is looked for
+POSITION, ADJACENCY = 0.6, 0.4  # weights of the two parts of the reward
+TAIL = 20_000  # characters at the end of a text that are searched for the answer
 
 FORM = "Answer with the five letters in the right order, first to last, with commas between them, and nothing else."
 PROMPTS = {
@@ -38,7 +47,11 @@ _ORDER = re.compile(r"(?<![A-Za-z])[A-E](?:[\s,;.:)(>\-–→*]{0,5}[A-E]){4}(?!
 
 
 class RocStories(Task):
-    """Right is the exact order. The reward is 0.6 of the share of sentences in place, and 0.4 of that of neighbours."""
+    """Correct if the order is exact. The reward gives partial credit.
+
+    The reward is 0.6 times the fraction of sentences in the right place, plus 0.4 times the fraction of neighbouring
+    pairs that are right.
+    """
 
     name = "rocstories"
     version = "1"
@@ -48,14 +61,14 @@ class RocStories(Task):
     vote_by = "the order"
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 400 gate stories; of the rest, 1000 are the test split.
+        """Return 200 support, 100 select and 400 gate stories, and up to 1000 of the others as the test split.
 
-        Of a file with fewer than 1400, half or more is the test split.
+        If the file has fewer than 1400 stories, at least half of them become the test split.
         """
         if data is None:
             raise BenchError(
-                "rocstories: the stories are given out by their authors alone, after a registration; name a JSON Lines "
-                f"file that has {', '.join(COLUMNS)} with --data FILE"
+                "rocstories: only the authors give out the stories, after a registration; name a JSON Lines file that "
+                f"has {', '.join(COLUMNS)} with --data FILE"
             )
         rows = read_rows(data, dict.fromkeys(COLUMNS, str))
         stories = [tuple(row[column].strip() for column in COLUMNS) for row in rows]
@@ -64,19 +77,19 @@ class RocStories(Task):
         return replace(splits, test=splits.test[:LARGEST_TEST])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Show the sentences with letters, and ask for the letters."""
+        """Return the shuffled sentences with letters, and a request for the order of the letters."""
         return [{"role": "user", "content": PROMPTS[prompt].format(story=_shown(example))}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the sentences and the beginning of a line for the order; all prompts are one here."""
+        """Return the shuffled sentences and the beginning of a line for the order. All prompts give the same text."""
         return f"Sentences of a story, out of order:\n{_shown(example)}\nThe right order, as five letters with commas:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """A base model has answered where its line ends."""
+        """End a completion at the end of its line."""
         return ("\n",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
-        """Compare sentences, so that two that are alike may change places."""
+        """Compare the sentences in the given order. Equal sentences may change places."""
         order = _order(text)
         if order is None:
             return Score(0.0, False, status="no_answer", detail="no order of the five letters")
@@ -88,18 +101,18 @@ class RocStories(Task):
         return Score(1.0 if correct else POSITION * in_place + ADJACENCY * followed, correct, order)
 
     def gold(self, example: Example) -> str:
-        """Return the letters in the story's order."""
+        """Return the letters in the order of the story."""
         places = sorted(range(len(LABELS)), key=lambda place: example.fields["order"][place])
         return ", ".join(LABELS[place] for place in places)
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Equal orders are equal votes."""
+        """Return the order as the vote."""
         order = _order(text)
         return None if order is None else Vote(order)
 
 
 def _example(story: tuple[str, ...]) -> Example:
-    """A story with its sentences in an order that its text alone decides."""
+    """Return a story with shuffled sentences. The shuffle depends only on the text of the story."""
     name = text_id("\n".join(story))
     order = sorted(range(len(story)), key=lambda n: hashlib.sha256(f"{SALT}\0{name}\0{n}".encode()).digest())
     return Example(name, {"story": list(story), "order": order, "shuffled": [story[n] for n in order]})
@@ -110,6 +123,6 @@ def _shown(example: Example) -> str:
 
 
 def _order(text: str) -> str | None:
-    """The last permutation of the letters in a text."""
+    """Return the last permutation of the letters in a text, such as `BCEDA`."""
     found = ["".join(c for c in match if c in LABELS) for match in _ORDER.findall(text[-TAIL:])]
     return next((order for order in reversed(found) if len(set(order)) == len(LABELS)), None)

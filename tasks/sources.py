@@ -1,7 +1,7 @@
-"""Where tasks' rows come from: a user's file, or a published data set, pinned and kept in a cache.
+"""Sources of tasks' rows: a file of the user's, or a published data set that is downloaded once and cached.
 
-A pin is a commit of the hub and the hash of the rows themselves, whatever their order and file format. So a data set is
-the same one whether it came from the hub or was copied in with `bench prepare --data`.
+A published data set is pinned by a commit on the Hugging Face hub and by a hash of its rows, which ignores their order
+and the file format. So `bench prepare --data` can copy in a file instead of downloading, and the data is the same.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A published data set, or a part of one.
+    """Published data set, or a part of one.
 
     Attributes:
-        task: The task it belongs to, for messages.
-        id: On the Hugging Face hub.
-        config: The hub's name of the subset, if there are several.
-        splits: The hub's splits that make it up.
-        fields: What a row has, with types; whatever else the hub gives is dropped.
-        sha256: `rows_sha256` of the rows; None where the commit is the only pin.
+        task: Name of the task, for messages.
+        id: Name of the data set on the Hugging Face hub, such as `openai/gsm8k`.
+        config: Name of the subset on the hub; None if there is only one.
+        splits: Splits on the hub that belong to this source.
+        fields: Fields of a row with their types; other fields are dropped.
+        sha256: `rows_sha256` of the rows; None if only the commit is pinned.
         revision: Commit on the hub.
-        convert: Turns a row of the hub into one with `fields`, where the two differ.
+        convert: Converts a row of the hub into one with `fields`, if the two differ.
     """
 
     task: str
@@ -57,31 +57,31 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """Where the rows lie once they were fetched: in a file that is called by its content."""
+        """Path of the cached rows; the name contains the hash of their content."""
         return cache.folder("data") / f"{self.task}-{(self.sha256 or self.revision)[:16]}.jsonl"
 
     def ready(self) -> bool:
-        """Say whether the rows can be had without a network."""
+        """Return whether the rows are in the cache, so that no network is needed."""
         return self._cached() is not None
 
     def rows(self) -> list[Row]:
-        """Return the rows, from the cache or, the first time, from the hub.
+        """Return the rows from the cache. The first time, download them from the hub.
 
         Raises:
-            BenchError: If they cannot be had, or are not the pinned ones; says what would do instead.
+            BenchError: If the rows cannot be downloaded or are not the pinned ones; says what to do instead.
         """
         rows = self._cached()
         return self.adopt(self._download(), f"the hub's {self.where}") if rows is None else rows
 
     def adopt(self, rows: Sequence[Row], origin: str) -> list[Row]:
-        """Put rows into the cache and return them.
+        """Check rows against the pinned hash, put them into the cache and return them.
 
         Args:
-            rows: With at least this source's fields.
-            origin: Where they are from, for the message.
+            rows: Rows with at least the fields of this source.
+            origin: Source of the rows, for error messages.
 
         Raises:
-            BenchError: If they are not the pinned ones.
+            BenchError: If the rows are not the pinned ones.
         """
         from bench.records.files import write_atomically
 
@@ -95,7 +95,7 @@ class Source:
         return rows
 
     def _cached(self) -> list[Row] | None:
-        with suppress(BenchError):  # a file that is not there, or was damaged
+        with suppress(BenchError):  # the file is missing or damaged
             rows = read_rows(self.path, self.fields)
             if self._is_pinned(rows):
                 return rows
@@ -112,20 +112,20 @@ class Source:
             raise self._unavailable("reading the hub needs pip install 'bench-post-training[tasks]'") from error
         try:
             if not constants.HF_HUB_OFFLINE:
-                # One try: load_dataset would make five before it said that there is no network.
+                # Without this single try, load_dataset retries five times before it reports that there is no network.
                 HfApi().dataset_info(self.id, revision=self.revision, timeout=10)
             parts = [load_dataset(self.id, self.config, split=name, revision=self.revision) for name in self.splits]
             rows = [self.convert(row) for part in parts for row in part]
-        except Exception as error:  # of the hub, the network, the disk, or the file formats
+        except Exception as error:  # hub, network, disk and file formats raise many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise self._unavailable(f"{self.where} cannot be had from the hub ({reason})") from error
+            raise self._unavailable(f"{self.where} cannot be downloaded from the hub ({reason})") from error
         for number, row in enumerate(rows, start=1):
             check_fields(row, self.fields, f"the hub's {self.where}, row {number}")
         return rows
 
     @property
     def where(self) -> str:
-        """Hub id, subset and splits, for messages."""
+        """Name on the hub, subset and splits, for messages: `openai/gsm8k main train`."""
         return " ".join([self.id, *([self.config] if self.config else []), "+".join(self.splits)])
 
     def _unavailable(self, reason: str) -> BenchError:
@@ -136,10 +136,17 @@ class Source:
 
 
 def copy_in(sources: Sequence[Source], file: Path) -> Source:
-    """Put a copy of a published data set into the cache, as if it had come from the hub; return which one it is.
+    """Put a file with the rows of a published data set into the cache, as if downloaded.
+
+    Args:
+        sources: Published data sets that the file may contain.
+        file: JSON Lines file.
+
+    Returns:
+        The source that the file contains.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the file contains none of the sources.
     """
     for source in sources:
         rows = read_rows(file, source.fields)
@@ -154,16 +161,16 @@ def copy_in(sources: Sequence[Source], file: Path) -> Source:
 
 
 def rows_sha256(rows: Iterable[Row]) -> str:
-    """Hash rows as a set of JSON values: neither their order nor that of their fields makes a difference."""
+    """Return a SHA-256 of rows that does not depend on their order or on the order of their fields."""
     digests = (hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest() for row in rows)
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
 def read_rows(path: Path, fields: Fields) -> list[Row]:
-    """Return the rows of a JSON Lines file, each with exactly these fields.
+    """Return the rows of a JSON Lines file, each reduced to these fields.
 
     Raises:
-        UsageError: If a row lacks one of them; names file, line and field.
+        UsageError: If a row lacks a field; names file, line and field.
     """
     rows = read_lines(path)
     for number, row in rows:
@@ -172,10 +179,10 @@ def read_rows(path: Path, fields: Fields) -> list[Row]:
 
 
 def read_lines(path: Path) -> list[tuple[int, Row]]:
-    """Return the objects in a JSON Lines file, gzipped if it ends in .gz, with their line numbers.
+    """Return the line numbers and objects of a JSON Lines file, which is decompressed if its name ends in .gz.
 
     Raises:
-        UsageError: If the file cannot be read or a line holds no object.
+        UsageError: If the file cannot be read or a line is not a JSON object.
     """
     try:
         data = path.read_bytes()
@@ -183,7 +190,7 @@ def read_lines(path: Path) -> list[tuple[int, Row]]:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
     rows = []
-    # Not splitlines: U+2028 and its like may stand inside a JSON string.
+    # Not splitlines, which would also split at U+2028 and similar characters inside JSON strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -192,16 +199,21 @@ def read_lines(path: Path) -> list[tuple[int, Row]]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: an object is expected, not {type(row).__name__}")
+            raise UsageError(f"{path}, line {number}: {type(row).__name__}; expected a JSON object")
         rows.append((number, row))
     return rows
 
 
 def check_fields(row: Row, fields: Fields, where: str) -> None:
-    """Raise unless a row has all fields with their types.
+    """Check that a row has all fields with their types.
+
+    Args:
+        row: Row to check.
+        fields: Expected fields with their types; an int is accepted as a float.
+        where: Place of the row, for error messages, such as `rows.jsonl, line 3`.
 
     Raises:
-        UsageError: Names the place, the field, and what was expected.
+        UsageError: If a field is missing or has another type; names place, field and expected type.
     """
     for name, kind in fields.items():
         if name not in row:

@@ -1,4 +1,4 @@
-"""Cutting one file of rows into the four splits."""
+"""Splits from a single file of rows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from tasks.interface import Example, Splits, cut
 def cut_one_file(
     examples: Sequence[Example], origin: str, *, salt: str, support: int, select: int, gate: int
 ) -> Splits:
-    """Cut all four splits from one file; the test split is what the others leave, and at least half.
+    """Cut all four splits from one file. All rows that the other splits leave are the test split, at least half.
+
+    If support, select and gate together need more than half of the rows, all three shrink in proportion.
 
     Args:
-        examples: All rows; one that is there twice counts once.
-        origin: Where the rows are from, for the message.
+        examples: All rows; repeated rows count once.
+        origin: Source of the rows, for error messages.
         salt: See `tasks.interface.cut`.
-        support: Wanted size. Where the three make more than half of the rows, each shrinks in proportion.
-        select: Likewise.
-        gate: Likewise.
+        support: Size of the support split, before shrinking.
+        select: Size of the select split, before shrinking.
+        gate: Size of the gate split, before shrinking.
 
     Raises:
         UsageError: If a split would be empty, or two different rows have the same id.
@@ -36,10 +38,14 @@ def cut_one_file(
 
 
 def distinct(examples: Iterable[Example], origin: str) -> list[Example]:
-    """Return the examples without repetitions, so that no split can hold what another one holds.
+    """Return the examples without repetitions, which could otherwise be in two splits.
+
+    Args:
+        examples: All rows.
+        origin: Source of the rows, for error messages.
 
     Raises:
-        UsageError: If two that differ have the same id.
+        UsageError: If two different rows have the same id.
     """
     found: dict[str, Example] = {}
     for example in examples:
@@ -49,5 +55,5 @@ def distinct(examples: Iterable[Example], origin: str) -> list[Example]:
 
 
 def text_id(text: str) -> str:
-    """Return an id for a row that has none of its own: the beginning of the text's hash."""
+    """Return an id for a row without one: the first 12 digits of the SHA-256 of its text, such as `3b64db95cb55`."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

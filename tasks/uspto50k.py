@@ -1,9 +1,14 @@
-"""USPTO-50K: name the class of a chemical reaction, one of ten.
+"""USPTO-50K: classify a chemical reaction into one of ten classes.
+
+    Row:     {"class": 9, "reactants>reagents>production": "[CH3:9][CH2:10][CH2:1][OH:2]>>[CH3:9][CH2:10][CH2:1]Br"}
+    Prompt:  Which class has this reaction? [CH3][CH2][CH2][OH]>>[CH3][CH2][CH2]Br Classes of reactions:
+             1: heteroatom alkylation and arylation 2: acylation and related processes ...
+    Answer:  9
 
 Schneider, Stiefl & Landrum 2016, "What's What: The (Nearly) Definitive Guide to Reaction Role Assignment" (J. Chem.
 Inf. Model. 56, 2336): 50 thousand reactions from patents, extracted by D. Lowe (2012, CC0). No copy on the hub is known
-to be the published one, so none is fetched. `--data FILE` takes JSON Lines with `class` and
-`reactants>reagents>production`, the columns of the table that retrosynthesis papers pass on (Dai et al. 2019, arXiv
+to be the published one, so none is downloaded. `--data FILE` takes JSON Lines with `class` and
+`reactants>reagents>production`, the columns of the table that retrosynthesis papers use (Dai et al. 2019, arXiv
 2001.01408).
 """
 
@@ -35,7 +40,7 @@ CLASSES = {
     9: "functional group interconversion",
     10: "functional group addition",
 }
-TAIL = 20_000  # characters in which the answer is looked for
+TAIL = 20_000  # characters at the end of a text that are searched for the answer
 
 _LIST = "\n".join(f"{number}: {name}" for number, name in CLASSES.items())
 FORM = "Answer with the number of the class, and nothing else."
@@ -46,12 +51,12 @@ PROMPTS = {
     "first": f"{FORM}\n\nClasses of reactions:\n{_LIST}\n\nReaction SMILES: {{reaction}}",
 }
 _ATOM_MAP = re.compile(r":\d+(?=\])")
-# A number that stands alone, not one in a formula or a decimal fraction.
+# A number on its own, outside formulas and decimal fractions.
 _NUMBER = re.compile(r"(?<![\w.,=#@+\-\[\](){}/\\])(10|[1-9])(?![\w=#@+\[(/\\]|[.,]\d)")
 
 
 class Uspto50k(Task):
-    """Reward 1 for the right class; balanced accuracy, the mean over classes of their accuracies, stands beside."""
+    """Reward 1 for the correct class. The record also has the balanced accuracy, the mean over the classes."""
 
     name = "uspto50k"
     version = "1"
@@ -61,15 +66,16 @@ class Uspto50k(Task):
     vote_by = "the class"
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 400 gate reactions; of the rest, 5000 are the test split.
+        """Return 200 support, 100 select and 400 gate reactions, and up to 5000 of the others as the test split.
 
-        Of a file with fewer than 1400, half or more is the test split. Atom maps are removed, since they give away
-        which bonds change; reactions that are the same without them count once, and not at all if their classes differ.
+        If the file has fewer than 1400 reactions, at least half of them become the test split. Atom maps are removed,
+        because they reveal which bonds change. Reactions that are then equal count once. They are left out if their
+        classes differ.
         """
         if data is None:
             raise BenchError(
-                "uspto50k: no copy that can be fetched is known to be the published one; name a JSON Lines file that "
-                f"has {CLASS}, 1 to 10, and {REACTION} with --data FILE"
+                "uspto50k: no downloadable copy is known to be the published one; name a JSON Lines file that has "
+                f"{CLASS}, 1 to 10, and {REACTION} with --data FILE"
             )
         classes: dict[str, set[int]] = defaultdict(set)
         for number, row in read_lines(data):
@@ -90,19 +96,19 @@ class Uspto50k(Task):
         return replace(splits, test=splits.test[:LARGEST_TEST])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Show the classes and the reaction without atom maps, and ask for a number."""
+        """Return the reaction without atom maps and the classes, with a request for the number of the class."""
         return [{"role": "user", "content": PROMPTS[prompt].format(reaction=example.fields["reaction"])}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return the list, the reaction, and the beginning of a line for the number; all prompts are one here."""
+        """Return classes, reaction and the beginning of a line for the number. All prompts give the same text."""
         return f"Classes of reactions:\n{_LIST}\n\nReaction SMILES: {example.fields['reaction']}\nNumber of its class:"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """A base model has answered where its line ends."""
+        """End a completion at the end of its line."""
         return ("\n",) if style == "completion" else ()
 
     def score(self, example: Example, text: str) -> Score:
-        """Compare the last number from 1 to 10 that stands alone."""
+        """Compare the class with the last number from 1 to 10 that is on its own."""
         answer = _answer(text)
         if answer is None:
             return Score(0.0, False, status="no_answer", detail="no number from 1 to 10")
@@ -110,7 +116,7 @@ class Uspto50k(Task):
         return Score(float(correct), correct, answer)
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
-        """Return the balanced accuracy: the mean of the accuracies on each class that was judged."""
+        """Return the balanced accuracy: the mean accuracy over the classes that have scored answers."""
         by_class: dict[int, list[bool]] = defaultdict(list)
         for example, score in zip(examples, scores, strict=True):
             if score.status != "infrastructure":
@@ -119,11 +125,11 @@ class Uspto50k(Task):
         return {"balanced_accuracy": sum(recalls) / len(recalls)} if recalls else {}
 
     def gold(self, example: Example) -> str:
-        """Return the number."""
+        """Return the number of the class."""
         return str(example.fields["class"])
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Equal numbers are equal votes."""
+        """Return the number as the vote."""
         answer = _answer(text)
         return None if answer is None else Vote(answer)
 

@@ -102,7 +102,7 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
     ("line", "message"),
     [
         ("{", "not JSON"),
-        ("[1]", "an object is expected, not list"),
+        ("[1]", "list; expected a JSON object"),
         ({"answer": "a", "check": "exact"}, "expected either field 'prompt' or field 'messages'"),
         (GOOD | {"messages": []}, "expected either field 'prompt' or field 'messages'"),
         (GOOD | {"prompt": 3}, "field 'prompt' is 3; expected text"),
@@ -126,7 +126,7 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
         ),
         (
             {"prompt": "What is 0 + 1?", "answer": 2, "check": "number"},
-            "field 'answer' or 'check' is not what line 1 has for the same question",
+            "field 'answer' or 'check' differs from line 1, which has the same question",
         ),
     ],
 )

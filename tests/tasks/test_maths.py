@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.maths import TooSlow, boxed, hashes, judged, last_number, read, said, same, vote
+from tasks.maths import TooSlow, after_hashes, announced, boxed, equivalent, last_number, read, score_answer, vote
 
 SHARED = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 RIGHT = [
@@ -122,12 +122,12 @@ WRONG = [
 
 @pytest.mark.parametrize(("gold", "answer"), RIGHT)
 def test_answers_of_equal_value_are_right(gold: str, answer: str) -> None:
-    assert same(gold, answer)
+    assert equivalent(gold, answer)
 
 
 @pytest.mark.parametrize(("gold", "answer"), WRONG)
 def test_answers_of_another_value_are_wrong(gold: str, answer: str) -> None:
-    assert not same(gold, answer)
+    assert not equivalent(gold, answer)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ NUMBERS = st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=9999
 @given(NUMBERS, NUMBERS)
 def test_numbers_are_compared_exactly(a, b) -> None:
     written = rf"\frac{{{a.numerator}}}{{{a.denominator}}}"
-    assert same(str(a), written)
-    assert same(str(b), written) == (a == b)
+    assert equivalent(str(a), written)
+    assert equivalent(str(b), written) == (a == b)
     assert (vote(str(b)) == vote(written)) == (a == b)
 
 
@@ -167,14 +167,14 @@ POOL = [*(text for pair in RIGHT for text in pair), *(text for pair in WRONG for
 @given(st.sampled_from(POOL), st.sampled_from(POOL), st.sampled_from(POOL))
 def test_answers_that_share_a_vote_are_right_or_wrong_together(gold: str, one: str, other: str) -> None:
     if vote(one) == vote(other) and vote(one) is not None:
-        assert same(gold, one) == same(gold, other)
+        assert equivalent(gold, one) == equivalent(gold, other)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.sampled_from("0123456789+-*/^_=<>(){}[]\\,;.$ abfnxs\0{}"), max_size=40))
 def test_any_answer_has_one_verdict(answer: str) -> None:
-    score = judged("12", answer)
-    assert score == judged("12", answer)
+    score = score_answer("12", answer)
+    assert score == score_answer("12", answer)
     assert score.reward == float(score.correct)
 
 
@@ -192,17 +192,17 @@ def test_any_answer_has_one_verdict(answer: str) -> None:
     ],
 )
 def test_a_hostile_answer_is_wrong_and_hangs_nothing(answer: str) -> None:
-    score = judged("12", answer)
+    score = score_answer("12", answer)
     assert not score.correct
     assert len(score.detail) < 200
-    assert judged("12", r"\sqrt{144}").correct
+    assert score_answer("12", r"\sqrt{144}").correct
 
 
 def test_an_answer_that_takes_too_long_is_a_timeout_and_casts_no_vote() -> None:
     endless = "9^{9^{9^{9}}}"
     with pytest.raises(TooSlow):
         read(endless)
-    assert judged("12", endless).status == "timeout"
+    assert score_answer("12", endless).status == "timeout"
     assert vote(endless) is None
 
 
@@ -213,13 +213,13 @@ def test_nothing_in_an_answer_is_run(tmp_path: Path) -> None:
         rf"\operatorname{{__import__}}('os').mkdir('{target}')",
         f"exec(open('{target}','w'))",
     ):
-        assert not judged("12", answer).correct
+        assert not score_answer("12", answer).correct
     assert not target.exists()
 
 
 def test_answers_are_compared_in_any_thread() -> None:
     found = []
-    thread = threading.Thread(target=lambda: found.append(same(r"\sqrt{50}", r"5\sqrt{2}")))
+    thread = threading.Thread(target=lambda: found.append(equivalent(r"\sqrt{50}", r"5\sqrt{2}")))
     thread.start()
     thread.join()
     assert found == [True]
@@ -255,14 +255,14 @@ class TestFinding:
         ],
     )
     def test_what_is_announced_as_the_answer_is_found(self, text: str, answer: str | None) -> None:
-        assert said(text) == answer
+        assert announced(text) == answer
 
     @pytest.mark.parametrize(
         ("text", "answer"),
         [("#### 18", "18"), ("a\n####18 \nb", "18"), ("x #### 18", None), ("####", None), ("#### 1\n#### 2", "2")],
     )
     def test_the_last_marked_line_counts(self, text: str, answer: str | None) -> None:
-        assert hashes(text) == answer
+        assert after_hashes(text) == answer
 
     @pytest.mark.parametrize(
         ("text", "answer"),
@@ -283,7 +283,7 @@ class TestFinding:
     @pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed{}", "answer is ", "####\n", "1,", "$", "{", "\\boxed"])
     def test_a_megabyte_is_searched_in_one_pass(self, unit: str) -> None:
         text = unit * (1_000_000 // len(unit))
-        for find in (boxed, said, hashes, last_number):
+        for find in (boxed, announced, after_hashes, last_number):
             find(text)
 
 
@@ -299,7 +299,7 @@ def golds() -> list[str]:
 @needs_data
 class TestPublishedAnswers:
     def test_every_one_is_right_by_itself_and_has_a_vote(self, golds: list[str]) -> None:
-        assert [gold for gold in golds if not same(gold, gold) or vote(gold) is None] == []
+        assert [gold for gold in golds if not equivalent(gold, gold) or vote(gold) is None] == []
 
     def test_nearly_every_one_is_read_by_value(self, golds: list[str]) -> None:
         as_text = [gold for gold in golds if "text " in str(read(gold))]
@@ -310,7 +310,7 @@ class TestPublishedAnswers:
         pairs = [rng.sample(golds, 2) for _ in range(2200)]
         pairs = [(a, b) for a, b in pairs if re.sub(r"[$ ]", "", a) != re.sub(r"[$ ]", "", b)][:2000]
         assert len(pairs) == 2000
-        assert len([pair for pair in pairs if same(*pair)]) <= 2
+        assert len([pair for pair in pairs if equivalent(*pair)]) <= 2
 
     def test_one_with_another_last_digit_is_wrong(self, golds: list[str]) -> None:
         digit = re.compile(r"\d(?=\D*$)")
@@ -320,4 +320,4 @@ class TestPublishedAnswers:
             if digit.search(g) and "mbox" not in g
         ]
         assert len(changed) > 1000
-        assert [(gold, other) for gold, other in changed if same(gold, other)] == []
+        assert [(gold, other) for gold, other in changed if equivalent(gold, other)] == []

@@ -79,7 +79,7 @@ def test_every_prompt_asks_the_question_and_for_the_tags(prompt: str) -> None:
         ("chain_sums", "--task rg:chain_sums: reasoning-gym has no generator 'chain_sums'; did you mean 'chain_sum'?"),
         ("zzz", "expected one of ab, acre, "),
         ("composite", "the generator has no default settings that work"),
-        ("countdown", "its scorer declines 20 of the library's own answers if it may not run them"),
+        ("countdown", "its scorer rejects 20 of the library's own answers if it may not run them"),
     ],
 )
 def test_a_generator_that_cannot_be_used_is_an_error_that_says_why(name: str, message: str) -> None:
@@ -94,7 +94,7 @@ def test_a_file_is_refused_by_name() -> None:
 
 def test_another_version_of_the_library_is_noticed() -> None:
     stale = Example("not its id", dict(ALL[0].fields))
-    with pytest.raises(BenchError, match="rg:chain_sum: the library draws other examples than it did"):
+    with pytest.raises(BenchError, match="rg:chain_sum: the library now draws other examples"):
         TASK.score(stale, "<answer>1</answer>")
 
 

@@ -99,8 +99,9 @@ class TestHub:
         with pytest.raises(BenchError) as caught:
             source().rows()
         assert str(caught.value) == (
-            "quiz: owner/quiz train+test cannot be had from the hub (no route to the hub); run `bench prepare -t quiz` "
-            "where there is a network, or name a JSON Lines file that has question, level with --data FILE"
+            "quiz: owner/quiz train+test cannot be downloaded from the hub (no route to the hub); run "
+            "`bench prepare -t quiz` where there is a network, or name a JSON Lines file that has question, level with "
+            "--data FILE"
         )
 
     def test_without_the_library_the_extra_is_named(self, monkeypatch) -> None:
@@ -155,7 +156,7 @@ class TestFiles:
         [
             ("{", "line 2: not JSON"),
             ("[" * 100_000, "line 2: not JSON"),
-            ("[1]", "line 2: an object is expected, not list"),
+            ("[1]", "line 2: list; expected a JSON object"),
             ('{"question": "a"}', "line 2: field 'level' is missing; expected a whole number"),
             ('{"question": 1, "level": 1}', "line 2: field 'question' is 1; expected text"),
             ('{"question": "a", "level": true}', "line 2: field 'level' is True; expected a whole number"),
