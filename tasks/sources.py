@@ -199,7 +199,7 @@ def read_lines(path: Path) -> list[tuple[int, Row]]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: {type(row).__name__}; expected a JSON object")
+            raise UsageError(f"{path}, line {number}: found {type(row).__name__}, expected a JSON object")
         rows.append((number, row))
     return rows
 

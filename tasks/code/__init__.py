@@ -1,4 +1,4 @@
-"""What code tasks share: finding the program in an answer, judging it, watching it on the prompt's examples."""
+"""Shared parts of code tasks: extract the program from an answer, score it, and observe it on the prompt's examples."""
 
 from tasks.code.answer import code_block, definition
 from tasks.code.function import FunctionTask, fenced

@@ -1,4 +1,4 @@
-"""What programs do on the examples of their prompts: what they vote for, and how good they look without gold tests."""
+"""Behaviour of programs on the examples in their prompts, for votes and a quality signal without the gold tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tasks.interface import Vote
 
 VOTE_BY = "results on the prompt's examples, or syntax where it has none"
 SIGNAL_BY = "examples in the prompt that the program passes"
-# Examples are smaller than tests, and an answer that votes is one of many.
+# Fraction of the timeout of tests. Examples are smaller than tests, and each vote needs many programs to be run.
 _SHARE_OF_TIMEOUT = 0.25
-# In a test, the name of the entry point is the program's, even if it is that of a builtin; so the observer has names of
-# its own.
+# In a test, the entry point's name refers to the program, even if it is the name of a builtin. So the observer runs in
+# its own namespace.
 _TEST = """
 import builtins
 
@@ -31,40 +31,42 @@ def check(candidate):
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What was observed of one program.
+    """Observed behaviour of one program.
 
     Attributes:
-        vote: Programs share a vote if they have the same results on the prompt's examples (basis `behaviour`), or the
-            same syntax tree but for local names and docstrings where the prompt has none (basis `syntax`). None if
-            the program raised on every example, did not end in time, crashed, or is none.
-        signal: Share of the examples that it passes; of a prompt without examples, whether it runs at all.
+        vote: Vote of the program. Programs share a vote if they return the same results on the prompt's examples (basis
+            `behaviour`). If the prompt has no examples, programs share a vote if their syntax trees are equal, except
+            for local names and docstrings (basis `syntax`). None if the program raised on every example, did not end in
+            time, crashed, or is not a program.
+        signal: Fraction of the examples that the program passes. For a prompt without examples, 1 if the program runs.
     """
 
     vote: Vote | None = None
     signal: float = 0.0
 
 
-def watch_all(programs: Sequence[Program], statements: Sequence[str], *, allow_unsandboxed: bool) -> list[Behaviour]:
-    """Run programs on the examples in their prompts, in the sandbox, each pair of program and prompt once.
+def observe_all(programs: Sequence[Program], statements: Sequence[str], *, allow_unsandboxed: bool) -> list[Behaviour]:
+    """Run programs in the sandbox on the examples in their prompts. Equal pairs of program and prompt run once.
 
-    Their tests are not used. Calls, digests and comparisons are made by the judge's checker, which tells a program
-    nothing but arguments. So a program can forge results of its own and nothing else: it can vote for any behaviour,
-    which is the one that it then shows, and it can read its own docstring and pass the examples in it. It cannot change
-    another program's vote. A program that the judge lost twice has no vote and no signal.
+    The programs' tests are not used. The sandbox's checker makes all calls, digests and comparisons, and passes only
+    arguments to a program. So a program can forge only its own results: it can vote for any behaviour by showing it,
+    and it can read its own docstring and pass the examples there. It cannot change another program's vote. A program
+    whose process was lost twice has no vote and signal 0.
 
     Args:
-        programs: What to run.
-        statements: For each, the whole prompt with signature and docstring.
+        programs: Programs to run.
+        statements: Prompt of each program, with signature and docstring.
         allow_unsandboxed: See `bench.sandbox.judge`.
     """
-    watched = [_watched(program, statement) for program, statement in zip(programs, statements, strict=True)]
-    once = list(dict.fromkeys(watched))
-    verdicts = judge(once, allow_unsandboxed=allow_unsandboxed)
-    found = {program: _behaviour(verdict) for program, verdict in zip(once, verdicts, strict=True)}
-    return [found[program] for program in watched]
+    observed = [_observed(program, statement) for program, statement in zip(programs, statements, strict=True)]
+    unique = list(dict.fromkeys(observed))
+    verdicts = judge(unique, allow_unsandboxed=allow_unsandboxed)
+    found = {program: _behaviour(verdict) for program, verdict in zip(unique, verdicts, strict=True)}
+    return [found[program] for program in observed]
 
 
-def _watched(program: Program, statement: str) -> Program:
+def _observed(program: Program, statement: str) -> Program:
+    """Return the program with the observer in place of its tests."""
     examples = [tuple(case) for case in cases(statement, program.entry_point)]
     arguments = f"{examples!a}, {statement!a}, {program.prompt + program.code!a}"
     test = _TEST.format(text=inspect.getsource(observer), arguments=arguments)
@@ -74,6 +76,6 @@ def _watched(program: Program, statement: str) -> Program:
 def _behaviour(verdict: Verdict) -> Behaviour:
     if verdict.output is None:
         return Behaviour()
-    seen = json.loads(verdict.output)
-    vote = None if seen["key"] is None else Vote(seen["key"], seen["basis"])
-    return Behaviour(vote, seen["passed"])
+    output = json.loads(verdict.output)
+    vote = None if output["key"] is None else Vote(output["key"], output["basis"])
+    return Behaviour(vote, output["passed"])

@@ -1,4 +1,4 @@
-"""The examples that a prompt gives of its function: what to call it with and, where that is said, what comes out."""
+"""Examples in the prompt of a function: arguments of a call and, if stated, the expected result."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tasks.code.answer import definition
 
 # f(x) == y, f(x) = y, f(x) => y, f(x) ==> y, f(x) -> y, f(x) ➞ y, f(x) returns y, f(x) should return y, f(x)  # => y
 _LEADS_TO = re.compile(r"[ \t]*(?:#[ \t]*)?(?:={1,2}>?|->|➞|returns|should return)[ \t]*")
-# What may follow a stated output in its line.
+# Text that may follow a stated result on its line.
 _END = re.compile(r"\s*(?:[,;#(]|\.?\s*$|\.\s)")
 _PARSE_ERRORS = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
 class Case(NamedTuple):
-    """One example.
+    """One example: `>>> add(2, 3)` with result 5 is `Case(arguments="(2, 3)", expected="5")`.
 
     Attributes:
         arguments: Source of the tuple of positional arguments, all literals.
-        expected: Source of the literal that the prompt says comes out; None where it says none that can be read.
+        expected: Source of the expected result, a literal; None if the prompt states none or it cannot be parsed.
     """
 
     arguments: str
@@ -31,17 +31,17 @@ class Case(NamedTuple):
 
 @functools.cache
 def cases(prompt: str, name: str) -> tuple[Case, ...]:
-    """Return the examples in the prompt of a function, in order: calls of it with arguments, all literals.
+    """Return the examples in the prompt of a function, in order: its calls with literal arguments.
 
-    They are read from the text and not run. In a doctest the output stands in the next lines; elsewhere behind one of
-    the usual signs in the same line.
+    The examples are parsed, not run. The result of a doctest is on the following lines; elsewhere it follows on the
+    same line, after a sign such as `==`, `=>`, `->` or `returns`.
 
     Args:
-        prompt: Python that ends with the function's signature and docstring.
-        name: The function.
+        prompt: Python source that ends with the function's signature and docstring.
+        name: Name of the function.
     """
     text = prompt[definition(prompt, name) or 0 :].rstrip()
-    # The end of the docstring would be taken for the last line of a doctest's output.
+    # Otherwise the closing quotes would be taken for the last line of a doctest's output.
     text = text.removesuffix('"""').removesuffix("'''")
     try:
         parts = doctest.DocTestParser().parse(text)
@@ -56,7 +56,13 @@ def cases(prompt: str, name: str) -> tuple[Case, ...]:
 
 
 def _read(text: str, name: str, after: str | None = None) -> list[Case]:
-    """Read the calls in a text, and the output that stands behind each, or after the text if one call is all of it."""
+    """Return the calls in a text with their stated results.
+
+    Args:
+        text: Prose, or the source of a doctest.
+        name: Name of the function.
+        after: Output of the doctest, which is the result if the source is a single call; None for prose.
+    """
     found: list[Case] = []
     end = 0
     for match in re.finditer(rf"(?<![\w.]){re.escape(name)}\(", text):
@@ -69,24 +75,24 @@ def _read(text: str, name: str, after: str | None = None) -> list[Case]:
         expected = None
         if leads:
             stated = rest[leads.end() :]
-            # Of a chain of equal terms, such as 19 - 5 - 6 = 8, the last one is the output.
+            # In a chain of equal terms, such as 19 - 5 - 6 = 8, the last one is the result.
             expected = _literal(stated) or _literal(stated.rpartition("=")[2])
         elif after is not None and text.strip() == text[match.start() : end]:
-            # A doctest shows nothing for None.
+            # A doctest prints nothing for None.
             expected = _literal(after.strip().replace("\n", " ")) if after.strip() else "None"
         found.append(Case(arguments, expected))
     return found
 
 
 def _call(text: str, start: int) -> tuple[str, int] | None:
-    """Return the arguments of the call that begins here and where it ends; None if they are not all literals."""
+    """Return the arguments of the call that starts here, and its end; None unless all arguments are literals."""
     for match in re.compile(r"\)").finditer(text, start):
         end = match.end()
         try:
             call: Any = ast.parse(text[start:end], mode="eval").body
         except _PARSE_ERRORS:
             continue
-        # Prose has calls with names in them, too, and a mention may be without arguments.
+        # Prose also contains calls with variables, and mentions without arguments.
         if not isinstance(call, ast.Call) or call.keywords or not call.args:
             return None
         arguments = ast.unparse(ast.Tuple(call.args, ast.Load()))
@@ -99,7 +105,7 @@ def _call(text: str, start: int) -> tuple[str, int] | None:
 
 
 def _literal(text: str) -> str | None:
-    """Return the literal at the beginning of a text, if nothing but a remark follows it."""
+    """Return the literal at the start of a text; None if something else than a remark follows it."""
     for end in range(len(text), 0, -1):
         word = text[:end].strip()
         word = word.capitalize() if word in ("true", "false") else word

@@ -1,4 +1,4 @@
-"""What tasks share that pose a function to write: signature and docstring, tests that are not shown."""
+"""Base class of tasks that ask for a Python function, given its signature and docstring. Hidden tests score it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.sandbox import Program
 from tasks.code.answer import code_block, definition
-from tasks.code.behaviour import SIGNAL_BY, VOTE_BY, Behaviour, watch_all
+from tasks.code.behaviour import SIGNAL_BY, VOTE_BY, Behaviour, observe_all
 from tasks.code.numeric import self_contained
 from tasks.code.scoring import judge_all
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
@@ -15,57 +15,69 @@ from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score
 INSTRUCTION = "Complete this Python function. Reply with one code block that holds the whole function.\n\n"
 
 
-class Pose(NamedTuple):
-    """What stands around the code in a conversation."""
+class Prompt(NamedTuple):
+    """Text around the code in a conversation.
+
+    Attributes:
+        before: Text before the code block.
+        after: Text after the code block.
+        system: System message; empty for none.
+    """
 
     before: str = INSTRUCTION
     after: str = ""
     system: str = ""
 
 
-POSES = {
-    DEFAULT_PROMPT: Pose(),
-    "bare": Pose(before=""),
-    "expert": Pose(system="You are a careful Python programmer. You read the docstring and write code that is right."),
-    "examples": Pose(after="\n\nBefore you reply, check the function against the examples in its docstring."),
+PROMPTS = {
+    DEFAULT_PROMPT: Prompt(),
+    "bare": Prompt(before=""),
+    "expert": Prompt(
+        system="You are a careful Python programmer. You read the docstring and write code that is right."
+    ),
+    "examples": Prompt(after="\n\nBefore you reply, check the function against the examples in its docstring."),
 }
 
 
 class FunctionTask(Task):
-    """A task whose examples have fields `prompt`, which ends with signature and docstring, `entry_point` and `test`."""
+    """Task whose answers are Python functions.
 
-    prompts = tuple(POSES)
+    Examples have the fields `prompt` (Python that ends with signature and docstring), `entry_point` (name of the
+    function) and `test`.
+    """
+
+    prompts = tuple(PROMPTS)
     vote_by = VOTE_BY
     signal_by = SIGNAL_BY
     executes_code = True
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask for the whole function in one code block, or in the way of another prompt.
+        """Return a request for the whole function in one code block.
 
-        The prompt `bare` is the code alone, `expert` has a system message, `examples` asks to check the examples.
+        The prompt `bare` is only the code, `expert` has a system message, and `examples` asks to check the examples.
         """
-        before, after, system = POSES[prompt]
+        before, after, system = PROMPTS[prompt]
         content = f"{before}```python\n{example.fields['prompt'].strip()}\n```{after}"
         turn: list[Message] = [{"role": "user", "content": content}]
         return [{"role": "system", "content": system}, *turn] if system else turn
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return signature and docstring, to be continued; all prompts are one to a model that is not asked."""
+        """Return the signature and docstring. All prompts give the same completion."""
         return str(example.fields["prompt"])
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End with the code block, or with the first line that leaves the function.
+        """End a chat after its code block, and a completion at the first line outside the function.
 
-        A fence alone could be the opening one; with an empty line behind it, it closed the block.
+        A fence followed by an empty line closes a block. Without the empty line it could be an opening fence.
         """
         return ("\n```\n\n",) if style == "chat" else ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
 
     def score(self, example: Example, text: str) -> Score:
-        """Judge one answer; see `score_many`."""
+        """Score one answer; see `score_many`."""
         return self.score_many([example], [text])[0]
 
     def score_many(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
-        """Run the tests on the programs found in the answers."""
+        """Run the tests on the programs in the answers."""
         programs = [_program(e, text) for e, text in zip(examples, texts, strict=True)]
         return judge_all(programs, allow_unsandboxed=self.allow_unsandboxed)
 
@@ -74,33 +86,37 @@ class FunctionTask(Task):
         return self.vote_keys([example], [text])[0]
 
     def vote_keys(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Vote | None]:
-        """Return votes by what programs do; the outputs of the examples have no part in them.
+        """Return votes by the results of the programs on the prompt's examples; see `tasks.code.behaviour.observe_all`.
 
-        See `tasks.code.behaviour.watch_all`.
+        The results that the prompt states are not used.
         """
-        return [behaviour.vote for behaviour in self._watch(examples, texts)]
+        return [behaviour.vote for behaviour in self._observe(examples, texts)]
 
     def signal(self, example: Example, text: str) -> float:
         """Return the signal of one answer; see `signals`."""
         return self.signals([example], [text])[0]
 
     def signals(self, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
-        """Return the shares of their prompts' examples that programs pass."""
-        return [behaviour.signal for behaviour in self._watch(examples, texts)]
+        """Return the fraction of the prompt's examples that each program passes."""
+        return [behaviour.signal for behaviour in self._observe(examples, texts)]
 
-    def _watch(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Behaviour]:
+    def _observe(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Behaviour]:
         programs = [_program(e, text) for e, text in zip(examples, texts, strict=True)]
         statements = [e.fields["prompt"] for e in examples]
-        return watch_all(programs, statements, allow_unsandboxed=self.allow_unsandboxed)
+        return observe_all(programs, statements, allow_unsandboxed=self.allow_unsandboxed)
 
 
 def fenced(code: str) -> str:
-    """Return a program as the reply that the default prompt asks for."""
+    """Return a program in a code block, as the default prompt asks for it."""
     return f"```python\n{code.strip()}\n```"
 
 
 def _program(example: Example, text: str) -> Program:
-    """The answer as a program: a whole function after what the prompt imports and defines, or a continued prompt."""
+    """Return the answer as a program.
+
+    If the answer defines the function, the prompt's imports and helpers come before it. Otherwise the answer continues
+    the prompt.
+    """
     prompt, name = example.fields["prompt"], example.fields["entry_point"]
     block = code_block(text, name)
     code = text if block is None else block

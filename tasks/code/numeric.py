@@ -1,6 +1,6 @@
-"""What tests use of numpy, which the sandbox does not have: comparing numbers, alone and in lists.
+"""Replacement for the parts of numpy that tests use, since the sandbox has no numpy: comparing numbers and lists.
 
-The text of this module runs in the judge's checker as `numpy`, so it imports nothing but the standard library.
+The source of this module runs in the sandbox's checker under the name `numpy`, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 from typing import Any
 
-# In a test, the name of the entry point is the program's, even if it is that of a builtin.
+# In a test, the entry point's name refers to the program, even if it is the name of a builtin.
 _IMPORTED = re.compile(r"^(?:import|from) numpy\b", re.MULTILINE)
 _BEFORE = """
 import builtins, sys, types
@@ -21,18 +21,18 @@ builtins.exec({text!a}, builtins.vars(sys.modules["numpy"]))
 
 
 def self_contained(test: str) -> str:
-    """Return a test that needs no numpy: one that imports it gets this module in its place."""
+    """Return a test that does not need numpy: if it imports numpy, it gets this module instead."""
     return _BEFORE.format(text=inspect.getsource(sys.modules[__name__])) + test if _IMPORTED.search(test) else test
 
 
 class ndarray:  # noqa: N801
-    """No value is one: a program's results come as plain values."""
+    """Type for `isinstance` checks. No value has it, because results of a program are plain values."""
 
 
 def allclose(actual: Any, desired: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
-    """Say whether numbers are within `atol + rtol * |desired|`, or sequences of one length are so item by item.
+    """Return whether two numbers differ by at most `atol + rtol * |desired|`, or two sequences item by item.
 
-    Unlike numpy's, it takes no number for a sequence of equal ones.
+    Unlike numpy, it does not broadcast: a number never equals a sequence.
     """
     if isinstance(desired, (list, tuple)):
         return (

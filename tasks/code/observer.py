@@ -1,6 +1,6 @@
-"""What is observed of a program: a test for the judge that reports and rejects nothing but what does not run.
+"""Observer of a program's behaviour: a test for the sandbox that reports results instead of judging them.
 
-The text of this module runs in the judge's checker, so it imports nothing but the standard library.
+The source of this module runs in the sandbox's checker, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-DIGITS = 12  # significant, of a float: the order of a sum makes no other result
+DIGITS = 12  # significant digits of a float, so that the order of a sum does not change a result
 _RETURNED = "returned "
 
 
 def observe(
     program: Callable[..., Any], cases: Sequence[tuple[str, str | None]], statement: str, source: str
 ) -> str | None:
-    """Return what a program does on some examples, as JSON: `key`, `basis` and `passed`.
+    """Return the behaviour of a program on some examples, as JSON:
 
-    `key` is a digest of its results, or null if every example raised; the basis is then `behaviour`. Without examples
-    it is a digest of its normalised syntax tree, and the basis is `syntax`. `passed` is the share of the examples that
-    return, and return what is expected where that is known; without examples, a program passes that runs and defines
-    the entry point.
+        {"key": "5f3e...", "basis": "behaviour", "passed": 0.5}
+
+    With examples, `basis` is `behaviour`, and `key` is a digest of the results, or null if the program raised on every
+    example. `passed` is the fraction of examples that the program passes: it returns, and the result is the expected
+    one if that is known.
+
+    Without examples, `basis` is `syntax`, and `key` is a digest of the normalised syntax tree. `passed` is 1 if the
+    program runs and defines the entry point.
 
     Args:
         program: The entry point.
-        cases: Arguments and expected result, as the source of literals.
-        statement: The prompt that the program answers.
-        source: The whole program.
+        cases: Arguments and expected result of each example, as the source of literals.
+        statement: Prompt that the program answers.
+        source: Source of the whole program.
 
     Returns:
-        None for a program that adds nothing to the prompt.
+        The JSON text; None for a program that adds nothing to the prompt.
 
     Raises:
-        NameError: There are no examples, and the program does not define the entry point.
+        NameError: If there are no examples and the program does not define the entry point.
     """
     tree = normalised(source)
     if tree == _statement_tree(statement):
@@ -52,12 +56,12 @@ def observe(
 
 
 def digest(text: str) -> str:
-    """Return a hash of a text."""
+    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _result(program: Callable[..., Any], arguments: str) -> str:
-    # Whatever it raises is what it does. If its process is gone, the judge gives no verdict, whatever comes of it here.
+    # An exception is a result too. If the program's process died, the sandbox discards whatever is returned here.
     try:
         return _RETURNED + canonical(program(*ast.literal_eval(arguments)))
     except BaseException as error:
@@ -73,7 +77,8 @@ def _passes(result: str, expected: str | None) -> bool:
 
 
 def _call_without_arguments(program: Callable[..., Any]) -> None:
-    # The judge wants a call. This one runs no body, as a task's function takes arguments; it tells if there is one.
+    # The sandbox requires at least one call. The function needs arguments, so its body does not run. A NameError shows
+    # that it is not defined.
     try:
         program()
     except NameError:
@@ -83,7 +88,7 @@ def _call_without_arguments(program: Callable[..., Any]) -> None:
 
 
 def canonical(value: Any) -> str:
-    """Return a text that equal plain values share: True is 1 is 1.0, floats are rounded, sets have no order."""
+    """Return a text that is equal for equal plain values: True equals 1.0, floats are rounded, sets have no order."""
     if isinstance(value, int):
         return hex(value)
     if isinstance(value, float):
@@ -102,12 +107,13 @@ def canonical(value: Any) -> str:
 
 
 def normalised(source: str) -> str:
-    """Return the syntax tree of a program as text, without bare strings and with local names numbered.
+    """Return the syntax tree of a program as text, without docstrings and with numbers in place of local names.
 
-    Equal texts do the same, reflection aside: where renaming could join two programs that differ, the names stay.
+    Programs with equal texts behave the same, unless they use reflection. A name is kept if replacing it could make
+    different programs equal.
 
     Raises:
-        SyntaxError: The text is no Python.
+        SyntaxError: If the text is not Python.
     """
     tree = ast.parse(source)
     return ast.dump(_Normaliser(tree).visit(tree))
@@ -121,7 +127,7 @@ def _statement_tree(statement: str) -> str | None:
 
 
 class _Normaliser(ast.NodeTransformer):
-    """Drops docstrings and other bare strings, and numbers the local names of each function outside of functions."""
+    """Removes docstrings and other bare strings, and numbers the local names of each top-level function or method."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._kept = set(dir(builtins)).union(*map(_global_names, tree.body), *map(_fixed_names, ast.walk(tree)))
@@ -142,7 +148,7 @@ class _Normaliser(ast.NodeTransformer):
         if self._inside:
             node.name = self._numbers.get(node.name, node.name)
             return self.generic_visit(node)
-        # An import of everything may bring in any name.
+        # `import *` may define any name.
         local = [] if "*" in self._kept else dict.fromkeys(filter(None, map(_bound, ast.walk(node))))
         self._numbers = {name: f"local {number}" for number, name in enumerate(n for n in local if n not in self._kept)}
         self._inside = True
@@ -164,7 +170,7 @@ class _Normaliser(ast.NodeTransformer):
 
 
 def _bound(node: ast.AST) -> str | None:
-    """The name that a node binds, of those that are numbered."""
+    """Return the name that a node binds, if it is of a kind that can be numbered."""
     match node:
         case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             return name
@@ -174,14 +180,14 @@ def _bound(node: ast.AST) -> str | None:
 
 
 def _global_names(statement: ast.stmt) -> set[str]:
-    """The names that a statement at top level binds, and more in a class or a block."""
+    """Return the names that a top-level statement binds; for a class or a block, also the names bound inside."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return {statement.name}
     return set(filter(None, map(_bound, ast.walk(statement))))
 
 
 def _fixed_names(node: ast.AST) -> set[str]:
-    """The names that a node holds in a form that is not numbered: imports, attributes, keywords, classes, globals."""
+    """Return the names of a node that cannot be numbered: imports, attributes, keywords, classes, globals."""
     if isinstance(node, (ast.arg, ast.Name, ast.ExceptHandler, ast.FunctionDef, ast.AsyncFunctionDef, ast.Constant)):
         return set()
     texts: set[str] = set()

@@ -1,4 +1,4 @@
-"""Having programs judged by their tests."""
+"""Scores of programs, by running their tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.interface import Score
 
 
 def judge_all(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Score]:
-    """Judge programs in the sandbox: reward 1 if all tests pass."""
+    """Run programs against their tests in the sandbox. The reward is 1 if all tests pass, else 0."""
     verdicts = judge(programs, allow_unsandboxed=allow_unsandboxed)
     return [_score(program, verdict) for program, verdict in zip(programs, verdicts, strict=True)]
 

@@ -102,7 +102,7 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
     ("line", "message"),
     [
         ("{", "not JSON"),
-        ("[1]", "list; expected a JSON object"),
+        ("[1]", "found list, expected a JSON object"),
         ({"answer": "a", "check": "exact"}, "expected either field 'prompt' or field 'messages'"),
         (GOOD | {"messages": []}, "expected either field 'prompt' or field 'messages'"),
         (GOOD | {"prompt": 3}, "field 'prompt' is 3; expected text"),

@@ -156,7 +156,7 @@ class TestFiles:
         [
             ("{", "line 2: not JSON"),
             ("[" * 100_000, "line 2: not JSON"),
-            ("[1]", "line 2: list; expected a JSON object"),
+            ("[1]", "line 2: found list, expected a JSON object"),
             ('{"question": "a"}', "line 2: field 'level' is missing; expected a whole number"),
             ('{"question": 1, "level": 1}', "line 2: field 'question' is 1; expected text"),
             ('{"question": "a", "level": true}', "line 2: field 'level' is True; expected a whole number"),

@@ -9,7 +9,7 @@ import tasks.code.behaviour
 from bench.errors import Refused
 from bench.sandbox import Program, Verdict, judge
 from bench.sandbox.limits import default_timeout
-from tasks.code.behaviour import Behaviour, watch_all
+from tasks.code.behaviour import Behaviour, observe_all
 
 EXAMPLES = 'def f(x):\n    """Doubles x.\n    >>> f(1)\n    2\n    >>> f([3])\n    [3, 3]\n    """\n'
 NONE = 'def f(x):\n    """Doubles x."""\n'
@@ -18,7 +18,7 @@ TWICE = "def f(x): return x * 2"
 
 def watch(*codes: str, statement: str = EXAMPLES, name: str = "f") -> list[Behaviour]:
     programs = [Program(code, "assert False", name) for code in codes]
-    return watch_all(programs, [statement] * len(codes), allow_unsandboxed=False)
+    return observe_all(programs, [statement] * len(codes), allow_unsandboxed=False)
 
 
 def test_programs_that_do_the_same_share_a_vote_however_they_are_written() -> None:
@@ -86,7 +86,7 @@ def test_what_does_not_run_has_no_vote_and_no_signal(monkeypatch: pytest.MonkeyP
 
 def test_a_half_function_of_the_prompt_is_continued() -> None:
     program = Program("    return x * 2\n", "", "f", prompt=EXAMPLES)
-    assert watch_all([program], [EXAMPLES], allow_unsandboxed=False) == watch(TWICE)
+    assert observe_all([program], [EXAMPLES], allow_unsandboxed=False) == watch(TWICE)
 
 
 # Each prints, sends or returns what it takes for a vote or a verdict, and does nothing that it is asked.
@@ -167,7 +167,7 @@ def test_a_program_is_run_once_however_many_answers_are_it(monkeypatch: pytest.M
 
     monkeypatch.setattr(tasks.code.behaviour, "judge", counting)
     programs = [Program(code, "", "f") for code in (TWICE, "def f(x): return x", TWICE, TWICE)]
-    first, other, again, elsewhere = watch_all(programs, [EXAMPLES] * 3 + [NONE], allow_unsandboxed=False)
+    first, other, again, elsewhere = observe_all(programs, [EXAMPLES] * 3 + [NONE], allow_unsandboxed=False)
     assert len(asked) == 3
     # A quarter of the time that the tests of a program have.
     assert {program.timeout for program in asked} == {default_timeout() / 4}
@@ -196,5 +196,5 @@ def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(tasks.code.behaviour, "judge", refusing)
     with pytest.raises(Refused, match="too weak"):
-        watch_all([Program(TWICE, "", "f")], [EXAMPLES], allow_unsandboxed=allowed)
+        observe_all([Program(TWICE, "", "f")], [EXAMPLES], allow_unsandboxed=allowed)
     assert asked == [allowed]
