@@ -35,7 +35,6 @@ def analyze(*arguments):
     return result.stdout
 
 
-@pytest.mark.slow
 def test_split_half_prints_80_columns_or_json_and_saves_its_result(runs):
     text = analyze("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
     assert "Other candidates, other examples (sketch of 64 dimensions)" in text
@@ -49,7 +48,6 @@ def test_split_half_prints_80_columns_or_json_and_saves_its_result(runs):
     assert data["reproduced"]["subspace"]["p_value"] >= 1 / 20
 
 
-@pytest.mark.slow
 def test_split_half_reads_populations_of_corp(runs):
     data = json.loads(analyze("split-half", runs["corp"], "--permutations", 9, "--dimensions", 32, "--json"))
     assert data["shared"] is not None
@@ -61,7 +59,6 @@ def test_split_half_reads_populations_of_corp(runs):
     )
 
 
-@pytest.mark.slow
 def test_density_compares_gains_across_tasks(runs):
     text = analyze("density", runs["landscape"], runs["other"])
     assert "gains here and on modular-addition" in text
@@ -76,7 +73,6 @@ def test_density_compares_gains_across_tasks(runs):
         analyze("density", runs["corp"])
 
 
-@pytest.mark.slow
 def test_gate_and_ledger_read_the_record(runs):
     with pytest.raises(UsageError, match="this run of landscape used no gate"):
         analyze("gate", runs["landscape"])
@@ -93,7 +89,6 @@ def test_gate_and_ledger_read_the_record(runs):
     assert json.loads(analyze("ledger", runs["landscape"], "--json"))["sample"]["flops"] > 0
 
 
-@pytest.mark.slow
 def test_report_pages_include_the_analyses_and_are_reproducible(runs, tmp_path):
     analyze("split-half", runs["landscape"], "--permutations", 19, "--dimensions", 64)
     analyze("density", runs["landscape"])

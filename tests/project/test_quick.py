@@ -1,0 +1,118 @@
+"""Every module has a quick test, one that `pytest -m "not slow"` runs: a test file imports it, or the table names one.
+
+The tests of vLLM's engine need an environment of its own.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+PACKAGES = ("bench", "methods", "tasks", "reports")
+
+INDIRECT = {
+    "bench.__main__": "bench/test_main.py",
+    "bench.cli.analyze": "bench/cli/test_analyze.py",
+    "bench.cli.check": "bench/cli/test_check.py",
+    "bench.cli.compare": "bench/cli/test_cli.py",
+    "bench.cli.doctor": "bench/cli/test_cli.py",
+    "bench.cli.inspect": "bench/cli/test_cli.py",
+    "bench.cli.options": "bench/cli/test_cli.py",
+    "bench.cli.plan": "bench/cli/test_cli.py",
+    "bench.cli.publish": "bench/cli/test_leaderboard.py",
+    "bench.cli.report": "bench/cli/test_report.py",
+    "bench.cli.run": "bench/cli/test_cli.py",
+    "bench.conformance.data": "bench/conformance/test_report.py",
+    "bench.conformance.method.checks": "bench/conformance/method/test_report.py",
+    "bench.conformance.method.instrument": "bench/conformance/method/test_report.py",
+    "bench.conformance.method.session": "bench/conformance/method/test_report.py",
+    "bench.conformance.method.task": "bench/conformance/method/test_report.py",
+    "bench.conformance.scoring": "bench/conformance/test_report.py",
+    "bench.engines.local": "bench/engines/test_transformers.py",
+    "bench.engines.tokenizer": "bench/engines/test_transformers.py",
+    "bench.models.checkpoint": "bench/models/test_source.py",
+    "bench.run.context": "bench/run/test_runner.py",
+    "bench.run.environment": "bench/run/test_runner.py",
+    "bench.run.rows": "bench/run/test_runner.py",
+    "bench.run.test_split": "bench/run/test_runner.py",
+    # The sandbox runs these in processes of its own.
+    "bench.sandbox.inside.candidate": "bench/sandbox/test_judge.py",
+    "bench.sandbox.inside.checker": "bench/sandbox/test_judge.py",
+    "bench.sandbox.inside.landlock": "bench/sandbox/test_probe.py",
+    "bench.sandbox.inside.linux": "bench/sandbox/test_probe.py",
+    "bench.sandbox.inside.peer": "bench/sandbox/test_judge.py",
+    "bench.sandbox.inside.server": "bench/sandbox/test_host.py",
+    "bench.sandbox.inside.trial": "bench/sandbox/test_judge.py",
+    "methods.corp.stage2": "methods/corp/test_method.py",
+    "methods.training.gradient": "methods/training/test_gradient.py",
+    "reports.html.table": "reports/html/test_leaderboard.py",
+    "reports.leaderboard.rows": "reports/leaderboard/test_board.py",
+    "reports.run.summary": "bench/cli/test_cli.py",
+    "tasks.algebra": "tasks/test_maths.py",
+    "tasks.code.function": "tasks/test_mbpp.py",
+}
+"""Modules that no quick test file imports, and the test file that runs them through another module or a process."""
+
+
+def modules() -> dict[str, Path]:
+    """Modules of the packages that contain more than a docstring and re-exported names."""
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            body = ast.parse(path.read_text()).body
+            if path.name != "__init__.py" or any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body):
+                found[name] = path
+    return found
+
+
+def has_a_quick_test(tree: ast.Module) -> bool:
+    marks = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "pytestmark"]
+    tests = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    return not any("pytest.mark.slow" in ast.unparse(mark) for mark in marks) and any(
+        "pytest.mark.slow" not in map(ast.unparse, t.decorator_list) for t in tests
+    )
+
+
+@cache
+def quick_files() -> dict[str, ast.Module]:
+    trees = {str(path.relative_to(TESTS)): ast.parse(path.read_text()) for path in TESTS.rglob("test_*.py")}
+    return {name: tree for name, tree in trees.items() if has_a_quick_test(tree)}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Dotted names that a file imports; for a name that a package re-exports, also the module that defines it."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            package = ROOT.joinpath(*node.module.split("."), "__init__.py")
+            if package.exists():
+                names = {alias.name for alias in node.names}
+                for inner in ast.walk(ast.parse(package.read_text())):
+                    if isinstance(inner, ast.ImportFrom) and inner.module and names & {a.name for a in inner.names}:
+                        found.add(inner.module)
+    return found
+
+
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    return set().union(*map(imports, quick_files().values()))
+
+
+def test_every_module_has_a_quick_test(imported: set[str]) -> None:
+    assert set(modules()) - imported - set(INDIRECT) == set()
+
+
+def test_the_table_names_existing_modules_that_no_quick_test_imports(imported: set[str]) -> None:
+    assert set(INDIRECT) <= set(modules())
+    assert set(INDIRECT) & imported == set()
+
+
+def test_the_table_names_files_with_quick_tests() -> None:
+    assert set(INDIRECT.values()) <= set(quick_files())
