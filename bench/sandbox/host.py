@@ -1,4 +1,4 @@
-"""The caller's side of the judge: workers kept warm, jobs handed out, lost workers replaced."""
+"""Caller's side of the sandbox: a pool of warm workers, which are replaced when they are lost."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from bench.sandbox.probe import SPLIT, level, probe
 from bench.sandbox.program import Program, Status, Verdict
 
 _START_TIMEOUT = 60.0
-_GRACE = 10.0  # seconds beyond a job's limit after which its fork-server counts as lost
+_GRACE = 10.0  # seconds after a job's time limit at which its fork server counts as lost
 
 
 class LostError(Exception):
-    """A fork-server that ended, or did not end a job in time."""
+    """The fork server ended, or did not end a job in time."""
 
 
 class Outcome(NamedTuple):
-    """What became of one program; see `Verdict`."""
+    """Result of one program, with fields as in `Verdict`."""
 
     status: Status
     detail: str
@@ -39,17 +39,20 @@ class Outcome(NamedTuple):
 
 
 class Worker:
-    """One warm fork-server; it judges one program at a time."""
+    """A warm fork server that judges one program at a time."""
 
     def __init__(self, layers: Collection[str]) -> None:
-        """Starts the fork-server.
+        """Start the fork server.
+
+        Args:
+            layers: Confinement layers to apply, of `bench.sandbox.inside.confinement.LAYERS`.
 
         Raises:
-            LostError: It did not start.
+            LostError: If it does not start.
         """
         self._control, theirs = socket.socketpair()
         with theirs:
-            # The caller may hold gigabytes and have threads: it must not be forked, and this is a spawn.
+            # Spawn a new interpreter: the caller may hold gigabytes and have threads, so it must not be forked.
             self._process = subprocess.Popen(
                 command("server", *layers),
                 env=environment(),
@@ -66,14 +69,14 @@ class Worker:
             raise
 
     def judge(self, frame: bytes, seconds: float) -> Outcome:
-        """Judges one program.
+        """Judge one program.
 
         Args:
-            frame: The job, as the checker reads it.
-            seconds: Wall-clock limit.
+            frame: Encoded job for the checker.
+            seconds: Wall-clock limit in seconds.
 
         Raises:
-            LostError: The fork-server is gone; the worker must be closed.
+            LostError: If the fork server is lost. The worker must be closed then.
         """
         ours, theirs = socket.socketpair()
         with ours:
@@ -82,23 +85,23 @@ class Worker:
                     self._control.settimeout(_GRACE)
                     socket.send_fds(self._control, [LIMIT.pack(seconds)], [theirs.fileno()])
             except OSError:
-                raise LostError("the fork-server does not take jobs") from None
+                raise LostError("the fork server does not accept jobs") from None
             ours.settimeout(seconds + _GRACE)
             verdict: dict[str, Any] | None = None
-            # A checker that cannot be locked says so without reading its job.
+            # A checker that cannot be confined reports this without reading its job.
             with contextlib.suppress(OSError):
                 ours.sendall(frame)
-            # Without a verdict, how the processes ended tells the rest.
+            # If there is no verdict, `_conclude` uses the exit statuses instead.
             with contextlib.suppress(OSError, EOFError):
                 verdict = wire.receive(ours.recv)
         ending = Ending(*ENDING.unpack(self._receive(ENDING.size, seconds + _GRACE)))
         return _conclude(verdict, ending, seconds)
 
     def close(self) -> None:
-        """Ends the fork-server and what it forked."""
+        """Stop the fork server and its children."""
         self._control.close()
         try:
-            # It ends by itself when the control socket closes, after its children.
+            # The server ends its children and itself when the control socket is closed.
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
@@ -111,9 +114,9 @@ class Worker:
             try:
                 part = self._control.recv(size - len(data))
             except OSError as error:
-                raise LostError(f"the fork-server does not answer: {error}") from None
+                raise LostError(f"the fork server does not answer: {error}") from None
             if not part:
-                raise LostError("the fork-server ended")
+                raise LostError("the fork server ended")
             data += part
         return data
 
@@ -124,25 +127,25 @@ def _conclude(verdict: dict[str, Any] | None, ending: Ending, seconds: float) ->
             return Outcome("timeout", f"no verdict within {seconds:g} s")
         if os.WIFSIGNALED(ending.checker) and os.WTERMSIG(ending.checker) == signal.SIGKILL:
             return Outcome("infrastructure", "the checker was killed")
-        return Outcome("crashed", f"the checker ended without a verdict, {_how(ending.checker)}")
+        return Outcome("crashed", f"the checker ended without a verdict, {_exit_description(ending.checker)}")
     if verdict["status"] == "crashed":
-        return Outcome("crashed", f"{verdict['detail']}, {_how(ending.candidate)}")
+        return Outcome("crashed", f"{verdict['detail']}, {_exit_description(ending.candidate)}")
     return Outcome(**verdict)
 
 
-def _how(wait_status: int) -> str:
+def _exit_description(wait_status: int) -> str:
     code = os.waitstatus_to_exitcode(wait_status)
     return f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
 
 
 class WorkerPool:
-    """Warm workers that confine programs by the same layers."""
+    """Pool of warm workers with the same confinement layers."""
 
     def __init__(self, layers: Collection[str]) -> None:
-        """Makes an empty pool; workers start as they are needed.
+        """Create an empty pool. Workers are started on demand.
 
         Args:
-            layers: Layers that hold here, as `Strength.present` lists them.
+            layers: Layers that work on this system, from `Strength.present`.
         """
         self.level = level(layers)
         self._layers = sorted(set(layers) - {SPLIT})
@@ -155,7 +158,7 @@ class WorkerPool:
         workers: int,
         on_verdict: Callable[[int, Verdict], None] | None = None,
     ) -> list[Verdict]:
-        """Judges programs; see `bench.sandbox.judge`."""
+        """Judge programs. See `bench.sandbox.judge`."""
         verdicts: dict[int, Verdict] = {}
         with ThreadPoolExecutor(workers, "judge") as threads:
             futures = {threads.submit(self.judge_one, program): i for i, program in enumerate(programs)}
@@ -171,7 +174,7 @@ class WorkerPool:
         return [verdicts[i] for i in range(len(programs))]
 
     def judge_one(self, program: Program) -> Verdict:
-        """Judges one program, once more on a fresh worker if the first one is lost."""
+        """Judge one program, and repeat it on a new worker if the first one is lost."""
         seconds = default_timeout() if program.timeout is None else program.timeout
         start = time.monotonic()
         outcome = self._attempt(program, seconds, fresh=False)
@@ -180,7 +183,7 @@ class WorkerPool:
         return Verdict(outcome.status, outcome.detail, time.monotonic() - start, self.level, outcome.output)
 
     def close(self) -> None:
-        """Ends the idle workers."""
+        """Stop the idle workers."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -224,23 +227,23 @@ def judge(
     allow_unsandboxed: bool = False,
     on_verdict: Callable[[int, Verdict], None] | None = None,
 ) -> list[Verdict]:
-    """Decides for each program whether its test holds, whatever the program does to be called right.
+    """Run each program's test, and return verdicts that the programs cannot forge.
 
-    Program and test run in two processes that share nothing but a socket for plain values; the verdict is the
-    test's own. Workers stay warm for the next call and end with this process. Any thread may call it.
+    Program and test run in two processes that share only a socket for plain values, and the verdict comes from the
+    test's process. Workers stay warm for the next call, and end with this process. The function is thread-safe.
 
     Args:
-        programs: What to judge.
-        workers: How many to judge at a time; the default is the number of usable CPU cores.
-        allow_unsandboxed: Whether to judge even where programs could read files or use the network.
-        on_verdict: Called in this thread with index and verdict as each becomes known, in any order.
+        programs: Programs to judge.
+        workers: Number of programs to judge at the same time; None for the number of usable CPU cores.
+        allow_unsandboxed: Whether to run programs even if they could read files or use the network.
+        on_verdict: Called in this thread with index and verdict of each program, in order of completion.
 
     Returns:
         Verdicts in the order of the programs.
 
     Raises:
-        Refused: The sandbox here is weaker than `split+seccomp` and `allow_unsandboxed` is false, or there is
-            none.
+        Refused: If the sandbox on this system is weaker than `split+seccomp` and `allow_unsandboxed` is false, or if
+            programs cannot be judged here at all.
     """
     global _pool
     strength = probe()
@@ -259,11 +262,11 @@ def _close() -> None:
         _pool.close()
 
 
-def _forget() -> None:
-    """A forked copy of this process must not share its workers."""
+def _drop_pool() -> None:
+    """Drop the pool in a forked copy of this process, which must not share its workers."""
     global _pool, _pool_lock
     _pool, _pool_lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_drop_pool)

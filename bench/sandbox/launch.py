@@ -1,4 +1,4 @@
-"""How the judge's own processes are started: a bare interpreter that is told nothing of its caller."""
+"""Command line and environment of the sandbox's processes: a bare interpreter without information on its caller."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ _START = (
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Returns the command line that runs `main` of a module of `inside` with the arguments.
+    """Return the command line that runs `main` of a module of `inside` with the arguments.
 
-    The interpreter takes no path from its folder (-P) or its user (-s) and loads no site packages (-S).
+    The interpreter ignores the working folder (-P), the user's packages (-s) and site packages (-S).
+
+    Args:
+        module: Name of the module, such as `server`.
+        arguments: Arguments of its `main`.
     """
     start = _START.format(module=module)
     return [sys.executable, "-P", "-s", "-S", "-c", start, str(Path(__file__).parent), *arguments]
 
 
 def environment() -> dict[str, str]:
-    """Returns the whole environment of the judge's processes; they empty it before any program runs.
+    """Return the complete environment of the sandbox's processes. They clear it before any program runs.
 
-    String hashes are the same in every process, so that a program whose answer depends on the order of a set
-    gets the same verdict every time; this is why the command says -P -s and not -I, which would ignore it.
+    PYTHONHASHSEED is fixed, so that a program whose result depends on the order of a set always gets the same verdict.
+    The command uses -P -s instead of -I, because -I would ignore this variable.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     return {"PYTHONHASHSEED": "0"} | loader

@@ -1,4 +1,4 @@
-"""The default time limit: wall-clock seconds, scaled to the machine."""
+"""Default time limit of a program in wall-clock seconds, scaled to the machine's speed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MOST = 4.0
 
 @functools.cache
 def default_timeout() -> float:
-    """Returns the limit for a program that names none: 7 s, and up to 4 times more on a slower machine.
+    """Return the default time limit in seconds: 7 s, or up to 4 times as much on a slower machine.
 
-    Slowness is that of a fixed loop in CPU time, the best of three: the machine's, not its present load's.
+    The speed is measured as the CPU time of a fixed loop, the best of three, so that it does not depend on the load.
     """
     best = min(_calibrate() for _ in range(3))
     return REFERENCE_TIMEOUT * min(max(best / _REFERENCE_SECONDS, 1.0), _MOST)

@@ -1,4 +1,4 @@
-"""How strongly this system can confine judged code, found by trying what must fail."""
+"""Probe of the sandbox's strength on this system: a child process tries actions that must fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bench.errors import Refused
-from bench.sandbox.inside.lock import LANDLOCK, LAYERS, RLIMITS, SECCOMP
+from bench.sandbox.inside.confinement import LANDLOCK, LAYERS, RLIMITS, SECCOMP
 from bench.sandbox.launch import command, environment
 
 SPLIT = "split"
@@ -20,30 +20,33 @@ LEVELS = ("split+landlock+seccomp", "split+seccomp", "split", "none")
 
 @dataclass(frozen=True)
 class Strength:
-    """What confines judged code here.
+    """Layers that confine programs on this system.
 
     Attributes:
-        layers: `split` (program and test in two processes), `rlimits`, `landlock`, `seccomp`: None for one
-            that holds, else the reason why it is missing.
+        layers: Each layer's name with None if it works, else the reason why it does not. The layers are `split`
+            (program and test in two processes), `rlimits`, `landlock` and `seccomp`.
     """
 
     layers: dict[str, str | None]
 
     @property
     def level(self) -> str:
-        """The strongest of `LEVELS` that holds."""
+        """Strongest level of `LEVELS` that is available."""
         return level(self.present)
 
     @property
     def present(self) -> frozenset[str]:
-        """The layers that hold."""
+        """Layers that work."""
         return frozenset(layer for layer, reason in self.layers.items() if reason is None)
 
     def require(self, *, allow_unsandboxed: bool = False) -> None:
-        """Checks that model-written code may be run here.
+        """Check that model-written code may run on this system.
+
+        Args:
+            allow_unsandboxed: Whether to accept level `split` too.
 
         Raises:
-            Refused: The level is below `split+seccomp` and that was not allowed, or nothing can be judged.
+            Refused: If the level is `none`, or it is `split` and `allow_unsandboxed` is false.
         """
         rank = LEVELS.index(self.level)
         if rank <= LEVELS.index("split+seccomp") or (allow_unsandboxed and self.level != "none"):
@@ -56,7 +59,7 @@ class Strength:
 
 
 def level(layers: Collection[str]) -> str:
-    """Names the level that a set of layers makes."""
+    """Return the level of a set of layers."""
     if SPLIT not in layers:
         return "none"
     if SECCOMP not in layers or RLIMITS not in layers:
@@ -66,17 +69,17 @@ def level(layers: Collection[str]) -> str:
 
 @functools.cache
 def probe() -> Strength:
-    """Measures which layers hold on this system, once per process; it judges no code."""
+    """Test which layers work on this system, once per process. No model-written code is run."""
     return examine(LAYERS)
 
 
 def examine(layers: Collection[str]) -> Strength:
-    """Has a child put on some layers and try what each must make fail."""
+    """Start a child process that applies some layers, and tries actions that each layer must block."""
     if not hasattr(os, "fork"):
         return _none(f"{sys.platform} is not supported: it cannot fork")
     try:
         child = subprocess.run(
-            command("trial", *layers),
+            command("probe_child", *layers),
             env=environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,

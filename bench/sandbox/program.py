@@ -1,4 +1,4 @@
-"""What is judged and what comes of it."""
+"""Programs and verdicts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure"]
 
 @dataclass(frozen=True)
 class Program:
-    """A program that a model wrote, with the test that decides on it.
+    """A model-written program and its test.
 
     Attributes:
-        code: The program. It runs after `prompt`, as one text.
-        test: Python that defines `check(candidate)`, which is called with the entry point, or asserts at top
-            level, calling functions of the program by name. It is trusted. What `check` returns, if it is text,
-            becomes the verdict's output.
+        code: Source text of the program. `prompt + code` is run as one text.
+        test: Trusted Python source. It either defines `check(candidate)`, which is called with the entry point, or has
+            assertions at top level that call the program's functions by name. If `check` returns text, it becomes the
+            verdict's output.
         entry_point: Name of the function under test.
-        timeout: Wall-clock seconds for program and test together; None: the default, scaled to the machine.
-        name: What to call it in a report.
-        prompt: Code that the program continues. It is trusted: where the test uses a helper that the prompt
-            defines, it gets the prompt's own, whatever the program made of that name.
+        timeout: Wall-clock limit in seconds for program and test together; None for the default of this machine.
+        name: Name in reports.
+        prompt: Trusted code that the program continues. If the test uses a helper that the prompt defines, it gets the
+            prompt's version, even if the program redefines it.
     """
 
     code: str
@@ -42,17 +42,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker said of a program.
+    """Result of a program's test.
 
     Attributes:
-        status: `passed`; `failed`: the test did not hold; `timeout`: no verdict in time; `crashed`: the
-            program's process ended before it had answered; `infrastructure`: the judge was lost, twice, which
-            says nothing about the program and must never count as a score.
-        detail: For the reader. Parts of it are the program's own words: decide nothing by it.
-        seconds: Wall-clock time of judging.
-        level: How strongly the program was confined.
-        output: The text that `check` returned, where the test held; else None. It is the test's word, and as far
-            from the program's as the test makes it.
+        status: `passed`; `failed` if the test failed; `timeout` if there was no verdict in time; `crashed` if the
+            program's process ended before it answered; `infrastructure` if the sandbox itself failed twice, which must
+            never count as a score.
+        detail: Explanation for human readers. It may contain text of the program, so do not base decisions on it.
+        seconds: Wall-clock time in seconds.
+        level: Sandbox level of the run, one of `bench.sandbox.probe.LEVELS`.
+        output: Text that `check` returned if the test passed, else None. It comes from the test, not from the program.
     """
 
     status: Status
@@ -63,5 +62,5 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the test held."""
+        """True if the test passed."""
         return self.status == "passed"

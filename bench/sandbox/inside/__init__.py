@@ -1,1 +1,1 @@
-"""What runs inside the judge's own processes: nothing here imports anything but the standard library."""
+"""Code that runs in the sandbox's own processes. It imports only the standard library."""

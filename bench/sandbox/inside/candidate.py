@@ -1,6 +1,6 @@
-"""The process that runs the program: it holds one end of a socket to the checker, and nothing else.
+"""Candidate process: runs the program, and holds only one end of a socket to the checker.
 
-Once the program has run, nothing here can be relied on: the program may have replaced any of it.
+This process is not trusted once the program has run, because the program may have replaced any of its code.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from .lock import Lock
-from .peer import Peer, portrait
+from .confinement import Confinement
+from .peer import Peer, exception_message
 
 MODULE = "program"
 _KEPT = 2000  # bytes of output
 
 
-def main(descriptor: int, lock: Lock, seconds: float) -> None:
-    """Runs the program that the checker sends, then answers calls of its functions until killed."""
-    lock.apply(seconds)
+def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
+    """Run the program that the checker sends, and answer calls of its functions until killed."""
+    confinement.apply(seconds)
     os.dup2(descriptor, 3)
     os.closerange(4, 256)
     os.environ.clear()
@@ -39,14 +39,14 @@ def main(descriptor: int, lock: Lock, seconds: float) -> None:
         exec(compile(code, "<program>", "exec"), vars(module))
         outcome: dict[str, Any] = {"loaded": True}
     except BaseException as error:
-        outcome = portrait(error)
+        outcome = exception_message(error)
     peer.send(outcome | {"printed": tail.take()})
     while True:
         peer.answer(peer.receive())
 
 
 class _Program(Peer):
-    """The candidate's end: serves the names that the program defines."""
+    """The candidate's end of the socket. It serves the functions that the program defines."""
 
     def __init__(self, descriptor: int, module: types.ModuleType, tail: _Tail) -> None:
         super().__init__(descriptor)
@@ -65,7 +65,7 @@ class _Program(Peer):
 
 
 class _Tail(io.RawIOBase):
-    """A standard stream that keeps the last bytes written to it."""
+    """Standard stream that keeps the last bytes written to it."""
 
     name = "<stdout>"
 
@@ -85,7 +85,7 @@ class _Tail(io.RawIOBase):
         return view.nbytes
 
     def take(self) -> str:
-        """Returns and forgets what is kept."""
+        """Return the kept text, and clear it."""
         text = self._bytes.decode("utf-8", "backslashreplace")
         self._bytes = b""
         return text

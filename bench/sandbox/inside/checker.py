@@ -1,4 +1,4 @@
-"""The process that runs the test and speaks the verdict: it never executes a line of the program."""
+"""Checker process: runs the test and sends the verdict. It never executes a line of the program."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ import traceback
 from typing import Any
 
 from . import wire
-from .lock import Lock
+from .confinement import Confinement
 from .peer import Broken, Peer
 
 _DETAIL, _PRINTED, _OUTPUT = 2000, 700, 100_000  # characters
 
 
-def main(descriptor: int, verdict: int, lock: Lock, seconds: float) -> None:
-    """Reads a job from the host, judges it and sends the host the verdict, on a socket of its own."""
+def main(descriptor: int, verdict: int, confinement: Confinement, seconds: float) -> None:
+    """Read a job from the host, judge it, and send the verdict to the host.
+
+    Args:
+        descriptor: Socket to the candidate.
+        verdict: Socket to the host.
+        confinement: Confinement to apply first.
+        seconds: Wall-clock limit in seconds.
+    """
     try:
-        lock.apply(seconds)
+        confinement.apply(seconds)
     except OSError as error:
-        wire.send(verdict, {"status": "infrastructure", "detail": f"the checker could not be locked: {error}"})
+        wire.send(verdict, {"status": "infrastructure", "detail": f"the checker could not be confined: {error}"})
         return
     os.environ.clear()
     job = wire.receive(lambda size: os.read(verdict, size))
@@ -33,28 +40,28 @@ def main(descriptor: int, verdict: int, lock: Lock, seconds: float) -> None:
 
 
 def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
-    """Judges one program.
+    """Judge one program.
 
     Args:
-        program: The end of the socket to the candidate.
-        job: Texts: `prompt` and `code`, `test`, `entry_point`.
+        program: The checker's end of the socket to the candidate.
+        job: Texts `prompt`, `code`, `test` and `entry_point`.
 
     Returns:
-        A status (passed, failed, crashed or infrastructure), a few lines for the reader, and what `check` returned if
-        that was text and the status is passed.
+        Status (passed, failed, crashed or infrastructure), an explanation of a few lines, and the text that `check`
+        returned, or None if it returned no text or the status is not passed.
     """
     try:
-        # Sent before the candidate has seen any code, so it cannot be forged.
+        # The candidate sends this message before it receives any code, so the program cannot forge it.
         program.receive()
     except Broken:
-        return "infrastructure", "the candidate's process could not be locked", None
+        return "infrastructure", "the candidate's process could not be confined", None
     status, detail, output = "passed", "", None
     try:
         program.load(job["prompt"] + job["code"])
         output = run(program, job)
     except BaseException as error:
         status, detail = "failed", _describe(error, job["test"])
-    # A test that catches everything must not make an answer of the program's absence.
+    # A test that catches every exception must not pass a program that ended or broke the protocol.
     if program.broken is not None:
         status, detail = program.broken.status, program.broken.detail
     elif status == "passed" and program.calls == 0:
@@ -67,21 +74,21 @@ def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
 
 
 def run(program: Peer, job: dict[str, str]) -> str | None:
-    """Runs the test with stand-ins for the functions that it names and does not define.
+    """Run the test with proxies for the program's functions that it uses.
 
-    That serves both forms: plain assertions find the functions by name, and `check`, where the test defines
-    it, is called with the entry point. A name that the prompt defines is the prompt's own, whatever the
-    program made of it; a name of a standard module is that module.
+    Each name that the test uses and does not define gets a value: the prompt's own value if the prompt defines it, a
+    standard module if it is the name of one, else a proxy of the program's function. Builtins stay builtins, except for
+    the entry point. If the test defines `check`, it is called with the entry point.
 
     Returns:
-        What `check` returned, if that is text.
+        Text that `check` returned, or None.
 
     Raises:
-        BaseException: Whatever the test raised.
+        BaseException: If the test raises it.
     """
     entry_point, test = job["entry_point"], job["test"]
     namespace: dict[str, Any] = {"__name__": "test"}
-    # A prompt may be half a function, or prose.
+    # A prompt may be an incomplete function, or prose.
     with contextlib.suppress(Exception):
         exec(compile(job["prompt"], "<prompt>", "exec"), namespace)
     table = symtable.symtable(test, "<test>", "exec")

@@ -1,4 +1,4 @@
-"""A Landlock domain in which a process can read the standard library, shared libraries, and no other file."""
+"""Landlock rules that let a process read only the standard library, shared libraries and a few system files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import linux
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH = 1
-_VERSION = 1  # flag of landlock_create_ruleset: return the version of the interface
+_VERSION = 1  # flag of landlock_create_ruleset: return the ABI version
 
 _REASONS = {
     errno.ENOSYS: "this kernel is older than 5.13 or built without Landlock",
@@ -23,18 +23,18 @@ _REASONS = {
 
 # LANDLOCK_ACCESS_FS_* of <linux/landlock.h>.
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
-# Number of file access rights known to version 1, 2, 3, 4 and 5 of the interface.
+# Number of file access rights in ABI versions 1, 2, 3, 4 and 5.
 _FILE_RIGHTS = (13, 14, 15, 15, 16)
 _TCP, _SIGNALS_AND_ABSTRACT_SOCKETS = 0b11, 0b11
 
 
 def ruleset() -> int:
-    """Makes the ruleset; returns its descriptor, for `restrict`.
+    """Create the ruleset, and return its file descriptor for `restrict`.
 
-    Everything that this kernel's version can restrict is denied; of files, `_readable` are excepted.
+    It denies everything that this kernel's version can restrict, except access to the files of `_readable`.
 
     Raises:
-        OSError: The kernel is older than 5.13 (ENOSYS) or Landlock is switched off (EOPNOTSUPP).
+        OSError: If the kernel is older than 5.13 (ENOSYS), or Landlock is disabled (EOPNOTSUPP).
     """
     try:
         version = linux.syscall(_CREATE_RULESET, None, 0, _VERSION)
@@ -47,7 +47,7 @@ def ruleset() -> int:
         _TCP if version >= 4 else 0,
         _SIGNALS_AND_ABSTRACT_SOCKETS if version >= 6 else 0,
     )
-    # An older kernel takes the longer structure as long as what it does not know is zero.
+    # An older kernel accepts a longer structure if the fields that it does not know are zero.
     rules = linux.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     os.set_inheritable(rules, False)
     for path, rights in _readable():
@@ -62,19 +62,19 @@ def ruleset() -> int:
 
 
 def restrict(rules: int) -> None:
-    """Puts this process, for ever, into the domain of a ruleset; `no_new_privs` must be set.
+    """Apply a ruleset to this process permanently. `no_new_privs` must be set.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: If the kernel refuses.
     """
     linux.syscall(_RESTRICT_SELF, rules, 0)
 
 
 def _readable() -> Iterator[tuple[Path, int]]:
-    """Yields what judged code may open, and how."""
+    """Yield the paths that a program may open, with their access rights."""
     for folder in map(Path, sys.path):
-        # Rules hold for all that lies beneath, and what is installed beneath the standard library may be the
-        # answers: so its files are named one by one.
+        # A rule also covers everything below its path. Packages installed below the standard library may contain
+        # answers, so the entries of the standard library are listed one by one.
         yield folder, _READ_DIR
         for entry in _entries(folder):
             if entry.name not in ("site-packages", "dist-packages"):

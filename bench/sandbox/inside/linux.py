@@ -1,4 +1,4 @@
-"""The two Linux calls that Python's standard library lacks: `prctl` and, for Landlock, `syscall`."""
+"""Linux calls that Python's standard library lacks: `prctl`, `capset`, and `syscall` for Landlock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def prctl(option: int, *arguments: int | bytes) -> None:
-    """Changes an attribute of this process.
+    """Change an attribute of this process.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: If the kernel refuses.
     """
     padded = [*arguments, 0, 0, 0, 0][:4]
     words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_ulong(a) for a in padded]
@@ -25,10 +25,10 @@ def prctl(option: int, *arguments: int | bytes) -> None:
 
 
 def syscall(number: int, *arguments: int | bytes | None) -> int:
-    """Makes a system call by number; returns what it returns.
+    """Make a system call by number, and return its result.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: If the kernel refuses.
     """
     words = [ctypes.c_char_p(a) if isinstance(a, bytes | None) else ctypes.c_long(a) for a in arguments]
     result: int = _libc.syscall(ctypes.c_long(number), *words)
@@ -38,10 +38,10 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
 
 
 def drop_capabilities() -> None:
-    """Takes what is left of root's powers from this process, if it runs as root; its files stay its own.
+    """Drop all capabilities of this process, in case it runs as root. It can still access root's files.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: If the kernel refuses.
     """
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     if _libc.capset(header, bytes(24)) != 0:

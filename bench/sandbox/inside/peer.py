@@ -1,8 +1,12 @@
-"""Calls between the checker and the candidate: either side may call a function that the other has given it.
+"""Remote calls between checker and candidate. Each side may call functions that the other side has passed to it.
 
-Both sides run the same code, and the checker believes nothing that it receives: a reply must carry the random
-number of the call it answers, values are rebuilt from data, and only functions that the test
-passed are served.
+Both sides run the same code. The checker does not trust anything that it receives: a reply must contain the random
+number of its call, values are rebuilt from data, and only functions that the test has passed can be called.
+
+Example of the messages for `f([3, 1])`, where f sorts its argument and returns None:
+
+    {"call": "5f3a...", "target": "f", "args": [[3, 1]], "kwargs": {}}
+    {"value": null, "reply": "5f3a...", "printed": "", "changed": [[0, [1, 3]]]}
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ from typing import Any, NoReturn
 
 from . import wire
 
-_TEXT = 10_000  # characters of one exception argument that cross
+_TEXT = 10_000  # maximum number of characters of an exception argument
 _EXCEPTIONS = {
     name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
 }
 
 
 class Broken(BaseException):
-    """The other side left or broke the protocol; no `except Exception` may take it for an answer."""
+    """The other side ended or broke the protocol. A BaseException, so that `except Exception` does not catch it."""
 
     def __init__(self, status: str, detail: str) -> None:
         super().__init__(detail)
@@ -33,7 +37,13 @@ class Broken(BaseException):
 
 
 class Peer:
-    """One end of the socket between checker and candidate."""
+    """One end of the socket between checker and candidate.
+
+    Attributes:
+        broken: The failure that ended the communication; None while it works.
+        calls: Number of calls made to the other side.
+        printed: Last output that the other side printed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -44,22 +54,22 @@ class Peer:
         self.printed = ""
 
     def find(self, target: str) -> Callable[..., Any]:
-        """Returns the function served under a name; the default serves none."""
+        """Return the function to serve under a name. The base class serves none."""
         raise NameError(f"name {target!r} is not defined")
 
     def take_printed(self) -> str:
-        """Returns what this side printed since the last reply."""
+        """Return the text that this side printed since the last reply."""
         return ""
 
     def send(self, message: dict[str, Any]) -> None:
-        """Sends a message."""
+        """Send a message."""
         try:
             wire.send(self._descriptor, message)
         except OSError:
             self.fail("crashed", "the program ended")
 
     def receive(self) -> dict[str, Any]:
-        """Waits for a message."""
+        """Wait for a message, and return it."""
         try:
             message = wire.receive(lambda size: os.read(self._descriptor, size))
         except (EOFError, OSError):
@@ -74,26 +84,31 @@ class Peer:
         return message
 
     def fail(self, status: str, detail: str) -> NoReturn:
-        """Ends the conversation for good: what the test makes of it no longer matters."""
+        """End the communication permanently. The verdict no longer depends on the test."""
         self.broken = self.broken or Broken(status, detail)
         raise self.broken
 
     def function(self, target: str | int) -> Callable[..., Any]:
-        """Returns a stand-in that calls the other side's function of this name or number."""
+        """Return a proxy that calls the other side's function of this name or number."""
 
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
+        def proxy(*args: Any, **kwargs: Any) -> Any:
             return self.call(target, args, kwargs)
 
-        stand_in.__name__ = stand_in.__qualname__ = target if isinstance(target, str) else "function"
-        return stand_in
+        proxy.__name__ = proxy.__qualname__ = target if isinstance(target, str) else "function"
+        return proxy
 
     def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Calls a function of the other side, and serves its calls until it answers.
+        """Call a function of the other side, and serve its calls until it replies.
+
+        Args:
+            target: Name of a function of the program, or number of a passed function.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
 
         Raises:
-            TypeError: An argument is not a plain value.
-            BaseException: What the function raised, as the nearest built-in class.
-            Broken: The other side is gone or broke the protocol.
+            TypeError: If an argument is not a plain value.
+            BaseException: The exception that the function raised, as the nearest built-in class.
+            Broken: If the other side ended or broke the protocol.
         """
         args = list(args)
         with self._turn:
@@ -114,11 +129,11 @@ class Peer:
             return self._outcome(message, [*args, *kwargs.values()])
 
     def load(self, code: str) -> None:
-        """Has the other side run the program.
+        """Let the other side run the program.
 
         Raises:
-            BaseException: What the program raised, as the nearest built-in class.
-            Broken: The other side is gone or broke the protocol.
+            BaseException: The exception that the program raised, as the nearest built-in class.
+            Broken: If the other side ended or broke the protocol.
         """
         self.send({"code": code})
         message = self.receive()
@@ -127,7 +142,7 @@ class Peer:
             self.fail("failed", "the program broke the protocol: not a reply")
 
     def answer(self, message: dict[str, Any]) -> None:
-        """Serves one call of the other side."""
+        """Serve one call of the other side."""
         match message:
             case {
                 "call": str(number),
@@ -151,7 +166,7 @@ class Peer:
         except Broken:
             raise
         except BaseException as error:
-            reply = portrait(error)
+            reply = exception_message(error)
         reply |= {"reply": number, "printed": self.take_printed(), "changed": _changes(trees, values)}
         try:
             self.send(reply)
@@ -173,7 +188,7 @@ class Peer:
         return len(self._exported) - 1
 
     def _outcome(self, message: dict[str, Any], passed: list[Any]) -> Any:
-        """Returns or raises what a reply says, after copying changed arguments back."""
+        """Copy changed arguments back, then return the value of a reply or raise its exception."""
         try:
             for change in message.get("changed", ()):
                 match change:
@@ -196,9 +211,9 @@ class Peer:
 
 
 def _exception(name: str, args: list[Any], where: str) -> BaseException:
-    """Rebuilds an exception from its portrait."""
+    """Rebuild an exception from the message of `exception_message`."""
     if name in ("StopIteration", "StopAsyncIteration"):
-        # Raised inside `all(map(f, xs))` they would end the test early instead of failing it.
+        # Inside `all(map(f, xs))` they would end the test early instead of failing it.
         name = "RuntimeError"
     try:
         error = _EXCEPTIONS.get(name, Exception)(*args)
@@ -208,11 +223,11 @@ def _exception(name: str, args: list[Any], where: str) -> BaseException:
     return error
 
 
-def portrait(error: BaseException) -> dict[str, Any]:
-    """Describes an exception by its nearest built-in class, its arguments and the line that raised it."""
+def exception_message(error: BaseException) -> dict[str, Any]:
+    """Return an exception as a message: its nearest built-in class, its arguments and the line that raised it."""
     kind = next(kind for kind in type(error).__mro__ if kind in _EXCEPTIONS.values())
     args: list[Any] = []
-    # Formatting may itself raise, and text may be of any length.
+    # Formatting may itself raise, and text may have any length.
     with contextlib.suppress(Exception):
         values = error.args if kind is type(error) else (str(error),)
         args = [wire.encode(v[:_TEXT] if isinstance(v, (str, bytes)) else v) for v in values]
@@ -226,9 +241,9 @@ def portrait(error: BaseException) -> dict[str, Any]:
 
 
 def _changes(before: list[Any], values: list[Any]) -> list[Any]:
-    """Lists position and new tree of each argument that the call changed."""
+    """Return position and new tree of each argument that the call changed."""
     changes = []
-    # There are no values where the arguments did not decode.
+    # There are fewer values than trees if decoding an argument failed.
     for position, (tree, value) in enumerate(zip(before, values, strict=False)):
         if isinstance(tree, (list, dict)):
             with contextlib.suppress(wire.WireError):
@@ -239,10 +254,10 @@ def _changes(before: list[Any], values: list[Any]) -> list[Any]:
 
 
 def restore(old: Any, new: Any) -> Any:
-    """Writes the content of a copy back into the container that was copied, keeping nested identities.
+    """Copy the content of a changed copy back into the original container, and keep nested objects identical.
 
     Returns:
-        The old container where it could hold the content, else the new value.
+        The original container if it can hold the content, else the new value.
     """
     if isinstance(old, (list, deque)) and isinstance(new, (list, deque)):
         items = [restore(o, n) for o, n in zip(old, new, strict=False)] + list(new)[len(old) :]

@@ -1,4 +1,4 @@
-"""A seccomp filter: a process may compute, wait and start threads, and no other system call succeeds."""
+"""Seccomp filter that allows only the system calls for computing, waiting and threads."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _ALLOW, _DENY, _NO_SUCH_CALL, _KILL = (
 # Classic BPF: load a word of struct seccomp_data, mask it, jump if equal, return.
 _LOAD, _AND, _JUMP_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
-_LOW, _HIGH = 0, 4  # words of an argument on the little-endian machines of AUDIT_ARCH
+_LOW, _HIGH = 0, 4  # offsets of an argument's words; all machines of AUDIT_ARCH are little-endian
 _WHOLE = 0xFFFFFFFF
 
 _CLONE_THREAD = 0x00010000
-# CLONE_PTRACE, CLONE_UNTRACED and CLONE_NEW*: no thread in a namespace of its own, which root could ask for.
+# CLONE_PTRACE, CLONE_UNTRACED and CLONE_NEW*: a thread must not get its own namespace, which root could request.
 _CLONE_REFUSED = 0x00002000 | 0x00800000 | 0x7E020000
 _O_WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | 0o20000000  # the last is O_TMPFILE's own bit
 
-# (argument, word, mask, values): a call is allowed if in each line (argument & mask) is one of the values.
+# (argument, word, mask, values): a call is allowed if, in each condition, (argument & mask) is one of the values.
 Condition = tuple[int, int, int, tuple[int, ...]]
 _CONDITIONS: dict[str, list[Condition]] = {
     # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
     "ioctl": [(1, _LOW, _WHOLE, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451))],
-    # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. Not F_SETOWN and F_SETSIG: together they
-    # make the kernel send any signal to any process of the same user.
+    # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. F_SETOWN and F_SETSIG are denied, because
+    # together they make the kernel send any signal to any process of the same user.
     "fcntl": [(1, _LOW, _WHOLE, (0, 1, 2, 3, 4, 1030))],
     "clone": [(0, _LOW, _CLONE_THREAD | _CLONE_REFUSED, (_CLONE_THREAD,))],
-    # Reading its own limits.
+    # Reading the process's own limits.
     "prlimit64": [(0, _LOW, _WHOLE, (0,)), (2, _LOW, _WHOLE, (0,)), (2, _HIGH, _WHOLE, (0,))],
-    # AF_UNIX, SOCK_STREAM; and no address to send to, so that a pair only ever talks to itself.
+    # AF_UNIX, SOCK_STREAM, and sending without an address: a socket pair can only communicate with itself.
     "socketpair": [(0, _LOW, _WHOLE, (1,)), (1, _LOW, 0xF, (1,))],
     "sendto": [(4, _LOW, _WHOLE, (0,)), (4, _HIGH, _WHOLE, (0,))],
 }
@@ -49,11 +49,11 @@ _READ_ONLY: dict[str, list[Condition]] = {
 
 
 def program(machine: str, *, read_only: bool) -> bytes:
-    """Assembles the filter.
+    """Return the filter as BPF code.
 
     Args:
         machine: A key of `syscalls.AUDIT_ARCH`.
-        read_only: Whether to deny opening files for writing too, where Landlock does not decide on files.
+        read_only: Whether to deny opening files for writing too; needed if Landlock does not restrict files.
     """
     conditions = _CONDITIONS | (_READ_ONLY if read_only else {})
     code = [
@@ -66,7 +66,7 @@ def program(machine: str, *, read_only: bool) -> bytes:
         number = syscalls.number(name, machine)
         if number is None:
             continue
-        # The C library falls back to clone, whose flags a filter can see, only where clone3 does not exist.
+        # A filter cannot see the flags of clone3. The C library falls back to clone if clone3 does not exist.
         last = _NO_SUCH_CALL if name == "clone3" else _ALLOW
         body = [line for condition in conditions.get(name, []) for line in _require(condition)]
         body.append(_instruction(_RETURN, last))
@@ -75,10 +75,10 @@ def program(machine: str, *, read_only: bool) -> bytes:
 
 
 def install(code: bytes) -> None:
-    """Puts this process, for ever, under the filter; `no_new_privs` must be set.
+    """Apply the filter to this process permanently. `no_new_privs` must be set.
 
     Raises:
-        OSError: The kernel refused it.
+        OSError: If the kernel refuses.
     """
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a count, padding, a pointer.

@@ -1,7 +1,7 @@
-"""The fork-server of one worker: for each job it forks a candidate and a checker, and ends them in time.
+"""Fork server of one worker: forks a candidate and a checker for each job, and ends them in time.
 
-It is given a descriptor and a time limit for each job, never code, tests or verdicts: every candidate
-inherits its memory, and nothing of another job may be found there.
+For each job the server receives a descriptor and a time limit, but never code, tests or verdicts. Every candidate
+inherits the server's memory, so this memory must not contain anything about other jobs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import candidate, checker
-from .lock import Lock
+from .confinement import Confinement
 
 if sys.platform == "linux":
     from . import linux
 
-# Imported once, so that a program that uses them does not pay for it: the usual imports of short programs.
+# Modules that short programs often import. They are imported here once, so that each program starts faster.
 _WARM = (
     "abc array base64 bisect calendar cmath collections contextlib copy dataclasses datetime decimal difflib"
     " enum fractions functools hashlib heapq io itertools json logging math numbers operator queue random re"
@@ -38,7 +38,7 @@ ENDING = struct.Struct("=?ii")
 
 
 class Ending(NamedTuple):
-    """How a job's processes ended: whether at the deadline, and their wait statuses."""
+    """End of a job: whether it timed out, and the wait statuses of its processes."""
 
     timed_out: bool
     checker: int
@@ -46,7 +46,7 @@ class Ending(NamedTuple):
 
 
 def main(layers: list[str]) -> None:
-    """Serves jobs until the host closes the control socket, which is standard input."""
+    """Serve jobs until the host closes the control socket, which is standard input."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)  # /dev/null
     if sys.platform == "linux":
@@ -54,7 +54,7 @@ def main(layers: list[str]) -> None:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     for name in _WARM.split():
         importlib.import_module(name)
-    lock = Lock(layers)
+    confinement = Confinement(layers)
     gc.collect()
     gc.freeze()
     control.sendall(READY)
@@ -64,20 +64,20 @@ def main(layers: list[str]) -> None:
             return
         (verdict,) = descriptors
         (seconds,) = LIMIT.unpack(message)
-        ending = _run(control, verdict, lock, seconds)
+        ending = _run(control, verdict, confinement, seconds)
         control.sendall(ENDING.pack(*ending))
 
 
-def _run(control: socket.socket, verdict: int, lock: Lock, seconds: float) -> Ending:
+def _run(control: socket.socket, verdict: int, confinement: Confinement, seconds: float) -> Ending:
     ours, theirs = socket.socketpair()
-    # The checker alone holds the writing end, so that the reading end tells when it has ended.
+    # Only the checker holds the writing end, so the reading end becomes readable when the checker has ended.
     alive, lifeline = os.pipe()
     children = []
     try:
-        children.append(_fork(candidate.main, theirs.fileno(), lock, seconds))
+        children.append(_fork(candidate.main, theirs.fileno(), confinement, seconds))
         theirs.close()
         inherited = (control.fileno(), alive)
-        children.append(_fork(checker.main, ours.fileno(), verdict, lock, seconds, close=inherited))
+        children.append(_fork(checker.main, ours.fileno(), verdict, confinement, seconds, close=inherited))
         for descriptor in (lifeline, verdict):
             os.close(descriptor)
         ours.close()
@@ -109,7 +109,7 @@ def _fork(body: Callable[..., None], *args: object, close: tuple[int, ...] = ())
 
 
 def _reap_strays() -> None:
-    """Ends what a candidate forked, where no filter kept it from forking."""
+    """Kill processes that a candidate forked, which is possible without a seccomp filter."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     with contextlib.suppress(ChildProcessError, OSError):
         while True:

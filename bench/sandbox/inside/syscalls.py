@@ -1,13 +1,13 @@
-"""System-call numbers of x86-64 and AArch64 Linux, and the ones that judged code may make."""
+"""System calls that a program may make, with their numbers on x86-64 and AArch64 Linux."""
 
 from __future__ import annotations
 
-# AUDIT_ARCH_* of <linux/audit.h>: what the kernel tells a filter about the caller's instruction set.
+# AUDIT_ARCH_* of <linux/audit.h>: the value by which the kernel tells a filter the caller's instruction set.
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# name: (x86-64, AArch64); None where the architecture has no such call.
+# name: (x86-64, AArch64); None if the architecture has no such call.
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
-    # Descriptors that are open already, and files that Landlock lets it open.
+    # Open descriptors, and files that Landlock allows.
     "read": (0, 63),
     "write": (1, 64),
     "open": (2, None),
@@ -39,7 +39,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "dup3": (292, 24),
     "pipe": (22, None),
     "pipe2": (293, 59),
-    # Waiting, and the connected pair that an event loop wakes itself with.
+    # Waiting, and the socket pair by which an event loop wakes itself.
     "poll": (7, None),
     "ppoll": (271, 73),
     "select": (23, None),
@@ -74,7 +74,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "gettid": (186, 178),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    # Its own signals and timers; sending a signal is not among them.
+    # Signals and timers of this process; sending a signal is not allowed.
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
@@ -111,5 +111,5 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 
 
 def number(name: str, machine: str) -> int | None:
-    """Returns the number of a call on a machine of `AUDIT_ARCH`, or None where it has no such call."""
+    """Return the number of a call on a machine of `AUDIT_ARCH`, or None if it has no such call."""
     return NUMBERS[name][list(AUDIT_ARCH).index(machine)]

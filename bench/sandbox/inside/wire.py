@@ -1,7 +1,9 @@
-"""Plain values over a stream: length-prefixed frames of tagged JSON.
+"""Wire format for plain values: length-prefixed frames of tagged JSON.
 
-A value is rebuilt by its receiver as the exact base type, from data alone, so that an object with a lying
-`__eq__`, `__class__` or `__reduce__` cannot cross. Nothing here evaluates, imports or unpickles.
+The receiver rebuilds each value from data, as exactly the base type. An object with a forged `__eq__`, `__class__` or
+`__reduce__` therefore cannot be transferred. Nothing here evaluates, imports or unpickles.
+
+Example: `(1, {"a": {2}})` is encoded as `{"tuple": [1, {"dict": ["a", {"set": [2]}]}]}`.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ _JSON_INT = 1 << 63
 
 
 class WireError(ValueError):
-    """A value that is not plain, exceeds a limit, or a frame that does not decode."""
+    """A value that is not plain or exceeds a limit, or a frame that cannot be decoded."""
 
 
 class _Plain(NamedTuple):
-    """How values of one type travel: as the parts that `rebuild` makes an equal value of."""
+    """Encoding of one type: a value becomes a list of parts, from which `rebuild` makes an equal value."""
 
     type: type
     parts: Callable[[Any], list[Any]]
@@ -45,7 +47,7 @@ def _dict(*parts: Any) -> dict[Any, Any]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-# A subclass travels as the first base listed here, so OrderedDict precedes dict and datetime precedes date.
+# A subclass is encoded as the first base in this list, so OrderedDict precedes dict and datetime precedes date.
 _PLAIN: dict[str, _Plain] = {
     "tuple": _Plain(tuple, list, lambda *parts: parts),
     "Counter": _Plain(Counter, _dict_parts, lambda *parts: Counter(_dict(*parts))),
@@ -75,15 +77,15 @@ def _fold(kind: Any, text: str, fold: int) -> Any:
 
 
 def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
-    """Turns a value into a JSON tree; an instance of a subclass becomes its plain base.
+    """Return a value as a JSON tree. An instance of a subclass becomes its plain base.
 
     Args:
-        value: What to send.
-        export: Gives a function the number by which the other side may call it. Without it functions and
-            iterators are refused, so that encoding has no effect on the value.
+        value: Value to send.
+        export: Function that returns the number by which the other side may call a function. Without it, functions and
+            iterators are refused, so that encoding does not change the value.
 
     Raises:
-        WireError: The value is not plain, or deeper or larger than the limits.
+        WireError: If the value is not plain, or it exceeds the limits on depth or size.
     """
     left = MAX_ITEMS
 
@@ -98,7 +100,7 @@ def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
         if value is None or kind in (bool, str, float):
             return value
         if kind is int:
-            # Decimal text of a big integer is quadratic to make and limited to 4300 digits; hex is neither.
+            # Decimal conversion takes quadratic time and is limited to 4300 digits; hexadecimal has neither problem.
             return value if -_JSON_INT < value < _JSON_INT else {"int": [hex(value)]}
         if kind is list:
             return [walk(item, depth + 1) for item in value]
@@ -128,14 +130,14 @@ def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
 
 
 def decode(tree: Any, function: Callable[[int], Callable[..., Any]] | None = None) -> Any:
-    """Rebuilds the value of a JSON tree from data alone, as the exact base type.
+    """Return the value of a JSON tree, rebuilt from data as exactly the base type.
 
     Args:
-        tree: What `encode` made, or anything else that a hostile sender put into JSON.
-        function: Gives the stand-in that calls the sender's function of a number.
+        tree: Result of `encode`, or any other JSON from a hostile sender.
+        function: Function that returns a proxy of the sender's function of a number. Without it, functions are refused.
 
     Raises:
-        WireError: The tree is not one that `encode` makes, or exceeds the limits.
+        WireError: If the tree is not a possible result of `encode`, or exceeds the limits.
     """
     left = MAX_ITEMS
 
@@ -178,8 +180,8 @@ def decode(tree: Any, function: Callable[[int], Callable[..., Any]] | None = Non
 
 
 def dumps(tree: Any) -> bytes:
-    """Makes the frame of a JSON tree: its length in 4 bytes, big-endian, then the text."""
-    # Lone surrogates are legal in a Python string, and as escapes two of them would join into one character.
+    """Return the frame of a JSON tree: the length of its text in 4 bytes, big-endian, then the text."""
+    # A Python string may contain lone surrogates. Written as escapes, two of them would be read as one character.
     text = json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":"))
     body = text.encode("utf-8", "surrogatepass")
     if len(body) > MAX_BYTES:
@@ -188,7 +190,7 @@ def dumps(tree: Any) -> bytes:
 
 
 def loads(body: bytes) -> Any:
-    """Reads the JSON tree of a frame's text."""
+    """Return the JSON tree of a frame's text."""
     try:
         return json.loads(body.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
@@ -196,21 +198,21 @@ def loads(body: bytes) -> Any:
 
 
 def send(descriptor: int, tree: Any) -> None:
-    """Writes a frame to a blocking descriptor."""
+    """Write a frame to a blocking descriptor."""
     rest = memoryview(dumps(tree))
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def receive(read: Callable[[int], bytes]) -> Any:
-    """Reads one frame.
+    """Read one frame, and return its JSON tree.
 
     Args:
-        read: Returns at least one and at most as many bytes as asked for, and none at the end of the stream.
+        read: Function that returns from one up to the requested number of bytes, and none at the end of the stream.
 
     Raises:
-        EOFError: The stream ended before the frame did.
-        WireError: The frame is longer than the limit or is not JSON.
+        EOFError: If the stream ends before the frame does.
+        WireError: If the frame exceeds the limit or is not JSON.
     """
     (size,) = _HEADER.unpack(_read_exactly(read, _HEADER.size))
     if size > MAX_BYTES:

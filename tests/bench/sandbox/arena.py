@@ -1,10 +1,13 @@
-"""Judges a corpus of hostile programs amid bait, and reports verdicts and harm; run it where nothing is lost.
+"""Judge a corpus of hostile programs among bait, and report verdicts and harm. Run it on a disposable machine.
 
     python arena.py each|together CORPUS.jsonl [LAYER ...]
 
-A row has name, category, prompt, entry_point, code, test and must_pass. In code and test, @CANARY@ becomes a
-folder of bait and @PORT@ the port of a TCP and UDP listener. It prints a JSON line for each row, and one last
-for the processes that are left.
+A row of the corpus has name, category, prompt, entry_point, code, test and must_pass. In code and test, @CANARY@ is
+replaced by a folder of bait, and @PORT@ by the port of a TCP and UDP listener. The output is one JSON line per row, and
+a last line with the processes that are left:
+
+    {"name": "write_tmp", "category": "escape", "right": true, "harm": [], "status": "failed", "detail": ..., ...}
+    {"processes left": []}
 """
 
 import json
@@ -24,7 +27,7 @@ OUTSIDE = [Path(p) for p in ("/tmp/sbx_pwned", "/dev/shm/sbx_pwned", "/escaped.t
 
 
 class Bait:
-    """Things to steal, break or reach, and what has become of them."""
+    """Files, environment variables and listeners as targets for attacks, and a report of what was done to them."""
 
     def __init__(self, root: Path) -> None:
         self.canary = root / "canary"
@@ -38,11 +41,11 @@ class Bait:
         self._before = self._state()
 
     def fill(self, text: str) -> str:
-        """Puts the names of the bait into a program or test."""
+        """Replace the placeholders for bait in a program or test."""
         return text.replace("@CANARY@", str(self.canary)).replace("@PORT@", str(self.port))
 
     def harm(self) -> list[str]:
-        """Lists what was done since the last call, and undoes it."""
+        """Return the harm done since the last call, and restore the bait."""
         after = self._state()
         done = [f"{name}: {self._before.get(name)} -> {after.get(name)}" for name in self._before | after]
         done = [
@@ -103,7 +106,7 @@ class Bait:
 
 
 def processes() -> dict[int, str]:
-    """Names the processes of this pid namespace."""
+    """Return the command lines of the processes of this pid namespace, by pid."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -114,7 +117,7 @@ def processes() -> dict[int, str]:
 
 
 def main() -> None:
-    """Judges the corpus; one program at a time, so that harm has a name, or all together, which is quicker."""
+    """Judge the corpus: program by program, which attributes harm to its cause, or all together, which is faster."""
     order, corpus, *layers = sys.argv[1:]
     rows = [json.loads(line) for line in Path(corpus).read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
@@ -128,8 +131,8 @@ def main() -> None:
         judged = pool.judge(programs, workers=2) if order == "together" else map(pool.judge_one, programs)
         for row, verdict in zip(rows, judged, strict=True):
             right = verdict.passed == row["must_pass"]
-            fate = {"name": row["name"], "category": row["category"], "right": right, "harm": bait.harm()}
-            print(json.dumps(fate | asdict(verdict)), flush=True)
+            result = {"name": row["name"], "category": row["category"], "right": right, "harm": bait.harm()}
+            print(json.dumps(result | asdict(verdict)), flush=True)
         pool.close()
         left = [name for pid, name in processes().items() if pid not in before]
         print(json.dumps({"processes left": left}))

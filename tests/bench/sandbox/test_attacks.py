@@ -1,4 +1,4 @@
-"""Programs that know how the judge works and want to be called right: none is, and none looks like a broken judge."""
+"""Attacks that know the sandbox's internals: none passes, and none gets the status `infrastructure`."""
 
 import os
 import resource
@@ -7,13 +7,13 @@ import pytest
 
 from bench.sandbox import Program, Verdict, judge
 
-ANSWER = 982451653  # appears in the test alone
+ANSWER = 982451653  # appears only in the test
 TEST = f"""
 def check(candidate):
     assert candidate(2, 3) == {ANSWER}
     assert candidate(3, 4) == {ANSWER} + 1
 """
-# What every attack starts from: the wire, and the judge's own objects in the program's process.
+# Helpers of every attack: the wire format, and access to the sandbox's objects in the program's process.
 KNOWS = r"""
 import gc, json, os, re, struct, sys, threading, time
 def frame(message):
@@ -39,7 +39,7 @@ def add(a, b):
     "searches its memory for the test": """
 import ctypes
 def add(a, b):
-    # Pages around a live object go through the kernel, to which a hole is an error and no crash.
+    # Read pages through the kernel, for which an unmapped page is an error instead of a crash.
     libc, (read, write) = ctypes.CDLL(None), os.pipe()
     base = id([]) & ~0xfff
     for page in range(base - (16 << 20), base + (16 << 20), 4096):
@@ -221,16 +221,16 @@ def attempt(attack: str) -> Verdict:
 def test_no_attack_passes(attack: str) -> None:
     verdict = attempt(attack)
     assert not verdict.passed
-    # An infrastructure verdict is judged again and left out of the score: no program may bring one about.
+    # A program with an infrastructure verdict is judged again and then not scored, so no program may cause one.
     assert verdict.status != "infrastructure", verdict.detail
 
 
-def test_the_attacks_start_from_a_program_that_can_pass() -> None:
+def test_a_right_program_passes_the_test_of_the_attacks() -> None:
     assert attempt(f"def add(a, b): return {ANSWER} + a - 2").passed
 
 
 @pytest.mark.parametrize("attack", SEARCHES.values(), ids=SEARCHES)
-def test_a_search_finds_a_test_that_is_there(attack: str) -> None:
+def test_a_search_finds_a_test_in_its_own_memory(attack: str) -> None:
     assert attempt(f"held = {TEST!r}\n{attack}").passed
 
 
@@ -255,14 +255,14 @@ def test_stop_iteration_does_not_end_the_test_early(test: str) -> None:
         "def f(): return object()",
     ],
 )
-def test_a_test_that_expects_an_exception_takes_no_breakage_for_one(attack: str) -> None:
+def test_a_broken_protocol_does_not_count_as_an_expected_exception(attack: str) -> None:
     test = "try:\n    f()\nexcept:\n    pass\nelse:\n    assert False"
     (verdict,) = judge([Program(attack, test, "f")])
     assert verdict.status in ("failed", "crashed")
 
 
 def test_the_candidate_holds_one_socket_and_nothing_else() -> None:
-    """Also when the caller has descriptors of high numbers open."""
+    """Holds even if the caller has descriptors with high numbers open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     read, write = os.pipe()
     high = [os.dup2(read, n, inheritable=True) for n in (100, 300, min(soft, 1024) - 1)]
@@ -285,7 +285,7 @@ def f():
 
 
 def test_nothing_of_one_program_is_left_for_the_next() -> None:
-    """A program that leaves a mark in every way it can, then one on the same worker that looks for it."""
+    """Run a program that leaves marks in several ways, then one on the same worker that searches for them."""
     leave = """
 import builtins, os, sys, threading
 MARK = 'mark-8d1f'
@@ -309,13 +309,13 @@ def f():
     assert second.passed, second.detail
 
 
-# What takes the time limit has no verdict, and so no output.
+# Attacks that run into the time limit have no verdict, and therefore no output.
 QUICK = {what: attack for what, attack in ATTACKS.items() if "time.sleep" not in attack and "while True" not in attack}
 
 
 @pytest.mark.parametrize("attack", QUICK.values(), ids=QUICK)
-def test_no_attack_has_a_say_in_the_output(attack: str) -> None:
-    """A check that accepts whatever the program does still says what it says itself, or nothing."""
+def test_no_attack_changes_the_output(attack: str) -> None:
+    """A check that accepts every program returns its own text as output, or the program does not pass."""
     check = """
 def check(candidate):
     try: candidate(2, 3)

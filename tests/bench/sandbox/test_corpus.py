@@ -1,4 +1,4 @@
-"""Corpora of hostile programs amid bait: every verdict right, nothing harmed, no process left."""
+"""Corpora of hostile programs among bait: every verdict is right, nothing is harmed, and no process is left."""
 
 import json
 import os
@@ -16,12 +16,12 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SHARED = Path(os.environ.get("BENCH_ADVERSARIAL", ROOT.parent / "shared" / "adversarial.jsonl"))
 CORPORA = [HERE / "hostile.jsonl", *([SHARED] if SHARED.exists() else [])]
-# What an escape may kill dies with the arena alone, where this user may make a pid namespace.
+# Run the arena in its own pid namespace, if this user may create one: an escaped program can kill only processes there.
 DISPOSABLE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
 def arena(order: str, corpus: Path, *layers: str) -> tuple[list[dict[str, object]], list[str]]:
-    """Judges a corpus in a process of its own; returns its rows and the processes it left."""
+    """Judge a corpus in a separate process; return its rows and the processes that are left."""
     try:
         disposable = subprocess.run([*DISPOSABLE, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:
@@ -46,13 +46,13 @@ def test_every_verdict_is_right_and_nothing_is_harmed(corpus: Path) -> None:
     assert left == []
 
 
-def test_the_bait_can_be_taken(tmp_path: Path) -> None:
-    """Without the lock our own programs, which harm nothing but bait, do escape: it is the lock that stops them."""
+def test_without_confinement_the_attacks_succeed(tmp_path: Path) -> None:
+    """Run our own programs, which only harm bait, without layers, to show that it is the layers that stop them."""
     lines = (HERE / "hostile.jsonl").read_text().splitlines(keepends=True)
     escapes = tmp_path / "escapes.jsonl"
     escapes.write_text("".join(line for line in lines if json.loads(line)["category"] == "escape"))
     rows, _ = arena("each", escapes)
     stopped = {row["name"] for row in rows if row["right"] and not row["harm"]}
-    # The fork-server alone sees to these: it hides its environment and memory from its own user.
-    # The working folder is /, where root alone may write.
+    # The fork server itself prevents these two: it hides its environment and memory from its own user.
+    # write_here depends on the user: the working folder is /, where only root may write.
     assert stopped - {"write_here"} == {"read_environment", "read_parent_memory"}

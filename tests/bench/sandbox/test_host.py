@@ -1,4 +1,4 @@
-"""Workers: lost ones are replaced, nothing is left behind, one program gets one verdict."""
+"""Workers: lost ones are replaced, nothing is left behind, and verdicts are reproducible."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ def pool() -> "WorkerPool":
 
 
 def children() -> set[int]:
-    """Lists the processes beneath this one."""
+    """Return the pids of all descendants of this process."""
     found: set[int] = set()
     rest = [os.getpid()]
     while rest:
@@ -40,23 +40,23 @@ def idle(pool: WorkerPool) -> list[host.Worker]:
 
 @pytest.mark.slow
 def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 programs of every fate; BENCH_SANDBOX_PROGRAMS sets another number."""
+    """Judge 200 programs with all kinds of results; BENCH_SANDBOX_PROGRAMS sets another number."""
     count = int(os.environ.get("BENCH_SANDBOX_PROGRAMS", "200"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    fates = [
+    codes = [
         "def f(): return 1",
         "def f(): return 2",
         "import os\nos._exit(1)",
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(): return 1",
         "import ctypes\nctypes.string_at(0)",
     ]
-    programs = [Program(fates[i % len(fates)], "assert f() == 1", "f") for i in range(count)]
+    programs = [Program(codes[i % len(codes)], "assert f() == 1", "f") for i in range(count)]
     programs.append(Program("while True: pass", "assert f() == 1", "f", timeout=0.2))
     before, outside = set(Path("/proc/self/fd").iterdir()), children()
     pool = WorkerPool(probe().present)
     pool.judge(programs[:5], workers=1)
-    # A fork-server that kept one descriptor a program would soon have none left.
+    # A fork server that leaked one descriptor per program would soon have none left.
     (worker,) = idle(pool)
     resource.prlimit(worker._process.pid, resource.RLIMIT_NOFILE, (24, 24))
     statuses = [v.status for v in pool.judge(programs, workers=1)]
@@ -68,8 +68,8 @@ def test_programs_leave_no_process_descriptor_or_file(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_program_gets_one_verdict(pool: WorkerPool) -> None:
-    """100 times, on two workers, although its answer hangs on the order of a set."""
+def test_verdicts_are_reproducible(pool: WorkerPool) -> None:
+    """Judge a program 100 times on two workers, although its result depends on the order of a set."""
     word = "def f(): return ''.join({'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta'})"
     guess = Program(word, "assert f()[0] in 'abg'", "f")
     verdicts = pool.judge([guess] * 100, workers=2)
@@ -87,8 +87,8 @@ def test_a_lost_worker_is_replaced(pool: WorkerPool) -> None:
     pool.close()
 
 
-def test_a_worker_lost_amid_a_program_is_replaced(pool: WorkerPool) -> None:
-    """The program is judged again; its processes end with the worker."""
+def test_a_worker_that_is_lost_during_a_program_is_replaced(pool: WorkerPool) -> None:
+    """The program is judged again, and its processes end with the worker."""
     assert pool.judge_one(PROGRAM).passed
     (worker,) = idle(pool)
     slow = Program("import time\ndef f():\n    time.sleep(1)\n    return 1\n", "assert f() == 1", "f")
@@ -128,34 +128,36 @@ def test_a_worker_that_hangs_is_replaced(pool: WorkerPool, monkeypatch: pytest.M
     pool.close()
 
 
-def test_twice_lost_is_infrastructure_and_no_score(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_loses_two_workers_gets_infrastructure_and_no_score(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host, "command", lambda module, *layers: [sys.executable, "-c", ""])
     verdict = pool.judge_one(PROGRAM)
-    assert (verdict.status, verdict.passed, verdict.detail) == ("infrastructure", False, "the fork-server ended")
+    assert (verdict.status, verdict.passed, verdict.detail) == ("infrastructure", False, "the fork server ended")
 
 
 @pytest.mark.parametrize("sabotaged", ["candidate", "checker"])
-def test_a_process_that_cannot_be_locked_runs_nothing(
+def test_a_process_that_cannot_be_confined_runs_nothing(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, sabotaged: str
 ) -> None:
-    """Neither side goes on with half a lock; that says nothing about the program."""
+    """Both sides stop if they cannot be confined, and the result is not blamed on the program."""
     start = command("server")
     broken = f"""
 from inside import {sabotaged}
 main = {sabotaged}.main
 class Broken:
     def apply(self, seconds): raise OSError("no")
-def broken(*args): main(*(Broken() if type(a).__name__ == 'Lock' else a for a in args))
+def broken(*args): main(*(Broken() if type(a).__name__ == 'Confinement' else a for a in args))
 {sabotaged}.main = broken
 server.main("""
     start[start.index("-c") + 1] = start[start.index("-c") + 1].replace("; ", "\n").replace("server.main(", broken)
     monkeypatch.setattr(host, "command", lambda module, *layers: [*start, *layers])
     verdict = pool.judge_one(PROGRAM)
-    assert (verdict.status, "not be locked" in verdict.detail) == ("infrastructure", True)
+    assert (verdict.status, "not be confined" in verdict.detail) == ("infrastructure", True)
 
 
-def test_the_caller_may_fork_and_end_as_it_likes() -> None:
-    """A forked copy starts workers of its own; when the caller is killed, its workers end."""
+def test_the_caller_may_fork_and_may_be_killed() -> None:
+    """A forked copy starts its own workers. When the caller is killed, its workers end."""
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -176,6 +178,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert run.returncode == -signal.SIGKILL, run.stderr
     (worker,) = map(int, run.stdout.split())
-    # It ends when it reads the end of its control socket, so a moment later; the test ends or times out.
+    # The worker ends a moment later, when it reads the end of its control socket. Otherwise the test times out.
     while Path(f"/proc/{worker}").exists() and state(worker) != "Z":
         os.sched_yield()

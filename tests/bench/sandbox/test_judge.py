@@ -1,4 +1,4 @@
-"""What a verdict means: forms of test, values that cross, statuses, order, and what is refused."""
+"""Verdicts: forms of tests, transferred values, statuses, order, and refused programs."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def verdict(code: str, test: str, entry_point: str = "f", prompt: str = "") -> V
     return only
 
 
-def holds(code: str, test: str, entry_point: str = "f", prompt: str = "") -> bool:
+def passes(code: str, test: str, entry_point: str = "f", prompt: str = "") -> bool:
     return verdict(code, test, entry_point, prompt).passed
 
 
@@ -36,37 +36,37 @@ def test_a_right_program_passes_and_a_wrong_one_does_not() -> None:
 
 def test_plain_assertions_call_functions_by_name() -> None:
     code = "import math\ndef double(x): return 2 * x\ndef f(x): return double(x) + 1\n"
-    assert holds(code, "assert f(2) == 5\nassert double(4) == 8 and math.floor(1.5) == 1")
-    assert not holds(code, "assert f(2) == 5\nassert double(4) == 9")
+    assert passes(code, "assert f(2) == 5\nassert double(4) == 8 and math.floor(1.5) == 1")
+    assert not passes(code, "assert f(2) == 5\nassert double(4) == 9")
 
 
 def test_only_the_entry_point_may_shadow_a_builtin() -> None:
     code = "def abs(x): return 0\ndef sum(a, b): return a * b\n"
-    assert not holds(code, "assert abs(sum(2, 3) - 9) < 1", "sum")
-    assert holds(code, "assert sum(2, 3) == 6", "sum")
+    assert not passes(code, "assert abs(sum(2, 3) - 9) < 1", "sum")
+    assert passes(code, "assert sum(2, 3) == 6", "sum")
 
 
-def test_what_the_test_or_the_prompt_defines_is_theirs() -> None:
+def test_names_that_the_test_or_the_prompt_defines_are_not_the_program_s() -> None:
     prompt = "def poly(x): return x * x - 4\ndef root():\n    ''' a root of poly '''\n"
     test = "def check(candidate):\n    assert abs(poly(candidate())) < 1e-9\n"
-    assert holds("    return 2\n", test, "root", prompt)
-    assert not holds("    return 7\ndef poly(x): return 0\n", test, "root", prompt)
-    assert not holds("def root(): return 7\ndef poly(x): return 0\n", prompt.split("def root")[0] + test, "root")
+    assert passes("    return 2\n", test, "root", prompt)
+    assert not passes("    return 7\ndef poly(x): return 0\n", test, "root", prompt)
+    assert not passes("def root(): return 7\ndef poly(x): return 0\n", prompt.split("def root")[0] + test, "root")
 
 
-def test_a_prompt_may_be_half_a_function() -> None:
-    assert holds("    return 1\n", "assert f() == 1", prompt="def f():\n")
+def test_a_prompt_may_be_an_incomplete_function() -> None:
+    assert passes("    return 1\n", "assert f() == 1", prompt="def f():\n")
 
 
 def test_the_program_may_define_check() -> None:
     code = "def check(n): return n % 2 == 0\ndef even(n): return check(n)\n"
-    assert holds(code, "def check(candidate):\n    assert candidate(4) and not candidate(5)\n", "even")
-    assert holds(code, "assert check(4) and not check(5)", "check")
+    assert passes(code, "def check(candidate):\n    assert candidate(4) and not candidate(5)\n", "even")
+    assert passes(code, "assert check(4) and not check(5)", "check")
 
 
-def test_a_test_that_calls_nothing_passes_nothing() -> None:
+def test_a_test_that_calls_no_function_of_the_program_fails() -> None:
     assert verdict("def f(): return 1", "assert True").detail == "the test called no function of the program"
-    assert not holds("def f(): return 1", "def check(candidate): pass")
+    assert not passes("def f(): return 1", "def check(candidate): pass")
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,7 @@ def test_a_test_that_calls_nothing_passes_nothing() -> None:
         ("return candidate", "failed", None),
     ],
 )
-def test_text_that_the_check_returns_is_the_output_of_a_test_that_held(
-    check: str, status: str, output: str | None
-) -> None:
+def test_text_that_check_returns_is_the_output_of_a_passed_test(check: str, status: str, output: str | None) -> None:
     found = verdict("def f(x): return x", f"def check(candidate):\n    {check}\n")
     assert (found.status, found.output) == (status, output)
 
@@ -113,10 +111,10 @@ try: g(xs)
 except ValueError: assert xs == [1, 2]
 else: assert False
 """
-    assert holds(code, test)
+    assert passes(code, test)
 
 
-def test_functions_cross_both_ways() -> None:
+def test_functions_can_be_passed_in_both_directions() -> None:
     code = """
 def twice(f, x): return f(f(x))
 def adder(n): return lambda x: x + n
@@ -129,7 +127,7 @@ assert twice(adder(3), 1) == 7
 assert [g(10) for g in both(str)] == ['10', 11]
 assert twice(len, 'x') == 1 if False else True
 """
-    assert holds(code, test, "twice")
+    assert passes(code, test, "twice")
 
 
 def test_functions_of_the_test_may_be_called_from_threads() -> None:
@@ -138,7 +136,7 @@ from concurrent.futures import ThreadPoolExecutor
 def f(g, n):
     with ThreadPoolExecutor(8) as pool: return list(pool.map(g, range(n)))
 """
-    assert holds(code, "assert f(lambda x: x * x, 200) == [x * x for x in range(200)]")
+    assert passes(code, "assert f(lambda x: x * x, 200) == [x * x for x in range(200)]")
 
 
 def test_an_exception_arrives_as_its_builtin_class() -> None:
@@ -158,21 +156,21 @@ assert raised('value') == (ValueError, ('bad', 3))
 assert raised('file') == (FileNotFoundError, (2, 'gone'))
 assert raised('own') == (KeyError, ("'no a'",))
 """
-    assert holds(code, test)
+    assert passes(code, test)
 
 
 def test_a_generator_is_an_iterator_and_not_a_list() -> None:
     code = "def f(n): yield from range(n)"
-    assert holds(code, "g = f(3)\nassert next(g) == 0 and list(g) == [1, 2]")
-    assert not holds(code, "assert f(3) == [0, 1, 2]")
+    assert passes(code, "g = f(3)\nassert next(g) == 0 and list(g) == [1, 2]")
+    assert not passes(code, "assert f(3) == [0, 1, 2]")
 
 
-def test_state_lives_between_the_calls_of_one_test_only() -> None:
+def test_state_is_kept_between_the_calls_of_one_test_only() -> None:
     tick = "n = 0\ndef f():\n    global n\n    n += 1\n    return n\n"
     assert all(v.passed for v in judge([Program(tick, "assert f() == 1 and f() == 2", "f")] * 5, workers=1))
 
 
-def test_an_object_is_no_answer() -> None:
+def test_an_object_of_another_class_fails() -> None:
     outcome = verdict("class A: pass\ndef f(): return [A()]", "try:\n    f()\nexcept BaseException: pass")
     assert (outcome.status, outcome.detail) == (
         "failed",
@@ -180,7 +178,7 @@ def test_an_object_is_no_answer() -> None:
     )
 
 
-def test_each_status_is_told_apart() -> None:
+def test_each_status_is_distinguished() -> None:
     codes = {
         "passed": "def add(a, b): return a + b",
         "failed": "def add(a, b): return 1 / 0",
@@ -202,7 +200,7 @@ def test_a_sleeping_or_blocked_program_times_out() -> None:
     assert {v.status for v in judge([replace(ADD, code=c, timeout=0.3) for c in codes])} == {"timeout"}
 
 
-def test_what_a_program_printed_is_kept_for_the_reader() -> None:
+def test_output_of_the_program_is_part_of_the_detail() -> None:
     code = "import sys\nprint('x' * 5000)\ndef f():\n    print('here \\x1b[31m'); sys.stderr.buffer.write(b'there')\n"
     detail = verdict(code, "assert f() == 1").detail
     assert "\nprinted: xxx" in detail
@@ -241,11 +239,11 @@ def test_a_time_limit_must_be_a_positive_number(seconds: float) -> None:
         replace(ADD, timeout=seconds)
 
 
-def test_too_long_a_program_fails() -> None:
+def test_a_program_that_is_too_long_fails() -> None:
     assert judge([replace(ADD, code="#" * (17 << 20))])[0].status == "failed"
 
 
-def test_a_program_sees_an_empty_environment_and_nowhere_to_write() -> None:
+def test_a_program_has_an_empty_environment_and_no_place_to_write() -> None:
     code = """
 import os, sys
 def f():
@@ -255,11 +253,11 @@ def f():
         except OSError as error: found.append(type(error).__name__)
     return dict(os.environ), sys.argv, sys.stdin.read(), found
 """
-    assert holds(code, "assert f() == ({}, ['program'], '', ['PermissionError'] * 6), f()")
+    assert passes(code, "assert f() == ({}, ['program'], '', ['PermissionError'] * 6), f()")
 
 
-def test_what_is_installed_beside_the_standard_library_is_closed() -> None:
-    """A data set's package holds its answers."""
+def test_installed_packages_cannot_be_read() -> None:
+    """The package of a data set contains its answers."""
     package = Path(sysconfig.get_path("purelib"))
     beneath = Path(os.__file__).parent / "site-packages"
     files = [next(folder.rglob("*.py"), None) for folder in (package, beneath) if folder.exists()]
@@ -269,11 +267,11 @@ def f(path):
     try: open(path)
     except OSError as error: return type(error).__name__
 """
-    assert holds(code, f"for path in {paths}:\n    assert f(path) == 'PermissionError', path")
+    assert passes(code, f"for path in {paths}:\n    assert f(path) == 'PermissionError', path")
 
 
 def test_usual_programs_run() -> None:
-    """Threads, an event loop, timers, devices, time zones, dataclasses: locked, yet not broken."""
+    """Threads, an event loop, timers, devices, time zones and dataclasses work in the sandbox."""
     code = """
 import asyncio, dataclasses, datetime, os, pickle, random, signal, sqlite3, sys, threading, time, typing, zoneinfo
 from concurrent.futures import ThreadPoolExecutor
@@ -312,9 +310,9 @@ def f():
     assert outcome.passed, outcome.detail
 
 
-def test_the_lock_lets_the_whole_standard_library_in() -> None:
-    """A module that can be imported out here can be imported in there."""
-    # These say something, draw, or want a terminal when imported.
+def test_the_whole_standard_library_can_be_imported() -> None:
+    """Every module that can be imported outside the sandbox can be imported inside."""
+    # These print, draw, or need a terminal when imported.
     names = sorted(set(sys.stdlib_module_names) - {"antigravity", "this", "idlelib", "turtle", "turtledemo"})
     code = """
 import importlib, os

@@ -1,4 +1,4 @@
-"""The default time limit follows the machine's speed, within bounds."""
+"""The default time limit depends on the machine's speed, within bounds."""
 
 import pytest
 
@@ -12,5 +12,5 @@ def test_a_slower_machine_gets_more_time(monkeypatch: pytest.MonkeyPatch, second
     assert limits.default_timeout.__wrapped__() == pytest.approx(limit)
 
 
-def test_the_calibration_measures_something() -> None:
+def test_the_calibration_measures_a_positive_time() -> None:
     assert 0 < limits._calibrate() < 60

@@ -1,4 +1,4 @@
-"""The probe: each layer that is missing is noticed, and too weak a sandbox is refused."""
+"""The probe detects each missing layer, and a sandbox that is too weak is refused."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import Refused
 from bench.sandbox import Program, Strength, host, judge, probe
-from bench.sandbox.inside.lock import LAYERS
+from bench.sandbox.inside.confinement import LAYERS
 from bench.sandbox.launch import command, environment
 from bench.sandbox.probe import LEVELS, examine, level
 
@@ -16,15 +16,17 @@ PROGRAM = Program("def f(): return 1", "assert f() == 1", "f")
 
 
 def sabotaged(sabotage: str) -> dict[str, str]:
-    """Runs the probe's child after a change to the judge's modules; returns its reasons."""
-    start = command("trial", *LAYERS)
-    start[start.index("-c") + 1] = start[start.index("-c") + 1].replace("trial.main(", f"{sabotage}; trial.main(")
+    """Run the probe's child after a change to the sandbox's modules, and return its reasons."""
+    start = command("probe_child", *LAYERS)
+    start[start.index("-c") + 1] = start[start.index("-c") + 1].replace(
+        "probe_child.main(", f"{sabotage}; probe_child.main("
+    )
     child = subprocess.run(start, env=environment(), cwd="/", capture_output=True, timeout=60, check=True)
     reasons: dict[str, str] = json.loads(child.stdout)
     return reasons
 
 
-def test_every_layer_holds_here() -> None:
+def test_every_layer_works_here() -> None:
     assert probe().layers == {"split": None, "rlimits": None, "landlock": None, "seccomp": None}
     assert probe().level == "split+landlock+seccomp"
     assert sabotaged("pass") == {}
@@ -33,7 +35,7 @@ def test_every_layer_holds_here() -> None:
 @pytest.mark.parametrize(
     ("layer", "weaker"), [("rlimits", "split"), ("landlock", "split+seccomp"), ("seccomp", "split")]
 )
-def test_a_layer_that_is_off_is_noticed(layer: str, weaker: str) -> None:
+def test_a_layer_that_is_not_applied_is_detected(layer: str, weaker: str) -> None:
     strength = examine([kept for kept in LAYERS if kept != layer])
     missing = {name: reason for name, reason in strength.layers.items() if reason}
     assert missing.keys() == {layer}
@@ -44,39 +46,39 @@ def test_a_layer_that_is_off_is_noticed(layer: str, weaker: str) -> None:
 @pytest.mark.parametrize(
     ("sabotage", "layer", "could"),
     [
-        ("from inside import lock; lock._limit = lambda *a: None", "rlimits", "map twice the memory"),
+        ("from inside import confinement; confinement._limit = lambda *a: None", "rlimits", "map twice the memory"),
         ("from inside import landlock; landlock.restrict = lambda rules: None", "landlock", "read a file"),
         ("from inside import seccomp; seccomp.install = lambda code: None", "seccomp", "fork, execute"),
         ("from inside import syscalls; syscalls.NUMBERS['kill'] = (62, 129)", "seccomp", "send a signal"),
     ],
 )
-def test_a_layer_that_is_set_but_does_not_hold_is_noticed(sabotage: str, layer: str, could: str) -> None:
+def test_a_layer_that_is_applied_without_effect_is_detected(sabotage: str, layer: str, could: str) -> None:
     reasons = sabotaged(sabotage)
     assert reasons.keys() == {layer}
     assert could in reasons[layer]
 
 
-def test_a_layer_that_the_kernel_lacks_is_named_with_the_reason() -> None:
+def test_a_layer_that_the_kernel_lacks_is_reported_with_the_reason() -> None:
     reasons = sabotaged("from inside import landlock; landlock._CREATE_RULESET = 9999")
     assert reasons == {"landlock": "[Errno 38] this kernel is older than 5.13 or built without Landlock"}
     reasons = sabotaged("from inside import syscalls; syscalls.AUDIT_ARCH = {'vax': 0}")
     assert reasons == {"seccomp": f"no system-call table for {__import__('os').uname().machine}, only for vax"}
 
 
-def test_a_probe_that_cannot_run_finds_no_level(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_cannot_run_reports_level_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
     strength = examine(LAYERS)
     assert strength.level == "none"
     assert "No such file" in (strength.layers["split"] or "")
 
 
-def test_levels_are_ordered_by_what_they_hold() -> None:
+def test_levels_are_ordered_from_strongest_to_weakest() -> None:
     assert [level(layers) for layers in (["split", *LAYERS], ["split", "rlimits", "seccomp"], ["split"], [])] == [
         *LEVELS
     ]
 
 
-def test_too_weak_a_sandbox_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_is_too_weak_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     weak = Strength({"split": None, "rlimits": None, "landlock": "no Landlock", "seccomp": "no seccomp"})
     monkeypatch.setattr(host, "probe", lambda: weak)
     monkeypatch.setattr(host, "_pool", None)
@@ -89,13 +91,13 @@ def test_too_weak_a_sandbox_is_refused_with_the_remedy(monkeypatch: pytest.Monke
     host._close()
 
 
-def test_files_may_be_open_for_reading_one_level_below_the_best() -> None:
+def test_the_level_without_landlock_is_accepted() -> None:
     strength = replace(probe(), layers=probe().layers | {"landlock": "no Landlock"})
     strength.require()
     assert strength.level == "split+seccomp"
 
 
-def test_where_nothing_can_be_judged_nothing_is_allowed() -> None:
+def test_level_none_is_always_refused() -> None:
     nothing = Strength({"split": "no fork", "rlimits": None, "landlock": None, "seccomp": None})
     with pytest.raises(Refused, match="level 'none'"):
         nothing.require(allow_unsandboxed=True)

@@ -1,4 +1,4 @@
-"""What runs inside the judge's processes imports the standard library alone."""
+"""Code that runs in the sandbox's processes imports only the standard library."""
 
 import ast
 import sys
@@ -12,7 +12,7 @@ MODULES = sorted(Path(inside.__file__).parent.glob("*.py"))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_it_imports_the_standard_library_alone(module: Path) -> None:
+def test_a_module_imports_only_the_standard_library(module: Path) -> None:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             roots = {alias.name.partition(".")[0] for alias in node.names}

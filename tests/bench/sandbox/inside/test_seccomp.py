@@ -1,4 +1,4 @@
-"""The filter's own decisions, by interpreting it for both architectures."""
+"""Decisions of the seccomp filter for both architectures, found by interpreting its code."""
 
 import errno
 import struct
@@ -40,7 +40,7 @@ DENIED = {
 
 
 def run(program: bytes, number: int, arch: int, arguments: tuple[int, ...] = ()) -> int:
-    """Interprets a filter of loads, masks, equality jumps and returns."""
+    """Return the decision of a filter, by interpreting its loads, masks, equality jumps and returns."""
     data = struct.pack("=IIQ6Q", number, arch, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
     at, word = 0, 0
     while True:
@@ -97,7 +97,7 @@ def test_another_instruction_set_is_killed(machine: str) -> None:
         ("sendto", [(3, 5, 1, 0, 0, 0)], [(3, 5, 1, 0, 77, 16), (3, 5, 1, 0, 1 << 40, 16)]),
     ],
 )
-def test_arguments_decide(
+def test_some_calls_are_allowed_depending_on_their_arguments(
     machine: str, name: str, allowed: list[tuple[int, ...]], denied: list[tuple[int, ...]]
 ) -> None:
     program = seccomp.program(machine, read_only=False)
@@ -109,7 +109,7 @@ def test_arguments_decide(
         assert run(program, number, syscalls.AUDIT_ARCH[machine], arguments) == EPERM
 
 
-def test_without_landlock_files_open_for_reading_only(machine: str) -> None:
+def test_without_landlock_files_can_be_opened_for_reading_only(machine: str) -> None:
     number, arch = syscalls.number("openat", machine) or 0, syscalls.AUDIT_ARCH[machine]
     strict, loose = (seccomp.program(machine, read_only=read_only) for read_only in (True, False))
     assert run(strict, number, arch, (0, 0, 0o2000000)) == ALLOW
@@ -118,6 +118,6 @@ def test_without_landlock_files_open_for_reading_only(machine: str) -> None:
         assert run(loose, number, arch, (0, 0, flags)) == ALLOW
 
 
-def test_new_style_clone_does_not_exist(machine: str) -> None:
+def test_clone3_does_not_exist(machine: str) -> None:
     program = seccomp.program(machine, read_only=False)
     assert run(program, 435, syscalls.AUDIT_ARCH[machine]) == ENOSYS

@@ -1,4 +1,4 @@
-"""The wire: what crosses comes back as an equal value of the exact base type, and nothing else crosses."""
+"""Wire format: plain values arrive as equal values of exactly the base type, and other values are refused."""
 
 import io
 import json
@@ -60,7 +60,7 @@ def cross(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are alike to the last type and bit, NaN and the sign of zero included."""
+    """Return whether two values have equal types and content, including NaN and the sign of zero."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -73,17 +73,17 @@ def same(a: Any, b: Any) -> bool:
 
 
 @given(VALUES)
-def test_a_plain_value_comes_back_the_same(value: Any) -> None:
+def test_a_plain_value_arrives_unchanged(value: Any) -> None:
     assert same(cross(value), value)
 
 
-def test_values_that_other_encodings_change() -> None:
+def test_values_that_other_encodings_would_change_arrive_unchanged() -> None:
     integers = [10**6000, -(1 << 63), (1 << 63) - 1]
     for value in ["\ud83d\ude00", "\ud800", *integers, -0.0, float("nan"), deque([1], maxlen=3)]:
         assert same(cross(value), value)
 
 
-def test_a_subclass_crosses_as_its_base() -> None:
+def test_an_instance_of_a_subclass_arrives_as_its_base() -> None:
     class Yes(int):
         def __eq__(self, other: object) -> bool:
             return True
@@ -110,7 +110,7 @@ def test_a_subclass_crosses_as_its_base() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), len, iter([1]), UserList([1]), ..., type("C", (), {})])
-def test_what_is_not_plain_is_refused(value: Any) -> None:
+def test_values_that_are_not_plain_are_refused(value: Any) -> None:
     with pytest.raises(wire.WireError, match="is not a plain value"):
         wire.encode(value)
 
@@ -195,7 +195,7 @@ def plain(value: Any) -> bool:
 
 
 def mutate(rng: random.Random, body: bytes) -> bytes:
-    """Changes, drops, repeats or swaps in a few pieces of a JSON text."""
+    """Return a JSON text with a few random insertions, deletions, repetitions and replacements."""
     data = bytearray(body)
     pieces = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"1e999", b"NaN", b"-1", b"null", b"\xff", b"\\ud800"]
     pieces += [json.dumps({tag: []}).encode() for tag in wire._PLAIN] + [
@@ -219,7 +219,7 @@ def mutate(rng: random.Random, body: bytes) -> bytes:
 
 @pytest.mark.slow
 def test_the_decoder_survives_any_bytes() -> None:
-    """2,000 damaged frames; for longer, set BENCH_FUZZ_SECONDS."""
+    """Decode 2,000 damaged frames; BENCH_FUZZ_SECONDS sets a longer duration."""
     seconds = float(os.environ.get("BENCH_FUZZ_SECONDS", "0"))
     seed = random.randrange(1 << 32) if seconds else 0
     rng = random.Random(seed)

@@ -1,4 +1,7 @@
-"""The probe's child: it locks itself, then tries what must fail, since a layer that is set may not hold."""
+"""Child process of the probe: confines itself, and tries actions that must fail.
+
+The attempts are necessary because a layer can be applied without an error and still have no effect.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .lock import ADDRESS_SPACE, LANDLOCK, LAYERS, RLIMITS, SECCOMP, Lock
+from .confinement import ADDRESS_SPACE, LANDLOCK, LAYERS, RLIMITS, SECCOMP, Confinement
 
 _DENIALS = (errno.EPERM, errno.EACCES, errno.ENOMEM)
 
 
 def main(layers: list[str]) -> None:
-    """Puts on the layers, and prints as a JSON object the reason for each of `LAYERS` that does not hold."""
+    """Apply layers, and print a JSON object with the reason for each layer that does not work.
+
+    Example output: `{"landlock": "a child could read a file"}`.
+
+    Args:
+        layers: Names of the layers to apply.
+    """
     reasons = {}
     for layer in (layer for layer in LAYERS if layer in layers):
         try:
-            Lock([layer]).apply(60.0)
+            Confinement([layer]).apply(60.0)
         except OSError as error:
             reasons[layer] = str(error)
     for layer, attempts in _ATTEMPTS.items():
@@ -39,7 +48,7 @@ def _denied(attempt: Callable[[], object]) -> bool:
     except OSError as error:
         return error.errno in _DENIALS
     except ValueError:
-        return True  # what setrlimit makes of EPERM
+        return True  # setrlimit raises it for EPERM
     return False
 
 
@@ -50,7 +59,7 @@ def _fork() -> None:
     os.waitpid(pid, 0)
 
 
-# Attempts that do nothing where they are not denied.
+# Attempts that are harmless if they are not denied.
 _ATTEMPTS: dict[str, dict[str, Callable[[], object]]] = {
     RLIMITS: {"map twice the memory": lambda: mmap.mmap(-1, 2 * ADDRESS_SPACE).close()},
     LANDLOCK: {

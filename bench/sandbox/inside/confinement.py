@@ -1,4 +1,4 @@
-"""The lock on a judged process: limits, no privileges, Landlock, seccomp, in this order."""
+"""Confinement of a process: resource limits, no privileges, Landlock and seccomp, applied in this order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RLIMITS, LANDLOCK, SECCOMP = LAYERS = ("rlimits", "landlock", "seccomp")
 
 ADDRESS_SPACE = 1 << 30
 _OPEN_FILES = 64
-_CPU_SLACK = 2  # seconds beyond the wall-clock limit, which is the one meant to fire
+_CPU_SLACK = 2  # seconds beyond the wall-clock limit, which should be reached first
 
 if sys.platform != "win32":
     import resource
@@ -19,14 +19,17 @@ if sys.platform == "linux":
     from . import landlock, linux, seccomp, syscalls
 
 
-class Lock:
-    """Prepares the layers once, in the process that forks, so that each fork only has to turn the key."""
+class Confinement:
+    """Confinement layers, prepared once in the forking process, so that each fork only has to apply them."""
 
     def __init__(self, layers: Collection[str]) -> None:
-        """Prepares some of `LAYERS`.
+        """Prepare layers.
+
+        Args:
+            layers: Names of the layers, of `LAYERS`.
 
         Raises:
-            OSError: This system lacks one of them.
+            OSError: If this system lacks one of them.
         """
         self._layers = layers
         self._filter = b""
@@ -45,13 +48,13 @@ class Lock:
             self._filter = seccomp.program(machine, read_only=LANDLOCK not in layers)
 
     def apply(self, seconds: float) -> None:
-        """Locks this process, for ever.
+        """Confine this process permanently.
 
         Args:
-            seconds: The wall-clock limit it is under; its CPU time is limited to a little more.
+            seconds: Wall-clock limit of the process in seconds. The limit on its CPU time is slightly higher.
 
         Raises:
-            OSError: The system refused; the process may be half locked and must end.
+            OSError: If the system refuses. The process may be partly confined then, and must end.
         """
         if RLIMITS in self._layers:
             _limit(resource.RLIMIT_AS, ADDRESS_SPACE)
