@@ -1,6 +1,7 @@
-"""Post-training by gradients: TRL's trainers, within the budget and by the meter of every other method.
+"""Gradient training with TRL's trainers, within the budget and under the meter.
 
-Public to methods of other people: `Grpo` and its settings to build on, and `Curriculum` to choose its prompts by.
+Third-party methods may build on `Grpo` and `GrpoConfig`, and choose prompts with a `Curriculum`. The package
+examples/prompt-curriculum does both.
 """
 
 from methods.training.config import GrpoConfig

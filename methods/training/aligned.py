@@ -1,4 +1,4 @@
-"""TRL's trainers with compute-aligned weights."""
+"""TRL's trainers with the weights of compute-aligned training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from bench.distributed import ProcessGroup
 from bench.errors import Refused
 from bench.strategy import Strategy, parse_strategy
-from methods.training.loop import Loop, Steps, quiet
+from methods.training.loop import Loop, StepCallback, silence
 from methods.training.trainers import GroupTrainer, shared_arguments
 from methods.training.weights import (
     Array,
@@ -33,35 +33,36 @@ if TYPE_CHECKING:
     from methods.training.config import CatConfig
 
 IGNORED = -100
-"""Label of what is not trained on."""
+"""Label of tokens without a loss."""
 NO_VOTE = -1.0
+"""Number that stands for an answer without a vote."""
 
 
 class AlignedGroupTrainer(GroupTrainer):
-    """GRPO whose advantages are multiplied by what an answer counts for the objective.
+    """GRPO whose advantages are multiplied by the weights of the objective.
 
-    Whether an answer is right and what it votes for travel with its reward, so that the trainer gathers them over
-    processes as it does rewards.
+    Correctness and votes are passed to TRL as further reward functions with weight 0, so that TRL gathers them over all
+    processes along with the rewards.
 
     Args:
         config: Settings.
-        loop: Decides on steps, and owns what is trained.
-        folder: For what the trainer may want to write.
+        loop: Training loop.
+        folder: Temporary folder for the trainer's files.
     """
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
         self._objective = parse_strategy(config.objective)
 
-        # None of what could not be judged, as its reward is: only then does the trainer leave an answer out.
+        # The trainer leaves an unscored answer out only if all its reward functions give None.
         def correct(**_: Any) -> list[float | None]:
-            return [None if score.status == "infrastructure" else float(score.correct) for score in loop.judged]
+            return [None if score.status == "infrastructure" else float(score.correct) for score in loop.scores]
 
         def vote(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
             votes = loop.training.votes(example, completion_ids)
-            # 24 bits are what a float32 holds; two answers of one group share them once in millions.
+            # A float32 holds 24 bits exactly. Two different votes collide once in 2^24 pairs.
             numbers = [NO_VOTE if v is None else float(crc32(repr(v).encode()) >> 8) for v in votes]
-            judged = [score.status != "infrastructure" for score in loop.judged]
-            return [number if counts else None for number, counts in zip(numbers, judged, strict=True)]
+            scored = [score.status != "infrastructure" for score in loop.scores]
+            return [number if known else None for number, known in zip(numbers, scored, strict=True)]
 
         votes = self._objective.kind == "maj"
         super().__init__(config, loop, folder, [correct, vote] if votes else [correct])
@@ -80,66 +81,70 @@ class AlignedGroupTrainer(GroupTrainer):
 
 
 def group_weights(objective: Strategy, columns: Array) -> Array:
-    """Return the weight of each answer of a batch, of mean 1.
+    """Return the weight of each answer of a batch, with mean 1.
 
     Args:
-        objective: What is trained for.
-        columns: [2 or 3, groups, group]: reward, whether right, and for a majority a number for each vote; NaN for
-            answers that could not be judged, which are no part of their group.
+        objective: Strategy that the model is trained for.
+        columns: Values per answer, [2 or 3, groups, group]: reward; whether correct; for a majority objective, a number
+            that identifies the vote (`NO_VOTE` for none). NaN marks an unscored answer, which does not count in its
+            group.
 
     Returns:
-        [groups * group].
+        Weights, [groups * group].
     """
     kind, n = objective
-    reward, right = columns[:2]
-    judged = np.maximum((~np.isnan(right)).sum(axis=1), 1)
-    p = np.nansum(right, axis=1) / judged
+    reward, correct = columns[:2]
+    scored = np.maximum((~np.isnan(correct)).sum(axis=1), 1)
+    p = np.nansum(correct, axis=1) / scored
     if kind == "bon":
-        # An answer that could not be judged ranks with the worst; its advantage is 0.
+        # An unscored answer ranks last, and its advantage is 0.
         return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
     if kind == "pass":
         weights = pass_rl(p, n)
     else:
-        weights = majority_rl(p, n, rival_threshold(n, _rival(columns[2], right) / judged))
+        weights = majority_rl(p, n, rival_threshold(n, _rival_votes(columns[2], correct) / scored))
     return normalised(np.repeat(weights, reward.shape[1]))
 
 
-def _rival(votes: Array, right: Array) -> Array:
-    """How many of each group gave its commonest wrong answer."""
-    wrong = np.where((right > 0) | (votes == NO_VOTE), np.nan, votes)
+def _rival_votes(votes: Array, correct: Array) -> Array:
+    """Return the number of votes for the most common wrong answer of each group, [groups]."""
+    wrong = np.where((correct > 0) | (votes == NO_VOTE), np.nan, votes)
     same = wrong[:, :, None] == wrong[:, None, :]
     count: Array = same.sum(axis=2).max(axis=1)
     return count
 
 
 class AlignedTuner(SFTTrainer):
-    """Supervised fine-tuning on gold answers, each counted by what it adds to the objective.
+    """Supervised fine-tuning on gold answers with the weights of the objective.
 
     Args:
         config: Settings.
-        loop: Decides on steps, and owns what is trained.
-        folder: For what the trainer may want to write.
+        loop: Training loop.
+        folder: Temporary folder for the trainer's files.
+
+    Raises:
+        Refused: If a process's part of a batch does not fit one pass.
     """
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
         steps = 4 * loop.schedule.train // batch + 1
-        share = batch // training.ranks.world_size
-        if share > (most := training.batch_size):
+        per_process = batch // training.ranks.world_size
+        if per_process > (most := training.batch_size):
             raise Refused(
-                f"a batch of {share} gold answers does not fit one pass of {most}, and weights are relative to the "
-                f"batch; take a --set batch of at most {most * training.ranks.world_size}, or a larger --batch-size"
+                f"a batch of {per_process} gold answers does not fit one pass of {most}, and weights are relative to "
+                f"the batch; take a --set batch of at most {most * training.ranks.world_size}, or a larger --batch-size"
             )
         rows = []
-        for posed in training.prompts:
-            gold = [*training.tokenizer.encode(posed.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
-            labels = [IGNORED] * len(posed.token_ids) + gold
-            rows.append({"input_ids": [*posed.token_ids, *gold], "labels": labels})
+        for prompt in training.prompts:
+            gold = [*training.tokenizer.encode(prompt.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
+            labels = [IGNORED] * len(prompt.token_ids) + gold
+            rows.append({"input_ids": [*prompt.token_ids, *gold], "labels": labels})
         order = list(islice(loop.order(batch), steps * batch))
         arguments = SFTConfig(
             **shared_arguments(training, folder),
             max_steps=steps,
-            per_device_train_batch_size=share,
+            per_device_train_batch_size=per_process,
             max_grad_norm=config.clip,
             train_sampling_strategy="sequential",
             max_length=None,
@@ -151,18 +156,18 @@ class AlignedTuner(SFTTrainer):
             train_dataset=Dataset.from_list(rows).select(order),
             processing_class=training.tokenizer,
             compute_loss_func=aligned_loss(parse_strategy(config.objective), training.ranks),
-            callbacks=[Steps(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
+            callbacks=[StepCallback(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
             optimizers=(loop.optimizer, loop.scheduler),
         )
-        quiet(self)
+        silence(self)
 
 
 def aligned_loss(objective: Strategy, ranks: ProcessGroup) -> Callable[..., torch.Tensor]:
-    """Return the loss of a batch of gold answers: their weighted negative log-likelihood a token.
+    """Return a loss function for gold answers: the weighted negative log-likelihood per token.
 
     Args:
-        objective: What is trained for.
-        ranks: The processes that have the batch's parts, over all of which weights have mean 1.
+        objective: Strategy that the model is trained for.
+        ranks: Training group. The weights have mean 1 over the parts of the batch in all its processes.
     """
     kind, n = objective
 

@@ -1,17 +1,18 @@
-"""Compute-aligned training (arXiv 2604.24957): training for what a test-time strategy of N answers will return.
+"""Compute-aligned training (CAT, arXiv 2604.24957): train for the test-time strategy that will use the model.
 
-Two forms share the weights of `methods.training.weights`:
+The objective is pass@N, majority vote of N, or best-of-N. The weights come from `methods.training.weights`. Two forms:
 
-- `on = rl`, on top of GRPO: an answer's advantage is multiplied by the weight of its prompt, at the share of right
-  answers in its group, or for best-of-N by its own weight. Weights have mean 1 over the batch; at N = 1 this is GRPO,
-  step for step. GRPO's own division by the group's deviation stays, so that weights act on what GRPO does.
-- `on = sft`, on the gold answers of the support split where the task has them: an example's log-likelihood is
-  multiplied by its weight at the probability that the model now gives to the gold answer. Weights have mean 1 over the
-  batch, which goes through the model in one pass; at N = 1 this is plain fine-tuning. Best-of-N has no group of
-  rewards to rank a gold answer in, and is refused.
+- `on = rl`, on top of GRPO: the advantage of an answer is multiplied by a weight. For pass@N and majority votes the
+  weight depends on the share of correct answers in the group; for best-of-N each answer has its own. Weights have mean
+  1 over the batch. At N = 1 this equals GRPO, step for step. GRPO's division by the group's standard deviation is kept,
+  so the weights act on GRPO's own advantages.
+- `on = sft`, on the gold answers of the support split: the log-likelihood of an example is multiplied by a weight that
+  depends on the model's present probability of the gold answer. Weights have mean 1 over the batch, which is run in
+  one pass. At N = 1 this equals plain fine-tuning. Best-of-N is refused, because it needs a group of answers to rank.
 
-A majority's threshold is floor(N/2) + 1 votes in fine-tuning, and in reinforcement learning what beats the group's
-commonest wrong answer. Settings are those of `grpo`, and so are its differences from the released baselines.
+The threshold of a majority is floor(N/2) + 1 votes in fine-tuning. In reinforcement learning it is the number of votes
+that beats the most common wrong answer of the group. All other settings are those of `grpo`, with the same differences
+from the released baselines.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from methods.training.loop import Loop
 
 
-LEAST_PROMPTS = 4
-"""Prompts a batch: weights are relative to it, so that it takes several to tell them apart."""
+MIN_PROMPTS = 4
+"""Minimum number of prompts per batch. Weights are relative to the batch, so a single prompt would always weigh 1."""
 
 
 class Cat(Grpo):
-    """Compute-aligned training: GRPO or fine-tuning, weighted for pass@N, a majority or best-of-N."""
+    """Compute-aligned training: GRPO or fine-tuning with weights for pass@N, majority vote or best-of-N."""
 
     name = "cat"
     version = "2"
@@ -43,40 +44,40 @@ class Cat(Grpo):
 
     @property
     def cost(self) -> float:  # type: ignore[override]
-        """Fine-tuning draws no answers."""
+        """Estimated cost of one answer, in evaluations. Fine-tuning generates no answers."""
         return UPDATE if self.config.on == "sft" else ROLLOUT + UPDATE
 
     @property
     def multiple(self) -> int:
-        """Fine-tuning has no groups."""
-        return LEAST_PROMPTS * (1 if self.config.on == "sft" else self.config.group)
+        """Number that must divide the batch: `MIN_PROMPTS` examples, or as many groups."""
+        return MIN_PROMPTS * (1 if self.config.on == "sft" else self.config.group)
 
     @property
     def what(self) -> str:  # type: ignore[override]
-        """What a step is made of."""
+        """Content of a step in a few words."""
         return "gold answers" if self.config.on == "sft" else "answers, in groups"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse what the objective cannot be formed from."""
+        """Refuse an objective that needs groups in fine-tuning, or votes on a task without a vote key."""
         kind = parse_strategy(self.config.objective).kind
         if self.config.on == "sft" and kind == "bon":
             return "best-of-N ranks the answers of a group, and fine-tuning has only the gold one; take --set on=rl"
         if self.config.on == "rl" and kind == "maj" and task.vote_by is None:
-            return "its answers cannot vote, which the objective maj@N is about"
+            return "the objective maj@N needs votes, and the task has no vote key"
         return None
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Train the policy alone.
+        """Return the policy.
 
         Raises:
-            Refused: If fine-tuning is asked for and the task has no gold answers.
+            Refused: If `on` is `sft` and the task has no gold answers.
         """
-        if self.config.on == "sft" and any(posed.gold is None for posed in training.prompts):
+        if self.config.on == "sft" and any(prompt.gold is None for prompt in training.prompts):
             raise Refused("cat with on=sft trains on gold answers, and this task has none; take --set on=rl")
         return super().learners(training)
 
     def train(self, loop: Loop, folder: str) -> None:
-        """Run TRL's trainer with weights."""
+        """Run TRL's GRPOTrainer or SFTTrainer with weights."""
         from methods.training.aligned import AlignedGroupTrainer, AlignedTuner
 
         trainer = AlignedTuner if self.config.on == "sft" else AlignedGroupTrainer

@@ -1,4 +1,4 @@
-"""What the gradient methods have in common in their configuration, and how a budget turns into steps. Pure."""
+"""Settings of the gradient methods, and their schedule for a budget. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from methods.interface import Lora, MethodConfig, Plan, PlanLine
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-STEPS = 32
-"""Steps that a batch must leave room for, so that stopping at the last one that fits leaves little unspent."""
-COARSE = 0.05
-"""Part of the budget; where one step takes more, the plan says that the budget may not be used up."""
+WANTED_STEPS = 32
+"""The batch shrinks until the budget buys this many steps. With few large steps, much could stay unspent."""
+LARGE_STEP = 0.05
+"""Share of the budget. If a step costs more, the plan warns that as much may stay unspent."""
 
 
 class TrainingConfig(MethodConfig):
-    """Settings of every gradient method; the values are those released with RandOpt unless a line says otherwise.
+    """Settings of every gradient method. Defaults are those released with RandOpt unless a line says otherwise.
 
     Attributes:
-        lr: Learning rate, constant. That of models of a billion parameters; a model trained from scratch needs more.
-        batch: Answers a step; None for the method's own, or fewer where the budget would not buy 32 steps.
-        temperature: Of the rollouts.
-        clip: Norm that gradients are clipped to.
-        lora: Adapters in place of full fine-tuning, as `lora.rank=16`; None as released.
-        gate: Whether the trained model is kept only if it beats the base on the gate split. Ours: every method here
-            must show its gain on examples that trained nothing. Without it training may end below the base unseen.
-        gate_share: Share of the budget for the gate at most. Ours, that of corp.
-        gate_slack: FLOPs kept for the trained model at the gate, relative to the base's: it may answer longer. Ours.
-        error_rate: Probability that the gate keeps a model without any true gain. Ours, that of corp.
-        saves: Times that the state is saved over the planned steps. Ours.
+        lr: Learning rate, constant. The default suits models of a billion parameters; a small model trained from
+            scratch needs more (3e-5 for tiny-adder, measured in docs/training.md).
+        batch: Number of answers per step. Default None: the method's own, or fewer if the budget would not buy 32 steps
+            of that size.
+        temperature: Softmax temperature of the rollouts.
+        clip: Maximum norm of the gradient.
+        lora: Adapters to train in place of all parameters, such as `lora.rank=16`. Default None: full fine-tuning.
+        gate: Keep the trained model only if it beats the base on the gate split. Default chosen here: every method must
+            show its gain on examples that it did not train on. Without a gate, a model worse than the base can be kept.
+        gate_share: Maximum share of the budget for the gate. Default chosen here, the same as in `corp`.
+        gate_slack: FLOPs reserved for the trained model at the gate, relative to the base's, because its answers may be
+            longer. Chosen here.
+        error_rate: Significance level of the gate: the probability that it keeps a model without any true gain. Default
+            chosen here, the same as in `corp`.
+        saves: Number of times that the state is saved over the planned steps, to resume from. Chosen here.
     """
 
     lr: PositiveFloat = 1e-6
@@ -54,7 +58,7 @@ class GrpoConfig(TrainingConfig):
     """Settings of GRPO.
 
     Attributes:
-        group: Answers to one prompt, whose mean reward is the baseline of each.
+        group: Number of answers per prompt. Their mean reward is the baseline. Default as released with RandOpt.
     """
 
     group: Annotated[int, Field(ge=2)] = 8
@@ -64,8 +68,10 @@ class PpoConfig(TrainingConfig):
     """Settings of PPO.
 
     Attributes:
-        value_lr: Learning rate of the value model; None for ten times the policy's, the released ratio.
-        mini_batches: Optimiser steps a batch.
+        value_lr: Learning rate of the value model, constant. Default None: ten times `lr`, the ratio released with
+            RandOpt.
+        mini_batches: Number of optimiser steps per batch. Default as released with RandOpt (128 answers in mini-batches
+            of 32).
     """
 
     value_lr: PositiveFloat | None = None
@@ -76,8 +82,9 @@ class CatConfig(GrpoConfig):
     """Settings of compute-aligned training.
 
     Attributes:
-        objective: The strategy and its number of answers: `pass@N`, `maj@N` or `bon@N`.
-        on: What is weighted: GRPO's advantages, or the likelihood of gold answers.
+        objective: Test-time strategy with its number N of answers: `pass@N`, `maj@N` or `bon@N`. Default chosen here.
+        on: `rl` multiplies GRPO's advantages by the weights; `sft` multiplies the log-likelihood of gold answers.
+            Default chosen here.
     """
 
     objective: str = "pass@8"
@@ -95,16 +102,16 @@ class CatConfig(GrpoConfig):
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How much of what a budget buys, in model-prompt evaluations of the base; the meter decides in the end.
+    """Schedule that a budget buys, in model-prompt evaluations of the base. The meter enforces the budget itself.
 
     Attributes:
-        gate: Gate examples that decide; 0 without a gate.
+        gate: Number of gate examples; 0 without a gate.
         looks: Evaluations for the gate: the base, and the trained model with slack.
         train: Evaluations for training.
-        batch: Answers a step.
-        step: Evaluations a step.
-        steps: Steps that training is planned to take.
-        save_every: Steps between two saves.
+        batch: Number of answers per step.
+        step: Evaluations per step.
+        steps: Planned number of steps.
+        save_every: Number of steps between two saves.
     """
 
     gate: int
@@ -119,19 +126,19 @@ class TrainingSchedule:
 def make_schedule(
     evaluations: int, sizes: Mapping[str, int], config: TrainingConfig, *, batch: int, multiple: int, cost: float
 ) -> TrainingSchedule:
-    """Turn a budget into steps.
+    """Return the schedule for a budget.
 
     Args:
-        evaluations: The budget.
-        sizes: Examples by split.
+        evaluations: Budget in evaluations.
+        sizes: Number of examples by split.
         config: Settings.
-        batch: Answers a step where the budget buys enough steps.
-        multiple: What a batch must be a multiple of, such as the size of a group.
-        cost: Evaluations that one answer of a step costs, all its passes together.
+        batch: Number of answers per step if the budget buys enough steps.
+        multiple: Number that must divide the batch, such as the size of a group.
+        cost: Cost of one answer of a step with all its passes, in evaluations.
 
     Raises:
-        Refused: If the budget does not buy one step and one gate example, the task has no gate split and a gate is
-            wanted, or the batch is no multiple.
+        Refused: If the budget does not buy one step and one gate example, if there is a gate but the task has no gate
+            split, or if `multiple` does not divide the batch.
     """
     gate = 0
     if config.gate:
@@ -141,7 +148,7 @@ def make_schedule(
     looks = math.ceil(gate * (1 + config.gate_slack))
     train = evaluations - looks
     if config.batch is None:
-        affordable = int(train / (STEPS * cost))
+        affordable = int(train / (WANTED_STEPS * cost))
         batch = max(multiple, min(batch, affordable) // multiple * multiple)
     elif config.batch % multiple:
         raise Refused(f"batch {config.batch} is no multiple of {multiple}, which is needed")
@@ -151,7 +158,7 @@ def make_schedule(
     steps = int(train / step)
     if steps < 1 or (config.gate and gate < 1):
         needed = math.ceil(step)
-        if config.gate:  # its looks are rounded up, and it needs an example
+        if config.gate:  # its cost is rounded up, and it needs at least one example
             least = max((step + 1) / (1 - config.gate_share), (1 + config.gate_slack) / config.gate_share)
             needed = math.floor(least) + 1
         what = "training step and gate" if config.gate else "training step"
@@ -163,22 +170,22 @@ def make_schedule(
 
 
 def describe(schedule: TrainingSchedule, evaluations: int, what: str) -> Plan:
-    """Return a schedule as a plan for people.
+    """Return a schedule as a plan.
 
     Args:
-        schedule: It.
-        evaluations: The budget.
-        what: One step, in a few words.
+        schedule: The schedule.
+        evaluations: Budget in evaluations.
+        what: Content of one step in a few words, such as `64 answers, in groups`.
     """
     lines = [PlanLine("train", f"about {schedule.steps} steps of {what}", schedule.train)]
     notes = []
     if schedule.gate:
         lines.append(PlanLine("gate", f"base and trained model on {schedule.gate} gate examples", schedule.looks))
     else:
-        notes.append("no gate: the trained model is kept whatever it has become")
-    if schedule.step > COARSE * evaluations:
+        notes.append("no gate: the trained model is kept even if it is worse than the base")
+    if schedule.step > LARGE_STEP * evaluations:
         notes.append(
-            f"one step takes {schedule.step / evaluations:.0%} of the budget; training stops at the last that fits, "
-            "so that as much may be left unspent"
+            f"one step takes {schedule.step / evaluations:.0%} of the budget; training stops at the last one that "
+            "fits, so up to that much may stay unspent"
         )
     return Plan(tuple(lines), tuple(notes))

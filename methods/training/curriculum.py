@@ -1,4 +1,4 @@
-"""How a method built on a trainer here chooses what it trains on, step by step. Pure."""
+"""Interface for the choice of prompts, step by step. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,40 +7,76 @@ from typing import Any, Protocol
 
 
 class Curriculum(Protocol):
-    """Chooses the prompts of each step, and is told what came of them.
+    """Chooses the prompts of each training step and learns from their rewards.
 
-    It is asked inside the metered part of a step, so that passes it makes through the session's models are billed. Of
-    several processes each has one, and all must choose alike: they are told the same.
+    `choose` is called inside the metered part of a step, so passes that it makes through the model are billed. With
+    several processes, each has its own curriculum. All receive the same rewards, and all must choose the same prompts.
+
+    Example:
+        ```python
+        class HardestFirst:  # prefers the prompts with the lowest reward so far
+            def __init__(self, prompts: int) -> None:
+                self.rewards = [0.0] * prompts
+
+            def choose(self, step, count):
+                return sorted(range(len(self.rewards)), key=self.rewards.__getitem__)[:count]
+
+            def learn(self, chosen, rewards):
+                for index, reward in zip(chosen, rewards):
+                    self.rewards[index] = 1.0 if math.isnan(reward) else reward
+
+            def state(self):
+                return {"rewards": self.rewards}
+
+            def restore(self, state):
+                self.rewards = list(state["rewards"])
+
+            def report(self):
+                return {"mean_reward": sum(self.rewards) / len(self.rewards)}
+
+
+        class HardGrpo(Grpo):
+            name, version = "hard-grpo", "1"
+
+            def curriculum(self, context, training):
+                return HardestFirst(len(training.prompts))
+        ```
     """
 
     def choose(self, step: int, count: int) -> Sequence[int]:
-        """Return so many places in `Training.prompts`: what this step trains on.
+        """Return the indices in `Training.prompts` of the prompts of a step.
 
         Args:
-            step: Steps done. Random draws must follow from it and the run's seed alone, or a resumed run draws others.
-            count: Prompts a step.
+            step: Number of steps done. Derive random numbers from it and the run's seed alone, so that a resumed run
+                draws the same ones.
+            count: Number of prompts to choose.
         """
 
     def learn(self, chosen: Sequence[int], rewards: Sequence[float]) -> None:
-        """Take note of a step's outcome.
+        """Update from the rewards of a step.
 
         Args:
-            chosen: As returned by `choose`.
-            rewards: The mean reward of the answers to each; NaN where none could be judged.
+            chosen: Indices returned by `choose`.
+            rewards: Mean reward of the answers to each of these prompts; NaN if none was scored.
         """
 
     def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as tensors and plain values in dictionaries and lists."""
+        """Return the state for `restore`: tensors and plain values, in dictionaries and lists."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a state that `state` returned."""
 
     def report(self) -> dict[str, Any]:
-        """Return what goes on record of it, as plain JSON values."""
+        """Return plain JSON values for the record."""
 
 
 def mean_rewards(rewards: Sequence[float | None], prompts: int) -> list[float]:
-    """Return the mean reward of each prompt's answers, which stand together; None is one that could not be judged."""
+    """Return the mean reward of each prompt's answers, [prompts]; NaN for a prompt without a scored answer.
+
+    Args:
+        rewards: Rewards of all answers, those to one prompt in sequence; None where unscored.
+        prompts: Number of prompts.
+    """
     each = len(rewards) // prompts
     groups = ([r for r in rewards[start : start + each] if r is not None] for start in range(0, len(rewards), each))
     return [sum(group) / len(group) if group else float("nan") for group in groups]

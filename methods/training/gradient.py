@@ -1,4 +1,4 @@
-"""A gradient method from plan to gate; what one step is, each method says itself."""
+"""Common base of the gradient methods: plan, training and gate. Each method defines its own step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class GradientMethod(Method):
-    """Trains a copy of the base on the support split, and keeps it if it passes the gate.
+    """Train a copy of the base on the support split; keep it if it passes the gate.
 
     Attributes:
-        batch: Answers a step where the budget buys enough of them.
-        processes: That train.
+        batch: Default number of answers per step, if the budget buys enough steps.
+        processes: Number of training processes.
     """
 
     Config: ClassVar[type[TrainingConfig]] = TrainingConfig
@@ -35,48 +35,58 @@ class GradientMethod(Method):
     processes: int = 1
 
     def spread(self, processes: int) -> None:
-        """Train in so many processes, each with an equal part of every batch."""
+        """Set the number of training processes. Each gets an equal part of every batch."""
         self.processes = processes
 
     @property
     @abstractmethod
     def cost(self) -> float:
-        """Evaluations that one answer of a step costs, all its passes together: an estimate, for the plan alone."""
+        """Estimated cost of one answer of a step with all its passes, in evaluations. Used for the plan only."""
 
     @property
     def multiple(self) -> int:
-        """What a batch must be a multiple of."""
+        """Number that must divide the batch."""
         return 1
 
     @abstractmethod
     def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Return the modules to train, with their learning rates."""
+        """Return the modules to train with their learning rates."""
 
     @abstractmethod
     def train(self, loop: Loop, folder: str) -> None:
-        """Hand the loop's modules to TRL, until the loop ends it; the folder is for nothing that is kept."""
+        """Run TRL's trainer until the loop ends it.
+
+        Args:
+            loop: Training loop with the modules to train.
+            folder: Temporary folder for the trainer's files.
+        """
 
     def curriculum(self, context: Context, training: Training) -> Curriculum | None:
-        """Return what chooses each step's prompts; None for every prompt once, in random order, and again."""
+        """Return the curriculum that chooses the prompts. Default: None, all prompts in a new random order each epoch.
+
+        Args:
+            context: Access to the run.
+            training: The trainable copy.
+        """
         return None
 
     @property
     @abstractmethod
     def what(self) -> str:
-        """What a step is made of, in a few words."""
+        """Content of a step in a few words, for the plan: `about 30 steps of 64 {what}`."""
 
     def schedule(self, evaluations: int, task: TaskTraits) -> TrainingSchedule:
-        """Return the steps that a budget buys."""
+        """Return the schedule for a budget."""
         multiple = math.lcm(self.multiple, self.processes)
         return make_schedule(evaluations, task.sizes, self.config, batch=self.batch, multiple=multiple, cost=self.cost)
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
-        """Return the steps that this budget buys."""
+        """Return the training steps and the gate that this budget buys."""
         schedule = self.schedule(evaluations, task)
         return describe(schedule, evaluations, f"{schedule.batch} {self.what}")
 
     def adapt(self, context: Context) -> Artifact:
-        """Train within the budget; return the trained model if it passes the gate, or there is none."""
+        """Train within the budget. Return the trained model if the gate accepts it or is off; otherwise the base."""
         schedule = self.schedule(round(context.budget / context.evaluation_flops), context.task)
         context.report["schedule"] = asdict(schedule)
         base = self._gate(context, schedule, Point(), None)
@@ -98,7 +108,7 @@ class GradientMethod(Method):
         return SingleModel(checkpoint) if decision.accepted else SingleModel()
 
     def _train(self, context: Context, training: Training, schedule: TrainingSchedule) -> None:
-        from methods.training.loop import Loop  # PyTorch, which plans do without
+        from methods.training.loop import Loop  # imports PyTorch, which plans do not need
 
         learners, curriculum = self.learners(training), self.curriculum(context, training)
         loop = Loop(context, training, self.config, schedule, learners, curriculum)

@@ -1,9 +1,10 @@
-"""Group relative policy optimisation (arXiv 2402.03300), by TRL's GRPOTrainer.
+"""Group relative policy optimisation (GRPO, arXiv 2402.03300) with TRL's GRPOTrainer.
 
-Every setting that differs from the baseline released with RandOpt stands in docs/training.md, with its reason.
-As released: groups of 8, learning rate 1e-6 (constant), rollouts at temperature 1, clip .2, gradients clipped to 1, no
-KL penalty and so no reference model, advantages by the group's mean and deviation. TRL's own: loss `dapo`, AdamW with
-its default betas and without weight decay, dropout off.
+docs/training.md lists every setting that differs from the baseline released with RandOpt, with its reason.
+
+As released: groups of 8, constant learning rate 1e-6, rollouts at temperature 1, clip range 0.2, gradient norm clipped
+to 1, no KL penalty (and so no reference model), advantages normalised by the group's mean and standard deviation.
+TRL's defaults: loss type `dapo`, AdamW's betas. Weight decay and dropout are 0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from methods.training.loop import Loop
 
 ROLLOUT, UPDATE = 1, 3
-"""Cost of one answer in evaluations: drawing it, and a forward and a backward pass over it."""
+"""Cost of one answer, in evaluations: generating it; a forward and a backward pass over it."""
 
 
 class Grpo(GradientMethod):
@@ -34,15 +35,15 @@ class Grpo(GradientMethod):
 
     @property
     def multiple(self) -> int:
-        """A batch is made of whole groups."""
+        """Size of a group, because a batch consists of whole groups."""
         return self.config.group
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Train the policy alone."""
+        """Return the policy."""
         return [(training.model, self.config.lr)]
 
     def train(self, loop: Loop, folder: str) -> None:
-        """Run TRL's trainer."""
+        """Run TRL's GRPOTrainer."""
         from methods.training.trainers import GroupTrainer
 
         GroupTrainer(self.config, loop, folder).train()

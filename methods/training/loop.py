@@ -1,8 +1,8 @@
-"""What stands around a TRL trainer: it stops at the last step that fits, saves, resumes, and notices divergence.
+"""Training loop around a TRL trainer: stops at the last step that fits the budget, saves, resumes, detects divergence.
 
-Both trainers are driven alike: `before` each step, which decides whether there is one and gives it random streams of
-its own, and `after` it, from the trainer's log. Every step is a function of the run's seed, its number and what the
-steps before it made of the weights; so a saved state is weights, optimiser and rows, and holds no generator.
+Both trainers are driven alike. `begin_step` decides whether there is a next step and seeds its random streams.
+`end_step` receives the trainer's log. A step depends only on the run's seed, its index and the weights so far. So a
+saved state consists of weights, optimiser state and rows, without any generator state.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from tasks.interface import Score
 
 
 class Finished(Exception):
-    """No further step fits the budget; ends the trainer's loop."""
+    """No further step fits the budget. Raised to leave the trainer's loop."""
 
 
 class Loop:
     """One training run.
 
     Args:
-        context: The run.
-        training: Its trainable copy.
+        context: Access to the run.
+        training: The trainable copy.
         config: Settings.
-        schedule: The plan.
-        groups: What is trained, with learning rates.
-        curriculum: Chooses each step's prompts; None for every prompt in random order.
+        schedule: Planned schedule.
+        groups: Modules to train, with their learning rates.
+        curriculum: Chooses the prompts of each step. Default: all prompts in a new random order each epoch.
 
     Attributes:
-        modules: What is trained.
-        rows: One a step.
-        judged: The scores last given.
+        modules: Modules to train.
+        rows: Rows of the training curve, one per step.
+        scores: Scores of the answers last generated.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Loop:
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
         self.rows: list[Row] = []
-        self.judged: list[Score] = []
+        self.scores: list[Score] = []
         self._costs: list[int] = []
         self._spent = training.spent
         self._answers: list[tuple[Score, int]] = []
@@ -78,44 +78,51 @@ class Loop:
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return len(self.rows)
 
     def run(self, stage: Stage, train: Callable[[], object]) -> None:
-        """Let a trainer train, step by step, until no further one fits.
+        """Run a trainer until no further step fits the budget.
+
+        Args:
+            stage: Phase on the progress display.
+            train: Function that runs the trainer.
 
         Raises:
-            Diverged: If training came to nothing.
+            Diverged: If training diverged.
         """
         self._stage = stage
         for _ in self.rows:
             stage.advance()
-        # What precision a step is computed in is the trainer's arguments' to say and not the environment's.
+        # The trainer's arguments set the precision. The environment must not override it.
         with self.training.metered(), suppress(Finished), patch_environment(accelerate_mixed_precision="no"):
             train()
 
     def order(self, each: int) -> Iterator[int]:
-        """Yield indices of prompts from the next step on: every prompt once, in random order, and again.
+        """Yield indices of prompts from the next step on: all prompts in a new random order each epoch.
 
         Args:
-            each: Prompts a step.
+            each: Number of prompts per step.
         """
         count, start = len(self.training.prompts), self.step * each
         for epoch in range(start // count, 1 << 62):
             order = np.random.default_rng(derive(self._seed, "training order", epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
 
-    def chosen(self, count: int) -> list[int] | None:
-        """Return the places of this step's prompts as the curriculum wants them; None where there is none.
+    def choose(self, count: int) -> list[int] | None:
+        """Return the indices of the prompts that the curriculum chose for this step; None without a curriculum.
+
+        Args:
+            count: Number of prompts per step.
 
         Raises:
-            BenchError: If it chose another number, or what is no prompt, or otherwise than that of another process.
+            BenchError: If the number of indices is wrong, an index is out of range, or two processes chose differently.
         """
         if self._curriculum is None:
             return None
         self._chosen = [int(place) for place in self._curriculum.choose(self.step, count)]
-        # Each process trains on its part of what it chose itself; parts of different choices are no batch of either.
-        if any(theirs != self._chosen for theirs in self.training.ranks.gather(self._chosen)):
+        # Each process trains on its part of its own choice, so different choices would not form one batch.
+        if any(other != self._chosen for other in self.training.ranks.gather(self._chosen)):
             raise BenchError(f"at step {self.step} the curricula of several processes chose different prompts")
         if len(self._chosen) != count or not all(0 <= i < len(self.training.prompts) for i in self._chosen):
             raise BenchError(
@@ -124,46 +131,54 @@ class Loop:
             )
         return self._chosen
 
-    def before(self) -> None:
-        """Begin a step.
+    def begin_step(self) -> None:
+        """Start a step and seed its random streams.
 
         Raises:
-            Finished: If the budget does not cover it.
+            Finished: If the budget does not cover the step.
         """
-        ranks, ahead = self.training.ranks, max(next_cost(self._costs), self.training.bound(self.schedule.step))
-        if any(ranks.gather(self.training.remaining <= ahead)):
+        ranks, needed = self.training.ranks, max(next_cost(self._costs), self.training.bound(self.schedule.step))
+        if any(ranks.gather(self.training.remaining <= needed)):
             raise Finished
         set_seed((derive(self._seed, "training step", self.step) + ranks.rank) % 2**32)
 
-    def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
-        """Judge answers for the trainer, and keep what the row on this step needs."""
+    def score(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
+        """Return the scores of answers, and keep them for the row of this step.
+
+        Args:
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+        """
         scores = self.training.judge(examples, answers)
         self._answers += zip(scores, map(len, answers), strict=True)
-        self.judged = scores
+        self.scores = scores
         return scores
 
-    def after(self, row: Row) -> None:
-        """End a step: its row, its cost, and a save where one is due.
+    def end_step(self, row: Row) -> None:
+        """Finish a step: add its row and its cost, and save the state if a save is due.
+
+        Args:
+            row: Values from the trainer's log.
 
         Raises:
-            Diverged: If training came to nothing.
+            Diverged: If training diverged.
         """
         finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
         self.training.settle()
-        everybody = self.training.ranks.gather((row | ({} if finite else {"weights": float("nan")}), self._answers))
-        row, answers = everybody[0][0], [answer for _, part in everybody for answer in part]
+        gathered = self.training.ranks.gather((row | ({} if finite else {"weights": float("nan")}), self._answers))
+        row, answers = gathered[0][0], [answer for _, part in gathered for answer in part]
         self._answers = []
         if self._curriculum is not None:
             rewards = [None if score.status == "infrastructure" else score.reward for score, _ in answers]
             self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)))
         if answers:
-            judged = [score for score, _ in answers if score.status != "infrastructure"] or [Score(0.0, False)]
-            answered: Row = {
-                "reward": sum(score.reward for score in judged) / len(judged),
-                "correct": sum(score.correct for score in judged) / len(judged),
+            scored = [score for score, _ in answers if score.status != "infrastructure"] or [Score(0.0, False)]
+            means: Row = {
+                "reward": sum(score.reward for score in scored) / len(scored),
+                "correct": sum(score.correct for score in scored) / len(scored),
                 "length": sum(length for _, length in answers) / len(answers),
             }
-            row = answered | row
+            row = means | row
         self._costs.append(self.training.spent - self._spent)
         self._spent = self.training.spent
         self.rows.append(row)
@@ -175,7 +190,7 @@ class Loop:
             self._save()
 
     def report(self) -> dict[str, Any]:
-        """Return what goes on record."""
+        """Return the record of the training."""
         return {
             "steps": self.step,
             "cut": self.training.cut,
@@ -212,30 +227,30 @@ class Loop:
             self._curriculum.restore(state["curriculum"])
 
 
-class Steps(TrainerCallback):
-    """Tells a loop of a trainer's steps.
+class StepCallback(TrainerCallback):
+    """Calls a loop at the start and end of each step of a trainer.
 
     Args:
         loop: The loop.
-        columns: Of the trainer's log, and the names that they have in a row.
+        columns: Columns of the trainer's log, with their names in a row.
     """
 
     def __init__(self, loop: Loop, columns: dict[str, str]) -> None:
         self._loop, self._columns = loop, columns
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Begin a step, in trainers that say so."""
-        self._loop.before()
+        """Start a step. PPOTrainer does not call this; `Batches` starts its steps."""
+        self._loop.begin_step()
 
     def on_log(self, *_: Any, logs: dict[str, float | None], **__: Any) -> None:
-        """End a step; trainers log each one, after their optimiser has stepped."""
+        """Finish a step. Trainers log each one after the optimiser's update."""
         if all(column in logs for column in self._columns):
-            # A trainer logs None where all it would average is not a number.
+            # A trainer logs None for a mean over values that are all NaN.
             values = {name: logs[column] for column, name in self._columns.items()}
-            self._loop.after({name: float("nan" if value is None else value) for name, value in values.items()})
+            self._loop.end_step({name: float("nan" if value is None else value) for name, value in values.items()})
 
 
-def quiet(trainer: Any) -> None:
-    """Keep a trainer from writing on standard output, which belongs to the command line."""
+def silence(trainer: Any) -> None:
+    """Stop a trainer from printing to standard output, which is reserved for the command line's results."""
     trainer.remove_callback(PrinterCallback)
     trainer.accelerator.print = lambda *_, **__: None

@@ -1,12 +1,14 @@
-"""Proximal policy optimisation (arXiv 1707.06347), by TRL's PPOTrainer.
+"""Proximal policy optimisation (PPO, arXiv 1707.06347) with TRL's PPOTrainer.
 
-Every setting that differs from the baseline released with RandOpt stands in docs/training.md, with its reason.
-As released: one pass over each batch in mini-batches of 32, learning rates of 1e-6 for the policy and ten times as much
-for the value model (constant), rollouts at temperature 1, gamma = lambda = 1, clip .2, gradients clipped to 1, no KL
-penalty. TRL's own: value loss at weight .1, advantages whitened, AdamW with its default betas and without weight decay,
-dropout off. PPOTrainer clips no gradients and runs a reference model even if its penalty is 0: the optimiser clips
-here, and nothing runs in the reference's place. It computes in float32 everywhere: in bfloat16 it would draw answers
-and value them outside of autocast, and update inside.
+docs/training.md lists every setting that differs from the baseline released with RandOpt, with its reason.
+
+As released: one epoch per batch in mini-batches of 32, constant learning rates of 1e-6 for the policy and 1e-5 for the
+value model, rollouts at temperature 1, gamma = lambda = 1, clip range 0.2, gradient norm clipped to 1, no KL penalty.
+TRL's defaults: value loss at weight 0.1, whitened advantages, AdamW's betas. Weight decay and dropout are 0.
+
+PPOTrainer does not clip gradients, so the optimiser does it here. It also runs a reference model even if the penalty is
+0; a stand-in without any computation takes its place. All arithmetic is in float32, because in bfloat16 PPOTrainer
+would generate and value answers outside of autocast, and update inside.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from methods.training.loop import Loop
 
 ROLLOUT, VALUE, UPDATES = 1, 1, 6
-"""Cost of one answer in evaluations: drawing it, valuing it, and a forward and backward pass of both models."""
+"""Cost of one answer, in evaluations: generating it; its value; a forward and a backward pass of both models."""
 
 
 class Ppo(GradientMethod):
@@ -37,16 +39,16 @@ class Ppo(GradientMethod):
 
     @property
     def multiple(self) -> int:
-        """A batch is made of whole mini-batches, in every process."""
+        """Number of mini-batches times processes, because each process has whole mini-batches."""
         return self.config.mini_batches * self.processes
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Train policy and value model."""
+        """Return the policy and the value model."""
         config = self.config
         return [(training.model, config.lr), (training.value_model(), config.value_lr or 10 * config.lr)]
 
     def train(self, loop: Loop, folder: str) -> None:
-        """Run TRL's trainer."""
+        """Run TRL's PPOTrainer."""
         from methods.training.trainers import PolicyValueTrainer
 
         PolicyValueTrainer(self.config, loop, folder).train()

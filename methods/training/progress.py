@@ -1,4 +1,4 @@
-"""What training did step by step: the curve on record, what the next step will cost, and when it has diverged. Pure."""
+"""Training progress: the recorded curve, the expected cost of the next step, and divergence. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import math
 from collections.abc import Mapping, Sequence
 
 Row = dict[str, float]
+"""Values of one step, such as `{"reward": 0.4, "correct": 0.4, "length": 3.8, "loss": 0.02, "norm": 0.9}`."""
 
 COLLAPSED = 0.25
-"""Part of where it began; below it, mean reward or mean length has collapsed."""
+"""Fraction of the initial mean below which mean reward or mean length counts as collapsed."""
 WINDOW_STEPS, WINDOW_ANSWERS = 10, 512
-"""Least steps and answers that a mean is taken over: enough that chance does not look like a collapse."""
+"""Minimum numbers of steps and answers in a mean, so that chance does not look like a collapse."""
 
 
 def next_cost(costs: Sequence[int]) -> int:
-    """Return what the next step is taken to cost: the dearest so far, 0 before the first.
+    """Return the expected FLOPs of the next step: the maximum so far, 0 before the first step.
 
-    A step that turns out dearer is cut off by the meter and not by this.
+    If a step costs more than expected, the meter cuts it off.
     """
     return max(costs, default=0)
 
 
 def divergence(rows: Sequence[Mapping[str, float]], batch: int) -> str | None:
-    """Return why training has come to nothing, or None.
+    """Return the reason if training diverged, else None.
+
+    Training diverged if a value is not finite, or if the mean `reward` or `length` over the last steps fell below a
+    quarter of that over the first steps, provided that was positive.
 
     Args:
-        rows: One a step. Any value that is not finite is divergence; so is a mean of `reward` or `length` over the
-            last steps that fell below a quarter of that over the first, if that was positive.
-        batch: Answers a step.
+        rows: One row per step.
+        batch: Number of answers per step.
     """
     if not rows:
         return None
@@ -45,9 +48,14 @@ def divergence(rows: Sequence[Mapping[str, float]], batch: int) -> str | None:
 
 
 def curve(rows: Sequence[Mapping[str, float]], points: int = 400) -> dict[str, list[float | None]]:
-    """Return columns of at most so many points, each the mean over as many steps as it takes, with the last `step`.
+    """Return the training curve as columns of at most `points` values.
 
-    What is not finite is None, as JSON has no name for it.
+    Each value is the mean over a run of steps, and `step` is the last step of that run. Non-finite values become None,
+    because JSON has none. Example: `{"step": [2.0, 4.0], "reward": [0.4, 0.5], "loss": [0.02, None]}`.
+
+    Args:
+        rows: One row per step.
+        points: Maximum number of points.
     """
     if not rows:
         return {}

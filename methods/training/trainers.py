@@ -1,4 +1,4 @@
-"""TRL's trainers, each with the least around it that lets a loop drive it. What they compute is theirs."""
+"""TRL's trainers, adapted so that a `Loop` can drive them. TRL's own computations are unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from methods.training.loop import Loop, Steps, quiet
+from methods.training.loop import Loop, StepCallback, silence
 
 if TYPE_CHECKING:
     from methods.interface import Training
@@ -22,36 +22,40 @@ if TYPE_CHECKING:
 
 
 GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "entropy": "entropy", "frac_reward_zero_std": "flat"}
-"""Of the trainer's log, kept under these names; `flat` is the share of groups of equal rewards, which teach nothing."""
+"""Columns of GRPOTrainer's log and their names in a row. `flat`: share of groups with equal rewards, so no signal."""
 VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "policy/entropy_avg": "entropy"}
+"""Columns of PPOTrainer's log and their names in a row."""
 
 
 class GroupTrainer(GRPOTrainer):
-    """GRPOTrainer on a task: prompts as everybody asks them, the task's scorer as reward, answers ended as elsewhere.
+    """GRPOTrainer on a task.
+
+    Prompts are formatted as for every method, the reward is the task's scorer, and answers end where the base's
+    decoding would end them.
 
     Args:
         config: Settings.
-        loop: Decides on steps, and owns what is trained.
-        folder: For what the trainer may want to write.
-        rewards: More that is said of an answer beside its reward; the trainer carries it along with weight 0.
+        loop: Training loop.
+        folder: Temporary folder for the trainer's files.
+        rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
     """
 
     def __init__(self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = ()) -> None:
         training, batch = loop.training, loop.schedule.batch
-        share = batch // training.ranks.world_size
+        per_process = batch // training.ranks.world_size
         self._loop, self._training, self._group = loop, training, config.group
-        steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even of answers that grow short
-        micro = micro_batch(share, training.batch_size)
+        steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
+        micro = micro_batch(per_process, training.batch_size)
         arguments = GRPOConfig(
             **shared_arguments(training, folder),
             max_steps=steps,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=share // micro,
+            gradient_accumulation_steps=per_process // micro,
             num_generations=config.group,
             max_completion_length=training.max_new_tokens,
             temperature=config.temperature,
             max_grad_norm=config.clip,
-            shuffle_dataset=False,  # the loop's order is the order
+            shuffle_dataset=False,  # the loop orders the prompts
             disable_dropout=True,
             reward_weights=[1.0, *(0.0 for _ in rewards)],
         )
@@ -62,7 +66,7 @@ class GroupTrainer(GRPOTrainer):
         def reward(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
             return [
                 None if score.status == "infrastructure" else score.reward
-                for score in loop.judge(example, completion_ids)
+                for score in loop.score(example, completion_ids)
             ]
 
         super().__init__(
@@ -71,16 +75,16 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
-            callbacks=[Steps(loop, GROUP_COLUMNS)],
+            callbacks=[StepCallback(loop, GROUP_COLUMNS)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
-        quiet(self)
+        silence(self)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        # Here and not in the data set: the trainer fetches a batch before the step ahead of it is done.
-        if (chosen := self._loop.chosen(self._loop.schedule.batch // self._group)) is not None:
+        # Not in the data set, because the trainer fetches a batch before the previous step is done.
+        if (chosen := self._loop.choose(self._loop.schedule.batch // self._group)) is not None:
             start = self.accelerator.process_index * len(inputs)
-            rows = [self._rows[place] for place in chosen for _ in range(self._group)]
+            rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         return output
@@ -91,28 +95,30 @@ class GroupTrainer(GRPOTrainer):
 
 
 class PolicyValueTrainer(PPOTrainer):
-    """PPOTrainer on a task. It has no hook before a step and cannot resume; its data loader is where both are done.
+    """PPOTrainer on a task.
+
+    PPOTrainer has no hook before a step and cannot resume. Its data loader is replaced by `Batches`, which does both.
 
     Args:
         config: Settings.
-        loop: Decides on steps, and owns policy and value model.
-        folder: For what the trainer may want to write.
+        loop: Training loop with the policy and the value model.
+        folder: Temporary folder for the trainer's files.
     """
 
     def __init__(self, config: PpoConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
-        share = batch // training.ranks.world_size
+        per_process = batch // training.ranks.world_size
         policy, value = loop.modules
         reward = TaskReward(loop, training.tokenizer.pad_token_id)
         arguments = PPOConfig(
             **shared_arguments(training, folder),
             total_episodes=loop.schedule.train * batch,
-            per_device_train_batch_size=share,
-            # One: the trainer's mini-batches step its optimiser only where it accumulates nothing.
+            per_device_train_batch_size=per_process,
+            # Must be 1: with accumulation, the trainer's mini-batches would not step the optimiser.
             gradient_accumulation_steps=1,
             num_mini_batches=config.mini_batches,
             num_ppo_epochs=1,
-            local_rollout_forward_batch_size=share,
+            local_rollout_forward_batch_size=per_process,
             response_length=training.max_new_tokens,
             stop_token="eos",
             temperature=config.temperature,
@@ -131,14 +137,14 @@ class PolicyValueTrainer(PPOTrainer):
             train_dataset=Dataset.from_list([{"input_ids": list(p.token_ids)} for p in training.prompts]),
             value_model=value,
             optimizers=(loop.optimizer, loop.scheduler),
-            callbacks=[Steps(loop, VALUE_COLUMNS)],
+            callbacks=[StepCallback(loop, VALUE_COLUMNS)],
         )
         loop.optimizer.register_step_pre_hook(lambda optimizer, *_: _clip(optimizer, config.clip))
         self.dataloader = Batches(loop, reward, self.data_collator)
-        quiet(self)
+        silence(self)
 
     def train(self) -> None:
-        """Train; the trainer collects garbage twice a step, which need not look at all that was loaded before."""
+        """Train. The trainer collects garbage twice per step, so objects that exist already are exempted for speed."""
         gc.freeze()
         try:
             super().train()
@@ -147,12 +153,12 @@ class PolicyValueTrainer(PPOTrainer):
 
 
 class Batches:
-    """This process's prompts of each step, in the loop's order; asks the loop whether there is a step.
+    """Data loader that starts each step of the loop and yields this process's prompts.
 
     Args:
-        loop: The loop.
-        reward: Told which examples a batch poses.
-        collate: Pads them.
+        loop: Training loop.
+        reward: Reward module, which is told the examples of each batch.
+        collate: Function that pads a batch.
     """
 
     def __init__(self, loop: Loop, reward: TaskReward, collate: Any) -> None:
@@ -160,24 +166,28 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         loop, batch, ranks = self._loop, self._loop.schedule.batch, self._loop.training.ranks
-        share, order = batch // ranks.world_size, loop.order(batch)
+        per_process, order = batch // ranks.world_size, loop.order(batch)
         while True:
-            loop.before()
-            asked = (loop.chosen(batch) or list(islice(order, batch)))[share * ranks.rank : share * (ranks.rank + 1)]
-            posed = [loop.training.prompts[i] for i in asked]
-            self._reward.examples = [p.id for p in posed]
-            yield self._collate([{"input_ids": list(p.token_ids)} for p in posed])
+            loop.begin_step()
+            indices = loop.choose(batch) or list(islice(order, batch))
+            own = indices[per_process * ranks.rank : per_process * (ranks.rank + 1)]
+            prompts = [loop.training.prompts[i] for i in own]
+            self._reward.examples = [p.id for p in prompts]
+            yield self._collate([{"input_ids": list(p.token_ids)} for p in prompts])
 
 
 class TaskReward(nn.Module):
-    """The task's scorer in the form of a reward model: a backbone whose last hidden state is the reward itself.
+    """The task's scorer as a reward model.
+
+    PPOTrainer expects a backbone and a head. Here the last hidden state of the backbone is the reward, and the head is
+    the identity.
 
     Args:
-        loop: Judges.
-        pad: Id of padding, which ends an answer.
+        loop: Training loop, which scores the answers.
+        pad: Token id of padding, which ends an answer.
 
     Attributes:
-        examples: What the batch poses, in order.
+        examples: Ids of the examples of the batch, in order.
     """
 
     base_model_prefix = "scorer"
@@ -186,29 +196,29 @@ class TaskReward(nn.Module):
         super().__init__()
         self._loop, self._pad = loop, pad
         self.examples: list[str] = []
-        self.scorer, self.score = self._judged, nn.Identity()
+        self.scorer, self.score = self._rewards, nn.Identity()
 
-    def _judged(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> ModelOutput:
-        """Judge the answers in rows of padding, prompt, answer and padding."""
-        prompts = {posed.id: len(posed.token_ids) for posed in self._loop.training.prompts}
+    def _rewards(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> ModelOutput:
+        """Return the rewards of rows that consist of padding, prompt, answer and padding."""
+        lengths = {prompt.id: len(prompt.token_ids) for prompt in self._loop.training.prompts}
         answers = []
         for example, ids, mask in zip(self.examples, input_ids.tolist(), attention_mask.tolist(), strict=True):
-            start = mask.index(1) + prompts[example]
+            start = mask.index(1) + lengths[example]
             end = mask.index(0, start) if 0 in mask[start:] else len(mask)
             answers.append(self._loop.training.trimmed(ids[start:end]))
-        scores = self._loop.judge(self.examples, answers)
-        judged = [score.reward for score in scores if score.status != "infrastructure"]
-        mean = sum(judged) / len(judged) if judged else 0.0  # what could not be judged teaches nothing
+        scores = self._loop.score(self.examples, answers)
+        scored = [score.reward for score in scores if score.status != "infrastructure"]
+        mean = sum(scored) / len(scored) if scored else 0.0  # a neutral reward for unscored answers
         rewards = [mean if score.status == "infrastructure" else score.reward for score in scores]
         column = torch.tensor(rewards, device=input_ids.device)[:, None, None]
         return ModelOutput(hidden_states=(column.expand(-1, input_ids.shape[1], 1),))
 
 
 class NoReference(nn.Module):
-    """Stands where PPOTrainer wants a reference model although its penalty is 0: every token is equally likely.
+    """Stand-in for the reference model, which PPOTrainer requires even if the KL penalty is 0.
 
     Args:
-        vocabulary: Its size.
+        vocabulary: Size of the vocabulary.
     """
 
     def __init__(self, vocabulary: int) -> None:
@@ -216,28 +226,28 @@ class NoReference(nn.Module):
         self._vocabulary = vocabulary
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> ModelOutput:
-        """Return equal logits."""
+        """Return zero logits."""
         return ModelOutput(logits=torch.zeros(*input_ids.shape, self._vocabulary, device=input_ids.device))
 
 
 def shared_arguments(training: Training, folder: str) -> dict[str, Any]:
-    """Return what both trainers are told alike."""
+    """Return the arguments that all trainers share."""
     return {
         "output_dir": folder,
         "report_to": [],
         "disable_tqdm": True,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # what is not finite is divergence, and must be seen
-        "save_strategy": "no",  # the loop saves
+        "logging_nan_inf_filter": False,  # keep non-finite values, which are divergence
+        "save_strategy": "no",  # the loop saves the state
         "bf16": training.mixed,
         "use_cpu": training.model.device.type == "cpu",
         "gradient_checkpointing": False,  # recomputation would be billed
-        "ddp_find_unused_parameters": False,  # every step uses them all
+        "ddp_find_unused_parameters": False,  # every step uses all parameters
     }
 
 
 def micro_batch(batch: int, most: int) -> int:
-    """Return the largest divisor of a batch that fits one pass."""
+    """Return the largest divisor of `batch` that is at most `most`, the size of one pass."""
     return next(size for size in range(min(batch, most), 0, -1) if batch % size == 0)
 
 

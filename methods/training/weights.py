@@ -1,8 +1,8 @@
-"""Compute-aligned training's weights: what an answer counts when a test-time strategy will use it. Pure.
+"""Weights of compute-aligned training (arXiv 2604.24957). Pure functions.
 
-A strategy turns N answers, each right with probability p, into one that is right with probability P(p). Weights are
-the derivative of what is maximised: for reinforcement learning dP/dp, on the reward; for fine-tuning on a right answer
-d log P / d log p, on its log-likelihood. At N = 1 both are 1. After arXiv 2604.24957.
+A test-time strategy turns N answers, each correct with probability p, into one that is correct with probability P(p).
+In reinforcement learning the weight of a reward is dP/dp. In fine-tuning the weight of a correct answer's
+log-likelihood is d log P / d log p. At N = 1 both are 1.
 
     pass@N       P = 1 - (1-p)^N           RL  N (1-p)^(N-1)
                                            SFT N p (1-p)^(N-1) / (1 - (1-p)^N)
@@ -10,7 +10,7 @@ d log P / d log p, on its log-likelihood. At N = 1 both are 1. After arXiv 2604.
                                            SFT k C(N, k) p^k (1-p)^(N-k) / P
     best-of-N    the best of N by reward   RL  N F(y)^(N-1), F the rewards' distribution in the group
 
-Probabilities near 0 and 1 go through log1p, expm1 and the incomplete beta function, so that limits are reached.
+The code uses log1p, expm1 and the incomplete beta function, so that the limits at p = 0 and p = 1 are exact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 def majority(n: int) -> int:
-    """Return the least number of equal votes of n that no other answer can reach."""
+    """Return the smallest number of votes out of n that no other answer can match: floor(n/2) + 1."""
     return n // 2 + 1
 
 
@@ -42,7 +42,7 @@ def pass_sft(p: ArrayLike, n: int) -> Array:
 
 
 def majority_rl(p: ArrayLike, n: int, k: ArrayLike) -> Array:
-    """Return N C(N-1, k-1) p^(k-1) (1-p)^(N-k); `k` may differ from prompt to prompt."""
+    """Return N C(N-1, k-1) p^(k-1) (1-p)^(N-k); `k` may differ between prompts."""
     p, k = _probability(p), _threshold(k, n)
     return np.exp(xlogy(k - 1, p) + xlog1py(n - k, -p) - betaln(k, n - k + 1))  # N C(N-1, k-1) = 1 / B(k, N-k+1)
 
@@ -51,19 +51,19 @@ def majority_sft(p: ArrayLike, n: int, k: ArrayLike) -> Array:
     """Return k C(N, k) p^k (1-p)^(N-k) / Pr(Bin(N, p) >= k), which is k at p = 0."""
     p, k = _probability(p), _threshold(k, n)
     reached = betainc(k, n - k + 1, p)
-    # Towards 0 numerator and denominator vanish together, and underflow before their ratio is taken.
-    vanishing = reached < 1e-280
-    return np.where(vanishing, k, p * majority_rl(p, n, k) / np.where(vanishing, 1.0, reached))
+    # Near p = 0 numerator and denominator both underflow, so the limit of their ratio is used.
+    underflow = reached < 1e-280
+    return np.where(underflow, k, p * majority_rl(p, n, k) / np.where(underflow, 1.0, reached))
 
 
 def best_rl(rewards: ArrayLike, n: int) -> Array:
-    """Return N F(y)^(N-1) for each answer y of a group, averaged over the ranks that answers of equal reward share.
+    """Return N F(y)^(N-1) for each answer y of a group, averaged over the ranks of answers with equal rewards.
 
-    So a group without differences has weight 1 throughout, and every group has mean 1: the weight is the chance of
-    being taken as the best of N draws from the group, relative to that of a plain draw.
+    A weight is the probability of being the best of N draws from the group, relative to that of a single draw. So
+    every group has mean 1, and all weights are 1 in a group with equal rewards.
 
     Args:
-        rewards: [..., group].
+        rewards: Rewards, [..., group].
         n: N.
     """
     r = np.asarray(rewards, dtype=np.float64)
@@ -74,17 +74,17 @@ def best_rl(rewards: ArrayLike, n: int) -> Array:
 
 
 def rival_threshold(n: int, rival: ArrayLike) -> NDArray[np.int_]:
-    """Return the votes of n that beat the commonest wrong answer of a group: one more than its share would get.
+    """Return the number of votes out of n that beats the most common wrong answer, whose expected votes are n * rival.
 
     Args:
         n: N.
-        rival: Share of the group that gave its commonest wrong answer.
+        rival: Share of the group that gave its most common wrong answer.
     """
     return np.clip(np.floor(n * np.asarray(rival, dtype=np.float64) + 1e-9).astype(int) + 1, 1, majority(n))
 
 
 def normalised(weights: Array) -> Array:
-    """Return weights scaled to mean 1 over a batch; all 1 where they are all 0, as nothing then tells them apart."""
+    """Return weights scaled to mean 1 over a batch. If all are 0, return all 1."""
     mean = weights.mean()
     return weights / mean if mean > 0 else np.ones_like(weights)
 

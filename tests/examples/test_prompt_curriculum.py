@@ -1,4 +1,4 @@
-"""The sample package, installed as a stranger would and found by its entry points."""
+"""The sample package, installed with pip and found by its entry points."""
 
 import json
 import shutil
@@ -19,9 +19,10 @@ PACKAGE = Path(__file__).parents[2] / "examples" / "prompt-curriculum"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that the package is installed in, and Python looks in."""
+    """Install the package into a folder on the import path."""
     folder = tmp_path_factory.mktemp("site")
-    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "package")  # building leaves traces
+    # A copy, because the build writes into the source folder.
+    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "package")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(folder), str(source)], check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -44,39 +45,39 @@ def test_its_method_and_task_are_listed(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_method_passes_the_exam(site: Path) -> None:
+def test_its_method_passes_bench_check(site: Path) -> None:
     found = bench("check", "-m", "pcl", "--set", "lr=1e-3", "--set", "gate=false")
     assert found["passed"]
     assert {f["check"] for f in found["findings"] if f["passed"]} >= {"same seed", "ledger", "resume", "budget"}
 
 
 @pytest.mark.slow
-def test_its_task_passes_the_exam(site: Path) -> None:
+def test_its_task_passes_bench_check(site: Path) -> None:
     assert bench("check", "-t", "carries", "-L", "12")["passed"]
 
 
 @pytest.mark.slow
-def test_its_method_trains_on_candidates_near_the_threshold_and_is_billed_for_looking(
+def test_its_method_trains_on_candidates_near_the_threshold_and_is_billed_for_their_passes(
     site: Path, tmp_path: Path
 ) -> None:
     run = ["-m", "pcl", "-t", "carries", "-M", "tiny-adder", "-b", "700", "-L", "20", "-o", str(tmp_path)]
     settings = ["--set", "lr=1e-3", "--set", "batch=16", "--set", "gate=false", "--dtype", "float32"]
     training = bench("run", *run, *settings)["runs"][0]["result"]["report"]["training"]
-    seen = training["curriculum"]
-    assert len(seen["expected"]) == training["steps"] > 5
-    assert seen["expected"][0] == 0.5  # nothing was seen yet
-    assert max(abs(e - 0.5) for e in seen["expected"]) < 0.5
-    # The candidates' passes: prompts without answers, and so less than what drawing the answers takes.
+    curriculum = training["curriculum"]
+    assert len(curriculum["expected"]) == training["steps"] > 5
+    assert curriculum["expected"][0] == 0.5  # before any observation
+    assert max(abs(e - 0.5) for e in curriculum["expected"]) < 0.5
+    # The candidates' passes cover prompts without answers, so they cost less than the rollouts.
     assert 0 < training["phases"]["logprobs"] < training["phases"]["rollout"]
 
 
 def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
     import numpy as np
     import torch
-    from prompt_curriculum.curriculum import Intermediate
+    from prompt_curriculum.curriculum import IntermediateDifficulty
 
     class Session:
-        """Prompts whose hidden state is their number on one of two axes."""
+        """Session in which the hidden state of a prompt is one of two axes, by the parity of its number."""
 
         batch_size = 5
         prompts = tuple(type("FormattedPrompt", (), {"token_ids": (n,)})() for n in range(40))
@@ -90,19 +91,19 @@ def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
                 even = (input_ids % 2 == 0).double()
                 return type("Output", (), {"hidden_states": [torch.stack([even, 1 - even], dim=-1)]})()
 
-    def taught(rewards: tuple[float, float], chooser: Intermediate, steps: range) -> Intermediate:
+    def train(rewards: tuple[float, float], chooser: IntermediateDifficulty, steps: range) -> IntermediateDifficulty:
         for step in steps:
             chosen = chooser.choose(step, 8)
             chooser.learn(chosen, [rewards[place % 2] for place in chosen])
         return chooser
 
-    chooser = taught((0.5, 0.0), Intermediate(Session(), 0, 4, 0.5, 0.1, 0.5), range(10))  # type: ignore[arg-type]
+    chooser = train((0.5, 0.0), IntermediateDifficulty(Session(), 0, 4, 0.5, 0.1, 0.5), range(10))  # type: ignore[arg-type]
     assert {place % 2 for place in chooser.choose(10, 8)} == {0}
-    resumed = Intermediate(Session(), 0, 4, 0.5, 0.1, 0.5)  # type: ignore[arg-type]
+    resumed = IntermediateDifficulty(Session(), 0, 4, 0.5, 0.1, 0.5)  # type: ignore[arg-type]
     resumed.restore(chooser.state())
     assert resumed.choose(11, 8) == chooser.choose(11, 8)
     assert resumed.report() == chooser.report()
-    taught((0.0, 0.5), chooser, range(11, 40))
+    train((0.0, 0.5), chooser, range(11, 40))
     assert {place % 2 for place in chooser.choose(40, 8)} == {1}
     chooser.learn(chosen := chooser.choose(41, 8), [float("nan")] * len(chosen))
     assert np.isfinite(chooser.state()["moments"].numpy()).all()

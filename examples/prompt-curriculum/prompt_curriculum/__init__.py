@@ -1,1 +1,1 @@
-"""A method and a task that bench does not know, written against its public interface."""
+"""A third-party method and task for bench, built on its public interface."""

@@ -1,8 +1,8 @@
-"""Choosing prompts of intermediate difficulty by a value estimate that is learned as training goes.
+"""Choice of prompts of intermediate difficulty by a value estimate that is learned during training.
 
-The estimate is a ridge regression of the mean reward on the policy's own last hidden state at the end of the prompt.
-Its passes are those of the trainable copy inside a step, so the harness bills them; the regression's own arithmetic is
-like an optimiser's and is not billed.
+The estimate is a ridge regression of the mean reward on the policy's last hidden state after the prompt. It runs the
+trainable copy inside a training step, so the harness bills its passes. The regression's own arithmetic is not billed,
+like an optimiser's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from methods.interface import Training, derive
 Array = NDArray[np.floating]
 
 
-class Intermediate:
-    """Takes of random candidates those whose expected reward is nearest to a threshold.
+class IntermediateDifficulty:
+    """Chooses the random candidates whose expected reward is closest to a threshold.
 
     Args:
-        training: Whose policy is asked, and whose prompts are chosen.
-        seed: Of the run.
-        candidates: For each prompt that is chosen.
-        threshold: The expected reward that is sought; also what is expected before anything was seen.
-        ridge: Of the regression.
-        memory: What an observation still counts a step later.
+        training: The trainable copy and its prompts.
+        seed: Seed of the run.
+        candidates: Number of candidates per chosen prompt.
+        threshold: Target of the expected reward, and its estimate before any observation.
+        ridge: Strength of the ridge penalty.
+        memory: Factor by which the weight of an observation decays per step, in (0, 1].
     """
 
     def __init__(
@@ -38,49 +38,49 @@ class Intermediate:
         self._candidates, self._threshold, self._ridge, self._memory = candidates, threshold, ridge, memory
         size = training.model.config.hidden_size + 1
         self._products, self._moments = np.zeros((size, size)), np.zeros(size)
-        self._steps: list[list[float]] = []  # of each step: expected reward, reward, error, error of no estimate
-        self._asked: tuple[Array, Array] | None = None
+        self._steps: list[list[float]] = []  # per step: expected reward, reward, absolute error, error of the threshold
+        self._latest: tuple[Array, Array] | None = None
 
     def choose(self, step: int, count: int) -> list[int]:
-        """Return the candidates nearest to the threshold, in the order in which they were drawn."""
+        """Return the candidates closest to the threshold, in the order of drawing."""
         prompts = len(self._training.prompts)
         draws = np.random.default_rng(derive(self._seed, "pcl candidates", step))
         pool = draws.choice(prompts, size=max(count, min(prompts, self._candidates * count)), replace=count > prompts)
         features = self._features(pool.tolist())
         expected = np.clip(self._threshold + features @ self._weights(), 0.0, 1.0)
         kept = np.sort(np.argsort(np.abs(expected - self._threshold), kind="stable")[:count])
-        self._asked = features[kept], expected[kept]
-        return [int(place) for place in pool[kept]]
+        self._latest = features[kept], expected[kept]
+        return [int(index) for index in pool[kept]]
 
     def learn(self, chosen: Sequence[int], rewards: Sequence[float]) -> None:
-        """Add the mean reward of each prompt to the regression; earlier steps count less."""
-        assert self._asked is not None
-        features, expected = self._asked
-        seen = np.asarray(rewards, dtype=np.float64)
-        judged = ~np.isnan(seen)
-        features, expected, seen = features[judged], expected[judged], seen[judged]
+        """Add the mean reward of each prompt to the regression."""
+        assert self._latest is not None
+        features, expected = self._latest
+        observed = np.asarray(rewards, dtype=np.float64)
+        scored = ~np.isnan(observed)
+        features, expected, observed = features[scored], expected[scored], observed[scored]
         self._products = self._memory * self._products + features.T @ features
-        self._moments = self._memory * self._moments + features.T @ (seen - self._threshold)
-        if seen.size:
-            errors = np.abs(expected - seen), np.abs(self._threshold - seen)
-            self._steps.append([float(column.mean()) for column in (expected, seen, *errors)])
+        self._moments = self._memory * self._moments + features.T @ (observed - self._threshold)
+        if observed.size:
+            errors = np.abs(expected - observed), np.abs(self._threshold - observed)
+            self._steps.append([float(column.mean()) for column in (expected, observed, *errors)])
 
     def _weights(self) -> Array:
         return np.linalg.solve(self._products + self._ridge * np.eye(len(self._moments)), self._moments)
 
-    def _features(self, places: Sequence[int]) -> Array:
-        """The policy's last hidden state after each prompt, scaled to length 1, and a one; [prompts, hidden + 1]."""
+    def _features(self, indices: Sequence[int]) -> Array:
+        """Return the last hidden state after each prompt, scaled to norm 1, and a constant 1: [prompts, hidden + 1]."""
         size = self._training.batch_size
-        parts = [self._pass(places[start : start + size]) for start in range(0, len(places), size)]
+        parts = [self._pass(indices[start : start + size]) for start in range(0, len(indices), size)]
         hidden = torch.cat(parts).double().cpu().numpy()
         hidden /= np.linalg.norm(hidden, axis=1, keepdims=True)
-        return np.hstack([hidden, np.ones((len(places), 1))])
+        return np.hstack([hidden, np.ones((len(indices), 1))])
 
-    def _pass(self, places: Sequence[int]) -> torch.Tensor:
+    def _pass(self, indices: Sequence[int]) -> torch.Tensor:
         training = self._training
-        prompts = [list(training.prompts[place].token_ids) for place in places]
+        prompts = [list(training.prompts[index].token_ids) for index in indices]
         width, pad = max(map(len, prompts)), training.tokenizer.pad_token_id
-        # Padded on the right: what stands behind the last token changes nothing before it.
+        # Padding on the right does not affect the hidden states before it.
         ids = torch.tensor([prompt + [pad] * (width - len(prompt)) for prompt in prompts])
         mask = torch.tensor([[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
         device = training.model.device
@@ -97,17 +97,17 @@ class Intermediate:
         return state
 
     def state(self) -> dict[str, Any]:
-        """Return the regression, and what it foretold so far."""
+        """Return the regression and the log of its predictions."""
         products, moments = torch.from_numpy(self._products), torch.from_numpy(self._moments)
         return {"products": products, "moments": moments, "steps": self._steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved regression."""
+        """Continue from a state that `state` returned."""
         self._products, self._moments = state["products"].cpu().numpy(), state["moments"].cpu().numpy()
         self._steps = [list(step) for step in state["steps"]]
 
     def report(self) -> dict[str, Any]:
-        """Return by step the expected and the seen reward of what was chosen, and the error of either guess."""
+        """Return one value per step: expected and observed reward, and the errors of estimate and threshold."""
         columns = zip(*self._steps, strict=True) if self._steps else [[]] * 4
         names = ("expected", "reward", "error", "error_of_threshold")
         return {name: [float(f"{v:.6g}") for v in column] for name, column in zip(names, columns, strict=True)}

@@ -1,7 +1,7 @@
 """Prompt curriculum learning (Gao et al. 2025, arXiv 2510.01135): GRPO on prompts of intermediate difficulty.
 
-Of each step's random candidates those are trained on whose expected reward is nearest to one half, as a value estimate
-has it that learns from the rewards of the steps before.
+Each step draws random candidates and trains on those whose expected reward is closest to one half. The expectation
+comes from a value estimate that learns from the rewards of earlier steps.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from methods.interface import Context, Training
 from methods.training import Grpo, GrpoConfig
-from prompt_curriculum.curriculum import Intermediate
+from prompt_curriculum.curriculum import IntermediateDifficulty
 
 
 class PclConfig(GrpoConfig):
-    """Settings of prompt curriculum learning; those of GRPO but for these.
+    """Settings of prompt curriculum learning, in addition to those of GRPO.
 
     Attributes:
-        candidates: Of which each prompt is chosen: the paper's k, whose value is ours.
-        threshold: The expected reward that is sought; one half, as in the paper.
-        ridge: Strength of the estimate's prior. Ours, like the estimate.
-        memory: What an observation still counts a step later; the policy moves. Ours.
+        candidates: Number of candidates per chosen prompt, the paper's k. Default chosen here.
+        threshold: Target of the expected reward. Default 0.5 as in the paper.
+        ridge: Strength of the ridge penalty of the value estimate. Default chosen here, like the estimate itself.
+        memory: Factor by which the weight of an observation decays per step, because the policy changes. Default chosen
+            here.
     """
 
     candidates: PositiveInt = 4
@@ -41,15 +42,17 @@ class PromptCurriculum(Grpo):
 
     @property
     def cost(self) -> float:  # type: ignore[override]
-        """GRPO's, and a pass over each candidate's prompt, shared by the answers of a group."""
+        """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates."""
         return Grpo.cost + self.config.candidates / self.config.group
 
     @property
     def what(self) -> str:  # type: ignore[override]
-        """What a step is made of."""
+        """Content of a step in a few words."""
         return f"answers, in groups, each prompt the best of {self.config.candidates}"
 
-    def curriculum(self, context: Context, training: Training) -> Intermediate:
-        """Return what chooses the prompts."""
+    def curriculum(self, context: Context, training: Training) -> IntermediateDifficulty:
+        """Return the curriculum of this run."""
         config = self.config
-        return Intermediate(training, context.seed, config.candidates, config.threshold, config.ridge, config.memory)
+        return IntermediateDifficulty(
+            training, context.seed, config.candidates, config.threshold, config.ridge, config.memory
+        )

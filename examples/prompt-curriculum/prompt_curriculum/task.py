@@ -1,4 +1,4 @@
-"""Sums whose last digits carry, for tiny-adder. The model has seen some of them in its own training: a sample task."""
+"""Sums of two numbers whose last digits carry: a sample task for tiny-adder, whose training data has some of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Tas
 
 
 class Carries(Task):
-    """Exact match of the sum; the reward is the same 0 or 1."""
+    """Addition with carry, scored by exact match. The reward is 1 if correct, else 0."""
 
     name = "carries"
     version = "1"
@@ -25,23 +25,23 @@ class Carries(Task):
         return cut(examples, salt="carries-1", support=200, select=200, gate=400, test=1000)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Pose the sum as one user turn."""
+        """Return one user turn with the sum."""
         return [{"role": "user", "content": self.completion(example, prompt)}]
 
     def completion(self, example: Example, prompt: str = DEFAULT_PROMPT) -> str:
-        """Return `17+34=`."""
+        """Return the sum as text, such as `17+34=`."""
         return f"{example.fields['a']}+{example.fields['b']}="
 
     def score(self, example: Example, text: str) -> Score:
-        """Compare the text with the sum."""
+        """Compare the text with the correct sum."""
         answer = text.strip()
         correct = answer == self.gold(example)
         return Score(float(correct), correct, answer or None, "ok" if answer else "no_answer")
 
     def gold(self, example: Example) -> str:
-        """Return the sum."""
+        """Return the correct sum."""
         return str(example.fields["a"] + example.fields["b"])
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
-        """Equal texts are equal votes."""
+        """Return the text itself as the vote."""
         return Vote(text.strip()) if text.strip() else None

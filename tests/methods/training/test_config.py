@@ -37,12 +37,12 @@ def test_every_process_has_an_equal_part_of_a_batch(make):
     assert batch // 3 % getattr(method.config, "mini_batches", 1) == 0
 
 
-def test_a_step_that_is_dear_is_said_to_be():
+def test_the_plan_warns_of_an_expensive_step():
     assert any("one step takes" in note for note in Ppo(PpoConfig(batch=64)).plan(2_000, TASK).notes)
     assert not any("one step takes" in note for note in Ppo(PpoConfig()).plan(65_536, TASK).notes)
 
 
-def test_a_gate_takes_its_share_and_no_more_than_the_split_has():
+def test_a_gate_uses_its_share_of_the_budget_up_to_the_whole_split():
     assert Grpo(GrpoConfig()).schedule(65_536, TASK).gate == 1000
     assert Grpo(GrpoConfig()).schedule(4_096, TASK).gate == int(4096 * 0.15 / 2.25)
     plain = Grpo(GrpoConfig(gate=False))
@@ -53,19 +53,19 @@ def test_a_gate_takes_its_share_and_no_more_than_the_split_has():
 @pytest.mark.parametrize("gate", [True, False])
 @pytest.mark.parametrize("share", [0.01, 0.15, 0.5])
 @pytest.mark.parametrize("method", [(Grpo, GrpoConfig), (Ppo, PpoConfig), (Cat, partial(CatConfig, on="sft"))])
-def test_a_budget_without_a_step_is_refused_with_what_would_do(method, share, gate):
+def test_too_small_a_budget_is_refused_with_the_budget_needed(method, share, gate):
     make, config = method
     trained = make(config(gate=gate, gate_share=share))
-    refused = 0
+    refusals = 0
     for budget in range(1, 1000):
         try:
             assert trained.schedule(budget, TASK).steps >= 1
         except Refused as error:
-            refused += 1
+            refusals += 1
             needed = int(re.search(r"give it (\d+) or more", str(error))[1])
             assert budget < needed < 1000
             assert all(trained.schedule(enough, TASK).steps >= 1 for enough in range(needed, needed + 30))
-    assert refused
+    assert refusals
 
 
 def test_a_gate_needs_a_gate_split():
@@ -75,19 +75,19 @@ def test_a_gate_needs_a_gate_split():
     assert Grpo(GrpoConfig(gate=False)).schedule(4_096, without).steps
 
 
-def test_a_batch_of_broken_groups_is_refused():
+def test_a_batch_that_splits_a_group_is_refused():
     with pytest.raises(Refused, match="batch 12 is no multiple of 8"):
         make_schedule(4_096, SIZES, GrpoConfig(batch=12), batch=64, multiple=8, cost=4)
 
 
-def test_an_objective_that_the_task_cannot_form_is_refused():
-    silent = TaskTraits(SIZES)
-    assert "cannot vote" in Cat(CatConfig(objective="maj@8")).supports(silent)
+def test_an_objective_that_does_not_suit_the_task_or_the_training_is_refused():
+    no_votes = TaskTraits(SIZES)
+    assert "needs votes" in Cat(CatConfig(objective="maj@8")).supports(no_votes)
     assert "only the gold one" in Cat(CatConfig(objective="bon@8", on="sft")).supports(TASK)
-    assert Cat(CatConfig(objective="maj@8", on="sft")).supports(silent) is None
-    assert Cat(CatConfig(objective="bon@8")).supports(silent) is None
+    assert Cat(CatConfig(objective="maj@8", on="sft")).supports(no_votes) is None
+    assert Cat(CatConfig(objective="bon@8")).supports(no_votes) is None
 
 
-def test_an_unknown_objective_is_no_configuration():
+def test_an_unknown_objective_is_a_validation_error():
     with pytest.raises(ValueError, match="expected pass@N, maj@N or bon@N"):
         CatConfig(objective="best@8")

@@ -1,4 +1,4 @@
-"""A curriculum is asked for each step's prompts, and told what came of them, whichever trainer takes the step."""
+"""A curriculum chooses the prompts of each step and receives their rewards, with either trainer."""
 
 import math
 from types import SimpleNamespace
@@ -18,20 +18,20 @@ from methods.training.loop import Loop
 from methods.training.ppo import Ppo
 
 
-class Few:
-    """Takes the first prompts and no others."""
+class FirstPrompts:
+    """Curriculum that always chooses the first prompts."""
 
-    made: ClassVar[list["Few"]] = []
+    made: ClassVar[list["FirstPrompts"]] = []
 
     def __init__(self, first: int = 0) -> None:
-        self.first, self.told = first, []
+        self.first, self.learned = first, []
         self.made.append(self)
 
     def choose(self, step: int, count: int) -> list[int]:
         return [self.first + place for place in range(count)]
 
     def learn(self, chosen: list[int], rewards: list[float]) -> None:
-        self.told.append((chosen, rewards))
+        self.learned.append((chosen, rewards))
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -40,22 +40,22 @@ class Few:
         raise AssertionError("nothing is resumed here")
 
     def report(self) -> dict[str, Any]:
-        return {"told": len(self.told)}
+        return {"learned": len(self.learned)}
 
 
-class FewGroups(Grpo):
-    def curriculum(self, context: Any, training: Any) -> Few:
-        return Few()
+class GrpoOnFirst(Grpo):
+    def curriculum(self, context: Any, training: Any) -> FirstPrompts:
+        return FirstPrompts()
 
 
-class FewAnswers(Ppo):
-    def curriculum(self, context: Any, training: Any) -> Few:
-        return Few()
+class PpoOnFirst(Ppo):
+    def curriculum(self, context: Any, training: Any) -> FirstPrompts:
+        return FirstPrompts()
 
 
-class Astray(Grpo):
-    def curriculum(self, context: Any, training: Any) -> Few:
-        return Few(10_000)
+class OutOfRange(Grpo):
+    def curriculum(self, context: Any, training: Any) -> FirstPrompts:
+        return FirstPrompts(10_000)
 
 
 def run(tmp_path, method):
@@ -71,7 +71,7 @@ def run(tmp_path, method):
     return execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
 
 
-def test_answers_of_a_prompt_stand_together_and_those_not_judged_do_not_count():
+def test_the_mean_reward_of_a_prompt_leaves_out_unscored_answers():
     assert mean_rewards([1.0, 0.0, 0.5, None], 2) == [0.5, 0.5]
     assert mean_rewards([1.0, 0.0], 2) == [1.0, 0.0]
     mean, unknown = mean_rewards([1.0, 1.0, None, None], 2)
@@ -79,40 +79,42 @@ def test_answers_of_a_prompt_stand_together_and_those_not_judged_do_not_count():
     assert math.isnan(unknown)
 
 
-@pytest.mark.parametrize(("method", "prompts"), [(FewGroups, 2), (FewAnswers, 16)])
-def test_what_is_chosen_is_trained_on_and_its_rewards_are_told(tmp_path, monkeypatch, method, prompts):
-    judged, judge = [], TrainingSession.judge
+@pytest.mark.parametrize(("method", "prompts"), [(GrpoOnFirst, 2), (PpoOnFirst, 16)])
+def test_the_chosen_prompts_are_trained_on_and_the_curriculum_learns_their_rewards(
+    tmp_path, monkeypatch, method, prompts
+):
+    scored, judge = [], TrainingSession.judge
 
-    def seen(self, examples, answers):
+    def logged(self, examples, answers):
         scores = judge(self, examples, answers)
-        judged.append((list(examples), [score.reward for score in scores], [p.id for p in self.prompts[:prompts]]))
+        scored.append((list(examples), [score.reward for score in scores], [p.id for p in self.prompts[:prompts]]))
         return scores
 
-    monkeypatch.setattr(TrainingSession, "judge", seen)
+    monkeypatch.setattr(TrainingSession, "judge", logged)
     result = run(tmp_path, method)
-    told, steps = Few.made[-1].told, result.report["training"]["steps"]
-    assert result.report["training"]["curriculum"] == {"told": steps}
-    assert len(told) == steps > 1
-    for (examples, rewards, first), (chosen, means) in zip(judged, told, strict=False):
+    learned, steps = FirstPrompts.made[-1].learned, result.report["training"]["steps"]
+    assert result.report["training"]["curriculum"] == {"learned": steps}
+    assert len(learned) == steps > 1
+    for (examples, rewards, first), (chosen, means) in zip(scored, learned, strict=False):
         each = 16 // prompts
         assert examples == [example for example in first for _ in range(each)]
         assert chosen == list(range(prompts))
         assert means == [sum(rewards[i : i + each]) / each for i in range(0, 16, each)]
 
 
-def test_what_is_no_prompt_cannot_be_chosen(tmp_path):
-    result = run(tmp_path, Astray)
+def test_an_index_out_of_range_is_an_error(tmp_path):
+    result = run(tmp_path, OutOfRange)
     assert result.status == "failed"
     assert "the curriculum chose [10000, 10001] at step 0; 2 places below 400 were asked for" in result.reason
 
 
-def test_processes_that_choose_differently_are_stopped():
-    def chosen(theirs):
-        ranks = SimpleNamespace(gather=lambda mine: [mine, theirs])
+def test_processes_that_choose_different_prompts_are_an_error():
+    def chosen(other):
+        ranks = SimpleNamespace(gather=lambda mine: [mine, other])
         loop = Loop.__new__(Loop)
         loop.training, loop.rows = SimpleNamespace(prompts=range(9), ranks=ranks), []
-        loop._curriculum = Few()
-        return loop.chosen(2)
+        loop._curriculum = FirstPrompts()
+        return loop.choose(2)
 
     assert chosen([0, 1]) == [0, 1]
     with pytest.raises(BenchError, match="at step 0 the curricula of several processes chose different prompts"):

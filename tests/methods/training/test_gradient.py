@@ -14,7 +14,7 @@ TRAINED = Checkpoint(Path("anywhere"), "digest")
 
 
 def adapted(base, trained):
-    """What is deployed where base and trained model got these rewards at the gate, NaN for what was not judged."""
+    """Return the point deployed and the gate's report for these rewards of base and trained model; NaN if unscored."""
 
     def evaluate(place, *_, **__):
         rewards = np.array(trained if place == TRAINED else base)
@@ -32,11 +32,11 @@ def adapted(base, trained):
     return Grpo(GrpoConfig()).adapt(context).point, context.report["gate"]
 
 
-def test_the_gate_counts_what_was_judged_for_both():
+def test_the_gate_counts_examples_scored_for_both_models():
     point, gate = adapted([0.0] * 12 + [1.0] * 8, [1.0] * 20)
     assert point == TRAINED
     assert (gate["examples"], gate["fixes"]) == (20, 12)
-    # The judge failed on the base's answers: that the trained model's are right is no gain.
+    # The base's answers are unscored, so correct answers of the trained model are no gain.
     point, gate = adapted([float("nan")] * 12 + [1.0] * 8, [1.0] * 20)
     assert point == Point()
     assert (gate["examples"], gate["fixes"], gate["accepted"]) == (8, 0, False)

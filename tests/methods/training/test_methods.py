@@ -1,4 +1,4 @@
-"""The gradient methods on the tiny model, end to end: what they spend, and that a kill changes nothing."""
+"""End-to-end runs of the gradient methods on the tiny model: budget, records, and resumption after a kill."""
 
 import json
 import signal
@@ -52,14 +52,14 @@ def comparable(folder):
     return result
 
 
-def same(ours, theirs):
-    assert comparable(ours) == comparable(theirs)
-    assert (ours / "samples.jsonl").read_bytes() == (theirs / "samples.jsonl").read_bytes()
+def assert_equal_records(one, other):
+    assert comparable(one) == comparable(other)
+    assert (one / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
     for name in ("model.safetensors", "point.json"):
-        assert (ours / "artifact" / name).read_bytes() == (theirs / "artifact" / name).read_bytes()
+        assert (one / "artifact" / name).read_bytes() == (other / "artifact" / name).read_bytes()
 
 
-def test_a_run_spends_its_budget_on_training_and_gate_and_says_what_became_of_the_reward(unbroken):
+def test_a_run_spends_its_budget_on_training_and_gate_and_records_the_curve(unbroken):
     _, _, result = unbroken
     assert result.status == "ok", result.traceback
     assert 0.93 < result.budget.share <= 1
@@ -69,12 +69,12 @@ def test_a_run_spends_its_budget_on_training_and_gate_and_says_what_became_of_th
     assert len(report["curve"]["reward"]) == report["steps"]
     answers = report["steps"] * result.report["schedule"]["batch"]
     assert result.ledger["train"].work.evaluations == answers
-    # The plan's estimate of a step is near what a step cost.
+    # The planned cost of a step is close to the measured one.
     planned = result.report["schedule"]["step"] * report["steps"] * result.budget.evaluation_flops
     assert report["flops"] == pytest.approx(planned, rel=0.15)
 
 
-def test_the_first_steps_reward_is_the_bases_and_costs_no_reference(unbroken):
+def test_the_curve_is_in_range_and_no_reference_model_is_billed(unbroken):
     _, _, result = unbroken
     assert set(result.report["training"]["phases"]) <= {"rollout", "logprobs", "value", "update"}
     curve = result.report["training"]["curve"]
@@ -83,49 +83,49 @@ def test_the_first_steps_reward_is_the_bases_and_costs_no_reference(unbroken):
 
 
 @pytest.mark.parametrize("stop", [3, 8])
-def test_an_interrupted_run_ends_as_an_unbroken_one(unbroken, tmp_path, monkeypatch, stop):
-    method, theirs, _ = unbroken
-    after = Loop.after
+def test_an_interrupted_run_ends_in_the_same_record(unbroken, tmp_path, monkeypatch, stop):
+    method, expected, _ = unbroken
+    end_step = Loop.end_step
 
     def interrupted(loop, row):
-        after(loop, row)
+        end_step(loop, row)
         if loop.step == stop:
             raise Interrupt
 
-    monkeypatch.setattr(Loop, "after", interrupted)
+    monkeypatch.setattr(Loop, "end_step", interrupted)
     prepared = prepare(config(method), tmp_path, ProgressDisplay(quiet=True))
     with pytest.raises(Interrupt):
         execute(prepared, ProgressDisplay(quiet=True))
-    monkeypatch.setattr(Loop, "after", after)
+    monkeypatch.setattr(Loop, "end_step", end_step)
     execute(prepared, ProgressDisplay(quiet=True))
-    same(prepared.folder, theirs.folder)
+    assert_equal_records(prepared.folder, expected.folder)
 
 
-def test_a_run_interrupted_after_training_trains_no_more(unbroken, tmp_path, monkeypatch):
-    method, theirs, _ = unbroken
+def test_a_run_interrupted_after_training_does_not_train_again(unbroken, tmp_path, monkeypatch):
+    method, expected, _ = unbroken
     prepared = prepare(config(method), tmp_path, ProgressDisplay(quiet=True))
 
-    def lost(*_, **__):
+    def interrupt(*_, **__):
         raise Interrupt
 
-    monkeypatch.setattr("methods.training.gradient.decide", lost)
+    monkeypatch.setattr("methods.training.gradient.decide", interrupt)
     with pytest.raises(Interrupt):
         execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.undo()
-    monkeypatch.setattr(Loop, "run", lost)
+    monkeypatch.setattr(Loop, "run", interrupt)
     execute(prepared, ProgressDisplay(quiet=True))
-    same(prepared.folder, theirs.folder)
+    assert_equal_records(prepared.folder, expected.folder)
 
 
-def test_a_killed_run_goes_on_from_its_last_save(unbroken, tmp_path):
-    method, theirs, _ = unbroken
+def test_a_killed_run_resumes_from_its_last_save(unbroken, tmp_path):
+    method, expected, _ = unbroken
     settings = [text for key, value in RUNS[method].items() for text in ("--set", f"{key}={value}")]
     arguments = ["run", "-m", method, "-t", "addition", "-M", "tiny-adder", "-b", "800", "-L", "60"]
     command = [sys.executable, "-m", "bench", *arguments, "--dtype", "float32", *settings, "-o", str(tmp_path)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def saves():
-        journals = list(tmp_path.glob("*/*/*/*/*/journal.jsonl"))  # looking further down would meet files that vanish
+        journals = list(tmp_path.glob("*/*/*/*/*/journal.jsonl"))  # a deeper search would meet files that vanish
         return journals[0].read_bytes().count(b'"train":') if journals else 0
 
     while child.poll() is None and saves() < 4:
@@ -137,24 +137,24 @@ def test_a_killed_run_goes_on_from_its_last_save(unbroken, tmp_path):
     prepared, _ = run(tmp_path, method)
     assert prepared.folder == folder
     assert (folder / "journal.jsonl").read_bytes().startswith(journalled)
-    same(folder, theirs.folder)
+    assert_equal_records(folder, expected.folder)
 
 
 def poison(monkeypatch):
-    before = Loop.before
+    begin_step = Loop.begin_step
 
     def poisoned(loop):
-        before(loop)
+        begin_step(loop)
         if loop.step == 1:
             with torch.no_grad():
                 next(loop.modules[0].parameters()).fill_(torch.nan)
 
-    monkeypatch.setattr(Loop, "before", poisoned)
+    monkeypatch.setattr(Loop, "begin_step", poisoned)
 
 
-# Weights that are no numbers, which would crash sampling; and a learning rate that breaks the value model.
+# NaN weights, which would crash sampling, and a learning rate that breaks the value model.
 @pytest.mark.parametrize(("method", "settings", "cause"), [("grpo", {}, poison), ("ppo", {"lr": 1e30}, None)])
-def test_what_diverges_has_a_status_and_is_not_run_again(tmp_path, monkeypatch, method, settings, cause):
+def test_a_diverged_run_has_its_status_and_is_not_run_again(tmp_path, monkeypatch, method, settings, cause):
     if cause is not None:
         cause(monkeypatch)
     prepared, result = run(tmp_path, method, settings=settings)
@@ -164,7 +164,7 @@ def test_what_diverges_has_a_status_and_is_not_run_again(tmp_path, monkeypatch, 
     assert not result.rows
     assert result.ledger["train"].flops > 0
     assert finished(prepared) == result
-    # Its end is journalled: a run that is killed before its record says so does not train again.
+    # The divergence is journalled, so a run that is killed before its result is written does not train again.
     (prepared.folder / "result.json").unlink()
     monkeypatch.setattr(Loop, "run", None)
     again = execute(prepared, ProgressDisplay(quiet=True))
@@ -184,7 +184,7 @@ def test_adapters_are_merged_into_an_ordinary_checkpoint(tmp_path, method):
     assert all("proj" in name for name in changed)
 
 
-def test_an_objective_of_one_answer_is_plain_grpo_step_for_step(tmp_path):
+def test_pass_at_1_equals_grpo_step_for_step(tmp_path):
     batch = {"batch": 8, "group": 2}
     _, aligned = run(tmp_path / "cat", "cat", budget="300", settings={"objective": "pass@1"} | batch)
     _, other = run(tmp_path / "other", "cat", budget="300", settings={"objective": "pass@8"} | batch)
@@ -198,7 +198,7 @@ def test_an_objective_of_one_answer_is_plain_grpo_step_for_step(tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["pass@4", "maj@3"])
-def test_fine_tuning_on_gold_answers_draws_none_and_learns(tmp_path, objective):
+def test_fine_tuning_on_gold_answers_learns_without_rollouts(tmp_path, objective):
     _, result = run(tmp_path, "cat", budget="1500", settings={"objective": objective, "on": "sft", "lr": 3e-5})
     assert result.status == "ok", result.traceback
     assert result.report["gate"]["gain"] > 0

@@ -26,7 +26,7 @@ def slope(function, p, h=1e-6):
 
 
 @given(inside, sizes)
-def test_weights_are_the_derivative_of_what_is_maximised(p, n):
+def test_weights_are_the_derivatives_of_the_objective(p, n):
     k = majority(n)
 
     def solved(p):
@@ -52,7 +52,7 @@ def test_golden_values():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_one_answer_is_plain_training(p):
+def test_at_one_answer_all_weights_are_1(p):
     for weights in (pass_rl(p, 1), pass_sft(p, 1), majority_rl(p, 1, 1), majority_sft(p, 1, 1), best_rl(p, 1)):
         np.testing.assert_allclose(weights, 1.0)
 
@@ -72,14 +72,14 @@ def test_limits_near_0_and_1(n):
 
 
 @given(inside, sizes)
-def test_an_answer_that_is_surely_wrong_counts_most_for_pass_and_least_for_a_majority(p, n):
+def test_at_p_0_the_weight_is_largest_for_pass_and_smallest_for_a_majority(p, n):
     assert pass_rl(0.0, n) >= pass_rl(p, n)
     if n > 2:
         assert majority_rl(0.0, n, majority(n)) <= majority_rl(p, n, majority(n))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), sizes)
-def test_best_of_n_has_mean_1_in_every_group_and_follows_the_rank(rewards, n):
+def test_best_of_n_weights_have_mean_1_in_every_group_and_increase_with_the_rank(rewards, n):
     weights = best_rl(rewards, n)
     assert weights.mean() == pytest.approx(1.0)
     order = np.argsort(rewards, kind="stable")
@@ -95,7 +95,7 @@ def test_normalised_weights_have_mean_1(weights):
     assert math.isfinite(scaled.sum())
 
 
-def test_the_threshold_is_one_more_than_the_rival_would_get_and_never_more_than_a_majority():
+def test_the_threshold_exceeds_the_rivals_votes_and_is_at_most_a_majority():
     assert rival_threshold(8, [0.0, 0.125, 0.25, 0.5, 1.0]).tolist() == [1, 2, 3, 5, 5]
     assert rival_threshold(10, 0.3) == 4
 
