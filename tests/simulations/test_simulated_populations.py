@@ -1,4 +1,7 @@
+import pytest
 from simulated_populations import World, found
+
+pytestmark = pytest.mark.slow
 
 
 def test_planted_structure_is_found_by_other_candidates_on_other_examples():

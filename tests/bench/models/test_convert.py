@@ -105,6 +105,7 @@ def tied(tmp_path_factory):
         return weights, source, prepared, source.config()
 
 
+@pytest.mark.slow
 def test_every_weight_is_converted_and_the_head_stays_tied(tied):
     weights, _, prepared, _ = tied
     written = load_file(Path(prepared.path) / "model.safetensors")
@@ -116,6 +117,7 @@ def test_every_weight_is_converted_and_the_head_stays_tied(tied):
     assert digest(dict(model.named_parameters())) == digest(weights)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_splits_as_the_file_says(tied):
     tokenizer = AutoTokenizer.from_pretrained(tied[2].path)
     ids = tokenizer("a  12\n\n3").input_ids
@@ -123,6 +125,7 @@ def test_the_tokenizer_splits_as_the_file_says(tied):
     assert tokenizer.decode(tokenizer("é  12\n").input_ids) == "é  12\n"
 
 
+@pytest.mark.slow
 def test_special_tokens_and_template_are_the_file_s_own(tied):
     tokenizer = AutoTokenizer.from_pretrained(tied[2].path)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
@@ -132,6 +135,7 @@ def test_special_tokens_and_template_are_the_file_s_own(tied):
     assert generation["eos_token_id"] == [2, 0]
 
 
+@pytest.mark.slow
 def test_provenance_and_configuration(tied):
     _, source, prepared, config = tied
     assert prepared.provenance.origin == str(source.file)
@@ -140,6 +144,7 @@ def test_provenance_and_configuration(tied):
     assert "quantization_config" not in config
 
 
+@pytest.mark.slow
 def test_no_copy_of_the_source_is_kept(tied):
     assert not list(Path(tied[2].path).glob("*.gguf"))
     assert tied[1].file.is_file()
