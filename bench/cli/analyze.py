@@ -139,11 +139,11 @@ def _densities(runs: tuple[Path, ...]) -> list[Density]:
             same_model = j != i and other.config.model == result.config.model
             shared = _count_shared(population, other_population) if same_model else 0
             if shared:
-                name = f"{other.config.subject}, run {other.id[:8]}"
+                name = f"{other.config.task_label}, run {other.id[:8]}"
                 special += specialisation(name, changes[i][:shared], changes[j][:shared], population.sigmas[:shared])
         found.append(
             Density(
-                task=result.config.subject,
+                task=result.config.task_label,
                 model=result.model.name if result.model else result.config.model,
                 parameters=_parameters(result.config.model),
                 examples=population.base.size,

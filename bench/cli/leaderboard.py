@@ -80,7 +80,7 @@ def leaderboard(
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
     with gc_disabled():
         read = map(read_record, finished)
-        records = [record for record in read if not tasks or record.result.config.subject in tasks]
+        records = [record for record in read if not tasks or record.result.config.task_label in tasks]
         board = make_board(records, sort=sort, rate=price)
     if not records:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])

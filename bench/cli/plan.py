@@ -49,7 +49,7 @@ def _plan(config: Any) -> dict[str, Any]:
         "method": config.method,
         "task": config.task,
         "adapt_on": config.adapt_on,
-        "subject": config.subject,
+        "subject": config.task_label,
         "model": config.model,
         "budget": config.budget,
         "seed": config.seed,

@@ -35,7 +35,7 @@ CHECKS: Mapping[str, Check] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Result of one check.
+    """Result of one check, such as `CheckResult("splits", False, "support 20, select 0; a split is empty")`.
 
     Attributes:
         check: Name of the check.

@@ -84,7 +84,7 @@ class RunConfig(_Record):
     launch: dict[str, Any] | None = None
 
     @property
-    def subject(self) -> str:
+    def task_label(self) -> str:
         """Task label: the task's name, or both names, as in `mbpp to humaneval`."""
         return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
 

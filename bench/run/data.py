@@ -36,7 +36,7 @@ class TaskData:
         """Task properties that methods may see."""
         return TaskTraits.of(self.task, self.splits, adapted_on=self.adapted_on)
 
-    def positions(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
+    def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
         """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts."""
         adaptation = (*self.splits.support, *self.splits.select, *self.splits.gate)
         return max(

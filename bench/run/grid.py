@@ -199,7 +199,7 @@ def run_grid(
         display = make_display()
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
         method = config.method + (f" ({settings})" if settings else "")
-        title = f"{method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
+        title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
         display.say(title + (f"  ({number} of {len(configs)})" if len(configs) > 1 else ""), style="bold")
         outcome = _run_one(config, output, display, engines)
         outcomes.append(outcome)

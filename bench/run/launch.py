@@ -51,7 +51,7 @@ def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | Non
     try:
         load_config_from_file(str(path))
         content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except Exception as error:  # accelerate fails in many ways on what it does not know
+    except Exception as error:  # accelerate raises many kinds of errors for invalid files
         raise UsageError(f"{where}: accelerate cannot read it: {error}") from error
     _check(content, where)
     return content
@@ -89,7 +89,7 @@ def launch_training(folder: Path, launch: dict[str, Any]) -> None:
     """Train the run in a folder with launched processes. Their results are in the journal when this returns.
 
     Raises:
-        BenchError: If a process failed. The launcher ends all others.
+        BenchError: If a process failed. The launcher then ends all others.
     """
     training = folder / "training"
     # Port 0 picks a free port unless the file sets one, because two runs may share a machine.

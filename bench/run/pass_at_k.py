@@ -45,7 +45,7 @@ def coverages(
     def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], AnswerCost]:
         deployed.account, before = account, evaluator.meter.ledger[account]
         estimates = estimate(_sample(evaluator, deployed, examples, model, k), k)
-        # Each example has 2 * k samples. Dividing by 2 per example gives the cost of k of them.
+        # An example has SAMPLES_PER_ANSWER * k samples, so dividing by SAMPLES_PER_ANSWER gives the cost of k of them.
         cost = answer_cost(evaluator.meter.ledger[account] - before, SAMPLES_PER_ANSWER * len(examples))
         return estimates, cost
 

@@ -84,10 +84,10 @@ def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> Prepar
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
     if reason := method.supports(task_data.traits):
-        raise Refused(f"method {config.method} cannot run on {config.subject}: {reason}")
+        raise Refused(f"method {config.method} cannot run on {config.task_label}: {reason}")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
     if strategy and (reason := unsupported_reason(strategy, task_data.traits)):
-        raise Refused(f"--strategy {config.strategy} cannot be used on {config.subject}: {reason}")
+        raise Refused(f"--strategy {config.strategy} cannot be used on {config.task_label}: {reason}")
     method.plan(evaluations, task_data.traits)
     source = resolve(config.model)
     _require_libraries(config.engine)

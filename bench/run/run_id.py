@@ -42,7 +42,7 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
 
 def run_folder(output: Path, config: RunConfig, model_slug: str, identity: str) -> Path:
     """Return the run directory, such as `runs/gsm8k/qwen2.5-0.5b/corp/small/seed-0-1a2b3c4d`."""
-    parts = (config.subject, model_slug, config.method, config.budget)
+    parts = (config.task_label, model_slug, config.method, config.budget)
     return output.joinpath(*map(_safe, parts)) / f"seed-{config.seed}-{identity[:8]}"
 
 

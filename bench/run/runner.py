@@ -232,7 +232,7 @@ class _Runner:
 
             text = CheckpointTokenizer(model, config.device)
             style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
-            longest = self.prepared.task_data.positions(style, text.encode)
+            longest = self.prepared.task_data.max_length(style, text.encode)
             return partial(VllmEngine, model, max_model_len=longest, **options)
         from bench.engines.transformers import TransformersEngine
 

@@ -134,7 +134,7 @@ class TrainingSession:
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
         model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-        # NaN logits mean divergence, which the loss reports. Without this, sampling from them would crash.
+        # NaN logits mean divergence, which the loss reports. Without this setting, sampling from them would crash.
         model.generation_config.remove_invalid_values = True
         model.generate = _ended_by(self._ended, model.generate)
         if self._lora is not None:
@@ -201,6 +201,9 @@ class TrainingSession:
         """Allow passes within the block, and meter them.
 
         The block ends before the first pass that exceeds the allowance, without an error; `cut` is then true.
+
+        Raises:
+            BenchError: If that happens in one of several processes, because the others would wait for it.
         """
         with self._evaluator.clock.span("training"), self._evaluator.meter.account("train", self.remaining):
             try:

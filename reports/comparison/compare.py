@@ -100,7 +100,7 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
     picked = [*labels, *labels][:2] if labels else [None, None]
     rows = [_pick(f, result, label) for f, (result, _), label in zip(folders, runs, picked, strict=True)]
     (first, second), (a, b) = [result for result, _ in runs], rows
-    same = [(r.config.subject, r.versions.task if r.versions else "", r.content_hash) for r in (first, second)]
+    same = [(r.config.task_label, r.versions.task if r.versions else "", r.content_hash) for r in (first, second)]
     if same[0] != same[1]:
         raise UsageError(
             f"{folders[1]} answers {_describe(*same[1])}; {folders[0]} answers {_describe(*same[0])}; only runs on the "
@@ -146,7 +146,7 @@ def compare(
         return tuple(ChangedItem(i, before[i].text, after[i].text) for i in moved)
 
     return RunComparison(
-        task=first.config.subject,
+        task=first.config.task_label,
         first=_side(first, a, sum(old), counts.n),
         second=_side(second, b, sum(new), counts.n),
         items=counts.n,

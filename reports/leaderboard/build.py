@@ -68,7 +68,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     """Return the parts of a run's configuration that must be equal for two runs to be compared."""
     config = result.config
     return (
-        config.subject,
+        config.task_label,
         config.model,
         budget_evaluations(config.budget),
         config.strategy,
@@ -102,7 +102,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     lines = _corrected(_ranked([*base, *tables]))
     tested = next((record for record in records if record.items), None)
     return Group(
-        task=config.subject,
+        task=config.task_label,
         model=config.model,
         budget=config.budget,
         budget_flops=float(limit),

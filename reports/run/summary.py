@@ -9,7 +9,7 @@ from bench.records.schema import BudgetInfo, Result, Row, RunConfig
 
 def run_title(config: RunConfig) -> str:
     """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
-    title = f"{config.method} on {config.subject}, {config.model}, budget {config.budget}, seed {config.seed}"
+    title = f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
     return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
 
 

@@ -80,7 +80,7 @@ def _differing(one: ObservedRun, other: ObservedRun) -> list[str]:
 
 
 def check_budget(session: MethodSession) -> Observation:
-    """Check that runs stay within their budget and still return an artifact, including at odd budgets."""
+    """Check that runs stay within their budget and still return an artifact, including at ODD_BUDGETS."""
     if session.reference.result.status == "over_budget":
         return False, f"{session.budget}: {session.reference.result.reason}"
     if not _completed(session.reference):
