@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from methods.interface import Evaluation
 
 
-def judged(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def paired_correctness(before: Evaluation, now: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the correctness of both evaluations on the examples that are scored in both.
 
     Args:

@@ -205,7 +205,8 @@ class Lora(MethodConfig):
 class Training(Protocol):
     """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
 
-    `methods.training` drives it with TRL's trainers. A method can also train with a loop of its own:
+    `methods.training` drives it with TRL's trainers. A method can also train with a loop of its own, here for a
+    single process:
 
     Example:
         ```python
@@ -385,7 +386,8 @@ class Context(Protocol):
         Args:
             point: Weights to evaluate; `Point()` is the base.
             split: Split that the examples belong to.
-            account: Ledger account that the work is booked to.
+            account: Ledger account that the work is booked to: `sample` to score candidates, `select` to choose among
+                proposals, `gate` for the final test, `tune` to choose settings or prompts.
             examples: Indices into the split's fixed order, a range with step 1. Default: the whole split.
             allowance: FLOPs that this call may spend. If they run out, the evaluation returned is incomplete.
                 Default: no limit but the budget.

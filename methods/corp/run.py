@@ -12,7 +12,7 @@ from bench.stats.gate import decide
 from bench.weights.points import Point, combine
 from methods.corp.config import CorpConfig, CorpSchedule
 from methods.corp.consolidation import Consolidation
-from methods.gate import judged
+from methods.gate import paired_correctness
 from methods.interface import Context, Evaluation
 from methods.search.population import next_allowance
 
@@ -153,7 +153,7 @@ class CorpRun:
                 self.abstain(name, f"needs more than {slack} times the FLOPs of what it would replace")
                 return False
             assert self.gated is not None
-            before, now = judged(self.gated, gated)
+            before, now = paired_correctness(self.gated, gated)
             decision = asdict(decide(before, now, level=level, z=self.config.z, penalty=penalty))
         self.report["gates"].append({"stage": name, **decision, "proposal": proposal.origin})
         if decision["accepted"]:

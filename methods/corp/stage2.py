@@ -23,7 +23,7 @@ from methods.corp.recentering import (
     next_isotropic,
 )
 from methods.corp.run import CorpRun, Proposal, by_priority, mean_displacement
-from methods.gate import judged
+from methods.gate import paired_correctness
 from methods.interface import Evaluation
 from methods.search.population import score_population
 
@@ -186,5 +186,5 @@ def _constructive(run: CorpRun, evaluation: Evaluation) -> float:
     """Return the constructive score against the current model on the select examples; NaN if incomplete."""
     if not evaluation.complete:
         return float("nan")
-    before, now = judged(run.selected, evaluation)
+    before, now = paired_correctness(run.selected, evaluation)
     return constructive(before, now, run.config.penalty)

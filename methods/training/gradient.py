@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.stats.gate import decide
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from methods.gate import judged
+from methods.gate import paired_correctness
 from methods.interface import Artifact, Context, Diverged, Evaluation, Method, Plan, SingleModel, Training
 from methods.training.config import TrainingConfig, TrainingSchedule, describe, make_schedule
 from methods.training.curriculum import Curriculum
@@ -103,7 +103,7 @@ class GradientMethod(Method):
         if trained is None or not trained.complete:
             context.report["gate"] = {"accepted": False, "reason": "its answers cost more than was left for them"}
             return SingleModel()
-        decision = decide(*judged(base, trained), level=self.config.error_rate)
+        decision = decide(*paired_correctness(base, trained), level=self.config.error_rate)
         context.report["gate"] = asdict(decision)
         return SingleModel(checkpoint) if decision.accepted else SingleModel()
 

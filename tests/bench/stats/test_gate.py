@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats.gate import decide
-from methods.gate import judged
+from methods.gate import paired_correctness
 from methods.interface import Evaluation
 
 
@@ -77,5 +77,5 @@ def test_examples_that_could_not_be_scored_for_both_models_are_left_out():
     nan, wrong = float("nan"), np.zeros(6, dtype=np.bool_)
     base = Evaluation(np.array([nan] * 5 + [0.0]), wrong, 1)
     trained = Evaluation(np.array([1.0] * 5 + [nan]), np.array([True] * 5 + [False]), 1)
-    decision = decide(*judged(base, trained), level=0.05)
+    decision = decide(*paired_correctness(base, trained), level=0.05)
     assert (decision.accepted, decision.examples, decision.fixes) == (False, 0, 0)

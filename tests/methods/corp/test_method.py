@@ -24,7 +24,7 @@ def test_an_ineffective_change_is_accepted_in_at_most_five_percent_of_2000_runs(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("accuracy", "flip_rate"), [(0.5, 0.15), (0.12, 0.3)])
-def test_nothing_but_noise_is_kept_rarely_in_other_worlds_too(accuracy, flip_rate):
+def test_an_ineffective_change_is_rarely_accepted_at_other_accuracies_and_flip_rates(accuracy, flip_rate):
     assert commits(400, SIZES, BUDGET, accuracy=accuracy, flip_rate=flip_rate) <= 0.05
 
 
