@@ -1,4 +1,4 @@
-"""The committed records and the board made of them: data, tested as code is."""
+"""Tests of the committed records and of the pages built from them."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def git(*arguments):
 
 
 def earlier():
-    """Commits to compare with: the last one, and where this branch left the main one, or the one before the last."""
+    """Return the commits to compare with: HEAD, and the one where this branch left main, or HEAD's parent on main."""
     try:
         head = git("rev-parse", "HEAD").decode().strip()
     except (OSError, subprocess.CalledProcessError) as error:
@@ -53,12 +53,12 @@ def test_there_are_records():
     assert PATHS
 
 
-def test_the_board_is_what_the_records_give():
-    assert stale(FOLDER) == [], "build it anew: bench publish"
+def test_the_pages_are_up_to_date():
+    assert stale(FOLDER) == [], "rebuild the pages: bench publish"
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_record_is_whole(path):
+def test_a_record_is_consistent(path):
     record = read_record(path)
     result = record.result
     assert result.schema_version == SCHEMA_VERSION
@@ -70,17 +70,17 @@ def test_a_record_is_whole(path):
     if result.versions and result.content_hash and result.model:
         size = budget_evaluations(config.budget)
         assert result.id == run_id(config, result.versions, result.content_hash, result.model.fingerprint, size)
-    for told, verdicts in [
+    for accuracy, verdicts in [
         (result.base, record.base),
         *((row.accuracy, record.rows[row.label]) for row in result.rows),
     ]:
-        if told:
-            counts = (told.correct, told.items, told.excluded)
+        if accuracy:
+            counts = (accuracy.correct, accuracy.items, accuracy.excluded)
             assert counts == (verdicts.count("1"), len(verdicts) - verdicts.count("-"), verdicts.count("-"))
-            assert told.accuracy == told.correct / told.items
+            assert accuracy.accuracy == accuracy.correct / accuracy.items
 
 
-def test_no_row_is_lost_and_no_accuracy_moves_by_itself():
+def test_no_row_is_missing_and_no_accuracy_changes_without_a_reason():
     now = [json.loads(path.read_bytes()) for path in PATHS]
     for commit in earlier():
         before = records_at(commit)

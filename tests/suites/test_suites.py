@@ -11,17 +11,17 @@ SUITES = Path(__file__).parents[2] / "suites"
 
 
 def plans(name: str) -> list[dict]:
-    """What a suite asks for, on a model that is always there."""
-    asked = ["plan", "-C", str(SUITES / f"{name}.toml"), "-M", "tiny-adder", "-s", "0", "--json"]
-    return json.loads(CliRunner().invoke(cli, asked, catch_exceptions=False).stdout)["plans"]
+    """Return the plans of a suite with seed 0, for the model tiny-adder, which needs no download."""
+    arguments = ["plan", "-C", str(SUITES / f"{name}.toml"), "-M", "tiny-adder", "-s", "0", "--json"]
+    return json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout)["plans"]
 
 
 @pytest.mark.parametrize(
     ("name", "tasks"), [("ci", ("addition", "modular-addition")), ("smollm2", ("successor", "tenfold"))]
 )
-def test_a_suite_asks_every_method_on_two_tasks_and_none_is_refused(name, tasks):
+def test_a_suite_runs_every_method_on_two_tasks_without_refusals(name, tasks):
     found = plans(name)
-    built_in = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic: what it returns is the base
+    built_in = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic method, which returns the base
     assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in built_in for t in tasks}
     assert {plan["refused"] for plan in found} == {None}
 

@@ -21,8 +21,8 @@ def test_splits_have_the_documented_sizes() -> None:
     assert SPLIT.sizes == {"support": 400, "select": 400, "gate": 1000, "test": 2000}
 
 
-def test_splits_are_those_of_the_tasks_version() -> None:
-    """If this fails, numbers are no longer comparable with earlier ones: raise the task's version if that is meant."""
+def test_splits_match_the_task_version() -> None:
+    """A failure means that results are no longer comparable with earlier ones. If intended, raise the task's version."""
     listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
     assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
         "1",
@@ -30,7 +30,7 @@ def test_splits_are_those_of_the_tasks_version() -> None:
     )
 
 
-def test_the_model_was_trained_on_no_pair_of_any_split() -> None:
+def test_no_split_contains_a_training_pair_of_the_model() -> None:
     seen = set(pretraining_pairs())
     held_out = {(e.fields["a"], e.fields["b"]) for name in SPLITS for e in getattr(SPLIT, name)}
     assert len(seen) == 6000
@@ -50,7 +50,7 @@ def test_loading_twice_gives_the_same() -> None:
     assert TASK.load() == SPLIT
 
 
-def test_a_file_is_refused_by_name() -> None:
+def test_a_data_file_is_refused_with_its_name() -> None:
     with pytest.raises(UsageError, match=r"--data rows\.jsonl: .*takes no file"):
         TASK.load("rows.jsonl")  # type: ignore[arg-type]
 
@@ -61,7 +61,7 @@ def test_the_prompt_is_the_sum_up_to_its_equals_sign_in_both_styles() -> None:
 
 
 @given(NUMBER, NUMBER, st.sampled_from(["{}", " {}", "{}\n", "0{}", "\t00{} "]))
-def test_the_sum_is_correct_whatever_stands_around_it(a: int, b: int, form: str) -> None:
+def test_white_space_and_leading_zeros_around_the_sum_are_ignored(a: int, b: int, form: str) -> None:
     score = TASK.score(example(a, b), form.format(a + b))
     assert (score.reward, score.correct, score.answer, score.status) == (1.0, True, str(a + b), "ok")
 
@@ -75,20 +75,20 @@ def test_any_other_number_is_wrong(a: int, b: int, answer: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "four", "4.0", "-4", "+4", "2+2", "4 4", "=4", "4.", "0x4", "٤", "⁴", "4\0"])
-def test_what_is_no_number_is_no_answer(text: str) -> None:
+def test_a_text_that_is_not_a_number_is_no_answer(text: str) -> None:
     score = TASK.score(example(2, 2), text)
     assert (score.reward, score.correct, score.answer, score.status) == (0.0, False, None, "no_answer")
 
 
 @given(NUMBER, NUMBER, st.text())
-def test_any_text_has_one_score(a: int, b: int, text: str) -> None:
+def test_every_text_has_a_deterministic_score(a: int, b: int, text: str) -> None:
     score = TASK.score(example(a, b), text)
     assert score == TASK.score(example(a, b), text)
     assert score.status in ("ok", "no_answer")
 
 
 @pytest.mark.parametrize("text", ["4" * 1_000_000, "\0" * 1_000_000, " " * 1_000_000])
-def test_a_megabyte_of_anything_is_wrong_and_described_in_a_line(text: str) -> None:
+def test_a_megabyte_of_text_is_wrong_and_described_in_one_line(text: str) -> None:
     score = TASK.score(example(2, 2), text)
     assert not score.correct
     assert len(score.detail) < 200
@@ -100,16 +100,16 @@ def test_equal_numbers_are_equal_votes(m: int, n: int, i: int, j: int) -> None:
     assert (keys[0] == keys[1]) == (m == n)
 
 
-def test_what_is_no_number_does_not_vote() -> None:
+def test_a_text_that_is_not_a_number_does_not_vote() -> None:
     assert TASK.vote_key(example(2, 2), "four") is None
 
 
 @given(NUMBER, NUMBER, st.integers(0, 10**6))
-def test_the_signal_knows_the_addends_and_not_the_sum(a: int, b: int, number: int) -> None:
+def test_the_signal_depends_on_the_addends_but_not_on_the_sum(a: int, b: int, number: int) -> None:
     assert TASK.signal(example(a, b), str(a + b)) == 1.0
     assert TASK.signal(example(a, b), str(number)) == float(max(a, b) <= number < 1000)
 
 
 @pytest.mark.parametrize("text", ["", "four", "9" * 1_000_000])
-def test_what_cannot_be_a_sum_has_no_signal(text: str) -> None:
+def test_a_number_that_cannot_be_the_sum_has_signal_zero(text: str) -> None:
     assert TASK.signal(example(2, 2), text) == 0.0

@@ -1,4 +1,4 @@
-"""The tasks that ask for a box: MATH-500 and OlympiadBench."""
+"""Tests of the tasks with boxed answers: MATH-500 and OlympiadBench."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ EXAMPLE = Example("half", {"problem": "Which number is its own double less one h
         ("", False, False),
     ],
 )
-def test_the_strict_extractor_wants_the_box_and_the_flexible_one_an_announcement(
+def test_the_strict_extractor_needs_the_box_and_the_flexible_one_does_not(
     text: str, strict: bool, flexible: bool
 ) -> None:
     score = TASK.score(EXAMPLE, text)
@@ -46,7 +46,7 @@ def test_the_strict_extractor_wants_the_box_and_the_flexible_one_an_announcement
     assert TASK.measures([EXAMPLE], [text], [score]) == {"strict": float(strict), "flexible": float(flexible)}
 
 
-def test_every_prompt_asks_for_the_form_that_the_strict_extractor_reads_and_shows_no_answer() -> None:
+def test_every_prompt_asks_for_the_form_of_the_strict_extractor_and_shows_no_answer() -> None:
     assert TASK.prompts[0] == "default"
     for name in PROMPTS:
         for text in (TASK.messages(EXAMPLE, name)[0]["content"], TASK.completion(EXAMPLE, name)):
@@ -63,12 +63,12 @@ def test_an_answer_without_a_value_is_no_answer_and_does_not_vote() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=100), st.sampled_from(["{}", r"\boxed{{{}}}", "The answer is {}"]))
-def test_any_text_has_one_score(text: str, form: str) -> None:
+def test_every_text_has_a_deterministic_score(text: str, form: str) -> None:
     text = form.format(text)
     assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
 
 
-def test_files_of_the_tasks_schemas_are_cut_into_all_four_splits(tmp_path: Path) -> None:
+def test_files_with_the_fields_of_the_task_are_cut_into_four_splits(tmp_path: Path) -> None:
     row = {"solution": "", "subject": "Algebra", "level": 1}
     rows = [{**row, "problem": f"{n}+1?", "answer": str(n + 1), "unique_id": f"{n}", "id": n} for n in range(50)]
     path = tmp_path / "rows.jsonl"
@@ -77,7 +77,7 @@ def test_files_of_the_tasks_schemas_are_cut_into_all_four_splits(tmp_path: Path)
     assert OlympiadBench().load(path).sizes == {"support": 12, "select": 4, "gate": 8, "test": 26}
 
 
-def test_the_hubs_form_of_olympiadbench_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_olympiadbench_on_the_hub_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     row = {"question": "Which?", "final_answer": ["$1$", "$2$"], "subfield": "Algebra"}
     rows = [row | {"id": n, "context": "Let $n$ be whole." if n == 0 else None} for n in range(20)]
@@ -93,11 +93,9 @@ def test_the_hubs_form_of_olympiadbench_is_converted(tmp_path: Path, monkeypatch
     assert OlympiadBench().score(Example("1", found["1"]), r"\boxed{2, 1}").correct
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets are not next to the checkout")
 class TestPublishedData:
-    def test_the_splits_of_math500_are_those_of_its_version(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_splits_of_math500_match_its_version(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
         copy_in((SOURCE,), SHARED / "math500.jsonl")
         splits = TASK.load()
@@ -107,7 +105,7 @@ class TestPublishedData:
         assert (TASK.version, digest[:32]) == ("2-flexible", "f81c9b465e10e27871fa98cf32632ca9")
 
     @pytest.mark.parametrize("task", [Math500(), OlympiadBench()], ids=lambda task: task.name)
-    def test_every_gold_answer_is_right_in_both_extractors(self, task: BoxedTask) -> None:
+    def test_every_gold_answer_is_correct_with_both_extractors(self, task: BoxedTask) -> None:
         splits = task.load(SHARED / f"{task.name}.jsonl")
         examples = [example for name in SPLITS for example in getattr(splits, name)]
         golds = [task.gold(example) for example in examples]

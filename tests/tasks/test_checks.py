@@ -7,7 +7,7 @@ from tasks.checks import CHECKS, LONGEST, entry_point
 
 
 def judged(check: str, answer: str, reply: str) -> bool | None:
-    """Whether a reply is right; None if there is nothing in it to compare."""
+    """Return whether a reply is correct; None if it has nothing to compare."""
     found = CHECKS[check].find(reply)
     judge = CHECKS[check].judge
     assert judge is not None
@@ -45,7 +45,7 @@ def test_a_reply_is_compared_as_the_check_says(check: str, answer: str, reply: s
     assert judged(check, answer, reply) is right
 
 
-def test_a_pattern_that_takes_for_ever_is_a_timeout_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_that_takes_too_long_is_a_timeout_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.checks, "PATTERN_SECONDS", 0.05)
     judge = CHECKS["regex"].judge
     assert judge is not None
@@ -90,7 +90,7 @@ def test_an_answer_must_be_what_its_check_expects(check: str, answer: str, accep
         ("(" * 10_000, None),
     ],
 )
-def test_the_entry_point_is_the_first_function_that_a_test_calls_and_does_not_bring(
+def test_the_entry_point_is_the_first_function_that_a_test_calls_but_does_not_define(
     test: str, name: str | None
 ) -> None:
     assert entry_point(test) == name

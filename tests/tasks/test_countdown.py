@@ -40,8 +40,8 @@ class TestData:
         assert SPLIT.sizes == {"support": 200, "select": 100, "gate": 400, "test": 1000}
         assert len({(tuple(sorted(e.fields["numbers"])), e.fields["target"]) for e in ALL}) == 1700
 
-    def test_they_are_those_of_the_tasks_version(self) -> None:
-        """If this fails, numbers are no longer comparable with earlier ones: raise the version if that is meant."""
+    def test_they_match_the_task_version(self) -> None:
+        """A failure means that results are no longer comparable with earlier ones. If intended, raise the version."""
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
         assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
             "2",
@@ -56,7 +56,7 @@ class TestData:
     def test_every_puzzle_is_solved_by_the_expression_it_was_made_from(self) -> None:
         assert all(TASK.score(e, TASK.gold(e) or "").correct for e in ALL)
 
-    def test_a_file_is_cut_whatever_the_order_of_its_numbers(self, tmp_path: Path) -> None:
+    def test_puzzles_of_a_file_with_the_same_numbers_count_once(self, tmp_path: Path) -> None:
         rows = [{"numbers": [n, 2], "target": n + 2} for n in range(1, 61)] + [{"numbers": [2, 1], "target": 3}]
         path = tmp_path / "puzzles.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -66,9 +66,7 @@ class TestData:
         assert TASK.gold(splits.test[0]) is None
 
     @pytest.mark.parametrize("numbers", [[], [1], [1] * 7, [1, 0], [1, -2], [1, "2"], [1, 2.0], [True, 2]])
-    def test_numbers_that_are_no_puzzle_are_an_error_that_says_where(
-        self, tmp_path: Path, numbers: list[object]
-    ) -> None:
+    def test_invalid_numbers_are_an_error_that_names_the_line(self, tmp_path: Path, numbers: list[object]) -> None:
         path = tmp_path / "puzzles.jsonl"
         path.write_text(
             json.dumps({"numbers": [1, 2], "target": 3}) + "\n" + json.dumps({"numbers": numbers, "target": 3})
@@ -136,7 +134,7 @@ class TestEvaluator:
         assert evaluate(text) is None
 
     @given(st.one_of(st.text(), st.text("0123456789+-*/() \n", max_size=LONGEST)))
-    def test_it_is_total(self, text: str) -> None:
+    def test_every_text_is_accepted_without_an_error(self, text: str) -> None:
         assert evaluate(text) == evaluate(text)
 
 
@@ -144,7 +142,7 @@ class TestScore:
     @pytest.mark.parametrize(
         ("text", "reward"),
         [
-            ("<answer>(7 + 5) * (3 - 2 + 1)</answer>", FORMAT_REWARD),  # the 1 is not there
+            ("<answer>(7 + 5) * (3 - 2 + 1)</answer>", FORMAT_REWARD),  # 1 is not among the numbers
             ("<answer>3 * 5 + 7 + 2</answer>", 1.0),
             ("First <answer>3</answer>, then <answer>2+7+5*3</answer>.", 1.0),
             ("<answer>3×5+7+2", 1.0),
@@ -162,24 +160,26 @@ class TestScore:
             ("", 0.0),
         ],
     )
-    def test_right_is_the_target_with_each_number_once(self, text: str, reward: float) -> None:
+    def test_an_answer_is_correct_if_it_reaches_the_target_with_each_number_once(
+        self, text: str, reward: float
+    ) -> None:
         score = TASK.score(PUZZLE, text)
         assert (score.reward, score.correct) == (reward, reward == 1.0)
         assert (score.status == "no_answer") == (reward == 0.0)
         assert TASK.signal(PUZZLE, text) == reward
 
     @given(st.text())
-    def test_any_text_has_one_score(self, text: str) -> None:
+    def test_every_text_has_a_deterministic_score(self, text: str) -> None:
         assert TASK.score(PUZZLE, text) == TASK.score(PUZZLE, text)
 
-    def test_the_signal_knows_nothing_of_the_solution(self) -> None:
+    def test_the_signal_does_not_use_the_solution(self) -> None:
         example = SPLIT.test[0]
         bare = Example(example.id, {k: example.fields[k] for k in ("numbers", "target")})
         texts = [TASK.gold(example) or "", "<answer>1</answer>", ""]
         assert [TASK.signal(example, text) for text in texts] == [TASK.signal(bare, text) for text in texts]
 
 
-def test_expressions_of_equal_value_share_a_vote_and_broken_rules_do_not_vote() -> None:
+def test_expressions_of_equal_value_share_a_vote_and_invalid_ones_do_not_vote() -> None:
     keys = [TASK.vote_key(PUZZLE, text) for text in ("3*5+7+2", "2+7+5*3", "7*3+5-2", "3+5+7+2", "24", "3*5+7+2+0", "")]
     assert keys[0] == keys[1] == keys[2] is not None
     assert keys[3] is not None

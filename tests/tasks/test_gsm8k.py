@@ -59,7 +59,7 @@ def write(path: Path, count: int) -> Path:
         ("none", False, False),
     ],
 )
-def test_the_strict_extractor_wants_the_mark_and_the_flexible_one_finds_the_number(
+def test_the_strict_extractor_needs_the_box_and_the_flexible_one_finds_the_number(
     text: str, strict: bool, flexible: bool
 ) -> None:
     score = TASK.score(EXAMPLE, text)
@@ -67,7 +67,7 @@ def test_the_strict_extractor_wants_the_mark_and_the_flexible_one_finds_the_numb
     assert TASK.measures([EXAMPLE], [text], [score]) == {"strict": float(strict), "flexible": float(flexible)}
 
 
-def test_every_prompt_asks_for_the_form_that_the_strict_extractor_reads_and_shows_no_answer() -> None:
+def test_every_prompt_asks_for_the_form_of_the_strict_extractor_and_shows_no_answer() -> None:
     assert TASK.prompts[0] == "default"
     for name in PROMPTS:
         for text in (TASK.messages(EXAMPLE, name)[0]["content"], TASK.completion(EXAMPLE, name)):
@@ -82,7 +82,7 @@ def test_the_published_solution_is_an_answer_a_model_could_give() -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_has_one_score(text: str) -> None:
+def test_every_text_has_a_deterministic_score(text: str) -> None:
     assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
 
 
@@ -90,7 +90,7 @@ def test_any_text_has_one_score(text: str) -> None:
     st.integers(-(10**9), 10**9),
     st.sampled_from(["#### {:,}", "The answer is {}.", "= {}", "\\boxed{{{:,}}}", "#### {}.00"]),
 )
-def test_a_number_is_right_and_votes_alike_however_it_is_written(number: int, form: str) -> None:
+def test_the_spelling_of_a_number_changes_neither_score_nor_vote(number: int, form: str) -> None:
     example = Example("n", {"question": "?", "answer": f"#### {number}"})
     assert TASK.score(example, form.format(number)).correct
     assert not TASK.score(example, form.format(number + 1)).correct
@@ -108,7 +108,7 @@ def test_a_file_is_cut_into_all_four_splits(tmp_path: Path) -> None:
     assert len(TASK.whole(tmp_path / "few.jsonl")) == 140
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data sets are not next to the checkout")
 class TestPublishedData:
     @pytest.fixture(autouse=True)
     def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ class TestPublishedData:
         for part in ("train", "test"):
             copy_in((TRAIN, TEST), SHARED / f"gsm8k-{part}.jsonl")
 
-    def test_splits_are_those_of_the_tasks_version_and_the_test_split_is_the_published_one(self) -> None:
+    def test_splits_match_the_task_version_and_the_test_split_is_the_published_one(self) -> None:
         splits = TASK.load()
         assert splits.sizes == {"support": 200, "select": 100, "gate": 400, "test": 1319}
         assert {e.fields["question"] for e in splits.test} == {row["question"] for row in TEST.rows()}

@@ -43,7 +43,7 @@ MORE = {
     "HumanEval/0": PLUS.format(inputs=[[[1.0, 2.0, 3.9], 0.3], [[], 1.0]] * 300, results=[False, False] * 300),
     "HumanEval/2": PLUS.format(inputs=[[3.5], [5000.1]], results=[0.5, 0.1]),
 }
-# Right by the published tests, and wrong where these look further.
+# These solutions pass the published tests and fail the additional ones.
 MISSED = {
     "HumanEval/0": "    if not numbers: return True\n"
     "    return any(abs(a - b) < threshold for i, a in enumerate(numbers) for b in numbers[:i])",
@@ -62,29 +62,29 @@ class TestSplits:
         assert SPLIT.sizes == {"support": 32, "select": 20, "gate": 30, "test": 82}
         assert sorted(BY_ID) == sorted(f"HumanEval/{n}" for n in range(164))
 
-    def test_they_are_those_of_the_tasks_version(self) -> None:
-        """If this fails, numbers are no longer comparable with earlier ones: raise the version if that is meant."""
+    def test_they_match_the_task_version(self) -> None:
+        """A failure means that results are no longer comparable with earlier ones. If intended, raise the version."""
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
         assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
             "3",
             "6b49d79b3ec5f90a7c0cc33c9ca4ebe3afc117a935e4cdb49d0a3fcdf19198ab",
         )
 
-    def test_the_content_is_that_of_the_tasks_version(self) -> None:
+    def test_the_content_matches_the_task_version(self) -> None:
         assert SPLIT.content_hash == "181d411f02f38a66bd041e85da90daf964091bc70f69a8f5d472b828e4a80280"
 
 
 class TestPrompts:
-    def test_the_default_is_the_one_that_it_always_was(self) -> None:
+    def test_the_default_prompt_is_unchanged(self) -> None:
         assert TASK.messages(FIRST, "default") == TASK.messages(FIRST)
         text = json.dumps([TASK.messages(example) for example in ALL])
         digest = "996ddb7bb6304775f890110458928923da67d4c3a37c81ca7e43ff3dfe02b263"
         assert hashlib.sha256(text.encode()).hexdigest() == digest
 
-    def test_every_prompt_is_another_that_shows_the_same_code_and_no_more_of_the_problem(self) -> None:
+    def test_prompts_differ_but_show_the_same_code_and_nothing_else_of_the_problem(self) -> None:
         assert TASK.prompts == ("default", "bare", "expert", "examples")
-        posed = [TASK.messages(FIRST, prompt) for prompt in TASK.prompts]
-        assert len({json.dumps(messages) for messages in posed}) == len(TASK.prompts)
+        conversations = [TASK.messages(FIRST, prompt) for prompt in TASK.prompts]
+        assert len({json.dumps(messages) for messages in conversations}) == len(TASK.prompts)
         for prompt in TASK.prompts:
             rest = []
             for example in ALL:
@@ -94,7 +94,7 @@ class TestPrompts:
                 rest.append([*system, user["content"].replace(code, "")])
             assert all(one == rest[0] for one in rest)
 
-    def test_a_model_that_continues_has_one_prompt(self) -> None:
+    def test_all_prompts_give_the_same_completion(self) -> None:
         assert {TASK.completion(FIRST, prompt) for prompt in TASK.prompts} == {FIRST.fields["prompt"]}
 
     def test_a_chat_model_is_shown_the_signature_in_a_block_and_never_the_solution_or_the_test(self) -> None:
@@ -146,7 +146,7 @@ class TestRightAnswers:
         ],
     )
     def test_a_right_function_is_right_in_any_form(self, form: str) -> None:
-        for example in (FIRST, BY_ID["HumanEval/38"]):  # the second one's prompt has a helper that the solution calls
+        for example in (FIRST, BY_ID["HumanEval/38"]):  # the prompt of HumanEval/38 has a helper function
             body, prompt = example.fields["canonical_solution"].rstrip("\n"), example.fields["prompt"]
             function = prompt[prompt.rindex("def ") :] + body
             score = TASK.score(example, form.format(body=body, whole=whole(example), function=function))
@@ -163,7 +163,7 @@ def whole(example: Example) -> str:
 
 
 class TestWrongAnswers:
-    def test_answers_that_are_no_program_are_wrong(self) -> None:
+    def test_answers_without_a_program_are_wrong(self) -> None:
         texts = [
             "",
             " ",
@@ -197,7 +197,7 @@ class TestWrongAnswers:
 
     @settings(max_examples=40)
     @given(st.text())
-    def test_no_text_raises_or_passes(self, text: str) -> None:
+    def test_random_texts_neither_raise_nor_pass(self, text: str) -> None:
         wrong([text, f"    {text}", f"```python\n{text}\n```"])
 
     @pytest.mark.parametrize(
@@ -253,13 +253,13 @@ class TestWrongAnswers:
         stub = f"def {FIRST.fields['entry_point']}(numbers, threshold):\n    "
         wrong([f"```python\n{program.format(stub=stub)}```"])
 
-    def test_an_endless_loop_is_wrong_and_said_to_have_run_out_of_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_endless_loop_is_wrong_with_status_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("bench.sandbox.host.default_timeout", lambda: 1.0)
         score = TASK.score(FIRST, "    while True: pass\n")
         assert (score.reward, score.correct, score.status) == (0.0, False, "timeout")
 
 
-# Their prompts show inputs in no call of the function with literals, or in none at all.
+# The prompts of these problems have no example that is a call of the function with literals.
 WITHOUT_EXAMPLES = "38 41 50 68 78 80 81 83 84 94 105 107 112 115 120 122 129 133 142 143 147 149 160"
 
 
@@ -274,11 +274,11 @@ class TestVotesAndSignals:
         assert basis == {e.id: "syntax" if e.id in by_syntax else "behaviour" for e in ALL}
 
     @pytest.mark.slow
-    def test_right_programs_pass_the_examples_but_those_that_contradict_the_tests(self) -> None:
+    def test_right_programs_pass_all_examples_except_those_that_contradict_the_tests(self) -> None:
         signals = TASK.signals(ALL, self.SOLUTIONS)
         below = {e.id: signal for e, signal in zip(ALL, signals, strict=True) if signal < 1}
-        # 47: the median of six numbers is another. 116: numbers that are not negative, and are. 130: values of the
-        # sequence for lists of them. 148: ("Venus") for a tuple.
+        # Errors in the prompts: a wrong median (47), negative numbers where none are allowed (116), single values of a
+        # sequence instead of lists (130), and ("Venus") instead of a tuple (148).
         assert below == {
             "HumanEval/47": 1 / 2,
             "HumanEval/116": 1 / 3,
@@ -286,7 +286,7 @@ class TestVotesAndSignals:
             "HumanEval/148": 2 / 3,
         }
 
-    def test_no_gold_test_or_solution_has_a_part_in_them(self) -> None:
+    def test_votes_and_signals_use_neither_gold_tests_nor_solutions(self) -> None:
         some = [*ALL[:8], BY_ID["HumanEval/41"], BY_ID["HumanEval/32"]]
         texts = [example.fields["canonical_solution"] for example in some]
         gold = {"test": "def check(candidate): assert False", "canonical_solution": "    raise ValueError"}
@@ -295,7 +295,7 @@ class TestVotesAndSignals:
         assert TASK.vote_keys(without, texts) == TASK.vote_keys(some, texts)
         assert TASK.signals(without, texts) == TASK.signals(some, texts)
 
-    def test_one_answer_has_the_vote_and_signal_that_it_has_among_many(self) -> None:
+    def test_votes_and_signals_do_not_depend_on_the_batch(self) -> None:
         texts = ["    return True", "    return False", FIRST.fields["canonical_solution"]]
         votes, signals = TASK.vote_keys([FIRST] * 3, texts), TASK.signals([FIRST] * 3, texts)
         assert votes == [TASK.vote_key(FIRST, text) for text in texts]
@@ -303,7 +303,7 @@ class TestVotesAndSignals:
         assert len(set(votes)) == 3
 
     @pytest.mark.parametrize("example", [FIRST, BY_ID["HumanEval/38"]], ids=["examples", "none"])
-    def test_the_form_of_an_answer_makes_no_other_vote(self, example: Example) -> None:
+    def test_the_form_of_an_answer_does_not_change_its_vote(self, example: Example) -> None:
         body, prompt = example.fields["canonical_solution"], example.fields["prompt"]
         function = prompt[prompt.rindex("def ") :] + body
         texts = [body, f"Sure:\n```python\n{body}\n```\nDone.", f"```python\n{function}\n```"]
@@ -329,7 +329,7 @@ class TestData:
         assert loaded == SPLIT
         assert loaded.content_hash == SPLIT.content_hash
 
-    def test_blank_lines_and_fields_that_are_not_used_change_nothing(self, tmp_path: Path) -> None:
+    def test_blank_lines_and_unused_fields_are_ignored(self, tmp_path: Path) -> None:
         rows = ["", *({**row, "source": "elsewhere"} for row in ROWS), "  "]
         assert TASK.load(self.write(tmp_path / "rows.jsonl", rows)).content_hash == SPLIT.content_hash
 
@@ -345,7 +345,7 @@ class TestData:
             assert [s.correct for s in TASK.score_many([BY_ID[name]] * 2, [gold, wrong])] == [True, True]
             assert [s.correct for s in TASK.score_many([examples[name]] * 2, [gold, wrong])] == [True, False]
 
-    def test_a_smaller_file_leaves_what_is_over_to_the_test_split(self, tmp_path: Path) -> None:
+    def test_the_test_split_of_a_smaller_file_gets_the_remaining_rows(self, tmp_path: Path) -> None:
         assert TASK.load(self.write(tmp_path / "rows.jsonl", ROWS[:83])).sizes["test"] == 1
 
     @pytest.mark.parametrize("count", [0, 1, 82])
@@ -356,7 +356,7 @@ class TestData:
 
     @pytest.mark.parametrize("field", FIELDS)
     @pytest.mark.parametrize("value", [None, 1, ["x"]])
-    def test_a_field_that_is_missing_or_no_text_is_named_with_file_and_line(
+    def test_a_missing_or_invalid_field_is_named_with_file_and_line(
         self, tmp_path: Path, field: str, value: object
     ) -> None:
         bad = {key: text for key, text in ROWS[2].items() if key != field} | ({} if value is None else {field: value})
@@ -365,12 +365,12 @@ class TestData:
             TASK.load(path)
 
     @pytest.mark.parametrize("line", ["{", "[]", "null", '"text"', "{} {}", "NaN"])
-    def test_a_line_that_is_no_row_is_named(self, tmp_path: Path, line: str) -> None:
+    def test_a_malformed_line_is_named(self, tmp_path: Path, line: str) -> None:
         path = self.write(tmp_path / "rows.jsonl", [*ROWS[:2], line])
         with pytest.raises(UsageError, match=rf"{path}, line 3: "):
             TASK.load(path)
 
-    def test_a_problem_that_stands_twice_is_named(self, tmp_path: Path) -> None:
+    def test_a_repeated_problem_is_named(self, tmp_path: Path) -> None:
         path = self.write(tmp_path / "rows.jsonl", [*ROWS, ROWS[5]])
         with pytest.raises(UsageError, match=rf"line 165: field 'task_id' is '{ROWS[5]['task_id']}' for the second"):
             TASK.load(path)

@@ -29,27 +29,27 @@ def sizes(total: int) -> st.SearchStrategy[dict[str, int]]:
 
 @given(IDS, st.data())
 def test_splits_are_disjoint_parts_of_the_data_in_the_sizes_asked_for(names: list[str], data: st.DataObject) -> None:
-    asked = data.draw(sizes(len(names)))
-    splits = cut(examples(names), salt="s", **asked)
+    wanted = data.draw(sizes(len(names)))
+    splits = cut(examples(names), salt="s", **wanted)
     taken = [name for part in SPLITS for name in ids(getattr(splits, part))]
-    assert splits.sizes == asked
+    assert splits.sizes == wanted
     assert len(set(taken)) == len(taken)
     assert set(taken) <= set(names)
 
 
 @given(IDS, st.data(), st.randoms())
 def test_splits_do_not_depend_on_the_order_of_the_rows(names: list[str], data: st.DataObject, random) -> None:
-    asked = data.draw(sizes(len(names)))
+    wanted = data.draw(sizes(len(names)))
     shuffled = random.sample(names, len(names))
-    before, after = (cut(examples(rows), salt="s", **asked) for rows in (names, shuffled))
+    before, after = (cut(examples(rows), salt="s", **wanted) for rows in (names, shuffled))
     assert before == after
     assert before.content_hash == after.content_hash
 
 
 @given(IDS, st.data())
 def test_splits_are_cut_by_the_salted_hash_of_the_ids(names: list[str], data: st.DataObject) -> None:
-    asked = data.draw(sizes(len(names)))
-    splits = cut(examples(names), salt="s", **asked)
+    wanted = data.draw(sizes(len(names)))
+    splits = cut(examples(names), salt="s", **wanted)
     taken = [name for part in SPLITS for name in ids(getattr(splits, part))]
     order = sorted(names, key=lambda name: hashlib.sha256(f"s\0{name}".encode()).hexdigest())
     assert taken == order[: len(taken)]
@@ -61,13 +61,13 @@ def test_another_salt_is_another_order() -> None:
     assert ids(one.support) != ids(other.support)
 
 
-def test_sizes_that_need_more_than_there_is_are_an_error() -> None:
+def test_sizes_beyond_the_data_are_an_error() -> None:
     with pytest.raises(ValueError, match="need 5 examples; the data has 4"):
         cut(examples(list("abcd")), salt="s", support=1, select=1, gate=1, test=2)
 
 
 @pytest.mark.parametrize("parts", [("ab", "c", "a", "d"), ("aa", "b", "c", "d"), ("a", "b", "c", "da")])
-def test_an_example_that_stands_twice_is_an_error(parts: tuple[str, ...]) -> None:
+def test_a_repeated_example_is_an_error(parts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="disjoint"):
         Splits(*(tuple(examples(list(part))) for part in parts))
 
@@ -127,7 +127,7 @@ def test_an_answer_too_many_or_too_few_is_an_error() -> None:
             Echo().score_many(examples(["a", "b"]), texts)
 
 
-def test_by_default_a_task_runs_no_code_stops_nowhere_and_knows_neither_votes_nor_signals() -> None:
+def test_by_default_a_task_has_no_code_stop_strings_votes_or_signals() -> None:
     task = Echo()
     assert not task.executes_code
     assert not task.allow_unsandboxed
@@ -157,7 +157,7 @@ def test_the_whole_of_a_task_is_all_of_its_splits() -> None:
     assert ids(Split().whole()) == list("abcdef")
 
 
-def test_the_traits_of_two_tasks_are_what_both_have() -> None:
+def test_the_traits_of_two_tasks_are_those_that_both_share() -> None:
     splits = Split().load()
     one, both = TaskTraits.of(Split(), splits), TaskTraits.of(Split(), splits, adapted_on=Voting())
     assert one == TaskTraits({"support": 2, "select": 1, "gate": 2}, Split.prompts, "the text", "the length")

@@ -51,7 +51,7 @@ def test_splits_of_a_large_and_of_a_small_file(tmp_path: Path) -> None:
     assert TASK.load(write(tmp_path / "b.jsonl", rows(10))).sizes == {"support": 2, "select": 1, "gate": 2, "test": 5}
 
 
-def test_every_kind_of_check_takes_a_right_reply_and_no_other_rows() -> None:
+def test_every_check_accepts_a_right_reply_and_rejects_a_wrong_one() -> None:
     assert {e.fields["check"] for e in ALL} == {"exact", "number", "math", "regex", "python"}
     texts = [right(example) for example in ALL]
     scores = TASK.score_many(ALL, texts)
@@ -61,7 +61,7 @@ def test_every_kind_of_check_takes_a_right_reply_and_no_other_rows() -> None:
     assert not any(score.correct or score.reward for score in wrong)
 
 
-def test_programs_are_judged_with_their_own_tests_amid_other_rows() -> None:
+def test_programs_are_scored_with_their_own_tests_among_other_rows() -> None:
     programs = [e for e in ALL if e.fields["check"] == "python"]
     others = [e for e in ALL if e.fields["check"] == "exact"]
     mixed = [example for pair in zip(programs, others, strict=False) for example in pair]
@@ -78,7 +78,7 @@ def test_programs_need_the_sandbox_and_other_files_do_not(tmp_path: Path) -> Non
         assert task.executes_code is executes
 
 
-def test_a_conversation_is_posed_as_it_stands() -> None:
+def test_a_conversation_is_sent_unchanged() -> None:
     example = next(e for e in ALL if "France" in TASK.completion(e))
     assert TASK.messages(example) == [
         {"role": "system", "content": "Answer with one word."},
@@ -130,9 +130,7 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
         ),
     ],
 )
-def test_a_line_that_does_not_fit_is_an_error_that_names_file_line_and_field(
-    tmp_path: Path, line: Any, message: str
-) -> None:
+def test_an_invalid_line_is_an_error_that_names_file_line_and_field(tmp_path: Path, line: Any, message: str) -> None:
     path = write(tmp_path / "mine.jsonl", [*rows(20), "", line])
     with pytest.raises(UsageError) as error:
         TASK.load(path)
@@ -140,6 +138,6 @@ def test_a_line_that_does_not_fit_is_an_error_that_names_file_line_and_field(
     assert message in str(error.value)
 
 
-def test_rows_that_say_the_same_are_one(tmp_path: Path) -> None:
+def test_equal_rows_count_once(tmp_path: Path) -> None:
     once = TASK.load(write(tmp_path / "a.jsonl", rows(20)))
     assert TASK.load(write(tmp_path / "b.jsonl", [*rows(20), *rows(5)])) == once

@@ -144,7 +144,7 @@ def test_answers_of_equal_value_share_a_vote(answers: tuple[str, ...]) -> None:
     assert vote(answers[0]) is not None
 
 
-def test_what_says_nothing_does_not_vote() -> None:
+def test_an_empty_or_too_long_answer_does_not_vote() -> None:
     assert vote(None) is None
     assert vote("") is None
     assert vote("1" * 5000) is None
@@ -172,7 +172,7 @@ def test_answers_that_share_a_vote_are_right_or_wrong_together(gold: str, one: s
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.sampled_from("0123456789+-*/^_=<>(){}[]\\,;.$ abfnxs\0{}"), max_size=40))
-def test_any_answer_has_one_verdict(answer: str) -> None:
+def test_every_answer_has_a_deterministic_verdict(answer: str) -> None:
     score = score_answer("12", answer)
     assert score == score_answer("12", answer)
     assert score.reward == float(score.correct)
@@ -191,7 +191,7 @@ def test_any_answer_has_one_verdict(answer: str) -> None:
         "$" * 1_000_000,
     ],
 )
-def test_a_hostile_answer_is_wrong_and_hangs_nothing(answer: str) -> None:
+def test_a_hostile_answer_is_wrong_and_does_not_hang(answer: str) -> None:
     score = score_answer("12", answer)
     assert not score.correct
     assert len(score.detail) < 200
@@ -206,7 +206,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout_and_casts_no_vote() -> None:
     assert vote(endless) is None
 
 
-def test_nothing_in_an_answer_is_run(tmp_path: Path) -> None:
+def test_no_part_of_an_answer_is_executed(tmp_path: Path) -> None:
     target = tmp_path / "taken"
     for answer in (
         f"__import__('os').mkdir('{target}')",
@@ -254,7 +254,7 @@ class TestFinding:
             ("18", None),
         ],
     )
-    def test_what_is_announced_as_the_answer_is_found(self, text: str, answer: str | None) -> None:
+    def test_the_announced_answer_is_found(self, text: str, answer: str | None) -> None:
         assert announced(text) == answer
 
     @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ class TestFinding:
             find(text)
 
 
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the published data sets do not lie beside the checkout")
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the published data sets are not next to the checkout")
 
 
 @pytest.fixture(scope="module")
@@ -298,21 +298,21 @@ def golds() -> list[str]:
 
 @needs_data
 class TestPublishedAnswers:
-    def test_every_one_is_right_by_itself_and_has_a_vote(self, golds: list[str]) -> None:
+    def test_every_gold_answer_equals_itself_and_has_a_vote(self, golds: list[str]) -> None:
         assert [gold for gold in golds if not equivalent(gold, gold) or vote(gold) is None] == []
 
-    def test_nearly_every_one_is_read_by_value(self, golds: list[str]) -> None:
+    def test_almost_every_gold_answer_has_a_value(self, golds: list[str]) -> None:
         as_text = [gold for gold in golds if "text " in str(read(gold))]
         assert len(as_text) <= 0.005 * len(golds), as_text
 
-    def test_one_is_wrong_for_another(self, golds: list[str]) -> None:
+    def test_different_gold_answers_are_not_equal(self, golds: list[str]) -> None:
         rng = random.Random(0)
         pairs = [rng.sample(golds, 2) for _ in range(2200)]
         pairs = [(a, b) for a, b in pairs if re.sub(r"[$ ]", "", a) != re.sub(r"[$ ]", "", b)][:2000]
         assert len(pairs) == 2000
         assert len([pair for pair in pairs if equivalent(*pair)]) <= 2
 
-    def test_one_with_another_last_digit_is_wrong(self, golds: list[str]) -> None:
+    def test_a_gold_answer_with_another_last_digit_is_wrong(self, golds: list[str]) -> None:
         digit = re.compile(r"\d(?=\D*$)")
         changed = [
             (g, digit.sub(lambda match: str((int(match[0]) + 1) % 10), g))

@@ -16,7 +16,7 @@ FILE = Path(__file__).parent / "data" / "mbpp.jsonl"
 SHARED = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "mbpp.jsonl"
 TASK = Mbpp()
 ROWS = {row["task_id"]: row for row in map(json.loads, FILE.read_text().splitlines())}
-CLASS = "Mbpp/8"  # its tests hand over objects of the solution's class
+CLASS = "Mbpp/8"  # its tests pass objects of a class that the solution defines
 
 
 def every(splits: Splits) -> dict[str, Example]:
@@ -30,12 +30,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def load(tmp_path: Path, **changes: Any) -> Example:
-    """The first test problem with fields of its row changed."""
+    """Return the first test problem with changed fields."""
     rows = [*(ROWS[n] for n in range(1, 11)), ROWS[11] | changes]
     return TASK.load(write(tmp_path / "rows.jsonl", rows)).test[0]
 
 
-def posed(example: Example) -> str:
+def prompt_of(example: Example) -> str:
     return "\n".join(turn["content"] for prompt in TASK.prompts for turn in TASK.messages(example, prompt))
 
 
@@ -60,7 +60,7 @@ def test_the_prompt_shows_the_signature_the_sentence_and_one_test(tmp_path: Path
     )
     assert TASK.messages(example)[0]["content"].endswith(f"```python\n{example.fields['prompt'].strip()}\n```")
     for hidden in ("a b c", "'one'", "x  y", "reversed("):
-        assert hidden not in posed(example) + TASK.completion(example)
+        assert hidden not in prompt_of(example) + TASK.completion(example)
     assert cases(example.fields["prompt"], "reverse_words") == (("('good day',)", "'day good'"),)
 
 
@@ -72,7 +72,7 @@ def test_a_prompt_is_python_that_can_be_continued(tmp_path: Path, text: str) -> 
 
 
 def test_the_shown_test_is_not_enough(tmp_path: Path) -> None:
-    """A program that knows the example by heart, or the published tests alone, is wrong."""
+    """A program that handles only the shown example, or only the published tests, is wrong."""
     example = load(tmp_path, challenge_test_list=["assert reverse_words('x y') == 'y x'"])
     known = {"good day": "day good"}
     body = "    return {!r}.get(sentence)\n"
@@ -83,7 +83,7 @@ def test_the_shown_test_is_not_enough(tmp_path: Path) -> None:
     assert TASK.score(example, body.format(published | {"x y": "y x"})).correct
 
 
-def test_published_solutions_are_right_but_for_objects_of_their_own_classes() -> None:
+def test_published_solutions_are_right_except_with_objects_of_their_own_classes() -> None:
     examples = every(TASK.load(FILE))
     golds = {name: TASK.gold(example) for name, example in examples.items()}
     assert {name for name, gold in golds.items() if gold is None} <= {CLASS}
@@ -93,7 +93,7 @@ def test_published_solutions_are_right_but_for_objects_of_their_own_classes() ->
     assert TASK.signals(*zip(*known, strict=True)) == [1.0] * len(known)
 
 
-def test_an_object_of_a_class_of_the_solution_is_no_answer_that_can_be_judged(tmp_path: Path) -> None:
+def test_an_object_of_the_solutions_own_class_cannot_be_judged(tmp_path: Path) -> None:
     rows = [*(ROWS[n] for n in range(1, 8)), ROWS[8] | {"task_id": 500}]
     (example,) = TASK.load(write(tmp_path / "rows.jsonl", rows)).test
     assert TASK.gold(example) is None
@@ -129,7 +129,7 @@ def test_programs_vote_by_the_shown_example(tmp_path: Path) -> None:
         {"code": "x = " + "(" * 9999},
     ],
 )
-def test_a_row_that_poses_no_function_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_row_without_a_function_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"rows.jsonl, task_id 11: expected fields 'code' and 'test_list'"):
         load(tmp_path, **changes)
 
@@ -139,7 +139,7 @@ def test_a_field_of_another_type_is_named_with_its_line(tmp_path: Path) -> None:
         load(tmp_path, test_list="x")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published data set does not lie beside the checkout")
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data set is not next to the checkout")
 class TestPublishedData:
     def test_it_is_the_pinned_one_and_its_splits_those_of_the_tasks_version(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,7 +159,7 @@ class TestPublishedData:
         assert len(examples) == 974
         shown = [len(cases(e.fields["prompt"], e.fields["entry_point"])) for e in examples.values()]
         assert max(shown) == 1
-        # Their first tests have no call with literals, but with a name, a type or a sum.
+        # Their first tests call the function with a name, a type or a sum instead of literals.
         without = {name for (name, _), count in zip(examples.items(), shown, strict=True) if count == 0}
         assert without == {f"Mbpp/{n}" for n in (367, 486, 533, 601, 927)}
         assert {name for name, e in examples.items() if TASK.gold(e) is None} == {"Mbpp/367", "Mbpp/601", "Mbpp/927"}

@@ -45,13 +45,13 @@ def process(folder: Path, monkeypatch: pytest.MonkeyPatch):
     made.stop()
 
 
-def test_questions_are_answered_by_one_process_that_stays(process: Process) -> None:
+def test_one_process_answers_all_questions(process: Process) -> None:
     assert [process.ask({"do": "double", "number": n}) for n in (1, 2, 3)] == [2, 4, 6]
     assert process.ask({"do": "pid"}) == process.ask({"do": "pid"}) != os.getpid()
 
 
 @pytest.mark.parametrize("trouble", ["spin", "hog", "die"])
-def test_what_takes_for_ever_or_all_memory_or_kills_the_process_costs_one_answer(
+def test_a_question_that_exceeds_time_or_memory_or_kills_the_process_fails_alone(
     process: Process, trouble: str
 ) -> None:
     with pytest.raises(TooSlow, match="more than"):
@@ -66,13 +66,13 @@ def test_running_out_of_time_does_not_end_the_process(process: Process) -> None:
     assert process.ask({"do": "pid"}) == before
 
 
-def test_an_error_is_no_answer_and_a_reason_is_told(process: Process) -> None:
+def test_an_error_gives_no_answer_and_a_reason_is_reported(process: Process) -> None:
     assert process.ask({"do": "raise"}) is None
     with pytest.raises(Unanswerable, match=r"^not that$"):
         process.ask({"do": "decline"})
 
 
-def test_what_a_library_prints_or_writes_disturbs_nobody(process: Process) -> None:
+def test_output_of_libraries_does_not_disturb_replies(process: Process) -> None:
     assert process.ask({"do": "print"}) == "printed"
     where = process.ask({"do": "write"})
     assert Path(where) != Path.cwd()
@@ -91,11 +91,11 @@ def test_sets_have_the_same_order_in_every_process(folder: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "\n", "\u2028", "x" * 1_000_000])
-def test_any_text_arrives_as_it_is(process: Process, text: str) -> None:
+def test_every_text_arrives_unchanged(process: Process, text: str) -> None:
     assert process.ask({"do": "text", "text": text}) == text
 
 
-def test_a_missing_library_is_an_error_with_its_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_an_error_that_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(folder))
     process = Process("lacking", missing="pip install it")
     for _ in range(2):

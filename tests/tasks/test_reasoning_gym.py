@@ -42,19 +42,19 @@ def test_the_librarys_own_answers_are_right_and_each_others_are_not() -> None:
         ("<answer>1{}</answer>", False),
     ],
 )
-def test_the_answer_stands_between_tags_or_alone(form: str, correct: bool) -> None:
+def test_the_answer_is_between_tags_or_the_whole_text(form: str, correct: bool) -> None:
     example = ALL[0]
     assert TASK.score(example, form.format(example.fields["answer"])).correct is correct
 
 
-def test_less_than_full_marks_is_reward_and_not_right() -> None:
+def test_a_partial_score_is_a_reward_but_not_correct() -> None:
     score = TASK.score(ALL[0], f"It is {ALL[0].fields['answer']}, I think")
     assert 0.0 < score.reward < 1.0
     assert not score.correct
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "9" * 10_001, "(" * 1_000_000, "<answer>" * 100_000])
-def test_any_text_has_a_score(text: str) -> None:
+def test_every_text_has_a_score(text: str) -> None:
     score = TASK.score(ALL[0], text)
     assert not score.correct
     assert score.reward < 1.0
@@ -87,7 +87,7 @@ def test_a_generator_that_cannot_be_used_is_an_error_that_says_why(name: str, me
         ReasoningGym(name).load()
 
 
-def test_a_file_is_refused_by_name() -> None:
+def test_a_data_file_is_refused_with_its_name() -> None:
     with pytest.raises(UsageError, match=r"--data rows\.jsonl: the task rg:chain_sum is generated"):
         TASK.load(Path("rows.jsonl"))
 
@@ -99,10 +99,10 @@ def test_another_version_of_the_library_is_noticed() -> None:
 
 
 class TestNoCode:
-    """Scorers of these generators evaluate an answer as Python: here nothing of an answer may run."""
+    """The scorers of these generators evaluate answers as Python. No part of an answer may be executed."""
 
     @pytest.mark.parametrize("generator", ["spiral_matrix", "binary_matrix", "string_insertion", "n_queens"])
-    def test_what_a_model_wrote_is_not_run(self, generator: str, tmp_path: Path) -> None:
+    def test_answers_are_not_executed(self, generator: str, tmp_path: Path) -> None:
         task = ReasoningGym(generator)
         example = task.load().test[0]
         mark = tmp_path / "ran"
@@ -111,8 +111,8 @@ class TestNoCode:
         assert not mark.exists()
         assert task.score(example, task.gold(example) or "").correct
 
-    def test_what_the_library_wrote_is(self) -> None:
-        """Its scorer evaluates its own answer, not the model's."""
+    def test_code_of_the_library_is_executed(self) -> None:
+        """The scorer evaluates the library's own answer, not the model's."""
         task = ReasoningGym("number_sorting")
         assert all(task.score(e, task.gold(e) or "").correct for e in task.load().test[:5])
 
@@ -123,7 +123,7 @@ class TestNoCode:
         assert not task.score(example, "<answer>no</answer>").correct
 
 
-def test_a_scorer_that_is_lost_is_a_timeout_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scorer_whose_process_dies_is_a_timeout_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: object) -> float:
         raise TooSlow(f"more than {CPU_SECONDS} s")
 

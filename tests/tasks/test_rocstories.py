@@ -14,7 +14,7 @@ TASK = RocStories()
 DATA = Path(__file__).parent / "data" / "rocstories.jsonl"
 SPLIT = TASK.load(DATA)
 ALL = [example for name in SPLITS for example in getattr(SPLIT, name)]
-# Shown as A: three, B: one, C: five, D: two, E: four; the right order is B D A E C.
+# The prompt shows A: three, B: one, C: five, D: two, E: four. The right order is B D A E C.
 STORY = ["one", "two", "three", "four", "five"]
 EXAMPLE = Example("s", {"story": STORY, "order": [2, 0, 4, 1, 3], "shuffled": ["three", "one", "five", "two", "four"]})
 
@@ -35,27 +35,27 @@ def test_without_a_file_it_says_what_to_do() -> None:
         TASK.load()
 
 
-def test_of_many_stories_a_thousand_are_tested(tmp_path: Path) -> None:
+def test_at_most_1000_stories_are_tested(tmp_path: Path) -> None:
     splits = TASK.load(write(tmp_path / "stories.jsonl", stories(2000)))
     assert splits.sizes == {"support": 200, "select": 100, "gate": 400, "test": 1000}
 
 
-def test_a_story_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+def test_a_repeated_story_counts_once(tmp_path: Path) -> None:
     assert sum(TASK.load(write(tmp_path / "s.jsonl", stories(40) + stories(40))).sizes.values()) == 40
 
 
-def test_a_missing_sentence_is_an_error_that_says_where(tmp_path: Path) -> None:
+def test_a_missing_sentence_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     rows = stories(40)
     del rows[2]["sentence4"]
     with pytest.raises(UsageError, match=r"s\.jsonl, line 3: field 'sentence4' is missing"):
         TASK.load(write(tmp_path / "s.jsonl", rows))
 
 
-def test_sentences_are_shuffled_by_the_text_alone(tmp_path: Path) -> None:
+def test_the_shuffle_depends_only_on_the_text(tmp_path: Path) -> None:
     again = TASK.load(write(tmp_path / "s.jsonl", stories(200)[::-1]))
     assert again == TASK.load(write(tmp_path / "t.jsonl", stories(200)))
     orders = {tuple(e.fields["order"]) for name in SPLITS for e in getattr(again, name)}
-    assert len(orders) > 60  # of 120, for 200 stories
+    assert len(orders) > 60  # 200 stories have more than 60 of the 120 orders
 
 
 def test_every_gold_answer_is_right() -> None:
@@ -79,7 +79,7 @@ def test_the_order_is_found_in_any_form(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "B, D, A, E", "BDAE", "AABCD", "A B C D then E", "bdaec", "one two", "BDAECX", "XBDAEC"]
 )
-def test_what_is_no_order_is_no_answer(text: str) -> None:
+def test_a_text_without_an_order_is_no_answer(text: str) -> None:
     score = TASK.score(EXAMPLE, text)
     assert (score.reward, score.correct, score.status) == (0.0, False, "no_answer")
     assert TASK.vote_key(EXAMPLE, text) is None
@@ -89,10 +89,10 @@ def test_what_is_no_order_is_no_answer(text: str) -> None:
     ("text", "reward"),
     [
         ("BDAEC", 1.0),
-        ("BDACE", 0.6 * 3 / 5 + 0.4 * 2 / 4),  # one two three | five four
-        ("DAECB", 0.4 * 3 / 4),  # all moved by one
+        ("BDACE", 0.6 * 3 / 5 + 0.4 * 2 / 4),  # one, two, three in place; five and four swapped
+        ("DAECB", 0.4 * 3 / 4),  # every sentence is one place too early
         ("DBAEC", 0.6 * 3 / 5 + 0.4 * 2 / 4),
-        ("CEADB", 0.6 * 1 / 5),  # backwards: the middle stays
+        ("CEADB", 0.6 * 1 / 5),  # reversed, so only the middle is in place
     ],
 )
 def test_the_reward_counts_places_and_neighbours(text: str, reward: float) -> None:
@@ -108,7 +108,7 @@ def test_exactly_one_order_has_reward_one() -> None:
     assert all(0.0 <= score.reward <= 1.0 for score in scores)
 
 
-def test_sentences_that_are_alike_may_change_places() -> None:
+def test_equal_sentences_may_change_places() -> None:
     example = Example(
         "s", {"story": ["x", "y", "x", "z", "w"], "order": [0, 1, 2, 3, 4], "shuffled": ["x", "y", "x", "z", "w"]}
     )
@@ -118,7 +118,7 @@ def test_sentences_that_are_alike_may_change_places() -> None:
 
 
 @given(st.text())
-def test_any_text_has_one_score(text: str) -> None:
+def test_every_text_has_a_deterministic_score(text: str) -> None:
     assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
 
 

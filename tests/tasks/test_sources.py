@@ -33,11 +33,11 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that serves what is put into it and counts what it is asked."""
-    served = SimpleNamespace(rows={"train": ROWS[:20], "test": ROWS[20:]}, asked=[])
+    """Return a fake hub that serves the given rows and records the requests."""
+    served = SimpleNamespace(rows={"train": ROWS[:20], "test": ROWS[20:]}, requests=[])
 
     def load_dataset(id, config, *, split, revision):
-        served.asked.append((id, config, split, revision))
+        served.requests.append((id, config, split, revision))
         if served.rows is None:
             raise ConnectionError("no route to the hub.\nTraceback and more")
         return served.rows[split]
@@ -60,12 +60,12 @@ def write(path: Path, rows) -> Path:
 class TestHub:
     def test_rows_are_fetched_once_at_the_pinned_revision_and_then_read_from_the_cache(self, hub) -> None:
         assert source().rows() == ROWS
-        assert hub.asked == [("owner/quiz", None, "train", "c0ffee"), ("owner/quiz", None, "test", "c0ffee")]
+        assert hub.requests == [("owner/quiz", None, "train", "c0ffee"), ("owner/quiz", None, "test", "c0ffee")]
         hub.rows = None
         assert source().rows() == ROWS
-        assert len(hub.asked) == 2
+        assert len(hub.requests) == 2
 
-    def test_rows_of_another_content_are_refused_and_not_kept(self, hub) -> None:
+    def test_rows_with_other_content_are_refused_and_not_cached(self, hub) -> None:
         hub.rows["test"] = ROWS[21:]
         with pytest.raises(BenchError, match=r"29 rows with content hash .* expected .*--data FILE"):
             source().rows()
@@ -77,15 +77,15 @@ class TestHub:
             source().path.write_text(damage)
             assert source().rows() == ROWS
 
-    def test_it_is_ready_once_it_was_fetched_and_while_it_is_whole(self, hub) -> None:
+    def test_it_is_ready_after_the_download_until_the_file_is_damaged(self, hub) -> None:
         assert not source().ready()
-        assert not hub.asked
+        assert not hub.requests
         source().rows()
         assert source().ready()
         source().path.write_text(json.dumps(ROWS[0]) + "\n")
         assert not source().ready()
 
-    def test_columns_that_the_task_does_not_know_are_dropped(self, hub) -> None:
+    def test_unknown_columns_are_dropped(self, hub) -> None:
         hub.rows["train"] = [row | {"more": None} for row in ROWS[:20]]
         assert source().rows() == ROWS
 
@@ -94,7 +94,7 @@ class TestHub:
         found = source(splits=("train",), convert=lambda row: {"question": row["q"], "level": row["l"]}).rows()
         assert found == ROWS
 
-    def test_without_a_network_one_sentence_says_what_would_do(self, hub) -> None:
+    def test_without_a_network_the_error_says_what_to_do(self, hub) -> None:
         hub.rows = None
         with pytest.raises(BenchError) as caught:
             source().rows()
@@ -133,7 +133,7 @@ class TestHash:
         shuffled = [dict(rng.sample(sorted(row.items()), len(row))) for row in rng.sample(ROWS, len(ROWS))]
         assert rows_sha256(shuffled) == rows_sha256(ROWS)
 
-    def test_content_does(self) -> None:
+    def test_content_makes_a_difference(self) -> None:
         assert rows_sha256(ROWS[1:]) != rows_sha256(ROWS)
         assert rows_sha256([*ROWS, ROWS[0]]) != rows_sha256(ROWS)
         assert rows_sha256([{**ROWS[0], "level": 99}, *ROWS[1:]]) != rows_sha256(ROWS)
@@ -163,7 +163,7 @@ class TestFiles:
             ('{"question": null, "level": 1}', "line 2: field 'question' is None; expected text"),
         ],
     )
-    def test_a_row_that_does_not_fit_is_an_error_with_file_line_and_field(self, tmp_path, line, message) -> None:
+    def test_an_invalid_row_is_an_error_with_file_line_and_field(self, tmp_path, line, message) -> None:
         path = tmp_path / "rows.jsonl"
         path.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n")
         with pytest.raises(UsageError, match=message) as caught:
@@ -198,11 +198,11 @@ class TestCuttingOneFile:
         splits = cut_one_file([Example(str(n), {}) for n in range(100)], "f", salt="quiz-1", **SIZES)
         assert splits.sizes == {**SIZES, "test": 85}
 
-    def test_too_few_rows_are_refused_with_the_number_that_would_do(self) -> None:
+    def test_too_few_rows_are_refused_with_the_number_needed(self) -> None:
         with pytest.raises(UsageError, match="f: 15 rows; the splits need at least 16"):
             cut_one_file([Example(str(n), {}) for n in range(15)], "f", salt="quiz-1", **SIZES)
 
-    def test_a_row_that_is_there_twice_counts_once_and_a_reused_id_is_refused(self) -> None:
+    def test_a_repeated_row_counts_once_and_a_reused_id_is_refused(self) -> None:
         one = Example("1", {"n": 1})
         assert distinct([one, one], "f") == [one]
         with pytest.raises(UsageError, match="f: two different rows have the id '1'"):

@@ -4,7 +4,7 @@ from tasks.interface import Example
 from tasks.successor import Successor
 from tasks.tenfold import Tenfold
 
-ASKED = Example("347", {"n": 347})
+EXAMPLE = Example("347", {"n": 347})
 
 
 @pytest.mark.parametrize(
@@ -19,21 +19,21 @@ ASKED = Example("347", {"n": 347})
     ],
 )
 def test_the_last_number_counts(reply: str, correct: bool, signal: float) -> None:
-    assert Successor().score(ASKED, reply).correct == correct
-    assert Successor().signal(ASKED, reply) == signal
+    assert Successor().score(EXAMPLE, reply).correct == correct
+    assert Successor().signal(EXAMPLE, reply) == signal
 
 
-def test_ten_times() -> None:
-    assert Tenfold().score(ASKED, "It is 3,470.").correct
-    assert not Tenfold().score(ASKED, "347").correct
+def test_tenfold_expects_ten_times_the_number() -> None:
+    assert Tenfold().score(EXAMPLE, "It is 3,470.").correct
+    assert not Tenfold().score(EXAMPLE, "347").correct
 
 
 @pytest.mark.parametrize("task", [Successor(), Tenfold()])
 def test_every_question_is_asked_once_in_each_form(task: Successor) -> None:
     splits = task.load()
     examples = (*splits.support, *splits.select, *splits.gate, *splits.test)
-    asked = {task.messages(example, prompt)[0]["content"] for example in examples for prompt in task.prompts}
-    assert len(asked) == len(task.prompts) * len(examples) == 2600
+    questions = {task.messages(example, prompt)[0]["content"] for example in examples for prompt in task.prompts}
+    assert len(questions) == len(task.prompts) * len(examples) == 2600
     assert all(task.score(example, task.gold(example)).correct for example in examples)
 
 

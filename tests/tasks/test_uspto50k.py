@@ -30,7 +30,7 @@ def test_without_a_file_it_says_what_to_do() -> None:
         TASK.load()
 
 
-def test_of_many_reactions_five_thousand_are_tested(tmp_path: Path) -> None:
+def test_at_most_5000_reactions_are_tested(tmp_path: Path) -> None:
     rows = [{CLASS: 1, REACTION: f"[CH3:1]C{n}>>O"} for n in range(6000)]
     assert TASK.load(write(tmp_path / "r.jsonl", rows)).sizes == {
         "support": 200,
@@ -46,7 +46,7 @@ def test_atom_maps_are_removed_and_nothing_else() -> None:
     assert not any(":" in e.fields["reaction"] for e in ALL)
 
 
-def test_reactions_that_differ_in_their_maps_alone_are_one(tmp_path: Path) -> None:
+def test_reactions_that_differ_only_in_atom_maps_count_once(tmp_path: Path) -> None:
     rows = reactions(40)
     again = [row | {REACTION: str(row[REACTION]).replace(":1]", ":7]")} for row in rows]
     assert TASK.load(write(tmp_path / "a.jsonl", rows + again)) == TASK.load(write(tmp_path / "b.jsonl", rows))
@@ -68,9 +68,7 @@ def test_a_reaction_with_two_classes_is_left_out(tmp_path: Path) -> None:
         ({REACTION: "CCO"}, "line 2: field 'reactants>reagents>production' is 'CCO'; expected SMILES with two >"),
     ],
 )
-def test_a_row_that_does_not_fit_is_an_error_that_says_where(
-    tmp_path: Path, row: dict[str, object], message: str
-) -> None:
+def test_an_invalid_row_is_an_error_that_names_the_line(tmp_path: Path, row: dict[str, object], message: str) -> None:
     rows = reactions(40)
     rows[1] = rows[1] | row
     with pytest.raises(UsageError, match=rf"r\.jsonl, {message}"):
@@ -100,7 +98,7 @@ def test_every_gold_answer_is_right_and_all_classes_are_there() -> None:
         *("CC1CCO2 is oxidised: 8", "Reaction 8.", "yield 85, class 8", "8 (not 1.5)"),
     ],
 )
-def test_the_last_number_that_stands_alone_is_the_answer(text: str) -> None:
+def test_the_last_number_on_its_own_is_the_answer(text: str) -> None:
     score = TASK.score(EXAMPLE, text)
     assert (score.correct, score.reward, score.answer) == (True, 1.0, "8")
 
@@ -108,20 +106,20 @@ def test_the_last_number_that_stands_alone_is_the_answer(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "oxidation", "0", "11", "88", "8.5", "C8", "8C", "0.8", "-8", "٨", "[8]", "CC(=8)"]
 )
-def test_what_is_no_class_is_no_answer(text: str) -> None:
+def test_a_text_without_a_class_is_no_answer(text: str) -> None:
     score = TASK.score(EXAMPLE, text)
     assert (score.correct, score.status) == (False, "no_answer")
     assert TASK.vote_key(EXAMPLE, text) is None
 
 
 @given(st.integers(1, 10), st.integers(1, 10))
-def test_the_right_class_alone_is_right(right: int, answered: int) -> None:
+def test_only_the_right_class_is_correct(right: int, answered: int) -> None:
     example = Example("r", {"reaction": "C>>C", "class": right})
     assert TASK.score(example, str(answered)).correct == (right == answered)
 
 
 @given(st.text())
-def test_any_text_has_one_score(text: str) -> None:
+def test_every_text_has_a_deterministic_score(text: str) -> None:
     assert TASK.score(EXAMPLE, text) == TASK.score(EXAMPLE, text)
 
 
@@ -131,19 +129,19 @@ def judged(pairs: list[tuple[int, bool]]) -> dict[str, float]:
     return TASK.measures(examples, [""] * len(pairs), scores)
 
 
-def test_balanced_accuracy_is_the_mean_over_the_classes_that_are_there() -> None:
+def test_balanced_accuracy_is_the_mean_over_the_classes_present() -> None:
     assert judged([(1, True)] * 8 + [(2, False)] * 2) == {"balanced_accuracy": 0.5}
     assert judged([(1, True), (1, False), (2, True), (3, False)]) == {"balanced_accuracy": 0.5}
     assert judged([(4, True)]) == {"balanced_accuracy": 1.0}
 
 
 @given(st.lists(st.tuples(st.integers(1, 10), st.booleans()), min_size=1))
-def test_balanced_accuracy_is_the_accuracy_where_classes_are_of_one_size(pairs: list[tuple[int, bool]]) -> None:
+def test_balanced_accuracy_equals_the_accuracy_for_classes_of_equal_size(pairs: list[tuple[int, bool]]) -> None:
     found = judged([(kind, right) for right in (True, False) for kind in {kind for kind, _ in pairs}])
     assert found["balanced_accuracy"] == pytest.approx(0.5)
 
 
-def test_an_answer_that_could_not_be_judged_is_in_no_figure() -> None:
+def test_an_answer_that_was_not_judged_is_excluded_from_the_metrics() -> None:
     examples = [Example("a", {"class": 1}), Example("b", {"class": 2})]
     scores = [Score(1.0, True), Score(0.0, False, status="infrastructure")]
     assert TASK.measures(examples, ["", ""], scores) == {"balanced_accuracy": 1.0}

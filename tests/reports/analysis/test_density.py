@@ -5,7 +5,7 @@ from reports.analysis.density import noise_share, rank_correlation, shares, spec
 
 
 def coins(rng, candidates, base, flips):
-    """Perturbations that answer anew, for better or worse with equal chance, on items that differ."""
+    """Return candidates that replace some of the base's answers by coin flips, each on other items."""
     afresh = rng.random((candidates, base.size)) < flips
     return np.where(afresh, rng.random((candidates, base.size)) < 0.5, base)
 
@@ -17,18 +17,18 @@ def test_shares_are_counted_by_scale_and_threshold():
     correct[2, 50:60] = True  # + 10
     correct[3, 0] = False  # - 1
     found = shares(correct, base, np.array([1.0, 1.0, 1.0, 2.0]), draws=200)
-    told = {(s.sigma, s.threshold): (s.share.value, s.candidates) for s in found}
-    assert told[1.0, 0.0] == (1.0, 3)
-    assert told[1.0, 0.02] == (2 / 3, 3)
-    assert told[1.0, 0.05] == (1 / 3, 3)
-    assert told[2.0, 0.0] == (0.0, 1)
+    values = {(s.sigma, s.threshold): (s.share.value, s.candidates) for s in found}
+    assert values[1.0, 0.0] == (1.0, 3)
+    assert values[1.0, 0.02] == (2 / 3, 3)
+    assert values[1.0, 0.05] == (1 / 3, 3)
+    assert values[2.0, 0.0] == (0.0, 1)
     one = next(s for s in found if (s.sigma, s.threshold) == (1.0, 0.05))
     assert 0 < one.share.low < 1 / 3 < one.share.high < 1
-    assert one.elsewhere == pytest.approx(0.0)  # the ten fixes stand in one half, none in the other
+    assert one.elsewhere == pytest.approx(0.0)  # all ten fixes are in one half of the examples
 
 
-def test_noise_is_a_coin_for_each_changed_answer():
-    # Of 2 changed answers a gain of 1 of 10 takes both to be fixes; without a change nothing is gained or lost.
+def test_noise_flips_a_coin_for_each_changed_answer():
+    # With 2 changed answers, a gain of 1 in 10 needs both to be fixes. Without a change the gain is 0.
     assert noise_share(np.array([2.0]), 10, 0.1) == pytest.approx(1 / 4)
     assert noise_share(np.array([2.0]), 10, 0.0) == pytest.approx(3 / 4)
     assert noise_share(np.array([0.0]), 10, 0.0) == 1
@@ -36,7 +36,7 @@ def test_noise_is_a_coin_for_each_changed_answer():
     assert noise_share(np.array([2.0, 0.0]), 10, 0.3) == 0
 
 
-def test_the_drawn_null_has_the_mean_of_the_formula():
+def test_the_simulated_null_has_the_mean_of_the_formula():
     rng = np.random.default_rng(0)
     base = rng.random(60) < 0.5
     correct = coins(rng, 80, base, 0.2)
@@ -47,31 +47,31 @@ def test_the_drawn_null_has_the_mean_of_the_formula():
         assert drawn == pytest.approx(noise_share(np.abs(change).sum(axis=1).astype(float), 60, threshold), abs=0.02)
 
 
-def test_noise_alone_is_seldom_taken_for_good_perturbations():
+def test_noise_alone_is_rarely_significant():
     p_values = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         base = rng.random(50) < 0.5
-        # The same items move for all: what makes the shares of one draw rise and fall together.
+        # All candidates change the same items, so their gains are correlated.
         odds = np.where(rng.random(50) < 0.5, base, 1 - base)
         correct = rng.random((30, 50)) < np.where(rng.random((30, 50)) < 0.5, base, odds)
         found = shares(correct, base, np.ones(30), thresholds=(0.02,), draws=199, seed=seed)
         p_values.append(found[0].p_value)
-    # Binomial, 150 draws at 5 %: more than 14 come once in a hundred such tests.
+    # Binomial with 150 draws at 5 %: more than 14 occur in one of a hundred such tests.
     assert (np.array(p_values) <= 0.05).sum() <= 14
 
 
-def test_perturbations_that_are_all_alike_count_as_one_whatever_they_gain():
+def test_identical_perturbations_count_as_one():
     base = np.array([True] * 50 + [False] * 50)
     correct = np.tile(base, (60, 1))
     correct[:, 50:70] = True
     found = {s.threshold: s for s in shares(correct, base, np.ones(60), draws=4000)}
-    # The share of draws is the probability that one reaches the threshold: 2 Bin(20, 1/2) - 20 >= 1, and >= 5.
+    # The p-value is the probability that one of them reaches the threshold: 2 Bin(20, 1/2) - 20 >= 1, or >= 5.
     assert found[0.01].p_value == pytest.approx(0.412, abs=0.03)
     assert found[0.05].p_value == pytest.approx(0.132, abs=0.03)
 
 
-def test_good_perturbations_stand_out_and_stay_good_elsewhere():
+def test_good_perturbations_are_significant_and_stay_good_on_other_examples():
     rng = np.random.default_rng(1)
     base = rng.random(200) < 0.5
     good = rng.random(40) < 0.5
@@ -83,7 +83,7 @@ def test_good_perturbations_stand_out_and_stay_good_elsewhere():
     assert found.elsewhere > 0.1
 
 
-def test_gains_that_go_together_correlate_and_others_do_not():
+def test_related_gains_correlate_and_unrelated_ones_do_not():
     rng = np.random.default_rng(2)
     quality = rng.normal(0, 0.2, 200)
 
@@ -105,6 +105,8 @@ def test_the_interval_of_a_rank_correlation_covers():
         x = rng.standard_normal(40)
         y = 0.5 * x + np.sqrt(0.75) * rng.standard_normal(40)
         found = rank_correlation(x, y)
-        inside += found.low <= 6 / np.pi * np.arcsin(0.25) <= found.high  # Spearman's of a normal pair of 0.5
+        inside += (
+            found.low <= 6 / np.pi * np.arcsin(0.25) <= found.high
+        )  # Spearman's for normal pairs with correlation 0.5
     assert inside >= 0.91 * 300
     assert rank_correlation(np.ones(9), np.arange(9.0)).value == 0

@@ -14,7 +14,7 @@ def test_thresholds_are_those_of_the_decision(gate):
     for changed in range(gate.examples + 1):
         passed = []
         for fixes in range(changed + 1):
-            # The first `changed - fixes` examples regress, those after them are fixed.
+            # The first `changed - fixes` examples are regressions, the following ones are fixes.
             base, now = before.copy(), before.copy()
             base[: changed - fixes] = True
             now[changed - fixes : changed] = True
@@ -22,7 +22,7 @@ def test_thresholds_are_those_of_the_decision(gate):
         assert passed == [fixes >= fewest[changed] for fixes in range(changed + 1)]
 
 
-def test_noise_is_kept_no_more_often_than_granted_and_as_simulated():
+def test_noise_is_accepted_at_most_at_the_level_and_as_often_as_simulated():
     gate = GateDesign(100, 0.05)
     exact = acceptance(gate, 0.3)
     assert 0 < exact <= 0.05
@@ -35,7 +35,7 @@ def test_noise_is_kept_no_more_often_than_granted_and_as_simulated():
     assert kept / 4000 == pytest.approx(exact, abs=0.01)
 
 
-def test_a_gain_is_kept_the_more_often_the_larger_it_is():
+def test_larger_gains_are_accepted_more_often():
     gate = GateDesign(200, 0.025)
     power = [acceptance(gate, 0.2, gain) for gain in (-0.05, 0.0, 0.03, 0.06, 0.2, 0.5)]
     assert power == sorted(power)

@@ -29,7 +29,7 @@ def population(method="randopt"):
     return [entry(point, [i % 2, 1.0, 0.0]) for i, point in enumerate(candidates(method))]
 
 
-def test_of_a_journal_the_population_alone_is_read():
+def test_only_the_population_is_read_from_a_journal():
     noise = [
         {"key": {"answer": "calibration", "account": "setup"}, "value": {}},
         {"aside": {"scored": "support 0+0"}, "value": {"rewards": [1]}},
@@ -45,7 +45,7 @@ def test_of_a_journal_the_population_alone_is_read():
     assert found.steps == ()
 
 
-def test_corps_first_stage_is_read_without_what_nobody_could_judge():
+def test_corps_first_stage_is_read_without_candidates_that_were_not_judged():
     entries = population("corp")
     entries[1]["value"]["rewards"] = [None] * 3
     found = population_of(result({"stage1": {"sigmas": [1.0, 1.0, 2.0]}}, "corp"), entries, "here")
@@ -54,7 +54,7 @@ def test_corps_first_stage_is_read_without_what_nobody_could_judge():
     assert found.seeds == tuple(derive(3, "corp", "population", i) for i in (0, 2, 3))
 
 
-def test_seeds_that_are_not_drawn_as_here_are_not_made_up():
+def test_seeds_are_none_if_this_version_draws_others():
     entries = [entry(Point({i + 1: s}), [1.0, 0.0]) for i, s in enumerate(SIGMAS)]
     assert population_of(result({"sigmas": SIGMAS}), entries, "here").seeds is None
     tied = [entry(point, [1.0, 0.0]) for point in candidates("corp", "tied")]
@@ -63,11 +63,11 @@ def test_seeds_that_are_not_drawn_as_here_are_not_made_up():
     assert found.seeds is not None
 
 
-def test_steps_are_told_from_candidates():
+def test_steps_are_not_candidates():
     step = Point({5: 0.5, 6: 0.5})
-    told = [{"sigma": 2.0, "half": 0, "examples": [1, 3], "point": step.digest, "accuracy": 0.5}]
+    steps = [{"sigma": 2.0, "half": 0, "examples": [1, 3], "point": step.digest, "accuracy": 0.5}]
     entries = [*population(), entry(step, [1.0, 0.0], what="support 1")]
-    found = population_of(result({"sigmas": SIGMAS, "steps": told}), entries, "here")
+    found = population_of(result({"sigmas": SIGMAS, "steps": steps}), entries, "here")
     (moved,) = found.steps
     assert (moved.sigma, moved.examples, moved.correct.tolist()) == (2.0, range(1, 3), [True, False])
     assert len(found.sigmas) == 4
@@ -78,7 +78,10 @@ def test_steps_are_told_from_candidates():
     [
         ({}, []),
         ({"sigmas": SIGMAS}, population()[:3]),
-        ({"sigmas": SIGMAS}, [*population()[:3], entry(candidates()[3], [1.0])]),  # a race asks them unequally
+        (
+            {"sigmas": SIGMAS},
+            [*population()[:3], entry(candidates()[3], [1.0])],
+        ),  # racing scores candidates on different examples
         ({"sigmas": SIGMAS}, [*population()[:3], entry(candidates()[3], [1.0, 1.0, 0.0], what="support 3")]),
     ],
 )
@@ -93,12 +96,12 @@ def test_a_journal_in_another_order_than_the_record_is_an_error():
         population_of(result({"sigmas": SIGMAS}), [entries[1], entries[0], *entries[2:]], "here")
 
 
-def test_a_base_on_other_examples_is_none_of_the_populations():
+def test_a_base_scored_on_other_examples_is_ignored():
     elsewhere = [entry(Point(), [1.0], what="support 3"), entry(Point(), [1.0, 0.0, 0.0], what="support 3")]
     assert population_of(result({"sigmas": SIGMAS}), [*elsewhere, *population()], "here").base is None
 
 
-def test_examples_that_could_not_be_judged_for_all_are_an_error():
+def test_examples_not_judged_for_every_candidate_are_an_error():
     entries = population()
     entries[2]["value"]["rewards"] = [None, 1.0, 0.0]
     with pytest.raises(UsageError, match="1 examples could not be judged"):

@@ -27,7 +27,7 @@ def test_a_cloud_is_that_of_corps_consolidation():
     np.testing.assert_allclose(np.linalg.svd(mine @ others.T)[1], 1, atol=1e-9)
 
 
-def test_rewards_that_are_all_alike_weigh_alike():
+def test_equal_rewards_give_equal_weights():
     cloud = make_cloud(np.ones(6), np.eye(6), 2)
     np.testing.assert_allclose(cloud.weights, 1 / 6)
     assert cloud.norm == pytest.approx(consolidate(np.ones(6), np.ones(6), q=0.5, beta=0.0).norm)
@@ -44,7 +44,7 @@ def test_halves_share_every_scale_evenly(sigmas):
     assert [*one, *two] == list(range(len(sigmas)))
 
 
-def test_a_half_compared_with_itself_is_all_shared():
+def test_a_half_overlaps_completely_with_itself():
     rng = np.random.default_rng(1)
     rewards, gram = rng.random(30), np.diag(rng.random(30) + 1)
     half = Half(rewards, np.ones(30), gram)
@@ -55,7 +55,7 @@ def test_a_half_compared_with_itself_is_all_shared():
 
 
 def test_scale_alone_is_no_structure():
-    # Far candidates do worse in both halves, and nothing else: permuting within scales leaves all as it was.
+    # Far candidates do worse in both halves, and nothing else differs. Permuting within scales changes nothing.
     sigmas = np.repeat([1.0, 2.0], 20)
     half = Half(np.repeat([0.9, 0.1], 20), sigmas, np.diag(sigmas**2))
     found = compare_halves(half, half, half.gram, rank=2, permutations=19)
@@ -63,7 +63,7 @@ def test_scale_alone_is_no_structure():
     assert found.subspace.p_value == 1
 
 
-def test_halves_that_do_not_fit_are_refused():
+def test_halves_of_the_wrong_shape_are_refused():
     half = Half(np.arange(8.0), np.ones(8), np.eye(8))
     with pytest.raises(ValueError, match=r"cross has shape \(8, 7\)"):
         compare_halves(half, half, np.ones((8, 7)), rank=1)
@@ -72,7 +72,7 @@ def test_halves_that_do_not_fit_are_refused():
         compare_halves(small, small, np.eye(3), rank=1)
 
 
-def test_a_value_takes_its_place_in_the_null():
+def test_a_value_is_compared_with_the_null():
     null = np.arange(99.0)
     found = against_null(94.0, null)
     assert found.p_value == pytest.approx(6 / 100)
@@ -87,21 +87,21 @@ def _measured(rng, moved, count=9):
     return Measured(np.zeros(20, bool), np.arange(20) < moved, rng.random((count, 20)) < 0.3)
 
 
-def test_a_step_is_ranked_among_random_ones_of_either_half():
+def test_a_step_is_ranked_among_the_random_steps_of_both_halves():
     rng = np.random.default_rng(2)
     best = transfer(1.0, _measured(rng, 20), _measured(rng, 20))
-    assert best.p_value == pytest.approx(1 / 100)  # the best of ten in either half
+    assert best.p_value == pytest.approx(1 / 100)  # the best of ten in both halves
     assert (best.moved, best.base, best.randoms, best.examples) == (1.0, 0.0, 9, 40)
     assert best.gain.low > 0.8
     assert best.excess.value == pytest.approx(1 - best.random)
     assert transfer(1.0, _measured(rng, 0), _measured(rng, 0)).p_value == 1
 
 
-def test_the_rank_of_a_step_is_uniform_if_directions_say_nothing():
+def test_the_rank_of_a_step_is_uniform_if_directions_are_random():
     rng = np.random.default_rng(3)
 
     def random():
-        # All directions alike, items not.
+        # All directions are alike; items differ in difficulty.
         odds = rng.random(20)
         answers = rng.random((10, 20)) < odds
         return Measured(np.zeros(20, bool), answers[0], answers[1:])
@@ -110,10 +110,10 @@ def test_the_rank_of_a_step_is_uniform_if_directions_say_nothing():
     for level in (0.05, 0.2, 0.5):
         share = (p_values <= level).mean()
         assert share <= level + 3 * np.sqrt(level * (1 - level) / 600)
-        assert share >= 0.3 * level  # ties aside, it is no lame test
+        assert share >= 0.3 * level  # apart from ties, the test has its full power
 
 
-def test_a_population_is_split_both_ways_and_its_steps_crossed():
+def test_candidates_and_examples_are_split_and_steps_measured_on_the_other_half():
     rng = np.random.default_rng(4)
     sigmas, correct = np.tile([1.0, 2.0], 12), rng.random((24, 11)) < 0.5
     base = np.arange(11) < 5
@@ -126,7 +126,7 @@ def test_a_population_is_split_both_ways_and_its_steps_crossed():
     assert found.reproduced.dimensions is None
     assert found.shared.candidates == (12, 12)
     assert found.shared.dimensions == 50
-    (step,) = found.transfer  # of the other length one half is missing
+    (step,) = found.transfer  # one half is missing for the other length
     assert (step.sigma, step.randoms, step.base, step.moved) == (2.0, 6, 5 / 11, 6 / 11)
     first = halve(sigmas) & (sigmas == 2)
     random = np.r_[correct[first][:, :5].sum(), correct[~halve(sigmas) & (sigmas == 2)][:, 5:].sum()].sum() / 66

@@ -97,7 +97,7 @@ def test_runs_on_other_items_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_both_answers_stand_side_by_side_to_the_letter(tmp_path, width):
+def test_both_answers_are_printed_side_by_side_unchanged(tmp_path, width):
     found = compare_runs([write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER)], [])
     file = io.StringIO()
     print_comparison(Console(file=file, width=width), found, samples=1)

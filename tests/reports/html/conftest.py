@@ -36,7 +36,7 @@ def _accuracy(text):
 
 @pytest.fixture(scope="session")
 def make_record():
-    """Returns a function that makes the record of a run with so many right answers, the base having 16."""
+    """Return a function that makes the record of a run with `right` correct answers; the base has 16."""
 
     def make(method="corp", right=20, spent=1e12, passes=1, reason=None, report=None, seed=0, **config):
         base = "1" * 16 + "0" * (ITEMS - 16)
@@ -84,7 +84,7 @@ def make_record():
 
 @pytest.fixture(scope="session")
 def records(make_record):
-    """A base, five methods, and a run that failed."""
+    """Return the records of the base, five runs of methods, and a failed run."""
     return [
         make_record("base", right=16, spent=0),
         make_record("self-consistency", right=18, spent=0, passes=8),
@@ -98,7 +98,7 @@ def records(make_record):
 
 @pytest.fixture(scope="session")
 def hostile(make_record):
-    """A run that puts markup wherever a record has room for text, and its samples."""
+    """Return a record with markup in every text field, and its samples."""
     record = make_record("corp", right=20, model=HOSTILE, method_config={HOSTILE: HOSTILE}).result
     report = {
         "gates": [{"stage": HOSTILE, "accepted": False, "reason": HOSTILE, "gain": 0.1, "standard_error": 0.1}],
@@ -132,14 +132,14 @@ def hostile(make_record):
 
 @dataclass
 class Element:
-    """An element of a parsed page."""
+    """Element of a parsed page."""
 
     tag: str
     attributes: dict[str, str | None] = field(default_factory=dict)
     children: list = field(default_factory=list)
 
     def all(self, tag, **attributes):
-        """Elements below of a tag, in the order of the page; `cls` is a class that they must have."""
+        """Return the descendants with this tag, in page order; `cls` is a class that they must have."""
         wanted = attributes.pop("cls", None)
         found = []
         for child in self.children:
@@ -157,7 +157,7 @@ class Element:
 
 
 class _Reader(HTMLParser):
-    """Builds a tree, and fails where a tag is not closed by its own."""
+    """Builds a tree of elements, and fails if a tag is closed by another one."""
 
     VOID = ("meta", "img", "link", "input", "br")
 
@@ -184,7 +184,7 @@ class _Reader(HTMLParser):
 
 @pytest.fixture(scope="session")
 def parse():
-    """Returns a function from a page to its tree."""
+    """Return a function that parses a page into a tree of elements."""
 
     def read(page):
         reader = _Reader()

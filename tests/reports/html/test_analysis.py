@@ -26,13 +26,13 @@ DENSITY = Density("addition", "tiny-adder", 333_312, 40, 0.5, (SHARE, SHARE))
 GATE = power_of([{"examples": 60, "level": 0.025, "fixes": 8, "regressions": 4, "accepted": False}], {})
 
 
-def test_verdicts_hold_the_error_of_all_tests_together():
+def test_verdicts_are_corrected_for_all_tests():
     assert overlap_verdict(overlap(0.05, 0.01)).startswith("the overlap is larger than by chance (p 0.02 ")
     assert overlap_verdict(overlap(0.6, 0.03)).startswith("the overlap is no larger than by chance (p 0.06 ")
     assert transfer_verdict(HALVES).startswith("a step beats random steps (p 0.02 ")
 
 
-def test_everything_that_was_found_is_drawn(make_record, parse):
+def test_every_analysis_is_plotted(make_record, parse):
     found = Analyses(HALVES, DENSITY, GATE)
     assert [section.heading for section in analysis_sections(found)] == [
         "Split halves",
@@ -49,7 +49,7 @@ def test_everything_that_was_found_is_drawn(make_record, parse):
     assert not analysis_sections(NONE)
 
 
-def test_what_was_written_beside_a_run_is_read_again(tmp_path):
+def test_saved_analyses_are_read(tmp_path):
     assert read_analyses(tmp_path) == NONE
     folder = tmp_path / "analysis"
     folder.mkdir()
@@ -60,7 +60,7 @@ def test_what_was_written_beside_a_run_is_read_again(tmp_path):
     assert read_analyses(tmp_path) == Analyses(HALVES, None, GATE)
 
 
-def test_the_ledger_is_drawn_an_account_a_bar(make_record):
+def test_the_ledger_plot_has_one_bar_per_account(make_record):
     plot = ledger_plot(make_record().result.ledger)
     assert [tick.text for tick in plot.x_ticks] == ["sample", "inference"]
     assert [bar.tooltip.endswith("not billed") for bar in plot.bars] == [False, True]

@@ -1,4 +1,4 @@
-"""The pages in a real browser, driven as a reader would."""
+"""Tests of the pages in a real browser, used as a reader would use them."""
 
 import math
 import os
@@ -30,7 +30,7 @@ REPORT = {
 
 
 def find(name):
-    """The browser and its driver: as BENCH_BROWSER names it, which then must be there, or as found on PATH."""
+    """Return the paths of the browser and its driver; None for one that is not on PATH."""
     browsers = [name] if name else ["google-chrome", "chromium"]
     return next(filter(None, map(shutil.which, browsers)), None), shutil.which("chromedriver")
 
@@ -88,14 +88,14 @@ def site(tmp_path_factory, board, make_record, hostile):
 
 @pytest.fixture
 def opened(driver, site):
-    """Returns a function that opens a page as a screen of a width shows it, in a theme."""
+    """Return a function that opens a page on a screen of this width, with this preferred colour scheme."""
 
     def open_page(name, width=1400, theme="light"):
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         preferred = [{"name": "prefers-color-scheme", "value": theme}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preferred})
-        # A window without a screen is not always in focus.
+        # A headless window is not always in focus.
         driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         driver.get(site[name])
         return driver
@@ -105,7 +105,7 @@ def opened(driver, site):
 
 
 @pytest.mark.parametrize("name", ["board", "run", "hostile board", "hostile run"])
-def test_no_page_says_anything_on_the_console_or_is_wider_than_its_screen(opened, name):
+def test_pages_log_nothing_and_fit_the_screen(opened, name):
     for width in WIDTHS:
         page = opened(name, width)
         wide, room = page.execute_script(
@@ -129,18 +129,18 @@ def test_a_column_is_sorted_by_its_numbers_from_the_keyboard(opened, board):
     number, head = next((i, th) for i, th in enumerate(heads, 1) if th.text == "adaptation FLOPs")
     assert column(page, number) == flops
     button = head.find_element(By.TAG_NAME, "button")
-    told = sorted((value for value in flops if value), key=float)
-    for order, expected in (("ascending", told), ("descending", told[::-1])):
+    known = sorted((value for value in flops if value), key=float)
+    for order, expected in (("ascending", known), ("descending", known[::-1])):
         button.send_keys(Keys.ENTER)
         assert head.get_attribute("aria-sort") == order
-        # A run without figures comes last either way.
+        # A run without numbers comes last in both orders.
         assert column(page, number) == [*expected, None]
     assert len(page.find_elements(By.CSS_SELECTOR, "[aria-sort]")) == 1
 
 
 def test_the_best_accuracy_comes_first_when_sorted_by_it(opened, board):
     page = opened("board")
-    # By status first, which puts the run without an accuracy above the others.
+    # Sort by status first, which moves the run without an accuracy to the top.
     for name in ("status", "accuracy"):
         page.find_element(By.XPATH, f"//section[starts-with(@id, 'group-')]//th/button[text()='{name}']").click()
     values = [line.accuracy.value for line in board.groups[0].lines if line.accuracy]
@@ -165,7 +165,7 @@ return {x: ticks("x"), y: ticks("y"), marks};
 """
 
 
-def test_points_are_drawn_where_the_records_numbers_lie(opened, board):
+def test_points_are_drawn_at_the_numbers_of_the_records(opened, board):
     drawn = opened("board").execute_script(DRAWN)
     points = board.curves[0].points
     assert len(drawn["marks"]) == len(points)
@@ -179,7 +179,7 @@ def test_points_are_drawn_where_the_records_numbers_lie(opened, board):
         assert mark["hit"]
 
 
-def test_focus_and_hover_tell_a_points_figures(opened, driver):
+def test_focus_and_hover_show_the_numbers_of_a_point(opened, driver):
     page = opened("board")
     tip = page.find_element(By.ID, "tip")
     mark = page.find_elements(By.CSS_SELECTOR, "figure .mark")[-1]

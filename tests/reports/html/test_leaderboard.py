@@ -29,7 +29,7 @@ def group_table(page):
     return next(s for s in page.all("section") if (s.attributes.get("id") or "").startswith("group-")).all("table")[0]
 
 
-def test_rows_stand_as_on_the_board_with_its_numbers(board, page):
+def test_rows_have_the_order_and_numbers_of_the_board(board, page):
     table = group_table(page)
     (group,) = board.groups
     assert [row[1].text for row in rows(table)] == [line.name for line in group.lines]
@@ -39,12 +39,12 @@ def test_rows_stand_as_on_the_board_with_its_numbers(board, page):
             continue
         place = headings.index(column.heading)
         for line, row in zip(group.lines, rows(table), strict=True):
-            told, value = row[place].attributes.get("data-value"), column.value(line)
-            assert told == (None if value is None else str(value)), (column.key, line.name)
+            shown, value = row[place].attributes.get("data-value"), column.value(line)
+            assert shown == (None if value is None else str(value)), (column.key, line.name)
             assert row[place].text.startswith(column.text(line))
 
 
-def test_intervals_stand_beside_their_figures(board, page):
+def test_intervals_are_shown_with_their_estimates(board, page):
     corp = next(row for row in rows(group_table(page)) if row[1].text == "corp")
     line = next(line for line in board.groups[0].lines if line.name == "corp")
     assert corp[2].text == f"62.5 % {100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}"
@@ -68,7 +68,7 @@ def test_every_table_has_a_caption_and_heads_with_scope(page):
 
 
 def invert(ticks, axis, log):
-    """From a position on an axis to the value there, by its outermost ticks alone."""
+    """Return a function from a position on an axis to its value, computed from the outermost ticks."""
     first, last = ticks[0], ticks[-1]
     places = [float(tick.attributes[axis]) for tick in (first, last)]
     values = [float(tick.attributes["data-value"]) for tick in (first, last)]
@@ -81,7 +81,7 @@ def invert(ticks, axis, log):
     return value
 
 
-def test_points_lie_where_their_records_numbers_are_on_the_axes(board, page):
+def test_points_are_at_their_numbers_on_the_axes(board, page):
     (figure,) = page.all("figure")
     flops = invert(figure.all("text", cls="x")[:-1], "x", log=True)
     accuracy = invert(figure.all("text", cls="y"), "y", log=False)
@@ -120,7 +120,7 @@ def test_the_front_is_drawn_through_its_points(board, page):
     assert path.attributes["d"].count("V") == len(dots) - 1
 
 
-def test_seeds_lead_to_the_pages_that_there_are(records, board, parse):
+def test_seeds_link_to_existing_pages(records, board, parse):
     known = records[2].result.id
     links = [a.attributes["href"] for a in group_table(parse(board_page(board, {known}))).all("a")]
     assert links == [f"runs/{page_name(known)}"]
@@ -130,7 +130,7 @@ def test_the_page_is_a_function_of_the_board(records, board):
     assert board_page(board) == board_page(make_board(records[::-1]))
 
 
-def test_prices_are_columns_where_there_is_a_rate(records):
+def test_a_rate_adds_columns_of_prices(records):
     assert "USD 1000 answers" in board_page(make_board(records, rate=Rate(0.1, "USD")))
 
 
@@ -138,7 +138,7 @@ def test_an_empty_board_is_a_page(parse):
     assert parse(board_page(make_board([]))).all("main")
 
 
-def test_what_a_record_says_is_text(hostile, parse):
+def test_text_of_records_is_escaped(hostile, parse):
     record, _ = hostile
     page = parse(board_page(make_board([record]), {record.result.id}))
     assert not page.all("img")
@@ -153,7 +153,7 @@ def test_the_page_loads_nothing(board):
     assert "default-src 'none'" in page
 
 
-def test_tasks_side_by_side_are_a_table(make_record):
+def test_several_tasks_have_a_profile_table(make_record):
     runs = [
         make_record(method, right=right, task=task) for method, right in (("corp", 20), ("es", 10)) for task in "ab"
     ]

@@ -27,7 +27,7 @@ def test_black_on_white_is_the_greatest_contrast():
 
 
 @pytest.mark.parametrize("theme", [0, 1])
-def test_text_stands_out_from_its_ground_by_4_5(theme):
+def test_text_has_a_contrast_of_at_least_4_5(theme):
     colours = {name: pair for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", STYLE)}
     assert {"ink", "muted", "accent", "bad", "paper", "raised"} <= colours.keys()
     for text, ground in product(("ink", "muted", "accent", "bad"), ("paper", "raised")):
@@ -42,6 +42,6 @@ def test_only_the_pages_own_style_and_script_may_run():
         assert f"{tag}-src 'sha256-{digest}'" in page
 
 
-def test_a_page_is_named_after_its_run_where_that_is_a_name():
+def test_a_page_has_the_name_of_its_run_if_that_is_safe():
     assert page_name("0123abcd") == "0123abcd.html"
     assert re.fullmatch(r"[0-9a-f]{16}\.html", page_name("../../etc/passwd"))

@@ -31,7 +31,7 @@ def test_a_population_is_a_histogram_for_each_sigma_with_all_its_candidates():
     assert section.plots[0].x_ticks == section.plots[1].x_ticks
 
 
-def test_elite_weights_fall_and_are_as_high_as_they_weigh():
+def test_elite_weights_are_sorted_and_drawn_to_scale():
     weights = only({"stage1": STAGE1}).plots[2]
     assert [bar.tooltip for bar in weights.bars] == ["candidate 3: weight 0.75", "candidate 4: weight 0.25"]
     assert weights.bars[0].height == pytest.approx(3 * weights.bars[1].height, abs=0.02)
@@ -41,7 +41,7 @@ def test_an_eigenvalue_that_is_rounding_is_not_drawn():
     assert only({"stage1": STAGE1}).plots[3].title == "Eigenvalues of the weighted cloud, 1e-05 to 0.001"
 
 
-def test_scores_of_candidates_that_dropped_out_are_no_scores():
+def test_candidates_without_a_score_are_left_out():
     section = only({"scores": [0.5, None, 0.25], "sigmas": [0.1, 0.1, 0.1]})
     assert dict(section.facts)["scored in full"] == "2"
     assert section.plots[0].title == "Rewards at σ = 0.1: 2 candidates"
@@ -71,11 +71,11 @@ def test_training_iterations_and_prompts_are_drawn_where_reported():
         {"trajectory": [{"mean": None}, {"mean": "high"}]},
     ],
 )
-def test_what_is_not_there_is_not_drawn(report):
+def test_missing_or_malformed_parts_are_not_plotted(report):
     assert sections(report) == []
 
 
-def test_the_gate_is_a_mark_a_look_filled_where_it_kept_the_change():
+def test_the_gate_plot_has_one_mark_per_decision_filled_if_the_change_was_kept():
     kept = {"stage": "stage 1", "accepted": True, "gain": 0.05, "standard_error": 0.01, "reason": "p"}
     none = {"stage": "stage 2, round 1", "accepted": False, "reason": "no proposal"}
     worse = kept | {"stage": "stage 2, round 2", "accepted": False, "gain": -0.01}

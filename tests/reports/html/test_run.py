@@ -21,7 +21,7 @@ def test_a_run_that_failed_says_why(make_record, parse):
     assert not page.all("table")
 
 
-def test_gates_stand_in_order_with_what_chance_would_have_passed(make_record, parse):
+def test_gate_decisions_are_in_order_with_the_passes_expected_by_chance(make_record, parse):
     gate = {"stage": "stage 1", "accepted": True, "fixes": 9, "regressions": 0, "gain": 0.2, "standard_error": 0.05}
     report = {"gates": [gate | {"p_value": 0.002, "level": 0.05, "reason": "r"}]}
     page = parse(run_page(make_record(report=report).result))
@@ -42,7 +42,7 @@ def test_samples_are_sorted_by_what_changed_and_counted(hostile, parse):
     ]
 
 
-def test_what_a_record_says_is_text(hostile, parse):
+def test_text_of_records_is_escaped(hostile, parse):
     record, samples = hostile
     text = samples[0].text
     page = parse(run_page(record.result, samples))

@@ -18,8 +18,8 @@ def test_positions_are_proportional_to_values_or_to_their_logarithms(values, log
     shown = math.log10 if log else float
     for value in values:
         share = (scale(value) - 50) / 600
-        told = shown(scale.low) + share * (shown(scale.high) - shown(scale.low))
-        assert told == pytest.approx(shown(value), abs=1e-4 * (shown(scale.high) - shown(scale.low)))
+        inverse = shown(scale.low) + share * (shown(scale.high) - shown(scale.low))
+        assert inverse == pytest.approx(shown(value), abs=1e-4 * (shown(scale.high) - shown(scale.low)))
         assert 50 < scale(value) < 650
 
 
@@ -71,6 +71,6 @@ def test_labels_cover_neither_each_other_nor_a_mark_nor_the_margin(places):
             )
 
 
-def test_a_lone_mark_is_named_beside_it():
+def test_a_single_mark_has_its_label_beside_it():
     (label,) = labels([Mark(100, 100, 120, 80, "", name="base")], (0, 0, 300, 300))
     assert (label.x, label.leader) == (109, "")

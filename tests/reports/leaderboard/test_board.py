@@ -80,7 +80,7 @@ def lines(*runs):
     return {line.name: line for line in group.lines}
 
 
-def test_the_base_stands_first_and_the_rest_by_accuracy():
+def test_the_base_comes_first_and_other_rows_by_accuracy():
     (group,) = groups([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
     assert [line.name for line in group.lines] == ["base", "corp", "es"]
     assert group.items == 20
@@ -102,14 +102,14 @@ def test_seeds_are_averaged_and_named():
     assert line.difference.value == pytest.approx(0.125)
 
 
-def test_only_what_is_alike_is_compared():
+def test_only_runs_with_equal_settings_are_compared():
     others = [{"task": "humaneval"}, {"budget": "small"}, {"limit": 7}, {"model": "other"}, {"strategy": "maj@4"}]
     found = groups([run(), *(run(**other) for other in others)])
     assert len(found) == 6
     assert all(len(group.lines) == 2 for group in found)
 
 
-def test_variants_of_a_method_are_told_apart_by_what_differs():
+def test_variants_of_a_method_are_named_by_the_settings_that_differ():
     off, both = ({"method_config": {"gate": g, "rank": 8}} for g in ("off", "both"))
     assert set(lines(run(**off), run(**both), run("es"))) == {"base", "corp gate=off", "corp gate=both", "es"}
 
@@ -122,12 +122,12 @@ def test_a_run_that_failed_is_a_line_with_its_reason():
     runs = run(), run("grpo", reason="diverged")
     line = lines(*runs)["grpo"]
     assert line.accuracy is None
-    told = {c.heading: c.text(line) for c in columns() if c.text(line)}
-    assert told == {"method": "grpo", "accuracy": "failed", "status": "failed"}
+    shown = {c.heading: c.text(line) for c in columns() if c.text(line)}
+    assert shown == {"method": "grpo", "accuracy": "failed", "status": "failed"}
     assert "grpo: seed 0: failed: diverged" in markdown(make_board(runs))
 
 
-def test_one_failed_seed_is_said_below_the_table():
+def test_one_failed_seed_is_noted_below_the_table():
     text = markdown(make_board([run(seed=0), run(seed=1, reason="out of memory")]))
     assert "corp: seed 1: failed: out of memory" in text
 
@@ -146,7 +146,7 @@ def test_every_row_has_every_column():
     assert {line.count("|") for line in table} == {len(columns()) + 1}
 
 
-def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
+def test_answers_that_were_not_judged_are_left_out(tmp_path: Path):
     good = run().result
     (tmp_path / "config.json").write_text(good.config.model_dump_json())
     (tmp_path / "result.json").write_text(good.model_dump_json())
@@ -159,11 +159,11 @@ def test_answers_that_could_not_be_judged_are_left_out(tmp_path: Path):
     read = read_record(tmp_path)
     assert (read.base, read.rows) == ("01-", {"": "1-0"})
     (group,) = groups([read])
-    assert group.lines[1].accuracy.value == 1.0  # the one item that was judged for both
+    assert group.lines[1].accuracy.value == 1.0  # only one item was judged for both
 
 
 @pytest.mark.parametrize(("width", "seen"), [(80, False), (200, True)])
-def test_a_console_shows_what_it_is_wide_enough_for_and_cuts_no_figure(width, seen):
+def test_a_console_shows_the_columns_that_fit_and_cuts_no_number(width, seen):
     file = io.StringIO()
     print_board(Console(file=file, width=width), make_board([run()]))
     text = file.getvalue()
@@ -185,7 +185,7 @@ def test_runs_of_other_versions_or_engines_are_lines_of_their_own():
     assert set(lines(first, other)) == {"base", "corp engine batch_size=64", "corp engine batch_size=32"}
 
 
-def test_the_least_of_the_seeds_decides_whether_compute_is_matched():
+def test_the_smallest_share_over_seeds_decides_whether_compute_is_matched():
     (group,) = groups([run(spent=100), run(seed=1, spent=90)])
     assert any("not matched" in note for note in group.notes)
 
@@ -244,7 +244,7 @@ def test_runs_billed_by_another_version_of_flops_share_no_table():
     assert [group.settings for group in board.groups] == [f"FLOPs version {FLOPS_VERSION - 1}", ""]
 
 
-def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():
+def test_rows_without_adaptation_come_first_in_every_order():
     runs = [run("corp"), run("es", correct=BASE), run("self-consistency", planned={}, spent=0, correct=worse(5))]
     for sort in SORTS:
         (group,) = make_board(runs, sort=sort).groups
@@ -254,7 +254,7 @@ def test_rows_that_adapt_nothing_stand_above_and_sorting_leaves_them_there():
     assert [line.name for line in group.lines[2:]] == ["corp", "es"]
 
 
-def test_a_row_that_failed_stands_last_whatever_the_order():
+def test_a_failed_row_comes_last_in_every_order():
     for sort in SORTS:
         (group,) = make_board([run("corp", reason="out of memory"), run("es")], sort=sort).groups
         assert group.lines[-1].name == "corp"
@@ -268,7 +268,7 @@ def test_p_values_are_corrected_for_the_table():
     assert table["base"].corrected is None
 
 
-def test_ranks_are_shared_unless_pairs_differ_beyond_chance():
+def test_ranks_are_shared_unless_pairs_differ_significantly():
     good = "1" * 20
     table = lines(run("corp", correct=good), run("es", correct=good), run("randopt", correct=worse(4)))
     assert {name: line.rank for name, line in table.items()} == {"corp": 1, "es": 1, "base": 3, "randopt": 3}
@@ -286,7 +286,7 @@ def test_the_order_of_records_changes_nothing():
     assert as_data(make_board(runs[::-1])) == as_data(board)
 
 
-def test_status_tells_seeds_that_did_not_end_well():
+def test_the_status_counts_failed_seeds():
     assert lines(run())["corp"].status == "ok"
     assert lines(run(), run(seed=1, reason="x"))["corp"].status == "1 of 2 ok"
     assert lines(run(seed=1, reason="x"))["corp"].status == "failed"
@@ -336,15 +336,15 @@ def test_csv_and_data_hold_the_same_numbers():
     plain = as_data(board)["groups"][0]["lines"]
     assert [row["name"] for row in rows] == [line["name"] for line in plain] == ["base", "corp", "es"]
     corp = plain[1]
-    told = [rows[1][key] for key in ("accuracy", "low", "high", "p")]
+    values = [rows[1][key] for key in ("accuracy", "low", "high", "p")]
     known = [*(corp["accuracy"][key] for key in ("value", "low", "high")), corp["corrected"]]
-    assert [float(value) for value in told] == known
+    assert [float(value) for value in values] == known
     assert rows[2]["reason"] == "seed 0: failed: a, b"
     assert rows[2]["accuracy"] == ""
     json.dumps(as_data(board))
 
 
-def test_a_record_is_read_from_its_file_as_from_its_run_directory(tmp_path: Path):
+def test_a_record_is_the_same_from_its_file_and_from_its_run_directory(tmp_path: Path):
     good = run().result
     folder = tmp_path / "seed-0-abc"
     folder.mkdir()
@@ -365,7 +365,7 @@ def test_a_record_is_read_from_its_file_as_from_its_run_directory(tmp_path: Path
         read_record(file)
 
 
-def test_the_cost_of_a_board_grows_as_its_records_do():
+def test_the_time_to_make_a_board_grows_linearly():
     def seconds(count):
         runs = [run(m, seed=s, task=f"t{t}") for t in range(count // 6) for m in ("corp", "es") for s in range(3)]
         times = []
@@ -375,4 +375,4 @@ def test_the_cost_of_a_board_grows_as_its_records_do():
             times.append(time.process_time() - began)
         return min(times)
 
-    assert seconds(480) < 9 * seconds(120)  # four times the records; quadratic would be sixteen
+    assert seconds(480) < 9 * seconds(120)  # four times the records; quadratic time would be a factor of 16

@@ -60,7 +60,7 @@ def runs(tmp_path):
     return paths
 
 
-def test_the_board_depends_on_the_records_alone(runs, tmp_path):
+def test_the_pages_depend_only_on_the_records(runs, tmp_path):
     first, _ = publish(runs, tmp_path / "a")
     publish(runs[2:], tmp_path / "b")
     publish(runs[:2], tmp_path / "b")
@@ -100,15 +100,15 @@ def test_without_records_there_is_no_board(tmp_path):
         stale(tmp_path)
 
 
-def test_figures_are_as_they_would_be_elsewhere(runs, tmp_path):
-    """A figure that two machines would round to different last digits stands in neither page."""
+def test_numbers_are_rounded_so_that_machines_agree(runs, tmp_path):
+    """The pages contain no digits beyond those that all machines agree on."""
     publish(runs, tmp_path / "a")
     page = (tmp_path / "a" / "leaderboard.html").read_text()
     assert "333333333" in page
     assert "3333333333" not in page
 
 
-def test_a_record_is_small_and_keeps_what_the_board_is_made_of(tmp_path):
+def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     big = record(report={"curve": list(range(20_000))})
     text = compact(big)
     assert len(text.encode()) <= MAX_BYTES
@@ -123,7 +123,7 @@ def test_a_record_is_small_and_keeps_what_the_board_is_made_of(tmp_path):
     assert read_record(path) == small
 
 
-def test_what_does_not_fit_is_refused():
+def test_a_record_that_is_too_large_is_refused():
     many = "1" * MAX_BYTES
     with pytest.raises(BenchError, match=f"at most {MAX_BYTES}"):
         compact(Record(result=record().result, items="i", base=many, rows={"": many}))
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused():
         ("meta/model-7b", "meta/model-7b"),
     ],
 )
-def test_paths_lose_what_tells_of_the_machine(text, kept):
+def test_paths_are_shortened_to_their_last_part(text, kept):
     assert without_paths(text) == kept
     assert without_paths({"a": [text, 1]}) == {"a": [kept, 1]}
 
@@ -152,7 +152,7 @@ def test_paths_and_tracebacks_do_not_get_into_records():
     assert (config["model"], config["data"]) == ("model", "rows.jsonl")
 
 
-def test_a_row_is_lost_unless_another_takes_its_place():
+def test_a_row_is_missing_unless_another_replaces_it():
     before = plain(record("corp"), record("es"), record("es", 1))
     assert missing_rows(before, before) == []
     assert missing_rows(before, [*before, *plain(record("ppo"))]) == []
@@ -163,20 +163,20 @@ def test_a_row_is_lost_unless_another_takes_its_place():
     assert missing_rows(before, plain(record("corp", method_config={"rank": 1}), record("es"), record("es", 1))) == []
     assert len(missing_rows(before, plain(record("corp"), record("es")))) == 2
     assert len(missing_rows(before, plain(record("corp", label="k=1"), record("es"), record("es", 1)))) == 1
-    # Every variant counts.
+    # Each variant of a method counts.
     variants = plain(record("corp"), record("corp", method_config={"rank": 1}))
     assert len(missing_rows(variants, variants[:1])) == 2
 
 
-def test_a_failure_may_turn_into_a_row_and_not_the_other_way():
+def test_a_failure_may_become_a_row_but_a_row_may_not_become_a_failure():
     assert missing_rows(plain(failed("ppo")), plain(record("ppo"))) == []
     assert missing_rows(plain(record("ppo")), plain(failed("ppo"))) == ["addition m smoke greedy ppo 0 row: 1 lost"]
 
 
-def test_an_accuracy_that_moved_without_a_reason_is_found():
+def test_an_accuracy_that_changed_without_a_reason_is_found():
     before = plain(record(right=20))
-    (told,) = changed_accuracies(before, plain(record(right=21)))
-    assert told.endswith("ok, 20 of 40 became ok, 21 of 40")
+    (message,) = changed_accuracies(before, plain(record(right=21)))
+    assert message.endswith("ok, 20 of 40 became ok, 21 of 40")
     assert changed_accuracies(before, before) == []
     assert len(changed_accuracies(before, plain(failed("corp")))) == 1
     assert changed_accuracies(plain(failed("corp")), before) == []

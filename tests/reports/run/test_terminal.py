@@ -83,7 +83,7 @@ def printed(result: Result = RESULT, width: int | None = 80, folder: Path = FOLD
 
 
 def cells(text: str, name: str) -> list[str]:
-    """The cells of the only table row with this name, as far apart as columns are."""
+    """Return the cells of the only table row with this name. At least two spaces separate columns."""
     (row,) = [line for line in text.splitlines() if re.match(rf"{re.escape(name)}  +\d", line)]
     return re.split(r"  +", row.strip())
 
@@ -155,7 +155,7 @@ def test_no_table_is_wider_than_the_terminal() -> None:
     assert max(map(len, rows)) <= 80
 
 
-def test_a_long_name_gives_way_and_no_figure_does() -> None:
+def test_a_long_name_is_folded_and_no_number_is() -> None:
     method = "a_third_party.with_a_long_package.and_module:ItsMethod"
     result = RESULT.model_copy(update={"config": RESULT.config.model_copy(update={"method": method})})
     text = printed(result)
@@ -166,7 +166,7 @@ def test_a_long_name_gives_way_and_no_figure_does() -> None:
 
 
 @pytest.mark.parametrize("width", [None, 80, 120, 200])
-def test_nothing_is_coloured_when_it_is_no_terminal(width: int | None) -> None:
+def test_nothing_is_coloured_outside_a_terminal(width: int | None) -> None:
     assert "\x1b" not in printed(width=width)
     assert "\x1b" not in printed(failed("why"), width=width)
 
@@ -219,7 +219,7 @@ def test_a_failed_run_shows_its_reason_and_how_to_go_on_and_no_accuracy() -> Non
         "two\nlines",
     ],
 )
-def test_a_reason_is_shown_to_the_letter(reason: str) -> None:
+def test_a_reason_is_shown_unchanged(reason: str) -> None:
     assert f"failed: {reason}\n" in printed(failed(reason))
 
 
@@ -232,7 +232,7 @@ def test_a_run_stopped_at_its_budget_says_so_and_shows_what_it_spent() -> None:
     assert f"next:   bench show {FOLDER}\n" in text
 
 
-def test_a_folder_is_shown_in_one_line_to_the_letter() -> None:
+def test_a_folder_is_shown_in_one_line_unchanged() -> None:
     folder = Path("/a/[bold]/:100:/" + "deep/" * 40)
     assert f"record: {folder}\n" in printed(folder=folder)
 
@@ -268,11 +268,11 @@ def test_a_sample_is_shown_with_its_verdict(correct: bool | None, verdict: str) 
     "text",
     ["    return xs[:100:]\n", "[/bold] [red]x[/red]", "x = " + "a + " * 60 + "1", "", "  é🙂  ", "d: dict[str, int]"],
 )
-def test_an_answer_is_shown_to_the_letter(text: str) -> None:
+def test_an_answer_is_shown_unchanged(text: str) -> None:
     assert f"─\n{text}\n" in printed_samples(sample(text=text))
 
 
-def test_a_detail_is_shown_where_there_is_one() -> None:
+def test_a_detail_is_shown_if_there_is_one() -> None:
     assert "\n(failed: assert f([1]) == [/2])\n" in printed_samples(sample(detail="failed: assert f([1]) == [/2]"))
     assert "()" not in printed_samples(sample())
 
@@ -282,7 +282,7 @@ def test_samples_are_shown_in_order() -> None:
     assert text.index("b[x]: right") < text.index("a: right")
 
 
-def test_a_coverage_is_a_line_and_what_was_refused_is_said() -> None:
+def test_a_coverage_is_a_line_and_refusals_are_shown() -> None:
     cost = AnswerCost(evaluations=4, flops=1e9, new_tokens=1)
     covered = Coverage(k=4, samples=8, items=80, excluded=2, value=0.7061, low=0.621, high=0.778, cost=cost)
     gain = Difference(items=80, difference=0.05, low=-0.01, high=0.11, p_value=0.0421)

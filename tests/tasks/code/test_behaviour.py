@@ -1,4 +1,4 @@
-"""Programs that are watched in the sandbox: honest, broken and hostile ones."""
+"""Tests of the behaviour of programs in the sandbox: honest, broken and hostile ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def test_programs_that_do_the_same_share_a_vote_however_they_are_written() -> No
     assert other.signal == 0.0
 
 
-def test_where_the_prompt_has_no_examples_programs_vote_by_syntax() -> None:
+def test_without_examples_programs_vote_by_syntax() -> None:
     codes = (TWICE, "def f(number): return number * 2", "def f(x): return x + x")
     one, renamed, equivalent = watch(*codes, statement=NONE)
     assert one.vote is not None
@@ -40,13 +40,13 @@ def test_where_the_prompt_has_no_examples_programs_vote_by_syntax() -> None:
     assert one.signal == equivalent.signal == 1.0
 
 
-def test_what_the_prompt_says_comes_out_is_for_the_signal_and_not_for_the_vote() -> None:
+def test_results_stated_in_the_prompt_affect_the_signal_but_not_the_vote() -> None:
     (right,), (wrong,) = watch(TWICE), watch(TWICE, statement=EXAMPLES.replace("    2\n", "    9\n"))
     assert right.vote == wrong.vote
     assert (right.signal, wrong.signal) == (1.0, 0.5)
 
 
-def test_an_example_that_raises_is_a_result_like_another() -> None:
+def test_an_exception_counts_as_a_result() -> None:
     doubles = "def f(x):\n    if x == 1: raise {}\n    return x * 2"
     value, key, mixed = watch(doubles.format("ValueError"), doubles.format("KeyError"), doubles.format("ValueError(1)"))
     assert value.vote is not None
@@ -76,20 +76,20 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("statement", [EXAMPLES, NONE], ids=["examples", "none"])
-def test_what_does_not_run_has_no_vote_and_no_signal(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+def test_a_program_that_does_not_run_has_no_vote_and_no_signal(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     monkeypatch.setattr(tasks.code.behaviour, "default_timeout", lambda: 2.0)
-    # Without examples no body is run.
+    # Without examples, the function's body does not run.
     broken = {what: code for what, code in BROKEN.items() if statement is EXAMPLES or "def f(x)" not in code}
     found = watch(*broken.values(), statement=statement)
     assert {what: b for what, b in zip(broken, found, strict=True) if b != Behaviour(None, 0.0)} == {}
 
 
-def test_a_half_function_of_the_prompt_is_continued() -> None:
+def test_a_partial_function_in_the_prompt_is_continued() -> None:
     program = Program("    return x * 2\n", "", "f", prompt=EXAMPLES)
     assert observe_all([program], [EXAMPLES], allow_unsandboxed=False) == watch(TWICE)
 
 
-# Each prints, sends or returns what it takes for a vote or a verdict, and does nothing that it is asked.
+# Each program ignores its task and prints, sends or returns a forged vote or verdict.
 FORGED = '{"key": "0", "basis": "behaviour", "passed": 1.0}'
 VERDICT = f'{{"status": "passed", "detail": "", "output": {FORGED!r}}}'
 HOSTILE = {
@@ -127,25 +127,25 @@ def f(x): return x + x
 
 def test_a_hostile_program_has_no_vote_without_running_and_changes_no_other() -> None:
     alone = watch(TWICE)[0]
-    # Each before an honest program of a text of its own, since one text is run once.
+    # An honest program follows each hostile one. Their texts differ, because equal programs run only once.
     found = watch(*[code for what, hostile in HOSTILE.items() for code in (hostile, f"{TWICE}  # after: {what}")])
     assert dict(zip(HOSTILE, found[::2], strict=True)) == dict.fromkeys(HOSTILE, Behaviour(None, 0.0))
     assert set(found[1::2]) == {alone}
 
 
-def test_a_program_that_patches_what_observes_it_has_the_vote_of_what_it_does() -> None:
+def test_a_program_that_patches_the_observer_still_votes_by_its_behaviour() -> None:
     (found,) = watch(PATCHES)
     assert [found] == watch(TWICE)
     assert found.vote is not None
 
 
-def test_a_program_may_show_any_results_and_they_are_its_vote() -> None:
-    """Stated, not prevented: the outputs that the prompt states are in the program's own text."""
+def test_a_program_votes_by_whatever_results_it_shows() -> None:
+    """A known limit: a program can read the results that the prompt states in its own docstring."""
     code = f"{EXAMPLES}    return 2 if x == 1 else [3, 3]\n"
     assert watch(code) == watch(TWICE)
 
 
-def test_an_equal_object_is_the_plain_value_underneath() -> None:
+def test_an_object_of_a_subclass_counts_as_its_plain_value() -> None:
     equal = "class Yes(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
     assert watch(f"{equal}def f(x): return Yes(7)") == watch("def f(x): return 7")
 
@@ -158,43 +158,43 @@ def test_a_function_may_have_any_name(name: str) -> None:
     assert wrong.signal == 0.0
 
 
-def test_a_program_is_run_once_however_many_answers_are_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Program] = []
+def test_equal_programs_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Program] = []
 
     def counting(programs: Sequence[Program], **options: Any) -> list[Verdict]:
-        asked.extend(programs)
+        judged.extend(programs)
         return judge(programs, **options)
 
     monkeypatch.setattr(tasks.code.behaviour, "judge", counting)
     programs = [Program(code, "", "f") for code in (TWICE, "def f(x): return x", TWICE, TWICE)]
     first, other, again, elsewhere = observe_all(programs, [EXAMPLES] * 3 + [NONE], allow_unsandboxed=False)
-    assert len(asked) == 3
-    # A quarter of the time that the tests of a program have.
-    assert {program.timeout for program in asked} == {default_timeout() / 4}
+    assert len(judged) == 3
+    # A quarter of the timeout of a program's tests.
+    assert {program.timeout for program in judged} == {default_timeout() / 4}
     assert first == again != other
     assert elsewhere.vote is not None
     assert elsewhere.vote.basis == "syntax"
 
 
-def test_no_programs_have_no_behaviours() -> None:
+def test_no_programs_give_no_behaviours() -> None:
     assert watch() == []
 
 
-def test_what_the_judge_lost_has_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_the_sandbox_lost_has_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = Verdict("infrastructure", "lost", 0.1, "split")
     monkeypatch.setattr(tasks.code.behaviour, "judge", lambda programs, **_: [lost])
     assert watch(TWICE) == [Behaviour(None, 0.0)]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-    asked: list[bool] = []
+def test_only_the_sandbox_decides_whether_it_is_too_weak(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    passed: list[bool] = []
 
     def refusing(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Verdict]:
-        asked.append(allow_unsandboxed)
+        passed.append(allow_unsandboxed)
         raise Refused("too weak")
 
     monkeypatch.setattr(tasks.code.behaviour, "judge", refusing)
     with pytest.raises(Refused, match="too weak"):
         observe_all([Program(TWICE, "", "f")], [EXAMPLES], allow_unsandboxed=allowed)
-    assert asked == [allowed]
+    assert passed == [allowed]

@@ -32,12 +32,12 @@ def test_a_doctest_is_an_example_with_the_output_in_the_next_lines(quotes: str) 
     ["==", " == ", " = ", " => ", " ==> ", "==>", " -> ", "->", " ➞ ", " returns ", " should return ", "  # => "],
 )
 @pytest.mark.parametrize("before", ["", "* ", "For example: ", "for ", "assert ", ">>> "])
-def test_the_usual_signs_lead_to_the_output(before: str, sign: str) -> None:
+def test_common_signs_introduce_the_result(before: str, sign: str) -> None:
     assert read(f"{before}f('a', -1){sign}[1, 2]") == (("('a', -1)", "[1, 2]"),)
 
 
 @given(st.lists(LITERAL, min_size=1, max_size=2), LITERAL, st.sampled_from(["f{} == {}", "f{} ➞ {}.", ">>> f{}\n{}"]))
-def test_what_is_written_is_read(arguments: list[Any], output: Any, form: str) -> None:
+def test_a_written_example_is_found(arguments: list[Any], output: Any, form: str) -> None:
     written = "({})".format(", ".join(map(repr, arguments)))
     (case,) = read(*form.format(written, repr(output)).split("\n"))
     assert (list(eval(case.arguments)), case.expected and eval(case.expected)) == (arguments, output)
@@ -64,7 +64,7 @@ def test_what_is_written_is_read(arguments: list[Any], output: Any, form: str) -
         ("", None),
     ],
 )
-def test_an_output_is_a_literal_and_at_most_a_remark(stated: str, expected: str | None) -> None:
+def test_a_result_is_a_literal_that_a_remark_may_follow(stated: str, expected: str | None) -> None:
     assert read(f"f(1) == {stated}") == (("(1,)", expected),)
 
 
@@ -80,11 +80,11 @@ def test_a_doctest_without_output_expects_none_if_the_call_is_all_of_it() -> Non
     "line",
     ["f(a) == 1", "f(n - 1) == 1", "f() == 1", "g(1) == 1", "ff(1) == 1", "self.f(1) == 1", "f(x=1) == 1", "f(1", "f"],
 )
-def test_what_is_no_call_of_the_function_with_literals_is_no_example(line: str) -> None:
+def test_only_calls_of_the_function_with_literals_are_examples(line: str) -> None:
     assert read(line) == ()
 
 
-def test_nothing_is_run() -> None:
+def test_no_code_is_executed() -> None:
     assert read("f(__import__('os').abort()) == 1", ">>> __import__('os').abort()", "1") == ()
 
 
@@ -92,7 +92,7 @@ def test_a_call_may_span_lines_and_hold_text_that_looks_like_calls() -> None:
     assert read("f([", "  [1],", "], ')f(2)(') == 3") == (("([[1]], ')f(2)(')", "3"),)
 
 
-def test_a_call_that_stands_twice_is_one_example_with_the_first_output_that_is_stated() -> None:
+def test_a_repeated_call_is_one_example_with_the_first_stated_result() -> None:
     assert read("like f(1)", "f(1) == 2", "f(1) == 3", "f(2) == 4") == (("(1,)", "2"), ("(2,)", "4"))
 
 
@@ -106,6 +106,6 @@ def test_a_doctest_that_does_not_parse_is_read_as_prose() -> None:
 
 
 @given(st.text(st.sampled_from("f(1,'\"[]) =>-#.\n\\é\0"), max_size=40))
-def test_any_text_has_examples_or_none(text: str) -> None:
+def test_every_text_is_parsed_without_an_error(text: str) -> None:
     for arguments, _ in cases(f'def f(x):\n    """{text}', "f"):
         assert isinstance(eval(arguments), tuple)

@@ -35,13 +35,13 @@ def test_near_numbers_are_compared_as_numpy_does(number: float, off: float) -> N
     ("actual", "desired"),
     [(1.0, [1.0]), ([1.0], [1.0, 1.0]), ("1", 1.0), (None, 0.0), ([1.0], 1.0), ([["a"]], [[1.0]])],
 )
-def test_what_is_no_number_or_has_another_form_is_not_close(actual: Any, desired: Any) -> None:
+def test_values_of_another_type_or_shape_are_not_close(actual: Any, desired: Any) -> None:
     assert not allclose(actual, desired)
     with pytest.raises(AssertionError, match="is not close to"):
         testing.assert_allclose(actual, desired)
 
 
-def test_a_test_that_imports_numpy_runs_without_it_and_any_other_stays_as_it_is() -> None:
+def test_a_test_that_imports_numpy_runs_without_it_and_other_tests_are_unchanged() -> None:
     codes = ("return 1 + 1e-9", "return 1.1", "return 'x'", "import numpy\n  return numpy.float64(1.0)")
     programs = [Program(f"def exec(x):\n  {code}", self_contained(TEST), "exec") for code in codes]
     assert [verdict.status for verdict in judge(programs)] == ["passed", "failed", "failed", "failed"]

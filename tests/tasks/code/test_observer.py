@@ -47,7 +47,7 @@ class TestCanonical:
             (lambda: 1, lambda: 2),
         ],
     )
-    def test_values_that_no_test_tells_apart_have_one_text(self, a: Any, b: Any) -> None:
+    def test_values_that_compare_equal_have_the_same_text(self, a: Any, b: Any) -> None:
         assert canonical(a) == canonical(b)
 
     def test_other_values_have_other_texts(self) -> None:
@@ -93,7 +93,7 @@ class TestNormalised:
             ("def f(x): return x.real", "def f(x): return x.imag"),
             ("def f(x): return 'a'", "def f(x): return 'b'"),
             ("def f(x): return x", "def f(x):\n    return x\nf = None"),
-            # A renaming of one name at one place, when the other place is another variable of that name.
+            # One of two variables with the same name is renamed.
             ("def f(x):\n h = lambda max: 1\n return max(x)", "def f(x):\n h = lambda min: 1\n return min(x)"),
             ("g = 1\nk = 2\ndef f(x):\n h = lambda g: 1\n return g",
              "g = 1\nk = 2\ndef f(x):\n h = lambda k: 1\n return k"),
@@ -106,11 +106,11 @@ class TestNormalised:
              "def g(b, a): return b - a\ndef f(x): return g(a=x, b=1)"),
         ],
     )  # fmt: skip
-    def test_programs_that_may_differ_do(self, one: str, other: str) -> None:
+    def test_programs_that_may_behave_differently_differ(self, one: str, other: str) -> None:
         assert normalised(one) != normalised(other)
 
     @pytest.mark.parametrize("text", ["def f(", "    return 1", "I cannot.", "\0"])
-    def test_what_is_no_python_is_an_error(self, text: str) -> None:
+    def test_text_that_is_not_python_is_an_error(self, text: str) -> None:
         with pytest.raises((SyntaxError, ValueError)):
             normalised(text)
 
@@ -122,7 +122,7 @@ def seen(program: Callable[..., Any], *cases: tuple[str, str | None], source: st
 
 
 class TestObserve:
-    def test_the_key_is_of_the_results_and_the_share_of_what_is_expected(self) -> None:
+    def test_the_key_covers_the_results_and_passed_the_expected_ones(self) -> None:
         found = seen(lambda x: 2 * x, ("(1,)", "2"), ("([1],)", "[1, 1]"), ("(3,)", "7"), ("(4,)", None))
         assert found == {
             "key": digest("returned 0x2\nreturned list(0x1,0x1)\nreturned 0x6\nreturned 0x8"),
@@ -130,7 +130,7 @@ class TestObserve:
             "passed": 0.75,
         }
 
-    def test_what_is_expected_has_no_part_in_the_key(self) -> None:
+    def test_the_key_does_not_depend_on_expected_results(self) -> None:
         keys = {seen(lambda x: 2 * x, ("(1,)", expected))["key"] for expected in ("2", "3", None)}
         assert len(keys) == 1
 
@@ -145,7 +145,7 @@ class TestObserve:
         assert found["passed"] == pytest.approx(1 / 3)
 
     @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, NameError])
-    def test_what_raises_on_every_example_has_no_key(self, error: type[BaseException]) -> None:
+    def test_a_program_that_always_raises_has_no_key(self, error: type[BaseException]) -> None:
         def program(x: int) -> int:
             raise error
 

@@ -21,7 +21,7 @@ F = "def f(x):\n    return x"
         (Verdict("infrastructure", "lost", 0.1, "split"), 0.0, False, "infrastructure", "infrastructure: lost"),
     ],
 )
-def test_a_verdict_is_the_score_it_stands_for(
+def test_a_verdict_is_converted_to_its_score(
     monkeypatch: pytest.MonkeyPatch, verdict: Verdict, reward: float, correct: bool, status: str, detail: str
 ) -> None:
     monkeypatch.setattr(tasks.code.scoring, "judge", lambda programs, **_: [verdict])
@@ -37,14 +37,14 @@ def test_programs_are_judged_by_the_sandbox_in_order() -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_a_weak_sandbox_is_for_the_sandbox_to_refuse(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-    asked: list[Any] = []
+def test_only_the_sandbox_decides_whether_it_is_too_weak(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    passed: list[Any] = []
 
     def refusing(programs: Sequence[Program], *, allow_unsandboxed: bool) -> list[Verdict]:
-        asked.append(allow_unsandboxed)
+        passed.append(allow_unsandboxed)
         raise Refused("too weak")
 
     monkeypatch.setattr(tasks.code.scoring, "judge", refusing)
     with pytest.raises(Refused, match="too weak"):
         judge_all([Program(F, "", "f")], allow_unsandboxed=allowed)
-    assert asked == [allowed]
+    assert passed == [allowed]
