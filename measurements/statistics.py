@@ -1,4 +1,7 @@
-"""How well intervals and tests keep their word: prints the tables of docs/statistics.md."""
+"""Simulated coverage of intervals and error rates of tests: prints the tables of docs/statistics.md.
+
+python -m measurements.statistics
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ POINTS = 0.05
 
 
 def newcombe(fixes: int, regressions: int, n: int, right: float) -> Interval:
-    """Newcombe's square-and-add interval (1998, Statistics in Medicine 17:2635, method 10), for comparison."""
+    """Return Newcombe's square-and-add interval (1998, Statistics in Medicine 17:2635, method 10)."""
     both = min(max(round(right * n) - regressions, 0), n - fixes - regressions)
     before, after = both + regressions, both + fixes
     wrong = n - both - fixes - regressions
@@ -40,7 +43,7 @@ def newcombe(fixes: int, regressions: int, n: int, right: float) -> Interval:
 
 
 def bootstrap(fixes: int, regressions: int, n: int) -> Interval:
-    """The percentile bootstrap over items, drawn as counts."""
+    """Return the percentile bootstrap interval over items, with resamples drawn as counts."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(n, (fixes / n, regressions / n, 1 - (fixes + regressions) / n), 2000)
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, (0.025, 0.975))
@@ -48,7 +51,7 @@ def bootstrap(fixes: int, regressions: int, n: int) -> Interval:
 
 
 def wald(fixes: int, regressions: int, n: int) -> Interval:
-    """The estimate and 1.96 of its standard errors."""
+    """Return the Wald interval: the estimate plus and minus 1.96 standard errors."""
     difference = (fixes - regressions) / n
     half = float(ndtri(0.975)) * math.sqrt(((fixes + regressions) / n - difference**2) / n)
     return Interval(difference - half, difference + half)
@@ -59,8 +62,8 @@ def cells(*shares: float | None) -> str:
 
 
 @click.command()
-@click.option("--tables", default=2000, show_default=True, help="Simulated tables for each figure of coverage.")
-@click.option("--comparisons", default=1000, show_default=True, help="For each figure of significance.")
+@click.option("--tables", default=2000, show_default=True, help="Simulated tables per coverage.")
+@click.option("--comparisons", default=1000, show_default=True, help="Simulated tables per significance rate.")
 def main(tables: int, comparisons: int) -> None:
     grid = [(n, p) for n in ITEMS for p in ACCURACIES]
     sd = f"sd {100 * SEED_SD:g} between seeds"
@@ -80,9 +83,9 @@ def main(tables: int, comparisons: int) -> None:
         for effect in (0.0, POINTS):
             if p + effect > 0.94:
                 continue
-            world = change(p, effect)
+            simulated = change(p, effect)
             methods = (paired_difference_interval, lambda f, r, n, p=p: newcombe(f, r, n, p), bootstrap, wald)
-            shares = [difference_coverage(n, world, count=tables, method=method) for method in methods]
+            shares = [difference_coverage(n, simulated, count=tables, method=method) for method in methods]
             click.echo(f"| {n} | {p:g} | {100 * effect:g} | " + cells(*shares))
 
     click.echo(f"\nSignificant at .05, in % of {comparisons}; 'covered' is the interval's coverage.\n")

@@ -1,11 +1,12 @@
-"""Prints what the attached meter counts of whole GRPO and PPO steps beside what PyTorch counts, and what it costs.
+"""FLOPs of complete GRPO and PPO steps by the attached meter and by PyTorch's counter, and the overhead of the meter.
 
     python -m measurements.training > training.md
     python -m measurements.training --overhead CHECKPOINT
 
-The first trains small models of random weights with TRL. Both sides count padding. The counter runs with eager
-attention and sees the whole square of it: "like for like" takes the masked part out of its figure. The second times
-training steps over two sequences of 128 tokens, and generation, with and without the meter in turns.
+The first command trains small models with random weights with TRL. Meter and counter both include padding. The counter
+runs with eager attention, so it includes masked attention; the column "like for like" is its number without it. The
+second command times training steps on two sequences of 128 tokens, and generation, alternately with and without the
+meter.
 """
 
 from __future__ import annotations
@@ -69,7 +70,14 @@ COMMON: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Count:
-    """Work by phase as the meter has it, and FLOPs as PyTorch's counter has them, less attention's masked part."""
+    """Counts of a training.
+
+    Attributes:
+        shape: Shape of the model.
+        phases: Work by phase, from the meter.
+        counter: FLOPs by PyTorch's counter, including masked attention.
+        masked: FLOPs of masked attention.
+    """
 
     shape: Any
     phases: dict[Phase, Work]
@@ -101,7 +109,7 @@ def build(auto: Any, family: str, **more: Any) -> Any:
 
 
 def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
-    """A trainer with rollouts, old log-probabilities, a reference, and two updates of each batch."""
+    """Return a GRPO trainer with rollouts, old log-probabilities, a reference, and two updates per batch."""
     build(transformers.AutoModelForCausalLM, family).save_pretrained(folder)
     config = GRPOConfig(
         **COMMON,
@@ -128,7 +136,7 @@ def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora:
 
 
 class Reward(nn.Module):
-    """A reward that is computed and not predicted, in the form that PPOTrainer asks for."""
+    """Computed reward, with the interface of a reward model that PPOTrainer requires."""
 
     base_model_prefix = "backbone"
 
@@ -143,7 +151,7 @@ class Reward(nn.Module):
 
 
 def ppo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
-    """A trainer with rollouts, a reference, values, and two epochs of policy and value updates."""
+    """Return a PPO trainer with rollouts, a reference, values, and two epochs of policy and value updates."""
     words, policy = tokenizer(), build(transformers.AutoModelForCausalLM, family)
     value = build(transformers.AutoModelForSequenceClassification, family, num_labels=1)
     if checkpointing is not None:
@@ -181,8 +189,8 @@ CHECKPOINTING: dict[str, dict[str, bool] | None] = {
 }
 
 
-def attend(trainer: Any, book: PhaseBook) -> Iterator[Any]:
-    """Attach to every model that a trainer holds."""
+def attachments(trainer: Any, book: PhaseBook) -> Iterator[Any]:
+    """Yield an attachment for every model of a trainer."""
     wrapper = trainer.accelerator.unwrap_model(trainer.model)
     policy = getattr(wrapper, "policy", wrapper)
     yield attach(policy, book, role="policy", pad_id=PAD)
@@ -194,11 +202,11 @@ def attend(trainer: Any, book: PhaseBook) -> Iterator[Any]:
 
 @contextmanager
 def masked_squares(trainer: Any) -> Iterator[list[int]]:
-    """Collect the FLOPs that eager attention spends on what its mask then hides."""
+    """Collect the FLOPs of masked attention in each forward pass."""
     found: list[int] = []
     with ExitStack() as stack:
         book = PhaseBook(lambda work: None)
-        attached = [stack.enter_context(a) for a in attend(trainer, book)]
+        attached = [stack.enter_context(a) for a in attachments(trainer, book)]
         decoders = [(a._decoder, a.shape) for a in attached]
     hooks = []
     for decoder, shape in decoders:
@@ -209,7 +217,7 @@ def masked_squares(trainer: Any) -> Iterator[list[int]]:
             context = 0 if cache is None else cache.get_seq_length()
             training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
             passes = 3 + module.is_gradient_checkpointing if training else 1
-            # A layer with a window keeps no more of the cache than its next token sees.
+            # A layer with a window keeps only the part of the cache that its next token attends to.
             kept = [context if w is None else min(context, w - 1) for w in shape.windows or [None] * shape.layers]
             masked = sum(width * (k + width) for k in kept) - attended(shape, context, width)
             found.append(passes * 4 * shape.heads * shape.head_dim * rows * masked)
@@ -221,10 +229,10 @@ def masked_squares(trainer: Any) -> Iterator[list[int]]:
 
 
 def count(trainer: Any) -> Count:
-    """Train as far as the trainer is set to, with both counters on."""
+    """Run a trainer with both counters, and return their counts."""
     book = PhaseBook(lambda work: None)
     with masked_squares(trainer) as masked, ExitStack() as stack:
-        attached = [stack.enter_context(a) for a in attend(trainer, book)]
+        attached = [stack.enter_context(a) for a in attachments(trainer, book)]
         with FlopCounterMode(display=False) as counter:
             trainer.train()
     return Count(attached[0].shape, book.phases(), counter.get_total_flops(), sum(masked))
@@ -254,7 +262,7 @@ def print_ratios() -> None:
         parts = {phase: model_flops(found.shape, work) / total for phase, work in found.phases.items()}
         cells = " | ".join(f"{parts.get(phase, 0):.1%}" for phase in PHASES)
         shares.append(f"| {method} | {family} | {checkpointing} | {adapters} | {cells} |")
-    print(f"\nWhere the model FLOPs went:\n\n| method | model | checkpointing | adapters | {' | '.join(PHASES)} |")
+    print(f"\nModel FLOPs by phase:\n\n| method | model | checkpointing | adapters | {' | '.join(PHASES)} |")
     print("|---|---|---|---|" + "---:|" * len(PHASES))
     print("\n".join(shares))
 
@@ -288,7 +296,7 @@ def print_overhead(checkpoint: str, pairs: int = 12) -> None:
         work()
         bare, with_meter = [], []
         for pair in range(2 * pairs):
-            # Which comes first alternates, so that a drift of the machine's speed favours neither.
+            # The order alternates, so that a drift of the machine's speed affects both.
             for on in (False, True) if pair % 2 else (True, False):
                 with metered() if on else contextlib.nullcontext():
                     (with_meter if on else bare).append(work())
@@ -301,12 +309,12 @@ def print_overhead(checkpoint: str, pairs: int = 12) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--overhead", metavar="CHECKPOINT")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if asked.overhead:
-        print_overhead(asked.overhead)
+    if arguments.overhead:
+        print_overhead(arguments.overhead)
     else:
         print_ratios()
 

@@ -1,10 +1,12 @@
-"""What a move through weight space costs beside the plain ways to make it: `python -m measurements.weights`.
+"""Cost of moves through weight space compared with simple implementations: `python -m measurements.weights`.
 
-A candidate of one seed, there and back, beside `torch.randn` in float32, add and cast, tensor by tensor. Then stage 1
-of CoRP: 21 merges of 150 seeds at 6 step sizes each, beside drawing all components again for each of the 126
-candidates, once by the generator here, which streams them, and once by `torch.randn`. The second runs on a few layers
-with memory in proportion, and the plain ways on a few candidates and seeds; the figures for the whole model are these,
-scaled as each line says.
+The first part times a candidate of one seed, to the point and back to the base. The baseline draws with `torch.randn`
+in float32, adds and casts, tensor by tensor.
+
+The second part times stage 1 of CoRP: 21 merges of 150 seeds at 6 step sizes. The baselines draw all components again
+for each of the 126 candidates, once with our streaming generator and once with `torch.randn`. This part runs on a few
+layers, with a proportional part of the memory, and the baselines run on a few candidates and seeds. The numbers for the
+whole model are scaled, as each line shows.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from bench.weights.space import WeightSpace
 
 MERGES, SEEDS, STEPS = 21, 150, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 ELITES = (75, 45, 15)
-"""Seeds that the quantiles .5, .7 and .9 of 150 leave, each among those of the one before."""
+"""Numbers of seeds that the elite quantiles .5, .7 and .9 keep out of 150; each set contains the next one."""
 SIGMA = 1e-3
 LAYERS = 4
 TORCH_SEEDS = 10
@@ -53,7 +55,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak() -> int:
-    """The most memory held since `reset_peak`, in bytes; Linux only."""
+    """Return the peak memory in bytes since `reset_peak`; Linux only."""
     (line,) = (row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
@@ -95,7 +97,7 @@ def one_seed(label: str, live: Weights, repeats: int) -> None:
     assert all(torch.equal(base[name], live[name]) for name in live)
     (to, back), (plain_to, plain_back) = ([statistics.median(c) for c in zip(*t, strict=True)] for t in (ours, plain))
     print(
-        f"{label}: {values(live):,} values, one seed, there and back {1e3 * to:.2f} + {1e3 * back:.2f} ms; "
+        f"{label}: {values(live):,} values, one seed, to the point and back {1e3 * to:.2f} + {1e3 * back:.2f} ms; "
         f"torch.randn, add, cast {1e3 * plain_to:.2f} + {1e3 * plain_back:.2f} ms; "
         f"ratio {(plain_to + plain_back) / (to + back):.1f}"
     )
@@ -132,9 +134,9 @@ def stage_one(label: str, live: Weights, share: float, components: tuple[int, ..
     print(f"{label}: {n} candidates, {mean:.0f} components on average, {values(live):,} values, passes: {passes}")
     print(f"  ours     {ours:.2f} s; whole model {ours:.2f} / {share:.4f} = {ours / share:.0f} s")
     again, plain = n * streamed, n * mean * by_torch
-    terms = f"{streamed:.3f} s a candidate * {n} / {share:.4f}"
+    terms = f"{streamed:.3f} s per candidate * {n} / {share:.4f}"
     print(f"  again    {terms} = {again / share:.0f} s; ratio {again / ours:.1f}")
-    terms = f"{by_torch:.3f} s a component * {mean:.0f} * {n} / {share:.4f}"
+    terms = f"{by_torch:.3f} s per component * {mean:.0f} * {n} / {share:.4f}"
     print(f"  torch    {terms} = {plain / share:.0f} s; ratio {plain / ours:.0f}")
 
 

@@ -39,7 +39,7 @@ def test_the_shipped_model_is_small_and_tied(model, folder):
     assert sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) < 2_000_000
 
 
-def test_the_chat_template_gives_the_beginning_and_the_characters(tokenizer):
+def test_the_chat_template_gives_the_bos_token_and_the_characters(tokenizer):
     ids = tokenizer.apply_chat_template(PROMPT, add_generation_prompt=True, tokenize=True, return_dict=False)
     assert tokenizer.convert_ids_to_tokens(ids) == ["<bos>", *"12+34="]
     assert tokenizer("12+34=").input_ids == ids
@@ -53,7 +53,7 @@ def test_special_tokens_are_all_different(tokenizer, model):
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
-def test_text_comes_back_and_foreign_characters_are_unknown(tokenizer):
+def test_known_text_survives_decoding_and_other_characters_are_unknown(tokenizer):
     ids = tokenizer("0123456789+=", add_special_tokens=False).input_ids
     assert tokenizer.decode(ids) == "0123456789+="
     assert set(tokenizer("x \n€", add_special_tokens=False).input_ids) == {tokenizer.unk_token_id}
@@ -76,20 +76,20 @@ def test_training_gives_the_same_losses_and_weights_twice():
     assert torch.get_num_threads() == threads
 
 
-def test_only_the_answer_and_its_end_are_learned():
+def test_only_the_answer_and_its_end_token_have_labels():
     inputs, labels = train.training_set([(7, 5), (90, 12)])
     assert inputs.tolist()[0] == [1, *train.encode("7+5=12"), 2, 0, 0, 0]
     assert labels.tolist()[0] == [-100] * 5 + [*train.encode("12"), 2] + [-100] * 3
     assert inputs.tolist()[1] == [1, *train.encode("90+12=102"), 2]
 
 
-def test_no_split_holds_a_pair_that_was_trained_on():
+def test_no_split_contains_a_training_pair():
     splits = Addition().load()
     held_out = {(e.fields["a"], e.fields["b"]) for part in (splits.support, splits.test) for e in part}
     assert not held_out & set(pretraining_pairs())
 
 
-def test_writes_a_checkpoint_that_opens(tmp_path):
+def test_a_saved_checkpoint_can_be_loaded(tmp_path):
     model = train.build_model()
     train.save(model, train.build_tokenizer(), tmp_path / "new")
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "new")

@@ -1,7 +1,7 @@
-"""How intervals and tests do on simulated answers whose truth is known. Each figure is a share of tables.
+"""Coverage of intervals and error rates of tests on simulated answers with known truth.
 
-Items differ: half of them a method changes three times as often as the others. Seeds differ where `seed_sd` says so:
-each has a true accuracy of its own.
+Each result is a share of simulated tables. Items differ: a method changes half of them three times as often as the
+other half. If `seed_sd` is not 0, seeds differ too: each seed has its own true accuracy.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from bench.stats.proportions import Estimate, Interval, wilson_interval
 from bench.stats.seeds import accuracy_over_seeds, difference_over_seeds
 
 ITEMS = (50, 164, 1319)
-"""Of a pilot, of HumanEval, of GSM8K's test split."""
+"""Numbers of items: a pilot, HumanEval, and the test split of GSM8K."""
 ACCURACIES = (0.02, 0.1, 0.5, 0.9)
 CONCENTRATION = 2.0
-"""Of the Beta distribution of items' difficulties, where seeds answer them again."""
+"""Concentration a + b of the Beta distribution of items' difficulties, used with several seeds."""
 
 Method = Callable[[int, int, int], Interval]
-"""From fixes, regressions and items to an interval of the difference."""
+"""Function from numbers of fixes, regressions and items to an interval of the difference."""
 
 
 @dataclass(frozen=True)
 class SimulatedEffect:
-    """What a method does to a base.
+    """Simulated effect of a method on a base model.
 
     Attributes:
-        accuracy: Of the base.
-        fix: Chance that a wrong item is right afterwards.
-        regress: Chance that a right item is wrong afterwards.
-        seed_sd: Standard deviation over seeds of the true difference.
+        accuracy: True accuracy of the base.
+        fix: Probability that a wrong item is right afterwards.
+        regress: Probability that a right item is wrong afterwards.
+        seed_sd: Standard deviation of the true difference over seeds.
     """
 
     accuracy: float
@@ -51,10 +51,12 @@ class SimulatedEffect:
 
 
 def change(accuracy: float, difference: float, seed_sd: float = 0.0) -> SimulatedEffect:
-    """Return a change of a size; 5 % of all items regress, or a quarter of what the base gets right, or wrong.
+    """Return an effect with a given true difference in accuracy.
+
+    The share of items that regress is 5 %, but at most a quarter of the base's right items and of its wrong items.
 
     Raises:
-        ValueError: A base of that accuracy has no room for it.
+        ValueError: If the difference is too large for a base of this accuracy.
     """
     regressions = min(0.05, accuracy / 4, (1 - accuracy) / 4)
     found = SimulatedEffect(accuracy, (regressions + difference) / (1 - accuracy), regressions / accuracy, seed_sd)
@@ -64,23 +66,24 @@ def change(accuracy: float, difference: float, seed_sd: float = 0.0) -> Simulate
 
 
 def tables(
-    world: SimulatedEffect, n: int, seeds: int, count: int, seed: int = 0
+    effect: SimulatedEffect, n: int, seeds: int, count: int, seed: int = 0
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Yield answers before, shape (items,), and after, shape (items, seeds)."""
+    """Yield correctness before, shape (items,), and after, shape (items, seeds), for `count` simulated tables."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        before = rng.random(n) < world.accuracy
-        touched = 0.5 + (rng.random((n, 1)) < 0.5)
-        shift = world.seed_sd * rng.standard_normal(seeds) / (1 - world.accuracy)
-        chance = np.where(before[:, None], world.regress, np.maximum(world.fix + shift, 0.0)) * touched
-        yield before, before[:, None] ^ (rng.random((n, seeds)) < chance)
+        before = rng.random(n) < effect.accuracy
+        item_factor = 0.5 + (rng.random((n, 1)) < 0.5)
+        shift = effect.seed_sd * rng.standard_normal(seeds) / (1 - effect.accuracy)
+        flip_rate = np.where(before[:, None], effect.regress, np.maximum(effect.fix + shift, 0.0)) * item_factor
+        yield before, before[:, None] ^ (rng.random((n, seeds)) < flip_rate)
 
 
 def exact_coverage(n: int, accuracy: float) -> tuple[float, float]:
-    """Return with what probability Wilson's interval covers an accuracy, and the probability of the counts at its edge.
+    """Return the exact coverage of Wilson's interval, and the probability of the counts at its edge.
 
-    Counts are whole: the coverage jumps by the probability of the outermost counts that cover, and of the first that do
-    not. So much no interval can help to be off.
+    Counts are integers, so the coverage can only change by the probability of whole counts. The counts at the edge are
+    the outermost ones whose interval covers the accuracy, and the first ones whose interval does not. No interval can
+    be expected to be closer to its nominal coverage than their probability allows.
     """
     counts = np.arange(n + 1)
     mass = np.diff(bdtr(counts, n, accuracy), prepend=0.0)
@@ -92,10 +95,10 @@ def exact_coverage(n: int, accuracy: float) -> tuple[float, float]:
 
 
 def accuracy_coverage(n: int, accuracy: float, *, seeds: int, count: int, seed_sd: float = 0.0) -> float:
-    """Return how often `accuracy_over_seeds` covers the true accuracy.
+    """Return the coverage of `accuracy_over_seeds`.
 
-    Of one seed that of fresh items. Of several, items have difficulties of their own, and each seed answers them again,
-    shifted by what the seed is worth.
+    With one seed, all items are equally difficult. With several seeds, items have random difficulties, every seed
+    answers the same items, and each seed shifts the accuracy by a random amount.
     """
     rng, hits = np.random.default_rng(1), 0
     a, b = CONCENTRATION * accuracy, CONCENTRATION * (1 - accuracy)
@@ -111,25 +114,25 @@ def accuracy_coverage(n: int, accuracy: float, *, seeds: int, count: int, seed_s
 
 
 def difference_coverage(
-    n: int, world: SimulatedEffect, *, count: int, method: Method = paired_difference_interval
+    n: int, effect: SimulatedEffect, *, count: int, method: Method = paired_difference_interval
 ) -> float:
-    """Return how often an interval of one seed's difference covers the true one."""
+    """Return the coverage of an interval of the difference for one seed."""
     rng, hits = np.random.default_rng(2), 0
-    fixed, lost = (1 - world.accuracy) * world.fix, world.accuracy * world.regress
+    fixed, lost = (1 - effect.accuracy) * effect.fix, effect.accuracy * effect.regress
     cached = cache(method)
     for fixes, regressions, _ in rng.multinomial(n, (fixed, lost, 1 - fixed - lost), count):
         low, high = cached(int(fixes), int(regressions), n)
-        hits += low - 1e-9 <= world.difference <= high + 1e-9
+        hits += low - 1e-9 <= effect.difference <= high + 1e-9
     return hits / count
 
 
-def significant(n: int, world: SimulatedEffect, *, seeds: int, count: int, level: float = 0.05) -> tuple[float, float]:
-    """Return how often a difference is significant, and how often its interval covers the truth."""
+def significant(n: int, effect: SimulatedEffect, *, seeds: int, count: int, level: float = 0.05) -> tuple[float, float]:
+    """Return the share of tables with a significant difference, and the coverage of its interval."""
     found = hits = 0
-    for before, after in tables(world, n, seeds, count):
+    for before, after in tables(effect, n, seeds, count):
         estimate = difference_over_seeds(before, after)
         found += (1.0 if estimate.p_value is None else estimate.p_value) <= level
-        hits += estimate.low - 1e-9 <= world.difference <= estimate.high + 1e-9
+        hits += estimate.low - 1e-9 <= effect.difference <= estimate.high + 1e-9
     return found / count, hits / count
 
 

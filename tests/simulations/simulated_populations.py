@@ -1,10 +1,10 @@
-"""Synthetic populations whose structure is known: what the split halves find there, and what they see where nothing is.
+"""Synthetic populations with known structure, and the rates at which split halves detect it.
 
-A candidate is an i.i.d. Gaussian vector x of about unit length in D dimensions, z its coordinates in a subspace of a
-few, scaled to unit variance. An example that the base gets right with odds of its own is answered right with a
-probability whose logit is shifted by the candidate's quality: strength * (<z, c> + (|z|^2 - rank) / sqrt(2 rank)) /
-sqrt(2), with c a unit vector. The linear part moves the mean of the rewarded along c, the quadratic one makes them vary
-within the subspace. Quality may instead be the candidate's own, of the same variance and without any direction.
+A candidate is an i.i.d. Gaussian vector x of about unit length in D dimensions. z are its coordinates in a planted
+subspace of low rank, scaled to unit variance. Each example has a random base logit, and a candidate adds its quality
+to this logit. The quality is strength * (<z, c> + (|z|^2 - rank) / sqrt(2 rank)) / sqrt(2), with a unit vector c. Its
+linear part moves the mean of the rewarded candidates along c, and its quadratic part makes them vary within the
+subspace. A quality without direction, of the same variance, can be added too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class World:
-    """What a population is drawn from.
+class SimulatedPopulation:
+    """Distribution of a synthetic population.
 
     Attributes:
-        candidates: In all.
-        examples: In all.
-        dimensions: D.
-        rank: Of the planted subspace.
+        candidates: Number of candidates.
+        examples: Number of examples.
+        dimensions: Number of dimensions D.
+        rank: Rank of the planted subspace.
         planted: Strength of the planted structure, in logits.
-        own: Strength of qualities without direction.
+        own: Strength of qualities without direction, in logits.
     """
 
     candidates: int = 240
@@ -41,7 +41,7 @@ class World:
     own: float = 0.0
 
     def draw(self, seed: int) -> tuple[Population, Floats]:
-        """Return a population of one scale and its vectors."""
+        """Return a population with a single scale, and its candidates' vectors."""
         rng = np.random.default_rng(seed)
         vectors = rng.standard_normal((self.candidates, self.dimensions)) / np.sqrt(self.dimensions)
         frame, _ = np.linalg.qr(rng.standard_normal((self.dimensions, self.rank)))
@@ -55,24 +55,33 @@ class World:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How often each statistic was significant at 5 % on its own, and either of two at 5 % for both."""
+class DetectionRates:
+    """Shares of populations with a significant result at 5 %: subspace, mean direction, and either of the two.
+
+    "Either" is corrected for two tests.
+
+    Attributes:
+        reproduced: Rates for the same candidates on other examples.
+        shared: Rates for other candidates on other examples.
+    """
 
     reproduced: tuple[float, float, float]
     shared: tuple[float, float, float]
 
 
-def found(world: World, draws: int, *, rank: int = 3, permutations: int = 199) -> Found:
-    """Return in what share of populations structure is found: top directions, mean direction, either."""
+def detection_rates(
+    population: SimulatedPopulation, draws: int, *, rank: int = 3, permutations: int = 199
+) -> DetectionRates:
+    """Return the shares of simulated populations in which structure is detected."""
     p_values = []
     for seed in range(draws):
-        halves = split_half(*world.draw(seed), rank=rank, permutations=permutations, seed=seed)
+        halves = split_half(*population.draw(seed), rank=rank, permutations=permutations, seed=seed)
         assert halves.shared
         p_values.append([(o.subspace.p_value, o.mean.p_value) for o in (halves.reproduced, halves.shared)])
     table = np.array(p_values)
 
     def shares(own: Floats) -> tuple[float, float, float]:
-        either = own.min(axis=1) <= 0.025  # of two, Holm's first step is Bonferroni's
+        either = own.min(axis=1) <= 0.025  # for two tests, Holm's first step equals Bonferroni's
         return float((own[:, 0] <= 0.05).mean()), float((own[:, 1] <= 0.05).mean()), float(either.mean())
 
-    return Found(shares(table[:, 0]), shares(table[:, 1]))
+    return DetectionRates(shares(table[:, 0]), shares(table[:, 1]))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from simulated_corp import commits
+from simulated_corp import acceptance_rate
 
 from bench.weights.points import Point
 from methods.corp.config import CorpConfig
@@ -19,25 +19,25 @@ def adapt(context, **settings):
 
 @pytest.mark.slow
 def test_an_ineffective_change_is_accepted_in_at_most_five_percent_of_2000_runs():
-    assert commits(2000, SIZES, BUDGET) <= 0.05
+    assert acceptance_rate(2000, SIZES, BUDGET) <= 0.05
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("accuracy", "flip_rate"), [(0.5, 0.15), (0.12, 0.3)])
 def test_an_ineffective_change_is_rarely_accepted_at_other_accuracies_and_flip_rates(accuracy, flip_rate):
-    assert commits(400, SIZES, BUDGET, accuracy=accuracy, flip_rate=flip_rate) <= 0.05
+    assert acceptance_rate(400, SIZES, BUDGET, accuracy=accuracy, flip_rate=flip_rate) <= 0.05
 
 
 @pytest.mark.slow
 def test_a_large_true_effect_is_found():
-    assert commits(40, SIZES | {"gate": 400}, 8000, effect=0.2) >= 0.9
+    assert acceptance_rate(40, SIZES | {"gate": 400}, 8000, effect=0.2) >= 0.9
 
 
 @pytest.mark.slow
 def test_with_a_loose_error_rate_an_ineffective_change_is_often_accepted():
     # This is nearly the released criterion: a gain of one standard error at every gate.
     loose = CorpConfig(error_rate=0.9, z=1.0, penalty=1.0)
-    assert commits(200, SIZES, BUDGET, loose) > 0.1
+    assert acceptance_rate(200, SIZES, BUDGET, loose) > 0.1
 
 
 def test_both_stages_run_and_are_recorded():
