@@ -22,7 +22,7 @@ def test_splits_have_the_documented_sizes() -> None:
 
 
 def test_splits_match_the_task_version() -> None:
-    """A failure means that results are no longer comparable with earlier ones. If intended, raise the task's version."""
+    """A failure means that results are no longer comparable with earlier ones. If intended, raise the version."""
     listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(SPLIT, name))
     assert (TASK.version, hashlib.sha256(listed.encode()).hexdigest()) == (
         "1",

@@ -160,9 +160,7 @@ class TestScore:
             ("", 0.0),
         ],
     )
-    def test_an_answer_is_correct_if_it_reaches_the_target_with_each_number_once(
-        self, text: str, reward: float
-    ) -> None:
+    def test_an_answer_is_correct_if_it_reaches_the_target_by_the_rules(self, text: str, reward: float) -> None:
         score = TASK.score(PUZZLE, text)
         assert (score.reward, score.correct) == (reward, reward == 1.0)
         assert (score.status == "no_answer") == (reward == 0.0)

@@ -105,8 +105,7 @@ def test_the_interval_of_a_rank_correlation_covers():
         x = rng.standard_normal(40)
         y = 0.5 * x + np.sqrt(0.75) * rng.standard_normal(40)
         found = rank_correlation(x, y)
-        inside += (
-            found.low <= 6 / np.pi * np.arcsin(0.25) <= found.high
-        )  # Spearman's for normal pairs with correlation 0.5
+        # The true value: Spearman's correlation of normal pairs with correlation 0.5.
+        inside += found.low <= 6 / np.pi * np.arcsin(0.25) <= found.high
     assert inside >= 0.91 * 300
     assert rank_correlation(np.ones(9), np.arange(9.0)).value == 0
