@@ -25,7 +25,7 @@ POPULATIONS = {
 @click.option("--draws", default=200, show_default=True)
 @click.option("--permutations", default=99, show_default=True)
 def main(draws: int, permutations: int) -> None:
-    click.echo(f"{'world':<34}{'same candidates':>30}{'other candidates':>30}")
+    click.echo(f"{'population':<34}{'same candidates':>30}{'other candidates':>30}")
     click.echo(f"{'':<34}" + f"{'subspace':>10}{'mean':>8}{'either':>12}" * 2)
     for name, population in POPULATIONS.items():
         rates = detection_rates(population, draws, permutations=permutations)
