@@ -85,7 +85,7 @@ class Countdown(Task):
         return cut_one_file(list(by_id.values()), str(data), salt=SALT, **sizes)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
-        """Ask for the expression between answer tags, after thinking (`default`, `search`) or without (`brief`)."""
+        """Return a request for an expression between answer tags, after thinking or (`brief`) without."""
         content = PROMPTS[prompt].format(question=_question(example))
         return [{"role": "user", "content": content}]
 

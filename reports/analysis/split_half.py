@@ -87,7 +87,7 @@ def split_half(
         )
         shared = replace(found, dimensions=vectors.shape[1])
     elif population.seeds is None:
-        notes.append("disjoint candidates were not compared: this version draws other seeds than the run did")
+        notes.append("other candidates were not compared: this version draws other seeds than the run did")
     steps = tuple(_steps(population))
     if not steps:
         notes.append("the run measured no steps along the halves' directions; bench run -m landscape does")
