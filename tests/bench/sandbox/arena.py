@@ -12,6 +12,7 @@ a last line with the processes that are left:
 
 import json
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -36,6 +37,7 @@ class Bait:
         os.chdir(root / "cwd")
         os.environ["SBX_SECRET"] = "s3cr3t-canary"
         self._reached: list[str] = []
+        self._lock = threading.Lock()
         self.port = self._listen()
         self._restore()
         self._before = self._state()
@@ -53,6 +55,7 @@ class Bait:
             for line, name in zip(done, self._before | after, strict=True)
             if self._before.get(name) != after.get(name)
         ]
+        self._take()
         done += [f"reached {what}" for what in self._reached]
         self._reached.clear()
         if done:
@@ -90,19 +93,25 @@ class Bait:
         letters.bind("\0sbx_canary_datagrams")
         for listener in (tcp, local):
             listener.listen()
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-        for listener in (udp, letters):
-            threading.Thread(target=self._take, args=(listener,), daemon=True).start()
+        self._sockets = [tcp, udp, local, letters]
+        threading.Thread(target=self._serve, daemon=True).start()
         return port
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _serve(self) -> None:
         while True:
-            listener.accept()[0].close()
-            self._reached.append(f"the listener at {listener.getsockname()!r}")
+            select.select(self._sockets, [], [])
+            self._take()
 
-    def _take(self, listener: socket.socket) -> None:
-        while listener.recv(100):
-            self._reached.append(f"the socket at {listener.getsockname()!r}")
+    def _take(self) -> None:
+        """Take what has arrived, in the thread or at a report, whichever comes first."""
+        with self._lock:
+            while ready := select.select(self._sockets, [], [], 0)[0]:
+                for listener in ready:
+                    if listener.type == socket.SOCK_STREAM:
+                        listener.accept()[0].close()
+                    else:
+                        listener.recv(100)
+                    self._reached.append(f"the socket at {listener.getsockname()!r}")
 
 
 def processes() -> dict[int, str]:

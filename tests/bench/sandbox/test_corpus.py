@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bench.sandbox import probe
 
@@ -26,12 +28,14 @@ def arena(order: str, corpus: Path, *layers: str) -> tuple[list[dict[str, object
         disposable = subprocess.run([*DISPOSABLE, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:
         disposable = False
-    run = subprocess.run(
-        [*(DISPOSABLE if disposable else []), sys.executable, str(HERE / "arena.py"), order, str(corpus), *layers],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-    )
+    # Some bait has a fixed place on the machine, so that two arenas would each see what was done to the other.
+    with FileLock(Path(tempfile.gettempdir(), "bench-arena.lock")):
+        run = subprocess.run(
+            [*(DISPOSABLE if disposable else []), sys.executable, str(HERE / "arena.py"), order, str(corpus), *layers],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            capture_output=True,
+            text=True,
+        )
     assert run.returncode == 0, run.stderr
     *rows, last = map(json.loads, run.stdout.splitlines())
     return rows, last["processes left"]
