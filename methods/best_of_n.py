@@ -44,7 +44,7 @@ class BestOfN(SamplingMethod):
     artifact = HighestSignal
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse tasks without a signal."""
+        """Return a reason if the task has no signal, else None."""
         if task.signal_by is None:
             return "nothing tells good answers from bad without the gold answer: the task has no signal"
         return None

@@ -5,8 +5,8 @@ spend a budget, and `adapt`, which spends the budget through a `Context` and ret
 deploy. The docstring of `Method` holds a complete example; docs/extending.md shows how to run and check one.
 
 A method has no access to the engine, the meter or the test split. The harness counts what a method computes, and the
-test examples stay unknown to it. This guards against mistakes. It does not stop code that means to cheat, because a
-method runs in the harness's own process; the harness checks afterwards what it can.
+test examples stay unknown to it. This prevents mistakes, not deliberate cheating, because a method runs in the
+harness's own process. `bench check` tests how a method behaves.
 """
 
 from __future__ import annotations

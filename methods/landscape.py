@@ -77,7 +77,7 @@ def make_schedule(evaluations: int, support: int, config: LandscapeConfig) -> La
     fewest = 2 * scales * MIN_CANDIDATES
     least = config.population or fewest
     if least < fewest:
-        raise Refused(f"landscape.population {least}: two halves of {scales} scales take {fewest} candidates")
+        raise Refused(f"landscape.population {least}: two halves of {scales} scales need at least {fewest} candidates")
     affordable = int(evaluations / (least + fixed))
     shared = affordable if config.population else min(math.isqrt(evaluations), affordable)
     examples = min(max(shared, MIN_EXAMPLES), config.examples, support)
@@ -101,7 +101,7 @@ class Landscape(Method):
     config: LandscapeConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse a task whose support split has fewer than two examples."""
+        """Return a reason if the support split has fewer than two examples, else None."""
         return None if task.sizes["support"] > 1 else "it halves the support split, and the task has one example there"
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:

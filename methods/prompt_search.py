@@ -29,7 +29,7 @@ class PromptSearch(Method):
     version = "2"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse tasks with a single prompt."""
+        """Return a reason if the task has a single prompt, else None."""
         return "the task has one prompt, which leaves no choice" if len(task.prompts) < 2 else None
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
@@ -80,7 +80,7 @@ class PromptSearch(Method):
                 price = (context.budget - context.remaining) / used
                 stage.advance(max(evaluation.reward for evaluation in found))
         if not rounds:
-            raise BenchError(f"a budget of {evaluations} evaluations paid no comparison of {len(prompts)} prompts")
+            raise BenchError(f"a budget of {evaluations} evaluations is too small to compare {len(prompts)} prompts")
         rewards = np.array([np.concatenate([found[i].rewards for found in rounds]) for i in range(len(prompts))])
         scored = rewards[:, ~np.isnan(rewards).any(axis=0)]
         if not scored.size:

@@ -228,7 +228,7 @@ class RandOpt(Method):
     config: RandOptConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse ensembles on a task without a vote key."""
+        """Return a reason if top_k asks for an ensemble and the task has no vote key, else None."""
         if task.vote_by is None and max(self.config.top_k) > 1:
             return (
                 "its answers do not vote (the task has no vote key), and top_k is "

@@ -33,7 +33,7 @@ class SelfConsistency(SamplingMethod):
     artifact = Plurality
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse tasks without a vote key."""
+        """Return a reason if the task has no vote key, else None."""
         return "its answers do not vote: the task has no vote key" if task.vote_by is None else None
 
     def chosen_by(self, task: TaskTraits) -> str:

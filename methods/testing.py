@@ -1,9 +1,9 @@
 """Simulated context for tests of methods. A model answers at random, and every answer costs the same.
 
-An answer of a changed model is drawn anew with probability `flip_rate`; otherwise it equals the base's answer. A new
-draw is correct with the item's own probability of success, raised so that the expected gain in accuracy is `effect`.
-With `effect=0` the base and all changed models are exchangeable, whatever the method does, so any gain is chance.
-Answers always flip around those of the base, even after the method has committed another model.
+An answer of a changed model is resampled with probability `flip_rate`; otherwise it equals the base's answer. A
+resampled answer is correct with the item's own probability of success, raised so that the expected gain in accuracy is
+`effect`. With `effect=0` the base and all changed models are exchangeable, whatever the method does, so any gain is
+chance. Resampling always starts from the base's answers, even after the method has committed another model.
 
 Example:
     ```python
@@ -42,7 +42,7 @@ class CoinFlips:
         sizes: Number of examples by split.
         evaluations: Budget in evaluations.
         accuracy: Mean probability of a correct answer. Items vary around it by a beta distribution.
-        flip_rate: Probability that an answer of a changed model is drawn anew, in (0, 1].
+        flip_rate: Probability that an answer of a changed model is resampled, in (0, 1].
         effect: True gain in accuracy of every changed model, as a fraction.
     """
 

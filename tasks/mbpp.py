@@ -17,8 +17,8 @@ signature and the first test. All tests must pass, including the challenge tests
 tests, so a program that handles only these arguments counts as correct there. Accuracies here are therefore lower, and
 must not be compared with the published ones.
 
-No answer to 367, 601 and 927 is correct: their tests pass objects of a class that only the published solution defines,
-and the sandbox lets no object of a program's own class into a test.
+No answer to problems 367, 601 and 927 can be correct. Their tests use a class that only the published solution defines,
+and the sandbox passes no objects of a program's own classes to a test.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ r"""OlympiadBench: 674 olympiad problems, the English, text-only, open-ended mat
 
 He et al. 2024, "OlympiadBench: A Challenging Benchmark for Promoting AGI with Olympiad-Level Bilingual Multimodal
 Scientific Problems" (arXiv 2402.14008). Apache 2.0 licence. If a problem has several answers, all of them are required,
-in any order. A version with 675 problems is in circulation as well; it can be used with --data, and the content hash in
-the record tells the two apart.
+in any order. A version with 675 problems also exists; it can be used with --data. The content hash in the record shows
+which version was used.
 """
 
 from __future__ import annotations

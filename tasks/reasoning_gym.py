@@ -9,7 +9,7 @@
 
 Stojanovski et al. 2025, "Reasoning Gym" (arXiv 2505.24760). Apache 2.0. Examples are drawn with the generator's default
 settings and a fixed seed. They depend on the version of the library; the record has their hash. A generator is refused
-if its scorer can only run answers as Python code: see `tasks.gym`.
+if its scorer can only run answers as Python code: see `tasks.reasoning_gym_worker`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.errors import BenchError, UsageError
-from tasks import gym
+from tasks import reasoning_gym_worker
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
 from tasks.process import TooSlow, Unanswerable
 from tasks.splitting import cut_one_file, text_id
@@ -58,12 +58,12 @@ class ReasoningGym(Task):
         if data is not None:
             raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
         try:
-            rows = gym.draw(self.generator)
+            rows = reasoning_gym_worker.draw(self.generator)
         except Unanswerable as error:
             raise UsageError(f"--task {self.name}: {error}") from error
         except TooSlow as error:
             raise BenchError(
-                f"{self.name}: drawing {gym.DRAWN} examples takes {error}; use another generator"
+                f"{self.name}: drawing {reasoning_gym_worker.DRAWN} examples takes {error}; use another generator"
             ) from error
         # If a question is drawn several times, the first draw is kept.
         examples = {text_id(row["question"]): row for row in reversed(rows)}
@@ -87,7 +87,7 @@ class ReasoningGym(Task):
         if answer is None:
             return Score(0.0, False, status="no_answer", detail="no answer, or too long a one")
         try:
-            reward = gym.score(self.generator, example.fields["index"], example.id, answer)
+            reward = reasoning_gym_worker.score(self.generator, example.fields["index"], example.id, answer)
         except TooSlow as error:
             return Score(0.0, False, answer, status="timeout", detail=f"scoring it took {error}")
         except Unanswerable as error:
@@ -107,4 +107,4 @@ class ReasoningGym(Task):
 
 def _answer(text: str) -> str | None:
     _, _, answer = text.rpartition("<answer>")
-    return gym.final(answer.partition("</answer>")[0])
+    return reasoning_gym_worker.final(answer.partition("</answer>")[0])

@@ -10,8 +10,8 @@
     Answer:  B, C, E, D, A
 
 Mostafazadeh et al. 2016, "A Corpus and Cloze Evaluation for Deeper Understanding of Commonsense Stories" (arXiv
-1604.01696). The authors give the stories out for research after a registration, so they cannot be downloaded here.
-`--data FILE` takes them as JSON Lines with the columns of the authors' table, `sentence1` to `sentence5`.
+1604.01696). The authors distribute the stories for research after registration, so bench cannot download them.
+`--data FILE` reads them as JSON Lines with the columns of the authors' table, `sentence1` to `sentence5`.
 """
 
 from __future__ import annotations

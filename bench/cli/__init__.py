@@ -27,8 +27,8 @@ COMMANDS = {
     "export": "bench.cli.inspect:export",
     "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
-    "score": "bench.cli.judge:score",
-    "sandbox": "bench.cli.judge:sandbox",
+    "score": "bench.cli.score:score",
+    "sandbox": "bench.cli.score:sandbox",
     "check": "bench.cli.check:check",
 }
 

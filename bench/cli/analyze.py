@@ -54,8 +54,8 @@ def analyze() -> None:
 def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json: bool) -> None:
     """Test whether two halves of a population find the same structure.
 
-    Compares halves that share no example, and halves that also share no candidate, with permutation tests. RUN is a run
-    of landscape, or of randopt or corp without racing.
+    Permutation tests compare halves that share no example, and halves that also share no candidate. RUN is a run of
+    landscape, or of randopt or corp without racing.
     """
     from rich.console import Console
 
@@ -179,8 +179,8 @@ def _parameters(model: str) -> int | None:
 def gate(run: Path, as_json: bool) -> None:
     """Show the false-positive rate and power of a run's gate.
 
-    Computed for the gate tests that the run made: their numbers of examples, their significance levels, and the share
-    of answers that the proposals changed.
+    Both are computed from the gate tests that the run made: their numbers of examples, their significance levels, and
+    the share of answers that the proposals changed.
     """
     from rich.console import Console
 

@@ -113,7 +113,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from reports.run.terminal import print_course, print_run, print_samples, print_times
+    from reports.run.terminal import print_history, print_run, print_samples, print_times
 
     console = Console()
     if times:
@@ -124,7 +124,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         print_times(console, result.timing)
         return
     print_run(console, run, result)
-    print_course(console, result)
+    print_history(console, result)
     print_samples(console, lines)
 
 

@@ -136,7 +136,7 @@ def _rate(text: str | None) -> Rate | None:
 
 
 def _started(path: Path) -> datetime:
-    """Return when a run directory was last started. A record file has no start time and gives the earliest possible."""
+    """Return the last start time of a run directory. For a record file, which has none, return the minimum datetime."""
     import json
 
     attempts = sorted(path.glob("attempts/*.json")) if path.is_dir() else []

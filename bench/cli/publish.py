@@ -23,9 +23,9 @@ from bench.cli.options import json_option, output_json
 def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     """Add finished runs to the committed leaderboard.
 
-    Writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard (Markdown and
-    HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS, only the
-    leaderboard is rebuilt.
+    This writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard
+    (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
+    only the leaderboard is rebuilt.
     """
     from bench.errors import UsageError
     from reports.leaderboard.committed import publish

@@ -236,7 +236,7 @@ class Difference(_Record):
     p_value: float
 
 
-class Coverage(_Record):
+class PassAtK(_Record):
     """pass@k on the test split: the probability that at least one of k sampled answers is right.
 
     It is not an accuracy, because nothing selects the right sample.
@@ -284,7 +284,7 @@ class Row(_Record):
     comparison: PairedComparison
     changed: bool
     measures: dict[str, float] = Field(default_factory=dict)
-    coverage: Coverage | None = None
+    coverage: PassAtK | None = None
     report: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -340,7 +340,7 @@ class Result(_Record):
     base: Accuracy | None = None
     base_cost: AnswerCost | None = None
     base_measures: dict[str, float] = Field(default_factory=dict)
-    base_coverage: Coverage | None = None
+    base_coverage: PassAtK | None = None
     rows: tuple[Row, ...] = ()
     refused: dict[str, str] = Field(default_factory=dict)
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError
-from bench.records.schema import AnswerCost, Coverage, Difference
+from bench.records.schema import AnswerCost, Difference, PassAtK
 from bench.run.context import DeploymentContext
 from bench.run.evaluator import Evaluator
 from bench.run.sampling import sample_decodings
@@ -30,7 +30,7 @@ def coverages(
     models: Mapping[str, SingleModel],
     k: int,
     answer_cost: Callable[[Work, int], AnswerCost],
-) -> tuple[Coverage, dict[str, Coverage]]:
+) -> tuple[PassAtK, dict[str, PassAtK]]:
     """Measure pass@k of the base and of each model. Samples are booked to the same accounts as answers.
 
     Args:
@@ -78,7 +78,7 @@ def estimate(judged: Sequence[Sequence[Score]], k: int) -> NDArray[np.float64]:
     return pass_at_k(counted.sum(axis=0), right.sum(axis=0), k)
 
 
-def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, cost: AnswerCost) -> Coverage:
+def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, cost: AnswerCost) -> PassAtK:
     """Return mean pass@k over the examples with an estimate, and its difference from the base.
 
     Args:
@@ -99,7 +99,7 @@ def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int
         found = mean_difference(now[usable] - base[usable])
         fields = asdict(found)
         difference = Difference(items=int(usable.sum()), difference=fields.pop("value"), **fields)
-    return Coverage(
+    return PassAtK(
         k=k,
         samples=SAMPLES_PER_ANSWER * k,
         items=int(usable.sum()),

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from bench.sandbox.inside import wire
 from bench.sandbox.inside.server import ENDING, LIMIT, READY, Ending
 from bench.sandbox.launch import command, environment
-from bench.sandbox.limits import default_timeout
 from bench.sandbox.probe import SPLIT, level, probe
 from bench.sandbox.program import Program, Status, Verdict
+from bench.sandbox.timeout import default_timeout
 
 _START_TIMEOUT = 60.0
 _GRACE = 10.0  # seconds after a job's time limit at which its fork server counts as lost

@@ -3,7 +3,6 @@
 docs/statistics.md explains each number, and the coverage of the intervals in simulation.
 """
 
-from bench.stats.curves import area_under_front, pareto_front
 from bench.stats.multiplicity import holm
 from bench.stats.paired import (
     PairedCounts,
@@ -13,10 +12,11 @@ from bench.stats.paired import (
     paired_difference_interval,
     tango_interval,
 )
+from bench.stats.pareto import area_under_front, pareto_front
 from bench.stats.profiles import performance_profile
 from bench.stats.proportions import Estimate, Interval, pass_at_k, wilson_interval
 from bench.stats.ranks import pairwise_p_values, tied_ranks
-from bench.stats.seeds import (
+from bench.stats.variance_components import (
     MeanVariance,
     accuracy_over_seeds,
     coverage_over_items,

@@ -66,7 +66,7 @@ def decide(
         ValueError: If the arrays differ in length.
     """
     if before.shape != now.shape:
-        raise ValueError(f"paired arrays of {before.shape} and {now.shape} examples")
+        raise ValueError(f"before and now must have the same length, but have shapes {before.shape} and {now.shape}")
     fixes, regressions = int(np.sum(~before & now)), int(np.sum(before & ~now))
     return decide_counts(before.size, fixes, regressions, level=level, z=z, penalty=penalty)
 

@@ -25,7 +25,7 @@ def performance_profile(accuracies: NDArray[np.float64], margins: NDArray[np.flo
     """
     known = ~np.isnan(accuracies)
     if not known.any(axis=0).all():
-        raise ValueError("a task has no accuracy: each needs at least one method with one")
+        raise ValueError("a task has no accuracy: every task needs the accuracy of at least one method")
     filled = np.where(known, accuracies, -np.inf)
     distance = filled.max(axis=0) - filled
     within: NDArray[np.float64] = (distance[:, :, None] <= margins + 1e-12).mean(axis=1)

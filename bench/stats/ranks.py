@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from bench.stats.multiplicity import holm
-from bench.stats.seeds import MeanVariance
+from bench.stats.variance_components import MeanVariance
 
 
 def pairwise_p_values(means: NDArray[np.float64], variances: Sequence[MeanVariance]) -> NDArray[np.float64]:

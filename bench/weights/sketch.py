@@ -37,7 +37,7 @@ def sketch(
     Returns:
         float64 array [seeds, dimensions].
     """
-    from bench.weights import kernels
+    from bench.weights import noise_numba
 
     total = np.zeros((dimensions, len(seeds)))
     alone = np.eye(GROUP, dtype=np.float32)
@@ -52,7 +52,7 @@ def sketch(
             for low in range(0, len(seeds), GROUP):
                 group = keys[low : low + GROUP]
                 drawn = np.empty((len(group), count), dtype=np.float32)
-                kernels.sums(group, alone[: len(group), : len(group)].copy(), start, drawn)
+                noise_numba.sums(group, alone[: len(group), : len(group)].copy(), start, drawn)
                 total[:, low : low + len(group)] += project @ drawn.T
     return total.T / np.sqrt(sum(sizes.values()))
 

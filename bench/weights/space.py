@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from bench.errors import BenchError
-from bench.weights import device, kernels
+from bench.weights import noise_numba, noise_torch
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint
 from bench.weights.current_point import CurrentPoint
 from bench.weights.noise import NoiseKind, stream_keys
@@ -74,21 +74,21 @@ class _Slice:
     def sums(self, keys: np.ndarray, weights: np.ndarray, out: torch.Tensor) -> None:
         """Write weighted sums of this slice's noise into `out`, [rows, size]."""
         if out.device.type == "cpu":
-            kernels.sums(keys, weights, self.start, out.numpy())
+            noise_numba.sums(keys, weights, self.start, out.numpy())
         else:
-            device.sums(keys, weights, self.start, out)
+            noise_torch.sums(keys, weights, self.start, out)
 
     def add(self, total: torch.Tensor, scale: float) -> None:
         """Write base + scale * total into the live values."""
         if self.arrays is not None:
-            kernels.add(total.numpy(), scale, *self.arrays)
+            noise_numba.add(total.numpy(), scale, *self.arrays)
         else:
-            device.add(total, scale, self.base, self.live)
+            noise_torch.add(total, scale, self.base, self.live)
 
     def move(self, keys: np.ndarray, weights: np.ndarray, scale: float) -> None:
         """Write base + scale * weighted sum of noise into the live values, without keeping the sum."""
         if self.arrays is not None:
-            kernels.move(keys, weights, scale, self.start, *self.arrays)
+            noise_numba.move(keys, weights, scale, self.start, *self.arrays)
         else:
             total = torch.empty((1, self.size), dtype=torch.float32, device=self.base.device)
             self.sums(keys, weights, total)

@@ -32,7 +32,7 @@ class Corp(Method):
     config: CorpConfig
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse a task without a select split, or without a gate split if a gate is on."""
+        """Return a reason if the task has no select split, or no gate split although a gate is on, else None."""
         if not task.sizes["select"]:
             return "it chooses among proposals on the select split, and the task has none"
         if self.config.gate != "off" and not task.sizes["gate"]:

@@ -7,8 +7,8 @@ candidate effects have the prior a_i ~ N(0, tau^2), so a mean over few examples 
 candidates. Whether a reward is missing depends on observed rewards alone, so the likelihood stays valid. The noise
 variance comes from the two-way residuals.
 
-The predictive distribution of a full score is normal. It serves binary and real-valued rewards alike. Unlike a
-beta-binomial model, it accounts for shared difficulty: an example that all candidates solve says nothing about any.
+The predictive distribution of a full score is normal, for binary and for real-valued rewards. Unlike a beta-binomial
+model, it accounts for shared difficulty: an example that all candidates solve does not distinguish them.
 """
 
 from __future__ import annotations

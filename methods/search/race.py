@@ -1,4 +1,4 @@
-"""Racing of a population within a budget: batch after batch, each paid for by the evaluations saved before."""
+"""Race a population within a budget, batch by batch. The evaluations saved in one batch pay for the next batches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compute-aligned training (CAT, arXiv 2604.24957): train for the test-time strategy that will use the model.
 
-The objective is pass@N, majority vote of N, or best-of-N. The weights come from `methods.training.weights`. Two forms:
+The objective is pass@N, majority vote of N, or best-of-N; the weights are in `methods.training.cat_weights`. Two forms:
 
 - `on = rl`, on top of GRPO: the advantage of an answer is multiplied by a weight. For pass@N and majority votes the
   weight depends on the share of correct answers in the group; for best-of-N each answer has its own. Weights have mean
@@ -78,7 +78,7 @@ class Cat(Grpo):
 
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer or SFTTrainer with weights."""
-        from methods.training.aligned import AlignedGroupTrainer, AlignedTuner
+        from methods.training.cat_trainers import AlignedGroupTrainer, AlignedTuner
 
         trainer = AlignedTuner if self.config.on == "sft" else AlignedGroupTrainer
         trainer(self.config, loop, folder).train()

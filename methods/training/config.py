@@ -151,7 +151,7 @@ def make_schedule(
         affordable = int(train / (WANTED_STEPS * cost))
         batch = max(multiple, min(batch, affordable) // multiple * multiple)
     elif config.batch % multiple:
-        raise Refused(f"batch {config.batch} is no multiple of {multiple}, which is needed")
+        raise Refused(f"batch {config.batch} must be a multiple of {multiple}")
     else:
         batch = config.batch
     step = batch * cost

@@ -22,7 +22,7 @@ from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
 from methods.training.config import TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, mean_rewards
-from methods.training.progress import Row, curve, divergence, next_cost
+from methods.training.divergence import Row, curve, divergence, next_cost
 from tasks.interface import Score
 
 

@@ -6,9 +6,9 @@ As released: one epoch per batch in mini-batches of 32, constant learning rates 
 value model, rollouts at temperature 1, gamma = lambda = 1, clip range 0.2, gradient norm clipped to 1, no KL penalty.
 TRL's defaults: value loss at weight 0.1, whitened advantages, AdamW's betas. Weight decay and dropout are 0.
 
-PPOTrainer does not clip gradients, so the optimiser does it here. It also runs a reference model even if the penalty is
-0; a stand-in without any computation takes its place. All arithmetic is in float32, because in bfloat16 PPOTrainer
-would generate and value answers outside of autocast, and update inside.
+PPOTrainer does not clip gradients, so the optimiser clips them here. PPOTrainer runs a reference model even if the
+penalty is 0, so a stub that computes nothing replaces that model. All arithmetic is in float32. In bfloat16, PPOTrainer
+would generate and value answers without autocast, but update the weights with it.
 """
 
 from __future__ import annotations

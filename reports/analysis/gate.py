@@ -75,7 +75,7 @@ def acceptance(gate: GateDesign, flip_rate: float, gain: float = 0.0) -> float:
         ValueError: If the flip rate or the gain is out of range.
     """
     if not (0 <= flip_rate <= 1 and -1 <= gain <= 1):
-        raise ValueError(f"flip rate {flip_rate}, gain {gain}: shares are needed")
+        raise ValueError(f"flip rate {flip_rate} must be in [0, 1], and gain {gain} in [-1, 1]")
     flips = max(flip_rate, abs(gain))
     if flips == 0:
         return 0.0

@@ -76,7 +76,7 @@ def print_density(console: Console, found: Sequence[Density]) -> None:
         size = f", {one.parameters:,} parameters in matrices" if one.parameters else ""
         title = f"{one.task}, {one.model}{size}: base {100 * one.base:.1f} % of {one.examples}"
         console.print(title, style="bold", **_VERBATIM)
-        table = _table("sigma", "gain", "of", "share", "95 %", "noise", "95 % of it", "p", "elsewhere")
+        table = _table("sigma", "gain", "of", "share", "95 %", "null mean", "null 95 %", "p", "held-out gain")
         for share in one.shares:
             table.add_row(
                 f"{share.sigma:.3g}",
@@ -102,7 +102,7 @@ def print_density(console: Console, found: Sequence[Density]) -> None:
 
 def print_gate(console: Console, found: GatePower) -> None:
     """Print the false-positive rate and the power of a gate."""
-    table = _table("look", "examples", "level", "accepts noise")
+    table = _table("look", "examples", "level", "false positives")
     for look in found.looks:
         table.add_row(look.stage, str(look.examples), f"{look.level:.3g}", f"{look.accepts_noise:.2%}")
     console.print(table)

@@ -22,7 +22,7 @@ from reports.record import read_samples
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRow:
     """One of the two compared rows.
 
     Attributes:
@@ -74,8 +74,8 @@ class RunComparison:
     """
 
     task: str
-    first: Side
-    second: Side
+    first: ComparedRow
+    second: ComparedRow
     items: int
     excluded: int
     both_right: int
@@ -147,8 +147,8 @@ def compare(
 
     return RunComparison(
         task=first.config.task_label,
-        first=_side(first, a, sum(old), counts.n),
-        second=_side(second, b, sum(new), counts.n),
+        first=_compared_row(first, a, sum(old), counts.n),
+        second=_compared_row(second, b, sum(new), counts.n),
         items=counts.n,
         excluded=len(before.keys() | after.keys()) - counts.n,
         both_right=counts.both_right,
@@ -160,12 +160,12 @@ def compare(
     )
 
 
-def _side(result: Result, label: str, right: int, items: int) -> Side:
+def _compared_row(result: Result, label: str, right: int, items: int) -> ComparedRow:
     config = result.config
     row = next(row for row in result.rows if row.label == label)
     name = f"{config.method} {label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
     accuracy = Estimate(right / items, *wilson_interval(right, items))
-    return Side(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
+    return ComparedRow(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
 
 
 def _reward(pairs: Sequence[tuple[float | None, float | None]]) -> Estimate | None:

@@ -165,7 +165,7 @@ def _curve(shares: list[Share]) -> Plot:
 def _gate(found: GatePower) -> Section:
     facts = [
         ("answers changed", percent(found.flip_rate)),
-        ("accepts noise", f"probability at most {percent(found.accepts_noise)}; allowed: {percent(found.granted)}"),
+        ("false positives", f"probability at most {percent(found.accepts_noise)}; allowed: {percent(found.granted)}"),
     ]
     for chance, gain in found.detectable.items():
         size = "no gain" if gain is None else f"{100 * gain:+.1f} points"

@@ -9,7 +9,7 @@ from typing import Any
 from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, percent, whiskers
-from reports.leaderboard.board import Board, Curve, Group, Line, Profile, SeedRun
+from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Profile, SeedRun
 from reports.leaderboard.columns import Column, columns, curve_title, title
 from reports.leaderboard.text import EXPLAINED
 
@@ -72,7 +72,9 @@ def _fine(group: Group) -> str:
     return title(group).removeprefix(f"{group.task}, {group.model}, ")
 
 
-def _cell(column: Column, line: Line, by_key: Mapping[str, Column], highest: float, pages: Collection[str]) -> HtmlCell:
+def _cell(
+    column: Column, line: LeaderboardRow, by_key: Mapping[str, Column], highest: float, pages: Collection[str]
+) -> HtmlCell:
     cell = HtmlCell(column.text(line), column.value(line))
     if column.key in INTERVALS:
         return replace(cell, fine=by_key[INTERVALS[column.key]].text(line))

@@ -56,7 +56,7 @@ class SeedRun:
 
 
 @dataclass(frozen=True)
-class Line:
+class LeaderboardRow:
     """A leaderboard row: an artifact, or a failed run with its reason. Costs are means over seeds.
 
     Attributes:
@@ -140,7 +140,7 @@ class Group:
     strategy: str
     item_set: str
     items: int
-    lines: tuple[Line, ...]
+    lines: tuple[LeaderboardRow, ...]
     notes: tuple[str, ...] = ()
     settings: str = ""
 

@@ -23,15 +23,15 @@ from bench.stats import (
     tied_ranks,
     wilson_interval,
 )
-from reports.leaderboard.board import Board, Curve, CurvePoint, Group, Line, Profile, Rate
-from reports.leaderboard.rows import ScoredLine, make_lines, run_of
+from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
+from reports.leaderboard.rows import ScoredRow, make_rows, run_of
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
 """Margins of performance profiles: 0 to 20 percentage points."""
 
 
-SORTS: Mapping[str, Callable[[Line], Any]] = {
+SORTS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
     "accuracy": lambda line: -line.accuracy.value if line.accuracy else 0.0,
     "difference": lambda line: -line.difference.value if line.difference else 0.0,
     "name": lambda line: line.name,
@@ -96,7 +96,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         if record.result.config.method != "base":
             variants[record.result.config.method, _settings(record.result)].append(record)
     names = _names(list(variants))
-    tables = [table for key, members in variants.items() for table in make_lines(names[key], members, limit)]
+    tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     lines = _corrected(_ranked([*base, *tables]))
@@ -155,7 +155,7 @@ def _short(value: Any) -> str:
     return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
-def _base(records: Sequence[Record]) -> list[ScoredLine]:
+def _base(records: Sequence[Record]) -> list[ScoredRow]:
     """Return the base's line. Every run evaluates the base on the same items; the first such run is used."""
     runs = tuple(run_of(r, None) for r in records if r.result.config.method == "base")
     for record in records:
@@ -164,7 +164,7 @@ def _base(records: Sequence[Record]) -> list[ScoredLine]:
             judged = judged[judged >= 0]
             right = int(judged.sum())
             accuracy = Estimate(right / judged.size, *wilson_interval(right, judged.size))
-            line = Line(
+            line = LeaderboardRow(
                 "base",
                 "base",
                 bound=True,
@@ -174,11 +174,11 @@ def _base(records: Sequence[Record]) -> list[ScoredLine]:
                 answer_tokens=cost.new_tokens,
                 runs=runs,
             )
-            return [ScoredLine(line, (outcomes(record.base)[:, None] == 1).astype(float))]
-    return [ScoredLine(Line("base", "base", bound=True, runs=runs))] if runs else []
+            return [ScoredRow(line, (outcomes(record.base)[:, None] == 1).astype(float))]
+    return [ScoredRow(LeaderboardRow("base", "base", bound=True, runs=runs))] if runs else []
 
 
-def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
+def _ranked(tables: Sequence[ScoredRow]) -> list[LeaderboardRow]:
     """Rank the rows that have an accuracy. Only here does an item that was not judged count as wrong."""
     rows = [i for i, table in enumerate(tables) if table.correct is not None]
     lines = [table.line for table in tables]
@@ -193,14 +193,14 @@ def _ranked(tables: Sequence[ScoredLine]) -> list[Line]:
     return lines
 
 
-def _corrected(lines: Sequence[Line]) -> list[Line]:
+def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     """Apply Holm's correction to the p-values against the base. The rows of the group are one family."""
     p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
     corrected = iter(holm(p_values).tolist())
     return [replace(line, corrected=next(corrected)) if line.difference else line for line in lines]
 
 
-def _notes(records: Sequence[Record], lines: Sequence[Line]) -> tuple[str, ...]:
+def _notes(records: Sequence[Record], lines: Sequence[LeaderboardRow]) -> tuple[str, ...]:
     notes = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
     answers = {record.base for record in records if record.base}
     if len(answers) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.leaderboard.board import Curve, Group, Line, Rate
+from reports.leaderboard.board import Curve, Group, LeaderboardRow, Rate
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Column:
 
     key: str
     heading: str
-    text: Callable[[Line], str]
-    value: Callable[[Line], Any]
+    text: Callable[[LeaderboardRow], str]
+    value: Callable[[LeaderboardRow], Any]
     needed: int = 9
 
 
@@ -34,11 +34,11 @@ def columns(rate: Rate | None = None) -> tuple[Column, ...]:
 
 
 def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Column:
-    def value(line: Line) -> float | None:
+    def value(line: LeaderboardRow) -> float | None:
         flops = line.flops if what == "adaptation" else line.answer_flops
         return rate.price(times * flops) if line.accuracy else None
 
-    def text(line: Line) -> str:
+    def text(line: LeaderboardRow) -> str:
         price = value(line)
         return "" if price is None else f"{price:.3g}"
 
@@ -80,54 +80,56 @@ def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     return kept
 
 
-def _where(shown: Callable[[Line], bool], text: Callable[[Line], str]) -> Callable[[Line], str]:
+def _where(
+    shown: Callable[[LeaderboardRow], bool], text: Callable[[LeaderboardRow], str]
+) -> Callable[[LeaderboardRow], str]:
     """Return a text function that leaves the cell empty where `shown` is false."""
     return lambda line: text(line) if shown(line) else ""
 
 
-def _scored(line: Line) -> bool:
+def _scored(line: LeaderboardRow) -> bool:
     return line.accuracy is not None
 
 
-def _adapted(line: Line) -> bool:
+def _adapted(line: LeaderboardRow) -> bool:
     return _scored(line) and not line.bound
 
 
-def _accuracy(line: Line) -> str:
+def _accuracy(line: LeaderboardRow) -> str:
     return f"{100 * line.accuracy.value:.1f} %" if line.accuracy else line.status
 
 
-def _accuracy_interval(line: Line) -> str:
+def _accuracy_interval(line: LeaderboardRow) -> str:
     return f"{100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}" if line.accuracy else ""
 
 
-def _difference(line: Line) -> str:
+def _difference(line: LeaderboardRow) -> str:
     return f"{100 * line.difference.value:+.1f}" if line.difference else ""
 
 
-def _difference_interval(line: Line) -> str:
+def _difference_interval(line: LeaderboardRow) -> str:
     return f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" if line.difference else ""
 
 
-def _p_value(line: Line) -> str:
+def _p_value(line: LeaderboardRow) -> str:
     if line.corrected is None:
         return ""
     return f"{line.corrected:.2g}" if line.corrected >= 1e-4 else "<.0001"
 
 
-def _compute(line: Line) -> str:
+def _compute(line: LeaderboardRow) -> str:
     return {True: "matched", False: "not matched", None: ""}[line.matched]
 
 
-def _estimate(name: str, part: str) -> Callable[[Line], float | None]:
+def _estimate(name: str, part: str) -> Callable[[LeaderboardRow], float | None]:
     return lambda line: getattr(getattr(line, name), part) if getattr(line, name) else None
 
 
-def _field(name: str) -> Callable[[Line], Any]:
+def _field(name: str) -> Callable[[LeaderboardRow], Any]:
     return lambda line: getattr(line, name)
 
 
-def _scored_field(name: str) -> Callable[[Line], Any]:
+def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
     return lambda line: getattr(line, name) if line.accuracy else None
 
 

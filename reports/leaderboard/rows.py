@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Row
 from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, mean_variance
-from reports.leaderboard.board import MATCHED, Line, SeedRun
+from reports.leaderboard.board import MATCHED, LeaderboardRow, SeedRun
 from reports.record import Record, outcomes
 
 
 @dataclass(frozen=True)
-class ScoredLine:
+class ScoredRow:
     """A line with the answers behind it, from which rank and correction follow.
 
     Attributes:
@@ -26,7 +26,7 @@ class ScoredLine:
             seed failed.
     """
 
-    line: Line
+    line: LeaderboardRow
     correct: NDArray[np.float64] | None = None
 
     @property
@@ -64,7 +64,7 @@ def run_of(record: Record, label: str | None) -> SeedRun:
     )
 
 
-def make_lines(name: str, records: Sequence[Record], limit: float) -> list[ScoredLine]:
+def make_rows(name: str, records: Sequence[Record], limit: float) -> list[ScoredRow]:
     """Make one line per row label. If every run failed, make one line without an accuracy.
 
     Args:
@@ -75,11 +75,11 @@ def make_lines(name: str, records: Sequence[Record], limit: float) -> list[Score
     labels = list(dict.fromkeys(row.label for record in records for row in record.result.rows))
     if not labels:
         runs = tuple(run_of(record, "") for record in records)
-        return [ScoredLine(Line(name, records[0].result.config.method, runs=runs))]
-    return [_scored_line(f"{name} {label}".strip(), label, records, limit) for label in labels]
+        return [ScoredRow(LeaderboardRow(name, records[0].result.config.method, runs=runs))]
+    return [_scored_row(f"{name} {label}".strip(), label, records, limit) for label in labels]
 
 
-def _scored_line(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredLine:
+def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredRow:
     finished = [record for record in records if label in record.rows]
     rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in finished]
     now = _verdicts([record.rows[label] for record in finished])
@@ -89,7 +89,7 @@ def _scored_line(name: str, label: str, records: Sequence[Record], limit: float)
     share = min(flops) / limit if limit else 0.0
     budgeted = any(record.result.budget and record.result.budget.planned for record in finished)
     seconds = [record.result.timing.total for record in finished if record.result.timing]
-    line = Line(
+    line = LeaderboardRow(
         name=name,
         method=records[0].result.config.method,
         label=label,
@@ -106,7 +106,7 @@ def _scored_line(name: str, label: str, records: Sequence[Record], limit: float)
         seconds=fmean(seconds) if seconds else None,
         runs=tuple(run_of(record, label) for record in records),
     )
-    return ScoredLine(line, (now == 1).astype(float) if judged.any() else None)
+    return ScoredRow(line, (now == 1).astype(float) if judged.any() else None)
 
 
 def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:

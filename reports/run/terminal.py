@@ -43,7 +43,7 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     console.print(f"next:   {_next(folder, result)}\n", markup=False, **_VERBATIM)
 
 
-def print_course(console: Console, result: Result) -> None:
+def print_history(console: Console, result: Result) -> None:
     """Print a run's configuration, its rewards over time, and a summary of its gate."""
     lines = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
     for line in (*lines, *curves(result.report), *gate_summary(result.report)):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.sandbox import Program, Verdict, judge
-from bench.sandbox.limits import default_timeout
+from bench.sandbox.timeout import default_timeout
 from tasks.code import observer
 from tasks.code.examples import cases
 from tasks.interface import Vote

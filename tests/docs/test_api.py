@@ -1,8 +1,8 @@
-"""What other people may import changes only on purpose: docs/api.md holds every name and signature.
+"""Check that the public API matches docs/api.md.
 
     python tests/docs/test_api.py
 
-writes the page anew. A change that breaks what was there is one for people who wrote against it to know of.
+rewrites the page. Note an incompatible change in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 MODULES = ("methods.interface", "methods.testing", "methods.training", "tasks.interface")
 OPERATORS = ("__add__", "__sub__", "__mul__", "__rmul__", "__neg__")
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
-HEAD = """# What may be imported
+HEAD = """# Public API
 
-The names that methods and tasks of other people may rely on, with their signatures. This page is written by
-`python tests/docs/test_api.py`; a test compares it with the code. What each means stands in its docstring.
+Public names for third-party methods and tasks, with their signatures. Their docstrings explain them.
+`python tests/docs/test_api.py` writes this page, and a test compares it with the code.
 """
 
 
@@ -37,7 +37,7 @@ def surface() -> str:
 
 
 def described(name: str, value: Any) -> list[str]:
-    """Return a name and all of it that callers see, what private bases give it included."""
+    """Return a name with its public members, including inherited ones."""
     if isinstance(value, type):
         own = [value, *(base for base in value.__mro__[1:] if _ours(base) and base not in _exported())]
         bases = [base.__name__ for base in value.__mro__[1:] if base in _exported() or not _ours(base)]
@@ -77,7 +77,7 @@ def _members(owner: type, value: type) -> Iterator[tuple[str, str]]:
     for key, member in vars(owner).items():
         if key.startswith("_") and not (key == "__init__" and written) and key not in OPERATORS:
             continue
-        # What a subclass has to have: one more such breaks every one that there is.
+        # An abstract member: adding one breaks existing subclasses.
         must = "@abstractmethod " if key in getattr(value, "__abstractmethods__", ()) else ""
         if isinstance(member, property) and member.fget is not None:
             yield key, f"{must}@property {key} -> {inspect.signature(member.fget).return_annotation}"
@@ -88,7 +88,7 @@ def _members(owner: type, value: type) -> Iterator[tuple[str, str]]:
 
 
 class _Written:
-    """An annotation that shows as it was written."""
+    """Annotation that prints as written."""
 
     def __init__(self, text: Any) -> None:
         self.text = text
@@ -107,8 +107,8 @@ def _signature(function: Any) -> str:
     return str(inspect.Signature(parameters, return_annotation=_Written(returned)))
 
 
-def test_what_may_be_imported_is_what_the_page_says() -> None:
-    assert surface() == PAGE.read_text(), "if this is meant: python tests/docs/test_api.py"
+def test_the_page_matches_the_public_api() -> None:
+    assert surface() == PAGE.read_text(), "the public API changed; if this is intended, run: python tests/docs/test_api.py"
 
 
 def test_every_name_is_documented() -> None:
@@ -121,7 +121,7 @@ def test_every_name_is_documented() -> None:
                 assert not value.__doc__.startswith(f"{exported}("), f"{name}.{exported} has no docstring of its own"
 
 
-def test_our_sample_package_imports_nothing_else_of_ours() -> None:
+def test_the_example_package_imports_only_the_public_api() -> None:
     found: set[str] = set()
     for path in (Path(__file__).parents[2] / "examples").rglob("*.py"):
         found |= set(re.findall(r"^\s*(?:from|import) ((?:bench|methods|tasks|reports)[\w.]*)", path.read_text(), re.M))

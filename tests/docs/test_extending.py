@@ -1,4 +1,4 @@
-"""The page's code runs as it stands there: its files are written out, and its commands given."""
+"""Write the files of docs/extending.md to a folder, and run the page's commands there."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The documentation site, without its generator: which pages it has, and what docs/hooks.py makes of files."""
+"""Check the pages of the documentation site, and docs/hooks.py, without MkDocs."""
 
 from __future__ import annotations
 

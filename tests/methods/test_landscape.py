@@ -53,7 +53,7 @@ def test_too_small_a_budget_is_refused_with_the_budget_needed():
 
 
 def test_a_population_or_a_split_too_small_for_halves_is_refused():
-    with pytest.raises(Refused, match="population 23: two halves of 3 scales take 24 candidates"):
+    with pytest.raises(Refused, match="population 23: two halves of 3 scales need at least 24 candidates"):
         make_schedule(4096, 400, LandscapeConfig(population=23))
     assert make_schedule(4096, 400, LandscapeConfig(population=24)).population == 24
     with pytest.raises(ValidationError, match="greater than or equal to 2"):

@@ -97,7 +97,7 @@ def test_a_single_prompt_and_a_tiny_budget_are_refused():
 
 def test_a_budget_that_covers_no_round_fails_with_the_reason():
     context = Prompted(1, {"default": 0.1, "other": 0.2})
-    with pytest.raises(BenchError, match="paid no comparison"):
+    with pytest.raises(BenchError, match="too small to compare"):
         adapt(context)
 
 

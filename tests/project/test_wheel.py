@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bench", "methods", "tasks", "reports")
-# What it takes to build the package, test it and train tiny-adder again.
+# Folders needed to build the package, test it and retrain tiny-adder.
 SOURCES = (*PACKAGES, "docs", "requirements", "scripts", "suites", "tests")
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
@@ -31,7 +31,7 @@ def run(*command, cwd, **environment):
 
 
 def tracked():
-    """Files that git would commit, so that what lies about in the checkout is in no build."""
+    """Return the files that git would commit. Other files of the checkout must not be in a build."""
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
     return sorted(name for name in listed if name and (ROOT / name).is_file())
 

@@ -16,7 +16,7 @@ from scipy.special import bdtr
 
 from bench.stats.paired import paired_difference_interval
 from bench.stats.proportions import Estimate, Interval, wilson_interval
-from bench.stats.seeds import accuracy_over_seeds, difference_over_seeds
+from bench.stats.variance_components import accuracy_over_seeds, difference_over_seeds
 
 ITEMS = (50, 164, 1319)
 """Numbers of items: a pilot, HumanEval, and the test split of GSM8K."""

@@ -20,7 +20,7 @@ def words(text):
 
 
 def matches(shown, text):
-    """Whether a text consists of the shown one's parts, in their order, with anything in place of each `...`."""
+    """Return whether a text equals the shown one, in which `...` stands for any text."""
     parts = (re.escape(words(part)) for part in shown.split("..."))
     return re.fullmatch(".*".join(parts), words(text), re.DOTALL) is not None
 

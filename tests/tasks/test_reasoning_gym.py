@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError, UsageError
-from tasks import gym
+from tasks import reasoning_gym_worker
 from tasks.interface import SPLITS, Example
 from tasks.process import CPU_SECONDS, TooSlow, Unanswerable
 from tasks.reasoning_gym import PROMPTS, ReasoningGym
@@ -127,7 +127,7 @@ def test_a_scorer_whose_process_dies_is_a_timeout_not_an_error(monkeypatch: pyte
     def lost(*_: object) -> float:
         raise TooSlow(f"more than {CPU_SECONDS} s")
 
-    monkeypatch.setattr(gym, "score", lost)
+    monkeypatch.setattr(reasoning_gym_worker, "score", lost)
     score = TASK.score(ALL[0], "<answer>1</answer>")
     assert (score.reward, score.correct, score.status) == (0.0, False, "timeout")
 
@@ -139,9 +139,9 @@ def test_a_generator_that_takes_too_long_is_an_error_that_says_so(monkeypatch: p
     def declined(_: str) -> list[dict[str, object]]:
         raise Unanswerable("no")
 
-    monkeypatch.setattr(gym, "draw", slow)
+    monkeypatch.setattr(reasoning_gym_worker, "draw", slow)
     with pytest.raises(BenchError, match="rg:chain_sum: drawing 1000 examples takes more than 60 s"):
         ReasoningGym("chain_sum").load()
-    monkeypatch.setattr(gym, "draw", declined)
+    monkeypatch.setattr(reasoning_gym_worker, "draw", declined)
     with pytest.raises(UsageError, match="--task rg:chain_sum: no"):
         ReasoningGym("chain_sum").load()

@@ -12,7 +12,7 @@ from bench.records.journal import Journal
 from bench.run.evaluator import Evaluator
 from bench.run.training import TrainingSession
 from methods.interface import Lora
-from methods.training.aligned import AlignedTuner
+from methods.training.cat_trainers import AlignedTuner
 from methods.training.config import CatConfig, GrpoConfig, PpoConfig
 from methods.training.loop import Loop
 from methods.training.trainers import GroupTrainer, PolicyValueTrainer

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.weights import device, kernels
+from bench.weights import noise_numba, noise_torch
 from bench.weights import space as space_module
 from bench.weights.noise import NoiseKind, draw, stream_keys
 from bench.weights.points import Point
@@ -119,7 +119,7 @@ class TestPreparing:
     def passes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         """Numbers of directions and seeds of each call of a kernel, one entry per slice."""
         seen: list[tuple[int, int]] = []
-        sums, move = kernels.sums, kernels.move
+        sums, move = noise_numba.sums, noise_numba.move
 
         def counted_sums(keys, weights, *rest):
             seen.append(weights.shape)
@@ -129,8 +129,8 @@ class TestPreparing:
             seen.append(weights.shape)
             move(keys, weights, *rest)
 
-        monkeypatch.setattr(kernels, "sums", counted_sums)
-        monkeypatch.setattr(kernels, "move", counted_move)
+        monkeypatch.setattr(noise_numba, "sums", counted_sums)
+        monkeypatch.setattr(noise_numba, "move", counted_move)
         return seen
 
     POINTS: ClassVar = [Point({1: 0.25, 2: -0.125 * i, 3: 0.5}) for i in range(1, 6)]
@@ -215,7 +215,7 @@ def test_torch_operations_write_the_same_weights(point: Point, dtype: torch.dtyp
     """Run the code of other devices on the CPU."""
     live = parameters(dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "sums", lambda *args: device.sums(*args[:3], torch.from_numpy(args[3])))
+        patch.setattr(noise_numba, "sums", lambda *args: noise_torch.sums(*args[:3], torch.from_numpy(args[3])))
         patch.setattr(space_module, "NUMPY_VIEWS", {})
         WeightSpace(live, 1).move_to(point)
     assert same(live, at(point, dtype))
@@ -310,8 +310,8 @@ class TestAMoveThatFailsHalfway:
 
             return run
 
-        monkeypatch.setattr(kernels, "sums", breaking(kernels.sums))
-        monkeypatch.setattr(kernels, "move", breaking(kernels.move))
+        monkeypatch.setattr(noise_numba, "sums", breaking(noise_numba.sums))
+        monkeypatch.setattr(noise_numba, "move", breaking(noise_numba.move))
         return seeds
 
     @pytest.mark.parametrize("threads", [1, 2])

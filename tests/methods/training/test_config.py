@@ -76,7 +76,7 @@ def test_a_gate_needs_a_gate_split():
 
 
 def test_a_batch_that_splits_a_group_is_refused():
-    with pytest.raises(Refused, match="batch 12 is no multiple of 8"):
+    with pytest.raises(Refused, match="batch 12 must be a multiple of 8"):
         make_schedule(4_096, SIZES, GrpoConfig(batch=12), batch=64, multiple=8, cost=4)
 
 

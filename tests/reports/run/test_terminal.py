@@ -11,9 +11,9 @@ from bench.records.schema import (
     Accuracy,
     AnswerCost,
     BudgetInfo,
-    Coverage,
     Difference,
     PairedComparison,
+    PassAtK,
     Result,
     Row,
     RunConfig,
@@ -284,7 +284,7 @@ def test_samples_are_shown_in_order() -> None:
 
 def test_a_coverage_is_a_line_and_refusals_are_shown() -> None:
     cost = AnswerCost(evaluations=4, flops=1e9, new_tokens=1)
-    covered = Coverage(k=4, samples=8, items=80, excluded=2, value=0.7061, low=0.621, high=0.778, cost=cost)
+    covered = PassAtK(k=4, samples=8, items=80, excluded=2, value=0.7061, low=0.621, high=0.778, cost=cost)
     gain = Difference(items=80, difference=0.05, low=-0.01, high=0.11, p_value=0.0421)
     row = RESULT.rows[0].model_copy(update={"coverage": covered.model_copy(update={"difference": gain})})
     config = RESULT.config.model_copy(update={"strategy": "pass@4"})

@@ -8,7 +8,7 @@ import pytest
 import tasks.code.behaviour
 from bench.errors import Refused
 from bench.sandbox import Program, Verdict, judge
-from bench.sandbox.limits import default_timeout
+from bench.sandbox.timeout import default_timeout
 from tasks.code.behaviour import Behaviour, observe_all
 
 EXAMPLES = 'def f(x):\n    """Doubles x.\n    >>> f(1)\n    2\n    >>> f([3])\n    [3, 3]\n    """\n'

@@ -18,7 +18,7 @@ CHUNK = 1 << 22
 
 
 def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out: torch.Tensor) -> None:
-    """Write weighted sums of noise. See `bench.weights.kernels.sums`.
+    """Write weighted sums of noise. See `bench.weights.noise_numba.sums`.
 
     Args:
         keys: Keys from `stream_keys`, shape [seeds, 4].
@@ -39,7 +39,7 @@ def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out
 
 
 def add(total: torch.Tensor, scale: float, base: torch.Tensor, live: torch.Tensor) -> None:
-    """Write live = cast(base + scale * total). The product is rounded before the sum, as in `bench.weights.kernels`.
+    """Write live = cast(base + scale * total). The product is rounded before the sum, as in `noise_numba`.
 
     Args:
         total: Flat tensor of summed noise.

@@ -3,7 +3,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench.cli.judge import sandbox_run, score
+from bench.cli.score import sandbox_run, score
 from bench.errors import Refused, UsageError
 from bench.sandbox import host
 from bench.sandbox.probe import Strength

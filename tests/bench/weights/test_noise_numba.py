@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numba.core import caching
 from scipy import stats
 
-from bench.weights import device, kernels
+from bench.weights import noise_numba, noise_torch
 from bench.weights.noise import NoiseKind, draw, stream_keys
 
 N = 10_000_000
@@ -18,7 +18,7 @@ WEIGHT = st.floats(-1, 1, width=32) | st.just(0.0)
 
 def compiled(seed: int, name: str, size: int = N, kind: NoiseKind = "iid") -> np.ndarray:
     out = np.full((1, size), np.nan, np.float32)
-    kernels.sums(stream_keys([seed], name, kind), np.ones((1, 1), np.float32), 0, out)
+    noise_numba.sums(stream_keys([seed], name, kind), np.ones((1, 1), np.float32), 0, out)
     return out[0]
 
 
@@ -51,7 +51,7 @@ def problems(draw_from: st.DrawFn) -> tuple[np.ndarray, int, int]:
 def test_compiled_sums_are_bit_identical_to_the_definition(problem: tuple[np.ndarray, int, int]) -> None:
     weights, start, size = problem
     out = np.full((len(weights), size), np.nan, np.float32)
-    kernels.sums(stream_keys(range(weights.shape[1]), UP), weights, start, out)
+    noise_numba.sums(stream_keys(range(weights.shape[1]), UP), weights, start, out)
     np.testing.assert_array_equal(bits(out), bits(by_definition(weights.shape[1], weights, start, size)))
 
 
@@ -63,10 +63,10 @@ def test_sums_by_torch_operations_are_bit_identical_to_compiled_ones(
     weights, start, size = problem
     keys = stream_keys(range(weights.shape[1]), UP)
     ours, theirs = np.empty((len(weights), size), np.float32), torch.empty((len(weights), size))
-    kernels.sums(keys, weights, start, ours)
+    noise_numba.sums(keys, weights, start, ours)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "CHUNK", chunk)
-        device.sums(keys, weights, start, theirs[:, :])
+        patch.setattr(noise_torch, "CHUNK", chunk)
+        noise_torch.sums(keys, weights, start, theirs[:, :])
     np.testing.assert_array_equal(bits(theirs.numpy()), bits(ours))
 
 
@@ -74,7 +74,7 @@ def test_a_million_draws_of_the_three_implementations_are_bit_identical() -> Non
     size = 1_000_003
     defined, torch_made = np.empty(size, np.float32), torch.empty((1, size))
     draw(11, UP, defined)
-    device.sums(stream_keys([11], UP), np.ones((1, 1), np.float32), 0, torch_made)
+    noise_torch.sums(stream_keys([11], UP), np.ones((1, 1), np.float32), 0, torch_made)
     np.testing.assert_array_equal(bits(compiled(11, UP, size)), bits(defined))
     np.testing.assert_array_equal(bits(torch_made[0].numpy()), bits(defined))
 
@@ -95,10 +95,10 @@ def test_adding_rounds_as_torch_does(dtype: torch.dtype, pairs: list[tuple[float
     source, total = (torch.tensor(values, dtype=torch.float32) for values in zip(*pairs, strict=True))
     base = source.to(dtype)
     expected, live = base.clone(), base.clone()
-    device.add(total, scale, base, expected)
+    noise_torch.add(total, scale, base, expected)
     integer, unsigned = (torch.int16, np.uint16) if dtype == torch.bfloat16 else (torch.float32, np.float32)
     arrays = (base.view(integer).numpy().view(unsigned), live.view(integer).numpy().view(unsigned))
-    kernels.add(total.numpy(), scale, *arrays)
+    noise_numba.add(total.numpy(), scale, *arrays)
     assert torch.equal(live.isnan(), expected.isnan())
     assert torch.equal(live.nan_to_num(1.0).view(torch.uint8), expected.nan_to_num(1.0).view(torch.uint8))
 
@@ -107,7 +107,7 @@ def test_ties_of_bfloat16_rounding_go_to_even() -> None:
     base = np.zeros(4, np.uint16)
     live = np.empty(4, np.uint16)
     total = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF], np.uint32).view(np.float32)
-    kernels.add(total, 1.0, base, live)
+    noise_numba.add(total, 1.0, base, live)
     assert [hex(value) for value in live] == ["0x3f80", "0x3f82", "0x3f81", "0x3f81"]
 
 
@@ -143,7 +143,7 @@ class TestTenMillionDraws:
 
     def test_are_uncorrelated_between_neighbours(self, noise: np.ndarray) -> None:
         square = np.square(noise) - 1
-        for lag in (1, 2, 3, 4, 64, kernels.CHUNK):
+        for lag in (1, 2, 3, 4, 64, noise_numba.CHUNK):
             assert abs(float(noise[:-lag] @ noise[lag:])) < 5 * np.sqrt(N)
             assert abs(float(square[:-lag] @ square[lag:])) < 5 * np.sqrt(4 * N)  # Var((x^2 - 1)(y^2 - 1)) = 4
 
@@ -157,7 +157,7 @@ def test_without_a_writable_cache_the_code_is_still_compiled(monkeypatch: pytest
             monkeypatch.setattr(locator, "ensure_cache_path", refuse)
     with pytest.raises(RuntimeError, match="cache"):
         numba.njit(cache=True)(_twice)
-    assert kernels._compiled(_twice)(21) == 42
+    assert noise_numba._compiled(_twice)(21) == 42
 
 
 def _twice(value: int) -> int:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.training.progress import curve, divergence, next_cost
+from methods.training.divergence import curve, divergence, next_cost
 
 
 def rows(rewards, **fields):

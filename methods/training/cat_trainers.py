@@ -15,9 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from bench.distributed import ProcessGroup
 from bench.errors import Refused
 from bench.strategy import Strategy, parse_strategy
-from methods.training.loop import Loop, StepCallback, silence
-from methods.training.trainers import GroupTrainer, shared_arguments
-from methods.training.weights import (
+from methods.training.cat_weights import (
     Array,
     best_rl,
     majority,
@@ -28,6 +26,8 @@ from methods.training.weights import (
     pass_sft,
     rival_threshold,
 )
+from methods.training.loop import Loop, StepCallback, silence
+from methods.training.trainers import GroupTrainer, shared_arguments
 
 if TYPE_CHECKING:
     from methods.training.config import CatConfig

@@ -23,7 +23,9 @@ DRAWING_SECONDS = 60.0
 LONGEST = 10_000  # maximum characters of an answer
 PATIENCE = 20  # draws after which a generator without a single usable example is refused
 
-_PROCESS = Process("tasks.gym", missing="rg tasks need reasoning-gym: pip install 'bench-post-training[tasks]'")
+_PROCESS = Process(
+    "tasks.reasoning_gym_worker", missing="rg tasks need reasoning-gym: pip install 'bench-post-training[tasks]'"
+)
 
 
 def draw(generator: str) -> list[dict[str, Any]]:

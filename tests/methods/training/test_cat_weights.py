@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from methods.training.weights import (
+from methods.training.cat_weights import (
     best_rl,
     majority,
     majority_rl,

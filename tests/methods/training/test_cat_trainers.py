@@ -6,7 +6,7 @@ import torch
 
 from bench.distributed import ProcessGroup
 from bench.strategy import parse_strategy
-from methods.training.aligned import NO_VOTE, aligned_loss, group_weights
+from methods.training.cat_trainers import NO_VOTE, aligned_loss, group_weights
 
 NAN = float("nan")
 
