@@ -2,8 +2,8 @@
 
     python scripts/train_tiny_adder.py [--output FOLDER]
 
-The model is for tests and examples, and was chosen because it can be improved. Training stops early, at a learning rate
-so high that accuracy still changes by several points from step to step, so that better weights are close.
+The model is for tests and examples, so adaptation methods must be able to improve it. Training therefore stops early,
+at a high learning rate: accuracy still changes by several points from step to step, so better weights are close.
 
 The candidates were checkpoints after every ten steps, of runs with learning rates of 1e-3 to 4e-3 and seeds 0 to 3.
 Eleven candidates that solve about half of the select split were measured as follows. 150 Gaussian perturbations of one

@@ -90,7 +90,7 @@ class _CodeGuard:
         compiles = event == "compile" and isinstance(arguments[0], str)
         runs = event == "exec" and arguments[0].co_filename == "<string>"
         if self._texts is not None and (compiles or runs):
-            raise PermissionError("a scorer runs no answers")
+            raise PermissionError("a scorer must not run answers as code")
 
     def _eval(self, source: Any, *scope: Any) -> Any:
         if self._texts is None or source not in self._texts:
@@ -149,7 +149,9 @@ def _drawn(generator: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for index in range(DRAWN):
         if index == PATIENCE and not rows:
-            raise Unanswerable(f"its scorer rejects {PATIENCE} of the library's own answers if it may not run them")
+            raise Unanswerable(
+                f"its scorer rejects {PATIENCE} of the library's own answers when it may not run them as code"
+            )
         row = _row(generator, index)
         known = row["answer"] is not None
         answer = final(str(row["answer"])) if known else None

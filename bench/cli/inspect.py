@@ -44,11 +44,15 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
 
 def _listing(kind: str, output: Path, verbose: bool) -> list[dict[str, Any]]:
     if kind == "models":
-        from bench.models.embedded import DEFAULT_MODEL, EMBEDDED
+        from bench.models.embedded import DEFAULT_MODEL, EMBEDDED, Shipped
 
         return [
-            {"name": name, "description": "embedded" + (", the default" if name == DEFAULT_MODEL else "")}
-            for name in EMBEDDED
+            {
+                "name": name,
+                "description": ("included" if isinstance(source, Shipped) else "downloaded on first use")
+                + (", the default" if name == DEFAULT_MODEL else ""),
+            }
+            for name, source in EMBEDDED.items()
         ]
     if kind == "budgets":
         from bench.compute.budget import BUDGETS
@@ -99,7 +103,7 @@ def _run_row(folder: Path) -> dict[str, Any]:
 def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
     """Show one finished run.
 
-    Prints accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
+    The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
     """
     from bench.records.schema import Sample, read_result
 

@@ -31,6 +31,7 @@ class Shipped(ModelSource):
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
         """Return the checkpoint, which is already in the package."""
+        # Committed records hold this text. The script is scripts/train_tiny_adder.py now.
         origin = f"bench.models.{self.folder.name}, trained by its train.py"
         return PreparedModel(str(self.folder), None, Provenance(origin, folder_sha256(self.folder), None))
 

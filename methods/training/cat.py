@@ -58,7 +58,7 @@ class Cat(Grpo):
         return "gold answers" if self.config.on == "sft" else "answers, in groups"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Refuse an objective that needs groups in fine-tuning, or votes on a task without a vote key."""
+        """Return a reason if fine-tuning cannot use the objective, or the task lacks the votes it needs, else None."""
         kind = parse_strategy(self.config.objective).kind
         if self.config.on == "sft" and kind == "bon":
             return "best-of-N ranks the answers of a group, and fine-tuning has only the gold one; take --set on=rl"

@@ -126,8 +126,8 @@ class Loop:
             raise BenchError(f"at step {self.step} the curricula of several processes chose different prompts")
         if len(self._chosen) != count or not all(0 <= i < len(self.training.prompts) for i in self._chosen):
             raise BenchError(
-                f"the curriculum chose {self._chosen} at step {self.step}; {count} places below "
-                f"{len(self.training.prompts)} were asked for"
+                f"the curriculum chose {self._chosen} at step {self.step}; expected {count} indices "
+                f"below {len(self.training.prompts)}"
             )
         return self._chosen
 

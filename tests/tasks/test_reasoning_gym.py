@@ -79,7 +79,7 @@ def test_every_prompt_asks_the_question_and_for_the_tags(prompt: str) -> None:
         ("chain_sums", "--task rg:chain_sums: reasoning-gym has no generator 'chain_sums'; did you mean 'chain_sum'?"),
         ("zzz", "expected one of ab, acre, "),
         ("composite", "the generator has no default settings that work"),
-        ("countdown", "its scorer rejects 20 of the library's own answers if it may not run them"),
+        ("countdown", "its scorer rejects 20 of the library's own answers when it may not run them as code"),
     ],
 )
 def test_a_generator_that_cannot_be_used_is_an_error_that_says_why(name: str, message: str) -> None:

@@ -105,7 +105,7 @@ def test_the_chosen_prompts_are_trained_on_and_the_curriculum_learns_their_rewar
 def test_an_index_out_of_range_is_an_error(tmp_path):
     result = run(tmp_path, OutOfRange)
     assert result.status == "failed"
-    assert "the curriculum chose [10000, 10001] at step 0; 2 places below 400 were asked for" in result.reason
+    assert "the curriculum chose [10000, 10001] at step 0; expected 2 indices below 400" in result.reason
 
 
 def test_processes_that_choose_different_prompts_are_an_error():
