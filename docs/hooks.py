@@ -1,4 +1,4 @@
-"""MkDocs hooks: make the user guide, the board and the front page's excerpt of it while the site is built.
+"""MkDocs hooks that generate the user guide, the board, and the board's excerpt on the front page.
 
 MkDocs calls the functions whose names begin with `on_`. The others need no MkDocs.
 """
