@@ -10,6 +10,7 @@ a last line with the processes that are left:
     {"processes left": []}
 """
 
+import ctypes
 import json
 import os
 import select
@@ -20,10 +21,13 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
+
 from bench.sandbox.host import WorkerPool
 from bench.sandbox.program import Program
 
 TIMEOUT = 3.0
+PR_SET_CHILD_SUBREAPER = 36
 OUTSIDE = [Path(p) for p in ("/tmp/sbx_pwned", "/dev/shm/sbx_pwned", "/escaped.txt", "/big.bin")]
 
 
@@ -114,13 +118,21 @@ class Bait:
                     self._reached.append(f"the socket at {listener.getsockname()!r}")
 
 
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent ends, so that none escapes `processes`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
 def processes() -> dict[int, str]:
-    """Return the command lines of the processes of this pid namespace, by pid."""
+    """Return the command lines of the running descendants of this process, by pid. Other processes do not count."""
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in psutil.Process().children(recursive=True):
         try:
-            found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")[:100]
-        except OSError:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = " ".join(process.cmdline())[:100]
+        except psutil.NoSuchProcess:
             continue
     return found
 
@@ -128,6 +140,7 @@ def processes() -> dict[int, str]:
 def main() -> None:
     """Judge the corpus: program by program, which attributes harm to its cause, or all together, which is faster."""
     order, corpus, *layers = sys.argv[1:]
+    adopt_orphans()
     rows = [json.loads(line) for line in Path(corpus).read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
         bait = Bait(Path(folder))

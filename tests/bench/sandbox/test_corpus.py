@@ -28,8 +28,9 @@ def arena(order: str, corpus: Path, *layers: str) -> tuple[list[dict[str, object
         disposable = subprocess.run([*DISPOSABLE, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:
         disposable = False
-    # Some bait has a fixed place on the machine, so that two arenas would each see what was done to the other.
-    with FileLock(Path(tempfile.gettempdir(), "bench-arena.lock")):
+    # Some bait has a fixed place on the machine, so that two arenas would each see what was done to the other. The lock
+    # is per user, because one user cannot open the file of another.
+    with FileLock(Path(tempfile.gettempdir(), f"bench-arena-{os.getuid()}.lock")):
         run = subprocess.run(
             [*(DISPOSABLE if disposable else []), sys.executable, str(HERE / "arena.py"), order, str(corpus), *layers],
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
