@@ -1,4 +1,91 @@
-from methods.corp.run import by_priority
+import pytest
+
+from bench.weights.points import Point
+from methods.corp.config import CorpConfig, make_schedule
+from methods.corp.run import CorpRun, Proposal, by_priority
+from methods.testing import FLOPS, CoinFlips
+
+SIZES = {"support": 24, "select": 12, "gate": 200}
+EVALUATIONS = 3000
+
+
+@pytest.fixture
+def start():
+    def start(*, effect=0.0, gate="both"):
+        config = CorpConfig(gate=gate)
+        return CorpRun(
+            CoinFlips(0, SIZES, EVALUATIONS, effect=effect), config, make_schedule(EVALUATIONS, SIZES, config)
+        )
+
+    return start
+
+
+def proposals(count):
+    return [Proposal(Point({seed: 1.0}), {"seed": float(seed)}) for seed in range(1, count + 1)]
+
+
+def commit(run, proposal):
+    point = run.point + proposal.displacement
+    return run.commit("stage 1", proposal, run.select(point), run.schedule.first_level, penalty=1.0)
+
+
+def test_the_choice_is_the_first_best_proposal_and_nan_rules_one_out(start):
+    run = start()
+    scores = iter([0.2, float("nan"), 0.7, 0.7, 0.1])
+    found = {}
+
+    def criterion(evaluation):
+        if id(evaluation) not in found:
+            found[id(evaluation)] = (next(scores), evaluation)
+        return found[id(evaluation)][0]
+
+    proposal, evaluation = run.choose(proposals(5), run.flops(EVALUATIONS), "choice", 5, criterion)
+    assert proposal.origin == {"seed": 3.0}
+    assert found[id(evaluation)][0] == 0.7
+
+
+def test_the_choice_ends_with_its_budget(start):
+    run = start()
+    before = run.context.remaining
+    run.choose(proposals(9), 3 * run.schedule.select * FLOPS, "choice", 9, lambda evaluation: evaluation.reward)
+    assert before - run.context.remaining == 3 * run.schedule.select * FLOPS
+    assert run.choose([], run.flops(100), "choice", 0, lambda evaluation: evaluation.reward) is None
+
+
+def test_the_gate_accepts_a_better_model_and_the_next_step_starts_there(start):
+    run = start(effect=0.45)
+    (proposal,) = proposals(1)
+    assert commit(run, proposal)
+    assert run.point == proposal.displacement
+    assert run.gated.correct.mean() > 0.8
+    (entry,) = run.report["gates"]
+    assert (entry["stage"], entry["accepted"], entry["proposal"]) == ("stage 1", True, proposal.origin)
+
+
+def test_the_gate_rejects_a_worse_model_and_keeps_the_current_one(start):
+    run = start(effect=-0.4)
+    gated, selected = run.gated, run.selected
+    assert not commit(run, *proposals(1))
+    assert run.point.is_base
+    assert (run.gated, run.selected) == (gated, selected)
+    assert "do not outweigh" in run.report["gates"][0]["reason"]
+
+
+def test_without_a_gate_the_choice_is_committed_and_no_gate_example_is_evaluated(start):
+    run = start(effect=-0.4, gate="off")
+    (proposal,) = proposals(1)
+    selected, before = run.select(proposal.displacement), run.context.remaining
+    assert run.commit("stage 1", proposal, selected, run.schedule.first_level, penalty=1.0)
+    assert run.context.remaining == before
+    assert (run.point, run.gated) == (proposal.displacement, None)
+
+
+def test_a_proposal_that_costs_too_much_at_the_gate_is_not_committed(start):
+    run = start(effect=0.45)
+    run.context.remaining = run.schedule.select * FLOPS + 1
+    assert not commit(run, *proposals(1))
+    assert run.point.is_base
+    assert "more than 1.25 times the FLOPs" in run.report["gates"][0]["reason"]
 
 
 def test_the_first_points_combine_the_first_entries_of_every_axis():
