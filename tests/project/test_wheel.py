@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,8 +17,11 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bench", "methods", "tasks", "reports")
-# Folders needed to build the package, test it and retrain tiny-adder.
-SOURCES = (*PACKAGES, "docs", "requirements", "scripts", "suites", "tests")
+# Tracked files that the sdist leaves out.
+LEFT_OUT: set[str] = set()
+CACHES = shutil.ignore_patterns(
+    ".git", ".tox", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "runs", "site"
+)
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
@@ -30,6 +35,11 @@ def run(*command, cwd, **environment):
     return done.stdout
 
 
+def is_checkout():
+    """Return whether this tree is a git checkout. An unpacked sdist is none, even inside another checkout."""
+    return (ROOT / ".git").exists()
+
+
 def tracked():
     """Return the files that git would commit. Other files of the checkout must not be in a build."""
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
@@ -40,10 +50,13 @@ def tracked():
 def sdist(tmp_path_factory):
     """Path of the sdist, built from a copy of the tree."""
     folder = tmp_path_factory.mktemp("sdist")
-    for name in tracked():
-        copy = folder / "tree" / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((ROOT / name).read_bytes())
+    if is_checkout():
+        for name in tracked():
+            copy = folder / "tree" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((ROOT / name).read_bytes())
+    else:
+        shutil.copytree(ROOT, folder / "tree", ignore=CACHES)
     run(sys.executable, "-c", BUILD, "build_sdist", folder, cwd=folder / "tree")
     (path,) = folder.glob("*.tar.gz")
     return path
@@ -71,17 +84,27 @@ def installed(wheel, tmp_path_factory):
     return scripts
 
 
-def test_the_sdist_holds_what_builds_tests_and_trains(sdist):
+def files(sdist):
+    """Return the files of the sdist, without its top folder."""
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = [name for name in tracked() if name.split("/")[0] in SOURCES]
-    assert [name for name in needed if name not in names] == []
+        return {member.name.partition("/")[2] for member in archive if member.isfile()}
+
+
+@pytest.mark.skipif(not is_checkout(), reason="not a git checkout, so the tracked files are unknown")
+def test_the_sdist_holds_every_tracked_file_and_only_metadata_beside_them(sdist):
+    names, expected = files(sdist), set(tracked()) - LEFT_OUT
+    assert expected - names == set()
+    assert [name for name in names - expected if not re.match(r"PKG-INFO$|setup\.cfg$|[\w.]+\.egg-info/", name)] == []
+
+
+def test_the_sdist_holds_what_builds_tests_and_trains(sdist):
+    names = files(sdist)
     assert {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "CITATION.cff", "tox.ini"} <= names
     programs = [name for name in names if name.endswith(".py") and not name.startswith("tests/")]
     assert [name for name in programs if "tiny_adder" in name and ("train" in name or name.startswith("scripts/"))]
 
 
-def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(wheel):
+def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(sdist, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
@@ -92,7 +115,8 @@ def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(wheel):
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     # The committed board lies in the folder of a package and is no part of it.
     board = ("reports/records/", "reports/leaderboard.")
-    needed = {name for name in tracked() if name.split("/")[0] in PACKAGES and not name.startswith(board)}
+    sources = {name for name in files(sdist) if name.split("/")[0] in PACKAGES}
+    needed = {name for name in sources if not name.startswith(board)}
     assert {name for name in names if not name.startswith(info)} == needed
     assert {f"{package}/py.typed" for package in PACKAGES} <= needed
 
