@@ -25,4 +25,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("pytest_cov"):
         for item in slow:
             item.add_marker("no_cover")
-    items[:] = slow + [item for item in items if item not in set(slow)]
+    slow_set = set(slow)
+    items[:] = slow + [item for item in items if item not in slow_set]

@@ -36,6 +36,8 @@ class TestSplit:
         refused: Reasons for artifacts that were left out, by label.
     """
 
+    __test__ = False  # pytest would otherwise take the class for a group of tests
+
     def __init__(
         self, evaluator: Evaluator, task_data: TaskData, config: RunConfig, folder: Path, display: ProgressDisplay
     ) -> None:

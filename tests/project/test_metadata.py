@@ -1,11 +1,14 @@
 """Licence, changelog, citation and workflows agree with pyproject.toml and with each other."""
 
+import configparser
 import hashlib
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from bench.registry import BUILT_IN
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -93,6 +96,23 @@ def test_issue_forms_have_what_the_hosting_site_requires(path):
     assert fields
     assert len({field["id"] for field in fields}) == len(fields)
     assert all(field["attributes"]["label"] for field in fields)
+
+
+def test_the_independence_contract_lists_the_package_of_every_built_in_method():
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (listed,) = (contract["modules"] for contract in contracts if contract["type"] == "independence")
+    built_in = {target.partition(":")[0] for target, _ in BUILT_IN["method"].values()}
+    assert set(listed) == {".".join(module.split(".")[:2]) for module in built_in}
+
+
+def test_pre_commit_runs_the_commands_of_the_lint_environment():
+    yaml = pytest.importorskip("yaml")
+    hooks = [hook for repo in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"] for hook in repo["hooks"]]
+    lint = configparser.RawConfigParser()
+    lint.read_string(read("tox.ini"))
+    commands = lint["testenv:lint"]["commands"].replace("{/}", "/").strip().splitlines()
+    # pre-commit adds the changed files, where tox names the whole tree.
+    assert {hook["entry"] for hook in hooks} == {command.removesuffix(" .") for command in commands}
 
 
 def test_pre_commit_downloads_nothing():
