@@ -5,7 +5,7 @@
 #     docker run --rm -v bench-runs:/work -v bench-cache:/home/bench/.cache --memory 8g --pids-limit 512 \
 #         bench run -m base -m corp -t humaneval
 #
-# Once models and data are in the cache (bench prepare -t humaneval), add --network none.
+# Once models and data are in the cache (bench prepare -M smollm2-135m -t humaneval), add --network none.
 #
 # The sandbox needs Linux 5.13 or newer on x86-64 or AArch64, and a runtime whose profile lets a process restrict itself
 # with Landlock and seccomp. It needs no root, no capabilities and no user namespaces: do not run this with --privileged.

@@ -1,10 +1,11 @@
 "use strict";
-// Give each board frame the height of its content and the page's background. Colours follow the frame's color-scheme
-// (site.css). Some browsers do not allow access to a frame if pages are opened from disk; the frame then scrolls.
+// Give each board frame the height of its content, and the background and palette of the page. Some browsers do not allow
+// access to a frame if pages are opened from disk; the frame then scrolls, and its palette is that of site.css.
 for (const frame of document.querySelectorAll("iframe.board")) {
   const fit = () => {
     const root = frame.contentDocument?.documentElement;
     if (!root) return;
+    root.style.colorScheme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
     root.style.setProperty("--paper", getComputedStyle(document.body).backgroundColor);
     root.style.overflowY = "hidden";
     root.querySelector("body").style.padding = "0";

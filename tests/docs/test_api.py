@@ -108,7 +108,9 @@ def _signature(function: Any) -> str:
 
 
 def test_the_page_matches_the_public_api() -> None:
-    assert surface() == PAGE.read_text(), "the public API changed; if this is intended, run: python tests/docs/test_api.py"
+    assert surface() == PAGE.read_text(), (
+        "the public API changed; if this is intended, run: python tests/docs/test_api.py"
+    )
 
 
 def test_every_name_is_documented() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -58,6 +59,18 @@ def test_reference_pages_name_modules_that_are_there() -> None:
         assert names == [page.stem]
         path = ROOT / page.stem.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), page.stem
+
+
+def test_every_module_of_the_public_api_has_a_reference_page() -> None:
+    source = ast.parse((Path(__file__).parent / "test_api.py").read_text())
+    (modules,) = (
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES"
+    )
+    assert modules
+    pages = set(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert [name for name in modules if f"reference/{name}.md" not in pages] == []
 
 
 def test_the_front_page_has_the_commands_of_the_readme() -> None:
