@@ -125,7 +125,9 @@ def read_samples(folder: Path) -> list[Sample]:
         try:
             samples.append(Sample.model_validate_json(line))
         except ValidationError as error:
-            raise BenchError(f"{path}, line {number}: not a sample in the format of this version; repeat the run") from error
+            raise BenchError(
+                f"{path}, line {number}: not a sample in the format of this version; repeat the run"
+            ) from error
     return samples
 
 

@@ -125,8 +125,8 @@ def check_contamination(session: TaskSession) -> Observation:
     )
     found = overlap(test, support)
     return found.same == 0, (
-        f"{found.same} of {found.texts} test questions occur in the support split; {found.runs} share {RUN} consecutive "
-        "words with it"
+        f"{found.same} of {found.texts} test questions occur in the support split; {found.runs} share {RUN} "
+        "consecutive words with it"
     )
 
 

@@ -138,8 +138,8 @@ def convert(gguf: Path, folder: Path) -> None:
     taken = sum(parameter.numel() for parameter in loaded.parameters())
     if held != taken:
         raise BenchError(
-            f"the GGUF file has {held} weights, but the model that transformers loads from it has {taken}, so some weights "
-            "would be lost or random; use the original checkpoint"
+            f"the GGUF file has {held} weights, but the model that transformers loads from it has {taken}, so some "
+            "weights would be lost or random; use the original checkpoint"
         )
     # A model loaded from GGUF cannot be saved, so build a new one around its tensors.
     config = loaded.config
