@@ -1,45 +1,103 @@
-"""Linear layers in the packed weight layout of the CPU's bfloat16 kernels.
+"""Matrix products of a model on a CPU: weights packed for oneDNN's kernels, and the gated MLP fused.
 
-A kernel must rearrange row-major bfloat16 weights in every product. For the few rows of a decoding step this takes as
-long as the product itself. Packing the weights once per move avoids it, at the price of a second copy of the matrices.
+A kernel reads packed weights in the order it computes in. Row-major weights must be rearranged in every product (in
+half precision this takes as long as the product of a decoding step) or go through MKL, which is slower on most
+processors. Packing the weights once per move avoids both, at the price of a second copy of the matrices.
+
+Which kernel serves is a rule, never a race: see `kernels_for`. It is part of the engine's settings on record, because
+products of two kernels differ in their last bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+Kernels = Literal["torch", "onednn-packed"]
 
-class PackedLinears:
-    """Replace the forward pass of a model's bfloat16 linear layers by one with lazily packed weights.
+_AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Largest difference of the fused MLP from the module's own, relative to the largest output. Another activation or
+another order of the products differs by far more."""
 
-    Results are bit-identical to those of the original layers. Other dtypes, other devices, and CPUs without bfloat16
-    kernels keep the original forward pass.
+
+def native_bfloat16() -> bool:
+    """Return whether the CPU computes products in bfloat16. Elsewhere the type is emulated, slower than float32."""
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return True
+    # On x86 the flag below is also true with AVX-512 alone, where the type is emulated.
+    return torch.backends.cpu.get_cpu_capability() == "DEFAULT" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def kernels_for(device: str, dtype: torch.dtype, *, small: bool) -> Kernels:
+    """Return the kernels that compute a model's linear layers.
+
+    Packed weights serve on CPUs, in float32 and, where the processor computes in it, in bfloat16. Models so small that
+    a product takes less time than calling another operator keep torch's.
 
     Args:
-        model: Model to change. Its parameters are not touched.
+        device: Torch device, such as `cuda:0`.
+        dtype: Dtype of the weights.
+        small: Whether the model is that small.
+    """
+    fast = dtype == torch.float32 or (dtype == torch.bfloat16 and native_bfloat16())
+    packs = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available() and fast and not small
+    return "onednn-packed" if packs else "torch"
+
+
+class PackedLinears:
+    """Packed copies of a model's linear layers, made when they are first used after a move.
+
+    Args:
+        model: Model to change: its linear layers, and gated MLPs made of them, get another forward pass. Its
+            parameters are not touched.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._packed: dict[nn.Linear, Tensor] = {}
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return
+        for mlp in list(_gated_mlps(model)):
+            if self._fused_agrees(mlp):
+                mlp.forward = partial(self._mlp, mlp)
         for module in model.modules():
-            if (
-                type(module) is nn.Linear
-                and module.weight.device.type == "cpu"
-                and module.weight.dtype == torch.bfloat16
-            ):
-                module.forward = partial(self._forward, module)
+            if type(module) is nn.Linear:
+                module.forward = partial(self._linear, module)
+        self.drop()
 
     def drop(self) -> None:
         """Drop the packed copies. Must be called whenever the weights change."""
         self._packed.clear()
 
-    def _forward(self, layer: nn.Linear, states: Tensor) -> Tensor:
+    def _weight(self, layer: nn.Linear) -> Tensor:
         packed = self._packed.get(layer)
         if packed is None:
             packed = self._packed[layer] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-        return torch.ops.mkldnn._linear_pointwise(states, packed, layer.bias, "none", [], "")
+        return packed
+
+    def _linear(self, layer: nn.Linear, states: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(states, self._weight(layer), layer.bias, "none", [], "")
+
+    def _mlp(self, mlp: nn.Module, states: Tensor) -> Tensor:
+        """Return down(silu(gate(x)) * up(x)), with activation and product inside the two matrix products."""
+        gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        gated = torch.ops.mkldnn._linear_pointwise(states, self._weight(gate), gate.bias, "swish", [], "")
+        inner = torch.ops.mkldnn._linear_pointwise.binary(states, gated, self._weight(up), up.bias, "mul")
+        return self._linear(down, inner)
+
+    @torch.inference_mode()
+    def _fused_agrees(self, mlp: nn.Module) -> bool:
+        """Compare the fused MLP with the module's own forward pass on random input."""
+        weight = mlp.gate_proj.weight
+        states = torch.randn(4, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+        own, fused = mlp(states).float(), self._mlp(mlp, states).float()
+        self.drop()
+        return bool((own - fused).abs().max() <= _AGREEMENT[weight.dtype] * own.abs().max())
+
+
+def _gated_mlps(model: nn.Module) -> Iterator[nn.Module]:
+    for module in model.modules():
+        linears = {name for name, child in module.named_children() if type(child) is nn.Linear}
+        if linears == {"gate_proj", "up_proj", "down_proj"}:
+            yield module

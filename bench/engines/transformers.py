@@ -22,14 +22,14 @@ from bench.engines.decoding import StopStrings, answer_streams, next_tokens
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.kv_cache import BatchCache, tune_for_decoding
 from bench.engines.local import BatchRow, LocalEngine, max_positions
-from bench.engines.packed import PackedLinears
+from bench.engines.packed import PackedLinears, kernels_for
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DECODING = "continuous-1"
+DECODING = "continuous-2"
 """Version of decoding. Raised when its order or arithmetic changes, because half-precision text may then change."""
 REFILL = 4
 """New prompts enter when 1 / REFILL of the batch is free."""
@@ -79,15 +79,17 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         if small and device == "cpu":
             torch.set_num_threads(1)
         self._batch_size = batch_size or (256 if small else 64)
+        kernels = kernels_for(device, self._model.dtype, small=small)
         self.settings = {
             "backend": "transformers",
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": torch.device(device).type,
             "batch_size": self._batch_size,
+            "kernels": kernels,
             "decoding": DECODING,
         }
         self._space = WeightSpace(parameters, neighbours=neighbours)
-        self._linears = PackedLinears(self._model)
+        self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
         # A masked position is never attended to, so any id can pad if the tokenizer has no pad id.
         pad = self._tokenizer.pad_token_id
         self._pad = pad if pad is not None else min(self._ends, default=0)
@@ -105,7 +107,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """Set the weights to a point or a checkpoint."""
         if self._space.is_at(point):
             return
-        self._linears.drop()
+        if self._linears is not None:
+            self._linears.drop()
         if isinstance(point, Checkpoint):
             self._space.load(point)
         else:
