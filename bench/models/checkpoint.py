@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
+
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 """Patterns of weights, configuration and tokenizer files, in formats that contain no code."""
+
+_SAFETENSORS_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -18,6 +22,27 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) else None
+
+
+def stored_dtype(folder: Path) -> str:
+    """Return the dtype of a checkpoint's weights, such as `bfloat16`: what its configuration names, else its tensors'.
+
+    Raises:
+        UsageError: If neither tells.
+    """
+    config = read_config(folder) or {}
+    for found in (config, config.get("text_config")):
+        if isinstance(found, dict) and isinstance(name := found.get("dtype") or found.get("torch_dtype"), str):
+            return name.removeprefix("torch.")
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        kinds = {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
+        for kind in sorted(kinds & _SAFETENSORS_DTYPES.keys()):
+            return _SAFETENSORS_DTYPES[kind]
+    raise UsageError(
+        f"{folder}: neither config.json nor a safetensors file tells the dtype of the weights; set --dtype"
+    )
 
 
 def file_sha256(path: Path) -> str:

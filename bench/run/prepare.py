@@ -12,6 +12,7 @@ from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
+from bench.models.checkpoint import stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.records.schema import (
     Result,
@@ -92,7 +93,9 @@ def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> Prepar
     source = resolve(config.model)
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
-    resolved = {"method_config": settings.model_dump(mode="json"), "device": _device(config.device)}
+    device = _device(config.device)
+    resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
+    resolved["dtype"] = _dtype(config.dtype, device, Path(model.path))
     config = config.model_copy(update=resolved)
     versions = Versions(
         method=method.version,
@@ -136,6 +139,25 @@ def _device(name: str) -> str:
             raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(name: str, device: str, checkpoint: Path) -> str:
+    """Return the dtype of the weights; `auto` is the checkpoint's own where the device computes in it.
+
+    A checkpoint in half precision runs in float32 on a processor that only emulates bfloat16, which is slower.
+    """
+    if name != "auto":
+        return name
+    from bench.engines.packed import native_bfloat16
+
+    stored = stored_dtype(checkpoint)
+    if device.startswith("cuda"):
+        import torch
+
+        native = stored == "float16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = not device.startswith("cpu") or (stored == "bfloat16" and native_bfloat16())
+    return stored if native else "float32"
 
 
 def admit(task: Task, *, allow_unsandboxed: bool) -> str | None:

@@ -77,8 +77,13 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.limit,
         config.max_new_tokens,
         config.prompt,
-        config.dtype,
+        _dtype(result),
     )
+
+
+def _dtype(result: Result) -> str:
+    """Return the dtype that a run computed in; records of earlier versions have `auto` in their configuration."""
+    return str(result.engine.get("dtype", result.config.dtype))
 
 
 def _by_items(records: Sequence[Record]) -> list[list[Record]]:
@@ -115,7 +120,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
             f"{name} {value}"
             for name, value in (
                 ("prompt", config.prompt),
-                ("dtype", config.dtype),
+                ("dtype", _dtype(records[0].result)),
                 ("limit", config.limit),
                 ("new tokens", config.max_new_tokens),
                 ("FLOPs version", _old_flops_version(records[0].result)),

@@ -50,8 +50,14 @@ def print_history(console: Console, result: Result) -> None:
         console.print(line, markup=False, **_VERBATIM)
 
 
-def print_times(console: Console, timing: Timing) -> None:
-    """Print where a run spent its time, by kind of work and by phase."""
+def print_times(console: Console, timing: Timing, limit: float | None = None) -> None:
+    """Print where a run spent its time, by kind of work and by phase, and how fast it generated.
+
+    Args:
+        console: Console to print to.
+        timing: Times of the run's last attempt.
+        limit: FLOP per second that the machine reaches in a matrix product of the run's dtype; None if not measured.
+    """
     own = timing.total - sum(timing.kinds.values())
     for title, seconds in (
         ("by kind of work", {**timing.kinds, "the harness itself": own}),
@@ -62,6 +68,12 @@ def print_times(console: Console, timing: Timing) -> None:
             table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}")
         console.print(title, style="bold")
         console.print(table)
+    generating = timing.kinds.get("generation", 0.0)
+    if timing.new_tokens and timing.generation_flops and generating > 0:
+        rate = timing.generation_flops / generating
+        share = f", {rate / limit:.1%} of what this machine reaches in matrix products" if limit else ""
+        text = f"generation: {timing.new_tokens / generating:,.1f} tokens/s, {rate:.3g} FLOP/s{share}"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:
