@@ -1,99 +1,224 @@
-"""Decoding speed of the transformers engine compared with `generate`: `python -m measurements.decoding`.
+"""Tokens per second of the engines against `generate`: `python -m measurements.decoding`.
 
-The workload is 64 HumanEval prompts with at most 200 new tokens, greedy. The baseline calls `model.generate` on batches
-of 16, in the given order. Only tokens up to the end of each answer count. Engine and baseline alternate, so that a
-drift of the machine's speed affects both. With `--agreement`, the engine's texts for batch sizes 1 and 64 in float32
-are compared instead. Output per round:
+HumanEval prompts, greedy. The naive way is `model.generate` of transformers, in one process with all cores, on batches
+of 64 in the given order. Ours is what `bench run` uses by default: one engine per core (`--engines auto`). Both answer
+several candidates of the same prompts, as a search does; tokens are counted up to the end of each answer. Everything is
+measured in one run, so the ratios do not depend on how busy the machine is, as long as it stays so.
 
-    generate 95 tokens/s, engine 310 tokens/s, ratio 3.26
+`--limit` measures a decoding step against its matrix products alone; `--texts` compares texts with `generate`, and says
+how close the two best logits are where they part; `--lookup` simulates lookup decoding with this machine's step costs.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
+from functools import partial
 
 import click
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.compute.meter import Meter
-from bench.engines.interface import Completion, Sampling, TokenIds
+from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
+from bench.engines.placement import cores
+from bench.engines.pool import EnginePool
+from bench.engines.processes import child_processes
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
-from tasks.humaneval import HumanEval
+from bench.registry import load_task
+from bench.weights.points import Point
+
+BATCH = 64
+CANDIDATES = 2
 
 
-def ours(engine: TransformersEngine, prompts: list[TokenIds], sampling: Sampling) -> list[Completion]:
+def answers(engine: Engine, prompts: Sequence[TokenIds], sampling: Sampling) -> list[Completion]:
     meter = Meter(engine.shape)
     with meter.account("evaluation"):
         return engine.generate(prompts, sampling, meter)
 
 
-def plain(folder: str, dtype: str, prompts: list[TokenIds], new: int, batch: int) -> tuple[int, float]:
-    """Generate with `model.generate`; return the number of tokens up to each answer's end, and the seconds."""
+def naive(folder: str, dtype: str, prompts: Sequence[TokenIds], new: int) -> tuple[list[TokenIds], float]:
+    """Answers of `generate` up to their end, and seconds."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
-    real, started = 0, time.perf_counter()
-    for i in range(0, len(prompts), batch):
-        padded = tokenizer.pad({"input_ids": [list(p) for p in prompts[i : i + batch]]}, return_tensors="pt")
+    found: list[TokenIds] = []
+    started = time.perf_counter()
+    for i in range(0, len(prompts), BATCH):
+        padded = tokenizer.pad({"input_ids": [list(p) for p in prompts[i : i + BATCH]]}, return_tensors="pt")
         with torch.inference_mode():
             out = model.generate(**padded, max_new_tokens=new, do_sample=False)
         for row in out[:, padded["input_ids"].shape[1] :].tolist():
             end = next((k for k, token in enumerate(row) if token in ends), len(row) - 1)
-            real += end + 1
-    return real, time.perf_counter() - started
+            found.append(tuple(row[: end + 1]))
+    return found, time.perf_counter() - started
 
 
-def print_speed(folder: str, prompts: list[TokenIds], sampling: Sampling, rounds: int) -> None:
-    engine = TransformersEngine(folder, dtype="bfloat16")
-    ours(engine, prompts[:2], sampling.model_copy(update={"max_new_tokens": 4}))
-    ratios = []
-    for _ in range(rounds):
-        real, seconds = plain(folder, "bfloat16", prompts, sampling.max_new_tokens, batch=16)
-        naive = real / seconds
-        started = time.perf_counter()
-        tokens = sum(len(answer.token_ids) for answer in ours(engine, prompts, sampling))
-        rate = tokens / (time.perf_counter() - started)
-        ratios.append(rate / naive)
-        click.echo(f"generate {naive:.0f} tokens/s, engine {rate:.0f} tokens/s, ratio {rate / naive:.2f}")
-    click.echo(f"median ratio {statistics.median(ratios):.2f} on {torch.get_num_threads()} threads")
+def ours(pool: EnginePool, prompts: Sequence[TokenIds], sampling: Sampling, first: int) -> tuple[int, float]:
+    """Tokens of all candidates' answers, and seconds. Candidates lie so near the base that texts hardly differ."""
+    jobs = [Job(Point({first + i: 1e-7}), tuple(prompts), sampling) for i in range(CANDIDATES)]
+    early: dict[Job, list[Completion]] = {}
+    meter = Meter(pool.shape)
+    started = time.perf_counter()
+    pool.prepare(jobs, lambda job, completions, work: early.setdefault(job, completions))
+    with meter.account("sample"):
+        for job in jobs:
+            if job not in early:
+                pool.move_to(job.point)
+                early[job] = pool.generate(job.prompts, job.sampling, meter)
+    return sum(len(a.token_ids) for found in early.values() for a in found), time.perf_counter() - started
 
 
-def print_agreement(folder: str, prompts: list[TokenIds], sampling: Sampling) -> None:
-    texts = [
-        [
-            answer.text
-            for answer in ours(TransformersEngine(folder, dtype="float32", batch_size=size), prompts, sampling)
-        ]
-        for size in (1, 64)
-    ]
-    differing = [i for i, pair in enumerate(zip(*texts, strict=True)) if len(set(pair)) > 1]
-    click.echo(f"same text for batch sizes 1 and 64: {len(prompts) - len(differing)} of {len(prompts)}")
-    for i in differing:
-        one, many = texts[0][i], texts[1][i]
-        at = next((k for k, (a, b) in enumerate(zip(one, many, strict=False)) if a != b), min(len(one), len(many)))
-        click.echo(f"  prompt {i}, from character {at}: {one[at : at + 40]!r} / {many[at : at + 40]!r}")
+def print_speed(folder: str, dtype: str, prompts: list[TokenIds], counts: Sequence[int], limits: Sequence[int]) -> None:
+    load = partial(TransformersEngine, folder, dtype=dtype)
+    with child_processes([load] * cores(), 1) as workers:
+        pool = EnginePool(load(), load, workers)
+        ours(pool, prompts[:4], Sampling(max_new_tokens=4), 1)  # what is slow once only
+        for number, (count, limit) in enumerate((c, n) for n in limits for c in counts):
+            told, seconds = naive(folder, dtype, prompts[:count], limit)
+            plain = sum(map(len, told)) / seconds
+            tokens, seconds = ours(pool, prompts[:count], Sampling(max_new_tokens=limit), 100 * number + 2)
+            click.echo(
+                f"{dtype} {count:>4} prompts, at most {limit}: generate {plain:6.1f} tokens/s, "
+                f"{cores()} engines {tokens / seconds:6.1f}, ratio {tokens / seconds / plain:.2f}"
+            )
+
+
+def print_limit(folder: str, dtype: str, prompts: list[TokenIds]) -> None:
+    """A step of 64 rows at 200 positions against its matrix products, one thread."""
+    torch.set_num_threads(1)
+    engine = TransformersEngine(folder, dtype=dtype)
+    linears = [m for m in engine._model.modules() if type(m) is torch.nn.Linear]
+    for rows in (8, 64):
+        some = [p[:190].ljust(190) if isinstance(p, str) else (p * 2)[:190] for p in prompts[:rows]]
+        answers(engine, some, Sampling(max_new_tokens=2))
+        seconds = [_seconds(partial(answers, engine, some, Sampling(max_new_tokens=n))) for n in (2, 22)]
+        step = (seconds[1] - seconds[0]) / 20
+        inputs = [torch.randn(rows, 1, m.in_features, dtype=engine._model.dtype) for m in linears]
+
+        @torch.inference_mode()
+        def products(inputs: list[torch.Tensor] = inputs) -> None:
+            for layer, states in zip(linears, inputs, strict=True):
+                layer(states)
+
+        products()
+        alone = min(_seconds(products) for _ in range(5))
+        click.echo(
+            f"{dtype}, {rows} rows: a step {1e3 * step:.0f} ms, its products {1e3 * alone:.0f} ms, "
+            f"ratio {step / alone:.2f}"
+        )
+
+
+def _seconds(work: partial[object] | object) -> float:
+    started = time.perf_counter()
+    work()  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def print_texts(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
+    engine = TransformersEngine(folder, dtype=dtype)
+    told, _ = naive(folder, dtype, prompts, limit)
+    found = [a.token_ids for a in answers(engine, prompts, Sampling(max_new_tokens=limit))]
+    gaps = []
+    for prompt, a, b in zip(prompts, told, found, strict=True):
+        if a == b:
+            continue
+        at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        with torch.inference_mode():
+            ids = torch.tensor([prompt + a[:at]])
+            first, second = engine._model(ids, use_cache=False).logits[0, -1].float().topk(2).values.tolist()
+        gaps.append(first - second)
+    click.echo(
+        f"{dtype}: same text as generate for {len(prompts) - len(gaps)} of {len(prompts)}"
+        + (
+            f"; gaps of the best logits where texts part: median {statistics.median(gaps):.2g}, at most {max(gaps):.2g}"
+            if gaps
+            else ""
+        )
+    )
+
+
+def print_lookup(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
+    """Decoding time with proposals copied from an earlier occurrence of the last tokens, by measured step costs."""
+    engine = TransformersEngine(folder, dtype=dtype)
+    texts = [a.token_ids for a in answers(engine, prompts, Sampling(max_new_tokens=limit))]
+    cost: dict[int, float] = {}
+    for rows in (1, 2, 4, 8, 16, 32, 64):
+        some = [(p * 2)[:150] for p in (prompts * 64)[:rows]]
+        seconds = [_seconds(partial(answers, engine, some, Sampling(max_new_tokens=n))) for n in (2, 2, 12)]
+        cost[rows] = (seconds[2] - seconds[1]) / 10
+    click.echo("seconds of a step by rows: " + ", ".join(f"{r}: {c:.3f}" for r, c in cost.items()))
+
+    def price(tokens: int) -> float:
+        sizes = sorted(cost)
+        above = next((s for s in sizes if s >= tokens), sizes[-1])
+        below = max((s for s in sizes if s <= tokens), default=sizes[0])
+        if above == below:
+            return cost[above] * max(1.0, tokens / above)
+        return cost[below] + (cost[above] - cost[below]) * (tokens - below) / (above - below)
+
+    plain = sum(price(sum(len(t) > step for t in texts)) for step in range(max(map(len, texts))))
+    best = plain
+    for most in (2, 4, 8):
+        at, total = [0] * len(texts), 0.0
+        while any(a < len(t) for a, t in zip(at, texts, strict=True)):
+            tokens = 0
+            for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+                if at[i] >= len(text):
+                    continue
+                proposed = propose(prompt + text[: at[i]], most - 1)
+                kept = next(
+                    (k for k, p in enumerate(proposed) if at[i] + k >= len(text) or p != text[at[i] + k]), len(proposed)
+                )
+                tokens += 1 + len(proposed)
+                at[i] += 1 + kept
+            total += price(tokens)
+        best = min(best, total)
+        click.echo(f"lookup of up to {most - 1} tokens: {total:.1f} s of decoding against {plain:.1f} s")
+    click.echo(f"lookup decoding would save {1 - best / plain:.1%} of decoding")
+
+
+def propose(tokens: TokenIds, count: int) -> TokenIds:
+    """Tokens after the latest earlier occurrence of the last 4, 3 or 2 tokens."""
+    for size in (4, 3, 2):
+        tail = tokens[-size:]
+        for start in range(len(tokens) - size - 1, -1, -1):
+            if tokens[start : start + size] == tail:
+                return tokens[start + size : start + size + count]
+    return ()
 
 
 @click.command()
 @click.option("--model", default="smollm2-135m", show_default=True)
-@click.option("--prompts", "count", default=64, show_default=True)
-@click.option("--new-tokens", default=200, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--agreement", is_flag=True, help="Compare texts in float32 instead.")
-def main(model: str, count: int, new_tokens: int, rounds: int, agreement: bool) -> None:
+@click.option("--task", default="humaneval", show_default=True)
+@click.option("--dtype", "dtypes", multiple=True, default=["float32", "bfloat16"], show_default=True)
+@click.option("--prompts", "counts", multiple=True, type=int, default=[13, 64, 200], show_default=True)
+@click.option("--new-tokens", "limits", multiple=True, type=int, default=[256, 512], show_default=True)
+@click.option("--limit", "what", flag_value="limit", help="A step against its matrix products.")
+@click.option("--texts", "what", flag_value="texts", help="Texts against generate.")
+@click.option("--lookup", "what", flag_value="lookup", help="Simulate lookup decoding.")
+def main(
+    model: str, task: str, dtypes: Sequence[str], counts: Sequence[int], limits: Sequence[int], what: str | None
+) -> None:
     folder = resolve(model).prepare().path
-    encode = TransformersEngine(folder).encode
-    task = HumanEval()
-    prompts = [encode(task.messages(example)) for example in task.whole()[:count]]
-    sampling = Sampling(max_new_tokens=new_tokens)
-    if agreement:
-        print_agreement(folder, prompts, sampling)
-    else:
-        print_speed(folder, prompts, sampling, rounds)
+    engine, found = TransformersEngine(folder), load_task(task)
+    encode = engine.encode
+    examples = [*found.load().test, *found.whole()]
+    prompts = [encode(found.messages(example)) for example in (examples * 2)[: max(counts)]]
+    del engine
+    for dtype in dtypes:
+        if what == "limit":
+            print_limit(folder, dtype, prompts)
+        elif what == "texts":
+            print_texts(folder, dtype, prompts, max(limits))
+        elif what == "lookup":
+            print_lookup(folder, dtype, prompts[: min(counts)], max(limits))
+        else:
+            print_speed(folder, dtype, prompts, counts, limits)
 
 
 if __name__ == "__main__":

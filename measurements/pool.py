@@ -1,8 +1,8 @@
 """Speed-up of several engines over one: `python -m measurements.pool`. Start-up time is not included.
 
 Candidates of tiny-adder are evaluated on the same examples, by one engine with one core in this process, and by engines
-with one core each on Ray. The two alternate, and the best round of each counts, because other processes on the machine
-can only slow them down.
+with one core each in child processes. The two alternate, and the best round of each counts, because other processes on
+the machine can only slow them down.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import partial
 import click
 
 from bench.compute.meter import Meter
-from bench.engines.cluster import Engines, started
 from bench.engines.interface import Engine, Job
 from bench.engines.pool import EnginePool
+from bench.engines.processes import child_processes
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.registry import load_task
@@ -33,9 +33,9 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
     alone, task = load(), load_task("addition")
     prompts = tuple(alone.encode(task.completion(example)) for example in task.load().test[:examples])
     sampling = Evaluator(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
-    with started(load, Engines(engines), "cpu") as workers:
-        pool = EnginePool(alone, workers)
-        rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines on Ray": []}
+    with child_processes([load] * engines, 1) as workers:
+        pool = EnginePool(alone, load, workers)
+        rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines": []}
         for turn in range(rounds + 1):
             for name, engine in zip(rates, (alone, pool), strict=True):
                 jobs = [Job(Point({candidates * turn + i + 1: 1e-3}), prompts, sampling) for i in range(candidates)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,6 +28,7 @@ def doctor(as_json: bool) -> int:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
         "devices": _devices(),
+        "processor": _processor(),
         "sandbox": _sandbox(),
         "models": _models(),
         "tasks": _tasks(),
@@ -61,6 +63,18 @@ def _devices() -> list[str]:
 
         devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return devices
+
+
+def _processor() -> dict[str, Any] | None:
+    """What decides `--dtype auto` and `--engines auto`, and the limits that `bench show --time` compares with."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from bench.engines.machine import measure_limits
+    from bench.engines.packed import native_bfloat16
+    from bench.engines.placement import cores
+
+    limits = measure_limits()
+    return {"cores": cores(), "bfloat16": "native" if native_bfloat16() else "emulated", **asdict(limits)}
 
 
 def _sandbox() -> dict[str, Any]:
@@ -105,6 +119,12 @@ def _print(report: dict[str, Any]) -> None:
     for name, found in report["packages"].items():
         click.echo(f"  {name:<22}{found or 'not installed'}")
     click.echo("devices: " + "; ".join(report["devices"]))
+    if found := report["processor"]:
+        flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in found["flops"].items())
+        click.echo(
+            f"processor: {found['cores']} cores, bfloat16 {found['bfloat16']}; products {flops}; "
+            f"memory {found['bandwidth'] / 1e9:.1f} GB/s"
+        )
     sandbox = report["sandbox"]
     click.echo(f"sandbox: {sandbox['level']}" + (f"; {sandbox['refusal']}" if sandbox["refusal"] else ""))
     for name, state in sandbox["layers"].items():

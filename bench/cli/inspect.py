@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
             from bench.errors import Refused
 
             raise Refused(f"{run}: its record contains no times")
-        print_times(console, result.timing)
+        print_times(console, result.timing, _limit(result.engine))
         return
     print_run(console, run, result)
     print_history(console, result)
@@ -158,3 +159,12 @@ def export(run: Path, output: Path, as_json: bool) -> None:
         output_json({"folder": str(output), "changed": changed, "run": result.id})
     else:
         click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged"))
+
+
+def _limit(engine: dict[str, str | int]) -> float | None:
+    """Return the FLOP per second that this machine's CPU reaches in the run's dtype; None without torch or on a GPU."""
+    if engine.get("device") != "cpu" or importlib.util.find_spec("torch") is None:
+        return None
+    from bench.engines.machine import measure_limits
+
+    return measure_limits().flops.get(str(engine.get("dtype")))

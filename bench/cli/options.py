@@ -144,7 +144,7 @@ def run_options(command: F) -> F:
             type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
             default="auto",
             show_default=True,
-            help="Precision of the weights. auto: the checkpoint's.",
+            help="Precision of the weights. auto: the checkpoint's, or float32 where the hardware only emulates it.",
         ),
         click.option(
             "--device",
@@ -187,6 +187,18 @@ def run_options(command: F) -> F:
     return command
 
 
+class _EngineCount(click.IntRange):
+    """Number of engines; None for `auto`."""
+
+    name = "count"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 def engine_options(command: F) -> F:
     """Add the options for the number and location of engines. They do not change results."""
     command = click.option(
@@ -196,10 +208,11 @@ def engine_options(command: F) -> F:
     )(command)
     return click.option(
         "--engines",
-        type=click.IntRange(min=1),
-        default=1,
+        type=_EngineCount(),
+        default="auto",
         show_default=True,
-        help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores.",
+        help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores. auto: "
+        "one per core as memory allows; one for a GPU, vLLM or a tiny model. Results are the same.",
     )(command)
 
 

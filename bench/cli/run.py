@@ -32,7 +32,7 @@ from bench.records.schema import RunConfig
 @engine_options
 @config_option
 @json_option
-def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **options: Any) -> int:
+def run(output: Path, as_json: bool, engines: int | None, ray_address: str | None, **options: Any) -> int:
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are skipped.
@@ -48,7 +48,7 @@ def run(output: Path, as_json: bool, engines: int, ray_address: str | None, **op
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @engine_options
 @json_option
-def resume(runs: tuple[Path, ...], as_json: bool, engines: int, ray_address: str | None) -> int:
+def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None) -> int:
     """Continue interrupted runs.
 
     RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
@@ -57,8 +57,8 @@ def resume(runs: tuple[Path, ...], as_json: bool, engines: int, ray_address: str
     return _run(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])
 
 
-def _engines(count: int, address: str | None) -> Any:
-    from bench.engines.cluster import Engines
+def _engines(count: int | None, address: str | None) -> Any:
+    from bench.engines.placement import Engines
 
     engines = Engines(count, address)
     engines.require()

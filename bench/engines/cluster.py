@@ -8,54 +8,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from bench.engines.interface import Engine, Job
 from bench.engines.pool import EngineInfo, JobResult, run_job
-from bench.errors import BenchError, Refused, UsageError
+from bench.errors import BenchError, UsageError
 
 OBJECTS = 100 << 20
 """Bytes of Ray's object store on a cluster of our own; jobs and answers are small."""
 
 
-@dataclass(frozen=True)
-class Engines:
-    """Number and location of the engines. Not part of a run's identity, because results do not depend on it.
-
-    Attributes:
-        count: Number of engines.
-        address: Address of a Ray cluster; None for this machine.
-    """
-
-    count: int = 1
-    address: str | None = None
-
-    @property
-    def here(self) -> bool:
-        """True if one engine in this process is enough."""
-        return self.count == 1 and self.address is None
-
-    def require(self) -> None:
-        """Check that Ray is installed if it is needed.
-
-        Raises:
-            Refused: If it is not installed.
-        """
-        if not self.here and find_spec("ray") is None:
-            option = f"--engines {self.count}" if self.address is None else f"--ray-address {self.address}"
-            raise Refused(f"{option} needs ray: pip install -c requirements/cpu.txt '.[ray]'")
-
-
 @contextmanager
-def started(load: Callable[[], Engine], engines: Engines, device: str) -> Iterator[RayWorkers]:
+def started(load: Callable[[], Engine], count: int, address: str | None, device: str) -> Iterator[RayWorkers]:
     """Start engines on a cluster, and stop them when the block ends.
 
     Args:
         load: Function that returns an engine; called in each actor.
-        engines: Number of engines and the cluster's address.
+        count: Number of engines.
+        address: Address of the cluster; None starts one on this machine.
         device: Torch device; on `cuda` every engine gets its own GPU.
 
     Raises:
@@ -63,14 +34,14 @@ def started(load: Callable[[], Engine], engines: Engines, device: str) -> Iterat
     """
     import ray
 
-    with _connected(engines.address):
+    with _connected(address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = int(sum(node.get("GPU", 0) for node in nodes)) if device.startswith("cuda") else None
-        if gpus is not None and gpus < engines.count:
-            raise UsageError(f"--engines {engines.count}: each takes a GPU, and the cluster has {gpus}")
-        threads = cores_each([int(node.get("CPU", 0)) for node in nodes], engines.count)
+        if gpus is not None and gpus < count:
+            raise UsageError(f"--engines {count}: each takes a GPU, and the cluster has {gpus}")
+        threads = cores_each([int(node.get("CPU", 0)) for node in nodes], count)
         options = {"num_cpus": threads, "num_gpus": 0 if gpus is None else 1}
-        actors = [ray.remote(**options)(_Actor).remote() for _ in range(engines.count)]
+        actors = [ray.remote(**options)(_Actor).remote() for _ in range(count)]
         try:
             yield RayWorkers(actors, load, max(1, threads))
         finally:

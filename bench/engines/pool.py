@@ -11,7 +11,7 @@ off at the same step as on a single engine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.compute.flops import ModelShape, generation_flops
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sampling, TokenIds
+from bench.engines.tokenizer import CheckpointTokenizer
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from tasks.interface import Message, PromptStyle
@@ -96,14 +97,16 @@ class EnginePool:
     """Several engines behind the interface of one. See `bench.engines.interface.Engine`.
 
     Args:
-        local: Engine in this process, for everything except generation: tokenizing, decoding, checkpoints.
+        tokenizer: Tokenizer of the checkpoint, in this process.
+        load: Function that returns an engine in this process; called when a checkpoint is to be saved.
         workers: Engines that generate the answers.
     """
 
-    def __init__(self, local: Engine, workers: Workers) -> None:
+    def __init__(self, tokenizer: CheckpointTokenizer, load: Callable[[], Engine], workers: Workers) -> None:
         described = workers.describe()
         self.shape, self.digest, self.settings = described.shape, described.digest, described.settings
-        self._local, self._workers = local, workers
+        tokenizer.settings = described.settings
+        self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()
         self._upcoming: list[Job] = []
         self._arrived: Arrived = lambda job, completions, work: None
@@ -118,7 +121,7 @@ class EnginePool:
     @property
     def style(self) -> PromptStyle:
         """`chat` if the tokenizer has a chat template, else `completion`."""
-        return self._local.style
+        return self._tokenizer.style
 
     @property
     def point(self) -> Place:
@@ -127,25 +130,25 @@ class EnginePool:
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, formatted with the chat template, or of a plain text."""
-        return self._local.encode(prompt)
+        return self._tokenizer.encode(prompt)
 
     def trainable(self) -> tuple[Any, Any]:
         """Return a trainable float32 copy of the base model in this process, and a copy of the tokenizer."""
-        model, tokenizer = self._local.trainable()
-        return model.to(self.settings["device"]), tokenizer
+        return self._tokenizer.trainable()
 
     def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""
-        return self._local.ending(generated, sampling)
+        return self._tokenizer.ending(generated, sampling)
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
         """Return an answer's text without special tokens, cut before a stop string."""
-        return self._local.text(generated, sampling)
+        return self._tokenizer.text(generated, sampling)
 
     def save(self, folder: Path) -> None:
         """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
-        self._local.move_to(self._place)
-        self._local.save(folder)
+        engine = self._load_here()
+        engine.move_to(self._place)
+        engine.save(folder)
 
     # Generation
 

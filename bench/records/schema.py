@@ -54,7 +54,8 @@ class RunConfig(_Record):
         max_new_tokens: Maximum length of an answer in tokens; None for the task's own limit.
         prompt: `chat`, `completion`, or `auto`: chat if the tokenizer has a chat template.
         engine: Inference backend.
-        dtype: Precision of the weights; `auto` keeps the checkpoint's.
+        dtype: Precision of the weights. `auto` becomes the checkpoint's, or float32 where the hardware only emulates
+            that, before the run's id is made.
         device: Torch device; `auto` uses a GPU if there is one.
         batch_size: Number of prompts decoded together; None for the engine's own choice.
         allow_unsandboxed: Whether model-written code may run in a weaker sandbox than the task requires.
@@ -309,11 +310,15 @@ class Timing(_Record):
         total: Time from the start of the attempt to the result, including loading the model.
         stages: Time by phase of the run.
         kinds: Time by kind of work, see `bench.run.timing`. The rest of the total is the harness's own time.
+        new_tokens: Tokens that this attempt generated; None in records of earlier versions.
+        generation_flops: Model FLOPs of the answers that this attempt generated; None in records of earlier versions.
     """
 
     total: float
     stages: dict[str, float]
     kinds: dict[str, float] = Field(default_factory=dict)
+    new_tokens: NonNegativeInt | None = None
+    generation_flops: NonNegativeInt | None = None
 
 
 class Result(_Record):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench.engines.cluster import Engines
+from bench.engines.placement import Engines
 from bench.records.files import write_atomically
 from bench.records.schema import RunConfig
 

@@ -28,7 +28,7 @@ from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
 
 CHUNKS = 8
-"""Usual number of chunks. There are fewer if chunks would be smaller than a batch, and more if they would exceed
+"""Usual number of chunks. There are fewer if chunks would be smaller than half a batch, and more if they would exceed
 LARGEST_CHUNK."""
 LARGEST_CHUNK = 4
 """Maximum size of a chunk, in batches."""
@@ -38,9 +38,10 @@ def cut(count: int, batch: int) -> list[range]:
     """Cut the examples of one point into chunks that several engines can compute in parallel.
 
     The cut depends only on the number of examples and the batch size, not on the number of engines. A chunk has at
-    least one full batch, unless there are fewer examples. Example: `cut(64, 16)` gives four ranges of 16 examples.
+    least half a batch, unless there are fewer examples: two engines of one core then answer 64 prompts faster as two
+    chunks than one engine of two cores does as one. Example: `cut(64, 32)` gives four ranges of 16 examples.
     """
-    number = max(1, -(-count // (LARGEST_CHUNK * batch)), min(CHUNKS, count // batch))
+    number = max(1, -(-count // (LARGEST_CHUNK * batch)), min(CHUNKS, count // max(1, batch // 2)))
     bounds = [count * i // number for i in range(number + 1)]
     return [range(*ends) for ends in pairwise(bounds)]
 
@@ -126,6 +127,7 @@ class Evaluator:
 
     def _store_prefetched(self, job: Job, completions: list[Completion], work: Work) -> None:
         chunk = self._announced[job]
+        self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
     def _run_chunks(self, point: Place, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
@@ -145,8 +147,12 @@ class Evaluator:
         job = chunk.job
         with self.clock.span("moves"):
             self.engine.move_to(job.point)
-        with self.clock.span("generation"):
-            completions = self.engine.generate(job.prompts, job.sampling, self.meter)
+        before = self.meter.opened
+        try:
+            with self.clock.span("generation"):
+                completions = self.engine.generate(job.prompts, job.sampling, self.meter)
+        finally:
+            self.clock.work += self.meter.opened - before
         return chunk.read(completions)
 
     # Scores
@@ -288,11 +294,13 @@ class Evaluator:
             self.journal.append(key, entry)
         return list(entry["found"])
 
-    def calibrate(self, examples: Sequence[Example]) -> float:
-        """Return the mean model FLOPs for the base model to answer one example. The work is booked to `setup`."""
+    def calibrate(self, examples: Sequence[Example]) -> tuple[float, float]:
+        """Return the mean model FLOPs and seconds for the base model to answer one example, booked to `setup`."""
         before = self.meter.ledger["setup"]
+        started = time.perf_counter()
         self.generate(Point(), examples, "setup", "calibration")
-        return self.meter.flops(self.meter.ledger["setup"] - before) / len(examples)
+        seconds = time.perf_counter() - started
+        return self.meter.flops(self.meter.ledger["setup"] - before) / len(examples), seconds / len(examples)
 
 
 def sparse(work: Work) -> dict[str, int]:

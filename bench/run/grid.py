@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
-from bench.engines.cluster import Engines
+from bench.engines.placement import Engines
 from bench.errors import BenchError, UsageError, usage_error
 from bench.models.embedded import EMBEDDED
 from bench.records.files import WriteFailed

@@ -17,12 +17,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bench.compute.flops import ModelShape
 from bench.compute.ledger import hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.distributed import ProcessGroup
-from bench.engines.cluster import Engines
 from bench.engines.interface import Engine
+from bench.engines.placement import Engines, cores
 from bench.errors import BenchError, Refused, UsageError
+from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal
 from bench.records.schema import (
@@ -70,6 +72,7 @@ def execute(
         WriteFailed: If the record cannot be written.
     """
     started = time.perf_counter()
+    engines = _place(prepared, engines)
     with _locked(prepared.folder), display:
         sweep(prepared.folder)
         attempt = _Runner(prepared, display, _open_journal(prepared, engines), engines, wrap_engine)
@@ -86,7 +89,7 @@ def execute(
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
-        timing = Timing(total=time.perf_counter() - started, stages=display.seconds, kinds=dict(attempt.clock.seconds))
+        timing = attempt.timing(time.perf_counter() - started)
         result = result.model_copy(update={"timing": timing})
         write_atomically(prepared.folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return result
@@ -175,9 +178,12 @@ class _Runner:
 
         self.evaluator = Evaluator(engine, prepared.task_data.adapted_on, style, self.meter, self.journal, self.clock)
         with self.display.stage("calibration"):
-            evaluation_flops = self.evaluator.calibrate(prepared.task_data.splits.support[:CALIBRATION_EXAMPLES])
+            examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
+            evaluation_flops, seconds = self.evaluator.calibrate(examples)
         self.meter.limit = int(prepared.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
+        if self.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
+            self.display.say(self._estimate(seconds))
         self.display.watch(self.meter, prepared.evaluations)
         return AdaptationContext(
             self.evaluator, prepared.task_data, prepared.config.seed, evaluation_flops, self.display
@@ -208,18 +214,29 @@ class _Runner:
             launch_training(self.prepared.folder, launch)
 
     def _load_engine(self) -> Engine:
-        config, load = self.prepared.config, self._engine_factory()
-        if self.engines.here:
+        config, engines, load = self.prepared.config, self.engines, self._engine_factory()
+        if engines.here:
             return load(device=config.device)
-        from bench.engines.cluster import started
         from bench.engines.pool import EnginePool
-        from bench.engines.transformers import TransformersEngine
+        from bench.engines.tokenizer import CheckpointTokenizer
 
-        device = config.device.partition(":")[0]  # no index: each engine process sees only its own GPU
-        with self.display.stage("engines", self.engines.count) as stage:
-            workers = self.opened.enter_context(started(partial(load, device=device), self.engines, device))
-            pool = EnginePool(TransformersEngine(self.prepared.model.path, dtype=config.dtype), workers)
-            stage.advance(steps=self.engines.count)
+        assert engines.count is not None
+        kind = config.device.partition(":")[0]
+        with self.display.stage("engines", engines.count) as stage:
+            if engines.address is None:
+                from bench.engines.processes import child_processes
+
+                devices = [f"cuda:{i}" if kind == "cuda" else kind for i in range(engines.count)]
+                loads = [partial(load, device=device) for device in devices]
+                workers: Any = child_processes(loads, threads=max(1, cores() // engines.count))
+            else:
+                from bench.engines.cluster import started
+
+                # No index: each actor sees only its own GPU.
+                workers = started(partial(load, device=kind), engines.count, engines.address, kind)
+            tokenizer = CheckpointTokenizer(self.prepared.model.path, config.device)
+            pool = EnginePool(tokenizer, partial(load, device=config.device), self.opened.enter_context(workers))
+            stage.advance(steps=engines.count)
         return pool
 
     def _engine_factory(self) -> Callable[..., Engine]:
@@ -236,7 +253,27 @@ class _Runner:
             return partial(VllmEngine, model, max_model_len=longest, **options)
         from bench.engines.transformers import TransformersEngine
 
-        return partial(TransformersEngine, model, neighbours=self.engines.count, **options)
+        return partial(TransformersEngine, model, neighbours=self.engines.count or 1, **options)
+
+    def timing(self, total: float) -> Timing:
+        """Return the wall-clock times of this attempt and what it generated."""
+        work = self.clock.work
+        return Timing(
+            total=total,
+            stages=self.display.seconds,
+            kinds=dict(self.clock.seconds),
+            new_tokens=work.decode_tokens,
+            generation_flops=self.meter.flops(work) if self.meter else 0,
+        )
+
+    def _estimate(self, seconds: float) -> str:
+        """Say how long the run will take, given the seconds that one engine takes for an example."""
+        prepared = self.prepared
+        tested = len(prepared.task_data.splits.test[: prepared.config.limit])
+        planned = prepared.method.plan(prepared.evaluations, prepared.task_data.traits).evaluations
+        total = seconds * (planned + 2 * tested) / (self.engines.count or 1)  # base and result answer the test split
+        minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
+        return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
 
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
         assert self.meter is not None
@@ -279,6 +316,22 @@ class _Runner:
                 **outcome,
             }
         )
+
+
+def _place(prepared: PreparedRun, engines: Engines) -> Engines:
+    """Return the engines with their number, chosen by the model and the machine where it is open."""
+    if engines.count is not None:
+        return engines
+    from bench.engines.transformers import SMALL_MODEL
+
+    parameters = ModelShape.from_config(read_checkpoint_config(Path(prepared.model.path)) or {}).matmul_parameters
+    width = 4 if prepared.config.dtype == "float32" else 2
+    return engines.resolve(
+        backend=prepared.config.engine,
+        device=prepared.config.device,
+        weight_bytes=width * parameters,
+        small=parameters < SMALL_MODEL,
+    )
 
 
 @contextmanager

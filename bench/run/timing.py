@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from bench.compute.ledger import Work
+
 Kind = Literal["loading", "moves", "generation", "judging", "training"]
 """Kinds of work: loading models and starting engines; moving weights; generating answers, or waiting for engines that
 generate; scoring, including running programs; gradient training as a whole."""
@@ -17,10 +19,12 @@ class Clock:
 
     Attributes:
         seconds: Seconds so far, by kind.
+        work: Work of the answers that were generated so far, not recalled from the journal.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.work = Work()
         self._open = False
 
     @contextmanager

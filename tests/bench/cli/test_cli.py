@@ -201,9 +201,9 @@ def test_an_invalid_argument_is_an_error_with_a_suggestion(tmp_path, monkeypatch
 
 
 def test_several_engines_without_ray_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.engines.cluster.find_spec", lambda name: None)
-    refused = invoke("run", *QUICK, "--engines", "2", "-o", tmp_path, code=3)
-    assert "--engines 2 needs ray" in refused.stderr
+    monkeypatch.setattr("bench.engines.placement.find_spec", lambda name: None)
+    refused = invoke("run", *QUICK, "--engines", "2", "--ray-address", "auto", "-o", tmp_path, code=3)
+    assert "--ray-address auto needs ray" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,5 @@
 """Engines on Ray. The whole file shares one cluster and its actors, because starting them is slow."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,9 +11,10 @@ import ray
 from ray import cloudpickle
 
 import bench.engines.cluster as cluster
-from bench.engines.cluster import Engines, RayWorkers, cores_each
+from bench.engines.cluster import RayWorkers, cores_each
+from bench.engines.placement import Engines
 from bench.engines.transformers import TransformersEngine
-from bench.errors import Refused, UsageError
+from bench.errors import UsageError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig, find_runs
 from bench.run.prepare import prepare
@@ -76,8 +76,8 @@ def on_ray(actors, monkeypatch):
     use = Use()
 
     @contextmanager
-    def started(load, engines, device):
-        chosen = actors[use.first : use.first + engines.count]
+    def started(load, count, address, device):
+        chosen = actors[use.first : use.first + count]
         yield use.watch(RayWorkers(chosen, use.loads or load, 1))
 
     monkeypatch.setattr(cluster, "started", started)
@@ -87,7 +87,7 @@ def on_ray(actors, monkeypatch):
 def run(folder, count=1, **fields):
     config = RunConfig(task="addition", model="tiny-adder", limit=60, **fields)
     prepared = prepare(config, folder, ProgressDisplay(quiet=True))
-    result = execute(prepared, ProgressDisplay(quiet=True), Engines(count))
+    result = execute(prepared, ProgressDisplay(quiet=True), Engines(count, "auto" if count > 1 else None))
     return prepared, result.model_copy(update={"timing": None})
 
 
@@ -104,7 +104,7 @@ def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, setti
         assert (other.folder / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
         early += (other.folder / "journal.jsonl").read_bytes().count(b'{"aside"')
         attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
-        assert attempt["engines"] == {"count": count, "address": None}
+        assert attempt["engines"] == {"count": count, "address": "auto"}
     assert early  # some jobs were prefetched; with two engines on a busy machine there may be none
 
 
@@ -137,7 +137,7 @@ def test_an_existing_cluster_is_used_and_left_running(tmp_path, actors):
     assert ray.get(actors[0].__ray_ready__.remote())
     # Starting engines on a connected cluster does not disconnect it afterwards.
     assert sum(node["Alive"] for node in ray.nodes()) == 1
-    with cluster.started(lambda: None, Engines(1), "cpu"):
+    with cluster.started(lambda: None, 1, None, "cpu"):
         pass
     assert ray.is_initialized()
 
@@ -146,7 +146,7 @@ def test_an_existing_cluster_is_used_and_left_running(tmp_path, actors):
 def test_too_few_gpus_are_an_error_that_says_so(actors):
     with (
         pytest.raises(UsageError, match=r"--engines 2: each takes a GPU, and the cluster has 0"),
-        cluster.started(lambda: None, Engines(2), "cuda"),
+        cluster.started(lambda: None, 2, None, "cuda"),
     ):
         pass
 
@@ -183,11 +183,3 @@ def test_the_jobs_of_a_dead_engine_are_given_to_another(tmp_path, on_ray, actors
 )
 def test_cores_are_shared_so_that_every_engine_finds_room(nodes, engines, each):
     assert cores_each(nodes, engines) == each
-
-
-def test_without_ray_the_error_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None if name == "ray" else importlib.util.find_spec(name))
-    Engines().require()
-    for engines in (Engines(2), Engines(1, "auto")):
-        with pytest.raises(Refused, match=r"needs ray: pip install .*'\.\[ray\]'"):
-            engines.require()

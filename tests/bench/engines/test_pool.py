@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-import bench.engines.cluster as cluster
+import bench.engines.processes as processes
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines.cluster import Engines
 from bench.engines.interface import Job, Sampling
+from bench.engines.placement import Engines
 from bench.engines.pool import DEPTH, EngineInfo, EnginePool, JobResult, run_job
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
@@ -134,7 +134,7 @@ def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(eng
         meters = [metered(engine, limit, allowance) for _ in range(2)]
         expected = ask(engine, asked, meters[0])
         announced = asked if trial % 5 else asked[: rng.randrange(9)]
-        assert ask(EnginePool(engine, workers), asked, meters[1], announced) == expected
+        assert ask(EnginePool(engine, lambda: engine, workers), asked, meters[1], announced) == expected
         assert meters[1].available == meters[0].available
         assert workers.deepest <= DEPTH + 1
 
@@ -144,7 +144,7 @@ def test_computed_work_stays_within_the_budget_unless_a_share_ran_out(engine, pr
         rng = random.Random(trial)
         limit = int(rng.uniform(0.1, 0.9) * cost)
         workers, meter = LocalWorkers(engine, 4, rng), metered(engine, limit)
-        ask(EnginePool(engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
+        ask(EnginePool(engine, lambda: engine, workers), jobs(prompts, 8), meter, jobs(prompts, 8))
         again = len(workers.started) - len({job for job, _ in workers.started})
         assert workers.computed <= limit or again
         assert again <= 2
@@ -152,7 +152,7 @@ def test_computed_work_stays_within_the_budget_unless_a_share_ran_out(engine, pr
 
 def test_all_engines_are_busy_while_the_budget_is_large(engine, prompts, cost):
     workers = LocalWorkers(engine, 4)
-    pool = EnginePool(engine, workers)
+    pool = EnginePool(engine, lambda: engine, workers)
     ask(pool, jobs(prompts, 8), metered(engine, 10 * cost), jobs(prompts, 8))
     again = [Job(Point({-seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, 31)]
     ask(pool, again, metered(engine, 10 * cost), again)
@@ -164,7 +164,7 @@ def test_all_engines_are_busy_while_the_budget_is_large(engine, prompts, cost):
 def test_an_error_is_raised_when_its_job_is_requested_and_not_before(engine, prompts):
     long = Job(Point(), (prompts[0] * 500,), SAMPLING)
     asked = [*jobs(prompts, 2), long]
-    pool = EnginePool(engine, LocalWorkers(engine, 2))
+    pool = EnginePool(engine, lambda: engine, LocalWorkers(engine, 2))
     meter = metered(engine)
     with pytest.raises(BenchError, match="positions"):
         ask(pool, asked, meter, asked)
@@ -175,14 +175,14 @@ def test_an_error_is_raised_when_its_job_is_requested_and_not_before(engine, pro
 
 def test_when_all_have_died_the_error_says_so(engine, prompts):
     workers = LocalWorkers(engine, 1)
-    pool = EnginePool(engine, workers)
+    pool = EnginePool(engine, lambda: engine, workers)
     workers.dying, workers.queues = {0: [(jobs(prompts, 1)[0], None)]}, {}
     with pytest.raises(BenchError, match="dead"):
         ask(pool, jobs(prompts, 1), metered(engine), jobs(prompts, 1))
 
 
 def test_prompts_that_were_never_announced_are_answered(engine, prompts):
-    pool = EnginePool(engine, LocalWorkers(engine, 2))
+    pool = EnginePool(engine, lambda: engine, LocalWorkers(engine, 2))
     assert ask(pool, jobs(prompts, 3), metered(engine)) == ask(engine, jobs(prompts, 3), metered(engine))
     assert pool.generate([], SAMPLING, metered(engine)) == []
 
@@ -203,15 +203,17 @@ def test_the_bound_of_a_job_is_its_cost_with_answers_of_full_length(engine, prom
     job = Job(Point(), tuple(prompts[2:]), Sampling(max_new_tokens=2))
     found = run_job(engine, job, None)
     assert {completion.finish for completion in found.completions} == {"length"}
-    assert EnginePool(engine, LocalWorkers(engine, 1))._longest(job) == Meter(engine.shape).flops(found.work)
+    assert EnginePool(engine, lambda: engine, LocalWorkers(engine, 1))._longest(job) == Meter(engine.shape).flops(
+        found.work
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 16, 64])
-def test_pieces_hold_every_example_once_and_at_least_one_batch(batch):
+def test_pieces_hold_every_example_once_and_at_least_half_a_batch(batch):
     for count in (1, 5, 63, 64, 127, 128, 300, 1319, 20_000):
         pieces = cut(count, batch)
         assert [i for piece in pieces for i in piece] == list(range(count))
-        assert all(min(batch, count) <= len(piece) <= 4 * batch for piece in pieces)
+        assert all(min(batch // 2, count) <= len(piece) <= 4 * batch for piece in pieces)
         assert len(pieces) >= min(8, count // batch)
 
 
@@ -238,15 +240,15 @@ def run(folder, engines=1, seed=0, **fields):
 
 @pytest.fixture
 def several(engine, monkeypatch):
-    """Use workers in this process instead of Ray actors."""
+    """Use workers in this process instead of child processes."""
     made = []
 
     @contextmanager
-    def started(load, engines, device):
-        made.append(LocalWorkers(load(), engines.count, random.Random(len(made)), mortal=True))
+    def child_processes(loads, threads):
+        made.append(LocalWorkers(loads[0](), len(loads), random.Random(len(made)), mortal=True))
         yield made[-1]
 
-    monkeypatch.setattr(cluster, "started", started)
+    monkeypatch.setattr(processes, "child_processes", child_processes)
     return made
 
 

@@ -1,0 +1,152 @@
+"""Engines in child processes of this machine, each with its share of the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_connections
+from threading import Thread
+from typing import Any
+
+from bench.engines.interface import Engine, Job
+from bench.engines.pool import EngineInfo, JobResult, run_job
+from bench.errors import BenchError
+
+PRELOADED = ["bench.engines.transformers", "transformers.models.auto.modeling_auto"]
+"""Modules that the processes share instead of importing them one after the other."""
+
+_engine: Engine
+"""The engine of this child process."""
+
+
+@contextmanager
+def child_processes(loads: Sequence[Callable[[], Engine]], threads: int) -> Iterator[ProcessWorkers]:
+    """Start engines in child processes, and end them afterwards.
+
+    Args:
+        loads: For each process a picklable function that returns its engine.
+        threads: Torch threads of each.
+    """
+    workers = ProcessWorkers(loads, threads)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+class ProcessWorkers:
+    """Engines in child processes. See `bench.engines.pool.Workers`.
+
+    Each process is an executor with one worker, so that the standard library queues jobs, brings exceptions home with
+    their tracebacks, and notices a process that dies.
+
+    Args:
+        loads: For each process a picklable function that returns its engine.
+        threads: Torch threads of each.
+    """
+
+    def __init__(self, loads: Sequence[Callable[[], Engine]], threads: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._executors = {i: ProcessPoolExecutor(1, context, _stay_with_parent) for i in range(len(loads))}
+        self._running: dict[Future[JobResult], tuple[int, Job]] = {}
+        executors = self._executors.values()
+        self._loading = [e.submit(_load, load, threads) for e, load in zip(executors, loads, strict=True)]
+
+    @property
+    def alive(self) -> Sequence[int]:
+        """Numbers of the workers whose process is alive.
+
+        Raises:
+            BenchError: If no worker is left.
+        """
+        if not self._executors:
+            raise BenchError("every engine's process has died, of too little memory perhaps; resume with fewer engines")
+        return tuple(self._executors)
+
+    def describe(self) -> EngineInfo:
+        """Wait until all engines are loaded, and return their common description.
+
+        Raises:
+            BenchError: If an engine's process died.
+        """
+        try:
+            first, *_ = [
+                loading.result() for loading in self._loading
+            ]  # also when the first is ready, the rest may fail
+        except BrokenProcessPool as error:
+            raise BenchError("an engine's process died while it loaded the model; take fewer engines") from error
+        return first
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Announce the next jobs to all workers."""
+        for executor in self._executors.values():
+            executor.submit(_prepare, jobs)
+
+    def start(self, worker: int, job: Job, limit: int | None) -> None:
+        """Queue a job on one worker."""
+        try:
+            future = self._executors[worker].submit(_run_job, job, limit)
+        except BrokenProcessPool as error:  # it died since the last job; `wait` says so
+            future = Future()
+            future.set_exception(error)
+        self._running[future] = worker, job
+
+    def wait(self) -> tuple[int, Job, JobResult | Exception | None]:
+        """Wait until a job ends; return its worker, the job and its result, or None if the worker died."""
+        done = wait(self._running, return_when=FIRST_COMPLETED).done
+        ready = next(future for future in self._running if future in done)  # in the order of their start
+        worker, job = self._running.pop(ready)
+        try:
+            return worker, job, ready.result()
+        except BrokenProcessPool:
+            if (dead := self._executors.pop(worker, None)) is not None:
+                dead.shutdown(wait=False)
+            return worker, job, None
+        except Exception as error:
+            return worker, job, error
+
+    def close(self) -> None:
+        """End all processes, also in the middle of a job."""
+        for executor in self._executors.values():
+            for process in list((executor._processes or {}).values()):
+                process.kill()  # it holds nothing that is worth saving
+            executor.shutdown(wait=True, cancel_futures=True)
+        self._executors.clear()
+
+
+def _stay_with_parent() -> None:
+    """Leave Ctrl-C to the parent process, and end when it dies, however it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for_connections([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _load(load: Callable[[], Engine], threads: int) -> EngineInfo:
+    import torch
+
+    global _engine
+    torch.set_num_threads(threads)
+    _engine = load()
+    return EngineInfo(_engine.shape, _engine.digest, _engine.settings)
+
+
+def _prepare(jobs: Sequence[Job]) -> None:
+    def ignore(*_: Any) -> None: ...
+
+    _engine.prepare(jobs, ignore)
+
+
+def _run_job(job: Job, limit: int | None) -> JobResult:
+    return run_job(_engine, job, limit)
