@@ -5,8 +5,9 @@ of 64 in the given order. Ours is what `bench run` uses by default: one engine p
 several candidates of the same prompts, as a search does; tokens are counted up to the end of each answer. Everything is
 measured in one run, so the ratios do not depend on how busy the machine is, as long as it stays so.
 
-`--limit` measures a decoding step against its matrix products alone; `--texts` compares texts with `generate`, and says
-how close the two best logits are where they part; `--lookup` simulates lookup decoding with this machine's step costs.
+`--batches` compares the engine's own texts for batch sizes 1 and 64. `--limit` measures a decoding step against its
+matrix products alone. `--texts` compares texts with `generate`, and says how close the two best logits are where they
+part. `--lookup` simulates lookup decoding with this machine's step costs.
 """
 
 from __future__ import annotations
@@ -142,6 +143,15 @@ def print_texts(folder: str, dtype: str, prompts: list[TokenIds], limit: int) ->
     )
 
 
+def print_batches(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
+    one, many = (
+        [a.token_ids for a in answers(TransformersEngine(folder, dtype=dtype, batch_size=size), prompts, sampling)]
+        for size, sampling in ((size, Sampling(max_new_tokens=limit)) for size in (1, BATCH))
+    )
+    same = sum(a == b for a, b in zip(one, many, strict=True))
+    click.echo(f"{dtype}: same text for batch sizes 1 and {BATCH}: {same} of {len(prompts)}")
+
+
 def print_lookup(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
     """Decoding time with proposals copied from an earlier occurrence of the last tokens, by measured step costs."""
     engine = TransformersEngine(folder, dtype=dtype)
@@ -198,6 +208,7 @@ def propose(tokens: TokenIds, count: int) -> TokenIds:
 @click.option("--dtype", "dtypes", multiple=True, default=["float32", "bfloat16"], show_default=True)
 @click.option("--prompts", "counts", multiple=True, type=int, default=[13, 64, 200], show_default=True)
 @click.option("--new-tokens", "limits", multiple=True, type=int, default=[256, 512], show_default=True)
+@click.option("--batches", "what", flag_value="batches", help="Texts for batch sizes 1 and 64.")
 @click.option("--limit", "what", flag_value="limit", help="A step against its matrix products.")
 @click.option("--texts", "what", flag_value="texts", help="Texts against generate.")
 @click.option("--lookup", "what", flag_value="lookup", help="Simulate lookup decoding.")
@@ -213,6 +224,8 @@ def main(
     for dtype in dtypes:
         if what == "limit":
             print_limit(folder, dtype, prompts)
+        elif what == "batches":
+            print_batches(folder, dtype, prompts, max(limits))
         elif what == "texts":
             print_texts(folder, dtype, prompts, max(limits))
         elif what == "lookup":

@@ -18,8 +18,9 @@ from bench.records.schema import (
     Row,
     RunConfig,
     Sample,
+    Timing,
 )
-from reports.run.terminal import print_run, print_samples
+from reports.run.terminal import print_run, print_samples, print_times
 
 FOLDER = Path("runs/humaneval/smollm2-135m-instruct/corp/paper/seed-3-0123abcd")
 RESULT = Result(
@@ -294,3 +295,18 @@ def test_a_coverage_is_a_line_and_refusals_are_shown() -> None:
     assert "base: pass@4 70.6 % (62.1 to 77.8), from 8 samples for each of 80 items\n" in text
     assert "80 items; +5.0 points (-1.0 to +11.0), p = 0.0421" in text
     assert "corp k=5 was not tested: no model" in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(None, "generation: 50.0 tokens/s, 2e+09 FLOP/s"), (8e9, "25.0% of what this machine reaches")],
+)
+def test_times_end_with_the_speed_of_generation(limit, expected):
+    console = Console(width=100, record=True)
+    timing = Timing(
+        total=12, stages={"test": 9.0}, kinds={"generation": 10}, new_tokens=500, generation_flops=20 * 10**9
+    )
+    print_times(console, timing, limit)
+    text = console.export_text()
+    assert expected in text
+    assert "the harness itself" in text
