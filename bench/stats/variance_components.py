@@ -59,17 +59,23 @@ def mean_variance(values: NDArray[Any]) -> MeanVariance:
     n, seeds = values.shape
     by_item, by_seed = values.mean(axis=1), values.mean(axis=0)
     mean = float(by_item.mean())
-    items = float(by_item.var()) / n
+    scale = float(np.square(values, dtype=np.float64).mean())
+    items = _positive(float(by_item.var()), scale) / n
     if seeds == 1 or n == 1:
         return MeanVariance(mean, items)
-    between = n * float(by_seed.var(ddof=1))
+    between = n * _positive(float(by_seed.var(ddof=1)), scale)
     squares = float(np.square(values, dtype=np.float64).sum()) - n * seeds * mean**2
     degrees_of_freedom = (n - 1) * (seeds - 1)
     within = max(squares - n**2 * seeds * items - (seeds - 1) * between, 0.0) / degrees_of_freedom
-    over_seeds = max(between - within, 0.0) / (n * seeds)
+    over_seeds = _positive(between - within, scale) / (n * seeds)
     uncertainty = (between**2 / (seeds - 1) + within**2 / degrees_of_freedom) / (n * seeds) ** 2
     # At least seeds - 1 degrees of freedom.
     return MeanVariance(mean, items, over_seeds, min(uncertainty, (items + over_seeds) ** 2 / (seeds - 1)))
+
+
+def _positive(value: float, scale: float) -> float:
+    """Return a variance, or 0 if it is negative or a rounding error of values whose squares have this mean."""
+    return value if value > 1e-12 * scale else 0.0
 
 
 def accuracy_over_seeds(correct: NDArray[Any]) -> Estimate:

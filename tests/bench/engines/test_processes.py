@@ -9,6 +9,7 @@ from functools import partial
 
 import psutil
 import pytest
+from faulty_engines import Broken, Slow
 
 from bench.engines.interface import Job, Sampling
 from bench.engines.placement import Engines, cores
@@ -25,22 +26,6 @@ from bench.weights.points import Point
 GIB = 1 << 30
 SAMPLING = Sampling(max_new_tokens=4)
 LOAD = partial(TransformersEngine, resolve("tiny-adder").prepare().path)
-
-
-class Broken(TransformersEngine):
-    """Engine that fails at every point except the base."""
-
-    def generate(self, prompts, sampling, meter):
-        if not self.point.is_base:
-            raise ZeroDivisionError("on purpose")
-        return super().generate(prompts, sampling, meter)
-
-
-class Slow(TransformersEngine):
-    """Engine that never answers."""
-
-    def generate(self, prompts, sampling, meter):
-        time.sleep(3600)
 
 
 def job(number):
