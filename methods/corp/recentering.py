@@ -118,6 +118,8 @@ def weights_for_ess(scores: Floats, target: float) -> Floats:
         return float(1.0 / np.square(weights).sum() - target)
 
     low, high = math.log(1e-6), math.log(1e6)
+    if excess(low) < 0:  # the target differs from the number of candidates by rounding only
+        return np.full(scores.size, 1.0 / scores.size)
     # With ties at the top, no temperature reaches a target below the number of ties.
     log_beta = high if excess(high) >= 0 else brentq(excess, low, high)
     weights: Floats = softmax(math.exp(log_beta) * scaled)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.weights.points import Point, gram
@@ -70,6 +70,7 @@ def test_constructive_counts_regressions_twice():
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=60, unique=True), st.floats(1.5, 20))
+@example([0.03125 * i for i in range(20)], float(np.nextafter(20, 0)))
 def test_weights_meet_the_effective_sample_size(scores, target):
     scores = np.array(scores)
     weights = weights_for_ess(scores, target)
