@@ -121,3 +121,7 @@ def test_a_board_without_what_the_front_page_shows_is_an_error() -> None:
         hooks.table(f"## {hooks.EXCERPT}, 9 items\n\n| method | accuracy | of budget | passes per answer |\n")
     with pytest.raises(ValueError, match="no plot of addition, tiny-adder"):
         hooks.plot("<main></main>")
+
+
+def test_the_readme_has_no_placeholder() -> None:
+    assert not re.search(r"\b(TIME|OUTPUT|TODO|XXX)\d*\b", (ROOT / "README.md").read_text())
