@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -324,7 +325,10 @@ def _place(prepared: PreparedRun, engines: Engines) -> Engines:
         return engines
     from bench.engines.transformers import SMALL_MODEL
 
-    parameters = ModelShape.from_config(read_checkpoint_config(Path(prepared.model.path)) or {}).matmul_parameters
+    try:
+        parameters = ModelShape.from_config(read_checkpoint_config(Path(prepared.model.path)) or {}).matmul_parameters
+    except UsageError:  # loading the engine raises it again, and the run fails with it on record
+        return replace(engines, count=1)
     width = 4 if prepared.config.dtype == "float32" else 2
     return engines.resolve(
         backend=prepared.config.engine,
