@@ -6,6 +6,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.engines.packed import PackedLinears, kernels_for
 
+DTYPES = [
+    torch.float32,
+    pytest.param(
+        torch.bfloat16,
+        marks=pytest.mark.skipif(
+            not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+            reason="no bfloat16 kernels on this processor",
+        ),
+    ),
+]
+
 
 def model(dtype: torch.dtype, activation: str = "silu") -> LlamaForCausalLM:
     torch.manual_seed(0)
@@ -30,7 +41,7 @@ def logits(network: LlamaForCausalLM, rows: int, length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (16, 1), (3, 17), (64, 2)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_packed_layers_compute_the_same_logits_but_for_rounding(dtype: torch.dtype, rows: int, length: int) -> None:
     plain = model(dtype)
     packed = copy.deepcopy(plain)
@@ -39,7 +50,7 @@ def test_packed_layers_compute_the_same_logits_but_for_rounding(dtype: torch.dty
     torch.testing.assert_close(logits(packed, rows, length), logits(plain, rows, length), **tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_number_of_threads_does_not_change_a_bit(dtype: torch.dtype) -> None:
     network = model(dtype)
     PackedLinears(network)
@@ -67,8 +78,9 @@ def test_a_gated_mlp_is_fused_and_one_with_another_activation_keeps_its_own_forw
     assert fused("gelu") == [False, False]
 
 
-def test_after_a_drop_new_weights_are_used() -> None:
-    network = model(torch.bfloat16)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_after_a_drop_new_weights_are_used(dtype: torch.dtype) -> None:
+    network = model(dtype)
     linears = PackedLinears(network)
     before = logits(network, 2, 5)
     with torch.no_grad():
@@ -76,11 +88,11 @@ def test_after_a_drop_new_weights_are_used() -> None:
     linears.drop()
     after = logits(network, 2, 5)
     assert not torch.equal(after, before)
-    torch.testing.assert_close(after, logits(moved(), 2, 5), rtol=0, atol=0)
+    torch.testing.assert_close(after, logits(moved(dtype), 2, 5), rtol=0, atol=0)
 
 
-def moved() -> LlamaForCausalLM:
-    network = model(torch.bfloat16)
+def moved(dtype: torch.dtype) -> LlamaForCausalLM:
+    network = model(dtype)
     network.model.layers[0].self_attn.q_proj.weight.mul_(2)
     PackedLinears(network)
     return network
