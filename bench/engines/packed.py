@@ -26,10 +26,11 @@ another order of the products differs by far more."""
 
 def native_bfloat16() -> bool:
     """Return whether the CPU computes products in bfloat16. Elsewhere the type is emulated, slower than float32."""
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return True
-    # On x86 the flag below is also true with AVX-512 alone, where the type is emulated.
-    return torch.backends.cpu.get_cpu_capability() == "DEFAULT" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # On x86 that is also true with AVX-512 alone, where the type is emulated.
+    units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return units or torch.backends.cpu.get_cpu_capability() == "DEFAULT"
 
 
 def kernels_for(device: str, dtype: torch.dtype, *, small: bool) -> Kernels:
