@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from bench.engines.interface import Engine, Job
-from bench.engines.pool import EngineInfo, JobResult, run_job
+from bench.engines.pool import ALL_DIED, EngineInfo, JobResult, run_job
 from bench.errors import BenchError, UsageError
 
 OBJECTS = 100 << 20
@@ -124,7 +124,7 @@ class RayWorkers:
             BenchError: If no worker is left.
         """
         if not self._actors:
-            raise BenchError("every engine's process has died, of too little memory perhaps; resume with fewer engines")
+            raise BenchError(ALL_DIED)
         return tuple(self._actors)
 
     def describe(self) -> EngineInfo:

@@ -65,7 +65,6 @@ class PackedLinears:
         for module in model.modules():
             if type(module) is nn.Linear:
                 module.forward = partial(self._linear, module)
-        self.drop()
 
     def drop(self) -> None:
         """Drop the packed copies. Must be called whenever the weights change."""

@@ -31,6 +31,9 @@ DEPTH = 2
 SLACK = 1.2
 """Minimum ratio of a job's share to its expected cost. With a smaller one, too many jobs would run twice."""
 
+ALL_DIED = "every engine's process has died, of too little memory perhaps; resume with fewer engines"
+"""Error message of workers that have no process left."""
+
 _flops_of = lru_cache(maxsize=4096)(generation_flops)
 
 

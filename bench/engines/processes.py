@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_connections
 from threading import Thread
 from typing import Any
 
 from bench.engines.interface import Engine, Job
-from bench.engines.pool import EngineInfo, JobResult, run_job
+from bench.engines.pool import ALL_DIED, EngineInfo, JobResult, run_job
 from bench.errors import BenchError
 
 PRELOADED = ["bench.engines.transformers", "transformers.models.auto.modeling_auto"]
@@ -66,7 +66,7 @@ class ProcessWorkers:
             BenchError: If no worker is left.
         """
         if not self._executors:
-            raise BenchError("every engine's process has died, of too little memory perhaps; resume with fewer engines")
+            raise BenchError(ALL_DIED)
         return tuple(self._executors)
 
     def describe(self) -> EngineInfo:
@@ -76,17 +76,16 @@ class ProcessWorkers:
             BenchError: If an engine's process died.
         """
         try:
-            first, *_ = [
-                loading.result() for loading in self._loading
-            ]  # also when the first is ready, the rest may fail
+            infos = [loading.result() for loading in self._loading]
         except BrokenProcessPool as error:
             raise BenchError("an engine's process died while it loaded the model; take fewer engines") from error
-        return first
+        return infos[0]
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Announce the next jobs to all workers."""
         for executor in self._executors.values():
-            executor.submit(_prepare, jobs)
+            with suppress(BrokenProcessPool):  # it died since the last job; `start` and `wait` say so
+                executor.submit(_prepare, jobs)
 
     def start(self, worker: int, job: Job, limit: int | None) -> None:
         """Queue a job on one worker."""

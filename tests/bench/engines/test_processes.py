@@ -60,6 +60,9 @@ def test_answers_and_errors_come_back_and_a_dead_worker_s_jobs_are_named():
         victims = [p for p in psutil.Process().children(recursive=True) if p.pid in _pids(workers, 1)]
         for process in victims:
             process.kill()
+        for process in victims:
+            process.wait()
+        workers.prepare([job(2)])
         workers.start(1, job(2), None)
         assert workers.wait() == (1, job(2), None)
         assert workers.alive == (0,)
