@@ -64,6 +64,74 @@ def next_tokens(logits: torch.Tensor, sampling: Sampling, uniforms: np.ndarray |
     return order.gather(-1, torch.minimum(rank, last))[:, 0]
 
 
+class Lookup:
+    """Proposals for the next tokens of an answer: those that followed its last tokens when they last occurred.
+
+    Prompts are repeated in answers, and answers that ramble repeat themselves (Saxena 2023, "prompt lookup decoding").
+    A proposal is short at first. It doubles as long as proposals come true, as they do in an answer that loops.
+
+    Args:
+        prompt: Token ids of the prompt.
+    """
+
+    SIZES = (4, 3, 2)
+    """Numbers of last tokens to find, in the order of preference."""
+    SHORT = 3
+    """Length of a first proposal."""
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self._tokens: list[int] = []
+        self._prompt = len(prompt)
+        self._next: dict[tuple[int, ...], int] = {}  # index of the token after the last occurrence but the newest
+        self._proposed: list[int] = []
+        self._length = self.SHORT
+        self._extend(prompt)
+
+    def propose(self, generated: Sequence[int], most: int) -> tuple[int, list[int]]:
+        """Propose tokens after the answer so far.
+
+        Args:
+            generated: Token ids of the answer, which begins like that of the last call.
+            most: Maximum number of proposed tokens.
+
+        Returns:
+            How many last tokens were found, and the proposed tokens; 0 and none if there are none.
+        """
+        new = generated[len(self._tokens) - self._prompt :]
+        if self._proposed:
+            came_true = all(a == b for a, b in zip(new, self._proposed, strict=False))
+            self._length = min(2 * self._length, most) if came_true else self.SHORT
+        self._extend(new)
+        size, start = next(((n, i) for n in self.SIZES if (i := self._next.get(tuple(self._tokens[-n:])))), (0, 0))
+        period = len(self._tokens) - start  # what follows the newest token repeats what followed before
+        count = min(self._length, most) if size else 0
+        self._proposed = [self._tokens[start + i % period] for i in range(count)]
+        return size, self._proposed
+
+    def _extend(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            for size in self.SIZES:
+                if len(self._tokens) >= size:
+                    self._next[tuple(self._tokens[-size:])] = len(self._tokens)
+            self._tokens.append(token)
+
+
+def share_out(found: Sequence[tuple[int, list[int]]], room: int) -> list[list[int]]:
+    """Cut proposals so that one pass has room for all of them.
+
+    Args:
+        found: By row, how many last tokens were found, and the proposed tokens. Rows with more tokens found come first
+            where the parts cannot be equal.
+        room: Maximum number of proposed tokens.
+    """
+    order = sorted((i for i, (_, tokens) in enumerate(found) if tokens), key=lambda i: -found[i][0])
+    parts: list[list[int]] = [[] for _ in found]
+    for rank, i in enumerate(order):
+        parts[i] = found[i][1][: -(-room // (len(order) - rank))]
+        room -= len(parts[i])
+    return parts
+
+
 class StopStrings:
     """Stop-string detector that decodes only the last tokens of a growing answer.
 

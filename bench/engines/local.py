@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 
 from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
-from bench.engines.decoding import StopStrings
+from bench.engines.decoding import Lookup, StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError
@@ -38,6 +39,11 @@ class BatchRow(Generic[Draws]):
     draws: Draws | None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Proposals for the next tokens."""
+        return Lookup(self.prompt)
 
     @property
     def position(self) -> int:

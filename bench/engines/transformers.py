@@ -3,11 +3,16 @@
 A candidate's answers do not depend on earlier candidates. In half precision they do depend on the batch, as on any
 backend. The composition of the batch is therefore a function of the call alone: the longest prompts enter first, and
 the next ones enter as answers end.
+
+While a pass has room, rows propose their next tokens by looking up how their last ones went on before. The pass
+computes them all, and a proposal stays if it is the token that decoding chooses. So answers are what they would be
+without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +23,29 @@ from transformers.utils import logging
 from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
-from bench.engines.decoding import StopStrings, answer_streams, next_tokens
+from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
-from bench.engines.kv_cache import BatchCache, tune_for_decoding
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
+from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DECODING = "continuous-2"
+DECODING = "continuous-3"
 """Version of decoding. Raised when its order or arithmetic changes, because half-precision text may then change."""
 REFILL = 4
 """New prompts enter when 1 / REFILL of the batch is free."""
 PREFILL_TOKENS = 2048
-"""Prompt tokens of one prefill pass: enough for full speed per token, and few enough to limit padding."""
+"""Prompt tokens of one prefill pass: enough for full speed per token, and few enough to limit memory."""
+PASS_TOKENS = 24
+"""Tokens of a pass up to which rows propose more. On two CPUs' cores a pass over 24 tokens takes two or three times as
+long as one over a single token, and 48 five times (`python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
 """Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
+
 
 _Row = BatchRow[np.ndarray]
 
@@ -70,7 +79,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         super().__init__(model, device)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
-        tune_for_decoding(self._model)
+        use_ragged_attention(self._model)
         parameters = dict(self._model.named_parameters())
         self.shape = ModelShape.from_config(self._model.config)
         self.positions = max_positions(self._model.config)
@@ -90,9 +99,6 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         }
         self._space = WeightSpace(parameters, neighbours=neighbours)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
-        # A masked position is never attended to, so any id can pad if the tokenizer has no pad id.
-        pad = self._tokenizer.pad_token_id
-        self._pad = pad if pad is not None else min(self._ends, default=0)
 
     @property
     def point(self) -> Place:
@@ -158,7 +164,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             meter: Records each step before it runs.
         """
         limit = min(self._batch_size, len(waiting))
-        cache = BatchCache(self._model.config.get_text_config().num_hidden_layers, limit)
+        batch = RaggedBatch(self._model, limit)
         stop = StopStrings(sampling.stop, self._text)
         rows: list[_Row] = []
         filling = True
@@ -169,72 +175,112 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             if filling:
                 entering = _one_pass(waiting[:free])
                 del waiting[: len(entering)]
-                self._prefill(cache, entering, sampling, meter)
-                first, rows = len(rows), rows + entering
+                self._prefill(batch, rows, entering, stop, sampling, meter)
+                rows += entering
             else:
-                self._step(cache, rows, sampling, meter)
-                first = 0
-            ended = [i for i in range(first, len(rows)) if self._ended(rows[i], stop, sampling)]
-            for i in reversed(ended):  # in descending order, so that the row that moves is not itself an ended one
-                rows[i] = rows[cache.leave(i)]
+                self._step(batch, rows, stop, sampling, meter)
+            for i in reversed([i for i, row in enumerate(rows) if row.finish is not None]):
+                batch.move(len(rows) - 1, i)
+                rows[i] = rows[-1]
                 rows.pop()
 
-    def _prefill(self, cache: BatchCache, entering: list[_Row], sampling: Sampling, meter: Meter) -> None:
+    def _prefill(
+        self,
+        batch: RaggedBatch,
+        rows: list[_Row],
+        entering: list[_Row],
+        stop: StopStrings,
+        sampling: Sampling,
+        meter: Meter,
+    ) -> None:
         lengths = [len(row.prompt) for row in entering]
-        width = max(lengths)
+        running = batch.enter([row.prompt for row in entering], [row.position for row in rows])
         meter.reserve(
             Work(
                 evaluations=len(lengths),
                 prefill_tokens=sum(lengths),
                 head_tokens=len(lengths),
                 attended=sum(attended(self.shape, 0, n) for n in lengths),
-                padded_tokens=width * len(lengths),
-                padded_attended=attended(self.shape, 0, width) * len(lengths),
+                padded_tokens=sum(lengths),
+                padded_head_tokens=len(lengths),
+                padded_attended=batch.attended(running, self.shape),
             )
         )
-        cache.enter(lengths)
-        padding = [width - n for n in lengths]
-        ids = torch.tensor([(self._pad,) * n + row.prompt for n, row in zip(padding, entering, strict=True)])
-        mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()
-        self._forward(cache, entering, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
+        self._append(entering, batch.run(running), [[] for _ in entering], stop, sampling)
 
-    def _step(self, cache: BatchCache, rows: list[_Row], sampling: Sampling, meter: Meter) -> None:
-        lengths = [row.position for row in rows]
-        mask = cache.step(self._model.device)
+    def _step(self, batch: RaggedBatch, rows: list[_Row], stop: StopStrings, sampling: Sampling, meter: Meter) -> None:
+        """Compute the next token of every row, and check what the rows propose after it."""
+        contexts = [row.position for row in rows]
+        proposed = self._proposals(rows, sampling)
+        tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
+        running = batch.step(tokens, contexts)
+        count = sum(map(len, tokens))
         meter.reserve(
-            Work(
-                decode_tokens=len(rows),
-                head_tokens=len(rows),
-                attended=sum(attended(self.shape, n, 1) for n in lengths),
-                padded_tokens=len(rows),
-                padded_attended=attended(self.shape, cache.columns - 1, 1) * len(rows),
+            self._decoding(contexts, [1] * len(rows))
+            + Work(
+                padded_tokens=count,
+                padded_head_tokens=count,
+                padded_attended=batch.attended(running, self.shape),
             )
         )
-        ids = torch.tensor([[row.generated[-1]] for row in rows])
-        self._forward(cache, rows, ids, mask, torch.tensor(lengths)[:, None], sampling)
+        kept = self._append(rows, batch.run(running), proposed, stop, sampling)
+        if any(kept):
+            meter.reserve(self._decoding([context + 1 for context in contexts], kept))
 
-    def _forward(
-        self,
-        cache: BatchCache,
-        rows: list[_Row],
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        position: torch.Tensor,
-        sampling: Sampling,
-    ) -> None:
-        device = self._model.device
-        output = self._model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=position.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    def _proposals(self, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
+        room = PASS_TOKENS - len(rows)
+        if room <= 0:
+            return [[] for _ in rows]
+        left = [sampling.max_new_tokens - len(row.generated) - 1 for row in rows]
+        return share_out(
+            [row.lookup.propose(row.generated, min(n, room)) for row, n in zip(rows, left, strict=True)], room
         )
-        drawn = [row.draws[len(row.generated)] for row in rows if row.draws is not None]
-        chosen = next_tokens(output.logits[:, -1, :], sampling, np.array(drawn) if drawn else None)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            row.generated.append(token)
+
+    def _decoding(self, contexts: Sequence[int], counts: Sequence[int]) -> Work:
+        """Return the model's work for some more tokens of each row, without what the hardware adds."""
+        return Work(
+            decode_tokens=sum(counts),
+            head_tokens=sum(counts),
+            attended=sum(attended(self.shape, c, n) for c, n in zip(contexts, counts, strict=True)),
+        )
+
+    def _append(
+        self,
+        rows: list[_Row],
+        logits: torch.Tensor,
+        proposed: list[list[int]],
+        stop: StopStrings,
+        sampling: Sampling,
+    ) -> list[int]:
+        """Append the chosen tokens to every row, up to the first that differs from its proposal or ends the answer.
+
+        Args:
+            rows: Rows of the pass.
+            logits: Logits after each row's newest token and after each token that it proposed [tokens, vocabulary].
+            proposed: Tokens that each row proposed.
+            stop: Detector of stop strings.
+            sampling: Decoding parameters.
+
+        Returns:
+            Number of proposed tokens that each row keeps and that were run forward.
+        """
+        drawn = [
+            row.draws[len(row.generated) + i]
+            for row, more in zip(rows, proposed, strict=True)
+            if row.draws is not None
+            for i in range(len(more) + 1)
+        ]
+        chosen = iter(next_tokens(logits, sampling, np.array(drawn) if drawn else None).tolist())
+        kept = []
+        for row, more in zip(rows, proposed, strict=True):
+            tokens = list(islice(chosen, len(more) + 1))
+            before = len(row.generated)
+            for token, expected in zip_longest(tokens, more):
+                row.generated.append(token)
+                if self._ended(row, stop, sampling) or token != expected:
+                    break
+            kept.append(len(row.generated) - before - 1)
+        return kept
 
     def _save_model(self, folder: Path) -> None:
         self._model.save_pretrained(folder)
@@ -246,7 +292,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _one_pass(rows: list[_Row]) -> list[_Row]:
-    """Return the first rows, at most `PREFILL_TOKENS` tokens with padding, for one prefill pass.
+    """Return the first rows, at most `PREFILL_TOKENS` tokens as attention pads them, for one prefill pass.
 
     Args:
         rows: Rows by descending prompt length.

@@ -1,4 +1,5 @@
 import os
+from itertools import pairwise
 from pathlib import Path
 from weakref import WeakSet
 
@@ -9,10 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import bench.models
 from bench.compute.attach import attach
-from bench.compute.flops import attended, decode_flops
+from bench.compute.flops import decode_flops
 from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines import kv_cache, transformers
+from bench.engines import ragged, transformers
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
@@ -61,12 +62,12 @@ def test_answers_do_not_depend_on_the_batch_size_in_float32(prompts):
         assert texts(TransformersEngine(TINY, batch_size=size), prompts) == expected
 
 
-def most_rows(engine, monkeypatch, rows, error):
-    """Make an engine raise `error` for a forward pass of more than `rows` rows."""
+def most_tokens(engine, monkeypatch, tokens, error):
+    """Make an engine raise `error` for a forward pass of more than `tokens` tokens."""
     forward = engine._model.forward
 
     def limited(*, input_ids, **given):
-        if len(input_ids) > rows:
+        if input_ids.numel() > tokens:
             raise error
         return forward(input_ids=input_ids, **given)
 
@@ -79,7 +80,7 @@ def most_rows(engine, monkeypatch, rows, error):
 def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, monkeypatch, error):
     engine = TransformersEngine(TINY, batch_size=64)
     expected, work = answers(engine, prompts)
-    most_rows(engine, monkeypatch, 20, error)
+    most_tokens(engine, monkeypatch, 150, error)  # the prompts of 16 rows, not of 32
     found, more = answers(engine, prompts)
     assert found == expected
     assert engine.settings["batch_size"] == 16
@@ -90,18 +91,18 @@ def test_the_cache_is_freed_before_the_gpu_s_unused_memory_is_released(prompts, 
     engine = TransformersEngine(TINY, batch_size=64)
     made, left = WeakSet(), []
 
-    class Noted(kv_cache.BatchCache):
+    class Noted(ragged.RaggedBatch):
         def __init__(self, *given):
             super().__init__(*given)
             made.add(self)
 
     def full(**given):
-        if len(given["input_ids"]) > 20:
+        if given["input_ids"].numel() > 150:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(**given)
 
     forward = engine._model.forward
-    monkeypatch.setattr(transformers, "BatchCache", Noted)
+    monkeypatch.setattr(transformers, "RaggedBatch", Noted)
     monkeypatch.setattr(engine._model, "forward", full)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(len(made)))
     answers(engine, prompts)
@@ -143,10 +144,10 @@ def test_on_a_gpu_products_are_deterministic_and_in_full_precision(monkeypatch):
 
 def test_no_memory_for_a_single_prompt_and_other_errors_end_the_run(prompts, monkeypatch):
     engine = TransformersEngine(TINY, batch_size=2)
-    most_rows(engine, monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    most_tokens(engine, monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(BenchError, match="no memory for one prompt"):
         answers(engine, prompts)
-    most_rows(engine, monkeypatch, 0, RuntimeError("shapes do not fit"))
+    most_tokens(engine, monkeypatch, 0, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="do not fit"):
         answers(engine, prompts)
 
@@ -226,17 +227,27 @@ def test_tokens_are_counted_one_by_one(engine, prompts):
     assert work.padded_tokens >= work.prefill_tokens + work.decode_tokens
 
 
-def test_recorded_flops_are_those_of_pytorch_s_counter_except_for_masked_attention(prompts):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_recorded_flops_are_those_of_pytorch_s_counter(prompts, monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(ragged, "is_compiled", lambda *given: False)
     engine = TransformersEngine(TINY)
-    same_length = [p for p in prompts if len(p) == len(prompts[0])][:8]
     with FlopCounterMode(display=False) as counter:
-        completions, work = answers(engine, same_length)
-    # On the CPU the counter does not see the prompts' attention.
-    unseen = attended(engine.shape, 0, len(prompts[0])) * 8
-    attention = 4 * unseen * engine.shape.heads * engine.shape.head_dim
-    assert counter.get_total_flops() == hardware_flops(engine.shape, work) - attention
+        completions, work = answers(engine, prompts[:20])
+    seen = work
+    if compiled:  # the counter sees no compiled loops
+        assert work.padded_head_tokens > work.head_tokens  # some proposals were thrown away
+        entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * engine.shape.layers
+        seen = work.model_copy(update={"padded_attended": entered})
+    assert counter.get_total_flops() == hardware_flops(engine.shape, seen)
     assert model_flops(engine.shape, work) <= hardware_flops(engine.shape, work)
-    assert len(completions) == 8
+    assert len(completions) == 20
+
+
+def test_compiled_attention_gives_the_answers_of_matrix_products(prompts, monkeypatch):
+    expected = answers(TransformersEngine(TINY), prompts)[0]
+    monkeypatch.setattr(ragged, "is_compiled", lambda *given: False)
+    assert answers(TransformersEngine(TINY), prompts)[0] == expected
 
 
 def test_an_answer_costs_as_much_as_inside_a_trainer(tmp_path):
@@ -264,7 +275,8 @@ def test_an_answer_costs_as_much_as_inside_a_trainer(tmp_path):
     assert model_flops(engine.shape, book.phases()["rollout"]) == model_flops(engine.shape, work) + ends
 
 
-def test_nothing_is_computed_for_answers_that_have_ended(prompts):
+def test_nothing_is_computed_for_answers_that_have_ended(prompts, monkeypatch):
+    monkeypatch.setattr(transformers, "PASS_TOKENS", 0)
     engine = TransformersEngine(TINY, batch_size=16)
     completions, work = answers(engine, [p for p in prompts if len(p) == len(prompts[0])], Sampling(max_new_tokens=8))
     assert len({len(c.token_ids) for c in completions}) > 1
@@ -283,14 +295,43 @@ def test_rows_that_enter_and_leave_a_batch_answer_as_they_would_alone():
     assert work.evaluations == len(prompts)
 
 
-def test_columns_that_no_row_needs_are_dropped(monkeypatch):
-    monkeypatch.setattr(kv_cache, "SLACK", 1)
-    dropped = []
-    move = kv_cache.BatchCache._move
-    monkeypatch.setattr(kv_cache.BatchCache, "_move", lambda self, n: (dropped.append(n), move(self, n))[1])
+def test_buffers_that_become_wider_and_narrower_change_no_answer(monkeypatch):
+    monkeypatch.setattr(ragged, "SLACK", 1)
+    widths = []
+    room = ragged.RaggedBatch._make_room
+
+    def noted(self, rows, columns):
+        room(self, rows, columns)
+        widths.append(self._columns)
+
+    monkeypatch.setattr(ragged.RaggedBatch, "_make_room", noted)
     test_rows_that_enter_and_leave_a_batch_answer_as_they_would_alone()
-    assert dropped
-    assert max(dropped) > 0
+    changes = {after - before for before, after in pairwise(widths) if after != before}
+    assert min(changes) < 0 < max(changes)
+
+
+def test_proposed_tokens_change_the_passes_and_not_the_answers_nor_their_cost(prompts, monkeypatch):
+    engine = TransformersEngine(TINY, batch_size=8)
+    engine.move_to(Point({7: 0.15}))  # answers of many lengths, many of them loops
+    for sampling in (Sampling(max_new_tokens=24), Sampling(max_new_tokens=24, temperature=0.3, stop=("11",))):
+        found, work = answers(engine, prompts, sampling)
+        with monkeypatch.context() as patch:
+            patch.setattr(transformers, "PASS_TOKENS", 0)
+            expected, plain = answers(engine, prompts, sampling)
+        assert found == expected
+        assert model_flops(engine.shape, work) == model_flops(engine.shape, plain)
+        assert hardware_flops(engine.shape, work) > hardware_flops(engine.shape, plain)
+        assert work.padded_head_tokens > work.head_tokens == plain.padded_head_tokens
+
+
+def test_an_answer_that_repeats_itself_takes_few_passes(engine, monkeypatch):
+    passes = []
+    run = ragged.RaggedBatch.run
+    monkeypatch.setattr(ragged.RaggedBatch, "run", lambda self, *given: (passes.append(1), run(self, *given))[1])
+    monkeypatch.setattr(engine, "_ends", frozenset())  # no answer ends before the limit
+    found, _ = answers(engine, [engine.encode("1+2=")], Sampling(max_new_tokens=27))
+    assert len(found[0].token_ids) == 27
+    assert len(passes) < 20
 
 
 def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(prompts):

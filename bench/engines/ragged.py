@@ -1,0 +1,242 @@
+"""Forward passes over many sequences at once, without padding, and the keys and values of these sequences.
+
+A pass runs the new tokens of all its sequences as one row [1, tokens]: whole prompts that enter the batch, or a few
+tokens of each sequence in it. Only attention knows which token belongs to which sequence. Keys and values lie in one
+buffer per layer, with a row for each sequence and a column for each position:
+
+    position    0  1  2  3  4  5
+    sequence 0  a  b  c  d  e  .
+    sequence 1  p  q  r  .  .  .
+
+Columns past a sequence's end may hold tokens that were thrown away. They are masked, and overwritten later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+
+from bench.compute.flops import ModelShape, attended_in_layer
+from bench.engines.attention import (
+    among_prompts,
+    computed_among_prompts,
+    is_compiled,
+    to_stored,
+    to_stored_by_sequence,
+)
+from bench.errors import BenchError
+
+ATTENTION = "bench_ragged"
+"""Name of `_attend` in transformers. No mask function has this name, so the model makes no masks of its own."""
+SLACK = 32
+"""Columns added when the buffers are too narrow. They are made narrower when more than twice as many are spare."""
+
+
+class RaggedBatch:
+    """A model's sequences that are decoded together.
+
+    Args:
+        model: Causal language model after `use_ragged_attention`.
+        capacity: Maximum number of sequences.
+
+    """
+
+    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
+        self._model, self._capacity = model, capacity
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._expected = model.config.get_text_config().num_hidden_layers
+        self._columns = 0
+        self.compiled = is_compiled(model.device, model.dtype)
+
+    def enter(self, prompts: Sequence[Sequence[int]], contexts: Sequence[int]) -> Pass:
+        """Return the pass of whole prompts, which take the next rows.
+
+        Args:
+            prompts: Token ids.
+            contexts: Number of tokens of each sequence that is in the batch already, by row.
+        """
+        self._make_room(len(contexts), max([*contexts, *map(len, prompts)]))
+        return Pass(prompts, [0] * len(prompts), self._model.device, len(contexts))
+
+    def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Pass:
+        """Return the pass of the next tokens of all sequences.
+
+        Args:
+            tokens: Token ids of each row, at least one.
+            contexts: Number of tokens before them, by row; tokens stored after these are forgotten.
+        """
+        self._make_room(len(contexts), max(c + len(new) for c, new in zip(contexts, tokens, strict=True)))
+        return Pass(tokens, contexts, self._model.device)
+
+    def attended(self, running: Pass, shape: ModelShape) -> int:
+        """Return the number of positions that a pass computes attention with, including masked ones."""
+        if not running.entering and not self.compiled:
+            return shape.layers * running.width * len(running.tokens) * self._columns
+        windows = Counter(shape.windows or (None,) * shape.layers)
+        return sum(layers * self._attended_in_layer(running, window) for window, layers in windows.items())
+
+    def _attended_in_layer(self, running: Pass, window: int | None) -> int:
+        if running.entering:
+            return len(running.tokens) * computed_among_prompts(self._model.device, running.width, window)
+        pairs = zip(running.before, running.tokens, strict=True)
+        return sum(attended_in_layer(window, context, len(new)) for context, new in pairs)
+
+    def run(self, running: Pass) -> Tensor:
+        """Run a pass that `enter` or `step` returned last.
+
+        Returns:
+            Logits [prompts, vocabulary] after each prompt, or [tokens, vocabulary] after each token of a step.
+
+        Raises:
+            BenchError: If the model has layers whose attention is not transformers' interface.
+        """
+        output = self._model(
+            input_ids=running.ids,
+            position_ids=running.positions,
+            logits_to_keep=running.ends if running.entering else 0,
+            use_cache=False,
+            ragged=(self, running),
+        )
+        if len(self._layers) != self._expected:
+            raise BenchError(f"{type(self._model).__name__}: some layers do not attend through transformers' interface")
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def move(self, source: int, target: int) -> None:
+        """Move a sequence to another row."""
+        if source != target:
+            for keys, values in self._layers.values():
+                keys[target], values[target] = keys[source], values[source]
+
+    def _make_room(self, rows: int, columns: int) -> None:
+        """Give the buffers at least so many columns, and keep what the first rows hold.
+
+        The buffers are only a little wider than needed, because a product reads whole buffers: in half precision torch
+        would copy a part of one.
+        """
+        if not rows:
+            self._layers.clear()
+        elif columns <= self._columns <= columns + 2 * SLACK:
+            return
+        kept, self._columns = min(columns, self._columns), columns + SLACK
+        self._layers = {
+            layer: (self._moved(k, rows, kept), self._moved(v, rows, kept)) for layer, (k, v) in self._layers.items()
+        }
+
+    def _moved(self, buffer: Tensor, rows: int, kept: int) -> Tensor:
+        moved = buffer.new_zeros(*buffer.shape[:2], self._columns, buffer.shape[3])
+        moved[:rows, :, :kept] = buffer[:rows, :, :kept]
+        return moved
+
+    def buffers(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the buffers of a layer, [capacity, heads, columns, head_dim] each."""
+        if layer not in self._layers:
+            key_buffer, value_buffer = (
+                states.new_zeros(self._capacity, states.shape[1], self._columns, states.shape[3])
+                for states in (key, value)
+            )
+            self._layers[layer] = key_buffer, value_buffer
+        return self._layers[layer]
+
+
+class Pass:
+    """Tokens of one forward pass, and where each belongs.
+
+    Args:
+        tokens: New tokens of each sequence.
+        before: Number of tokens before them, by sequence.
+        device: Device of the model.
+        first: Row of the first sequence.
+
+    Attributes:
+        rows: Rows of the sequences.
+        width: Largest number of new tokens.
+        entering: Whether the sequences are whole prompts.
+        ids: Token ids [1, tokens].
+        positions: Position of each token in its sequence [1, tokens].
+        row: Number of each token's sequence in this pass [tokens].
+        offset: Number of each token among the new ones of its sequence [tokens].
+        ends: Index of the last token of each sequence [sequences].
+        contexts: `before` as a tensor [sequences].
+    """
+
+    def __init__(
+        self, tokens: Sequence[Sequence[int]], before: Sequence[int], device: torch.device, first: int = 0
+    ) -> None:
+        self.tokens, self.before = tokens, before
+        self.rows = slice(first, first + len(tokens))
+        self.entering = not any(before)
+        counts = [len(new) for new in tokens]
+        self.width, self._even = max(counts), min(counts) == max(counts)
+        places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+        self.row, self.offset = torch.tensor(places, device=device).unbind(-1)
+        self.ends = torch.tensor(counts, device=device).cumsum(0) - 1
+        self.contexts = torch.tensor(before, device=device)
+        self.ids = torch.tensor([[token for new in tokens for token in new]], device=device)
+        self.positions = (self.contexts[self.row] + self.offset)[None]
+
+    def by_sequence(self, states: Tensor) -> Tensor:
+        """Convert states [1, heads, tokens, width] to [sequences, heads, new tokens, width], filled up with zeros."""
+        flat = states[0].transpose(0, 1)
+        if self._even:
+            return flat.reshape(len(self.tokens), self.width, *flat.shape[1:]).transpose(1, 2)
+        filled = flat.new_zeros(len(self.tokens), self.width, *flat.shape[1:])
+        filled[self.row, self.offset] = flat
+        return filled.transpose(1, 2)
+
+    def flat(self, states: Tensor) -> Tensor:
+        """Convert states [sequences, new tokens, heads, width] back to [1, tokens, heads, width]."""
+        return states.flatten(0, 1)[None] if self._even else states[self.row, self.offset][None]
+
+
+def use_ragged_attention(model: PreTrainedModel) -> None:
+    """Let a model attend by `RaggedBatch` alone."""
+    AttentionInterface.register(ATTENTION, _attend)
+    model.set_attn_implementation(ATTENTION)
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    *,
+    ragged: tuple[RaggedBatch, Pass],
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Store the new keys and values, and attend to those of each token's own sequence.
+
+    Args:
+        module: Attention layer.
+        query: Tensor [1, heads, tokens, head_dim].
+        key: Tensor [1, key-value heads, tokens, head_dim].
+        value: Tensor of the same shape as `key`.
+        attention_mask: Not used.
+        scaling: Factor of the attention scores; None for 1 / sqrt(head_dim).
+        sliding_window: Maximum number of positions attended to; None for all.
+        ragged: The batch and the pass.
+        kwargs: Not used: dropout and the like.
+    """
+    batch, running = ragged
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    keys, values = batch.buffers(int(module.layer_idx), key, value)
+    rows, row, position = running.rows, running.row, running.positions[0]
+    if running.entering:
+        query, key, value = (running.by_sequence(states) for states in (query, key, value))
+        keys[rows, :, : key.shape[2]], values[rows, :, : value.shape[2]] = key, value
+        return running.flat(among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)), None
+    keys[row, :, position], values[row, :, position] = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    if batch.compiled:
+        return to_stored(query[0].transpose(0, 1), keys, values, row, position, scale, sliding_window)[None], None
+    answer = to_stored_by_sequence(
+        running.by_sequence(query), keys[rows], values[rows], running.contexts, scale, sliding_window
+    )
+    return running.flat(answer.transpose(1, 2)), None
