@@ -22,10 +22,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.compute.meter import Meter
+from bench.engines.decoding import next_tokens
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.engines.placement import cores
 from bench.engines.pool import EnginePool
 from bench.engines.processes import child_processes
+from bench.engines.ragged import RaggedBatch
 from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.registry import load_task
@@ -90,27 +92,33 @@ def print_speed(folder: str, dtype: str, prompts: list[TokenIds], counts: Sequen
 
 
 def print_limit(folder: str, dtype: str, prompts: list[TokenIds]) -> None:
-    """A step of 64 rows at 200 positions against its matrix products, one thread."""
+    """A step at 200 positions against its matrix products, one thread. Both are medians of many, taken in turns."""
     torch.set_num_threads(1)
     engine = TransformersEngine(folder, dtype=dtype)
     linears = [m for m in engine._model.modules() if type(m) is torch.nn.Linear]
     for rows in (8, 64):
-        some = [p[:190].ljust(190) if isinstance(p, str) else (p * 2)[:190] for p in prompts[:rows]]
-        answers(engine, some, Sampling(max_new_tokens=2))
-        seconds = [_seconds(partial(answers, engine, some, Sampling(max_new_tokens=n))) for n in (2, 22)]
-        step = (seconds[1] - seconds[0]) / 20
-        inputs = [torch.randn(rows, 1, m.in_features, dtype=engine._model.dtype) for m in linears]
+        inputs = [torch.randn(1, rows, m.in_features, dtype=engine._model.dtype) for m in linears]
 
         @torch.inference_mode()
         def products(inputs: list[torch.Tensor] = inputs) -> None:
             for layer, states in zip(linears, inputs, strict=True):
                 layer(states)
 
-        products()
-        alone = min(_seconds(products) for _ in range(5))
+        batch = RaggedBatch(engine._model, rows)
+        some = [(p * 2)[:190] for p in prompts[:rows]]
+        steps, alone = [], []
+        with torch.inference_mode():
+            batch.run(batch.enter(some, []))
+            for position in range(190, 212):
+                started = time.perf_counter()
+                logits = batch.run(batch.step([[1]] * rows, [position] * rows))
+                next_tokens(logits, Sampling(max_new_tokens=1), None)
+                steps.append(time.perf_counter() - started)
+                alone.append(_seconds(products))
+        step, product = (statistics.median(each[2:]) for each in (steps, alone))
         click.echo(
-            f"{dtype}, {rows} rows: a step {1e3 * step:.0f} ms, its products {1e3 * alone:.0f} ms, "
-            f"ratio {step / alone:.2f}"
+            f"{dtype}, {rows} rows: a step {1e3 * step:.0f} ms, its products {1e3 * product:.0f} ms, "
+            f"ratio {step / product:.2f}"
         )
 
 
