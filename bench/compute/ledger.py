@@ -39,8 +39,7 @@ class Work(BaseModel):
         attended: Positions attended to by all these tokens, summed over tokens and layers.
         padded_tokens: Tokens run by the hardware, including padding, finished sequences and proposed tokens that were
             thrown away.
-        padded_head_tokens: Positions where the hardware ran the LM head. In ledgers that lack it, and if no token was
-            thrown away, these are the `head_tokens`.
+        discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
         padded_attended: Positions attended to by the padded tokens.
         trained_tokens: Tokens run forward and backward at the cost of `training_flops`. Used in plans only: the
             training of a run is counted by `products`, `padded_products` and the two `attended` fields above.
@@ -62,7 +61,7 @@ class Work(BaseModel):
     head_tokens: NonNegativeInt = 0
     attended: NonNegativeInt = 0
     padded_tokens: NonNegativeInt = 0
-    padded_head_tokens: NonNegativeInt = 0
+    discarded_head_tokens: NonNegativeInt = 0
     padded_attended: NonNegativeInt = 0
     trained_tokens: NonNegativeInt = 0
     trained_attended: NonNegativeInt = 0
@@ -101,7 +100,7 @@ def hardware_flops(shape: ModelShape, work: Work) -> int:
 
     Engines compute no logits for padding. Training counts only if it was metered.
     """
-    heads = max(work.head_tokens, work.padded_head_tokens)
+    heads = work.head_tokens + work.discarded_head_tokens
     forward = forward_flops(shape, tokens=work.padded_tokens, head_tokens=heads, attended=work.padded_attended)
     return forward + 2 * work.padded_products
 

@@ -117,14 +117,14 @@ class Lookup:
 
 
 def share_out(found: Sequence[tuple[int, list[int]]], room: int) -> list[list[int]]:
-    """Cut proposals so that one pass has room for all of them.
+    """Cut the longer proposals so that one pass has room for all.
 
     Args:
-        found: By row, how many last tokens were found, and the proposed tokens. Rows with more tokens found come first
-            where the parts cannot be equal.
+        found: By row, how many last tokens were found, and the proposed tokens. Of proposals of one length those with
+            more tokens found come first.
         room: Maximum number of proposed tokens.
     """
-    order = sorted((i for i, (_, tokens) in enumerate(found) if tokens), key=lambda i: -found[i][0])
+    order = sorted((i for i, (_, tokens) in enumerate(found) if tokens), key=lambda i: (len(found[i][1]), -found[i][0]))
     parts: list[list[int]] = [[] for _ in found]
     for rank, i in enumerate(order):
         parts[i] = found[i][1][: -(-room // (len(order) - rank))]

@@ -202,7 +202,6 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 head_tokens=len(lengths),
                 attended=sum(attended(self.shape, 0, n) for n in lengths),
                 padded_tokens=sum(lengths),
-                padded_head_tokens=len(lengths),
                 padded_attended=batch.attended(running, self.shape),
             )
         )
@@ -214,18 +213,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         proposed = self._proposals(rows, sampling)
         tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
         running = batch.step(tokens, contexts)
-        count = sum(map(len, tokens))
-        meter.reserve(
-            self._decoding(contexts, [1] * len(rows))
-            + Work(
-                padded_tokens=count,
-                padded_head_tokens=count,
-                padded_attended=batch.attended(running, self.shape),
-            )
-        )
+        computed = Work(padded_tokens=sum(map(len, tokens)), padded_attended=batch.attended(running, self.shape))
+        meter.reserve(self._decoding(contexts, [1] * len(rows)) + computed)
         kept = self._append(rows, batch.run(running), proposed, stop, sampling)
-        if any(kept):
-            meter.reserve(self._decoding([context + 1 for context in contexts], kept))
+        if any(proposed):
+            discarded = Work(discarded_head_tokens=sum(map(len, proposed)) - sum(kept))
+            meter.reserve(self._decoding([context + 1 for context in contexts], kept) + discarded)
 
     def _proposals(self, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
         room = PASS_TOKENS - len(rows)

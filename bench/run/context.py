@@ -12,7 +12,7 @@ from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
 from bench.distributed import ProcessGroup
 from bench.errors import BenchError
 from bench.run.data import TaskData
-from bench.run.evaluator import Evaluator, cut
+from bench.run.evaluator import Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import Place
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
@@ -96,9 +96,9 @@ class AdaptationContext:
     def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
         """Return the selected examples, their label in the journal, and whether to cut them into chunks.
 
-        The gate evaluates one point at a time, so engines share its examples in chunks. The other splits are evaluated
-        at many points at once, and each point is one chunk, because that is fastest. The choice is fixed per split:
-        half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
+        Few points at a time are evaluated on select and gate, so engines share their examples in chunks. The support
+        split is evaluated at many points at once, and each point is one chunk, because that is fastest. The choice is
+        fixed per split: half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
         """
         if split not in self._examples:
             raise ValueError(f"adaptation may not read split {split!r}")
@@ -109,7 +109,7 @@ class AdaptationContext:
                 f"examples {chosen}: split {split} has {len(available)} examples; choose a range of at least one of "
                 "them, with step 1"
             )
-        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split == "gate"
+        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split != "support"
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
         """Start gradient training, or continue from the last saved state of an earlier attempt.
@@ -210,10 +210,7 @@ class DeploymentContext:
     def _chunks(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
         """Return the chunks that engines divide among themselves, each with its label in the journal."""
         selected = self._lookup(examples)
-        return [
-            (f"test {part.start}", selected[part.start : part.stop])
-            for part in cut(len(selected), self._evaluator.batch_size)
-        ]
+        return [(f"test {part.start}", selected[part.start : part.stop]) for part in self._evaluator.cut(len(selected))]
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
         """Return the votes of answers to test examples, given by id."""

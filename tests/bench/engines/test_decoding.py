@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.engines.decoding import StopStrings, answer_streams, next_tokens
+from bench.engines.decoding import Lookup, StopStrings, answer_streams, next_tokens, share_out
 from bench.engines.interface import Sampling, TokenIds
 
 PROMPT = st.lists(st.integers(0, 50), min_size=1, max_size=4).map(tuple)
@@ -229,3 +229,51 @@ class TestStopStrings:
         stop = StopStrings((), never)
         assert not stop.ended([1, 2, 3])
         assert stop.cut("a\n\nb") == "a\n\nb"
+
+
+class TestLookup:
+    def test_what_followed_the_last_tokens_before_is_proposed(self) -> None:
+        lookup = Lookup([1, 2, 3, 4, 5, 6, 9, 2])
+        assert lookup.propose([3], 10) == (2, [4, 5, 6])
+
+    def test_more_last_tokens_are_preferred_and_then_the_latest_occurrence(self) -> None:
+        longer = Lookup([7, 1, 2, 10, 0, 1, 2, 20, 0, 8, 1, 2, 30, 7, 1, 2])
+        assert longer.propose([], 1) == (3, [10])
+        latest = Lookup([7, 1, 2, 10, 0, 1, 2, 20, 1, 2])
+        assert latest.propose([], 1) == (2, [20])
+
+    @pytest.mark.parametrize("known", [[], [1], [1, 2], [1, 2, 3, 4]])
+    def test_nothing_is_proposed_if_nothing_was_repeated(self, known: list[int]) -> None:
+        assert Lookup(known).propose([5, 6], 9) == (0, [])
+        assert Lookup([*known, 5, 6, 5]).propose([6], 0)[1] == []
+
+    def test_a_loop_is_proposed_ever_longer_and_a_wrong_proposal_makes_it_short_again(self) -> None:
+        lookup, loop, known, lengths = Lookup([1]), [2, 3] * 50, 4, []
+        for _ in range(5):
+            found = lookup.propose(loop[:known], 16)[1]
+            assert found == loop[known : known + len(found)]
+            lengths.append(len(found))
+            known += len(found) + 1  # all of them, and the token that decoding chooses after them
+        assert lengths == [3, 6, 12, 16, 16]
+        lookup.propose(loop[:known], 16)
+        assert len(lookup.propose([*loop[:known], 50, 2, 3], 16)[1]) == Lookup.SHORT
+
+    @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 30), st.integers(1, 12))
+    def test_proposals_follow_an_earlier_occurrence_of_the_last_tokens(
+        self, tokens: list[int], split: int, most: int
+    ) -> None:
+        size, proposed = Lookup(tokens[:split]).propose(tokens[split:], most)
+        assert bool(size) == bool(proposed)
+        assert len(proposed) <= most
+        if size:
+            tail = tokens[-size:]
+            starts = [i + size for i in range(len(tokens) - size) if tokens[i : i + size] == tail]
+            after = tokens[starts[-1] :]
+            assert proposed == (after * 40)[: len(proposed)]
+
+    @given(st.lists(st.tuples(st.integers(2, 4), st.lists(st.integers(), max_size=9)), max_size=8), st.integers(1, 20))
+    def test_proposals_are_cut_to_the_room_of_a_pass(self, found: list[tuple[int, list[int]]], room: int) -> None:
+        parts = share_out(found, room)
+        wanted = [tokens for _, tokens in found]
+        assert all(part == tokens[: len(part)] for part, tokens in zip(parts, wanted, strict=True))
+        assert sum(map(len, parts)) == min(room, sum(map(len, wanted)))

@@ -209,12 +209,21 @@ def test_the_bound_of_a_job_is_its_cost_with_answers_of_full_length(engine, prom
 
 
 @pytest.mark.parametrize("batch", [1, 16, 64])
-def test_pieces_hold_every_example_once_and_at_least_half_a_batch(batch):
-    for count in (1, 5, 63, 64, 127, 128, 300, 1319, 20_000):
-        pieces = cut(count, batch)
-        assert [i for piece in pieces for i in piece] == list(range(count))
-        assert all(min(batch // 2, count) <= len(piece) <= 4 * batch for piece in pieces)
-        assert len(pieces) >= min(8, count // batch)
+@pytest.mark.parametrize(("backend", "device", "smallest"), [("transformers", "cpu", 8), ("transformers", "cuda", 2)])
+def test_chunks_hold_every_example_once_and_are_neither_small_nor_large(batch, backend, device, smallest):
+    settings = {"backend": backend, "device": device, "batch_size": batch}
+    for count in (1, 5, 15, 16, 63, 64, 127, 128, 300, 1319, 20_000):
+        chunks = cut(count, settings)
+        assert [i for chunk in chunks for i in chunk] == list(range(count))
+        assert all(min(batch // smallest, count) <= len(chunk) <= 4 * batch for chunk in chunks)
+        if count <= 32 * batch:
+            assert len(chunks) in (1, 2, 4, 8)
+
+
+def test_two_engines_share_a_few_examples_on_a_cpu_and_vllm_keeps_them_together():
+    on = {"backend": "transformers", "device": "cpu", "batch_size": 64}
+    assert list(map(len, cut(16, on))) == [8, 8]
+    assert len(cut(16, on | {"backend": "vllm"})) == len(cut(63, on | {"device": "cuda"})) == 1
 
 
 # Whole runs

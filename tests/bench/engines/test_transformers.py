@@ -236,7 +236,7 @@ def test_recorded_flops_are_those_of_pytorch_s_counter(prompts, monkeypatch, com
         completions, work = answers(engine, prompts[:20])
     seen = work
     if compiled:  # the counter sees no compiled loops
-        assert work.padded_head_tokens > work.head_tokens  # some proposals were thrown away
+        assert work.discarded_head_tokens  # some proposals were thrown away
         entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * engine.shape.layers
         seen = work.model_copy(update={"padded_attended": entered})
     assert counter.get_total_flops() == hardware_flops(engine.shape, seen)
@@ -321,7 +321,7 @@ def test_proposed_tokens_change_the_passes_and_not_the_answers_nor_their_cost(pr
         assert found == expected
         assert model_flops(engine.shape, work) == model_flops(engine.shape, plain)
         assert hardware_flops(engine.shape, work) > hardware_flops(engine.shape, plain)
-        assert work.padded_head_tokens > work.head_tokens == plain.padded_head_tokens
+        assert work.discarded_head_tokens > plain.discarded_head_tokens == 0
 
 
 def test_an_answer_that_repeats_itself_takes_few_passes(engine, monkeypatch):
