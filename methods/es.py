@@ -26,6 +26,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
 from bench.seeds import derive
+from bench.settings import setting
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
 from methods.search.population import score_population
@@ -38,22 +39,33 @@ MIN_EXAMPLES = 8
 MIN_CANDIDATES = 8
 
 
+PAPER = "arXiv 2509.24372"
+
+
 class EsConfig(MethodConfig):
-    """Settings of ES. Defaults are those of the paper (arXiv 2509.24372) unless a line says otherwise.
+    """Settings of ES."""
 
-    Attributes:
-        population: Approximate number of candidates per iteration. A small budget buys fewer.
-        examples: Number of support examples that score an iteration. A small budget or split has fewer.
-        sigma: Standard deviation of the perturbations, in units of the weights.
-        step: Step size, the paper's alpha, in units of the weights. The update is step / n * sum_i z_i eps_i.
-        antithetic: Draw the perturbations in pairs of opposite sign. The paper does not; arXiv 2511.16652 does.
-    """
-
-    population: Annotated[int, Field(ge=2)] = 30
-    examples: PositiveInt = 200
-    sigma: PositiveFloat = 1e-3
-    step: PositiveFloat = 5e-4
-    antithetic: bool = False
+    population: Annotated[int, Field(ge=2)] = setting(
+        30, "Approximate number of candidates per iteration; a small budget buys fewer.", source=PAPER
+    )
+    examples: PositiveInt = setting(
+        200,
+        "Number of support examples that score an iteration; a small budget or split has fewer.",
+        unit="examples",
+        source=PAPER,
+    )
+    sigma: PositiveFloat = setting(1e-3, "Standard deviation of the perturbations.", unit="weights", source=PAPER)
+    step: PositiveFloat = setting(
+        5e-4,
+        "Step size, the paper's alpha: the update is step / n * sum_i z_i eps_i.",
+        unit="weights",
+        source=PAPER,
+    )
+    antithetic: bool = setting(
+        False,
+        "Whether the perturbations are drawn in pairs of opposite sign, as in arXiv 2511.16652.",
+        source=PAPER,
+    )
 
 
 @dataclass(frozen=True)

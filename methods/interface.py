@@ -28,6 +28,7 @@ from bench.distributed import ProcessGroup
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.files import write_atomically
 from bench.seeds import derive
+from bench.settings import setting
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
@@ -62,6 +63,7 @@ __all__ = [
     "Training",
     "UsageError",
     "derive",
+    "setting",
 ]
 """Names that third-party methods may import; see docs/extending.md."""
 
@@ -73,12 +75,13 @@ class MethodConfig(BaseModel):
     """Base class of method configurations, a frozen pydantic model. An unknown key is an error.
 
     Each field becomes a setting: `--set climb.sigma=0.005` on the command line, `sigma = 0.005` in a TOML file.
+    `setting` gives a field its sentence, its unit and the source of its default, which `bench list methods -v` shows.
 
     Example:
         ```python
         class ClimbConfig(MethodConfig):
-            sigma: PositiveFloat = 1e-3
-            examples: PositiveInt = 32
+            sigma: PositiveFloat = setting(1e-3, "Length of a step.", unit="weights", source="our choice")
+            examples: PositiveInt = setting(32, "Support examples that score a step.", source="our choice")
         ```
     """
 
@@ -191,15 +194,14 @@ class FormattedPrompt:
 
 
 class Lora(MethodConfig):
-    """Low-rank adapters on every linear layer (LoRA, arXiv 2106.09685) in place of full fine-tuning.
+    """Low-rank adapters on every linear layer (LoRA, arXiv 2106.09685) in place of full fine-tuning."""
 
-    Attributes:
-        rank: Rank of each adapter.
-        alpha: Numerator of the output scale alpha / rank. Default None: twice the rank, so that the scale is 2.
-    """
-
-    rank: PositiveInt
-    alpha: PositiveInt | None = None
+    rank: PositiveInt = setting(..., "Rank of each adapter.")
+    alpha: PositiveInt | None = setting(
+        None,
+        "Numerator of the output scale alpha / rank; null: twice the rank, so that the scale is 2.",
+        source="our choice",
+    )
 
 
 class Training(Protocol):

@@ -20,6 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
 from bench.seeds import derive
+from bench.settings import setting
 from bench.weights.cloud import MIN_CANDIDATES, halve, halve_examples, make_cloud
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
@@ -32,19 +33,23 @@ STEP_SLACK = 1.25
 
 
 class LandscapeConfig(MethodConfig):
-    """Settings of the landscape.
+    """Settings of the landscape."""
 
-    Attributes:
-        sigmas: Standard deviations of the perturbations, in units of the weights, used in turn. Default from RandOpt
-            (arXiv 2603.12228) and CoRP (arXiv 2605.31494).
-        examples: Maximum number of support examples that score a candidate; at least 2, to form halves. Default as in
-            RandOpt.
-        population: Number of candidates. Default None: as many as the budget buys.
-    """
-
-    sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
-    examples: Annotated[int, Field(ge=2)] = 200
-    population: PositiveInt | None = None
+    sigmas: Several[PositiveFloat] = setting(
+        (5e-4, 1e-3, 2e-3),
+        "Standard deviations of the perturbations, used in turn.",
+        unit="weights",
+        source="RandOpt (arXiv 2603.12228) and CoRP (arXiv 2605.31494)",
+    )
+    examples: Annotated[int, Field(ge=2)] = setting(
+        200,
+        "Maximum number of support examples that score a candidate; at least 2, to form halves.",
+        unit="examples",
+        source="RandOpt (arXiv 2603.12228)",
+    )
+    population: PositiveInt | None = setting(
+        None, "Number of candidates; null: as many as the budget buys.", source="our choice: the budget decides"
+    )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from bench.errors import Refused, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.seeds import derive
+from bench.settings import setting
 from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
 from methods.interface import (
@@ -55,30 +56,49 @@ A search leaves less than the cost of two candidates unspent. With 40 candidates
 """
 
 
+PAPER = "arXiv 2603.12228"
+
+
 class RandOptConfig(MethodConfig):
-    """Settings of RandOpt. Defaults are those of the paper (arXiv 2603.12228) unless a line says otherwise.
+    """Settings of RandOpt."""
 
-    Attributes:
-        population: Number of candidates. Default None: as many as the budget buys. The budget `paper` buys the paper's
-            5000.
-        examples: Maximum number of support examples that score a candidate.
-        sigmas: Standard deviations of the perturbations, in units of the weights. Each candidate draws one uniformly.
-        top_k: Ensemble sizes. Each is a row of the result. 1 and 50 are the paper's; 5 and 10 are added here.
-        score_on: Score that ranks candidates: `reward`, the mean shaped reward, as in the released code; or `correct`,
-            the accuracy.
-        racing: Drop candidates early that are unlikely to reach the largest top_k, and spend the savings on further
-            candidates. Only finalists then have a score in the record. Not in the paper; off by default.
-        confidence: Expected share of the true top that each elimination of the race keeps, in (0, 1]. Default measured
-            here (docs/ablations.md): at 0.95 a race loses 0.1 to 0.2 points and needs 26 to 71 % of the evaluations.
-    """
-
-    population: PositiveInt | None = None
-    examples: PositiveInt = 200
-    sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
-    top_k: Several[PositiveInt] = (1, 5, 10, 50)
-    score_on: Literal["reward", "correct"] = "reward"
-    racing: bool = False
-    confidence: Annotated[float, Field(gt=0, le=1)] = 0.95
+    population: PositiveInt | None = setting(
+        None,
+        "Number of candidates; null: as many as the budget buys, which is the paper's 5000 for the budget `paper`.",
+        source="our choice: the budget decides",
+    )
+    examples: PositiveInt = setting(
+        200, "Maximum number of support examples that score a candidate.", unit="examples", source=PAPER
+    )
+    sigmas: Several[PositiveFloat] = setting(
+        (5e-4, 1e-3, 2e-3),
+        "Standard deviations of the perturbations, of which each candidate draws one uniformly.",
+        unit="weights",
+        source=PAPER,
+    )
+    top_k: Several[PositiveInt] = setting(
+        (1, 5, 10, 50),
+        "Ensemble sizes, each of which is a row of the result.",
+        unit="members",
+        source=f"{PAPER} for 1 and 50; 5 and 10 are our choice",
+    )
+    score_on: Literal["reward", "correct"] = setting(
+        "reward",
+        "Score that ranks candidates: `reward`, the mean shaped reward; or `correct`, the accuracy.",
+        source=f"the released code of {PAPER}",
+    )
+    racing: bool = setting(
+        False,
+        "Whether candidates that are unlikely to reach the largest top_k are dropped early, and the savings spent on "
+        "further candidates; only finalists then have a score in the record.",
+        source="our choice; racing is not in the paper",
+    )
+    confidence: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.95,
+        "Expected share of the true top that each elimination of the race keeps.",
+        source="measured here (docs/ablations.md): a race loses 0.1 to 0.2 points and needs 26 to 71 % of the "
+        "evaluations",
+    )
 
 
 @dataclass(frozen=True)

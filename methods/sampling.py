@@ -18,23 +18,28 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bench.errors import BenchError
 from bench.records.files import write_atomically
 from bench.seeds import derive
+from bench.settings import setting
 from methods.interface import Artifact, Context, Decoding, Deployment, Method, MethodConfig, Plan, SingleModel
 from tasks.interface import TaskTraits
 
 
 class SamplingConfig(MethodConfig):
-    """Settings of the sampling controls.
+    """Settings of the sampling controls."""
 
-    Attributes:
-        samples: Number of answers sampled per example. Default chosen here: the cost of a ten-member ensemble.
-        temperature: Softmax temperature. Default from Wang et al. 2022 (arXiv 2203.11171), section 3.1, larger models.
-        top_p: Probability mass of nucleus sampling; 1 keeps the whole vocabulary. Default: no nucleus sampling, as in
-            that paper for GPT-3.
-    """
-
-    samples: PositiveInt = 10
-    temperature: PositiveFloat = 0.7
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    samples: PositiveInt = setting(
+        10,
+        "Number of answers sampled per example.",
+        unit="answers",
+        source="our choice: the cost of a ten-member ensemble",
+    )
+    temperature: PositiveFloat = setting(
+        0.7, "Softmax temperature.", source="arXiv 2203.11171, section 3.1, larger models"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = setting(
+        1.0,
+        "Probability mass of nucleus sampling; 1 keeps the whole vocabulary.",
+        source="arXiv 2203.11171, which uses no nucleus sampling for GPT-3",
+    )
 
 
 @dataclass(frozen=True)

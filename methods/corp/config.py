@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import Refused
+from bench.settings import setting
 from bench.weights.noise import NoiseKind
 from methods.corp.recentering import LowRankEnergy
 from methods.interface import MethodConfig, Plan, PlanLine
@@ -21,82 +22,136 @@ Gates = Literal["off", "stage2", "both"]
 """Stages with a gate."""
 
 
+RELEASED = "the released code (arXiv 2605.31494)"
+
+
 class CorpConfig(MethodConfig):
     """Settings of CoRP.
 
-    Defaults are those of the released code (arXiv 2605.31494) unless a line says otherwise. The entries of a grid
-    (quantiles, betas, alphas, etas) are in order of priority: a small budget evaluates only the first ones.
-
-    Attributes:
-        sigmas: Standard deviations of the perturbations, in units of the weights. Each candidate draws one uniformly.
-        quantiles: Grid of elite thresholds q of stage 1, as quantiles of the rewards. Order chosen here.
-        betas: Grid of inverse temperatures of stage 1, per unit of reward. Order chosen here.
-        alphas: Grid of step lengths, in units of the norm of the direction's mean displacement. Order chosen here.
-        rank: Maximum number of principal directions.
-        attempts: Maximum number of recentering rounds in stage 2; 0 skips stage 2.
-        patience: Number of consecutive rejections that end stage 2.
-        acceptances: Number of acceptances that end stage 2.
-        isotropic: Initial share lambda of isotropic energy in a local candidate of stage 2.
-        penalty: Cost of a regression in stage 2, in units of a fix.
-        ess_start: Target effective sample size of the first round of stage 2, in candidates.
-        ess_end: Target effective sample size of the last round of stage 2, in candidates.
-        etas: Grid of step sizes of stage 2, relative to the current one. Order chosen here.
-        line_search: Factors that are tried on the length of the chosen proposal of stage 2. As released; the proposal
-            itself is the factor 1.
-        z: Number of standard errors that the gain must exceed at a gate. At the released 1 and the default error rate
-            it never binds; the error-rate test is stricter.
-        error_rate: Family-wise error rate: the probability that a run without any true effect changes the model, over
-            all its gates. Default chosen here; the released gate has no such bound.
-        select_share: Share of the budget for the choice among stage-1 proposals. Default chosen here, from the
-            proportions of the released schedule.
-        gate_share: Share of the budget for the gates. Default chosen here: more than released, for more power.
-        recentering_share: Share of the budget for stage 2 without its gates. Default chosen here, from the proportions
-            of the released schedule.
-        gate_slack: Maximum FLOPs of a proposal at the gate, relative to the model that it would replace. A proposal
-            that needs more is rejected, because its answers cost more. Chosen here.
-        smallest_population: Minimum number of candidates of a population. Chosen here.
-        noise: `iid`: noise is independent across tensors, as in the paper. `tied`, an ablation: the generator is
-            re-seeded for every tensor, as in the released code, so tensors of one shape share their noise.
-        gate: Stages with a gate. `both`: the default, chosen here. `stage2`, an ablation: as released, stage 1 commits
-            its best proposal without comparing it with the base. `off`, an ablation: no gate. A stage without a gate
-            commits the choice of the select split, and the gate's cost goes to the population.
-        low_rank_energy: `matched`: the low-rank part of a local candidate carries the share 1 - lambda of the energy,
-            as in the paper. `as_released`, an ablation: about 2e-7 of the isotropic energy, as in the released code.
-        reweight: Pass 2 re-weights the elite by alignment and dispersion, as in the paper and the released code. `off`,
-            an ablation: the weights of pass 1 are used.
-        racing: Drop stage-1 candidates early that are unlikely to reach the elite of the lowest quantile, and spend the
-            savings on further candidates. Not in the paper; off by default.
-        confidence: Expected share of the true elite that each elimination of the race keeps, in (0, 1]. Default
-            measured here (docs/ablations.md).
+    The entries of a grid (quantiles, betas, alphas, etas) are in order of priority: a small budget evaluates only the
+    first ones.
     """
 
-    sigmas: Several[PositiveFloat] = (5e-4, 1e-3, 2e-3)
-    quantiles: Several[Annotated[float, Field(ge=0, le=1)]] = (0.7, 0.5, 0.9)
-    betas: Several[Annotated[float, Field(ge=0)]] = (20.0, 5.0, 50.0, 2.0, 10.0, 1.0, 0.5)
-    alphas: Several[PositiveFloat] = (2.0, 4.0, 1.0, 8.0, 0.5, 16.0)
-    rank: PositiveInt = 8
-    attempts: NonNegativeInt = 3
-    patience: PositiveInt = 2
-    acceptances: PositiveInt = 2
-    isotropic: Annotated[float, Field(ge=0.05, le=0.95)] = 0.5
-    penalty: Annotated[float, Field(ge=0)] = 2.0
-    ess_start: Annotated[float, Field(ge=1)] = 16.0
-    ess_end: Annotated[float, Field(ge=1)] = 4.0
-    etas: Several[PositiveFloat] = (1.0, 2.0, 0.5)
-    line_search: Several[PositiveFloat] = (2.0, 0.5)
-    z: Annotated[float, Field(ge=0)] = 1.0
-    error_rate: Share = 0.05
-    select_share: Share = 0.15
-    gate_share: Share = 0.15
-    recentering_share: Share = 0.2
-    gate_slack: Annotated[float, Field(ge=1)] = 1.25
-    smallest_population: Annotated[int, Field(ge=3)] = 8
-    noise: NoiseKind = "iid"
-    gate: Gates = "both"
-    low_rank_energy: LowRankEnergy = "matched"
-    reweight: bool = True
-    racing: bool = False
-    confidence: Annotated[float, Field(gt=0, le=1)] = 0.95
+    sigmas: Several[PositiveFloat] = setting(
+        (5e-4, 1e-3, 2e-3),
+        "Standard deviations of the perturbations, of which each candidate draws one uniformly.",
+        unit="weights",
+        source=RELEASED,
+    )
+    quantiles: Several[Annotated[float, Field(ge=0, le=1)]] = setting(
+        (0.7, 0.5, 0.9),
+        "Grid of elite thresholds q of stage 1, as quantiles of the rewards.",
+        source=f"{RELEASED}; the order is our choice",
+    )
+    betas: Several[Annotated[float, Field(ge=0)]] = setting(
+        (20.0, 5.0, 50.0, 2.0, 10.0, 1.0, 0.5),
+        "Grid of inverse temperatures of stage 1.",
+        unit="1 / reward",
+        source=f"{RELEASED}; the order is our choice",
+    )
+    alphas: Several[PositiveFloat] = setting(
+        (2.0, 4.0, 1.0, 8.0, 0.5, 16.0),
+        "Grid of step lengths of stage 1.",
+        unit="norm of the direction's mean displacement",
+        source=f"{RELEASED}; the order is our choice",
+    )
+    rank: PositiveInt = setting(8, "Maximum number of principal directions.", source=RELEASED)
+    attempts: NonNegativeInt = setting(
+        3, "Maximum number of recentering rounds in stage 2; 0 skips stage 2.", source=RELEASED
+    )
+    patience: PositiveInt = setting(2, "Number of consecutive rejections that end stage 2.", source=RELEASED)
+    acceptances: PositiveInt = setting(2, "Number of acceptances that end stage 2.", source=RELEASED)
+    isotropic: Annotated[float, Field(ge=0.05, le=0.95)] = setting(
+        0.5, "Initial share lambda of isotropic energy in a local candidate of stage 2.", source=RELEASED
+    )
+    penalty: Annotated[float, Field(ge=0)] = setting(
+        2.0, "Cost of a regression in stage 2.", unit="fixes", source=RELEASED
+    )
+    ess_start: Annotated[float, Field(ge=1)] = setting(
+        16.0, "Target effective sample size of the first round of stage 2.", unit="candidates", source=RELEASED
+    )
+    ess_end: Annotated[float, Field(ge=1)] = setting(
+        4.0, "Target effective sample size of the last round of stage 2.", unit="candidates", source=RELEASED
+    )
+    etas: Several[PositiveFloat] = setting(
+        (1.0, 2.0, 0.5),
+        "Grid of step sizes of stage 2, relative to the current one.",
+        source=f"{RELEASED}; the order is our choice",
+    )
+    line_search: Several[PositiveFloat] = setting(
+        (2.0, 0.5),
+        "Factors that are tried on the length of the chosen proposal of stage 2, which is itself the factor 1.",
+        source=RELEASED,
+    )
+    z: Annotated[float, Field(ge=0)] = setting(
+        1.0,
+        "Number of standard errors that the gain must exceed at a gate; at the default error rate 1 never binds, "
+        "because the error-rate test is stricter.",
+        source=RELEASED,
+    )
+    error_rate: Share = setting(
+        0.05,
+        "Family-wise error rate: the probability that a run without any true effect changes the model, over all its "
+        "gates.",
+        source="our choice; the released gate has no such bound",
+    )
+    select_share: Share = setting(
+        0.15,
+        "Share of the budget for the choice among stage-1 proposals.",
+        source="our choice, from the proportions of the released schedule",
+    )
+    gate_share: Share = setting(
+        0.15, "Share of the budget for the gates.", source="our choice: more than released, for more power"
+    )
+    recentering_share: Share = setting(
+        0.2,
+        "Share of the budget for stage 2 without its gates.",
+        source="our choice, from the proportions of the released schedule",
+    )
+    gate_slack: Annotated[float, Field(ge=1)] = setting(
+        1.25,
+        "Maximum FLOPs of a proposal at the gate, above which it is rejected because its answers cost more.",
+        unit="FLOPs of the model that it would replace",
+        source="our choice",
+    )
+    smallest_population: Annotated[int, Field(ge=3)] = setting(
+        8, "Minimum number of candidates of a population.", source="our choice"
+    )
+    noise: NoiseKind = setting(
+        "iid",
+        "`iid`: noise is independent across tensors; `tied`, an ablation: the generator is re-seeded for every tensor, "
+        "as in the released code, so tensors of one shape share their noise.",
+        source="arXiv 2605.31494",
+    )
+    gate: Gates = setting(
+        "both",
+        "Stages with a gate; `stage2` and `off` are ablations, in which a stage without a gate commits the choice of "
+        "the select split, and the gate's cost goes to the population.",
+        source="our choice; `stage2` is as released",
+    )
+    low_rank_energy: LowRankEnergy = setting(
+        "matched",
+        "`matched`: the low-rank part of a local candidate carries the share 1 - lambda of the energy; `as_released`, "
+        "an ablation: about 2e-7 of the isotropic energy, as in the released code.",
+        source="arXiv 2605.31494",
+    )
+    reweight: bool = setting(
+        True,
+        "Whether pass 2 re-weights the elite by alignment and dispersion; without it, an ablation, the weights of "
+        "pass 1 are used.",
+        source="arXiv 2605.31494 and its released code",
+    )
+    racing: bool = setting(
+        False,
+        "Whether stage-1 candidates that are unlikely to reach the elite of the lowest quantile are dropped early, and "
+        "the savings spent on further candidates.",
+        source="our choice; racing is not in the paper",
+    )
+    confidence: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.95,
+        "Expected share of the true elite that each elimination of the race keeps.",
+        source="measured here (docs/ablations.md)",
+    )
 
 
 @dataclass(frozen=True)

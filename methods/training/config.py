@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from bench.errors import Refused, UsageError
+from bench.settings import setting
 from bench.strategy import parse_strategy
 from methods.interface import Lora, MethodConfig, Plan, PlanLine
 
@@ -21,74 +22,95 @@ LARGE_STEP = 0.05
 """Share of the budget. If a step costs more, the plan warns that as much may stay unspent."""
 
 
+RELEASED = "the baseline released with RandOpt (arXiv 2603.12228)"
+
+
 class TrainingConfig(MethodConfig):
-    """Settings of every gradient method. Defaults are those released with RandOpt unless a line says otherwise.
+    """Settings of every gradient method."""
 
-    Attributes:
-        lr: Learning rate, constant. The default suits models of a billion parameters; a small model trained from
-            scratch needs more (3e-5 for tiny-adder, measured in docs/training.md).
-        batch: Number of answers per step. Default None: the method's own, or fewer if the budget would not buy 32 steps
-            of that size.
-        temperature: Softmax temperature of the rollouts.
-        clip: Maximum norm of the gradient.
-        lora: Adapters to train in place of all parameters, such as `lora.rank=16`. Default None: full fine-tuning.
-        gate: Keep the trained model only if it beats the base on the gate split. Default chosen here: every method must
-            show its gain on examples that it did not train on. Without a gate, a model worse than the base can be kept.
-        gate_share: Maximum share of the budget for the gate. Default chosen here, the same as in `corp`.
-        gate_slack: FLOPs reserved for the trained model at the gate, relative to the base's, because its answers may be
-            longer. Chosen here.
-        error_rate: Significance level of the gate: the probability that it keeps a model without any true gain. Default
-            chosen here, the same as in `corp`.
-        saves: Number of times that the state is saved over the planned steps, to resume from. Chosen here.
-    """
-
-    lr: PositiveFloat = 1e-6
-    batch: PositiveInt | None = None
-    temperature: PositiveFloat = 1.0
-    clip: PositiveFloat = 1.0
-    lora: Lora | None = None
-    gate: bool = True
-    gate_share: Share = 0.15
-    gate_slack: Annotated[float, Field(ge=1)] = 1.25
-    error_rate: Share = 0.05
-    saves: PositiveInt = 10
+    lr: PositiveFloat = setting(
+        1e-6,
+        "Learning rate, constant; the default suits models of a billion parameters, and a small model trained from "
+        "scratch needs more (3e-5 for tiny-adder, measured in docs/training.md).",
+        source=RELEASED,
+    )
+    batch: PositiveInt | None = setting(
+        None,
+        f"Number of answers per step; null: the method's own, or fewer if the budget would not buy {WANTED_STEPS} "
+        "steps of that size.",
+        unit="answers",
+        source="our choice (docs/training.md)",
+    )
+    temperature: PositiveFloat = setting(1.0, "Softmax temperature of the rollouts.", source=RELEASED)
+    clip: PositiveFloat = setting(1.0, "Maximum norm of the gradient.", source=RELEASED)
+    lora: Lora | None = setting(
+        None,
+        "Adapters to train in place of all parameters, such as `lora.rank=16`; null: full fine-tuning.",
+        source=RELEASED,
+    )
+    gate: bool = setting(
+        True,
+        "Whether the trained model is kept only if it beats the base on the gate split; without a gate, a model worse "
+        "than the base can be kept.",
+        source="our choice: a gain must show on examples that were not trained on",
+    )
+    gate_share: Share = setting(
+        0.15, "Maximum share of the budget for the gate.", source="our choice, the same as in `corp`"
+    )
+    gate_slack: Annotated[float, Field(ge=1)] = setting(
+        1.25,
+        "FLOPs reserved for the trained model at the gate, because its answers may be longer.",
+        unit="FLOPs of the base",
+        source="our choice",
+    )
+    error_rate: Share = setting(
+        0.05,
+        "Significance level of the gate: the probability that it keeps a model without any true gain.",
+        source="our choice, the same as in `corp`",
+    )
+    saves: PositiveInt = setting(
+        10,
+        "Number of times that the state is saved over the planned steps, to resume from.",
+        source="our choice",
+    )
 
 
 class GrpoConfig(TrainingConfig):
-    """Settings of GRPO.
+    """Settings of GRPO, in addition to those of every gradient method."""
 
-    Attributes:
-        group: Number of answers per prompt. Their mean reward is the baseline. Default as released with RandOpt.
-    """
-
-    group: Annotated[int, Field(ge=2)] = 8
+    group: Annotated[int, Field(ge=2)] = setting(
+        8, "Number of answers per prompt, whose mean reward is the baseline.", unit="answers", source=RELEASED
+    )
 
 
 class PpoConfig(TrainingConfig):
-    """Settings of PPO.
+    """Settings of PPO, in addition to those of every gradient method."""
 
-    Attributes:
-        value_lr: Learning rate of the value model, constant. Default None: ten times `lr`, the ratio released with
-            RandOpt.
-        mini_batches: Number of optimiser steps per batch. Default as released with RandOpt (128 answers in mini-batches
-            of 32).
-    """
-
-    value_lr: PositiveFloat | None = None
-    mini_batches: PositiveInt = 4
+    value_lr: PositiveFloat | None = setting(
+        None,
+        "Learning rate of the value model, constant; null: ten times `lr`.",
+        source=f"{RELEASED}, as a ratio",
+    )
+    mini_batches: PositiveInt = setting(
+        4,
+        "Number of optimiser steps per batch.",
+        source=f"{RELEASED}: 128 answers in mini-batches of 32",
+    )
 
 
 class CatConfig(GrpoConfig):
-    """Settings of compute-aligned training.
+    """Settings of compute-aligned training, in addition to those of GRPO."""
 
-    Attributes:
-        objective: Test-time strategy with its number N of answers: `pass@N`, `maj@N` or `bon@N`. Default chosen here.
-        on: `rl` multiplies GRPO's advantages by the weights; `sft` multiplies the log-likelihood of gold answers.
-            Default chosen here.
-    """
-
-    objective: str = "pass@8"
-    on: Literal["rl", "sft"] = "rl"
+    objective: str = setting(
+        "pass@8",
+        "Test-time strategy to train for, with its number N of answers: `pass@N`, `maj@N` or `bon@N`.",
+        source="our choice",
+    )
+    on: Literal["rl", "sft"] = setting(
+        "rl",
+        "`rl` multiplies GRPO's advantages by the weights; `sft` multiplies the log-likelihood of gold answers.",
+        source="our choice",
+    )
 
     @field_validator("objective")
     @classmethod

@@ -6,30 +6,32 @@ comes from a value estimate that learns from the rewards of earlier steps.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from methods.interface import Context, Training
+from methods.interface import Context, Training, setting
 from methods.training import Grpo, GrpoConfig
 from prompt_curriculum.curriculum import IntermediateDifficulty
 
 
 class PclConfig(GrpoConfig):
-    """Settings of prompt curriculum learning, in addition to those of GRPO.
+    """Settings of prompt curriculum learning, in addition to those of GRPO."""
 
-    Attributes:
-        candidates: Number of candidates per chosen prompt, the paper's k. Default chosen here.
-        threshold: Target of the expected reward. Default 0.5 as in the paper.
-        ridge: Strength of the ridge penalty of the value estimate. Default chosen here, like the estimate itself.
-        memory: Factor by which the weight of an observation decays per step, because the policy changes. Default chosen
-            here.
-    """
-
-    candidates: PositiveInt = 4
-    threshold: NonNegativeFloat = 0.5
-    ridge: PositiveFloat = 0.1
-    memory: float = Field(default=0.95, gt=0, le=1)
+    candidates: PositiveInt = setting(
+        4, "Number of candidates per chosen prompt, the paper's k.", unit="prompts", source="our choice"
+    )
+    threshold: NonNegativeFloat = setting(
+        0.5, "Target of the expected reward.", unit="reward", source="arXiv 2510.01135"
+    )
+    ridge: PositiveFloat = setting(
+        0.1, "Strength of the ridge penalty of the value estimate.", source="our choice, like the estimate itself"
+    )
+    memory: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.95,
+        "Factor by which the weight of an observation decays per step, because the policy changes.",
+        source="our choice",
+    )
 
 
 class PromptCurriculum(Grpo):

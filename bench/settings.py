@@ -1,0 +1,102 @@
+"""Settings: the fields of configurations, each with a sentence, its unit and the source of its default.
+
+This is the one home of what a setting means. Command-line options, keys of TOML files, `bench list methods -v` and
+docs/options.md are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+
+
+def setting(default: Any, sentence: str, *, unit: str | None = None, source: str | None = None) -> Any:
+    """Return a field of a pydantic model that is documented as a setting.
+
+    Example:
+        ```python
+        class ClimbConfig(MethodConfig):
+            sigma: PositiveFloat = setting(1e-3, "Length of a step.", unit="weights", source="our choice")
+        ```
+
+    Args:
+        default: Default value; `...` for a setting that must be given.
+        sentence: Meaning of the setting.
+        unit: Unit of the value; None if it has none.
+        source: Source of the default: a paper, a library, a measurement, or `our choice`; None if there is no default.
+    """
+    known = {"unit": unit, "source": source}
+    extra: dict[str, Any] = {key: value for key, value in known.items() if value is not None}
+    return Field(default, description=sentence, json_schema_extra=extra)
+
+
+@dataclass(frozen=True)
+class Option:
+    """Command-line form of a setting, as metadata of its type: `limit: Annotated[PositiveInt, Option("-L")]`.
+
+    The option's name, type, choices and default follow from the field.
+
+    Attributes:
+        short: Short flag, such as `-L`.
+        several: Whether several values span a grid of runs.
+        file: Whether the value is the path of an existing file.
+        metavar: Placeholder for the value in the help text.
+    """
+
+    short: str | None = None
+    several: bool = False
+    file: bool = False
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it is shown to the user.
+
+    Attributes:
+        name: Name; the settings of a nested configuration follow a dot, as in `lora.rank`.
+        default: Default value; None if there is none.
+        required: Whether the setting has no default.
+        sentence: Meaning of the setting.
+        unit: Unit of the value; None if it has none.
+        source: Source of the default; None if there is no default.
+    """
+
+    name: str
+    default: Any
+    required: bool
+    sentence: str
+    unit: str | None
+    source: str | None
+
+    @property
+    def text(self) -> str:
+        """The sentence, the unit and the source in one line."""
+        parts = [self.sentence]
+        if self.unit:
+            parts.append(f"Unit: {self.unit}.")
+        if self.source:
+            parts.append(f"Source of the default: {self.source}.")
+        return " ".join(parts)
+
+
+def describe(name: str, field: FieldInfo) -> Setting:
+    """Return a field as a setting. What the field does not say is empty."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    required = field.is_required()
+    default = None if required else field.get_default(call_default_factory=True, validated_data={})
+    unit, source = (None if extra.get(key) is None else str(extra[key]) for key in ("unit", "source"))
+    return Setting(name, default, required, field.description or "", unit, source)
+
+
+def settings_of(config: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
+    """Yield all settings of a configuration, each followed by those of a configuration nested in it."""
+    for name, field in config.model_fields.items():
+        yield describe(prefix + name, field)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from settings_of(kind, f"{prefix}{name}.")
