@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import ValidationError
 
 
@@ -27,14 +29,20 @@ class Refused(BenchError):
     exit_code = 3
 
 
+def problems(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the place of each problem in a pydantic error, and a text that names field, value and what is expected.
+
+    Example text: `seed: Input should be greater than or equal to 0 (given -1)`.
+    """
+    for problem in error.errors():
+        field = ".".join(map(str, problem["loc"])) or "value"
+        given = "" if problem["type"] in ("extra_forbidden", "json_invalid") else f" (given {problem['input']!r})"
+        yield problem["loc"], f"{field}: {problem['msg']}{given}"
+
+
 def usage_error(where: str, error: ValidationError) -> UsageError:
     """Convert a pydantic error into one that names each field, its value and what would be accepted.
 
     Example message: `config.json: seed: Input should be greater than or equal to 0 (given -1)`.
     """
-    parts = []
-    for problem in error.errors():
-        field = ".".join(map(str, problem["loc"])) or "value"
-        given = "" if problem["type"] in ("extra_forbidden", "json_invalid") else f" (given {problem['input']!r})"
-        parts.append(f"{field}: {problem['msg']}{given}")
-    return UsageError(f"{where}: " + "; ".join(parts))
+    return UsageError(f"{where}: " + "; ".join(text for _, text in problems(error)))

@@ -80,7 +80,7 @@ class Setting:
         if self.unit:
             parts.append(f"Unit: {self.unit}.")
         if self.source:
-            parts.append(f"Source of the default: {self.source}.")
+            parts.append(f"Source: {self.source}.")
         return " ".join(parts)
 
 

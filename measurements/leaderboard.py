@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
+from bench.records.config import RunConfig
 from bench.records.schema import (
     AccountRow,
     Accuracy,
@@ -21,7 +22,6 @@ from bench.records.schema import (
     PairedComparison,
     Result,
     Row,
-    RunConfig,
     Timing,
     Versions,
 )

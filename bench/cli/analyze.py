@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import RUN, json_option, output_json
+from bench.cli.outputs import LedgerOutput
 
 if TYPE_CHECKING:
     from bench.records.schema import Result
@@ -71,7 +72,7 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
     except ValueError as error:
         raise UsageError(f"{run}: {error}; run it again with a larger budget") from error
     _save(run, "split-half", asdict(found))
-    output_json(asdict(found)) if as_json else print_split_half(Console(), found)
+    output_json(found) if as_json else print_split_half(Console(), found)
 
 
 def _sketched(result: Result, population: Population, dimensions: int) -> Any:
@@ -106,13 +107,14 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
     """
     from rich.console import Console
 
+    from reports.analysis.results import Density
     from reports.analysis.terminal import print_density
 
     found = _densities(runs)
     for run, one in zip(runs, found, strict=True):
         _save(run, "density", asdict(one))
     if as_json:
-        output_json([asdict(one) for one in found])
+        output_json(tuple(found), tuple[Density, ...])
     else:
         print_density(Console(), found)
 
@@ -195,7 +197,7 @@ def gate(run: Path, as_json: bool) -> None:
     if found is None:
         raise UsageError(f"{run}: this run of {result.config.method} used no gate; corp, grpo, ppo and cat use one")
     _save(run, "gate", asdict(found))
-    output_json(asdict(found)) if as_json else print_gate(Console(), found)
+    output_json(found) if as_json else print_gate(Console(), found)
 
 
 @analyze.command()
@@ -210,7 +212,7 @@ def ledger(run: Path, as_json: bool) -> None:
 
     result = read_result(run)
     if as_json:
-        output_json({name: row.model_dump() for name, row in result.ledger.items()})
+        output_json(LedgerOutput(result.ledger))
     else:
         print_ledger(Console(), result)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import SettingText, json_option, output_json
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.conformance import CheckResult
+    from bench.run.settings import Assignment
 
 _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
 
@@ -48,7 +48,12 @@ _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
     help="Method only: budget of each run in model-prompt evaluations.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Method only: a setting of the method; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    type=SettingText("--set"),
+    metavar="KEY=VALUE",
+    help="Method only: a setting of the method; repeatable.",
 )
 @json_option
 def check(task: str | None, method: str | None, as_json: bool, **options: Any) -> int:
@@ -98,24 +103,26 @@ def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandb
             task, candidate, data, examined=limit, progress=lambda name: status.update(f"{task}: {name}")
         )
     if as_json:
-        output_json(asdict(found) | {"passed": found.passed})
+        output_json(found)
     else:
         title = f"{found.task}, version {found.version}, content {found.content_hash[:16]}"
         _print(title, found.findings, f"scored answers to {found.examined} examples")
     return 0 if found.passed else 1
 
 
-def _method(method: str, as_json: bool, budget: int, settings: Sequence[str]) -> int:
+def _method(method: str, as_json: bool, budget: int, settings: Sequence[Assignment]) -> int:
     from rich.console import Console
 
     from bench.conformance.method import check_method
-    from bench.run.grid import method_config
+    from bench.run.settings import variants
 
-    chosen = method_config(method, settings)
+    (variant,) = variants([method], settings)[method]
     with Console(stderr=True).status(method) as status:
-        found = check_method(method, chosen, budget=budget, progress=lambda name: status.update(f"{method}: {name}"))
+        found = check_method(
+            method, variant.given, budget=budget, progress=lambda name: status.update(f"{method}: {name}")
+        )
     if as_json:
-        output_json(asdict(found) | {"passed": found.passed})
+        output_json(found)
     else:
         given = "".join(f", {key} = {value}" for key, value in found.settings.items())
         where = f"{found.model} on {found.task}, {found.budget} evaluations per run"

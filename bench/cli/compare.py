@@ -33,8 +33,6 @@ def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_j
 
     A fix is a test item that FIRST gets wrong and SECOND gets right. A regression is the reverse.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from bench.errors import UsageError
@@ -45,9 +43,6 @@ def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_j
         raise UsageError(f"--row {' --row '.join(rows)}: at most two, one for each run")
     found = compare_runs((first, second), rows)
     if as_json:
-        data = asdict(found)
-        for side in ("first", "second"):
-            data[side]["cost"] = getattr(found, side).cost.model_dump()
-        output_json(data)
+        output_json(found)
     else:
         print_comparison(Console(), found, samples)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.cli.outputs import DoctorOutput, ProcessorOutput, SandboxOutput
 
 PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy", "ray")
 
@@ -23,21 +22,21 @@ def doctor(as_json: bool) -> int:
 
     The exit status is 3 if the sandbox is too weak to run model-written code.
     """
-    report: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
-        "devices": _devices(),
-        "processor": _processor(),
-        "sandbox": _sandbox(),
-        "models": _models(),
-        "tasks": _tasks(),
-    }
+    report = DoctorOutput(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
+        devices=tuple(_devices()),
+        processor=_processor(),
+        sandbox=_sandbox(),
+        models=_models(),
+        tasks=_tasks(),
+    )
     if as_json:
         output_json(report)
     else:
         _print(report)
-    return 0 if report["sandbox"]["sufficient"] else 3
+    return 0 if report.sandbox.sufficient else 3
 
 
 def _version(package: str) -> str | None:
@@ -65,7 +64,7 @@ def _devices() -> list[str]:
     return devices
 
 
-def _processor() -> dict[str, Any] | None:
+def _processor() -> ProcessorOutput | None:
     """What decides `--dtype auto` and `--engines auto`, and the limits that `bench show --time` compares with."""
     if importlib.util.find_spec("torch") is None:
         return None
@@ -74,10 +73,15 @@ def _processor() -> dict[str, Any] | None:
     from bench.engines.placement import cores
 
     limits = measure_limits()
-    return {"cores": cores(), "bfloat16": "native" if native_bfloat16() else "emulated", **asdict(limits)}
+    return ProcessorOutput(
+        cores=cores(),
+        bfloat16="native" if native_bfloat16() else "emulated",
+        flops=limits.flops,
+        bandwidth=limits.bandwidth,
+    )
 
 
-def _sandbox() -> dict[str, Any]:
+def _sandbox() -> SandboxOutput:
     from bench.errors import Refused
     from bench.sandbox import probe
 
@@ -88,7 +92,7 @@ def _sandbox() -> dict[str, Any]:
     except Refused as error:
         refusal = str(error)
     layers = {name: reason or "works" for name, reason in strength.layers.items()}
-    return {"level": strength.level, "sufficient": refusal is None, "refusal": refusal, "layers": layers}
+    return SandboxOutput(level=strength.level, sufficient=refusal is None, refusal=refusal, layers=layers)
 
 
 def _models() -> dict[str, str]:
@@ -114,22 +118,22 @@ def _tasks() -> dict[str, str]:
     return found
 
 
-def _print(report: dict[str, Any]) -> None:
-    click.echo(f"python {report['python']} on {report['platform']}")
-    for name, found in report["packages"].items():
+def _print(report: DoctorOutput) -> None:
+    click.echo(f"python {report.python} on {report.platform}")
+    for name, found in report.packages.items():
         click.echo(f"  {name:<22}{found or 'not installed'}")
-    click.echo("devices: " + "; ".join(report["devices"]))
-    if found := report["processor"]:
-        flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in found["flops"].items())
+    click.echo("devices: " + "; ".join(report.devices))
+    if limits := report.processor:
+        flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in limits.flops.items())
         click.echo(
-            f"processor: {found['cores']} cores, bfloat16 {found['bfloat16']}; products {flops}; "
-            f"memory {found['bandwidth'] / 1e9:.1f} GB/s"
+            f"processor: {limits.cores} cores, bfloat16 {limits.bfloat16}; products {flops}; "
+            f"memory {limits.bandwidth / 1e9:.1f} GB/s"
         )
-    sandbox = report["sandbox"]
-    click.echo(f"sandbox: {sandbox['level']}" + (f"; {sandbox['refusal']}" if sandbox["refusal"] else ""))
-    for name, state in sandbox["layers"].items():
+    sandbox = report.sandbox
+    click.echo(f"sandbox: {sandbox.level}" + (f"; {sandbox.refusal}" if sandbox.refusal else ""))
+    for name, state in sandbox.layers.items():
         click.echo(f"  {name:<22}{state}")
-    for kind in ("models", "tasks"):
+    for kind, states in (("models", report.models), ("tasks", report.tasks)):
         click.echo(f"{kind}:")
-        for name, state in report[kind].items():
+        for name, state in states.items():
             click.echo(f"  {name:<22}{state}")

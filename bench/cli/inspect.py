@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench.cli.options import RUN, json_option, output_json
+from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
+from bench.settings import settings_of
 
 
 @click.command("list")
@@ -30,47 +31,50 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
     Without an argument, list everything except runs.
     """
     kinds = [what] if what else ["methods", "tasks", "models", "budgets"]
-    found = {kind: _listing(kind, output, verbose) for kind in kinds}
+    found = Listing({kind: tuple(_listing(kind, output, verbose)) for kind in kinds})
     if as_json:
         output_json(found)
         return
-    for kind, rows in found.items():
+    for kind, rows in found.root.items():
         click.secho(kind, bold=True)
-        width = max((len(row["name"]) for row in rows), default=0)
+        width = max((len(row.name) for row in rows), default=0)
         for row in rows:
-            click.echo(f"  {row['name']:<{width}}  {row['description']}")
-            for name, default in row.get("settings", {}).items():
-                click.echo(f"  {'':<{width}}    {name} = {default}")
+            click.echo(f"  {row.name:<{width}}  {row.description}")
+            for setting in row.settings if isinstance(row, ListedMethod) else ():
+                click.echo(f"  {'':<{width}}    {setting.name}" + ("" if setting.required else f" = {setting.default}"))
+                indent = " " * (width + 10)
+                click.echo(click.wrap_text(setting.text, 110, indent, indent))
 
 
-def _listing(kind: str, output: Path, verbose: bool) -> list[dict[str, Any]]:
+def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
     if kind == "models":
         from bench.models.embedded import DEFAULT_MODEL, EMBEDDED, Shipped
 
         return [
-            {
-                "name": name,
-                "description": ("included" if isinstance(source, Shipped) else "downloaded on first use")
+            ListedName(
+                name=name,
+                description=("included" if isinstance(source, Shipped) else "downloaded on first use")
                 + (", the default" if name == DEFAULT_MODEL else ""),
-            }
+            )
             for name, source in EMBEDDED.items()
         ]
     if kind == "budgets":
         from bench.compute.budget import BUDGETS
 
-        return [{"name": name, "description": f"{size:,} model-prompt evaluations"} for name, size in BUDGETS.items()]
+        return [
+            ListedName(name=name, description=f"{size:,} model-prompt evaluations") for name, size in BUDGETS.items()
+        ]
     if kind == "runs":
         return [_run_row(folder) for folder in _runs(output)]
     from bench.registry import load_method, names
 
-    rows: list[dict[str, Any]] = []
-    for name, (_, description) in sorted(names("method" if kind == "methods" else "task").items()):
-        row: dict[str, Any] = {"name": name, "description": description}
-        if verbose and kind == "methods":
-            fields = load_method(name).Config.model_fields
-            row["settings"] = {key: field.get_default() for key, field in fields.items()}
-        rows.append(row)
-    return rows
+    found = sorted(names("method" if kind == "methods" else "task").items())
+    if not (verbose and kind == "methods"):
+        return [ListedName(name=name, description=description) for name, (_, description) in found]
+    return [
+        ListedMethod(name=name, description=description, settings=tuple(settings_of(load_method(name).Config)))
+        for name, (_, description) in found
+    ]
 
 
 def _runs(output: Path) -> list[Path]:
@@ -79,14 +83,14 @@ def _runs(output: Path) -> list[Path]:
     return find_runs(output)
 
 
-def _run_row(folder: Path) -> dict[str, Any]:
+def _run_row(folder: Path) -> ListedRun:
     from bench.records.schema import read_result
 
     if not (folder / "result.json").exists():
-        return {"name": str(folder), "description": "not finished", "status": "unfinished"}
+        return ListedRun(name=str(folder), description="not finished", status="unfinished")
     result = read_result(folder)
     rows = [f"{row.label} accuracy {100 * row.accuracy.accuracy:.1f} %".strip() for row in result.rows]
-    return {"name": str(folder), "description": ", ".join([result.status, *rows]), "status": result.status}
+    return ListedRun(name=str(folder), description=", ".join([result.status, *rows]), status=result.status)
 
 
 @click.command()
@@ -114,7 +118,7 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         with (run / "samples.jsonl").open() as file:
             lines = [Sample.model_validate_json(line) for line, _ in zip(file, range(samples), strict=False)]
     if as_json:
-        output_json(result.model_dump(mode="json") | ({"samples": [s.model_dump() for s in lines]} if lines else {}))
+        output_json(RecordWithSamples(**dict(result), samples=tuple(lines)) if lines else result)
         return
     from rich.console import Console
 
@@ -156,7 +160,7 @@ def export(run: Path, output: Path, as_json: bool) -> None:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
     changed = any(row.changed for row in result.rows)
     if as_json:
-        output_json({"folder": str(output), "changed": changed, "run": result.id})
+        output_json(ExportOutput(folder=str(output), changed=changed, run=result.id))
     else:
         click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged"))
 

@@ -68,7 +68,7 @@ def leaderboard(
 
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
-    from reports.leaderboard.text import as_csv, as_data, markdown, print_board
+    from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
     from reports.record import find_records, gc_disabled, read_record
 
     if check:
@@ -89,7 +89,7 @@ def leaderboard(
             "bench run -t addition -M tiny-adder"
         )
     if as_json or form == "json":
-        output_json(as_data(board) | {"unfinished": list(map(str, unfinished))})
+        output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished))))
     elif form == "markdown":
         click.echo(markdown(board))
     elif form == "html":

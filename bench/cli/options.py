@@ -1,169 +1,51 @@
-"""Options shared by several commands."""
+"""Options shared by several commands. Those of a run are made from the fields of `RunConfig`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from bench.records.config import RunConfig
+from bench.settings import Option, describe
+
+if TYPE_CHECKING:
+    from bench.run.settings import Assignment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 """Path to a run directory."""
-GRID_KEYS = {
-    "method": "methods",
-    "task": "tasks",
-    "model": "models",
-    "budget": "budgets",
-    "seed": "seeds",
-    "data": "data",
-    "adapt_on": "adapt_on",
-    "adapt_data": "adapt_data",
-    "limit": "limit",
-    "max_new_tokens": "max_new_tokens",
-    "prompt": "prompt",
-    "engine": "engine",
-    "dtype": "dtype",
-    "device": "device",
-    "batch_size": "batch_size",
-    "allow_unsandboxed": "allow_unsandboxed",
-    "strategy": "strategy",
-    "launch": "launch",
-    "launch_config": "launch_config",
-    "engines": "engines",
-    "ray_address": "ray_address",
-    "output": "output",
-}
-"""Keys of a configuration file, mapped to parameters of `bench run`."""
 
 
 def run_options(command: F) -> F:
     """Add the options that define runs."""
-    from bench.compute.budget import BUDGETS
     from bench.models.embedded import DEFAULT_MODEL
 
-    budgets = ", ".join(f"{name} ({size:,})" for name, size in BUDGETS.items())
+    # A record must state its model, so only the command line has a default.
+    defaults = {"model": DEFAULT_MODEL}
     options = [
-        click.option(
-            "-m",
-            "--method",
-            "methods",
-            multiple=True,
-            default=["corp"],
-            show_default=True,
-            help="Method, see `bench list methods`; repeatable.",
-        ),
-        click.option(
-            "-t",
-            "--task",
-            "tasks",
-            multiple=True,
-            required=True,
-            help="Task, see `bench list tasks`; repeatable.",
-        ),
-        click.option(
-            "-M",
-            "--model",
-            "models",
-            multiple=True,
-            default=[DEFAULT_MODEL],
-            show_default=True,
-            help="Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id; repeatable.",
-        ),
-        click.option(
-            "-b",
-            "--budget",
-            "budgets",
-            multiple=True,
-            default=["smoke"],
-            show_default=True,
-            help=f"Adaptation budget in model-prompt evaluations: {budgets}, or a number; repeatable.",
-        ),
-        click.option(
-            "-s",
-            "--seed",
-            "seeds",
-            multiple=True,
-            type=click.IntRange(min=0),
-            default=[0],
-            show_default=True,
-            help="Seed of the method; repeatable.",
-        ),
+        *(_made_from(name, field, option, defaults.get(name)) for name, field, option in fields()),
         click.option(
             "--set",
             "settings",
             multiple=True,
+            type=SettingText("--set"),
             metavar="KEY=VALUE",
-            help="Setting of a method, such as `corp.attempts=0`, see `bench list methods -v`; repeatable.",
+            help="Setting of a method, such as `corp.attempts=0`, see `bench list methods -v`. Repeatable.",
         ),
         click.option(
             "--vary",
             "variations",
             multiple=True,
+            type=SettingText("--vary", separator="|"),
             metavar="KEY=V1|V2|...",
-            help="Setting with several values, such as `corp.gate=off|both`. Each value is a separate run; repeatable.",
-        ),
-        click.option("-L", "--limit", type=click.IntRange(min=1), help="Use only the first N test examples."),
-        click.option(
-            "--max-new-tokens", type=click.IntRange(min=1), help="Maximum tokens per answer. Default: the task's limit."
-        ),
-        click.option(
-            "--data",
-            type=click.Path(exists=True, dir_okay=False),
-            help="File with the task's rows. Default: the task's own source.",
-        ),
-        click.option(
-            "--adapt-on",
-            metavar="TASK",
-            help="Adapt on this task instead of --task. All examples of --task are then test examples.",
-        ),
-        click.option(
-            "--adapt-data",
-            type=click.Path(exists=True, dir_okay=False),
-            help="File with the rows of --adapt-on. Default: that task's own source.",
-        ),
-        click.option(
-            "--prompt",
-            type=click.Choice(["auto", "chat", "completion"]),
-            default="auto",
-            show_default=True,
-            help="Prompt style. auto: chat if the tokenizer has a chat template, else completion.",
-        ),
-        click.option(
-            "--engine",
-            type=click.Choice(["transformers", "vllm"]),
-            default="transformers",
-            show_default=True,
-            help="Inference backend. vllm must be installed in a separate environment.",
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-            default="auto",
-            show_default=True,
-            help="Precision of the weights. auto: the checkpoint's, or float32 where the hardware only emulates it.",
-        ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="Torch device, such as cpu or cuda:1. auto: a GPU if there is one.",
-        ),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            help="Number of prompts to decode together. Default: chosen by the engine.",
-        ),
-        click.option(
-            "--strategy",
-            default="greedy",
-            show_default=True,
-            metavar="greedy|maj@K|bon@K|pass@K",
-            help="Test-time strategy: greedy decoding; majority vote over K samples (maj); best of K samples by the "
-            "task's signal (bon); greedy plus the probability that one of K samples is right (pass).",
+            help="Setting with several values, such as `corp.gate=off|both`. Each value is a separate run. Repeatable.",
         ),
         click.option(
             "--launch",
@@ -176,15 +58,79 @@ def run_options(command: F) -> F:
             metavar="FILE",
             help="Accelerate config file, as written by `accelerate config`. Default: accelerate's own path.",
         ),
-        click.option(
-            "--allow-unsandboxed",
-            is_flag=True,
-            help="Run model-written code even if the sandbox is weaker than required.",
-        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def fields() -> Iterator[tuple[str, FieldInfo, Option]]:
+    """Yield the fields of `RunConfig` that are options, with their names and forms."""
+    for name, field in RunConfig.model_fields.items():
+        for option in field.metadata:
+            if isinstance(option, Option):
+                yield name, field, option
+
+
+def _made_from(name: str, field: FieldInfo, option: Option, default: Any) -> Callable[[F], F]:
+    """Return the click option of a field. One that spans a grid has the field's name in the plural."""
+    setting = describe(name, field)
+    default = default if setting.required else setting.default
+    given: dict[str, Any] = {"default": [default] if option.several else default, "show_default": True}
+    if default is None:
+        given = {"required": setting.required}
+    flags = [*filter(None, [option.short]), "--" + name.replace("_", "-"), name + ("s" if option.several else "")]
+    if field.annotation is bool:
+        return click.option(*flags, is_flag=True, help=setting.text)
+    if option.file:
+        valid: click.ParamType = click.Path(exists=True, dir_okay=False)
+    elif get_origin(field.annotation) is Literal:
+        valid = click.Choice(get_args(field.annotation))
+    else:
+        valid = _Validated(field)
+    return click.option(
+        *flags,
+        type=valid,
+        multiple=option.several,
+        metavar=option.metavar,
+        help=setting.text + (" Repeatable." if option.several else ""),
+        **given,
+    )
+
+
+class _Validated(click.ParamType):
+    """Value that pydantic validates as the value of a field."""
+
+    def __init__(self, field: FieldInfo) -> None:
+        kind: Any = Annotated[field.annotation, *field.metadata]
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        self.name = "integer" if "integer" in str(self._adapter.json_schema()) else "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            self.fail(f"{error.errors()[0]['msg']} (given {value!r}).", param, ctx)
+
+
+class SettingText(click.ParamType):
+    """Setting of a method as text; a setting that was read from a TOML file passes unchanged.
+
+    Args:
+        option: Name of the option, for error messages.
+        separator: Text between several values; None for an option with one value.
+    """
+
+    name = "setting"
+
+    def __init__(self, option: str, separator: str | None = None) -> None:
+        self._option, self._separator = option, separator
+
+    def convert(self, value: str | Assignment, param: click.Parameter | None, ctx: click.Context | None) -> Assignment:
+        """Parse a text."""
+        from bench.run.settings import parse
+
+        return parse(value, self._option, self._separator) if isinstance(value, str) else value
 
 
 class _EngineCount(click.IntRange):
@@ -218,9 +164,10 @@ def engine_options(command: F) -> F:
 
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
-        from bench.run.grid import load_grid_file
+        from bench.cli.config_file import read_config_file
+        from bench.cli.run import run
 
-        ctx.default_map = {**(ctx.default_map or {}), **load_grid_file(path, GRID_KEYS)}
+        ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, run, ctx)}
 
 
 config_option = click.option(
@@ -236,6 +183,12 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def output_json(value: Any) -> None:
-    """Print a value as one JSON document on stdout."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+def output_json(value: Any, kind: Any = None) -> None:
+    """Print a value as one JSON document on stdout.
+
+    Args:
+        value: Instance of one of the types that `bench.cli.outputs.output_types` names.
+        kind: Type of the value. Default: its class.
+    """
+    plain = TypeAdapter(kind or type(value)).dump_python(value, mode="json")
+    click.echo(json.dumps(plain, indent=1, ensure_ascii=False))

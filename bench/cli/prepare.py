@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.cli.outputs import PreparedName, PreparedTask, PrepareOutput
 
 
 @click.command()
@@ -32,21 +32,18 @@ def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, 
         raise UsageError("nothing to prepare; name a task with -t or a model with -M")
     if files and len(tasks) != 1:
         raise UsageError("--data: name the one task that the files belong to with -t")
-    found = {
-        "tasks": [_task(name, files) for name in tasks],
-        "models": [_model(name) for name in models],
-    }
+    found = PrepareOutput(tasks=tuple(_task(name, files) for name in tasks), models=tuple(map(_model, models)))
     if as_json:
         output_json(found)
         return
-    for row in found["tasks"]:
-        sizes = ", ".join(f"{split} {size}" for split, size in row["splits"].items())
-        click.echo(f"{row['name']}: ready, {sizes}; content hash {row['content_hash'][:16]}")
-    for row in found["models"]:
-        click.echo(f"{row['name']}: ready, {row['origin']}, in {row['path']}")
+    for task in found.tasks:
+        sizes = ", ".join(f"{split} {size}" for split, size in task.splits.items())
+        click.echo(f"{task.name}: ready, {sizes}; content hash {task.content_hash[:16]}")
+    for model in found.models:
+        click.echo(f"{model.name}: ready, {model.origin}, in {model.path}")
 
 
-def _task(name: str, files: tuple[Path, ...]) -> dict[str, Any]:
+def _task(name: str, files: tuple[Path, ...]) -> PreparedTask:
     from bench.registry import load_task
 
     task = load_task(name)
@@ -56,10 +53,10 @@ def _task(name: str, files: tuple[Path, ...]) -> dict[str, Any]:
         for file in files:
             copy_in(task.sources, file)
     splits = task.load()
-    return {"name": name, "version": task.version, "splits": splits.sizes, "content_hash": splits.content_hash}
+    return PreparedTask(name=name, version=task.version, splits=splits.sizes, content_hash=splits.content_hash)
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model(name: str) -> PreparedName:
     from rich.console import Console
 
     from bench.models.source import resolve
@@ -68,4 +65,4 @@ def _model(name: str) -> dict[str, Any]:
     source = resolve(name)
     with ProgressDisplay(Console(stderr=True)) as display:
         prepared = source.prepare(display.bytes)
-    return {"name": source.label, "path": prepared.path, "origin": prepared.provenance.origin}
+    return PreparedName(name=source.label, path=str(prepared.path), origin=prepared.provenance.origin)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.cli.outputs import PublishOutput
 
 
 @click.command()
@@ -38,6 +39,6 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
         raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
     records, built = publish(finished, folder)
     if as_json:
-        output_json({"records": list(map(str, records)), "pages": list(map(str, built))})
+        output_json(PublishOutput(records=tuple(map(str, records)), pages=tuple(map(str, built))))
     else:
         click.echo(f"{len(records)} records written; built {', '.join(map(str, built))}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.cli.outputs import ReportOutput
 
 
 @click.command()
@@ -50,7 +51,8 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     index = output / "index.html"
     write_atomically(index, board_page(board, {record.result.id for record in records}))
     if as_json:
-        output_json({"index": str(index), "pages": list(map(str, pages)), "unfinished": list(map(str, unfinished))})
+        written = tuple(map(str, pages))
+        output_json(ReportOutput(index=str(index), pages=written, unfinished=tuple(map(str, unfinished))))
     else:
         click.echo(f"{index}: {len(records)} run" + ("s" if len(records) > 1 else ""))
         if unfinished:

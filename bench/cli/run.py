@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.cli.options import config_option, engine_options, json_option, output_json, run_options
-from bench.records.schema import RunConfig
+from bench.cli.outputs import RunOutput, RunOutputs
 
 
 @click.command(
@@ -36,12 +36,13 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are skipped.
+    Source says where the default of an option comes from.
     """
     from bench.run.grid import expand
 
-    configs = expand(**options)
+    grid = expand(**options)
     where = _engines(engines, ray_address)
-    return _run(as_json, lambda displays, done: _grid(configs, output, displays, done, where))
+    return _run(as_json, lambda displays, done: _grid(grid, output, displays, done, where))
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/smoke/seed-0-1a2b3c4d")
@@ -66,11 +67,11 @@ def _engines(count: int | None, address: str | None) -> Any:
 
 
 def _grid(
-    configs: list[RunConfig], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
+    grid: list[Any], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
 ) -> list[Any]:
     from bench.run.grid import run_grid
 
-    return run_grid(configs, output, displays, done, engines)
+    return run_grid(grid, output, displays, done, engines)
 
 
 def _resume(folder: Path, display: Any, done: Callable[[Any], None], engines: Any) -> Any:
@@ -97,15 +98,15 @@ def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]
 
     outcomes = work(lambda: ProgressDisplay(stderr), done)
     if as_json:
-        output_json({"runs": [_plain(outcome) for outcome in outcomes]})
+        output_json(RunOutputs(runs=tuple(map(_plain, outcomes))))
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (1, 2, 3) if code in codes), 0)
 
 
-def _plain(outcome: Any) -> dict[str, Any]:
-    return {
-        "folder": str(outcome.folder) if outcome.folder else None,
-        "cached": outcome.cached,
-        "error": str(outcome.error) if outcome.error else None,
-        "result": outcome.result.model_dump(mode="json") if outcome.result else None,
-    }
+def _plain(outcome: Any) -> RunOutput:
+    return RunOutput(
+        folder=str(outcome.folder) if outcome.folder else None,
+        cached=outcome.cached,
+        error=str(outcome.error) if outcome.error else None,
+        result=outcome.result,
+    )

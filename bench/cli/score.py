@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option, output_json
+from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 unsandboxed_option = click.option(
@@ -46,9 +47,15 @@ def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_jso
     verdicts = judge(programs, workers=workers, allow_unsandboxed=allow_unsandboxed)
     for program, verdict in zip(programs, verdicts, strict=True):
         if as_json:
-            row = {"name": program.name, "status": verdict.status, "passed": verdict.passed}
-            row |= {"seconds": round(verdict.seconds, 4), "detail": verdict.detail, "level": verdict.level}
-            click.echo(json.dumps(row))
+            line = JudgedProgram(
+                name=program.name,
+                status=verdict.status,
+                passed=verdict.passed,
+                seconds=round(verdict.seconds, 4),
+                detail=verdict.detail,
+                level=verdict.level,
+            )
+            click.echo(json.dumps(line.model_dump()))
         else:
             click.echo(f"{verdict.status:<15}{verdict.seconds:8.3f} s  {program.name}  {verdict.detail}".rstrip())
     passed = sum(verdict.passed for verdict in verdicts)
@@ -123,15 +130,15 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
     found = accuracy(judged, len(scores) - len(judged))
     answered = len({row["task_id"] for row in rows})
     lines = [
-        {"task_id": row["task_id"], "correct": s.correct, "reward": s.reward, "status": s.status, "detail": s.detail}
+        ScoredAnswer(task_id=row["task_id"], correct=s.correct, reward=s.reward, status=s.status, detail=s.detail)
         for row, s in zip(rows, scores, strict=True)
     ]
     if as_json:
-        summary = found.model_dump() | {"examples": answered, "of": len(examples), "sandbox": level}
-        output_json({"task": task, "summary": summary, "answers": lines})
+        summary = ScoreSummary(**dict(found), examples=answered, of=len(examples), sandbox=level)
+        output_json(ScoreOutput(task=task, summary=summary, answers=tuple(lines)))
         return
     for line in lines:
-        click.echo(f"{'right' if line['correct'] else 'wrong'}  {line['task_id']}  {line['detail']}".rstrip())
+        click.echo(f"{'right' if line.correct else 'wrong'}  {line.task_id}  {line.detail}".rstrip())
     click.echo(
         f"accuracy {100 * found.accuracy:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}), {found.correct} of "
         f"{found.items} answers to {answered} of {len(examples)} examples; {found.excluded} could not be judged"

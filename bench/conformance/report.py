@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import computed_field
+
 from bench.conformance import data as data_checks
 from bench.conformance import scoring
 from bench.conformance.session import Check, Observation, TaskSession, sample_evenly
@@ -68,6 +70,7 @@ class TaskReport:
     examined: int
     findings: tuple[CheckResult, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
         """Whether no check failed."""

@@ -6,98 +6,21 @@ Reading a record imports no engine and no method, so reports need only the core 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError, UsageError, usage_error
+from bench.records.config import RunConfig, read_config
 
 SCHEMA_VERSION = 2
-
-LOCATION_KEYS = {
-    "compute_environment",
-    "debug",
-    "enable_cpu_affinity",
-    "gpu_ids",
-    "machine_rank",
-    "main_process_ip",
-    "main_process_port",
-    "main_training_function",
-    "mpirun_config",
-    "rdzv_backend",
-    "same_network",
-}
-"""Keys of an accelerate configuration that say where processes run. They cannot change an outcome."""
 
 Status = Literal["ok", "failed", "over_budget", "diverged"]
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunConfig(_Record):
-    """Configuration of one run, fully resolved. Running it again repeats the run.
-
-    Attributes:
-        method: Registered name, or `package.module:Class`.
-        method_config: Settings of the method, with defaults filled in.
-        task: Registered name, or `package.module:Class`.
-        data: File with the task's rows; None for the task's own source.
-        adapt_on: Task to adapt on, if it differs from `task`. All examples of `task` are then test examples.
-        adapt_data: File with the rows of `adapt_on`.
-        model: Embedded name, folder, GGUF file or hub id.
-        budget: Named budget, or a number of model-prompt evaluations.
-        seed: Seed of the method; all its randomness derives from it.
-        limit: Number of test examples, taken from the start of the split; None for all.
-        max_new_tokens: Maximum length of an answer in tokens; None for the task's own limit.
-        prompt: `chat`, `completion`, or `auto`: chat if the tokenizer has a chat template.
-        engine: Inference backend.
-        dtype: Precision of the weights. `auto` becomes the checkpoint's, or float32 where the hardware only emulates
-            that, before the run's id is made.
-        device: Torch device; `auto` uses a GPU if there is one.
-        batch_size: Number of prompts decoded together; None for the engine's own choice.
-        allow_unsandboxed: Whether model-written code may run in a weaker sandbox than the task requires.
-        strategy: Test-time strategy: `greedy`; `maj@K`, majority vote over K samples; `bon@K`, best of K samples by
-            the task's own signal; `pass@K`, greedy answers plus the probability that one of K samples is right.
-        launch: Accelerate configuration of the training processes; None to train in the run's own process.
-    """
-
-    method: str = "corp"
-    method_config: dict[str, Any] = Field(default_factory=dict)
-    task: str
-    data: str | None = None
-    adapt_on: str | None = None
-    adapt_data: str | None = None
-    model: str
-    budget: str = "smoke"
-    seed: NonNegativeInt = 0
-    limit: PositiveInt | None = None
-    max_new_tokens: PositiveInt | None = None
-    prompt: Literal["auto", "chat", "completion"] = "auto"
-    engine: Literal["transformers", "vllm"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    batch_size: PositiveInt | None = None
-    allow_unsandboxed: bool = False
-    strategy: Annotated[str, Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$")] = "greedy"
-    launch: dict[str, Any] | None = None
-
-    @property
-    def task_label(self) -> str:
-        """Task label: the task's name, or both names, as in `mbpp to humaneval`."""
-        return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
-
-    @property
-    def processes(self) -> int:
-        """Number of training processes."""
-        return 1 if self.launch is None else int(self.launch["num_processes"])
-
-    @property
-    def launched(self) -> dict[str, Any]:
-        """Entries of `launch` that can change an outcome. Locations and addresses of processes are left out."""
-        return {key: value for key, value in (self.launch or {}).items() if key not in LOCATION_KEYS}
 
 
 class Versions(_Record):
@@ -386,21 +309,6 @@ class Sample(_Record):
     detail: str
     base_text: str
     base_correct: bool | None
-
-
-def read_config(folder: Path) -> RunConfig:
-    """Read the configuration of a finished or unfinished run.
-
-    Raises:
-        UsageError: If the folder is not a run directory, or its configuration is invalid.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        raise UsageError(f"{folder}: not a run directory (it has no config.json)")
-    try:
-        return RunConfig.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise usage_error(str(path), error) from error
 
 
 def read_result(folder: Path) -> Result:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.records.schema import RunConfig
+from bench.records.config import RunConfig
 from bench.registry import load_task
 from tasks.interface import Example, Message, PromptStyle, Splits, Task, TaskTraits
 

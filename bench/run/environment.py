@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.engines.placement import Engines
+from bench.records.config import RunConfig
 from bench.records.files import write_atomically
-from bench.records.schema import RunConfig
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post-training")
 

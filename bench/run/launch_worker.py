@@ -15,7 +15,7 @@ import psutil
 
 from bench.distributed import ProcessGroup
 from bench.errors import UsageError
-from bench.records.schema import RunConfig, read_config
+from bench.records.config import RunConfig, read_config
 from bench.run.launch import FAILURE
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay

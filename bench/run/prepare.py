@@ -14,12 +14,8 @@ from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
 from bench.models.checkpoint import stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
-from bench.records.schema import (
-    Result,
-    RunConfig,
-    Versions,
-    read_result,
-)
+from bench.records.config import RunConfig
+from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
 from bench.run.progress import ProgressDisplay
@@ -27,7 +23,7 @@ from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.strategy import Strategy, parse_strategy
 from bench.weights.noise import NOISE_VERSION
-from methods.interface import Method
+from methods.interface import Method, MethodConfig
 from tasks.interface import Task
 
 
@@ -60,18 +56,27 @@ class PreparedRun:
     folder: Path
 
 
-def prepare(config: RunConfig, output: Path, display: ProgressDisplay) -> PreparedRun:
+def prepare(
+    config: RunConfig, output: Path, display: ProgressDisplay, settings: MethodConfig | None = None
+) -> PreparedRun:
     """Validate a configuration, and download its data and model.
+
+    Args:
+        config: Configuration of the run.
+        output: Folder for run directories.
+        display: Progress display.
+        settings: Validated settings of the method; None to validate `config.method_config`.
 
     Raises:
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
     evaluations = budget_evaluations(config.budget)
     method_class = load_method(config.method)
-    try:
-        settings = method_class.Config.model_validate(config.method_config)
-    except ValidationError as error:
-        raise usage_error(f"settings of {config.method}", error) from error
+    if settings is None:
+        try:
+            settings = method_class.Config.model_validate(config.method_config)
+        except ValidationError as error:
+            raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
     method.spread(config.processes)
     if config.launch is not None and ":" in config.device:

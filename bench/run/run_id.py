@@ -7,7 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from bench.records.schema import RunConfig, Versions
+from bench.records.config import RunConfig
+from bench.records.schema import Versions
 
 IDENTITY_VERSION = 2
 

@@ -26,16 +26,10 @@ from bench.engines.interface import Engine
 from bench.engines.placement import Engines, cores
 from bench.errors import BenchError, Refused, UsageError
 from bench.models.checkpoint import read_config as read_checkpoint_config
+from bench.records.config import read_config
 from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal
-from bench.records.schema import (
-    AccountRow,
-    BudgetInfo,
-    ModelInfo,
-    Result,
-    Timing,
-    read_config,
-)
+from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Timing
 from bench.run.context import AdaptationContext
 from bench.run.environment import write_attempt
 from bench.run.evaluator import Evaluator

@@ -9,8 +9,9 @@ from typing import Any
 
 from bench.compute.ledger import Work
 from bench.errors import BenchError, Refused
+from bench.records.config import RunConfig
 from bench.records.files import folder_atomically
-from bench.records.schema import AnswerCost, Row, RunConfig
+from bench.records.schema import AnswerCost, Row
 from bench.run.context import DeploymentContext
 from bench.run.data import TaskData
 from bench.run.evaluator import Evaluator

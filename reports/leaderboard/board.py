@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import computed_field
+
 from bench.stats import Estimate
 
 MATCHED = 0.95
@@ -98,17 +100,20 @@ class LeaderboardRow:
     seconds: float | None = None
     runs: tuple[SeedRun, ...] = ()
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds whose runs succeeded."""
         return tuple(run.seed for run in self.runs if run.accuracy is not None)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def problems(self) -> tuple[str, ...]:
         """Status and reason of each failed run, such as `seed 1: failed: out of memory`."""
         bad = [run for run in self.runs if run.accuracy is None]
         return tuple(f"seed {run.seed}: {run.status}: {run.reason}" for run in bad)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def status(self) -> str:
         """Common status of all runs, or how many of them are ok, such as `2 of 3 ok`."""

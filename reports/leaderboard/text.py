@@ -1,10 +1,10 @@
-"""Renderings of the leaderboard as text: tables for a terminal, Markdown, CSV, and plain data for JSON."""
+"""Renderings of the leaderboard as text: tables for a terminal, Markdown, CSV, and data for JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -154,10 +154,12 @@ def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
     return values
 
 
-def as_data(board: Board) -> dict[str, Any]:
-    """Return the board as plain data for JSON. Each line also has its `seeds`, `status` and `problems`."""
-    data = asdict(board)
-    for group, plain in zip(board.groups, data["groups"], strict=True):
-        for line, row in zip(group.lines, plain["lines"], strict=True):
-            row |= {"seeds": line.seeds, "status": line.status, "problems": line.problems}
-    return data
+@dataclass(frozen=True)
+class BoardOutput(Board):
+    """The board as data for JSON.
+
+    Attributes:
+        unfinished: Run directories that were left out because they have no result yet.
+    """
+
+    unfinished: tuple[str, ...] = ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records.schema import BudgetInfo, Result, Row, RunConfig
+from bench.records.config import RunConfig
+from bench.records.schema import BudgetInfo, Result, Row
 
 
 def run_title(config: RunConfig) -> str:

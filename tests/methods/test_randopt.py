@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from bench.compute.meter import Meter
 from bench.errors import Refused, UsageError
 from bench.records.schema import RunConfig
-from bench.run.grid import expand
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.run.settings import parse, variants
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
 from methods.interface import SingleModel
@@ -158,23 +158,14 @@ def test_the_seed_determines_the_points_searched():
     ("setting", "top_k"), [("top_k=5", (5,)), ("top_k=1,5,10", (1, 5, 10)), ("top_k=[1,5]", (1, 5))]
 )
 def test_ensemble_sizes_are_given_as_one_number_or_several(setting, top_k):
-    runs = expand(
-        methods=["randopt"], tasks=["addition"], models=["tiny-adder"], budgets=["small"], seeds=[0], settings=[setting]
-    )
-    assert RandOptConfig.model_validate(runs[0].method_config).top_k == top_k
+    (variant,) = variants(["randopt"], [parse(setting, "--set")])["randopt"]
+    assert variant.config.top_k == top_k
 
 
 @pytest.mark.parametrize("setting", ["top_k=0", "sigmas=", "sigmas=0", "examples=0", "score_on=taste"])
 def test_settings_out_of_range_are_usage_errors_that_name_the_field(setting):
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
-        expand(
-            methods=["randopt"],
-            tasks=["addition"],
-            models=["tiny-adder"],
-            budgets=["small"],
-            seeds=[0],
-            settings=[setting],
-        )
+        variants(["randopt"], [parse(setting, "--set")])
 
 
 def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):

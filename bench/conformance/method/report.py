@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import computed_field
+
 from bench.conformance.method import checks
 from bench.conformance.method.session import MODEL, MethodSession
 from bench.conformance.report import CheckResult, run_checks
@@ -51,6 +53,7 @@ class MethodReport:
     budget: int
     findings: tuple[CheckResult, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
         """Whether no check failed."""

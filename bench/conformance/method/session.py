@@ -14,7 +14,8 @@ from typing import Any
 
 from bench.conformance.method.instrument import Instrument, InstrumentedEngine, InstrumentedMethod
 from bench.conformance.method.task import Sums
-from bench.records.schema import Result, RunConfig
+from bench.records.config import RunConfig
+from bench.records.schema import Result
 from bench.registry import load_method
 from bench.run.prepare import PreparedRun, prepare
 from bench.run.progress import ProgressDisplay

@@ -3,14 +3,22 @@ import pytest
 from bench.errors import UsageError
 from bench.records.files import WriteFailed
 from bench.run import grid
-from bench.run.grid import expand, load_grid_file, run_grid
+from bench.run.grid import expand, run_grid
 from bench.run.progress import ProgressDisplay
+from bench.run.settings import from_table, parse
+from methods.corp.config import CorpConfig
 
 ONE = {"methods": ["corp"], "tasks": ["addition"], "models": ["tiny-adder"], "budgets": ["600"], "seeds": [0]}
 
 
+def runs(*, settings=(), variations=(), **fields):
+    given = [parse(text, "--set") for text in settings]
+    varied = [parse(text, "--vary", separator="|") for text in variations]
+    return expand(**(ONE | fields), settings=given, variations=varied)
+
+
 def configs(**fields):
-    return expand(**(ONE | {"settings": []} | fields))
+    return [run.config for run in runs(**fields)]
 
 
 def test_a_grid_is_the_product_of_its_axes_in_a_fixed_order():
@@ -35,11 +43,14 @@ def test_settings_of_methods_outside_the_grid_are_ignored():
     ("settings", "message"),
     [
         (["rnak=4"], "did you mean 'rank'"),
-        (["base.rank=4"], "no method of this run has a setting 'rank'"),
+        (["base.rank=4"], "--set base.rank=4: base has no setting 'rank'"),
         (["grpo.lrr=1"], "did you mean 'lr'"),
         (["grpoo.lr=1"], "no method of this run has a setting 'grpoo.lr'"),
-        (["rank=zero"], "rank: Input should be a valid integer.*given 'zero'"),
-        (["rank"], "expected key=value"),
+        (["rank=zero"], "--set rank=zero: corp.rank: Input should be a valid integer.*given 'zero'"),
+        (["corp.sigmas=[0.1, -1]"], r"--set corp.sigmas=.*: corp.sigmas.1: Input should be greater than 0 .given -1"),
+        (["grpo.lora.rnak=4"], "--set grpo.lora.rnak=4: grpo has no setting 'lora.rnak'; did you mean 'lora.rank'"),
+        (["grpo.lora.alpha=4"], "--set grpo.lora.alpha=4: grpo.lora.rank: Field required"),
+        (["rank"], "--set rank: expected key=value"),
     ],
 )
 def test_an_invalid_setting_is_an_error_that_names_it(settings, message):
@@ -63,9 +74,9 @@ def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
 @pytest.mark.parametrize(
     ("variation", "message"),
     [
-        ("corp.gat=off|both", "corp.gat=off.*did you mean 'gate'"),
-        ("gate=off|of", "gate: Input should be 'off', 'stage2' or 'both'.*given 'of'"),
-        ("gate", "setting gate: expected key=value"),
+        ("corp.gat=off|both", "--vary corp.gat=off.*did you mean 'gate'"),
+        ("gate=off|of", r"--vary gate=off\|of: corp.gate: Input should be 'off', 'stage2' or 'both'.*given 'of'"),
+        ("gate", "--vary gate: expected key=value"),
     ],
 )
 def test_an_invalid_variation_is_an_error_before_anything_runs(variation, message):
@@ -73,26 +84,33 @@ def test_an_invalid_variation_is_an_error_before_anything_runs(variation, messag
         configs(variations=[variation])
 
 
-def test_variations_are_read_from_a_file(tmp_path):
-    path = tmp_path / "grid.toml"
-    path.write_text('[vary.corp]\ngate = ["off", "both"]\nrank = 4\n')
-    assert load_grid_file(path, {})["variations"] == ['corp.gate="off"|"both"', "corp.rank=4"]
+def test_values_that_give_the_same_configuration_are_one_run():
+    (corp,) = configs(variations=["sigmas=0.1|[0.1]"])
+    assert corp.method_config == {"sigmas": 0.1}
 
 
-def test_tables_of_an_options_file_become_settings(tmp_path):
-    path = tmp_path / "grid.toml"
-    path.write_text('task = ["addition"]\n[set.corp]\nrank = 4\n[set]\nattempts = 0\n')
-    options = load_grid_file(path, {"task": "tasks"})
-    assert options["tasks"] == ["addition"]
-    assert sorted(options["settings"]) == ["attempts=0", "corp.rank=4"]
+def test_a_configuration_is_validated_once_for_all_its_runs(monkeypatch):
+    seen = []
+    validate = CorpConfig.model_validate.__func__
+    monkeypatch.setattr(
+        CorpConfig, "model_validate", classmethod(lambda *given: seen.append(given) or validate(*given))
+    )
+    grid = runs(variations=["gate=off|both"], seeds=[0, 1, 2], budgets=["600", "700"])
+    assert len(grid) == 12
+    assert len(seen) == 2
+    assert [run.settings.gate for run in grid[:6]] == ["off"] * 3 + ["both"] * 3
 
 
-@pytest.mark.parametrize("text", ["task = [", "tsk = ['addition']"])
-def test_an_invalid_options_file_is_an_error_that_names_it(tmp_path, text):
-    path = tmp_path / "grid.toml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=r"grid\.toml"):
-        load_grid_file(path, {"task": "tasks"})
+def test_values_of_a_table_are_not_text():
+    table = {"corp": {"gate": "off|both", "sigmas": [0.1, 0.2]}, "grpo": {"lora": {"rank": 8}}}
+    gate, sigmas, rank = from_table(table, "grid.toml: [set]", several=False)
+    assert (gate.key, gate.values) == ("corp.gate", ("off|both",))
+    assert sigmas.values == ([0.1, 0.2],)
+    assert (rank.key, rank.values, rank.origin) == ("grpo.lora.rank", (8,), "grid.toml: [set] grpo.lora.rank = 8")
+    varied = from_table(table, "grid.toml: [vary]", several=True)
+    assert [each.values for each in varied] == [("off|both",), (0.1, 0.2), (8,)]
+    with pytest.raises(UsageError, match=r"grid.toml: \[vary\] rank = \[\]: expected at least one value"):
+        from_table({"rank": []}, "grid.toml: [vary]", several=True)
 
 
 def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
@@ -101,4 +119,4 @@ def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grid, "execute", full)
     with pytest.raises(WriteFailed):
-        run_grid(configs(seeds=[0, 1]), tmp_path, lambda: ProgressDisplay(quiet=True), lambda _: None)
+        run_grid(runs(seeds=[0, 1]), tmp_path, lambda: ProgressDisplay(quiet=True), lambda _: None)

@@ -31,11 +31,11 @@ def write(tmp_path):
 
 def test_the_content_of_the_launch_file_is_stored_with_the_run(write):
     path = write(mixed_precision="no")
-    (config,) = expand(**GRID, settings=[], launch="accelerate", launch_config=path)
-    assert config.launch == TWO | {"mixed_precision": "no"}
-    assert config.processes == 2
-    (alone,) = expand(**GRID, settings=[])
-    assert (alone.launch, alone.processes) == (None, 1)
+    (run,) = expand(**GRID, launch="accelerate", launch_config=path)
+    assert run.config.launch == TWO | {"mixed_precision": "no"}
+    assert run.config.processes == 2
+    (alone,) = expand(**GRID)
+    assert (alone.config.launch, alone.config.processes) == (None, 1)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from bench.run.grid import expand, resume_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.run.settings import parse
 
 pytestmark = pytest.mark.slow
 
@@ -73,10 +74,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(folder):
-    grid = {"tasks": ["addition"], "models": ["tiny-adder"], "budgets": [BUDGET], "seeds": [0], "settings": [RATE]}
+    grid = {"tasks": ["addition"], "models": ["tiny-adder"], "budgets": [BUDGET], "seeds": [0]}
     launch = {"launch": "accelerate", "launch_config": folder / "two.yaml"}
-    (config,) = expand(methods=["counted_method:Counted"], **grid, **OPTIONS, **launch)
-    prepared = prepare(config, folder / "uninterrupted", ProgressDisplay(quiet=True))
+    (run,) = expand(methods=["counted_method:Counted"], settings=[parse(RATE, "--set")], **grid, **OPTIONS, **launch)
+    prepared = prepare(run.config, folder / "uninterrupted", ProgressDisplay(quiet=True))
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
 

@@ -1,0 +1,102 @@
+"""TOML files with the options of `bench run`, for example:
+
+    method = ["base", "corp"]
+    task = "gsm8k"
+    seed = [0, 1, 2]
+    [set.corp]
+    rank = 4
+    [vary.corp]
+    gate = ["off", "both"]
+
+Each value is checked here as the option of that name would be, so that an error names the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import UsageError
+
+TABLES = {"set": ("settings", False), "vary": ("variations", True)}
+"""Tables of method settings: the parameter that takes them, and whether a list gives several values."""
+
+
+def keys(command: click.Command) -> dict[str, click.Option]:
+    """Return the keys of a file with the options of a command: `max_new_tokens` for `--max-new-tokens`.
+
+    Options that cannot be in a file are left out: the file itself, the tables, and `--json`.
+    """
+    found = {}
+    for option in command.params:
+        name = max(option.opts, key=len).lstrip("-").replace("-", "_")
+        if isinstance(option, click.Option) and option.expose_value and name not in (*TABLES, "json"):
+            found[name] = option
+    return found
+
+
+def read_config_file(path: Path, command: click.Command, ctx: click.Context) -> dict[str, Any]:
+    """Read a file with the options of a command.
+
+    Args:
+        path: TOML file.
+        command: The command.
+        ctx: Context that options are checked in.
+
+    Returns:
+        Values by name of the command's parameter.
+
+    Raises:
+        UsageError: If the file is not valid TOML, has an unknown key, or an option's value is invalid.
+    """
+    from bench.run.settings import from_table
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    known = keys(command)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in TABLES:
+            parameter, several = TABLES[key]
+            if not isinstance(value, dict):
+                raise UsageError(f"--config {path}: {key} = {value!r}: expected a table, such as [{key}.corp]")
+            values[parameter] = from_table(value, f"--config {path}: [{key}]", several=several)
+        elif key in known:
+            assert known[key].name is not None
+            values[known[key].name] = _checked(f"--config {path}: {key} = {value!r}", value, known[key], ctx)
+        else:
+            expected = [*known, *TABLES]
+            near = get_close_matches(key, expected, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(expected)}"
+            raise UsageError(f"--config {path}: unknown key {key!r}; {hint}")
+    return values
+
+
+def _checked(where: str, value: Any, option: click.Option, ctx: click.Context) -> Any:
+    """Return a value in the form that click takes as the default of an option."""
+    if option.multiple:
+        alone = value if isinstance(value, list) else [value]
+        if not alone:
+            raise UsageError(f"{where}: expected at least one value")
+        return [_checked_one(where, each, option, ctx) for each in alone]
+    return _checked_one(where, value, option, ctx)
+
+
+def _checked_one(where: str, value: Any, option: click.Option, ctx: click.Context) -> str | bool:
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: expected true or false")
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{where}: expected {option.make_metavar(ctx)}, as for {max(option.opts, key=len)}")
+    try:
+        option.type.convert(str(value), option, ctx)
+    except click.BadParameter as error:
+        raise UsageError(f"{where}: {error.message}") from error
+    return str(value)

@@ -1,0 +1,299 @@
+"""Schemas of what `--json` prints. docs/schemas has them as JSON Schema.
+
+Reports have types of their own in `reports`; `output_types` names the type of every command.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from bench.compute.ledger import Account, AdaptationAccount
+from bench.records.schema import AccountRow, Accuracy, Result, Sample
+from bench.settings import Setting
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunOutput(_Output):
+    """Outcome of one run of a grid.
+
+    Attributes:
+        folder: Run directory; None if the run failed before it had one.
+        cached: Whether the run was already complete.
+        error: Reason for a missing record; None if there is one.
+        result: Record; None if the run failed before it had one.
+    """
+
+    folder: str | None
+    cached: bool
+    error: str | None
+    result: Result | None
+
+
+class RunOutputs(_Output):
+    """Output of `bench run` and `bench resume`."""
+
+    runs: tuple[RunOutput, ...]
+
+
+class RecordWithSamples(Result):
+    """Output of `bench show -n N`: the record with its first N samples. Without `-n`, the output is the record."""
+
+    samples: tuple[Sample, ...]
+
+
+class PlanLineOutput(_Output):
+    """One planned phase; see `methods.interface.PlanLine`."""
+
+    account: AdaptationAccount
+    what: str
+    evaluations: int
+
+
+class PlanOutput(_Output):
+    """Plan of one run.
+
+    Attributes:
+        subject: The task, or both tasks, as in `mbpp to humaneval`.
+        evaluations: Budget in model-prompt evaluations.
+        splits: Number of examples by split.
+        evaluation_flops_estimate: FLOPs of one evaluation; None if the model's config.json is not on this machine.
+        refused: Reason for which the method refuses the run; None if it does not.
+        lines: Planned phases; empty if refused.
+        notes: Sentences for the user.
+    """
+
+    method: str
+    task: str
+    adapt_on: str | None
+    subject: str
+    model: str
+    budget: str
+    seed: int
+    evaluations: int
+    splits: dict[str, int]
+    evaluation_flops_estimate: float | None
+    refused: str | None = None
+    lines: tuple[PlanLineOutput, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class PlanOutputs(_Output):
+    """Output of `bench plan`."""
+
+    plans: tuple[PlanOutput, ...]
+
+
+class ListedName(_Output):
+    """A name that options accept."""
+
+    name: str
+    description: str
+
+
+class ListedMethod(ListedName):
+    """A method with its settings, as listed by `-v`."""
+
+    settings: tuple[Setting, ...]
+
+
+class ListedRun(ListedName):
+    """A run directory with the run's status."""
+
+    status: str
+
+
+class Listing(RootModel[dict[str, tuple[ListedMethod | ListedRun | ListedName, ...]]]):
+    """Output of `bench list`, by kind: methods, tasks, models, budgets or runs."""
+
+
+class ExportOutput(_Output):
+    """Output of `bench export`.
+
+    Attributes:
+        folder: Folder that was created.
+        changed: Whether the model differs from the base.
+        run: Id of the run.
+    """
+
+    folder: str
+    changed: bool
+    run: str
+
+
+class PreparedTask(_Output):
+    """Task whose data is on this machine."""
+
+    name: str
+    version: str
+    splits: dict[str, int]
+    content_hash: str
+
+
+class PreparedName(_Output):
+    """Model that is on this machine."""
+
+    name: str
+    path: str
+    origin: str
+
+
+class PrepareOutput(_Output):
+    """Output of `bench prepare`."""
+
+    tasks: tuple[PreparedTask, ...]
+    models: tuple[PreparedName, ...]
+
+
+class ProcessorOutput(_Output):
+    """Measured limits of the processor.
+
+    Attributes:
+        cores: Number of cores that this process may use.
+        bfloat16: Whether bfloat16 is computed natively.
+        flops: Floating-point operations per second of a matrix product, by dtype.
+        bandwidth: Bytes per second read and written by a copy.
+    """
+
+    cores: int
+    bfloat16: Literal["native", "emulated"]
+    flops: dict[str, float]
+    bandwidth: float
+
+
+class SandboxOutput(_Output):
+    """Strength of the sandbox.
+
+    Attributes:
+        level: Level of the sandbox.
+        sufficient: Whether it may run model-written code.
+        refusal: Reason if it may not.
+        layers: `works`, or the reason why a layer does not, by layer.
+    """
+
+    level: str
+    sufficient: bool
+    refusal: str | None
+    layers: dict[str, str]
+
+
+class DoctorOutput(_Output):
+    """Output of `bench doctor`.
+
+    Attributes:
+        packages: Version of each package; None if it is not installed.
+        processor: Limits of the processor; None without torch.
+        models: State of each model that has a name.
+        tasks: State of each task's data.
+    """
+
+    python: str
+    platform: str
+    packages: dict[str, str | None]
+    devices: tuple[str, ...]
+    processor: ProcessorOutput | None
+    sandbox: SandboxOutput
+    models: dict[str, str]
+    tasks: dict[str, str]
+
+
+class LedgerOutput(RootModel[dict[Account, AccountRow]]):
+    """Output of `bench analyze ledger`, by account."""
+
+
+class ReportOutput(_Output):
+    """Output of `bench report`: the pages that were written."""
+
+    index: str
+    pages: tuple[str, ...]
+    unfinished: tuple[str, ...]
+
+
+class PublishOutput(_Output):
+    """Output of `bench publish`: the files that were written."""
+
+    records: tuple[str, ...]
+    pages: tuple[str, ...]
+
+
+class ScoredAnswer(_Output):
+    """Score of one answer; `correct` and `reward` are None if it could not be judged."""
+
+    task_id: str
+    correct: bool | None
+    reward: float | None
+    status: str
+    detail: str
+
+
+class ScoreSummary(Accuracy):
+    """Accuracy over the answers.
+
+    Attributes:
+        examples: Number of examples that have an answer.
+        of: Number of examples of the task.
+        sandbox: Level of the sandbox; None if the task runs no model-written code.
+    """
+
+    examples: int
+    of: int
+    sandbox: str | None
+
+
+class ScoreOutput(_Output):
+    """Output of `bench score`."""
+
+    task: str
+    summary: ScoreSummary
+    answers: tuple[ScoredAnswer, ...]
+
+
+class JudgedProgram(_Output):
+    """One line of the output of `bench sandbox run`.
+
+    Attributes:
+        seconds: Wall-clock time.
+        level: Level of the sandbox.
+    """
+
+    name: str
+    status: str
+    passed: bool
+    seconds: float
+    detail: str
+    level: str
+
+
+def output_types() -> dict[str, Any]:
+    """Return the type of each command's output, by the command's name."""
+    from bench.conformance.method.report import MethodReport
+    from bench.conformance.report import TaskReport
+    from reports.analysis.results import Density, GatePower, SplitHalf
+    from reports.comparison.compare import RunComparison
+    from reports.leaderboard.text import BoardOutput
+
+    return {
+        "run": RunOutputs,
+        "resume": RunOutputs,
+        "plan": PlanOutputs,
+        "list": Listing,
+        "show": Result | RecordWithSamples,
+        "compare": RunComparison,
+        "analyze split-half": SplitHalf,
+        "analyze density": tuple[Density, ...],
+        "analyze gate": GatePower,
+        "analyze ledger": LedgerOutput,
+        "leaderboard": BoardOutput,
+        "publish": PublishOutput,
+        "report": ReportOutput,
+        "export": ExportOutput,
+        "prepare": PrepareOutput,
+        "doctor": DoctorOutput,
+        "score": ScoreOutput,
+        "sandbox run": JudgedProgram,
+        "check": TaskReport | MethodReport,
+    }

@@ -1,0 +1,125 @@
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.cli.config_file import keys, read_config_file
+from bench.cli.options import fields
+from bench.cli.run import run
+from bench.errors import UsageError
+
+GRID = 'task = "addition"\nmodel = "tiny-adder"\n'
+
+
+def read(tmp_path: Path, text: str) -> dict:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    return read_config_file(path, run, click.Context(run))
+
+
+def plans(tmp_path: Path, text: str, *arguments: str) -> list[dict]:
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID + text)
+    command = ["plan", "-C", str(path), "--json", *arguments]
+    result = CliRunner().invoke(cli, command, standalone_mode=False, catch_exceptions=False)
+    return json.loads(result.stdout)["plans"]
+
+
+def test_every_field_with_an_option_is_a_key_and_so_are_the_other_options_of_a_run():
+    names = {name for name, _, _ in fields()}
+    assert {"method", "max_new_tokens", "allow_unsandboxed"} <= names
+    assert keys(run).keys() == names | {"launch", "launch_config", "output", "engines", "ray_address"}
+
+
+def test_values_are_read_for_the_parameters_of_the_command(tmp_path):
+    found = read(tmp_path, 'method = ["base", "corp"]\nseed = 3\nbudget = 2048\nlimit = 5\nallow_unsandboxed = true\n')
+    assert found == {
+        "methods": ["base", "corp"],
+        "seeds": ["3"],
+        "budgets": ["2048"],
+        "limit": "5",
+        "allow_unsandboxed": True,
+    }
+
+
+def test_values_of_settings_keep_their_types(tmp_path):
+    found = read(tmp_path, '[set.corp]\nsigmas = [0.1, 0.2]\n[set]\nrank = 4\n[vary.corp]\ngate = ["off", "a|b"]\n')
+    assert {each.key: each.values for each in found["settings"]} == {"corp.sigmas": ([0.1, 0.2],), "rank": (4,)}
+    (gate,) = found["variations"]
+    assert (gate.key, gate.values) == ("corp.gate", ("off", "a|b"))
+
+
+def test_a_text_with_a_bar_is_one_value_of_a_file(tmp_path):
+    with pytest.raises(UsageError, match=r"grid\.toml: \[vary\] corp\.gate = .*corp\.gate: .*given 'off\|both'"):
+        plans(tmp_path, '[vary.corp]\ngate = ["off|both"]\n')
+    assert len(plans(tmp_path, '[vary.corp]\ngate = ["off", "both"]\n')) == 2
+
+
+def test_an_option_overrides_the_file(tmp_path):
+    text = 'method = ["corp", "base"]\nseed = [0, 1]\n[set.corp]\nattempts = 0\n'
+    assert len(plans(tmp_path, text)) == 4
+    (plan,) = plans(tmp_path, text, "-m", "corp", "-s", "7", "-b", "600", "--set", "corp.attempts=1")
+    assert (plan["method"], plan["seed"], plan["budget"]) == ("corp", 7, "600")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task = [", "Invalid value"),
+        ('tsk = "addition"', "unknown key 'tsk'; did you mean 'task'"),
+        ("json = true", "unknown key 'json'"),
+        ("seed = [0, 1.5]", r"seed = \[0, 1.5\]: Input should be a valid integer.*given '1.5'"),
+        ("seed = true", "seed = True: expected INTEGER, as for --seed"),
+        ("seed = []", r"seed = \[\]: expected at least one value"),
+        ("limit = 0", "limit = 0: Input should be greater than 0"),
+        ("limit = [5]", r"limit = \[5\]: expected INTEGER, as for --limit"),
+        ('prompt = "chatty"', "prompt = 'chatty': .*'auto', 'chat', 'completion'"),
+        ('strategy = "maj"', "strategy = 'maj': String should match pattern .*given 'maj'"),
+        ('allow_unsandboxed = "yes"', "allow_unsandboxed = 'yes': expected true or false"),
+        ("engines = 0", "engines = 0: 0 is not in the range x>=1"),
+        ('data = "missing.jsonl"', "data = 'missing.jsonl': File 'missing.jsonl' does not exist"),
+        ("set = 3", r"set = 3: expected a table, such as \[set.corp\]"),
+        ("[vary.corp]\ngate = []", r"\[vary\] corp.gate = \[\]: expected at least one value"),
+    ],
+)
+def test_an_invalid_file_is_an_error_that_names_file_key_value_and_what_is_expected(tmp_path, text, message):
+    with pytest.raises(UsageError, match=rf"--config .*grid\.toml: .*{message}"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[set.corp]\nrnak = 4", r"\[set\] corp.rnak = 4: corp has no setting 'rnak'; did you mean 'rank'"),
+        (
+            "[set.corp]\nrank = 'four'",
+            r"\[set\] corp.rank = 'four': corp.rank: Input should be .*integer.*'four'",
+        ),
+        ("[set.corp]\nrank = [1, 2]", r"\[set\] corp.rank = \[1, 2\]: corp.rank: Input should be .*integer.*\[1, 2\]"),
+        ("[set.grpo]\nlr = 'fast'", r"\[set\] grpo.lr = 'fast': grpo.lr: Input should be a valid number.*'fast'"),
+        ("[vary.corp]\nrank = [1, 0]", r"\[vary\] corp.rank = \[1, 0\]: corp.rank: .*greater than 0 \(given 0\)"),
+    ],
+)
+def test_an_invalid_setting_of_a_file_is_an_error_that_names_both(tmp_path, text, message):
+    with pytest.raises(UsageError, match=rf"--config .*grid\.toml: {message}"):
+        plans(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-L", "many"], "'--limit': Input should be a valid integer.*given 'many'"),
+        (["-s", "-1"], "'--seed': Input should be greater than or equal to 0 .given '-1'"),
+        (["--prompt", "chatty"], "'--prompt': 'chatty' is not one of 'auto', 'chat', 'completion'"),
+        (["--strategy", "pass@0"], "'--strategy': String should match pattern .*given 'pass@0'"),
+    ],
+)
+def test_an_invalid_option_is_an_error_that_names_option_value_and_what_is_expected(arguments, message):
+    command = ["plan", "-t", "addition", *arguments]
+    with pytest.raises(click.BadParameter) as caught:
+        CliRunner().invoke(cli, command, standalone_mode=False, catch_exceptions=False)
+    assert re.search(message, caught.value.format_message())
