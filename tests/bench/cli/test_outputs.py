@@ -1,0 +1,78 @@
+"""Compare what every command prints with `--json` with its schema in docs/schemas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.cli.outputs import output_types
+
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
+PROGRAM = {"code": "def f(x): return x + 1", "entry_point": "f", "test": "assert f(2) == 3"}
+
+
+def printed(*arguments: Any) -> Any:
+    outcome = CliRunner().invoke(cli, [*map(str, arguments), "--json"], standalone_mode=False, catch_exceptions=False)
+    return json.loads(outcome.stdout)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """Outputs of every command, by the command's name."""
+    folder = tmp_path_factory.mktemp("outputs")
+    runs, grid = folder / "runs", ["-t", "addition", "-M", "tiny-adder", "-b", "800", "-L", "20", "-o"]
+    ran = printed("run", "-m", "corp", "-m", "landscape", *grid, runs)
+    refused = printed("run", "-m", "corp", *grid[:4], "-b", "10", "-o", runs)
+    corp, landscape = (run["folder"] for run in ran["runs"])
+    (folder / "programs.jsonl").write_text(json.dumps(PROGRAM) + "\n")
+    example = json.loads((Path(corp) / "samples.jsonl").read_text().splitlines()[0])["id"]
+    (folder / "answers.jsonl").write_text(json.dumps({"task_id": example, "completion": "3"}) + "\n")
+    return {
+        "run": [ran, refused],
+        "resume": [printed("resume", corp)],
+        "plan": [printed("plan", "-m", "corp", *grid[:4]), printed("plan", "-m", "corp", *grid[:4], "-b", "10")],
+        "list": [printed("list"), printed("list", "methods", "-v"), printed("list", "runs", "-o", runs)],
+        "show": [printed("show", corp), printed("show", corp, "-n", "2")],
+        "compare": [printed("compare", corp, landscape)],
+        "analyze split-half": [printed("analyze", "split-half", landscape, "--permutations", "20")],
+        "analyze density": [printed("analyze", "density", landscape)],
+        "analyze gate": [printed("analyze", "gate", corp)],
+        "analyze ledger": [printed("analyze", "ledger", corp)],
+        "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
+        "publish": [printed("publish", runs, "--into", folder / "board")],
+        "report": [printed("report", runs, "-o", folder / "site")],
+        "export": [printed("export", corp, "-o", folder / "model")],
+        "prepare": [printed("prepare", "-t", "addition", "-M", "tiny-adder")],
+        "doctor": [printed("doctor")],
+        "score": [printed("score", "-t", "addition", "--completions", folder / "answers.jsonl")],
+        "sandbox run": [printed("sandbox", "run", folder / "programs.jsonl")],
+        "check": [printed("check", "-t", "addition", "-L", "4"), printed("check", "-m", "base", "-b", "64")],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", output_types())
+def test_the_output_of_every_command_matches_its_schema(outputs: dict[str, list[Any]], command: str) -> None:
+    schema = json.loads((SCHEMAS / f"{command.replace(' ', '-')}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for output in outputs[command]:
+        jsonschema.validate(output, schema, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.slow
+def test_a_schema_refuses_an_output_of_another_shape(outputs: dict[str, list[Any]]) -> None:
+    schema = json.loads((SCHEMAS / "run.json").read_text())
+    (record,) = outputs["show"][:1]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record, schema)
+
+
+def test_a_listing_and_a_plan_match_their_schemas() -> None:
+    for command, output in (("list", printed("list", "methods", "-v")), ("plan", printed("plan", "-t", "addition"))):
+        jsonschema.validate(output, json.loads((SCHEMAS / f"{command}.json").read_text()))
