@@ -104,7 +104,9 @@ class _Validated(click.ParamType):
     def __init__(self, field: FieldInfo) -> None:
         kind: Any = Annotated[field.annotation, *field.metadata]
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
-        self.name = "integer" if "integer" in str(self._adapter.json_schema()) else "text"
+        schema = self._adapter.json_schema()
+        kinds = [each.get("type") for each in schema.get("anyOf", [schema])]
+        self.name = "integer" if "integer" in kinds else "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
