@@ -41,8 +41,8 @@ REFILL = 4
 PREFILL_TOKENS = 2048
 """Prompt tokens of one prefill pass: enough for full speed per token, and few enough to limit memory."""
 PASS_TOKENS = 24
-"""Tokens of a pass up to which rows propose more. On two CPUs' cores a pass over 24 tokens takes two or three times as
-long as one over a single token, and 48 five times (`python -m measurements.decoding --lookup`)."""
+"""Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
+token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
 """Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
 
