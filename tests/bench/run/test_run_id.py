@@ -99,7 +99,7 @@ def test_a_new_run_gets_its_id_from_the_newest_version() -> None:
 
 
 def test_an_unknown_version_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="identity version 1: .*; known: 2"):
+    with pytest.raises(UsageError, match=r"identity version 1: .*; known: 2"):
         identity(version=1)
 
 
