@@ -7,21 +7,23 @@ measured in one run, so the ratios do not depend on how busy the machine is, as 
 
 `--batches` compares the engine's own texts for batch sizes 1 and 64. `--limit` measures a decoding step against its
 matrix products alone. `--texts` compares texts with `generate`, and says how close the two best logits are where they
-part. `--lookup` simulates lookup decoding with this machine's step costs.
+part. `--lookup` measures one engine with and without proposals of the next tokens.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import click
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.compute.meter import Meter
+from bench.engines import transformers
 from bench.engines.decoding import next_tokens
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.engines.placement import cores
@@ -122,9 +124,9 @@ def print_limit(folder: str, dtype: str, prompts: list[TokenIds]) -> None:
         )
 
 
-def _seconds(work: partial[object] | object) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
-    work()  # type: ignore[operator]
+    work()
     return time.perf_counter() - started
 
 
@@ -138,8 +140,8 @@ def print_texts(folder: str, dtype: str, prompts: list[TokenIds], limit: int) ->
             continue
         at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         with torch.inference_mode():
-            ids = torch.tensor([prompt + a[:at]])
-            first, second = engine._model(ids, use_cache=False).logits[0, -1].float().topk(2).values.tolist()
+            batch = RaggedBatch(engine._model, 1)
+            first, second = batch.run(batch.enter([prompt + a[:at]], []))[0].float().topk(2).values.tolist()
         gaps.append(first - second)
     click.echo(
         f"{dtype}: same text as generate for {len(prompts) - len(gaps)} of {len(prompts)}"
@@ -161,72 +163,55 @@ def print_batches(folder: str, dtype: str, prompts: list[TokenIds], limit: int) 
 
 
 def print_lookup(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
-    """Decoding time with proposals copied from an earlier occurrence of the last tokens, by measured step costs."""
+    """Seconds with and without proposals of the next tokens, in turns, and the share of computed tokens thrown away."""
     engine = TransformersEngine(folder, dtype=dtype)
-    texts = [a.token_ids for a in answers(engine, prompts, Sampling(max_new_tokens=limit))]
-    cost: dict[int, float] = {}
-    for rows in (1, 2, 4, 8, 16, 32, 64):
-        some = [(p * 2)[:150] for p in (prompts * 64)[:rows]]
-        seconds = [_seconds(partial(answers, engine, some, Sampling(max_new_tokens=n))) for n in (2, 2, 12)]
-        cost[rows] = (seconds[2] - seconds[1]) / 10
-    click.echo("seconds of a step by rows: " + ", ".join(f"{r}: {c:.3f}" for r, c in cost.items()))
-
-    def price(tokens: int) -> float:
-        sizes = sorted(cost)
-        above = next((s for s in sizes if s >= tokens), sizes[-1])
-        below = max((s for s in sizes if s <= tokens), default=sizes[0])
-        if above == below:
-            return cost[above] * max(1.0, tokens / above)
-        return cost[below] + (cost[above] - cost[below]) * (tokens - below) / (above - below)
-
-    plain = sum(price(sum(len(t) > step for t in texts)) for step in range(max(map(len, texts))))
-    best = plain
-    for most in (2, 4, 8):
-        at, total = [0] * len(texts), 0.0
-        while any(a < len(t) for a, t in zip(at, texts, strict=True)):
-            tokens = 0
-            for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-                if at[i] >= len(text):
-                    continue
-                proposed = propose(prompt + text[: at[i]], most - 1)
-                kept = next(
-                    (k for k, p in enumerate(proposed) if at[i] + k >= len(text) or p != text[at[i] + k]), len(proposed)
-                )
-                tokens += 1 + len(proposed)
-                at[i] += 1 + kept
-            total += price(tokens)
-        best = min(best, total)
-        click.echo(f"lookup of up to {most - 1} tokens: {total:.1f} s of decoding against {plain:.1f} s")
-    click.echo(f"lookup decoding would save {1 - best / plain:.1%} of decoding")
-
-
-def propose(tokens: TokenIds, count: int) -> TokenIds:
-    """Tokens after the latest earlier occurrence of the last 4, 3 or 2 tokens."""
-    for size in (4, 3, 2):
-        tail = tokens[-size:]
-        for start in range(len(tokens) - size - 1, -1, -1):
-            if tokens[start : start + size] == tail:
-                return tokens[start + size : start + size + count]
-    return ()
+    room, sampling = transformers.PASS_TOKENS, Sampling(max_new_tokens=limit)
+    seconds: dict[int, float] = {}
+    found = {}
+    answers(engine, prompts[:2], Sampling(max_new_tokens=4))
+    for tokens in (0, room, 0, room):
+        transformers.PASS_TOKENS = tokens
+        meter = Meter(engine.shape)
+        started = time.perf_counter()
+        with meter.account("evaluation"):
+            found[tokens] = [a.token_ids for a in engine.generate(prompts, sampling, meter)]
+        taken = time.perf_counter() - started
+        seconds[tokens] = min(taken, seconds.get(tokens, taken))
+    work = meter.ledger["evaluation"]
+    thrown = work.discarded_head_tokens / (work.decode_tokens + work.discarded_head_tokens)
+    same = sum(a == b for a, b in zip(found[0], found[room], strict=True))
+    click.echo(
+        f"{dtype}, {len(prompts)} prompts, at most {limit}: {seconds[0]:.1f} s without proposals, with them "
+        f"{seconds[room]:.1f} s ({1 - seconds[room] / seconds[0]:.0%} less); {thrown:.0%} of the decoded tokens thrown "
+        f"away; {same} texts equal"
+    )
 
 
 @click.command()
 @click.option("--model", default="smollm2-135m", show_default=True)
 @click.option("--task", default="humaneval", show_default=True)
+@click.option("--data", type=click.Path(exists=True), help="File with the task's rows.")
 @click.option("--dtype", "dtypes", multiple=True, default=["float32", "bfloat16"], show_default=True)
 @click.option("--prompts", "counts", multiple=True, type=int, default=[13, 64, 200], show_default=True)
 @click.option("--new-tokens", "limits", multiple=True, type=int, default=[256, 512], show_default=True)
 @click.option("--batches", "what", flag_value="batches", help="Texts for batch sizes 1 and 64.")
 @click.option("--limit", "what", flag_value="limit", help="A step against its matrix products.")
 @click.option("--texts", "what", flag_value="texts", help="Texts against generate.")
-@click.option("--lookup", "what", flag_value="lookup", help="Simulate lookup decoding.")
+@click.option("--lookup", "what", flag_value="lookup", help="With and without proposed tokens.")
 def main(
-    model: str, task: str, dtypes: Sequence[str], counts: Sequence[int], limits: Sequence[int], what: str | None
+    model: str,
+    task: str,
+    data: str | None,
+    dtypes: Sequence[str],
+    counts: Sequence[int],
+    limits: Sequence[int],
+    what: str | None,
 ) -> None:
     folder = resolve(model).prepare().path
     engine, found = TransformersEngine(folder), load_task(task)
     encode = engine.encode
-    examples = [*found.load().test, *found.whole()]
+    rows = data and Path(data)
+    examples = [*found.load(rows).test, *found.whole(rows)]
     prompts = [encode(found.messages(example)) for example in (examples * 2)[: max(counts)]]
     del engine
     for dtype in dtypes:
@@ -237,7 +222,8 @@ def main(
         elif what == "texts":
             print_texts(folder, dtype, prompts, max(limits))
         elif what == "lookup":
-            print_lookup(folder, dtype, prompts[: min(counts)], max(limits))
+            for count in counts:
+                print_lookup(folder, dtype, prompts[:count], max(limits))
         else:
             print_speed(folder, dtype, prompts, counts, limits)
 

@@ -39,8 +39,8 @@ class Work(BaseModel):
         attended: Positions attended to by all these tokens, summed over tokens and layers.
         padded_tokens: Tokens run by the hardware, including padding, finished sequences and proposed tokens that were
             thrown away.
-        discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
         padded_attended: Positions attended to by the padded tokens.
+        discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
         trained_tokens: Tokens run forward and backward at the cost of `training_flops`. Used in plans only: the
             training of a run is counted by `products`, `padded_products` and the two `attended` fields above.
         trained_attended: Positions attended to by the trained tokens.

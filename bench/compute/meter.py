@@ -1,6 +1,8 @@
-"""Meter that records work before it is done, and refuses work that exceeds the budget.
+"""Meter that records work, and refuses work that exceeds the budget.
 
-An engine calls `reserve` with the exact work of its next step, so a run stops before it exceeds the budget.
+An engine calls `reserve` with the work of its next step before the step runs, so a run stops before it exceeds the
+budget. Only how many proposed tokens are right is known after a step. They are reserved then, and are not used if the
+meter refuses them.
 """
 
 from __future__ import annotations

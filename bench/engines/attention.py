@@ -41,11 +41,13 @@ def among_prompts(query: Tensor, key: Tensor, value: Tensor, scale: float, windo
     if query.device.type != "cpu" and (window is None or tokens <= window):
         key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
         return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-    query = (query * scale).reshape(groups, shared, tokens, -1)
+    query = query.reshape(groups, shared, tokens, -1)
     key, value = key.reshape(groups, tokens, -1), value.reshape(groups, tokens, -1)
     answer = value.new_empty(groups, shared, tokens, value.shape[-1])
     for first, start, end in _blocks(tokens, window):
-        scores = torch.bmm(query[:, :, start:end].flatten(1, 2), key[:, first:end].transpose(1, 2)).float()
+        scores = torch.bmm(
+            query[:, :, start:end].flatten(1, 2).float() * scale, key[:, first:end].transpose(1, 2).float()
+        )
         position = torch.arange(start, end, device=query.device)[:, None]
         masked = _masked(position, torch.arange(first, end, device=query.device), window)
         scores.view(groups, shared, end - start, -1).masked_fill_(masked, float("-inf"))
@@ -102,31 +104,17 @@ def to_stored(
     return answer.to(query.dtype)
 
 
-def to_stored_by_sequence(
-    query: Tensor, keys: Tensor, values: Tensor, context: Tensor, scale: float, window: int | None
+def to_stored_by_torch(
+    query: Tensor, keys: Tensor, values: Tensor, row: Tensor, position: Tensor, scale: float, window: int | None
 ) -> Tensor:
-    """Let the new tokens of every row attend to its stored keys and values, with two batched products.
-
-    Args:
-        query: Tensor [rows, heads, new tokens, head_dim].
-        keys: Stored keys of these rows, as in `to_stored`.
-        values: Stored values of these rows.
-        context: Position of each row's first new token [rows].
-        scale: Factor of the scores.
-        window: Maximum number of positions attended to; None for all.
-
-    Returns:
-        Tensor [rows, heads, new tokens, width of the values].
-    """
-    rows, heads, new, _ = query.shape
-    groups, columns = rows * keys.shape[1], keys.shape[2]
-    packed = (query * scale).reshape(groups, -1, query.shape[-1])
-    scores = torch.bmm(packed, keys.reshape(groups, columns, -1).transpose(1, 2)).float()
-    position = context[:, None, None] + torch.arange(new, device=query.device)[:, None]
-    masked = _masked(position, torch.arange(columns, device=query.device), window)
-    scores.view(rows, -1, new, columns).masked_fill_(masked[:, None], float("-inf"))
-    answer = torch.bmm(softmax(scores, dim=-1).to(values.dtype), values.reshape(groups, columns, -1))
-    return answer.view(rows, heads, new, -1)
+    """Do the same as `to_stored` with torch's fused attention, for one token of each of the first rows, in order."""
+    tokens, heads, width = query.shape
+    keys, values = keys[:tokens], values[:tokens]
+    # Heads that share a key become queries of one head, so that keys are not repeated.
+    packed = query.reshape(tokens, keys.shape[1], -1, width)
+    masked = _masked(position[:, None], torch.arange(keys.shape[2], device=query.device), window)
+    answer = scaled_dot_product_attention(packed, keys, values, attn_mask=~masked[:, None, None], scale=scale)
+    return answer.reshape(tokens, heads, -1)
 
 
 def _masked(position: Tensor, column: Tensor, window: int | None) -> Tensor:

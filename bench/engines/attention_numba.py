@@ -8,12 +8,13 @@ The functions release the GIL and share no state, so several threads can work on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.compiled import compiled
 
 Stored = NDArray[Any]
 """Buffer [rows, key-value heads, columns, head_dim]: float32, or bfloat16 stored as uint16."""
@@ -22,13 +23,8 @@ Indices = NDArray[np.int64]
 ZERO, HALF_WORD, MASKED = np.float32(0), np.uint32(16), np.float32(-np.inf)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # A sum may be reordered, for vector instructions; infinities and NaN stay what they are.
-    flags: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
-    try:
-        return numba.njit(cache=True, **flags)(function)
-    except RuntimeError:  # no folder is writable for the cache
-        return numba.njit(**flags)(function)
+_compiled = compiled(fastmath={"reassoc", "contract", "nsz"})
+"""Sums may be reordered, for vector instructions; infinities and NaN stay what they are."""
 
 
 def scores(

@@ -139,7 +139,7 @@ class Engine(Protocol):
         """Return an answer's text without special tokens, cut before a stop string."""
 
     def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
-        """Generate one completion per prompt, and record each step with the meter before it runs.
+        """Generate one completion per prompt, and record each step with the meter.
 
         The text of an answer is a function of the weights, the prompts of this call, the sampling and `settings`.
         """

@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -39,11 +38,24 @@ class BatchRow(Generic[Draws]):
     draws: Draws | None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    _lookup: Lookup | None = None
 
-    @cached_property
-    def lookup(self) -> Lookup:
-        """Proposals for the next tokens."""
-        return Lookup(self.prompt)
+    def propose(self, most: int) -> tuple[int, list[int]]:
+        """Propose at most so many next tokens: see `Lookup.propose`."""
+        self._lookup = self._lookup or Lookup(self.prompt)
+        return self._lookup.propose(self.generated, most)
+
+    def restart(self) -> None:
+        """Forget the answer so far."""
+        self.generated.clear()
+        self._lookup = None
+
+    def end(self, finish: Finish | None) -> bool:
+        """Store the reason for the end, if there is one; return whether there is."""
+        self.finish = finish
+        if finish is not None:
+            self._lookup = None  # it takes hundreds of bytes per token
+        return finish is not None
 
     @property
     def position(self) -> int:
@@ -77,8 +89,8 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
         Raises:
             BenchError: If a prompt is empty, or too long for its answer to fit.
-            OverBudget: Before the first step that exceeds the budget.
-            AllowanceSpent: Before the first step that exceeds the open block's allowance.
+            OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
+            AllowanceSpent: Likewise for the open block's allowance.
         """
         if not prompts:
             return []
@@ -101,12 +113,11 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     @abstractmethod
     def _decode(self, rows: Sequence[BatchRow[Draws]], sampling: Sampling, meter: Meter) -> None:
-        """Generate until every row is finished, and record each step with the meter before it runs."""
+        """Generate until every row is finished, and record each step with the meter."""
 
     def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
         """Return whether the newest token ends a row, and store the reason in the row."""
-        row.finish = self._finish(row.generated, stop, sampling)
-        return row.finish is not None
+        return row.end(self._finish(row.generated, stop, sampling))
 
     def _completion(self, row: BatchRow[Draws], sampling: Sampling) -> Completion:
         assert row.finish is not None

@@ -27,7 +27,7 @@ from bench.engines.attention import (
     computed_among_prompts,
     is_compiled,
     to_stored,
-    to_stored_by_sequence,
+    to_stored_by_torch,
 )
 from bench.errors import BenchError
 
@@ -61,22 +61,27 @@ class RaggedBatch:
             contexts: Number of tokens of each sequence that is in the batch already, by row.
         """
         self._make_room(len(contexts), max([*contexts, *map(len, prompts)]))
-        return Pass(prompts, [0] * len(prompts), self._model.device, len(contexts))
+        return Pass(prompts, [0] * len(prompts), self._model.device, entering=True, first=len(contexts))
 
     def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Pass:
         """Return the pass of the next tokens of all sequences.
 
         Args:
-            tokens: Token ids of each row, at least one.
+            tokens: Token ids of each row: at least one, and one alone unless attention is `compiled`.
             contexts: Number of tokens before them, by row; tokens stored after these are forgotten.
+
+        Raises:
+            ValueError: If attention is not compiled and a row has several tokens.
         """
         self._make_room(len(contexts), max(c + len(new) for c, new in zip(contexts, tokens, strict=True)))
+        if not self.compiled and any(len(new) > 1 for new in tokens):
+            raise ValueError("several tokens of a sequence in one step need compiled attention")
         return Pass(tokens, contexts, self._model.device)
 
     def attended(self, running: Pass, shape: ModelShape) -> int:
         """Return the number of positions that a pass computes attention with, including masked ones."""
         if not running.entering and not self.compiled:
-            return shape.layers * running.width * len(running.tokens) * self._columns
+            return shape.layers * len(running.tokens) * self._columns
         windows = Counter(shape.windows or (None,) * shape.layers)
         return sum(layers * self._attended_in_layer(running, window) for window, layers in windows.items())
 
@@ -124,9 +129,8 @@ class RaggedBatch:
         elif columns <= self._columns <= columns + 2 * SLACK:
             return
         kept, self._columns = min(columns, self._columns), columns + SLACK
-        self._layers = {
-            layer: (self._moved(k, rows, kept), self._moved(v, rows, kept)) for layer, (k, v) in self._layers.items()
-        }
+        for layer, (keys, values) in self._layers.items():  # one by one, so that little is held twice
+            self._layers[layer] = self._moved(keys, rows, kept), self._moved(values, rows, kept)
 
     def _moved(self, buffer: Tensor, rows: int, kept: int) -> Tensor:
         moved = buffer.new_zeros(*buffer.shape[:2], self._columns, buffer.shape[3])
@@ -151,12 +155,12 @@ class Pass:
         tokens: New tokens of each sequence.
         before: Number of tokens before them, by sequence.
         device: Device of the model.
+        entering: Whether the sequences are whole prompts.
         first: Row of the first sequence.
 
     Attributes:
         rows: Rows of the sequences.
         width: Largest number of new tokens.
-        entering: Whether the sequences are whole prompts.
         ids: Token ids [1, tokens].
         positions: Position of each token in its sequence [1, tokens].
         row: Number of each token's sequence in this pass [tokens].
@@ -166,15 +170,20 @@ class Pass:
     """
 
     def __init__(
-        self, tokens: Sequence[Sequence[int]], before: Sequence[int], device: torch.device, first: int = 0
+        self,
+        tokens: Sequence[Sequence[int]],
+        before: Sequence[int],
+        device: torch.device,
+        *,
+        entering: bool = False,
+        first: int = 0,
     ) -> None:
-        self.tokens, self.before = tokens, before
+        self.tokens, self.before, self.entering = tokens, before, entering
         self.rows = slice(first, first + len(tokens))
-        self.entering = not any(before)
         counts = [len(new) for new in tokens]
         self.width, self._even = max(counts), min(counts) == max(counts)
         places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
-        self.row, self.offset = torch.tensor(places, device=device).unbind(-1)
+        self.row, self.offset = torch.tensor(places, device=device).T.contiguous()
         self.ends = torch.tensor(counts, device=device).cumsum(0) - 1
         self.contexts = torch.tensor(before, device=device)
         self.ids = torch.tensor([[token for new in tokens for token in new]], device=device)
@@ -231,12 +240,10 @@ def _attend(
     rows, row, position = running.rows, running.row, running.positions[0]
     if running.entering:
         query, key, value = (running.by_sequence(states) for states in (query, key, value))
-        keys[rows, :, : key.shape[2]], values[rows, :, : value.shape[2]] = key, value
+        for buffer, states in ((keys, key), (values, value)):
+            buffer[rows, :, : states.shape[2]] = states
+            buffer[rows, :, states.shape[2] :] = 0.0  # an earlier sequence's infinity times a weight of 0 would be NaN
         return running.flat(among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)), None
     keys[row, :, position], values[row, :, position] = key[0].transpose(0, 1), value[0].transpose(0, 1)
-    if batch.compiled:
-        return to_stored(query[0].transpose(0, 1), keys, values, row, position, scale, sliding_window)[None], None
-    answer = to_stored_by_sequence(
-        running.by_sequence(query), keys[rows], values[rows], running.contexts, scale, sliding_window
-    )
-    return running.flat(answer.transpose(1, 2)), None
+    attend = to_stored if batch.compiled else to_stored_by_torch
+    return attend(query[0].transpose(0, 1), keys, values, row, position, scale, sliding_window)[None], None

@@ -4,8 +4,8 @@ A candidate's answers do not depend on earlier candidates. In half precision the
 backend. The composition of the batch is therefore a function of the call alone: the longest prompts enter first, and
 the next ones enter as answers end.
 
-While a pass has room, rows propose their next tokens by looking up how their last ones went on before. The pass
-computes them all, and a proposal stays if it is the token that decoding chooses. So answers are what they would be
+On a CPU, while a pass has room, rows propose their next tokens by looking up how their last ones went on before. The
+pass computes them all, and a proposal stays if it is the token that decoding chooses. So answers are what they would be
 without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
 """
 
@@ -41,8 +41,8 @@ REFILL = 4
 PREFILL_TOKENS = 2048
 """Prompt tokens of one prefill pass: enough for full speed per token, and few enough to limit memory."""
 PASS_TOKENS = 24
-"""Tokens of a pass up to which rows propose more. On two CPUs' cores a pass over 24 tokens takes two or three times as
-long as one over a single token, and 48 five times (`python -m measurements.decoding --lookup`)."""
+"""Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
+token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
 """Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
 
@@ -135,7 +135,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         order = sorted(rows, key=lambda row: -len(row.prompt))
         while waiting := [row for row in order if row.finish is None]:
             for row in waiting:
-                row.generated.clear()
+                row.restart()
             try:
                 self._decode_together(waiting, sampling, meter)
             except RuntimeError as error:
@@ -161,7 +161,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         Args:
             waiting: Rows by descending prompt length; emptied.
             sampling: Decoding parameters.
-            meter: Records each step before it runs.
+            meter: Records each step: its certain tokens before it runs, and the proposed ones that stay after it.
         """
         limit = min(self._batch_size, len(waiting))
         batch = RaggedBatch(self._model, limit)
@@ -210,24 +210,24 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     def _step(self, batch: RaggedBatch, rows: list[_Row], stop: StopStrings, sampling: Sampling, meter: Meter) -> None:
         """Compute the next token of every row, and check what the rows propose after it."""
         contexts = [row.position for row in rows]
-        proposed = self._proposals(rows, sampling)
+        proposed = self._proposals(batch, rows, sampling)
         tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
         running = batch.step(tokens, contexts)
         computed = Work(padded_tokens=sum(map(len, tokens)), padded_attended=batch.attended(running, self.shape))
         meter.reserve(self._decoding(contexts, [1] * len(rows)) + computed)
         kept = self._append(rows, batch.run(running), proposed, stop, sampling)
         if any(proposed):
-            discarded = Work(discarded_head_tokens=sum(map(len, proposed)) - sum(kept))
-            meter.reserve(self._decoding([context + 1 for context in contexts], kept) + discarded)
+            more = self._decoding([context + 1 for context in contexts], kept)
+            if not meter.covers(more):  # the next line raises, and nothing of what was proposed is kept
+                meter.reserve(Work(discarded_head_tokens=sum(map(len, proposed))))
+            meter.reserve(more + Work(discarded_head_tokens=sum(map(len, proposed)) - sum(kept)))
 
-    def _proposals(self, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
+    def _proposals(self, batch: RaggedBatch, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
         room = PASS_TOKENS - len(rows)
-        if room <= 0:
+        if room <= 0 or not batch.compiled:
             return [[] for _ in rows]
         left = [sampling.max_new_tokens - len(row.generated) - 1 for row in rows]
-        return share_out(
-            [row.lookup.propose(row.generated, min(n, room)) for row, n in zip(rows, left, strict=True)], room
-        )
+        return share_out([row.propose(min(n, room)) for row, n in zip(rows, left, strict=True)], room)
 
     def _decoding(self, contexts: Sequence[int], counts: Sequence[int]) -> Work:
         """Return the model's work for some more tokens of each row, without what the hardware adds."""
@@ -285,7 +285,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _one_pass(rows: list[_Row]) -> list[_Row]:
-    """Return the first rows, at most `PREFILL_TOKENS` tokens as attention pads them, for one prefill pass.
+    """Return the first rows, at most `PREFILL_TOKENS` tokens with the padding inside attention.
 
     Args:
         rows: Rows by descending prompt length.

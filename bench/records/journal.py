@@ -2,11 +2,12 @@
 
 A run is a deterministic function of its configuration. To resume, it runs again, and the journal supplies the entries
 that were already computed. Entries are recalled in order. Results that engines prefetched are kept as unordered
-entries and looked up by key. Two lines of a journal, each with its CRC-32 checksum:
+entries and looked up by key. The file is JSON Lines, in ASCII. An entry and a prefetched result:
 
-    aa7363d1 {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}
-    9e02f83b {"aside":{"answered":"test 1","n":1},"value":{"texts":["7"]}}
+    {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]},"crc32":"aa7363d1"}
+    {"prefetched":{"answered":"test 1","n":1},"value":{"texts":["7"]},"crc32":"c45e47b3"}
 
+`crc32` is the checksum of the line without it, here of `{"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}`.
 A last line without a newline was cut off by a crash and is computed again. Any other damage is an error.
 """
 
@@ -15,17 +16,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.records.files import WriteFailed, sync
 
 
 class JournalDamaged(BenchError):
     """Error for a journal line that fails its checksum; an incomplete last line is not an error."""
+
+
+class JournalOutdated(Refused):
+    """Error for a journal that an earlier version wrote in another format."""
 
 
 class JournalMismatch(BenchError):
@@ -41,6 +47,7 @@ class Journal:
 
     Raises:
         JournalDamaged: If a line fails its checksum. The message names the line; the file is not changed.
+        JournalOutdated: If an earlier version wrote the journal in another format. The file is not changed.
         WriteFailed: If the file cannot be opened for writing.
 
     Attributes:
@@ -66,7 +73,7 @@ class Journal:
 
     def _index(self, entries: list[dict[str, Any]]) -> None:
         self._entries = [(line, entry) for line, entry in enumerate(entries, start=1) if "key" in entry]
-        self._prefetched = {_name(entry["aside"]): entry["value"] for entry in entries if "aside" in entry}
+        self._prefetched = {_name(e["prefetched"]): e["value"] for e in entries if "prefetched" in e}
 
     def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the value of the next journalled entry, or None if all entries have been recalled.
@@ -106,7 +113,7 @@ class Journal:
         Raises:
             WriteFailed: If the write fails.
         """
-        self._write({"aside": _plain(key), "value": _plain(value)})
+        self._write({"prefetched": _plain(key), "value": _plain(value)})
         self._prefetched[_name(key)] = _plain(value)
 
     def prefetched(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -141,14 +148,21 @@ def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
 
     Raises:
         JournalDamaged: If a complete line fails its checksum.
+        JournalOutdated: If an earlier version wrote the journal in another format.
     """
     data = path.read_bytes() if path.exists() else b""
     entries: list[dict[str, Any]] = []
     whole = 0
-    for number, line in enumerate(io.BytesIO(data), start=1):
+    for number, line in enumerate(io.BytesIO(data), start=1):  # lines end at b"\n" only, unlike in str.splitlines
         if not line.endswith(b"\n"):
             break
         entry = _parse(line)
+        if entry is None and _OUTDATED.match(data):
+            raise JournalOutdated(
+                f"{path}: an earlier version of bench began this run, and this version cannot read its journal. "
+                f"Remove {path.parent} and start the run again, or start it in another --output. "
+                "Finished runs of earlier versions can still be shown and compared"
+            )
         if entry is None:
             raise JournalDamaged(
                 f"{path}, line {number}: fails its checksum. Nothing was changed. "
@@ -167,14 +181,24 @@ def _name(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True, allow_nan=False)
 
 
-def _line(entry: Any) -> bytes:
-    body = json.dumps(entry, separators=(",", ":"), allow_nan=False)
-    return f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
+_OUTDATED = re.compile(rb"[0-9a-f]{8} \{")
+"""Start of a journal in the format before JSON Lines, with the checksum before the entry: `aa7363d1 {"key":...}`."""
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()
+    return body.removesuffix(b"}") + _seal(body)
+
+
+def _seal(body: bytes) -> bytes:
+    """Return the end of an entry's line, from its checksum on."""
+    return b',"crc32":"%08x"}\n' % zlib.crc32(body)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    checksum, _, body = line.removesuffix(b"\n").partition(b" ")
-    if checksum != f"{zlib.crc32(body):08x}".encode():
+    """Return the entry of a complete line, or None if the line fails its checksum."""
+    body = line[: -len(_seal(b""))] + b"}"
+    if not line.endswith(_seal(body)):
         return None
     entry: dict[str, Any] = json.loads(body)
     return entry

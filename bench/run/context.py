@@ -96,9 +96,9 @@ class AdaptationContext:
     def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
         """Return the selected examples, their label in the journal, and whether to cut them into chunks.
 
-        Few points at a time are evaluated on select and gate, so engines share their examples in chunks. The support
-        split is evaluated at many points at once, and each point is one chunk, because that is fastest. The choice is
-        fixed per split: half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
+        The gate evaluates one point at a time, so engines share its examples in chunks. The other splits are evaluated
+        at many points at once, and each point is one chunk, because that is fastest. The choice is fixed per split:
+        half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
         """
         if split not in self._examples:
             raise ValueError(f"adaptation may not read split {split!r}")
@@ -109,7 +109,7 @@ class AdaptationContext:
                 f"examples {chosen}: split {split} has {len(available)} examples; choose a range of at least one of "
                 "them, with step 1"
             )
-        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split != "support"
+        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split == "gate"
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
         """Start gradient training, or continue from the last saved state of an earlier attempt.

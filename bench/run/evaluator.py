@@ -28,10 +28,10 @@ from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
 
 CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
-"""Number of chunks, and from how many batches of examples on they are so many. Engines of one core answer two chunks
-of 8 or 16 prompts in 60 to 70 % of the time in which one of them answers all (SmolLM2, two cores)."""
+"""Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
+in 60 to 70 % of the time in which one of them answers all (SmolLM2, two cores)."""
 CHUNKS = {8: 4.0, 4: 2.0, 2: 1.0}
-"""The same for GPUs, and for vLLM, which fill with larger batches."""
+"""The same for GPUs and for vLLM, which are faster with large batches."""
 LARGEST_CHUNK = 4
 """Maximum size of a chunk, in batches."""
 
@@ -39,8 +39,9 @@ LARGEST_CHUNK = 4
 def cut(count: int, settings: Mapping[str, str | int]) -> list[range]:
     """Cut the examples of one point into chunks that several engines can compute in parallel.
 
-    The cut depends on the number of examples and on the engine's settings, not on the number of engines. Chunks are
-    usually a power of two, for a number of engines that is one.
+    The cut depends on the number of examples and on the engine's settings, not on the number of engines. The number of
+    chunks is usually a power of two, which 2, 4 or 8 engines share evenly. Example: with batches of 64 on a CPU, 82
+    examples make four chunks, of 20 or 21.
 
     Args:
         count: Number of examples.
@@ -96,16 +97,20 @@ class Evaluator:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
         self.clock = clock or Clock()
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
-        self.batch_size = int(engine.settings["batch_size"])
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
         self._last_point: Place = Point()
 
+    @property
+    def batch_size(self) -> int:
+        """Number of prompts that the engine decoded together at first."""
+        return int(self._settings["batch_size"])
+
     def for_task(self, task: Task) -> Evaluator:
         """Return an evaluator for another task that shares the engine, meter, journal and clock."""
         evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock)
-        evaluator._last_point = self._last_point
+        evaluator._last_point, evaluator._settings = self._last_point, self._settings
         return evaluator
 
     def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from bench.errors import UsageError
 from bench.records.config import RunConfig
 from bench.records.schema import Versions
 
 IDENTITY_VERSION = 2
+"""Version of the rule that new runs get their id from."""
 
 
-def run_id(config: RunConfig, versions: Versions, content_hash: str, model_fingerprint: str, evaluations: int) -> str:
+def run_id(
+    config: RunConfig,
+    versions: Versions,
+    content_hash: str,
+    model_fingerprint: str,
+    evaluations: int,
+    *,
+    version: int = IDENTITY_VERSION,
+) -> str:
     """Return the run id, a sha256 in hex.
 
     Files enter by their content and not by their name. The budget enters by its size and not by its name.
@@ -24,21 +36,33 @@ def run_id(config: RunConfig, versions: Versions, content_hash: str, model_finge
         content_hash: Content hash of the splits.
         model_fingerprint: Fingerprint of the model's source.
         evaluations: Budget in model-prompt evaluations.
+        version: Version of the rule, for the id of an older run.
+
+    Raises:
+        UsageError: If there is no rule of this version.
     """
-    fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
-    fields["launch"] = config.launched or None
-    # These fields were added later. Their defaults are left out, so that the ids of older runs stay the same.
-    for later in ("adapt_on", "engine", "launch", "max_new_tokens"):
-        if fields[later] == RunConfig.model_fields[later].default:
-            del fields[later]
-    fields |= {
-        "identity": IDENTITY_VERSION,
-        "versions": versions.model_dump(mode="json", exclude_none=True),
+    if version not in RULES:
+        raise UsageError(f"identity version {version}: no such rule of the run id; known: {', '.join(map(str, RULES))}")
+    fields = RULES[version](config, versions) | {
+        "identity": version,
         "content_hash": content_hash,
         "model": model_fingerprint,
         "evaluations": evaluations,
     }
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
+    fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
+    fields["launch"] = config.launched or None
+    # These fields were added later. Their defaults are left out, so that the ids of older runs stay the same.
+    later = {"adapt_on": None, "engine": "transformers", "launch": None, "max_new_tokens": None}
+    fields = {name: value for name, value in fields.items() if name not in later or value != later[name]}
+    return fields | {"versions": versions.model_dump(mode="json", exclude_none=True)}
+
+
+RULES: dict[int, Callable[[RunConfig, Versions], dict[str, Any]]] = {2: _version_2}
+"""The fields of configuration and versions that enter the id, by version of the rule. Rules of past versions stay."""
 
 
 def run_folder(output: Path, config: RunConfig, model_slug: str, identity: str) -> Path:

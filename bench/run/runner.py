@@ -262,11 +262,13 @@ class _Runner:
         )
 
     def _estimate(self, seconds: float) -> str:
-        """Say how long the run will take, given the seconds that one engine takes for an example."""
+        """Say how long the run will take, given the seconds of the calibration for each of its examples."""
         prepared = self.prepared
         tested = len(prepared.task_data.splits.test[: prepared.config.limit])
         planned = prepared.method.plan(prepared.evaluations, prepared.task_data.traits).evaluations
-        total = seconds * (planned + 2 * tested) / (self.engines.count or 1)  # base and result answer the test split
+        engines = self.engines.count or 1
+        calibrated = min(engines, len(self.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
+        total = seconds * (planned + 2 * tested) * calibrated / engines  # base and result answer the test split
         minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
         return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
 

@@ -8,13 +8,13 @@ set, so LLVM may neither contract a product with a sum nor reorder a sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.compiled import compiled
 from bench.weights.noise import COS, LOG, LOG_OF_TWO, MULTIPLIERS, ROOT_HALF, ROUNDS, SIN, WEYL
 
 CHUNK = 512
@@ -26,13 +26,6 @@ SPARSE = 2
 
 # Passed as an argument, because numba's cache does not notice a change of a constant in another file.
 COEFFICIENTS = np.array([*LOG, LOG_OF_TWO, *SIN, *COS], dtype=np.float32)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder is writable for the cache
-        return numba.njit(nogil=True)(function)
 
 
 def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out: NDArray[np.float32]) -> None:
@@ -85,7 +78,7 @@ HALF_WORD = np.uint32(16)
 ZERO, ONE, TURN = np.float32(0), np.float32(1), np.float32(2**-32)
 
 
-@_compiled
+@compiled()
 def _words(key, first, w0, w1, w2, w3):
     # Words are stored in 64-bit lanes, because one vector instruction multiplies the lower halves of eight lanes.
     k0, k1, c2, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(key[2]), np.uint64(key[3])
@@ -100,7 +93,7 @@ def _words(key, first, w0, w1, w2, w3):
         w0[i], w1[i], w2[i], w3[i] = np.uint32(x0), np.uint32(x1), np.uint32(x2), np.uint32(x3)
 
 
-@_compiled
+@compiled()
 def _box_muller(first, second, cosines, sines, coefficients):
     # `cosines` and `sines` first hold the reduced mantissa and the exponent: a loop over one type is vectorized.
     k = coefficients
@@ -126,7 +119,7 @@ def _box_muller(first, second, cosines, sines, coefficients):
         sines[i] = radius * sine
 
 
-@_compiled
+@compiled()
 def _draw(key, first, words, planes, out, coefficients):
     n = (out.size + 3) // 4
     w0, w1, w2, w3 = words[0][:n], words[1][:n], words[2][:n], words[3][:n]
@@ -140,7 +133,7 @@ def _draw(key, first, words, planes, out, coefficients):
         out[i] = planes[i % 4, i // 4]
 
 
-@_compiled
+@compiled()
 def _accumulate(weights, noise, total):
     # total += weights[0] * noise[0], then seed 1, and so on, with rounding after each step. A weight of zero changes no
     # bit, because noise is finite and a sum that starts at +0 is never -0. Zeros are skipped if this saves time.
@@ -165,7 +158,7 @@ def _accumulate(weights, noise, total):
         total[j] = (((half + a4 * e4[j]) + a5 * e5[j]) + a6 * e6[j]) + a7 * e7[j]
 
 
-@_compiled
+@compiled()
 def _chunk_sums(keys, weights, start, totals, size, scratch, coefficients):
     # totals[:, :size] are the sums for the values from `start` on. Rows are sliced one by one, because only loops over
     # contiguous one-dimensional arrays are vectorized.
@@ -181,14 +174,14 @@ def _chunk_sums(keys, weights, start, totals, size, scratch, coefficients):
             _accumulate(group, noise, totals[row][:size])
 
 
-@_compiled
+@compiled()
 def _scratch():
     words = np.empty((4, CHUNK // 4), np.uint32)
     planes = np.empty((4, CHUNK // 4), np.float32)
     return words, planes, np.zeros((GROUP, CHUNK), np.float32), np.empty(GROUP, np.float32)
 
 
-@_compiled
+@compiled()
 def _sums(keys, weights, start, out, coefficients):
     # The sums of a chunk are kept in `totals` until they are complete: rows of `out` may map to the same cache lines.
     scratch, totals = _scratch(), np.empty((out.shape[0], CHUNK), np.float32)
@@ -201,7 +194,7 @@ def _sums(keys, weights, start, out, coefficients):
                 target[j] = source[j]
 
 
-@_compiled
+@compiled()
 def _move(keys, weights, scale, start, base, live, coefficients):
     scratch, totals = _scratch(), np.empty((1, CHUNK), np.float32)
     for low in range(0, base.size, CHUNK):
@@ -210,13 +203,13 @@ def _move(keys, weights, scale, start, base, live, coefficients):
         _write(totals[0][:n], scale, base[low : low + n], live[low : low + n])
 
 
-@_compiled
+@compiled()
 def _add_float32(total, scale, base, live):
     for j in range(base.size):
         live[j] = base[j] + scale * total[j]
 
 
-@_compiled
+@compiled()
 def _add_bfloat16(total, scale, base, live):
     scratch = np.empty(min(base.size, CHUNK), np.float32)
     for low in range(0, base.size, CHUNK):
@@ -246,6 +239,6 @@ def _write_by_dtype(total, scale, base, live):
     return lambda total, scale, base, live: _add_bfloat16(total, scale, base, live)
 
 
-@_compiled
+@compiled()
 def _add(total, scale, base, live):
     _write(total, scale, base, live)

@@ -69,7 +69,8 @@ def test_a_record_is_consistent(path):
     assert plain == without_paths(plain)
     if result.versions and result.content_hash and result.model:
         size = budget_evaluations(config.budget)
-        assert result.id == run_id(config, result.versions, result.content_hash, result.model.fingerprint, size)
+        content = (result.content_hash, result.model.fingerprint, size)
+        assert result.id == run_id(config, result.versions, *content, version=2)
     for accuracy, verdicts in [
         (result.base, record.base),
         *((row.accuracy, record.rows[row.label]) for row in result.rows),

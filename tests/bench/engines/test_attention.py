@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bench.compute.flops import attended_in_layer
 from bench.engines import attention, attention_numba
-from bench.engines.attention import among_prompts, computed_among_prompts, to_stored, to_stored_by_sequence
+from bench.engines.attention import among_prompts, computed_among_prompts, to_stored, to_stored_by_torch
 
 SCALE = 0.3
 WIDTH, VALUE_WIDTH = 8, 6
@@ -69,14 +69,21 @@ def test_single_tokens_attend_to_the_columns_of_their_rows(threads, window, head
 
 
 @pytest.mark.parametrize("window", [None, 1, 5])
-def test_compiled_loops_and_batched_products_agree(window):
-    keys, values, context = drawn(3, 2, 20, WIDTH), drawn(3, 2, 20, WIDTH, seed=1), torch.tensor([4, 0, 17])
-    query = drawn(3, 6, 3, WIDTH, seed=2)
-    products = to_stored_by_sequence(query, keys, values, context, SCALE, window)
-    row = torch.arange(3).repeat_interleave(3)
-    position = context[row] + torch.arange(3).repeat(3)
-    loops = to_stored(query.transpose(1, 2).flatten(0, 1), keys, values, row, position, SCALE, window)
-    torch.testing.assert_close(products.transpose(1, 2).flatten(0, 1), loops, rtol=0, atol=1e-5)
+def test_compiled_loops_and_torch_s_attention_agree(window):
+    keys, values, position = drawn(4, 2, 20, WIDTH), drawn(4, 2, 20, WIDTH, seed=1), torch.tensor([4, 0, 17])
+    given = drawn(3, 6, WIDTH, seed=2), keys, values, torch.arange(3), position, SCALE, window
+    torch.testing.assert_close(to_stored_by_torch(*given), to_stored(*given), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_prompts_are_about_as_exact_as_with_torch_s_kernel(dtype):
+    query, key, value = (3 * drawn(2, 4, 90, 64, seed=n).to(dtype) for n in range(3))
+    exact, ours, torchs = (
+        among_prompts(query.double(), key.double(), value.double(), 0.125, None),
+        among_prompts(query, key, value, 0.125, None),
+        torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True),
+    )
+    assert (ours - exact).norm() < 1.5 * (torchs - exact).norm()
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 19)), min_size=1, max_size=8))

@@ -102,7 +102,7 @@ def test_a_run_ends_the_same_on_one_two_and_four_engines(tmp_path, on_ray, setti
         assert result == alone
         assert other.folder.relative_to(tmp_path / str(count)) == prepared.folder.relative_to(tmp_path / "1")
         assert (other.folder / "samples.jsonl").read_bytes() == (prepared.folder / "samples.jsonl").read_bytes()
-        early += (other.folder / "journal.jsonl").read_bytes().count(b'{"aside"')
+        early += (other.folder / "journal.jsonl").read_bytes().count(b'{"prefetched"')
         attempt = json.loads((other.folder / "attempts" / "1.json").read_text())
         assert attempt["engines"] == {"count": count, "address": "auto"}
     assert early  # some jobs were prefetched; with two engines on a busy machine there may be none

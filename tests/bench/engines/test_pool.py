@@ -283,9 +283,9 @@ def test_a_run_on_several_engines_goes_on_with_any_number_of_them(tmp_path, seve
     prepared, result = run(tmp_path, 4, **RUNS["randopt"][0])
     journal = prepared.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
-    aside = [i for i, line in enumerate(lines) if b'{"aside"' in line]
-    assert aside
-    for kept, count in ((aside[0] + 1, 1), (aside[len(aside) // 2] + 1, 2)):
+    prefetched = [i for i, line in enumerate(lines) if b'{"prefetched"' in line]
+    assert prefetched
+    for kept, count in ((prefetched[0] + 1, 1), (prefetched[len(prefetched) // 2] + 1, 2)):
         journal.write_bytes(b"".join(lines[:kept]))
         (prepared.folder / "result.json").unlink()
         resumed = execute(prepared, ProgressDisplay(quiet=True), Engines(count))

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -49,16 +51,17 @@ def test_logits_are_those_of_the_model_itself_one_sequence_at_a_time(family, com
     check(entered, torch.stack([known[0][19], known[1][0]]))
     check(batch.run(batch.enter([texts[2][:11]], prompts[:2])), known[2][10:11])
     at = list(prompts)
-    for counts in ([1, 1, 1], [1, 4, 2], [3, 1, 1], [9, 9, 9], [1, 8, 1]):
+    several = [[1, 4, 2], [3, 1, 1], [9, 9, 9], [1, 8, 1]] if compiled else [[1, 1, 1]] * 10
+    for counts in ([1, 1, 1], *several):
         new = [text[a : a + n] for text, a, n in zip(texts, at, counts, strict=True)]
         found = batch.run(batch.step(new, at))
         check(found, torch.cat([logits[a : a + n] for logits, a, n in zip(known, at, counts, strict=True)]))
         at = [a + n for a, n in zip(at, counts, strict=True)]
     # Tokens thrown away are forgotten, and a sequence that moves to another row goes on.
-    batch.run(batch.step([[5, 6, 7], [5], [8, 9]], at))
+    batch.run(batch.step([[5, 6, 7], [5], [8, 9]] if compiled else [[5], [5], [8]], at))
     batch.move(2, 0)
-    found = batch.run(batch.step([texts[2][at[2] : at[2] + 2], texts[1][at[1] : at[1] + 1]], [at[2], at[1]]))
-    check(found, torch.cat([known[2][at[2] : at[2] + 2], known[1][at[1] : at[1] + 1]]))
+    found = batch.run(batch.step([texts[2][at[2] : at[2] + 1], texts[1][at[1] : at[1] + 1]], [at[2], at[1]]))
+    check(found, torch.cat([known[2][at[2] : at[2] + 1], known[1][at[1] : at[1] + 1]]))
 
 
 @pytest.mark.parametrize("counts", [[1], [3, 3], [1, 4, 2]])
@@ -78,7 +81,44 @@ def test_only_what_is_attended_to_is_computed_by_compiled_loops():
     running = batch.step([[1], [2, 3]], [3, 20])
     assert batch.attended(running, shape) == 3 * (4 + 7 + 7)
     batch.compiled = False
-    assert batch.attended(running, shape) == 3 * 2 * 2 * batch._columns
+    assert batch.attended(running, shape) == 3 * 2 * batch._columns
+    with pytest.raises(ValueError, match="need compiled attention"):
+        batch.step([[1], [2, 3]], [3, 20])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@torch.inference_mode()
+def test_what_an_earlier_sequence_left_in_a_row_changes_nothing(compiled):
+    model = built("llama")
+    use_ragged_attention(model)
+    found = []
+    for left in (0.0, torch.inf):
+        batch = RaggedBatch(model, 2)
+        batch.compiled = compiled
+        batch.run(batch.enter([[1, 2, 3], [4, 5, 6, 7, 8, 9, 1, 2, 3]], []))
+        for keys, values in batch._layers.values():
+            keys[1, :, 4:] = values[1, :, 4:] = left
+        batch.run(batch.enter([[7, 8]], [3]))
+        found.append(batch.run(batch.step([[1], [2]], [3, 2])))
+    assert torch.equal(*found)
+
+
+def test_buffers_are_widened_one_layer_at_a_time(monkeypatch):
+    model = built("llama")
+    use_ragged_attention(model)
+    batch = RaggedBatch(model, 2)
+    moved, alive = RaggedBatch._moved, []
+    with torch.inference_mode():
+        batch.run(batch.enter([[1, 2, 3]], []))
+        old = [weakref.ref(buffer) for pair in batch._layers.values() for buffer in pair]
+
+        def counted(*given):
+            alive.append(sum(buffer() is not None for buffer in old))
+            return moved(*given)
+
+        monkeypatch.setattr(RaggedBatch, "_moved", counted)
+        batch.step([[1]], [100])
+    assert alive == [6, 6, 4, 4, 2, 2]
 
 
 def test_a_model_whose_layers_attend_in_their_own_way_is_refused():

@@ -15,6 +15,7 @@ from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 from bench.engines import ragged, transformers
 from bench.engines.interface import Sampling
+from bench.engines.local import BatchRow
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.digest import digest
@@ -85,6 +86,16 @@ def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, mo
     assert found == expected
     assert engine.settings["batch_size"] == 16
     assert more.evaluations > work.evaluations  # the failed attempts are recorded too
+
+
+def test_an_answer_that_starts_again_forgets_its_first_attempt():
+    row = BatchRow((1, 2, 3, 1), None, generated=[2, 3, 1, 2])
+    assert row.propose(3) == (4, [3, 1, 2])
+    row.restart()
+    assert row.generated == []
+    assert row.propose(3) == (0, [])
+    row.generated += [2]
+    assert row.propose(1) == (2, [3])
 
 
 def test_the_cache_is_freed_before_the_gpu_s_unused_memory_is_released(prompts, monkeypatch):
@@ -234,11 +245,10 @@ def test_recorded_flops_are_those_of_pytorch_s_counter(prompts, monkeypatch, com
     engine = TransformersEngine(TINY)
     with FlopCounterMode(display=False) as counter:
         completions, work = answers(engine, prompts[:20])
-    seen = work
-    if compiled:  # the counter sees no compiled loops
-        assert work.discarded_head_tokens  # some proposals were thrown away
-        entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * engine.shape.layers
-        seen = work.model_copy(update={"padded_attended": entered})
+    assert bool(work.discarded_head_tokens) == compiled  # some proposals were thrown away
+    # The counter sees neither compiled loops nor torch's fused attention on a CPU.
+    entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * engine.shape.layers
+    seen = work.model_copy(update={"padded_attended": entered})
     assert counter.get_total_flops() == hardware_flops(engine.shape, seen)
     assert model_flops(engine.shape, work) <= hardware_flops(engine.shape, work)
     assert len(completions) == 20
@@ -343,6 +353,17 @@ def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(p
         with meter.account("sample"), pytest.raises(OverBudget):
             engine.generate(prompts[:30], GREEDY, meter)
         assert meter.spent <= limit
+    positions = []  # of the LM head, each time that it ran
+    engine._model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: positions.append(given[0].shape[1])
+    )
+    for limit in range(total // 2, total, total // 40):
+        positions.clear()
+        meter = Meter(engine.shape, limit)
+        with meter.account("sample"), pytest.raises(OverBudget):
+            engine.generate(prompts[:30], GREEDY, meter)
+        booked = meter.ledger["sample"]
+        assert booked.head_tokens + booked.discarded_head_tokens == sum(positions)
     exact = Meter(engine.shape, total)
     with exact.account("sample"):
         engine.generate(prompts[:30], GREEDY, exact)

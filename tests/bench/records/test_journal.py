@@ -1,6 +1,10 @@
+import json
 import os
 import resource
+import shutil
+import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records.files import WriteFailed
-from bench.records.journal import Journal, JournalDamaged, JournalMismatch, read_entries
+from bench.records.journal import Journal, JournalDamaged, JournalMismatch, JournalOutdated, read_entries
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUE = st.dictionaries(st.text(), st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=4), max_leaves=6))
@@ -19,7 +23,7 @@ ENTRIES = st.lists(st.tuples(VALUE, VALUE), max_size=6)
 Entries = list[tuple[dict[str, Any], dict[str, Any]]]
 
 THREE: Entries = [
-    ({"score": "support", "n": 2}, {"rewards": [0.1, None], "text": "a\nb\r\n\u2028\x00é🙂"}),
+    ({"score": "support", "n": 2}, {"rewards": [0.1, None], "text": "a\nb\r\n\u2028\u0085\x00é🙂"}),
     ({"score": "support", "n": 3}, {}),
     ({"answer": "test 0"}, {"texts": ["", "def f():\n\treturn 'x'\n"], "seconds": 1e-3}),
 ]
@@ -82,6 +86,33 @@ def test_an_entry_is_one_line(path: Path) -> None:
     data = write(path, THREE)
     assert data.count(b"\n") == len(THREE)
     assert data.isascii()
+
+
+def test_a_journal_is_json_lines_with_a_checksum_of_the_rest_in_each(path: Path) -> None:
+    write(path, THREE)
+    with path.open() as lines:
+        rows = [json.loads(line) for line in lines]
+    assert [(row["key"], row["value"]) for row in rows] == THREE
+    for row in rows:
+        checksum = row.pop("crc32")
+        assert checksum == f"{zlib.crc32(json.dumps(row, separators=(',', ':')).encode()):08x}"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_jq_reads_a_journal(path: Path) -> None:
+    write(path, THREE)
+    found = subprocess.run(["jq", "-c", "[.key, .value]", path], capture_output=True, check=True).stdout
+    assert [json.loads(line) for line in found.split(b"\n") if line] == [list(entry) for entry in THREE]
+
+
+@pytest.mark.parametrize("rest", [b"", b"0badc0de {}\n", b"00000000 {"], ids=["whole", "damaged", "torn"])
+def test_a_journal_in_the_earlier_format_is_refused_and_kept(path: Path, rest: bytes) -> None:
+    path.parent.mkdir()
+    data = b'aa7363d1 {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}\n' + rest
+    path.write_bytes(data)
+    with pytest.raises(JournalOutdated, match=rf"journal\.jsonl: an earlier version .* Remove {path.parent} and start"):
+        Journal(path)
+    assert path.read_bytes() == data
 
 
 def test_an_entry_is_on_disk_when_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
-"""Kill a real run at random moments, and compare its result with that of an uninterrupted run."""
+"""Kill real runs at random moments, and compare their results with those of uninterrupted runs."""
 
 import json
 import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from bench.cli import main
@@ -15,35 +15,43 @@ from bench.records.schema import find_runs
 
 pytestmark = pytest.mark.slow
 
-RUN = ["-m", "corp", "-t", "addition", "-M", "tiny-adder", "-b", "2500", "-L", "300", "--set", "smallest_population=3"]
-KILLS = 10
-
-
-def bench(*arguments):
-    return [sys.executable, "-m", "bench", *map(str, arguments)]
+RUN = ["-t", "addition", "-M", "tiny-adder", "-L", "30"]
+METHODS = {  # the gates are off, so that each artifact differs from the base
+    "corp": ["-b", "800", "--set", "smallest_population=3", "--set", "gate=off"],
+    "randopt": ["-b", "300"],
+    "es": ["-b", "300"],
+    "grpo": ["-b", "300", "--set", "gate=off"],
+}
+ENGINES = {"corp": (1, 2), "randopt": (1, 2), "es": (1, 2), "grpo": (1,)}
+KILLS = 2  # of each run
+PAUSE = 0.05  # seconds; several journal lines, or part of a training step
+PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
 
 
 def start(*arguments):
-    """Start a command in a process forked from one that has imported torch, which saves seconds per kill."""
+    """Start a command in a process forked from one that has imported torch and trl, which saves seconds per kill."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.conformance.method.session", "bench.engines.transformers", "transformers"])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=main, args=(list(map(str, arguments)),))
     process.start()
     return process
 
 
-def comparable(folder):
-    result = json.loads((folder / "result.json").read_text())
-    del result["timing"]
-    return result
+def kill(process):
+    """Kill a command and all its child processes with SIGKILL. Return whether it was still running."""
+    with suppress(psutil.NoSuchProcess):
+        command = psutil.Process(process.pid)
+        for member in (command, *command.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    output = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run(bench("run", *RUN, "-o", output), check=True, capture_output=True)
-    (folder,) = find_runs(output)
-    return folder
+def finish(*arguments):
+    process = start(*arguments)
+    process.join()
+    assert process.exitcode == 0
 
 
 def lines(folder):
@@ -51,25 +59,53 @@ def lines(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_run_killed_ten_times_ends_like_an_uninterrupted_one(uninterrupted, tmp_path):
-    folder = tmp_path / uninterrupted.relative_to(uninterrupted.parents[4])
-    total = lines(uninterrupted)
-    # The first kill comes before the journal exists, and the last after its last line, while artifact and result are
-    # written. The others come when the journal has the target number of lines.
-    targets = [0, *sorted(random.Random(0).sample(range(1, total), KILLS - 2)), total]
+def kept(folder):
+    """Return the bytes of all files that must not depend on kills, by name; result.json without its times."""
+    paths = [folder / "samples.jsonl", *(path for path in folder.glob("artifact/**/*") if path.is_file())]
+    result = json.loads((folder / "result.json").read_bytes())
+    del result["timing"]
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    return files | {"result.json": json.dumps(result).encode()}
+
+
+def run_with_kills(folder, moments, command, options):
+    """Run a command, kill it at each moment, and resume it. Return the number of kills.
+
+    Args:
+        folder: Folder of the run that the command makes.
+        moments: For each kill a number of journal lines to wait for, and then seconds. Seconds alone would depend on
+            the machine's speed, and most kills would come while the model is loaded.
+        command: Command that starts the run.
+        options: Options that `bench resume` takes too.
+    """
     killed = 0
-    for target in targets:
-        resumed = (folder / "config.json").exists()
-        child = start("resume", folder) if resumed else start("run", *RUN, "-o", tmp_path)
-        while child.is_alive() and (lines(folder) < target or not folder.exists()):
+    for target, seconds in moments:
+        begun = (folder / "config.json").exists()
+        process = start("resume", folder, *options) if begun else start(*command, *options)
+        while process.is_alive() and lines(folder) < target:
             time.sleep(0.001)
-        child.kill()
-        child.join()
-        killed += child.exitcode == -signal.SIGKILL
-    assert killed >= KILLS - 1  # the last kill may come too late
-    subprocess.run(bench("resume", folder), check=True, capture_output=True)
-    assert comparable(folder) == comparable(uninterrupted)
-    assert (folder / "samples.jsonl").read_bytes() == (uninterrupted / "samples.jsonl").read_bytes()
-    for name in ("model.safetensors", "point.json"):
-        assert (folder / "artifact" / name).read_bytes() == (uninterrupted / "artifact" / name).read_bytes()
-    assert len(list((folder / "attempts").iterdir())) >= killed  # the first kill left no attempt, the last resume did
+        time.sleep(seconds)
+        killed += kill(process)
+    finish("resume", folder, *options)
+    return killed
+
+
+@pytest.mark.parametrize("seed", [0])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(method, seed, tmp_path):
+    command = ["run", "-m", method, *RUN, *METHODS[method], "-o"]
+    finish(*command, tmp_path / "uninterrupted", "--engines", 1)
+    (uninterrupted,) = find_runs(tmp_path / "uninterrupted")
+    total, expected = lines(uninterrupted), kept(uninterrupted)
+    assert any(name.endswith("model.safetensors") for name in expected)
+    assert any(row["changed"] for row in json.loads(expected["result.json"])["rows"])
+    for engines in ENGINES[method]:
+        output = tmp_path / f"killed-{engines}"
+        folder = output / uninterrupted.relative_to(tmp_path / "uninterrupted")
+        drawn = random.Random(f"{method} {engines} {seed}")
+        moments = [(target, drawn.uniform(0, PAUSE)) for target in sorted(drawn.sample(range(total + 1), KILLS))]
+        killed = run_with_kills(folder, moments, [*command, output], ["--engines", engines])
+        assert killed >= KILLS - 1  # the last kill may come too late
+        found = kept(folder)
+        assert found.keys() == expected.keys()
+        assert [name for name in expected if found[name] != expected[name]] == []

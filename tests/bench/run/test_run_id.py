@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.errors import UsageError
 from bench.records.schema import RunConfig, Versions
-from bench.run.run_id import run_folder, run_id
+from bench.run.run_id import IDENTITY_VERSION, RULES, run_folder, run_id
 
 CONFIG = RunConfig(
     method="corp",
@@ -83,9 +84,23 @@ def test_a_stored_configuration_keeps_its_run_id() -> None:
     assert identity(RunConfig.model_validate_json(CONFIG.model_dump_json())) == identity()
 
 
-def test_a_run_id_is_the_same_in_every_process_and_version() -> None:
-    """If this fails, stored runs are no longer found. Raise IDENTITY_VERSION if that is intended."""
-    assert identity() == "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7"
+GOLDEN = {2: "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7"}
+
+
+@pytest.mark.parametrize("version", RULES)
+def test_each_version_of_the_rule_keeps_its_run_ids(version: int) -> None:
+    """If this fails, stored runs are no longer found. If that is intended, add a rule with a new version."""
+    assert identity(version=version) == GOLDEN[version]
+
+
+def test_a_new_run_gets_its_id_from_the_newest_version() -> None:
+    assert max(RULES) == IDENTITY_VERSION
+    assert identity() == identity(version=IDENTITY_VERSION)
+
+
+def test_an_unknown_version_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"identity version 1: .*; known: 2"):
+        identity(version=1)
 
 
 def test_the_location_of_processes_does_not_change_the_run_id() -> None:

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from bench.compute.meter import OverBudget
 from bench.errors import Refused, UsageError
 from bench.records.files import WriteFailed
-from bench.records.journal import JournalDamaged
+from bench.records.journal import JournalDamaged, JournalOutdated
 from bench.records.schema import RunConfig, read_result
 from bench.run.grid import resume_run
 from bench.run.prepare import finished, prepare
@@ -399,6 +399,22 @@ def test_a_damaged_journal_is_an_error_that_changes_nothing(tmp_path):
     with pytest.raises(JournalDamaged, match="line 3"):
         execute(prepared, ProgressDisplay(quiet=True))
     assert path.read_bytes() == damaged
+
+
+def test_a_run_of_an_earlier_version_stays_readable_and_is_not_continued(tmp_path):
+    prepared, result = run(tmp_path, Fixed)
+    path = prepared.folder / "journal.jsonl"
+    earlier = b'aa7363d1 {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}\n'
+    path.write_bytes(earlier)
+    again = resume_run(prepared.folder, QUIET)
+    assert (again.cached, again.result, again.error) == (True, result, None)
+    (prepared.folder / "result.json").unlink()
+    before = sorted((prepared.folder / "attempts").iterdir())
+    outcome = resume_run(prepared.folder, QUIET)
+    assert isinstance(outcome.error, JournalOutdated)
+    assert "start the run again" in str(outcome.error)
+    assert path.read_bytes() == earlier
+    assert sorted((prepared.folder / "attempts").iterdir()) == before
 
 
 def test_a_changed_configuration_is_an_error_that_changes_nothing(tmp_path):

@@ -1,10 +1,8 @@
-import numba
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core import caching
 from scipy import stats
 
 from bench.weights import noise_numba, noise_torch
@@ -146,19 +144,3 @@ class TestTenMillionDraws:
         for lag in (1, 2, 3, 4, 64, noise_numba.CHUNK):
             assert abs(float(noise[:-lag] @ noise[lag:])) < 5 * np.sqrt(N)
             assert abs(float(square[:-lag] @ square[lag:])) < 5 * np.sqrt(4 * N)  # Var((x^2 - 1)(y^2 - 1)) = 4
-
-
-def test_without_a_writable_cache_the_code_is_still_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(locator: object) -> None:
-        raise OSError("read-only")
-
-    for locator in vars(caching).values():
-        if isinstance(locator, type) and hasattr(locator, "ensure_cache_path"):
-            monkeypatch.setattr(locator, "ensure_cache_path", refuse)
-    with pytest.raises(RuntimeError, match="cache"):
-        numba.njit(cache=True)(_twice)
-    assert noise_numba._compiled(_twice)(21) == 42
-
-
-def _twice(value: int) -> int:
-    return 2 * value

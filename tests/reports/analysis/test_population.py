@@ -32,7 +32,7 @@ def population(method="randopt"):
 def test_only_the_population_is_read_from_a_journal():
     noise = [
         {"key": {"answer": "calibration", "account": "setup"}, "value": {}},
-        {"aside": {"scored": "support 0+0"}, "value": {"rewards": [1]}},
+        {"prefetched": {"scored": "support 0+0"}, "value": {"rewards": [1]}},
         entry(Point(), [1.0, 1.0, 0.0]),
         entry(Point({9: 1.0}), [1.0, 1.0], account="select", what="select 0"),
         entry(Point({8: 1.0}), [], complete=False),
