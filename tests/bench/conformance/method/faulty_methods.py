@@ -12,6 +12,7 @@ import torch
 
 from bench.compute.meter import OverBudget
 from bench.conformance.method.instrument import TestSplitAccess
+from bench.engines.ragged import RaggedBatch
 from bench.registry import load_task
 from bench.seeds import derive
 from bench.weights.points import Point
@@ -187,7 +188,9 @@ class UnmeteredModel(Sound):
     """Defect: the method runs the model without the meter."""
 
     def adapt(self, context: Any) -> Artifact:
-        context._evaluator.engine._model(torch.tensor([[1, 2, 3]]))
+        batch = RaggedBatch(context._evaluator.engine._model, 1)
+        with torch.inference_mode():
+            batch.run(batch.enter([[1, 2, 3]], []))
         return super().adapt(context)
 
 

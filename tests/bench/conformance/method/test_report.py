@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 DEFECTS = [
     ("Crashing", "end", "ZeroDivisionError: on purpose"),
-    ("UnseededNoise", "same seed", "different artifact"),
+    ("UnseededNoise", "same seed", "different "),
     ("IgnoresSeed", "other seed", "both seeds give the same result"),
     ("FailsOnOtherSeed", "other seed", "with seed 1 ended with status failed: ZeroDivisionError: on purpose"),
     ("IgnoresStop", "budget", "256: stopped at its budget: the method continued after it was stopped"),
