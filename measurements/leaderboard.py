@@ -13,18 +13,8 @@ import numpy as np
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.records.config import RunConfig
-from bench.records.schema import (
-    AccountRow,
-    Accuracy,
-    AnswerCost,
-    BudgetInfo,
-    ModelInfo,
-    PairedComparison,
-    Result,
-    Row,
-    Timing,
-    Versions,
-)
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Timing, Versions
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, gc_disabled, read_record
@@ -41,6 +31,7 @@ def synthetic(count: int) -> Iterator[Record]:
     cost = AnswerCost(evaluations=1, flops=4e10, new_tokens=100)
     compared = PairedComparison(items=ITEMS, fixes=1, regressions=1, difference=0.0, low=-0.1, high=0.1, p_value=1)
     row = Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True, report={})
+    reference = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
     account = AccountRow(work=Work(evaluations=4000, prefill_tokens=1, decode_tokens=2), flops=98, hardware_flops=99)
     base = rng.random(ITEMS) < 0.3
     for number in range(count):
@@ -50,6 +41,7 @@ def synthetic(count: int) -> Iterator[Record]:
         now = base ^ (rng.random(ITEMS) < 0.1)
         adapts = method > 1
         result = Result(
+            identity_version=2,
             id=f"{number:064x}",
             status="ok",
             config=config,
@@ -66,14 +58,12 @@ def synthetic(count: int) -> Iterator[Record]:
                 planned={"sample": 4096} if adapts else {},
                 spent=98 if adapts else 0,
             ),
-            base=accuracy,
-            base_cost=cost,
-            rows=(row,),
+            rows=(reference, row.model_copy(update={"changed": method > 0})),
             ledger={"sample": account, "inference": account, "evaluation": account} if adapts else {},
             timing=Timing(total=100.0, stages={"adaptation": 60.0, "test": 40.0}),
         )
         answers = ["".join("01"[int(right)] for right in array) for array in (base, now)]
-        yield Record(result=result, items="i" * 64, base=answers[0], rows={"": answers[1]})
+        yield Record(result=result, items="i" * 64, verdicts=tuple(answers))
 
 
 @click.command()

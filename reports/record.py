@@ -3,7 +3,7 @@
 The leaderboard is made from these. A record is read from a run directory, or from one JSON file such as those in
 reports/records, which leaves out the journal, the texts of the samples and the artifact:
 
-    {"result": {...}, "items": "ddf26b57...", "base": "1011-0...", "rows": {"k=1": "1111-0..."}}
+    {"result": {...}, "items": "ddf26b57...", "verdicts": ["1011-0...", "1111-0..."]}
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.errors import BenchError, usage_error
-from bench.records.schema import Result, Sample, find_runs, read_result
+from bench.errors import BenchError
+from bench.records.migrations import migrate, parse
+from bench.records.samples import Sample, read_lines, samples_of
+from bench.records.schema import Result, find_runs, result_path, validated
 
 RIGHT, WRONG, UNJUDGED = "1", "0", "-"
 _VERDICTS = {True: RIGHT, False: WRONG, None: UNJUDGED}
@@ -31,16 +34,25 @@ class Record(BaseModel):
     Attributes:
         result: Content of the run's result.json.
         items: SHA-256 of the ids of the test items, in order; empty for a run without test answers.
-        base: Verdicts on the base model's answers, one character per test item: 1 correct, 0 wrong, - not judged.
-        rows: Verdicts on the answers of each row, by row label, in the same form and order.
+        verdicts: Verdicts on the answers of each row of the result, the base's first: one character per test item, 1
+            correct, 0 wrong, - not judged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     result: Result
     items: str = ""
-    base: str = Field(default="", pattern="^[01-]*$")
-    rows: dict[str, str] = Field(default_factory=dict)
+    verdicts: tuple[Annotated[str, Field(pattern="^[01-]*$")], ...] = ()
+
+    @property
+    def base(self) -> str:
+        """Verdicts on the base's answers; empty for a run without test answers."""
+        return self.verdicts[0] if self.verdicts else ""
+
+    def of_label(self, label: str) -> str | None:
+        """Return the verdicts on the answers of the artifact with a label; None if there is no such artifact."""
+        found = zip(self.result.artifacts, self.verdicts[1:], strict=True)
+        return next((text for row, text in found if row.label == label), None)
 
 
 def outcomes(text: str) -> NDArray[np.int8]:
@@ -49,47 +61,42 @@ def outcomes(text: str) -> NDArray[np.int8]:
 
 
 def read_record(path: Path) -> Record:
-    """Read the record of a run directory, or a record file.
+    """Read the record of a run directory, or a record file. Records of earlier schemas are migrated.
 
     Raises:
         BenchError: If the path holds no finished run, or the record cannot be read.
     """
     if path.is_dir():
-        return record_of(path, read_result(path))
-    try:
-        record = Record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise BenchError(str(usage_error(str(path), error))) from error
-    if {len(text) for text in record.rows.values()} - {len(record.base)}:
-        raise BenchError(f"{path}: rows and base must have a verdict for each of the same items")
+        return _record_of_run(path)
+    record = validated(Record, migrate(parse(path), path), path)
+    if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(record.result.rows):
+        raise BenchError(f"{path}: each row of the result must have a verdict for each of the same items")
     return record
 
 
-def record_of(folder: Path, result: Result) -> Record:
-    """Return the record of a run directory, given its result.
+def _record_of_run(folder: Path) -> Record:
+    """Return the record of a run directory.
 
     Raises:
         BenchError: If samples.jsonl is missing or does not match the rows of the result.
     """
-    samples = read_samples(folder)
+    path = result_path(folder)
+    document = migrate({"result": parse(path), **read_lines(folder)}, path)
+    result, samples = validated(Result, document["result"], path), samples_of(folder, document)
     if not result.rows:
         return Record(result=result)
     if not samples:
         raise BenchError(f"{folder / 'samples.jsonl'}: missing or empty, though the run ended well; nothing to compare")
-    by_row: dict[str, dict[str, Sample]] = {}
+    by_row: dict[int, dict[str, Sample]] = {}
     for sample in samples:
         by_row.setdefault(sample.row, {})[sample.id] = sample
-    first = next(iter(by_row.values()))
-    if set(by_row) != {row.label for row in result.rows} or any(row.keys() != first.keys() for row in by_row.values()):
+    first = by_row.get(0, {})
+    if sorted(by_row) != list(range(len(result.rows))) or any(row.keys() != first.keys() for row in by_row.values()):
         raise BenchError(
             f"{folder / 'samples.jsonl'}: does not hold one answer for each row of the result and each item"
         )
-    return Record(
-        result=result,
-        items=items_digest(list(first)),
-        base="".join(_VERDICTS[sample.base_correct] for sample in first.values()),
-        rows={label: "".join(_VERDICTS[row[i].correct] for i in first) for label, row in by_row.items()},
-    )
+    verdicts = tuple("".join(_VERDICTS[by_row[row][i].correct] for i in first) for row in sorted(by_row))
+    return Record(result=result, items=items_digest(list(first)), verdicts=verdicts)
 
 
 @contextmanager
@@ -111,24 +118,6 @@ def gc_disabled() -> Iterator[None]:
 def items_digest(ids: Sequence[str]) -> str:
     """Return the SHA-256 of a list of test item ids, which identifies the item set."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def read_samples(folder: Path) -> list[Sample]:
-    """Read the test answers of a run from samples.jsonl. Return an empty list if there is no such file.
-
-    Raises:
-        BenchError: If a line cannot be read.
-    """
-    path = folder / "samples.jsonl"
-    samples = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
-        try:
-            samples.append(Sample.model_validate_json(line))
-        except ValidationError as error:
-            raise BenchError(
-                f"{path}, line {number}: not a sample in the format of this version; repeat the run"
-            ) from error
-    return samples
 
 
 def find_records(roots: Iterable[Path]) -> tuple[list[Path], list[Path]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import RUN, json_option, output_json
 from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
 from bench.settings import settings_of
+
+if TYPE_CHECKING:
+    from bench.records.schema import Result
 
 
 @click.command("list")
@@ -89,7 +93,7 @@ def _run_row(folder: Path) -> ListedRun:
     if not (folder / "result.json").exists():
         return ListedRun(name=str(folder), description="not finished", status="unfinished")
     result = read_result(folder)
-    rows = [f"{row.label} accuracy {100 * row.accuracy.accuracy:.1f} %".strip() for row in result.rows]
+    rows = [f"{row.label} accuracy {100 * row.accuracy.accuracy:.1f} %".strip() for row in result.artifacts]
     return ListedRun(name=str(folder), description=", ".join([result.status, *rows]), status=result.status)
 
 
@@ -104,19 +108,26 @@ def _run_row(folder: Path) -> ListedRun:
     help="Number of test examples to print, with their answers.",
 )
 @click.option("--time", "times", is_flag=True, help="Show only the wall-clock time of the last attempt, by stage.")
+@click.option(
+    "--reprice",
+    "repriced",
+    is_flag=True,
+    help="Show only the run's FLOPs, as recorded and computed again under the present formula.",
+)
 @json_option
-def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
+def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) -> None:
     """Show one finished run.
 
     The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
     """
-    from bench.records.schema import Sample, read_result
+    from bench.records.samples import first_samples
+    from bench.records.schema import read_result
 
     result = read_result(run)
-    lines = []
-    if samples and (run / "samples.jsonl").exists():
-        with (run / "samples.jsonl").open() as file:
-            lines = [Sample.model_validate_json(line) for line, _ in zip(file, range(samples), strict=False)]
+    if repriced:
+        _show_repriced(result, as_json)
+        return
+    lines = first_samples(run, samples) if samples else []
     if as_json:
         output_json(RecordWithSamples(**dict(result), samples=tuple(lines)) if lines else result)
         return
@@ -134,7 +145,20 @@ def show(run: Path, samples: int, times: bool, as_json: bool) -> None:
         return
     print_run(console, run, result)
     print_history(console, result)
-    print_samples(console, lines)
+    print_samples(console, result, lines)
+
+
+def _show_repriced(result: Result, as_json: bool) -> None:
+    from rich.console import Console
+
+    from bench.run.pricing import repricing
+    from reports.run.terminal import print_repricing
+
+    found = repricing(result)
+    if as_json:
+        output_json(found.model_dump(mode="json"))
+    else:
+        print_repricing(Console(), found)
 
 
 @click.command()

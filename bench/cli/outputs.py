@@ -10,7 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from bench.compute.ledger import Account, AdaptationAccount
-from bench.records.schema import AccountRow, Accuracy, Result, Sample
+from bench.records.rows import Accuracy
+from bench.records.samples import Sample
+from bench.records.schema import AccountRow, Result
 from bench.settings import Setting
 
 

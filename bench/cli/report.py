@@ -25,12 +25,13 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """
     from bench.errors import UsageError
     from bench.records.files import write_atomically
+    from bench.records.samples import read_samples
     from reports.html.analysis import NONE, read_analyses
     from reports.html.leaderboard import board_page
     from reports.html.page import page_name
     from reports.html.run import run_page
     from reports.leaderboard.build import make_board
-    from reports.record import find_records, gc_disabled, read_record, read_samples
+    from reports.record import find_records, gc_disabled, read_record
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)

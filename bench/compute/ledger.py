@@ -41,9 +41,6 @@ class Work(BaseModel):
             thrown away.
         padded_attended: Positions attended to by the padded tokens.
         discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
-        trained_tokens: Tokens run forward and backward at the cost of `training_flops`. Used in plans only: the
-            training of a run is counted by `products`, `padded_products` and the two `attended` fields above.
-        trained_attended: Positions attended to by the trained tokens.
         backward_passes: Backward passes, counted in sequences.
         weight_moves: Number of times that the model's weights were rewritten.
         forward_tokens: Tokens run through the decoder of a model that `attach` meters. Their cost is in `products` and
@@ -63,8 +60,6 @@ class Work(BaseModel):
     padded_tokens: NonNegativeInt = 0
     discarded_head_tokens: NonNegativeInt = 0
     padded_attended: NonNegativeInt = 0
-    trained_tokens: NonNegativeInt = 0
-    trained_attended: NonNegativeInt = 0
     backward_passes: NonNegativeInt = 0
     weight_moves: NonNegativeInt = 0
     forward_tokens: NonNegativeInt = 0
@@ -79,20 +74,14 @@ class Work(BaseModel):
 
 
 def model_flops(shape: ModelShape, work: Work) -> int:
-    """Return the FLOPs of the real tokens, without padding. Budgets and leaderboards use this number.
-
-    In plans a backward pass costs twice its forward pass; in metered training it costs its counted products.
-    """
+    """Return the FLOPs of the real tokens, without padding. Budgets and leaderboards use this number."""
     forward = forward_flops(
         shape,
         tokens=work.prefill_tokens + work.decode_tokens,
         head_tokens=work.head_tokens,
         attended=work.attended,
     )
-    trained = forward_flops(
-        shape, tokens=work.trained_tokens, head_tokens=work.trained_tokens, attended=work.trained_attended
-    )
-    return forward + 3 * trained + 2 * work.products
+    return forward + 2 * work.products
 
 
 def hardware_flops(shape: ModelShape, work: Work) -> int:

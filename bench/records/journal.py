@@ -4,10 +4,11 @@ A run is a deterministic function of its configuration. To resume, it runs again
 that were already computed. Entries are recalled in order. Results that engines prefetched are kept as unordered
 entries and looked up by key. The file is JSON Lines, in ASCII. An entry and a prefetched result:
 
-    {"key":{"answer":"test 0","n":1},"value":{"texts":["42"]},"crc32":"aa7363d1"}
-    {"prefetched":{"answered":"test 1","n":1},"value":{"texts":["7"]},"crc32":"c45e47b3"}
+    {"key":{"answer":"test 0","n":1},"value":{"answers":[["42","end",7,3]]},"crc32":"3aff7ede"}
+    {"prefetched":{"answered":"test 1","n":1},"value":{"answers":[["7","end",7,2]]},"crc32":"55ab30b9"}
 
-`crc32` is the checksum of the line without it, here of `{"key":{"answer":"test 0","n":1},"value":{"texts":["42"]}}`.
+`crc32` is the checksum of the line without it, here of
+`{"key":{"answer":"test 0","n":1},"value":{"answers":[["42","end",7,3]]}}`.
 A last line without a newline was cut off by a crash and is computed again. Any other damage is an error.
 """
 

@@ -1,29 +1,30 @@
 """Schema of run records. A record holds every number that a report shows; only `timing` holds times.
 
-Reading a record imports no engine and no method, so reports need only the core installation.
+Records of earlier schemas are migrated when they are read: see `bench.records.migrations`. Reading a record imports no
+engine and no method, so reports need only the core installation.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
+from bench.compute.flops import ModelShape
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
+from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
+from bench.records.rows import Frozen, Row
 
-SCHEMA_VERSION = 2
+Model = TypeVar("Model", bound=BaseModel)
 
-Status = Literal["ok", "failed", "over_budget", "diverged"]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Status = Literal["ok", "failed", "over_budget", "diverged", "refused"]
+"""How a run ended. `refused`: the task, the method or the engine cannot do what the run asks, for a stated reason."""
 
 
-class Versions(_Record):
+class Versions(Frozen):
     """Versions of all harness components that can change a number.
 
     Attributes:
@@ -41,7 +42,7 @@ class Versions(_Record):
     flops: int
 
 
-class ModelInfo(_Record):
+class ModelInfo(Frozen):
     """Base model of a run.
 
     Attributes:
@@ -50,6 +51,7 @@ class ModelInfo(_Record):
         fingerprint: sha256 of the source files, or a hub revision.
         digest: sha256 of the weights as loaded.
         licence: Licence; None if unknown.
+        shape: Dimensions that determine FLOPs; None in records of schema 2.
     """
 
     name: str
@@ -57,9 +59,22 @@ class ModelInfo(_Record):
     fingerprint: str
     digest: str
     licence: str | None
+    shape: ModelShape | None = None
 
 
-class BudgetInfo(_Record):
+class Processor(Frozen):
+    """Kind of processor that a run's last attempt computed on.
+
+    Attributes:
+        name: Name of the processor, such as `AMD EPYC 9654` or `NVIDIA H200`.
+        features: Instruction sets that decide which kernels compute, such as `avx512_bf16`; empty for a GPU.
+    """
+
+    name: str
+    features: tuple[str, ...] = ()
+
+
+class BudgetInfo(Frozen):
     """Budget of a run, and how much of it was spent.
 
     Attributes:
@@ -84,135 +99,7 @@ class BudgetInfo(_Record):
         return self.spent / self.flops if self.flops else 0.0
 
 
-class Accuracy(_Record):
-    """Accuracy on the test split with its 95 % Wilson interval.
-
-    Attributes:
-        correct: Number of correct answers.
-        items: Number of test examples judged.
-        excluded: Number of test examples that could not be judged. All other fields leave them out.
-        accuracy: correct / items.
-        low: Lower bound of the interval.
-        high: Upper bound of the interval.
-        mean_reward: Mean shaped reward; not an accuracy.
-    """
-
-    correct: NonNegativeInt
-    items: NonNegativeInt
-    excluded: NonNegativeInt
-    accuracy: float
-    low: float
-    high: float
-    mean_reward: float
-
-
-class AnswerCost(_Record):
-    """Inference cost of one answer: means over the test examples.
-
-    Attributes:
-        evaluations: Model-prompt evaluations ("forward passes" in the papers).
-        flops: Model FLOPs.
-        new_tokens: Generated tokens that the model processed.
-    """
-
-    evaluations: float
-    flops: float
-    new_tokens: float
-
-
-class PairedComparison(_Record):
-    """Paired comparison of method and base on the same test items.
-
-    Attributes:
-        items: Number of items judged for both.
-        fixes: Number of items with the base wrong and the method right.
-        regressions: Number of items with the base right and the method wrong.
-        difference: Accuracy of the method minus accuracy of the base.
-        low: Lower bound of the 95 % interval of the difference.
-        high: Upper bound.
-        p_value: p-value of the two-sided exact McNemar test.
-    """
-
-    items: NonNegativeInt
-    fixes: NonNegativeInt
-    regressions: NonNegativeInt
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-
-class Difference(_Record):
-    """Mean difference from the base on the same items, with its 95 % interval.
-
-    Attributes:
-        items: Number of items.
-        difference: Mean of method minus base.
-        low: Lower bound of the interval.
-        high: Upper bound.
-        p_value: Two-sided p-value for a difference of zero.
-    """
-
-    items: NonNegativeInt
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-
-class PassAtK(_Record):
-    """pass@k on the test split: the probability that at least one of k sampled answers is right.
-
-    It is not an accuracy, because nothing selects the right sample.
-
-    Attributes:
-        k: Number of answers.
-        samples: Number of answers sampled per example, for the unbiased estimate.
-        items: Number of examples with at least k judged answers.
-        excluded: Number of all other examples.
-        value: Mean over the items.
-        low: Lower bound of the 95 % interval.
-        high: Upper bound.
-        cost: Cost of k answers.
-        difference: Difference from the base; None for the base itself.
-    """
-
-    k: PositiveInt
-    samples: PositiveInt
-    items: NonNegativeInt
-    excluded: NonNegativeInt
-    value: float
-    low: float
-    high: float
-    cost: AnswerCost
-    difference: Difference | None = None
-
-
-class Row(_Record):
-    """Test result of one artifact.
-
-    Attributes:
-        label: Label of the artifact within its run, such as `k=5`; empty if the run has only one.
-        accuracy: Accuracy on the test split.
-        cost: Cost of one answer.
-        comparison: Comparison with the base on the same items.
-        changed: False if the artifact is the unchanged base model, queried in the same way.
-        measures: The task's additional measures by name.
-        coverage: pass@k; None unless the strategy is `pass@K`.
-        report: The artifact's own report about its answers.
-    """
-
-    label: str = ""
-    accuracy: Accuracy
-    cost: AnswerCost
-    comparison: PairedComparison
-    changed: bool
-    measures: dict[str, float] = Field(default_factory=dict)
-    coverage: PassAtK | None = None
-    report: dict[str, Any] = Field(default_factory=dict)
-
-
-class AccountRow(_Record):
+class AccountRow(Frozen):
     """One account of the ledger, with its FLOPs.
 
     Attributes:
@@ -226,7 +113,7 @@ class AccountRow(_Record):
     hardware_flops: NonNegativeInt
 
 
-class Timing(_Record):
+class Timing(Frozen):
     """Wall-clock seconds of the last attempt of a run. Earlier attempts are not included. Reports never compare times.
 
     Attributes:
@@ -235,6 +122,7 @@ class Timing(_Record):
         kinds: Time by kind of work, see `bench.run.timing`. The rest of the total is the harness's own time.
         new_tokens: Tokens that this attempt generated; None in records of earlier versions.
         generation_flops: Model FLOPs of the answers that this attempt generated; None in records of earlier versions.
+        generation_work: Raw counts of these answers; None in records of schema 2.
     """
 
     total: float
@@ -242,16 +130,41 @@ class Timing(_Record):
     kinds: dict[str, float] = Field(default_factory=dict)
     new_tokens: NonNegativeInt | None = None
     generation_flops: NonNegativeInt | None = None
+    generation_work: Work | None = None
 
 
-class Result(_Record):
-    """Record of a finished run. If `status` is not `ok`, `base` and `rows` are empty and `reason` says why.
+class Result(Frozen):
+    """Record of a finished run. If `status` is not `ok`, `rows` is empty and `reason` says why.
 
-    The ledger's account `inference` is the cost of all rows' answers plus the samples for pass@k. Answers that two rows
-    share are counted for both. `refused` maps the label of each artifact that the strategy left out to the reason.
+    The first row is the base's. The ledger's account `inference` is the cost of all other rows' answers plus their
+    samples for pass@k, and `evaluation` is the same for the base. Answers that two rows share are counted for both.
+
+    Attributes:
+        schema_version: Version of this schema.
+        identity_version: Version of the rule that makes `id`, see `bench.run.run_id`.
+        id: Run id.
+        status: How the run ended.
+        reason: Reason for a status other than `ok`.
+        traceback: Traceback of a failed run.
+        config: Configuration.
+        versions: Versions of all harness components that can change a number.
+        content_hash: Content hash of the splits.
+        splits: Number of examples by split.
+        model: Base model; None if it was not loaded.
+        engine: Engine settings.
+        processor: Kind of processor; None if it is not known.
+        prompt: Prompt style, `chat` or `completion`.
+        sandbox: Level of the sandbox; None if no model-written code ran.
+        budget: Budget, and how much of it was spent.
+        rows: Test results: the base, then the artifacts.
+        untested: Reasons for the artifacts that the test-time strategy does not apply to, by label.
+        ledger: Work by account.
+        report: The method's own report.
+        timing: Wall-clock times of the last attempt.
     """
 
     schema_version: int = SCHEMA_VERSION
+    identity_version: int
     id: str
     status: Status
     reason: str | None = None
@@ -262,70 +175,76 @@ class Result(_Record):
     splits: dict[str, int] = Field(default_factory=dict)
     model: ModelInfo | None = None
     engine: dict[str, str | int] = Field(default_factory=dict)
+    processor: Processor | None = None
     prompt: str | None = None
     sandbox: str | None = None
     budget: BudgetInfo | None = None
-    base: Accuracy | None = None
-    base_cost: AnswerCost | None = None
-    base_measures: dict[str, float] = Field(default_factory=dict)
-    base_coverage: PassAtK | None = None
     rows: tuple[Row, ...] = ()
-    refused: dict[str, str] = Field(default_factory=dict)
+    untested: dict[str, str] = Field(default_factory=dict)
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
     report: dict[str, Any] = Field(default_factory=dict)
     timing: Timing | None = None
 
+    @model_validator(mode="after")
+    def _base_comes_first(self) -> Result:
+        kinds = [row.kind for row in self.rows]
+        if kinds and kinds != ["base"] + ["method"] * (len(kinds) - 1):
+            raise ValueError(f"rows are of kinds {', '.join(kinds)}: the first and only the first must be the base")
+        return self
 
-class Sample(_Record):
-    """One line of samples.jsonl: the answers of one row and of the base to one test example.
+    @property
+    def base(self) -> Row | None:
+        """Row of the base; None if nothing was tested."""
+        return self.rows[0] if self.rows else None
 
-    Example line (shortened):
+    @property
+    def artifacts(self) -> tuple[Row, ...]:
+        """Rows of the method's artifacts."""
+        return self.rows[1:]
 
-        {"row":"k=5","id":"17","prompt_sha256":"3f…","text":"The sum is 42.","answer":"42","correct":true,"reward":1.0,
-         "status":"ok","detail":"","base_text":"41","base_correct":false}
-
-    Attributes:
-        row: Label of the row.
-        id: Id of the test example.
-        prompt_sha256: sha256 of the prompt's token ids.
-        text: Answer of the row, in full.
-        answer: Final answer that the scorer extracted from it; None if there is none.
-        correct: Whether the answer is correct; None if it could not be judged.
-        reward: Shaped reward; None if it could not be judged.
-        status: Status from the scorer.
-        detail: Detail from the scorer.
-        base_text: Answer of the base model, in full.
-        base_correct: Whether the base's answer is correct; None if it could not be judged.
-    """
-
-    row: str = ""
-    id: str
-    prompt_sha256: str
-    text: str
-    answer: str | None
-    correct: bool | None
-    reward: float | None
-    status: str
-    detail: str
-    base_text: str
-    base_correct: bool | None
+    @property
+    def is_control(self) -> bool:
+        """Whether the run tested nothing but the base: it planned no adaptation and returned the base unchanged."""
+        planned = self.budget is not None and bool(self.budget.planned)
+        return bool(self.rows) and not planned and not any(row.changed for row in self.rows)
 
 
 def read_result(folder: Path) -> Result:
-    """Read the result of a finished run.
+    """Read the result of a finished run. Records of earlier schemas are migrated.
 
     Raises:
         UsageError: If the folder is not a run directory, or the run has not finished.
         BenchError: If this version cannot read the result.
     """
+    path = result_path(folder)
+    return validated(Result, migrate({"result": parse(path)}, path)["result"], path)
+
+
+def result_path(folder: Path) -> Path:
+    """Return the path of a finished run's result.
+
+    Raises:
+        UsageError: If the folder is not a run directory, or the run has not finished.
+    """
     path = folder / "result.json"
     if not path.exists():
         read_config(folder)
         raise UsageError(f"{folder}: this run has not finished; continue it with: bench resume {folder}")
+    return path
+
+
+def validated(model: type[Model], data: Any, path: Path) -> Model:
+    """Return a part of a record, given as plain data of the present schema.
+
+    Raises:
+        BenchError: If the data does not fit the schema. The message names the file and each field.
+    """
     try:
-        return Result.model_validate_json(path.read_bytes())
+        return model.model_validate(data)
     except ValidationError as error:
-        raise BenchError(f"{usage_error(str(path), error)}; this version reads schema {SCHEMA_VERSION}") from error
+        raise BenchError(
+            f"{usage_error(str(path), error)}; this version reads schemas {OLDEST} to {SCHEMA_VERSION}"
+        ) from error
 
 
 def find_runs(root: Path) -> list[Path]:

@@ -12,9 +12,9 @@ from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
 from bench.distributed import ProcessGroup
 from bench.errors import BenchError
 from bench.run.data import TaskData
-from bench.run.evaluator import Evaluator
+from bench.run.evaluator import Answer, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
-from bench.weights.checkpoint import Place
+from bench.weights.checkpoint import Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
@@ -150,16 +150,19 @@ class DeploymentContext:
 
     Attributes:
         account: Account that answers are booked to.
-        queries: All distinct (point, decoding, prompt) used so far.
+        queries: All distinct (point, decoding, prompt) used since they were last cleared.
+        answers: Answers generated since they were last cleared, by example id and text; the first of equal texts.
     """
 
     def __init__(self, evaluator: Evaluator, examples: Sequence[Example], display: ProgressDisplay) -> None:
         self._evaluator, self._display = evaluator, display
         self._examples = {example.id: example for example in examples}
-        self._answered: dict[_QueryKey, tuple[list[str], Work]] = {}
+        self._answered: dict[_QueryKey, tuple[list[Answer], Work]] = {}
         self._announced: Set[_QueryKey] = set()
         self.account: Account = "evaluation"
         self.queries: set[tuple[Place, Decoding, str]] = set()
+        self.answers: dict[tuple[str, str], Answer] = {}
+        self._saved: dict[Place, str | None] = {}
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
@@ -174,19 +177,24 @@ class DeploymentContext:
         self.queries.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
         if key in self._answered:
-            texts, work = self._answered[key]
+            answers, work = self._answered[key]
             self._evaluator.meter.replay(self.account, work)
-            return list(texts)
+            return self._texts(examples, answers)
         if key not in self._announced:
             self.prepare([point], examples, [decoding], prompt)
         before = self._evaluator.meter.ledger[self.account]
-        texts = []
+        answers = []
         with self._display.stage(f"test: {self.account}", len(examples)) as stage:
             for label, part in self._chunks(examples):
-                texts += self._evaluator.generate(point, part, self.account, label, decoding, prompt)
+                answers += self._evaluator.generate(point, part, self.account, label, decoding, prompt)
                 stage.advance(steps=len(part))
-        self._answered[key] = texts, self._evaluator.meter.ledger[self.account] - before
-        return list(texts)
+        self._answered[key] = answers, self._evaluator.meter.ledger[self.account] - before
+        return self._texts(examples, answers)
+
+    def _texts(self, examples: Sequence[str], answers: Sequence[Answer]) -> list[str]:
+        for example, answer in zip(examples, answers, strict=True):
+            self.answers.setdefault((example, answer.text), answer)
+        return [answer.text for answer in answers]
 
     def prepare(
         self,
@@ -231,6 +239,17 @@ class DeploymentContext:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
         self._evaluator.engine.move_to(point)
         self._evaluator.engine.save(folder)
+        self._saved[point] = saved_digest(folder)
+
+    def weights(self, points: Set[Place]) -> str | None:
+        """Return the digest of the weights at these points.
+
+        None if there are several points, or the one was not saved as a checkpoint.
+        """
+        if len(points) != 1:
+            return None
+        (point,) = points
+        return self.base_digest() if point.is_base else self._saved.get(point)
 
 
 def _check_prompt(task: Task, prompt: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.engines.placement import Engines
 from bench.records.config import RunConfig
 from bench.records.files import write_atomically
+from bench.records.schema import Processor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bench-post-training")
 
@@ -38,7 +39,7 @@ def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "device": _device_name(config.device),
+        "processor": processor(config.device).model_dump(mode="json"),
         "engines": asdict(engines),
         "commit": _commit(),
         "seed": config.seed,
@@ -47,10 +48,25 @@ def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
     write_atomically(folder / f"{number}.json", json.dumps(attempt, indent=1) + "\n")
 
 
-def _device_name(device: str) -> str:
-    import torch
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "sve", "bf16")
+"""Instruction sets that decide which kernels compute products, by their names in /proc/cpuinfo."""
 
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
+
+def processor(device: str) -> Processor:
+    """Return the kind of processor behind a torch device.
+
+    On Linux a CPU is described by /proc/cpuinfo. Elsewhere only its name is known.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return Processor(name=torch.cuda.get_device_name(device))
+    info = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
+    facts = {name.strip().lower(): value.strip() for name, _, value in lines}
+    present = (facts.get("flags") or facts.get("features") or "").split()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return Processor(name=name, features=tuple(feature for feature in FEATURES if feature in present))
 
 
 def _commit() -> str | None:

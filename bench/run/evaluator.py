@@ -18,9 +18,10 @@ import numpy as np
 
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
-from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
+from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.records.journal import Journal
 from bench.run.data import format_prompt
+from bench.run.pricing import evaluation_cost
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
@@ -56,6 +57,23 @@ def cut(count: int, settings: Mapping[str, str | int]) -> list[range]:
     number = max(usual, -(-count // (LARGEST_CHUNK * batch)))
     bounds = [count * i // number for i in range(number + 1)]
     return [range(*ends) for ends in pairwise(bounds)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated answer.
+
+    Attributes:
+        text: Decoded answer.
+        finish: Reason for its end.
+        prompt_tokens: Length of the prompt in tokens.
+        new_tokens: Number of generated tokens.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -255,7 +273,7 @@ class Evaluator:
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        return Chunk(key, Job(point, prompts, sampling), lambda completions: {"texts": [c.text for c in completions]})
+        return Chunk(key, Job(point, prompts, sampling), _journalled_answers)
 
     def generate(
         self,
@@ -265,7 +283,7 @@ class Evaluator:
         label: str,
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """Answer examples. The answers are journalled when this returns."""
         key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"decoding": asdict(decoding), "prompt": prompt}
@@ -273,15 +291,15 @@ class Evaluator:
         if entry is not None:
             self._last_point = point
             self.meter.replay(account, Work(**entry["work"]))
-            return list(entry["texts"])
+            return [Answer(*fields) for fields in entry["answers"]]
         started = time.perf_counter()
         with self.meter.account(account):
             (found,) = self._run_chunks(point, [self.answer_chunk(point, examples, label, decoding, prompt)])
-            texts, work = list(found["texts"]), self.meter.opened
+            answers, work = found["answers"], self.meter.opened
         self._last_point = point
-        entry = {"texts": texts, "work": sparse(work), "seconds": time.perf_counter() - started}
+        entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
         self.journal.append(key, entry)
-        return texts
+        return [Answer(*fields) for fields in answers]
 
     def judge(self, examples: Sequence[Example], texts: Sequence[str], label: str) -> list[Score]:
         """Score answers. The scores are journalled when this returns, so a resumed run does not compute them again."""
@@ -324,7 +342,13 @@ class Evaluator:
         for label, some in parts.items():
             self.generate(Point(), some, "setup", label)
         seconds = time.perf_counter() - started
-        return self.meter.flops(self.meter.ledger["setup"] - before) / len(examples), seconds / len(examples)
+        work = self.meter.ledger["setup"] - before
+        return evaluation_cost(self.meter.shape, work), seconds / len(examples)
+
+
+def _journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
+    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, the fields of `Answer` in order."""
+    return {"answers": [[c.text, c.finish, c.prompt_tokens, len(c.token_ids)] for c in completions]}
 
 
 def sparse(work: Work) -> dict[str, int]:

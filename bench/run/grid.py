@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.compute.budget import budget_evaluations
 from bench.engines.placement import Engines
-from bench.errors import BenchError, UsageError, usage_error
+from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.embedded import EMBEDDED
 from bench.records.config import RunConfig, read_config
 from bench.records.files import WriteFailed
@@ -51,7 +51,8 @@ class RunOutcome:
         """Exit status: 0 done, 1 failed, 2 usage error, 3 refused."""
         if self.error is not None:
             return self.error.exit_code
-        return 0 if self.result is not None and self.result.status == "ok" else 1
+        codes = {"ok": 0, "refused": Refused.exit_code}
+        return 1 if self.result is None else codes.get(self.result.status, 1)
 
 
 @dataclass(frozen=True)

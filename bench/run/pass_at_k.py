@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.compute.flops import ModelShape
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError
-from bench.records.schema import AnswerCost, Difference, PassAtK
+from bench.records.rows import Difference, PassAtK
 from bench.run.context import DeploymentContext
 from bench.run.evaluator import Evaluator
+from bench.run.pricing import answer_cost
 from bench.run.sampling import sample_decodings
 from bench.stats import coverage_over_items, mean_difference, pass_at_k
 from methods.interface import SingleModel
@@ -27,34 +29,34 @@ def coverages(
     evaluator: Evaluator,
     deployed: DeploymentContext,
     examples: Sequence[Example],
-    models: Mapping[str, SingleModel],
+    models: Sequence[SingleModel],
     k: int,
-    answer_cost: Callable[[Work, int], AnswerCost],
-) -> tuple[PassAtK, dict[str, PassAtK]]:
+) -> list[PassAtK]:
     """Measure pass@k of the base and of each model. Samples are booked to the same accounts as answers.
 
     Args:
         evaluator: Evaluator that scores the samples.
         deployed: Context that generates the samples.
         examples: Test examples.
-        models: Artifacts by label.
+        models: Artifacts.
         k: Number of answers.
-        answer_cost: Function from total work and number of answers to the mean cost of one answer.
+
+    Returns:
+        pass@k of the base, then of each model.
     """
 
-    def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], AnswerCost]:
+    def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], Work]:
         deployed.account, before = account, evaluator.meter.ledger[account]
         estimates = estimate(_sample(evaluator, deployed, examples, model, k), k)
-        # An example has SAMPLES_PER_ANSWER * k samples, so dividing by SAMPLES_PER_ANSWER gives the cost of k of them.
-        cost = answer_cost(evaluator.meter.ledger[account] - before, SAMPLES_PER_ANSWER * len(examples))
-        return estimates, cost
+        return estimates, evaluator.meter.ledger[account] - before
 
-    base, base_cost = measured("evaluation", SingleModel())
-    rows = {}
-    for label, model in models.items():
-        now, cost = measured("inference", model)
-        rows[label] = summarise(now, base, k, cost)
-    return summarise(base, None, k, base_cost), rows
+    shape = evaluator.meter.shape
+    base, work = measured("evaluation", SingleModel())
+    found = [summarise(base, None, k, work, shape)]
+    for model in models:
+        now, work = measured("inference", model)
+        found.append(summarise(now, base, k, work, shape))
+    return found
 
 
 def _sample(
@@ -78,14 +80,17 @@ def estimate(judged: Sequence[Sequence[Score]], k: int) -> NDArray[np.float64]:
     return pass_at_k(counted.sum(axis=0), right.sum(axis=0), k)
 
 
-def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, cost: AnswerCost) -> PassAtK:
+def summarise(
+    now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, work: Work, shape: ModelShape
+) -> PassAtK:
     """Return mean pass@k over the examples with an estimate, and its difference from the base.
 
     Args:
         now: Estimate per example, shape [examples]; NaN where there is none.
         base: Estimates of the base, shape [examples]; None for the base itself.
         k: Number of answers.
-        cost: Cost of k answers.
+        work: Work of all samples.
+        shape: Shape of the model.
 
     Raises:
         BenchError: If no example has an estimate for both.
@@ -107,6 +112,8 @@ def summarise(now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int
         value=mean.value,
         low=mean.low,
         high=mean.high,
-        cost=cost,
+        # An example has SAMPLES_PER_ANSWER * k samples, and this is the cost of k of them.
+        cost=answer_cost(shape, work, SAMPLES_PER_ANSWER * len(now)),
+        work=work,
         difference=difference,
     )

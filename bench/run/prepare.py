@@ -24,7 +24,7 @@ from bench.run.sampling import unsupported_reason
 from bench.strategy import Strategy, parse_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method, MethodConfig
-from tasks.interface import Task
+from tasks.interface import Task, TaskTraits
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class PreparedRun:
         strategy: Test-time strategy; None for greedy answers.
         id: Run id.
         folder: Run directory.
+        refusal: Reason why the task, the method or the strategy refuses the run; None if it can start.
     """
 
     config: RunConfig
@@ -54,12 +55,13 @@ class PreparedRun:
     strategy: Strategy | None
     id: str
     folder: Path
+    refusal: str | None = None
 
 
 def prepare(
     config: RunConfig, output: Path, display: ProgressDisplay, settings: MethodConfig | None = None
 ) -> PreparedRun:
-    """Validate a configuration, and download its data and model.
+    """Validate a configuration, and download its data and model. A refusal is noted, because it is put on record.
 
     Args:
         config: Configuration of the run.
@@ -78,7 +80,6 @@ def prepare(
         except ValidationError as error:
             raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
-    method.spread(config.processes)
     if config.launch is not None and ":" in config.device:
         raise UsageError(
             f"--device {config.device}: each launched process takes its own device; give the type only, such as cuda"
@@ -89,12 +90,8 @@ def prepare(
     task, splits = task_data.task, task_data.splits
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    if reason := method.supports(task_data.traits):
-        raise Refused(f"method {config.method} cannot run on {config.task_label}: {reason}")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    if strategy and (reason := unsupported_reason(strategy, task_data.traits)):
-        raise Refused(f"--strategy {config.strategy} cannot be used on {config.task_label}: {reason}")
-    method.plan(evaluations, task_data.traits)
+    refusal = _refusal(config, method, task_data.traits, strategy, evaluations)
     source = resolve(config.model)
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
@@ -111,11 +108,29 @@ def prepare(
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return PreparedRun(config, method, task_data, source, model, versions, evaluations, strategy, identity, folder)
+    return PreparedRun(
+        config, method, task_data, source, model, versions, evaluations, strategy, identity, folder, refusal
+    )
+
+
+def _refusal(
+    config: RunConfig, method: Method, traits: TaskTraits, strategy: Strategy | None, evaluations: int
+) -> str | None:
+    """Return the reason why a run cannot be done as configured, or None if it can."""
+    if reason := method.supports(traits):
+        return f"method {config.method} cannot run on {config.task_label}: {reason}"
+    if strategy and (reason := unsupported_reason(strategy, traits)):
+        return f"--strategy {config.strategy} cannot be used on {config.task_label}: {reason}"
+    try:
+        method.spread(config.processes)
+        method.plan(evaluations, traits)
+    except Refused as error:
+        return str(error)
+    return None
 
 
 def finished(prepared: PreparedRun) -> Result | None:
-    """Return the result of a complete run, or None. A failed run is not complete and can be run again."""
+    """Return the result of a complete run, or None. A failed or refused run is not complete and can be run again."""
     if not (prepared.folder / "result.json").exists():
         return None
     result = read_result(prepared.folder)

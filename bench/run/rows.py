@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.files import write_atomically
-from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Row, Sample
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.samples import Sample
+from bench.run.evaluator import Answer
 from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
 from tasks.interface import Example, Score
 
-Answers = tuple[Sequence[str], Sequence[Score]]
-"""Answer texts and their scores."""
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers of the base or of one artifact to all test examples.
+
+    Attributes:
+        label: Label of the artifact; empty for the base.
+        texts: Answers.
+        scores: Their scores.
+        generated: The generated answer behind each text; None for a text that no model generated on its own.
+        work: Work of all answers.
+        cost: Cost of one answer.
+        weights: Digest of the weights that answered; None if several models answered, or it is not known.
+        measures: The task's additional measures by name.
+        changed: Whether the artifact differs from the base.
+        report: The artifact's own report.
+    """
+
+    label: str
+    texts: Sequence[str]
+    scores: Sequence[Score]
+    generated: Sequence[Answer | None]
+    work: Work
+    cost: AnswerCost
+    weights: str | None
+    measures: dict[str, float]
+    changed: bool = False
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def truncated(self) -> float | None:
+        """Fraction of the answers that ended at the length limit; None if it is not known for all of them."""
+        found = [answer for answer in self.generated if answer is not None]
+        if len(found) < len(self.texts):
+            return None
+        return sum(answer.finish == "length" for answer in found) / len(found)
 
 
 def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
@@ -51,41 +89,46 @@ def compare(before: Sequence[Score], now: Sequence[Score]) -> PairedComparison:
     )
 
 
-def make_row(
-    label: str,
-    base: Sequence[Score],
-    now: Sequence[Score],
-    cost: AnswerCost,
-    *,
-    changed: bool,
-    report: dict[str, Any],
-) -> Row:
-    """Return a result row, computed over the examples that could be judged for both the base and the artifact.
+def make_rows(base: Answered, others: Sequence[Answered]) -> tuple[Row, ...]:
+    """Return the rows of a result: the base's, and each artifact's with its comparison with the base.
 
-    Args:
-        label: Label of the artifact.
-        base: Scores of the base, one per test example.
-        now: Scores of the artifact, one per test example.
-        cost: Cost of one answer of the artifact.
-        changed: Whether the artifact differs from the base.
-        report: The artifact's own report.
+    An artifact's row covers the examples that could be judged for both the base and the artifact.
 
     Raises:
         BenchError: If there are no such examples.
     """
-    judged = [
-        i for i, pair in enumerate(zip(base, now, strict=True)) if all(s.status != "infrastructure" for s in pair)
-    ]
+    rows = [_row("base", base, _judged(base), None)]
+    for now in others:
+        judged = _judged(base, now)
+        before, after = [base.scores[i] for i in judged], [now.scores[i] for i in judged]
+        rows.append(_row("method", now, judged, compare(before, after)))
+    return tuple(rows)
+
+
+def _judged(*answered: Answered) -> list[int]:
+    """Return the indices of the examples that could be judged for all of these."""
+    pairs = enumerate(zip(*(row.scores for row in answered), strict=True))
+    judged = [i for i, scores in pairs if all(score.status != "infrastructure" for score in scores)]
     if not judged:
         raise BenchError("no test answer could be judged; see `bench doctor`")
-    before, after = [base[i] for i in judged], [now[i] for i in judged]
+    return judged
+
+
+def _row(
+    kind: Literal["base", "method"], answered: Answered, judged: Sequence[int], comparison: PairedComparison | None
+) -> Row:
     return Row(
-        label=label,
-        accuracy=accuracy(after, len(now) - len(judged)),
-        cost=cost,
-        comparison=compare(before, after),
-        changed=changed,
-        report=report,
+        kind=kind,
+        label=answered.label,
+        accuracy=accuracy([answered.scores[i] for i in judged], len(answered.scores) - len(judged)),
+        cost=answered.cost,
+        work=answered.work,
+        comparison=comparison,
+        changed=answered.changed,
+        weights=answered.weights,
+        truncated=answered.truncated,
+        measures=answered.measures,
+        report=answered.report,
     )
 
 
@@ -93,20 +136,19 @@ def write_samples(
     path: Path,
     examples: Sequence[Example],
     prompt_sha256: Callable[[Example], str],
-    rows: Mapping[str, Answers],
-    base: Answers,
+    rows: Sequence[Answered],
 ) -> None:
-    """Write samples.jsonl: one line per row and test example. See `bench.records.schema.Sample`.
+    """Write samples.jsonl: one line per row and test example, the base first. See `bench.records.samples.Sample`.
 
     Raises:
         WriteFailed: If the file cannot be written.
     """
     lines = []
-    for label, now in rows.items():
-        for example, text, score, base_text, base_score in zip(examples, *now, *base, strict=True):
+    for number, row in enumerate(rows):
+        for example, text, score, generated in zip(examples, row.texts, row.scores, row.generated, strict=True):
             judged = score.status != "infrastructure"
             sample = Sample(
-                row=label,
+                row=number,
                 id=example.id,
                 prompt_sha256=prompt_sha256(example),
                 text=text,
@@ -115,8 +157,9 @@ def write_samples(
                 reward=score.reward if judged else None,
                 status=score.status,
                 detail=score.detail,
-                base_text=base_text,
-                base_correct=base_score.correct if base_score.status != "infrastructure" else None,
+                finish=generated.finish if generated else None,
+                prompt_tokens=generated.prompt_tokens if generated else None,
+                new_tokens=generated.new_tokens if generated else None,
             )
             lines.append(sample.model_dump_json() + "\n")
     write_atomically(path, "".join(lines))

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.compute.flops import ModelShape
-from bench.compute.ledger import hardware_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Engine
@@ -28,14 +27,18 @@ from bench.errors import BenchError, Refused, UsageError
 from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.records.config import read_config
 from bench.records.files import WriteFailed, sweep, write_atomically
-from bench.records.journal import Journal
-from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Timing
+from bench.records.journal import Journal, read_entries
+from bench.records.migrations import OLDEST, SCHEMA_VERSION
+from bench.records.rows import Row
+from bench.records.schema import BudgetInfo, ModelInfo, Processor, Result, Status, Timing
 from bench.run.context import AdaptationContext
-from bench.run.environment import write_attempt
+from bench.run.environment import processor, write_attempt
 from bench.run.evaluator import Evaluator
 from bench.run.launch import launch_training
 from bench.run.prepare import PreparedRun, admit
+from bench.run.pricing import priced_account
 from bench.run.progress import ProgressDisplay
+from bench.run.run_id import IDENTITY_VERSION
 from bench.run.test_split import TestSplit
 from bench.run.timing import Clock
 from methods.interface import Diverged, SingleModel
@@ -54,7 +57,8 @@ def execute(
 ) -> Result:
     """Execute a run, or continue it where an earlier attempt stopped.
 
-    If the run itself fails, the result has the status `failed` and the traceback.
+    If the run itself fails, the result has the status `failed` and the traceback. If the task, the method or the engine
+    refuses it for a stated reason, the status is `refused`.
 
     Args:
         prepared: Run to execute.
@@ -77,6 +81,8 @@ def execute(
             result = attempt.ended("over_budget", f"stopped at its budget: {error}")
         except Diverged as error:
             result = attempt.ended("diverged", str(error))
+        except Refused as error:
+            result = attempt.ended("refused", str(error))
         except (WriteFailed, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
@@ -115,10 +121,38 @@ def _open_journal(prepared: PreparedRun, engines: Engines) -> Journal:
             raise UsageError(
                 f"{path} was changed since the run began and no longer describes it; restore it, or start a new run"
             )
+    _check_schema(prepared.folder / "journal.jsonl")
     journal = Journal(prepared.folder / "journal.jsonl")
     write_atomically(path, prepared.config.model_dump_json(indent=1) + "\n")
     write_attempt(prepared.folder / "attempts", prepared.config, engines)
     return journal
+
+
+def _check_schema(journal: Path) -> None:
+    """Check that a run was begun under the present schema.
+
+    Raises:
+        Refused: If it was begun under another, whose journal lacks values that this one records.
+    """
+    for entry in read_entries(journal)[0][:1]:
+        if (begun := entry["key"].get("schema", OLDEST)) != SCHEMA_VERSION:
+            raise Refused(
+                f"{journal.parent}: this run was begun under record schema {begun}, and its journal lacks values that "
+                f"schema {SCHEMA_VERSION} records, so it cannot be resumed; start it again in another --output"
+            )
+
+
+@dataclass
+class _Facts:
+    """Fields of the result that become known while the run proceeds. See `bench.records.schema.Result`."""
+
+    model: ModelInfo | None = None
+    engine: dict[str, str | int] = field(default_factory=dict)
+    processor: Processor | None = None
+    prompt: PromptStyle | None = None
+    sandbox: str | None = None
+    untested: dict[str, str] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 class _Runner:
@@ -139,14 +173,20 @@ class _Runner:
         self.clock = Clock()
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
-        self.known: dict[str, object] = {"model": None, "engine": {}, "prompt": None, "sandbox": None}
+        self.facts = _Facts()
 
     def close(self) -> None:
         self.opened.close()
 
     def begin(self) -> AdaptationContext:
-        """Load the engine, calibrate the cost of one evaluation, and set the budget."""
+        """Load the engine, calibrate the cost of one evaluation, and set the budget.
+
+        Raises:
+            Refused: If the run cannot be done for a stated reason.
+        """
         prepared = self.prepared
+        if prepared.refusal is not None:
+            raise Refused(prepared.refusal)
         levels = [admit(task, allow_unsandboxed=prepared.config.allow_unsandboxed) for task in prepared.task_data.tasks]
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
@@ -155,16 +195,18 @@ class _Runner:
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
         provenance = prepared.model.provenance
-        info = ModelInfo(
+        self.facts.model = ModelInfo(
             name=prepared.source.label,
             origin=provenance.origin,
             fingerprint=provenance.sha256,
             digest=engine.digest,
             licence=provenance.licence,
+            shape=engine.shape,
         )
-        self.known = {"model": info, "engine": engine.settings, "prompt": style, "sandbox": sandbox}
+        self.facts.engine, self.facts.prompt, self.facts.sandbox = engine.settings, style, sandbox
+        self.facts.processor = processor(prepared.config.device)
         # The first journal entry. It detects a resume with another engine or library before their answers mix.
-        opening = {"engine": engine.settings, "weights": engine.digest, "prompt": style}
+        opening = {"engine": engine.settings, "weights": engine.digest, "prompt": style, "schema": SCHEMA_VERSION}
         opening |= {"libraries": {name: version(name) for name in ("torch", "transformers")}}
         if self.journal.recall(opening) is None:
             self.journal.append(opening, {})
@@ -191,7 +233,7 @@ class _Runner:
         assert self.meter is not None
         limit = self.meter.limit
         assert limit is not None
-        self.known["report"] = context.report  # a reference: a run that ends early records what was reported so far
+        self.facts.report = context.report  # a reference: a run that ends early records what was reported so far
         adapted = prepared.method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method continued after it was stopped, or bypassed the meter")
@@ -199,10 +241,10 @@ class _Runner:
         evaluator = self.evaluator.for_task(prepared.task_data.task)
         artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
-        self.known["refused"] = test_split.refused
+        self.facts.untested = test_split.untested
         if prepared.strategy is None:
-            return self.ended("ok", **test_split.evaluate(SingleModel(), artifacts))
-        return self.ended("ok", **test_split.evaluate_strategy(prepared.strategy, artifacts))
+            return self.ended("ok", rows=test_split.evaluate(SingleModel(), artifacts))
+        return self.ended("ok", rows=test_split.evaluate_strategy(prepared.strategy, artifacts))
 
     def _launch_training(self, launch: dict[str, Any]) -> None:
         with self.display.stage(f"training in {self.prepared.config.processes} processes"):
@@ -259,6 +301,7 @@ class _Runner:
             kinds=dict(self.clock.seconds),
             new_tokens=work.decode_tokens,
             generation_flops=self.meter.flops(work) if self.meter else 0,
+            generation_work=work,
         )
 
     def _estimate(self, seconds: float) -> str:
@@ -287,31 +330,35 @@ class _Runner:
             spent=0,
         )
 
-    def ended(self, status: str, reason: str | None = None, trace: str | None = None, **outcome: object) -> Result:
+    def ended(
+        self, status: Status, reason: str | None = None, trace: str | None = None, rows: tuple[Row, ...] = ()
+    ) -> Result:
         """Return the result with all fields known so far."""
-        prepared, ledger, budget = self.prepared, {}, self.budget
+        prepared, facts, ledger, budget = self.prepared, self.facts, {}, self.budget
         if self.meter is not None:
-            shape = self.meter.shape
-            ledger = {
-                name: AccountRow(work=work, flops=self.meter.flops(work), hardware_flops=hardware_flops(shape, work))
-                for name, work in self.meter.ledger.accounts().items()
-            }
+            accounts = self.meter.ledger.accounts()
+            ledger = {name: priced_account(self.meter.shape, work) for name, work in accounts.items()}
             budget = budget and budget.model_copy(update={"spent": self.meter.spent})
-        return Result.model_validate(
-            {
-                "id": prepared.id,
-                "status": status,
-                "reason": reason,
-                "traceback": trace,
-                "config": prepared.config,
-                "versions": prepared.versions,
-                "content_hash": prepared.task_data.splits.content_hash,
-                "splits": prepared.task_data.splits.sizes,
-                "budget": budget,
-                "ledger": ledger,
-                **self.known,
-                **outcome,
-            }
+        return Result(
+            identity_version=IDENTITY_VERSION,
+            id=prepared.id,
+            status=status,
+            reason=reason,
+            traceback=trace,
+            config=prepared.config,
+            versions=prepared.versions,
+            content_hash=prepared.task_data.splits.content_hash,
+            splits=prepared.task_data.splits.sizes,
+            model=facts.model,
+            engine=facts.engine,
+            processor=facts.processor,
+            prompt=facts.prompt,
+            sandbox=facts.sandbox,
+            budget=budget,
+            rows=rows,
+            untested=facts.untested,
+            ledger=ledger,
+            report=facts.report,
         )
 
 

@@ -83,6 +83,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, digest(_tensors(folder / FILE)))
 
 
+def saved_digest(folder: Path) -> str | None:
+    """Return the digest of the weights of a Hugging Face checkpoint, in one file or several; None if it has none."""
+    tensors: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= _tensors(file)
+    return digest(tensors) if tensors else None
+
+
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Return a checkpoint's tensors by name.
 

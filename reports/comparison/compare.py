@@ -10,7 +10,9 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from bench.errors import UsageError
-from bench.records.schema import AnswerCost, Result, Sample, read_result
+from bench.records.rows import AnswerCost
+from bench.records.samples import Sample, read_samples
+from bench.records.schema import Result, read_result
 from bench.stats import (
     Estimate,
     mcnemar_exact,
@@ -18,7 +20,6 @@ from bench.stats import (
     paired_difference_interval,
     wilson_interval,
 )
-from reports.record import read_samples
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,15 @@ def _describe(task: str, version: str, content_hash: str | None) -> str:
     return f"{task}, version {version or 'unknown'}, data {(content_hash or 'unknown')[:12]}"
 
 
-def _pick(folder: Path, result: Result, label: str | None) -> str:
-    labels = [row.label for row in result.rows]
+def _pick(folder: Path, result: Result, label: str | None) -> int:
+    """Return the index of the row with a label, or of the only artifact's row."""
+    labels = [row.label for row in result.artifacts]
     if not labels:
         raise UsageError(f"{folder}: ended with status {result.status} and has no answers: {result.reason}")
-    if label is None and len(labels) == 1:
-        return labels[0]
-    if label is not None and (label in labels or len(labels) == 1):
-        return label if label in labels else labels[0]
+    if len(labels) == 1:
+        return 1
+    if label in labels:
+        return 1 + labels.index(label)
     raise UsageError(f"{folder}: has rows {', '.join(labels)}; choose with --row")
 
 
@@ -132,7 +134,7 @@ def _judged(first: Sample, second: Sample) -> bool:
 
 
 def compare(
-    first: Result, a: str, before: dict[str, Sample], second: Result, b: str, after: dict[str, Sample]
+    first: Result, a: int, before: dict[str, Sample], second: Result, b: int, after: dict[str, Sample]
 ) -> RunComparison:
     """Compare row `a` of the first result with row `b` of the second, given their answers by item id."""
     ids = [i for i in before if i in after and _judged(before[i], after[i])]
@@ -160,10 +162,9 @@ def compare(
     )
 
 
-def _compared_row(result: Result, label: str, right: int, items: int) -> ComparedRow:
-    config = result.config
-    row = next(row for row in result.rows if row.label == label)
-    name = f"{config.method} {label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
+def _compared_row(result: Result, number: int, right: int, items: int) -> ComparedRow:
+    config, row = result.config, result.rows[number]
+    name = f"{config.method} {row.label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
     accuracy = Estimate(right / items, *wilson_interval(right, items))
     return ComparedRow(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
 

@@ -48,7 +48,7 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
 def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
     by_key = {column.key: column for column in columns(board.rate)}
     shown = [column for key, column in by_key.items() if key not in INTERVALS.values()]
-    base = next((line.accuracy.value for line in group.lines if line.method == "base" and line.accuracy), None)
+    base = next((line.accuracy.value for line in group.lines if line.is_base and line.accuracy), None)
     drawn = whiskers([line.accuracy for line in group.lines], base)
     highest = max((line.answer_flops for line in group.lines), default=0.0)
     headings: list[Heading] = []
@@ -122,7 +122,7 @@ def curve_plot(curve: Curve) -> Plot:
     ]
     front = [(m.x, m.y) for m in marks if m.strong]
     # The base is a point as well as the reference line for all others.
-    rules = tuple(Rule(y(p.accuracy.value)) for p in curve.points if p.name == "base")
+    rules = tuple(Rule(y(p.accuracy.value)) for p in curve.points if p.base)
     lines = [*strokes(front, right), *((left, rule.y - 1, right, rule.y + 1) for rule in rules)]
     places = labels(marks, (left, top, right, bottom), lines)
     return Plot(

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample
+from bench.records.rows import Row
+from bench.records.samples import Sample
+from bench.records.schema import Result
 from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.page import render
 from reports.html.population import GateLook, gate_plot, read_gates, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
 from reports.run.history import configuration, gate_summary
-from reports.run.summary import comparison, coverages, named_rows, run_title, spent
+from reports.run.summary import comparisons, coverages, named_rows, run_title, spent, truncations
 
 SHOWN = 8
 """Maximum number of samples shown per kind and row."""
@@ -27,18 +29,18 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Samples of one kind.
+class SampleKind:
+    """Answers of one kind.
 
     Attributes:
         heading: Name of the kind.
-        total: Number of samples of this kind.
-        shown: The first `SHOWN` of them.
+        total: Number of items of this kind.
+        shown: The base's and the artifact's answer to each of the first `SHOWN` of them.
     """
 
     heading: str
     total: int
-    shown: tuple[Sample, ...]
+    shown: tuple[tuple[Sample, Sample], ...]
 
 
 def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses = NONE, *, board: str = "") -> str:
@@ -57,10 +59,9 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         title=run_title(result.config),
         result=result,
         board=board,
-        accuracies=_accuracies(result, rows) if result.base and result.base_cost else None,
-        statements=[comparison(name, row) for name, row in rows if result.config.method != "base"]
-        + coverages(result, rows),
-        refused={f"{result.config.method} {label}".strip(): why for label, why in result.refused.items()},
+        accuracies=_accuracies(rows) if rows else None,
+        statements=[*comparisons(rows), *coverages(rows), *truncations(rows)],
+        untested={f"{result.config.method} {label}".strip(): why for label, why in result.untested.items()},
         ledger=_ledger(result) if result.ledger else None,
         compute=ledger_plot(result.ledger) if result.ledger else None,
         spent=spent(result.budget) if result.budget else "",
@@ -70,17 +71,14 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         sections=[*sections(result.report), *analysis_sections(analyses)],
         configuration=configuration(result),
         config=result.config.model_dump_json(indent=1),
-        samples=[kind for row in result.rows for kind in _kinds(row.label, samples)],
+        samples=_kinds(result, samples),
     )
 
 
-def _accuracies(result: Result, rows: Sequence[tuple[str, Row]]) -> HtmlTable:
-    assert result.base
-    assert result.base_cost
-    shown: list[tuple[str, Accuracy, AnswerCost]] = [("base", result.base, result.base_cost)]
-    shown += [(name, row.accuracy, row.cost) for name, row in rows if result.config.method != "base"]
+def _accuracies(rows: Sequence[tuple[str, Row]]) -> HtmlTable:
+    shown = [(name, row.accuracy, row.cost) for name, row in rows]
     estimates = [Estimate(a.accuracy, a.low, a.high) for _, a, _ in shown]
-    drawn = whiskers(estimates, result.base.accuracy)
+    drawn = whiskers(estimates, estimates[0].value)  # the first row is the base's
     highest = max(cost.flops for _, _, cost in shown) or 1.0
     headings = (
         Heading("row", number=False, head=True),
@@ -168,15 +166,17 @@ def _number(value: float | None, form: str) -> HtmlCell:
     return HtmlCell() if value is None else HtmlCell(format(value, form), float(value))
 
 
-def _kinds(label: str, samples: Iterable[Sample]) -> list[Samples]:
-    mine = [sample for sample in samples if sample.row == label]
-    found = []
-    for name, base, now in KINDS:
-        members = [sample for sample in mine if (sample.base_correct, sample.correct) == (base, now)]
-        if members:
-            heading = f"{label}: {name}" if label else name
-            found.append(Samples(heading, len(members), tuple(members[:SHOWN])))
-    unjudged = [sample for sample in mine if sample.correct is None or sample.base_correct is None]
-    return found + (
-        [Samples(f"{label}: not judged".removeprefix(": "), len(unjudged), tuple(unjudged[:SHOWN]))] if unjudged else []
-    )
+def _kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
+    """Group the answers of each artifact by their verdict and the base's on the same item."""
+    by_row: dict[int, dict[str, Sample]] = {}
+    for sample in samples:
+        by_row.setdefault(sample.row, {})[sample.id] = sample
+    base, found = by_row.get(0, {}), []
+    for number, row in enumerate(result.artifacts, start=1):
+        pairs = [(base[i], sample) for i, sample in by_row.get(number, {}).items() if i in base]
+        verdicts = [(before.correct, now.correct) for before, now in pairs]
+        kinds = [(name, [p for p, v in zip(pairs, verdicts, strict=True) if v == (b, n)]) for name, b, n in KINDS]
+        kinds.append(("Not judged", [p for p, v in zip(pairs, verdicts, strict=True) if None in v]))
+        label = f"{row.label}: " if row.label else ""
+        found += [SampleKind(label + name, len(kind), tuple(kind[:SHOWN])) for name, kind in kinds if kind]
+    return found

@@ -41,8 +41,8 @@ class SeedRun:
     Attributes:
         id: Identity of the run.
         seed: Seed of the method.
-        status: `ok`, or how the run failed.
-        reason: Reason for the failure; None if the run is ok.
+        status: How the run ended, such as `ok` or `refused`.
+        reason: Reason for a status other than `ok`.
         accuracy: Accuracy of this run alone; None if it failed.
         flops: FLOPs that adaptation spent.
         seconds: Wall-clock seconds of the run's last attempt; None if unknown.
@@ -59,7 +59,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A leaderboard row: an artifact, or a failed run with its reason. Costs are means over seeds.
+    """A leaderboard row: an artifact, or a run that has none, with its status and reason. Costs are means over seeds.
 
     Attributes:
         name: Method and row label, plus the settings that differ between this method's rows in the group.
@@ -102,6 +102,11 @@ class LeaderboardRow:
 
     @computed_field  # type: ignore[prop-decorator]
     @property
+    def is_base(self) -> bool:
+        """Whether this is the base's row: the only one with an accuracy and nothing to compare it with."""
+        return self.accuracy is not None and self.difference is None
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds whose runs succeeded."""
         return tuple(run.seed for run in self.runs if run.accuracy is not None)
@@ -109,7 +114,7 @@ class LeaderboardRow:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def problems(self) -> tuple[str, ...]:
-        """Status and reason of each failed run, such as `seed 1: failed: out of memory`."""
+        """Status and reason of each run without an accuracy, such as `seed 1: failed: out of memory`."""
         bad = [run for run in self.runs if run.accuracy is None]
         return tuple(f"seed {run.seed}: {run.status}: {run.reason}" for run in bad)
 
@@ -160,6 +165,7 @@ class CurvePoint:
         flops: FLOPs of adaptation plus those of answering every test item once.
         accuracy: Accuracy with its confidence interval.
         front: Whether the point is on the Pareto front: no other point is more accurate at the same compute or less.
+        base: Whether this is the base's point.
     """
 
     name: str
@@ -167,6 +173,7 @@ class CurvePoint:
     flops: float
     accuracy: Estimate
     front: bool
+    base: bool = False
 
 
 @dataclass(frozen=True)

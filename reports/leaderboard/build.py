@@ -98,7 +98,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
     variants: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
-        if record.result.config.method != "base":
+        if not record.result.is_control:
             variants[record.result.config.method, _settings(record.result)].append(record)
     names = _names(list(variants))
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
@@ -161,10 +161,13 @@ def _short(value: Any) -> str:
 
 
 def _base(records: Sequence[Record]) -> list[ScoredRow]:
-    """Return the base's line. Every run evaluates the base on the same items; the first such run is used."""
-    runs = tuple(run_of(r, None) for r in records if r.result.config.method == "base")
+    """Return the base's line: its row in the first run that has one, since all runs test it on the same items.
+
+    The runs behind the line are the controls. A control that failed is a line of its method, as any failed run is.
+    """
+    runs = tuple(run_of(record, None) for record in records if record.result.is_control)
     for record in records:
-        if (cost := record.result.base_cost) and record.base:
+        if row := record.result.base:
             judged = outcomes(record.base)
             judged = judged[judged >= 0]
             right = int(judged.sum())
@@ -174,13 +177,13 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
                 "base",
                 bound=True,
                 accuracy=accuracy,
-                passes=cost.evaluations,
-                answer_flops=cost.flops,
-                answer_tokens=cost.new_tokens,
+                passes=row.cost.evaluations,
+                answer_flops=row.cost.flops,
+                answer_tokens=row.cost.new_tokens,
                 runs=runs,
             )
             return [ScoredRow(line, (outcomes(record.base)[:, None] == 1).astype(float))]
-    return [ScoredRow(LeaderboardRow("base", "base", bound=True, runs=runs))] if runs else []
+    return []
 
 
 def _ranked(tables: Sequence[ScoredRow]) -> list[LeaderboardRow]:
@@ -242,6 +245,7 @@ def _curve(groups: Sequence[Group]) -> Curve:
             flops=line.flops + group.items * line.answer_flops,
             accuracy=line.accuracy,
             front=False,
+            base=line.is_base,
         )
         for group in groups
         for line in group.lines

@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.records.files import write_atomically
+from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -134,7 +135,7 @@ def without_paths(value: Any) -> Any:
 
 
 Plain = Mapping[str, Any]
-"""Committed record as parsed JSON. Any version of bench may have written it."""
+"""Committed record as parsed JSON, in any schema that can be migrated."""
 
 
 def missing_rows(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
@@ -149,33 +150,40 @@ def missing_rows(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
 
 def _rows(records: Sequence[Plain]) -> Counter[tuple[str, ...]]:
     rows: Counter[tuple[str, ...]] = Counter()
-    for record in records:
+    for record in map(_migrated, records):
         config = record["result"]["config"]
         names = ("adapt_on", "task", "model", "budget", "strategy", "method", "seed")
         run = tuple(str(config[name]) for name in names if config.get(name) is not None)
         rows[(*run, "run")] += 1
-        rows.update((*run, f"row {row['label']}".strip()) for row in record["result"].get("rows", ()))
+        rows.update((*run, f"row {row['label']}".strip()) for row in record["result"]["rows"][1:])
     return rows
 
 
 def changed_accuracies(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
     """Return the runs whose accuracy changed although version, settings, data, model and engine are the same."""
-    outcomes = {_inputs(record): _outcome(record) for record in before if record["result"]["status"] == "ok"}
+    earlier = [record for record in map(_migrated, before) if record["result"]["status"] == "ok"]
+    outcomes = {_inputs(record): _outcome(record) for record in earlier}
     return [
         f"{record['result']['id'][:8]}: {outcomes[inputs]} became {outcome}"
-        for record in now
+        for record in map(_migrated, now)
         if (inputs := _inputs(record)) in outcomes and (outcome := _outcome(record)) != outcomes[inputs]
     ]
 
 
+def _migrated(record: Plain) -> Plain:
+    return migrate(record, Path("record"))
+
+
 def _inputs(record: Plain) -> str:
     """Return everything that decides a run's outcome, as JSON."""
-    names = ("config", "versions", "content_hash", "splits", "model", "engine", "prompt")
-    return json.dumps([record["result"].get(name) for name in names], sort_keys=True)
+    result = record["result"]
+    model = result.get("model") and {**result["model"], "shape": None}  # records of schema 2 do not have it
+    names = ("config", "versions", "content_hash", "splits", "engine", "prompt")
+    return json.dumps([model, *(result.get(name) for name in names)], sort_keys=True)
 
 
 def _outcome(record: Plain) -> str:
     """Return status and accuracies, such as `ok, k=1 27 of 40`."""
-    rows = {row["label"]: row["accuracy"] for row in record["result"].get("rows", ())}
+    rows = {row["label"]: row["accuracy"] for row in record["result"]["rows"][1:]}
     counts = [f"{label} {accuracy['correct']} of {accuracy['items']}".strip() for label, accuracy in rows.items()]
     return ", ".join([record["result"]["status"], *counts])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Row
+from bench.records.rows import Row
 from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, mean_variance
 from reports.leaderboard.board import MATCHED, LeaderboardRow, SeedRun
 from reports.record import Record, outcomes
@@ -48,11 +48,11 @@ def run_of(record: Record, label: str | None) -> SeedRun:
 
     Args:
         record: Record of the run.
-        label: Label of the row whose accuracy to take; None for the base's accuracy.
+        label: Label of the artifact whose accuracy to take; None for the base's accuracy.
     """
     result = record.result
-    rows = {row.label: row.accuracy.accuracy for row in result.rows}
-    base = result.base.accuracy if result.base else None
+    rows = {row.label: row.accuracy.accuracy for row in result.artifacts}
+    base = result.base.accuracy.accuracy if result.base else None
     return SeedRun(
         id=result.id,
         seed=result.config.seed,
@@ -72,7 +72,7 @@ def make_rows(name: str, records: Sequence[Record], limit: float) -> list[Scored
         records: Runs of the method with these settings.
         limit: The group's budget in FLOPs.
     """
-    labels = list(dict.fromkeys(row.label for record in records for row in record.result.rows))
+    labels = list(dict.fromkeys(row.label for record in records for row in record.result.artifacts))
     if not labels:
         runs = tuple(run_of(record, "") for record in records)
         return [ScoredRow(LeaderboardRow(name, records[0].result.config.method, runs=runs))]
@@ -80,9 +80,10 @@ def make_rows(name: str, records: Sequence[Record], limit: float) -> list[Scored
 
 
 def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredRow:
-    finished = [record for record in records if label in record.rows]
-    rows: list[Row] = [next(row for row in record.result.rows if row.label == label) for record in finished]
-    now = _verdicts([record.rows[label] for record in finished])
+    found = [(record, text) for record in records if (text := record.of_label(label)) is not None]
+    finished = [record for record, _ in found]
+    rows: list[Row] = [next(row for row in r.result.artifacts if row.label == label) for r in finished]
+    now = _verdicts([text for _, text in found])
     before = _verdicts([record.base for record in finished])
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
     evaluations, flops = zip(*map(_adaptation, finished), strict=True)

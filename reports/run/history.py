@@ -33,6 +33,7 @@ def configuration(result: Result) -> dict[str, str]:
         "test": f"the first {config.limit}" if config.limit else "",
         "model": f"{result.model.origin}, weights {result.model.digest[:12]}" if result.model else "",
         "engine": engine + (f", prompt {result.prompt}" if result.prompt else ""),
+        "processor": " ".join([result.processor.name, *result.processor.features]) if result.processor else "",
         "sandbox": result.sandbox or "",
     }
     return {name: text for name, text in lines.items() if text}

@@ -10,9 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.schema import Accuracy, AnswerCost, Result, Row, Sample, Timing
+from bench.records.rows import Row
+from bench.records.samples import Sample
+from bench.records.schema import Result, Timing
+from bench.run.pricing import Repricing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import comparison, coverages, named_rows, run_title, spent
+from reports.run.summary import comparisons, coverages, named_rows, row_name, run_title, spent, truncations
 
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -24,14 +27,11 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_VERBATIM)
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_VERBATIM)
-    if result.base and result.base_cost:
-        ours = named_rows(result)
-        console.print(_accuracies(result.base, result.base_cost, [] if config.method == "base" else ours))
-        for name, row in ours if config.method != "base" else []:
-            console.print(comparison(name, row), markup=False, **_VERBATIM)
-        for line in coverages(result, ours):
+    if rows := named_rows(result):
+        console.print(_accuracies(rows))
+        for line in (*comparisons(rows), *coverages(rows), *truncations(rows)):
             console.print(line, markup=False, **_VERBATIM)
-    for label, reason in result.refused.items():
+    for label, reason in result.untested.items():
         console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_VERBATIM)
     for line in _gates(result):
         console.print(line, **_VERBATIM)
@@ -76,6 +76,16 @@ def print_times(console: Console, timing: Timing, limit: float | None = None) ->
         console.print(text, highlight=False, soft_wrap=True)
 
 
+def print_repricing(console: Console, found: Repricing) -> None:
+    """Print FLOPs by name, as recorded and under the present formula."""
+    table = _table("", "recorded", "repriced", "ratio")
+    for name, price in {"formula version": found.flops_version, **found.figures}.items():
+        old, new = price.recorded, price.repriced
+        ratio = f"{new / old:.4g}" if old and new is not None and price is not found.flops_version else ""
+        table.add_row(escape(name), *("unknown" if value is None else f"{value:.6g}" for value in (old, new)), ratio)
+    console.print(table)
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -85,9 +95,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _accuracies(base: Accuracy, base_cost: AnswerCost, rows: list[tuple[str, Row]]) -> Table:
+def _accuracies(rows: list[tuple[str, Row]]) -> Table:
     table = _table("", "accuracy", "95 % interval", "correct", "passes/answer", "FLOPs/answer", "excluded")
-    for name, accuracy, cost in [("base", base, base_cost), *((name, row.accuracy, row.cost) for name, row in rows)]:
+    for name, row in rows:
+        accuracy, cost = row.accuracy, row.cost
         table.add_row(
             escape(name),
             f"{100 * accuracy.accuracy:.1f} %",
@@ -123,16 +134,19 @@ def _ledger(result: Result) -> Table:
 def _next(folder: Path, result: Result) -> str:
     if result.status == "failed":
         return f"fix the cause, then bench resume {folder}"
+    if result.status == "refused":
+        return f"run it with other settings, or remove the cause and bench resume {folder}"
     if any(row.changed for row in result.rows):
         return f"bench export {folder} -o my-model"
     return f"bench show {folder}"
 
 
-def print_samples(console: Console, samples: list[Sample]) -> None:
-    """Print test examples with their answers and verdicts."""
+def print_samples(console: Console, result: Result, samples: list[Sample]) -> None:
+    """Print answers to test examples, each with its row and verdict."""
+    names = ["base", *(row_name(result, row) for row in result.artifacts)]
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
-        console.rule(f"{escape(sample.id)}: {verdict}", align="left")
+        console.rule(escape(f"{sample.id}, {names[sample.row]}: {verdict}"), align="left")
         console.print(visible(sample.text), markup=False, **_VERBATIM)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_VERBATIM)

@@ -43,5 +43,5 @@ def test_its_commands_run(page: Path) -> None:
         assert found.get("passed", True)
     climbed = found["runs"][1]["result"]
     assert climbed["config"]["method_config"] == {"sigma": 0.005, "examples": 32}
-    assert climbed["rows"][0]["changed"]
+    assert climbed["rows"][1]["changed"]
     assert climbed["report"]["steps"] > 10

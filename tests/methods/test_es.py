@@ -156,5 +156,5 @@ def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
     assert results[0] == results[1]
     assert results[0].report != results[2].report
     assert all(0.95 <= result.budget.share <= 1 for result in results)
-    assert results[0].rows[0].cost.evaluations == 1
-    assert results[0].rows[0].changed
+    assert results[0].rows[1].cost.evaluations == 1
+    assert results[0].rows[1].changed

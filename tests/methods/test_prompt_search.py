@@ -112,5 +112,5 @@ def test_a_run_books_its_search_as_tuning_and_answers_with_the_chosen_prompt(tmp
     rewards = result.report["rewards"]
     assert list(rewards) == ["default", "swapped"]
     assert result.report["chosen"] == max(rewards, key=rewards.get)
-    assert result.rows[0].changed == (result.report["chosen"] != "default")
+    assert result.rows[1].changed == (result.report["chosen"] != "default")
     assert f'"prompt": "{result.report["chosen"]}"' in (prepared.folder / "artifact" / "point.json").read_text()

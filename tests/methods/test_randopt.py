@@ -171,9 +171,9 @@ def test_settings_out_of_range_are_usage_errors_that_name_the_field(setting):
 def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):
     prepared, result = run(tmp_path)
     assert result.status == "ok", result.traceback
-    rows = {row.label: row for row in result.rows}
+    rows = {row.label: row for row in result.artifacts}
     assert list(rows) == ["k=1", "k=5", "k=10"]
-    assert [row.cost.evaluations for row in result.rows] == [1, 5, 10]
+    assert [row.cost.evaluations for row in result.artifacts] == [1, 5, 10]
     assert rows["k=10"].cost.flops > 1.8 * rows["k=5"].cost.flops > 8 * rows["k=1"].cost.flops
     assert 0.9 <= result.budget.share <= 1
     votes = rows["k=5"].report
@@ -182,7 +182,7 @@ def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):
     # Ten members answer 40 examples once each, even if they vote in several rows. The journal holds each answer once.
     journal = (prepared.folder / "journal.jsonl").read_text()
     assert journal.count('"account":"inference"') == 10
-    assert json.loads((prepared.folder / "samples.jsonl").read_text().splitlines()[40])["row"] == "k=5"
+    assert json.loads((prepared.folder / "samples.jsonl").read_text().splitlines()[80])["row"] == 2
 
 
 def test_a_repeated_and_a_resumed_run_give_the_same_result(tmp_path):
@@ -247,7 +247,7 @@ def test_a_loaded_ensemble_gives_the_same_answers_as_the_run(saved):
 
     ensemble = Ensemble.load(prepared.folder / "artifact" / "k=5", engine.digest)
     samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
-    assert ensemble.answer(Deployment(), list(examples)) == [s["text"] for s in samples if s["row"] == "k=5"]
+    assert ensemble.answer(Deployment(), list(examples)) == [s["text"] for s in samples if s["row"] == 2]
     assert ensemble.report == next(row.report for row in result.rows if row.label == "k=5")
 
 

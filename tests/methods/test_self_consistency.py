@@ -83,8 +83,8 @@ def test_a_run_costs_one_pass_per_sample_and_is_deterministic(tmp_path):
     prepared, result = run(tmp_path / "a", method_config=settings)
     assert result.status == "ok", result.traceback
     assert result.budget.spent == 0
-    assert result.rows[0].cost.evaluations == 3
-    assert result.rows[0].report["voters"] == 3
+    assert result.rows[1].cost.evaluations == 3
+    assert result.rows[1].report["voters"] == 3
     again = run(tmp_path / "b", method_config=settings)[1]
     assert again.model_copy(update={"timing": None}) == result.model_copy(update={"timing": None})
     assert run(tmp_path / "c", method_config=settings, seed=1)[1].rows != result.rows

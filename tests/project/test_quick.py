@@ -36,8 +36,7 @@ INDIRECT = {
     "bench.engines.tokenizer": "bench/engines/test_transformers.py",
     "bench.models.checkpoint": "bench/models/test_source.py",
     "bench.run.context": "bench/run/test_runner.py",
-    "bench.run.environment": "bench/run/test_runner.py",
-    "bench.run.rows": "bench/run/test_runner.py",
+    "bench.run.rows": "bench/run/test_rows.py",
     "bench.run.test_split": "bench/run/test_runner.py",
     # The sandbox runs these in processes of its own.
     "bench.sandbox.inside.candidate": "bench/sandbox/test_judge.py",

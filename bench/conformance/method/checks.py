@@ -17,7 +17,7 @@ from bench.conformance.session import Observation, outcome
 from bench.engines.transformers import TransformersEngine
 from bench.errors import Refused
 from bench.records.journal import Journal
-from bench.records.schema import Sample
+from bench.records.samples import read_samples
 from bench.run.context import DeploymentContext
 from bench.run.evaluator import Evaluator
 from bench.run.progress import ProgressDisplay
@@ -38,7 +38,7 @@ def check_end(session: MethodSession) -> Observation:
         return None, "the run was stopped; see the other checks"
     if run.result.status != "ok":
         return False, f"{run.result.status}: {run.result.reason}"
-    rows = ", ".join(f"{row.label or 'artifact'} {_describe_change(row.changed)}" for row in run.result.rows)
+    rows = ", ".join(f"{row.label or 'artifact'} {_describe_change(row.changed)}" for row in run.result.artifacts)
     return True, rows
 
 
@@ -87,15 +87,11 @@ def check_budget(session: MethodSession) -> Observation:
         return _UNFINISHED
     seen, wrong = [_spent(session.reference)], []
     for budget in ODD_BUDGETS:
-        try:
-            run = session.run("odd", budget=budget)
-        except Refused:
-            seen.append((f"{budget}: refused", True))
-            continue
+        run = session.run("odd", budget=budget)
         if _completed(run):
             seen.append(_spent(run))
-        elif _refused_midway(run):
-            seen.append((f"{budget}: refused during the run", True))
+        elif run.result.status == "refused":
+            seen.append((f"{budget}: refused", True))
         else:
             wrong.append(f"{budget}: {run.result.reason}")
     wrong += [text for text, within in seen if not within]
@@ -135,8 +131,7 @@ def check_artifact(session: MethodSession) -> Observation:
     if not _completed(run):
         return _UNFINISHED
     prepared = run.prepared
-    with (prepared.folder / "samples.jsonl").open() as file:
-        samples = [Sample.model_validate_json(line) for line in file]
+    samples, labels = read_samples(prepared.folder), [row.label for row in run.result.rows]
     examples, wrong = prepared.task_data.splits.test, []
     for label, artifact in run.instrument.artifacts.items():
         engine = TransformersEngine(prepared.model.path, dtype=prepared.config.dtype)
@@ -148,11 +143,11 @@ def check_artifact(session: MethodSession) -> Observation:
                 DeploymentContext(evaluator, examples, ProgressDisplay(quiet=True)), [e.id for e in examples]
             )
             journal.close()
-        expected = [sample.text for sample in samples if sample.row == label]
+        expected = [sample.text for sample in samples if sample.row and labels[sample.row] == label]
         other = sum(a != b for a, b in zip(expected, texts, strict=True))
         wrong += [f"{label or 'loaded artifact'}: {other} of {len(expected)} answers differ"] if other else []
     # If the artifact is the base, a load that always returns the base would pass too. The detail says so.
-    weak = "" if any(row.changed for row in run.result.rows) else " (the base's answers)"
+    weak = "" if any(row.changed for row in run.result.artifacts) else " (the base's answers)"
     return outcome(wrong, f"{len(run.instrument.artifacts)} loaded, same {len(examples)} answers each{weak}")
 
 
@@ -208,13 +203,11 @@ def check_refusals(session: MethodSession) -> Observation:
             refused.append(f"a task without {missing}")
         else:
             wrong += _check_plans(session, traits, missing)
-    try:
-        bare = session.run("bare", task=BareSums)
-    except Refused:
+    bare = session.run("bare", task=BareSums)
+    if bare.result.status == "refused":
         refused.append("a task without all of these")
-    else:
-        if not (_completed(bare) or _refused_midway(bare)):
-            wrong.append(f"a task without all of these is not refused, and the run failed: {bare.result.reason}")
+    elif not _completed(bare):
+        wrong.append(f"a task without all of these is not refused, and the run failed: {bare.result.reason}")
     return outcome(wrong, f"refused: {', '.join(refused)}" if refused else "no refusals")
 
 
@@ -236,12 +229,6 @@ def _variants(traits: TaskTraits) -> Iterator[tuple[str, TaskTraits]]:
     yield "a second prompt", replace(traits, prompts=(DEFAULT_PROMPT,))
     yield "a select split", replace(traits, sizes={**traits.sizes, "select": 0})
     yield "a gate split", replace(traits, sizes={**traits.sizes, "gate": 0})
-
-
-def _refused_midway(run: ObservedRun) -> bool:
-    """Return whether the run ended because the method raised Refused."""
-    trace = (run.result.traceback or "").strip().splitlines()
-    return bool(trace) and trace[-1].startswith("bench.errors.Refused: ")
 
 
 def check_resume(session: MethodSession) -> Observation:

@@ -13,6 +13,7 @@ from pydantic import computed_field
 from bench.conformance.method import checks
 from bench.conformance.method.session import MODEL, MethodSession
 from bench.conformance.report import CheckResult, run_checks
+from bench.errors import Refused
 from tasks.addition import Addition
 
 BUDGET = 256
@@ -85,7 +86,9 @@ def check_method(
     with tempfile.TemporaryDirectory() as folder:
         session = MethodSession(name, dict(settings or {}), budget, Path(folder))
         progress("reference run")
-        _ = session.model_files, session.reference
+        _ = session.model_files
+        if session.reference.result.status == "refused":
+            raise Refused(f"--method {name}: {session.reference.result.reason}")
         findings = run_checks(CHECKS, session, progress)
     version = session.method().version
     return MethodReport(name, version, session.settings, MODEL, Addition.name, budget, findings)

@@ -111,9 +111,6 @@ class MethodSession:
             seed: Seed of the run.
             budget: Budget in evaluations; None for the session's.
             task: Task to adapt to.
-
-        Raises:
-            Refused: If the method refuses the task or the budget.
         """
         prepared = self._prepare(name, seed, self.budget if budget is None else budget, task)
         return _execute(prepared, Instrument())

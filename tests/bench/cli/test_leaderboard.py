@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.cli.leaderboard import SORT_KEYS
 from bench.errors import BenchError, UsageError
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, PairedComparison, Result, Row, RunConfig
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.schema import BudgetInfo, Result, RunConfig
 from reports.leaderboard.build import SORTS
 from reports.record import Record
 
@@ -24,21 +25,21 @@ def records(tmp_path):
     cost = AnswerCost(evaluations=1, flops=5e14, new_tokens=2)
     for task in ("addition", "gsm8k"):
         for method, answers in (("base", "1000"), ("corp", "1100"), ("es", None)):
+            base = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
+            row = Row(accuracy=accuracy, cost=cost, comparison=compared, changed=method != "base")
+            planned = {} if method == "base" else {"sample": 256}
             result = Result(
+                identity_version=2,
                 id=f"{task}-{method}",
                 status="ok" if answers else "over_budget",
                 reason=None if answers else "stopped at its budget",
                 config=RunConfig(method=method, task=task, model="m"),
                 budget=BudgetInfo(
-                    name="smoke", evaluations=256, evaluation_flops=1.0, flops=256, planned={"sample": 256}, spent=0
+                    name="smoke", evaluations=256, evaluation_flops=1.0, flops=256, planned=planned, spent=0
                 ),
-                base=accuracy,
-                base_cost=cost,
-                rows=(Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True),) if answers else (),
+                rows=(base, row) if answers else (),
             )
-            record = (
-                Record(result=result, items="i", base="1000", rows={"": answers}) if answers else Record(result=result)
-            )
+            record = Record(result=result, items="i", verdicts=("1000", answers)) if answers else Record(result=result)
             (tmp_path / f"seed-0-{task}-{method}.json").write_text(record.model_dump_json())
     return tmp_path
 
@@ -87,7 +88,13 @@ def test_an_empty_result_is_an_error_that_repeats_the_filters(records):
 def test_since_filters_by_the_last_start_of_a_run_directory(records):
     folder = records / "seed-1-run"
     (folder / "attempts").mkdir(parents=True)
-    result = Result(id="x", status="failed", reason="x", config=RunConfig(method="ppo", task="addition", model="m"))
+    result = Result(
+        identity_version=2,
+        id="x",
+        status="failed",
+        reason="x",
+        config=RunConfig(method="ppo", task="addition", model="m"),
+    )
     (folder / "config.json").write_text(result.config.model_dump_json())
     (folder / "result.json").write_text(result.model_dump_json())
     for number, day in enumerate((1, 5), start=1):

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.errors import UsageError
-from bench.records.schema import Accuracy, AnswerCost, BudgetInfo, PairedComparison, Result, Row, RunConfig
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.schema import BudgetInfo, Result, RunConfig
 from reports.record import Record
 
 
@@ -17,17 +18,20 @@ def record(tmp_path):
     accuracy = Accuracy(correct=1, items=2, excluded=0, accuracy=0.5, low=0.1, high=0.9, mean_reward=0.5)
     cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
     comparison = PairedComparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    base = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
     result = Result(
+        identity_version=2,
         id="0123abcd",
         status="ok",
         config=RunConfig(task="addition", model="tiny-adder"),
         budget=BudgetInfo(name="smoke", evaluations=256, evaluation_flops=1, flops=256, planned={"sample": 9}, spent=0),
-        base=accuracy,
-        base_cost=cost,
-        rows=(Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=True),),
+        rows=(
+            base,
+            Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=True),
+        ),
     )
     path = tmp_path / "seed-0-0123abcd.json"
-    path.write_text(Record(result=result, items="i", base="10", rows={"": "01"}).model_dump_json())
+    path.write_text(Record(result=result, items="i", verdicts=("10", "01")).model_dump_json())
     return path
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench.compute.flops import ModelShape, generation_flops, training_flops
+from bench.compute.flops import ModelShape, generation_flops
 from bench.compute.flops import attended as positions
 from bench.compute.ledger import ACCOUNTS, ADAPTATION, Account, Ledger, Work, hardware_flops, model_flops
 
@@ -56,12 +56,6 @@ def test_an_answer_costs_the_flops_of_its_prefill_and_its_decoding(prompt: int, 
     prefill = Work(evaluations=1, prefill_tokens=prompt, head_tokens=1, attended=positions(SHAPE, 0, prompt))
     decode = Work(decode_tokens=new - 1, head_tokens=new - 1, attended=positions(SHAPE, prompt, new - 1))
     assert model_flops(SHAPE, prefill + decode) == generation_flops(SHAPE, prompt, new)
-
-
-@given(st.integers(0, 300))
-def test_training_costs_three_forward_passes(tokens: int) -> None:
-    work = Work(trained_tokens=tokens, trained_attended=positions(SHAPE, 0, tokens), backward_passes=1)
-    assert model_flops(SHAPE, work) == training_flops(SHAPE, tokens)
 
 
 @given(WORK)

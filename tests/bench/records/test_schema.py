@@ -7,21 +7,20 @@ from pydantic import ValidationError
 
 from bench.compute.ledger import Work
 from bench.errors import BenchError, UsageError
-from bench.records.schema import (
-    SCHEMA_VERSION,
-    AccountRow,
-    Accuracy,
-    BudgetInfo,
-    Result,
-    RunConfig,
-    Sample,
-    find_runs,
-    read_config,
-    read_result,
-)
+from bench.records.migrations import SCHEMA_VERSION
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.samples import Sample
+from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, find_runs, read_config, read_result
 
 CONFIG = RunConfig(task="addition", model="tiny-adder", method_config={"attempts": 2, "scales": [0.1, 0.2]}, limit=5)
+BASE = Row(
+    kind="base",
+    changed=False,
+    accuracy=Accuracy(correct=1, items=3, excluded=0, accuracy=1 / 3, low=0.06, high=0.79, mean_reward=1e-17),
+    cost=AnswerCost(evaluations=1, flops=0.1 + 0.2, new_tokens=3),
+)
 RESULT = Result(
+    identity_version=2,
     id="ab12",
     status="ok",
     config=CONFIG,
@@ -30,7 +29,7 @@ RESULT = Result(
     budget=BudgetInfo(
         name="smoke", evaluations=256, evaluation_flops=0.1 + 0.2, flops=10**24, planned={"sample": 200}, spent=1
     ),
-    base=Accuracy(correct=1, items=3, excluded=0, accuracy=1 / 3, low=0.06, high=0.79, mean_reward=1e-17),
+    rows=(BASE,),
     ledger={"gate": AccountRow(work=Work(evaluations=3, attended=10**20), flops=10**25, hardware_flops=10**26)},
     report={"text": "é🙂\u2028[/red]", "gates": [{"accepted": True, "p": 0.1}]},
 )
@@ -60,7 +59,7 @@ def test_a_result_contains_its_schema_version() -> None:
 
 def test_a_result_with_an_unknown_field_is_an_error(tmp_path: Path) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), changed(novelty=1))
-    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schema 2"):
+    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schemas 2 to 3"):
         read_result(folder)
 
 
@@ -109,7 +108,7 @@ def test_records_are_immutable() -> None:
 @pytest.mark.parametrize("status", ["fine", "OK", ""])
 def test_a_status_is_one_of_the_documented_ones(status: str) -> None:
     with pytest.raises(ValidationError, match="status"):
-        Result(id="x", status=status, config=CONFIG)
+        Result(identity_version=2, id="x", status=status, config=CONFIG)
 
 
 def test_an_unknown_account_is_an_error() -> None:
@@ -125,6 +124,7 @@ def test_the_share_of_a_budget_is_the_spent_fraction() -> None:
 
 def test_a_sample_is_one_line_whatever_the_model_wrote() -> None:
     sample = Sample(
+        row=1,
         id="x",
         prompt_sha256="0",
         text="a\nb\r\u2028\x85\x00🙂",
@@ -133,8 +133,6 @@ def test_a_sample_is_one_line_whatever_the_model_wrote() -> None:
         reward=None,
         status="infrastructure",
         detail="",
-        base_text="",
-        base_correct=None,
     )
     line = sample.model_dump_json()
     assert "\n" not in line
@@ -150,3 +148,40 @@ def test_finished_and_unfinished_runs_are_found_in_order_and_nothing_else(tmp_pa
     stored(late / "artifact", config)
     stored(tmp_path / "seed-3-aa", None, RESULT.model_dump_json())
     assert find_runs(tmp_path) == [early, late]
+
+
+@pytest.mark.parametrize("version", [4, 1, None, "3"])
+def test_a_schema_out_of_range_is_an_error_that_names_file_field_value_and_range(
+    tmp_path: Path, version: object
+) -> None:
+    folder = stored(tmp_path, CONFIG.model_dump_json(), changed(schema_version=version))
+    with pytest.raises(
+        BenchError, match=rf"result\.json: schema_version is {version!r}; this version of bench reads schemas 2 to 3"
+    ):
+        read_result(folder)
+
+
+def test_the_base_is_the_first_row_and_only_the_first(tmp_path: Path) -> None:
+    method = BASE.model_copy(
+        update={
+            "kind": "method",
+            "comparison": PairedComparison(items=3, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1),
+        }
+    )
+    assert RESULT.model_copy(update={"rows": (BASE, method)}).artifacts == (method,)
+    for rows in ((method,), (BASE, BASE), (method, BASE)):
+        plain = changed(rows=[row.model_dump(mode="json") for row in rows])
+        folder = stored(tmp_path, CONFIG.model_dump_json(), plain)
+        with pytest.raises(BenchError, match=r"result\.json: value: .*first must be the base"):
+            read_result(folder)
+    with pytest.raises(ValidationError, match="only the base has none"):
+        Row.model_validate(method.model_dump() | {"comparison": None})
+
+
+def test_a_control_planned_nothing_and_returned_the_base() -> None:
+    assert RESULT.budget is not None
+    free = RESULT.budget.model_copy(update={"planned": {}})
+    assert RESULT.model_copy(update={"budget": free}).is_control
+    assert not RESULT.is_control  # it planned to adapt
+    moved = BASE.model_copy(update={"changed": True})
+    assert not RESULT.model_copy(update={"budget": free, "rows": (BASE, moved)}).is_control

@@ -74,16 +74,15 @@ def test_a_launch_without_accelerate_is_refused(write, monkeypatch):
         read_launch("accelerate", write())
 
 
-@pytest.mark.parametrize(
-    ("fields", "error", "message"),
-    [
-        ({"method": "corp"}, Refused, "corp has no gradient training to launch in 2 processes"),
-        ({"method": "grpo", "device": "cuda:1"}, UsageError, "cuda:1: each launched process takes its own device"),
-    ],
-)
-def test_a_run_that_cannot_be_launched_is_refused(tmp_path, fields, error, message):
-    config = RunConfig(task="addition", model="tiny-adder", budget="800", launch=TWO, **fields)
-    with pytest.raises(error, match=message):
+def test_a_method_that_cannot_be_launched_refuses_the_run(tmp_path):
+    config = RunConfig(method="corp", task="addition", model="tiny-adder", budget="800", launch=TWO)
+    prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
+    assert "corp has no gradient training to launch in 2 processes" in prepared.refusal
+
+
+def test_a_launch_takes_the_type_of_device_only(tmp_path):
+    config = RunConfig(method="grpo", task="addition", model="tiny-adder", budget="800", launch=TWO, device="cuda:1")
+    with pytest.raises(UsageError, match="cuda:1: each launched process takes its own device"):
         prepare(config, tmp_path, ProgressDisplay(quiet=True))
 
 

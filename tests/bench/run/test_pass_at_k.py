@@ -3,10 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from bench.errors import BenchError, Refused
-from bench.records.schema import AnswerCost, RunConfig, read_result
+from bench.compute.flops import ModelShape
+from bench.compute.ledger import Work
+from bench.errors import BenchError
+from bench.records.schema import RunConfig, read_result
 from bench.run.pass_at_k import estimate, summarise
 from bench.run.prepare import prepare
+from bench.run.pricing import reprice
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
@@ -14,7 +17,10 @@ from methods.interface import Method, Plan, SingleModel
 from tasks.addition import Addition
 from tasks.interface import Score
 
-COST = AnswerCost(evaluations=2, flops=1, new_tokens=1)
+WORK = Work(evaluations=16)
+SHAPE = ModelShape(
+    layers=1, hidden_size=2, heads=1, kv_heads=1, head_dim=2, intermediate_size=4, vocab_size=8, tied=True
+)
 RIGHT, WRONG, LOST = Score(1.0, True), Score(0.0, False), Score(0.0, True, status="infrastructure")
 
 
@@ -61,32 +67,35 @@ def test_answers_that_could_not_be_judged_are_not_counted_as_samples():
 
 def test_base_and_row_are_compared_over_items_with_both_estimates():
     now, base = np.array([1.0, 0.5, np.nan, 0.5]), np.array([0.5, 0.5, 1.0, np.nan])
-    found = summarise(now, base, 2, COST)
+    found = summarise(now, base, 2, WORK, SHAPE)
     assert (found.items, found.excluded, found.samples, found.value) == (2, 2, 4, 0.75)
+    assert (found.work, found.cost.evaluations) == (WORK, 2)
     assert (found.difference.items, found.difference.difference) == (2, 0.25)
     assert found.low < 0.75 < found.high
-    alone = summarise(base, None, 2, COST)
+    alone = summarise(base, None, 2, WORK, SHAPE)
     assert (alone.items, alone.difference) == (3, None)
     with pytest.raises(BenchError, match="no test example has 2 answers that could be judged"):
-        summarise(np.array([np.nan]), None, 2, COST)
+        summarise(np.array([np.nan]), None, 2, WORK, SHAPE)
 
 
 def test_pass_at_k_is_reported_next_to_greedy_accuracy_and_booked_as_inference(tmp_path):
     prepared, result = run(tmp_path / "a", "pass@2")
     assert result.status == "ok", result.traceback
-    (row,) = result.rows
-    assert "not one model" in result.refused["other"]
+    base, row = result.rows
+    assert "not one model" in result.untested["other"]
     assert row.cost.evaluations == 1
     assert (row.coverage.k, row.coverage.samples, row.coverage.cost.evaluations) == (2, 4, 2)
-    for account, covered in (("inference", row.coverage), ("evaluation", result.base_coverage)):
+    for account, tested in (("inference", row), ("evaluation", base)):
         assert result.ledger[account].work.evaluations == 40 * (1 + 4)
-        answers = row.cost if account == "inference" else result.base_cost
-        assert result.ledger[account].flops == pytest.approx(40 * (answers.flops + 2 * covered.cost.flops))
-    assert result.base.accuracy < result.base_coverage.value <= 1
-    assert row.coverage.difference.difference == pytest.approx(row.coverage.value - result.base_coverage.value)
+        flops = tested.cost.flops + 2 * tested.coverage.cost.flops
+        assert result.ledger[account].flops == pytest.approx(40 * flops)
+        assert result.ledger[account].work == tested.work + tested.coverage.work
+    assert base.accuracy.accuracy < base.coverage.value <= 1
+    assert row.coverage.difference.difference == pytest.approx(row.coverage.value - base.coverage.value)
     assert row.coverage.difference.difference < 0  # the noise is strong enough to hurt
     assert {path.name for path in (prepared.folder / "artifact").iterdir()} == {"one"}
-    assert read_result(prepared.folder).base_coverage == result.base_coverage
+    assert read_result(prepared.folder).rows == result.rows
+    assert reprice(result) == result
 
 
 def test_an_interrupted_test_with_a_strategy_ends_like_an_uninterrupted_one(tmp_path):
@@ -104,29 +113,30 @@ def test_an_interrupted_test_with_a_strategy_ends_like_an_uninterrupted_one(tmp_
 def test_a_majority_vote_applies_to_the_row_and_to_the_base(tmp_path):
     prepared, result = run(tmp_path / "a", "maj@3")
     assert result.status == "ok", result.traceback
-    (row,) = result.rows
-    assert row.cost.evaluations == result.base_cost.evaluations == 3
+    before, row = result.rows
+    assert row.cost.evaluations == before.cost.evaluations == 3
     assert row.report["voters"] == 3
     assert row.coverage is None
-    assert row.comparison.difference == pytest.approx(row.accuracy.accuracy - result.base.accuracy)
+    assert row.comparison.difference == pytest.approx(row.accuracy.accuracy - before.accuracy.accuracy)
     assert json.loads((prepared.folder / "artifact" / "one" / "recipe.json").read_text())["chosen_by"].startswith(
         "plural"
     )
     # The base's answers depend neither on the method nor on the seed.
     config = prepared.config.model_copy(update={"method": "base", "method_config": {}, "seed": 5})
     base = execute(prepare(config, tmp_path / "b", ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
-    assert base.base == base.rows[0].accuracy == result.base
-    assert not base.rows[0].changed
+    assert base.rows[0].accuracy == base.rows[1].accuracy == before.accuracy
+    assert base.is_control
 
 
 def test_a_strategy_refuses_artifacts_that_are_not_single_models(tmp_path):
     _, result = run(tmp_path, "maj@3", OtherOnly)
-    assert (result.status, result.rows) == ("failed", ())
+    assert (result.status, result.rows, result.traceback) == ("refused", (), None)
     assert "not one model, and --strategy maj@3" in result.reason
 
 
-def test_a_task_without_a_signal_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_task_without_a_signal_is_a_refused_cell_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(Addition, "signal_by", None)
-    with pytest.raises(Refused, match="--strategy bon@4 cannot be used on addition: nothing tells good answers"):
-        run(tmp_path, "bon@4")
-    assert not list(tmp_path.iterdir())
+    prepared, result = run(tmp_path, "bon@4")
+    assert (result.status, result.rows, result.traceback) == ("refused", (), None)
+    assert "--strategy bon@4 cannot be used on addition: nothing tells good answers" in result.reason
+    assert read_result(prepared.folder).reason == result.reason

@@ -190,9 +190,9 @@ def test_a_run_directory_contains_all_files(tmp_path):
     }
     assert comparable(read_result(prepared.folder)) == comparable(result)
     samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
-    assert len(samples) == 60
-    assert sum(s["correct"] for s in samples) == result.rows[0].accuracy.correct
-    assert sum(s["base_correct"] for s in samples) == result.base.correct
+    assert [s["row"] for s in samples] == [0] * 60 + [1] * 60
+    for number, row in enumerate(result.rows):
+        assert sum(s["correct"] for s in samples if s["row"] == number) == row.accuracy.correct
 
 
 def test_the_artifact_is_a_checkpoint_of_the_returned_point(tmp_path):
@@ -210,15 +210,17 @@ def test_the_ledger_adds_up(tmp_path):
     assert rows["sample"].work.evaluations == rows["gate"].work.evaluations == 20
     assert rows["inference"].work.evaluations == rows["evaluation"].work.evaluations == 60
     assert result.budget.spent == rows["sample"].flops + rows["gate"].flops
-    assert result.rows[0].cost.flops == pytest.approx(rows["inference"].flops / 60)
-    assert result.rows[0].cost.evaluations == 1
+    base, artifact = result.rows
+    assert (base.work, artifact.work) == (rows["evaluation"].work, rows["inference"].work)
+    assert artifact.cost.flops == pytest.approx(rows["inference"].flops / 60)
+    assert artifact.cost.evaluations == 1
     assert result.budget.flops == int(600 * result.budget.evaluation_flops)
     assert rows["setup"].flops == pytest.approx(16 * result.budget.evaluation_flops)
 
 
 def test_each_artifact_is_a_row_with_its_own_cost(tmp_path):
     prepared, result = run(tmp_path, Pair)
-    one, three = result.rows
+    _, one, three = result.rows
     assert (one.label, three.label) == ("one", "three")
     assert (one.cost.evaluations, three.cost.evaluations) == (1, 4)
     assert result.ledger["inference"].flops == pytest.approx(60 * (one.cost.flops + three.cost.flops))
@@ -226,19 +228,18 @@ def test_each_artifact_is_a_row_with_its_own_cost(tmp_path):
     assert 0 < three.report["alike"] < 60
     assert {p.name for p in (prepared.folder / "artifact").iterdir()} == {"one", "three"}
     samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
-    assert [s["row"] for s in samples] == ["one"] * 60 + ["three"] * 60
-    assert sum(s["correct"] for s in samples if s["row"] == "three") == three.accuracy.correct
+    assert [s["row"] for s in samples] == [0] * 60 + [1] * 60 + [2] * 60
+    assert sum(s["correct"] for s in samples if s["row"] == 2) == three.accuracy.correct
 
 
 def test_the_base_method_equals_the_base_and_spends_nothing(tmp_path):
     _, result = run(tmp_path, "base")
-    assert result.rows[0].accuracy == result.base
+    base, row = result.rows
+    assert result.is_control
+    assert row.accuracy == base.accuracy
+    assert row.weights == base.weights == result.model.digest
     assert result.budget.spent == 0
-    assert (
-        result.rows[0].comparison.fixes,
-        result.rows[0].comparison.regressions,
-        result.rows[0].comparison.p_value,
-    ) == (0, 0, 1.0)
+    assert (row.comparison.fixes, row.comparison.regressions, row.comparison.p_value) == (0, 0, 1.0)
     assert result.ledger["inference"].flops == result.ledger["evaluation"].flops > 0
 
 
@@ -279,10 +280,12 @@ def test_an_artifact_cannot_change_the_base_row_or_hide_its_own_change(tmp_path)
     _, honest = run(tmp_path, "base")
     _, result = run(tmp_path, Cheats)
     assert result.status == "ok"
-    assert result.base == honest.base
-    assert result.rows[0].changed
-    assert result.rows[0].accuracy.accuracy < result.base.accuracy
-    assert result.rows[0].cost.evaluations == pytest.approx(61 / 60)  # the extra query is booked to the artifact
+    base, row = result.rows
+    assert base.accuracy == honest.rows[0].accuracy
+    assert row.changed
+    assert row.weights is None  # two models were queried
+    assert row.accuracy.accuracy < base.accuracy.accuracy
+    assert row.cost.evaluations == pytest.approx(61 / 60)  # the extra query is booked to the artifact
 
 
 def test_answers_that_could_not_be_judged_are_excluded_from_both_rows(tmp_path, monkeypatch):
@@ -296,15 +299,11 @@ def test_answers_that_could_not_be_judged_are_excluded_from_both_rows(tmp_path, 
 
     monkeypatch.setattr(Addition, "score_many", flaky)
     _, result = run(tmp_path, Fixed)
-    assert (
-        (result.base.items, result.base.excluded)
-        == (result.rows[0].accuracy.items, result.rows[0].accuracy.excluded)
-        == (54, 6)
-    )
-    assert result.rows[0].comparison.items == 54
-    assert result.rows[0].accuracy.accuracy - result.base.accuracy == pytest.approx(
-        result.rows[0].comparison.difference
-    )
+    base, row = result.rows
+    for accuracy in (base.accuracy, row.accuracy):
+        assert (accuracy.items, accuracy.excluded) == (54, 6)
+    assert row.comparison.items == 54
+    assert row.accuracy.accuracy - base.accuracy.accuracy == pytest.approx(row.comparison.difference)
 
 
 @pytest.mark.slow
@@ -338,7 +337,7 @@ def test_a_failed_run_records_its_traceback_and_can_be_run_again(tmp_path):
 def test_adapt_on_uses_the_other_tasks_prompts_and_scorer_for_adaptation_only(tmp_path):
     Turned.scored.clear()
     prepared, result = run(tmp_path, Fixed, adapt_on=f"{__name__}:Turned", limit=None)
-    assert (result.status, result.base.items) == ("ok", 3800)
+    assert (result.status, result.rows[0].accuracy.items) == ("ok", 3800)
     assert result.splits == {"support": 20, "select": 20, "gate": 20, "test": 3800}
     assert (result.versions.task, result.versions.adapt_on) == ("1", "7")
     assert result.sandbox is not None  # required by the task adapted on, not by the test task

@@ -13,7 +13,7 @@ SIGMAS = [1.0, 2.0, 1.0, 2.0]
 def result(report, method="randopt", **config):
     fields = {"method": method, "task": "addition", "model": "tiny-adder", "seed": 3}
     fields["method_config"] = {"sigmas": [1.0, 2.0]} | config
-    return Result(id="x", status="ok", config=RunConfig(**fields), report=report)
+    return Result(identity_version=2, id="x", status="ok", config=RunConfig(**fields), report=report)
 
 
 def entry(point, rewards, account="sample", what="support 0", complete=True):

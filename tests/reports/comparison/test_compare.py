@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UsageError
-from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig, Sample, Versions
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.samples import Sample
+from bench.records.schema import Result, RunConfig, Versions
 from bench.stats import Estimate
 from reports.comparison.compare import compare_runs
 from reports.comparison.terminal import print_comparison
@@ -16,16 +18,17 @@ def write(folder: Path, answers, task="addition", rows=("",), reward=None) -> Pa
     accuracy = Accuracy(correct=1, items=4, excluded=0, accuracy=0.25, low=0, high=1, mean_reward=0)
     compared = PairedComparison(items=4, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=5.0, new_tokens=2)
+    base = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
+    artifacts = [Row(label=r, accuracy=accuracy, cost=cost, comparison=compared, changed=True) for r in rows]
     result = Result(
+        identity_version=2,
         id=folder.name,
         status="ok" if answers else "failed",
         reason=None if answers else "out of memory",
         config=RunConfig(method="corp", task=task, model="m"),
         versions=Versions(method="1", task="1", noise="n", flops=2),
         content_hash="c",
-        rows=tuple(
-            Row(label=r, accuracy=accuracy, cost=cost, comparison=compared, changed=True) for r in rows if answers
-        ),
+        rows=(base, *artifacts) if answers else (),
     )
     folder.mkdir()
     (folder / "config.json").write_text(result.config.model_dump_json())
@@ -41,10 +44,8 @@ def write(folder: Path, answers, task="addition", rows=("",), reward=None) -> Pa
             reward=None if right is None else reward(i) if reward else float(right),
             status="ok",
             detail="",
-            base_text="",
-            base_correct=False,
         )
-        for row in rows
+        for row in range(1 + len(rows))
         for i, right in answers.items()
     ]
     (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))

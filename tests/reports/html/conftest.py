@@ -5,19 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from bench.compute.ledger import Work
-from bench.records.schema import (
-    AccountRow,
-    Accuracy,
-    AnswerCost,
-    BudgetInfo,
-    PairedComparison,
-    Result,
-    Row,
-    RunConfig,
-    Sample,
-    Timing,
-    Versions,
-)
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.samples import Sample
+from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, Timing, Versions
 from bench.stats import wilson_interval
 from reports.record import Record
 
@@ -47,14 +37,24 @@ def make_record():
         identity = hashlib.sha256(f"{run_config} {right}".encode()).hexdigest()
         if reason:
             return Record(
-                result=Result(id=identity, status="failed", reason=reason, config=run_config, versions=VERSIONS)
+                result=Result(
+                    identity_version=2,
+                    id=identity,
+                    status="failed",
+                    reason=reason,
+                    config=run_config,
+                    versions=VERSIONS,
+                )
             )
         comparison = PairedComparison(
             items=ITEMS, fixes=max(right - 16, 0), regressions=0, difference=0.1, low=0, high=0.2, p_value=0.1
         )
         cost = AnswerCost(evaluations=passes, flops=5e9 * passes, new_tokens=3)
-        row = Row(accuracy=_accuracy(text), cost=cost, comparison=comparison, changed=True)
+        row = Row(accuracy=_accuracy(text), cost=cost, comparison=comparison, changed=method != "base")
+        base_cost = AnswerCost(evaluations=1, flops=5e9, new_tokens=3)
+        base_row = Row(kind="base", accuracy=_accuracy(base), cost=base_cost, changed=False)
         result = Result(
+            identity_version=2,
             id=identity,
             status="ok",
             config=run_config,
@@ -67,9 +67,7 @@ def make_record():
                 planned={"sample": 4096} if method not in ("base", "self-consistency") else {},
                 spent=int(spent),
             ),
-            base=_accuracy(base),
-            base_cost=AnswerCost(evaluations=1, flops=5e9, new_tokens=3),
-            rows=(row,),
+            rows=(base_row, row),
             ledger={
                 "sample": AccountRow(work=Work(evaluations=4000), flops=int(spent), hardware_flops=int(spent)),
                 "inference": AccountRow(work=Work(evaluations=ITEMS), flops=2 * 10**11, hardware_flops=2 * 10**11),
@@ -77,7 +75,7 @@ def make_record():
             report=report or {},
             timing=Timing(total=12.5, stages={}),
         )
-        return Record(result=result, items="items", base=base, rows={"": text})
+        return Record(result=result, items="items", verdicts=(base, text))
 
     return make
 
@@ -105,29 +103,28 @@ def hostile(make_record):
         "rewards": {HOSTILE: 0.5, "default": 0.25},
         "training": {"curve": {HOSTILE: [0.1, 0.2]}},
     }
-    text = make_record("corp", right=20).rows[""]
+    text = make_record("corp", right=20).verdicts[1]
     base = "1" * 16 + "0" * (ITEMS - 16)
-    row = record.rows[0].model_copy(update={"label": HOSTILE})
+    rows = (record.rows[0], record.rows[1].model_copy(update={"label": HOSTILE}))
     result = record.model_copy(
-        update={"id": HOSTILE, "rows": (row,), "report": report, "sandbox": HOSTILE, "refused": {HOSTILE: HOSTILE}}
+        update={"id": HOSTILE, "rows": rows, "report": report, "sandbox": HOSTILE, "untested": {HOSTILE: HOSTILE}}
     )
     samples = [
         Sample(
-            row=HOSTILE,
+            row=row,
             id=f"{i}{HOSTILE}",
             prompt_sha256="",
             text=HOSTILE,
             answer=HOSTILE,
-            correct=now == "1",
+            correct=verdict == "1",
             reward=0.0,
             status="ok",
             detail=HOSTILE,
-            base_text=HOSTILE,
-            base_correct=before == "1",
         )
-        for i, (now, before) in enumerate(zip(text, base, strict=True))
+        for row, verdicts in enumerate((base, text))
+        for i, verdict in enumerate(verdicts)
     ]
-    return Record(result=result, items="items", base=base, rows={HOSTILE: text}), samples
+    return Record(result=result, items="items", verdicts=(base, text)), samples
 
 
 @dataclass

@@ -11,19 +11,10 @@ from bench.compute.budget import BUDGETS
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.errors import BenchError
-from bench.records.schema import (
-    AccountRow,
-    Accuracy,
-    AnswerCost,
-    BudgetInfo,
-    ModelInfo,
-    PairedComparison,
-    Result,
-    Row,
-    RunConfig,
-    Sample,
-    Versions,
-)
+from bench.records.config import RunConfig
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.samples import Sample
+from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
 from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.build import SORTS, make_board
 from reports.leaderboard.columns import columns
@@ -41,8 +32,11 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
     cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
     comparison = PairedComparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
-    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=True)
+    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=method != "base")
+    base_cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
+    base_row = Row(kind="base", accuracy=accuracy, cost=base_cost, changed=False)
     result = Result(
+        identity_version=2,
         id=repr((config, label, planned)),
         status="failed" if reason else "ok",
         reason=reason,
@@ -60,15 +54,13 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
             planned=planned,
             spent=spent,
         ),
-        base=None if reason else accuracy,
-        base_cost=None if reason else AnswerCost(evaluations=1, flops=10.0, new_tokens=3),
-        rows=() if reason else (row,),
+        rows=() if reason else (base_row, row),
         ledger={
             "sample": AccountRow(work=Work(evaluations=200), flops=spent, hardware_flops=1),
             "inference": AccountRow(work=Work(evaluations=20), flops=999, hardware_flops=1),
         },
     )
-    return Record(result=result) if reason else Record(result=result, items="i", base=BASE, rows={label: correct})
+    return Record(result=result) if reason else Record(result=result, items="i", verdicts=(BASE, correct))
 
 
 def groups(runs):
@@ -81,7 +73,7 @@ def lines(*runs):
 
 
 def test_the_base_comes_first_and_other_rows_by_accuracy():
-    (group,) = groups([run("es", correct=BASE), run("base", correct=BASE), run("corp")])
+    (group,) = groups([run("es", correct=BASE), run("base", correct=BASE, planned={}), run("corp")])
     assert [line.name for line in group.lines] == ["base", "corp", "es"]
     assert group.items == 20
 
@@ -151,13 +143,11 @@ def test_answers_that_were_not_judged_are_left_out(tmp_path: Path):
     (tmp_path / "config.json").write_text(good.config.model_dump_json())
     (tmp_path / "result.json").write_text(good.model_dump_json())
     blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
-    samples = [
-        Sample(id=i, correct=c, base_correct=b, base_text="", **blank)
-        for i, c, b in (("a", True, False), ("b", None, True), ("c", False, None))
-    ]
+    verdicts = [(False, True, None), (True, None, False)]
+    samples = [Sample(row=r, id=i, correct=c, **blank) for r in (0, 1) for i, c in zip("abc", verdicts[r], strict=True)]
     (tmp_path / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
     read = read_record(tmp_path)
-    assert (read.base, read.rows) == ("01-", {"": "1-0"})
+    assert read.verdicts == ("01-", "1-0")
     (group,) = groups([read])
     assert group.lines[1].accuracy.value == 1.0  # only one item was judged for both
 
@@ -203,7 +193,7 @@ def test_a_note_says_if_no_row_without_adaptation_matches_the_highest_answer_cos
 
 
 def test_bases_that_disagree_are_noted():
-    (group,) = groups([run(), run(seed=1).model_copy(update={"base": BETTER})])
+    (group,) = groups([run(), run(seed=1).model_copy(update={"verdicts": (BETTER, BETTER)})])
     assert any("base's answers differ" in note for note in group.notes)
 
 
@@ -237,9 +227,7 @@ def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
 def test_runs_billed_by_another_version_of_flops_share_no_table():
     es = run("es")
     versions = es.result.versions.model_copy(update={"flops": FLOPS_VERSION - 1})
-    old = Record(
-        result=es.result.model_copy(update={"versions": versions}), items=es.items, base=es.base, rows=dict(es.rows)
-    )
+    old = Record(result=es.result.model_copy(update={"versions": versions}), items=es.items, verdicts=es.verdicts)
     board = make_board([run(), old])
     assert [group.settings for group in board.groups] == [f"FLOPs version {FLOPS_VERSION - 1}", ""]
 
@@ -350,7 +338,7 @@ def test_a_record_is_the_same_from_its_file_and_from_its_run_directory(tmp_path:
     (folder / "config.json").write_text(good.config.model_dump_json())
     (folder / "result.json").write_text(good.model_dump_json())
     blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
-    samples = [Sample(id=i, correct=True, base_correct=False, base_text="", **blank) for i in "ab"]
+    samples = [Sample(row=row, id=i, correct=bool(row), **blank) for row in (0, 1) for i in "ab"]
     (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))
     (tmp_path / "seed-1-def").mkdir()
     (tmp_path / "seed-1-def" / "config.json").write_text(good.config.model_dump_json())
@@ -359,7 +347,7 @@ def test_a_record_is_the_same_from_its_file_and_from_its_run_directory(tmp_path:
     file.write_text(read.model_dump_json())
     assert read_record(file) == read
     assert find_records([tmp_path]) == ([folder, file], [tmp_path / "seed-1-def"])
-    file.write_text(read.model_copy(update={"base": "0"}).model_dump_json())
+    file.write_text(read.model_copy(update={"verdicts": ("0", read.verdicts[1])}).model_dump_json())
     with pytest.raises(BenchError, match="same items"):
         read_record(file)
 

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from bench.errors import BenchError, UsageError
-from bench.records.schema import Accuracy, AnswerCost, PairedComparison, Result, Row, RunConfig
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.schema import Result, RunConfig
 from reports.leaderboard.committed import (
     MAX_BYTES,
     changed_accuracies,
@@ -27,18 +28,18 @@ def record(method="corp", seed=0, label="", right=20, report=None, **changed):
     compared = PairedComparison(items=ITEMS, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
     cost = AnswerCost(evaluations=1, flops=1e9 / 3, new_tokens=2)
     row = Row(label=label, accuracy=accuracy, cost=cost, comparison=compared, changed=True)
+    base = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
     config = RunConfig(method=method, task="addition", model="m", seed=seed)
     result = Result(
+        identity_version=2,
         id=f"{method}-{seed}".ljust(64, "x"),
         status="ok",
         config=config.model_copy(update=changed),
-        base=accuracy,
-        base_cost=cost,
-        rows=(row,),
+        rows=(base, row),
         report=report or {},
     )
     answers = "1" * right + "0" * (ITEMS - right)
-    return Record(result=result, items="i", base="10" * (ITEMS // 2), rows={label: answers})
+    return Record(result=result, items="i", verdicts=("10" * (ITEMS // 2), answers))
 
 
 def plain(*records):
@@ -47,7 +48,7 @@ def plain(*records):
 
 def failed(method, seed=0):
     whole = record(method, seed)
-    gone = {"status": "failed", "reason": "x", "base": None, "base_cost": None, "rows": ()}
+    gone = {"status": "failed", "reason": "x", "rows": ()}
     return Record(result=whole.result.model_copy(update=gone))
 
 
@@ -116,7 +117,7 @@ def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     path = tmp_path / "seed-0-x.json"
     path.write_text(text)
     assert read_record(path) == Record(
-        result=big.result.model_copy(update={"report": {}}), items="i", base=big.base, rows=big.rows
+        result=big.result.model_copy(update={"report": {}}), items="i", verdicts=big.verdicts
     )
     small = record(report={"gate": {"accepted": True}})
     path.write_text(compact(small))
@@ -126,7 +127,7 @@ def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
 def test_a_record_that_is_too_large_is_refused():
     many = "1" * MAX_BYTES
     with pytest.raises(BenchError, match=f"at most {MAX_BYTES}"):
-        compact(Record(result=record().result, items="i", base=many, rows={"": many}))
+        compact(Record(result=record().result, items="i", verdicts=(many, many)))
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,19 @@ def test_an_accuracy_that_changed_without_a_reason_is_found():
         for name, value in change.items():
             now[0]["result"][name] = {**(now[0]["result"][name] or {}), **value}
         assert changed_accuracies(before, now) == []
+
+
+def test_an_accuracy_that_changed_with_the_schema_is_found():
+    (kept,), now = plain(record()), plain(record())
+    result = kept["result"]
+    base, *rows = result["rows"]
+    old = {
+        "result": {**result, "schema_version": 2, "base": base["accuracy"], "base_cost": base["cost"], "rows": rows},
+        "items": "i",
+        "base": kept["verdicts"][0],
+        "rows": {"": kept["verdicts"][1]},
+    }
+    assert missing_rows([old], now) == []
+    assert changed_accuracies([old], now) == []
+    now[0]["result"]["rows"][1]["accuracy"]["correct"] += 1
+    assert len(changed_accuracies([old], now)) == 1

@@ -6,24 +6,20 @@ import pytest
 from rich.console import Console
 
 from bench.compute.ledger import Work
-from bench.records.schema import (
-    AccountRow,
-    Accuracy,
-    AnswerCost,
-    BudgetInfo,
-    Difference,
-    PairedComparison,
-    PassAtK,
-    Result,
-    Row,
-    RunConfig,
-    Sample,
-    Timing,
-)
+from bench.records.rows import Accuracy, AnswerCost, Difference, PairedComparison, PassAtK, Row
+from bench.records.samples import Sample
+from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, Timing
 from reports.run.terminal import print_run, print_samples, print_times
 
 FOLDER = Path("runs/humaneval/smollm2-135m-instruct/corp/paper/seed-3-0123abcd")
+BASE = Row(
+    kind="base",
+    changed=False,
+    accuracy=Accuracy(correct=11, items=82, excluded=0, accuracy=11 / 82, low=0.0766, high=0.2243, mean_reward=0.9),
+    cost=AnswerCost(evaluations=1, flops=4.321e10, new_tokens=120),
+)
 RESULT = Result(
+    identity_version=2,
     id="0123abcd",
     status="ok",
     config=RunConfig(method="corp", task="humaneval", model="smollm2-135m-instruct", budget="paper", seed=3),
@@ -35,9 +31,8 @@ RESULT = Result(
         planned={"sample": 900_000},
         spent=34_252_500_000_000_000,
     ),
-    base=Accuracy(correct=11, items=82, excluded=0, accuracy=11 / 82, low=0.0766, high=0.2243, mean_reward=0.9),
-    base_cost=AnswerCost(evaluations=1, flops=4.321e10, new_tokens=120),
     rows=(
+        BASE,
         Row(
             accuracy=Accuracy(
                 correct=16, items=81, excluded=1, accuracy=16 / 81, low=0.1254, high=0.2971, mean_reward=0.9
@@ -90,7 +85,9 @@ def cells(text: str, name: str) -> list[str]:
 
 
 def failed(reason: str | None) -> Result:
-    return Result(id="x", status="failed", reason=reason, traceback="Traceback ...", config=RESULT.config)
+    return Result(
+        identity_version=2, id="x", status="failed", reason=reason, traceback="Traceback ...", config=RESULT.config
+    )
 
 
 def test_the_run_is_named_with_its_method_task_model_budget_and_seed() -> None:
@@ -114,9 +111,9 @@ def test_the_comparison_is_shown_in_points_with_its_interval_counts_and_p_value(
 
 
 def test_several_rows_are_shown_each_with_its_own_cost_and_comparison() -> None:
-    one = RESULT.rows[0].model_copy(update={"label": "k=1", "cost": RESULT.base_cost})
-    fifty = RESULT.rows[0].model_copy(update={"label": "k=50"})
-    text = printed(RESULT.model_copy(update={"rows": (one, fifty)}), width=100)
+    one = RESULT.rows[1].model_copy(update={"label": "k=1", "cost": BASE.cost})
+    fifty = RESULT.rows[1].model_copy(update={"label": "k=50"})
+    text = printed(RESULT.model_copy(update={"rows": (BASE, one, fifty)}), width=100)
     assert [line.split()[-3] for line in text.splitlines() if line.startswith("corp k=") and "%" in line] == ["1", "50"]
     assert "corp k=1: +6.2 points" in text
     assert "corp k=50: +6.2 points" in text
@@ -180,8 +177,8 @@ def test_a_terminal_gets_the_same_text_in_colour() -> None:
 
 
 def test_a_run_that_kept_the_base_says_so_and_claims_no_difference() -> None:
-    kept = {"changed": False, "accuracy": RESULT.base, "cost": RESULT.base_cost}
-    same = RESULT.model_copy(update={"rows": (RESULT.rows[0].model_copy(update=kept),)})
+    kept = {"changed": False, "accuracy": BASE.accuracy, "cost": BASE.cost}
+    same = RESULT.model_copy(update={"rows": (BASE, RESULT.rows[1].model_copy(update=kept))})
     text = printed(same)
     assert "corp returned the base model unchanged, so its answers and cost are the base's\n" in text
     assert "points" not in text
@@ -190,11 +187,28 @@ def test_a_run_that_kept_the_base_says_so_and_claims_no_difference() -> None:
 
 
 def test_the_base_itself_has_one_row_and_nothing_to_compare() -> None:
-    config = RESULT.config.model_copy(update={"method": "base"})
-    text = printed(RESULT.model_copy(update={"config": config}))
+    rows = (BASE, RESULT.rows[1].model_copy(update={"changed": False}))
+    budget = RESULT.budget.model_copy(update={"planned": {}})
+    text = printed(RESULT.model_copy(update={"rows": rows, "budget": budget}))
     assert cells(text, "base")[1] == "13.4 %"
     assert "points" not in text
     assert "unchanged" not in text
+
+
+def test_the_share_of_truncated_answers_is_shown_if_there_are_any() -> None:
+    shares = zip(RESULT.rows, (0.0, 0.25), strict=True)
+    rows = tuple(row.model_copy(update={"truncated": share}) for row, share in shares)
+    text = printed(RESULT.model_copy(update={"rows": rows}))
+    assert "corp: 25.0 % of the answers ended at the length limit\n" in text
+    assert text.count("length limit") == 1
+    assert "length limit" not in printed()  # not known
+
+
+def test_a_refused_run_shows_its_reason_and_no_traceback() -> None:
+    refused = {"status": "refused", "reason": "too small a budget", "rows": (), "report": {}}
+    text = printed(RESULT.model_copy(update=refused))
+    assert "refused: too small a budget\n" in text
+    assert f"next:   run it with other settings, or remove the cause and bench resume {FOLDER}\n" in text
 
 
 def test_a_changed_model_can_be_exported_next() -> None:
@@ -225,7 +239,7 @@ def test_a_reason_is_shown_unchanged(reason: str) -> None:
 
 
 def test_a_run_stopped_at_its_budget_says_so_and_shows_what_it_spent() -> None:
-    update = {"status": "over_budget", "reason": "stopped at its budget", "base": None, "rows": ()}
+    update = {"status": "over_budget", "reason": "stopped at its budget", "rows": ()}
     text = printed(RESULT.model_copy(update=update | {"report": {}}))
     assert "over_budget: stopped at its budget\n" in text
     assert "adaptation spent 3.425e+16" in text
@@ -240,6 +254,7 @@ def test_a_folder_is_shown_in_one_line_unchanged() -> None:
 
 def sample(**fields: object) -> Sample:
     blank = {
+        "row": 1,
         "id": "HumanEval/7",
         "prompt_sha256": "0",
         "text": "    return 1",
@@ -248,21 +263,19 @@ def sample(**fields: object) -> Sample:
         "reward": 1.0,
         "status": "ok",
         "detail": "",
-        "base_text": "",
-        "base_correct": None,
     }
     return Sample.model_validate(blank | fields)
 
 
 def printed_samples(*samples: Sample) -> str:
     file = io.StringIO()
-    print_samples(Console(file=file, width=80), list(samples))
+    print_samples(Console(file=file, width=80), RESULT, list(samples))
     return file.getvalue()
 
 
 @pytest.mark.parametrize(("correct", "verdict"), [(True, "right"), (False, "wrong"), (None, "not judged")])
 def test_a_sample_is_shown_with_its_verdict(correct: bool | None, verdict: str) -> None:
-    assert f"HumanEval/7: {verdict} ─" in printed_samples(sample(correct=correct))
+    assert f"HumanEval/7, corp: {verdict} ─" in printed_samples(sample(correct=correct))
 
 
 @pytest.mark.parametrize(
@@ -279,17 +292,21 @@ def test_a_detail_is_shown_if_there_is_one() -> None:
 
 
 def test_samples_are_shown_in_order() -> None:
-    text = printed_samples(sample(id="b[x]"), sample(id="a"))
-    assert text.index("b[x]: right") < text.index("a: right")
+    text = printed_samples(sample(id="b[x]"), sample(id="a", row=0))
+    assert text.index("b[x], corp: right") < text.index("a, base: right")
 
 
 def test_a_coverage_is_a_line_and_refusals_are_shown() -> None:
     cost = AnswerCost(evaluations=4, flops=1e9, new_tokens=1)
     covered = PassAtK(k=4, samples=8, items=80, excluded=2, value=0.7061, low=0.621, high=0.778, cost=cost)
     gain = Difference(items=80, difference=0.05, low=-0.01, high=0.11, p_value=0.0421)
-    row = RESULT.rows[0].model_copy(update={"coverage": covered.model_copy(update={"difference": gain})})
+    row = RESULT.rows[1].model_copy(update={"coverage": covered.model_copy(update={"difference": gain})})
     config = RESULT.config.model_copy(update={"strategy": "pass@4"})
-    changes = {"config": config, "rows": (row,), "base_coverage": covered, "refused": {"k=5": "no model"}}
+    changes = {
+        "config": config,
+        "rows": (BASE.model_copy(update={"coverage": covered}), row),
+        "untested": {"k=5": "no model"},
+    }
     text = printed(RESULT.model_copy(update=changes))
     assert "seed 3, pass@4\n" in text
     assert "base: pass@4 70.6 % (62.1 to 77.8), from 8 samples for each of 80 items\n" in text

@@ -9,7 +9,6 @@ from bench.compute.ledger import Work
 from bench.conformance.method import checks
 from bench.conformance.method.instrument import Instrument
 from bench.conformance.method.session import MethodSession
-from bench.errors import Refused
 from bench.records.schema import AccountRow, BudgetInfo
 
 WORK = Work(evaluations=2, prefill_tokens=14, decode_tokens=4, padded_tokens=18, head_tokens=6)
@@ -24,7 +23,7 @@ def observed(status: str = "ok", *, spent: int = 70, work: Work = WORK, **outcom
         traceback=None,
         budget=info,
         ledger={"sample": AccountRow(work=WORK, flops=70, hardware_flops=80)},
-        rows=[SimpleNamespace(label="", changed=True)],
+        artifacts=[SimpleNamespace(label="", changed=True)],
     )
     instrument = Instrument(work=work, embedded_tokens=work.padded_tokens, adapted=(1, 9), weights=("a" * 64, "a" * 64))
     return SimpleNamespace(result=result, instrument=instrument, outcome={"id": "x", "artifact": 1} | outcome)
@@ -58,7 +57,7 @@ def test_other_seed_must_differ_in_more_than_the_configuration() -> None:
 
 def test_budget_counts_what_the_engine_computed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, budget: int) -> Any:
-        raise Refused("too small")
+        return observed("refused")
 
     monkeypatch.setattr(checks, "_computed", lambda run: run.instrument.steps)
     run = observed()

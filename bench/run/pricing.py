@@ -1,0 +1,151 @@
+"""FLOPs of a record, computed from its raw counts and the model's shape. Pure functions.
+
+A run prices its work with these functions, and `reprice` applies them again. A record is therefore repriced under the
+present formula exactly as a fresh run would book it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.ledger import ADAPTATION, Account, Work, hardware_flops, model_flops
+from bench.errors import Refused
+from bench.records.rows import AnswerCost, Frozen, PassAtK, Row
+from bench.records.schema import AccountRow, BudgetInfo, Result, Timing
+
+
+def priced_account(shape: ModelShape, work: Work) -> AccountRow:
+    """Return an account of the ledger with the FLOPs of its work."""
+    return AccountRow(work=work, flops=model_flops(shape, work), hardware_flops=hardware_flops(shape, work))
+
+
+def answer_cost(shape: ModelShape, work: Work, answers: int) -> AnswerCost:
+    """Return the mean cost of one answer.
+
+    Args:
+        shape: Shape of the model.
+        work: Work of all answers.
+        answers: Number of answers.
+    """
+    return AnswerCost(
+        evaluations=work.evaluations / answers,
+        flops=model_flops(shape, work) / answers,
+        new_tokens=work.decode_tokens / answers,
+    )
+
+
+def reprice(result: Result) -> Result:
+    """Return a result with all its FLOPs computed again, under the present formula.
+
+    Only the FLOPs that the harness books are repriced: ledger, budget, costs of answers and timing. What the method
+    decided, and any FLOPs in its own report, stay as they were.
+
+    Raises:
+        Refused: If the record lacks the model's shape or the raw counts of a row.
+    """
+    lacking = [] if result.model and result.model.shape else ["the model's shape"]
+    if any(row.work is None or (row.coverage and row.coverage.work is None) for row in result.rows):
+        lacking.append("the raw counts of its rows")
+    if lacking or not (result.model and result.model.shape):
+        raise Refused(
+            f"run {result.id[:8]}: its record lacks {' and '.join(lacking)}, so its FLOPs cannot be computed again; "
+            "records of schema 3 have them if the model was loaded"
+        )
+    shape = result.model.shape
+    ledger = {name: priced_account(shape, account.work) for name, account in result.ledger.items()}
+    return result.model_copy(
+        update={
+            "versions": result.versions and result.versions.model_copy(update={"flops": FLOPS_VERSION}),
+            "ledger": ledger,
+            "budget": result.budget and _budget(shape, result.budget, ledger),
+            "rows": tuple(_row(shape, row) for row in result.rows),
+            "timing": result.timing and _timing(shape, result.timing),
+        }
+    )
+
+
+class Price(Frozen):
+    """A figure as recorded, and computed again; None if it is not known."""
+
+    recorded: int | float | None
+    repriced: int | float | None
+
+
+class Repricing(Frozen):
+    """FLOPs of a record under two versions of the formula.
+
+    Attributes:
+        flops_version: Version of the formula.
+        figures: FLOPs by name, see `flops_of`.
+    """
+
+    flops_version: Price
+    figures: dict[str, Price]
+
+
+def repricing(result: Result) -> Repricing:
+    """Return all FLOPs of a record, as recorded and under the present formula.
+
+    Raises:
+        Refused: As `reprice` does.
+    """
+    new = reprice(result)
+    before, now = flops_of(result), flops_of(new)
+    recorded = result.versions.flops if result.versions else None
+    return Repricing(
+        flops_version=Price(recorded=recorded, repriced=FLOPS_VERSION),
+        figures={name: Price(recorded=before[name], repriced=now[name]) for name in before},
+    )
+
+
+def flops_of(result: Result) -> dict[str, float]:
+    """Return all FLOPs of a result by name, such as `{"budget.spent": 1.2e9, "ledger.sample.flops": 1.1e9, ...}`."""
+    found: dict[str, float] = {}
+    if result.budget:
+        for name in ("evaluation_flops", "flops", "spent"):
+            found[f"budget.{name}"] = getattr(result.budget, name)
+    for number, row in enumerate(result.rows):
+        found[f"rows.{number}.cost.flops"] = row.cost.flops
+        if row.coverage:
+            found[f"rows.{number}.coverage.cost.flops"] = row.coverage.cost.flops
+    for account, priced in result.ledger.items():
+        found[f"ledger.{account}.flops"] = priced.flops
+        found[f"ledger.{account}.hardware_flops"] = priced.hardware_flops
+    if result.timing and result.timing.generation_flops is not None:
+        found["timing.generation_flops"] = result.timing.generation_flops
+    return found
+
+
+def evaluation_cost(shape: ModelShape, calibration: Work) -> float:
+    """Return the model FLOPs of one evaluation of the base: the mean over the calibration (account `setup`)."""
+    return model_flops(shape, calibration) / calibration.evaluations
+
+
+def _budget(shape: ModelShape, budget: BudgetInfo, ledger: Mapping[Account, AccountRow]) -> BudgetInfo:
+    evaluation_flops = evaluation_cost(shape, ledger["setup"].work)
+    return budget.model_copy(
+        update={
+            "evaluation_flops": evaluation_flops,
+            "flops": int(budget.evaluations * evaluation_flops),
+            "spent": sum(ledger[name].flops for name in ADAPTATION if name in ledger),
+        }
+    )
+
+
+def _row(shape: ModelShape, row: Row) -> Row:
+    assert row.work is not None
+    cost = answer_cost(shape, row.work, row.accuracy.items + row.accuracy.excluded)
+    return row.model_copy(update={"cost": cost, "coverage": row.coverage and _coverage(shape, row.coverage)})
+
+
+def _coverage(shape: ModelShape, found: PassAtK) -> PassAtK:
+    assert found.work is not None
+    answers = found.samples // found.k * (found.items + found.excluded)
+    return found.model_copy(update={"cost": answer_cost(shape, found.work, answers)})
+
+
+def _timing(shape: ModelShape, timing: Timing) -> Timing:
+    if timing.generation_work is None:
+        return timing
+    return timing.model_copy(update={"generation_flops": model_flops(shape, timing.generation_work)})

@@ -1,0 +1,107 @@
+"""Rows and samples of real runs: lengths and ends of answers, digests of weights, and refused cells."""
+
+import json
+
+from safetensors.torch import load_file
+
+from bench.errors import Refused
+from bench.models.digest import digest
+from bench.records.samples import read_samples
+from bench.records.schema import RunConfig
+from bench.run.environment import processor
+from bench.run.prepare import finished, prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
+from bench.weights.points import Point
+from methods.interface import Method, Plan, SingleModel
+from reports.leaderboard.build import make_board
+from reports.record import read_record
+
+
+class Fixed(Method):
+    """Method that returns a fixed point."""
+
+    name = "fixed"
+    version = "1"
+
+    def plan(self, evaluations, task):
+        return Plan(())
+
+    def adapt(self, context):
+        return SingleModel(Point({1: 5e-3}))
+
+
+class Composes(Fixed):
+    """Method whose artifact answers with texts of its own."""
+
+    def adapt(self, context):
+        class Composed(SingleModel):
+            def answer(self, deployment, examples):
+                return [f"it is {text}" for text in deployment.answer(self.point, examples)]
+
+        return Composed(Point())
+
+
+class RefusesMidway(Fixed):
+    """Method that finds out during the run that it cannot do it."""
+
+    def adapt(self, context):
+        context.evaluate(Point({1: 1e-3}), "support", account="sample", examples=range(20))
+        raise Refused("this model has no second prompt")
+
+
+def run(folder, method="base", **fields):
+    method = method if isinstance(method, str) else f"{__name__}:{method.__name__}"
+    config = RunConfig(method=method, task="addition", model="tiny-adder", budget="600", limit=60, **fields)
+    prepared = prepare(config, folder, ProgressDisplay(quiet=True))
+    return prepared, execute(prepared, ProgressDisplay(quiet=True))
+
+
+def test_each_sample_says_how_long_its_answer_is_and_why_it_ended(tmp_path):
+    # Two digits and the end take 3 tokens, so longer sums are cut off.
+    prepared, result = run(tmp_path, "base", max_new_tokens=3)
+    samples = [s for s in read_samples(prepared.folder) if s.row == 0]
+    assert {s.finish for s in samples} == {"end", "length"}
+    assert all((s.finish == "length") == (len(s.text) == 3) for s in samples)
+    assert all(s.new_tokens == 3 for s in samples if s.finish == "length")
+    assert all(s.new_tokens == len(s.text) + 1 for s in samples if s.finish == "end")
+    assert sum(s.prompt_tokens for s in samples) == result.rows[0].work.prefill_tokens
+    # The last token of an answer is never run.
+    assert sum(s.new_tokens - 1 for s in samples) == result.rows[0].work.decode_tokens
+    cut_off = sum(s.finish == "length" for s in samples) / len(samples)
+    assert [row.truncated for row in result.rows] == [cut_off, cut_off]
+    assert 0 < cut_off < 1
+
+
+def test_an_answer_that_no_model_generated_on_its_own_has_no_length(tmp_path):
+    prepared, result = run(tmp_path, Composes)
+    samples = [s for s in read_samples(prepared.folder) if s.row == 1]
+    assert {(s.finish, s.prompt_tokens, s.new_tokens) for s in samples} == {(None, None, None)}
+    assert result.rows[1].truncated is None
+
+
+def test_the_weights_of_a_single_model_are_identified(tmp_path):
+    prepared, result = run(tmp_path, Fixed)
+    base, moved = result.rows
+    assert base.weights == result.model.digest
+    saved = load_file(prepared.folder / "artifact" / "model.safetensors")
+    assert moved.weights == digest(saved) != base.weights
+
+
+def test_the_record_names_the_processor_and_the_shape_of_the_model(tmp_path):
+    prepared, result = run(tmp_path, "base")
+    assert result.processor == processor("cpu")
+    assert result.processor.name
+    assert result.model.shape.layers == 3
+    attempt = json.loads((prepared.folder / "attempts" / "1.json").read_text())
+    assert attempt["processor"]["name"] == result.processor.name
+
+
+def test_a_method_that_refuses_midway_is_a_refused_cell_that_can_be_run_again(tmp_path):
+    prepared, result = run(tmp_path, RefusesMidway)
+    assert (result.status, result.reason, result.traceback) == ("refused", "this model has no second prompt", None)
+    assert result.ledger["sample"].work.evaluations == 20
+    assert finished(prepared) is None
+    (line,) = make_board([read_record(prepared.folder)]).groups[0].lines
+    assert (line.status, line.accuracy) == ("refused", None)
+    assert line.problems == ("seed 0: refused: this model has no second prompt",)
