@@ -100,12 +100,12 @@ class LeaderboardRow:
     seconds: float | None = None
     runs: tuple[SeedRun, ...] = ()
 
-    @computed_field  # type: ignore[prop-decorator]
     @property
     def is_base(self) -> bool:
         """Whether this is the base's row: the only one with an accuracy and nothing to compare it with."""
         return self.accuracy is not None and self.difference is None
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds whose runs succeeded."""

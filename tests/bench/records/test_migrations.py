@@ -150,7 +150,7 @@ def test_an_old_run_cannot_be_resumed_and_stays_as_it_was(runs):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     outcome = resume_run(folder, ProgressDisplay(quiet=True))
     assert outcome.result is None
-    assert "begun" in str(outcome.error)
+    assert "an earlier version of bench began this run" in str(outcome.error)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
 
 
