@@ -204,8 +204,30 @@ class Lora(MethodConfig):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """A sampled answer with the distribution that each of its tokens was drawn from.
+
+    Attributes:
+        prompt: Token ids of the prompt.
+        answer: Token ids of the answer, its end included.
+        logprobs: Log-probability of each token of the answer, a tensor of shape [tokens].
+        entropies: Entropy of the distribution of each token in nats, a tensor of shape [tokens].
+        truncated: Whether the answer was cut off at the limit on its length.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    logprobs: Any
+    entropies: Any
+    truncated: bool
+
+
 class Training(Protocol):
     """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
+
+    The copy has no dropout, and its `generate` samples as its caller says: the checkpoint's own dropout, penalties,
+    temperatures and limits have no effect. Adapters are drawn from the run's seed.
 
     `methods.training` drives it with TRL's trainers. A method can also train with a loop of its own, here for a
     single process:
@@ -246,11 +268,18 @@ class Training(Protocol):
 
     @property
     def model(self) -> Any:
-        """The trainable `transformers` model in float32, with adapters if they were requested."""
+        """The trainable `transformers` model in float32, with adapters if they were requested.
+
+        Its `generate` takes `input_ids` and `attention_mask` by name, and ends answers where the base's decoding would.
+        """
 
     @property
     def tokenizer(self) -> Any:
         """A copy of the base's tokenizer. It pads on the left, with an id that ends no answer and is in no prompt."""
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """The answers that the last call of the model's `generate` sampled, one per row, in eval mode."""
 
     @property
     def mixed(self) -> bool:
@@ -287,9 +316,6 @@ class Training(Protocol):
 
     def settle(self) -> None:
         """Book the work that the other ranks did since the last call. Every rank must call it."""
-
-    def trimmed(self, answer: Sequence[int]) -> list[int]:
-        """Return the token ids of an answer up to where the base model's decoding would have stopped."""
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
         """Score answers with the task's scorer.
@@ -648,11 +674,14 @@ class Method(ABC):
         name: Name on the command line (`--method`).
         version: Version of the method, part of a run's identity. Raise it with every change that can change a result.
         Config: Class of the configuration. Its docstring names the source of every default.
+        variants: Settings that run other code than the defaults do, such as `({"lora": {"rank": 2}},)`. `bench check`
+            tries each of them.
     """
 
     name: ClassVar[str]
     version: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

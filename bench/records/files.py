@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
@@ -76,6 +77,25 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def share(kept: Path, copy: Path) -> None:
+    """Replace a file by a hard link to another one if both have the same bytes, so that the disk holds them once.
+
+    Both files stay if their bytes differ, or if the file system has no hard links.
+
+    Args:
+        kept: File that stays.
+        copy: File that is replaced.
+    """
+    if not filecmp.cmp(kept, copy, shallow=False):
+        return
+    link = copy.with_name(f"{TEMPORARY}{copy.name}")
+    try:
+        link.hardlink_to(kept)
+    except OSError:
+        return
+    link.replace(copy)
 
 
 def sweep(folder: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
 from bench.distributed import ProcessGroup
 from bench.errors import BenchError
+from bench.records.files import share
 from bench.run.data import TaskData
 from bench.run.evaluator import Answer, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
-from bench.weights.checkpoint import Place, saved_digest
+from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
@@ -120,7 +121,8 @@ class AdaptationContext:
         from bench.run.training import TrainingSession  # loads torch
 
         folder = self._evaluator.journal.path.parent / "training"
-        session = TrainingSession(self._evaluator, self._examples["support"], folder, allowance, lora, self.ranks)
+        support = self._examples["support"]
+        session = TrainingSession(self._evaluator, support, folder, allowance, self.seed, lora, self.ranks)
         if self.delegate_training is not None and not session.ended:
             try:
                 self.delegate_training()
@@ -239,6 +241,8 @@ class DeploymentContext:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
         self._evaluator.engine.move_to(point)
         self._evaluator.engine.save(folder)
+        if isinstance(point, Checkpoint) and (folder / FILE).exists():  # a large model is saved in several files
+            share(point.folder / FILE, folder / FILE)
         self._saved[point] = saved_digest(folder)
 
     def weights(self, points: Set[Place]) -> str | None:

@@ -1,4 +1,4 @@
-"""Environment of each attempt of a run: versions, hardware, commit. For information only; no result depends on it."""
+"""Environment of each attempt of a run: versions, hardware, commit. For information only; rounding depends on it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "threads": _threads(),
         "processor": processor(config.device).model_dump(mode="json"),
         "engines": asdict(engines),
         "commit": _commit(),
@@ -67,6 +68,13 @@ def processor(device: str) -> Processor:
     present = (facts.get("flags") or facts.get("features") or "").split()
     name = facts.get("model name") or platform.processor() or platform.machine()
     return Processor(name=name, features=tuple(feature for feature in FEATURES if feature in present))
+
+
+def _threads() -> int:
+    """Return the number of threads of an operation on the CPU. Sums over other numbers of parts round differently."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _commit() -> str | None:

@@ -14,6 +14,7 @@ from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
 from bench.models.checkpoint import stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
+from bench.models.template import refuse_changing_template
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
@@ -95,6 +96,7 @@ def prepare(
     source = resolve(config.model)
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
+    refuse_changing_template(Path(model.path))
     device = _device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
     resolved["dtype"] = _dtype(config.dtype, device, Path(model.path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +17,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
 
 from bench.compute.attach import attach
 from bench.compute.ledger import Phase, PhaseBook, Work
 from bench.compute.meter import AllowanceSpent
 from bench.distributed import ProcessGroup
+from bench.engines.interface import Finish
 from bench.errors import BenchError
 from bench.records.files import folder_atomically
 from bench.run.evaluator import Evaluator, sparse
+from bench.run.rollouts import Sampler, without_own_settings
+from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
-from methods.interface import FormattedPrompt, Lora
+from methods.interface import FormattedPrompt, Lora, Rollout
 from tasks.interface import Example, Score, Vote
 
 STATE = "state.pt"
@@ -41,6 +44,7 @@ class TrainingSession:
         examples: Support split.
         folder: Folder for saved states and the final weights.
         allowance: Maximum FLOPs for training.
+        seed: The run's seed. Adapters are drawn from it.
         lora: Adapters to train instead of all parameters.
         ranks: Rank and world size of the training group.
 
@@ -54,16 +58,12 @@ class TrainingSession:
         examples: Sequence[Example],
         folder: Path,
         allowance: int,
+        seed: int,
         lora: Lora | None = None,
         ranks: ProcessGroup = ProcessGroup(),  # noqa: B008, an immutable value
     ) -> None:
-        self._evaluator, self._folder, self._allowance, self._lora, self.ranks = (
-            evaluator,
-            folder,
-            allowance,
-            lora,
-            ranks,
-        )
+        self._evaluator, self._folder, self._allowance = evaluator, folder, allowance
+        self._seed, self._lora, self.ranks = seed, lora, ranks
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(
             FormattedPrompt(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.task.gold(e))
@@ -133,11 +133,10 @@ class TrainingSession:
         model, tokenizer = self._evaluator.engine.trainable()
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
-        model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-        # NaN logits mean divergence, which the loss reports. Without this setting, sampling from them would crash.
-        model.generation_config.remove_invalid_values = True
-        model.generate = _ended_by(self._ended, model.generate)
+        without_own_settings(model, tokenizer.pad_token_id)
+        self._sampler = Sampler(model, self._finish)
         if self._lora is not None:
+            set_seed(derive(self._seed, "adapters") % 2**32)
             model = _with_adapters(model, self._lora)
         self._attached.enter_context(attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id))
         return model, tokenizer
@@ -167,8 +166,8 @@ class TrainingSession:
 
     def value_model(self) -> PreTrainedModel:
         """Return a copy of the base model with a scalar value head, initialised to zero, instead of the LM head."""
-        model, _ = self._evaluator.engine.trainable()
-        model.config.pad_token_id, model.config.num_labels = self.tokenizer.pad_token_id, 1
+        model = without_own_settings(self._evaluator.engine.trainable()[0], self.tokenizer.pad_token_id)
+        model.config.num_labels = 1
         with torch.device("meta"):
             value = AutoModelForSequenceClassification.from_config(model.config)
         setattr(value, value.base_model_prefix, model.base_model)
@@ -244,13 +243,14 @@ class TrainingSession:
 
     # Answers
 
-    def _ended(self, generated: Sequence[int]) -> bool:
-        return self._evaluator.engine.ending(generated, self._evaluator.sampling) is not None
+    def _finish(self, generated: Sequence[int]) -> Finish | None:
+        return self._evaluator.engine.ending(generated, self._evaluator.sampling)
 
-    def trimmed(self, answer: Sequence[int]) -> list[int]:
-        """Return the ids of an answer, cut where the engine's decoding would have ended it."""
-        ids = list(answer)
-        return next((ids[:n] for n in range(1, len(ids) + 1) if self._ended(ids[:n])), ids)
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """Answers that the last call of the model's `generate` sampled, one per row."""
+        _ = self.model
+        return self._sampler.rollouts
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
         """Score answers to support examples, given by id, with the task's scorer."""
@@ -304,24 +304,6 @@ class TrainingSession:
 
 def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase, Work]:
     return {phase: one.get(phase, Work()) + other.get(phase, Work()) for phase in {**one, **other}}
-
-
-class _Ended(StoppingCriteria):
-    """Stopping criterion that ends an answer where the engine would."""
-
-    def __init__(self, ended: Callable[[Sequence[int]], bool], prompt_tokens: int) -> None:
-        self._ended, self._start = ended, prompt_tokens
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.tensor([self._ended(row) for row in input_ids[:, self._start :].tolist()], device=input_ids.device)
-
-
-def _ended_by(ended: Callable[[Sequence[int]], bool], generate: Callable[..., Any]) -> Callable[..., Any]:
-    def with_ends(*args: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
-        ends = StoppingCriteriaList([_Ended(ended, input_ids.shape[1])])
-        return generate(*args, input_ids=input_ids, stopping_criteria=ends, **kwargs)
-
-    return with_ends
 
 
 def _with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:

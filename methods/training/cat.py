@@ -17,6 +17,7 @@ from the released baselines.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import Refused
@@ -38,9 +39,13 @@ class Cat(Grpo):
     """Compute-aligned training: GRPO or fine-tuning with weights for pass@N, majority vote or best-of-N."""
 
     name = "cat"
-    version = "2"
+    version = "3"
     Config: ClassVar[type[TrainingConfig]] = CatConfig
     config: CatConfig
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        *Grpo.variants,
+        {"on": "sft", "objective": "pass@4", "lr": 1e-3, "gate": False},
+    )
 
     @property
     def cost(self) -> float:  # type: ignore[override]

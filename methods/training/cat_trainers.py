@@ -142,7 +142,7 @@ class AlignedTuner(SFTTrainer):
             rows.append({"input_ids": [*prompt.token_ids, *gold], "labels": labels})
         order = list(islice(loop.order(batch), steps * batch))
         arguments = SFTConfig(
-            **shared_arguments(training, folder),
+            **shared_arguments(loop, folder),
             max_steps=steps,
             per_device_train_batch_size=per_process,
             max_grad_norm=config.clip,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from bench.errors import Refused, UsageError
 from bench.settings import setting
@@ -43,6 +43,13 @@ class TrainingConfig(MethodConfig):
     )
     temperature: PositiveFloat = setting(1.0, "Softmax temperature of the rollouts.", source=RELEASED)
     clip: PositiveFloat = setting(1.0, "Maximum norm of the gradient.", source=RELEASED)
+    truncated: Literal["train", "mask", "punish"] = setting(
+        "train",
+        "Treatment of answers that were cut off at the limit on their length: `train` takes them like others; with "
+        "`mask` they count in their group, but have no loss, as DAPO (arXiv 2503.14476) recommends; with `punish` "
+        "their reward is 0.",
+        source="TRL, whose `mask_truncated_completions` and `missing_eos_penalty` are off",
+    )
     lora: Lora | None = setting(
         None,
         "Adapters to train in place of all parameters, such as `lora.rank=16`; null: full fine-tuning.",
@@ -97,6 +104,13 @@ class PpoConfig(TrainingConfig):
         source=f"{RELEASED}: 128 answers in mini-batches of 32",
     )
 
+    @field_validator("truncated")
+    @classmethod
+    def _maskable(cls, truncated: str) -> str:
+        if truncated == "mask":
+            raise ValueError("PPO has no loss per answer that could be left out; expected train or punish")
+        return truncated
+
 
 class CatConfig(GrpoConfig):
     """Settings of compute-aligned training, in addition to those of GRPO."""
@@ -111,6 +125,12 @@ class CatConfig(GrpoConfig):
         "`rl` multiplies GRPO's advantages by the weights; `sft` multiplies the log-likelihood of gold answers.",
         source="our choice",
     )
+
+    @model_validator(mode="after")
+    def _sampled(self) -> CatConfig:
+        if self.on == "sft" and self.truncated != "train":
+            raise ValueError(f"truncated={self.truncated}: on=sft samples no answers; expected truncated=train")
+        return self
 
     @field_validator("objective")
     @classmethod

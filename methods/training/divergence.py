@@ -1,17 +1,29 @@
-"""Training progress: the recorded curve, the expected cost of the next step, and divergence. Pure functions."""
+"""Training progress: the expected cost of the next step, divergence, and collapse. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
-Row = dict[str, float]
-"""Values of one step, such as `{"reward": 0.4, "correct": 0.4, "length": 3.8, "loss": 0.02, "norm": 0.9}`."""
+from methods.training.curve import Row, mean_of
 
 COLLAPSED = 0.25
 """Fraction of the initial mean below which mean reward or mean length counts as collapsed."""
 WINDOW_STEPS, WINDOW_ANSWERS = 10, 512
 """Minimum numbers of steps and answers in a mean, so that chance does not look like a collapse."""
+NO_ENTROPY = 1e-3
+"""Entropy in nats below which sampling gives the same answer again and again. A token of probability .9999 has it."""
+LASTING = 3
+"""Number of steps that a collapse must last, so that one step with few answers is none."""
+
+SIGNS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+    ("all answers to each prompt have equal rewards", lambda row: row.get("flat") == 1.0),
+    ("sampling has no entropy", lambda row: _below(row.get("entropy"), NO_ENTROPY)),
+    ("all answers end at their first token", lambda row: row.get("length") == 1.0 and row.get("truncated") != 1.0),
+    ("all answers are cut off at the limit", lambda row: row.get("truncated") == 1.0),
+)
+"""Signs of a collapse, and whether a step shows them."""
 
 
 def next_cost(costs: Sequence[int]) -> int:
@@ -22,11 +34,16 @@ def next_cost(costs: Sequence[int]) -> int:
     return max(costs, default=0)
 
 
-def divergence(rows: Sequence[Mapping[str, float]], batch: int) -> str | None:
+def divergence(rows: Sequence[Row], batch: int) -> str | None:
     """Return the reason if training diverged, else None.
 
-    Training diverged if a value is not finite, or if the mean `reward` or `length` over the last steps fell below a
-    quarter of that over the first steps, provided that was positive.
+    Training diverged if
+
+    - a value is not finite;
+    - the mean `reward` or `length` over the last steps fell below a quarter of that over the first steps, provided that
+      was positive;
+    - the last steps had neither entropy nor reward, but an earlier step had a reward. No further step can change that,
+      because equal answers give no signal.
 
     Args:
         rows: One row per step.
@@ -35,40 +52,45 @@ def divergence(rows: Sequence[Mapping[str, float]], batch: int) -> str | None:
     if not rows:
         return None
     for name, value in rows[-1].items():
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             return f"{name} is {value} at step {len(rows)}"
+    dead = _lasting(rows, lambda row: row.get("reward") == 0.0 and _below(row.get("entropy"), NO_ENTROPY))
+    if dead >= LASTING and any(row["reward"] for row in rows):
+        return f"reward and entropy are 0 since step {len(rows) - dead + 1}"
     window = max(WINDOW_STEPS, math.ceil(WINDOW_ANSWERS / batch))
     if len(rows) < 2 * window:
         return None
     for name in ("reward", "length"):
         began, now = _mean(rows[:window], name), _mean(rows[-window:], name)
-        if began > 0 and now < COLLAPSED * began:
+        if began is not None and now is not None and began > 0 and now < COLLAPSED * began:
             return f"mean {name} fell from {began:.3g} to {now:.3g} by step {len(rows)}"
     return None
 
 
-def curve(rows: Sequence[Mapping[str, float]], points: int = 400) -> dict[str, list[float | None]]:
-    """Return the training curve as columns of at most `points` values.
+def collapse(rows: Sequence[Row]) -> str | None:
+    """Return the signs of a collapse that the last steps show, or None.
 
-    Each value is the mean over a run of steps, and `step` is the last step of that run. Non-finite values become None,
-    because JSON has none. Example: `{"step": [2.0, 4.0], "reward": [0.4, 0.5], "loss": [0.02, None]}`.
+    A sign counts if the last three steps show it, or all steps of a shorter training. It need not be a failure: a model
+    that has learned the task answers correctly without entropy. Example: `sampling has no entropy since step 4 of 33`.
 
     Args:
         rows: One row per step.
-        points: Maximum number of points.
     """
-    if not rows:
-        return {}
-    width = math.ceil(len(rows) / points)
-    bins = [rows[start : start + width] for start in range(0, len(rows), width)]
-    columns: dict[str, list[float | None]] = {"step": []}
-    for number in range(1, len(bins) + 1):
-        columns["step"].append(float(min(len(rows), number * width)))
-    for name in rows[0]:
-        means = [_mean(part, name) for part in bins]
-        columns[name] = [float(f"{mean:.6g}") if math.isfinite(mean) else None for mean in means]
-    return columns
+    found = []
+    for sign, shown in SIGNS:
+        if (steps := _lasting(rows, shown)) >= min(LASTING, max(len(rows), 1)):
+            found.append(f"{sign} since step {len(rows) - steps + 1} of {len(rows)}")
+    return "; ".join(found) or None
 
 
-def _mean(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    return sum(row[name] for row in rows) / len(rows)
+def _lasting(rows: Sequence[Row], shown: Callable[[Row], bool]) -> int:
+    """Return how many steps in a row, up to the last one, show something."""
+    return sum(1 for _ in takewhile(shown, reversed(rows)))
+
+
+def _below(value: float | None, limit: float) -> bool:
+    return value is not None and value < limit
+
+
+def _mean(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    return mean_of(rows, name) if name in rows[0] else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +32,8 @@ class GradientMethod(Method):
 
     Config: ClassVar[type[TrainingConfig]] = TrainingConfig
     config: TrainingConfig
+    # Without a gate and with a rate that suits a small model, so that the result depends on what was trained.
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lora": {"rank": 2}, "lr": 1e-3, "gate": False},)
     batch: ClassVar[int]
     processes: int = 1
 

@@ -4,7 +4,7 @@ docs/training.md lists every setting that differs from the baseline released wit
 
 As released: groups of 8, constant learning rate 1e-6, rollouts at temperature 1, clip range 0.2, gradient norm clipped
 to 1, no KL penalty (and so no reference model), advantages normalised by the group's mean and standard deviation.
-TRL's defaults: loss type `dapo`, AdamW's betas. Weight decay and dropout are 0.
+TRL's defaults: loss type `dapo`, AdamW's betas. Weight decay is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Grpo(GradientMethod):
     """Group relative policy optimisation: TRL's GRPOTrainer with the task's scorer as reward."""
 
     name = "grpo"
-    version = "2"
+    version = "3"
     Config: ClassVar[type[TrainingConfig]] = GrpoConfig
     config: GrpoConfig
     batch = 64

@@ -7,13 +7,13 @@ saved state consists of weights, optimiser state and rows, without any generator
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils import patch_environment
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
@@ -22,12 +22,34 @@ from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
 from methods.training.config import TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, mean_rewards
-from methods.training.divergence import Row, curve, divergence, next_cost
+from methods.training.curve import Row, curve
+from methods.training.divergence import collapse, divergence, next_cost
+from methods.training.ratio import Ratio, RatioCheck
 from tasks.interface import Score
+
+LAUNCHER_VARIABLES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
+"""Prefixes of the environment variables with which accelerate overrides a trainer's arguments: its precision, number of
+accumulated passes, compiler and sharding. A launched worker has joined its group before they are removed."""
 
 
 class Finished(Exception):
     """No further step fits the budget. Raised to leave the trainer's loop."""
+
+
+class Answer(NamedTuple):
+    """A sampled answer, as far as a row of the curve needs it.
+
+    Attributes:
+        score: Its score.
+        tokens: Number of its tokens, its end included.
+        entropy: Sum of the entropies of their distributions.
+        truncated: Whether it was cut off at the limit.
+    """
+
+    score: Score
+    tokens: int
+    entropy: float
+    truncated: bool
 
 
 class Loop:
@@ -43,6 +65,7 @@ class Loop:
 
     Attributes:
         modules: Modules to train.
+        seed: The run's seed, from which all random streams are derived.
         rows: Rows of the training curve, one per step.
         scores: Scores of the answers last generated.
     """
@@ -59,7 +82,7 @@ class Loop:
         self.training, self.config, self.schedule = training, config, schedule
         self._curriculum = curriculum
         self._chosen: list[int] = []
-        self._seed = context.seed
+        self.seed = context.seed
         self.modules = [module for module, _ in groups]
         parameters = [[p for p in module.parameters() if p.requires_grad] for module in self.modules]
         rates = [lr for _, lr in groups]
@@ -71,10 +94,13 @@ class Loop:
         self.scores: list[Score] = []
         self._costs: list[int] = []
         self._spent = training.spent
-        self._answers: list[tuple[Score, int]] = []
+        self._answers: list[Answer] = []
+        self._ratio = Ratio()
         self._stage: Stage | None = None
         if training.state is not None:
             self._restore(training.state)
+        else:
+            self._check = RatioCheck(training, self.optimizer, config.temperature)
 
     @property
     def step(self) -> int:
@@ -94,8 +120,7 @@ class Loop:
         self._stage = stage
         for _ in self.rows:
             stage.advance()
-        # The trainer's arguments set the precision. The environment must not override it.
-        with self.training.metered(), suppress(Finished), patch_environment(accelerate_mixed_precision="no"):
+        with self.training.metered(), suppress(Finished), without_variables(*LAUNCHER_VARIABLES):
             train()
 
     def order(self, each: int) -> Iterator[int]:
@@ -106,7 +131,7 @@ class Loop:
         """
         count, start = len(self.training.prompts), self.step * each
         for epoch in range(start // count, 1 << 62):
-            order = np.random.default_rng(derive(self._seed, "training order", epoch)).permutation(count)
+            order = np.random.default_rng(derive(self.seed, "training order", epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
 
     def choose(self, count: int) -> list[int] | None:
@@ -140,7 +165,7 @@ class Loop:
         ranks, needed = self.training.ranks, max(next_cost(self._costs), self.training.bound(self.schedule.step))
         if any(ranks.gather(self.training.remaining <= needed)):
             raise Finished
-        set_seed((derive(self._seed, "training step", self.step) + ranks.rank) % 2**32)
+        set_seed((derive(self.seed, "training step", self.step) + ranks.rank) % 2**32)
 
     def score(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
         """Return the scores of answers, and keep them for the row of this step.
@@ -150,9 +175,25 @@ class Loop:
             answers: Token ids of the answers.
         """
         scores = self.training.judge(examples, answers)
-        self._answers += zip(scores, map(len, answers), strict=True)
+        for score, answer, rollout in zip(scores, answers, self.training.rollouts, strict=True):
+            entropy = float(rollout.entropies.sum())
+            self._answers.append(Answer(score, len(answer), entropy, rollout.truncated))
         self.scores = scores
         return scores
+
+    def rewards(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[float | None]:
+        """Return the rewards to train on; None for an answer that could not be judged.
+
+        Args:
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+        """
+        rewards: list[float | None] = []
+        for score, rollout in zip(self.score(examples, answers), self.training.rollouts, strict=True):
+            punished = rollout.truncated and self.config.truncated == "punish"
+            known = score.status != "infrastructure"
+            rewards.append((0.0 if punished else score.reward) if known else None)
+        return rewards
 
     def end_step(self, row: Row) -> None:
         """Finish a step: add its row and its cost, and save the state if a save is due.
@@ -165,20 +206,21 @@ class Loop:
         """
         finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
         self.training.settle()
-        gathered = self.training.ranks.gather((row | ({} if finite else {"weights": float("nan")}), self._answers))
-        row, answers = gathered[0][0], [answer for _, part in gathered for answer in part]
+        row |= {} if finite else {"weights": float("nan")}
+        parts = self.training.ranks.gather((row, self._answers))
+        row, answers = parts[0][0], [answer for _, part in parts for answer in part]
         self._answers = []
+        if not self.rows:
+            for ratio in self.training.ranks.gather(self._check.ratio):
+                self._ratio = self._ratio.plus(ratio)
+            self._ratio.check(mixed=self.training.mixed)
         if self._curriculum is not None:
-            rewards = [None if score.status == "infrastructure" else score.reward for score, _ in answers]
+            rewards = [None if answer.score.status == "infrastructure" else answer.score.reward for answer in answers]
             self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)))
         if answers:
-            scored = [score for score, _ in answers if score.status != "infrastructure"] or [Score(0.0, False)]
-            means: Row = {
-                "reward": sum(score.reward for score in scored) / len(scored),
-                "correct": sum(score.correct for score in scored) / len(scored),
-                "length": sum(length for _, length in answers) / len(answers),
-            }
-            row = means | row
+            row = _means(answers) | row
+            if row["reward"] is None and "flat" in row:
+                row["flat"] = None  # the trainer compares rewards that do not exist
         self._costs.append(self.training.spent - self._spent)
         self._spent = self.training.spent
         self.rows.append(row)
@@ -194,6 +236,9 @@ class Loop:
         return {
             "steps": self.step,
             "cut": self.training.cut,
+            "seed": self.seed,
+            "ratio": self._ratio.report(),
+            "collapse": collapse(self.rows),
             "flops": self.training.spent,
             "phases": self.training.phases,
             "curve": curve(self.rows),
@@ -213,6 +258,7 @@ class Loop:
     def _save(self) -> None:
         weights = {name: parameter.detach() for name, parameter in self._trained().items()}
         state = {"weights": weights, "optimizer": self.optimizer.state_dict(), "rows": self.rows, "costs": self._costs}
+        state["ratio"] = tuple(self._ratio)
         if self._curriculum is not None:
             state["curriculum"] = self._curriculum.state()
         self.training.save(state)
@@ -222,9 +268,32 @@ class Loop:
             for name, parameter in self._trained().items():
                 parameter.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rows, self._costs = list(state["rows"]), list(state["costs"])
+        self.rows, self._costs, self._ratio = list(state["rows"]), list(state["costs"]), Ratio(*state["ratio"])
         if self._curriculum is not None:
             self._curriculum.restore(state["curriculum"])
+
+
+def _means(answers: Sequence[Answer]) -> Row:
+    """Return the values of a row that follow from the answers. An answer that could not be judged has no reward."""
+    scored = [answer.score for answer in answers if answer.score.status != "infrastructure"]
+    tokens = sum(answer.tokens for answer in answers)
+    return {
+        "reward": sum(score.reward for score in scored) / len(scored) if scored else None,
+        "correct": sum(score.correct for score in scored) / len(scored) if scored else None,
+        "length": tokens / len(answers),
+        "truncated": sum(answer.truncated for answer in answers) / len(answers),
+        "entropy": sum(answer.entropy for answer in answers) / tokens,
+    }
+
+
+@contextmanager
+def without_variables(*prefixes: str) -> Iterator[None]:
+    """Remove the environment variables whose names begin with one of the prefixes, and restore them afterwards."""
+    removed = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(prefixes)}
+    try:
+        yield
+    finally:
+        os.environ.update(removed)
 
 
 class StepCallback(TrainerCallback):

@@ -4,7 +4,7 @@ docs/training.md lists every setting that differs from the baseline released wit
 
 As released: one epoch per batch in mini-batches of 32, constant learning rates of 1e-6 for the policy and 1e-5 for the
 value model, rollouts at temperature 1, gamma = lambda = 1, clip range 0.2, gradient norm clipped to 1, no KL penalty.
-TRL's defaults: value loss at weight 0.1, whitened advantages, AdamW's betas. Weight decay and dropout are 0.
+TRL's defaults: value loss at weight 0.1, whitened advantages, AdamW's betas. Weight decay is 0.
 
 PPOTrainer does not clip gradients, so the optimiser clips them here. PPOTrainer runs a reference model even if the
 penalty is 0, so a stub that computes nothing replaces that model. All arithmetic is in float32. In bfloat16, PPOTrainer
@@ -30,7 +30,7 @@ class Ppo(GradientMethod):
     """Proximal policy optimisation with a value model: TRL's PPOTrainer with the task's scorer as reward."""
 
     name = "ppo"
-    version = "2"
+    version = "3"
     Config: ClassVar[type[TrainingConfig]] = PpoConfig
     config: PpoConfig
     batch = 128

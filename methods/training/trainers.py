@@ -14,16 +14,16 @@ from transformers.utils import ModelOutput
 from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
+from bench.seeds import derive
 from methods.training.loop import Loop, StepCallback, silence
 
 if TYPE_CHECKING:
-    from methods.interface import Training
     from methods.training.config import GrpoConfig, PpoConfig
 
 
-GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "entropy": "entropy", "frac_reward_zero_std": "flat"}
-"""Columns of GRPOTrainer's log and their names in a row. `flat`: share of groups with equal rewards, so no signal."""
-VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "policy/entropy_avg": "entropy"}
+GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
+"""Columns of GRPOTrainer's log and their names in a row."""
+VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "grad_norm": "norm"}
 """Columns of PPOTrainer's log and their names in a row."""
 
 
@@ -47,16 +47,17 @@ class GroupTrainer(GRPOTrainer):
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
         micro = micro_batch(per_process, training.batch_size)
         arguments = GRPOConfig(
-            **shared_arguments(training, folder),
+            **shared_arguments(loop, folder),
             max_steps=steps,
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=per_process // micro,
             num_generations=config.group,
             max_completion_length=training.max_new_tokens,
             temperature=config.temperature,
+            top_p=1.0,
+            top_k=0,
             max_grad_norm=config.clip,
             shuffle_dataset=False,  # the loop orders the prompts
-            disable_dropout=True,
             reward_weights=[1.0, *(0.0 for _ in rewards)],
         )
         each = batch // config.group
@@ -64,10 +65,7 @@ class GroupTrainer(GRPOTrainer):
         self._rows = [{"prompt": p.prompt, "example": p.id} for p in training.prompts]
 
         def reward(example: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
-            return [
-                None if score.status == "infrastructure" else score.reward
-                for score in loop.score(example, completion_ids)
-            ]
+            return loop.rewards(example, completion_ids)
 
         super().__init__(
             model=training.model,
@@ -87,11 +85,17 @@ class GroupTrainer(GRPOTrainer):
             rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._loop.config.truncated == "mask":
+            # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
+            kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
+            mask = output["completion_mask"] * kept.to(output["completion_mask"])
+            output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
         return output
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
-        answers, logprobs = super()._generate_single_turn(*args, **kwargs)
-        return [self._training.trimmed(answer) for answer in answers], logprobs
+        # The trainer would take tokens after an end that it does not know, such as a stop string, for the answer's.
+        _, logprobs = super()._generate_single_turn(*args, **kwargs)
+        return [list(rollout.answer) for rollout in self._training.rollouts], logprobs
 
 
 class PolicyValueTrainer(PPOTrainer):
@@ -109,9 +113,9 @@ class PolicyValueTrainer(PPOTrainer):
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
         policy, value = loop.modules
-        reward = TaskReward(loop, training.tokenizer.pad_token_id)
+        reward = TaskReward(loop)
         arguments = PPOConfig(
-            **shared_arguments(training, folder),
+            **shared_arguments(loop, folder),
             total_episodes=loop.schedule.train * batch,
             per_device_train_batch_size=per_process,
             # Must be 1: with accumulation, the trainer's mini-batches would not step the optimiser.
@@ -139,9 +143,16 @@ class PolicyValueTrainer(PPOTrainer):
             optimizers=(loop.optimizer, loop.scheduler),
             callbacks=[StepCallback(loop, VALUE_COLUMNS)],
         )
-        loop.optimizer.register_step_pre_hook(lambda optimizer, *_: _clip(optimizer, config.clip))
+        self._norms: list[float] = []
+        loop.optimizer.register_step_pre_hook(lambda optimizer, *_: self._norms.append(_clip(optimizer, config.clip)))
         self.dataloader = Batches(loop, reward, self.data_collator)
         silence(self)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log a step, with the mean norm of the policy's gradient."""
+        logs["grad_norm"] = sum(self._norms) / len(self._norms)
+        self._norms.clear()
+        super().log(logs, *args, **kwargs)
 
     def train(self) -> None:
         """Train. The trainer collects garbage twice per step, so objects that exist already are exempted for speed."""
@@ -184,7 +195,6 @@ class TaskReward(nn.Module):
 
     Args:
         loop: Training loop, which scores the answers.
-        pad: Token id of padding, which ends an answer.
 
     Attributes:
         examples: Ids of the examples of the batch, in order.
@@ -192,25 +202,19 @@ class TaskReward(nn.Module):
 
     base_model_prefix = "scorer"
 
-    def __init__(self, loop: Loop, pad: int) -> None:
+    def __init__(self, loop: Loop) -> None:
         super().__init__()
-        self._loop, self._pad = loop, pad
+        self._loop = loop
         self.examples: list[str] = []
         self.scorer, self.score = self._rewards, nn.Identity()
 
-    def _rewards(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> ModelOutput:
-        """Return the rewards of rows that consist of padding, prompt, answer and padding."""
-        lengths = {prompt.id: len(prompt.token_ids) for prompt in self._loop.training.prompts}
-        answers = []
-        for example, ids, mask in zip(self.examples, input_ids.tolist(), attention_mask.tolist(), strict=True):
-            start = mask.index(1) + lengths[example]
-            end = mask.index(0, start) if 0 in mask[start:] else len(mask)
-            answers.append(self._loop.training.trimmed(ids[start:end]))
-        scores = self._loop.score(self.examples, answers)
-        scored = [score.reward for score in scores if score.status != "infrastructure"]
-        mean = sum(scored) / len(scored) if scored else 0.0  # a neutral reward for unscored answers
-        rewards = [mean if score.status == "infrastructure" else score.reward for score in scores]
-        column = torch.tensor(rewards, device=input_ids.device)[:, None, None]
+    def _rewards(self, input_ids: torch.Tensor, **_: Any) -> ModelOutput:
+        """Return the rewards of the answers sampled last, which are the rows' answers."""
+        rewards = self._loop.rewards(self.examples, [rollout.answer for rollout in self._loop.training.rollouts])
+        known = [reward for reward in rewards if reward is not None]
+        mean = sum(known) / len(known) if known else 0.0  # a neutral reward for unscored answers
+        filled = [mean if reward is None else reward for reward in rewards]
+        column = torch.tensor(filled, device=input_ids.device)[:, None, None]
         return ModelOutput(hidden_states=(column.expand(-1, input_ids.shape[1], 1),))
 
 
@@ -230,9 +234,11 @@ class NoReference(nn.Module):
         return ModelOutput(logits=torch.zeros(*input_ids.shape, self._vocabulary, device=input_ids.device))
 
 
-def shared_arguments(training: Training, folder: str) -> dict[str, Any]:
+def shared_arguments(loop: Loop, folder: str) -> dict[str, Any]:
     """Return the arguments that all trainers share."""
+    training = loop.training
     return {
+        "seed": derive(loop.seed, "trainer") % 2**32,
         "output_dir": folder,
         "report_to": [],
         "disable_tqdm": True,
@@ -251,6 +257,7 @@ def micro_batch(batch: int, most: int) -> int:
     return next(size for size in range(min(batch, most), 0, -1) if batch % size == 0)
 
 
-def _clip(optimizer: torch.optim.Optimizer, norm: float) -> None:
-    for group in optimizer.param_groups:
-        nn.utils.clip_grad_norm_(group["params"], norm)
+def _clip(optimizer: torch.optim.Optimizer, norm: float) -> float:
+    """Clip the gradients of each model, and return the norm of the policy's before that."""
+    norms = [float(nn.utils.clip_grad_norm_(group["params"], norm)) for group in optimizer.param_groups]
+    return norms[0]

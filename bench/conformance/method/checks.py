@@ -253,6 +253,23 @@ def check_resume(session: MethodSession) -> Observation:
     )
 
 
+def check_variants(session: MethodSession) -> Observation:
+    """Check same seed and resume again under each of the method's variants, whose code the defaults do not run."""
+    variants = session.method().variants
+    if not variants:
+        return None, "the method names no variants"
+    wrong = []
+    for number, variant in enumerate(variants):
+        folder = session.folder / f"variant {number}"
+        again = replace(session, settings={**session.settings, **variant}, folder=folder)
+        for check in (check_same_seed, check_resume):
+            passed, detail = check(again)
+            if not passed:
+                wrong.append(f"{dict(variant)}: {detail}")
+                break
+    return outcome(wrong, f"{len(variants)} tried; one seed gives one result, also after a kill")
+
+
 def check_weights(session: MethodSession) -> Observation:
     """Check that adaptation leaves the base weights unchanged, in memory and on disk, bit for bit."""
     before, run = session.model_files, session.reference

@@ -28,6 +28,7 @@ CHECKS: Mapping[str, checks.Check] = {
     "ledger": checks.check_ledger,
     "refusals": checks.check_refusals,
     "resume": checks.check_resume,
+    "variants": checks.check_variants,
     "weights": checks.check_weights,
 }
 

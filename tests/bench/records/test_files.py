@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bench
-from bench.records.files import WriteFailed, folder_atomically, write_atomically
+from bench.records.files import WriteFailed, folder_atomically, share, write_atomically
 
 
 def no_space(*args: object, **kwargs: object) -> None:
@@ -168,3 +168,27 @@ class TestFolder:
         with pytest.raises(WriteFailed, match="deep"), folder_atomically(path / "deep"):
             pass
         assert path.read_text() == "kept"
+
+
+def test_equal_files_are_shared_and_others_stay(tmp_path):
+    kept, copy, other = (tmp_path / name for name in ("kept", "copy", "other"))
+    for path, content in ((kept, "same"), (copy, "same"), (other, "else")):
+        path.write_text(content)
+    share(kept, copy)
+    share(kept, other)
+    assert kept.samefile(copy)
+    assert other.read_text() == "else"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "kept", "other"]
+
+
+def test_a_file_system_without_hard_links_keeps_both(tmp_path, monkeypatch):
+    for name in ("kept", "copy"):
+        (tmp_path / name).write_text("same")
+
+    def refused(*_):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    share(tmp_path / "kept", tmp_path / "copy")
+    assert not (tmp_path / "kept").samefile(tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "same"

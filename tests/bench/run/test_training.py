@@ -1,7 +1,10 @@
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from bench.compute.meter import Meter
 from bench.distributed import ProcessGroup
@@ -11,10 +14,10 @@ from bench.models.source import resolve
 from bench.records.journal import Journal
 from bench.run.evaluator import Evaluator
 from bench.run.training import TrainingSession
-from methods.interface import Lora
+from methods.interface import Lora, Rollout
 from methods.training.cat_trainers import AlignedTuner
 from methods.training.config import CatConfig, GrpoConfig, PpoConfig
-from methods.training.loop import Loop
+from methods.training.loop import Finished, Loop
 from methods.training.trainers import GroupTrainer, PolicyValueTrainer
 from tasks.addition import Addition
 
@@ -29,12 +32,12 @@ def path():
 
 @pytest.fixture
 def open_session(tmp_path, path):
-    def open_session(style="chat", allowance=ALLOWANCE, lora=None):
-        engine = TransformersEngine(path, dtype="float32")
+    def open_session(style="chat", allowance=ALLOWANCE, lora=None, seed=0, path=path):
+        engine = TransformersEngine(str(path), dtype="float32")
         meter = Meter(engine.shape, ALLOWANCE)
         task = Addition()
         evaluator = Evaluator(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"))
-        return TrainingSession(evaluator, task.load().support, tmp_path / "training", allowance, lora), meter
+        return TrainingSession(evaluator, task.load().support, tmp_path / "training", allowance, seed, lora), meter
 
     return open_session
 
@@ -66,24 +69,21 @@ def test_ppo_gets_the_same_prompt_ids(open_session, tmp_path):
     assert len(prompts) == SCHEDULE.batch
 
 
-def test_the_reward_model_scores_the_answer_between_prompt_and_padding(open_session, tmp_path):
+def test_the_reward_model_scores_the_sampled_answers(open_session, tmp_path):
     session, _ = open_session()
     around = loop(session, PpoConfig(), session.value_model())
     reward = PolicyValueTrainer(PpoConfig(), around, str(tmp_path / "trl")).reward_model
     right, wrong = session.prompts[:2]
-    end, pad = session.tokenizer.eos_token_id, session.tokenizer.pad_token_id
-
-    def row(prompt, text, left):
-        answer = [*session.tokenizer.encode(text, add_special_tokens=False), end]
-        ids = [pad] * left + list(prompt.token_ids) + answer
-        return ids + [pad] * (20 - len(ids))
-
-    rows = torch.tensor([row(right, right.gold, 2), row(wrong, "7", 0)])
+    session._sampler.rollouts = [rollout(session, right.gold), rollout(session, "7")]
     reward.examples = [right.id, wrong.id]
-    mask = rows != pad
-    found = reward.scorer(input_ids=rows.masked_fill(~mask, 0), attention_mask=mask.long()).hidden_states[-1]
+    found = reward.scorer(input_ids=torch.zeros(2, 20), attention_mask=torch.ones(2, 20)).hidden_states[-1]
     assert found.shape == (2, 20, 1)
     assert found[:, 0, 0].tolist() == [1.0, 0.0]
+
+
+def rollout(session, text, truncated=False):
+    answer = (*session.tokenizer.encode(text, add_special_tokens=False), session.tokenizer.eos_token_id)
+    return Rollout((), answer, None, torch.zeros(len(answer)), truncated=truncated)
 
 
 def test_the_order_visits_every_prompt_once_per_epoch_and_resumes_where_it_stopped(open_session):
@@ -141,15 +141,6 @@ def test_the_padding_id_ends_no_answer_and_occurs_in_no_prompt(open_session):
         session._pad_id(SimpleNamespace(pad_token_id=None, all_special_ids=[1, 2], added_tokens_decoder={}))
 
 
-def test_answers_are_trimmed_where_the_engine_ends_them(open_session):
-    session, _ = open_session()
-    end = session.tokenizer.eos_token_id
-    assert session.trimmed([4, 5, end, 6, 7]) == [4, 5, end]
-    assert session.trimmed([4, 5, 6, 7, 8, 9]) == [4, 5, 6, 7]
-    assert session.trimmed([4]) == [4]
-    assert session.trimmed([]) == []
-
-
 def test_saved_progress_is_restored_and_unsaved_work_is_not_booked(open_session):
     session, meter = open_session()
     ids = torch.tensor([[1, 4, 5, 6]])
@@ -185,6 +176,76 @@ def test_only_adapters_are_trained(open_session):
     trained = {name for name, p in session.model.named_parameters() if p.requires_grad}
     assert trained
     assert all("lora" in name for name in trained)
+
+
+def test_adapters_are_drawn_from_the_seed_alone(open_session):
+    def adapters(seed, noise):
+        torch.manual_seed(noise)
+        session, _ = open_session(lora=Lora(rank=2), seed=seed)
+        return {name: p.detach() for name, p in session.model.named_parameters() if "lora_A" in name}
+
+    first, again, other = adapters(1, 0), adapters(1, 9), adapters(2, 0)
+    assert first
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory, path):
+    """Copy of the model whose configuration asks for dropout everywhere, and whose generation config for penalties."""
+    folder = shutil.copytree(path, tmp_path_factory.mktemp("noisy") / "model")
+    edit(folder / "config.json", attention_dropout=0.5, classifier_dropout=0.5)
+    edit(folder / "generation_config.json", repetition_penalty=1.5, top_h=0.2, min_new_tokens=4)
+    return folder
+
+
+def edit(file, **fields):
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_the_checkpoint_chooses_neither_dropout_nor_sampling(open_session, noisy):
+    session, _ = open_session(path=noisy)
+    for model in (session.model, session.value_model()):
+        assert model.config.attention_dropout == model.config.classifier_dropout == 0.0
+        assert {layer.self_attn.attention_dropout for layer in model.base_model.layers} == {0.0}
+    generation = session.model.generation_config
+    assert (generation.repetition_penalty, generation.top_h, generation.min_new_tokens) == (None, None, None)
+    assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (1, 2, 0)
+
+
+def sample(session, **settings):
+    torch.manual_seed(0)
+    prompts = [list(prompt.token_ids) for prompt in session.prompts[:6]]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    config = GenerationConfig(do_sample=True, max_new_tokens=session.max_new_tokens, top_k=0, **settings)
+    with session.metered(), torch.no_grad():
+        return session.model.generate(input_ids=ids, attention_mask=(ids != 0).long(), generation_config=config)
+
+
+def test_a_rollout_has_the_probability_and_entropy_of_each_token(open_session, path):
+    session, _ = open_session()
+    session.model.train()
+    drawn = sample(session, temperature=2.0)
+    assert session.model.training
+    assert len(session.rollouts) == len(drawn)
+    model = AutoModelForCausalLM.from_pretrained(path)
+    for prompt, rollout in zip(session.prompts, session.rollouts, strict=False):
+        assert rollout.prompt == prompt.token_ids
+        ended = [n for n in range(1, 5) if session._finish(rollout.answer[:n]) is not None]
+        assert ended[0] == len(rollout.answer)
+        assert rollout.truncated == (rollout.answer[-1] != session.tokenizer.eos_token_id)
+        whole = torch.tensor([[*rollout.prompt, *rollout.answer]])
+        logits = model(whole).logits[0, len(rollout.prompt) - 1 : -1] / 2.0
+        expected = torch.distributions.Categorical(logits=logits)
+        torch.testing.assert_close(rollout.logprobs, expected.log_prob(torch.tensor(rollout.answer)))
+        torch.testing.assert_close(rollout.entropies, expected.entropy())
+
+
+def test_what_the_method_asks_of_sampling_is_in_the_probabilities(open_session):
+    session, _ = open_session()
+    sample(session, top_p=0.01)  # leaves the most likely token only
+    assert all(not rollout.logprobs.any() and not rollout.entropies.any() for rollout in session.rollouts)
 
 
 class TwoRanks(ProcessGroup):
@@ -240,6 +301,53 @@ def test_no_step_costs_more_than_its_bound(open_session, tmp_path, method):
     assert session.bound(around.schedule.step) == 0
     session.ranks = ProcessGroup(0, 2)
     assert max(around._costs) <= session.bound(around.schedule.step) < 2 * max(around._costs)
+
+
+def test_truncated_answers_can_be_left_out_of_the_loss(open_session, tmp_path, monkeypatch):
+    session, _ = open_session()
+    config = GrpoConfig(truncated="mask", temperature=5.0)
+    trainer = GroupTrainer(config, around := loop(session, config), str(tmp_path / "trl"))
+    passes, compute = [], trainer._compute_loss
+
+    def watched(model, inputs):
+        passes.append((inputs["completion_mask"].sum(), inputs["num_items_in_batch"]))
+        return compute(model, inputs)
+
+    monkeypatch.setattr(trainer, "_compute_loss", watched)
+    around.schedule = SimpleNamespace(**vars(SCHEDULE) | {"save_every": 100})
+    around.run(SimpleNamespace(advance=lambda *_: stop()), trainer.train)
+    truncated = [rollout.truncated for rollout in session.rollouts]
+    assert 0 < sum(truncated) < len(truncated)
+    kept = sum(len(rollout.answer) for rollout in session.rollouts if not rollout.truncated)
+    assert sum(tokens for tokens, _ in passes) == kept
+    assert all(items == kept for _, items in passes)
+
+
+@pytest.mark.parametrize(("trainer", "config"), [(GroupTrainer, GrpoConfig()), (PolicyValueTrainer, PpoConfig())])
+def test_a_model_that_computes_something_else_in_training_mode_is_refused(open_session, tmp_path, trainer, config):
+    session, _ = open_session()
+    session.model.lm_head.register_forward_hook(lambda module, _, logits: logits * 1.01 if module.training else None)
+    around = loop(session, config, *([session.value_model()] if trainer is PolicyValueTrainer else []))
+    with pytest.raises(BenchError, match="before the first update the probability ratio of sampled tokens has a mean"):
+        around.run(SimpleNamespace(advance=lambda *_: None), trainer(config, around, str(tmp_path / "trl")).train)
+    assert not around.rows
+    assert session.state is None
+
+
+def stop():
+    raise Finished
+
+
+def test_truncated_answers_can_be_punished(open_session):
+    session, _ = open_session()
+    right, wrong = session.prompts[0], session.prompts[1]
+    cut = [(right, True), (right, False), (wrong, True)]
+    rollouts = [rollout(session, prompt.gold, truncated) for prompt, truncated in cut]
+    ids, answers = [right.id] * 3, [rollout.answer for rollout in rollouts]
+    for truncated, expected in (("train", [1.0, 1.0, 0.0]), ("mask", [1.0, 1.0, 0.0]), ("punish", [0.0, 1.0, 0.0])):
+        around = loop(session, GrpoConfig(truncated=truncated))
+        session._sampler.rollouts = rollouts
+        assert around.rewards(ids, answers) == expected
 
 
 def test_training_that_diverged_is_not_repeated(open_session):

@@ -2,6 +2,7 @@ import re
 from functools import partial
 
 import pytest
+from pydantic import ValidationError
 
 from bench.errors import Refused
 from methods.training.cat import Cat
@@ -91,3 +92,11 @@ def test_an_objective_that_does_not_suit_the_task_or_the_training_is_refused():
 def test_an_unknown_objective_is_a_validation_error():
     with pytest.raises(ValueError, match="expected pass@N, maj@N or bon@N"):
         CatConfig(objective="best@8")
+
+
+def test_truncated_answers_are_masked_only_where_answers_have_a_loss_of_their_own():
+    assert GrpoConfig(truncated="mask").truncated == CatConfig(truncated="mask").truncated == "mask"
+    with pytest.raises(ValidationError, match=r"truncated\n.*PPO has no loss per answer .*expected train or punish"):
+        PpoConfig(truncated="mask")
+    with pytest.raises(ValidationError, match="truncated=punish: on=sft samples no answers; expected truncated=train"):
+        CatConfig(on="sft", truncated="punish")

@@ -1,10 +1,12 @@
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.training.divergence import curve, divergence, next_cost
+from methods.training.curve import COLUMNS, curve
+from methods.training.divergence import collapse, divergence, next_cost
 
 
 def rows(rewards, **fields):
@@ -49,3 +51,40 @@ def test_a_curve_has_at_most_the_given_number_of_points_and_covers_all_steps(rew
 
 def test_a_curve_has_none_for_a_non_finite_value():
     assert curve(rows([0.5, math.nan]))["reward"] == [0.5, None]
+
+
+def test_a_step_where_nothing_was_judged_has_no_value():
+    unjudged = {"reward": None, "length": 4.0, "loss": 0.1}
+    assert curve([*rows([0.5]), unjudged])["reward"] == [0.5, None]
+    assert curve([*rows([0.5]), unjudged], points=1)["reward"] == [0.5]
+    assert divergence([*rows([0.5] * 10), *[unjudged] * 10], 64) is None
+
+
+def test_the_documentation_explains_every_column_in_the_same_words():
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    assert [f"| `{name}` | {text} |" for name, text in COLUMNS.items()] == [
+        line for line in page.partition("## The curve")[2].partition("The run ends")[0].splitlines() if "| `" in line
+    ]
+
+
+def test_a_lasting_collapse_is_told_with_its_first_step_at_any_length():
+    healthy = {"reward": 0.5, "length": 3.0, "truncated": 0.1, "entropy": 0.8, "flat": 0.2}
+    for fields, sign in (
+        ({"flat": 1.0}, "all answers to each prompt have equal rewards"),
+        ({"entropy": 0.0}, "sampling has no entropy"),
+        ({"length": 1.0, "truncated": 0.0}, "all answers end at their first token"),
+        ({"truncated": 1.0}, "all answers are cut off at the limit"),
+    ):
+        assert collapse([healthy] * 2 + [healthy | fields] * 3) == f"{sign} since step 3 of 5"
+        assert collapse([healthy | fields] * 2) == f"{sign} since step 1 of 2"
+        assert collapse([healthy] * 2 + [healthy | fields] * 2) is None
+        assert collapse([healthy | fields] * 3 + [healthy]) is None
+    assert collapse([]) is None
+
+
+def test_neither_entropy_nor_reward_is_divergence_at_any_length():
+    healthy, dead = {"reward": 0.5, "entropy": 0.8}, {"reward": 0.0, "entropy": 0.0}
+    assert divergence([healthy, dead, dead, dead], 8) == "reward and entropy are 0 since step 2"
+    assert divergence([healthy, dead, dead], 8) is None
+    assert divergence([healthy, *[dead | {"reward": 1.0}] * 3], 8) is None  # a model that learned the task
+    assert divergence([dead] * 3, 8) is None  # a base without entropy that never had a reward

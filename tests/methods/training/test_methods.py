@@ -182,6 +182,9 @@ def test_adapters_are_merged_into_an_ordinary_checkpoint(tmp_path, method):
     changed = {name for name in base if not torch.equal(base[name], merged[name])}
     assert changed
     assert all("proj" in name for name in changed)
+    # The run folder holds the weights once.
+    weights = "model.safetensors"
+    assert (prepared.folder / "training" / "finished" / weights).samefile(prepared.folder / "artifact" / weights)
 
 
 def test_pass_at_1_equals_grpo_step_for_step(tmp_path):

@@ -75,6 +75,26 @@ class UnseededNoise(Sound):
         return Point({int(np.random.default_rng().integers(1 << 62)): SIGMA})
 
 
+class Steady(MethodConfig):
+    """Settings of a method with a variant.
+
+    Attributes:
+        noisy: Draw the noise from a generator without a seed.
+    """
+
+    noisy: bool = False
+
+
+class UnseededVariant(Sound):
+    """Defect: with one setting, the noise does not derive from the seed."""
+
+    Config = Steady
+    variants = ({"noisy": True},)
+
+    def draw(self, context: Context, number: int) -> Point:
+        return (UnseededNoise if self.config.noisy else Sound).draw(self, context, number)
+
+
 class IgnoresSeed(Sound):
     """Defect: the noise is the same for every seed."""
 

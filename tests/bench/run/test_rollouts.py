@@ -1,0 +1,107 @@
+"""Nothing in a checkpoint's folder but its weights and tokens changes what a model in training samples."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel
+
+from bench.models.source import resolve
+from bench.run.rollouts import Sampler, without_own_settings
+
+PROMPTS = ["12+34=", "1+2="]
+
+SAMPLING = {
+    "bad_words_ids": [[5]],
+    "begin_suppress_tokens": [5],
+    "do_sample": False,
+    "encoder_repetition_penalty": 1.5,
+    "epsilon_cutoff": 0.3,
+    "eta_cutoff": 0.3,
+    "exponential_decay_length_penalty": [1, 3.0],
+    "forced_bos_token_id": 5,
+    "forced_eos_token_id": 5,
+    "guidance_scale": 3.0,
+    "max_length": 1,
+    "max_time": 1e-9,
+    "min_length": 12,
+    "min_new_tokens": 4,
+    "min_p": 0.9,
+    "no_repeat_ngram_size": 1,
+    "num_beams": 3,
+    "prompt_lookup_num_tokens": 2,
+    "renormalize_logits": True,
+    "repetition_penalty": 1.5,
+    "sequence_bias": [[[5], 9.0]],
+    "stop_strings": ["1", "2"],
+    "suppress_tokens": [4, 5, 6],
+    "temperature": 9.0,
+    "top_h": 0.2,
+    "top_k": 1,
+    "top_p": 0.01,
+    "typical_p": 0.1,
+    "use_cache": False,
+    "watermarking_config": {"greenlist_ratio": 0.5, "bias": 9.0},
+}
+"""Fields of generation_config.json, each with a value that would change the answers or end with an error."""
+
+
+@pytest.fixture(scope="module")
+def path():
+    return resolve("tiny-adder").prepare(lambda *_: None).path
+
+
+def sampled(folder):
+    """Return sampled ids, their log-probabilities, and whether the checkpoint asks for something of its own."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    sampler = Sampler(without_own_settings(model, pad_id=0), lambda ids: "length" if len(ids) == 4 else None)
+    inputs = tokenizer(PROMPTS, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False)
+    torch.manual_seed(0)
+    # top_k=0 as in both trainers, because 50 is the default of `generate`
+    config = GenerationConfig(do_sample=True, max_new_tokens=4, temperature=2.0, top_p=1.0, top_k=0)
+    model.train().generate(**inputs, generation_config=config)
+    return [(r.answer, r.logprobs.tolist(), r.truncated) for r in sampler.rollouts]
+
+
+@pytest.fixture(scope="module")
+def plain(path):
+    return sampled(path)
+
+
+def edited(path, folder, file, **fields):
+    copy = shutil.copytree(path, folder / "model")
+    (copy / file).write_text(json.dumps(json.loads((copy / file).read_text()) | fields))
+    return copy
+
+
+@pytest.mark.parametrize("field", SAMPLING)
+def test_no_field_of_the_generation_config_changes_what_is_sampled(path, plain, tmp_path, field):
+    assert sampled(edited(path, tmp_path, "generation_config.json", **{field: SAMPLING[field]})) == plain
+
+
+def test_no_dropout_of_the_configuration_acts_in_training_mode(path, plain, tmp_path):
+    folder = edited(path, tmp_path, "config.json", attention_dropout=0.5)
+    ids = torch.tensor([[1, 4, 5, 6]])
+    noisy = AutoModelForCausalLM.from_pretrained(folder).train()
+    assert not torch.equal(noisy(ids).logits, noisy(ids).logits)
+    quiet = without_own_settings(noisy, 0)
+    torch.testing.assert_close(quiet(ids).logits, AutoModelForCausalLM.from_pretrained(path)(ids).logits)
+    assert sampled(folder) == plain
+
+
+def test_dropout_is_found_however_a_model_writes_it():
+    names = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5, "summary_first_dropout": 0.5}
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16, n_positions=8, **names))
+    model.part = nn.LSTM(4, 4, num_layers=2, dropout=0.5)
+    model.own = nn.MultiheadAttention(4, 1, dropout=0.5)
+    without_own_settings(model, 0)
+    assert {getattr(model.config, name) for name in names} == {0.0}
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    assert model.part.dropout == model.own.dropout == 0.0
+
+
+def test_ends_that_only_the_generation_config_names_are_kept(path, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(edited(path, tmp_path, "generation_config.json", eos_token_id=[2, 5]))
+    assert without_own_settings(model, 0).generation_config.eos_token_id == [2, 5]
