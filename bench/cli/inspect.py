@@ -123,6 +123,8 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     from bench.records.samples import first_samples
     from bench.records.schema import read_result
 
+    if repriced + times + bool(samples) > 1:
+        raise click.UsageError("--reprice, --time and --samples show different things; give one of them")
     result = read_result(run)
     if repriced:
         _show_repriced(result, as_json)
@@ -156,7 +158,7 @@ def _show_repriced(result: Result, as_json: bool) -> None:
 
     found = repricing(result)
     if as_json:
-        output_json(found.model_dump(mode="json"))
+        output_json(found)
     else:
         print_repricing(Console(), found)
 

@@ -38,10 +38,10 @@ def plan(as_json: bool, **options: Any) -> None:
 
 def _plan(run: GridRun) -> PlanOutput:
     from bench.compute.budget import budget_evaluations
-    from bench.errors import Refused
     from bench.models.source import resolve
     from bench.registry import load_method
     from bench.run.data import load_task_data
+    from bench.run.prepare import refused_because
 
     config = run.config
     evaluations = budget_evaluations(config.budget)
@@ -60,13 +60,9 @@ def _plan(run: GridRun) -> PlanOutput:
         splits=splits.sizes,
         evaluation_flops_estimate=_evaluation_flops(resolve(config.model).config(), task_data.adapted_on, examples),
     )
-    try:
-        method.spread(config.processes)
-        if reason := method.supports(task_data.traits):
-            raise Refused(reason)
-        planned = method.plan(evaluations, task_data.traits)
-    except Refused as error:
-        return found.model_copy(update={"refused": str(error)})
+    if refused := refused_because(config, method, task_data.traits, evaluations):
+        return found.model_copy(update={"refused": refused})
+    planned = method.plan(evaluations, task_data.traits)
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
     return found.model_copy(update={"lines": tuple(lines), "notes": planned.notes})
 

@@ -16,7 +16,7 @@ from bench.compute.meter import Meter
 from bench.engines.decoding import Lookup, StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.weights.checkpoint import full_disk_as_os_error
 
 Draws = TypeVar("Draws")
@@ -88,7 +88,8 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         """Generate one completion per prompt, in the order of the prompts.
 
         Raises:
-            BenchError: If a prompt is empty, or too long for its answer to fit.
+            BenchError: If a prompt is empty.
+            Refused: If a prompt is too long for its answer to fit.
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
@@ -98,7 +99,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         if self.positions is not None and longest > self.positions:
-            raise BenchError(
+            raise Refused(
                 f"a prompt and {sampling.max_new_tokens} new tokens need {longest} positions; "
                 f"{self.POSITIONS_ARE} {self.positions}"
             )

@@ -8,28 +8,24 @@ from pathlib import Path
 
 import jinja2
 
-from bench.errors import Refused
-
 CHANGING = {"strftime_now": "the date", "lipsum": "random text"}
 """Functions that transformers and Jinja offer to a template, and what they return."""
 RANDOM_FILTER = "random"
 
 
-def refuse_changing_template(folder: Path) -> None:
-    """Check that the chat templates of a checkpoint give the same prompt at any time.
+def changing_template(folder: Path) -> str | None:
+    """Return the reason to refuse a checkpoint whose chat template calls a clock or draws random numbers, or None.
 
     Args:
         folder: Checkpoint folder.
-
-    Raises:
-        Refused: If a template calls a clock or draws a random number.
     """
     for file, template in _templates(folder):
         if (function := _changing(template)) is not None:
-            raise Refused(
+            return (
                 f"{file}: the chat template calls {function}, so its prompts change with time, and runs with one id "
                 "would differ. Copy the checkpoint, put a fixed value in place of the call, and give --model the copy"
             )
+    return None
 
 
 def _templates(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -52,8 +52,8 @@ def to_3(document: Document) -> dict[str, Any]:
 
 def _work_to_3(work: Mapping[str, Any]) -> dict[str, Any]:
     gone = ("trained_tokens", "trained_attended")
-    if any(work.get(name) for name in gone):
-        raise ValueError(f"work has {gone[0]} {work.get(gone[0])}: no run of schema 2 booked any")
+    if booked := [f"{name} {work[name]}" for name in gone if work.get(name)]:
+        raise ValueError(f"work has {booked[0]}: no run of schema 2 booked any")
     return {name: count for name, count in work.items() if name not in gone}
 
 
@@ -64,6 +64,10 @@ def _samples_to_3(samples: list[dict[str, Any]], labels: list[str]) -> list[dict
     for sample in samples:
         sample = dict(sample)
         label, text, correct = sample.pop("row", ""), sample.pop("base_text"), sample.pop("base_correct")
+        if label not in labels:
+            raise ValueError(
+                f"the sample {sample['id']} has row {label!r}; the result has {', '.join(map(repr, labels))}"
+            )
         unknown = {"answer": None, "reward": None, "status": None, "detail": ""}
         common = {"id": sample["id"], "prompt_sha256": sample["prompt_sha256"]}
         base.setdefault(sample["id"], {"row": 0, **common, "text": text, "correct": correct, **unknown})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -146,8 +146,8 @@ class Row(Frozen):
     work: Work | None = None
     comparison: PairedComparison | None = None
     changed: bool
-    weights: str | None = None
-    truncated: float | None = None
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    truncated: Annotated[float, Field(ge=0, le=1)] | None = None
     measures: dict[str, float] = Field(default_factory=dict)
     coverage: PassAtK | None = None
     report: dict[str, Any] = Field(default_factory=dict)

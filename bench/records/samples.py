@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
@@ -47,7 +47,7 @@ class Sample(Frozen):
     reward: float | None
     status: str | None
     detail: str
-    finish: str | None = None
+    finish: Literal["end", "stop", "length"] | None = None
     prompt_tokens: NonNegativeInt | None = None
     new_tokens: NonNegativeInt | None = None
 
@@ -63,7 +63,8 @@ def read_samples(folder: Path) -> list[Sample]:
         BenchError: If this version cannot read the record.
     """
     path = result_path(folder)
-    return samples_of(folder, migrate({"result": parse(path), **read_lines(folder)}, path))
+    document = {"result": parse(path), **read_lines(folder)}
+    return samples_of(folder, migrate(document, folder / "samples.jsonl"))
 
 
 def first_samples(folder: Path, count: int) -> list[Sample]:

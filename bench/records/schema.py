@@ -21,7 +21,7 @@ from bench.records.rows import Frozen, Row
 Model = TypeVar("Model", bound=BaseModel)
 
 Status = Literal["ok", "failed", "over_budget", "diverged", "refused"]
-"""How a run ended. `refused`: the task, the method or the engine cannot do what the run asks, for a stated reason."""
+"""How a run ended. `refused`: the method, the task or the model cannot do what the run asks, for a stated reason."""
 
 
 class Versions(Frozen):
@@ -204,9 +204,10 @@ class Result(Frozen):
 
     @property
     def is_control(self) -> bool:
-        """Whether the run tested nothing but the base: it planned no adaptation and returned the base unchanged."""
-        planned = self.budget is not None and bool(self.budget.planned)
-        return bool(self.rows) and not planned and not any(row.changed for row in self.rows)
+        """Whether the run tested nothing but the base: it spent nothing, and its artifact is the unchanged base."""
+        adapted = self.budget is not None and bool(self.budget.planned or self.budget.spent)
+        unchanged = [row.label for row in self.artifacts if not row.changed]
+        return not adapted and len(self.artifacts) == 1 and unchanged == [""]
 
 
 def read_result(folder: Path) -> Result:

@@ -14,7 +14,7 @@ from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
 from bench.models.checkpoint import stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
-from bench.models.template import refuse_changing_template
+from bench.models.template import changing_template
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
@@ -62,7 +62,7 @@ class PreparedRun:
 def prepare(
     config: RunConfig, output: Path, display: ProgressDisplay, settings: MethodConfig | None = None
 ) -> PreparedRun:
-    """Validate a configuration, and download its data and model. A refusal is noted, because it is put on record.
+    """Validate a configuration, and download its data and model. The reason for a refusal is noted, for the record.
 
     Args:
         config: Configuration of the run.
@@ -71,6 +71,7 @@ def prepare(
         settings: Validated settings of the method; None to validate `config.method_config`.
 
     Raises:
+        Refused: If a library is missing, or if the run is refused and its model is not on this machine.
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
     evaluations = budget_evaluations(config.budget)
@@ -92,11 +93,13 @@ def prepare(
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    refusal = _refusal(config, method, task_data.traits, strategy, evaluations)
+    refusal = refused_because(config, method, task_data.traits, evaluations)
     source = resolve(config.model)
+    if refusal is not None and source.config() is None:
+        raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
-    refuse_changing_template(Path(model.path))
+    refusal = refusal or changing_template(Path(model.path))
     device = _device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
     resolved["dtype"] = _dtype(config.dtype, device, Path(model.path))
@@ -115,10 +118,16 @@ def prepare(
     )
 
 
-def _refusal(
-    config: RunConfig, method: Method, traits: TaskTraits, strategy: Strategy | None, evaluations: int
-) -> str | None:
-    """Return the reason why a run cannot be done as configured, or None if it can."""
+def refused_because(config: RunConfig, method: Method, traits: TaskTraits, evaluations: int) -> str | None:
+    """Return the reason why a run cannot be done as configured, or None if it can.
+
+    Args:
+        config: Configuration of the run.
+        method: Its method.
+        traits: Properties of its task.
+        evaluations: Budget in model-prompt evaluations.
+    """
+    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
     if reason := method.supports(traits):
         return f"method {config.method} cannot run on {config.task_label}: {reason}"
     if strategy and (reason := unsupported_reason(strategy, traits)):

@@ -116,7 +116,8 @@ def _open_journal(prepared: PreparedRun, engines: Engines) -> Journal:
     path = prepared.folder / "config.json"
     if path.exists():
         stored = read_config(path.parent)
-        paths = {"data", "adapt_data", "model", "launch"}  # paths may differ; the run id covers their content
+        # These may differ: the run id covers the content of paths, and the sandbox is checked again.
+        paths = {"data", "adapt_data", "model", "launch", "allow_unsandboxed"}
         if stored.model_dump(exclude=paths) != prepared.config.model_dump(exclude=paths):
             raise UsageError(
                 f"{path} was changed since the run began and no longer describes it; restore it, or start a new run"

@@ -29,8 +29,8 @@ from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
 """Margins of performance profiles: 0 to 20 percentage points."""
-
-
+ENGINE = "engine "
+"""Start of the names of engine settings, beside a method's own."""
 SORTS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
     "accuracy": lambda line: -line.accuracy.value if line.accuracy else 0.0,
     "difference": lambda line: -line.difference.value if line.difference else 0.0,
@@ -100,6 +100,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     for record in records:
         if not record.result.is_control:
             variants[record.result.config.method, _settings(record.result)].append(record)
+    variants = _with_unstarted(variants)
     names = _names(list(variants))
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
     base = _base(records)
@@ -138,10 +139,26 @@ def _old_flops_version(result: Result) -> int | None:
 def _settings(result: Result) -> str:
     """Return all settings, other than the seed, in which runs of a method can differ, as sorted JSON."""
     versions = result.versions.model_dump(exclude={"task", "adapt_on", "flops"}) if result.versions else {}
-    engine = {f"engine {name}": value for name, value in result.engine.items()}
+    engine = {f"{ENGINE}{name}": value for name, value in result.engine.items()}
     launch = {f"launch {name}": value for name, value in result.config.launched.items()}
     named = {f"{name} version": value for name, value in versions.items()}
     return json.dumps({**result.config.method_config, **named, **engine, **launch}, sort_keys=True)
+
+
+def _with_unstarted(variants: Mapping[tuple[str, str], list[Record]]) -> dict[tuple[str, str], list[Record]]:
+    """Let runs that ended before they had an engine join a variant that agrees with them in everything else."""
+    started = {key: list(records) for key, records in variants.items() if records[0].result.engine}
+    for key, records in variants.items():
+        if records[0].result.engine:
+            continue
+        mine = json.loads(key[1])
+        agreeing = (k for k in started if k[0] == key[0] and mine == _without_engine(k[1]))
+        started.setdefault(next(agreeing, key), []).extend(records)
+    return started
+
+
+def _without_engine(settings: str) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(settings).items() if not name.startswith(ENGINE)}
 
 
 def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -150,7 +167,12 @@ def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     for method, settings in variants:
         siblings = [json.loads(other) for name, other in variants if name == method]
         mine = json.loads(settings)
-        differing = [f"{k}={_short(v)}" for k, v in mine.items() if any(other.get(k) != v for other in siblings)]
+        # A run that ended before it had an engine says nothing of engines.
+        differing = [
+            f"{k}={_short(v)}"
+            for k, v in mine.items()
+            if any(other.get(k) != v for other in siblings if k in other or not k.startswith(ENGINE))
+        ]
         names[method, settings] = " ".join([method, *differing])
     return names
 

@@ -33,7 +33,7 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
             console.print(line, markup=False, **_VERBATIM)
     for label, reason in result.untested.items():
         console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_VERBATIM)
-    for line in _gates(result):
+    for line in _reported(result):
         console.print(line, **_VERBATIM)
     if result.ledger:
         console.print(_ledger(result))
@@ -111,12 +111,15 @@ def _accuracies(rows: list[tuple[str, Row]]) -> Table:
     return table
 
 
-def _gates(result: Result) -> list[str]:
+def _reported(result: Result) -> list[str]:
     lines = []
     for gate in gates(result.report):
         verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
         stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
         lines.append(f"the method's report: gate, {stage}: {verdict}; {reason}")
+    training = result.report.get("training")
+    if isinstance(training, dict) and (collapse := training.get("collapse")):
+        lines.append(f"the method's report: training: {escape(str(collapse))}")
     return lines
 
 

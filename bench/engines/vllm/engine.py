@@ -82,7 +82,7 @@ class VllmEngine(LocalEngine[int]):
         config = AutoConfig.from_pretrained(model)
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
-            raise BenchError(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
+            raise Refused(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
         self.shape = ModelShape.from_config(config)
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])

@@ -178,10 +178,19 @@ def test_the_base_is_the_first_row_and_only_the_first(tmp_path: Path) -> None:
         Row.model_validate(method.model_dump() | {"comparison": None})
 
 
-def test_a_control_planned_nothing_and_returned_the_base() -> None:
+def test_a_control_spent_nothing_and_returned_the_base_as_its_only_artifact() -> None:
     assert RESULT.budget is not None
-    free = RESULT.budget.model_copy(update={"planned": {}})
-    assert RESULT.model_copy(update={"budget": free}).is_control
-    assert not RESULT.is_control  # it planned to adapt
-    moved = BASE.model_copy(update={"changed": True})
-    assert not RESULT.model_copy(update={"budget": free, "rows": (BASE, moved)}).is_control
+    free = RESULT.budget.model_copy(update={"planned": {}, "spent": 0})
+    same = BASE.model_copy(update={"kind": "method"})
+    control = RESULT.model_copy(update={"budget": free, "rows": (BASE, same)})
+    assert control.is_control
+    for change in ({"planned": {"sample": 1}}, {"spent": 1}):
+        assert not control.model_copy(update={"budget": free.model_copy(update=change)}).is_control
+    for rows in (
+        (),
+        (BASE,),
+        (BASE, same.model_copy(update={"changed": True})),
+        (BASE, same.model_copy(update={"label": "k=1"})),
+        (BASE, same, same.model_copy(update={"label": "b"})),
+    ):
+        assert not control.model_copy(update={"rows": rows}).is_control

@@ -1,9 +1,10 @@
 import pytest
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,29 @@ def test_auto_and_the_dtype_that_it_chooses_are_the_same_run(tmp_path):
         for dtype in ("auto", "float32")
     }
     assert len(ids) == 1
+
+
+def test_a_refusal_needs_no_download(tmp_path, monkeypatch):
+    config = RunConfig(method="grpo", task="addition", model="nobody/nothing", budget="1")
+    monkeypatch.setattr("bench.models.hub.HubModel.prepare", None)
+    with pytest.raises(Refused, match="a budget of 1 evaluations buys no training step"):
+        prepare(config, tmp_path, ProgressDisplay(quiet=True))
+    here = prepare(config.model_copy(update={"model": "tiny-adder"}), tmp_path, ProgressDisplay(quiet=True))
+    assert "buys no training step" in here.refusal
+
+
+def test_a_prompt_that_does_not_fit_the_model_is_a_refused_cell(tmp_path):
+    config = RunConfig(method="base", task="successor", model="tiny-adder", budget="16", limit=2)
+    result = execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
+    assert (result.status, result.traceback) == ("refused", None)
+    assert "the model has 32" in result.reason
+
+
+def test_a_run_refused_for_its_sandbox_goes_on_when_that_is_allowed(tmp_path):
+    config = RunConfig(method="base", task="addition", model="tiny-adder", budget="16", limit=2)
+    refused = prepare(config, tmp_path, ProgressDisplay(quiet=True))
+    refused.folder.mkdir(parents=True)
+    (refused.folder / "config.json").write_text(refused.config.model_dump_json())
+    allowed = prepare(config.model_copy(update={"allow_unsandboxed": True}), tmp_path, ProgressDisplay(quiet=True))
+    assert allowed.folder == refused.folder
+    assert execute(allowed, ProgressDisplay(quiet=True)).status == "ok"

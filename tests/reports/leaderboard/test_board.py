@@ -52,7 +52,7 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
             evaluation_flops=1.0,
             flops=100,
             planned=planned,
-            spent=spent,
+            spent=spent if planned else 0,
         ),
         rows=() if reason else (base_row, row),
         ledger={
@@ -363,3 +363,17 @@ def test_the_time_to_make_a_board_grows_linearly():
         return min(times)
 
     assert seconds(480) < 9 * seconds(120)  # four times the records; quadratic time would be a factor of 16
+
+
+def test_a_run_that_was_refused_before_it_had_an_engine_joins_the_other_seeds():
+    engine = {"backend": "transformers", "batch_size": 64}
+    good = run()
+    good = good.model_copy(update={"result": good.result.model_copy(update={"engine": engine})})
+    early = run(seed=1, reason="no sandbox")
+    lines = make_board([good, early]).groups[0].lines
+    assert [line.name for line in lines] == ["base", "corp"]
+    assert lines[1].status == "1 of 2 ok"
+    other = run("corp", seed=1, reason="no sandbox", method_config={"rank": 9})
+    names = [line.name for line in make_board([good, other]).groups[0].lines]
+    assert len(names) == 3
+    assert not any("engine" in name for name in names)

@@ -188,7 +188,7 @@ def test_a_run_that_kept_the_base_says_so_and_claims_no_difference() -> None:
 
 def test_the_base_itself_has_one_row_and_nothing_to_compare() -> None:
     rows = (BASE, RESULT.rows[1].model_copy(update={"changed": False}))
-    budget = RESULT.budget.model_copy(update={"planned": {}})
+    budget = RESULT.budget.model_copy(update={"planned": {}, "spent": 0})
     text = printed(RESULT.model_copy(update={"rows": rows, "budget": budget}))
     assert cells(text, "base")[1] == "13.4 %"
     assert "points" not in text
@@ -202,6 +202,14 @@ def test_the_share_of_truncated_answers_is_shown_if_there_are_any() -> None:
     assert "corp: 25.0 % of the answers ended at the length limit\n" in text
     assert text.count("length limit") == 1
     assert "length limit" not in printed()  # not known
+
+
+def test_signs_of_a_collapse_in_training_are_shown() -> None:
+    report = {"training": {"collapse": "sampling has no entropy since step 4 of 33"}}
+    assert "the method's report: training: sampling has no entropy since step 4 of 33\n" in printed(
+        RESULT.model_copy(update={"report": report})
+    )
+    assert "training:" not in printed(RESULT.model_copy(update={"report": {"training": {"collapse": None}}}))
 
 
 def test_a_refused_run_shows_its_reason_and_no_traceback() -> None:
