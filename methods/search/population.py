@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
@@ -119,8 +120,16 @@ T = TypeVar("T")
 
 def _several(value: object) -> object:
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
+        return [_number(part) for part in map(str.strip, value.split(",")) if part]
     return [value] if isinstance(value, (int, float)) else value
+
+
+def _number(text: str) -> object:
+    """Return the number that a text is in JSON, or the text for pydantic to refuse."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_several)]
