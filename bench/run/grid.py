@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ from methods.interface import MethodConfig
 
 
 def _is_path(model: str) -> bool:
-    return model not in EMBEDDED and Path(model).expanduser().exists()
+    # Unlike pathlib's methods, these functions accept every string.
+    return model not in EMBEDDED and os.path.exists(os.path.expanduser(model))  # noqa: PTH110, PTH111
 
 
 def _check_model(model: str) -> None:

@@ -68,7 +68,7 @@ def parse(text: str, option: str, separator: str | None = None) -> Assignment:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(re.sub(r"^(-?)\.(?=\d)", r"\g<1>0.", text))  # JSON has no number .5
     except json.JSONDecodeError:
         return text
 

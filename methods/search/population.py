@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
@@ -125,11 +124,13 @@ def _several(value: object) -> object:
 
 
 def _number(text: str) -> object:
-    """Return the number that a text is in JSON, or the text for pydantic to refuse."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    """Return the number in a text; a text without a number stays as it is, and pydantic refuses it."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_several)]

@@ -40,6 +40,11 @@ def test_a_setting_applies_to_every_method_that_has_it_or_to_the_named_one():
     assert corp.method_config == {"attempts": 0, "rank": 4, "sigmas": [0.1, 0.2]}
 
 
+@pytest.mark.parametrize(("text", "value"), [(".5", 0.5), ("-.5e-1", -0.05), (".5x", ".5x"), ("1.5", 1.5), ("", "")])
+def test_a_number_may_begin_with_its_point(text, value):
+    assert parse(f"sigma={text}", "--set").values == (value,)
+
+
 def test_settings_of_methods_outside_the_grid_are_ignored():
     (corp,) = configs(methods=["corp"], settings=["grpo.lr=1e-5", "corp.rank=4"])
     assert corp.method_config == {"rank": 4}
@@ -174,6 +179,8 @@ def test_numbers_of_a_third_party_method_are_numbers_and_lists_are_tuples():
     ("fields", "message"),
     [
         ({"models": ["tiny-addr"]}, "--model tiny-addr: no such model; did you mean tiny-adder"),
+        ({"models": ["~nobody-here/model"]}, "--model ~nobody-here/model: no such file or folder"),
+        ({"models": ["/" + "x" * 5000]}, "--model /x+: no such file or folder"),
         ({"budgets": ["smol"]}, "--budget smol: expected smoke"),
         ({"adapt_on": "additoin"}, "--task additoin: unknown; did you mean 'addition'"),
     ],
