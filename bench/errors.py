@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from bench.settings import settings_of
+
+LONGEST_VALUE = 80
+"""Number of characters after which a value is cut off in a message."""
 
 
 class BenchError(Exception):
@@ -29,20 +37,66 @@ class Refused(BenchError):
     exit_code = 3
 
 
-def problems(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def shown(value: object) -> str:
+    """Return a value as a message shows it: as JSON, cut off if it is long. Examples: `true`, `["a", 1]`."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys that are not text, or a list that contains itself
+        text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
+
+
+def problems(
+    error: ValidationError, model: type[BaseModel] | None = None
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place of each problem in a pydantic error, and a text that names field, value and what is expected.
 
-    Example text: `seed: Input should be greater than or equal to 0 (given -1)`.
+    Example texts: `seed: Input should be greater than or equal to 0 (given -1)`,
+    `sead: unknown field (given 1); did you mean 'seed'?`.
+
+    Args:
+        error: The error.
+        model: Model that was validated, whose fields are suggested for an unknown one.
     """
     for problem in error.errors():
-        field = ".".join(map(str, problem["loc"])) or "value"
-        given = "" if problem["type"] in ("extra_forbidden", "json_invalid") else f" (given {problem['input']!r})"
-        yield problem["loc"], f"{field}: {problem['msg']}{given}"
+        place, kind, value = problem["loc"], problem["type"], problem["input"]
+        field = ".".join(map(str, place)) or "value"
+        if kind == "extra_forbidden":
+            yield place, f"{field}: unknown field (given {shown(value)}){_hint(place, model)}"
+        else:
+            yield place, f"{field}: {problem['msg']}" + ("" if _is_whole(kind, value) else f" (given {shown(value)})")
 
 
-def usage_error(where: str, error: ValidationError) -> UsageError:
+def _is_whole(kind: str, value: Any) -> bool:
+    """Return whether the value of a problem is all that was given, and so does not show what is wrong."""
+    return kind in ("missing", "json_invalid") or (kind in ("value_error", "assertion_error") and _is_object(value))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, (dict, BaseModel))
+
+
+def _hint(place: tuple[str | int, ...], model: type[BaseModel] | None) -> str:
+    """Suggest a field in place of an unknown one. Empty if the fields at that place are not known."""
+    if model is None:
+        return ""
+    above = [part for part in place[:-1] if isinstance(part, str)]
+    paths = [setting.name.split(".") for setting in settings_of(model)]
+    known = [path[-1] for path in paths if path[:-1] == above]
+    near = get_close_matches(str(place[-1]), known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def usage_error(where: str, error: ValidationError, model: type[BaseModel] | None = None) -> UsageError:
     """Convert a pydantic error into one that names each field, its value and what would be accepted.
 
     Example message: `config.json: seed: Input should be greater than or equal to 0 (given -1)`.
+
+    Args:
+        where: Place of the values, such as a file.
+        error: The error.
+        model: Model that was validated, whose fields are suggested for an unknown one.
     """
-    return UsageError(f"{where}: " + "; ".join(text for _, text in problems(error)))
+    return UsageError(f"{where}: " + "; ".join(text for _, text in problems(error, model)))

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
 
 
 def setting(default: Any, sentence: str, *, unit: str | None = None, source: str | None = None) -> Any:
@@ -27,7 +28,8 @@ def setting(default: Any, sentence: str, *, unit: str | None = None, source: str
         default: Default value; `...` for a setting that must be given.
         sentence: Meaning of the setting.
         unit: Unit of the value; None if it has none.
-        source: Source of the default: a paper, a library, a measurement, or `our choice`; None if there is no default.
+        source: Source of the default: a paper, a library, a measurement, or `our choice`; None if there is no default,
+            or if the default is None and means that nothing is set.
     """
     known = {"unit": unit, "source": source}
     extra: dict[str, Any] = {key: value for key, value in known.items() if value is not None}
@@ -63,7 +65,7 @@ class Setting:
         required: Whether the setting has no default.
         sentence: Meaning of the setting.
         unit: Unit of the value; None if it has none.
-        source: Source of the default; None if there is no default.
+        source: Source of the default; None if it has none.
     """
 
     name: str
@@ -100,3 +102,29 @@ def settings_of(config: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from settings_of(kind, f"{prefix}{name}.")
+
+
+_INNER = ("schema", "fields", "choices", "items_schema", "keys_schema", "values_schema")
+"""Keys of a core schema that hold other core schemas: one, a list of them, or a table of them by name."""
+
+
+def strict_numbers(schema: CoreSchema) -> CoreSchema:
+    """Return a pydantic core schema in which a number must be given as a number: not as `true`, and not as `"4"`.
+
+    Pydantic's strict mode would also refuse a list for a tuple, and `off` for an on-off setting. These stay allowed,
+    and so does an integer for a float. Models within the model stay as they are.
+    """
+    strict: dict[str, Any] = {key: _inner(value) if key in _INNER else value for key, value in schema.items()}
+    if schema["type"] in ("int", "float"):
+        strict["strict"] = True
+    return strict
+
+
+def _inner(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_inner, value))
+    if not isinstance(value, dict):
+        return value  # the label of a choice
+    if isinstance(value.get("type"), str):
+        return strict_numbers(value)
+    return {name: _inner(each) for name, each in value.items()}

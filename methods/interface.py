@@ -21,14 +21,15 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PositiveInt
+from pydantic_core import CoreSchema
 
 from bench.compute.ledger import AdaptationAccount
 from bench.distributed import ProcessGroup
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.files import write_atomically
 from bench.seeds import derive
-from bench.settings import setting
+from bench.settings import setting, strict_numbers
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
@@ -76,6 +77,7 @@ class MethodConfig(BaseModel):
 
     Each field becomes a setting: `--set climb.sigma=0.005` on the command line, `sigma = 0.005` in a TOML file.
     `setting` gives a field its sentence, its unit and the source of its default, which `bench list methods -v` shows.
+    A number must be given as a number: `true` is not read as 1, and `"4"` is not read as 4.
 
     Example:
         ```python
@@ -86,6 +88,11 @@ class MethodConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        """Make the numbers of all subclasses strict."""
+        return strict_numbers(handler(source))
 
 
 @dataclass(frozen=True)

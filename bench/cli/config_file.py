@@ -8,7 +8,8 @@
     [vary.corp]
     gate = ["off", "both"]
 
-Each value is checked here as the option of that name would be, so that an error names the file.
+Each value is checked here as the option of that name would be, so that an error names the file. The checks are stricter
+than on the command line, where everything is text: `limit = "60"` and `seed = 1.0` are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 import click
 
-from bench.errors import UsageError
+from bench.cli.options import Validated
+from bench.errors import UsageError, shown
 
 TABLES = {"set": ("settings", False), "vary": ("variations", True)}
 """Tables of method settings: the parameter that takes them, and whether a list gives several values."""
@@ -65,11 +67,13 @@ def read_config_file(path: Path, command: click.Command, ctx: click.Context) -> 
         if key in TABLES:
             parameter, several = TABLES[key]
             if not isinstance(value, dict):
-                raise UsageError(f"--config {path}: {key} = {value!r}: expected a table, such as [{key}.corp]")
+                raise UsageError(f"--config {path}: {key} = {shown(value)}: expected a table, such as [{key}.corp]")
             values[parameter] = from_table(value, f"--config {path}: [{key}]", several=several)
         elif key in known:
-            assert known[key].name is not None
-            values[known[key].name] = _checked(f"--config {path}: {key} = {value!r}", value, known[key], ctx)
+            option = known[key]
+            assert option.name is not None
+            values[option.name] = _checked(f"--config {path}: {key} = {shown(value)}", value, option, ctx)
+            _check_names(path, key, values[option.name])
         else:
             expected = [*known, *TABLES]
             near = get_close_matches(key, expected, n=1)
@@ -88,15 +92,28 @@ def _checked(where: str, value: Any, option: click.Option, ctx: click.Context) -
     return _checked_one(where, value, option, ctx)
 
 
-def _checked_one(where: str, value: Any, option: click.Option, ctx: click.Context) -> str | bool:
+def _checked_one(where: str, value: Any, option: click.Option, ctx: click.Context) -> Any:
     if option.is_flag:
         if not isinstance(value, bool):
             raise UsageError(f"{where}: expected true or false")
         return value
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f"{where}: expected {option.make_metavar(ctx)}, as for {max(option.opts, key=len)}")
     try:
-        option.type.convert(str(value), option, ctx)
+        if isinstance(option.type, Validated):
+            return option.type.from_file(value, option, ctx)
+        if not isinstance(value, str):
+            raise UsageError(f"{where}: expected {option.make_metavar(ctx)} as text, in quotes")
+        option.type.convert(value, option, ctx)
     except click.BadParameter as error:
         raise UsageError(f"{where}: {error.message}") from error
-    return str(value)
+    return value
+
+
+def _check_names(path: Path, key: str, found: Any) -> None:
+    """Check the names of methods, tasks, models and budgets, which `bench run` would check later."""
+    from bench.run.grid import CHECKS
+
+    for name in found if isinstance(found, list) else [found]:
+        try:
+            CHECKS.get(key, shown)(name)
+        except UsageError as error:
+            raise UsageError(f"--config {path}: {error}") from error

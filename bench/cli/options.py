@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, PositiveInt, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from bench.errors import shown
 from bench.records.config import RunConfig
 from bench.settings import Option, describe
 
@@ -87,7 +88,7 @@ def _made_from(name: str, field: FieldInfo, option: Option, default: Any) -> Cal
     elif get_origin(field.annotation) is Literal:
         valid = click.Choice(get_args(field.annotation))
     else:
-        valid = _Validated(field)
+        valid = Validated(Annotated[field.annotation, *field.metadata])
     return click.option(
         *flags,
         type=valid,
@@ -98,21 +99,33 @@ def _made_from(name: str, field: FieldInfo, option: Option, default: Any) -> Cal
     )
 
 
-class _Validated(click.ParamType):
-    """Value that pydantic validates as the value of a field."""
+class Validated(click.ParamType):
+    """Value that pydantic validates as one of a type."""
 
-    def __init__(self, field: FieldInfo) -> None:
-        kind: Any = Annotated[field.annotation, *field.metadata]
+    def __init__(self, kind: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
         schema = self._adapter.json_schema()
         kinds = [each.get("type") for each in schema.get("anyOf", [schema])]
         self.name = "integer" if "integer" in kinds else "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Validate a text of the command line, or a value that `from_file` returned."""
+        return self._validate(value, param, ctx, strict=False)
+
+    def from_file(self, value: Any, param: click.Parameter, ctx: click.Context) -> Any:
+        """Validate a value of a TOML file, which must have the type: `"4"`, `4.0` and `true` are not integers.
+
+        An integer where text is expected, such as `budget = 2048`, is the text that the command line would get.
+        """
+        if self.name == "text" and type(value) is int:
+            value = str(value)
+        return self._validate(value, param, ctx, strict=True)
+
+    def _validate(self, value: Any, param: click.Parameter | None, ctx: click.Context | None, *, strict: bool) -> Any:
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_python(value, strict=strict)
         except ValidationError as error:
-            self.fail(f"{error.errors()[0]['msg']} (given {value!r}).", param, ctx)
+            self.fail(f"{error.errors()[0]['msg']} (given {shown(value)}).", param, ctx)
 
 
 class SettingText(click.ParamType):
@@ -135,16 +148,8 @@ class SettingText(click.ParamType):
         return parse(value, self._option, self._separator) if isinstance(value, str) else value
 
 
-class _EngineCount(click.IntRange):
-    """Number of engines; None for `auto`."""
-
-    name = "count"
-
-    def __init__(self) -> None:
-        super().__init__(min=1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return None if value == "auto" else super().convert(value, param, ctx)
+_EngineCount = Annotated[PositiveInt | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+"""Type of a number of engines; None for `auto`."""
 
 
 def engine_options(command: F) -> F:
@@ -156,7 +161,8 @@ def engine_options(command: F) -> F:
     )(command)
     return click.option(
         "--engines",
-        type=_EngineCount(),
+        type=Validated(_EngineCount),
+        metavar="COUNT",
         default="auto",
         show_default=True,
         help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores. auto: "

@@ -35,8 +35,8 @@ from bench.cli.outputs import RunOutput, RunOutputs
 def run(output: Path, as_json: bool, engines: int | None, ray_address: str | None, **options: Any) -> int:
     """Adapt a model with a method, test it, and record the result.
 
-    Options marked repeatable span a grid: one run for each combination of their values. Complete runs are skipped.
-    Source says where the default of an option comes from.
+    Options marked repeatable span a grid: one run for each combination of their values. Complete runs are not run
+    again. Source says where the default of an option comes from.
     """
     from bench.run.grid import expand
 

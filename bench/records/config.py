@@ -45,15 +45,13 @@ class RunConfig(BaseModel):
         ..., "Task: a name from `bench list tasks`, or package.module:Class."
     )
     data: Annotated[str | None, Option(file=True)] = setting(
-        None, "File with the task's rows. Default: the task's own source.", source="our choice"
+        None, "File with the task's rows. Default: the task's own source."
     )
     adapt_on: Annotated[str | None, Option(metavar="TASK")] = setting(
-        None,
-        "Task to adapt on instead of --task, of which all examples are then test examples.",
-        source="our choice",
+        None, "Task to adapt on instead of --task, of which all examples are then test examples."
     )
     adapt_data: Annotated[str | None, Option(file=True)] = setting(
-        None, "File with the rows of --adapt-on. Default: that task's own source.", source="our choice"
+        None, "File with the rows of --adapt-on. Default: that task's own source."
     )
     model: Annotated[str, Option("-M", several=True)] = setting(
         ..., "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id."
@@ -68,13 +66,10 @@ class RunConfig(BaseModel):
         0, "Seed of the method, from which all its randomness derives.", source="our choice"
     )
     limit: Annotated[PositiveInt | None, Option("-L")] = setting(
-        None,
-        "Number of test examples, taken from the start of the split. Default: all.",
-        unit="examples",
-        source="our choice",
+        None, "Number of test examples, taken from the start of the split. Default: all.", unit="examples"
     )
     max_new_tokens: Annotated[PositiveInt | None, Option()] = setting(
-        None, "Maximum length of an answer. Default: the task's limit.", unit="tokens", source="our choice"
+        None, "Maximum length of an answer. Default: the task's limit.", unit="tokens"
     )
     prompt: Annotated[Literal["auto", "chat", "completion"], Option()] = setting(
         "auto",
@@ -95,10 +90,7 @@ class RunConfig(BaseModel):
         "auto", "Torch device, such as cpu or cuda:1; auto: a GPU if there is one.", source="our choice"
     )
     batch_size: Annotated[PositiveInt | None, Option()] = setting(
-        None,
-        "Number of prompts to decode together. Default: chosen by the engine.",
-        unit="prompts",
-        source="our choice",
+        None, "Number of prompts to decode together. Default: chosen by the engine.", unit="prompts"
     )
     allow_unsandboxed: Annotated[bool, Option()] = setting(
         False, "Run model-written code even if the sandbox is weaker than required.", source="our choice"
@@ -146,4 +138,4 @@ def read_config(folder: Path) -> RunConfig:
     try:
         return RunConfig.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise usage_error(str(path), error) from error
+        raise usage_error(str(path), error, RunConfig) from error

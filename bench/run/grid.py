@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,37 @@ from bench.compute.budget import budget_evaluations
 from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.embedded import EMBEDDED
+from bench.models.source import resolve
 from bench.records.config import RunConfig, read_config
 from bench.records.files import WriteFailed
 from bench.records.schema import Result
-from bench.registry import check
+from bench.registry import check, load_method
 from bench.run.launch import read_launch
 from bench.run.prepare import PreparedRun, finished, prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import ONE, execute
 from bench.run.settings import Assignment, variants
 from methods.interface import MethodConfig
+
+
+def _is_path(model: str) -> bool:
+    # Unlike pathlib's methods, these functions accept every string.
+    return model not in EMBEDDED and os.path.exists(os.path.expanduser(model))  # noqa: PTH110, PTH111
+
+
+def _check_model(model: str) -> None:
+    if not _is_path(model):  # a file would be hashed
+        resolve(model)
+
+
+CHECKS: dict[str, Callable[[str], object]] = {
+    "method": load_method,
+    "task": partial(check, "task"),
+    "adapt_on": partial(check, "task"),
+    "model": _check_model,
+    "budget": budget_evaluations,
+}
+"""Check of each field of `RunConfig` that names something. It raises a UsageError that says which names are known."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +118,11 @@ def expand(
     Raises:
         UsageError: If an argument is invalid. No run has started then.
     """
-    for task in (*tasks, *filter(None, [common.get("adapt_on")])):
-        check("task", task)
-    for budget in budgets:
-        budget_evaluations(budget)
+    adapted_on = filter(None, [common.get("adapt_on")])
+    given = {"method": methods, "task": tasks, "adapt_on": adapted_on, "model": models, "budget": budgets}
+    for field, names in given.items():
+        for name in names:
+            CHECKS[field](name)
     chosen = variants(methods, [*settings, *variations])
     # Paths are stored as absolute paths, so that a run can be resumed from any working directory.
     models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
@@ -118,10 +142,6 @@ def expand(
     return runs
 
 
-def _is_path(model: str) -> bool:
-    return model not in EMBEDDED and Path(model).expanduser().exists()
-
-
 def run_grid(
     runs: Sequence[GridRun],
     output: Path,
@@ -129,7 +149,7 @@ def run_grid(
     on_outcome: Callable[[RunOutcome], None],
     engines: Engines = ONE,
 ) -> list[RunOutcome]:
-    """Execute runs one after the other. Complete runs are skipped, and a failed run does not stop the rest.
+    """Execute runs one after the other. Complete runs are not run again, and a failed run does not stop the rest.
 
     Raises:
         WriteFailed: If records cannot be written. The other runs would fail for the same reason.

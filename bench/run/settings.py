@@ -6,6 +6,7 @@ Values from a TOML file stay what TOML made them. Only the command line gives te
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import UsageError, problems
+from bench.errors import UsageError, problems, shown
 from bench.registry import load_method
 from bench.registry import names as registered
 from bench.settings import settings_of
@@ -26,12 +27,13 @@ class Assignment:
     """One setting with its value, or with several values that span a grid.
 
     Attributes:
-        key: `rank` for every method that has it, `corp.rank` for one method, `lora.rank` for a nested setting.
+        path: Keys down to the setting: `("rank",)` for every method that has it, `("corp", "rank")` for one method,
+            `("lora", "rank")` for a nested setting.
         values: Values; a run has one of them.
         origin: Place where it was given, for error messages, such as `--set corp.rank=4`.
     """
 
-    key: str
+    path: tuple[str, ...]
     values: tuple[Any, ...]
     origin: str
 
@@ -61,39 +63,47 @@ def parse(text: str, option: str, separator: str | None = None) -> Assignment:
     if not key or not equals:
         raise UsageError(f"{option} {text}: expected key=value")
     values = value.split(separator) if separator else [value]
-    return Assignment(key, tuple(map(_value, values)), f"{option} {text}")
+    return Assignment(tuple(key.split(".")), tuple(map(_value, values)), f"{option} {text}")
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(re.sub(r"^(-?)\.(?=\d)", r"\g<1>0.", text))  # JSON has no number .5
     except json.JSONDecodeError:
         return text
 
 
-def from_table(table: Mapping[str, Any], origin: str, *, several: bool, prefix: str = "") -> list[Assignment]:
+def from_table(
+    table: Mapping[str, Any], origin: str, *, several: bool, above: tuple[str, ...] = ()
+) -> list[Assignment]:
     """Return the settings of a TOML table, for example of `[set.corp]`.
 
     Args:
-        table: The table. A table within it is a method or a nested setting.
+        table: The table. A table within it is a method or a nested setting; an empty one is a value.
         origin: The file and the table's name, for error messages.
         several: Whether a list gives the values of a grid and not one value.
-        prefix: Key of the table.
+        above: Keys down to the table.
 
     Raises:
         UsageError: If a list of values is empty.
     """
     found = []
     for name, value in table.items():
-        key = prefix + name
-        if isinstance(value, dict):
-            found += from_table(value, origin, several=several, prefix=f"{key}.")
+        path = (*above, name)
+        if isinstance(value, dict) and value:
+            found += from_table(value, origin, several=several, above=path)
             continue
+        where = f"{origin} {_key(path)} = {shown(value)}"
         values = tuple(value) if several and isinstance(value, list) else (value,)
         if not values:
-            raise UsageError(f"{origin} {key} = []: expected at least one value")
-        found.append(Assignment(key, values, f"{origin} {key} = {value!r}"))
+            raise UsageError(f"{where}: expected at least one value")
+        found.append(Assignment(path, values, where))
     return found
+
+
+def _key(path: Sequence[str]) -> str:
+    """Return a path as TOML writes it: `lora.rank`, or `options."a.b"` for a key with a dot of its own."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else shown(part) for part in path)
 
 
 def variants(methods: Sequence[str], assignments: Sequence[Assignment]) -> dict[str, list[Variant]]:
@@ -105,39 +115,65 @@ def variants(methods: Sequence[str], assignments: Sequence[Assignment]) -> dict[
         UsageError: If a method cannot be loaded, or a setting is unknown or invalid.
     """
     others = [name for name in registered("method") if name not in methods]
-    chosen: dict[str, list[tuple[list[str], Assignment]]] = {name: [] for name in methods}
+    chosen: dict[str, list[tuple[tuple[str, ...], Assignment]]] = {name: [] for name in methods}
     for assignment in assignments:
+        _require_json(assignment)
         for name, path in _owners(assignment, methods, others):
             chosen.setdefault(name, []).append((path, assignment))
     found = {name: _combinations(name, taken) for name, taken in chosen.items()}
     return {name: found[name] for name in methods}
 
 
-def _owners(assignment: Assignment, methods: Sequence[str], others: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _require_json(assignment: Assignment) -> None:
+    """Check that records can hold the values, which they do as JSON. TOML also has dates, times, and `nan`."""
+    try:
+        json.dumps(assignment.values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{assignment.origin}: JSON has no such value; expected text, a finite number, true or false, a list or a "
+            "table (write a date as text, in quotes)"
+        ) from error
+
+
+def _owners(assignment: Assignment, methods: Sequence[str], others: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the methods that a setting applies to, with its path in their configurations."""
-    key = assignment.key
-    owner = next((name for name in (*methods, *others) if key.startswith(f"{name}.")), None)
-    path = key.removeprefix(f"{owner}.") if owner else key
-    known = {name: [s.name for s in settings_of(load_method(name).Config)] for name in ([owner] if owner else methods)}
-    found = [(name, path.split(".")) for name, names in known.items() if _is_known(path, names)]
+    owner, path = _split(assignment.path, [*methods, *others])
+    if owner and not path and assignment.values == ({},):
+        return []  # the table of a method, such as [set.corp], without any setting
+    if owner and not path:
+        owner, path = None, assignment.path
+    known = {name: _paths(name) for name in ([owner] if owner else methods)}
+    found = [(name, path) for name, paths in known.items() if _is_known(path, paths)]
     if not found:
-        every = sorted({name for names in known.values() for name in names})
-        near = get_close_matches(path, every, n=1)
+        key, every = _key(path), sorted({_key(each) for paths in known.values() for each in paths})
+        near = get_close_matches(key, every, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(every) or 'none'}"
         reason = f"{owner} has no setting" if owner else "no method of this run has a setting"
-        raise UsageError(f"{assignment.origin}: {reason} {path!r}; {hint}")
+        raise UsageError(f"{assignment.origin}: {reason} {key!r}; {hint}")
     return found
 
 
-def _is_known(path: str, names: Sequence[str]) -> bool:
-    """Return whether a path names a setting, or an entry of a setting that is a table without a schema of its own."""
-    if path in names:
+def _split(path: tuple[str, ...], methods: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """Split a path into the method that it begins with, or None, and the rest. The name of a method may have dots."""
+    for length in range(1, len(path) + 1):
+        if (name := ".".join(path[:length])) in methods:
+            return name, path[length:]
+    return None, path
+
+
+def _paths(method: str) -> list[tuple[str, ...]]:
+    return [tuple(setting.name.split(".")) for setting in settings_of(load_method(method).Config)]
+
+
+def _is_known(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether a path is a setting, or an entry of a setting that is a table without a schema of its own."""
+    if path in paths:
         return True
-    above = max((name for name in names if path.startswith(f"{name}.")), key=len, default=None)
-    return above is not None and not any(name.startswith(f"{above}.") for name in names)
+    above = max((each for each in paths if path[: len(each)] == each), key=len, default=None)
+    return above is not None and not any(len(each) > len(above) and each[: len(above)] == above for each in paths)
 
 
-def _combinations(method: str, taken: Sequence[tuple[list[str], Assignment]]) -> list[Variant]:
+def _combinations(method: str, taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> list[Variant]:
     found: list[Variant] = []
     for values in product(*(assignment.values for _, assignment in taken)):
         given: dict[str, Any] = {}
@@ -157,16 +193,17 @@ def _put(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
     settings[path[-1]] = value
 
 
-def _validated(method: str, given: dict[str, Any], taken: Sequence[tuple[list[str], Assignment]]) -> MethodConfig:
+def _validated(method: str, given: dict[str, Any], taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> MethodConfig:
+    config = load_method(method).Config
     try:
-        return load_method(method).Config.model_validate(given)
+        return config.model_validate(given)
     except ValidationError as error:
-        texts = [f"{_origin(place, taken) or 'settings'}: {method}.{text}" for place, text in problems(error)]
+        texts = [f"{_origin(place, taken) or 'settings'}: {method}.{text}" for place, text in problems(error, config)]
         raise UsageError("; ".join(texts)) from error
 
 
-def _origin(place: Sequence[str | int], taken: Sequence[tuple[list[str], Assignment]]) -> str | None:
+def _origin(place: tuple[str | int, ...], taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> str | None:
     """Return where the setting at a place of a configuration was given; of several, the last one."""
-    same = [assignment.origin for path, assignment in taken if list(place[: len(path)]) == path]
-    near = [assignment.origin for path, assignment in taken if list(place[:1]) == path[:1]]
+    same = [assignment.origin for path, assignment in taken if place[: len(path)] == path]
+    near = [assignment.origin for path, assignment in taken if place[:1] == path[:1]]
     return next(iter((same or near)[::-1]), None)

@@ -119,8 +119,18 @@ T = TypeVar("T")
 
 def _several(value: object) -> object:
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
+        return [_number(part) for part in map(str.strip, value.split(",")) if part]
     return [value] if isinstance(value, (int, float)) else value
+
+
+def _number(text: str) -> object:
+    """Return the number in a text; a text without a number stays as it is, and pydantic refuses it."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_several)]

@@ -38,4 +38,6 @@ def test_every_option_of_a_run_has_a_sentence_and_the_source_of_its_default():
         found = describe(name, field)
         assert found.sentence.endswith("."), f"RunConfig.{name} has no sentence"
         if any(isinstance(each, Option) for each in field.metadata):
-            assert found.required or found.source, f"RunConfig.{name}: the source of its default is missing"
+            unset = found.default is None  # nothing is set, so there is no value with a source
+            assert found.required or unset or found.source, f"RunConfig.{name}: the source of its default is missing"
+            assert not (unset and found.source), f"RunConfig.{name}: nothing is set by default, but it has a source"

@@ -37,6 +37,9 @@ rank = 4
 gate = ["off", "both"]
 ```
 
+Values in a file have types: `limit = "60"`, `seed = 1.0` and `attempts = true` are errors. On the command line, the
+value of a setting is read as JSON, and as text if it is not JSON.
+
 The last column says where a default comes from. `python tests/docs/test_options.py` writes this page, and a test
 compares it with the code.
 

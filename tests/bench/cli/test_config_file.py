@@ -39,24 +39,37 @@ def test_values_are_read_for_the_parameters_of_the_command(tmp_path):
     found = read(tmp_path, 'method = ["base", "corp"]\nseed = 3\nbudget = 2048\nlimit = 5\nallow_unsandboxed = true\n')
     assert found == {
         "methods": ["base", "corp"],
-        "seeds": ["3"],
+        "seeds": [3],
         "budgets": ["2048"],
-        "limit": "5",
+        "limit": 5,
         "allow_unsandboxed": True,
     }
 
 
 def test_values_of_settings_keep_their_types(tmp_path):
     found = read(tmp_path, '[set.corp]\nsigmas = [0.1, 0.2]\n[set]\nrank = 4\n[vary.corp]\ngate = ["off", "a|b"]\n')
-    assert {each.key: each.values for each in found["settings"]} == {"corp.sigmas": ([0.1, 0.2],), "rank": (4,)}
+    assert {each.path: each.values for each in found["settings"]} == {
+        ("corp", "sigmas"): ([0.1, 0.2],),
+        ("rank",): (4,),
+    }
     (gate,) = found["variations"]
-    assert (gate.key, gate.values) == ("corp.gate", ("off", "a|b"))
+    assert (gate.path, gate.values) == (("corp", "gate"), ("off", "a|b"))
 
 
 def test_a_text_with_a_bar_is_one_value_of_a_file(tmp_path):
-    with pytest.raises(UsageError, match=r"grid\.toml: \[vary\] corp\.gate = .*corp\.gate: .*given 'off\|both'"):
+    with pytest.raises(UsageError, match=r"grid\.toml: \[vary\] corp\.gate = .*corp\.gate: .*given \"off\|both\""):
         plans(tmp_path, '[vary.corp]\ngate = ["off|both"]\n')
     assert len(plans(tmp_path, '[vary.corp]\ngate = ["off", "both"]\n')) == 2
+
+
+def test_the_table_of_a_method_may_be_empty(tmp_path):
+    (plan,) = plans(tmp_path, "[set.corp]\n[set.grpo]\n[vary.corp]\n")
+    assert plan["method"] == "corp"
+
+
+def test_a_file_may_say_that_the_number_of_engines_is_chosen(tmp_path):
+    assert read(tmp_path, 'engines = "auto"') == {"engines": None}
+    assert read(tmp_path, "engines = 2") == {"engines": 2}
 
 
 def test_an_option_overrides_the_file(tmp_path):
@@ -72,16 +85,32 @@ def test_an_option_overrides_the_file(tmp_path):
         ("task = [", "Invalid value"),
         ('tsk = "addition"', "unknown key 'tsk'; did you mean 'task'"),
         ("json = true", "unknown key 'json'"),
-        ("seed = [0, 1.5]", r"seed = \[0, 1.5\]: Input should be a valid integer.*given '1.5'"),
-        ("seed = true", "seed = True: expected INTEGER, as for --seed"),
+        ("seed = [0, 1.5]", r"seed = \[0, 1.5\]: Input should be a valid integer.*given 1.5"),
+        ('seed = [0, "1"]', r'seed = \[0, "1"\]: Input should be a valid integer.*given "1"'),
+        ("seed = 1.0", "seed = 1.0: Input should be a valid integer"),
+        ("seed = 1979-05-27", 'seed = "1979-05-27": Input should be a valid integer'),
+        ("seed = true", "seed = true: Input should be a valid integer .given true"),
         ("seed = []", r"seed = \[\]: expected at least one value"),
         ("limit = 0", "limit = 0: Input should be greater than 0"),
-        ("limit = [5]", r"limit = \[5\]: expected INTEGER, as for --limit"),
-        ('prompt = "chatty"', "prompt = 'chatty': .*'auto', 'chat', 'completion'"),
-        ('strategy = "maj"', "strategy = 'maj': String should match pattern .*given 'maj'"),
-        ('allow_unsandboxed = "yes"', "allow_unsandboxed = 'yes': expected true or false"),
-        ("engines = 0", "engines = 0: 0 is not in the range x>=1"),
-        ('data = "missing.jsonl"', "data = 'missing.jsonl': File 'missing.jsonl' does not exist"),
+        ("limit = [5]", r"limit = \[5\]: Input should be a valid integer"),
+        ('limit = "60"', 'limit = "60": Input should be a valid integer .given "60"'),
+        ("limit = false", "limit = false: Input should be a valid integer"),
+        ("device = true", "device = true: Input should be a valid string"),
+        ("strategy = 1.5", "strategy = 1.5: Input should be a valid string"),
+        ('prompt = "chatty"', "prompt = \"chatty\": .*'auto', 'chat', 'completion'"),
+        ("prompt = 1", r"prompt = 1: expected \[auto\|chat\|completion\] as text, in quotes"),
+        ('strategy = "maj"', 'strategy = "maj": String should match pattern .*given "maj"'),
+        ('allow_unsandboxed = "yes"', 'allow_unsandboxed = "yes": expected true or false'),
+        ("engines = 0", "engines = 0: Input should be greater than 0"),
+        ('engines = "2"', 'engines = "2": Input should be a valid integer'),
+        ('data = "missing.jsonl"', "data = \"missing.jsonl\": File 'missing.jsonl' does not exist"),
+        ("data = 3", "data = 3: expected FILE as text, in quotes"),
+        ('budget = "smol"', "--budget smol: expected smoke"),
+        ('budget = ["small", "0"]', "--budget 0: expected smoke"),
+        ('task = "additoin"', "--task additoin: unknown; did you mean 'addition'"),
+        ('adapt_on = "additoin"', "--task additoin: unknown; did you mean 'addition'"),
+        ('method = ["base", "crop"]', "--method crop: unknown; did you mean 'corp'"),
+        ('model = "tiny-addr"', "--model tiny-addr: no such model; did you mean tiny-adder"),
         ("set = 3", r"set = 3: expected a table, such as \[set.corp\]"),
         ("[vary.corp]\ngate = []", r"\[vary\] corp.gate = \[\]: expected at least one value"),
     ],
@@ -97,10 +126,19 @@ def test_an_invalid_file_is_an_error_that_names_file_key_value_and_what_is_expec
         ("[set.corp]\nrnak = 4", r"\[set\] corp.rnak = 4: corp has no setting 'rnak'; did you mean 'rank'"),
         (
             "[set.corp]\nrank = 'four'",
-            r"\[set\] corp.rank = 'four': corp.rank: Input should be .*integer.*'four'",
+            r'\[set\] corp.rank = "four": corp.rank: Input should be .*integer.*"four"',
         ),
         ("[set.corp]\nrank = [1, 2]", r"\[set\] corp.rank = \[1, 2\]: corp.rank: Input should be .*integer.*\[1, 2\]"),
-        ("[set.grpo]\nlr = 'fast'", r"\[set\] grpo.lr = 'fast': grpo.lr: Input should be a valid number.*'fast'"),
+        ("[set.grpo]\nlr = 'fast'", r'\[set\] grpo.lr = "fast": grpo.lr: Input should be a valid number.*"fast"'),
+        ("[set.corp]\nattempts = true", r"\[set\] corp.attempts = true: corp.attempts: .*integer .given true"),
+        ("[set.corp]\nattempts = '4'", r'\[set\] corp.attempts = "4": corp.attempts: .*integer .given "4"'),
+        ("[set.grpo]\nlora = {}", r"\[set\] grpo.lora = {}: grpo.lora.rank: Field required$"),
+        ("[set.grpo.lora]", r"\[set\] grpo.lora = {}: grpo.lora.rank: Field required$"),
+        ("[set]\n'corp.rank' = 4", r"\[set\] \"corp.rank\" = 4: no method of this run has a setting"),
+        ("[set]\ncorp = 4", r"\[set\] corp = 4: no method of this run has a setting 'corp'"),
+        ("[set]\ncrop = {}", r"\[set\] crop = {}: no method of this run has a setting 'crop'"),
+        ("[set.corp]\nrank = 1979-05-27", r'\[set\] corp.rank = "1979-05-27": JSON has no such value; expected text'),
+        ("[vary.es]\nsigma = [1, nan]", r"\[vary\] es.sigma = \[1, NaN\]: JSON has no such value; .* finite"),
         ("[vary.corp]\nrank = [1, 0]", r"\[vary\] corp.rank = \[1, 0\]: corp.rank: .*greater than 0 \(given 0\)"),
     ],
 )
@@ -112,14 +150,15 @@ def test_an_invalid_setting_of_a_file_is_an_error_that_names_both(tmp_path, text
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-L", "many"], "'--limit': Input should be a valid integer.*given 'many'"),
-        (["-s", "-1"], "'--seed': Input should be greater than or equal to 0 .given '-1'"),
+        (["-L", "many"], "'--limit': Input should be a valid integer.*given \"many\""),
+        (["-s", "-1"], "'--seed': Input should be greater than or equal to 0 .given \"-1\""),
         (["--prompt", "chatty"], "'--prompt': 'chatty' is not one of 'auto', 'chat', 'completion'"),
-        (["--strategy", "pass@0"], "'--strategy': String should match pattern .*given 'pass@0'"),
+        (["--strategy", "pass@0"], "'--strategy': String should match pattern .*given \"pass@0\""),
+        (["--engines", "0"], "'--engines': Input should be greater than 0 .given \"0\""),
     ],
 )
 def test_an_invalid_option_is_an_error_that_names_option_value_and_what_is_expected(arguments, message):
-    command = ["plan", "-t", "addition", *arguments]
+    command = ["run", "-t", "addition", *arguments]
     with pytest.raises(click.BadParameter) as caught:
         CliRunner().invoke(cli, command, standalone_mode=False, catch_exceptions=False)
     assert re.search(message, caught.value.format_message())

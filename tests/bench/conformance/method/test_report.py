@@ -130,7 +130,7 @@ def test_built_in_methods_pass(name: str) -> None:
     ("name", "settings", "budget", "error", "message"),
     [
         ("crop", {}, 256, UsageError, "did you mean 'corp'"),
-        ("corp", {"sigma": 1}, 256, UsageError, "sigma: Extra inputs"),
+        ("corp", {"sigma": 1}, 256, UsageError, "sigma: unknown field"),
         ("corp", {}, 20, Refused, "give it 92 or more"),
     ],
 )
