@@ -60,8 +60,8 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
     """Run the conformance checks of a task or a method.
 
     Checks of a task: splits, prompts, scorer, votes, prompt leaks, contamination. Checks of a method: seeds, budget,
-    access to the test split, saved artifact, ledger, refusals, resuming after a kill, variants, restored weights. A method is
-    run on the model tiny-adder and the task addition.
+    access to the test split, saved artifact, ledger, refusals, resuming after a kill, variants, restored weights. A
+    method is run on the model tiny-adder and the task addition.
 
     The exit status is 1 if a check fails. A check that does not apply, such as votes for a task without votes, is
     printed as "-" and does not fail.
