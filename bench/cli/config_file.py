@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Validated
+from bench.cli.options import Validated, engine_options, output_option, run_options
 from bench.errors import UsageError, shown
 
 TABLES = {"set": ("settings", False), "vary": ("variations", True)}
@@ -41,12 +41,11 @@ def keys(command: click.Command) -> dict[str, click.Option]:
     return found
 
 
-def read_config_file(path: Path, command: click.Command, ctx: click.Context) -> dict[str, Any]:
-    """Read a file with the options of a command.
+def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
+    """Read a file with the options of `bench run`.
 
     Args:
         path: TOML file.
-        command: The command.
         ctx: Context that options are checked in.
 
     Returns:
@@ -61,7 +60,7 @@ def read_config_file(path: Path, command: click.Command, ctx: click.Context) -> 
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--config {path}: {error}") from error
-    known = keys(command)
+    known = keys(click.command()(run_options(output_option(engine_options(lambda: None)))))
     values: dict[str, Any] = {}
     for key, value in content.items():
         if key in TABLES:
@@ -117,3 +116,19 @@ def _check_names(path: Path, key: str, found: Any) -> None:
             CHECKS.get(key, shown)(name)
         except UsageError as error:
             raise UsageError(f"--config {path}: {error}") from error
+
+
+def _read(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, ctx)}
+
+
+config_option = click.option(
+    "-C",
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read,
+    help="TOML file with these options. Options on the command line override it.",
+)

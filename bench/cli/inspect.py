@@ -153,7 +153,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
 def _show_repriced(result: Result, as_json: bool) -> None:
     from rich.console import Console
 
-    from bench.run.pricing import repricing
+    from bench.records.pricing import repricing
     from reports.run.terminal import print_repricing
 
     found = repricing(result)

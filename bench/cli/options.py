@@ -170,22 +170,13 @@ def engine_options(command: F) -> F:
     )(command)
 
 
-def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    if path is not None:
-        from bench.cli.config_file import read_config_file
-        from bench.cli.run import run
-
-        ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, run, ctx)}
-
-
-config_option = click.option(
-    "-C",
-    "--config",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    is_eager=True,
-    expose_value=False,
-    callback=_read_config,
-    help="TOML file with these options. Options on the command line override it.",
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder for run directories.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -274,7 +274,7 @@ def output_types() -> dict[str, Any]:
     """Return the type of each command's output, by the command's name."""
     from bench.conformance.method.report import MethodReport
     from bench.conformance.report import TaskReport
-    from bench.run.pricing import Repricing
+    from bench.records.pricing import Repricing
     from reports.analysis.results import Density, GatePower, SplitHalf
     from reports.comparison.compare import RunComparison
     from reports.leaderboard.text import BoardOutput

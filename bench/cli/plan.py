@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import config_option, json_option, output_json, run_options
+from bench.cli.config_file import config_option
+from bench.cli.options import json_option, output_json, run_options
 from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import config_option, engine_options, json_option, output_json, run_options
+from bench.cli.config_file import config_option
+from bench.cli.options import engine_options, json_option, output_json, output_option, run_options
 from bench.cli.outputs import RunOutput, RunOutputs
 
 
@@ -21,14 +22,7 @@ from bench.cli.outputs import RunOutput, RunOutputs
     '\n  [set.corp]\n  rank = 4\n  [vary.corp]\n  gate = ["off", "both"]'
 )
 @run_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder for run directories.",
-)
+@output_option
 @engine_options
 @config_option
 @json_option

@@ -20,8 +20,8 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.records.journal import Journal
+from bench.records.pricing import evaluation_cost
 from bench.run.data import format_prompt
-from bench.run.pricing import evaluation_cost
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Account, Work
 from bench.errors import BenchError
+from bench.records.pricing import answer_cost
 from bench.records.rows import Difference, PassAtK
 from bench.run.context import DeploymentContext
 from bench.run.evaluator import Evaluator
-from bench.run.pricing import answer_cost
 from bench.run.sampling import sample_decodings
 from bench.stats import coverage_over_items, mean_difference, pass_at_k
 from methods.interface import SingleModel

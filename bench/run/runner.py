@@ -29,6 +29,7 @@ from bench.records.config import read_config
 from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal, read_entries
 from bench.records.migrations import OLDEST, SCHEMA_VERSION
+from bench.records.pricing import priced_account
 from bench.records.rows import Row
 from bench.records.schema import BudgetInfo, ModelInfo, Processor, Result, Status, Timing
 from bench.run.context import AdaptationContext
@@ -36,7 +37,6 @@ from bench.run.environment import processor, write_attempt
 from bench.run.evaluator import Evaluator
 from bench.run.launch import launch_training
 from bench.run.prepare import PreparedRun, admit
-from bench.run.pricing import priced_account
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import IDENTITY_VERSION
 from bench.run.test_split import TestSplit

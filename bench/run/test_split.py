@@ -10,12 +10,12 @@ from pathlib import Path
 from bench.errors import BenchError, Refused
 from bench.records.config import RunConfig
 from bench.records.files import folder_atomically
+from bench.records.pricing import answer_cost
 from bench.records.rows import Row
 from bench.run.context import DeploymentContext
 from bench.run.data import TaskData
 from bench.run.evaluator import Evaluator
 from bench.run.pass_at_k import coverages
-from bench.run.pricing import answer_cost
 from bench.run.progress import ProgressDisplay
 from bench.run.rows import Answered, make_rows, write_samples
 from bench.run.sampling import apply_strategy

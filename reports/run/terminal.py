@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
+from bench.records.pricing import Repricing
 from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
-from bench.run.pricing import Repricing
 from reports.run.history import configuration, curves, gate_summary, gates
 from reports.run.summary import comparisons, coverages, named_rows, row_name, run_title, spent, truncations
 

@@ -18,7 +18,7 @@ GRID = 'task = "addition"\nmodel = "tiny-adder"\n'
 def read(tmp_path: Path, text: str) -> dict:
     path = tmp_path / "grid.toml"
     path.write_text(text)
-    return read_config_file(path, run, click.Context(run))
+    return read_config_file(path, click.Context(run))
 
 
 def plans(tmp_path: Path, text: str, *arguments: str) -> list[dict]:

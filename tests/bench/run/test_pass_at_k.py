@@ -6,10 +6,10 @@ import pytest
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.errors import BenchError
+from bench.records.pricing import reprice
 from bench.records.schema import RunConfig, read_result
 from bench.run.pass_at_k import estimate, summarise
 from bench.run.prepare import prepare
-from bench.run.pricing import reprice
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.compute import ledger
 from bench.errors import Refused
+from bench.records import pricing
+from bench.records.pricing import flops_of, reprice
 from bench.records.schema import RunConfig, read_result
 from bench.run import prepare as preparation
-from bench.run import pricing
 from bench.run.prepare import prepare
-from bench.run.pricing import flops_of, reprice
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
