@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 DEFECTS = [
     ("Crashing", "end", "ZeroDivisionError: on purpose"),
-    ("UnseededNoise", "same seed", "different rows"),
+    ("UnseededNoise", "same seed", "different "),
     ("IgnoresSeed", "other seed", "both seeds give the same result"),
     ("FailsOnOtherSeed", "other seed", "with seed 1 ended with status failed: ZeroDivisionError: on purpose"),
     ("IgnoresStop", "budget", "256: stopped at its budget: the method continued after it was stopped"),
@@ -36,7 +36,7 @@ DEFECTS = [
     ("PlansTooMuch", "refusals", "the plan for a budget of 1 spends 2"),
     ("AcceptsAnySetting", "refusals", "a setting that does not exist is accepted"),
     ("KeepsOwnState", "resume", "the resumed run ended with status failed"),
-    ("UnseededVariant", "variants", "{'noisy': True}: different rows"),
+    ("UnseededVariant", "variants", "{'noisy': True}: different "),
     ("ChangesBase", "weights", "the digest of the base changed"),
 ]
 
