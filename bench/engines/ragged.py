@@ -218,7 +218,7 @@ def _attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     *,
-    ragged: tuple[RaggedBatch, Pass],
+    ragged: tuple[RaggedBatch, Pass] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Store the new keys and values, and attend to those of each token's own sequence.
@@ -231,11 +231,13 @@ def _attend(
         attention_mask: Not used.
         scaling: Factor of the attention scores; None for 1 / sqrt(head_dim).
         sliding_window: Maximum number of positions attended to; None for all.
-        ragged: The batch and the pass.
+        ragged: The batch and the pass; None if each row is one whole sequence, and nothing is stored.
         kwargs: Not used: dropout and the like.
     """
-    batch, running = ragged
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if ragged is None:
+        return among_prompts(query, key, value, scale, sliding_window).transpose(1, 2), None
+    batch, running = ragged
     keys, values = batch.buffers(int(module.layer_idx), key, value)
     rows, row, position = running.rows, running.row, running.positions[0]
     if running.entering:

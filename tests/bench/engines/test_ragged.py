@@ -40,6 +40,8 @@ def test_logits_are_those_of_the_model_itself_one_sequence_at_a_time(family, com
     use_ragged_attention(model)
     batch = RaggedBatch(model, 3)
     batch.compiled = compiled
+    whole = torch.randint(64, (2, 50), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model(whole).logits, plain(whole).logits, rtol=1e-4, atol=1e-5)
     texts = [torch.randint(64, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (60, 41, 33)]
     prompts = [20, 1, 11]
     known = [plain(torch.tensor([text])).logits[0] for text in texts]

@@ -47,7 +47,7 @@ def texts(engine, prompts=PROMPTS, sampling=GREEDY):
 
 
 def work_without_padding(work: Work) -> Work:
-    return work.model_copy(update={"padded_tokens": 0, "padded_attended": 0})
+    return work.model_copy(update={"padded_tokens": 0, "padded_attended": 0, "discarded_head_tokens": 0})
 
 
 @pytest.mark.parametrize("point", [Point({1: 0.05}), FAR, Point({3: 0.02}, "tied")])

@@ -26,7 +26,9 @@ def answers(engine):
     meter = Meter(engine.shape)
     with meter.account("setup"):
         completions = engine.generate(PROMPTS, GREEDY, meter)
-    return completions, meter.ledger["setup"].model_copy(update={"padded_tokens": 0, "padded_attended": 0})
+    return completions, meter.ledger["setup"].model_copy(
+        update={"padded_tokens": 0, "padded_attended": 0, "discarded_head_tokens": 0}
+    )
 
 
 def surroundings():
