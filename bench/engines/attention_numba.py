@@ -22,7 +22,6 @@ Indices = NDArray[np.int64]
 
 ZERO, HALF_WORD, MASKED = np.float32(0), np.uint32(16), np.float32(-np.inf)
 
-
 _compiled = compiled(fastmath={"reassoc", "contract", "nsz"})
 """Sums may be reordered, for vector instructions; infinities and NaN stay what they are."""
 
