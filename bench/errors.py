@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from bench.settings import settings_of
 
+RETIRED = "retired"
+"""Type of a pydantic error about a setting of an earlier version, with its name and value as context."""
 LONGEST_VALUE = 80
 """Number of characters after which a value is cut off in a message."""
 
@@ -61,7 +63,10 @@ def problems(
     for problem in error.errors():
         place, kind, value = problem["loc"], problem["type"], problem["input"]
         field = ".".join(map(str, place)) or "value"
-        if kind == "extra_forbidden":
+        if kind == RETIRED:  # of the whole configuration; its own place is that of the setting
+            name = str(problem["ctx"]["name"])
+            yield (*place, name), f"{name}: {problem['msg']} (given {shown(problem['ctx']['value'])})"
+        elif kind == "extra_forbidden":
             yield place, f"{field}: unknown field (given {shown(value)}){_hint(place, model)}"
         else:
             yield place, f"{field}: {problem['msg']}" + ("" if _is_whole(kind, value) else f" (given {shown(value)})")

@@ -26,7 +26,7 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
         "base": ("methods.base:Base", "the base model, unchanged"),
         "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
-        "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model and gated"),
+        "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
@@ -112,10 +112,17 @@ def _load(kind: Kind, name: str) -> object:
 
 
 def load_method(name: str) -> type[Method]:
-    """Import a method class by name."""
-    from methods.interface import Method
+    """Import a method class by name.
 
-    return _subclass(_load("method", name), Method, f"--method {name}")  # type: ignore[type-abstract]
+    Raises:
+        UsageError: If the name is unknown, or the class cannot be used as a method or has an invalid search space.
+    """
+    from methods.interface import Method
+    from methods.space import check_space
+
+    found = _subclass(_load("method", name), Method, f"--method {name}")  # type: ignore[type-abstract]
+    check_space(name, found.Config, found.space)
+    return found
 
 
 def load_task(name: str) -> Task:

@@ -6,7 +6,7 @@ docs/options.md are made from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -102,6 +102,14 @@ def settings_of(config: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from settings_of(kind, f"{prefix}{name}.")
+
+
+def put(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value in nested settings. Missing tables are created: path (lora, rank) gives `{"lora": {"rank": 8}}`."""
+    for key in path[:-1]:
+        inner = settings.get(key)
+        settings[key] = settings = dict(inner) if isinstance(inner, dict) else {}
+    settings[path[-1]] = value
 
 
 _INNER = ("schema", "fields", "choices", "items_schema", "keys_schema", "values_schema")

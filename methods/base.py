@@ -14,7 +14,7 @@ class Base(Method):
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return an empty plan."""
-        return Plan(lines=(), notes=("the base model is not adapted and spends no budget",))
+        return Plan(lines=(), notes=("the base model is not adapted and spends no budget",), passes=())
 
     def adapt(self, context: Context) -> Artifact:
         """Return the base model."""

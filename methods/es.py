@@ -2,7 +2,7 @@
 
 Each iteration draws candidates theta + sigma * eps_i, scores them by greedy decoding, standardises the rewards to z_i,
 and moves theta by step / n * sum_i z_i eps_i. The factor 1 / sigma of the gradient estimate is part of the step, as in
-the paper. The last iterate is the result: there is no gate, and no iterate is chosen by its score.
+the paper. The last iterate is the result: no iterate is chosen by its score.
 
 Differences from the paper, with reasons:
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,16 @@ from bench.errors import Refused
 from bench.seeds import derive
 from bench.settings import setting
 from bench.weights.points import Point, combine
-from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
+from methods.interface import Artifact, Context, Dimension, Method, MethodConfig, Plan, PlanLine, SingleModel
 from methods.search.population import score_population
+from methods.space import Space
 from tasks.interface import TaskTraits
 
 WANTED_ITERATIONS = 10
 """Number of iterations that a budget must buy before an iteration uses more than `MIN_EXAMPLES` examples."""
 MIN_ITERATIONS = 3
 MIN_EXAMPLES = 8
-MIN_CANDIDATES = 8
+MIN_CANDIDATES = 5
 
 
 PAPER = "arXiv 2509.24372"
@@ -124,6 +125,7 @@ class Es(Method):
     version = "1"
     Config = EsConfig
     config: EsConfig
+    space: ClassVar[Space] = {"sigma": Dimension(1e-4, 3e-2), "step": Dimension(1e-4, 5e-2)}
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the iterations that this budget buys."""
@@ -132,7 +134,7 @@ class Es(Method):
             f"{schedule.iterations} iterations of about {schedule.population} candidates on {schedule.examples} "
             f"support examples"
         )
-        notes = ["the last iterate is the result: no gate checks that it is better than the base"]
+        notes = ["the last iterate is the result; none is chosen by its score"]
         if schedule.slices > 1:
             notes.append(f"iterations use {schedule.slices} slices of the support split in turn")
         published = (self.config.population, self.config.examples)

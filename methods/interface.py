@@ -21,18 +21,19 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PositiveInt
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PositiveInt, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from bench.compute.ledger import AdaptationAccount
 from bench.distributed import ProcessGroup
-from bench.errors import BenchError, Refused, UsageError
+from bench.errors import RETIRED, BenchError, Refused, UsageError
 from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.settings import setting, strict_numbers
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
+from methods.space import Choices, Dimension, Space
 from tasks.interface import DEFAULT_PROMPT, Message, Score, TaskTraits, Vote
 
 __all__ = [
@@ -43,9 +44,11 @@ __all__ = [
     "Artifact",
     "BenchError",
     "Checkpoint",
+    "Choices",
     "Context",
     "Decoding",
     "Deployment",
+    "Dimension",
     "Diverged",
     "Evaluation",
     "FormattedPrompt",
@@ -68,8 +71,14 @@ __all__ = [
 ]
 """Names that third-party methods may import; see docs/extending.md."""
 
-AdaptationSplit = Literal["support", "select", "gate"]
-"""Splits that a method may see: for scoring and training, for choosing, and for the final accept-or-reject test."""
+AdaptationSplit = Literal["support", "select"]
+"""Splits that a method may see: for scoring and training, and for choosing. The gate split is the harness's."""
+
+GATE_SETTINGS = dict.fromkeys(
+    ("gate", "gate_share", "gate_slack", "error_rate"),
+    "the harness gates the results of all methods alike: --gate off|harness",
+)
+"""Settings of the gates that methods had, for `MethodConfig.retired`."""
 
 
 class MethodConfig(BaseModel):
@@ -85,9 +94,22 @@ class MethodConfig(BaseModel):
             sigma: PositiveFloat = setting(1e-3, "Length of a step.", unit="weights", source="our choice")
             examples: PositiveInt = setting(32, "Support examples that score a step.", source="our choice")
         ```
+
+    Attributes:
+        retired: Settings of earlier versions, each with what to do instead, which the error for it says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    retired: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, given: Any) -> Any:
+        for name, remedy in cls.retired.items():
+            if isinstance(given, Mapping) and name in given:
+                told: dict[str, Any] = {"name": name, "value": given[name], "remedy": remedy}
+                raise PydanticCustomError(RETIRED, "no longer a setting; {remedy}", told)
+        return given
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
@@ -117,10 +139,17 @@ class Plan:
     Attributes:
         lines: Phases, in order.
         notes: Sentences for the user, for example about a stage that the budget is too small for.
+        passes: Evaluations that one answer of each artifact takes, for the size of the gate. An evaluation that two
+            artifacts share counts for the first of them: ensembles of 1, 5 and 10 members are `(1, 4, 5)`. Empty for a
+            method that returns the unchanged base.
+        reach: Largest distance that the plan can move a weight in training, to the order of magnitude. `bench plan`
+            warns if the run's dtype would round it away. None for a method that does not train, or if it is not known.
     """
 
     lines: tuple[PlanLine, ...]
     notes: tuple[str, ...] = ()
+    passes: tuple[float, ...] = (1,)
+    reach: float | None = None
 
     @property
     def evaluations(self) -> int:
@@ -400,7 +429,7 @@ class Context(Protocol):
 
     @property
     def budget(self) -> int:
-        """The run's whole budget, in adaptation FLOPs."""
+        """The method's budget in adaptation FLOPs: the run's, without what is reserved for the gate."""
 
     @property
     def remaining(self) -> int:
@@ -422,7 +451,7 @@ class Context(Protocol):
             point: Weights to evaluate; `Point()` is the base.
             split: Split that the examples belong to.
             account: Ledger account that the work is booked to: `sample` to score candidates, `select` to choose among
-                proposals, `gate` for the final test, `tune` to choose settings or prompts.
+                proposals, `tune` to choose settings or prompts.
             examples: Indices into the split's fixed order, a range with step 1. Default: the whole split.
             allowance: FLOPs that this call may spend. If they run out, the evaluation returned is incomplete.
                 Default: no limit but the budget.
@@ -472,7 +501,10 @@ class Context(Protocol):
 
 
 class Deployment(Protocol):
-    """An artifact's access to the model on the test split. Every answer is booked as inference."""
+    """An artifact's access to the model on the test split, or on the gate's items.
+
+    Every answer to a test example is booked as inference.
+    """
 
     def prepare(
         self,
@@ -683,12 +715,15 @@ class Method(ABC):
         Config: Class of the configuration. Its docstring names the source of every default.
         variants: Settings that run other code than the defaults do, such as `({"lora": {"rank": 2}},)`. `bench check`
             tries each of them.
+        space: Settings that `--tune` may change, with their ranges, such as `{"lr": Dimension(3e-7, 3e-4)}`. Empty for
+            a method with nothing to tune.
     """
 
     name: ClassVar[str]
     version: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    space: ClassVar[Space] = {}
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
@@ -718,7 +753,8 @@ class Method(ABC):
         """Return an estimate of how this method would spend a budget.
 
         Args:
-            evaluations: Budget in model-prompt evaluations (the base model answering one prompt once).
+            evaluations: Budget in model-prompt evaluations (the base model answering one prompt once), without what is
+                reserved for the gate.
             task: Facts about the task.
 
         Raises:

@@ -118,7 +118,9 @@ class Landscape(Method):
             PlanLine("sample", f"about {schedule.population} candidates on the same examples", schedule.population * n),
             PlanLine("sample", f"{2 * scales} steps along halves' directions on half of them", scales * n),
         )
-        return Plan(lines, ("a diagnostic: the base is returned unchanged; bench analyze reads what was scored",))
+        return Plan(
+            lines, ("a diagnostic: the base is returned unchanged; bench analyze reads what was scored",), passes=()
+        )
 
     def adapt(self, context: Context) -> Artifact:
         """Score the base, the population and the steps along the directions of its halves; return the base."""

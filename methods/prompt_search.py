@@ -57,15 +57,20 @@ class PromptSearch(Method):
     def adapt(self, context: Context) -> Artifact:
         """Compare the prompts in rounds, all on the same examples; return the best. Ties go to the first prompt.
 
-        Each round uses examples that no earlier round used.
+        Each round uses examples that no earlier round used. Prompts that the model's chat template refuses, such as one
+        with a system message, are left out, and the report names them.
 
         Raises:
             Refused: If the run's model has a single distinct prompt.
             BenchError: If the budget covers no round, or no example was scored under every prompt.
         """
         prompts, support = context.task.prompts, context.task.sizes["support"]
+        refused = dict(context.task.refused_prompts)
         if len(prompts) < 2:
-            raise Refused("prompt-search: the task's prompts are all the same for this model, which leaves no choice")
+            reasons = "".join(f"; {name} is left out, {reason}" for name, reason in refused.items())
+            raise Refused(
+                "prompt-search: the task's prompts are all the same for this model, which leaves no choice" + reasons
+            )
         evaluations = round(context.budget / context.evaluation_flops)
         rounds: list[list[Evaluation]] = []
         used, price = 0, len(prompts) * context.evaluation_flops
@@ -90,6 +95,8 @@ class PromptSearch(Method):
         context.report.update(
             rewards=dict(zip(prompts, means.tolist(), strict=True)), examples=scored.shape[1], chosen=chosen
         )
+        if refused:
+            context.report["left_out"] = refused
         return SingleModel(prompt=chosen)
 
 

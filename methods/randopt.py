@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from methods.interface import (
     Artifact,
     Context,
     Deployment,
+    Dimension,
     Evaluation,
     Method,
     MethodConfig,
@@ -44,6 +46,7 @@ from methods.interface import (
 )
 from methods.search.population import Candidate, Several, score_population
 from methods.search.race import RACING_NOTE, Racing, race_population
+from methods.space import Space
 from methods.voting import ask_once, elect
 from tasks.interface import TaskTraits, Vote
 
@@ -246,6 +249,7 @@ class RandOpt(Method):
     version = "1"
     Config = RandOptConfig
     config: RandOptConfig
+    space: ClassVar[Space] = {"sigmas": Dimension(1e-4, 3e-2)}
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if top_k asks for an ensemble and the task has no vote key, else None."""
@@ -266,7 +270,8 @@ class RandOpt(Method):
             notes.append(f"top_k {left_out} is left out: the population cannot fill it")
         if self.config.racing:
             notes.append(RACING_NOTE)
-        return Plan((PlanLine("sample", what, schedule.population * schedule.examples),), tuple(notes))
+        passes = tuple(k - below for below, k in pairwise((0, *schedule.top_k)))  # ensembles share their members
+        return Plan((PlanLine("sample", what, schedule.population * schedule.examples),), tuple(notes), passes)
 
     def adapt(self, context: Context) -> Mapping[str, Artifact]:
         """Score the population; return the best candidate and the ensembles, by labels such as `k=1` and `k=5`.

@@ -19,7 +19,18 @@ from bench.errors import BenchError
 from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.settings import setting
-from methods.interface import Artifact, Context, Decoding, Deployment, Method, MethodConfig, Plan, SingleModel
+from methods.interface import (
+    Artifact,
+    Context,
+    Decoding,
+    Deployment,
+    Dimension,
+    Method,
+    MethodConfig,
+    Plan,
+    SingleModel,
+)
+from methods.space import Space
 from tasks.interface import TaskTraits
 
 
@@ -110,11 +121,13 @@ class SamplingMethod(Method):
 
     Config = SamplingConfig
     config: SamplingConfig
+    space: ClassVar[Space] = {"temperature": Dimension(0.1, 1.2, "linear")}
     artifact: ClassVar[type[SampledAnswers]]
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return an empty plan that states the cost of an answer."""
-        return Plan((), (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",))
+        notes = (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",)
+        return Plan((), notes, passes=(self.config.samples,))
 
     def adapt(self, context: Context) -> Artifact:
         """Return the artifact. Each sample has a random stream of its own."""

@@ -7,7 +7,7 @@ chance. Resampling always starts from the base's answers, even after the method 
 
 Example:
     ```python
-    context = CoinFlips(seed=0, sizes={"support": 40, "select": 20, "gate": 100}, evaluations=1000)
+    context = CoinFlips(seed=0, sizes={"support": 40, "select": 20}, evaluations=1000)
     artifact = MyMethod(MyConfig()).adapt(context)
     assert context.remaining <= 0.05 * context.budget
     ```

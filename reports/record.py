@@ -34,8 +34,8 @@ class Record(BaseModel):
     Attributes:
         result: Content of the run's result.json.
         items: SHA-256 of the ids of the test items, in order; empty for a run without test answers.
-        verdicts: Verdicts on the answers of each row of the result, the base's first: one character per test item, 1
-            correct, 0 wrong, - not judged.
+        verdicts: Verdicts on the answers of each row of the result that has answers of its own, which gated rows do
+            not have; the base's first. One character per test item: 1 correct, 0 wrong, - not judged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,8 +50,8 @@ class Record(BaseModel):
         return self.verdicts[0] if self.verdicts else ""
 
     def of_label(self, label: str) -> str | None:
-        """Return the verdicts on the answers of the artifact with a label; None if there is no such artifact."""
-        found = zip(self.result.artifacts, self.verdicts[1:], strict=True)
+        """Return the verdicts on the artifact with a label, as trained; None if there is no such artifact."""
+        found = zip(self.result.artifacts, self.verdicts[1:], strict=True)  # both leave gated rows out
         return next((text for row, text in found if row.label == label), None)
 
 
@@ -69,8 +69,8 @@ def read_record(path: Path) -> Record:
     if path.is_dir():
         return _record_of_run(path)
     record = validated(Record, migrate(parse(path), path), path)
-    if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(record.result.rows):
-        raise BenchError(f"{path}: each row of the result must have a verdict for each of the same items")
+    if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(_answered(record.result)):
+        raise BenchError(f"{path}: each row with answers must have a verdict for each of the same items")
     return record
 
 
@@ -91,12 +91,17 @@ def _record_of_run(folder: Path) -> Record:
     for sample in samples:
         by_row.setdefault(sample.row, {})[sample.id] = sample
     first = by_row.get(0, {})
-    if sorted(by_row) != list(range(len(result.rows))) or any(row.keys() != first.keys() for row in by_row.values()):
+    if sorted(by_row) != _answered(result) or any(row.keys() != first.keys() for row in by_row.values()):
         raise BenchError(
             f"{folder / 'samples.jsonl'}: does not hold one answer for each row of the result and each item"
         )
     verdicts = tuple("".join(_VERDICTS[by_row[row][i].correct] for i in first) for row in sorted(by_row))
     return Record(result=result, items=items_digest(list(first)), verdicts=verdicts)
+
+
+def _answered(result: Result) -> list[int]:
+    """Return the indices of the rows that have answers of their own."""
+    return [number for number, row in enumerate(result.rows) if row.answers_of is None]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -22,12 +23,14 @@ from typing import Any
 
 from tasks.process import Process, Question, TooSlow, serve
 
-__all__ = ["TooSlow", "number_key", "value_key", "verified"]
+__all__ = ["TooSlow", "math_verify_accepts", "number_key", "value_key", "verified"]
 
 DENOMINATOR = 10_000
 DIGITS = 25
 POINTS = 4
 LARGEST_EXPONENT = 400
+INTEGERS = "ijklmnpqMN"
+"""Variables that are integers inside a rounding function."""
 MODULES = ("math_verify", "latex2sympy2_extended", "sympy")
 
 
@@ -61,6 +64,21 @@ def verified(gold: str, answer: str) -> bool:
     return bool(_ask((("gold", gold), ("answer", answer))))
 
 
+def math_verify_accepts(gold: str, reply: str) -> bool:
+    """Return the verdict of math-verify alone, which extracts the answer from the whole reply and compares it.
+
+    A reply on which it takes too long is wrong.
+
+    Args:
+        gold: The gold answer, with or without dollar signs.
+        reply: A model's reply.
+    """
+    try:
+        return bool(_ask((("expected", gold), ("reply", reply))))
+    except TooSlow:
+        return False
+
+
 def _ask(question: tuple[tuple[str, str | bool], ...]) -> str | bool | None:
     found = _cached_reply(question)
     if isinstance(found, TooSlow):
@@ -78,10 +96,15 @@ def _cached_reply(question: tuple[tuple[str, str | bool], ...]) -> str | bool | 
     return found
 
 
-def number_key(number: Fraction) -> str:
-    """Return a number as text: exact for integers and fractions with small denominators, otherwise 25 digits."""
+def number_key(number: Fraction, *, exact: bool = False) -> str:
+    """Return a number as text: exact for integers and fractions with small denominators, otherwise 25 digits.
+
+    Args:
+        number: The number.
+        exact: Whether it is no approximation, so that one near an integer is not the integer.
+    """
     near = number.limit_denominator(DENOMINATOR)
-    close = abs(number - near) <= Fraction(1, 10**DIGITS) and (near != 0 or number == 0)
+    close = near == number if exact else abs(number - near) <= Fraction(1, 10**DIGITS) and (near != 0 or number == 0)
     if close and abs(near.numerator).bit_length() < LARGEST_EXPONENT * math.log2(10):
         return str(near)
     context = Context(prec=DIGITS, Emax=10**9, Emin=-(10**9))
@@ -95,6 +118,8 @@ _PROCESS = Process(
 
 
 def _answer(question: Question) -> str | bool:
+    if "reply" in question:
+        return _accepts(question["expected"], question["reply"])
     if "gold" in question:
         return _verify(question["gold"], question["answer"])
     return _key(question["latex"], projective=question["projective"])
@@ -115,6 +140,15 @@ def _verify(gold: str, answer: str) -> bool:
     return bool(verify(_parse(gold), _parse(answer), timeout_seconds=None))
 
 
+def _accepts(gold: str, reply: str) -> bool:
+    from math_verify import parse, verify
+
+    # The process has its own time limit; the library's needs signals.
+    delimited = re.search(r"(?<!\\)\$", gold) is not None
+    expected = parse(gold if delimited else f"${gold}$", parsing_timeout=None)
+    return bool(verify(expected, parse(reply, parsing_timeout=None), timeout_seconds=None))
+
+
 def _key(latex: str, *, projective: bool) -> str:
     import sympy
 
@@ -128,22 +162,51 @@ def _key(latex: str, *, projective: bool) -> str:
         expression = found.xreplace(exact)
     if expression in (sympy.oo, -sympy.oo):
         return str(expression)
-    values: list[Complex] = []
-    for point in _points(expression):
-        value = _number(expression, point)
-        if value is None:
-            return f"expression {sympy.srepr(expression)}"
-        values.append(value)
+    if expression.has(sympy.Abs) and expression.free_symbols:
+        return _key_of_absolutes(expression)
+    points = _points(expression)
+    values = _values(expression, points)
+    if values is None:
+        return f"expression {sympy.srepr(expression)}"
     if projective:
         scale = next((value for value in values if any(value)), (Fraction(1), Fraction(0)))
         values = [_ratio(value, scale) for value in values]
     return " ".join(map(_complex_key, values))
 
 
+def _key_of_absolutes(expression: Any) -> str:
+    """Return the key of an expression with absolute values: its values at positive and at negative points.
+
+    If they do not matter, as in |x|^2, the key is that of the expression without them.
+    """
+    import sympy
+
+    points = _points(expression)
+    opposite = [{variable: -value for variable, value in point.items()} for point in points]
+    bare = expression.replace(sympy.Abs, lambda inner: inner)
+    values, without = (_values(each, [*points, *opposite]) for each in (expression, bare))
+    if values is None:
+        return f"expression {sympy.srepr(expression)}"
+    keys = [" ".join(map(_complex_key, part)) for part in (values[: len(points)], values[len(points) :])]
+    return keys[0] if values == without else f"{keys[0]} and {keys[1]}"
+
+
+def _values(expression: Any, points: list[dict[Any, Any]]) -> list[Complex] | None:
+    """Return the values of an expression at some points; None if it has no finite value at one of them."""
+    values = []
+    for point in points:
+        value = _number(expression, point)
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
 def _points(expression: Any) -> list[dict[Any, Any]]:
     """Return the points at which to evaluate an expression: the value of each variable.
 
-    Values are positive, because most variables are counts or measures. They are integers if the expression rounds.
+    Values are positive, because most variables are counts or measures. If the expression rounds, there are more points,
+    and the variables that usually are integers have integer values.
     """
     import sympy
 
@@ -157,7 +220,10 @@ def _points(expression: Any) -> list[dict[Any, Any]]:
         for variable in variables:
             digest = hashlib.sha256(f"{number} {variable.name}".encode()).digest()
             draw = int.from_bytes(digest[:4], "big")
-            point[variable] = sympy.Integer(5 + draw % 60) if whole else sympy.Rational(20_011 + draw % 30_000, 10_007)
+            integer = whole and variable.name in INTEGERS
+            point[variable] = (
+                sympy.Integer(5 + draw % 60) if integer else sympy.Rational(20_011 + draw % 30_000, 10_007)
+            )
         points.append(point)
     return points
 
@@ -176,7 +242,7 @@ def _number(expression: Any, point: dict[Any, Any]) -> Complex | None:
     real, imaginary = value.as_real_imag()
     if not (real.is_Number and imaginary.is_Number):
         return None
-    return _fraction(real), _fraction(imaginary)
+    return _without_noise(_fraction(real), _fraction(imaginary))
 
 
 def _fraction(number: Any) -> Fraction:
@@ -185,8 +251,14 @@ def _fraction(number: Any) -> Fraction:
     sign, mantissa, exponent, _ = number._mpf_
     if exponent > 1 << 20 or exponent < -(1 << 20):
         raise OverflowError
-    found = Fraction(int(mantissa)) * Fraction(2) ** exponent * (-1 if sign else 1)
-    return Fraction(0) if abs(found) < Fraction(1, 10**35) else found
+    # A number with no digit of precision is what is left of terms that cancel.
+    return Fraction(0) if number._prec == 1 else Fraction(int(mantissa)) * Fraction(2) ** exponent * (-1 if sign else 1)
+
+
+def _without_noise(real: Fraction, imaginary: Fraction) -> Complex:
+    """Return the parts of a number, with 0 for one that rounding alone has left beside the other."""
+    least = max(abs(real), abs(imaginary)) / 10**35
+    return real if abs(real) > least else Fraction(0), imaginary if abs(imaginary) > least else Fraction(0)
 
 
 def _ratio(value: Complex, scale: Complex) -> Complex:

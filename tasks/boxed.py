@@ -2,10 +2,15 @@ r"""Base class of competition mathematics tasks, whose answers are given as `\bo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from bench.errors import UsageError
+from tasks.golds import sole
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
-from tasks.maths import after_hashes, announced, boxed, score_answer, strict_share, vote
+from tasks.maths import accuracies, after_hashes, announced, boxed, score_answer, vote
+from tasks.sources import Row
+from tasks.splitting import text_id
 
 FORM = r"Put the final answer, and nothing else, into \boxed{}; several answers into one box, with commas between them."
 PROMPTS = {
@@ -18,7 +23,8 @@ PROMPTS = {
 class BoxedTask(Task):
     r"""Task with rows of `problem` and `answer`. Accuracy uses the extractor `flexible`.
 
-    The strict extractor takes only the box that the prompt asks for. The record has both accuracies.
+    The strict extractor takes only the box that the prompt asks for. The record has both accuracies, and that of
+    math-verify.
     """
 
     max_new_tokens = 2048
@@ -43,9 +49,8 @@ class BoxedTask(Task):
         return score_answer(example.fields["answer"], flexible(text))
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
-        """Return the accuracy under the strict and under the flexible extractor."""
-        strictly = [score_answer(e.fields["answer"], boxed(text)) for e, text in zip(examples, texts, strict=True)]
-        return strict_share(strictly, scores)
+        """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
+        return accuracies([example.fields["answer"] for example in examples], texts, boxed, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published answer in a box."""
@@ -59,3 +64,40 @@ class BoxedTask(Task):
 def flexible(text: str) -> str | None:
     """Return the content of the last box, else the text after "the answer is", else after `####`."""
     return boxed(text) or announced(text) or after_hashes(text)
+
+
+def published(row: Row) -> Row:
+    r"""Convert a row of competition mathematics, in any published layout, into one with `problem` and `answer`.
+
+        {"problem": "...", "solution": "... \boxed{5}.", "level": "Level 5", "type": "Algebra"}          MATH
+        {"unique_id": "...", "problem": "...", "answer": "5", "subject": "Algebra", "level": 5, ...}      MATH-500
+        {"id": 60, "problem": "...", "answer": "204", ...}   {"Problem": "...", "Answer": 204, ...}       AIME
+        {"id": 1606, "context": null, "question": "...", "final_answer": ["5"], ...}                OlympiadBench
+
+    Without an answer of its own, a row has the content of the last box of its solution. A row without an id gets one
+    from its problem.
+
+    Raises:
+        KeyError: If a row lacks a field.
+        UsageError: If a row has no answer, is about an image, or asks for a proof.
+    """
+    names = {re.sub(r"[^a-z]", "", name.lower()): name for name in row}
+    if row.get("modality") == "Multimodal":
+        raise UsageError("field 'modality' is 'Multimodal'; a prompt cannot show the problem's images, remove the row")
+    problem = row[names.get("problem", names.get("question", "problem"))]
+    context = row.get(names.get("context", "context"))
+    found = {"problem": f"{context}\n\n{problem}" if context else problem}
+    solution = row.get(names.get("solution", "solution"))
+    gold = names.get("answer", names.get("finalanswer"))
+    if gold is None and isinstance(solution, str):
+        inner = boxed(solution)
+        if inner is None:
+            raise UsageError("field 'solution' has no \\boxed{answer}, and there is no field 'answer'")
+        found["answer"] = inner
+    else:
+        found["answer"] = sole(row[gold or "answer"], gold or "answer")
+    number = row.get(names.get("uniqueid", names.get("id", "id")))
+    if number is None:
+        number = text_id(str(problem))
+    found["id"] = int(number) if isinstance(number, str) and number.isdecimal() else number
+    return row | found

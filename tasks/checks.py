@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from tasks.boxed import flexible
+from tasks.code.forms import read_test
+from tasks.golds import sole
 from tasks.interface import Score, Vote
 from tasks.maths import last_number, score_answer, vote
 
@@ -21,16 +21,14 @@ class Check:
     """One way to compare a reply with a reference answer.
 
     Attributes:
-        expects: Description of a valid reference answer, for error messages.
-        accepts: Returns whether a reference answer is valid.
+        problem: Returns why a reference answer is not valid, and what is expected; None if it is valid.
         find: Extracts the part of a reply to compare; None if there is none.
         judge: Scores the extracted part against the reference answer; None if the reply is run as a program instead.
         vote: Returns the vote of the extracted part.
         gold: Returns a correct reply, given the reference answer; None if it cannot be derived.
     """
 
-    expects: str
-    accepts: Callable[[str], bool]
+    problem: Callable[[str], str | None]
     find: Callable[[str], str | None]
     judge: Callable[[str, str], Score] | None
     vote: Callable[[str], Vote | None]
@@ -64,29 +62,29 @@ def _is_pattern(text: str) -> bool:
     return True
 
 
-def entry_point(test: str) -> str | None:
-    """Return the name of the function under test: the first called name that is neither defined here nor built in.
+def _none(answer: str) -> None:
+    return None
 
-    For `assert add(1, 2) == 3` this is `add`. Return None if the text is not Python, calls no such function, or defines
-    `check`, which the sandbox reserves for tests.
-    """
+
+def _not_a_number(answer: str) -> str | None:
+    return None if last_number(answer) == answer.strip() else "expected a number in digits, such as 42 or 0.0000001"
+
+
+def _not_sole(answer: str) -> str | None:
     try:
-        tree = ast.parse(test)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-    own = set(dir(builtins))
-    calls: list[tuple[int, int, str]] = []
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
-                own.add(name)
-            case ast.Name(id=name, ctx=ast.Store()):
-                own.add(name)
-            case ast.Import(names=names) | ast.ImportFrom(names=names):
-                own.update(alias.asname or alias.name.partition(".")[0] for alias in names)
-            case ast.Call(func=ast.Name(id=name), lineno=line, col_offset=column):
-                calls.append((line, column, name))
-    return None if "check" in own else next((name for *_, name in sorted(calls) if name not in own), None)
+        sole(answer)
+    except UsageError as error:
+        return str(error).partition(", ")[2]
+    return None
+
+
+def _not_a_pattern(answer: str) -> str | None:
+    return None if _is_pattern(answer) else "expected a pattern of the regex package"
+
+
+def _not_a_test(answer: str) -> str | None:
+    problem = read_test(answer).problem
+    return problem and f"{problem}; expected Python that asserts and calls functions of the reply by name"
 
 
 def _text(reply: str) -> str | None:
@@ -99,26 +97,10 @@ def _short(reply: str) -> str | None:
 
 
 CHECKS = {
-    "exact": Check("text", lambda _: True, _text, _exact, Vote, str.strip),
-    "number": Check(
-        "a number, such as 42", lambda a: last_number(a) == a.strip(), last_number, score_answer, vote, str.strip
-    ),
-    "math": Check(
-        "text",
-        lambda _: True,
-        lambda reply: flexible(reply) or _text(reply),
-        score_answer,
-        vote,
-        r"\boxed{{{}}}".format,
-    ),
-    "regex": Check("a pattern of the regex package", _is_pattern, _short, _matched, Vote, lambda _: None),
-    "python": Check(
-        "Python that asserts and calls functions of the reply by name",
-        lambda answer: entry_point(answer) is not None,
-        _text,
-        None,
-        lambda _: None,
-        lambda _: None,
-    ),
+    "exact": Check(_none, _text, _exact, Vote, str.strip),
+    "number": Check(_not_a_number, last_number, score_answer, vote, str.strip),
+    "math": Check(_not_sole, lambda reply: flexible(reply) or _text(reply), score_answer, vote, r"\boxed{{{}}}".format),
+    "regex": Check(_not_a_pattern, _short, _matched, Vote, lambda _: None),
+    "python": Check(_not_a_test, _text, None, lambda _: None, lambda _: None),
 }
 """Checks by name."""

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from bench.errors import UsageError
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
-from tasks.sources import check_fields, read_lines
+from tasks.sources import read_rows
 from tasks.splitting import cut_one_file
 
 SALT = "countdown-1"
@@ -61,7 +61,7 @@ class Countdown(Task):
     """Reward 1 for a correct answer, 0.1 for any other expression with a value. Answers vote by value."""
 
     name = "countdown"
-    version = "2"
+    version = "3"
     max_new_tokens = 1024
     expected_new_tokens = 300
     prompts = tuple(PROMPTS)
@@ -76,9 +76,7 @@ class Countdown(Task):
         if data is None:
             return cut(_generated(sum(SIZES.values())), salt=SALT, **SIZES)
         examples = []
-        for number, row in read_lines(data):
-            where = f"{data}, line {number}"
-            check_fields(row, {"numbers": list, "target": int}, where)
+        for where, row in read_rows(data, {"numbers": list, "target": int}, self.field_names):
             examples.append(_puzzle(row["numbers"], row["target"], where))
         by_id = {example.id: example for example in examples}
         sizes = {name: size for name, size in SIZES.items() if name != "test"}

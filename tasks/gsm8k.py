@@ -14,15 +14,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from bench.errors import UsageError, shown
+from tasks.golds import sole
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
-from tasks.maths import after_hashes, announced, boxed, last_number, score_answer, strict_share, vote
-from tasks.sources import Source, read_rows
+from tasks.maths import accuracies, after_hashes, announced, boxed, last_number, score_answer, vote
+from tasks.sources import Placed, Row, Source
 from tasks.splitting import cut_one_file, distinct, text_id
 
 FIELDS = {"question": str, "answer": str}
 REVISION = "740312add88f781978c0658806c59bc2815b9866"
+_WORD = re.compile(r"[A-Za-z]{2}")
+
+
+def _row(row: Row) -> Row:
+    """Convert a row whose answer is the number alone. Other answers are solutions that end with `#### number`.
+
+    Raises:
+        UsageError: If there is no number.
+    """
+    given = row["answer"]
+    alone = not (isinstance(given, str) and "####" in given)
+    answer = f"#### {sole(given)}" if alone else str(given)
+    number = answer.rpartition("####")[2]
+    if last_number(number) is None or (alone and _WORD.search(number)):
+        raise UsageError(f"field 'answer' is {shown(given)}; expected a number, or a solution that ends with #### 42")
+    return row | {"answer": answer}
+
+
 TRAIN = Source(
     task="gsm8k",
     id="openai/gsm8k",
@@ -30,6 +49,7 @@ TRAIN = Source(
     splits=("train",),
     revision=REVISION,
     fields=FIELDS,
+    convert=_row,
     sha256="578f1bd345ef89a75bfe9d21e8105c9f20bbb1004632faec3302a53812897c13",
 )
 TEST = Source(
@@ -39,6 +59,7 @@ TEST = Source(
     splits=("test",),
     revision=REVISION,
     fields=FIELDS,
+    convert=_row,
     sha256="2c4faa1a4b1adf304c69f25838af7a1ca3fdb730009f1a03be18a546591d188c",
 )
 SIZES = {"support": 200, "select": 100, "gate": 400}
@@ -55,11 +76,12 @@ CALCULATION = re.compile(r"<<.*?>>")
 class Gsm8k(Task):
     r"""Grade school mathematics. Accuracy uses the extractor `flexible`.
 
-    The extractor `strict` takes only the box that the prompt asks for. The record has both accuracies.
+    The extractor `strict` takes only the box that the prompt asks for. The record has both accuracies, and that of
+    math-verify.
     """
 
     name = "gsm8k"
-    version = "2-flexible"
+    version = "3-flexible"
     max_new_tokens = 1024
     expected_new_tokens = 150
     prompts = tuple(PROMPTS)
@@ -72,9 +94,10 @@ class Gsm8k(Task):
         All four splits of a file are cut from its rows; at least half of them becomes the test split.
         """
         if data is not None:
-            return cut_one_file(_examples(read_rows(data, FIELDS)), str(data), salt="gsm8k-1", **SIZES)
-        adaptation = cut(_examples(TRAIN.rows()), salt="gsm8k-1", **SIZES, test=0)
-        test = _examples(TEST.rows())
+            rows = TEST.load(data, self.field_names)
+            return cut_one_file(_examples(rows), str(data), salt="gsm8k-1", **SIZES)
+        adaptation = cut(_examples(TRAIN.load(None, {})), salt="gsm8k-1", **SIZES, test=0)
+        test = _examples(TEST.load(None, {}))
         return Splits(adaptation.support, adaptation.select, adaptation.gate, tuple(test))
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
@@ -98,8 +121,8 @@ class Gsm8k(Task):
         return score_answer(_gold(example), flexible(text))
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
-        """Return the accuracy under the strict and under the flexible extractor."""
-        return strict_share([score_answer(_gold(e), strict(t)) for e, t in zip(examples, texts, strict=True)], scores)
+        """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
+        return accuracies([_gold(example) for example in examples], texts, strict, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published solution with its number in a box and without calculator annotations."""
@@ -127,5 +150,5 @@ def _gold(example: Example) -> str:
     return str(example.fields["answer"]).rpartition("####")[2].strip()
 
 
-def _examples(rows: list[dict[str, Any]]) -> list[Example]:
-    return distinct((Example(text_id(row["question"]), row) for row in rows), "gsm8k")
+def _examples(rows: list[Placed]) -> list[Example]:
+    return distinct((Example(text_id(row["question"]), row, where) for where, row in rows), "gsm8k")

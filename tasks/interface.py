@@ -48,14 +48,17 @@ Save it as doubling.py in the current directory. `bench check -t doubling:Doubli
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict
 
 from bench.errors import BenchError, UsageError
+from tasks.divided import for_many, for_measures, for_one, is_divided
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_PROMPT",
     "BenchError",
+    "EndRule",
     "Example",
     "Message",
     "PromptStyle",
@@ -96,10 +100,13 @@ class Example:
         id: Stable identifier, unique within the task. It decides which split the example is in.
         fields: Source row, including everything that the scorer needs. A model sees only what `Task.messages` or
             `Task.completion` makes of it.
+        where: Place of the row for messages, such as `rows.jsonl, line 3`; empty for an example that is generated. It
+            is no part of the example's identity.
     """
 
     id: str
     fields: Mapping[str, Any]
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,10 @@ class Score:
     answer: str | None = None
     status: Literal["ok", "no_answer", "timeout", "infrastructure"] = "ok"
     detail: str = ""
+
+
+CUT_OFF = Score(0.0, False, status="no_answer", detail="cut off: the thought never ended, so there is no answer")
+"""Score of a reply that holds a thought and no answer."""
 
 
 @dataclass(frozen=True)
@@ -197,15 +208,34 @@ def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, ga
     return Splits(*parts)
 
 
+class EndRule(Protocol):
+    """Rule that ends an answer once it holds all that the scorer looks at. See `Task.end_rule`.
+
+    Rules are compared, and sent to other processes, so they are frozen dataclasses of plain values.
+    """
+
+    def may_end(self, tail: str) -> bool:
+        """Return whether the last characters of a reply allow that the newest one completed the answer.
+
+        This is called after every token, so it must be fast.
+        """
+
+    def is_complete(self, answer: str) -> bool:
+        """Return whether an answer, without the thoughts before it, is complete. Called if `may_end` is true."""
+
+
 class Task(ABC):
     """Base class of tasks: a data set, prompts for its examples, and a scorer of the answers.
 
     A subclass must define `load`, `messages`, `completion` and `score`. The other methods have defaults:
 
-    - `stop` ends answers early, `measures` adds metrics to the record, and `gold` gives reference answers.
+    - `stop` and `end_rule` end answers early, `measures` adds metrics to the record, `gold` gives reference answers.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
     - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
+
+    These methods see answers without the thoughts before them, whoever calls them: see `tasks.thoughts`. A reply whose
+    thought never ended does not reach them. It has reward 0, status `no_answer`, no vote and signal 0.
 
     Attributes:
         name: Name of the task, as `--task` takes it.
@@ -220,6 +250,9 @@ class Task(ABC):
         signal_by: Short description of a quality signal that needs no gold answer; None for a task without one.
         executes_code: Whether scoring executes code that the model wrote, which requires the sandbox.
         allow_unsandboxed: Whether code may run in a sandbox weaker than required; set by the harness.
+        field_names: Names of fields in the file given with `--data`, by the task's own names; set by the harness from
+            `--fields`. `{"answer": "final_answer"}` reads the answer from `final_answer`.
+        gold_field: Field of a row that holds the reference answer, for messages.
         sources: Published data sets that `load` downloads; empty for a task that needs no network.
     """
 
@@ -232,7 +265,17 @@ class Task(ABC):
     signal_by: ClassVar[str | None] = None
     executes_code: bool = False
     allow_unsandboxed: bool = False
+    field_names: Mapping[str, str] = MappingProxyType({})
+    gold_field: ClassVar[str] = "answer"
     sources: ClassVar[tuple[Source, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Divide replies into thought and answer before the methods that judge answers."""
+        super().__init_subclass__(**kwargs)
+        for name, divided in _DIVIDED.items():
+            method = getattr(cls, name)
+            if inspect.isfunction(method) and not is_divided(method):
+                setattr(cls, name, divided(method))
 
     @abstractmethod
     def load(self, data: Path | None = None) -> Splits:
@@ -275,12 +318,21 @@ class Task(ABC):
         """
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """Return the strings that end an answer when they are generated.
+        """Return the strings that end an answer when they are generated. Those in a thought end nothing.
 
         Args:
             style: `chat` for answers to `messages`, `completion` for continuations of `completion`.
         """
         return ()
+
+    def end_rule(self, example: Example, style: PromptStyle) -> EndRule | None:
+        """Return the rule that ends answers to an example, for answers whose end no fixed string shows; None for none.
+
+        Args:
+            example: Example that is answered.
+            style: See `stop`.
+        """
+        return None
 
     @abstractmethod
     def score(self, example: Example, text: str) -> Score:
@@ -328,6 +380,18 @@ class Task(ABC):
         return [self.signal(example, text) for example, text in zip(examples, texts, strict=True)]
 
 
+_DIVIDED = {
+    "score": for_one(CUT_OFF),
+    "score_many": for_many(CUT_OFF),
+    "vote_key": for_one(None),
+    "vote_keys": for_many(None),
+    "signal": for_one(0.0),
+    "signals": for_many(0.0),
+    "measures": for_measures,
+}
+"""The methods that judge answers, each with its decorator."""
+
+
 @dataclass(frozen=True)
 class TaskTraits:
     """Properties of a task that a method may know before it starts.
@@ -337,12 +401,15 @@ class TaskTraits:
         prompts: See `Task`.
         vote_by: See `Task`.
         signal_by: See `Task`.
+        refused_prompts: Names of the prompts that the model's chat template refuses, each with the reason. Empty before
+            the run starts.
     """
 
     sizes: Mapping[str, int]
     prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
     vote_by: str | None = None
     signal_by: str | None = None
+    refused_prompts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:

@@ -1,4 +1,4 @@
-r"""Your own data as a task: a JSON Lines file with a question, a reference answer and a check per row.
+r"""Your own data as a task: a file with a question, a reference answer and a check per row; see `tasks.files`.
 
     Row:     {"prompt": "What is 6 times 7? End with the number.", "answer": 42, "check": "number"}
     Prompt:  What is 6 times 7? End with the number.
@@ -15,7 +15,8 @@ A row can have `messages` in place of `prompt`:
 - `number`: the last number in the reply equals the answer.
 - `math`: the last box equals the answer in value; without a box, the text after "the answer is", or the whole reply.
 - `regex`: the answer is a pattern of the `regex` package, which is found in the reply.
-- `python`: the answer is Python assertions that call functions of the reply's code block; they pass in the sandbox.
+- `python`: the answer is a test of the functions and classes of the program in the reply, which passes in the sandbox:
+  assertions (one text, or a list of texts), `check(f)`, tests of pytest or unittest, or doctests. It may import numpy.
 
 Other fields are ignored. Rows with the same question and answer count once.
 """
@@ -24,16 +25,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
 from bench.sandbox import Program
-from tasks.checks import CHECKS, Check, entry_point
-from tasks.code import code_block, judge_all
+from tasks.checks import CHECKS, Check
+from tasks.code import judge_all, program_in
+from tasks.code.forms import read_test
+from tasks.files import Row, read_file
 from tasks.interface import DEFAULT_PROMPT, Example, Message, Score, Splits, Task, Vote
-from tasks.sources import Row, read_lines
-from tasks.splitting import cut_one_file, text_id
+from tasks.sources import as_text, typed
+from tasks.splitting import cut_one_file, distinct, text_id
 
 SIZES = {"support": 200, "select": 100, "gate": 200}
 ROLES = ("system", "user", "assistant")
@@ -43,7 +47,7 @@ class JsonLines(Task):
     """Reward 1 for a correct reply. All data comes from `--data FILE`; see the module docstring."""
 
     name = "jsonl"
-    version = "1"
+    version = "2"
     max_new_tokens = 1024
     expected_new_tokens = 200
     vote_by = "what the check compares; programs do not vote"
@@ -52,19 +56,9 @@ class JsonLines(Task):
         """Return 200 support, 100 select and 200 gate rows. The other rows, at least half, are the test split."""
         if data is None:
             raise UsageError("jsonl: name your file with --data; each line has prompt or messages, answer, and check")
-        lines: dict[str, int] = {}
-        examples: dict[str, Example] = {}
-        for number, row in read_lines(data):
-            example = _example(row, f"{data}, line {number}")
-            before = examples.setdefault(example.id, example)
-            if before != example:
-                raise UsageError(
-                    f"{data}, line {number}: field 'answer' or 'check' differs from line {lines[example.id]}, which "
-                    "has the same question"
-                )
-            lines.setdefault(example.id, number)
-        self.executes_code = any(e.fields["check"] == "python" for e in examples.values())
-        return cut_one_file(list(examples.values()), str(data), salt="jsonl-1", **SIZES)
+        examples = distinct((_example(row, where) for where, row in read_file(data, self.field_names)), str(data))
+        self.executes_code = any(e.fields["check"] == "python" for e in examples)
+        return cut_one_file(examples, str(data), salt="jsonl-1", **SIZES)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the row's conversation as it is."""
@@ -112,27 +106,36 @@ def _score(example: Example, text: str) -> Score | None:
 
 
 def _program(example: Example, text: str) -> Program:
-    test = example.fields["answer"]
-    name = entry_point(test) or ""
-    return Program(code=code_block(text, name) or text, test=test, entry_point=name, name=example.id)
+    test = read_test(example.fields["answer"])
+    before, code = program_in(text, test.entry_point)
+    return Program(
+        code=code,
+        test=test.source,
+        entry_point=test.entry_point,
+        name=example.id,
+        prompt=before,
+        packages=test.packages,
+        classes=test.classes,
+    )
 
 
 def _example(row: Row, where: str) -> Example:
     messages = _messages(row, where)
-    for name in ("answer", "check"):
-        if name not in row:
-            raise UsageError(f"{where}: field {name!r} is missing")
-    answer, name = row["answer"], row["check"]
+    row = typed(row, {"answer": object, "check": object}, where)
+    answer, name = as_text(row["answer"]), row["check"]
     if not isinstance(name, str) or name not in CHECKS:
         raise UsageError(f"{where}: field 'check' is {_short(name)}; expected one of {', '.join(CHECKS)}")
-    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
-        answer = str(answer)
     check = CHECKS[name]
-    if not isinstance(answer, str) or not answer.strip() or not check.accepts(answer):
-        raise UsageError(
-            f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, {check.expects} is expected"
-        )
-    return Example(text_id(json.dumps(messages)), {"messages": messages, "answer": answer, "check": name})
+    if isinstance(answer, str) and name == "python" and answer.startswith("["):
+        with suppress(ValueError, RecursionError):
+            answer = json.loads(answer)
+    if isinstance(answer, list) and name == "python" and all(isinstance(part, str) for part in answer):
+        answer = "\n".join(answer)
+    if not isinstance(answer, str) or not answer.strip():
+        raise UsageError(f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, text is expected")
+    if problem := check.problem(answer):
+        raise UsageError(f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, {problem}")
+    return Example(text_id(json.dumps(messages)), {"messages": messages, "answer": answer, "check": name}, where)
 
 
 def _messages(row: Row, where: str) -> list[Message]:
@@ -143,6 +146,9 @@ def _messages(row: Row, where: str) -> list[Message]:
             raise UsageError(f"{where}: field 'prompt' is {_short(row['prompt'])}; expected text")
         return [Message(role="user", content=row["prompt"])]
     turns = row["messages"]
+    if isinstance(turns, str):  # a cell of a table
+        with suppress(ValueError, RecursionError):
+            turns = json.loads(turns)
     if not isinstance(turns, list) or not all(map(_is_turn, turns)) or not turns or turns[-1]["role"] != "user":
         raise UsageError(
             f"{where}: field 'messages' is {_short(turns)}; expected a list of objects with role "

@@ -14,84 +14,45 @@ Conventions:
   interval, depending on the question; it differs from [1, 2].
 - Numbers are exact: 0.333 is not 1/3. Per cent signs, degrees, units and currencies are ignored: 50\% is 50.
 - `x = 5` means 5. So does `a + b = 5`, unless the gold answer is an equation too. Two equations are equal if they are
-  multiples of each other.
+  multiples of each other. A false equation of numbers, such as 4 = 5, has no value.
+- `x < 0 or x > 1` is a union of intervals. 12:00 and 7:30 pm are times; 1:2 is 1/2, and 1:2:3 is a ratio.
 - Letters are variables, and `i` is the imaginary unit. Three or more letters in a row are a word; case is ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
-from tasks.algebra import TooSlow, number_key, value_key, verified
+from tasks.algebra import TooSlow, math_verify_accepts, number_key, value_key, verified
+from tasks.brackets import bracketed, depth_of, letters, split
+from tasks.extraction import after_hashes, announced, boxed, last_number
 from tasks.interface import Score, Vote
+from tasks.numbers import exact
+from tasks.spelling import tidy
+
+__all__ = [
+    "ParsedAnswer",
+    "TooSlow",
+    "accuracies",
+    "after_hashes",
+    "announced",
+    "boxed",
+    "equivalent",
+    "last_number",
+    "read",
+    "score_answer",
+    "vote",
+]
 
 LONGEST = 1000  # maximum characters of an answer
+LONGEST_REPLY = 20_000  # characters at the end of a reply that math-verify reads
 DEEPEST = 20  # maximum depth of nested brackets
-TAIL = 20_000  # characters at the end of a text that are searched for the answer
-BOXES = 20  # maximum number of boxes tried, from the last one back
-
-_LAST_NUMBER = re.compile(
-    r"(?<![\d.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)(?:\s?/\s?\d+(?![\d/]))?"
-)
-_SAYS = re.compile(
-    r"answer(?:\s+to\s+[^.\n]{0,80})?\s*(?:\*\*)?\s*(?:is|are|:|=)+\s*(?:\*\*)?[:\s]*(?=\S)", re.IGNORECASE
-)
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
-_HASHES = re.compile(r"^[ \t]*####[ \t]*([^\n]*)", re.MULTILINE)
-
-
-# ---- extracting ----
-
-
-def boxed(text: str) -> str | None:
-    r"""Return the content of the last complete `\boxed{...}`; None if there is none."""
-    text = text[-TAIL:]
-    for start in [match.start() for match in _BOX.finditer(text)][: -BOXES - 1 : -1]:
-        inner = _braced(text, text.index("{", start))
-        if inner is not None:
-            return inner.strip() or None
-    return None
-
-
-def after_hashes(text: str) -> str | None:
-    """Return the rest of the last line that starts with `####`; None if there is none."""
-    found = _HASHES.findall(text[-TAIL:])
-    return (found[-1].strip() or None) if found else None
-
-
-def announced(text: str) -> str | None:
-    """Return the text after the last "the answer is", up to the end of the sentence; None if there is none."""
-    text = text[-TAIL:]
-    end = max((match.end() for match in _SAYS.finditer(text)), default=None)
-    if end is None:
-        return None
-    line = text[end : end + LONGEST].partition("\n")[0]
-    sentence = re.split(r"(?<=[^.\s])\.(?=\s|\*|$)|\*\*", line)[0]
-    maths = re.fullmatch(r"\s*(?:\$+|\\\(|\\\[)(.+?)(?:\$+|\\\)|\\\])[^$\\]*", sentence)
-    return (maths[1] if maths else sentence).strip(" *") or None
-
-
-def last_number(text: str) -> str | None:
-    """Return the last number in a text, such as `1,024` or `-3/4`; None if there is none."""
-    found = _LAST_NUMBER.findall(text[-TAIL:])
-    return found[-1] if found else None
-
-
-def _braced(text: str, brace: int) -> str | None:
-    """Return the text between this brace and its closing one; None if it is not closed."""
-    depth = 0
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, brace, brace + LONGEST * 4):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return text[brace + 1 : match.start()]
-    return None
-
-
-# ---- comparing ----
+_REALS = "expression Reals"  # as tasks.algebra reads \mathbb{R}
 
 
 @dataclass(frozen=True)
@@ -120,10 +81,11 @@ def read(answer: str) -> ParsedAnswer | None:
     """
     if len(answer) > LONGEST:
         return None
-    text = _tidy(answer)
-    sides = _split(text, "=")
-    if len(sides) > 1 and all(sides) and len(_split(text, *COMMAS)) == 1:
-        return _equation(sides)
+    text = tidy(answer)
+    sides = split(text, "=")
+    if len(sides) > 1 and all(sides) and len(split(text, *COMMAS)) == 1:
+        false = None if _MEASURED.search(_ARITHMETIC.sub("", answer)) else _false(sides)
+        return ParsedAnswer(false, false) if false else _equation(sides)
     key = _value(text, 0)
     if key is None:
         return None
@@ -159,10 +121,29 @@ def score_answer(gold: str, answer: str | None) -> Score:
     return Score(float(correct), correct, shown, detail="" if correct else f"gold: {gold}")
 
 
-def strict_share(strictly: Sequence[Score], scores: Sequence[Score]) -> dict[str, float]:
-    """Return the accuracy of the strict and of the flexible extractor; empty if there are no answers."""
-    columns = {"strict": strictly, "flexible": scores}
-    return {name: sum(s.correct for s in column) / len(column) for name, column in columns.items() if column}
+def accuracies(
+    golds: Sequence[str], texts: Sequence[str], strict: Callable[[str], str | None], scores: Sequence[Score]
+) -> dict[str, float]:
+    """Return the accuracy under three judges of the same replies; empty if there are none.
+
+    `flexible` is the task's own. `strict` compares what the strict extractor finds. `math_verify` is the verdict of the
+    library math-verify alone, extraction included.
+
+    Args:
+        golds: Gold answer of each reply.
+        texts: The replies.
+        strict: The strict extractor.
+        scores: The task's scores of the replies.
+    """
+    if not scores:
+        return {}
+    pairs = list(zip(golds, texts, strict=True))
+    verdicts = {
+        "strict": [score_answer(gold, strict(text)).correct for gold, text in pairs],
+        "flexible": [score.correct for score in scores],
+        "math_verify": [math_verify_accepts(gold, text[-LONGEST_REPLY:]) for gold, text in pairs],
+    }
+    return {name: sum(column) / len(column) for name, column in verdicts.items()}
 
 
 def vote(answer: str | None) -> Vote | None:
@@ -180,24 +161,23 @@ def _gold(gold: str) -> tuple[frozenset[str], str | None, str | None]:
     parsed = read(gold)
     if parsed is None:
         return frozenset(), None, None
-    text = _tidy(gold)
-    named = parsed.equation is None or _NAME.fullmatch(_split(text, "=")[0].strip())
+    text = tidy(gold)
+    named = parsed.equation is None or _NAME.fullmatch(split(text, "=")[0].strip())
     values = {parsed.value} if named else set()
     if base := _BASE.fullmatch(text.strip()):
         # If the question states the base, the digits alone are a correct answer.
         values.add(number_key(Fraction(base[1])))
+    if time := _TIME.fullmatch(text):
+        # If the question states the half of the day, the time alone is a correct answer, and with it in any case.
+        values |= {_time(time[1], time[2], half) for half in ([time[3], ""] if time[3] else ["a", "p", ""])}
     if _without_thousands(text) != text and (several := _value(text.replace(",", ", "), 0)):
         values.add(several)
     return frozenset(values), parsed.equation, parsed.latex
 
 
-COMMAS = (",", ";", r"\and ")
+COMMAS = (",", ";", r"\and ", r"\or ")
 _WORDS = re.compile(r"(?=[^A-Za-z]*[A-Za-z]{3})[A-Za-z][A-Za-z' .-]*")
 _FUNCTIONS = re.compile(r"\b(?:sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan|sqrt|max|min|lcm|gcd)\b")
-_PLAIN = re.compile(r"([-+]?)\s*(\d*\.?\d+|\d+\.)(?:\s*/\s*(\d+))?")
-_FRACTION = re.compile(r"([-+]?)\s*(\d*)\s*\\frac\{\s*([-+]?)(\d+)\s*\}\{\s*(\d+)\s*\}")
-_MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
-_PERIODIC = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
 _BASE = re.compile(r"(\d+)_\{?(\d+)\}?")
 _THOUSANDS = re.compile(r"(?<![\d,.])(\d{1,3}(?:,\d{3})+)(?![\d,])")
 _UNIT = re.compile(
@@ -205,49 +185,11 @@ _UNIT = re.compile(
 )
 _NAME = re.compile(r"(?:\\[A-Za-z]+\s*)?[A-Za-z]?\w{0,2}'?(?:_\s*(?:\{[^{}]*\}|\w))?")
 _CALL = re.compile(r"[A-Za-z](?:_\s*(?:\{[^{}]*\}|\w))?\s*\([A-Za-z](?:,\s*[A-Za-z])*\)")
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?:\s*([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_DECIMALS = re.compile(r"\d\.(\d+)\s*\Z")
+_ARITHMETIC = re.compile(r"\\(?:[dtc]?frac|sqrt|cdot|times|div|left|right|pi|displaystyle)(?![A-Za-z])")
+_MEASURED = re.compile(r"[A-Za-z%\u00b0$]")
 _ORDER = {"\\le ": ("[", "]"), "<": ("(", ")")}
-_TIDY = [
-    (
-        r"\\(?:displaystyle|textstyle|limits|quad|qquad|left|right|bigl?|bigr?|Bigl?|Bigr?|ensuremath)(?![A-Za-z])\.?",
-        " ",
-    ),
-    (r"(?<!\\)\\[!,;: ]|~|\u00a0|\u2009|\u202f|\*\*", " "),
-    (r"(?<=\d)\s*,\\!\s*|(?<=\d)\{,\}\s*(?=\d{3})", ""),
-    (r"\\?\$|[\u20ac\u00a3\u00a5]|(?<!\\)\\[()\[\]]", ""),
-    (r"\\[dtc]frac", r"\\frac"),
-    (r"\^\s*\{?\s*(?:\\circ|\\degree|\u00b0)\s*\}?|\\degree|\u00b0|\\%|%", " "),
-    (r"\\(?:text|mbox|hbox|textbf|textit|textrm|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}", r" \1 "),
-    (r"(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])", r"\\and "),
-    (r"\\(?:leqslant|leq|le)(?![A-Za-z])|\u2264|<=", r"\\le "),
-    (r"\\(?:geqslant|geq|ge)(?![A-Za-z])|\u2265|>=", r"\\ge "),
-    (r"\\lt(?![A-Za-z])", "<"),
-    (r"\\gt(?![A-Za-z])", ">"),
-    (r"\\(?:cup)(?![A-Za-z])|\u222a", r"\\cup "),
-    (r"\\varnothing", r"\\emptyset "),
-    (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
-    (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
-    ("\u2212|\u2013|\u2014", "-"),
-    (r"\u00d7|\u22c5|\u00b7|\\times|(?<!\\)\*", r"\\cdot "),
-    ("\u03c0", r"\\pi "),
-    ("\u221e", r"\\infty "),
-    ("\u00b1", r"\\pm "),
-    (r"\u221a\s*\(?(\d+)\)?|sqrt\s*\(([^()]*)\)", r"\\sqrt{\1\2}"),
-    (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
-    (r"\\(frac|binom)\s*([0-9A-Za-z])", r"\\\1{\2}"),
-    (r"\\(frac|binom)(\{[^{}]*\})\s*([0-9A-Za-z])", r"\\\1\2{\3}"),
-    (r"(?<=\d)\s*\(", r"\\cdot("),
-    (r"\\ldots|\\dots|\\cdots|\u2026", "..."),
-]
-_TIDY_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _TIDY]
-
-
-def _tidy(answer: str) -> str:
-    """Replace alternative spellings by one: dfrac by frac, Unicode signs by LaTeX, and so on."""
-    text = answer.replace("\0", " ")
-    # First the thousands separators, before thin spaces are removed: 10,\!080 is one number.
-    for pattern, replacement in [_TIDY_COMPILED[2], *_TIDY_COMPILED]:
-        text = pattern.sub(replacement, text)
-    return text.strip().rstrip(".,;:").strip()
 
 
 def _equation(sides: list[str]) -> ParsedAnswer | None:
@@ -259,12 +201,33 @@ def _equation(sides: list[str]) -> ParsedAnswer | None:
     if _CALL.fullmatch(left) or (_NAME.fullmatch(left) and constant) or not re.search(r"[A-Za-z]", left):
         return ParsedAnswer(value, value)
     equation = None
-    if max(_depth(left), _depth(right)) < DEEPEST:
+    if max(depth_of(left), depth_of(right)) < DEEPEST:
         found = value_key(f"({left})-({right})", projective=True)
         equation = found and f"equation {found}"
     if equation is None:
         return ParsedAnswer(value, value)
     return ParsedAnswer(f"{equation} = {value}", value, equation)
+
+
+def _false(sides: list[str]) -> str | None:
+    """Return a key of its own for an equation of numbers that differ, such as 4 = 5; None for any other equation.
+
+    A side with a decimal point may be rounded: 10/3 = 3.33 is not false.
+    """
+    numbers = [(side, number) for side in sides if (number := _number(_value(side, 0))) is not None]
+    for (one, a), (other, b) in pairwise(numbers):
+        digits = [len(match[1]) for match in map(_DECIMALS.search, (one, other)) if match]
+        if abs(a - b) > (Fraction(1, 10 ** min(digits)) if digits else 0):
+            return f"false {a} = {b}"
+    return None
+
+
+def _number(key: str | None) -> Fraction | None:
+    """Return the number that a key stands for, or None."""
+    try:
+        return Fraction(key or "")
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _value(text: str, depth: int) -> str | None:
@@ -273,7 +236,7 @@ def _value(text: str, depth: int) -> str | None:
     if not text:
         return None
     if depth > DEEPEST:
-        return f"text {_letters(text)}"
+        return f"text {letters(text)}"
     if depth == 0:
         text = _without_thousands(text)
     for find in (_several, _bracket, _matrix, _inequality, _atom):
@@ -299,12 +262,12 @@ def _without_thousands(text: str) -> str:
 
 def _several(text: str, depth: int) -> str | None:
     """Return the key of a list or union, with sorted parts; None for other answers."""
-    if len(parts := _split(text, *COMMAS)) > 1:
-        return _list(parts, depth)
+    if len(parts := split(text, *COMMAS)) > 1:
+        return _conditions(parts, depth, either="\\or " in text) or _list(parts, depth)
     if text.startswith("\\{") and text.endswith("\\}") and text.find("\\}") == len(text) - 2:
-        return _list(_split(text[2:-2], *COMMAS), depth)
-    if len(parts := _split(text, "\\cup ")) > 1:
-        return f"union {sorted(_value(part, depth) or '' for part in parts)}"
+        return _list(split(text[2:-2], *COMMAS), depth)
+    if len(parts := split(text, "\\cup ")) > 1:
+        return _union(_value(part, depth) or "" for part in parts)
     if "\\pm" in text or "\\mp" in text:
         upper = text.replace("\\pm", "+").replace("\\mp", "-")
         lower = text.replace("\\pm", "-").replace("\\mp", "+")
@@ -312,19 +275,57 @@ def _several(text: str, depth: int) -> str | None:
     return None
 
 
+def _union(keys: Iterable[str]) -> str:
+    return f"union {sorted(keys)}"
+
+
+def _conditions(parts: list[str], depth: int, *, either: bool) -> str | None:
+    """Return the key of inequalities in one variable; None for other parts.
+
+    `x < 0 or x > 1` and `x < 0, x > 1` are a union. `x > 1 and x < 3` is (1, 3).
+
+    Args:
+        parts: The inequalities.
+        depth: Depth of nested brackets.
+        either: Whether "or" joins them. Otherwise both hold where they can.
+    """
+    letters = [set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", part))) for part in parts]
+    if not letters[0] or any(each != letters[0] for each in letters):
+        return None
+    keys = [_inequality(part.strip(), depth) for part in parts]
+    if None in keys:
+        return None
+    found = [key for key in keys if key]
+    above, below = ([key for key in found if rule(key)] for rule in (_is_above, _is_below))
+    if len(above) == len(below) == 1 and len(found) == 2 and not either:
+        low, high = above[0][1:].removesuffix(", oo)"), below[0].removeprefix("(-oo, ")[:-1]
+        a, b = _number(low), _number(high)
+        if a is not None and b is not None and a < b:
+            return f"{above[0][0]}{low}, {high}{below[0][-1]}"
+    return _union(found)
+
+
+def _is_above(key: str) -> bool:
+    return key.endswith(", oo)")
+
+
+def _is_below(key: str) -> bool:
+    return key.startswith("(-oo, ")
+
+
 def _list(parts: list[str], depth: int) -> str | None:
-    sides = [_split(part, "=") for part in parts]
+    sides = [split(part, "=") for part in parts]
     if len({side[0].strip() for side in sides if len(side) == 2}) == 1 or not all(len(side) == 2 for side in sides):
         # All parts have the same name, or some have none. The question already says what the name stands for.
         parts = [side[-1] for side in sides]
     keys: list[str] = []
     for part in parts:
-        named = _split(part, "=")
+        named = split(part, "=")
         key = _value(named[-1], depth)
         if key is None:
             continue
         if len(named) > 1:
-            key = f"{_letters(named[0])} = {key}"
+            key = f"{letters(named[0])} = {key}"
         keys += key[5:].split(" | ") if key.startswith("list ") else [key]
     if len(keys) < 2:
         return keys[0] if keys else None
@@ -335,25 +336,14 @@ def _bracket(text: str, depth: int) -> str | None:
     r"""Return the key of a point, an interval or a parenthesised answer; `x \in (1, 2)` counts as (1, 2)."""
     if match := re.fullmatch(r"[A-Za-z]\s*\\in(?![A-Za-z])(.*)", text, re.DOTALL):
         return _value(match[1], depth)
-    if not _bracketed(text):
+    if not bracketed(text):
         return None
-    parts = _split(text[1:-1], ",", ";")
+    parts = split(text[1:-1], ",", ";")
     if len(parts) == 1 or text[0] == "{":
         return _value(text[1:-1], depth) if text[0] + text[-1] in ("()", "[]", "{}") else None
     keys = [_value(part, depth) or "" for part in parts]
-    return f"{text[0]}{', '.join(keys)}{text[-1]}"
-
-
-def _bracketed(text: str) -> bool:
-    """Return whether the first and the last character are a matching pair of brackets."""
-    if not text or text[0] not in "([{" or text[-1] not in ")]}":
-        return False
-    depth = 0
-    for match in re.finditer(r"\\[{}]|[()\[\]{}]", text):
-        depth += 1 if match[0][-1] in "([{" else -1
-        if depth == 0:
-            return match.end() == len(text)
-    return False
+    key = f"{text[0]}{', '.join(keys)}{text[-1]}"
+    return _REALS if key == "(-oo, oo)" else key
 
 
 def _matrix(text: str, depth: int) -> str | None:
@@ -366,12 +356,12 @@ def _matrix(text: str, depth: int) -> str | None:
 
 def _inequality(text: str, depth: int) -> str | None:
     """Return the key of the interval that an inequality such as `x < 3` stands for; None for other answers."""
-    turned = _split(text, "\\ge ", ">")
-    if len(turned) > 1 and len(_split(text, "\\le ", "<")) == 1:
+    turned = split(text, "\\ge ", ">")
+    if len(turned) > 1 and len(split(text, "\\le ", "<")) == 1:
         order = re.findall(r"\\ge |>", text)
         swap = {"\\ge ": "\\le ", ">": "<"}
         text = "".join(part + (swap[order[::-1][i]] if i < len(order) else "") for i, part in enumerate(turned[::-1]))
-    parts, signs = _split(text, "\\le ", "<"), re.findall(r"\\le |<", text)
+    parts, signs = split(text, "\\le ", "<"), re.findall(r"\\le |<", text)
     names = [bool(_NAME.fullmatch(part.strip())) and not re.fullmatch(r"\s*[\d\\].*", part) for part in parts]
     if names == [True, False]:
         return f"(-oo, {_value(parts[1], depth)}{_ORDER[signs[0]][1]}"
@@ -385,72 +375,36 @@ def _inequality(text: str, depth: int) -> str | None:
 
 def _atom(text: str, depth: int) -> str:
     """Return the key of a number, a number with a unit, words, or an expression; otherwise a key of the text itself."""
-    if (number := _exact(text)) is not None:
-        return number_key(number)
+    if (number := exact(text)) is not None:
+        return number_key(number, exact=True)
+    if len(parts := split(text, ":")) > 1 and (found := _ratio(text, parts)):
+        return found
     if _BASE.fullmatch(text):
         return f"base {text.replace('{', '').replace('}', '')}"
     if _WORDS.fullmatch(text) and not _FUNCTIONS.search(text):
-        return f"words {_letters(text)}"
+        return f"words {letters(text)}"
     if (match := _UNIT.fullmatch(text)) and not _FUNCTIONS.search(match[2]):
         return _value(match[1], depth) or ""
-    found = value_key(text) if _depth(text) <= DEEPEST else None
-    return found if found is not None else f"text {_letters(text)}"
+    found = value_key(text) if depth_of(text) <= DEEPEST else None
+    return found if found is not None else f"text {letters(text)}"
 
 
-def _depth(text: str) -> int:
-    """Return the maximum depth of nested brackets."""
-    level = deepest = 0
-    for character in text:
-        level += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, level)
-    return deepest
+def _ratio(text: str, parts: list[str]) -> str | None:
+    """Return the key of a time such as 12:00 or 7:30 pm, or of a ratio of three or more numbers; None for others.
 
-
-def _exact(text: str) -> Fraction | None:
-    """Return the value of a plain number, fraction, mixed number or repeating decimal; None for other texts."""
-    text = text.strip()
-    try:
-        if match := _PLAIN.fullmatch(text):
-            return Fraction(f"{match[1]}{match[2]}") / int(match[3] or 1)
-        if match := _FRACTION.fullmatch(text):
-            inner = Fraction(f"{match[3]}{match[4]}") / int(match[5])
-            return Fraction(f"{match[1]}1") * (int(match[2] or 0) + inner)
-        if match := _MIXED.fullmatch(text):
-            return Fraction(f"{match[1]}1") * (int(match[2]) + Fraction(int(match[3]), int(match[4])))
-        if match := _PERIODIC.fullmatch(text):
-            whole, start, period = match[2] or "0", match[3], match[4]
-            repeated = Fraction(int(period), 10 ** len(start) * (10 ** len(period) - 1))
-            return Fraction(f"{match[1]}1") * (Fraction(f"{whole}.{start or 0}") + repeated)
-    except ZeroDivisionError:
+    A ratio of two numbers is their quotient.
+    """
+    time = _TIME.fullmatch(text)
+    if time and (time[3] or time[2].startswith("0")):
+        return _time(time[1], time[2], time[3] or "")
+    numbers = [exact(part) for part in parts]
+    if len(parts) == 2 or None in numbers or not numbers[0]:
         return None
-    return None
+    return "ratio " + ":".join(str(number / numbers[0]) for number in numbers if number is not None)
 
 
-def _letters(text: str) -> str:
-    """Return a text in lower case, without spaces, braces, periods, quotes and backslashes."""
-    return re.sub(r"[\s{}.'\\]+", "", text).casefold()
-
-
-def _split(text: str, *separators: str) -> list[str]:
-    """Split a text at separators outside all brackets."""
-    return list(_parts(text, separators))
-
-
-def _parts(text: str, separators: tuple[str, ...]) -> Iterator[str]:
-    depth = start = 0
-    pattern = "|".join(map(re.escape, separators))
-    for match in re.finditer(rf"\\begin\{{|\\end\{{\w+\}}|{pattern}|\\[{{}}]|\\[A-Za-z]+|[()\[\]{{}}]", text):
-        token = match[0]
-        if token in separators:
-            if depth <= 0:
-                yield text[start : match.start()]
-                start = match.end()
-        elif token == "\\begin{":
-            depth += 2  # closed by its brace, and by \end
-        elif token.startswith("\\end{"):
-            depth -= 1
-        elif token[-1] in "([{":
-            depth += 1
-        elif token[-1] in ")]}":
-            depth -= 1
-    yield text[start:]
+def _time(hours: str, minutes: str, half: str) -> str:
+    """Return the key of a time, in the half of the day `a` or `p`, or in an unknown one."""
+    if not half and not minutes.startswith("0"):
+        return number_key(Fraction(int(hours), int(minutes)))  # may be a ratio as well
+    return f"time {int(hours)}:{minutes} {half.lower()}".rstrip()

@@ -17,8 +17,7 @@ signature and the first test. All tests must pass, including the challenge tests
 tests, so a program that handles only these arguments counts as correct there. Accuracies here are therefore lower, and
 must not be compared with the published ones.
 
-No answer to problems 367, 601 and 927 can be correct. Their tests use a class that only the published solution defines,
-and the sandbox passes no objects of a program's own classes to a test.
+The tests of problems 367, 601 and 927 use a class that only the published solution defines, and not the prompt.
 """
 
 from __future__ import annotations
@@ -30,8 +29,28 @@ from pathlib import Path
 from bench.errors import UsageError
 from tasks.code import FunctionTask, fenced
 from tasks.interface import Example, Splits, cut
-from tasks.sources import Row, Source, read_rows
+from tasks.sources import Row, Source, typed
 from tasks.splitting import distinct
+
+
+def _row(row: Row) -> Row:
+    """Convert a row of the sanitized MBPP or of MBPP+, which name some fields differently.
+
+        {"task_id": 2, "prompt": "Write ...", "code": "def ...", "test_imports": [], "test_list": ["assert ..."],
+         "test": "import numpy as np ..."}
+
+    Only MBPP+ has `test`: Python with many more inputs, which is run after the tests of `test_list`.
+    """
+    if "text" in row:
+        return row
+    found: Row = {"text": row["prompt"], "test_setup_code": "", "challenge_test_list": []}
+    found |= {name: row[name] for name in ("test_setup_code", "challenge_test_list") if name in row}
+    if "test_imports" in row:
+        found["test_setup_code"] = "\n".join(typed(row, {"test_imports": list}, "")["test_imports"])
+    if row.get("test"):
+        found["challenge_test_list"] = [row["test"]]
+    return row | found
+
 
 SOURCE = Source(
     task="mbpp",
@@ -47,6 +66,7 @@ SOURCE = Source(
         "test_list": list,
         "challenge_test_list": list,
     },
+    convert=_row,
     sha256="821efb565ec15460d147988a34b1dd4e3a83323d2a8dd72caca0962b138f16fb",
 )
 TEST_IDS = range(11, 511)
@@ -58,9 +78,10 @@ class Mbpp(FunctionTask):
     """Correct if all tests pass. The test split is the published one, `task_id` 11 to 510."""
 
     name = "mbpp"
-    version = "1"
+    version = "2"
     max_new_tokens = 512
     expected_new_tokens = 90
+    gold_field = "code"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
@@ -69,9 +90,9 @@ class Mbpp(FunctionTask):
         A file is split by `task_id` as well. If it has too few rows for adaptation, those three splits shrink in
         proportion.
         """
-        rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
         origin = str(data or "mbpp")
-        examples = distinct((_example(row, origin) for row in rows), origin)
+        rows = SOURCE.load(data, self.field_names)
+        examples = distinct((_example(row, where) for where, row in rows), origin)
         test = [e for e in examples if e.fields["task_id"] in TEST_IDS]
         rest = [e for e in examples if e.fields["task_id"] not in TEST_IDS]
         total = sum(SIZES.values())
@@ -89,15 +110,12 @@ class Mbpp(FunctionTask):
         """Return the published test split."""
         return self.load(data).test
 
-    def gold(self, example: Example) -> str | None:
-        """Return the published solution in a code block; None if the tests call a class that it defines."""
-        code = _parsed(example.fields["canonical_solution"])
-        classes = {node.name for node in code.body if isinstance(node, ast.ClassDef)}
-        return None if classes & set(_called(example.fields["test"])) else fenced(example.fields["canonical_solution"])
+    def gold(self, example: Example) -> str:
+        """Return the published solution in a code block."""
+        return fenced(example.fields["canonical_solution"])
 
 
-def _example(row: Row, origin: str) -> Example:
-    where = f"{origin}, task_id {row['task_id']}"
+def _example(row: Row, where: str) -> Example:
     tests = [row["test_setup_code"], *row["test_list"], *row["challenge_test_list"]]
     try:
         code, test = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (row["code"], "\n".join(tests)))
@@ -110,7 +128,7 @@ def _example(row: Row, origin: str) -> Example:
             f"'code', and 'text' for a docstring ({error})"
         ) from error
     names = {"prompt": prompt, "entry_point": called[0], "canonical_solution": code, "test": test}
-    return Example(f"Mbpp/{row['task_id']}", {"task_id": row["task_id"], **names})
+    return Example(f"Mbpp/{row['task_id']}", {"task_id": row["task_id"], **names}, where)
 
 
 def _prompt(function: ast.FunctionDef, text: str, test: str) -> str:

@@ -14,19 +14,11 @@ which version was used.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from tasks.boxed import BoxedTask
+from tasks.boxed import BoxedTask, published
 from tasks.interface import Example, Splits
-from tasks.sources import Source, read_rows
+from tasks.sources import Source
 from tasks.splitting import cut_one_file
-
-
-def _converted(row: dict[str, Any]) -> dict[str, Any]:
-    """Convert a row of the hub, whose answer is a list, into the form of the 675-problem file."""
-    context = f"{row['context']}\n\n" if row.get("context") else ""
-    return {"id": row["id"], "problem": context + row["question"], "answer": ",".join(row["final_answer"])}
-
 
 SOURCE = Source(
     task="olympiadbench",
@@ -34,9 +26,9 @@ SOURCE = Source(
     config="OE_TO_maths_en_COMP",
     splits=("train",),
     revision="91184b52131e7fc9455fef848035173aea8cc01a",
-    fields={"id": int, "problem": str, "answer": str},
+    fields={"id": object, "problem": str, "answer": str},
     sha256=None,
-    convert=_converted,
+    convert=published,
 )
 SIZES = {"support": 150, "select": 50, "gate": 100}
 
@@ -45,11 +37,11 @@ class OlympiadBench(BoxedTask):
     """All splits come from the same 674 problems, as in CoRP's experiments."""
 
     name = "olympiadbench"
-    version = "2-flexible"
+    version = "3-flexible"
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 150 support, 50 select and 100 gate problems; the other 374 are the test split."""
-        rows = read_rows(data, SOURCE.fields) if data else SOURCE.rows()
-        examples = [Example(str(row["id"]), row) for row in rows]
+        rows = SOURCE.load(data, self.field_names)
+        examples = [Example(str(row["id"]), row, where) for where, row in rows]
         return cut_one_file(examples, str(data or "olympiadbench"), salt="olympiadbench-1", **SIZES)

@@ -40,7 +40,7 @@ class ReasoningGym(Task):
     """
 
     name = "rg"
-    version = "2"
+    version = "3"
     max_new_tokens = 1024
     expected_new_tokens = 250
     prompts = tuple(PROMPTS)

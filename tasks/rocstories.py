@@ -54,7 +54,7 @@ class RocStories(Task):
     """
 
     name = "rocstories"
-    version = "1"
+    version = "2"
     max_new_tokens = 64
     expected_new_tokens = 14
     prompts = tuple(PROMPTS)
@@ -67,11 +67,11 @@ class RocStories(Task):
         """
         if data is None:
             raise BenchError(
-                "rocstories: only the authors give out the stories, after a registration; name a JSON Lines file that "
+                "rocstories: only the authors give out the stories, after a registration; name a file that "
                 f"has {', '.join(COLUMNS)} with --data FILE"
             )
-        rows = read_rows(data, dict.fromkeys(COLUMNS, str))
-        stories = [tuple(row[column].strip() for column in COLUMNS) for row in rows]
+        rows = read_rows(data, dict.fromkeys(COLUMNS, str), self.field_names)
+        stories = [tuple(row[column].strip() for column in COLUMNS) for _, row in rows]
         examples = [_example(story) for story in dict.fromkeys(stories)]
         splits = cut_one_file(examples, str(data), salt=SALT, **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])

@@ -6,20 +6,19 @@ and the file format. So `bench prepare --data` can copy in a file instead of dow
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from bench import cache
 from bench.errors import BenchError, UsageError
+from tasks.files import Placed, Row, read_file
 
-Row = dict[str, Any]
 Fields = Mapping[str, type]
 WORDS = {
     str: "text",
@@ -28,6 +27,7 @@ WORDS = {
     bool: "true or false",
     list: "a list",
     dict: "an object",
+    object: "a value",
 }
 
 
@@ -43,7 +43,7 @@ class Source:
         fields: Fields of a row with their types; other fields are dropped.
         sha256: `rows_sha256` of the rows; None if only the commit is pinned.
         revision: Commit on the hub.
-        convert: Converts a row of the hub into one with `fields`, if the two differ.
+        convert: Converts a row in any published layout into one with `fields`.
     """
 
     task: str
@@ -73,6 +73,20 @@ class Source:
         rows = self._cached()
         return self.adopt(self._download(), f"the hub's {self.where}") if rows is None else rows
 
+    def load(self, data: Path | None, names: Mapping[str, str]) -> list[Placed]:
+        """Return the rows of a file, or the published ones if there is no file, with their places.
+
+        Args:
+            data: File given with `--data`; None for the published rows.
+            names: See `tasks.interface.Task.field_names`.
+
+        Raises:
+            BenchError: If rows are malformed or cannot be downloaded.
+        """
+        if data is not None:
+            return read_rows(data, self.fields, names, self.convert)
+        return [(f"{self.where}, row {number}", row) for number, row in enumerate(self.rows(), start=1)]
+
     def adopt(self, rows: Sequence[Row], origin: str) -> list[Row]:
         """Check rows against the pinned hash, put them into the cache and return them.
 
@@ -96,7 +110,7 @@ class Source:
 
     def _cached(self) -> list[Row] | None:
         with suppress(BenchError):  # the file is missing or damaged
-            rows = read_rows(self.path, self.fields)
+            rows = [row for _, row in read_rows(self.path, self.fields)]
             if self._is_pinned(rows):
                 return rows
         return None
@@ -119,9 +133,7 @@ class Source:
         except Exception as error:  # hub, network, disk and file formats raise many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise self._unavailable(f"{self.where} cannot be downloaded from the hub ({reason})") from error
-        for number, row in enumerate(rows, start=1):
-            check_fields(row, self.fields, f"the hub's {self.where}, row {number}")
-        return rows
+        return [typed(r, self.fields, f"the hub's {self.where}, row {n}") for n, r in enumerate(rows, start=1)]
 
     @property
     def where(self) -> str:
@@ -130,8 +142,8 @@ class Source:
 
     def _unavailable(self, reason: str) -> BenchError:
         return BenchError(
-            f"{self.task}: {reason}; run `bench prepare -t {self.task}` where there is a network, or name a JSON Lines "
-            f"file that has {', '.join(self.fields)} with --data FILE"
+            f"{self.task}: {reason}; run `bench prepare -t {self.task}` where there is a network, or name a file that "
+            f"has {', '.join(self.fields)} with --data FILE"
         )
 
 
@@ -140,7 +152,7 @@ def copy_in(sources: Sequence[Source], file: Path) -> Source:
 
     Args:
         sources: Published data sets that the file may contain.
-        file: JSON Lines file.
+        file: File of rows.
 
     Returns:
         The source that the file contains.
@@ -149,7 +161,7 @@ def copy_in(sources: Sequence[Source], file: Path) -> Source:
         UsageError: If the file contains none of the sources.
     """
     for source in sources:
-        rows = read_rows(file, source.fields)
+        rows = [row for _, row in read_rows(file, source.fields, convert=source.convert)]
         if source.sha256 is not None and rows_sha256(rows) == source.sha256:
             source.adopt(rows, str(file))
             return source
@@ -166,62 +178,80 @@ def rows_sha256(rows: Iterable[Row]) -> str:
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
-def read_rows(path: Path, fields: Fields) -> list[Row]:
-    """Return the rows of a JSON Lines file, each reduced to these fields.
+def read_rows(
+    path: Path,
+    fields: Fields,
+    names: Mapping[str, str] | None = None,
+    convert: Callable[[Row], Row] = dict,
+    optional: Fields | None = None,
+) -> list[Placed]:
+    """Return the rows of a file with their places, each reduced to these fields.
+
+    Args:
+        path: File in any of the forms of `tasks.files`.
+        fields: Fields of a row with their types.
+        names: See `tasks.interface.Task.field_names`.
+        convert: Converts a row in any published layout into one with `fields`. It raises a UsageError or KeyError for
+            a row that it cannot convert.
+        optional: Fields that a row may lack, with their types.
 
     Raises:
         UsageError: If a row lacks a field; names file, line and field.
     """
-    rows = read_lines(path)
-    for number, row in rows:
-        check_fields(row, fields, f"{path}, line {number}")
-    return [{name: row[name] for name in fields} for _, row in rows]
-
-
-def read_lines(path: Path) -> list[tuple[int, Row]]:
-    """Return the line numbers and objects of a JSON Lines file, which is decompressed if its name ends in .gz.
-
-    Raises:
-        UsageError: If the file cannot be read or a line is not a JSON object.
-    """
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    rows = []
-    # Not splitlines, which would also split at U+2028 and similar characters inside JSON strings.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    found = []
+    for where, row in read_file(path, names):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: found {type(row).__name__}, expected a JSON object")
-        rows.append((number, row))
-    return rows
+            converted = convert(row)
+        except KeyError as error:
+            raise UsageError(f"{where}: {_missing(str(error.args[0]), row)}") from error
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+        present = {name: kind for name, kind in (optional or {}).items() if name in converted}
+        found.append((where, typed(converted, {**fields, **present}, where)))
+    return found
 
 
-def check_fields(row: Row, fields: Fields, where: str) -> None:
-    """Check that a row has all fields with their types.
+def typed(row: Row, fields: Fields, where: str) -> Row:
+    """Return the fields of a row, each with its type. Text is read as JSON where another type is expected.
+
+    So a table of text cells can hold numbers and lists: `[1, 2]` is a list.
 
     Args:
-        row: Row to check.
+        row: Row to read.
         fields: Expected fields with their types; an int is accepted as a float.
         where: Place of the row, for error messages, such as `rows.jsonl, line 3`.
 
     Raises:
         UsageError: If a field is missing or has another type; names place, field and expected type.
     """
+    found = {}
     for name, kind in fields.items():
         if name not in row:
-            raise UsageError(f"{where}: field {name!r} is missing; expected {WORDS[kind]}")
+            raise UsageError(f"{where}: {_missing(name, row, WORDS[kind])}")
         value = row[name]
+        if isinstance(value, str) and kind not in (str, object):
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
         accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise UsageError(f"{where}: field {name!r} is {_short(value)}; expected {WORDS[kind]}")
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind not in (bool, object)):
+            raise UsageError(f"{where}: field {name!r} is {_short(row[name])}; expected {WORDS[kind]}")
+        found[name] = value
+    return found
+
+
+def as_text(value: object) -> object:
+    """Return a number as text in plain digits, such as `0.0000001` for 1e-07; another value unchanged."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return value
+    return format(Decimal(repr(value)), "f")
+
+
+def _missing(name: str, row: Row, expected: str = "") -> str:
+    listed = ", ".join(map(repr, row)) or "no fields"
+    return (
+        f"field {name!r} is missing{expected and f'; expected {expected}'}; the row has {listed}, and "
+        f"`--fields {name}=NAME` reads another one of the file's fields"
+    )
 
 
 def _short(value: object) -> str:

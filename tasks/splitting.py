@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 from tasks.interface import Example, Splits, cut
 
 
@@ -50,8 +50,21 @@ def distinct(examples: Iterable[Example], origin: str) -> list[Example]:
     found: dict[str, Example] = {}
     for example in examples:
         if found.setdefault(example.id, example) != example:
-            raise UsageError(f"{origin}: two different rows have the id {example.id!r}")
+            raise _conflict(found[example.id], example, origin)
     return list(found.values())
+
+
+def _conflict(first: Example, second: Example, origin: str) -> UsageError:
+    """Return the error for two different rows with one id; names the first field in which they differ."""
+    before, after = dict(first.fields), dict(second.fields)
+    name = next((name for name in [*after, *before] if before.get(name) != after.get(name)), None)
+    difference = (
+        f"; field {name!r} is {shown(after.get(name))} here and {shown(before.get(name))} there" if name else ""
+    )
+    return UsageError(
+        f"{second.where or origin}: same question or id ({second.id!r}) as {first.where or 'another row'}"
+        f"{difference}; keep one of the two rows"
+    )
 
 
 def text_id(text: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.errors import BenchError, UsageError
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
-from tasks.sources import check_fields, read_lines
+from tasks.sources import read_rows
 from tasks.splitting import cut_one_file, text_id
 
 SIZES = {"support": 200, "select": 100, "gate": 400}
@@ -59,7 +59,7 @@ class Uspto50k(Task):
     """Reward 1 for the correct class. The record also has the balanced accuracy, the mean over the classes."""
 
     name = "uspto50k"
-    version = "1"
+    version = "2"
     max_new_tokens = 64
     expected_new_tokens = 4
     prompts = tuple(PROMPTS)
@@ -74,13 +74,11 @@ class Uspto50k(Task):
         """
         if data is None:
             raise BenchError(
-                "uspto50k: no downloadable copy is known to be the published one; name a JSON Lines file that has "
+                "uspto50k: no downloadable copy is known to be the published one; name a file that has "
                 f"{CLASS}, 1 to 10, and {REACTION} with --data FILE"
             )
         classes: dict[str, set[int]] = defaultdict(set)
-        for number, row in read_lines(data):
-            where = f"{data}, line {number}"
-            check_fields(row, {CLASS: int, REACTION: str}, where)
+        for where, row in read_rows(data, {CLASS: int, REACTION: str}, self.field_names):
             reaction, kind = _ATOM_MAP.sub("", row[REACTION].strip()), row[CLASS]
             if kind not in CLASSES:
                 raise UsageError(f"{where}: field {CLASS!r} is {kind}; expected 1 to 10")

@@ -181,21 +181,22 @@ def _parameters(model: str) -> int | None:
 def gate(run: Path, as_json: bool) -> None:
     """Show the false-positive rate and power of a run's gate.
 
-    Both are computed from the gate tests that the run made: their numbers of examples, their significance levels, and
-    the share of answers that the proposals changed.
+    Both are computed for each gated row, from the number of items and the share of answers that the result changed.
     """
     from rich.console import Console
 
     from bench.errors import UsageError
     from bench.records.schema import read_result
     from reports.analysis.gate import power_of
+    from reports.analysis.results import GatePowers
     from reports.analysis.terminal import print_gate
-    from reports.run.history import gates
 
     result = read_result(run)
-    found = power_of(gates(result.report), result.config.method_config)
-    if found is None:
-        raise UsageError(f"{run}: this run of {result.config.method} used no gate; corp, grpo, ppo and cat use one")
+    found = GatePowers(power_of(result.gated))
+    if not found.rows:
+        decided = "; ".join(row.gate.reason for row in result.gated if row.gate)
+        reason = decided or result.ungated or "it has no gated row"
+        raise UsageError(f"{run}: the gate of this run tested nothing: {reason}")
     _save(run, "gate", asdict(found))
     output_json(found) if as_json else print_gate(Console(), found)
 

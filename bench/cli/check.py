@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import SettingText, json_option, output_json
+from bench.cli.options import SettingText, fields_option, json_option, output_json
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
 @click.option("-t", "--task", help="Task to check: a name from `bench list tasks`, or package.module:Class.")
 @click.option("-m", "--method", help="Method to check: a name from `bench list methods`, or package.module:Class.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
+@fields_option
 @click.option(
     "-L",
     "--limit",
@@ -70,12 +71,12 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
         raise UsageError("bench check needs a task or a method: give one of -t TASK and -m METHOD")
     _reject_options_of("method" if task else "task")
     if task is not None:
-        return _task(task, as_json, options["data"], options["limit"], options["allow_unsandboxed"])
+        return _task(task, as_json, options["data"], options["fields"], options["limit"], options["allow_unsandboxed"])
     assert method is not None
     return _method(method, as_json, options["budget"], options["settings"])
 
 
-_OPTIONS = {"task": ("data", "limit", "allow_unsandboxed"), "method": ("budget", "settings")}
+_OPTIONS = {"task": ("data", "fields", "limit", "allow_unsandboxed"), "method": ("budget", "settings")}
 
 
 def _reject_options_of(kind: str) -> None:
@@ -86,14 +87,16 @@ def _reject_options_of(kind: str) -> None:
             raise UsageError(f"{option.opts[-1]}: applies to the check of a {kind} only; leave it out")
 
 
-def _task(task: str, as_json: bool, data: Path | None, limit: int, allow_unsandboxed: bool) -> int:
+def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit: int, allow_unsandboxed: bool) -> int:
     from rich.console import Console
 
     from bench.conformance import check_task
     from bench.registry import load_task
+    from bench.run.data import field_names
     from bench.run.prepare import admit
 
     candidate = load_task(task)
+    candidate.field_names = field_names(fields, data)
     data = data and data.absolute()
     # Load first: for some tasks the rows decide whether programs are run, and so whether a sandbox is needed.
     candidate.load(data)

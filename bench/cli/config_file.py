@@ -6,7 +6,7 @@
     [set.corp]
     rank = 4
     [vary.corp]
-    gate = ["off", "both"]
+    noise = ["iid", "tied"]
 
 Each value is checked here as the option of that name would be, so that an error names the file. The checks are stricter
 than on the command line, where everything is text: `limit = "60"` and `seed = 1.0` are refused.
@@ -17,12 +17,15 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import Validated, engine_options, output_option, run_options
 from bench.errors import UsageError, shown
+
+if TYPE_CHECKING:
+    from bench.run.grid import GridRun
 
 TABLES = {"set": ("settings", False), "vary": ("variations", True)}
 """Tables of method settings: the parameter that takes them, and whether a list gives several values."""
@@ -79,6 +82,28 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(expected)}"
             raise UsageError(f"--config {path}: unknown key {key!r}; {hint}")
     return values
+
+
+def planned_runs(path: Path) -> list[GridRun]:
+    """Return the runs of `bench run -C FILE`.
+
+    Raises:
+        UsageError: If the file or one of its values is invalid.
+    """
+    from bench.run.grid import expand
+
+    command = click.command()(run_options(config_option(lambda: None)))
+    return expand(**command.make_context("bench run", ["-C", str(path)]).params)
+
+
+def suites_beside(folder: Path) -> dict[str, list[GridRun]]:
+    """Return the planned runs of each suite in the folder `suites` beside a folder of records, by name.
+
+    Raises:
+        UsageError: If a suite or one of its values is invalid.
+    """
+    paths = sorted((folder.absolute().parent / "suites").glob("*.toml"))
+    return {path.stem: planned_runs(path) for path in paths}
 
 
 def _checked(where: str, value: Any, option: click.Option, ctx: click.Context) -> Any:

@@ -65,7 +65,7 @@ def _devices() -> list[str]:
 
 
 def _processor() -> ProcessorOutput | None:
-    """What decides `--dtype auto` and `--engines auto`, and the limits that `bench show --time` compares with."""
+    """What decides `--engines auto` and the speed of bfloat16, and the limits of `bench show --time`."""
     if importlib.util.find_spec("torch") is None:
         return None
     from bench.engines.machine import measure_limits

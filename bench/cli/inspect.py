@@ -44,10 +44,14 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
         width = max((len(row.name) for row in rows), default=0)
         for row in rows:
             click.echo(f"  {row.name:<{width}}  {row.description}")
-            for setting in row.settings if isinstance(row, ListedMethod) else ():
+            if not isinstance(row, ListedMethod):
+                continue
+            for setting in row.settings:
                 click.echo(f"  {'':<{width}}    {setting.name}" + ("" if setting.required else f" = {setting.default}"))
                 indent = " " * (width + 10)
                 click.echo(click.wrap_text(setting.text, 110, indent, indent))
+                if dimension := row.space.get(setting.name):
+                    click.echo(f"{indent}Tuned by --tune: {dimension}.")
 
 
 def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
@@ -70,15 +74,20 @@ def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
         ]
     if kind == "runs":
         return [_run_row(folder) for folder in _runs(output)]
-    from bench.registry import load_method, names
+    from bench.registry import names
 
     found = sorted(names("method" if kind == "methods" else "task").items())
     if not (verbose and kind == "methods"):
         return [ListedName(name=name, description=description) for name, (_, description) in found]
-    return [
-        ListedMethod(name=name, description=description, settings=tuple(settings_of(load_method(name).Config)))
-        for name, (_, description) in found
-    ]
+    return [_listed_method(name, description) for name, (_, description) in found]
+
+
+def _listed_method(name: str, description: str) -> ListedMethod:
+    from bench.registry import load_method
+
+    method = load_method(name)
+    space = {setting: str(dimension) for setting, dimension in method.space.items()}
+    return ListedMethod(name=name, description=description, settings=tuple(settings_of(method.Config)), space=space)
 
 
 def _runs(output: Path) -> list[Path]:
@@ -166,8 +175,13 @@ def _show_repriced(result: Result, as_json: bool) -> None:
 @click.command()
 @click.argument("run", type=RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to create.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    help="Write the weights as computed, in float32. Default: in the type that the run tested them in.",
+)
 @json_option
-def export(run: Path, output: Path, as_json: bool) -> None:
+def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     """Copy the artifact of a finished run to a new folder.
 
     If the artifact is a single model, the folder is a Hugging Face checkpoint:
@@ -184,11 +198,17 @@ def export(run: Path, output: Path, as_json: bool) -> None:
         raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
+        if dtype is not None:
+            from bench.run.export import write_float32  # loads torch
+
+            write_float32(run, result, folder)
     changed = any(row.changed for row in result.rows)
     if as_json:
         output_json(ExportOutput(folder=str(output), changed=changed, run=result.id))
     else:
-        click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged"))
+        rejected = ", ".join(row.label or "it" for row in result.gated if row.gate and not row.gate.accepted)
+        gate = f"; the gate rejected {rejected}" if changed and rejected else ""
+        click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged") + gate)
 
 
 def _limit(engine: dict[str, str | int]) -> float | None:

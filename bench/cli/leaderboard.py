@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,14 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
     help="Price of 1e15 model FLOPs, such as '0.002 USD' or '0.7 Wh'. Adds the costs of adaptation and answers.",
 )
 @click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="TOML file of `bench run`: say how many of its runs are among RUNS, and which are missing. Repeatable.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Only check that the committed leaderboards in RUNS (default: `reports`) match their records.",
@@ -57,6 +66,7 @@ def leaderboard(
     tasks: tuple[str, ...],
     since: datetime | None,
     rate: str | None,
+    suites: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Rank finished runs by accuracy, with their costs.
@@ -66,8 +76,10 @@ def leaderboard(
     """
     from rich.console import Console
 
+    from bench.cli.config_file import planned_runs
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
+    from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
     from reports.record import find_records, gc_disabled, read_record
 
@@ -82,6 +94,7 @@ def leaderboard(
         read = map(read_record, finished)
         records = [record for record in read if not tasks or record.result.config.task_label in tasks]
         board = make_board(records, sort=sort, rate=price)
+    board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
         raise UsageError(
@@ -108,11 +121,12 @@ def leaderboard(
 
 def _check(folders: tuple[Path, ...]) -> int:
     """Print each committed leaderboard page that does not match its records. Return 1 if there is one, else 0."""
+    from bench.cli.config_file import suites_beside
     from reports.leaderboard.committed import stale
 
     found = 0
     for folder in folders:
-        for page in stale(folder):
+        for page in stale(folder, suites_beside(folder)):
             found = 1
             command = "bench publish" + ("" if folder == Path("reports") else f" --into {folder}")
             click.echo(f"{page}: does not match {folder / 'records'}; rebuild it with: {command}", err=True)

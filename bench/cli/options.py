@@ -46,7 +46,7 @@ def run_options(command: F) -> F:
             multiple=True,
             type=SettingText("--vary", separator="|"),
             metavar="KEY=V1|V2|...",
-            help="Setting with several values, such as `corp.gate=off|both`. Each value is a separate run. Repeatable.",
+            help="Setting with several values, such as `corp.rank=4|8`. Each value is a separate run. Repeatable.",
         ),
         click.option(
             "--launch",
@@ -177,6 +177,12 @@ output_option = click.option(
     default=Path("runs"),
     show_default=True,
     help="Folder for run directories.",
+)
+
+fields_option = click.option(
+    "--fields",
+    metavar="FIELD=NAME,...",
+    help="Names of fields in --data where they differ from the task's, such as `problem=question`.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

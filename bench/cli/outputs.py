@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from bench.compute.ledger import Account, AdaptationAccount
+from bench.compute.ledger import Account, BilledAccount
 from bench.records.rows import Accuracy
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, Result
@@ -49,9 +49,9 @@ class RecordWithSamples(Result):
 
 
 class PlanLineOutput(_Output):
-    """One planned phase; see `methods.interface.PlanLine`."""
+    """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate."""
 
-    account: AdaptationAccount
+    account: BilledAccount
     what: str
     evaluations: int
 
@@ -98,9 +98,14 @@ class ListedName(_Output):
 
 
 class ListedMethod(ListedName):
-    """A method with its settings, as listed by `-v`."""
+    """A method with its settings and its search space, as listed by `-v`.
+
+    Attributes:
+        space: Ranges of the settings that `--tune` may change, such as `{"lr": "3e-07 to 0.0003 (log)"}`.
+    """
 
     settings: tuple[Setting, ...]
+    space: dict[str, str]
 
 
 class ListedRun(ListedName):
@@ -275,7 +280,7 @@ def output_types() -> dict[str, Any]:
     from bench.conformance.method.report import MethodReport
     from bench.conformance.report import TaskReport
     from bench.records.pricing import Repricing
-    from reports.analysis.results import Density, GatePower, SplitHalf
+    from reports.analysis.results import Density, GatePowers, SplitHalf
     from reports.comparison.compare import RunComparison
     from reports.leaderboard.text import BoardOutput
 
@@ -288,7 +293,7 @@ def output_types() -> dict[str, Any]:
         "compare": RunComparison,
         "analyze split-half": SplitHalf,
         "analyze density": tuple[Density, ...],
-        "analyze gate": GatePower,
+        "analyze gate": GatePowers,
         "analyze ledger": LedgerOutput,
         "leaderboard": BoardOutput,
         "publish": PublishOutput,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,9 @@ from bench.cli.options import json_option, output_json, run_options
 from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 
 if TYPE_CHECKING:
+    from bench.records.config import RunConfig
     from bench.run.grid import GridRun
+    from methods.interface import Plan
 
 CHARACTERS_PER_TOKEN = 3.5
 """Average for English and code with common tokenizers. Accurate enough for an estimate before the run measures."""
@@ -42,6 +45,7 @@ def _plan(run: GridRun) -> PlanOutput:
     from bench.models.source import resolve
     from bench.registry import load_method
     from bench.run.data import load_task_data
+    from bench.run.gate import plan_run
     from bench.run.prepare import refused_because
 
     config = run.config
@@ -63,9 +67,43 @@ def _plan(run: GridRun) -> PlanOutput:
     )
     if refused := refused_because(config, method, task_data.traits, evaluations):
         return found.model_copy(update={"refused": refused})
-    planned = method.plan(evaluations, task_data.traits)
+    planned = plan_run(method, config, evaluations, task_data.traits)
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
-    return found.model_copy(update={"lines": tuple(lines), "notes": planned.notes})
+    if planned.gate.evaluations:
+        lines.append(PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations))
+    notes = (*planned.notes, *_rounding(config, planned.method))
+    return found.model_copy(update={"lines": tuple(lines), "notes": notes})
+
+
+def _rounding(config: RunConfig, planned: Plan) -> list[str]:
+    """Return a warning if the run's dtype would round the planned training away.
+
+    Empty if that cannot be told: the model, or the libraries that choose the dtype, are not on this machine.
+    """
+    from bench.errors import UsageError
+    from bench.models.source import resolve
+    from bench.records.rows import FAITHFUL
+    from bench.run.prepare import resolved_device, resolved_dtype
+    from bench.weights.rounding import kept
+
+    if planned.reach is None or (folder := resolve(config.model).local()) is None:
+        return []
+    dtype: str = config.dtype
+    if dtype == "auto":
+        if importlib.util.find_spec("torch") is None:
+            return []
+        try:
+            dtype = resolved_dtype(dtype, resolved_device(config.device), folder)
+        except UsageError:  # a plan for another machine
+            return []
+    found = kept(folder, planned.reach, dtype)
+    if found is None or found.cosine >= FAITHFUL:
+        return []
+    return [
+        f"{dtype} rounds most of this training away: the planned steps move a weight by at most about "
+        f"{planned.reach:.1g}, which changes {found.changed:.0%} of the weights (a cosine of {found.cosine:.2f} with "
+        "the move as trained); take --dtype float32 for all methods, more steps or a higher learning rate"
+    ]
 
 
 def _evaluation_flops(config: dict[str, Any] | None, task: Any, examples: Any) -> float | None:

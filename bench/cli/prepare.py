@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import click
@@ -65,4 +66,8 @@ def _model(name: str) -> PreparedName:
     source = resolve(name)
     with ProgressDisplay(Console(stderr=True)) as display:
         prepared = source.prepare(display.bytes)
+        if all(importlib.util.find_spec(library) for library in ("torch", "transformers")):
+            from bench.models.opening import check_opens
+
+            check_opens(Path(prepared.path), prepared.provenance.sha256)
     return PreparedName(name=source.label, path=str(prepared.path), origin=prepared.provenance.origin)

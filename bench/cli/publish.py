@@ -28,6 +28,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
     only the leaderboard is rebuilt.
     """
+    from bench.cli.config_file import suites_beside
     from bench.errors import UsageError
     from reports.leaderboard.committed import publish
     from reports.record import find_records
@@ -37,7 +38,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
         raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
-    records, built = publish(finished, folder)
+    records, built = publish(finished, folder, suites_beside(folder))
     if as_json:
         output_json(PublishOutput(records=tuple(map(str, records)), pages=tuple(map(str, built))))
     else:

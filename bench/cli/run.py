@@ -19,7 +19,7 @@ from bench.cli.outputs import RunOutput, RunOutputs
     "\n  bench run -C grid.toml"
     "\n\n\b\nExample of grid.toml:"
     '\n  method = ["base", "corp"]\n  task = "gsm8k"\n  seed = [0, 1, 2]'
-    '\n  [set.corp]\n  rank = 4\n  [vary.corp]\n  gate = ["off", "both"]'
+    '\n  [set.corp]\n  rank = 4\n  [vary.corp]\n  noise = ["iid", "tied"]'
 )
 @run_options
 @output_option
@@ -39,7 +39,7 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
     return _run(as_json, lambda displays, done: _grid(grid, output, displays, done, where))
 
 
-@click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/smoke/seed-0-1a2b3c4d")
+@click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @engine_options
 @json_option

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import fields_option, json_option, output_json
 from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -35,15 +34,16 @@ def sandbox() -> None:
 @unsandboxed_option
 @json_option
 def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_json: bool) -> None:
-    """Judge the programs in a JSON Lines file.
+    """Judge the programs in a file of rows: JSON Lines, a JSON list, CSV or Parquet.
 
-    Each row has the fields `code` (the program), `test` (defines check(candidate), or consists of assert statements)
+    Each row has the fields `code` (the program), `test` (see docs/sandbox.md; it may import numpy and pytest)
     and `entry_point` (the function to test). Optional fields: `prompt` (text before the program), `name`, and `timeout`
     in seconds. The output has one line per row, in order.
     """
     from bench.sandbox import judge
+    from tasks.files import read_file
 
-    programs = [_program(file, number, row) for number, row in _rows(file)]
+    programs = [_program(number, where, row) for number, (where, row) in enumerate(read_file(file), start=1)]
     verdicts = judge(programs, workers=workers, allow_unsandboxed=allow_unsandboxed)
     for program, verdict in zip(programs, verdicts, strict=True):
         if as_json:
@@ -62,25 +62,26 @@ def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_jso
     click.echo(f"{passed} of {len(programs)} passed", err=True)
 
 
-def _program(file: Path, number: int, row: dict[str, Any]) -> Any:
+def _program(number: int, where: str, row: dict[str, Any]) -> Any:
     from bench.errors import UsageError
     from bench.sandbox import Program
+    from tasks.code.forms import packages
 
     texts = {"name": f"row {number}", "prompt": ""} | {k: row[k] for k in ("name", "prompt") if k in row}
     for field in ("code", "test", "entry_point"):
         if field not in row:
-            raise UsageError(f"{file}, line {number}: field {field!r} is missing")
+            raise UsageError(f"{where}: field {field!r} is missing")
         texts[field] = row[field]
     for field, value in texts.items():
         if not isinstance(value, str):
-            raise UsageError(f"{file}, line {number}: field {field!r} is {value!r}; expected text")
+            raise UsageError(f"{where}: field {field!r} is {value!r}; expected text")
     timeout = row.get("timeout")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
-        raise UsageError(f"{file}, line {number}: field 'timeout' is {timeout!r}; expected a number of seconds")
+        raise UsageError(f"{where}: field 'timeout' is {timeout!r}; expected a number of seconds")
     try:
-        return Program(**texts, timeout=timeout)
+        return Program(**texts, timeout=timeout, packages=packages(texts["test"]))
     except UsageError as error:
-        raise UsageError(f"{file}, line {number}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
 @click.command(
@@ -91,12 +92,15 @@ def _program(file: Path, number: int, row: dict[str, Any]) -> Any:
     "--completions",
     type=FILE,
     required=True,
-    help="JSON Lines file. Each row has `task_id`, the id of an example, and `completion`, an answer.",
+    help="File of rows. Each row has `task_id`, the id of an example, and `completion`, an answer.",
 )
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
+@fields_option
 @unsandboxed_option
 @json_option
-def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bool, as_json: bool) -> None:
+def score(
+    task: str, completions: Path, data: Path | None, fields: str | None, allow_unsandboxed: bool, as_json: bool
+) -> None:
     """Score answers from a file with a task's scorer.
 
     The answers may be to examples of any split, and an example may have several answers. The accuracy is the mean over
@@ -105,21 +109,24 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
     """
     from bench.errors import BenchError, UsageError
     from bench.registry import load_task
+    from bench.run.data import field_names
     from bench.run.prepare import admit
     from bench.run.rows import accuracy
+    from tasks.files import read_file
     from tasks.interface import SPLITS
 
     scorer = load_task(task)
+    scorer.field_names = field_names(fields, data)
     splits = scorer.load(data)
     level = admit(scorer, allow_unsandboxed=allow_unsandboxed)
     examples = {example.id: example for split in SPLITS for example in getattr(splits, split)}
     rows = []
-    for number, row in _rows(completions):
+    for where, row in read_file(completions):
         for field in ("task_id", "completion"):
             if not isinstance(row.get(field), str):
-                raise UsageError(f"{completions}, line {number}: field {field!r} is missing or not text")
+                raise UsageError(f"{where}: field {field!r} is missing or not text")
         if row["task_id"] not in examples:
-            raise UsageError(f"{completions}, line {number}: task_id {row['task_id']!r} is not an example of {task}")
+            raise UsageError(f"{where}: task_id {row['task_id']!r} is not an example of {task}")
         rows.append(row)
     if not rows:
         raise UsageError(f"{completions}: the file contains no completions")
@@ -143,22 +150,3 @@ def score(task: str, completions: Path, data: Path | None, allow_unsandboxed: bo
         f"accuracy {100 * found.accuracy:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}), {found.correct} of "
         f"{found.items} answers to {answered} of {len(examples)} examples; {found.excluded} could not be judged"
     )
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    from bench.errors import UsageError
-
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}, line {number}: not JSON ({error.msg})") from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{file}, line {number}: expected a JSON object")
-        yield number, row

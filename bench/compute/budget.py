@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bench.errors import UsageError
 
-BUDGETS = {"smoke": 256, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
+BUDGETS = {"smoke": 256, "quick": 512, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
 """Evaluations by name. `paper` is RandOpt's published budget: 5000 candidates on 200 examples (arXiv 2603.12228)."""
 
 

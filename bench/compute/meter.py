@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bench.compute.flops import ModelShape
-from bench.compute.ledger import ADAPTATION, Account, Ledger, Work, model_flops
+from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Ledger, Work, model_flops
 from bench.errors import BenchError
 
 
@@ -55,6 +55,8 @@ class Meter:
         self.listeners: list[Callable[[], None]] = []
         self._spent = 0
         self._account: Account | None = None
+        self._into: AdaptationAccount | None = None
+        self._start = 0  # what was spent before the open part of the budget
         self._allowance: int | None = None
         self._opened = Work()
 
@@ -103,11 +105,36 @@ class Meter:
         """
         if self._account is not None:
             raise RuntimeError(f"account {self._account!r} is open; accounts do not nest")
-        self._account, self._allowance, self._opened = name, allowance, Work()
+        self._account, self._allowance, self._opened = self._booked_to(name), allowance, Work()
         try:
             yield
         finally:
             self._account = None
+
+    @contextmanager
+    def part(self, limit: int, into: AdaptationAccount) -> Iterator[None]:
+        """Limit the adaptation work of this block to a part of the budget, and book all of it to one account.
+
+        Within the block, `remaining` and `tripped` are those of the part, and `limit` is where it ends. A block that is
+        stopped there does not stop the rest of the run.
+
+        Args:
+            limit: Maximum FLOPs of this block.
+            into: Account for all adaptation work of the block, whatever account it is booked to.
+
+        Raises:
+            RuntimeError: If the budget is not set.
+        """
+        part = self._spent + min(limit, self.remaining)
+        outer = self.limit, self.tripped, self._into, self._start
+        self.limit, self.tripped, self._into, self._start = part, False, into, self._spent
+        try:
+            yield
+        finally:
+            self.limit, self.tripped, self._into, self._start = outer
+
+    def _booked_to(self, account: Account) -> Account:
+        return self._into if self._into is not None and account in ADAPTATION else account
 
     @property
     def opened(self) -> Work:
@@ -131,7 +158,8 @@ class Meter:
         if billed and self.limit is not None and (self.tripped or cost > self.remaining):
             self.tripped = True
             raise OverBudget(
-                f"the next step costs {cost:.3g} FLOPs and {self.remaining:.3g} of {self.limit:.3g} are left"
+                f"the next step costs {cost:.3g} FLOPs and {self.remaining:.3g} of {self.limit - self._start:.3g} are "
+                "left"
             )
         if self._allowance is not None:
             self._allowance -= cost
@@ -140,6 +168,7 @@ class Meter:
 
     def replay(self, account: Account, work: Work) -> None:
         """Record work that an earlier attempt of this run did, as read from its journal."""
+        account = self._booked_to(account)
         self.ledger.book(account, work)
         if account in ADAPTATION:
             self._spent += self.flops(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,8 +21,9 @@ MAX_CONTAINED = 0.5
 """Maximum excess of prompts that contain their own gold answer over prompts that contain another example's."""
 _HASH = "\n".join(
     [
-        "import sys; from pathlib import Path; from bench.registry import load_task",
-        "print(load_task(sys.argv[1]).load(Path(sys.argv[2]) if sys.argv[2] else None).content_hash)",
+        "import json, sys; from pathlib import Path; from bench.registry import load_task",
+        "task = load_task(sys.argv[1]); task.field_names = json.loads(sys.argv[3])",
+        "print(task.load(Path(sys.argv[2]) if sys.argv[2] else None).content_hash)",
     ]
 )
 
@@ -47,7 +49,8 @@ def _hash_in_other_process(session: TaskSession) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # Another hash seed changes the order of sets.
     environment["PYTHONHASHSEED"] = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    command = [sys.executable, "-c", _HASH, session.name, str(session.data or "")]
+    names = json.dumps(dict(session.task.field_names))
+    command = [sys.executable, "-c", _HASH, session.name, str(session.data or ""), names]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     return (done.stdout if done.returncode == 0 else done.stderr).strip()
 

@@ -7,6 +7,7 @@ from itertools import cycle, islice
 
 from bench.conformance.answers import EMPTY, absurd, cut_off, noise
 from bench.conformance.session import Observation, Pair, TaskSession, describe, outcome
+from bench.run.golds import wrong_gold
 from tasks.interface import Score, Vote
 
 MAX_CUT_OFF_RIGHT = 0.05
@@ -17,15 +18,19 @@ _OTHERS = 3  # number of other examples' gold answers used as wrong answers
 
 
 def check_gold(session: TaskSession) -> Observation:
-    """Check that every gold answer is correct and has reward 1."""
-    if not session.golds:
+    """Check that every gold answer is correct and has reward 1: of all rows of a file, else of the examples."""
+    golds, scores = session.golds, session.gold_scores
+    if session.data is not None:
+        golds = session.golds_of(session.all_examples)
+        scores = session.score(golds)
+    if not golds:
         return _NO_GOLD
     wrong = [
-        f"{example.id}: {score.detail or score.answer}"
-        for (example, _), score in zip(session.golds, session.gold_scores, strict=True)
+        wrong_gold(session.task, example, score)
+        for (example, _), score in zip(golds, scores, strict=True)
         if not (score.correct and score.reward == 1.0)
     ]
-    return outcome(wrong, f"all {len(session.golds)} are right")
+    return outcome(wrong, f"all {len(golds)} are right")
 
 
 def check_determinism(session: TaskSession) -> Observation:

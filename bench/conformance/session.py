@@ -39,7 +39,16 @@ class TaskSession:
     @cached_property
     def golds(self) -> list[Pair]:
         """Examples that have a gold answer, with that answer."""
-        return [(example, gold) for example in self.examples if (gold := self.task.gold(example)) is not None]
+        return self.golds_of(self.examples)
+
+    @property
+    def all_examples(self) -> tuple[Example, ...]:
+        """Examples of all splits."""
+        return tuple(example for name in SPLITS for example in getattr(self.splits, name))
+
+    def golds_of(self, examples: Sequence[Example]) -> list[Pair]:
+        """Return the examples that have a gold answer, with that answer."""
+        return [(example, gold) for example in examples if (gold := self.task.gold(example)) is not None]
 
     @cached_property
     def gold_scores(self) -> list[Score]:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from bench.engines.interface import Sampling, TokenIds
+from tasks.interface import EndRule
+from tasks.thoughts import answer_of, answer_start
 
 
 def answer_streams(prompts: Sequence[TokenIds], sampling: Sampling) -> np.ndarray:
@@ -133,29 +135,41 @@ def share_out(found: Sequence[tuple[int, list[int]]], room: int) -> list[list[in
 
 
 class StopStrings:
-    """Stop-string detector that decodes only the last tokens of a growing answer.
+    """Detector of the end of a growing answer, which decodes only the last tokens unless they may end it.
+
+    A stop string within a thought ends nothing; see `tasks.thoughts`.
 
     Args:
         stop: Stop strings.
         decode: Function from token ids to text.
+        opening: Delimiter of a thought that the prompt ends with; empty for none.
     """
 
     SLACK = 8
     """Extra tokens to decode: a tail may begin inside a character or a word, and decoders treat that differently."""
 
-    def __init__(self, stop: tuple[str, ...], decode: Callable[[Sequence[int]], str]) -> None:
-        self._stop = stop
-        self._decode = decode
+    def __init__(self, stop: tuple[str, ...], decode: Callable[[Sequence[int]], str], opening: str = "") -> None:
+        self._stop, self._decode, self._opening = stop, decode, opening
         self._tail = max((len(string.encode()) for string in stop), default=0) + self.SLACK  # one token per byte
 
-    def ended(self, generated: Sequence[int]) -> bool:
-        """Return whether the newest token completed a stop string."""
-        if not self._stop:
+    def ended(self, generated: Sequence[int], rule: EndRule | None = None) -> bool:
+        """Return whether the newest token completed a stop string, or the answer by the task's rule."""
+        if not self._stop and rule is None:
             return False
         tail = self._decode(generated[-self._tail :])
-        return any(string in tail for string in self._stop)
+        if any(string in tail for string in self._stop):
+            text = self._decode(generated)
+            if self.cut(text) != text:
+                return True
+        if rule is None or not rule.may_end(tail):
+            return False
+        answer = answer_of(self._opening + self._decode(generated))
+        return answer is not None and rule.is_complete(answer)
 
     def cut(self, text: str) -> str:
-        """Return the text before the first stop string."""
-        ends = [text.index(string) for string in self._stop if string in text]
-        return text[: min(ends)] if ends else text
+        """Return the text before the first stop string of the answer."""
+        start = answer_start(self._opening + text)
+        if start is None:
+            return text
+        found = (text.find(string, max(0, start - len(self._opening))) for string in self._stop)
+        return text[: min((end for end in found if end >= 0), default=None)]

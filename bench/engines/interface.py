@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
+from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from tasks.interface import Message, PromptStyle
+from tasks.interface import EndRule, Message, PromptStyle
 
 TokenIds = tuple[int, ...]
 Finish = Literal["end", "stop", "length"]
@@ -48,7 +49,8 @@ class Completion:
         text: Decoded answer without special tokens, cut before a stop string.
         token_ids: All generated tokens, including the end-of-turn id or the stop string's tokens.
         prompt_tokens: Length of the prompt in tokens.
-        finish: Reason for the end: an end-of-sequence id ("end"), a stop string, or the length limit.
+        finish: Reason for the end: an end-of-sequence id ("end"), a stop string or the task's rule ("stop"), or the
+            length limit.
     """
 
     text: str
@@ -65,11 +67,13 @@ class Job:
         point: Point or checkpoint to evaluate at.
         prompts: Token ids of at least one prompt.
         sampling: Decoding parameters.
+        end_rules: Rule for each answer, by which it ends before the model ends it; empty if no answer has one.
     """
 
     point: Place
     prompts: tuple[TokenIds, ...]
     sampling: Sampling
+    end_rules: tuple[EndRule | None, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,17 +136,28 @@ class Engine(Protocol):
     def trainable(self) -> tuple[Any, Any]:
         """Return a trainable float32 copy of the base model, and a copy of the tokenizer."""
 
-    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
+    def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
         """Return an answer's text without special tokens, cut before a stop string."""
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        meter: Meter,
+        end_rules: Sequence[EndRule | None] = (),
+    ) -> list[Completion]:
         """Generate one completion per prompt, and record each step with the meter.
 
-        The text of an answer is a function of the weights, the prompts of this call, the sampling and `settings`.
+        The text of an answer is a function of the weights, the prompts of this call, their rules, the sampling and
+        `settings`.
         """
 
-    def save(self, folder: Path) -> None:
-        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
+    def save(self, folder: Path) -> Move | None:
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint.
+
+        Returns:
+            Move of these weights from the base; None at the base. See `bench.weights.space.WeightSpace.measure`.
+        """

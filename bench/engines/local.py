@@ -16,8 +16,10 @@ from bench.compute.meter import Meter
 from bench.engines.decoding import Lookup, StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, shown
+from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
+from tasks.interface import EndRule
 
 Draws = TypeVar("Draws")
 """Random numbers of one answer: an array of uniforms, or a seed."""
@@ -30,12 +32,14 @@ class BatchRow(Generic[Draws]):
     Attributes:
         prompt: Token ids of the prompt.
         draws: Random numbers of sampled decoding; None for greedy decoding.
+        rule: The task's rule that ends the answer; None for none.
         generated: Token ids of the answer so far.
         finish: Reason for the end; None while the answer is not finished.
     """
 
     prompt: TokenIds
     draws: Draws | None
+    rule: EndRule | None = None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
     _lookup: Lookup | None = None
@@ -67,7 +71,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     """An engine in this process. See `bench.engines.interface.Engine`.
 
     Args:
-        model: Folder that `AutoTokenizer.from_pretrained` opens.
+        model: Checkpoint folder.
         device: Torch device, such as `cuda:0`.
 
     Attributes:
@@ -84,12 +88,18 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             _make_deterministic()
         super().__init__(model, device)
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        meter: Meter,
+        end_rules: Sequence[EndRule | None] = (),
+    ) -> list[Completion]:
         """Generate one completion per prompt, in the order of the prompts.
 
         Raises:
             BenchError: If a prompt is empty.
-            Refused: If a prompt is too long for its answer to fit.
+            Refused: If a prompt is too long for its answer to fit, or has a token that the model's embedding lacks.
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
@@ -103,8 +113,15 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
                 f"a prompt and {sampling.max_new_tokens} new tokens need {longest} positions; "
                 f"{self.POSITIONS_ARE} {self.positions}"
             )
+        if (largest := max(map(max, prompts))) >= self.shape.vocab_size:
+            token = shown(self._tokenizer.convert_ids_to_tokens(largest))
+            raise Refused(
+                f"a prompt has the token {token} with the id {largest}, and the model's embedding has "
+                f"{self.shape.vocab_size} rows"
+            )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
-        rows = [BatchRow(prompt, drawn) for prompt, drawn in zip(prompts, draws, strict=True)]
+        rules = end_rules or [None] * len(prompts)
+        rows = [BatchRow(*each) for each in zip(prompts, draws, rules, strict=True)]
         self._decode(rows, sampling, meter)
         return [self._completion(row, sampling) for row in rows]
 
@@ -118,21 +135,26 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
         """Return whether the newest token ends a row, and store the reason in the row."""
-        return row.end(self._finish(row.generated, stop, sampling))
+        return row.end(self._finish(row.generated, stop, sampling, row.rule))
 
     def _completion(self, row: BatchRow[Draws], sampling: Sampling) -> Completion:
         assert row.finish is not None
         return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
 
-    def save(self, folder: Path) -> None:
-        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
+    def save(self, folder: Path) -> Move | None:
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint, and return their move."""
         with full_disk_as_os_error():
             self._save_model(folder)
             self._tokenizer.save_pretrained(folder)
+        return self._move()
 
     @abstractmethod
     def _save_model(self, folder: Path) -> None:
         """Write the current weights and the model's configuration."""
+
+    @abstractmethod
+    def _move(self) -> Move | None:
+        """Return the move of the current weights from the base. See `WeightSpace.measure`."""
 
 
 def max_positions(config: Any) -> int | None:

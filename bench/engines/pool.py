@@ -22,9 +22,10 @@ from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
+from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
-from tasks.interface import Message, PromptStyle
+from tasks.interface import EndRule, Message, PromptStyle
 
 DEPTH = 2
 """Jobs queued per engine, so that an engine does not idle while answers are scored."""
@@ -58,7 +59,7 @@ def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
     with meter.account("setup", limit):
         try:
             engine.move_to(job.point)
-            return JobResult(engine.generate(job.prompts, job.sampling, meter), meter.opened)
+            return JobResult(engine.generate(job.prompts, job.sampling, meter, job.end_rules), meter.opened)
         except AllowanceSpent as spent:
             return JobResult(None, meter.opened, spent.refused)
 
@@ -139,19 +140,19 @@ class EnginePool:
         """Return a trainable float32 copy of the base model in this process, and a copy of the tokenizer."""
         return self._tokenizer.trainable()
 
-    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
+    def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""
-        return self._tokenizer.ending(generated, sampling)
+        return self._tokenizer.ending(generated, sampling, rule)
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
         """Return an answer's text without special tokens, cut before a stop string."""
         return self._tokenizer.text(generated, sampling)
 
-    def save(self, folder: Path) -> None:
-        """Write the current weights and the tokenizer as a Hugging Face checkpoint."""
+    def save(self, folder: Path) -> Move | None:
+        """Write the current weights and the tokenizer as a Hugging Face checkpoint, and return their move."""
         engine = self._load_here()
         engine.move_to(self._place)
-        engine.save(folder)
+        return engine.save(folder)
 
     # Generation
 
@@ -165,7 +166,13 @@ class EnginePool:
         """Set the point or checkpoint of the next answers."""
         self._place = point
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        meter: Meter,
+        end_rules: Sequence[EndRule | None] = (),
+    ) -> list[Completion]:
         """Generate one completion per prompt, while other engines prefetch the announced jobs.
 
         Raises:
@@ -174,7 +181,7 @@ class EnginePool:
         """
         if not prompts:
             return []
-        job, available = Job(self._place, tuple(prompts), sampling), meter.available
+        job, available = Job(self._place, tuple(prompts), sampling, tuple(end_rules)), meter.available
         if job in self._upcoming:
             del self._upcoming[: self._upcoming.index(job) + 1]
             self._forget()

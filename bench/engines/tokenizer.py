@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.engines.decoding import StopStrings
 from bench.engines.interface import Finish, Sampling, TokenIds
-from tasks.interface import Message, PromptStyle
+from bench.errors import Refused
+from bench.models.opening import open_generation_config, open_model, open_tokenizer, unformatted
+from tasks.interface import EndRule, Message, PromptStyle
+from tasks.thoughts import delimiters_in, opening_of
+
+QUESTION, ANSWER = "Mongolia's capital?", "Ulan Bator"
+"""Turns that show what a chat template writes around them."""
 
 
 class CheckpointTokenizer:
     """Tokenizer of a checkpoint, shared by all engines. Loads no weights, except for a trainable copy.
 
     Args:
-        model: Folder that `AutoTokenizer.from_pretrained` opens.
+        model: Checkpoint folder.
         device: Torch device of a trainable copy.
     """
 
     settings: dict[str, str | int]
 
     def __init__(self, model: str, device: str) -> None:
-        self._folder, self._device = model, device
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
-        self._ends = _end_ids(model, self._tokenizer)
+        self._folder, self._device = Path(model), device
+        self._tokenizer = open_tokenizer(self._folder)
+        self._ends = _end_ids(self._folder, self._tokenizer) | self._turn_end()
+        self._kept = self._special_delimiters()
 
     @property
     def style(self) -> PromptStyle:
@@ -41,46 +44,133 @@ class CheckpointTokenizer:
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, formatted with the chat template, or of a plain text.
 
-        Plain text gets the special tokens that the tokenizer adds by default.
+        Plain text gets the special tokens that the tokenizer adds by default, except an end of sequence behind it:
+        the answer continues the text.
+
+        Raises:
+            Refused: If the chat template does not take the conversation, such as one with a system message.
         """
         if isinstance(prompt, str):
-            return tuple(self._tokenizer(prompt)["input_ids"])
-        encoded = self._tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+            token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
+            return tuple(token_ids[: len(token_ids) - self._appended])
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+        except Exception as error:  # a template is a program and may raise anything
+            roles = ", ".join(message["role"] for message in prompt)
+            raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
         return tuple(encoded["input_ids"])
 
     def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Return a trainable float32 copy of the base model, and a copy of the tokenizer."""
-        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self.settings["dtype"])
-        return model.float().to(self._device).train(), AutoTokenizer.from_pretrained(self._folder)
+        """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`."""
+        model = open_model(self._folder, self.settings["dtype"])
+        return model.float().to(self._device).train(), _without_end(open_tokenizer(self._folder))
 
-    def ending(self, generated: Sequence[int], sampling: Sampling) -> Finish | None:
+    def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""
-        return self._finish(generated, StopStrings(sampling.stop, self._text), sampling)
+        return self._finish(generated, self._stop_strings(sampling), sampling, rule)
 
     def text(self, generated: Sequence[int], sampling: Sampling) -> str:
-        """Return an answer's text without special tokens, cut before a stop string."""
-        return StopStrings(sampling.stop, self._text).cut(self._text(generated))
+        """Return an answer's text without special tokens, cut before a stop string.
 
-    def _finish(self, generated: Sequence[int], stop: StopStrings, sampling: Sampling) -> Finish | None:
+        Delimiters of thoughts stay, as does the one that the prompt ends with. So the text alone says where a thought
+        ends and the answer begins.
+        """
+        ended = bool(generated) and generated[-1] in self._ends
+        text = self._text(generated[:-1] if ended else generated)
+        return self._opening + self._stop_strings(sampling).cut(text)
+
+    def _stop_strings(self, sampling: Sampling) -> StopStrings:
+        return StopStrings(sampling.stop, self._text, self._opening)
+
+    def _finish(
+        self, generated: Sequence[int], stop: StopStrings, sampling: Sampling, rule: EndRule | None
+    ) -> Finish | None:
         if generated[-1] in self._ends:
             return "end"
-        if stop.ended(generated):
+        if stop.ended(generated, rule):
             return "stop"
         return "length" if len(generated) == sampling.max_new_tokens else None
 
     def _text(self, token_ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if self._kept:
+            token_ids = [i for i in token_ids if i in self._kept or i not in self._special]
+        text: str = self._tokenizer.decode(
+            token_ids, skip_special_tokens=not self._kept, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    @cached_property
+    def _appended(self) -> int:
+        """Number of ends of sequence that the tokenizer puts behind a text."""
+        return len(_added(self._tokenizer)[1])
+
+    @cached_property
+    def _opening(self) -> str:
+        """Delimiter of a thought that the template's prompt for an answer ends with; empty if it has none."""
+        return opening_of(self._rendered(add_generation_prompt=True))
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        """Special tokens by id."""
+        return {i: token.content for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+
+    def _special_delimiters(self) -> frozenset[int]:
+        """Return the ids of special tokens with which the chat template delimits thoughts."""
+        template = self._tokenizer.chat_template or ""
+        templates = template.values() if isinstance(template, dict) else [template]
+        delimiters = {delimiter for each in templates for delimiter in delimiters_in(each)}
+        return frozenset(i for i, token in self._special.items() if any(token in each for each in delimiters))
+
+    def _turn_end(self) -> frozenset[int]:
+        """Return the id that the chat template ends an assistant's turn with, as a set; empty if it has none.
+
+        A base model's own end of sequence can be another one. Its answers would run on into an invented user's turn.
+        """
+        _, found, after = self._rendered({"role": "assistant", "content": ANSWER}).rpartition(ANSWER)
+        after = after.lstrip() if found else ""
+        added = self._tokenizer.added_tokens_decoder.items()
+        fitting = [(len(token.content), i) for i, token in added if after.startswith(token.content)]
+        return frozenset({max(fitting)[1]} if fitting else ())
+
+    def _rendered(self, *turns: Message, add_generation_prompt: bool = False) -> str:
+        """Return a conversation in the chat template; empty if it has none, or if it takes no such conversation."""
+        conversation = [{"role": "user", "content": QUESTION}, *turns]
+        if self.style == "completion":
+            return ""
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception:  # a template raises what it likes; one that also fails on prompts is reported there
+            return ""
         return text
 
 
-def _end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def _added(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before a text, and the ends of sequence behind it."""
+    ids: list[int] = tokenizer(ANSWER)["input_ids"]
+    alone: list[int] = tokenizer(ANSWER, add_special_tokens=False)["input_ids"]
+    ends = 0
+    while ends < len(ids) and ids[-1 - ends] == tokenizer.eos_token_id:
+        ends += 1
+    return ids[: max(0, len(ids) - len(alone) - ends)], ids[len(ids) - ends :]
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Make a tokenizer put no end of sequence behind a text."""
+    before, ends = _added(tokenizer)
+    if ends:
+        tokens = tokenizer.convert_ids_to_tokens(before)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=[*tokens, "$A"], special_tokens=list(zip(tokens, before, strict=True))
+        )
+    return tokenizer
+
+
+def _end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids that end an answer: those of the generation config, and the tokenizer's own."""
-    try:
-        generation = GenerationConfig.from_pretrained(model)
-    except OSError:  # the checkpoint has no generation config
-        generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(model))
-    named = generation.eos_token_id
+    named = open_generation_config(folder).eos_token_id
     ids = set(named) if isinstance(named, (list, tuple)) else {named}
     return frozenset(i for i in ids | {tokenizer.eos_token_id} if i is not None)

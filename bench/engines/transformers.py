@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from bench.compute.flops import ModelShape, attended
@@ -30,12 +29,14 @@ from bench.engines.packed import PackedLinears, kernels_for
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
+from bench.models.opening import open_model
+from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DECODING = "continuous-3"
-"""Version of decoding. Raised when its order or arithmetic changes, because half-precision text may then change."""
+DECODING = "continuous-4"
+"""Version of decoding. Raised when its order, its arithmetic or the ends of answers change, and so texts may."""
 REFILL = 4
 """New prompts enter when 1 / REFILL of the batch is free."""
 PREFILL_TOKENS = 2048
@@ -54,7 +55,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     """A causal language model of the transformers library, in this process.
 
     Args:
-        model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
+        model: Checkpoint folder.
         dtype: Dtype of the weights; `auto` keeps the checkpoint's own.
         device: Torch device, such as `cuda:0`.
         batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
@@ -77,7 +78,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
         super().__init__(model, device)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype])
+        loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
         use_ragged_attention(self._model)
         parameters = dict(self._model.named_parameters())
@@ -165,7 +166,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """
         limit = min(self._batch_size, len(waiting))
         batch = RaggedBatch(self._model, limit)
-        stop = StopStrings(sampling.stop, self._text)
+        stop = self._stop_strings(sampling)
         rows: list[_Row] = []
         filling = True
         while rows or waiting:
@@ -277,6 +278,9 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
     def _save_model(self, folder: Path) -> None:
         self._model.save_pretrained(folder)
+
+    def _move(self) -> Move | None:
+        return self._space.measure(self._space.point)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 """Patterns of weights, configuration and tokenizer files, in formats that contain no code."""
@@ -15,34 +15,54 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _SAFETENSORS_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
+GIT_LFS = "version https://git-lfs"
+"""First characters of a pointer, which git leaves in place of a large file until `git lfs pull` fetches the file."""
+
+
+def check_pointer(file: Path) -> None:
+    """Check that a file is no Git LFS pointer.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    with file.open("rb") as opened:
+        if opened.read(len(GIT_LFS)) == GIT_LFS.encode():
+            raise UsageError(f"{file}: a Git LFS pointer in place of the file; run `git lfs pull` in the folder")
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        UsageError: If the file cannot be read, or holds no JSON object.
+    """
+    try:
+        check_pointer(file)
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}); expected a checkpoint's JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: not valid JSON ({error}); copy the file from its source again") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file}: {shown(found)} is no JSON object; copy the file from its source again")
+    return found
+
+
 def read_config(folder: Path) -> dict[str, Any] | None:
     """Return the content of the folder's `config.json`, or None if it is missing or unreadable."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_object(folder / "config.json")
+    except UsageError:
         return None
-    return config if isinstance(config, dict) else None
 
 
-def stored_dtype(folder: Path) -> str:
-    """Return the dtype of a checkpoint's weights, such as `bfloat16`: what its configuration names, else its tensors'.
-
-    Raises:
-        UsageError: If neither tells.
-    """
+def configured_dtype(folder: Path) -> str | None:
+    """Return the dtype that a checkpoint's configuration names, such as `bfloat16`; None if it names none."""
     config = read_config(folder) or {}
     for found in (config, config.get("text_config")):
         if isinstance(found, dict) and isinstance(name := found.get("dtype") or found.get("torch_dtype"), str):
             return name.removeprefix("torch.")
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        kinds = {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
-        for kind in sorted(kinds & _SAFETENSORS_DTYPES.keys()):
-            return _SAFETENSORS_DTYPES[kind]
-    raise UsageError(
-        f"{folder}: neither config.json nor a safetensors file tells the dtype of the weights; set --dtype"
-    )
+    return None
 
 
 def file_sha256(path: Path) -> str:

@@ -60,7 +60,7 @@ def prepared(
         _require_libraries()
         gguf = put(folder)
         progress("converting GGUF to safetensors", 0, None)
-        _run(gguf, folder, origin)
+        run_alone("bench.models.convert", [str(gguf), str(folder)], f"{origin} could not be converted")
         gguf.unlink()
 
     folder = cache.obtain(_key(sha256), build, progress, needs=needs)
@@ -68,10 +68,16 @@ def prepared(
     return PreparedModel(str(folder), None, Provenance(origin, sha256, facts["licence"]))
 
 
+def cached(sha256: str) -> Path | None:
+    """Return the checkpoint of a file that is already converted, or None."""
+    folder = cache.entry(_key(sha256))
+    return folder if cache.intact(folder, contents=False) else None
+
+
 def cached_config(sha256: str) -> dict[str, Any] | None:
     """Return the configuration of a file that is already converted, or None."""
-    folder = cache.entry(_key(sha256))
-    return read_config(folder) if cache.intact(folder, contents=False) else None
+    folder = cached(sha256)
+    return None if folder is None else read_config(folder)
 
 
 def _key(sha256: str) -> str:
@@ -84,8 +90,18 @@ def _require_libraries() -> None:
         raise BenchError(f"opening a GGUF file needs {', '.join(missing)}: pip install 'bench-post-training[local]'")
 
 
-def _run(gguf: Path, folder: Path, origin: str) -> None:
-    # A separate process frees its memory when it ends, and keeps warnings and progress bars out of our output.
+def run_alone(module: str, arguments: list[str], failed: str) -> None:
+    """Run a module in a process of its own, which frees its memory when it ends, and keeps its warnings to itself.
+
+    Args:
+        module: Module that ends with a message on stderr if it fails.
+        arguments: Arguments of the command line.
+        failed: Beginning of the message if it fails, such as `model.gguf could not be converted`.
+
+    Raises:
+        OSError: If the disk is full.
+        BenchError: If the module fails.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -93,7 +109,8 @@ def _run(gguf: Path, folder: Path, origin: str) -> None:
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    command = [sys.executable, "-m", "bench.models.convert", str(gguf), str(folder)]
+    # -P: without it, Python would look for modules in the working directory, which may be a model's folder.
+    command = [sys.executable, "-P", "-m", module, *arguments]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if child.returncode == 0:
         return
@@ -103,7 +120,7 @@ def _run(gguf: Path, folder: Path, origin: str) -> None:
         reason = f"killed by signal {-child.returncode}, perhaps for lack of memory"
     else:
         reason = (child.stderr.strip() or "no reason given").splitlines()[-1]
-    raise BenchError(f"{origin} could not be converted: {reason}")
+    raise BenchError(f"{failed}: {reason}")
 
 
 def end_ids(metadata: Mapping[str, Any]) -> list[int]:
@@ -132,7 +149,7 @@ def convert(gguf: Path, folder: Path) -> None:
     packing = getattr(transformers, "GgufConfig", None)
     options = {"quantization_config": packing(dequantize=True)} if packing else {}
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, **options
+        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, trust_remote_code=False, **options
     )
     held = sum(int(tensor.n_elements) for tensor in reader.tensors)
     taken = sum(parameter.numel() for parameter in loaded.parameters())
@@ -154,7 +171,7 @@ def convert(gguf: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     if metadata.get("tokenizer.ggml.pre") in SINGLE_DIGITS:
         from tokenizers import pre_tokenizers
 

@@ -29,6 +29,10 @@ class Shipped(ModelSource):
         """Return the checkpoint's configuration."""
         return read_config(self.folder)
 
+    def local(self) -> Path | None:
+        """Return the folder."""
+        return self.folder
+
     def prepare(self, progress: Progress = silent) -> PreparedModel:
         """Return the checkpoint, which is already in the package."""
         # Committed records hold this text. The script is scripts/train_tiny_adder.py now.
@@ -54,9 +58,13 @@ class InWheel(ModelSource):
         """Return the configuration from this package."""
         return read_config(self.folder)
 
+    def local(self) -> Path | None:
+        """Return the converted checkpoint if it is in the cache, else None."""
+        return convert.cached(self.member.sha256)
+
     def ready(self) -> bool:
         """Return whether the converted checkpoint is in the cache."""
-        return convert.cached_config(self.member.sha256) is not None
+        return self.local() is not None
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
         """Return the converted checkpoint, and download and convert it first if it is not in the cache."""

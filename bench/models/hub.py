@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.models.adapter import is_adapter
 from bench.models.checkpoint import FILES, folder_sha256, read_config
 from bench.models.embedded import ACCEPTED
+from bench.models.folder import check_files
 from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
 
 
@@ -33,12 +35,17 @@ class HubModel(ModelSource):
 
     def config(self) -> dict[str, Any] | None:
         """Return the configuration if it is in the hub's local cache, else None."""
+        folder = self.local()
+        return None if folder is None else read_config(folder)
+
+    def local(self) -> Path | None:
+        """Return the snapshot if its configuration is in the hub's local cache, else None. Weights may be missing."""
         try:
             from huggingface_hub import try_to_load_from_cache
         except ImportError:
             return None
         found = try_to_load_from_cache(self.id, "config.json", revision=self.revision)
-        return read_config(Path(found).parent) if isinstance(found, str) else None
+        return Path(found).parent if isinstance(found, str) else None
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
         """Download missing files to the hub's local cache. Without a network, the cached files must suffice."""
@@ -53,8 +60,12 @@ class HubModel(ModelSource):
         except (OSError, HfHubHTTPError, HFValidationError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise self._unavailable(f"cannot be fetched from the hub ({reason})") from error
-        if not any(folder.glob("*.safetensors")):
-            raise self._unavailable("the repository holds no *.safetensors weights")
+        if is_adapter(folder):
+            raise self._unavailable(
+                f"the repository holds an adapter; download it (`hf download {self.id} --local-dir FOLDER`) and give "
+                "--model that folder"
+            )
+        check_files(folder)
         # The name of a snapshot's folder is its commit.
         provenance = Provenance(f"hub {self.id}@{folder.name}", folder_sha256(folder), None)
         return PreparedModel(str(folder), folder.name, provenance)

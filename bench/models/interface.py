@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -66,6 +67,10 @@ class ModelSource(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any] | None:
         """Return the content of the model's `config.json`; None if it is not available without torch and a download."""
+
+    @abstractmethod
+    def local(self) -> Path | None:
+        """Return the checkpoint's folder; None if it is not on this machine yet. Nothing is hashed or converted."""
 
     def ready(self) -> bool:
         """Return whether `prepare` needs neither a download nor a conversion."""

@@ -1,4 +1,4 @@
-"""Values of `--model`: an embedded name, a local folder, a GGUF file, or a hub id."""
+"""Values of `--model`: an embedded name, a folder with a checkpoint or an adapter, a GGUF file, or a hub id."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.models.checkpoint import read_config
+from bench.models.adapter import Adapter, is_adapter
+from bench.models.checkpoint import json_object
 from bench.models.embedded import ACCEPTED, DEFAULT_MODEL, EMBEDDED
+from bench.models.headers import weight_files
 from bench.models.hub import HubModel
 from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
 from bench.models.local import Folder, GgufFile
@@ -37,7 +39,7 @@ def resolve(name: str) -> ModelSource:
     # Unlike pathlib's methods, these functions accept every string.
     path = os.path.expanduser(name)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
-        return _folder(name, Path(path).resolve())
+        return _folder(Path(path).resolve())
     if os.path.exists(path):  # noqa: PTH110
         return _gguf_file(name, Path(path).resolve())
     match = HUB_ID.fullmatch(name)
@@ -51,11 +53,11 @@ def resolve(name: str) -> ModelSource:
     return HubModel.named(match["id"], match["revision"])
 
 
-def _folder(name: str, folder: Path) -> Folder:
-    if read_config(folder) is None:
-        raise UsageError(f"--model {name}: the folder holds no readable config.json; expected a checkpoint")
-    if not any(folder.glob("*.safetensors")):
-        raise UsageError(f"--model {name}: the folder holds no *.safetensors weights; expected a checkpoint")
+def _folder(folder: Path) -> ModelSource:
+    if is_adapter(folder):
+        return Adapter.at(folder, resolve)
+    json_object(folder / "config.json")
+    weight_files(folder)
     return Folder.at(folder)
 
 

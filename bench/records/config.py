@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 
 from bench.compute.budget import BUDGETS
 from bench.errors import UsageError, usage_error
@@ -47,6 +47,11 @@ class RunConfig(BaseModel):
     data: Annotated[str | None, Option(file=True)] = setting(
         None, "File with the task's rows. Default: the task's own source."
     )
+    fields: Annotated[str | None, Option(metavar="FIELD=NAME,...")] = setting(
+        None,
+        "Names of fields in --data where they differ from the task's: `problem=question,answer=final_answer` reads the "
+        "task's problem from the field `question`.",
+    )
     adapt_on: Annotated[str | None, Option(metavar="TASK")] = setting(
         None, "Task to adapt on instead of --task, of which all examples are then test examples."
     )
@@ -57,10 +62,16 @@ class RunConfig(BaseModel):
         ..., "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id."
     )
     budget: Annotated[str, Option("-b", several=True)] = setting(
-        "smoke",
+        "quick",
         f"Adaptation budget: {', '.join(f'{name} ({size:,})' for name, size in BUDGETS.items())}, or a number.",
         unit="model-prompt evaluations",
         source="our choice; `paper` is RandOpt's (arXiv 2603.12228)",
+    )
+    tune: Annotated[NonNegativeInt, Option(metavar="K")] = setting(
+        0,
+        "Number of trials that choose the method's settings within the budget: the published ones, and others from its "
+        "search space. 0: the published ones, or those given.",
+        source="our choice",
     )
     seed: Annotated[NonNegativeInt, Option("-s", several=True)] = setting(
         0, "Seed of the method, from which all its randomness derives.", source="our choice"
@@ -83,8 +94,9 @@ class RunConfig(BaseModel):
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Option()] = setting(
         "auto",
-        "Precision of the weights; auto: the checkpoint's, or float32 where the hardware only emulates it.",
-        source="our choice",
+        "Precision of the weights, for every method; auto: float32 on a CPU, where training computes in it, and the "
+        "checkpoint's own on a GPU.",
+        source="our choice (docs/engines.md)",
     )
     device: Annotated[str, Option()] = setting(
         "auto", "Torch device, such as cpu or cuda:1; auto: a GPU if there is one.", source="our choice"
@@ -105,10 +117,23 @@ class RunConfig(BaseModel):
         "signal (bon); greedy plus the probability that one of K samples is right (pass).",
         source="our choice",
     )
+    gate: Annotated[Literal["off", "harness"], Option()] = setting(
+        "harness",
+        "Gate on the results; harness: a part of the budget tests each result on held-out items, and the record has it "
+        "as trained and gated, which is the result if it passed and the base if not.",
+        source="our choice (docs/gate.md)",
+    )
     launch: dict[str, Any] | None = Field(
         default=None,
         description="Accelerate configuration of the training processes; None to train in the run's own process.",
     )
+
+    @field_validator("tune")
+    @classmethod
+    def _several_trials(cls, tune: int) -> int:
+        if tune == 1:
+            raise ValueError("one trial is the published setting, with nothing to choose; expected 0, or 2 or more")
+        return tune
 
     @property
     def task_label(self) -> str:

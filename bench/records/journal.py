@@ -19,7 +19,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Journal:
         self.recovered = len(entries)
         self._index(entries)
         self._next = 0
+        self._scope: dict[str, Any] = {}
         self._file: io.RawIOBase | None = None
         if not owner:
             return
@@ -85,6 +87,7 @@ class Journal:
         Raises:
             JournalMismatch: If the keys differ, for example after a change of code or data.
         """
+        key = {**self._scope, **key}
         if self._next >= len(self._entries):
             return None
         line, entry = self._entries[self._next]
@@ -106,7 +109,29 @@ class Journal:
         if self._next < len(self._entries):
             raise RuntimeError("append while journalled entries are left to recall")
         self._next += 1
-        self._write({"key": _plain(key), "value": _plain(value)})
+        self._write({"key": _plain({**self._scope, **key}), "value": _plain(value)})
+
+    @contextmanager
+    def within(self, scope: Mapping[str, Any]) -> Iterator[None]:
+        """Add these fields to the keys of all entries of this block, such as `{"trial": [0, 3]}`."""
+        outer, self._scope = self._scope, {**self._scope, **scope}
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def skip_to(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the value of a later entry and skip the entries before it; None, and skip nothing, if there is none.
+
+        Args:
+            key: Key of an entry that summarises the entries before it.
+        """
+        wanted = _plain({**self._scope, **key})
+        for place in range(self._next, len(self._entries)):
+            if self._entries[place][1]["key"] == wanted:
+                self._next = place + 1
+                return dict(self._entries[place][1]["value"])
+        return None
 
     def append_prefetched(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
         """Append a result that was computed ahead of its turn. It is looked up by key and not recalled in order.

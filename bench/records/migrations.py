@@ -75,7 +75,39 @@ def _samples_to_3(samples: list[dict[str, Any]], labels: list[str]) -> list[dict
     return [*base.values(), *sorted(others, key=lambda sample: int(sample["row"]))]
 
 
-STEPS: dict[int, Callable[[Document], dict[str, Any]]] = {2: to_3}
+def to_4(document: Document) -> dict[str, Any]:
+    """Migrate a document of schema 3 to schema 4.
+
+    The harness had no gate. A method's own gate stays in its settings and in its report. The ruleset follows from the
+    settings: `custom` if one that tuning may change since was not the default.
+
+        {"schema_version": 3, "config": {"method": "grpo", "method_config": {"gate": true, ...}, ...}}
+        {"schema_version": 4, "config": {"method": "grpo", "method_config": {"gate": true, ...}, ..., "gate": "off"},
+         "ruleset": "published"}
+    """
+    old = document["result"]
+    config = {**old["config"], "gate": "off"}
+    defaults, given = _TUNABLE_3.get(config["method"], {}), config.get("method_config", {})
+    published = all(given.get(name, value) == value for name, value in defaults.items())
+    ruleset = "published" if published else "custom"
+    return {**document, "result": {**old, "schema_version": 4, "config": config, "ruleset": ruleset}}
+
+
+_SIGMAS_3, _SAMPLED_3, _TRAINED_3 = {"sigmas": [5e-4, 1e-3, 2e-3]}, {"temperature": 0.7}, {"lr": 1e-6}
+_TUNABLE_3: Mapping[str, Mapping[str, Any]] = {
+    "corp": _SIGMAS_3,
+    "randopt": _SIGMAS_3,
+    "es": {"sigma": 1e-3, "step": 5e-4},
+    "grpo": _TRAINED_3,
+    "ppo": _TRAINED_3,
+    "cat": _TRAINED_3,
+    "self-consistency": _SAMPLED_3,
+    "best-of-n": _SAMPLED_3,
+}
+"""Defaults, as of schema 3, of the settings that tuning may change since, by method."""
+
+
+STEPS: dict[int, Callable[[Document], dict[str, Any]]] = {2: to_3, 3: to_4}
 """Migration to the next schema, by schema version."""
 OLDEST = min(STEPS)
 SCHEMA_VERSION = max(STEPS) + 1

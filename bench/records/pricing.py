@@ -38,8 +38,8 @@ def answer_cost(shape: ModelShape, work: Work, answers: int) -> AnswerCost:
 def reprice(result: Result) -> Result:
     """Return a result with all its FLOPs computed again, under the present formula.
 
-    Only the FLOPs that the harness books are repriced: ledger, budget, costs of answers and timing. What the method
-    decided, and any FLOPs in its own report, stay as they were.
+    Only the FLOPs that the harness books are repriced: ledger, budget, tuning, costs of answers and timing. What the
+    method decided, any FLOPs in its own report, and those of each trial, which has no counts, stay as they were.
 
     Raises:
         Refused: If the record lacks the model's shape or the raw counts of a row.
@@ -59,6 +59,7 @@ def reprice(result: Result) -> Result:
             "versions": result.versions and result.versions.model_copy(update={"flops": FLOPS_VERSION}),
             "ledger": ledger,
             "budget": result.budget and _budget(shape, result.budget, ledger),
+            "tuning": result.tuning and result.tuning.model_copy(update={"flops": ledger["tune"].flops}),
             "rows": tuple(_row(shape, row) for row in result.rows),
             "timing": result.timing and _timing(shape, result.timing),
         }
@@ -105,6 +106,8 @@ def flops_of(result: Result) -> dict[str, float]:
     if result.budget:
         for name in ("evaluation_flops", "flops", "spent"):
             found[f"budget.{name}"] = getattr(result.budget, name)
+    if result.tuning:
+        found["tuning.flops"] = result.tuning.flops
     for number, row in enumerate(result.rows):
         found[f"rows.{number}.cost.flops"] = row.cost.flops
         if row.coverage:

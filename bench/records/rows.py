@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from bench.compute.ledger import Work
+
+RowKind = Literal["base", "method", "gated"]
 
 
 class Frozen(BaseModel):
@@ -91,6 +93,36 @@ class Difference(Frozen):
     p_value: float
 
 
+FAITHFUL = 0.9
+"""Cosine of a move and what its type kept of it, below which a run and the board warn."""
+
+
+class Move(Frozen):
+    """Move of an artifact's weights from the base: as computed in float32, and as deployed in the run's dtype.
+
+    A type with few bits rounds small moves away. In bfloat16, for example, a weight of 0.02 is on a grid with steps of
+    0.00012, and a move of less than half a step is lost.
+
+    Example: `{"norm": 0.00506851, "survived": 0.00210397, "cosine": 0.305979, "changed": 0.05585}`.
+
+    Attributes:
+        norm: Euclidean norm of the move in float32, over all weights.
+        survived: Euclidean norm of the difference between the deployed weights and the base's.
+        cosine: Cosine of these two; 0 if nothing survived. None if the weights did not move in float32 either.
+        changed: Fraction of the weights whose deployed value differs from the base's.
+    """
+
+    norm: NonNegativeFloat
+    survived: NonNegativeFloat
+    cosine: Annotated[float, Field(ge=-1, le=1)] | None
+    changed: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def lost(self) -> bool:
+        """Whether the deployed weights are not those that the method made."""
+        return self.cosine is not None and self.cosine < FAITHFUL
+
+
 class PassAtK(Frozen):
     """pass@k on the test split: the probability that at least one of k sampled answers is right.
 
@@ -121,11 +153,68 @@ class PassAtK(Frozen):
     difference: Difference | None = None
 
 
-class Row(Frozen):
-    """Test result of the base or of one artifact.
+class GateLook(Frozen):
+    """Counts of the gate at one look, over all items seen so far.
 
     Attributes:
-        kind: `base` for the first row of a result, `method` for all others.
+        items: Number of items seen.
+        fixes: Number of items with the base wrong and the artifact right.
+        regressions: Number of items with the base right and the artifact wrong.
+        needed: Number of fixes with which the artifact would be kept; None if no number is enough.
+    """
+
+    items: NonNegativeInt
+    fixes: NonNegativeInt
+    regressions: NonNegativeInt
+    needed: int | None
+
+
+class GateRecord(Frozen):
+    """Decision of the harness's gate about one artifact. See docs/gate.md.
+
+    Example (shortened):
+
+        {"accepted": true, "items": 28, "max_items": 56, "fixes": 12, "regressions": 1, "gain": 0.39, "level": 0.05,
+         "looks": [...], "reason": "kept at look 2 of 4: 12 fixes against 1 regression, 11 were needed",
+         "detectable": 0.19}
+
+    Attributes:
+        accepted: Whether the artifact is kept; otherwise the base is.
+        items: Number of gate items that both answered.
+        excluded: Number of these that could not be judged for both; they count neither as fixes nor as regressions.
+        max_items: Number of items at the last look.
+        fixes: Number of items with the base wrong and the artifact right.
+        regressions: Number of items with the base right and the artifact wrong.
+        gain: (fixes - regressions) / items; 0 without items.
+        level: Probability that an artifact without a gain is kept, at most.
+        looks: Looks that were taken, in order.
+        reason: Reason in words.
+        detectable: Smallest gain that this gate keeps in 80 % of runs at the observed share of regressions; None if
+            there is none, or nothing was answered.
+    """
+
+    accepted: bool
+    items: NonNegativeInt
+    excluded: NonNegativeInt = 0
+    max_items: PositiveInt
+    fixes: NonNegativeInt = 0
+    regressions: NonNegativeInt = 0
+    gain: float = 0.0
+    level: float
+    looks: tuple[GateLook, ...] = ()
+    reason: str
+    detectable: float | None = None
+
+
+class Row(Frozen):
+    """Test result of the base, or of one artifact, as trained or after the gate.
+
+    The gated row of an artifact follows its row as trained and has the same label. It holds the numbers of that row if
+    the gate kept the artifact, and those of the base if not. It has no answers of its own: `answers_of` names the row
+    whose answers it has.
+
+    Attributes:
+        kind: `base` for the first row of a result, `method` for an artifact as trained, `gated` for it after the gate.
         label: Label of the artifact within its run, such as `k=5`; empty for the base, and if there is only one.
         accuracy: Accuracy on the test split.
         cost: Cost of one answer.
@@ -133,13 +222,17 @@ class Row(Frozen):
         comparison: Comparison with the base on the same items; None for the base itself.
         changed: False for the base, and if the artifact is the unchanged base, queried in the same way.
         weights: sha256 of the weights that answered; None if several models answered, or it is not known.
+        move: Move of the weights from the base; None for the base, if several models answered, and in records of
+            earlier versions.
         truncated: Fraction of the answers that ended at the length limit; None if it is not known.
         measures: The task's additional measures by name.
         coverage: pass@k; None unless the strategy is `pass@K`.
+        gate: Decision of the gate; None unless the row is gated.
+        answers_of: Index in the result of the row whose answers a gated row has; None for all others.
         report: The artifact's own report about its answers.
     """
 
-    kind: Literal["base", "method"] = "method"
+    kind: RowKind = "method"
     label: str = ""
     accuracy: Accuracy
     cost: AnswerCost
@@ -147,13 +240,22 @@ class Row(Frozen):
     comparison: PairedComparison | None = None
     changed: bool
     weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    move: Move | None = None
     truncated: Annotated[float, Field(ge=0, le=1)] | None = None
     measures: dict[str, float] = Field(default_factory=dict)
     coverage: PassAtK | None = None
+    gate: GateRecord | None = None
+    answers_of: NonNegativeInt | None = None
     report: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _compared(self) -> Row:
         if (self.comparison is None) != (self.kind == "base"):
             raise ValueError(f"a row of kind {self.kind} with comparison {self.comparison}: only the base has none")
+        gated = self.kind == "gated"
+        if (self.gate is not None, self.answers_of is not None) != (gated, gated):
+            raise ValueError(
+                f"a row of kind {self.kind} with gate {self.gate} and answers_of {self.answers_of}: gated rows have "
+                "both, other rows neither"
+            )
         return self

@@ -17,6 +17,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
 from bench.records.rows import Frozen, Row
+from bench.records.tuning import PUBLISHED, Ruleset, Tuning
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,6 +34,7 @@ class Versions(Frozen):
         adapt_on: Version of the task adapted on; None if that is the test task.
         noise: Version of the noise generator.
         flops: Version of the FLOPs formula.
+        template_date: Date that the model's chat template sees, such as `2024-07-26`; None if it reads no clock.
     """
 
     method: str
@@ -40,6 +42,7 @@ class Versions(Frozen):
     adapt_on: str | None = None
     noise: str
     flops: int
+    template_date: str | None = None
 
 
 class ModelInfo(Frozen):
@@ -82,7 +85,7 @@ class BudgetInfo(Frozen):
         evaluations: Budget in model-prompt evaluations of the base model.
         evaluation_flops: Measured cost of one evaluation, in model FLOPs.
         flops: Limit in model FLOPs: evaluations times evaluation_flops.
-        planned: Planned evaluations by account, from the method's plan.
+        planned: Planned evaluations by account, from the method's plan; those of `gate` are reserved by the harness.
         spent: Adaptation FLOPs booked; at most `flops`.
     """
 
@@ -92,6 +95,11 @@ class BudgetInfo(Frozen):
     flops: NonNegativeInt
     planned: dict[str, int]
     spent: NonNegativeInt
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the method planned to spend anything."""
+        return bool(self.planned.keys() - {"gate"})
 
     @property
     def share(self) -> float:
@@ -136,8 +144,9 @@ class Timing(Frozen):
 class Result(Frozen):
     """Record of a finished run. If `status` is not `ok`, `rows` is empty and `reason` says why.
 
-    The first row is the base's. The ledger's account `inference` is the cost of all other rows' answers plus their
-    samples for pass@k, and `evaluation` is the same for the base. Answers that two rows share are counted for both.
+    The first row is the base's. The ledger's account `inference` is the cost of the answers of all artifacts plus their
+    samples for pass@k, and `evaluation` is the same for the base. Answers that two artifacts share are counted for
+    both; gated rows have no answers of their own.
 
     Attributes:
         schema_version: Version of this schema.
@@ -147,6 +156,7 @@ class Result(Frozen):
         reason: Reason for a status other than `ok`.
         traceback: Traceback of a failed run.
         config: Configuration.
+        ruleset: Rules that the settings were chosen by, see `bench.records.tuning.Ruleset`.
         versions: Versions of all harness components that can change a number.
         content_hash: Content hash of the splits.
         splits: Number of examples by split.
@@ -156,10 +166,13 @@ class Result(Frozen):
         prompt: Prompt style, `chat` or `completion`.
         sandbox: Level of the sandbox; None if no model-written code ran.
         budget: Budget, and how much of it was spent.
-        rows: Test results: the base, then the artifacts.
+        rows: Test results: the base, then the artifacts as trained, each followed by its gated row if it has one.
         untested: Reasons for the artifacts that the test-time strategy does not apply to, by label.
+        ungated: Reason why there are no gated rows, such as `the task has no gate split`; None if there are, if the run
+            ended before, or in records of earlier schemas.
         ledger: Work by account.
         report: The method's own report.
+        tuning: Trials and the settings that they chose; None without tuning.
         timing: Wall-clock times of the last attempt.
     """
 
@@ -170,6 +183,7 @@ class Result(Frozen):
     reason: str | None = None
     traceback: str | None = None
     config: RunConfig
+    ruleset: Ruleset = PUBLISHED
     versions: Versions | None = None
     content_hash: str | None = None
     splits: dict[str, int] = Field(default_factory=dict)
@@ -181,15 +195,28 @@ class Result(Frozen):
     budget: BudgetInfo | None = None
     rows: tuple[Row, ...] = ()
     untested: dict[str, str] = Field(default_factory=dict)
+    ungated: str | None = None
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
     report: dict[str, Any] = Field(default_factory=dict)
+    tuning: Tuning | None = None
     timing: Timing | None = None
 
     @model_validator(mode="after")
-    def _base_comes_first(self) -> Result:
+    def _in_order(self) -> Result:
         kinds = [row.kind for row in self.rows]
-        if kinds and kinds != ["base"] + ["method"] * (len(kinds) - 1):
+        if kinds and (kinds[0] != "base" or kinds.count("base") != 1):
             raise ValueError(f"rows are of kinds {', '.join(kinds)}: the first and only the first must be the base")
+        for index, row in enumerate(self.rows):
+            if row.gate is None:
+                continue
+            before = self.rows[index - 1]
+            if before.kind != "method" or before.label != row.label:
+                raise ValueError(f"row {index} is gated: it must follow the trained row of its label {row.label!r}")
+            if row.answers_of != (index - 1 if row.gate.accepted else 0):
+                raise ValueError(
+                    f"row {index} is gated and has answers_of {row.answers_of}: it has those of the row before it if "
+                    "the gate accepted that, else the base's, of row 0"
+                )
         return self
 
     @property
@@ -199,13 +226,18 @@ class Result(Frozen):
 
     @property
     def artifacts(self) -> tuple[Row, ...]:
-        """Rows of the method's artifacts."""
-        return self.rows[1:]
+        """Rows of the method's artifacts as trained."""
+        return tuple(row for row in self.rows if row.kind == "method")
+
+    @property
+    def gated(self) -> tuple[Row, ...]:
+        """Rows of the method's artifacts after the gate; empty without a gate."""
+        return tuple(row for row in self.rows if row.kind == "gated")
 
     @property
     def is_control(self) -> bool:
         """Whether the run tested nothing but the base: it spent nothing, and its artifact is the unchanged base."""
-        adapted = self.budget is not None and bool(self.budget.planned or self.budget.spent)
+        adapted = self.budget is not None and bool(self.budget.adapts or self.budget.spent)
         unchanged = [row.label for row in self.artifacts if not row.changed]
         return not adapted and len(self.artifacts) == 1 and unchanged == [""]
 

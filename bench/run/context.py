@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Work
+from bench.compute.ledger import Account, AdaptationAccount, Work
+from bench.compute.meter import AllowanceSpent
 from bench.distributed import ProcessGroup
 from bench.errors import BenchError
 from bench.records.files import share
+from bench.records.rows import Move
 from bench.run.data import TaskData
 from bench.run.evaluator import Answer, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
@@ -19,39 +21,62 @@ from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
 
+ACCOUNTS: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
+
 
 class AdaptationContext:
     """View of a run for methods: without test split, engine or meter. Implements `methods.interface.Context`.
 
+    Args:
+        evaluator: Evaluator for the task adapted on.
+        task_data: Tasks and their data.
+        seed: Seed of all randomness.
+        evaluation_flops: Measured cost of one evaluation.
+        display: Progress display.
+        training: Folder for the states and weights of training. Default: the run's own.
+
     Attributes:
         ranks: Rank and world size of the training group.
+        budget: The method's budget in FLOPs, without what is reserved for the gate or was spent on tuning.
         delegate_training: Trains in launched processes and returns when they have written the journal. None to train
             in this process.
     """
 
     def __init__(
-        self, evaluator: Evaluator, task_data: TaskData, seed: int, evaluation_flops: float, display: ProgressDisplay
+        self,
+        evaluator: Evaluator,
+        task_data: TaskData,
+        seed: int,
+        evaluation_flops: float,
+        display: ProgressDisplay,
+        training: Path | None = None,
     ) -> None:
         self._evaluator, self._display = evaluator, display
+        self._training = evaluator.journal.path.parent / "training" if training is None else training
+        self._closed = False
+        self.budget = evaluator.meter.remaining
         self.ranks = ProcessGroup()
         self.delegate_training: Callable[[], None] | None = None
         splits = task_data.splits
-        self._examples = {"support": splits.support, "select": splits.select, "gate": splits.gate}
+        self._examples = {"support": splits.support, "select": splits.select}
         self.seed = seed
-        self.task = replace(task_data.traits, prompts=evaluator.prompts(task_data.traits.prompts, splits.support))
+        prompts, refused = evaluator.prompts(task_data.traits.prompts, splits.support)
+        self.task = replace(task_data.traits, prompts=prompts, refused_prompts=refused)
         self.evaluation_flops = evaluation_flops
         self.report: dict[str, Any] = {}
-
-    @property
-    def budget(self) -> int:
-        """Adaptation budget in FLOPs."""
-        assert self._evaluator.meter.limit is not None
-        return self._evaluator.meter.limit
 
     @property
     def remaining(self) -> int:
         """Remaining adaptation FLOPs."""
         return self._evaluator.meter.remaining
+
+    def close(self) -> None:
+        """Refuse all further work: the method has returned."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BenchError("the method or its artifact used the context after `adapt` had returned; it ends there")
 
     def evaluate(
         self,
@@ -66,14 +91,16 @@ class AdaptationContext:
         """Answer examples of a split with the model at a point, and score the answers.
 
         Raises:
-            ValueError: If the account is not an adaptation account, the split is not visible to methods, the range
-                exceeds the split, or the task has no such prompt.
+            ValueError: If methods may not book to the account or see the split, the range exceeds the split, or the
+                task has no such prompt.
+            BenchError: If the method has returned.
         """
-        if account not in ADAPTATION:
-            raise ValueError(f"adaptation may not book to account {account!r}")
-        selected, label, chunked = self._select(split, examples)
+        self._check_open()
+        if account not in ACCOUNTS:
+            raise ValueError(f"a method may not book to account {account!r}; it has {', '.join(ACCOUNTS)}")
+        selected, label = self._select(split, examples)
         _check_prompt(self._evaluator.task, prompt)
-        return self._evaluator.score(point, selected, label, account, allowance, prompt, chunked=chunked)
+        return self._evaluator.score(point, selected, label, account, allowance, prompt)
 
     def prepare(
         self,
@@ -84,25 +111,20 @@ class AdaptationContext:
         prompts: Sequence[str] = (DEFAULT_PROMPT,),
     ) -> None:
         """Announce the evaluations that will probably come next."""
-        selected, label, chunked = self._select(split, examples)
+        self._check_open()
+        selected, label = self._select(split, examples)
         self._evaluator.announce(
-            [
-                chunk
-                for point in points
-                for prompt in prompts
-                for chunk in self._evaluator.score_chunks(point, selected, label, prompt, chunked=chunked)
-            ]
+            [self._evaluator.score_chunk(point, selected, label, prompt) for point in points for prompt in prompts]
         )
 
-    def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str, bool]:
-        """Return the selected examples, their label in the journal, and whether to cut them into chunks.
+    def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str]:
+        """Return the selected examples and their label in the journal.
 
-        The gate evaluates one point at a time, so engines share its examples in chunks. The other splits are evaluated
-        at many points at once, and each point is one chunk, because that is fastest. The choice is fixed per split:
-        half-precision answers depend on the chunk, so only answers from equal chunks can be compared.
+        They are one chunk: a method evaluates many points at once, so engines share the points and not the examples.
         """
         if split not in self._examples:
-            raise ValueError(f"adaptation may not read split {split!r}")
+            reason = "; the gate is the harness's, see --gate" if split == "gate" else ""
+            raise ValueError(f"a method may not read split {split!r}; it has {', '.join(self._examples)}{reason}")
         available = self._examples[split]
         chosen = range(len(available)) if examples is None else examples
         if not (0 <= chosen.start < chosen.stop <= len(available) and chosen.step == 1):
@@ -110,19 +132,20 @@ class AdaptationContext:
                 f"examples {chosen}: split {split} has {len(available)} examples; choose a range of at least one of "
                 "them, with step 1"
             )
-        return available[chosen.start : chosen.stop], f"{split} {chosen.start}", split == "gate"
+        return available[chosen.start : chosen.stop], f"{split} {chosen.start}"
 
     def train(self, allowance: int, lora: Lora | None = None) -> Training:
         """Start gradient training, or continue from the last saved state of an earlier attempt.
 
         Raises:
             Diverged: If training diverged, in the launched processes or in an earlier attempt.
+            BenchError: If the method has returned.
         """
+        self._check_open()
         from bench.run.training import TrainingSession  # loads torch
 
-        folder = self._evaluator.journal.path.parent / "training"
         support = self._examples["support"]
-        session = TrainingSession(self._evaluator, support, folder, allowance, self.seed, lora, self.ranks)
+        session = TrainingSession(self._evaluator, support, self._training, allowance, self.seed, lora, self.ranks)
         if self.delegate_training is not None and not session.ended:
             try:
                 self.delegate_training()
@@ -146,52 +169,90 @@ _QueryKey = tuple[str, tuple[str, ...], Decoding, str]
 
 
 class DeploymentContext:
-    """View of a run for artifacts: metered answers to test examples by id. Implements `methods.interface.Deployment`.
+    """View of a run for artifacts: metered answers to examples by id. Implements `methods.interface.Deployment`.
 
-    Answers are cached. The same query with the same weights is not generated again, but its cost is booked each time.
+    Answers are cached: the same query with the same weights is not generated again. Its cost is booked each time
+    without an allowance, as a deployment would pay for it, and once with one, which limits what is computed.
+
+    Args:
+        evaluator: Evaluator that generates.
+        examples: Examples that can be answered.
+        display: Progress display.
+        name: Name of the examples in the journal and on the display.
+        account: Account that answers are booked to.
+        allowance: FLOPs that all answers may cost; None for no limit.
 
     Attributes:
         account: Account that answers are booked to.
+        exhausted: Whether answers were refused because the allowance did not cover them.
         queries: All distinct (point, decoding, prompt) used since they were last cleared.
         answers: Answers generated since they were last cleared, by example id and text; the first of equal texts.
     """
 
-    def __init__(self, evaluator: Evaluator, examples: Sequence[Example], display: ProgressDisplay) -> None:
-        self._evaluator, self._display = evaluator, display
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        examples: Sequence[Example],
+        display: ProgressDisplay,
+        *,
+        name: str = "test",
+        account: Account = "evaluation",
+        allowance: int | None = None,
+    ) -> None:
+        self._evaluator, self._display, self._name = evaluator, display, name
         self._examples = {example.id: example for example in examples}
+        self._positions = {example.id: position for position, example in enumerate(examples)}
+        self._allowance = allowance
+        self.exhausted = False
         self._answered: dict[_QueryKey, tuple[list[Answer], Work]] = {}
         self._announced: Set[_QueryKey] = set()
-        self.account: Account = "evaluation"
+        self.account = account
         self.queries: set[tuple[Place, Decoding, str]] = set()
         self.answers: dict[tuple[str, str], Answer] = {}
-        self._saved: dict[Place, str | None] = {}
+        self._saved: dict[Place, tuple[str | None, Move | None]] = {}
 
     def answer(
         self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
     ) -> list[str]:
-        """Answer test examples, given by id, with the model at a point.
+        """Answer examples, given by id, with the model at a point.
 
         Raises:
-            KeyError: If an id is not in the test split.
+            KeyError: If an id is not one of the examples.
             ValueError: If the task has no such prompt.
+            AllowanceSpent: If the allowance does not cover the answers.
         """
         _check_prompt(self._evaluator.task, prompt)
         self.queries.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
         if key in self._answered:
             answers, work = self._answered[key]
-            self._evaluator.meter.replay(self.account, work)
+            if self._allowance is None:
+                self._evaluator.meter.replay(self.account, work)
             return self._texts(examples, answers)
         if key not in self._announced:
             self.prepare([point], examples, [decoding], prompt)
         before = self._evaluator.meter.ledger[self.account]
         answers = []
-        with self._display.stage(f"test: {self.account}", len(examples)) as stage:
+        title = self._name if self._name == self.account else f"{self._name}: {self.account}"
+        with self._display.stage(title, len(examples)) as stage:
             for label, part in self._chunks(examples):
-                answers += self._evaluator.generate(point, part, self.account, label, decoding, prompt)
+                answers += self._generate(point, part, label, decoding, prompt)
                 stage.advance(steps=len(part))
         self._answered[key] = answers, self._evaluator.meter.ledger[self.account] - before
         return self._texts(examples, answers)
+
+    def _generate(
+        self, point: Place, examples: Sequence[Example], label: str, decoding: Decoding, prompt: str
+    ) -> list[Answer]:
+        before = self._evaluator.meter.ledger[self.account]
+        found = self._evaluator.generate(point, examples, self.account, label, decoding, prompt, self._allowance)
+        work = self._evaluator.meter.ledger[self.account] - before
+        if self._allowance is not None:
+            self._allowance -= self._evaluator.meter.flops(work)
+        if found is None:
+            self.exhausted = True
+            raise AllowanceSpent(work)
+        return found
 
     def _texts(self, examples: Sequence[str], answers: Sequence[Answer]) -> list[str]:
         for example, answer in zip(examples, answers, strict=True):
@@ -220,14 +281,15 @@ class DeploymentContext:
     def _chunks(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
         """Return the chunks that engines divide among themselves, each with its label in the journal."""
         selected = self._lookup(examples)
-        return [(f"test {part.start}", selected[part.start : part.stop]) for part in self._evaluator.cut(len(selected))]
+        parts = [selected[part.start : part.stop] for part in self._evaluator.cut(len(selected))]
+        return [(f"{self._name} {self._positions[part[0].id] if part else 0}", part) for part in parts]
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
-        """Return the votes of answers to test examples, given by id."""
+        """Return the votes of answers to examples, given by id."""
         return self._evaluator.votes(self._lookup(examples), texts)
 
     def signals(self, examples: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """Return the task's signal for answers to test examples, given by id."""
+        """Return the task's signal for answers to examples, given by id."""
         return self._evaluator.signals(self._lookup(examples), texts)
 
     def _lookup(self, examples: Sequence[str]) -> list[Example]:
@@ -240,20 +302,20 @@ class DeploymentContext:
     def save_checkpoint(self, point: Place, folder: Path) -> None:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
         self._evaluator.engine.move_to(point)
-        self._evaluator.engine.save(folder)
+        move = self._evaluator.engine.save(folder)
         if isinstance(point, Checkpoint) and (folder / FILE).exists():  # a large model is saved in several files
             share(point.folder / FILE, folder / FILE)
-        self._saved[point] = saved_digest(folder)
+        self._saved[point] = saved_digest(folder), move
 
-    def weights(self, points: Set[Place]) -> str | None:
-        """Return the digest of the weights at these points.
+    def weights(self, points: Set[Place]) -> tuple[str | None, Move | None]:
+        """Return the digest of the weights at these points, and their move from the base.
 
-        None if there are several points, or the one was not saved as a checkpoint.
+        Both are None if there are several points, or the one was not saved as a checkpoint. The base has no move.
         """
         if len(points) != 1:
-            return None
+            return None, None
         (point,) = points
-        return self.base_digest() if point.is_base else self._saved.get(point)
+        return (self.base_digest(), None) if point.is_base else self._saved.get(point, (None, None))
 
 
 def _check_prompt(task: Task, prompt: str) -> None:

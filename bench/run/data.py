@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UsageError
+from bench.errors import Refused, UsageError
 from bench.records.config import RunConfig
 from bench.registry import load_task
-from tasks.interface import Example, Message, PromptStyle, Splits, Task, TaskTraits
+from bench.run.golds import require_golds
+from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,45 @@ class TaskData:
 
     def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
         """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts."""
+        longest = 0
+        for task, examples in self._used:
+            for prompt in task.prompts:
+                try:
+                    longest = max(
+                        longest,
+                        *(len(encode(format_prompt(task, style, e, prompt))) + task.max_new_tokens for e in examples),
+                    )
+                except Refused:
+                    if prompt == DEFAULT_PROMPT:
+                        raise
+        return longest
+
+    def check_conversations(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> None:
+        """Check that the model's chat template takes the default prompts: one of each sequence of roles.
+
+        Raises:
+            Refused: If it does not. The message names the example.
+        """
+        if style != "chat":
+            return
+        seen = set()
+        for task, examples in self._used:
+            for example in examples:
+                messages = task.messages(example)
+                roles = tuple(message["role"] for message in messages)
+                if roles in seen:
+                    continue
+                seen.add(roles)
+                try:
+                    encode(messages)
+                except Refused as error:
+                    raise Refused(f"{task.name}, example {example.id}: {error}") from error
+
+    @property
+    def _used(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:
+        """The tasks, each with the examples that a run may ask about."""
         adaptation = (*self.splits.support, *self.splits.select, *self.splits.gate)
-        return max(
-            len(encode(format_prompt(task, style, example, prompt))) + task.max_new_tokens
-            for task, examples in ((self.adapted_on, adaptation), (self.task, self.splits.test))
-            for example in examples
-            for prompt in task.prompts
-        )
+        return (self.adapted_on, adaptation), (self.task, self.splits.test)
 
 
 def format_prompt(task: Task, style: PromptStyle, example: Example, prompt: str) -> list[Message] | str:
@@ -66,14 +99,46 @@ def load_task_data(config: RunConfig) -> TaskData:
     return task_data
 
 
+def field_names(fields: str | None, data: Path | str | None) -> dict[str, str]:
+    """Return the names of fields in a file by the task's names, from the text of `--fields`.
+
+    Example: `problem=question` gives `{"problem": "question"}`.
+
+    Args:
+        fields: Text of the option; None if it was not given.
+        data: File given with `--data`.
+
+    Raises:
+        UsageError: If the text has another form, names a field twice, or there is no file.
+    """
+    if fields is None:
+        return {}
+    if data is None:
+        raise UsageError(f"--fields {fields}: names fields of a file; give the file with --data")
+    pairs = [[part.strip() for part in pair.split("=")] for pair in fields.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
+        raise UsageError(f"--fields {fields}: expected FIELD=NAME, each field once, with commas between several")
+    return dict(pairs)
+
+
 def _load(config: RunConfig) -> TaskData:
     task, data = load_task(config.task), config.data and Path(config.data)
+    task.field_names = field_names(config.fields, config.data)
     if config.adapt_on is None:
         if config.adapt_data is not None:
             raise UsageError(f"--adapt-data {config.adapt_data}: name the task that it belongs to with --adapt-on")
-        return TaskData(task, task, task.load(data or None))
+        splits = task.load(data or None)
+        if data:
+            task.allow_unsandboxed = config.allow_unsandboxed
+            require_golds(task, [example for name in SPLITS for example in getattr(splits, name)])
+        return TaskData(task, task, splits)
     adapted_on, adapt_data = load_task(config.adapt_on), config.adapt_data and Path(config.adapt_data)
     splits, tested = adapted_on.load(adapt_data or None), task.whole(data or None)
+    adaptation = (*splits.support, *splits.select, *splits.gate)
+    for judged, file, examples in ((adapted_on, adapt_data, adaptation), (task, data, tested)):
+        if file:
+            judged.allow_unsandboxed = config.allow_unsandboxed
+            require_golds(judged, examples)
     try:
         return TaskData(task, adapted_on, Splits(splits.support, splits.select, splits.gate, tested))
     except ValueError as error:

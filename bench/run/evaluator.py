@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, TokenIds
+from bench.errors import Refused
 from bench.records.journal import Journal
 from bench.records.pricing import evaluation_cost
 from bench.run.data import format_prompt
@@ -26,7 +28,7 @@ from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
 from methods.interface import GREEDY, Decoding, Evaluation
-from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
+from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
 
 CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
 """Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
@@ -118,7 +120,7 @@ class Evaluator:
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
-        self._last_point: Place = Point()
+        self._last_point: Place | None = Point()
 
     @property
     def batch_size(self) -> int:
@@ -131,6 +133,10 @@ class Evaluator:
         evaluator._last_point, evaluator._settings = self._last_point, self._settings
         return evaluator
 
+    def forget_point(self) -> None:
+        """Book a weight move at the next evaluation, whatever its point."""
+        self._last_point = None
+
     def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:
         """Return the token ids of an example, formatted with one of the task's prompts."""
         key = (example.id, prompt)
@@ -142,16 +148,31 @@ class Evaluator:
         """Format an example with one of the task's prompts, as chat messages or as a text to complete."""
         return format_prompt(self.task, self.style, example, prompt)
 
-    def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
-        """Return the prompt names without duplicates. Duplicates give the same token ids for all these examples."""
+    def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the prompt names without duplicates, and the reasons why the model's chat template refuses others.
+
+        Duplicates give the same token ids for all these examples.
+        """
         kept: dict[tuple[TokenIds, ...], str] = {}
+        refused: dict[str, str] = {}
         for name in names:
-            kept.setdefault(tuple(self.prompt(example, name) for example in examples), name)
-        return tuple(kept.values())
+            try:
+                kept.setdefault(tuple(self.prompt(example, name) for example in examples), name)
+            except Refused as error:
+                refused[name] = str(error)
+        return tuple(kept.values()), refused
 
     def prompt_sha256(self, example: Example) -> str:
         """Return the sha256 of the token ids of an example's default prompt."""
         return hashlib.sha256(repr(self.prompt(example)).encode()).hexdigest()
+
+    def end_rule(self, example: Example) -> EndRule | None:
+        """Return the rule that ends answers to an example; see `tasks.interface.Task.end_rule`."""
+        return self.task.end_rule(example, self.style)
+
+    def _end_rules(self, examples: Sequence[Example]) -> tuple[EndRule | None, ...]:
+        rules = tuple(map(self.end_rule, examples))
+        return rules if any(rules) else ()
 
     # Engine calls
 
@@ -169,16 +190,11 @@ class Evaluator:
         self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
-    def _run_chunks(self, point: Place, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
-        """Compute chunks at one point, book their work, and return their journal values."""
+    def _run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
+        """Compute a chunk at a point, book its work, and return its journal value."""
         # A weight move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights
         # are. A resumed run evaluates in the same order, so it books the same moves.
         self.meter.reserve(Work(weight_moves=int(point != self._last_point)))
-        if len(chunks) > 1 and chunks[0].job not in self._announced:
-            self.announce(chunks)
-        return [self._run_chunk(chunk) for chunk in chunks]
-
-    def _run_chunk(self, chunk: Chunk) -> dict[str, Any]:
         entry = self.journal.prefetched(chunk.key)
         if entry is not None and self.meter.covers(work := Work(**entry["work"])):
             self.meter.reserve(work)
@@ -189,24 +205,16 @@ class Evaluator:
         before = self.meter.opened
         try:
             with self.clock.span("generation"):
-                completions = self.engine.generate(job.prompts, job.sampling, self.meter)
+                completions = self.engine.generate(job.prompts, job.sampling, self.meter, job.end_rules)
         finally:
             self.clock.work += self.meter.opened - before
         return chunk.read(completions)
 
     # Scores
 
-    def score_chunks(
-        self, point: Place, examples: Sequence[Example], label: str, prompt: str, *, chunked: bool
-    ) -> list[Chunk]:
-        """Return the chunks of an evaluation: several if `chunked`, for engines to share, else one."""
-        parts = self.cut(len(examples)) if chunked else [range(len(examples))]
-        return [
-            self._score_chunk(point, examples[part.start : part.stop], f"{label}+{part.start}", prompt)
-            for part in parts
-        ]
+    def score_chunk(self, point: Place, examples: Sequence[Example], label: str, prompt: str) -> Chunk:
+        """Return the chunk that answers and scores these examples."""
 
-    def _score_chunk(self, point: Place, examples: Sequence[Example], label: str, prompt: str) -> Chunk:
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
             with self.clock.span("judging"):
                 scores = self.task.score_many(examples, [c.text for c in completions])
@@ -217,7 +225,7 @@ class Evaluator:
 
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
-        return Chunk(key, Job(point, prompts, self.sampling), read)
+        return Chunk(key, Job(point, prompts, self.sampling, self._end_rules(examples)), read)
 
     def score(
         self,
@@ -227,8 +235,6 @@ class Evaluator:
         account: AdaptationAccount,
         allowance: int | None,
         prompt: str,
-        *,
-        chunked: bool,
     ) -> Evaluation:
         """Answer and score examples for a method. See `methods.interface.Context.evaluate`."""
         key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
@@ -236,16 +242,13 @@ class Evaluator:
         entry = self.journal.recall(key)
         if entry is None:
             started = time.perf_counter()
-            found: list[dict[str, Any]] = []
-            complete = True
+            found: dict[str, Any] | None = None
             with self.meter.account(account, allowance):
-                try:
-                    found = self._run_chunks(point, self.score_chunks(point, examples, label, prompt, chunked=chunked))
-                except AllowanceSpent:
-                    complete = False
+                with suppress(AllowanceSpent):
+                    found = self._run_chunk(point, self.score_chunk(point, examples, label, prompt))
                 work = self.meter.opened
-            entry = {name: [value for part in found for value in part[name]] for name in ("rewards", "correct")}
-            entry |= {"complete": complete, "work": sparse(work), "seconds": time.perf_counter() - started}
+            entry = {name: found[name] if found else [] for name in ("rewards", "correct")}
+            entry |= {"complete": found is not None, "work": sparse(work), "seconds": time.perf_counter() - started}
             self.journal.append(key, entry)
         else:
             work = Work(**entry["work"])
@@ -273,7 +276,7 @@ class Evaluator:
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        return Chunk(key, Job(point, prompts, sampling), _journalled_answers)
+        return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), _journalled_answers)
 
     def generate(
         self,
@@ -283,23 +286,26 @@ class Evaluator:
         label: str,
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
-    ) -> list[Answer]:
-        """Answer examples. The answers are journalled when this returns."""
+        allowance: int | None = None,
+    ) -> list[Answer] | None:
+        """Answer examples. The answers are journalled when this returns. None if the allowance in FLOPs runs out."""
         key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
-        key |= {"decoding": asdict(decoding), "prompt": prompt}
+        key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt}
         entry = self.journal.recall(key)
-        if entry is not None:
-            self._last_point = point
+        if entry is None:
+            started = time.perf_counter()
+            answers = None
+            with self.meter.account(account, allowance):
+                with suppress(AllowanceSpent):
+                    chunk = self.answer_chunk(point, examples, label, decoding, prompt)
+                    answers = self._run_chunk(point, chunk)["answers"]
+                work = self.meter.opened
+            entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
+            self.journal.append(key, entry)
+        else:
             self.meter.replay(account, Work(**entry["work"]))
-            return [Answer(*fields) for fields in entry["answers"]]
-        started = time.perf_counter()
-        with self.meter.account(account):
-            (found,) = self._run_chunks(point, [self.answer_chunk(point, examples, label, decoding, prompt)])
-            answers, work = found["answers"], self.meter.opened
         self._last_point = point
-        entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
-        self.journal.append(key, entry)
-        return [Answer(*fields) for fields in answers]
+        return None if entry["answers"] is None else [Answer(*fields) for fields in entry["answers"]]
 
     def judge(self, examples: Sequence[Example], texts: Sequence[str], label: str) -> list[Score]:
         """Score answers. The scores are journalled when this returns, so a resumed run does not compute them again."""

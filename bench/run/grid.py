@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -26,8 +26,8 @@ from bench.registry import check, load_method
 from bench.run.launch import read_launch
 from bench.run.prepare import PreparedRun, finished, prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import ONE, execute
-from bench.run.settings import Assignment, variants
+from bench.run.runner import ONE, check_schema, execute
+from bench.run.settings import Assignment, Variant, is_given, variants
 from methods.interface import MethodConfig
 
 
@@ -119,11 +119,18 @@ def expand(
         UsageError: If an argument is invalid. No run has started then.
     """
     adapted_on = filter(None, [common.get("adapt_on")])
+    if common.get("tune") == 1:
+        raise UsageError(
+            "--tune 1: the only trial would be the published setting, with nothing to choose; give 2 or more, or leave "
+            "out --tune"
+        )
     given = {"method": methods, "task": tasks, "adapt_on": adapted_on, "model": models, "budget": budgets}
     for field, names in given.items():
         for name in names:
             CHECKS[field](name)
     chosen = variants(methods, [*settings, *variations])
+    if common.get("tune"):
+        _check_tuned(common["tune"], chosen, [*settings, *variations])
     # Paths are stored as absolute paths, so that a run can be resumed from any working directory.
     models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
     for file in ("data", "adapt_data"):
@@ -140,6 +147,23 @@ def expand(
                 raise usage_error("configuration", error) from error
             runs.append(GridRun(config, variant.config))
     return runs
+
+
+def _check_tuned(tune: int, chosen: Mapping[str, Sequence[Variant]], given: Sequence[Assignment]) -> None:
+    """Check that no setting is both given and tuned.
+
+    Raises:
+        UsageError: If one is.
+    """
+    for method, found in chosen.items():
+        for name in load_method(method).space:
+            path = name.split(".")
+            if any(is_given(variant.given, path) for variant in found):
+                origins = [each.origin for each in given if each.path[-len(path) :] == tuple(path)]
+                raise UsageError(
+                    f"{origins[-1] if origins else name}: --tune {tune} chooses {method}.{name} within the budget; "
+                    "leave out one of the two"
+                )
 
 
 def run_grid(
@@ -160,6 +184,7 @@ def run_grid(
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
         method = config.method + (f" ({settings})" if settings else "")
         title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
+        title += f", {config.tune} trials" if config.tune else ""
         display.say(title + (f"  ({number} of {len(runs)})" if len(runs) > 1 else ""), style="bold")
         outcome = _run_one(run, output, display, engines)
         outcomes.append(outcome)
@@ -205,9 +230,14 @@ def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -
     """
     config = read_config(folder)
     try:
-        with display:
-            prepared = prepare(config, folder.parent, display)
+        try:
+            with display:
+                prepared = prepare(config, folder.parent, display)
+        except UsageError:
+            check_schema(folder / "journal.jsonl")  # of a run of an earlier version this says more
+            raise
         if prepared.folder.name != folder.absolute().name:
+            check_schema(folder / "journal.jsonl")  # of a run of an earlier version this says more
             raise UsageError(
                 f"{folder}: its configuration, data or code has changed since it began (its folder would now be "
                 f"{prepared.folder.name}); restore them, or start a new run"

@@ -12,16 +12,18 @@ from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
-from bench.models.checkpoint import stored_dtype
+from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
-from bench.models.template import changing_template
+from bench.models.template import clock_date
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
+from bench.run.gate import RunPlan, plan_run
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
+from bench.run.tuning import ruleset
 from bench.strategy import Strategy, parse_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method, MethodConfig
@@ -58,6 +60,19 @@ class PreparedRun:
     folder: Path
     refusal: str | None = None
 
+    def plan(self) -> RunPlan:
+        """Return the plan of the run: gate, trials, and the method's own.
+
+        Raises:
+            Refused: If the method refuses its part of the budget, or the budget cannot pay for the trials.
+        """
+        return plan_run(self.method, self.config, self.evaluations, self.task_data.traits)
+
+    @property
+    def ruleset(self) -> str:
+        """Rules that the run is made by: see `bench.records.tuning.Ruleset`."""
+        return ruleset(self.config.tune, self.method)
+
 
 def prepare(
     config: RunConfig, output: Path, display: ProgressDisplay, settings: MethodConfig | None = None
@@ -72,6 +87,7 @@ def prepare(
 
     Raises:
         Refused: If a library is missing, or if the run is refused and its model is not on this machine.
+        UsageError: If the model's folder does not hold a complete causal language model with its tokenizer.
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
     evaluations = budget_evaluations(config.budget)
@@ -99,10 +115,12 @@ def prepare(
         raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
     _require_libraries(config.engine)
     model = source.prepare(display.bytes)
-    refusal = refusal or changing_template(Path(model.path))
-    device = _device(config.device)
+    checkpoint = Path(model.path)
+    device = resolved_device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
-    resolved["dtype"] = _dtype(config.dtype, device, Path(model.path))
+    resolved["dtype"] = resolved_dtype(config.dtype, device, checkpoint)
+    if differing := differing_dtypes(checkpoint):
+        display.say(f"{differing}; this run computes in {resolved['dtype']}")
     config = config.model_copy(update=resolved)
     versions = Versions(
         method=method.version,
@@ -110,12 +128,18 @@ def prepare(
         adapt_on=None if task_data.adapted_on is task else task_data.adapted_on.version,
         noise=NOISE_VERSION,
         flops=FLOPS_VERSION,
+        template_date=None if config.prompt == "completion" else clock_date(checkpoint),
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
     folder = run_folder(output, config, source.slug, identity)
-    return PreparedRun(
+    prepared = PreparedRun(
         config, method, task_data, source, model, versions, evaluations, strategy, identity, folder, refusal
     )
+    if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
+        from bench.models.opening import check_opens
+
+        check_opens(checkpoint, model.provenance.sha256, config.prompt)
+    return prepared
 
 
 def refused_because(config: RunConfig, method: Method, traits: TaskTraits, evaluations: int) -> str | None:
@@ -132,9 +156,14 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, evalu
         return f"method {config.method} cannot run on {config.task_label}: {reason}"
     if strategy and (reason := unsupported_reason(strategy, traits)):
         return f"--strategy {config.strategy} cannot be used on {config.task_label}: {reason}"
+    if config.tune and config.launch is not None:
+        return (
+            f"--tune {config.tune} trains once in each trial, and --launch trains once in a run; tune in one process, "
+            "then launch a run with the settings that it chose"
+        )
     try:
         method.spread(config.processes)
-        method.plan(evaluations, traits)
+        plan_run(method, config, evaluations, traits)
     except Refused as error:
         return str(error)
     return None
@@ -160,7 +189,12 @@ def _require_libraries(engine: str) -> None:
         require()
 
 
-def _device(name: str) -> str:
+def resolved_device(name: str) -> str:
+    """Return the torch device of a name; `auto` is a GPU if there is one.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
     import torch
 
     if name != "auto":
@@ -172,22 +206,23 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _dtype(name: str, device: str, checkpoint: Path) -> str:
-    """Return the dtype of the weights; `auto` is the checkpoint's own where the device computes in it.
+def resolved_dtype(name: str, device: str, checkpoint: Path) -> str:
+    """Return the dtype of the weights; `auto` is the one that gradient training computes in, for every method.
 
-    A checkpoint in half precision runs in float32 on a processor that only emulates bfloat16, which is slower.
+    That is the checkpoint's own on a GPU that computes in bfloat16, as training rounds the weights in each pass there,
+    and float32 elsewhere. A model is then tested as it was trained, and all methods on one device can be compared.
+
+    Raises:
+        UsageError: If the dtype of the checkpoint is needed and unknown.
     """
     if name != "auto":
         return name
-    from bench.engines.packed import native_bfloat16
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
 
     stored = stored_dtype(checkpoint)
-    if device.startswith("cuda"):
-        import torch
-
-        native = stored == "float16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = not device.startswith("cpu") or (stored == "bfloat16" and native_bfloat16())
+    native = stored == "float16" or torch.cuda.is_bf16_supported(including_emulation=False)
     return stored if native else "float32"
 
 

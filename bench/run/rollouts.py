@@ -22,8 +22,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from bench.engines.interface import Finish
+from bench.engines.interface import Finish, TokenIds
 from methods.interface import Rollout
+
+Finished = Callable[[TokenIds, Sequence[int]], Finish | None]
 
 
 def without_own_settings(model: PreTrainedModel, pad_id: int) -> PreTrainedModel:
@@ -73,20 +75,21 @@ class Sampler:
 
     Args:
         model: The model. Adapters must be added afterwards.
-        finish: Returns why an answer with these token ids ends, or None if it goes on.
+        finish: Returns why an answer ends, given the token ids of its prompt and its own, or None if it goes on.
 
     Attributes:
         rollouts: Answers of the last call, one per row.
     """
 
-    def __init__(self, model: PreTrainedModel, finish: Callable[[Sequence[int]], Finish | None]) -> None:
+    def __init__(self, model: PreTrainedModel, finish: Finished) -> None:
         self._model, self._finish, self._generate = model, finish, model.generate
         self._processors = model._get_logits_processor
         self.rollouts: list[Rollout] = []
         model.generate = self._sample
 
     def _sample(self, *args: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
-        tokens, ends = _Tokens(), _Ended(self._finish, *input_ids.shape)
+        prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        tokens, ends = _Tokens(), _Ended(self._finish, prompts, input_ids.shape[1])
         # Appended to the list that `generate` makes, because it would put a processor of the caller before its own.
         self._model._get_logits_processor = lambda *a, **k: LogitsProcessorList([*self._processors(*a, **k), tokens])
         training = self._model.training
@@ -106,10 +109,9 @@ class Sampler:
         logprobs, entropies = tokens.columns(sequences)
         start, self.rollouts = input_ids.shape[1], []
         for row, (reason, length) in enumerate(zip(ends.reasons, ends.lengths, strict=True)):
-            prompt = tuple(input_ids[row][attention_mask[row].bool()].tolist())
             answer = tuple(sequences[row, start : start + length].tolist())
             columns = logprobs[row, :length], entropies[row, :length]
-            self.rollouts.append(Rollout(prompt, answer, *columns, truncated=reason == "length"))
+            self.rollouts.append(Rollout(prompts[row], answer, *columns, truncated=reason == "length"))
         return found
 
 
@@ -121,15 +123,15 @@ class _Ended(StoppingCriteria):
         lengths: Number of tokens of each answer, its end included.
     """
 
-    def __init__(self, finish: Callable[[Sequence[int]], Finish | None], rows: int, prompt_tokens: int) -> None:
-        self._finish, self._start = finish, prompt_tokens
-        self.reasons: list[Finish | None] = [None] * rows
-        self.lengths = [0] * rows
+    def __init__(self, finish: Finished, prompts: Sequence[TokenIds], start: int) -> None:
+        self._finish, self._prompts, self._start = finish, prompts, start
+        self.reasons: list[Finish | None] = [None] * len(prompts)
+        self.lengths = [0] * len(prompts)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         for row, ids in enumerate(input_ids[:, self._start :].tolist()):
             if self.reasons[row] is None:
-                self.lengths[row], self.reasons[row] = len(ids), self._finish(ids)
+                self.lengths[row], self.reasons[row] = len(ids), self._finish(self._prompts[row], ids)
         return torch.tensor([reason is not None for reason in self.reasons], device=input_ids.device)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +10,11 @@ from typing import Any, Literal
 from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.files import write_atomically
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.run.evaluator import Answer
-from bench.stats import mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
+from bench.stats import PairedCounts, mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
+from methods.interface import Artifact, Deployment
 from tasks.interface import Example, Score
 
 
@@ -29,6 +30,7 @@ class Answered:
         work: Work of all answers.
         cost: Cost of one answer.
         weights: Digest of the weights that answered; None if several models answered, or it is not known.
+        move: Move of these weights from the base; None as for `weights`, and for the base.
         measures: The task's additional measures by name.
         changed: Whether the artifact differs from the base.
         report: The artifact's own report.
@@ -44,6 +46,7 @@ class Answered:
     measures: dict[str, float]
     changed: bool = False
     report: dict[str, Any] = field(default_factory=dict)
+    move: Move | None = None
 
     @property
     def truncated(self) -> float | None:
@@ -76,7 +79,10 @@ def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
 
 def compare(before: Sequence[Score], now: Sequence[Score]) -> PairedComparison:
     """Compare scored answers to the same examples, item by item."""
-    counts = paired_counts([s.correct for s in before], [s.correct for s in now])
+    return _comparison(paired_counts([s.correct for s in before], [s.correct for s in now]))
+
+
+def _comparison(counts: PairedCounts) -> PairedComparison:
     low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
     return PairedComparison(
         items=counts.n,
@@ -105,6 +111,56 @@ def make_rows(base: Answered, others: Sequence[Answered]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def add_gated(rows: Sequence[Row], decisions: Mapping[str, GateRecord]) -> tuple[Row, ...]:
+    """Return the rows of a result with the gated row after each artifact's row.
+
+    Args:
+        rows: Rows of the base and of the artifacts.
+        decisions: Decisions of the gate by label.
+    """
+    base, *others = rows
+    found = [base]
+    for row in others:
+        found.append(row)
+        if decision := decisions.get(row.label):
+            answers_of = len(found) - 1 if decision.accepted else 0
+            kept = row if decision.accepted else _unchanged(base, row.label)
+            found.append(kept.model_copy(update={"kind": "gated", "gate": decision, "answers_of": answers_of}))
+    return tuple(found)
+
+
+def _unchanged(base: Row, label: str) -> Row:
+    """Return the row of an artifact that is the base."""
+    correct, wrong = base.accuracy.correct, base.accuracy.items - base.accuracy.correct
+    comparison = _comparison(PairedCounts(correct, 0, 0, wrong))
+    return base.model_copy(update={"label": label, "comparison": comparison})
+
+
+def answered_rows(labels: Sequence[str], decisions: Mapping[str, GateRecord]) -> list[int]:
+    """Return the indices in a result of the rows that have answers of their own: the base, and each artifact."""
+    found = [0]
+    following = 1
+    for label in labels:
+        found.append(following)
+        following += 2 if label in decisions else 1
+    return found
+
+
+def checked_answers(artifact: Artifact, deployment: Deployment, examples: Sequence[Example], method: str) -> list[str]:
+    """Return an artifact's answers.
+
+    Raises:
+        BenchError: If it does not return one text per example.
+    """
+    texts = artifact.answer(deployment, [example.id for example in examples])
+    if len(texts) != len(examples) or not all(isinstance(text, str) for text in texts):
+        raise BenchError(
+            f"method {method}: its artifact gave {len(texts)} answers to {len(examples)} examples; "
+            "return one text per example"
+        )
+    return texts
+
+
 def _judged(*answered: Answered) -> list[int]:
     """Return the indices of the examples that could be judged for all of these."""
     pairs = enumerate(zip(*(row.scores for row in answered), strict=True))
@@ -126,6 +182,7 @@ def _row(
         comparison=comparison,
         changed=answered.changed,
         weights=answered.weights,
+        move=answered.move,
         truncated=answered.truncated,
         measures=answered.measures,
         report=answered.report,
@@ -136,15 +193,21 @@ def write_samples(
     path: Path,
     examples: Sequence[Example],
     prompt_sha256: Callable[[Example], str],
-    rows: Sequence[Answered],
+    rows: Mapping[int, Answered],
 ) -> None:
     """Write samples.jsonl: one line per row and test example, the base first. See `bench.records.samples.Sample`.
+
+    Args:
+        path: File to write.
+        examples: Test examples.
+        prompt_sha256: Function that returns the hash of an example's prompt.
+        rows: Answers by index of the row in the result.
 
     Raises:
         WriteFailed: If the file cannot be written.
     """
     lines = []
-    for number, row in enumerate(rows):
+    for number, row in rows.items():
         for example, text, score, generated in zip(examples, row.texts, row.scores, row.generated, strict=True):
             judged = score.status != "infrastructure"
             sample = Sample(

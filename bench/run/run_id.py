@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.records.config import RunConfig
 from bench.records.schema import Versions
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 """Version of the rule that new runs get their id from."""
 
 
@@ -28,7 +28,8 @@ def run_id(
 ) -> str:
     """Return the run id, a sha256 in hex.
 
-    Files enter by their content and not by their name. The budget enters by its size and not by its name.
+    Files and the fields of their rows enter by their content and not by their names. The budget enters by its size and
+    not by its name.
 
     Args:
         config: Resolved configuration.
@@ -52,8 +53,18 @@ def run_id(
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
+_WITHOUT_EFFECT = {"data", "fields", "adapt_data", "model", "budget", "allow_unsandboxed"}
+"""Names of files, of fields, of models and of budgets. What they stand for enters the id by its content."""
+
+
 def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
-    fields = config.model_dump(mode="json", exclude={"data", "adapt_data", "model", "budget", "allow_unsandboxed"})
+    fields = _version_3(config, versions)
+    del fields["gate"], fields["tune"]  # the gate was a setting of methods, and there was no tuning
+    return fields
+
+
+def _version_3(config: RunConfig, versions: Versions) -> dict[str, Any]:
+    fields = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     fields["launch"] = config.launched or None
     # These fields were added later. Their defaults are left out, so that the ids of older runs stay the same.
     later = {"adapt_on": None, "engine": "transformers", "launch": None, "max_new_tokens": None}
@@ -61,7 +72,7 @@ def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
     return fields | {"versions": versions.model_dump(mode="json", exclude_none=True)}
 
 
-RULES: dict[int, Callable[[RunConfig, Versions], dict[str, Any]]] = {2: _version_2}
+RULES: dict[int, Callable[[RunConfig, Versions], dict[str, Any]]] = {2: _version_2, 3: _version_3}
 """The fields of configuration and versions that enter the id, by version of the rule. Rules of past versions stay."""
 
 

@@ -1,4 +1,4 @@
-"""Execution of one run: calibrate, adapt, test, record.
+"""Execution of one run: calibrate, adapt, gate, test, record.
 
 All computed values go through the journal. A run that is killed and resumed therefore ends in the same result as an
 uninterrupted one. The result file is written last.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,30 +18,32 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter, OverBudget
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Engine
-from bench.engines.placement import Engines, cores
+from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError
-from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.records.config import read_config
 from bench.records.files import WriteFailed, sweep, write_atomically
 from bench.records.journal import Journal, read_entries
 from bench.records.migrations import OLDEST, SCHEMA_VERSION
 from bench.records.pricing import priced_account
-from bench.records.rows import Row
+from bench.records.rows import GateRecord, Row
 from bench.records.schema import BudgetInfo, ModelInfo, Processor, Result, Status, Timing
+from bench.records.tuning import Tuning
 from bench.run.context import AdaptationContext
 from bench.run.environment import processor, write_attempt
 from bench.run.evaluator import Evaluator
+from bench.run.gate_looks import Gate, draw_items
 from bench.run.launch import launch_training
+from bench.run.loading import load_engine, placed
 from bench.run.prepare import PreparedRun, admit
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import IDENTITY_VERSION
-from bench.run.test_split import TestSplit
+from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.timing import Clock
-from methods.interface import Diverged, SingleModel
+from bench.run.trials import Trials
+from methods.interface import Diverged, Method
 from tasks.interface import PromptStyle
 
 CALIBRATION_EXAMPLES = 16
@@ -71,7 +73,7 @@ def execute(
         WriteFailed: If the record cannot be written.
     """
     started = time.perf_counter()
-    engines = _place(prepared, engines)
+    engines = placed(prepared, engines)
     with _locked(prepared.folder), display:
         sweep(prepared.folder)
         attempt = _Runner(prepared, display, _open_journal(prepared, engines), engines, wrap_engine)
@@ -122,14 +124,14 @@ def _open_journal(prepared: PreparedRun, engines: Engines) -> Journal:
             raise UsageError(
                 f"{path} was changed since the run began and no longer describes it; restore it, or start a new run"
             )
-    _check_schema(prepared.folder / "journal.jsonl")
+    check_schema(prepared.folder / "journal.jsonl")
     journal = Journal(prepared.folder / "journal.jsonl")
     write_atomically(path, prepared.config.model_dump_json(indent=1) + "\n")
     write_attempt(prepared.folder / "attempts", prepared.config, engines)
     return journal
 
 
-def _check_schema(journal: Path) -> None:
+def check_schema(journal: Path) -> None:
     """Check that a run was begun under the present schema.
 
     Raises:
@@ -153,7 +155,9 @@ class _Facts:
     prompt: PromptStyle | None = None
     sandbox: str | None = None
     untested: dict[str, str] = field(default_factory=dict)
+    ungated: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
 
 class _Runner:
@@ -188,13 +192,15 @@ class _Runner:
         prepared = self.prepared
         if prepared.refusal is not None:
             raise Refused(prepared.refusal)
+        self.planned = prepared.plan()
         levels = [admit(task, allow_unsandboxed=prepared.config.allow_unsandboxed) for task in prepared.task_data.tasks]
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
-            engine = self._load_engine()
+            engine = load_engine(prepared, self.engines, self.display, self.opened)
             engine = engine if self.wrap_engine is None else self.wrap_engine(engine)
         self.meter = Meter(engine.shape)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
+        prepared.task_data.check_conversations(style, engine.encode)
         provenance = prepared.model.provenance
         self.facts.model = ModelInfo(
             name=prepared.source.label,
@@ -218,80 +224,102 @@ class _Runner:
         with self.display.stage("calibration"):
             examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
             evaluation_flops, seconds = self.evaluator.calibrate(examples)
-        self.meter.limit = int(prepared.evaluations * evaluation_flops)
         self.budget = self._budget(evaluation_flops)
+        self.meter.limit = int(self.planned.evaluations * evaluation_flops)  # the gate's part is not the method's
         if self.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
             self.display.say(self._estimate(seconds))
-        self.display.watch(self.meter, prepared.evaluations)
+        self.display.watch(self.meter, self.planned.evaluations)
+        return self._context(evaluation_flops)
+
+    def _context(self, evaluation_flops: float) -> AdaptationContext:
+        prepared = self.prepared
         return AdaptationContext(
             self.evaluator, prepared.task_data, prepared.config.seed, evaluation_flops, self.display
         )
 
     def run(self) -> Result:
         prepared, context = self.prepared, self.begin()
+        method = prepared.method
+        if self.planned.rungs:
+            method, context = self._tune(context.evaluation_flops)
         if prepared.config.launch is not None:
             context.delegate_training = partial(self._launch_training, prepared.config.launch)
         assert self.meter is not None
         limit = self.meter.limit
         assert limit is not None
         self.facts.report = context.report  # a reference: a run that ends early records what was reported so far
-        adapted = prepared.method.adapt(context)
+        with closing(context):
+            adapted = method.adapt(context)
         if self.meter.tripped or self.meter.flops(self.meter.ledger.adaptation()) > limit:
             raise OverBudget("the method continued after it was stopped, or bypassed the meter")
+        deployed = deploy(adapted, prepared.config, prepared.strategy, prepared.task_data.traits)
+        self.facts.untested = deployed.untested
+        adaptation = self._spent_on_adaptation()
+        decisions = self._gate(deployed)
+        self._check_spent(adaptation)
         self.meter.limit = None  # adaptation has ended, and nothing below is billed to the budget
         evaluator = self.evaluator.for_task(prepared.task_data.task)
-        artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
         test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
-        self.facts.untested = test_split.untested
-        if prepared.strategy is None:
-            return self.ended("ok", rows=test_split.evaluate(SingleModel(), artifacts))
-        return self.ended("ok", rows=test_split.evaluate_strategy(prepared.strategy, artifacts))
+        rows = test_split.evaluate(deployed, decisions)
+        self._check_spent(adaptation)
+        return self.ended("ok", rows=rows)
+
+    def _spent_on_adaptation(self) -> int:
+        """Return the FLOPs billed to the budget, other than the gate's."""
+        assert self.meter is not None
+        ledger = self.meter.ledger
+        return self.meter.flops(ledger.adaptation()) - self.meter.flops(ledger["gate"])
+
+    def _check_spent(self, adaptation: int) -> None:
+        """Check what was billed since the method returned.
+
+        Args:
+            adaptation: FLOPs that were billed to the method until then.
+
+        Raises:
+            OverBudget: If more was billed to the method, or the budget is exceeded.
+        """
+        assert self.meter is not None
+        assert self.budget is not None
+        if self._spent_on_adaptation() != adaptation:
+            raise OverBudget("the method or its artifact spent from the budget after `adapt` had returned")
+        if self.meter.spent > self.budget.flops:
+            raise OverBudget("adaptation and gate together spent more than the budget")
+
+    def _tune(self, evaluation_flops: float) -> tuple[Method, AdaptationContext]:
+        """Run the trials. Return the method with the chosen settings, and its view of the final run."""
+        prepared = self.prepared
+        trials = Trials(
+            self.evaluator,
+            prepared.task_data,
+            prepared.method,
+            prepared.config.seed,
+            evaluation_flops,
+            self.display,
+        )
+        method, self.facts.tuning = trials.choose(self.planned.rungs)
+        context = self._context(evaluation_flops)
+        context.report["tuning"] = {"trials": trials.reports}
+        return method, context
+
+    def _gate(self, deployed: Deployed) -> dict[str, GateRecord]:
+        """Return the gate's decision about each artifact by label; empty without a gate."""
+        prepared, gate = self.prepared, self.planned.gate
+        self.facts.ungated = gate.ungated
+        if not gate.items:
+            return {}
+        assert self.meter is not None
+        assert self.budget is not None
+        assert self.meter.limit is not None
+        reserved = self.budget.flops - self.meter.limit
+        self.meter.limit = self.budget.flops
+        examples = draw_items(prepared.task_data.splits.gate, gate.items, prepared.config.seed)
+        decides = Gate(self.evaluator, examples, reserved, prepared.config.method, self.display)
+        return decides.decide(deployed.base, deployed.changed)
 
     def _launch_training(self, launch: dict[str, Any]) -> None:
         with self.display.stage(f"training in {self.prepared.config.processes} processes"):
             launch_training(self.prepared.folder, launch)
-
-    def _load_engine(self) -> Engine:
-        config, engines, load = self.prepared.config, self.engines, self._engine_factory()
-        if engines.here:
-            return load(device=config.device)
-        from bench.engines.pool import EnginePool
-        from bench.engines.tokenizer import CheckpointTokenizer
-
-        assert engines.count is not None
-        kind = config.device.partition(":")[0]
-        with self.display.stage("engines", engines.count) as stage:
-            if engines.address is None:
-                from bench.engines.processes import child_processes
-
-                devices = [f"cuda:{i}" if kind == "cuda" else kind for i in range(engines.count)]
-                loads = [partial(load, device=device) for device in devices]
-                workers: Any = child_processes(loads, threads=max(1, cores() // engines.count))
-            else:
-                from bench.engines.cluster import started
-
-                # No index: each actor sees only its own GPU.
-                workers = started(partial(load, device=kind), engines.count, engines.address, kind)
-            tokenizer = CheckpointTokenizer(self.prepared.model.path, config.device)
-            pool = EnginePool(tokenizer, partial(load, device=config.device), self.opened.enter_context(workers))
-            stage.advance(steps=engines.count)
-        return pool
-
-    def _engine_factory(self) -> Callable[..., Engine]:
-        """Return a function that creates an engine on a device."""
-        config, model = self.prepared.config, self.prepared.model.path
-        options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
-        if config.engine == "vllm":
-            from bench.engines.tokenizer import CheckpointTokenizer
-            from bench.engines.vllm.engine import VllmEngine
-
-            text = CheckpointTokenizer(model, config.device)
-            style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
-            longest = self.prepared.task_data.max_length(style, text.encode)
-            return partial(VllmEngine, model, max_model_len=longest, **options)
-        from bench.engines.transformers import TransformersEngine
-
-        return partial(TransformersEngine, model, neighbours=self.engines.count or 1, **options)
 
     def timing(self, total: float) -> Timing:
         """Return the wall-clock times of this attempt and what it generated."""
@@ -309,7 +337,7 @@ class _Runner:
         """Say how long the run will take, given the seconds of the calibration for each of its examples."""
         prepared = self.prepared
         tested = len(prepared.task_data.splits.test[: prepared.config.limit])
-        planned = prepared.method.plan(prepared.evaluations, prepared.task_data.traits).evaluations
+        planned = sum(self.planned.planned.values())
         engines = self.engines.count or 1
         calibrated = min(engines, len(self.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
         total = seconds * (planned + 2 * tested) * calibrated / engines  # base and result answer the test split
@@ -317,17 +345,12 @@ class _Runner:
         return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
 
     def _budget(self, evaluation_flops: float) -> BudgetInfo:
-        assert self.meter is not None
-        assert self.meter.limit is not None
-        planned: dict[str, int] = {}
-        for line in self.prepared.method.plan(self.prepared.evaluations, self.prepared.task_data.traits).lines:
-            planned[line.account] = planned.get(line.account, 0) + line.evaluations
         return BudgetInfo(
             name=self.prepared.config.budget,
             evaluations=self.prepared.evaluations,
             evaluation_flops=evaluation_flops,
-            flops=self.meter.limit,
-            planned=planned,
+            flops=int(self.prepared.evaluations * evaluation_flops),
+            planned={str(account): amount for account, amount in self.planned.planned.items()},
             spent=0,
         )
 
@@ -347,6 +370,7 @@ class _Runner:
             reason=reason,
             traceback=trace,
             config=prepared.config,
+            ruleset=prepared.ruleset,
             versions=prepared.versions,
             content_hash=prepared.task_data.splits.content_hash,
             splits=prepared.task_data.splits.sizes,
@@ -358,28 +382,11 @@ class _Runner:
             budget=budget,
             rows=rows,
             untested=facts.untested,
+            ungated=facts.ungated,
             ledger=ledger,
             report=facts.report,
+            tuning=facts.tuning,
         )
-
-
-def _place(prepared: PreparedRun, engines: Engines) -> Engines:
-    """Return the engines with their number, chosen by the model and the machine where it is open."""
-    if engines.count is not None:
-        return engines
-    from bench.engines.transformers import SMALL_MODEL
-
-    try:
-        parameters = ModelShape.from_config(read_checkpoint_config(Path(prepared.model.path)) or {}).matmul_parameters
-    except UsageError:  # loading the engine raises it again, and the run fails with it on record
-        return replace(engines, count=1)
-    width = 4 if prepared.config.dtype == "float32" else 2
-    return engines.resolve(
-        backend=prepared.config.engine,
-        device=prepared.config.device,
-        weight_bytes=width * parameters,
-        small=parameters < SMALL_MODEL,
-    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from bench.errors import UsageError, problems, shown
 from bench.registry import load_method
 from bench.registry import names as registered
-from bench.settings import settings_of
+from bench.settings import put, settings_of
 from methods.interface import MethodConfig
 
 
@@ -52,7 +52,7 @@ class Variant:
 
 
 def parse(text: str, option: str, separator: str | None = None) -> Assignment:
-    """Read a setting of the command line, such as `corp.rank=4`, or `corp.gate=off|both` with the separator `|`.
+    """Read a setting of the command line, such as `corp.rank=4`, or `corp.noise=iid|tied` with the separator `|`.
 
     A value is read as JSON, and as plain text if it is not JSON.
 
@@ -162,7 +162,9 @@ def _split(path: tuple[str, ...], methods: Sequence[str]) -> tuple[str | None, t
 
 
 def _paths(method: str) -> list[tuple[str, ...]]:
-    return [tuple(setting.name.split(".")) for setting in settings_of(load_method(method).Config)]
+    """Return the settings of a method. Retired ones are among them, so that its configuration says what to do."""
+    config = load_method(method).Config
+    return [*(tuple(setting.name.split(".")) for setting in settings_of(config)), *((name,) for name in config.retired)]
 
 
 def _is_known(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> bool:
@@ -178,19 +180,23 @@ def _combinations(method: str, taken: Sequence[tuple[tuple[str, ...], Assignment
     for values in product(*(assignment.values for _, assignment in taken)):
         given: dict[str, Any] = {}
         for (path, _), value in zip(taken, values, strict=True):
-            _put(given, path, value)
+            put(given, path, value)
         config = _validated(method, given, taken)
         if all(config != variant.config for variant in found):
             found.append(Variant(given, config))
     return found
 
 
-def _put(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value in nested settings. Missing tables are created: path (lora, rank) gives `{"lora": {"rank": 8}}`."""
-    for key in path[:-1]:
-        inner = settings.get(key)
-        settings[key] = settings = dict(inner) if isinstance(inner, dict) else {}
-    settings[path[-1]] = value
+def is_given(settings: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Return whether nested settings have a value at a path, or one that decides it, such as `lora = null`."""
+    inner: Any = settings
+    for key in path:
+        if not isinstance(inner, Mapping):
+            return True
+        if key not in inner:
+            return False
+        inner = inner[key]
+    return True
 
 
 def _validated(method: str, given: dict[str, Any], taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> MethodConfig:

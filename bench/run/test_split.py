@@ -3,24 +3,83 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import BenchError, Refused
 from bench.records.config import RunConfig
 from bench.records.files import folder_atomically
 from bench.records.pricing import answer_cost
-from bench.records.rows import Row
+from bench.records.rows import GateRecord, Row
 from bench.run.context import DeploymentContext
 from bench.run.data import TaskData
 from bench.run.evaluator import Evaluator
 from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
-from bench.run.rows import Answered, make_rows, write_samples
+from bench.run.rows import Answered, add_gated, answered_rows, checked_answers, make_rows, write_samples
 from bench.run.sampling import apply_strategy
 from bench.strategy import Strategy
-from methods.interface import Artifact, SingleModel
+from methods.interface import DEFAULT_PROMPT, Artifact, SingleModel, TaskTraits
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Base and artifacts of a run as they answer: alone, or under the test-time strategy.
+
+    Attributes:
+        strategy: Test-time strategy; None for greedy answers.
+        base: Base model.
+        artifacts: Artifacts by label.
+        returned: The same artifacts as the method returned them.
+        untested: Reasons for the artifacts that the strategy does not apply to, by label.
+    """
+
+    strategy: Strategy | None
+    base: Artifact
+    artifacts: Mapping[str, Artifact]
+    returned: Mapping[str, Artifact]
+    untested: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> dict[str, Artifact | None]:
+        """The artifacts for the gate: None where the method returned the base as it is."""
+        return {label: None if _is_base(self.returned[label]) else each for label, each in self.artifacts.items()}
+
+
+def _is_base(artifact: Artifact) -> bool:
+    return type(artifact) is SingleModel and artifact.point.is_base and artifact.prompt == DEFAULT_PROMPT
+
+
+def deploy(
+    adapted: Artifact | Mapping[str, Artifact], config: RunConfig, strategy: Strategy | None, task: TaskTraits
+) -> Deployed:
+    """Return what a method adapted as it answers. A strategy applies to single models only.
+
+    Raises:
+        Refused: If no artifact is a single model, but the strategy needs one.
+        BenchError: If there is no artifact, or a label is not a valid file name.
+    """
+    artifacts = dict(adapted) if isinstance(adapted, Mapping) else {"": adapted}
+    _check_labels(artifacts, config.method)
+    if strategy is None:
+        return Deployed(None, SingleModel(), artifacts, artifacts)
+    # A subclass of SingleModel may define its own way to answer, which the strategy would bypass.
+    models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
+    reason = f"it is not one model, and --strategy {config.strategy} needs one; use --strategy greedy"
+    untested = {label: reason for label in artifacts if label not in models}
+    if not models:
+        raise Refused(f"artifact of method {config.method}: {reason}")
+    sampled = {label: apply_strategy(strategy, model, task) for label, model in models.items()}
+    return Deployed(strategy, apply_strategy(strategy, SingleModel(), task), sampled, models, untested)
+
+
+def _check_labels(artifacts: Mapping[str, Artifact], method: str) -> None:
+    for label in artifacts:
+        if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
+            raise BenchError(f"method {method}: {label!r} cannot be a label; use letters, digits and .=@_- only")
+    if not artifacts:
+        raise BenchError(f"method {method}: adapt returned no artifact")
 
 
 class TestSplit:
@@ -32,9 +91,6 @@ class TestSplit:
         config: Configuration of the run.
         folder: Run directory, for samples and artifacts.
         display: Progress display.
-
-    Attributes:
-        untested: Reasons for the artifacts that the strategy does not apply to, by label.
     """
 
     __test__ = False  # pytest would otherwise take the class for a group of tests
@@ -42,46 +98,33 @@ class TestSplit:
     def __init__(
         self, evaluator: Evaluator, task_data: TaskData, config: RunConfig, folder: Path, display: ProgressDisplay
     ) -> None:
-        self._evaluator, self._traits, self._config, self._folder = evaluator, task_data.traits, config, folder
-        self._display = display
+        self._evaluator, self._config, self._folder, self._display = evaluator, config, folder, display
         self._examples = task_data.splits.test[: config.limit]
-        self.untested: dict[str, str] = {}
 
-    def evaluate_strategy(self, strategy: Strategy, artifacts: Mapping[str, Artifact]) -> tuple[Row, ...]:
-        """Evaluate base and artifacts under a test-time strategy. A strategy applies to single models only.
-
-        Raises:
-            Refused: If no artifact is a single model.
-        """
-        # A subclass of SingleModel may define its own way to answer, which the strategy would bypass.
-        models = {label: artifact for label, artifact in artifacts.items() if type(artifact) is SingleModel}
-        reason = f"it is not one model, and --strategy {self._config.strategy} needs one; use --strategy greedy"
-        self.untested.update({label: reason for label in artifacts if label not in models})
-        if not models:
-            raise Refused(f"artifact of method {self._config.method}: {reason}")
-        sampled = {label: apply_strategy(strategy, model, self._traits) for label, model in models.items()}
-        rows = self.evaluate(apply_strategy(strategy, SingleModel(), self._traits), sampled)
-        if strategy.kind != "pass":
-            return rows
-        deployed = DeploymentContext(self._evaluator, self._examples, self._display)
-        found = coverages(self._evaluator, deployed, self._examples, list(models.values()), strategy.k)
-        return tuple(row.model_copy(update={"coverage": c}) for row, c in zip(rows, found, strict=True))
-
-    def evaluate(self, base_model: Artifact, artifacts: Mapping[str, Artifact]) -> tuple[Row, ...]:
+    def evaluate(self, deployed: Deployed, decisions: Mapping[str, GateRecord]) -> tuple[Row, ...]:
         """Evaluate base and artifacts, and save samples and artifacts.
 
         Args:
-            base_model: Base model, with the same strategy as the artifacts.
-            artifacts: Artifacts by label.
+            deployed: Base and artifacts.
+            decisions: Decisions of the gate by label.
 
         Returns:
-            Rows of the result, the base's first.
+            Rows of the result, the base's first, and each artifact's row followed by its gated row.
 
         Raises:
-            BenchError: If there is no artifact, a label is not a valid file name, or an artifact does not return one
-                answer per example.
+            BenchError: If an artifact does not return one answer per example.
         """
-        self._check(artifacts)
+        rows = self._evaluate(deployed.base, deployed.artifacts, decisions)
+        if deployed.strategy is not None and deployed.strategy.kind == "pass":
+            view = DeploymentContext(self._evaluator, self._examples, self._display)
+            models = [artifact for artifact in deployed.returned.values() if isinstance(artifact, SingleModel)]
+            found = coverages(self._evaluator, view, self._examples, models, deployed.strategy.k)
+            rows = tuple(row.model_copy(update={"coverage": c}) for row, c in zip(rows, found, strict=True))
+        return add_gated(rows, decisions)
+
+    def _evaluate(
+        self, base_model: Artifact, artifacts: Mapping[str, Artifact], decisions: Mapping[str, GateRecord]
+    ) -> tuple[Row, ...]:
         self._evaluator.announce([])  # drop the points prefetched for the search
         deployed = DeploymentContext(self._evaluator, self._examples, self._display)
         # The base answers first, so that no artifact can influence its answers.
@@ -93,10 +136,14 @@ class TestSplit:
             changed = deployed.queries != asked or now.texts != base.texts
             answered.append(replace(now, changed=changed, report=artifact.report))
             queries.append(deployed.queries)
-        self._save(deployed, artifacts, [base, *answered])
+        numbers = answered_rows(list(artifacts), decisions)
+        self._save(deployed, artifacts, dict(zip(numbers, [base, *answered], strict=True)))
         # The weights of an artifact are known once it is saved.
-        weights = [deployed.weights({point for point, _, _ in used}) for used in (asked, *queries)]
-        base, *answered = (replace(row, weights=found) for row, found in zip([base, *answered], weights, strict=True))
+        saved = [deployed.weights({point for point, _, _ in used}) for used in (asked, *queries)]
+        base, *answered = (
+            replace(row, weights=weights, move=move)
+            for row, (weights, move) in zip([base, *answered], saved, strict=True)
+        )
         return make_rows(base, answered)
 
     def _answer(
@@ -106,12 +153,7 @@ class TestSplit:
         evaluator, examples, account = self._evaluator, self._examples, deployed.account
         ids = [example.id for example in examples]
         deployed.queries, deployed.answers, before = set(), {}, evaluator.meter.ledger[account]
-        texts = artifact.answer(deployed, ids)
-        if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
-            raise BenchError(
-                f"method {self._config.method}: its artifact gave {len(texts)} answers to {len(ids)} examples; "
-                "return one text per example"
-            )
+        texts = checked_answers(artifact, deployed, examples, self._config.method)
         name = "base" if base is None else label or self._config.method
         with self._display.stage(f"scoring: {name}"):
             if base is not None and texts == base.texts:
@@ -130,16 +172,9 @@ class TestSplit:
             measures=evaluator.task.measures(examples, texts, scores),
         )
 
-    def _check(self, artifacts: Mapping[str, Artifact]) -> None:
-        for label in artifacts:
-            if not re.fullmatch(r"[\w.=@-]*", label) or set(label) == {"."}:
-                raise BenchError(
-                    f"method {self._config.method}: {label!r} cannot be a label; use letters, digits and .=@_- only"
-                )
-        if not artifacts:
-            raise BenchError(f"method {self._config.method}: adapt returned no artifact")
-
-    def _save(self, deployed: DeploymentContext, artifacts: Mapping[str, Artifact], rows: Sequence[Answered]) -> None:
+    def _save(
+        self, deployed: DeploymentContext, artifacts: Mapping[str, Artifact], rows: Mapping[int, Answered]
+    ) -> None:
         with self._display.stage("saving"):
             write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator.prompt_sha256, rows)
             with folder_atomically(self._folder / "artifact") as folder:

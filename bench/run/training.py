@@ -1,4 +1,4 @@
-"""Gradient training of a copy of the base model, metered and resumable.
+"""Gradient training of a copy of the base model, metered and resumable. A run with trials trains several times.
 
 Each save first writes the trainer's state to disk. Then it appends a journal entry with the work since the last save.
 A resumed run continues from the last entry and books the journalled work. Work that a killed attempt did after its last
@@ -23,7 +23,7 @@ from bench.compute.attach import attach
 from bench.compute.ledger import Phase, PhaseBook, Work
 from bench.compute.meter import AllowanceSpent
 from bench.distributed import ProcessGroup
-from bench.engines.interface import Finish
+from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
 from bench.records.files import folder_atomically
 from bench.run.evaluator import Evaluator, sparse
@@ -31,13 +31,13 @@ from bench.run.rollouts import Sampler, without_own_settings
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
 from methods.interface import FormattedPrompt, Lora, Rollout
-from tasks.interface import Example, Score, Vote
+from tasks.interface import EndRule, Example, Score, Vote
 
 STATE = "state.pt"
 
 
 class TrainingSession:
-    """Gradient training of a run. Implements `methods.interface.Training`.
+    """Gradient training of a run, or of one of its trials. Implements `methods.interface.Training`.
 
     Args:
         evaluator: Evaluator with engine, task, meter and journal.
@@ -75,9 +75,10 @@ class TrainingSession:
         self.diverged: tuple[str, dict[str, Any]] | None = None
         self.cut = False
         self._saved = 0  # number of journalled saves
+        self._booked = Work()  # training work so far
         self._work = Work()  # training work up to the last save
         self._earlier: dict[str, int] = {}  # FLOPs of earlier attempts, by phase
-        self._book = PhaseBook(evaluator.meter.reserve)
+        self._book = PhaseBook(self._reserve)
         self._settled: dict[Phase, Work] = {}  # work of all processes up to the last call of settle
         self._attached = ExitStack()
         self.replay()
@@ -90,8 +91,8 @@ class TrainingSession:
         """Restore the progress of training from the journal, and book its work."""
         while not self.ended and (entry := self._evaluator.journal.recall(self._key())) is not None:
             work = Work(**entry["work"])
-            self._evaluator.meter.replay("train", work)
-            self._work += work
+            self._replay(work)
+            self._work = self._booked
             self._earlier = entry["phases"]
             self._saved += 1
             if "digest" in entry:
@@ -178,10 +179,18 @@ class TrainingSession:
 
     # Compute accounting
 
+    def _reserve(self, work: Work) -> None:
+        self._evaluator.meter.reserve(work)
+        self._booked += work
+
+    def _replay(self, work: Work) -> None:
+        self._evaluator.meter.replay("train", work)
+        self._booked += work
+
     @property
     def spent(self) -> int:
         """FLOPs of training so far, including earlier attempts."""
-        return self._evaluator.meter.flops(self._evaluator.meter.ledger["train"])
+        return self._evaluator.meter.flops(self._booked)
 
     @property
     def remaining(self) -> int:
@@ -237,14 +246,19 @@ class TrainingSession:
         for rank, phases in enumerate(self.ranks.gather(self._book.drain())):
             self._settled = _added(self._settled, phases)
             if rank != self.ranks.rank:
-                self._evaluator.meter.replay("train", sum(phases.values(), Work()))
+                self._replay(sum(phases.values(), Work()))
         if self.remaining < 0:
             raise BenchError(f"a training step cost more than its bound: {-self.remaining} FLOPs beyond the allowance")
 
     # Answers
 
-    def _finish(self, generated: Sequence[int]) -> Finish | None:
-        return self._evaluator.engine.ending(generated, self._evaluator.sampling)
+    @cached_property
+    def _end_rules(self) -> dict[TokenIds, EndRule | None]:
+        """Rule that ends the answers to each prompt."""
+        return {p.token_ids: self._evaluator.end_rule(self._examples[p.id]) for p in self.prompts}
+
+    def _finish(self, prompt: TokenIds, generated: Sequence[int]) -> Finish | None:
+        return self._evaluator.engine.ending(generated, self._evaluator.sampling, self._end_rules.get(prompt))
 
     @property
     def rollouts(self) -> Sequence[Rollout]:
@@ -273,7 +287,7 @@ class TrainingSession:
         self._journal({})
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
-        """Merge adapters, write the model in the base's precision, and journal the report.
+        """Merge adapters, write the model in the base's precision and as trained, and journal the report.
 
         Launched workers exit here.
         """
@@ -282,8 +296,7 @@ class TrainingSession:
             self.ranks.leave()
         model = self.model if self._lora is None else self.model.merge_and_unload()
         dtype = getattr(torch, str(self._evaluator.engine.settings["dtype"]))
-        parameters = {name: tensor.to(dtype) for name, tensor in model.named_parameters()}
-        checkpoint = write_checkpoint(self._folder / "finished", parameters)
+        checkpoint = write_checkpoint(self._folder / "finished", dict(model.named_parameters()), dtype)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
         self.ranks.leave()
         return checkpoint
@@ -293,10 +306,9 @@ class TrainingSession:
         self._journal({"abandoned": reason, "report": report})
 
     def _journal(self, entry: dict[str, Any]) -> None:
-        booked = self._evaluator.meter.ledger["train"]
-        entry |= {"work": sparse(booked - self._work), "phases": self.phases}
+        entry |= {"work": sparse(self._booked - self._work), "phases": self.phases}
         self._evaluator.journal.append(self._key(), entry)
-        self._work = booked
+        self._work = self._booked
         self._saved += 1
         if self.ranks.main:
             shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)

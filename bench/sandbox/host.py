@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import importlib.util
 import os
 import queue
 import signal
@@ -11,10 +13,13 @@ import socket
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.errors import BenchError
 from bench.sandbox.inside import wire
 from bench.sandbox.inside.server import ENDING, LIMIT, READY, Ending
 from bench.sandbox.launch import command, environment
@@ -41,11 +46,12 @@ class Outcome(NamedTuple):
 class Worker:
     """A warm fork server that judges one program at a time."""
 
-    def __init__(self, layers: Collection[str]) -> None:
+    def __init__(self, layers: Collection[str], packages: Collection[str] = ()) -> None:
         """Start the fork server.
 
         Args:
             layers: Confinement layers to apply, of `bench.sandbox.inside.confinement.LAYERS`.
+            packages: Packages that tests import.
 
         Raises:
             LostError: If it does not start.
@@ -54,7 +60,7 @@ class Worker:
         with theirs:
             # Spawn a new interpreter: the caller may hold gigabytes and have threads, so it must not be forked.
             self._process = subprocess.Popen(
-                command("server", *layers),
+                command("server", *layers, *(f"{name}={_folder(name)}" for name in packages)),
                 env=environment(),
                 cwd="/",
                 stdin=theirs.fileno(),
@@ -149,7 +155,7 @@ class WorkerPool:
         """
         self.level = level(layers)
         self._layers = sorted(set(layers) - {SPLIT})
-        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        self._idle: defaultdict[tuple[str, ...], queue.LifoQueue[Worker]] = defaultdict(queue.LifoQueue)
 
     def judge(
         self,
@@ -184,18 +190,20 @@ class WorkerPool:
 
     def close(self) -> None:
         """Stop the idle workers."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
+        for idle in self._idle.values():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    idle.get_nowait().close()
 
     def _attempt(self, program: Program, seconds: float, *, fresh: bool) -> Outcome:
         job = {name: getattr(program, name) for name in ("prompt", "code", "test", "entry_point")}
+        job["classes"] = list(program.classes)
         try:
             frame = wire.dumps(job)
         except wire.WireError as error:
             return Outcome("failed", f"the program with its test is too long: {error}")
         try:
-            worker = Worker(self._layers) if fresh else self._take()
+            worker = Worker(self._layers, program.packages) if fresh else self._take(program.packages)
         except LostError as lost:
             return Outcome("infrastructure", str(lost))
         try:
@@ -206,14 +214,27 @@ class WorkerPool:
         if outcome.status == "infrastructure":
             worker.close()
         else:
-            self._idle.put(worker)
+            self._idle[program.packages].put(worker)
         return outcome
 
-    def _take(self) -> Worker:
+    def _take(self, packages: tuple[str, ...]) -> Worker:
         try:
-            return self._idle.get_nowait()
+            return self._idle[packages].get_nowait()
         except queue.Empty:
-            return Worker(self._layers)
+            return Worker(self._layers, packages)
+
+
+@functools.cache
+def _folder(package: str) -> Path:
+    """Return the folder that a package is imported from.
+
+    Raises:
+        BenchError: If the package is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise BenchError(f"the tests import {package}, which is not installed: pip install {package}")
+    return Path(spec.origin).parents[1]
 
 
 _pool: WorkerPool | None = None
@@ -244,12 +265,15 @@ def judge(
     Raises:
         Refused: If the sandbox on this system is weaker than `split+seccomp` and `allow_unsandboxed` is false, or if
             programs cannot be judged here at all.
+        BenchError: If a package that a test imports is not installed.
     """
     global _pool
     strength = probe()
     strength.require(allow_unsandboxed=allow_unsandboxed)
     if not programs:
         return []
+    for name in {name for program in programs for name in program.packages}:
+        _folder(name)
     with _pool_lock:
         pool = _pool = _pool or WorkerPool(strength.present)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -32,4 +32,5 @@ def environment() -> dict[str, str]:
     The command uses -P -s instead of -I, because -I would ignore this variable.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return {"PYTHONHASHSEED": "0"} | loader
+    # numpy would start threads, of which none is left after a fork.
+    return {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | loader

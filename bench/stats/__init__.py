@@ -14,7 +14,7 @@ from bench.stats.paired import (
 )
 from bench.stats.pareto import area_under_front, pareto_front
 from bench.stats.profiles import performance_profile
-from bench.stats.proportions import Estimate, Interval, pass_at_k, wilson_interval
+from bench.stats.proportions import Estimate, Interval, exact_interval, pass_at_k, wilson_interval
 from bench.stats.ranks import pairwise_p_values, tied_ranks
 from bench.stats.variance_components import (
     MeanVariance,
@@ -34,6 +34,7 @@ __all__ = [
     "area_under_front",
     "coverage_over_items",
     "difference_over_seeds",
+    "exact_interval",
     "holm",
     "mcnemar_exact",
     "mcnemar_size",

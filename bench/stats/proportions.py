@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import betaincinv, ndtri
 
 
 class Interval(NamedTuple):
@@ -33,6 +33,23 @@ class Estimate:
     low: float
     high: float
     p_value: float | None = None
+
+
+def exact_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Return the exact interval for one proportion (Clopper & Pearson 1934, Biometrika 26:404).
+
+    It covers the proportion at least as often as stated for every n, which Wilson's does not for a few seeds. The
+    interval for n = 0 is (0, 1).
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials.
+        confidence: Nominal coverage.
+    """
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    return Interval(low, high)
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> Interval:

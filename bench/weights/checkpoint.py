@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "model.safetensors"
+TRAINED = "trained.safetensors"
+"""Weights as trained, beside FILE if they are of a wider dtype than the deployed ones."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Checkpoint:
     """Weights that were produced by training.
 
     Attributes:
-        folder: Folder of the weights on this machine; not part of their identity.
+        folder: Folder of the weights on this machine; not part of their identity. Its FILE has them as deployed.
         digest: sha256 over the tensors' names, dtypes, shapes and bytes.
     """
 
@@ -41,22 +43,28 @@ Place = Point | Checkpoint
 """Position of a model's weights: a point around the base, or a checkpoint."""
 
 
-def write_checkpoint(folder: Path, parameters: Mapping[str, torch.Tensor]) -> Checkpoint:
+def write_checkpoint(
+    folder: Path, parameters: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None
+) -> Checkpoint:
     """Write parameters into a folder atomically, and replace its previous content.
 
     Args:
         folder: Folder to write.
         parameters: Tensors by canonical Hugging Face name, each storage once (a tied head under one name).
+        dtype: Dtype that they are deployed in; None for their own. If it differs, they are also kept as they are.
 
     Raises:
         bench.records.files.WriteFailed: If the folder cannot be written.
     """
     from safetensors.torch import save_file
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
+    trained = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
+    deployed = {name: tensor.to(dtype or tensor.dtype) for name, tensor in trained.items()}
     with folder_atomically(folder) as new, full_disk_as_os_error():
-        save_file(plain, new / FILE, metadata={"format": "pt"})
-    return Checkpoint(folder, digest(plain))
+        save_file(deployed, new / FILE, metadata={"format": "pt"})
+        if any(deployed[name] is not tensor for name, tensor in trained.items()):
+            save_file(trained, new / TRAINED, metadata={"format": "pt"})
+    return Checkpoint(folder, digest(deployed))
 
 
 @contextmanager
@@ -107,6 +115,26 @@ def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run again"
         )
     return tensors
+
+
+def read_trained(checkpoint: Checkpoint) -> dict[str, torch.Tensor] | None:
+    """Return a checkpoint's tensors as trained, before they were rounded to the dtype that they are deployed in.
+
+    None if they were not kept: versions up to 0.1 wrote the deployed weights only.
+
+    Raises:
+        BenchError: If a file is missing, or its content has changed since it was written.
+    """
+    import torch
+
+    deployed, path = read_checkpoint(checkpoint), checkpoint.folder / TRAINED
+    if not path.exists():
+        return deployed if all(tensor.dtype == torch.float32 for tensor in deployed.values()) else None
+    trained = _tensors(path)
+    rounded = {name: tensor.to(deployed[name].dtype) for name, tensor in trained.items() if name in deployed}
+    if digest(rounded) != checkpoint.digest:
+        raise BenchError(f"{path}: rounded, it is not the checkpoint beside it; start the run again")
+    return trained
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -65,9 +65,13 @@ def weight_sizes(checkpoint: str) -> dict[str, int]:
     Args:
         checkpoint: Folder of the checkpoint.
     """
+    from pathlib import Path
+
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from bench.models.opening import open_config
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint))
+        model = AutoModelForCausalLM.from_config(open_config(Path(checkpoint)))
     return {name: parameter.numel() for name, parameter in model.named_parameters()}

@@ -6,6 +6,7 @@ differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import psutil
 import torch
 
 from bench.errors import BenchError
+from bench.records.rows import Move
 from bench.weights import noise_numba, noise_torch
-from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint
+from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
 from bench.weights.noise import NoiseKind, stream_keys
 from bench.weights.points import Point
@@ -190,6 +192,61 @@ class WeightSpace:
             for name, live in self._live.items():
                 live.copy_(trained[name])
 
+    def measure(self, place: Place) -> Move | None:
+        """Return the move from the base to a point or checkpoint, in float32 and in the dtype of the live parameters.
+
+        The live parameters are neither read nor changed. A move needs a few copies of a slice per thread; a checkpoint
+        is read whole.
+
+        Returns:
+            The move, with six digits, as sums depend on the device in the last ones. None for the base, and for a
+            checkpoint that has its rounded weights only.
+
+        Raises:
+            BenchError: If the checkpoint cannot be read.
+        """
+        if isinstance(place, Checkpoint):
+            trained = read_trained(place)
+            return None if trained is None else self._measure(lambda part: _part_of(trained, part))
+        if place.is_base:
+            return None
+        direction, scale = _Direction.of(place)
+        keys, weights = self._streams([direction])
+
+        def moved(part: _Slice) -> torch.Tensor:
+            total = torch.empty((1, part.size), dtype=torch.float32, device=part.base.device)
+            part.sums(keys[part.name], weights, total)
+            return total[0] * scale
+
+        return self._measure(moved, relative=True)
+
+    def _measure(self, values: Callable[[_Slice], torch.Tensor], *, relative: bool = False) -> Move:
+        """Compare the move of each slice in float32 with what is left of it after rounding.
+
+        Args:
+            values: Returns the moved values of a slice in float32, flat.
+            relative: Whether it returns their displacement from the base instead.
+        """
+        sums = [(0.0, 0.0, 0.0, 0)] * len(self._slices)
+
+        def work(i: int, part: _Slice) -> None:
+            base, found = part.base.float(), values(part)
+            target, move = (base + found, found) if relative else (found, found - base)
+            rounded = target.to(part.base.dtype)
+            changed = int((rounded != part.base).sum())
+            kept, move = (rounded.float() - base).double(), move.double()
+            sums[i] = float((move * move).sum()), float((kept * kept).sum()), float((move * kept).sum()), changed
+
+        self._each(work)
+        norm, survived, inner = (math.fsum(part[i] for part in sums) for i in range(3))
+        cosine = inner / math.sqrt(norm * survived) if survived else 0.0
+        return Move(
+            norm=_six_digits(math.sqrt(norm)),
+            survived=_six_digits(math.sqrt(survived)),
+            cosine=_six_digits(min(1.0, max(-1.0, cosine))) if norm else None,
+            changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
+        )
+
     def _displace(self, direction: _Direction, scale: float) -> None:
         if direction in self._announced and direction not in self._stored:
             self._store(direction)
@@ -249,6 +306,16 @@ class WeightSpace:
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(worker) for _ in range(self._threads)]:
                 future.result()
+
+
+def _part_of(tensors: Mapping[str, torch.Tensor], part: _Slice) -> torch.Tensor:
+    """Return the values of a slice, in float32 and on its device."""
+    values = tensors[part.name].reshape(-1)[part.start : part.start + part.size]
+    return values.to(part.base.device, torch.float32)
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _available(place: torch.device) -> int:

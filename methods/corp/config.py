@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -13,16 +13,14 @@ from bench.errors import Refused
 from bench.settings import setting
 from bench.weights.noise import NoiseKind
 from methods.corp.recentering import LowRankEnergy
-from methods.interface import MethodConfig, Plan, PlanLine
+from methods.interface import GATE_SETTINGS, MethodConfig, Plan, PlanLine
 from methods.search.population import Several
 from methods.search.race import RACING_NOTE
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Gates = Literal["off", "stage2", "both"]
-"""Stages with a gate."""
-
 
 RELEASED = "the released code (arXiv 2605.31494)"
+SKIPPED = "budget or select split are too small for a local population and a decision"
 
 
 class CorpConfig(MethodConfig):
@@ -31,6 +29,8 @@ class CorpConfig(MethodConfig):
     The entries of a grid (quantiles, betas, alphas, etas) are in order of priority: a small budget evaluates only the
     first ones.
     """
+
+    retired = GATE_SETTINGS
 
     sigmas: Several[PositiveFloat] = setting(
         (5e-4, 1e-3, 2e-3),
@@ -85,34 +85,18 @@ class CorpConfig(MethodConfig):
     )
     z: Annotated[float, Field(ge=0)] = setting(
         1.0,
-        "Number of standard errors that the gain must exceed at a gate; at the default error rate 1 never binds, "
-        "because the error-rate test is stricter.",
+        "Number of standard errors that the mean constructive gain must exceed at a decision of stage 2.",
         source=RELEASED,
-    )
-    error_rate: Share = setting(
-        0.05,
-        "Family-wise error rate: the probability that a run without any true effect changes the model, over all its "
-        "gates.",
-        source="our choice; the released gate has no such bound",
     )
     select_share: Share = setting(
         0.15,
         "Share of the budget for the choice among stage-1 proposals.",
         source="our choice, from the proportions of the released schedule",
     )
-    gate_share: Share = setting(
-        0.15, "Share of the budget for the gates.", source="our choice: more than released, for more power"
-    )
     recentering_share: Share = setting(
         0.2,
-        "Share of the budget for stage 2 without its gates.",
+        "Share of the budget for stage 2.",
         source="our choice, from the proportions of the released schedule",
-    )
-    gate_slack: Annotated[float, Field(ge=1)] = setting(
-        1.25,
-        "Maximum FLOPs of a proposal at the gate, above which it is rejected because its answers cost more.",
-        unit="FLOPs of the model that it would replace",
-        source="our choice",
     )
     smallest_population: Annotated[int, Field(ge=3)] = setting(
         8, "Minimum number of candidates of a population.", source="our choice"
@@ -122,12 +106,6 @@ class CorpConfig(MethodConfig):
         "`iid`: noise is independent across tensors; `tied`, an ablation: the generator is re-seeded for every tensor, "
         "as in the released code, so tensors of one shape share their noise.",
         source="arXiv 2605.31494",
-    )
-    gate: Gates = setting(
-        "both",
-        "Stages with a gate; `stage2` and `off` are ablations, in which a stage without a gate commits the choice of "
-        "the select split, and the gate's cost goes to the population.",
-        source="our choice; `stage2` is as released",
     )
     low_rank_energy: LowRankEnergy = setting(
         "matched",
@@ -160,29 +138,23 @@ class CorpSchedule:
 
     Attributes:
         support: Number of support examples that score a candidate.
-        select: Number of select examples that score a proposal.
-        gate: Number of gate examples of a decision; 0 if no stage has a gate.
+        select: Number of select examples that score a proposal: the first ones of the split.
+        decision: Number of further select examples on which stage 2 decides; 0 if it is skipped.
         sample: Evaluations for the population of stage 1.
         proposals: Evaluations for the proposals of stage 1, including the base.
-        looks: Evaluations for the gates, including those of the model to be replaced.
-        recentering: Evaluations for stage 2 without its gates; 0 if stage 2 is skipped.
+        recentering: Evaluations for stage 2; 0 if it is skipped.
         attempts: Maximum number of rounds of stage 2.
         rounds: Number of rounds that take place even if all are rejected or all accepted. They share the budget.
-        first_level: Significance level of the stage-1 gate; None if stage 1 has no gate.
-        later_level: Significance level of each stage-2 gate; None if stage 2 has no gate or is skipped.
     """
 
     support: int
     select: int
-    gate: int
+    decision: int
     sample: int
     proposals: int
-    looks: int
     recentering: int
     attempts: int
     rounds: int
-    first_level: float | None
-    later_level: float | None
 
     @property
     def population(self) -> int:
@@ -192,6 +164,10 @@ class CorpSchedule:
 
 LOCAL_SHARE = 0.6
 """Share of a stage-2 round for its local population. The rest goes to proposals. Chosen here."""
+DECISION_SHARE = 0.25
+"""Share of stage 2 for its decisions. Chosen here."""
+DECISION_SLACK = 1.25
+"""Maximum FLOPs of a proposal at a decision, in FLOPs of the model that it would replace. Chosen here."""
 
 
 def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig) -> CorpSchedule:
@@ -199,7 +175,8 @@ def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig
 
     The population is about as large as the number of support examples, as in the released settings (500 and 500), up
     to the size of the split. Stage 2 is skipped, and its share goes to stage 1, if a round could not score
-    `smallest_population` candidates.
+    `smallest_population` candidates, or the select split has too few examples to decide on others than those that
+    choose.
 
     Args:
         evaluations: Budget in evaluations.
@@ -211,10 +188,11 @@ def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig
     """
     schedule = _divide(evaluations, sizes, config, config.attempts)
     wanted = config.smallest_population * schedule.select * schedule.rounds
-    if LOCAL_SHARE * schedule.recentering < wanted:
+    local = LOCAL_SHARE * (1 - DECISION_SHARE) * schedule.recentering
+    if local < wanted or min(schedule.select, schedule.decision) < config.smallest_population:
         schedule = _divide(evaluations, sizes, config, 0)
     if schedule.population < config.smallest_population:
-        needed = math.ceil(config.smallest_population**2 / (1 - config.select_share - config.gate_share))
+        needed = math.ceil(config.smallest_population**2 / (1 - config.select_share))
         raise Refused(
             f"corp cannot use a budget of {evaluations} evaluations: it buys {schedule.population} candidates and "
             f"smallest_population is {config.smallest_population}; give it {needed} or more"
@@ -224,41 +202,22 @@ def make_schedule(evaluations: int, sizes: Mapping[str, int], config: CorpConfig
 
 def _divide(evaluations: int, sizes: Mapping[str, int], config: CorpConfig, attempts: int) -> CorpSchedule:
     recentering = int(evaluations * config.recentering_share) if attempts else 0
-    proposals, looks = int(evaluations * config.select_share), int(evaluations * config.gate_share)
-    sample = evaluations - proposals - looks - recentering
+    proposals = int(evaluations * config.select_share)
+    sample = evaluations - proposals - recentering
     rounds = min(attempts, config.patience, config.acceptances)
-    first, later = _levels(config, attempts)
-    gated = first is not None or later is not None
-    # Passes over the gate examples: the base if stage 1 has a gate; then the model that stage 1 proposes (or commits
-    # without a gate); then one proposal per round.
-    later_passes = config.gate_slack * (1 + rounds)
-    gate = min(sizes["gate"], int(looks / (1 + later_passes))) if gated else 0
-    # The gates cost less if the split is small or a stage has no gate. The population gets the rest.
-    saved = looks - math.ceil(gate * ((first is not None) + later_passes))
+    most = sizes["select"] // 2 if attempts else sizes["select"]
+    select = min(most, max(config.smallest_population, round(2 * math.sqrt(proposals))))
+    decision = int(DECISION_SHARE * recentering / (DECISION_SLACK * (1 + rounds)))
     return CorpSchedule(
         support=min(sizes["support"], max(config.smallest_population, math.isqrt(sample))),
-        select=min(sizes["select"], max(config.smallest_population, round(2 * math.sqrt(proposals)))),
-        gate=gate,
-        sample=sample + saved,
+        select=select,
+        decision=min(sizes["select"] - select, decision),
+        sample=sample,
         proposals=proposals,
-        looks=looks - saved,
         recentering=recentering,
         attempts=attempts,
         rounds=rounds,
-        first_level=first,
-        later_level=later,
     )
-
-
-def _levels(config: CorpConfig, attempts: int) -> tuple[float | None, float | None]:
-    """Split the error rate over all gates (Bonferroni).
-
-    If both stages have gates, stage 1 gets half of it and the rounds of stage 2 share the rest.
-    """
-    first_gated, later_gated = config.gate == "both", config.gate != "off" and attempts > 0
-    first = config.error_rate / (2 if later_gated else 1) if first_gated else None
-    later = (config.error_rate - (first or 0.0)) / attempts if later_gated else None
-    return first, later
 
 
 def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
@@ -277,7 +236,7 @@ def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
         PlanLine(
             "select",
             f"stage 1: base and {max(schedule.proposals // schedule.select - 1, 0)} proposals on "
-            f"{schedule.select} select examples",
+            f"{schedule.select} select examples; commits the best if it scores above the base",
             schedule.proposals,
         ),
     ]
@@ -286,31 +245,15 @@ def describe(schedule: CorpSchedule, config: CorpConfig) -> Plan:
         lines.append(
             PlanLine(
                 "sample",
-                f"stage 2: up to {schedule.attempts} recentering rounds on {schedule.select} select examples",
+                f"stage 2: up to {schedule.attempts} recentering rounds on {schedule.select} select examples, each "
+                f"decided on {schedule.decision} others",
                 schedule.recentering,
             )
         )
+    elif config.attempts:
+        notes.append(f"stage 2 does not run: {SKIPPED}")
     else:
-        notes.append("stage 2 is left out: this budget is too small for a local population")
-    if schedule.looks:
-        to_beat = "base" if schedule.first_level is not None else "the model of stage 1"
-        proposals = (schedule.first_level is not None) + (schedule.later_level is not None) * schedule.attempts
-        what = f"{to_beat} and at most {proposals} proposals on {schedule.gate} gate examples"
-        lines.append(PlanLine("gate", what, schedule.looks))
-    if schedule.first_level is not None:
-        smallest = _smallest_clean_win(schedule.first_level)
-        notes.append(
-            f"the stage-1 gate accepts a change at p <= {schedule.first_level:.3g}: at least {smallest} fixes and "
-            f"no regression on {schedule.gate} examples"
-        )
-    if config.gate != "both":
-        which = "stage 1" if config.gate == "stage2" else "each stage"
-        notes.append(f"gate = {config.gate}: {which} commits its best proposal, even a harmful one")
+        notes.append("stage 2 does not run: attempts = 0")
     if config.racing:
         notes.append(RACING_NOTE)
     return Plan(tuple(lines), tuple(notes))
-
-
-def _smallest_clean_win(level: float) -> int:
-    """Return the number of fixes without a regression that an exact one-sided McNemar test accepts: 2^-n <= level."""
-    return math.ceil(-math.log2(level))

@@ -1,18 +1,18 @@
-"""State and steps that both stages of CoRP share: current model, choice on `select`, decision on `gate`, record."""
+"""State and steps that both stages of CoRP share: current model, choice and decision on `select`, record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, product
+from typing import Any
 
 import numpy as np
 
-from bench.stats.gate import decide
 from bench.weights.points import Point, combine
-from methods.corp.config import CorpConfig, CorpSchedule
+from methods.corp.config import DECISION_SLACK, CorpConfig, CorpSchedule
 from methods.corp.consolidation import Consolidation
-from methods.gate import paired_correctness
+from methods.corp.decision import decide, paired_correctness
 from methods.interface import Context, Evaluation
 from methods.search.population import next_allowance
 
@@ -41,21 +41,18 @@ class CorpRun:
     Attributes:
         point: Current model, which the next proposal would replace.
         selected: Its evaluation on the select examples.
-        gated: Its evaluation on the gate examples; None until a gate needs it.
+        decided: Its evaluation on the select examples that decide; None until a decision needs it.
     """
 
     def __init__(self, context: Context, config: CorpConfig, schedule: CorpSchedule) -> None:
         self.context, self.config, self.schedule = context, config, schedule
         self.report = context.report
-        self.report |= {"schedule": asdict(schedule), "gates": [], "rounds": []}
+        self.report |= {"schedule": asdict(schedule), "stages": [], "rounds": []}
         self.point = Point()
-        self.gated: Evaluation | None = None
-        with context.stage("base", 2) as stage:
+        self.decided: Evaluation | None = None
+        with context.stage("base", 1) as stage:
             self.selected = self.select(self.point)
             stage.advance(self.selected.reward)
-            if schedule.first_level is not None:
-                self.gated = self._gate(self.point, None)
-            stage.advance()
 
     def flops(self, evaluations: float) -> int:
         """Return the FLOPs of a number of evaluations at the base's cost."""
@@ -70,15 +67,17 @@ class CorpRun:
         examples = range(self.schedule.select)
         return self.context.evaluate(point, "select", account="select", examples=examples, allowance=allowance)
 
-    def _gate(self, point: Point, allowance: int | None) -> Evaluation:
-        examples = range(self.schedule.gate)
-        return self.context.evaluate(point, "gate", account="gate", examples=examples, allowance=allowance)
+    def _decide(self, point: Point, allowance: int) -> Evaluation:
+        """Evaluate a point on the select examples that decide, which chose nothing."""
+        first = self.schedule.select
+        examples = range(first, first + self.schedule.decision)
+        return self.context.evaluate(point, "select", account="select", examples=examples, allowance=allowance)
 
     @property
-    def gate_reserve(self) -> int:
-        """FLOPs reserved for one evaluation at the gate; 0 if no stage has a gate."""
-        cost = self.gated.flops if self.gated else self.flops(self.schedule.gate)
-        return int(self.config.gate_slack * cost)
+    def decision_reserve(self) -> int:
+        """FLOPs reserved for one evaluation at a decision of stage 2."""
+        cost = self.decided.flops if self.decided else self.flops(self.schedule.decision)
+        return int(DECISION_SLACK * cost)
 
     def choose(
         self,
@@ -127,56 +126,51 @@ class CorpRun:
         for proposal in waiting:
             yield proposal, self.point + proposal.displacement
 
-    def commit(
-        self, name: str, proposal: Proposal, selected: Evaluation, level: float | None, *, penalty: float
-    ) -> bool:
-        """Commit a proposal if the gate accepts it, or without a gate; return whether it was committed.
+    def commit(self, name: str, proposal: Proposal, selected: Evaluation, **decision: Any) -> None:
+        """Make a proposal the current model.
 
         Args:
             name: Name of the stage or round.
             proposal: The proposal.
             selected: Its evaluation on the select examples.
-            level: Significance level of the gate; None for no gate.
-            penalty: Cost of a regression, in units of a fix.
+            decision: What the record says about it, such as the reason.
         """
-        point = self.point + proposal.displacement
-        if level is None:
-            reason = f"no gate: gate = {self.config.gate} commits what the select split chose"
-            decision = {"accepted": True, "reason": reason}
-            gated = None
-        else:
-            with self.context.stage(f"{name}: gate", 1) as stage:
-                gated = self._gate(point, min(self.gate_reserve, self.context.remaining))
-                stage.advance(gated.reward)
-            if not gated.complete:
-                slack = f"{self.config.gate_slack:g}"
-                self.abstain(name, f"needs more than {slack} times the FLOPs of what it would replace")
-                return False
-            assert self.gated is not None
-            before, now = paired_correctness(self.gated, gated)
-            decision = asdict(decide(before, now, level=level, z=self.config.z, penalty=penalty))
-        self.report["gates"].append({"stage": name, **decision, "proposal": proposal.origin})
-        if decision["accepted"]:
-            self.point, self.selected, self.gated = point, selected, gated
-        return bool(decision["accepted"])
+        self.point, self.selected, self.decided = self.point + proposal.displacement, selected, None
+        self.report["stages"].append({"stage": name, "committed": True, **decision, "proposal": proposal.origin})
 
-    def evaluate_on_gate(self, name: str) -> bool:
-        """Evaluate the current model on the gate examples if that is still to do; return False if it costs too much."""
-        if self.gated is None:
-            with self.context.stage(f"{name}: gate", 1) as stage:
-                gated = self._gate(self.point, min(self.gate_reserve, self.context.remaining))
-                stage.advance(gated.reward)
-            if not gated.complete:
-                self.abstain(
-                    name, f"the model in force needs more than {self.config.gate_slack:g} times the base's FLOPs"
-                )
-                return False
-            self.gated = gated
+    def commit_if_better(self, name: str, proposal: Proposal, selected: Evaluation) -> bool:
+        """Commit a proposal if it beats the current model on the examples that decide; return whether it did."""
+        point = self.point + proposal.displacement
+        with self.context.stage(f"{name}: decision", 1) as stage:
+            now = self._decide(point, min(self.decision_reserve, self.context.remaining))
+            stage.advance(now.reward)
+        if not now.complete:
+            self.abstain(name, f"needs more than {DECISION_SLACK:g} times the FLOPs of what it would replace")
+            return False
+        assert self.decided is not None
+        decision = decide(*paired_correctness(self.decided, now), z=self.config.z, penalty=self.config.penalty)
+        record = {key: value for key, value in asdict(decision).items() if key != "accepted"}
+        if not decision.accepted:
+            self.report["stages"].append({"stage": name, "committed": False, **record, "proposal": proposal.origin})
+            return False
+        self.commit(name, proposal, selected, **record)
+        self.decided = now
+        return True
+
+    def prepare_decisions(self, name: str) -> bool:
+        """Evaluate the current model on the examples that decide; return False if it costs too much."""
+        with self.context.stage(f"{name}: decision", 1) as stage:
+            now = self._decide(self.point, min(self.decision_reserve, self.context.remaining))
+            stage.advance(now.reward)
+        if not now.complete:
+            self.abstain(name, f"the current model needs more than {DECISION_SLACK:g} times the base's FLOPs")
+            return False
+        self.decided = now
         return True
 
     def abstain(self, name: str, reason: str) -> None:
-        """Record why a stage ended without a decision."""
-        self.report["gates"].append({"stage": name, "accepted": False, "reason": reason})
+        """Record why a stage committed nothing."""
+        self.report["stages"].append({"stage": name, "committed": False, "reason": reason})
 
 
 def mean_displacement(consolidation: Consolidation, displacements: Sequence[Point]) -> Point:

@@ -30,7 +30,7 @@ def consolidate_population(run: CorpRun) -> tuple[PrincipalDirections, float]:
         Principal directions of the consolidated population, and the mean sigma by pass-2 weight.
     """
     config, name = run.config, "stage 1"
-    reserve = run.flops(run.schedule.recentering) + (1 + run.schedule.rounds) * run.gate_reserve
+    reserve = run.flops(run.schedule.recentering)
     proposing = max(0, run.flops(run.schedule.proposals) - run.selected.flops)
     scored = _score(run, run.context.remaining - reserve - proposing)
     if not any(candidate.finalist for candidate in scored):
@@ -65,10 +65,11 @@ def consolidate_population(run: CorpRun) -> tuple[PrincipalDirections, float]:
     }
     if not chosen:
         run.abstain(name, "no proposal could be evaluated within the budget")
-    elif run.schedule.first_level is not None and chosen[1].reward < run.selected.reward:
-        run.abstain(name, "the base is better on the select split than every proposal")
+    elif not chosen[1].reward > run.selected.reward:
+        run.abstain(name, "no proposal scores above the base on the select split")
     else:
-        run.commit(name, *chosen, run.schedule.first_level, penalty=1.0)
+        scores = f"{chosen[1].reward:.3f} against the base's {run.selected.reward:.3f}"
+        run.commit(name, *chosen, reason=f"the best proposal scores above the base on the select split: {scores}")
     return PrincipalDirections.of(best, points), float(best.pass2 @ sigmas[best.elite])
 
 

@@ -14,6 +14,7 @@ from bench.seeds import derive
 from bench.weights.points import Point, gram
 from methods.corp.config import LOCAL_SHARE
 from methods.corp.consolidation import consolidate_gram
+from methods.corp.decision import paired_correctness
 from methods.corp.recentering import (
     PrincipalDirections,
     cloud_of_positives,
@@ -23,7 +24,6 @@ from methods.corp.recentering import (
     next_isotropic,
 )
 from methods.corp.run import CorpRun, Proposal, by_priority, mean_displacement
-from methods.gate import paired_correctness
 from methods.interface import Evaluation
 from methods.search.population import score_population
 
@@ -51,8 +51,8 @@ class _Round:
     later: int
 
     def left(self, run: CorpRun) -> int:
-        """Return the FLOPs that this round may still spend, excluding the reserve for its gate."""
-        return run.context.remaining - self.later - run.gate_reserve
+        """Return the FLOPs that this round may still spend, excluding the reserve for its decision."""
+        return run.context.remaining - self.later - run.decision_reserve
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def recentre(run: CorpRun, cloud: PrincipalDirections, sigma: float) -> None:
         sigma: Length of the first local candidates; the mean sigma that stage 1 found.
     """
     config, schedule = run.config, run.schedule
-    if schedule.later_level is not None and not run.evaluate_on_gate("stage 2"):
+    if not run.prepare_decisions("stage 2"):
         return
     isotropic, eta = config.isotropic, 1.0
     patience, acceptances = config.patience, config.acceptances
@@ -172,12 +172,11 @@ def _propose(run: CorpRun, now: _Round, local: _Local) -> Proposal | None:
         scaled_best = run.choose(scaled, now.left(run), f"{now.name}: line search", len(scaled), criterion)
         if scaled_best and criterion(scaled_best[1]) > criterion(chosen[1]):
             chosen = scaled_best
-    level = run.schedule.later_level
     if not chosen:
         run.abstain(now.name, "no proposal could be evaluated within the budget")
-    elif level is not None and criterion(chosen[1]) <= 0:
+    elif criterion(chosen[1]) <= 0:
         run.abstain(now.name, "no proposal is constructive on the select split")
-    elif run.commit(now.name, *chosen, level, penalty=config.penalty):
+    elif run.commit_if_better(now.name, *chosen):
         return chosen[0]
     return None
 

@@ -39,12 +39,12 @@ class Cat(Grpo):
     """Compute-aligned training: GRPO or fine-tuning with weights for pass@N, majority vote or best-of-N."""
 
     name = "cat"
-    version = "3"
+    version = "4"
     Config: ClassVar[type[TrainingConfig]] = CatConfig
     config: CatConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
         *Grpo.variants,
-        {"on": "sft", "objective": "pass@4", "lr": 1e-3, "gate": False},
+        {"on": "sft", "objective": "pass@4", "lr": 1e-3},
     )
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,9 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from bench.errors import Refused, UsageError
 from bench.settings import setting
 from bench.strategy import parse_strategy
-from methods.interface import Lora, MethodConfig, Plan, PlanLine
-
-Share = Annotated[float, Field(gt=0, lt=1)]
+from methods.interface import GATE_SETTINGS, Lora, MethodConfig, Plan, PlanLine
 
 WANTED_STEPS = 32
 """The batch shrinks until the budget buys this many steps. With few large steps, much could stay unspent."""
@@ -27,6 +24,8 @@ RELEASED = "the baseline released with RandOpt (arXiv 2603.12228)"
 
 class TrainingConfig(MethodConfig):
     """Settings of every gradient method."""
+
+    retired = GATE_SETTINGS
 
     lr: PositiveFloat = setting(
         1e-6,
@@ -54,26 +53,6 @@ class TrainingConfig(MethodConfig):
         None,
         "Adapters to train in place of all parameters, such as `lora.rank=16`; null: full fine-tuning.",
         source=RELEASED,
-    )
-    gate: bool = setting(
-        True,
-        "Whether the trained model is kept only if it beats the base on the gate split; without a gate, a model worse "
-        "than the base can be kept.",
-        source="our choice: a gain must show on examples that were not trained on",
-    )
-    gate_share: Share = setting(
-        0.15, "Maximum share of the budget for the gate.", source="our choice, the same as in `corp`"
-    )
-    gate_slack: Annotated[float, Field(ge=1)] = setting(
-        1.25,
-        "FLOPs reserved for the trained model at the gate, because its answers may be longer.",
-        unit="FLOPs of the base",
-        source="our choice",
-    )
-    error_rate: Share = setting(
-        0.05,
-        "Significance level of the gate: the probability that it keeps a model without any true gain.",
-        source="our choice, the same as in `corp`",
     )
     saves: PositiveInt = setting(
         10,
@@ -147,8 +126,6 @@ class TrainingSchedule:
     """Schedule that a budget buys, in model-prompt evaluations of the base. The meter enforces the budget itself.
 
     Attributes:
-        gate: Number of gate examples; 0 without a gate.
-        looks: Evaluations for the gate: the base, and the trained model with slack.
         train: Evaluations for training.
         batch: Number of answers per step.
         step: Evaluations per step.
@@ -156,8 +133,6 @@ class TrainingSchedule:
         save_every: Number of steps between two saves.
     """
 
-    gate: int
-    looks: int
     train: int
     batch: int
     step: float
@@ -166,68 +141,51 @@ class TrainingSchedule:
 
 
 def make_schedule(
-    evaluations: int, sizes: Mapping[str, int], config: TrainingConfig, *, batch: int, multiple: int, cost: float
+    evaluations: int, config: TrainingConfig, *, batch: int, multiple: int, cost: float
 ) -> TrainingSchedule:
     """Return the schedule for a budget.
 
     Args:
         evaluations: Budget in evaluations.
-        sizes: Number of examples by split.
         config: Settings.
         batch: Number of answers per step if the budget buys enough steps.
         multiple: Number that must divide the batch, such as the size of a group.
         cost: Cost of one answer of a step with all its passes, in evaluations.
 
     Raises:
-        Refused: If the budget does not buy one step and one gate example, if there is a gate but the task has no gate
-            split, or if `multiple` does not divide the batch.
+        Refused: If the budget does not buy one step, or if `multiple` does not divide the batch.
     """
-    gate = 0
-    if config.gate:
-        if not sizes["gate"]:
-            raise Refused("the task has no gate split for the trained model to pass; take --set gate=false")
-        gate = min(sizes["gate"], int(evaluations * config.gate_share / (1 + config.gate_slack)))
-    looks = math.ceil(gate * (1 + config.gate_slack))
-    train = evaluations - looks
     if config.batch is None:
-        affordable = int(train / (WANTED_STEPS * cost))
+        affordable = int(evaluations / (WANTED_STEPS * cost))
         batch = max(multiple, min(batch, affordable) // multiple * multiple)
     elif config.batch % multiple:
         raise Refused(f"batch {config.batch} must be a multiple of {multiple}")
     else:
         batch = config.batch
     step = batch * cost
-    steps = int(train / step)
-    if steps < 1 or (config.gate and gate < 1):
-        needed = math.ceil(step)
-        if config.gate:  # its cost is rounded up, and it needs at least one example
-            least = max((step + 1) / (1 - config.gate_share), (1 + config.gate_slack) / config.gate_share)
-            needed = math.floor(least) + 1
-        what = "training step and gate" if config.gate else "training step"
+    steps = int(evaluations / step)
+    if steps < 1:
         raise Refused(
-            f"a budget of {evaluations} evaluations buys no {what}: one step of {batch} answers costs about "
-            f"{step:.0f}; give it {needed} or more, or a smaller batch"
+            f"a budget of {evaluations} evaluations buys no training step: one step of {batch} answers costs about "
+            f"{step:.0f}; give it {math.ceil(step)} or more, or a smaller batch"
         )
-    return TrainingSchedule(gate, looks, train, batch, step, steps, math.ceil(steps / config.saves))
+    return TrainingSchedule(evaluations, batch, step, steps, math.ceil(steps / config.saves))
 
 
-def describe(schedule: TrainingSchedule, evaluations: int, what: str) -> Plan:
+def describe(schedule: TrainingSchedule, evaluations: int, what: str, reach: float | None = None) -> Plan:
     """Return a schedule as a plan.
 
     Args:
         schedule: The schedule.
         evaluations: Budget in evaluations.
         what: Content of one step in a few words, such as `64 answers, in groups`.
+        reach: See `Plan`.
     """
     lines = [PlanLine("train", f"about {schedule.steps} steps of {what}", schedule.train)]
     notes = []
-    if schedule.gate:
-        lines.append(PlanLine("gate", f"base and trained model on {schedule.gate} gate examples", schedule.looks))
-    else:
-        notes.append("no gate: the trained model is kept even if it is worse than the base")
     if schedule.step > LARGE_STEP * evaluations:
         notes.append(
             f"one step takes {schedule.step / evaluations:.0%} of the budget; training stops at the last one that "
             "fits, so up to that much may stay unspent"
         )
-    return Plan(tuple(lines), tuple(notes))
+    return Plan(tuple(lines), tuple(notes), reach=reach)

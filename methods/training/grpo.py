@@ -26,7 +26,7 @@ class Grpo(GradientMethod):
     """Group relative policy optimisation: TRL's GRPOTrainer with the task's scorer as reward."""
 
     name = "grpo"
-    version = "3"
+    version = "4"
     Config: ClassVar[type[TrainingConfig]] = GrpoConfig
     config: GrpoConfig
     batch = 64

@@ -30,6 +30,9 @@ from tasks.interface import Score
 LAUNCHER_VARIABLES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
 """Prefixes of the environment variables with which accelerate overrides a trainer's arguments: its precision, number of
 accumulated passes, compiler and sharding. A launched worker has joined its group before they are removed."""
+GROUP_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_", "PMI_", "OMPI_", "MV2_")
+"""Prefixes of the variables by which torchrun and MPI, under Slurm too, place a process in a group. A run that trains
+in its own process would wait for the others."""
 
 
 class Finished(Exception):
@@ -120,7 +123,9 @@ class Loop:
         self._stage = stage
         for _ in self.rows:
             stage.advance()
-        with self.training.metered(), suppress(Finished), without_variables(*LAUNCHER_VARIABLES):
+        alone = self.training.ranks.world_size == 1
+        removed = LAUNCHER_VARIABLES + (GROUP_VARIABLES if alone else ())
+        with self.training.metered(), suppress(Finished), without_variables(*removed):
             train()
 
     def order(self, each: int) -> Iterator[int]:

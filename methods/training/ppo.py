@@ -30,7 +30,7 @@ class Ppo(GradientMethod):
     """Proximal policy optimisation with a value model: TRL's PPOTrainer with the task's scorer as reward."""
 
     name = "ppo"
-    version = "3"
+    version = "4"
     Config: ClassVar[type[TrainingConfig]] = PpoConfig
     config: PpoConfig
     batch = 128
@@ -41,6 +41,11 @@ class Ppo(GradientMethod):
     def multiple(self) -> int:
         """Number of mini-batches times processes, because each process has whole mini-batches."""
         return self.config.mini_batches * self.processes
+
+    @property
+    def updates(self) -> int:  # type: ignore[override]
+        """Number of mini-batches."""
+        return self.config.mini_batches
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
         """Return the policy and the value model."""

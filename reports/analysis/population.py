@@ -121,7 +121,8 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
 def _sampled(entry: Mapping[str, Any]) -> bool:
     key = entry.get("key", {})
     return (
-        key.get("account") == "sample"
+        "trial" not in key  # of tuning: another population
+        and key.get("account") == "sample"
         and str(key.get("score", "")).startswith("support ")
         and bool(entry["value"]["complete"])
     )

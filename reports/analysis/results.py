@@ -168,41 +168,41 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the gate split.
-
-    Attributes:
-        stage: Stage of the run, such as `stage 1` or `after training`.
-        examples: Number of examples tested.
-        level: Significance level.
-        accepts_noise: Probability of accepting an ineffective change that flips as many answers.
-    """
-
-    stage: str
-    examples: int
-    level: float
-    accepts_noise: float
-
-
-@dataclass(frozen=True)
 class GatePower:
-    """False-positive rate and power of a run's gate.
+    """False-positive rate and power of a run's gate for one row.
 
     Attributes:
-        flip_rate: Fraction of answers that a proposal changed, averaged over the looks.
-        looks: Looks in the order of the run.
-        accepts_noise: Upper bound on the probability that any look accepts an ineffective change: the sum over looks.
-        granted: Sum of the looks' significance levels.
+        label: Label of the row.
+        accepted: Whether its result was kept.
+        reason: Reason in words.
+        items: Number of items that were answered.
+        max_items: Number of items at the last look.
+        level: Probability of keeping a result without a gain, at most.
+        flip_rate: Fraction of answers that the result changed.
+        keeps_noise: Probability of keeping a result without a gain that changes as many answers.
+        expected_items: Number of items that such a result is expected to take.
         gains: True gains in accuracy at which `power` is given.
-        power: Probability that the last look accepts a proposal with each of these gains.
-        detectable: Smallest true gain that the last look accepts with probability 0.5, 0.8 and 0.95; None if no gain is
-            large enough.
+        power: Probability of keeping a result with each of these gains.
+        detectable: Smallest true gain that is kept with probability 0.5, 0.8 and 0.95 at the observed share of
+            regressions; None if no gain is large enough.
     """
 
+    label: str
+    accepted: bool
+    reason: str
+    items: int
+    max_items: int
+    level: float
     flip_rate: float
-    looks: tuple[Look, ...]
-    accepts_noise: float
-    granted: float
+    keeps_noise: float
+    expected_items: float
     gains: tuple[float, ...]
     power: tuple[float, ...]
     detectable: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class GatePowers:
+    """Power of a run's gate for each gated row, in the order of the run."""
+
+    rows: tuple[GatePower, ...]

@@ -11,7 +11,8 @@ from rich.table import Table
 from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
-from reports.analysis.results import Density, GatePower, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.gate import CHANCES
+from reports.analysis.results import Density, GatePowers, SplitHalf, Statistic, SubspaceOverlap
 
 LEVEL = 0.05
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
@@ -100,23 +101,21 @@ def print_density(console: Console, found: Sequence[Density]) -> None:
             )
 
 
-def print_gate(console: Console, found: GatePower) -> None:
-    """Print the false-positive rate and the power of a gate."""
-    table = _table("look", "examples", "level", "false positives")
-    for look in found.looks:
-        table.add_row(look.stage, str(look.examples), f"{look.level:.3g}", f"{look.accepts_noise:.2%}")
+def print_gate(console: Console, found: GatePowers) -> None:
+    """Print the false-positive rate and the power of a run's gate."""
+    table = _table("row", "items", "at most", "changed", "keeps noise", *(f"{c:.0%} power" for c in CHANCES))
+    for row in found.rows:
+        gains = ("none" if gain is None else f"{100 * gain:+.1f}" for gain in row.detectable.values())
+        changed, noise = f"{row.flip_rate:.1%}", f"{row.keeps_noise:.2%}"
+        table.add_row(row.label or "result", str(row.items), str(row.max_items), changed, noise, *gains)
     console.print(table)
-    looks = f"{len(found.looks)} look" + ("s" if len(found.looks) > 1 else "")
+    for row in found.rows:
+        console.print(f"{row.label or 'result'}: {row.reason}", **_VERBATIM)
     console.print(
-        f"proposals changed {found.flip_rate:.1%} of answers; over {looks}, an ineffective change is accepted with "
-        f"probability at most {found.accepts_noise:.2%} (allowed: {found.granted:.2%})",
+        "keeps noise: probability of keeping a result that changes as many answers without a gain; power: true gain in "
+        "points that is kept with this probability",
         **_VERBATIM,
     )
-    gains = ", ".join(
-        f"{float(chance):.0%}: " + ("none" if gain is None else f"{100 * gain:+.1f} points")
-        for chance, gain in found.detectable.items()
-    )
-    console.print(f"true gain that the last look accepts with probability {gains}", **_VERBATIM)
 
 
 def print_ledger(console: Console, result: Result) -> None:

@@ -118,15 +118,15 @@ def _describe(task: str, version: str, content_hash: str | None) -> str:
 
 
 def _pick(folder: Path, result: Result, label: str | None) -> int:
-    """Return the index of the row with a label, or of the only artifact's row."""
-    labels = [row.label for row in result.artifacts]
-    if not labels:
+    """Return the index of the row as trained with a label, or of the only artifact's."""
+    numbers = {row.label: number for number, row in enumerate(result.rows) if row.kind == "method"}
+    if not numbers:
         raise UsageError(f"{folder}: ended with status {result.status} and has no answers: {result.reason}")
-    if len(labels) == 1:
-        return 1
-    if label in labels:
-        return 1 + labels.index(label)
-    raise UsageError(f"{folder}: has rows {', '.join(labels)}; choose with --row")
+    if len(numbers) == 1:
+        return next(iter(numbers.values()))
+    if label in numbers:
+        return numbers[label]
+    raise UsageError(f"{folder}: has rows {', '.join(numbers)}; choose with --row")
 
 
 def _judged(first: Sample, second: Sample) -> bool:

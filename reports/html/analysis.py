@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.compute.ledger import ADAPTATION, Account
 from bench.records.schema import AccountRow
-from reports.analysis.results import Density, GatePower, Share, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.results import Density, GatePower, GatePowers, Share, SplitHalf, Statistic, SubspaceOverlap
 from reports.analysis.terminal import overlap_verdict, transfer_verdict
 from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
@@ -34,7 +34,7 @@ class Analyses:
 
     split_half: SplitHalf | None = None
     density: Density | None = None
-    gate: GatePower | None = None
+    gate: GatePowers | None = None
 
 
 NONE = Analyses()
@@ -49,7 +49,7 @@ def read_analyses(folder: Path) -> Analyses:
     return Analyses(
         _read(saved / "split-half.json", SplitHalf),
         _read(saved / "density.json", Density),
-        _read(saved / "gate.json", GatePower),
+        _read(saved / "gate.json", GatePowers),
     )
 
 
@@ -68,7 +68,7 @@ def analysis_sections(found: Analyses) -> list[Section]:
     if found.density:
         sections.append(_density(found.density))
     if found.gate:
-        sections.append(_gate(found.gate))
+        sections.extend(map(_gate, found.gate.rows))
     return sections
 
 
@@ -165,14 +165,15 @@ def _curve(shares: list[Share]) -> Plot:
 def _gate(found: GatePower) -> Section:
     facts = [
         ("answers changed", percent(found.flip_rate)),
-        ("false positives", f"probability at most {percent(found.accepts_noise)}; allowed: {percent(found.granted)}"),
+        ("false positives", f"probability {percent(found.keeps_noise)}; allowed: {percent(found.level)}"),
     ]
     for chance, gain in found.detectable.items():
         size = "no gain" if gain is None else f"{100 * gain:+.1f} points"
-        facts.append((f"gain accepted with probability {float(chance):.0%}", size))
-    title = "Probability that the last look accepts a proposal"
+        facts.append((f"gain kept with probability {float(chance):.0%}", size))
+    title = "Probability that the gate keeps the result"
     gains = [100 * gain for gain in found.gains]
-    return Section("Power of the gate", tuple(facts), (curve_plot(title, gains, found.power, "true gain, points"),))
+    heading = f"Power of the gate, {found.label}" if found.label else "Power of the gate"
+    return Section(heading, tuple(facts), (curve_plot(title, gains, found.power, "true gain, points"),))
 
 
 def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:

@@ -10,12 +10,12 @@ from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, percent, whiskers
 from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Profile, SeedRun
-from reports.leaderboard.columns import Column, columns, curve_title, title
+from reports.leaderboard.columns import Column, columns, curve_title, rules, title
 from reports.leaderboard.text import EXPLAINED
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
 """Columns shown in small print in another column's cells: key of that column to key of the interval."""
-DESCENDING = ("accuracy", "difference", "share")
+DESCENDING = ("accuracy", "difference", "gated", "gated_difference", "share")
 WIDTH, HEIGHT = 720.0, 400.0
 MARGINS = (0.0, 0.01, 0.05, 0.1)
 
@@ -30,7 +30,14 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
     groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
     curves = [{"plot": curve_plot(c), "table": _points(c), "area": c.area} for c in board.curves if len(c.points) > 1]
     profiles = [_profile(profile) for profile in board.profiles]
-    return render("board.html", groups=groups, curves=curves, profiles=profiles, explained=EXPLAINED)
+    return render(
+        "board.html",
+        groups=groups,
+        curves=curves,
+        profiles=profiles,
+        explained=EXPLAINED,
+        completeness=board.completeness,
+    )
 
 
 def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> Mapping[str, Any]:
@@ -46,14 +53,14 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
 
 
 def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
-    by_key = {column.key: column for column in columns(board.rate)}
+    by_key = {column.key: column for column in columns(board)}
     shown = [column for key, column in by_key.items() if key not in INTERVALS.values()]
     base = next((line.accuracy.value for line in group.lines if line.is_base and line.accuracy), None)
     drawn = whiskers([line.accuracy for line in group.lines], base)
     highest = max((line.answer_flops for line in group.lines), default=0.0)
     headings: list[Heading] = []
     for column in shown:
-        text = column.key in ("name", "status", "matched", "seeds")
+        text = column.key in ("name", "status", "matched", "seeds", "gated")
         headings.append(Heading(column.heading, not text, column.key == "name", column.key in DESCENDING))
         if column.key == "accuracy":
             headings.append(Heading("95 % intervals", number=False, sortable=False))
@@ -173,6 +180,6 @@ def _profile(profile: Profile) -> HtmlTable:
     )
     caption = (
         f"Share of the {len(profile.tasks)} tasks on which a row is within this many points of the best row: "
-        f"{profile.model}, budget {profile.budget}"
+        f"{profile.model}, budget {profile.budget}, {rules(profile.ruleset)}"
     )
     return HtmlTable(caption, headings, rows)

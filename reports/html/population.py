@@ -62,8 +62,8 @@ class _Population(BaseModel):
         return self
 
 
-class GateLook(BaseModel):
-    """One decision of the gate. The numbers are None if the decision was made without testing."""
+class MethodDecision(BaseModel):
+    """One decision of a method. The numbers are None if the decision was made without testing."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -112,9 +112,9 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
     return [section for section in found if section and section.plots]
 
 
-def read_gates(report: Mapping[str, Any]) -> list[GateLook]:
-    """Return the gate decisions of a report, in order. Entries in an unknown shape are skipped."""
-    return [gate for entry in gates(report) if (gate := _read(GateLook, entry))]
+def read_gates(report: Mapping[str, Any]) -> list[MethodDecision]:
+    """Return the method's decisions in its report, in order. Entries in an unknown shape are skipped."""
+    return [gate for entry in gates(report) if (gate := _read(MethodDecision, entry))]
 
 
 def _population(found: _Population | None) -> Section | None:
@@ -240,8 +240,8 @@ def curve_plot(title: str, xs: Sequence[float], ys: Sequence[float], x_title: st
     return panel(f"{title}, {min(ys):.3g} to {max(ys):.3g}", x, y, x_title, path=path)
 
 
-def gate_plot(looks: Sequence[GateLook]) -> Plot | None:
-    """Plot the gain of each gate decision with one standard error. Return None if no decision has a gain."""
+def gate_plot(looks: Sequence[MethodDecision]) -> Plot | None:
+    """Plot the gain of each decision of the method with one standard error. Return None if no decision has a gain."""
     known = [(i, g, g.gain, g.standard_error or 0.0) for i, g in enumerate(looks, start=1) if g.gain is not None]
     if not known:
         return None
@@ -260,7 +260,7 @@ def gate_plot(looks: Sequence[GateLook]) -> Plot | None:
         )
         for i, gate, gain, error in known
     )
-    title = "Paired gain on the gate split, with one standard error; filled: the change was kept"
+    title = "Paired gain, with one standard error; filled: the change was kept"
     plot = panel(title, x, y, "look", marks=marks, rules=(Rule(y(0.0), "no change"),))
     return replace(plot, x_ticks=tuple(tick for tick in plot.x_ticks if tick.value.is_integer()))
 

@@ -6,16 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.rows import Row
+from bench.records.rows import GateLook, Row
 from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.page import render
-from reports.html.population import GateLook, gate_plot, read_gates, sections
+from reports.html.population import MethodDecision, gate_plot, read_gates, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
 from reports.run.history import configuration, gate_summary
-from reports.run.summary import comparisons, coverages, named_rows, run_title, spent, truncations
+from reports.run.summary import (
+    comparisons,
+    coverages,
+    lost_moves,
+    named_rows,
+    row_name,
+    run_title,
+    spent,
+    trials,
+    truncations,
+)
 
 SHOWN = 8
 """Maximum number of samples shown per kind and row."""
@@ -60,11 +70,18 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         result=result,
         board=board,
         accuracies=_accuracies(rows) if rows else None,
-        statements=[*comparisons(rows), *coverages(rows), *truncations(rows)],
+        statements=[
+            *comparisons(rows),
+            *coverages(rows),
+            *truncations(rows),
+            *lost_moves(result),
+            *trials(result.tuning),
+        ],
         untested={f"{result.config.method} {label}".strip(): why for label, why in result.untested.items()},
         ledger=_ledger(result) if result.ledger else None,
         compute=ledger_plot(result.ledger) if result.ledger else None,
         spent=spent(result.budget) if result.budget else "",
+        gated=_gated(result) if result.gated else None,
         looks=_looks(looks) if looks else None,
         gate=gate_plot(looks),
         gate_summary=list(gate_summary(result.report)),
@@ -135,7 +152,33 @@ def _ledger(result: Result) -> HtmlTable:
     return HtmlTable("Ledger by account; accounts outside the budget have a grey bar", headings, tuple(cells))
 
 
-def _looks(looks: Sequence[GateLook]) -> HtmlTable:
+def _gated(result: Result) -> HtmlTable:
+    """Return the looks of the harness's gate, with the decision after the last look of each row."""
+    headings = (
+        Heading("row", number=False, head=True),
+        Heading("items"),
+        Heading("fixes"),
+        Heading("regressions"),
+        Heading("fixes needed"),
+        Heading("decision", number=False, sortable=False),
+    )
+    cells: list[tuple[HtmlCell, ...]] = []
+    for row in result.gated:
+        assert row.gate is not None
+        name = row_name(result, row)
+        looks = row.gate.looks or (GateLook(items=0, fixes=0, regressions=0, needed=None),)
+        for number, look in enumerate(looks, start=1):
+            cells.append(
+                (
+                    HtmlCell(name, name),
+                    *(_number(count, "") for count in (look.items, look.fixes, look.regressions, look.needed)),
+                    HtmlCell(row.gate.reason if number == len(looks) else ""),
+                )
+            )
+    return HtmlTable("Looks of the harness's gate", headings, tuple(cells))
+
+
+def _looks(looks: Sequence[MethodDecision]) -> HtmlTable:
     headings = (
         Heading("stage", number=False, head=True),
         Heading("kept", number=False),
@@ -159,7 +202,7 @@ def _looks(looks: Sequence[GateLook]) -> HtmlTable:
         )
         for number, gate in enumerate(looks)
     )
-    return HtmlTable("Gate decisions, in the order of the run", headings, cells)
+    return HtmlTable("Decisions of the method, in the order of the run", headings, cells)
 
 
 def _number(value: float | None, form: str) -> HtmlCell:
@@ -172,7 +215,9 @@ def _kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
     for sample in samples:
         by_row.setdefault(sample.row, {})[sample.id] = sample
     base, found = by_row.get(0, {}), []
-    for number, row in enumerate(result.artifacts, start=1):
+    for number, row in enumerate(result.rows):
+        if row.kind != "method":
+            continue
         pairs = [(base[i], sample) for i, sample in by_row.get(number, {}).items() if i in base]
         verdicts = [(before.correct, now.correct) for before, now in pairs]
         kinds = [(name, [p for p, v in zip(pairs, verdicts, strict=True) if v == (b, n)]) for name, b, n in KINDS]

@@ -1,8 +1,8 @@
 """Leaderboard as plain data: the content of every rendering (terminal, Markdown, CSV, JSON, HTML).
 
-Rows are compared and ranked only within a group: one task, model, budget and item set. Every accuracy comes with its
-cost. A failed run is a row that gives the reason. Boards are sorted and carry no date, so the same records always give
-the same board.
+Rows are compared and ranked only within a group: one task, model, budget, item set and ruleset. Every accuracy comes
+with its cost. A failed run is a row that gives the reason. Boards are sorted and carry no date, so the same records
+always give the same board.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import computed_field
 
+from bench.records.tuning import CUSTOM, PUBLISHED
 from bench.stats import Estimate
 
 MATCHED = 0.95
@@ -58,27 +59,58 @@ class SeedRun:
 
 
 @dataclass(frozen=True)
+class Gated:
+    """What the harness's gate made of a row.
+
+    Attributes:
+        kept: Number of seeds whose result was kept.
+        seeds: Number of seeds that were gated.
+        low: Lower bound of the exact 95 % interval of the share that is kept (Clopper-Pearson).
+        high: Upper bound.
+        difference: Accuracy of the gated results minus the base's, on the same items; None if none was kept.
+        detectable: Gain that the gate keeps in 80 % of runs at the observed share of regressions, the largest over
+            seeds; None if there is none, or nothing was tested.
+    """
+
+    kept: int
+    seeds: int
+    low: float
+    high: float
+    difference: Estimate | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
 class LeaderboardRow:
     """A leaderboard row: an artifact, or a run that has none, with its status and reason. Costs are means over seeds.
 
     Attributes:
-        name: Method and row label, plus the settings that differ between this method's rows in the group.
+        name: Method and row label, plus the settings that differ between this method's rows in the group, and
+            `(gated by its method)` for a row with `own_gate`.
         method: Registered name of the method.
         label: Label of the row within its runs, such as `k=5`; empty if a run has only one row.
         bound: Whether the row involves no adaptation (the base, or sampling from the base). Such rows bound the table:
             every other row should beat them.
-        rank: One plus the number of rows that are significantly better; None without an accuracy.
+        own_gate: Whether the method's own gate, which earlier versions had, chose between its result and the base. Such
+            a row is not as trained, and is not ranked.
+        returned_base: Whether every seed returned the base. Such a row is compared with nothing.
+        rank: One plus the number of rows that are significantly better; None if the row is not ranked.
         accuracy: Accuracy over seeds and items; None if every seed failed.
-        difference: Accuracy minus the base's, on the same items; None for the base itself.
+        difference: Accuracy minus the base's, on the same items; None for the base itself, and if every seed returned
+            it.
+        gated: What the gate made of the row, which shows the results as trained; None without a gate.
+        ungated: Reasons why runs of the row have no gate.
         corrected: P-value of the difference, Holm-corrected over the rows of the group.
         evaluations: Model-prompt evaluations (forward passes) of adaptation.
         flops: FLOPs of adaptation.
-        share: Fraction of the group's budget that was spent; the smallest over seeds.
+        share: Fraction of the group's budget that was spent, or reserved for the gate; the smallest over seeds.
         matched: Whether `share` is at least `MATCHED`; None for a method that plans to spend nothing.
         passes: Forward passes per answer.
         answer_flops: FLOPs per answer.
         answer_tokens: New tokens per answer.
         seconds: Wall-clock seconds per run; None if unknown.
+        kept: Cosine of the move of the weights and what the group's dtype kept of it; the lowest over seeds. None if
+            no run has one.
         runs: The runs behind the row, by seed.
     """
 
@@ -86,9 +118,13 @@ class LeaderboardRow:
     method: str
     label: str = ""
     bound: bool = False
+    own_gate: bool = False
+    returned_base: bool = False
     rank: int | None = None
     accuracy: Estimate | None = None
     difference: Estimate | None = None
+    gated: Gated | None = None
+    ungated: tuple[str, ...] = ()
     corrected: float | None = None
     evaluations: float = 0.0
     flops: float = 0.0
@@ -98,12 +134,13 @@ class LeaderboardRow:
     answer_flops: float = 0.0
     answer_tokens: float = 0.0
     seconds: float | None = None
+    kept: float | None = None
     runs: tuple[SeedRun, ...] = ()
 
     @property
     def is_base(self) -> bool:
-        """Whether this is the base's row: the only one with an accuracy and nothing to compare it with."""
-        return self.accuracy is not None and self.difference is None
+        """Whether this is the base's row: the only one of no method that has an accuracy and no difference."""
+        return self.accuracy is not None and self.difference is None and not self.returned_base
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -114,9 +151,12 @@ class LeaderboardRow:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def problems(self) -> tuple[str, ...]:
-        """Status and reason of each run without an accuracy, such as `seed 1: failed: out of memory`."""
-        bad = [run for run in self.runs if run.accuracy is None]
-        return tuple(f"seed {run.seed}: {run.status}: {run.reason}" for run in bad)
+        """Status and reason of the runs without an accuracy, such as `seeds 1, 2: failed: out of memory`."""
+        seeds: dict[str, list[int]] = {}
+        for run in self.runs:
+            if run.accuracy is None:
+                seeds.setdefault(f"{run.status}: {run.reason}", []).append(run.seed)
+        return tuple(f"seed{'s' * (len(s) > 1)} {', '.join(map(str, s))}: {why}" for why, s in seeds.items())
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -128,7 +168,7 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared: same task (or pair of tasks), model, budget and item set.
+    """Rows that may be compared: same task (or pair of tasks), model, budget, item set and ruleset.
 
     Attributes:
         task: Name of the task, or `mbpp to humaneval` for adaptation on mbpp and test on humaneval.
@@ -140,7 +180,8 @@ class Group:
         items: Number of test items.
         lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
         notes: Remarks for the reader, one sentence each.
-        settings: Prompt style, precision and item limit, where they differ from the defaults.
+        settings: Gate, prompt style, precision and item limit, where they differ from the defaults.
+        ruleset: Rules that the rows were made by: `published`, `tuned K` or `custom`. Rows of `custom` are not ranked.
     """
 
     task: str
@@ -153,6 +194,12 @@ class Group:
     lines: tuple[LeaderboardRow, ...]
     notes: tuple[str, ...] = ()
     settings: str = ""
+    ruleset: str = PUBLISHED
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the rows were made by the same rules and may be ranked."""
+        return self.ruleset != CUSTOM
 
 
 @dataclass(frozen=True)
@@ -190,6 +237,7 @@ class Curve:
         area: Area under the Pareto front: the best accuracy so far, averaged over log compute from the first point to
             the last. None if there is only one point.
         settings: See `Group`.
+        ruleset: See `Group`.
     """
 
     task: str
@@ -200,6 +248,7 @@ class Curve:
     points: tuple[CurvePoint, ...]
     area: float | None
     settings: str = ""
+    ruleset: str = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -213,6 +262,7 @@ class Profile:
         tasks: Names of at least two tasks.
         margins: Differences in accuracy, in [0, 1].
         shares: Fraction of tasks within each margin, by name of the line.
+        ruleset: See `Group`.
     """
 
     model: str
@@ -221,6 +271,49 @@ class Profile:
     tasks: tuple[str, ...]
     margins: tuple[float, ...]
     shares: dict[str, tuple[float, ...]]
+    ruleset: str = PUBLISHED
+
+
+@dataclass(frozen=True)
+class SuiteCoverage:
+    """How many of a suite's planned runs are on record.
+
+    Attributes:
+        name: Name of the suite.
+        planned: Number of planned runs.
+        found: Number of them with a record.
+        missing: The others without their settings, such as `corp on addition, tiny-adder, budget 2048, seed 1, 2`.
+    """
+
+    name: str
+    planned: int
+    found: int
+    missing: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Sentence such as `suite ci: 59 of 60 planned runs; missing: es on addition, tiny-adder, ...`."""
+        missing = f"; missing: {'; '.join(self.missing)}" if self.missing else ""
+        return f"suite {self.name}: {self.found} of {self.planned} planned runs{missing}"
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Records that were on a board and are no more.
+
+    Attributes:
+        reason: What was wrong with them.
+        records: The first 8 digits of their ids.
+    """
+
+    reason: str
+    records: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Sentence such as `withdrawn: 2 records (listed in withdrawn.toml): a gate of its own decided each`."""
+        count = f"{len(self.records)} record{'s' if len(self.records) != 1 else ''}"
+        return f"withdrawn: {count} (listed in withdrawn.toml): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -232,9 +325,18 @@ class Board:
         curves: Curves of accuracy against compute, ordered by task and model.
         profiles: Performance profiles of models and budgets with more than one task.
         rate: Price of one PFLOP; None for a board without prices.
+        suites: Suites that the records belong to.
+        withdrawals: Records that were withdrawn from this board.
     """
 
     groups: tuple[Group, ...]
     curves: tuple[Curve, ...]
     profiles: tuple[Profile, ...]
     rate: Rate | None = None
+    suites: tuple[SuiteCoverage, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
+
+    @property
+    def completeness(self) -> tuple[str, ...]:
+        """Sentences about records that the board lacks: those of suites, and those withdrawn."""
+        return tuple(part.text for part in self.suites) + tuple(part.text for part in self.withdrawals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
+from bench.records.rows import FAITHFUL
 from bench.records.schema import Result
+from bench.records.tuning import CUSTOM, PUBLISHED
 from bench.stats import (
     Estimate,
     area_under_front,
@@ -24,11 +26,13 @@ from bench.stats import (
     wilson_interval,
 )
 from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
-from reports.leaderboard.rows import ScoredRow, make_rows, run_of
+from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
 """Margins of performance profiles: 0 to 20 percentage points."""
+OWN_GATE = "(gated by its method)"
+"""End of the names of rows that a gate of the method's own chose."""
 ENGINE = "engine "
 """Start of the names of engine settings, beside a method's own."""
 SORTS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
@@ -71,6 +75,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.task_label,
         config.model,
         budget_evaluations(config.budget),
+        _ruleset_order(result.ruleset),
         config.strategy,
         (result.versions.task, result.versions.adapt_on, result.versions.flops) if result.versions else (),
         result.content_hash,
@@ -78,7 +83,15 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.max_new_tokens,
         config.prompt,
         _dtype(result),
+        config.gate,
     )
+
+
+def _ruleset_order(ruleset: str) -> int:
+    """Return 0 for `published`, the number of trials for `tuned K`, and a larger number for `custom`."""
+    if ruleset in (PUBLISHED, CUSTOM):
+        return 0 if ruleset == PUBLISHED else 10**9
+    return int(ruleset.removeprefix("tuned "))
 
 
 def _dtype(result: Result) -> str:
@@ -102,10 +115,15 @@ def _group(records: Sequence[Record], sort: str) -> Group:
             variants[record.result.config.method, _settings(record.result)].append(record)
     variants = _with_unstarted(variants)
     names = _names(list(variants))
+    for key, members in variants.items():
+        if has_own_gate(members[0].result):
+            names[key] += f" {OWN_GATE}"
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
-    lines = _corrected(_ranked([*base, *tables]))
+    ruleset = records[0].result.ruleset
+    made = [*base, *tables]
+    lines = _corrected([each.line for each in made] if ruleset == CUSTOM else _ranked(made))
     tested = next((record for record in records if record.items), None)
     return Group(
         task=config.task_label,
@@ -117,9 +135,11 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         items=len(tested.base) if tested else 0,
         lines=tuple(lines),
         notes=_notes(records, lines),
+        ruleset=ruleset,
         settings=", ".join(
             f"{name} {value}"
             for name, value in (
+                ("no", "gate" if config.gate == "off" else None),
                 ("prompt", config.prompt),
                 ("dtype", _dtype(records[0].result)),
                 ("limit", config.limit),
@@ -162,7 +182,7 @@ def _without_engine(settings: str) -> dict[str, Any]:
 
 
 def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Name each variant of a method by the settings in which it differs from the others, such as `corp gate=off`."""
+    """Name each variant of a method by the settings in which it differs from the others, such as `corp rank=4`."""
     names = {}
     for method, settings in variants:
         siblings = [json.loads(other) for name, other in variants if name == method]
@@ -209,8 +229,11 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
 
 
 def _ranked(tables: Sequence[ScoredRow]) -> list[LeaderboardRow]:
-    """Rank the rows that have an accuracy. Only here does an item that was not judged count as wrong."""
-    rows = [i for i, table in enumerate(tables) if table.correct is not None]
+    """Rank the base and the rows that differ from it and are as trained.
+
+    Only here does an item that was not judged count as wrong.
+    """
+    rows = [i for i, table in enumerate(tables) if table.correct is not None and _ranks(table.line)]
     lines = [table.line for table in tables]
     means = np.array([tables[i].means for i in rows])
     if len(rows) > 1 and means.shape[1] > 1:
@@ -223,6 +246,11 @@ def _ranked(tables: Sequence[ScoredRow]) -> list[LeaderboardRow]:
     return lines
 
 
+def _ranks(line: LeaderboardRow) -> bool:
+    """Return whether a row with an accuracy is ranked."""
+    return not line.own_gate and not line.returned_base
+
+
 def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     """Apply Holm's correction to the p-values against the base. The rows of the group are one family."""
     p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
@@ -232,12 +260,35 @@ def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 def _notes(records: Sequence[Record], lines: Sequence[LeaderboardRow]) -> tuple[str, ...]:
     notes = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
+    detectable = [
+        f"{line.name} {100 * line.gated.detectable:+.1f}" if line.gated.detectable is not None else f"{line.name} none"
+        for line in lines
+        if line.gated
+    ]
+    if detectable:
+        notes.append(
+            "Gain that the gate keeps in 80 % of runs, in points, at the observed share of regressions: "
+            f"{', '.join(detectable)}."
+        )
+    if records[0].result.config.gate != "off":
+        notes += [f"{line.name}: no gate: {reason}" for line in lines for reason in line.ungated]
+    if chosen := [line.name for line in lines if line.own_gate]:
+        notes.append(
+            f"a gate of the method's own kept the result or the base: {', '.join(chosen)}; such rows are not as "
+            "trained, and are not ranked"
+        )
     answers = {record.base for record in records if record.base}
     if len(answers) > 1:
         notes.append("the base's answers differ between runs; each row is compared with the base of its own runs")
     unmatched = [line.name for line in lines if line.matched is False]
     if unmatched:
         notes.append(f"not matched in compute (spent less than 95 % of the budget): {', '.join(unmatched)}")
+    if lost := [f"{line.name} ({line.kept:.2f})" for line in lines if line.kept is not None and line.kept < FAITHFUL]:
+        notes.append(
+            f"{_dtype(records[0].result)} does not hold the moves of these rows' weights (cosine below {FAITHFUL}, the "
+            f"lowest over seeds): {', '.join(lost)}; the tested models are not those that were made, so compare the "
+            "methods in float32"
+        )
     scored = [line for line in lines if line.accuracy]
     most = max((line.passes for line in scored), default=1.0)
     if most > max((line.passes for line in scored if line.bound), default=1.0):
@@ -247,14 +298,27 @@ def _notes(records: Sequence[Record], lines: Sequence[LeaderboardRow]) -> tuple[
         )
     if any(len(line.seeds) == 1 for line in scored if not line.bound):
         notes.append("a row with one seed does not show the variation between seeds")
-    return tuple(notes)
+    return (*notes, *_chosen(records))
+
+
+def _chosen(records: Sequence[Record]) -> Iterator[str]:
+    """Yield the settings that tuning chose, one note for each method."""
+    chosen: dict[str, list[str]] = defaultdict(list)
+    for result in (record.result for record in records):
+        if result.tuning:
+            named = " ".join(f"{name}={_short(value)}" for name, value in result.tuning.chosen.items())
+            chosen[result.config.method].append(f"{named or 'the published ones'} (seed {result.config.seed})")
+    for method, found in chosen.items():
+        yield f"{method}: tuning chose {', '.join(found)}"
 
 
 def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
     families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.items:
-            families[group.task, group.model, group.strategy, group.settings, group.item_set].append(group)
+        if group.items and group.ranked:
+            families[group.task, group.model, group.ruleset, group.strategy, group.settings, group.item_set].append(
+                group
+            )
     return tuple(_curve(members) for members in families.values())
 
 
@@ -271,33 +335,45 @@ def _curve(groups: Sequence[Group]) -> Curve:
         )
         for group in groups
         for line in group.lines
-        if line.accuracy
+        if line.accuracy and not line.own_gate
     }
     points = sorted(found, key=lambda p: (p.flops, -p.accuracy.value, p.name, p.budget))
     costs, values = np.array([p.flops for p in points]), np.array([p.accuracy.value for p in points])
     front = pareto_front(costs, values)
     area = area_under_front(costs, values, costs[0], costs[-1]) if 0 < costs[0] < costs[-1] else None
     marked = tuple(replace(p, front=bool(f)) for p, f in zip(points, front, strict=True))
-    return Curve(first.task, first.model, first.strategy, first.item_set, first.items, marked, area, first.settings)
+    return Curve(
+        task=first.task,
+        model=first.model,
+        strategy=first.strategy,
+        item_set=first.item_set,
+        items=first.items,
+        points=marked,
+        area=area,
+        settings=first.settings,
+        ruleset=first.ruleset,
+    )
 
 
 def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
-    families: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
+    families: dict[tuple[str, str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
-        if any(line.accuracy for line in group.lines):
-            families[group.model, group.budget, group.strategy].append(group)
+        if group.ranked and any(line.accuracy for line in group.lines):
+            families[group.model, group.budget, group.strategy, group.ruleset].append(group)
     return tuple(
         _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1
     )
 
 
-def _profile(key: tuple[str, str, str], groups: Sequence[Group]) -> Profile:
-    names = sorted({line.name for group in groups for line in group.lines})
+def _profile(key: tuple[str, str, str, str], groups: Sequence[Group]) -> Profile:
+    names = sorted({line.name for group in groups for line in group.lines if not line.own_gate})
     accuracies = np.full((len(names), len(groups)), np.nan)
     for column, group in enumerate(groups):
         for line in group.lines:
-            if line.accuracy:
+            if line.accuracy and not line.own_gate:
                 accuracies[names.index(line.name), column] = line.accuracy.value
     shares = performance_profile(accuracies, np.array(MARGINS))
     tasks = tuple(group.task for group in groups)
-    return Profile(*key, tasks, MARGINS, {n: tuple(s.tolist()) for n, s in zip(names, shares, strict=True)})
+    model, budget, strategy, ruleset = key
+    by_name = {n: tuple(s.tolist()) for n, s in zip(names, shares, strict=True)}
+    return Profile(model, budget, strategy, tasks, MARGINS, by_name, ruleset)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.leaderboard.board import Curve, Group, LeaderboardRow, Rate
+from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Rate
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,12 @@ class Column:
     needed: int = 9
 
 
-def columns(rate: Rate | None = None) -> tuple[Column, ...]:
-    """Return the columns of a table, including prices if a rate is given."""
-    return _COLUMNS if rate is None else (*_COLUMNS, _price(rate, "adaptation", 1), _price(rate, "answer", 1000))
+def columns(board: Board) -> tuple[Column, ...]:
+    """Return the columns of a board's tables, with prices if it has a rate, and with the gate's if a row was gated."""
+    gated = any(line.gated for group in board.groups for line in group.lines)
+    shown = tuple(column for column in _COLUMNS if gated or column not in GATED)
+    rate = board.rate
+    return shown if rate is None else (*shown, _price(rate, "adaptation", 1), _price(rate, "answer", 1000))
 
 
 def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Column:
@@ -47,16 +50,28 @@ def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Col
 
 
 def title(group: Group) -> str:
-    """Return the title of a group, such as `addition, tiny-adder, budget smoke, 20 test items (ddf26b57e40c)`."""
+    """Return the title of a group.
+
+    Example: `addition, tiny-adder, budget smoke, published settings, 20 test items (ddf26b57e40c)`.
+    """
     settings = "" if group.strategy == "greedy" else f", {group.strategy}"
     settings += f", {group.settings}" if group.settings else ""
     item_set = f" ({group.item_set})" if group.item_set else ""
-    return f"{group.task}, {group.model}, budget {group.budget}{settings}, {group.items} test items{item_set}"
+    budget = f"budget {group.budget}, {rules(group.ruleset)}"
+    return f"{group.task}, {group.model}, {budget}{settings}, {group.items} test items{item_set}"
+
+
+def rules(ruleset: str) -> str:
+    """Return a ruleset as headings say it, such as `published settings` or `settings tuned in 5 trials`."""
+    name, _, trials = ruleset.partition(" ")
+    known = {"published": "published settings", "custom": "custom settings (not ranked)"}
+    return known.get(name) or f"settings tuned in {trials} trials"
 
 
 def curve_title(curve: Curve) -> str:
     """Return the title of a curve."""
-    settings = "".join(f", {part}" for part in (curve.strategy, curve.settings) if part not in ("", "greedy"))
+    parts = (rules(curve.ruleset), curve.strategy, curve.settings)
+    settings = "".join(f", {part}" for part in parts if part not in ("", "greedy"))
     return f"Accuracy against FLOPs, {curve.task}, {curve.model}{settings}: adaptation and {curve.items} answers"
 
 
@@ -108,6 +123,8 @@ def _difference(line: LeaderboardRow) -> str:
 
 
 def _difference_interval(line: LeaderboardRow) -> str:
+    if line.returned_base:
+        return "returned the base"
     return f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" if line.difference else ""
 
 
@@ -119,6 +136,19 @@ def _p_value(line: LeaderboardRow) -> str:
 
 def _compute(line: LeaderboardRow) -> str:
     return {True: "matched", False: "not matched", None: ""}[line.matched]
+
+
+def _kept(line: LeaderboardRow) -> str:
+    """Return how many seeds the gate kept, such as `kept 1 of 3 (1 to 91 %)`, with the interval of the share."""
+    if not (found := line.gated):
+        return ""
+    interval = f" ({100 * found.low:.0f} to {100 * found.high:.0f} %)" if found.kept else ""
+    return f"kept {found.kept} of {found.seeds}{interval}"
+
+
+def _gated_difference(line: LeaderboardRow) -> str:
+    found = line.gated and line.gated.difference
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})" if found else ""
 
 
 def _estimate(name: str, part: str) -> Callable[[LeaderboardRow], float | None]:
@@ -133,6 +163,18 @@ def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
     return lambda line: getattr(line, name) if line.accuracy else None
 
 
+GATED = (
+    Column("gated", "gated", _kept, lambda line: line.gated.kept if line.gated else None, 5),
+    Column(
+        "gated_difference",
+        "gated vs base",
+        _gated_difference,
+        lambda line: line.gated.difference.value if line.gated and line.gated.difference else None,
+        5,
+    ),
+)
+"""Columns of the harness's gate."""
+
 _COLUMNS = (
     Column("rank", "#", _where(lambda line: line.rank is not None, lambda line: str(line.rank)), _field("rank"), 8),
     Column("name", "method", _field("name"), _field("name")),
@@ -141,6 +183,7 @@ _COLUMNS = (
     Column("difference", "vs base", _difference, _estimate("difference", "value")),
     Column("difference_interval", "95 %", _difference_interval, _estimate("difference", "low")),
     Column("p", "p (Holm)", _p_value, _field("corrected")),
+    *GATED,
     Column(
         "evaluations",
         "adaptation passes",

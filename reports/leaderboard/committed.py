@@ -1,28 +1,35 @@
 """The committed leaderboard: a folder of compact records, and two pages built from them.
 
     records/<task>/<model>/<method>/<budget>/seed-<n>-<id8>.json
+    withdrawn.toml          records that were withdrawn, with the reason
     leaderboard.md
     leaderboard.html
 
-The pages depend on the records only. They are sorted and carry no date, so rebuilding them gives the same bytes.
+The pages depend on the records, the withdrawals, and the suites whose planned runs they count. They are sorted and
+carry no date, so rebuilding them gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, UsageError
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
+from reports.leaderboard.board import Withdrawal
 from reports.leaderboard.build import make_board
+from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, gc_disabled, read_record
 
@@ -32,16 +39,18 @@ MAX_BYTES = 50_000
 DIGITS = 9
 """Significant digits of the numbers on the pages. Further digits differ between processors and library versions."""
 
+_WITHDRAWALS = TypeAdapter(tuple[Withdrawal, ...])
 _HEAD = "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited.\n\n"
 _PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
-def publish(runs: Iterable[Path], folder: Path) -> tuple[list[Path], list[Path]]:
+def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> tuple[list[Path], list[Path]]:
     """Write compact records of finished runs to a folder and rebuild its pages.
 
     Args:
         runs: Run directories or record files, as `find_records` returns them.
         folder: Folder of the committed leaderboard.
+        suites: Planned runs of the suites that the board states its completeness for.
 
     Returns:
         Paths of the records written, and paths of the pages.
@@ -52,7 +61,7 @@ def publish(runs: Iterable[Path], folder: Path) -> tuple[list[Path], list[Path]]
     texts = {record_path(record, folder / "records"): compact(record) for record in map(read_record, runs)}
     for path, text in texts.items():
         write_atomically(path, text)
-    built = {folder / name: text for name, text in pages(folder).items()}
+    built = {folder / name: text for name, text in pages(folder, suites).items()}
     for path, text in built.items():
         write_atomically(path, text)
     return sorted(texts), list(built)
@@ -66,8 +75,12 @@ def record_path(record: Record, folder: Path) -> Path:
     return run.with_name(run.name + ".json")
 
 
-def pages(folder: Path) -> dict[str, str]:
+def pages(folder: Path, suites: Suites = NO_SUITES) -> dict[str, str]:
     """Build the pages of a folder from its records. Return the text of each page by file name.
+
+    Args:
+        folder: Folder with the records.
+        suites: Planned runs of the suites that the board states its completeness for.
 
     Raises:
         UsageError: If the folder has no records.
@@ -77,13 +90,39 @@ def pages(folder: Path) -> dict[str, str]:
     if not found:
         raise UsageError(f"{records}: no records; bench publish RUNS puts finished runs there")
     with gc_disabled():
-        board = _rounded(make_board([read_record(path) for path in found]))
+        read = [read_record(path) for path in found]
+        planned = tuple(coverage(name, runs, read) for name, runs in suites.items())
+        board = _rounded(replace(make_board(read), suites=planned, withdrawals=withdrawals(folder)))
     return {"leaderboard.md": _HEAD + markdown(board) + "\n", "leaderboard.html": board_page(board)}
 
 
-def stale(folder: Path) -> list[Path]:
+def withdrawals(folder: Path) -> tuple[Withdrawal, ...]:
+    """Return the withdrawals of a folder, from its `withdrawn.toml`; none if it has no such file.
+
+    Example:
+        ```toml
+        [[withdrawal]]
+        reason = "the method's own gate decided this row"
+        records = ["683733fb"]
+        ```
+
+    Raises:
+        UsageError: If the file is not of that form.
+    """
+    path = folder / "withdrawn.toml"
+    if not path.exists():
+        return ()
+    try:
+        return _WITHDRAWALS.validate_python(tomllib.loads(path.read_text())["withdrawal"])
+    except ValidationError as error:
+        raise usage_error(str(path), error) from error
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(f"{path}: not a list of withdrawals ({error})") from error
+
+
+def stale(folder: Path, suites: Suites = NO_SUITES) -> list[Path]:
     """Return the pages of a folder that are missing or differ from what its records give."""
-    return [folder / name for name, text in pages(folder).items() if _text(folder / name) != text]
+    return [folder / name for name, text in pages(folder, suites).items() if _text(folder / name) != text]
 
 
 def _text(path: Path) -> str | None:
@@ -138,13 +177,18 @@ Plain = Mapping[str, Any]
 """Committed record as parsed JSON, in any schema that can be migrated."""
 
 
-def missing_rows(before: Sequence[Plain], now: Sequence[Plain]) -> list[str]:
+def missing_rows(before: Sequence[Plain], now: Sequence[Plain], withdrawn: Collection[str] = ()) -> list[str]:
     """Return the runs and rows that `before` has and `now` lacks, one message each.
+
+    Args:
+        before: Earlier records.
+        now: Present records.
+        withdrawn: The first 8 digits of the ids of records that may be missing.
 
     A row counts as present if there is one with the same task, model, budget, strategy, method, label and seed, even
     with other versions or settings.
     """
-    gone = _rows(before) - _rows(now)
+    gone = _rows([record for record in before if record["result"]["id"][:8] not in withdrawn]) - _rows(now)
     return [f"{' '.join(row)}: {number} lost" for row, number in sorted(gone.items())]
 
 
@@ -155,7 +199,7 @@ def _rows(records: Sequence[Plain]) -> Counter[tuple[str, ...]]:
         names = ("adapt_on", "task", "model", "budget", "strategy", "method", "seed")
         run = tuple(str(config[name]) for name in names if config.get(name) is not None)
         rows[(*run, "run")] += 1
-        rows.update((*run, f"row {row['label']}".strip()) for row in record["result"]["rows"][1:])
+        rows.update((*run, f"row {_row_name(row)}".strip()) for row in record["result"]["rows"][1:])
     return rows
 
 
@@ -182,8 +226,12 @@ def _inputs(record: Plain) -> str:
     return json.dumps([model, *(result.get(name) for name in names)], sort_keys=True)
 
 
+def _row_name(row: Plain) -> str:
+    return f"{row['label']} gated".strip() if row["kind"] == "gated" else str(row["label"])
+
+
 def _outcome(record: Plain) -> str:
     """Return status and accuracies, such as `ok, k=1 27 of 40`."""
-    rows = {row["label"]: row["accuracy"] for row in record["result"]["rows"][1:]}
+    rows = {_row_name(row): row["accuracy"] for row in record["result"]["rows"][1:]}
     counts = [f"{label} {accuracy['correct']} of {accuracy['items']}".strip() for label, accuracy in rows.items()]
     return ", ".join([record["result"]["status"], *counts])

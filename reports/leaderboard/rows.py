@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from bench.compute.ledger import ADAPTATION
 from bench.records.rows import Row
-from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, mean_variance
-from reports.leaderboard.board import MATCHED, LeaderboardRow, SeedRun
+from bench.records.schema import Result
+from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, exact_interval, mean_variance
+from reports.leaderboard.board import MATCHED, Gated, LeaderboardRow, SeedRun
 from reports.record import Record, outcomes
 
 
@@ -41,6 +42,15 @@ class ScoredRow:
         """Variance of the mean accuracy over items and seeds."""
         assert self.correct is not None
         return mean_variance(self.correct)
+
+
+def has_own_gate(result: Result) -> bool:
+    """Return whether a gate of the method's own chose between its result and the base.
+
+    Earlier versions had such a gate in place of the harness's. Its setting is part of their records: `gate` is true for
+    grpo, ppo and cat, and `both` or `stage2` for corp.
+    """
+    return result.config.gate == "off" and result.config.method_config.get("gate") in (True, "both", "stage2")
 
 
 def run_of(record: Record, label: str | None) -> SeedRun:
@@ -75,7 +85,8 @@ def make_rows(name: str, records: Sequence[Record], limit: float) -> list[Scored
     labels = list(dict.fromkeys(row.label for record in records for row in record.result.artifacts))
     if not labels:
         runs = tuple(run_of(record, "") for record in records)
-        return [ScoredRow(LeaderboardRow(name, records[0].result.config.method, runs=runs))]
+        first = records[0].result
+        return [ScoredRow(LeaderboardRow(name, first.config.method, own_gate=has_own_gate(first), runs=runs))]
     return [_scored_row(f"{name} {label}".strip(), label, records, limit) for label in labels]
 
 
@@ -87,16 +98,22 @@ def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) 
     before = _verdicts([record.base for record in finished])
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
     evaluations, flops = zip(*map(_adaptation, finished), strict=True)
-    share = min(flops) / limit if limit else 0.0
-    budgeted = any(record.result.budget and record.result.budget.planned for record in finished)
+    share = min(map(_used, finished)) / limit if limit else 0.0
+    budgeted = any(record.result.budget and record.result.budget.adapts for record in finished)
+    returned_base = not any(row.changed for row in rows)
+    compared = judged.any() and not returned_base
     seconds = [record.result.timing.total for record in finished if record.result.timing]
     line = LeaderboardRow(
         name=name,
         method=records[0].result.config.method,
         label=label,
         bound=not budgeted,
+        own_gate=has_own_gate(records[0].result),
+        returned_base=returned_base,
         accuracy=accuracy_over_seeds(now[judged]) if judged.any() else None,
-        difference=difference_over_seeds(before[judged], now[judged]) if judged.any() else None,
+        difference=difference_over_seeds(before[judged], now[judged]) if compared else None,
+        gated=_gated(label, finished, before[judged], now[judged]) if judged.any() else None,
+        ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),
         flops=fmean(flops),
         share=share,
@@ -105,14 +122,44 @@ def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) 
         answer_flops=fmean(row.cost.flops for row in rows),
         answer_tokens=fmean(row.cost.new_tokens for row in rows),
         seconds=fmean(seconds) if seconds else None,
+        kept=min((row.move.cosine for row in rows if row.move and row.move.cosine is not None), default=None),
         runs=tuple(run_of(record, label) for record in records),
     )
     return ScoredRow(line, (now == 1).astype(float) if judged.any() else None)
 
 
+def _gated(
+    label: str, records: Sequence[Record], before: NDArray[np.float64], now: NDArray[np.float64]
+) -> Gated | None:
+    """Return what the gate made of a row's runs; None if one of them was not gated.
+
+    Args:
+        label: Label of the row.
+        records: Its runs.
+        before: Verdicts on the base's answers, shape [items, seeds].
+        now: Verdicts on the row's answers, shape [items, seeds].
+    """
+    decisions = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
+    if len(decisions) < len(records):
+        return None
+    accepted = np.array([decision.accepted for decision in decisions])
+    kept, seeds = int(accepted.sum()), len(decisions)
+    difference = difference_over_seeds(before, np.where(accepted, now, before)) if kept else None
+    detectable = max((d.detectable for d in decisions if d.detectable is not None), default=None)
+    return Gated(kept, seeds, *exact_interval(kept, seeds), difference, detectable)
+
+
 def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:
     """Return the verdicts as numbers, shape [items, seeds]."""
     return np.stack([outcomes(text) for text in texts], axis=1).astype(np.float64)
+
+
+def _used(record: Record) -> float:
+    """Return the FLOPs that the method could not spend again: it spent them, or they were reserved for the gate."""
+    spent, gate, budget = _adaptation(record)[1], record.result.ledger.get("gate"), record.result.budget
+    if budget is None or record.result.config.gate == "off":
+        return spent
+    return spent - (gate.flops if gate else 0) + budget.planned.get("gate", 0) * budget.evaluation_flops
 
 
 def _adaptation(record: Record) -> tuple[int, int]:

@@ -12,21 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from reports.leaderboard.board import Board, Curve, Group
-from reports.leaderboard.columns import Column, columns, curve_title, fitting, title
+from reports.leaderboard.columns import Column, columns, curve_title, fitting, rules, title
 
 CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
 CURVE_TEXTS = ("", "budget", "front")
 EXPLAINED = (
     "#: rank, one plus the number of rows that are significantly better (all pairs, Holm, 5 %). 95 %: confidence "
     "interval over items, and over seeds where a row has several. p: test of no difference from the base, corrected "
-    "for the table (Holm)."
+    "for the table (Holm). A row whose seeds all returned the base is not tested, and has no rank."
 )
 """Legend below the tables."""
 
 
 def print_board(console: Console, board: Board) -> None:
     """Print one table per group, with the columns that fit the console, and one per curve."""
-    shown = columns(board.rate)
+    shown = columns(board)
     for group in board.groups:
         console.print(_table(group, shown, console.width))
         for note in group.notes:
@@ -40,6 +40,8 @@ def print_board(console: Console, board: Board) -> None:
         if curve.area is not None:
             console.print(_area(curve), markup=False, highlight=False)
         console.print()
+    for line in board.completeness:
+        console.print(line, markup=False, highlight=False)
     if board.groups:
         console.print(EXPLAINED, markup=False, highlight=False, style="dim")
 
@@ -89,7 +91,7 @@ def _area(curve: Curve) -> str:
 
 def markdown(board: Board) -> str:
     """Return the board as Markdown: one table per group, per curve and per profile."""
-    shown = columns(board.rate)
+    shown = columns(board)
     parts = []
     for group in board.groups:
         heads = [[c.heading for c in shown], ["---" if c.key in ("name", "status") else "---:" for c in shown]]
@@ -105,10 +107,10 @@ def markdown(board: Board) -> str:
         rows = [[name, *(f"{100 * shares[i]:.0f} %" for i in at)] for name, shares in profile.shares.items()]
         name = (
             f"## Share of tasks within this many points of the best row: {profile.model}, budget {profile.budget}, "
-            f"{len(profile.tasks)} tasks"
+            f"{rules(profile.ruleset)}, {len(profile.tasks)} tasks"
         )
         parts.append("\n\n".join([name, _pipes([*heads, *rows])]))
-    return "\n\n".join([*parts, EXPLAINED])
+    return "\n\n".join([*parts, *board.completeness, EXPLAINED])
 
 
 def _pipes(rows: list[list[str]]) -> str:
@@ -123,11 +125,11 @@ def as_csv(board: Board) -> str:
 
     Unknown values are left empty. For example:
 
-        task,model,budget,strategy,item_set,items,rank,name,accuracy,low,high,...
-        addition,tiny-adder,2048,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,0.5548030415716819,...
+        task,model,budget,ruleset,strategy,item_set,items,rank,name,accuracy,low,high,...
+        addition,tiny-adder,2048,published,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,...
     """
     file = io.StringIO()
-    where = ("task", "model", "budget", "strategy", "item_set", "items")
+    where = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
     fields = list(_values(board.groups[0], 0, board)) if board.groups else []
     writer = csv.DictWriter(file, [*where, *fields], lineterminator="\n")
     writer.writeheader()
@@ -141,7 +143,7 @@ def as_csv(board: Board) -> str:
 def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
     line = group.lines[row]
     values: dict[str, Any] = {}
-    for column in columns(board.rate):
+    for column in columns(board):
         if column.key == "interval":
             values |= {"low": column.value(line), "high": line.accuracy.high if line.accuracy else None}
         elif column.key == "difference_interval":
@@ -149,6 +151,10 @@ def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
             values |= {"difference_low": column.value(line), "difference_high": high}
         else:
             values[column.key] = column.value(line)
+    if "gated" in values:
+        found = {"gated_seeds": "seeds", "gated_share_low": "low", "gated_share_high": "high"}
+        values |= {name: getattr(line.gated, part) if line.gated else None for name, part in found.items()}
+    values |= {"own_gate": line.own_gate, "returned_base": line.returned_base}
     values["seeds"] = " ".join(map(str, line.seeds))
     values["reason"] = "; ".join(line.problems)
     return values

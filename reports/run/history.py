@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from bench.records.schema import Result
+from bench.settings import put
 from bench.stats import mcnemar_size
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -25,7 +27,8 @@ def configuration(result: Result) -> dict[str, str]:
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
     lines = {
-        "settings": _settings(config.method_config),
+        "ruleset": result.ruleset,
+        "settings": _settings(config.method_config, result.tuning.chosen if result.tuning else {}),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.model_dump(exclude_none=True).items())
         if versions
         else "",
@@ -39,8 +42,20 @@ def configuration(result: Result) -> dict[str, str]:
     return {name: text for name, text in lines.items() if text}
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in settings.items())
+def _settings(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
+    """Return the settings of the tested model, such as `lr = 3e-05 (chosen by tuning), group = 8`.
+
+    Args:
+        settings: Settings of the method, as configured.
+        chosen: Settings that tuning chose in place of them; a nested one is named with a dot, as in `lora.rank`.
+    """
+    used = deepcopy(dict(settings))
+    for name, value in chosen.items():
+        put(used, name.split("."), value)
+    marked = {name.partition(".")[0] for name in chosen}
+    return ", ".join(
+        f"{key} = {value}" + (" (chosen by tuning)" if key in marked else "") for key, value in used.items()
+    )
 
 
 def curves(report: Mapping[str, Any], width: int = 60) -> list[str]:
@@ -76,12 +91,13 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def gates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the gate decisions in a method's report, in order."""
-    return [*report.get("gates", []), *([report["gate"]] if "gate" in report else [])]
+    """Return the method's own decisions in its report, in order: of CoRP's stages, and of gates in older records."""
+    stages = [{**stage, "accepted": stage.get("committed")} for stage in report.get("stages", [])]
+    return [*stages, *report.get("gates", []), *([report["gate"]] if "gate" in report else [])]
 
 
 def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
-    """Summarise the gate in one line: looks, passes, and the expected number of passes by chance.
+    """Summarise a method's own gate, in an older record, in one line: looks, passes, and passes expected by chance.
 
     By chance means that each changed answer is a fix or a regression with equal probability. The exact test then passes
     at most as often as its significance level allows, and often less.

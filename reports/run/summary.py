@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.records.config import RunConfig
-from bench.records.rows import PairedComparison, Row
+from bench.records.rows import GateRecord, PairedComparison, Row
 from bench.records.schema import BudgetInfo, Result
+from bench.records.tuning import Tuning
 
 
 def run_title(config: RunConfig) -> str:
     """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
     title = f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
+    title += f", {config.tune} trials" if config.tune else ""
     return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
 
 
@@ -21,12 +24,15 @@ def named_rows(result: Result) -> list[tuple[str, Row]]:
     A control has only the base's, because its own rows repeat it.
     """
     base = [("base", row) for row in result.rows[:1]]
-    return base if result.is_control else base + [(row_name(result, row), row) for row in result.artifacts]
+    return base if result.is_control else base + [(row_name(result, row), row) for row in result.rows[1:]]
 
 
 def row_name(result: Result, row: Row) -> str:
-    """Return the name of an artifact's row, such as `randopt k=5`."""
-    return f"{result.config.method} {row.label}".strip()
+    """Return the name of a row, such as `base`, `randopt k=5`, or `randopt k=5, gated` after the gate."""
+    if row.kind == "base":
+        return "base"
+    name = f"{result.config.method} {row.label}".strip()
+    return f"{name}, gated" if row.kind == "gated" else name
 
 
 def comparisons(rows: Sequence[tuple[str, Row]]) -> list[str]:
@@ -35,6 +41,9 @@ def comparisons(rows: Sequence[tuple[str, Row]]) -> list[str]:
 
 
 def _comparison(name: str, row: Row, c: PairedComparison) -> str:
+    if row.gate is not None:
+        whose = "as trained" if row.gate.accepted else "the base's"
+        return f"{name}: {row.gate.reason}; answers and cost are {whose}{_detectable(row.gate)}"
     if not row.changed:
         return f"{name} returned the base model unchanged, so its answers and cost are the base's"
     return (
@@ -43,12 +52,34 @@ def _comparison(name: str, row: Row, c: PairedComparison) -> str:
     )
 
 
+def _detectable(gate: GateRecord) -> str:
+    if gate.detectable is None:
+        return ""
+    return f" (detectable gain on {gate.max_items} items: {100 * gate.detectable:+.1f} points in 80 % of runs)"
+
+
 def truncations(rows: Sequence[tuple[str, Row]]) -> list[str]:
     """Return one sentence for each row with answers that ended at the length limit."""
     return [
         f"{name}: {100 * row.truncated:.1f} % of the answers ended at the length limit"
         for name, row in rows
-        if row.truncated
+        if row.truncated and row.gate is None
+    ]
+
+
+def lost_moves(result: Result) -> list[str]:
+    """Return one sentence for each artifact whose move the run's dtype does not hold.
+
+    Example: `grpo: bfloat16 does not hold the move of the weights (cosine 0.31, 5.6 % of them changed); the tested
+    model is not the one that was made, so take --dtype float32 for all methods`.
+    """
+    dtype = result.engine.get("dtype", result.config.dtype)
+    return [
+        f"{row_name(result, row)}: {dtype} does not hold the move of the weights (cosine {move.cosine:.2f}, "
+        f"{100 * move.changed:.1f} % of them changed); the tested model is not the one that was made, so take --dtype "
+        "float32 for all methods"
+        for row in result.artifacts
+        if (move := row.move) is not None and move.lost
     ]
 
 
@@ -56,7 +87,7 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
     """Return one sentence on pass@k for each row that measured it."""
     lines = []
     for name, row in rows:
-        if (c := row.coverage) is None:
+        if (c := row.coverage) is None or row.gate is not None:
             continue
         line = f"{name}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
         line += f"{c.samples} samples for each of {c.items} items"
@@ -66,6 +97,27 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
             )
         lines.append(line)
     return lines
+
+
+def trials(tuning: Tuning | None) -> list[str]:
+    """Return one sentence on what tuning chose, with the scores of the last rung; none without tuning."""
+    if tuning is None:
+        return []
+    last = [trial for trial in tuning.trials if trial.rung == tuning.trials[-1].rung]
+    scores = [
+        f"{_settings(trial.settings)} {trial.reason}"
+        if trial.score is None
+        else f"{_settings(trial.settings)} {100 * trial.score:.1f} % of {trial.items}"
+        for trial in sorted(last, key=lambda trial: trial.trial != tuning.trial)
+    ]
+    return [
+        f"tuning chose {_settings(tuning.chosen)} of {len({trial.trial for trial in tuning.trials})} trials for "
+        f"{tuning.flops:.4g} FLOPs; last rung, on select examples: {'; '.join(scores)}"
+    ]
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings.items()) or "the published settings"
 
 
 def spent(budget: BudgetInfo) -> str:

@@ -15,7 +15,17 @@ from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import comparisons, coverages, named_rows, row_name, run_title, spent, truncations
+from reports.run.summary import (
+    comparisons,
+    coverages,
+    lost_moves,
+    named_rows,
+    row_name,
+    run_title,
+    spent,
+    trials,
+    truncations,
+)
 
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -31,8 +41,14 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
         console.print(_accuracies(rows))
         for line in (*comparisons(rows), *coverages(rows), *truncations(rows)):
             console.print(line, markup=False, **_VERBATIM)
+        for line in lost_moves(result):
+            console.print(f"warning: {line}", style="yellow", markup=False, **_VERBATIM)
     for label, reason in result.untested.items():
         console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_VERBATIM)
+    if result.ungated:
+        console.print(f"no gate: {result.ungated}", markup=False, **_VERBATIM)
+    for line in trials(result.tuning):
+        console.print(line, markup=False, **_VERBATIM)
     for line in _reported(result):
         console.print(line, **_VERBATIM)
     if result.ledger:
@@ -96,7 +112,7 @@ def _table(*columns: str) -> Table:
 
 
 def _accuracies(rows: list[tuple[str, Row]]) -> Table:
-    table = _table("", "accuracy", "95 % interval", "correct", "passes/answer", "FLOPs/answer", "excluded")
+    table = _table("", "accuracy", "95 % interval", "correct", "passes per\nanswer", "FLOPs per\nanswer", "excluded")
     for name, row in rows:
         accuracy, cost = row.accuracy, row.cost
         table.add_row(
@@ -116,7 +132,7 @@ def _reported(result: Result) -> list[str]:
     for gate in gates(result.report):
         verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
         stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
-        lines.append(f"the method's report: gate, {stage}: {verdict}; {reason}")
+        lines.append(f"the method's report: {stage}: {verdict}; {reason}")
     training = result.report.get("training")
     if isinstance(training, dict) and (collapse := training.get("collapse")):
         lines.append(f"the method's report: training: {escape(str(collapse))}")
@@ -146,10 +162,10 @@ def _next(folder: Path, result: Result) -> str:
 
 def print_samples(console: Console, result: Result, samples: list[Sample]) -> None:
     """Print answers to test examples, each with its row and verdict."""
-    names = ["base", *(row_name(result, row) for row in result.artifacts)]
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
-        console.rule(escape(f"{sample.id}, {names[sample.row]}: {verdict}"), align="left")
+        name = row_name(result, result.rows[sample.row])
+        console.rule(escape(f"{sample.id}, {name}: {verdict}"), align="left")
         console.print(visible(sample.text), markup=False, **_VERBATIM)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_VERBATIM)

@@ -1,7 +1,8 @@
 """Shared parts of code tasks: extract the program from an answer, score it, and observe it on the prompt's examples."""
 
-from tasks.code.answer import code_block, definition
+from tasks.code.answer import is_complete, program_in
 from tasks.code.function import FunctionTask, fenced
+from tasks.code.python import definition
 from tasks.code.scoring import judge_all
 
-__all__ = ["FunctionTask", "code_block", "definition", "fenced", "judge_all"]
+__all__ = ["FunctionTask", "definition", "fenced", "is_complete", "judge_all", "program_in"]

@@ -70,7 +70,7 @@ def _observed(program: Program, statement: str) -> Program:
     examples = [tuple(case) for case in cases(statement, program.entry_point)]
     arguments = f"{examples!a}, {statement!a}, {program.prompt + program.code!a}"
     test = _TEST.format(text=inspect.getsource(observer), arguments=arguments)
-    return replace(program, test=test, timeout=_SHARE_OF_TIMEOUT * default_timeout())
+    return replace(program, test=test, packages=(), classes=(), timeout=_SHARE_OF_TIMEOUT * default_timeout())
 
 
 def _behaviour(verdict: Verdict) -> Behaviour:

@@ -8,7 +8,7 @@ import functools
 import re
 from typing import Any, NamedTuple
 
-from tasks.code.answer import definition
+from tasks.code.python import definition
 
 # f(x) == y, f(x) = y, f(x) => y, f(x) ==> y, f(x) -> y, f(x) ➞ y, f(x) returns y, f(x) should return y, f(x)  # => y
 _LEADS_TO = re.compile(r"[ \t]*(?:#[ \t]*)?(?:={1,2}>?|->|➞|returns|should return)[ \t]*")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.sandbox import Program
-from tasks.code.answer import code_block, definition
+from tasks.code.answer import WholeProgram, program_in
 from tasks.code.behaviour import SIGNAL_BY, VOTE_BY, Behaviour, observe_all
-from tasks.code.numeric import self_contained
+from tasks.code.forms import defined_classes, packages
 from tasks.code.scoring import judge_all
-from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
+from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
 
 INSTRUCTION = "Complete this Python function. Reply with one code block that holds the whole function.\n\n"
 
@@ -66,11 +66,12 @@ class FunctionTask(Task):
         return str(example.fields["prompt"])
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
-        """End a chat after its code block, and a completion at the first line outside the function.
+        """End a completion at the first line outside the function."""
+        return () if style == "chat" else ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
 
-        A fence followed by an empty line closes a block. Without the empty line it could be an opening fence.
-        """
-        return ("\n```\n\n",) if style == "chat" else ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
+    def end_rule(self, example: Example, style: PromptStyle) -> EndRule | None:
+        """End a chat after the code block that is scored. A stub or a shell command before it ends nothing."""
+        return WholeProgram(example.fields["entry_point"], example.fields["prompt"]) if style == "chat" else None
 
     def score(self, example: Example, text: str) -> Score:
         """Score one answer; see `score_many`."""
@@ -112,15 +113,15 @@ def fenced(code: str) -> str:
 
 
 def _program(example: Example, text: str) -> Program:
-    """Return the answer as a program.
-
-    If the answer defines the function, the prompt's imports and helpers come before it. Otherwise the answer continues
-    the prompt.
-    """
-    prompt, name = example.fields["prompt"], example.fields["entry_point"]
-    block = code_block(text, name)
-    code = text if block is None else block
-    if definition(code, name) is not None:
-        prompt = prompt[: definition(prompt, name)]
-    test = self_contained(example.fields["test"])
-    return Program(code=code, test=test, entry_point=name, name=example.id, prompt=prompt)
+    """Return the program in an answer; see `tasks.code.answer`."""
+    name, test = example.fields["entry_point"], example.fields["test"]
+    before, code = program_in(text, name, example.fields["prompt"])
+    return Program(
+        code=code,
+        test=test,
+        entry_point=name,
+        name=example.id,
+        prompt=before,
+        packages=packages(test),
+        classes=defined_classes(example.fields.get("canonical_solution", ""), test),
+    )

@@ -34,7 +34,7 @@ seed = [0, 1, 2]
 [set.corp]
 rank = 4
 [vary.corp]
-gate = ["off", "both"]
+noise = ["iid", "tied"]
 ```
 
 Values in a file have types: `limit = "60"`, `seed = 1.0` and `attempts = true` are errors. On the command line, the
@@ -67,6 +67,9 @@ def page() -> str:
         parts.append(
             f"### {method}\n\n" + ("\n".join([SETTING_HEAD, *settings]) if settings else "No settings.") + "\n"
         )
+        if space := load_method(method).space:
+            ranges = ", ".join(f"`{name}` from {dimension}" for name, dimension in space.items())
+            parts.append(f"`--tune` chooses {ranges} ([tuning.md](tuning.md)).\n")
     return "\n".join(parts).rstrip() + "\n"
 
 

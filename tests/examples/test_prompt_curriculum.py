@@ -46,7 +46,7 @@ def test_its_method_and_task_are_listed(site: Path) -> None:
 
 @pytest.mark.slow
 def test_its_method_passes_bench_check(site: Path) -> None:
-    found = bench("check", "-m", "pcl", "--set", "lr=1e-3", "--set", "gate=false")
+    found = bench("check", "-m", "pcl", "--set", "lr=1e-3")
     assert found["passed"]
     assert {f["check"] for f in found["findings"] if f["passed"]} >= {"same seed", "ledger", "resume", "budget"}
 
@@ -61,7 +61,7 @@ def test_its_method_trains_on_candidates_near_the_threshold_and_is_billed_for_th
     site: Path, tmp_path: Path
 ) -> None:
     run = ["-m", "pcl", "-t", "carries", "-M", "tiny-adder", "-b", "700", "-L", "20", "-o", str(tmp_path)]
-    settings = ["--set", "lr=1e-3", "--set", "batch=16", "--set", "gate=false", "--dtype", "float32"]
+    settings = ["--set", "lr=1e-3", "--set", "batch=16", "--dtype", "float32"]
     training = bench("run", *run, *settings)["runs"][0]["result"]["report"]["training"]
     curriculum = training["curriculum"]
     assert len(curriculum["expected"]) == training["steps"] > 5

@@ -59,7 +59,7 @@ def test_equal_rewards_give_no_update_and_unscored_candidates_are_left_out():
         (4096, 400, 10, 30, 13),
         (4096, 32, 10, 30, 13),
         (256, 400, 3, 10, 8),
-        (192, 400, 3, 8, 8),
+        (120, 400, 3, 5, 8),
     ],
 )
 def test_the_schedule_of_a_budget(evaluations, support, iterations, population, examples):
@@ -67,11 +67,11 @@ def test_the_schedule_of_a_budget(evaluations, support, iterations, population, 
     assert (schedule.iterations, schedule.population, schedule.examples) == (iterations, population, examples)
 
 
-@given(st.integers(192, 2_000_000), st.integers(1, 2000))
+@given(st.integers(120, 2_000_000), st.integers(1, 2000))
 def test_a_schedule_fits_its_budget_and_its_split(evaluations, support):
     schedule = make_schedule(evaluations, support, EsConfig())
     assert schedule.iterations >= 3
-    assert 8 <= schedule.population <= 30
+    assert 5 <= schedule.population <= 30
     assert schedule.iterations * schedule.population * schedule.examples <= evaluations
     slices = [schedule.slice(i) for i in range(2 * schedule.slices)]
     assert slices[: schedule.slices] == slices[schedule.slices :]
@@ -80,8 +80,8 @@ def test_a_schedule_fits_its_budget_and_its_split(evaluations, support):
 
 
 def test_too_small_a_budget_is_refused_with_the_budget_needed():
-    with pytest.raises(Refused, match=r"191 evaluations.* take 192"):
-        make_schedule(191, 400, EsConfig())
+    with pytest.raises(Refused, match=r"119 evaluations.* take 120"):
+        make_schedule(119, 400, EsConfig())
 
 
 @pytest.mark.parametrize("sizes", [ADDITION, HUMANEVAL])

@@ -102,7 +102,14 @@ def test_a_budget_that_covers_no_round_fails_with_the_reason():
 
 
 def test_a_run_books_its_search_as_tuning_and_answers_with_the_chosen_prompt(tmp_path):
-    config = {"method": "prompt-search", "task": "addition", "model": "tiny-adder", "budget": "200", "limit": 40}
+    config = {
+        "method": "prompt-search",
+        "task": "addition",
+        "model": "tiny-adder",
+        "budget": "200",
+        "limit": 40,
+        "gate": "off",
+    }
     prepared = prepare(RunConfig(**config), tmp_path, ProgressDisplay(quiet=True))
     result = execute(prepared, ProgressDisplay(quiet=True))
     assert result.status == "ok", result.traceback

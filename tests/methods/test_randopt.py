@@ -175,7 +175,8 @@ def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):
     assert list(rows) == ["k=1", "k=5", "k=10"]
     assert [row.cost.evaluations for row in result.artifacts] == [1, 5, 10]
     assert rows["k=10"].cost.flops > 1.8 * rows["k=5"].cost.flops > 8 * rows["k=1"].cost.flops
-    assert 0.9 <= result.budget.share <= 1
+    reserved = result.budget.planned["gate"] / result.budget.evaluations  # too few items for a gate, so it stays unspent
+    assert 0.9 * (1 - reserved) <= result.budget.share <= 1 - reserved
     votes = rows["k=5"].report
     assert votes["voters"] == 5
     assert votes["votes"]["answer"] + votes["without_vote"] == 5 * 40
@@ -247,7 +248,8 @@ def test_a_loaded_ensemble_gives_the_same_answers_as_the_run(saved):
 
     ensemble = Ensemble.load(prepared.folder / "artifact" / "k=5", engine.digest)
     samples = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
-    assert ensemble.answer(Deployment(), list(examples)) == [s["text"] for s in samples if s["row"] == 2]
+    (number,) = (i for i, row in enumerate(result.rows) if (row.kind, row.label) == ("method", "k=5"))
+    assert ensemble.answer(Deployment(), list(examples)) == [s["text"] for s in samples if s["row"] == number]
     assert ensemble.report == next(row.report for row in result.rows if row.label == "k=5")
 
 

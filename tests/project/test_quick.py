@@ -33,14 +33,18 @@ INDIRECT = {
     "bench.conformance.method.task": "bench/conformance/method/test_report.py",
     "bench.conformance.scoring": "bench/conformance/test_report.py",
     "bench.engines.local": "bench/engines/test_transformers.py",
-    "bench.engines.tokenizer": "bench/engines/test_transformers.py",
     "bench.models.checkpoint": "bench/models/test_source.py",
+    "bench.run.export": "bench/cli/test_cli.py",
     "bench.run.context": "bench/run/test_runner.py",
+    "bench.run.loading": "bench/run/test_runner.py",
     "bench.run.rows": "bench/run/test_rows.py",
     "bench.run.test_split": "bench/run/test_runner.py",
+    "bench.run.trials": "bench/run/test_trials.py",
     # The sandbox runs these in processes of its own.
     "bench.sandbox.inside.candidate": "bench/sandbox/test_judge.py",
     "bench.sandbox.inside.checker": "bench/sandbox/test_judge.py",
+    "bench.sandbox.inside.forms": "tasks/code/test_forms.py",
+    "bench.sandbox.inside.handles": "bench/sandbox/test_handles.py",
     "bench.sandbox.inside.landlock": "bench/sandbox/test_probe.py",
     "bench.sandbox.inside.linux": "bench/sandbox/test_probe.py",
     "bench.sandbox.inside.peer": "bench/sandbox/test_judge.py",
@@ -52,7 +56,11 @@ INDIRECT = {
     "reports.leaderboard.rows": "reports/leaderboard/test_board.py",
     "reports.run.summary": "bench/cli/test_cli.py",
     "tasks.algebra": "tasks/test_maths.py",
+    "tasks.brackets": "tasks/test_maths.py",
     "tasks.code.function": "tasks/test_mbpp.py",
+    "tasks.code.markdown": "tasks/code/test_answer.py",
+    "tasks.divided": "tasks/test_thoughts.py",
+    "tasks.spelling": "tasks/test_maths.py",
 }
 """Modules that no quick test file imports, and the test file that runs them through another module or a process."""
 

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
-from bench.registry import BUILT_IN
+from bench.registry import BUILT_IN, load_method
 
 SUITES = Path(__file__).parents[2] / "suites"
 
@@ -24,6 +24,16 @@ def test_a_suite_runs_every_method_on_two_tasks_without_refusals(name, tasks):
     built_in = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic method, which returns the base
     assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in built_in for t in tasks}
     assert {plan["refused"] for plan in found} == {None}
+
+
+@pytest.mark.parametrize("name", ["ci-tuned", "stage2"])
+def test_a_tuned_suite_is_refused_nothing(name):
+    assert {plan["refused"] for plan in plans(name)} == {None}
+
+
+def test_every_method_with_settings_to_tune_is_in_the_tuned_suite():
+    tunable = {name for name in BUILT_IN["method"] if load_method(name).space}
+    assert {plan["method"] for plan in plans("ci-tuned")} == tunable
 
 
 def test_nothing_in_the_suite_of_qwen_is_refused():

@@ -43,7 +43,15 @@ def test_the_strict_extractor_needs_the_box_and_the_flexible_one_does_not(
 ) -> None:
     score = TASK.score(EXAMPLE, text)
     assert (score.correct, score.reward) == (flexible, float(flexible))
-    assert TASK.measures([EXAMPLE], [text], [score]) == {"strict": float(strict), "flexible": float(flexible)}
+    found = TASK.measures([EXAMPLE], [text], [score])
+    assert (found["strict"], found["flexible"]) == (float(strict), float(flexible))
+
+
+def test_the_verdict_of_math_verify_is_recorded_beside_ours() -> None:
+    texts = [r"\boxed{\frac{1}{2}}", "The answer is $0.5$.", r"\boxed{2}", r"\boxed{9^{9^{9^{9}}}}", ""]
+    found = TASK.measures([EXAMPLE] * 5, texts, TASK.score_many([EXAMPLE] * 5, texts))
+    assert found == {"strict": 0.2, "flexible": 0.4, "math_verify": 0.4}
+    assert TASK.measures([], [], []) == {}
 
 
 def test_every_prompt_asks_for_the_form_of_the_strict_extractor_and_shows_no_answer() -> None:
@@ -102,7 +110,7 @@ class TestPublishedData:
         assert splits.sizes == {"support": 150, "select": 50, "gate": 50, "test": 250}
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256(listed.encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("2-flexible", "f81c9b465e10e27871fa98cf32632ca9")
+        assert (TASK.version, digest[:32]) == ("3-flexible", "f81c9b465e10e27871fa98cf32632ca9")
 
     @pytest.mark.parametrize("task", [Math500(), OlympiadBench()], ids=lambda task: task.name)
     def test_every_gold_answer_is_correct_with_both_extractors(self, task: BoxedTask) -> None:
@@ -111,7 +119,9 @@ class TestPublishedData:
         golds = [task.gold(example) for example in examples]
         scores = task.score_many(examples, golds)
         assert [e.id for e, score in zip(examples, scores, strict=True) if not score.correct] == []
-        assert task.measures(examples, golds, scores) == {"strict": 1.0, "flexible": 1.0}
+        found = task.measures(examples, golds, scores)
+        assert (found["strict"], found["flexible"]) == (1.0, 1.0)
+        assert found["math_verify"] >= 1 - 1 / len(examples)  # it cannot read "$221,$8$"
         announced = [f"The answer is ${e.fields['answer'].strip('$')}$." for e in examples]
         found = task.score_many(examples, announced)
         assert sum(score.correct for score in found) >= 0.98 * len(examples)

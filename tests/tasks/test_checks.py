@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tasks.checks
-from tasks.checks import CHECKS, LONGEST, entry_point
+from tasks.checks import CHECKS, LONGEST
+from tasks.code.forms import read_test
 
 
 def judged(check: str, answer: str, reply: str) -> bool | None:
@@ -60,6 +61,10 @@ def test_a_pattern_that_takes_too_long_is_a_timeout_not_an_error(monkeypatch: py
         ("number", " -1,000.5 ", True),
         ("number", "six", False),
         ("number", "42 apples", False),
+        ("number", "the sum is 42", False),
+        ("math", r"\frac{1}{2}", True),
+        ("math", r"We get \boxed{\frac{1}{2}}.", False),
+        ("math", "1 + 1 = 2\n#### 2", False),
         ("regex", "a|b", True),
         ("regex", "(", False),
         ("regex", "a{2,1}", False),
@@ -70,7 +75,7 @@ def test_a_pattern_that_takes_too_long_is_a_timeout_not_an_error(monkeypatch: py
     ],
 )
 def test_an_answer_must_be_what_its_check_expects(check: str, answer: str, accepted: bool) -> None:
-    assert CHECKS[check].accepts(answer) is accepted
+    assert (CHECKS[check].problem(answer) is None) is accepted
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,7 @@ def test_an_answer_must_be_what_its_check_expects(check: str, answer: str, accep
         ("assert first(1)\nassert second(1)", "first"),
         ("class T:\n    pass\nassert kind(T())", "kind"),
         ("x = 1", None),
+        ("nonlocal f\nassert f(1)", None),
         ("assert", None),
         ("\0", None),
         ("(" * 10_000, None),
@@ -93,7 +99,9 @@ def test_an_answer_must_be_what_its_check_expects(check: str, answer: str, accep
 def test_the_entry_point_is_the_first_function_that_a_test_calls_but_does_not_define(
     test: str, name: str | None
 ) -> None:
-    assert entry_point(test) == name
+    found = read_test(test)
+    assert (found.entry_point or None) == name
+    assert (found.problem is None) == (name is not None)
 
 
 @given(

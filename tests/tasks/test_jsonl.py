@@ -114,9 +114,15 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
         (GOOD | {"answer": None}, "field 'answer' is None; for check 'exact', text is expected"),
         (GOOD | {"answer": True}, "field 'answer' is True; for check 'exact', text is expected"),
         (GOOD | {"answer": ""}, "field 'answer' is ''; for check 'exact', text is expected"),
-        (GOOD | {"check": "number"}, "field 'answer' is 'that'; for check 'number', a number, such as 42 is expected"),
-        (GOOD | {"check": "regex", "answer": "("}, "field 'answer' is '('; for check 'regex', a pattern of the regex"),
-        (GOOD | {"check": "python"}, "field 'answer' is 'that'; for check 'python', Python that asserts"),
+        (
+            GOOD | {"check": "number"},
+            "field 'answer' is 'that'; for check 'number', expected a number in digits, such as 42",
+        ),
+        (
+            GOOD | {"check": "regex", "answer": "("},
+            "field 'answer' is '('; for check 'regex', expected a pattern of the regex",
+        ),
+        (GOOD | {"check": "python"}, "field 'answer' is 'that'; for check 'python', it calls no function of the reply"),
         ({"messages": "hi", "answer": "a", "check": "exact"}, "field 'messages' is 'hi'; expected a list"),
         ({"messages": [], "answer": "a", "check": "exact"}, "field 'messages' is []; expected a list"),
         ({"messages": [{"role": "user"}], "answer": "a", "check": "exact"}, "field 'messages' is [{'role': 'user'}]"),
@@ -126,7 +132,7 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
         ),
         (
             {"prompt": "What is 0 + 1?", "answer": 2, "check": "number"},
-            "field 'answer' or 'check' differs from line 1, which has the same question",
+            'field \'answer\' is "2" here and "1" there; keep one of the two rows',
         ),
     ],
 )

@@ -16,7 +16,6 @@ FILE = Path(__file__).parent / "data" / "mbpp.jsonl"
 SHARED = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "mbpp.jsonl"
 TASK = Mbpp()
 ROWS = {row["task_id"]: row for row in map(json.loads, FILE.read_text().splitlines())}
-CLASS = "Mbpp/8"  # its tests pass objects of a class that the solution defines
 
 
 def every(splits: Splits) -> dict[str, Example]:
@@ -83,21 +82,23 @@ def test_the_shown_test_is_not_enough(tmp_path: Path) -> None:
     assert TASK.score(example, body.format(published | {"x y": "y x"})).correct
 
 
-def test_published_solutions_are_right_except_with_objects_of_their_own_classes() -> None:
+def test_published_solutions_are_right() -> None:
     examples = every(TASK.load(FILE))
-    golds = {name: TASK.gold(example) for name, example in examples.items()}
-    assert {name for name, gold in golds.items() if gold is None} <= {CLASS}
-    known = [(examples[name], gold) for name, gold in golds.items() if gold is not None]
+    known = [(example, TASK.gold(example)) for example in examples.values()]
     scores = TASK.score_many(*zip(*known, strict=True))
     assert [e.id for (e, _), score in zip(known, scores, strict=True) if not score.correct] == []
     assert TASK.signals(*zip(*known, strict=True)) == [1.0] * len(known)
 
 
-def test_an_object_of_the_solutions_own_class_cannot_be_judged(tmp_path: Path) -> None:
+def test_objects_of_the_solutions_own_class_stay_in_the_program(tmp_path: Path) -> None:
     rows = [*(ROWS[n] for n in range(1, 8)), ROWS[8] | {"task_id": 500}]
     (example,) = TASK.load(write(tmp_path / "rows.jsonl", rows)).test
-    assert TASK.gold(example) is None
-    score = TASK.score(example, f"```python\n{example.fields['canonical_solution']}\n```")
+    gold = TASK.gold(example)
+    assert TASK.score(example, gold).correct
+    forged = gold.replace("class ", "class Any:\n    def __eq__(self, other): return True\n\nclass ")
+    name = example.fields["entry_point"]
+    forged = forged.replace(f"def {name}(", f"def {name}(*args):\n    return Any()\n\ndef other(")
+    score = TASK.score(example, forged)
     assert (score.correct, score.status) == (False, "ok")
 
 
@@ -130,7 +131,7 @@ def test_programs_vote_by_the_shown_example(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_without_a_function_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"rows.jsonl, task_id 11: expected fields 'code' and 'test_list'"):
+    with pytest.raises(UsageError, match=r"rows.jsonl, line 11: expected fields 'code' and 'test_list'"):
         load(tmp_path, **changes)
 
 
@@ -152,7 +153,7 @@ class TestPublishedData:
         assert {e.fields["task_id"] for e in splits.test} == set(range(11, 511))
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256((listed + splits.content_hash).encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("1", "35d5d49b7867b4b7b3dc5d9198899ae4")
+        assert (TASK.version, digest[:32]) == ("2", "35d5d49b7867b4b7b3dc5d9198899ae4")
 
     def test_no_prompt_shows_a_second_test(self) -> None:
         examples = every(TASK.load(SHARED))
@@ -162,4 +163,3 @@ class TestPublishedData:
         # Their first tests call the function with a name, a type or a sum instead of literals.
         without = {name for (name, _), count in zip(examples.items(), shown, strict=True) if count == 0}
         assert without == {f"Mbpp/{n}" for n in (367, 486, 533, 601, 927)}
-        assert {name for name, e in examples.items() if TASK.gold(e) is None} == {"Mbpp/367", "Mbpp/601", "Mbpp/927"}

@@ -29,9 +29,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def test_without_a_file_it_says_what_to_do() -> None:
-    with pytest.raises(
-        BenchError, match=r"registration; name a JSON Lines file that has sentence1, .* with --data FILE"
-    ):
+    with pytest.raises(BenchError, match=r"registration; name a file that has sentence1, .* with --data FILE"):
         TASK.load()
 
 

@@ -26,7 +26,7 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def test_without_a_file_it_says_what_to_do() -> None:
-    with pytest.raises(BenchError, match=r"name a JSON Lines file that has class, 1 to 10, and .* with --data FILE"):
+    with pytest.raises(BenchError, match=r"name a file that has class, 1 to 10, and .* with --data FILE"):
         TASK.load()
 
 
@@ -64,7 +64,7 @@ def test_a_reaction_with_two_classes_is_left_out(tmp_path: Path) -> None:
     [
         ({CLASS: 0}, "line 2: field 'class' is 0; expected 1 to 10"),
         ({CLASS: 11}, "line 2: field 'class' is 11; expected 1 to 10"),
-        ({CLASS: "1"}, "line 2: field 'class' is '1'; expected a whole number"),
+        ({CLASS: "one"}, "line 2: field 'class' is 'one'; expected a whole number"),
         ({REACTION: "CCO"}, "line 2: field 'reactants>reagents>production' is 'CCO'; expected SMILES with two >"),
     ],
 )

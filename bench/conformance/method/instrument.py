@@ -27,7 +27,7 @@ from bench.run.data import TaskData, format_prompt
 from bench.weights.checkpoint import open_checkpoint
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Method
-from tasks.interface import Example
+from tasks.interface import EndRule, Example
 
 
 class TestSplitAccess(BenchError):
@@ -188,13 +188,19 @@ class InstrumentedEngine:
             engine.encode(format_prompt(task, engine.style, e, prompt)) for e in examples for prompt in task.prompts
         }
 
-    def generate(self, prompts: Sequence[TokenIds], sampling: Sampling, meter: Meter) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        meter: Meter,
+        end_rules: Sequence[EndRule | None] = (),
+    ) -> list[Completion]:
         """Generate, but forbid test prompts during adaptation."""
         instrument, point = self._instrument, self._engine.point
         if instrument.adapting and not self._test_prompts.isdisjoint(prompts):
             instrument.forbid("generated an answer to a test prompt")
         instrument.used_randomness |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
-        return self._engine.generate(prompts, sampling, _CountingMeter(meter, instrument))  # type: ignore[arg-type]
+        return self._engine.generate(prompts, sampling, _CountingMeter(meter, instrument), end_rules)  # type: ignore[arg-type]
 
     def trainable(self) -> tuple[Any, Any]:
         """Return a trainable copy that accepts only prompts of the support split."""

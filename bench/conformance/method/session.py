@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ class MethodSession:
         settings: Settings of the method.
         budget: Default budget of a run, in evaluations.
         folder: Folder for run directories.
+        options: Fields of `RunConfig` that differ from those of the other checks.
     """
 
     name: str
     settings: Mapping[str, Any]
     budget: int
     folder: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def reference(self) -> ObservedRun:
@@ -131,16 +133,17 @@ class MethodSession:
         return child.exitcode
 
     def _prepare(self, name: str, seed: int, budget: int, task: type[Sums]) -> PreparedRun:
-        config = RunConfig(
-            method=self.name,
-            task=f"{task.__module__}:{task.__name__}",
-            model=MODEL,
-            budget=str(budget),
-            seed=seed,
-            dtype="float32",
-            device="cpu",
-            method_config=dict(self.settings),
-        )
+        fields = {
+            "method": self.name,
+            "task": f"{task.__module__}:{task.__name__}",
+            "model": MODEL,
+            "budget": str(budget),
+            "seed": seed,
+            "dtype": "float32",
+            "device": "cpu",
+            "method_config": dict(self.settings),
+        }
+        config = RunConfig.model_validate({**fields, **self.options})
         return prepare(config, self.folder / name, ProgressDisplay(quiet=True))
 
 

@@ -15,17 +15,18 @@ from typing import Any, NoReturn
 from weakref import WeakSet
 
 import torch
-from transformers import AutoConfig
 
 from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
-from bench.engines.decoding import StopStrings, answer_seeds
+from bench.engines.decoding import answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import contained, require
 from bench.errors import BenchError, Refused, UsageError
+from bench.models.opening import open_config
+from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.current_point import CurrentPoint
 from bench.weights.points import Point
@@ -37,6 +38,8 @@ STEP_TOKENS = 4096
 
 It is fixed because vLLM's default depends on the hardware, and text depends on the batch.
 """
+DECODING = "stepwise-1"
+"""Version of decoding. Raised when the ends of answers change, and so texts may."""
 BLOCK = 128
 """Common multiple of the block sizes into which vLLM divides its cache, in tokens."""
 
@@ -51,7 +54,7 @@ class VllmEngine(LocalEngine[int]):
     vLLM's communication state, and closing one would break the other.
 
     Args:
-        model: Folder that `AutoModelForCausalLM.from_pretrained` opens.
+        model: Checkpoint folder.
         max_model_len: Maximum length of prompt plus answer, in tokens.
         dtype: Dtype of the weights; `auto` keeps the checkpoint's own.
         device: `cpu` or `cuda`; must be the device that vLLM was built for.
@@ -79,7 +82,7 @@ class VllmEngine(LocalEngine[int]):
         if torch.device(device).index:
             raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
         super().__init__(model, device)
-        config = AutoConfig.from_pretrained(model)
+        config = open_config(Path(model))
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
             raise Refused(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
@@ -97,6 +100,7 @@ class VllmEngine(LocalEngine[int]):
             "batch_size": self._batch_size,
             "max_model_len": max_model_len,
             "step_tokens": self._step_tokens,
+            "decoding": DECODING,
         }
         for other in list(_RUNNING):
             other.close()
@@ -126,7 +130,8 @@ class VllmEngine(LocalEngine[int]):
             )
         try:
             model = LLM(
-                self._folder,
+                str(self._folder),
+                trust_remote_code=False,
                 skip_tokenizer_init=True,
                 generation_config="vllm",  # ignore the checkpoint's own penalties and temperatures
                 dtype=str(self.settings["dtype"]),
@@ -206,7 +211,7 @@ class VllmEngine(LocalEngine[int]):
         return answer_seeds(prompts, sampling)
 
     def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
-        stop = StopStrings(sampling.stop, self._text)
+        stop = self._stop_strings(sampling)
         waiting, running = list(rows), dict[str, _Row]()
         try:
             while waiting or running:
@@ -285,6 +290,10 @@ class VllmEngine(LocalEngine[int]):
 
     def _save_model(self, folder: Path) -> None:
         self._vllm.collective_rpc("bench_save", args=(str(folder),))
+
+    def _move(self) -> Move | None:
+        found: Move | None = self._vllm.collective_rpc("bench_measure", args=(self.point,))[0]
+        return found
 
 
 def _dtype(config: Any, asked: str) -> str:

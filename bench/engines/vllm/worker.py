@@ -7,13 +7,15 @@ they may be fused, sharded, repacked or quantised.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
+from bench.models.opening import open_model
+from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
@@ -28,11 +30,15 @@ class WorkerWeights:
 
     def bench_open(self, folder: str, dtype: str) -> str:
         """Load the checkpoint, and return the digest of its tensors."""
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = open_model(Path(folder), dtype)
         self.bench_model = model.to(self.device).eval().requires_grad_(False)
         self.bench_parameters = {name: tensor.detach() for name, tensor in self.bench_model.named_parameters()}
         self.bench_space = WeightSpace(self.bench_parameters)
         return digest(self.bench_parameters)
+
+    def bench_measure(self, place: Place) -> Move | None:
+        """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""
+        return self.bench_space.measure(place)
 
     def bench_prepare(self, points: list[Point]) -> None:
         """Announce the next points. See `WeightSpace.prepare`."""

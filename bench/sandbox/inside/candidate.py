@@ -10,13 +10,14 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .confinement import Confinement
+from .handles import BASES, operation
 from .peer import Peer, exception_message
 
 MODULE = "program"
-_KEPT = 2000  # bytes of output
+_KEPT = 1 << 16  # bytes of output
 
 
 def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
@@ -34,7 +35,8 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
     sys.modules[MODULE] = module
     peer = _Program(3, module, tail)
     peer.send({"ready": True})
-    code = peer.receive()["code"]
+    job = peer.receive()
+    code, peer.objects = job["code"], job["objects"]
     try:
         exec(compile(code, "<program>", "exec"), vars(module))
         outcome: dict[str, Any] = {"loaded": True}
@@ -46,22 +48,59 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
 
 
 class _Program(Peer):
-    """The candidate's end of the socket. It serves the functions that the program defines."""
+    """The candidate's end of the socket. It serves the functions that the program defines, and holds its objects."""
 
     def __init__(self, descriptor: int, module: types.ModuleType, tail: _Tail) -> None:
         super().__init__(descriptor)
+        self.objects = False
         self._module = module
         self._tail = tail
+        self._objects: list[Any] = []
+        self._numbers: dict[int, int] = {}
 
     def find(self, target: str) -> Callable[..., Any]:
+        if self.objects and target == "class":
+            return self._class
+        if self.objects and (found := operation(target)) is not None:
+            return found
         try:
             function: Callable[..., Any] = vars(self._module)[target]
         except KeyError:
             raise NameError(f"the program does not define {target!r}") from None
         return function
 
+    def hold(self, value: Any, last: bool) -> list[Any] | None:
+        # Objects of the program's classes are held even if they could be called or iterated over.
+        if not self.objects or not (last or isinstance(value, _Held) or type(value).__module__ == MODULE):
+            return None
+        if isinstance(value, _Held):
+            value = value.content
+        number = self._numbers.setdefault(id(value), len(self._objects))
+        if number == len(self._objects):
+            self._objects.append(value)
+        return [number, type(value).__name__, isinstance(value, BASES)]
+
+    def held(self, *parts: Any) -> Any:
+        return self._objects[parts[0]]
+
+    def _class(self, name: str) -> Any:
+        """Return a class of the program, or the name of its nearest built-in class if it is an exception."""
+        found = self._served(name)
+        if not isinstance(found, type):
+            return None, None
+        if issubclass(found, BaseException):
+            base = next(kind.__name__ for kind in found.__mro__ if kind.__module__ == "builtins")
+            return None, base
+        return _Held(found), None
+
     def take_printed(self) -> str:
         return self._tail.take()
+
+
+class _Held(NamedTuple):
+    """Class of the program, which is sent as an object although it can be called."""
+
+    content: type
 
 
 class _Tail(io.RawIOBase):
@@ -71,7 +110,7 @@ class _Tail(io.RawIOBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bytes = b""
+        self._bytes = bytearray()
 
     def writable(self) -> bool:
         return True
@@ -81,11 +120,13 @@ class _Tail(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
-        self._bytes = (self._bytes + bytes(view[-_KEPT:]))[-_KEPT:]
+        self._bytes += view[-_KEPT:]
+        if len(self._bytes) > 2 * _KEPT:
+            del self._bytes[:-_KEPT]
         return view.nbytes
 
     def take(self) -> str:
         """Return the kept text, and clear it."""
-        text = self._bytes.decode("utf-8", "backslashreplace")
-        self._bytes = b""
+        text = self._bytes[-_KEPT:].decode("utf-8", "backslashreplace")
+        self._bytes.clear()
         return text

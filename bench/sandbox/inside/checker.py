@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import importlib
@@ -11,9 +12,10 @@ import sys
 import traceback
 from typing import Any
 
-from . import wire
+from . import forms, wire
 from .confinement import Confinement
-from .peer import Broken, Peer
+from .handles import Program
+from .peer import Broken
 
 _DETAIL, _PRINTED, _OUTPUT = 2000, 700, 100_000  # characters
 
@@ -34,17 +36,17 @@ def main(descriptor: int, verdict: int, confinement: Confinement, seconds: float
         return
     os.environ.clear()
     job = wire.receive(lambda size: os.read(verdict, size))
-    status, detail, output = judge(Peer(descriptor), job)
+    status, detail, output = judge(Program(descriptor), job)
     printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in detail[:_DETAIL])
     wire.send(verdict, {"status": status, "detail": printable, "output": output})
 
 
-def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
+def judge(program: Program, job: dict[str, Any]) -> tuple[str, str, str | None]:
     """Judge one program.
 
     Args:
         program: The checker's end of the socket to the candidate.
-        job: Texts `prompt`, `code`, `test` and `entry_point`.
+        job: Texts `prompt`, `code`, `test` and `entry_point`, and the list `classes`.
 
     Returns:
         Status (passed, failed, crashed or infrastructure), an explanation of a few lines, and the text that `check`
@@ -57,7 +59,8 @@ def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
         return "infrastructure", "the candidate's process could not be confined", None
     status, detail, output = "passed", "", None
     try:
-        program.load(job["prompt"] + job["code"])
+        program.objects = bool(job["classes"])
+        program.load(job["prompt"] + job["code"], objects=program.objects)
         output = run(program, job)
     except BaseException as error:
         status, detail = "failed", _describe(error, job["test"])
@@ -73,12 +76,13 @@ def judge(program: Peer, job: dict[str, str]) -> tuple[str, str, str | None]:
     return status, detail, output if status == "passed" else None
 
 
-def run(program: Peer, job: dict[str, str]) -> str | None:
+def run(program: Program, job: dict[str, Any]) -> str | None:
     """Run the test with proxies for the program's functions that it uses.
 
     Each name that the test uses and does not define gets a value: the prompt's own value if the prompt defines it, a
-    standard module if it is the name of one, else a proxy of the program's function. Builtins stay builtins, except for
-    the entry point. If the test defines `check`, it is called with the entry point.
+    handle if it is one of the program's classes, a standard module if it is the name of one and the test does not call
+    it, else a proxy of the program's function. Builtins stay builtins, except for the entry point. Functions that the
+    test defines and does not call itself, such as `check`, are called; see `forms.run`.
 
     Returns:
         Text that `check` returned, or None.
@@ -91,14 +95,21 @@ def run(program: Peer, job: dict[str, str]) -> str | None:
     # A prompt may be an incomplete function, or prose.
     with contextlib.suppress(Exception):
         exec(compile(job["prompt"], "<prompt>", "exec"), namespace)
+    tree = ast.parse(test, "<test>")
     table = symtable.symtable(test, "<test>", "exec")
     own = {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
     for name in _global_names(table) - own - namespace.keys() - vars(builtins).keys():
-        is_module = name in sys.stdlib_module_names
+        is_module = name in sys.stdlib_module_names and not forms.calls(tree, name)
         namespace[name] = importlib.import_module(name) if is_module else program.function(name)
     namespace[entry_point] = program.function(entry_point)
-    exec(compile(test, "<test>", "exec"), namespace)
-    result = namespace["check"](program.function(entry_point)) if "check" in own else None
+    for name in job["classes"]:
+        namespace[name] = program.named_class(name)
+    candidate, pending = namespace[entry_point], forms.pending(tree)
+    if not pending and any(map(forms.is_guard, tree.body)):
+        namespace["__name__"] = "__main__"
+    forms.prepare(test)
+    exec(compile(tree, "<test>", "exec"), namespace)
+    result = forms.run(pending, namespace, candidate)
     return result if type(result) is str else None
 
 
@@ -114,7 +125,7 @@ def _describe(error: BaseException, test: str) -> str:
     except Exception:
         message = "(no text)"
     text = f"{type(error).__name__}: {message[:500]}" if message else type(error).__name__
-    notes = [note for note in getattr(error, "__notes__", ()) if note]
+    notes = list(filter(None, [getattr(error, "where", "")]))
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == "<test>"]
     if lines and lines[-1] is not None:

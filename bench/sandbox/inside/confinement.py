@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 RLIMITS, LANDLOCK, SECCOMP = LAYERS = ("rlimits", "landlock", "seccomp")
 
@@ -22,11 +23,12 @@ if sys.platform == "linux":
 class Confinement:
     """Confinement layers, prepared once in the forking process, so that each fork only has to apply them."""
 
-    def __init__(self, layers: Collection[str]) -> None:
+    def __init__(self, layers: Collection[str], folders: Collection[Path] = ()) -> None:
         """Prepare layers.
 
         Args:
             layers: Names of the layers, of `LAYERS`.
+            folders: Folders that may be read in addition to the standard library.
 
         Raises:
             OSError: If this system lacks one of them.
@@ -39,7 +41,7 @@ class Confinement:
                 raise OSError(f"{sys.platform} has neither Landlock nor seccomp")
             return
         if LANDLOCK in layers:
-            self._rules = landlock.ruleset()
+            self._rules = landlock.ruleset(folders)
         if SECCOMP in layers:
             machine = os.uname().machine
             if machine not in syscalls.AUDIT_ARCH:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import linux
@@ -28,10 +29,13 @@ _FILE_RIGHTS = (13, 14, 15, 15, 16)
 _TCP, _SIGNALS_AND_ABSTRACT_SOCKETS = 0b11, 0b11
 
 
-def ruleset() -> int:
+def ruleset(folders: Iterable[Path] = ()) -> int:
     """Create the ruleset, and return its file descriptor for `restrict`.
 
     It denies everything that this kernel's version can restrict, except access to the files of `_readable`.
+
+    Args:
+        folders: More folders, or single files, that may be read.
 
     Raises:
         OSError: If the kernel is older than 5.13 (ENOSYS), or Landlock is disabled (EOPNOTSUPP).
@@ -50,7 +54,8 @@ def ruleset() -> int:
     # An older kernel accepts a longer structure if the fields that it does not know are zero.
     rules = linux.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     os.set_inheritable(rules, False)
-    for path, rights in _readable():
+    more = ((path, (_READ_FILE | _READ_DIR) if path.is_dir() else _READ_FILE) for path in folders)
+    for path, rights in itertools.chain(_readable(), more):
         try:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:

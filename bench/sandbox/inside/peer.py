@@ -14,7 +14,9 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
+import sys
 import threading
+import types
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -34,6 +36,34 @@ class Broken(BaseException):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+class Proxy:
+    """Proxy of a function of the other side.
+
+    No attribute but its name can be read. Otherwise "{0.__init__.__globals__}", which a program may pass to a `format`
+    that a test gave it, would read the checker's memory.
+    """
+
+    __slots__ = ("_peer", "_target")
+
+    def __init__(self, peer: Peer, target: str | int) -> None:
+        self._peer, self._target = peer, target
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; see `Peer.call`."""
+        read = object.__getattribute__
+        return read(self, "_peer").call(read(self, "_target"), args, kwargs)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            target = object.__getattribute__(self, "_target")
+            return target if isinstance(target, str) else "function"
+        if name == "__class__":
+            return types.FunctionType
+        if name == "__deepcopy__":
+            return lambda memo: self
+        raise AttributeError(f"a function of the program has no attribute {name!r} here")
 
 
 class Peer:
@@ -61,6 +91,18 @@ class Peer:
         """Return the text that this side printed since the last reply."""
         return ""
 
+    def hold(self, value: Any, last: bool) -> list[Any] | None:
+        """Return the parts by which the other side knows an object; see `wire.encode`. The base class holds none."""
+        return None
+
+    def held(self, *parts: Any) -> Any:
+        """Return the object of some parts; see `wire.decode`. The base class holds none."""
+        raise wire.WireError("not an object")
+
+    def own_exception(self, name: object) -> type[BaseException] | None:
+        """Return the stand-in of an exception class that the other side defines, if there is one."""
+        return None
+
     def send(self, message: dict[str, Any]) -> None:
         """Send a message."""
         try:
@@ -79,8 +121,10 @@ class Peer:
         if not isinstance(message, dict):
             self.fail("failed", "the program broke the protocol: a message is an object")
         printed = message.get("printed")
-        if isinstance(printed, str):
+        if isinstance(printed, str) and printed:
             self.printed = (self.printed + printed)[-2000:]
+            if sys.stdout is not sys.__stdout__:  # the test captures what the program prints
+                sys.stdout.write(printed)
         return message
 
     def fail(self, status: str, detail: str) -> NoReturn:
@@ -90,12 +134,7 @@ class Peer:
 
     def function(self, target: str | int) -> Callable[..., Any]:
         """Return a proxy that calls the other side's function of this name or number."""
-
-        def proxy(*args: Any, **kwargs: Any) -> Any:
-            return self.call(target, args, kwargs)
-
-        proxy.__name__ = proxy.__qualname__ = target if isinstance(target, str) else "function"
-        return proxy
+        return Proxy(self, target)
 
     def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call a function of the other side, and serve its calls until it replies.
@@ -117,8 +156,8 @@ class Peer:
             self.calls += 1
             number = os.urandom(8).hex()
             try:
-                trees = [wire.encode(value, self._export) for value in args]
-                named = {name: wire.encode(value, self._export) for name, value in kwargs.items()}
+                trees = [wire.encode(value, self._export, self.hold) for value in args]
+                named = {name: wire.encode(value, self._export, self.hold) for name, value in kwargs.items()}
                 self.send({"call": number, "target": target, "args": trees, "kwargs": named})
             except wire.WireError as error:
                 raise TypeError(f"cannot pass this argument to the program: {error}") from None
@@ -128,14 +167,18 @@ class Peer:
                 self.fail("failed", "the program broke the protocol: a reply to no call")
             return self._outcome(message, [*args, *kwargs.values()])
 
-    def load(self, code: str) -> None:
+    def load(self, code: str, *, objects: bool = False) -> None:
         """Let the other side run the program.
+
+        Args:
+            code: Source of the program.
+            objects: Whether the other side may send objects that are no plain values.
 
         Raises:
             BaseException: The exception that the program raised, as the nearest built-in class.
             Broken: If the other side ended or broke the protocol.
         """
-        self.send({"code": code})
+        self.send({"code": code, "objects": objects})
         message = self.receive()
         if message.get("loaded") is not True:
             self._outcome(message, [])
@@ -157,21 +200,33 @@ class Peer:
         reply: dict[str, Any]
         try:
             function = self._served(target)
-            values = [wire.decode(tree, self.function) for tree in trees]
+            values = [wire.decode(tree, self.function, self.held) for tree in trees]
             result = function(*values[: len(args)], **dict(zip(kw, values[len(args) :], strict=True)))
             try:
-                reply = {"value": wire.encode(result, self._export)}
+                reply = {"value": wire.encode(result, self._export, self.hold)}
             except wire.WireError as error:
                 reply = {"unplain": str(error)}
         except Broken:
             raise
         except BaseException as error:
             reply = exception_message(error)
-        reply |= {"reply": number, "printed": self.take_printed(), "changed": _changes(trees, values)}
+        reply |= {"reply": number, "printed": self.take_printed(), "changed": self._changes(trees, values)}
         try:
             self.send(reply)
         except wire.WireError as error:
             self.send({"reply": number, "unplain": str(error), "changed": []})
+
+    def _changes(self, before: list[Any], values: list[Any]) -> list[Any]:
+        """Return position and new tree of each argument that the call changed."""
+        changes = []
+        # There are fewer values than trees if decoding an argument failed.
+        for position, (tree, value) in enumerate(zip(before, values, strict=False)):
+            if isinstance(tree, (list, dict)):
+                with contextlib.suppress(wire.WireError):
+                    after = wire.encode(value, hold=self.hold)
+                    if after != tree:
+                        changes.append([position, after])
+        return changes
 
     def _served(self, target: str | int) -> Callable[..., Any]:
         if isinstance(target, str):
@@ -193,14 +248,15 @@ class Peer:
             for change in message.get("changed", ()):
                 match change:
                     case [int(position), tree] if 0 <= position < len(passed):
-                        restore(passed[position], wire.decode(tree))
+                        restore(passed[position], wire.decode(tree, held=self.held))
                     case _:
                         raise wire.WireError("not a change of an argument")
             match message:
                 case {"value": value}:
-                    return wire.decode(value, self.function)
+                    return wire.decode(value, self.function, self.held)
                 case {"raise": str(name), "args": list(args), "where": str(where)}:
-                    error = _exception(name, [wire.decode(tree) for tree in args], where)
+                    own = self.own_exception(message.get("own"))
+                    error = _exception(name, [wire.decode(tree) for tree in args], where, own)
                 case {"unplain": str(why)}:
                     self.fail("failed", f"the result cannot be judged: {why}")
                 case _:
@@ -210,16 +266,17 @@ class Peer:
         raise error
 
 
-def _exception(name: str, args: list[Any], where: str) -> BaseException:
-    """Rebuild an exception from the message of `exception_message`."""
+def _exception(name: str, args: list[Any], where: str, own: type[BaseException] | None) -> BaseException:
+    """Rebuild an exception from the message of `exception_message`, as its own class if the test knows that one."""
     if name in ("StopIteration", "StopAsyncIteration"):
         # Inside `all(map(f, xs))` they would end the test early instead of failing it.
         name = "RuntimeError"
     try:
-        error = _EXCEPTIONS.get(name, Exception)(*args)
+        error = (own or _EXCEPTIONS.get(name, Exception))(*args)
     except Exception:
         error = Exception(name, *args)
-    error.add_note(where[:200])
+    # Not a note, which would be a part of the message that a doctest compares.
+    error.where = where[:200]  # type: ignore[attr-defined]
     return error
 
 
@@ -237,20 +294,8 @@ def exception_message(error: BaseException) -> dict[str, Any]:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = "" if line is None else f"line {line} of the program"
-    return {"raise": kind.__name__, "args": args, "where": where}
-
-
-def _changes(before: list[Any], values: list[Any]) -> list[Any]:
-    """Return position and new tree of each argument that the call changed."""
-    changes = []
-    # There are fewer values than trees if decoding an argument failed.
-    for position, (tree, value) in enumerate(zip(before, values, strict=False)):
-        if isinstance(tree, (list, dict)):
-            with contextlib.suppress(wire.WireError):
-                after = wire.encode(value)
-                if after != tree:
-                    changes.append([position, after])
-    return changes
+    message = {"raise": kind.__name__, "args": args, "where": where}
+    return message if kind is type(error) else message | {"own": type(error).__name__}
 
 
 def restore(old: Any, new: Any) -> Any:

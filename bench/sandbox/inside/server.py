@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,9 @@ _WARM = (
     " statistics string struct textwrap threading time traceback types typing unicodedata uuid"
 )
 
+# Parts of packages that are imported on first use, which programs and tests cannot do.
+_PARTS = {"numpy": ("numpy.testing",)}
+
 READY = b"ready"
 LIMIT = struct.Struct("=d")
 ENDING = struct.Struct("=?ii")
@@ -45,8 +48,14 @@ class Ending(NamedTuple):
     candidate: int
 
 
-def main(layers: list[str]) -> None:
-    """Serve jobs until the host closes the control socket, which is standard input."""
+def main(arguments: list[str]) -> None:
+    """Serve jobs until the host closes the control socket, which is standard input.
+
+    Args:
+        arguments: Names of the confinement layers, and packages that tests import, each as `name=folder` with the
+            folder that it is imported from.
+    """
+    layers = [argument for argument in arguments if "=" not in argument]
     control = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)  # /dev/null
     if sys.platform == "linux":
@@ -54,7 +63,7 @@ def main(layers: list[str]) -> None:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     for name in _WARM.split():
         importlib.import_module(name)
-    confinement = Confinement(layers)
+    confinement = Confinement(layers, _import(argument.split("=", 1) for argument in arguments if "=" in argument))
     gc.collect()
     gc.freeze()
     control.sendall(READY)
@@ -66,6 +75,26 @@ def main(layers: list[str]) -> None:
         (seconds,) = LIMIT.unpack(message)
         ending = _run(control, verdict, confinement, seconds)
         control.sendall(ENDING.pack(*ending))
+
+
+def _import(packages: Iterable[list[str]]) -> list[Path]:
+    """Import packages, and return the folders of all modules that came with them.
+
+    Tests find the packages imported. The folders that they are installed in are not on the path of programs or tests.
+    """
+    installed = {}
+    for name, folder in packages:
+        installed[folder] = Path(folder)
+        sys.path.append(folder)
+        for module in (name, *_PARTS.get(name, ())):
+            importlib.import_module(module)
+        sys.path.remove(folder)
+    files = [Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
+    found = set()
+    for root in installed.values():
+        for name in {file.relative_to(root).parts[0] for file in files if root in file.parents}:
+            found |= {path for path in (root / name, root / f"{name}.libs") if path.exists()}
+    return sorted(found)
 
 
 def _run(control: socket.socket, verdict: int, confinement: Confinement, seconds: float) -> Ending:

@@ -76,13 +76,31 @@ def _fold(kind: Any, text: str, fold: int) -> Any:
     return kind.fromisoformat(text).replace(fold=fold)
 
 
-def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
+def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
+    if not all(type(item) is tuple and len(item) == 2 for item in items):
+        raise WireError("an item of a dictionary is a pair")
+    return items
+
+
+_VIEWS: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
+    "keys": (KeysView, lambda items: dict.fromkeys(items).keys()),
+    "values": (ValuesView, lambda items: dict(enumerate(items)).values()),
+    "items": (ItemsView, lambda items: dict(_pairs(items)).items()),
+}
+"""Views of dictionaries, which equal no list: each becomes a view of a new dictionary."""
+
+Hold = Callable[[Any, bool], "list[Any] | None"]
+
+
+def encode(value: Any, export: Callable[[Any], int] | None = None, hold: Hold | None = None) -> Any:
     """Return a value as a JSON tree. An instance of a subclass becomes its plain base.
 
     Args:
         value: Value to send.
         export: Function that returns the number by which the other side may call a function. Without it, functions and
             iterators are refused, so that encoding does not change the value.
+        hold: Function that returns the parts by which an object is known to the other side, or None if the object is
+            sent as a plain value or not at all. Its second argument is true if no other encoding is left.
 
     Raises:
         WireError: If the value is not plain, or it exceeds the limits on depth or size.
@@ -107,14 +125,19 @@ def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
         tag = _TAG.get(kind)
         if tag is not None:
             return {tag: [walk(part, depth + 1) for part in _PLAIN[tag].parts(value)]}
+        if hold is not None and (parts := hold(value, False)) is not None:
+            return {"object": parts}
         if isinstance(value, int):
             return walk(int.__int__(value), depth)
         if isinstance(value, float):
             return float.__float__(value)
         if isinstance(value, str):
             return str.__str__(value)
-        if isinstance(value, (list, KeysView, ValuesView, ItemsView)):
+        if isinstance(value, list):
             return [walk(item, depth + 1) for item in value]
+        for tag, (view, _) in _VIEWS.items():
+            if isinstance(value, view):
+                return {tag: [walk(item, depth + 1) for item in value]}
         for tag, plain in _PLAIN.items():
             if isinstance(value, plain.type):
                 return {tag: [walk(part, depth + 1) for part in plain.parts(value)]}
@@ -124,17 +147,22 @@ def encode(value: Any, export: Callable[[Any], int] | None = None) -> Any:
             return {"iterator": [walk(item, depth + 1) for item in value]}
         if export is not None and callable(value):
             return {"function": [export(value)]}
+        if hold is not None and (parts := hold(value, True)) is not None:
+            return {"object": parts}
         raise WireError(f"{kind.__name__} is not a plain value")
 
     return walk(value, 0)
 
 
-def decode(tree: Any, function: Callable[[int], Callable[..., Any]] | None = None) -> Any:
+def decode(
+    tree: Any, function: Callable[[int], Callable[..., Any]] | None = None, held: Callable[..., Any] | None = None
+) -> Any:
     """Return the value of a JSON tree, rebuilt from data as exactly the base type.
 
     Args:
         tree: Result of `encode`, or any other JSON from a hostile sender.
         function: Function that returns a proxy of the sender's function of a number. Without it, functions are refused.
+        held: Function that returns the object of some parts. Without it, objects are refused.
 
     Raises:
         WireError: If the tree is not a possible result of `encode`, or exceeds the limits.
@@ -162,6 +190,10 @@ def decode(tree: Any, function: Callable[[int], Callable[..., Any]] | None = Non
             return _PLAIN[tag].rebuild(*values)
         if tag == "iterator":
             return iter(values)
+        if tag in _VIEWS:
+            return _VIEWS[tag][1](values)
+        if tag == "object" and held is not None:
+            return held(*values)
         (part,) = values
         if tag == "int":
             return int(part, 16)

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.errors import UsageError
-from bench.records.schema import RunConfig
+from bench.records.schema import RunConfig, read_result
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
@@ -24,7 +24,8 @@ def runs(tmp_path_factory):
     return {
         "landscape": run("landscape"),
         "other": run("landscape", "modular-addition"),
-        "corp": run("corp", budget="600", smallest_population=8, attempts=0),
+        "corp": run("corp", budget="800", smallest_population=8, attempts=0, sigmas=[0.02]),
+        "grpo": run("grpo", budget="600", lr=1e-4),
     }
 
 
@@ -74,16 +75,15 @@ def test_density_compares_gains_across_tasks(runs):
 
 
 def test_gate_and_ledger_read_the_record(runs):
-    with pytest.raises(UsageError, match="this run of landscape used no gate"):
+    with pytest.raises(UsageError, match="tested nothing: landscape leaves the base unchanged"):
         analyze("gate", runs["landscape"])
-    path = runs["corp"] / "result.json"
-    record = json.loads(path.read_text())
-    look = {"examples": 60, "level": 0.025, "fixes": 8, "regressions": 4, "accepted": False, "stage": "stage 1"}
-    path.write_text(json.dumps(record | {"report": record["report"] | {"gates": [look]}}))
-    text = analyze("gate", runs["corp"])
-    assert "proposals changed 20.0% of answers" in text
-    assert 0 < json.loads(analyze("gate", runs["corp"], "--json"))["accepts_noise"] <= 0.025
-    path.write_text(json.dumps(record))
+    (gated,) = read_result(runs["grpo"]).gated
+    text = analyze("gate", runs["grpo"])
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines()[:2])
+    assert gated.gate.reason in text
+    (power,) = json.loads(analyze("gate", runs["grpo"], "--json"))["rows"]
+    assert 0 < power["keeps_noise"] <= 0.05
+    assert (power["items"], power["max_items"]) == (gated.gate.items, gated.gate.max_items)
     assert "█" in analyze("ledger", runs["landscape"])
     assert "not billed" in analyze("ledger", runs["landscape"])
     assert json.loads(analyze("ledger", runs["landscape"], "--json"))["sample"]["flops"] > 0

@@ -4,9 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from bench.cli import cli, main
+from bench.models.digest import digest
+from bench.models.embedded import EMBEDDED
 from bench.records.schema import find_runs
 
 QUICK = ["-t", "addition", "-M", "tiny-adder", "-b", "600", "-L", "40"]
@@ -59,7 +63,7 @@ def test_run_prints_json_on_stdout_and_progress_on_stderr(finished):
 
 def test_the_summary_shows_accuracy_costs_gate_and_next_steps(tmp_path):
     outcome = invoke("run", *QUICK, "-o", tmp_path)
-    for word in ("accuracy", "95 % interval", "FLOPs/answer", "gate", "inference", "not billed", "record:", "next:"):
+    for word in ("accuracy", "95 % interval", "FLOPs per", "gate", "inference", "not billed", "record:", "next:"):
         assert word in outcome.stdout
     assert "\x1b[" not in outcome.stdout
 
@@ -154,7 +158,7 @@ def test_doctor_reports_every_part():
     report = invoke("doctor", "--json").data
     assert report["sandbox"]["sufficient"]
     assert report["packages"]["torch"]
-    assert report["tasks"]["humaneval"].startswith("support 32")
+    assert report["tasks"]["humaneval"].startswith("support 28")
     assert report["models"]["tiny-adder"] == "ready"
 
 
@@ -241,3 +245,58 @@ def test_the_core_starts_without_torch(tmp_path):
     assert refused.returncode == 3
     assert "running a model needs torch" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def rounded(tmp_path_factory):
+    """Runs in bfloat16: one of a single point, and one of a point and ensembles."""
+    output = tmp_path_factory.mktemp("rounded")
+    given = [*QUICK, "--dtype", "bfloat16", "--gate", "off", "--set", "es.sigma=3e-3", "--set", "es.step=1e-4"]
+    found = invoke("run", "-m", "es", "-m", "randopt", *given, "-o", output, "--json").data["runs"]
+    return {run["result"]["config"]["method"]: run for run in found}
+
+
+def test_export_in_float32_is_the_point_before_it_was_rounded(rounded, tmp_path):
+    base = load_file(EMBEDDED["tiny-adder"].local() / "model.safetensors")
+    for method, label in (("es", ""), ("randopt", "k=1")):
+        run = rounded[method]
+        folder = tmp_path / method
+        invoke("export", run["folder"], "-o", folder, "--dtype", "float32")
+        moved = load_file(folder / label / "model.safetensors")
+        assert {tensor.dtype for tensor in moved.values()} == {torch.float32}
+        assert json.loads((folder / label / "config.json").read_text())["dtype"] == "float32"
+        squares = sum((moved[name] - base[name].bfloat16().float()).double().square().sum() for name in moved)
+        (row,) = (row for row in run["result"]["rows"][1:] if (row["kind"], row["label"]) == ("method", label))
+        assert float(squares) ** 0.5 == pytest.approx(row["move"]["norm"], rel=1e-3)
+        rounded_again = digest({name: tensor.bfloat16() for name, tensor in moved.items()})
+        assert rounded_again == row["weights"]
+
+
+def test_a_move_that_the_dtype_rounds_away_is_on_record_and_is_told(rounded):
+    base, row, *_ = rounded["es"]["result"]["rows"]
+    assert base["move"] is None
+    assert row["move"]["cosine"] < 0.9
+    line = "es: bfloat16 does not hold the move of the weights (cosine "
+    assert f"warning: {line}" in invoke("show", rounded["es"]["folder"]).stdout
+    board = invoke("leaderboard", *(run["folder"] for run in rounded.values())).stdout
+    line = "bfloat16 does not hold the moves of these rows' weights (cosine below 0.9, the lowest over seeds): es ("
+    assert line in " ".join(board.split())
+    others = [row for row in rounded["randopt"]["result"]["rows"] if row["kind"] == "method"]
+    assert [row["move"] is None for row in others] == [row["label"] != "k=1" for row in others]
+
+
+def test_export_in_float32_needs_a_single_model(tmp_path):
+    given = [*QUICK, "-o", tmp_path / "runs", "--set", "top_k=[3]", "--json"]
+    (run,) = invoke("run", "-m", "randopt", *given).data["runs"]
+    outcome = invoke("export", run["folder"], "-o", tmp_path / "model", "--dtype", "float32", code=2)
+    assert "is not one model, and has no weights" in outcome.stderr
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lr", "warned"), [("bfloat16", 1e-6, True), ("bfloat16", 1e-4, False), ("float32", 1e-6, False)]
+)
+def test_plan_warns_of_training_that_the_dtype_rounds_away(dtype, lr, warned):
+    given = ["-m", "grpo", "-t", "addition", "-M", "tiny-adder", "-b", "small", "--dtype", dtype, "--set", f"lr={lr}"]
+    (found,) = invoke("plan", *given, "--json").data["plans"]
+    assert any(note.startswith("bfloat16 rounds most of this training away") for note in found["notes"]) == warned

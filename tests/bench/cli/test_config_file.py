@@ -47,19 +47,19 @@ def test_values_are_read_for_the_parameters_of_the_command(tmp_path):
 
 
 def test_values_of_settings_keep_their_types(tmp_path):
-    found = read(tmp_path, '[set.corp]\nsigmas = [0.1, 0.2]\n[set]\nrank = 4\n[vary.corp]\ngate = ["off", "a|b"]\n')
+    found = read(tmp_path, '[set.corp]\nsigmas = [0.1, 0.2]\n[set]\nrank = 4\n[vary.corp]\nnoise = ["iid", "a|b"]\n')
     assert {each.path: each.values for each in found["settings"]} == {
         ("corp", "sigmas"): ([0.1, 0.2],),
         ("rank",): (4,),
     }
-    (gate,) = found["variations"]
-    assert (gate.path, gate.values) == (("corp", "gate"), ("off", "a|b"))
+    (noise,) = found["variations"]
+    assert (noise.path, noise.values) == (("corp", "noise"), ("iid", "a|b"))
 
 
 def test_a_text_with_a_bar_is_one_value_of_a_file(tmp_path):
-    with pytest.raises(UsageError, match=r"grid\.toml: \[vary\] corp\.gate = .*corp\.gate: .*given \"off\|both\""):
-        plans(tmp_path, '[vary.corp]\ngate = ["off|both"]\n')
-    assert len(plans(tmp_path, '[vary.corp]\ngate = ["off", "both"]\n')) == 2
+    with pytest.raises(UsageError, match=r"grid\.toml: \[vary\] corp\.noise = .*corp\.noise: .*given \"iid\|tied\""):
+        plans(tmp_path, '[vary.corp]\nnoise = ["iid|tied"]\n')
+    assert len(plans(tmp_path, '[vary.corp]\nnoise = ["iid", "tied"]\n')) == 2
 
 
 def test_the_table_of_a_method_may_be_empty(tmp_path):
@@ -112,7 +112,7 @@ def test_an_option_overrides_the_file(tmp_path):
         ('method = ["base", "crop"]', "--method crop: unknown; did you mean 'corp'"),
         ('model = "tiny-addr"', "--model tiny-addr: no such model; did you mean tiny-adder"),
         ("set = 3", r"set = 3: expected a table, such as \[set.corp\]"),
-        ("[vary.corp]\ngate = []", r"\[vary\] corp.gate = \[\]: expected at least one value"),
+        ("[vary.corp]\nnoise = []", r"\[vary\] corp.noise = \[\]: expected at least one value"),
     ],
 )
 def test_an_invalid_file_is_an_error_that_names_file_key_value_and_what_is_expected(tmp_path, text, message):

@@ -116,7 +116,7 @@ def test_a_committed_leaderboard_is_built_and_checked(records, tmp_path):
     folder = tmp_path / "board"
     written = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
     assert len(written["records"]) == 6
-    assert written["records"][0].endswith("board/records/addition/m/base/smoke/seed-0-addition.json")
+    assert written["records"][0].endswith("board/records/addition/m/base/quick/seed-0-addition.json")
     assert written["pages"] == [str(folder / "leaderboard.md"), str(folder / "leaderboard.html")]
     assert check(folder) == (0, "")
     (folder / "leaderboard.md").write_text("better")

@@ -27,9 +27,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """Outputs of every command, by the command's name."""
     folder = tmp_path_factory.mktemp("outputs")
     runs, grid = folder / "runs", ["-t", "addition", "-M", "tiny-adder", "-b", "800", "-L", "20", "-o"]
-    ran = printed("run", "-m", "corp", "-m", "landscape", *grid, runs)
+    ran = printed("run", "-m", "corp", "-m", "landscape", "-m", "grpo", *grid, runs, "--set", "grpo.lr=1e-4")
     refused = printed("run", "-m", "corp", *grid[:4], "-b", "10", "-o", runs)
-    corp, landscape = (run["folder"] for run in ran["runs"])
+    corp, landscape, grpo = (run["folder"] for run in ran["runs"])
     (folder / "programs.jsonl").write_text(json.dumps(PROGRAM) + "\n")
     example = json.loads((Path(corp) / "samples.jsonl").read_text().splitlines()[0])["id"]
     (folder / "answers.jsonl").write_text(json.dumps({"task_id": example, "completion": "3"}) + "\n")
@@ -42,7 +42,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "compare": [printed("compare", corp, landscape)],
         "analyze split-half": [printed("analyze", "split-half", landscape, "--permutations", "20")],
         "analyze density": [printed("analyze", "density", landscape)],
-        "analyze gate": [printed("analyze", "gate", corp)],
+        "analyze gate": [printed("analyze", "gate", grpo)],
         "analyze ledger": [printed("analyze", "ledger", corp)],
         "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
         "publish": [printed("publish", runs, "--into", folder / "board")],

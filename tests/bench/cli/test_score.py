@@ -50,7 +50,7 @@ def test_each_program_has_one_line_in_order(write):
         ({**ROWS[0], "timeout": "soon"}, "line 2: field 'timeout' is 'soon'"),
         ({**ROWS[0], "timeout": -1}, "line 2: timeout: -1"),
         ("{", "line 2: not JSON"),
-        ("[1]", "line 2: expected a JSON object"),
+        ("[1]", "line 2: found list, expected a JSON object"),
     ],
 )
 def test_an_invalid_row_is_an_error_that_names_its_line(write, row, message):

@@ -9,6 +9,7 @@ from bench.errors import UsageError
 def test_named_budgets_are_the_documented_sizes() -> None:
     assert {name: budget_evaluations(name) for name in BUDGETS} == {
         "smoke": 256,
+        "quick": 512,
         "small": 4096,
         "medium": 65536,
         "paper": 1_000_000,

@@ -231,3 +231,31 @@ def test_listeners_are_called_for_recorded_work_only() -> None:
             meter.reserve(tokens(1))
     meter.replay("setup", tokens(1))
     assert heard == [TOKEN, 2 * TOKEN, 2 * TOKEN]
+
+
+def test_a_part_of_the_budget_ends_without_the_run() -> None:
+    meter = Meter(SHAPE, 10 * TOKEN)
+    with meter.account("sample"):
+        meter.reserve(tokens(2))
+    with meter.part(3 * TOKEN, "tune"):
+        assert meter.remaining == 3 * TOKEN
+        with meter.account("train"):
+            meter.reserve(tokens(3))
+        with meter.account("select"), pytest.raises(OverBudget):
+            meter.reserve(tokens(1))
+        meter.replay("setup", tokens(1))
+        assert meter.tripped
+    assert not meter.tripped
+    assert meter.remaining == 5 * TOKEN
+    assert meter.ledger.accounts() == {"sample": tokens(2), "tune": tokens(3), "setup": tokens(1)}
+    with meter.account("train"):
+        meter.reserve(tokens(5))
+    assert meter.ledger["train"] == tokens(5)
+
+
+def test_a_part_is_no_larger_than_what_is_left_of_the_budget() -> None:
+    meter = Meter(SHAPE, 4 * TOKEN)
+    with meter.part(9 * TOKEN, "tune"):
+        assert meter.remaining == 4 * TOKEN
+        with meter.account("sample"), pytest.raises(OverBudget):
+            meter.reserve(tokens(5))

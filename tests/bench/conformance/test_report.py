@@ -9,7 +9,9 @@ from bench.conformance import CheckResult, TaskReport, check_task
 from bench.conformance.report import CHECKS, run_checks
 from bench.conformance.session import TaskSession, sample_evenly
 from bench.errors import BenchError
+from bench.records.config import RunConfig
 from bench.registry import BUILT_IN, load_task
+from bench.run.data import load_task_data
 from tasks.interface import SPLITS, Example, Splits
 
 HERE = Path(__file__).parent
@@ -37,7 +39,7 @@ DEFECTS = [
     ("EndsWithAssistant", "prompts", ", prompt default"),
     ("NoDefaultFirst", "prompts", "expected 'default' first"),
     ("ChangingPrompt", "prompts", ", prompt please"),
-    ("WrongGold", "gold answers", ": 4"),
+    ("WrongGold", "gold answers", 'which is not right as a reply (read as "4'),
     ("OrderDependentScore", "determinism", "'"),
     ("BatchDependentScore", "determinism", "'"),
     ("RewardsEmpty", "empty answers", "'' has reward 0.1"),
@@ -132,3 +134,19 @@ def test_built_in_tasks_pass(name: str) -> None:
     name = name.replace("<generator>", "chain_sum")
     report = check_task(name, load_task(name), data, examined=12)
     assert [f for f in report.findings if f.passed is False] == []
+
+
+def test_all_reference_answers_of_a_file_are_judged_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    rows = [f'{{"unique_id": "{n}", "problem": "p{n}", "answer": "{n}"}}\n' for n in range(30)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(rows))
+    load_task_data(RunConfig(task="math500", data=str(data), model="tiny-adder"))
+    assert list((tmp_path / "cache" / "golds").iterdir())
+    task = load_task("math500")
+    monkeypatch.setattr(type(task), "gold", lambda self, e: "x" if e.id == "17" else rf"\boxed{{{e.fields['answer']}}}")
+    splits = task.load(data)
+    session = TaskSession("math500", task, data, splits, sample_evenly(splits, 2))
+    (finding,) = run_checks({"gold answers": CHECKS["gold answers"]}, session, lambda _: None)
+    assert finding.passed is False
+    assert finding.detail.startswith(f"{data}, line 18: field 'answer' is \"17\", which is not right as a reply")

@@ -48,10 +48,10 @@ class Unlimited(Method):
 class Broken(TransformersEngine):
     """Engine that fails at every point except the base."""
 
-    def generate(self, prompts, sampling, meter):
+    def generate(self, prompts, sampling, meter, end_rules=()):
         if not self.point.is_base:
             raise ZeroDivisionError("on purpose")
-        return super().generate(prompts, sampling, meter)
+        return super().generate(prompts, sampling, meter, end_rules)
 
 
 @pytest.fixture(scope="module")

@@ -222,6 +222,17 @@ class TestStopStrings:
         assert not stop.ended([ord("x")] * 10_000)
         assert max(lengths) < 20
 
+    def test_a_stop_string_in_a_thought_ends_nothing(self) -> None:
+        text = "<think>\nA\n\nB</think>\nC\n\nD"
+        for opening in ("", "<think>\n"):
+            ids = list(text.removeprefix(opening).encode())
+            stop = StopStrings(("\n\n",), utf8, opening)
+            end = first_end(stop, ids)
+            assert end is not None
+            assert opening + utf8(ids[:end]) == "<think>\nA\n\nB</think>\nC\n\n"
+            assert opening + stop.cut(utf8(ids)) == "<think>\nA\n\nB</think>\nC"
+            assert first_end(stop, ids[:10]) is None
+
     def test_without_stop_strings_nothing_ends_nothing_is_cut_and_nothing_is_decoded(self) -> None:
         def never(token_ids: Sequence[int]) -> str:
             raise AssertionError

@@ -86,8 +86,22 @@ def prompts(engine):
     return [engine.encode(f"{a}+{b}=") for a, b in ((1, 2), (13, 5), (234, 765), (99, 1), (5, 5), (700, 12))]
 
 
+@dataclass(frozen=True)
+class AtDigit:
+    """Rule that ends an answer at a digit."""
+
+    digit: str
+
+    def may_end(self, tail):
+        return tail.endswith(self.digit)
+
+    def is_complete(self, answer):
+        return self.digit in answer
+
+
 def jobs(prompts, count):
-    return [Job(Point({seed: 2e-2}), tuple(prompts), SAMPLING) for seed in range(1, count + 1)]
+    rules = tuple(AtDigit(str(i)) if i % 2 else None for i in range(len(prompts)))
+    return [Job(Point({seed: 2e-2}), tuple(prompts), SAMPLING, rules) for seed in range(1, count + 1)]
 
 
 def ask(engine, asked, meter, announced=()):
@@ -103,7 +117,7 @@ def ask(engine, asked, meter, announced=()):
                 continue
             engine.move_to(job.point)
             try:
-                found.append(engine.generate(job.prompts, job.sampling, meter))
+                found.append(engine.generate(job.prompts, job.sampling, meter, job.end_rules))
             except (AllowanceSpent, OverBudget) as error:
                 found.append((type(error), str(error)))
                 break

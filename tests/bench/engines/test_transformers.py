@@ -1,4 +1,5 @@
 import os
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from weakref import WeakSet
@@ -55,6 +56,38 @@ def test_answers_are_those_of_generate_one_prompt_at_a_time(engine, prompts):
         generated = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0, len(prompt) :].tolist()
         assert list(completion.token_ids) == generated
         assert completion.text == tokenizer.decode(generated, skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class AtDigit:
+    """Rule that ends an answer at a digit."""
+
+    digit: str
+
+    def may_end(self, tail):
+        return tail.endswith(self.digit)
+
+    def is_complete(self, answer):
+        return self.digit in answer
+
+
+def test_an_answer_ends_by_its_own_rule_and_no_more_tokens_are_computed(engine, prompts):
+    whole = answers(engine, prompts)[0]
+    rules = [AtDigit(str(i % 10)) if i % 3 else None for i in range(len(prompts))]
+    meter = Meter(engine.shape)
+    with meter.account("setup"):
+        found = engine.generate(prompts, GREEDY, meter, rules)
+    ended = 0
+    for answer, rule, before in zip(found, rules, whole, strict=True):
+        at = before.text.find(rule.digit) if rule else -1
+        expected = before.text[: at + 1] if at >= 0 else before.text
+        assert answer.text == expected
+        assert (answer.finish == "stop") == (at >= 0)
+        ended += at >= 0
+    assert ended > 10
+    computed = meter.ledger["setup"].decode_tokens + len(prompts)
+    assert computed == sum(len(answer.token_ids) for answer in found)
+    assert computed < sum(len(answer.token_ids) for answer in whole)
 
 
 def test_answers_do_not_depend_on_the_batch_size_in_float32(prompts):
@@ -380,10 +413,13 @@ def test_an_allowance_ends_one_generation_and_not_the_run(engine, prompts):
 
 def test_a_saved_point_opens_as_a_checkpoint_with_the_same_weights_and_answers(engine, prompts, tmp_path):
     engine.move_to(Point({3: 5e-3}))
-    engine.save(tmp_path)
+    move = engine.save(tmp_path)
+    assert move.norm == pytest.approx(5e-3 * sum(p.numel() for p in engine._model.parameters()) ** 0.5, rel=0.01)
+    assert move.cosine > 0.9999
     moved = texts(engine, prompts)
     weights = digest(dict(engine._model.named_parameters()))
     engine.move_to(Point())
+    assert engine.save(tmp_path / "base") is None
     reopened = TransformersEngine(str(tmp_path))
     assert reopened.digest == weights
     assert texts(reopened, prompts) == moved

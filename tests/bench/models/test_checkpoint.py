@@ -1,35 +1,34 @@
-"""The dtype of a checkpoint's weights."""
-
-import json
+"""The JSON files and hashes of a checkpoint folder."""
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from bench.errors import UsageError
-from bench.models.checkpoint import stored_dtype
+from bench.models.checkpoint import json_object, read_config
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1337\n"
 
 
 @pytest.mark.parametrize(
-    ("config", "dtype"),
+    ("text", "reason"),
     [
-        ({"dtype": "bfloat16"}, "bfloat16"),
-        ({"torch_dtype": "float16"}, "float16"),
-        ({"dtype": "torch.float32"}, "float32"),
-        ({"text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        ("{", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("[1]", r"\[1\] is no JSON object"),
+        ("null", "null is no JSON object"),
+        ("[" * 100_000, "not valid JSON"),
+        (POINTER, "a Git LFS pointer in place of the file; run `git lfs pull` in the folder"),
     ],
 )
-def test_the_configuration_names_the_dtype(tmp_path, config, dtype):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert stored_dtype(tmp_path) == dtype
+def test_a_file_without_a_json_object_is_refused_with_its_name(tmp_path, text, reason):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=rf"config\.json: {reason}"):
+        json_object(tmp_path / "config.json")
+    assert read_config(tmp_path) is None
 
 
-def test_without_a_name_the_tensors_tell(tmp_path):
-    save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
-    assert stored_dtype(tmp_path) == "bfloat16"
-
-
-def test_without_both_the_error_names_the_option(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="set --dtype"):
-        stored_dtype(tmp_path)
+def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"config\.json: cannot be read \(No such file"):
+        json_object(tmp_path / "config.json")
+    (tmp_path / "config.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(UsageError, match="not valid JSON"):
+        json_object(tmp_path / "config.json")

@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from bench.errors import BenchError
 from bench.models.source import resolve
@@ -23,8 +25,8 @@ def snapshot(local_cache):
     folder.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
-    (folder / "config.json").write_text(json.dumps({"hidden_size": 4}))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
     return folder
 
 
@@ -44,12 +46,19 @@ def test_a_cached_model_needs_no_network_and_is_pinned(snapshot):
 
 
 def test_a_cached_configuration_is_returned(snapshot):
-    assert resolve("owner/name").config() == {"hidden_size": 4}
-    assert resolve(f"owner/name@{COMMIT}").config() == {"hidden_size": 4}
+    assert resolve("owner/name").config() == {"model_type": "llama"}
+    assert resolve(f"owner/name@{COMMIT}").config() == {"model_type": "llama"}
     assert resolve("owner/other").config() is None
 
 
 def test_a_repository_without_safetensors_is_refused(snapshot):
     (snapshot / "model.safetensors").unlink()
-    with pytest.raises(BenchError, match=r"no \*\.safetensors weights"):
+    with pytest.raises(BenchError, match=r"holds no model\.safetensors"):
+        resolve("owner/name").prepare()
+
+
+def test_a_repository_with_an_adapter_says_how_to_use_it(snapshot):
+    (snapshot / "config.json").rename(snapshot / "adapter_config.json")
+    (snapshot / "model.safetensors").rename(snapshot / "adapter_model.safetensors")
+    with pytest.raises(BenchError, match=r"an adapter; download it \(`hf download owner/name --local-dir FOLDER`\)"):
         resolve("owner/name").prepare()

@@ -1,69 +1,73 @@
 import json
-import re
-import shutil
 
 import pytest
 
-from bench.models.source import resolve
-from bench.models.template import changing_template
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
-from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
+from bench.engines.tokenizer import CheckpointTokenizer
+from bench.errors import UsageError
+from bench.models.opening import open_tokenizer
+from bench.models.template import DATE, check_not_random, clock_date, template_file
 
 LLAMA = """{%- if not date_string is defined %}
     {%- if strftime_now is defined %}{%- set date_string = strftime_now("%d %b %Y") %}
     {%- else %}{%- set date_string = "26 Jul 2024" %}{%- endif %}
 {%- endif %}{{- "Today Date: " + date_string }}"""
 """Beginning of the template of Llama 3.2."""
+UNCLOCKED = [
+    "{# strftime_now is not called #}strftime_now {{ 'strftime_now()' }}",
+    "{{ message.strftime_now }}{{ random }}{{ message.random }}{{ message.lipsum }}",
+    "{% generation %}{{ messages[0].content }}{% endgeneration %}",
+    "{{ 'unclosed",
+]
+
+
+def test_a_template_that_reads_the_clock_sees_the_same_date_every_day(copy):
+    copy.write("chat_template.jinja", LLAMA)
+    text = open_tokenizer(copy.folder).apply_chat_template([{"role": "user", "content": "1"}], tokenize=False)
+    assert text == f"Today Date: {DATE:%d %b %Y}" == "Today Date: 26 Jul 2024"
+
+
+def test_prompts_have_the_fixed_date_too(copy):
+    copy.write("chat_template.jinja", "{{ bos_token }}{{ strftime_now('%Y')[1:] }}{{ messages[0]['content'] }}")
+    tokenizer = CheckpointTokenizer(str(copy.folder), "cpu")
+    assert tokenizer.encode([{"role": "user", "content": "7"}]) == tokenizer.encode("0247")
+
+
+@pytest.mark.parametrize("template", [LLAMA, "{% generation %}{{ strftime_now('%H') }}{% endgeneration %}"])
+def test_the_date_is_known_where_a_template_reads_the_clock(tmp_path, template):
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert clock_date(tmp_path) == "2024-07-26"
+
+
+@pytest.mark.parametrize("template", UNCLOCKED)
+def test_any_other_template_has_no_date_and_is_not_random(tmp_path, template):
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert clock_date(tmp_path) is None
+    check_not_random(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("template", "function"),
+    ("template", "call"),
     [
-        (LLAMA, r"strftime_now \(the date\)"),
-        ("{{ messages | random }}", "the filter random"),
-        ("{% generation %}{{ lipsum(1) }}{% endgeneration %}", r"lipsum \(random text\)"),
+        ("{{ messages | random }}", r"\|random"),
+        ("{{ [1, 2]|random }}", r"\|random"),
+        ("{% generation %}{{ lipsum(1) }}{% endgeneration %}", "lipsum"),
     ],
 )
-def test_a_template_that_calls_a_clock_or_a_random_function_is_refused(tmp_path, template, function):
+def test_a_template_that_draws_random_numbers_is_refused(tmp_path, template, call):
     (tmp_path / "chat_template.jinja").write_text(template)
-    reason = changing_template(tmp_path)
-    assert re.search(rf"chat_template\.jinja: the chat template calls {function}, so its prompts", reason)
+    with pytest.raises(UsageError, match=rf"chat_template\.jinja: the chat template calls {call}, so its prompts"):
+        check_not_random(tmp_path)
 
 
 @pytest.mark.parametrize("field", [LLAMA, [{"name": "default", "template": "a"}, {"name": "tools", "template": LLAMA}]])
 def test_templates_in_the_configuration_are_read(tmp_path, field):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": field}))
-    assert "tokenizer_config.json: the chat template calls strftime_now" in changing_template(tmp_path)
+    assert clock_date(tmp_path) == "2024-07-26"
+    assert template_file(tmp_path) == tmp_path / "tokenizer_config.json"
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{# strftime_now is not called #}strftime_now {{ 'strftime_now()' }}",
-        "{{ message.strftime_now }}{{ random }}{{ message.random }}",
-        "{% generation %}{{ messages[0].content }}{% endgeneration %}",
-        "{{ 'unclosed",
-    ],
-)
-def test_any_other_template_is_accepted(tmp_path, template):
-    (tmp_path / "chat_template.jinja").write_text(template)
-    assert changing_template(tmp_path) is None
-
-
-def test_a_run_on_such_a_model_is_refused(tmp_path):
-    folder = shutil.copytree(resolve("tiny-adder").folder, tmp_path / "model")
-    config = RunConfig(method="base", task="addition", model=str(folder), budget="smoke")
-    assert prepare(config, tmp_path, ProgressDisplay(quiet=True)).refusal is None
-    template = (folder / "chat_template.jinja").read_text()
-    (folder / "chat_template.jinja").write_text(template + "{{ strftime_now('%Y') }}")
-    result = execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
-    assert result.status == "refused"
-    assert "strftime_now" in result.reason
-
-
-def test_a_folder_without_a_template_or_with_an_unreadable_file_is_accepted(tmp_path):
-    assert changing_template(tmp_path) is None
-    (tmp_path / "tokenizer_config.json").write_text("{")
-    assert changing_template(tmp_path) is None
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"chat_template": 1}'])
+def test_a_folder_without_a_template_or_with_an_unreadable_file_has_none(tmp_path, text):
+    assert clock_date(tmp_path) is None
+    (tmp_path / "tokenizer_config.json").write_text(text)
+    assert clock_date(tmp_path) is None

@@ -287,3 +287,28 @@ def test_prefetched_entries_are_found_by_key_and_not_recalled_in_order(path: Pat
         with pytest.raises(JournalMismatch, match="line 3"):
             journal.recall({"another": 1})
     assert replay(path, THREE) == 1
+
+
+def test_entries_within_a_scope_carry_it_in_their_keys(path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        with journal.within({"trial": [0, 1]}):
+            journal.append({"score": "support"}, {"n": 1})
+        journal.append({"score": "support"}, {"n": 2})
+    keys = [entry["key"] for entry in read_entries(path)[0]]
+    assert keys == [{"trial": [0, 1], "score": "support"}, {"score": "support"}]
+    with closing(Journal(path)) as journal:
+        with pytest.raises(JournalMismatch):
+            journal.recall({"score": "support"})
+        with journal.within({"trial": [0, 1]}):
+            assert journal.recall({"score": "support"}) == {"n": 1}
+        assert journal.recall({"score": "support"}) == {"n": 2}
+
+
+def test_a_summary_stands_for_the_entries_before_it(path: Path) -> None:
+    write(path, [({"step": 1}, {}), ({"step": 2}, {}), ({"ended": [0]}, {"score": 3}), ({"step": 3}, {"n": 4})])
+    with closing(Journal(path)) as journal:
+        assert journal.skip_to({"ended": [1]}) is None
+        assert journal.skip_to({"ended": [0]}) == {"score": 3}
+        assert journal.recall({"step": 3}) == {"n": 4}
+        assert journal.skip_to({"ended": [0]}) is None, "entries are not recalled twice"
+        journal.append({"step": 4}, {})

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.errors import BenchError
 from bench.records.journal import Journal
-from bench.records.migrations import SCHEMA_VERSION, STEPS, migrate, to_3
+from bench.records.migrations import SCHEMA_VERSION, STEPS, migrate, to_3, to_4
 from bench.records.samples import read_samples
 from bench.records.schema import RunConfig, read_result
 from bench.run.grid import resume_run
@@ -89,6 +89,17 @@ def test_a_step_makes_the_base_the_first_row_and_changes_nothing_in_place():
     assert {(s["answer"], s["status"]) for s in new["samples"] if s["row"] == 0} == {(None, None)}
 
 
+def test_a_run_of_schema_3_had_no_gate_of_the_harness_and_keeps_the_settings_of_its_own():
+    config = {"method": "grpo", "method_config": {"gate": True, "lr": 1e-6}}
+    before = {"result": {"schema_version": 3, "identity_version": 2, "config": config}, "verdicts": []}
+    stored = copy.deepcopy(before)
+    new = to_4(before)
+    assert before == stored
+    assert new["result"]["config"] == config | {"gate": "off"}
+    assert (new["result"]["schema_version"], new["result"]["identity_version"]) == (4, 2)
+    assert new["verdicts"] == []
+
+
 def test_a_run_without_answers_has_no_rows():
     result = {"schema_version": 2, "status": "failed", "base": None, "base_cost": None, "rows": []}
     new = to_3({"result": result, "items": "", "base": "", "rows": {}})
@@ -154,6 +165,18 @@ def test_an_old_run_cannot_be_resumed_and_stays_as_it_was(runs):
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
 
 
+def test_the_schema_of_a_run_is_checked_before_its_retired_settings(tmp_path):
+    config = RunConfig(method="grpo", task="addition", model="tiny-adder", method_config={"gate": "off"})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append({"engine": {}, "schema": 3}, {})
+    journal.close()
+    error = str(resume_run(tmp_path, ProgressDisplay(quiet=True)).error)
+    assert "begun under record schema 3" in error
+    assert error.endswith("start it again in another --output")
+    assert "--gate" not in error
+
+
 def test_a_journal_of_another_schema_is_refused(tmp_path):
     config = RunConfig(method="base", task="addition", model="tiny-adder", budget="64", limit=2)
     prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
@@ -170,6 +193,7 @@ def test_records_of_both_schemas_share_a_board(tmp_path):
     new = execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
     record = read_record(next(path.parent for path in tmp_path.rglob("result.json")))
     assert record.result == new
+    old = old.model_copy(update={"result": old.result.model_copy(update={"engine": new.engine})})  # another decoding
     (group,) = make_board([old, record]).groups
     assert {line.name: line.seeds for line in group.lines if not line.is_base} == {
         "randopt k=1": (0, 1),
@@ -177,3 +201,23 @@ def test_records_of_both_schemas_share_a_board(tmp_path):
     }
     alone = {line.name: line for line in make_board([old]).groups[0].lines}
     assert alone["randopt k=1"].accuracy.value == old.result.rows[1].accuracy.accuracy
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "ruleset"),
+    [
+        ("es", {"sigma": 1e-3, "step": 5e-4, "population": 4}, "published"),
+        ("es", {"sigma": 1e-3, "step": 0.02}, "custom"),
+        ("randopt", {"sigmas": [5e-4, 1e-3, 2e-3]}, "published"),
+        ("corp", {"sigmas": [0.01]}, "custom"),
+        ("grpo", {"lr": 1e-6, "gate": True}, "published"),
+        ("cat", {"lr": 3e-5}, "custom"),
+        ("self-consistency", {"temperature": 0.7}, "published"),
+        ("best-of-n", {"temperature": 1.0}, "custom"),
+        ("base", {}, "published"),
+        ("package.module:Class", {"lr": 1.0}, "published"),
+    ],
+)
+def test_the_ruleset_of_a_run_of_schema_3_follows_from_its_settings(method, settings, ruleset):
+    old = {"result": {"schema_version": 3, "config": {"method": method, "method_config": settings}}}
+    assert to_4(old)["result"]["ruleset"] == ruleset

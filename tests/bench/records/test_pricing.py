@@ -16,7 +16,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
-from methods.interface import Method, Plan, SingleModel
+from methods.interface import Choices, Method, MethodConfig, Plan, PlanLine, SingleModel, setting
 
 
 class Moved(Method):
@@ -33,8 +33,22 @@ class Moved(Method):
         return SingleModel(Point({1: 5e-2}))
 
 
-def run(folder, **fields):
-    config = RunConfig(method=f"{__name__}:Moved", task="addition", model="tiny-adder", budget="64", limit=8, **fields)
+class Config(MethodConfig):
+    start: int = setting(1, "Seed of the point.")
+
+
+class Tunable(Moved):
+    """The same method with a setting to tune, and a plan, without which trials would have nothing to spend."""
+
+    name, Config, space = "tunable", Config, {"start": Choices((1, 2))}
+
+    def plan(self, evaluations, task):
+        return Plan((PlanLine("sample", "one point", evaluations),))
+
+
+def run(folder, method=Moved, **fields):
+    given = {"method": f"{__name__}:{method.__name__}", "task": "addition", "model": "tiny-adder", "limit": 8}
+    config = RunConfig(**({"budget": "64"} | given | fields))
     prepared = prepare(config, folder, ProgressDisplay(quiet=True))
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
@@ -85,6 +99,17 @@ def test_all_fields_with_flops_are_repriced(tmp_path):
 
     figures = result.model_dump(mode="json", exclude={"versions", "report"})
     assert set(names(figures)) == set(flops_of(result))
+
+
+def test_the_total_of_tuning_is_repriced_and_its_trials_stay(tmp_path, other_formula):
+    _, old = run(tmp_path, Tunable, tune=2, budget="1200")
+    assert old.tuning.flops > 0
+    assert reprice(old) == old
+    other_formula()
+    repriced = reprice(old)
+    assert repriced.tuning.flops == repriced.ledger["tune"].flops != old.tuning.flops
+    assert flops_of(repriced)["tuning.flops"] == repriced.tuning.flops
+    assert repriced.tuning.trials == old.tuning.trials
 
 
 def test_the_command_prints_old_and_new_figures(tmp_path, other_formula):

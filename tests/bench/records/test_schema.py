@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from bench.compute.ledger import Work
 from bench.errors import BenchError, UsageError
 from bench.records.migrations import SCHEMA_VERSION
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, find_runs, read_config, read_result
 
@@ -59,7 +59,7 @@ def test_a_result_contains_its_schema_version() -> None:
 
 def test_a_result_with_an_unknown_field_is_an_error(tmp_path: Path) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), changed(novelty=1))
-    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schemas 2 to 3"):
+    with pytest.raises(BenchError, match=r"result\.json: novelty.*this version reads schemas 2 to 4"):
         read_result(folder)
 
 
@@ -150,13 +150,13 @@ def test_finished_and_unfinished_runs_are_found_in_order_and_nothing_else(tmp_pa
     assert find_runs(tmp_path) == [early, late]
 
 
-@pytest.mark.parametrize("version", [4, 1, None, "3"])
+@pytest.mark.parametrize("version", [5, 1, None, "4"])
 def test_a_schema_out_of_range_is_an_error_that_names_file_field_value_and_range(
     tmp_path: Path, version: object
 ) -> None:
     folder = stored(tmp_path, CONFIG.model_dump_json(), changed(schema_version=version))
     with pytest.raises(
-        BenchError, match=rf"result\.json: schema_version is {version!r}; this version of bench reads schemas 2 to 3"
+        BenchError, match=rf"result\.json: schema_version is {version!r}; this version of bench reads schemas 2 to 4"
     ):
         read_result(folder)
 
@@ -178,12 +178,39 @@ def test_the_base_is_the_first_row_and_only_the_first(tmp_path: Path) -> None:
         Row.model_validate(method.model_dump() | {"comparison": None})
 
 
+def test_a_gated_row_follows_the_row_whose_label_it_has_and_names_its_answers() -> None:
+    same = PairedComparison(items=3, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
+    method = BASE.model_copy(update={"kind": "method", "comparison": same, "label": "k=1"})
+    gate = GateRecord(accepted=False, items=0, max_items=9, level=0.05, reason="r")
+    gated = method.model_copy(update={"kind": "gated", "gate": gate, "answers_of": 0})
+    kept = gated.model_copy(update={"gate": gate.model_copy(update={"accepted": True}), "answers_of": 1})
+    for row in (gated, kept):
+        found = Result.model_validate_json(changed(rows=rows_of(BASE, method, row)))
+        assert (found.artifacts, found.gated) == ((method,), (row,))
+    for rows, message in (
+        ((BASE, gated), "must follow the trained row"),
+        ((BASE, method.model_copy(update={"label": "k=5"}), gated), "must follow the trained row"),
+        ((BASE, method, kept.model_copy(update={"answers_of": 0})), "has answers_of 0"),
+        ((BASE, method, gated.model_copy(update={"answers_of": 1})), "has answers_of 1"),
+        ((BASE, method.model_copy(update={"answers_of": 0})), "other rows neither"),
+        ((BASE, method, gated.model_copy(update={"gate": None})), "other rows neither"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Result.model_validate_json(changed(rows=rows_of(*rows)))
+
+
+def rows_of(*rows: Row) -> list[object]:
+    return [row.model_dump(mode="json") for row in rows]
+
+
 def test_a_control_spent_nothing_and_returned_the_base_as_its_only_artifact() -> None:
     assert RESULT.budget is not None
     free = RESULT.budget.model_copy(update={"planned": {}, "spent": 0})
     same = BASE.model_copy(update={"kind": "method"})
     control = RESULT.model_copy(update={"budget": free, "rows": (BASE, same)})
     assert control.is_control
+    reserved = free.model_copy(update={"planned": {"gate": 9}})  # by the harness
+    assert control.model_copy(update={"budget": reserved}).is_control
     for change in ({"planned": {"sample": 1}}, {"spent": 1}):
         assert not control.model_copy(update={"budget": free.model_copy(update=change)}).is_control
     for rows in (

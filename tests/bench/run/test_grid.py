@@ -82,10 +82,10 @@ def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
         methods=["base", "corp"],
         seeds=[0, 1],
         settings=["rank=4"],
-        variations=["corp.gate=off|both", "sigmas=[0.1]|[0.2, 0.3]"],
+        variations=["corp.noise=iid|tied", "sigmas=[0.1]|[0.2, 0.3]"],
     )
-    corp = [(c.method_config["gate"], c.method_config["sigmas"], c.seed) for c in grid if c.method == "corp"]
-    assert corp == [(g, s, n) for g in ("off", "both") for s in ([0.1], [0.2, 0.3]) for n in (0, 1)]
+    corp = [(c.method_config["noise"], c.method_config["sigmas"], c.seed) for c in grid if c.method == "corp"]
+    assert corp == [(g, s, n) for g in ("iid", "tied") for s in ([0.1], [0.2, 0.3]) for n in (0, 1)]
     assert all(c.method_config["rank"] == 4 for c in grid if c.method == "corp")
     assert [(c.method_config, c.seed) for c in grid if c.method == "base"] == [({}, 0), ({}, 1)]
 
@@ -93,9 +93,13 @@ def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
 @pytest.mark.parametrize(
     ("variation", "message"),
     [
-        ("corp.gat=off|both", "--vary corp.gat=off.*did you mean 'gate'"),
-        ("gate=off|of", r"--vary gate=off\|of: corp.gate: Input should be 'off', 'stage2' or 'both'.*given \"of\""),
-        ("gate", "--vary gate: expected key=value"),
+        ("corp.nois=iid|tied", "--vary corp.nois=iid.*did you mean 'noise'"),
+        ("noise=iid|id", r"--vary noise=iid\|id: corp.noise: Input should be 'iid' or 'tied'.*given \"id\""),
+        ("noise", "--vary noise: expected key=value"),
+        (
+            "gate=off|both",
+            r"--vary gate=off\|both: corp.gate: no longer a setting; .*--gate off\|harness",
+        ),
     ],
 )
 def test_an_invalid_variation_is_an_error_before_anything_runs(variation, message):
@@ -114,21 +118,21 @@ def test_a_configuration_is_validated_once_for_all_its_runs(monkeypatch):
     monkeypatch.setattr(
         CorpConfig, "model_validate", classmethod(lambda *given: seen.append(given) or validate(*given))
     )
-    grid = runs(variations=["gate=off|both"], seeds=[0, 1, 2], budgets=["600", "700"])
+    grid = runs(variations=["noise=iid|tied"], seeds=[0, 1, 2], budgets=["600", "700"])
     assert len(grid) == 12
-    assert len(seen) == 2
-    assert [run.settings.gate for run in grid[:6]] == ["off"] * 3 + ["both"] * 3
+    assert sum("noise" in given for _, given in seen) == 2
+    assert [run.settings.noise for run in grid[:6]] == ["iid"] * 3 + ["tied"] * 3
 
 
 def test_values_of_a_table_are_not_text():
-    table = {"corp": {"gate": "off|both", "sigmas": [0.1, 0.2]}, "grpo": {"lora": {"rank": 8}}}
-    gate, sigmas, rank = from_table(table, "grid.toml: [set]", several=False)
-    assert (gate.path, gate.values) == (("corp", "gate"), ("off|both",))
+    table = {"corp": {"noise": "iid|tied", "sigmas": [0.1, 0.2]}, "grpo": {"lora": {"rank": 8}}}
+    noise, sigmas, rank = from_table(table, "grid.toml: [set]", several=False)
+    assert (noise.path, noise.values) == (("corp", "noise"), ("iid|tied",))
     assert sigmas.values == ([0.1, 0.2],)
     assert (rank.path, rank.values) == (("grpo", "lora", "rank"), (8,))
     assert rank.origin == "grid.toml: [set] grpo.lora.rank = 8"
     varied = from_table(table, "grid.toml: [vary]", several=True)
-    assert [each.values for each in varied] == [("off|both",), (0.1, 0.2), (8,)]
+    assert [each.values for each in varied] == [("iid|tied",), (0.1, 0.2), (8,)]
     with pytest.raises(UsageError, match=r"grid.toml: \[vary\] rank = \[\]: expected at least one value"):
         from_table({"rank": []}, "grid.toml: [vary]", several=True)
 

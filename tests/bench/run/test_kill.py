@@ -16,13 +16,15 @@ from bench.records.schema import find_runs
 pytestmark = pytest.mark.slow
 
 RUN = ["-t", "addition", "-M", "tiny-adder", "-L", "30"]
-METHODS = {  # the gates are off, so that each artifact differs from the base
-    "corp": ["-b", "800", "--set", "smallest_population=3", "--set", "gate=off"],
+METHODS = {
+    "corp": ["-b", "1000", "--set", "smallest_population=3", "--set", "sigmas=0.02"],
     "randopt": ["-b", "300"],
     "es": ["-b", "300"],
-    "grpo": ["-b", "300", "--set", "gate=off"],
+    "grpo": ["-b", "300"],
+    "es tuned": ["-b", "1300", "--tune", "2"],
+    "grpo tuned": ["-b", "900", "--tune", "3"],
 }
-ENGINES = {"corp": (1, 2), "randopt": (1, 2), "es": (1, 2), "grpo": (1,)}
+ENGINES = {"corp": (1, 2), "randopt": (1, 2), "es": (1, 2), "grpo": (1,), "es tuned": (1, 2), "grpo tuned": (1,)}
 KILLS = 2  # of each run
 PAUSE = 0.05  # seconds; several journal lines, or part of a training step
 PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
@@ -93,7 +95,7 @@ def run_with_kills(folder, moments, command, options):
 @pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(method, seed, tmp_path):
-    command = ["run", "-m", method, *RUN, *METHODS[method], "-o"]
+    command = ["run", "-m", method.split()[0], *RUN, *METHODS[method], "-o"]
     finish(*command, tmp_path / "uninterrupted", "--engines", 1)
     (uninterrupted,) = find_runs(tmp_path / "uninterrupted")
     total, expected = lines(uninterrupted), kept(uninterrupted)
@@ -109,3 +111,15 @@ def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(method, s
         found = kept(folder)
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def test_a_run_killed_within_its_gate_ends_like_an_uninterrupted_one(tmp_path):
+    command = ["run", "-m", "randopt", *RUN, "-b", "1000", "-o"]
+    finish(*command, tmp_path / "uninterrupted")
+    (uninterrupted,) = find_runs(tmp_path / "uninterrupted")
+    journal = (uninterrupted / "journal.jsonl").read_bytes().splitlines()
+    looks = [number for number, line in enumerate(journal) if b'"answer":"gate ' in line]
+    folder = tmp_path / "killed" / uninterrupted.relative_to(tmp_path / "uninterrupted")
+    moments = [(looks[0] + 1, 0.0), (looks[len(looks) // 2], 0.0)]
+    assert run_with_kills(folder, moments, [*command, tmp_path / "killed"], ["--engines", 1]) >= 1
+    assert kept(folder) == kept(uninterrupted)

@@ -52,8 +52,17 @@ class Other(SingleModel):
 
 
 def run(folder, strategy, method=Moved, **fields):
-    defaults = {"task": "addition", "model": "tiny-adder", "budget": "64", "limit": 40, "dtype": "float32"}
-    config = RunConfig(method=f"{__name__}:{method.__name__}", strategy=strategy, **(defaults | fields))
+    defaults = {
+        "task": "addition",
+        "model": "tiny-adder",
+        "budget": "64",
+        "limit": 40,
+        "dtype": "float32",
+        "gate": "off",
+    }
+    config = RunConfig(
+        method=f"{__name__}:{method.__name__}", strategy=strategy, **({"dtype": "float32"} | defaults | fields)
+    )
     prepared = prepare(config, folder, ProgressDisplay(quiet=True))
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
-from bench.run.prepare import prepare
+from bench.run.prepare import prepare, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 
@@ -27,22 +29,36 @@ def test_an_invalid_configuration_is_an_error_before_anything_is_written(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("stored", "native", "chosen"),
+    ("device", "stored", "native", "chosen"),
     [
-        ("float32", True, "float32"),
-        ("float32", False, "float32"),
-        ("bfloat16", True, "bfloat16"),
-        ("bfloat16", False, "float32"),
-        ("float16", True, "float32"),
+        ("cpu", "float32", True, "float32"),
+        ("cpu", "bfloat16", True, "float32"),
+        ("cpu", "float16", True, "float32"),
+        ("mps", "bfloat16", True, "float32"),
+        ("cuda:1", "float32", True, "float32"),
+        ("cuda:1", "bfloat16", True, "bfloat16"),
+        ("cuda:1", "bfloat16", False, "float32"),
+        ("cuda:1", "float16", False, "float16"),
     ],
 )
-def test_auto_is_the_checkpoint_s_dtype_where_the_processor_computes_in_it(
-    tmp_path, monkeypatch, stored, native, chosen
-):
-    monkeypatch.setattr("bench.engines.packed.native_bfloat16", lambda: native)
+def test_auto_is_the_dtype_that_training_computes_in(monkeypatch, device, stored, native, chosen):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: native)
     monkeypatch.setattr("bench.run.prepare.stored_dtype", lambda folder: stored)
-    config = RunConfig(method="base", task="addition", model="tiny-adder", device="cpu")
-    assert prepare(config, tmp_path, ProgressDisplay(quiet=True)).config.dtype == chosen
+    assert resolved_dtype("auto", device, Path("model")) == chosen
+    assert resolved_dtype("bfloat16", device, Path("model")) == "bfloat16"
+
+
+def test_auto_is_one_dtype_for_every_method(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.run.prepare.stored_dtype", lambda folder: "bfloat16")
+    chosen = {
+        prepare(
+            RunConfig(method=method, task="addition", model="tiny-adder", device="cpu", budget="small"),
+            tmp_path,
+            ProgressDisplay(quiet=True),
+        ).config.dtype
+        for method in ("base", "corp", "es", "grpo")
+    }
+    assert chosen == {"float32"}
 
 
 def test_auto_and_the_dtype_that_it_chooses_are_the_same_run(tmp_path):

@@ -56,7 +56,7 @@ def path():
 def sampled(folder):
     """Return sampled ids, their log-probabilities, and whether the checkpoint asks for something of its own."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    sampler = Sampler(without_own_settings(model, pad_id=0), lambda ids: "length" if len(ids) == 4 else None)
+    sampler = Sampler(without_own_settings(model, pad_id=0), lambda prompt, ids: "length" if len(ids) == 4 else None)
     inputs = tokenizer(PROMPTS, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False)
     torch.manual_seed(0)
     # top_k=0 as in both trainers, because 50 is the default of `generate`

@@ -82,7 +82,8 @@ def test_an_answer_that_no_model_generated_on_its_own_has_no_length(tmp_path):
 
 def test_the_weights_of_a_single_model_are_identified(tmp_path):
     prepared, result = run(tmp_path, Fixed)
-    base, moved = result.rows
+    base, moved, gated = result.rows
+    assert gated.weights == (moved if gated.gate.accepted else base).weights
     assert base.weights == result.model.digest
     saved = load_file(prepared.folder / "artifact" / "model.safetensors")
     assert moved.weights == digest(saved) != base.weights

@@ -22,6 +22,7 @@ CONFIG = RunConfig(
 VERSIONS = Versions(method="1", task="1", noise="philox", flops=1)
 SAME_OUTCOME = {
     "data": "elsewhere.jsonl",
+    "fields": "problem=question",
     "adapt_data": "there.jsonl",
     "model": "folder/of/the/same",
     "budget": "256",
@@ -34,6 +35,7 @@ OTHER_OUTCOME = {
     "adapt_on": "humaneval",
     "seed": 1,
     "limit": 6,
+    "tune": 3,
     "max_new_tokens": 8,
     "prompt": "chat",
     "engine": "vllm",
@@ -42,8 +44,16 @@ OTHER_OUTCOME = {
     "batch_size": 4,
     "strategy": "maj@4",
     "launch": {"num_processes": 2},
+    "gate": "off",
 }
-OTHER_VERSION = {"method": "2", "task": "2", "adapt_on": "1", "noise": "other", "flops": 2}
+OTHER_VERSION = {
+    "method": "2",
+    "task": "2",
+    "adapt_on": "1",
+    "noise": "other",
+    "flops": 2,
+    "template_date": "2024-07-26",
+}
 
 
 def identity(config: RunConfig = CONFIG, versions: Versions = VERSIONS, **fields: Any) -> str:
@@ -84,7 +94,10 @@ def test_a_stored_configuration_keeps_its_run_id() -> None:
     assert identity(RunConfig.model_validate_json(CONFIG.model_dump_json())) == identity()
 
 
-GOLDEN = {2: "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7"}
+GOLDEN = {
+    2: "c63f440a75e5794b47efac91cae72185fc491500e0d2e08f02ad86d88f09b6d7",
+    3: "e1abc60484f86ad9ee78b155038a02afa41d08dc20079d3ed9916887f16a5619",
+}
 
 
 @pytest.mark.parametrize("version", RULES)

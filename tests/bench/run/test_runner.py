@@ -52,7 +52,7 @@ class Fixed(Method):
         return Plan(())
 
     def adapt(self, context):
-        for split, account in (("support", "sample"), ("gate", "gate")):
+        for split, account in (("support", "sample"), ("select", "select")):
             context.evaluate(Point({1: 1e-3}), split, account=account, examples=range(20))
         context.report["seen"] = sorted(context.task.sizes)
         return SingleModel(Point({1: 5e-3}))
@@ -163,7 +163,7 @@ class BooksElsewhere(Fixed):
 
 def config(method="corp", **fields):
     method = method if isinstance(method, str) else f"{__name__}:{method.__name__}"
-    defaults = {"task": "addition", "model": "tiny-adder", "budget": "600", "limit": 60}
+    defaults = {"task": "addition", "model": "tiny-adder", "budget": "600", "limit": 60, "gate": "off"}
     return RunConfig(method=method, **(defaults | fields))
 
 
@@ -207,9 +207,9 @@ def test_the_artifact_is_a_checkpoint_of_the_returned_point(tmp_path):
 def test_the_ledger_adds_up(tmp_path):
     _, result = run(tmp_path, Fixed)
     rows = result.ledger
-    assert rows["sample"].work.evaluations == rows["gate"].work.evaluations == 20
+    assert rows["sample"].work.evaluations == rows["select"].work.evaluations == 20
     assert rows["inference"].work.evaluations == rows["evaluation"].work.evaluations == 60
-    assert result.budget.spent == rows["sample"].flops + rows["gate"].flops
+    assert result.budget.spent == rows["sample"].flops + rows["select"].flops
     base, artifact = result.rows
     assert (base.work, artifact.work) == (rows["evaluation"].work, rows["inference"].work)
     assert artifact.cost.flops == pytest.approx(rows["inference"].flops / 60)
@@ -343,7 +343,9 @@ def test_adapt_on_uses_the_other_tasks_prompts_and_scorer_for_adaptation_only(tm
     assert result.sandbox is not None  # required by the task adapted on, not by the test task
     assert prepared.folder.relative_to(tmp_path).parts[0] == f"{__name__}-Turned-to-addition"
     # Scored once for each split that the method evaluated, and never in the test.
-    assert sorted(Turned.scored) == sorted(e.id for part in ("support", "gate") for e in getattr(Turned().load(), part))
+    assert sorted(Turned.scored) == sorted(
+        e.id for part in ("support", "select") for e in getattr(Turned().load(), part)
+    )
     # Test prompts and answers are the same as in a run on the test task alone.
     single, _ = run(tmp_path, Fixed)
     samples = {

@@ -54,6 +54,8 @@ def test_trl_formats_prompts_with_the_same_ids_as_every_other_method(open_sessio
     assert isinstance(row["prompt"], str) == (style == "completion")
     ids, _, _ = trainer._tokenize_prompts([p.prompt for p in session.prompts])
     assert [tuple(i) for i in ids] == [p.token_ids for p in session.prompts]
+    # The template writes the beginning of the text, and the tokenizer adds it to a text: each prompt has one.
+    assert {(p.token_ids[0], p.token_ids.count(1)) for p in session.prompts} == {(1, 1)}
     assert session.prompts[0].gold == str(sum(map(int, session.prompts[0].id.split("+"))))
 
 
@@ -232,7 +234,7 @@ def test_a_rollout_has_the_probability_and_entropy_of_each_token(open_session, p
     model = AutoModelForCausalLM.from_pretrained(path)
     for prompt, rollout in zip(session.prompts, session.rollouts, strict=False):
         assert rollout.prompt == prompt.token_ids
-        ended = [n for n in range(1, 5) if session._finish(rollout.answer[:n]) is not None]
+        ended = [n for n in range(1, 5) if session._finish(rollout.prompt, rollout.answer[:n]) is not None]
         assert ended[0] == len(rollout.answer)
         assert rollout.truncated == (rollout.answer[-1] != session.tokenizer.eos_token_id)
         whole = torch.tensor([[*rollout.prompt, *rollout.answer]])

@@ -35,7 +35,7 @@ def children() -> set[int]:
 
 
 def idle(pool: WorkerPool) -> list[host.Worker]:
-    return list(pool._idle.queue)
+    return [worker for idle in pool._idle.values() for worker in idle.queue]
 
 
 @pytest.mark.slow

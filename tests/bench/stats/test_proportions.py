@@ -9,6 +9,7 @@ from bench.stats import (
     accuracy_over_seeds,
     coverage_over_items,
     difference_over_seeds,
+    exact_interval,
     mcnemar_exact,
     paired_difference_interval,
     pass_at_k,
@@ -28,6 +29,27 @@ from bench.stats import (
 )
 def test_wilson_published(successes, n, expected):
     assert wilson_interval(successes, n) == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "expected"),
+    [
+        # Newcombe 1998, table I, method 5.
+        (81, 263, (0.2527, 0.3676)),
+        (15, 148, (0.0578, 0.1617)),
+        (0, 20, (0.0000, 0.1684)),
+        (1, 29, (0.0009, 0.1776)),
+    ],
+)
+def test_exact_published(successes, n, expected):
+    assert exact_interval(successes, n) == pytest.approx(expected, abs=5e-5)
+
+
+def test_exact_is_symmetric_and_the_whole_range_without_trials():
+    assert exact_interval(0, 0) == (0.0, 1.0)
+    low, high = exact_interval(3, 7)
+    assert exact_interval(4, 7) == pytest.approx((1 - high, 1 - low))
+    assert exact_interval(7, 7)[1] == 1.0
 
 
 def test_wilson_without_trials_is_the_whole_range():

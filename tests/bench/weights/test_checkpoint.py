@@ -5,7 +5,15 @@ import torch
 
 from bench.errors import BenchError
 from bench.records.files import WriteFailed
-from bench.weights.checkpoint import FILE, Checkpoint, open_checkpoint, read_checkpoint, write_checkpoint
+from bench.weights.checkpoint import (
+    FILE,
+    TRAINED,
+    Checkpoint,
+    open_checkpoint,
+    read_checkpoint,
+    read_trained,
+    write_checkpoint,
+)
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -88,3 +96,30 @@ def test_a_checkpoint_is_opened_with_the_digest_of_its_folder(tmp_path):
     assert open_checkpoint(tmp_path / "weights") == written
     with pytest.raises(BenchError, match=r"nothing/model\.safetensors: weights cannot be read"):
         open_checkpoint(tmp_path / "nothing")
+
+
+def test_weights_are_kept_as_trained_only_where_the_deployed_ones_are_rounded(tmp_path):
+    trained = {"w": torch.tensor([1.0, 1.001, -3.0]), "b": torch.tensor([0.1])}
+    narrow = write_checkpoint(tmp_path / "narrow", trained, torch.bfloat16)
+    same = write_checkpoint(tmp_path / "same", trained, torch.float32)
+    assert same == write_checkpoint(tmp_path / "own", trained) != narrow
+    assert read_checkpoint(narrow)["w"].tolist() == [1.0, 1.0, -3.0]
+    assert {path.name for path in (tmp_path / "narrow").iterdir()} == {FILE, TRAINED}
+    assert {path.name for path in (tmp_path / "same").iterdir()} == {FILE}
+    for checkpoint in (narrow, same):
+        found = read_trained(checkpoint)
+        assert all(torch.equal(found[name], tensor) for name, tensor in trained.items())
+
+
+def test_rounded_weights_alone_do_not_say_what_was_trained(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "weights", {"w": torch.randn(4).bfloat16()})
+    assert read_trained(checkpoint) is None
+    assert WeightSpace({"w": torch.zeros(4).bfloat16()}).measure(checkpoint) is None
+
+
+def test_weights_as_trained_that_are_not_those_of_the_checkpoint_are_refused(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "one", {"w": torch.randn(4)}, torch.bfloat16)
+    write_checkpoint(tmp_path / "other", {"w": torch.randn(4)}, torch.bfloat16)
+    (tmp_path / "other" / TRAINED).replace(tmp_path / "one" / TRAINED)
+    with pytest.raises(BenchError, match="it is not the checkpoint beside it; start the run again"):
+        read_trained(checkpoint)

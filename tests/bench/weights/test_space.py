@@ -1,6 +1,7 @@
 import math
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.records.rows import Move
 from bench.weights import noise_numba, noise_torch
 from bench.weights import space as space_module
+from bench.weights.checkpoint import write_checkpoint
 from bench.weights.noise import NoiseKind, draw, stream_keys
 from bench.weights.points import Point
 from bench.weights.space import SLICE, WeightSpace
@@ -352,3 +355,71 @@ class TestAMoveThatFailsHalfway:
         failing.clear()
         space.move_to(point)
         assert same(live, at(point))
+
+
+def by_hand(base: dict[str, torch.Tensor], moved: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> Move:
+    """Return a move from float32 displacements and the live weights."""
+    move = torch.cat([tensor.double().flatten() for tensor in moved.values()])
+    kept = torch.cat([(live[name].float() - base[name].float()).double().flatten() for name in moved])
+    changed = sum(int((live[name] != base[name]).sum()) for name in base) / move.numel()
+    cosine = 0.0 if not kept.any() else float(torch.nn.functional.cosine_similarity(move, kept, dim=0))
+    return Move(norm=float(move.norm()), survived=float(kept.norm()), cosine=cosine, changed=changed)
+
+
+def assert_close(found: Move | None, expected: Move) -> None:
+    assert found is not None
+    assert found.model_dump() == pytest.approx(expected.model_dump(), rel=1e-4, abs=1e-5)
+
+
+@settings(max_examples=40)
+@given(POINT.filter(lambda point: not point.is_base), st.sampled_from(DTYPES), st.sampled_from([1.0, 1e-2, 1e-4]))
+def test_a_move_is_measured_as_computed_and_as_written(point: Point, dtype: torch.dtype, scale: float) -> None:
+    point = scale * point
+    base = parameters(dtype)
+    moved = {name: sum(a * noise(seed, name, point.noise) for seed, a in point.amplitudes.items()) for name in SHAPES}
+    live = copied(base)
+    space = WeightSpace(live, 1)
+    found = space.measure(point)
+    assert same(live, base)
+    assert space.point.is_base
+    space.move_to(point)
+    assert_close(found, by_hand(base, moved, live))
+    assert space.measure(point) == found  # wherever the live weights are
+
+
+def test_the_base_has_no_move_and_a_move_below_the_grid_leaves_nothing() -> None:
+    space = WeightSpace({"w": torch.ones(8, dtype=torch.bfloat16)})
+    assert space.measure(Point()) is None
+    found = space.measure(Point({1: 1e-6}))
+    assert found is not None
+    assert (found.survived, found.cosine, found.changed, found.lost) == (0.0, 0.0, 0.0, True)
+    assert found.norm > 0
+
+
+def test_training_is_measured_before_its_weights_are_rounded(tmp_path: Path) -> None:
+    base = parameters(torch.bfloat16)
+    moved = {name: 4e-3 * torch.randn(tensor.shape) for name, tensor in base.items()}
+    trained = {name: tensor.float() + moved[name] for name, tensor in base.items()}
+    space = WeightSpace(live := copied(base))
+    checkpoint = write_checkpoint(tmp_path / "narrow", trained, torch.bfloat16)
+    found = space.measure(checkpoint)
+    space.load(checkpoint)
+    assert_close(found, by_hand(base, moved, live))
+    assert found is not None
+    assert found.cosine is not None
+    assert 0 < found.cosine < 0.999
+    wide = WeightSpace({name: tensor.float() for name, tensor in base.items()})
+    exact = wide.measure(write_checkpoint(tmp_path / "wide", trained))
+    assert exact is not None
+    assert (exact.norm, exact.survived, exact.cosine) == (found.norm, found.norm, 1.0)
+    still = wide.measure(write_checkpoint(tmp_path / "still", {name: t.float() for name, t in base.items()}))
+    assert still == Move(norm=0, survived=0, cosine=None, changed=0)
+    assert not still.lost
+
+
+def test_a_measured_move_does_not_depend_on_threads_or_layout() -> None:
+    wide = torch.randn(3 * SLICE // 64, 64).bfloat16()
+    moves = {WeightSpace({"w": tensor}, threads).measure(Point({3: 1e-3})) for tensor in (wide,) for threads in (1, 3)}
+    assert len(moves) == 1
+    turned = WeightSpace({"w": wide.T.contiguous().T}, 1).measure(Point({3: 1e-3}))
+    assert moves == {turned}

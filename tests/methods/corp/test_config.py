@@ -17,62 +17,31 @@ def test_a_schedule_never_plans_more_than_the_budget_or_the_splits(evaluations, 
         schedule = make_schedule(evaluations, sizes, CorpConfig())
     except Refused:
         return
-    assert schedule.sample + schedule.proposals + schedule.looks + schedule.recentering <= evaluations
+    assert schedule.sample + schedule.proposals + schedule.recentering <= evaluations
     assert schedule.support <= sizes["support"]
-    assert schedule.select <= sizes["select"]
-    assert schedule.gate <= sizes["gate"]
+    assert schedule.select + schedule.decision <= sizes["select"]
     assert schedule.population >= CorpConfig().smallest_population
     assert describe(schedule, CorpConfig()).evaluations <= evaluations
-
-
-@given(st.integers(200, 2_000_000), SIZES)
-def test_the_significance_levels_of_all_gates_add_up_to_the_error_rate(evaluations, sizes):
-    try:
-        schedule = make_schedule(evaluations, sizes, CorpConfig())
-    except Refused:
-        return
-    assert (schedule.later_level is None) == (schedule.attempts == 0)
-    total = schedule.first_level + schedule.attempts * (schedule.later_level or 0.0)
-    assert total == pytest.approx(CorpConfig().error_rate)
 
 
 SPLITS = {"support": 400, "select": 400, "gate": 1000}
 
 
-def schedules(evaluations):
-    return {gate: make_schedule(evaluations, SPLITS, CorpConfig(gate=gate)) for gate in ("both", "stage2", "off")}
+def test_stage_two_decides_on_examples_that_choose_nothing():
+    schedule = make_schedule(20_000, SPLITS, CorpConfig())
+    assert schedule.attempts == 3
+    assert schedule.decision >= CorpConfig().smallest_population
+    assert schedule.select + schedule.decision <= SPLITS["select"]
 
 
-def test_the_cost_of_a_gate_that_is_off_goes_to_the_population():
-    found = schedules(20_000)
-    assert found["both"].gate == found["stage2"].gate > found["off"].gate == 0
-    assert found["both"].sample < found["stage2"].sample < found["off"].sample
-    for schedule in found.values():
-        assert schedule.sample + schedule.proposals + schedule.looks + schedule.recentering <= 20_000
-    saved = found["off"].sample - found["both"].sample
-    assert saved == found["both"].looks - found["off"].looks
-    assert found["off"].looks == 0
+def test_stage_two_is_left_out_if_the_select_split_is_too_small_to_decide():
+    sizes = SPLITS | {"select": 15}
+    assert make_schedule(20_000, sizes, CorpConfig()).attempts == 0
+    assert make_schedule(20_000, sizes | {"select": 40}, CorpConfig()).attempts == 3
 
 
-def test_the_gates_that_remain_share_the_error_rate():
-    found = schedules(20_000)
-    assert [found["both"].first_level, found["both"].later_level] == [0.025, pytest.approx(0.025 / 3)]
-    assert [found["stage2"].first_level, found["stage2"].later_level] == [None, pytest.approx(0.05 / 3)]
-    assert [found["off"].first_level, found["off"].later_level] == [None, None]
-
-
-def test_a_skipped_stage_two_needs_no_gate():
-    found = schedules(700)
-    assert found["stage2"].attempts == 0
-    assert found["stage2"] == found["off"]
-
-
-@pytest.mark.parametrize(("gate", "stages"), [("stage2", "stage 1"), ("off", "each stage")])
-def test_a_plan_says_which_stage_has_no_gate(gate, stages):
-    config = CorpConfig(gate=gate)
-    plan = describe(make_schedule(20_000, SPLITS, config), config)
-    assert f"gate = {gate}: {stages} commits its best proposal, even a harmful one" in plan.notes
-    assert any(line.account == "gate" for line in plan.lines) == (gate == "stage2")
+def test_a_schedule_does_not_depend_on_the_gate_split():
+    assert make_schedule(20_000, SPLITS, CorpConfig()) == make_schedule(20_000, SPLITS | {"gate": 0}, CorpConfig())
 
 
 def test_on_and_off_are_read_from_the_command_line():
@@ -88,7 +57,9 @@ def test_the_true_cost_of_the_released_schedule_buys_about_the_released_populati
 def test_a_small_budget_leaves_stage_two_out_and_says_so():
     schedule = make_schedule(256, {"support": 32, "select": 20, "gate": 30}, CorpConfig())
     assert (schedule.attempts, schedule.recentering) == (0, 0)
-    assert any("stage 2 is left out" in note for note in describe(schedule, CorpConfig()).notes)
+    assert any(
+        "stage 2 does not run: budget or select split" in note for note in describe(schedule, CorpConfig()).notes
+    )
 
 
 def test_too_small_a_budget_is_refused_with_the_budget_needed():
@@ -102,5 +73,8 @@ def test_too_small_a_budget_is_refused_with_the_budget_needed():
 def test_unknown_and_invalid_settings_are_refused():
     with pytest.raises(ValidationError, match="attemps"):
         CorpConfig.model_validate({"attemps": 3})
-    with pytest.raises(ValidationError, match="error_rate"):
-        CorpConfig(error_rate=0)
+    with pytest.raises(ValidationError, match="penalty"):
+        CorpConfig(penalty=-1)
+    for name in ("gate", "gate_share", "gate_slack", "error_rate"):
+        with pytest.raises(ValidationError, match=r"no longer a setting; .*--gate off\|harness"):
+            CorpConfig.model_validate({name: "off"})

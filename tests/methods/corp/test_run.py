@@ -5,17 +5,18 @@ from methods.corp.config import CorpConfig, make_schedule
 from methods.corp.run import CorpRun, Proposal, by_priority
 from methods.testing import FLOPS, CoinFlips
 
-SIZES = {"support": 24, "select": 12, "gate": 200}
-EVALUATIONS = 3000
+SIZES = {"support": 24, "select": 120}
+EVALUATIONS = 12_000
 
 
 @pytest.fixture
 def start():
-    def start(*, effect=0.0, gate="both"):
-        config = CorpConfig(gate=gate)
-        return CorpRun(
-            CoinFlips(0, SIZES, EVALUATIONS, effect=effect), config, make_schedule(EVALUATIONS, SIZES, config)
-        )
+    def start(*, effect=0.0):
+        config = CorpConfig()
+        context = CoinFlips(0, SIZES, EVALUATIONS, effect=effect)
+        run = CorpRun(context, config, make_schedule(EVALUATIONS, SIZES, config))
+        assert run.prepare_decisions("stage 2")
+        return run
 
     return start
 
@@ -26,7 +27,7 @@ def proposals(count):
 
 def commit(run, proposal):
     point = run.point + proposal.displacement
-    return run.commit("stage 1", proposal, run.select(point), run.schedule.first_level, penalty=1.0)
+    return run.commit_if_better("stage 2, round 1", proposal, run.select(point))
 
 
 def test_the_choice_is_the_first_best_proposal_and_nan_rules_one_out(start):
@@ -52,40 +53,42 @@ def test_the_choice_ends_with_its_budget(start):
     assert run.choose([], run.flops(100), "choice", 0, lambda evaluation: evaluation.reward) is None
 
 
-def test_the_gate_accepts_a_better_model_and_the_next_step_starts_there(start):
+def test_a_better_model_is_committed_and_the_next_step_starts_there(start):
     run = start(effect=0.45)
     (proposal,) = proposals(1)
     assert commit(run, proposal)
     assert run.point == proposal.displacement
-    assert run.gated.correct.mean() > 0.8
-    (entry,) = run.report["gates"]
-    assert (entry["stage"], entry["accepted"], entry["proposal"]) == ("stage 1", True, proposal.origin)
+    assert run.decided.correct.mean() > 0.8
+    (entry,) = run.report["stages"]
+    assert (entry["stage"], entry["committed"], entry["proposal"]) == ("stage 2, round 1", True, proposal.origin)
 
 
-def test_the_gate_rejects_a_worse_model_and_keeps_the_current_one(start):
+def test_a_worse_model_is_not_committed_and_the_current_one_stays(start):
     run = start(effect=-0.4)
-    gated, selected = run.gated, run.selected
+    decided, selected = run.decided, run.selected
     assert not commit(run, *proposals(1))
     assert run.point.is_base
-    assert (run.gated, run.selected) == (gated, selected)
-    assert "do not outweigh" in run.report["gates"][0]["reason"]
+    assert (run.decided, run.selected) == (decided, selected)
+    assert "does not exceed" in run.report["stages"][0]["reason"]
 
 
-def test_without_a_gate_the_choice_is_committed_and_no_gate_example_is_evaluated(start):
-    run = start(effect=-0.4, gate="off")
-    (proposal,) = proposals(1)
-    selected, before = run.select(proposal.displacement), run.context.remaining
-    assert run.commit("stage 1", proposal, selected, run.schedule.first_level, penalty=1.0)
-    assert run.context.remaining == before
-    assert (run.point, run.gated) == (proposal.displacement, None)
+def test_the_examples_that_decide_are_not_those_that_choose(start):
+    run = start()
+    asked = []
+    run.context.evaluate = lambda point, split, *, examples, **_: asked.append((split, examples)) or run.decided
+    run.select(Point({1: 1.0}))
+    run.prepare_decisions("stage 2")
+    (_, chooses), (_, decides) = asked
+    assert {split for split, _ in asked} == {"select"}
+    assert not set(chooses) & set(decides)
 
 
-def test_a_proposal_that_costs_too_much_at_the_gate_is_not_committed(start):
+def test_a_proposal_that_costs_too_much_at_the_decision_is_not_committed(start):
     run = start(effect=0.45)
     run.context.remaining = run.schedule.select * FLOPS + 1
     assert not commit(run, *proposals(1))
     assert run.point.is_base
-    assert "more than 1.25 times the FLOPs" in run.report["gates"][0]["reason"]
+    assert "more than 1.25 times the FLOPs" in run.report["stages"][0]["reason"]
 
 
 def test_the_first_points_combine_the_first_entries_of_every_axis():

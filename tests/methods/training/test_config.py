@@ -19,7 +19,7 @@ TASK = TaskTraits(SIZES, vote_by="the number")
 @pytest.mark.parametrize("evaluations", [600, 4_096, 65_536, 1_000_000])
 def test_a_plan_spends_the_budget_in_whole_steps(method, evaluations):
     schedule = method.schedule(evaluations, TASK)
-    assert schedule.train + schedule.looks == evaluations == method.plan(evaluations, TASK).evaluations
+    assert schedule.train == evaluations == method.plan(evaluations, TASK).evaluations
     assert schedule.steps * schedule.step <= schedule.train < (schedule.steps + 1) * schedule.step
     assert schedule.batch % method.multiple == 0
     assert schedule.batch <= method.batch
@@ -43,20 +43,10 @@ def test_the_plan_warns_of_an_expensive_step():
     assert not any("one step takes" in note for note in Ppo(PpoConfig()).plan(65_536, TASK).notes)
 
 
-def test_a_gate_uses_its_share_of_the_budget_up_to_the_whole_split():
-    assert Grpo(GrpoConfig()).schedule(65_536, TASK).gate == 1000
-    assert Grpo(GrpoConfig()).schedule(4_096, TASK).gate == int(4096 * 0.15 / 2.25)
-    plain = Grpo(GrpoConfig(gate=False))
-    assert plain.schedule(4_096, TASK).looks == 0
-    assert any("no gate" in note for note in plain.plan(4_096, TASK).notes)
-
-
-@pytest.mark.parametrize("gate", [True, False])
-@pytest.mark.parametrize("share", [0.01, 0.15, 0.5])
 @pytest.mark.parametrize("method", [(Grpo, GrpoConfig), (Ppo, PpoConfig), (Cat, partial(CatConfig, on="sft"))])
-def test_too_small_a_budget_is_refused_with_the_budget_needed(method, share, gate):
+def test_too_small_a_budget_is_refused_with_the_budget_needed(method):
     make, config = method
-    trained = make(config(gate=gate, gate_share=share))
+    trained = make(config())
     refusals = 0
     for budget in range(1, 1000):
         try:
@@ -69,16 +59,16 @@ def test_too_small_a_budget_is_refused_with_the_budget_needed(method, share, gat
     assert refusals
 
 
-def test_a_gate_needs_a_gate_split():
-    without = TaskTraits(SIZES | {"gate": 0})
-    with pytest.raises(Refused, match=r"no gate split.*--set gate=false"):
-        Grpo(GrpoConfig()).schedule(4_096, without)
-    assert Grpo(GrpoConfig(gate=False)).schedule(4_096, without).steps
+@pytest.mark.parametrize("name", ["gate", "gate_share", "gate_slack", "error_rate"])
+@pytest.mark.parametrize("config", [GrpoConfig, PpoConfig, CatConfig])
+def test_a_setting_of_the_gates_that_methods_had_is_an_error_that_says_what_to_do(config, name):
+    with pytest.raises(ValidationError, match=r"no longer a setting; .*--gate off\|harness"):
+        config.model_validate({name: False})
 
 
 def test_a_batch_that_splits_a_group_is_refused():
     with pytest.raises(Refused, match="batch 12 must be a multiple of 8"):
-        make_schedule(4_096, SIZES, GrpoConfig(batch=12), batch=64, multiple=8, cost=4)
+        make_schedule(4_096, GrpoConfig(batch=12), batch=64, multiple=8, cost=4)
 
 
 def test_an_objective_that_does_not_suit_the_task_or_the_training_is_refused():

@@ -66,7 +66,7 @@ def run(tmp_path, method):
         budget="400",
         limit=4,
         dtype="float32",
-        method_config={"gate": False, "batch": 16},
+        method_config={"batch": 16},
     )
     return execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
 

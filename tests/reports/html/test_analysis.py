@@ -1,14 +1,21 @@
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
+from bench.records.rows import GateRecord
 from bench.stats import Estimate
 from reports.analysis.gate import power_of
-from reports.analysis.results import Density, Share, SplitHalf, Statistic, Step, SubspaceOverlap
+from reports.analysis.results import Density, GatePowers, Share, SplitHalf, Statistic, Step, SubspaceOverlap
 from reports.analysis.terminal import overlap_verdict, transfer_verdict
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot, read_analyses
 from reports.html.run import run_page
+
+
+def gated(**counts):
+    decision = GateRecord(accepted=False, max_items=120, level=0.05, reason="rejected", **counts)
+    return SimpleNamespace(label="", gate=decision)
 
 
 def statistic(p_value):
@@ -23,7 +30,7 @@ STEP = Step(1e-3, 40, 0.5, 0.6, 0.45, 7, Estimate(0.1, 0.0, 0.2), Estimate(0.15,
 HALVES = SplitHalf((20, 20), 19, overlap(0.05, 0.01), overlap(0.6, 0.03, dimensions=64), (STEP, STEP))
 SHARE = Share(1e-3, 0.01, 10, Estimate(0.3, 0.1, 0.6), 0.2, 0.4, 0.2, 0.01)
 DENSITY = Density("addition", "tiny-adder", 333_312, 40, 0.5, (SHARE, SHARE))
-GATE = power_of([{"examples": 60, "level": 0.025, "fixes": 8, "regressions": 4, "accepted": False}], {})
+GATE = GatePowers(power_of([gated(fixes=8, regressions=4, items=60)]))
 
 
 def test_verdicts_are_corrected_for_all_tests():

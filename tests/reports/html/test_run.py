@@ -1,4 +1,7 @@
+from bench.records.rows import GateLook, GateRecord
+from bench.records.tuning import Tuning
 from reports.html.run import SHOWN, run_page
+from reports.run.history import configuration
 
 
 def test_a_run_shows_figures_ledger_and_configuration(make_record, parse):
@@ -21,11 +24,28 @@ def test_a_run_that_failed_says_why(make_record, parse):
     assert not page.all("table")
 
 
-def test_gate_decisions_are_in_order_with_the_passes_expected_by_chance(make_record, parse):
+def test_the_gate_is_a_row_of_the_result_and_a_table_of_its_looks(make_record, parse):
+    record = make_record("corp", right=27).result
+    base, row = record.rows
+    looks = (
+        GateLook(items=8, fixes=5, regressions=0, needed=None),
+        GateLook(items=16, fixes=9, regressions=1, needed=8),
+    )
+    gate = GateRecord(accepted=True, items=16, max_items=32, level=0.05, looks=tuple(looks), reason="kept at look 2")
+    gated = row.model_copy(update={"kind": "gated", "gate": gate, "answers_of": 1})
+    page = parse(run_page(record.model_copy(update={"rows": (base, row, gated)})))
+    assert [th.text for th in page.all("table")[0].all("th", scope="row")] == ["base", "corp", "corp, gated"]
+    (section,) = [s for s in page.all("section") if s.all("h2")[0].text == "Gate"]
+    assert [cell.text for cell in section.all("td")] == ["8", "5", "0", "", "", "16", "9", "1", "8", "kept at look 2"]
+    ungated = parse(run_page(record.model_copy(update={"ungated": "--gate off"})))
+    assert "no gate: --gate off" in ungated.text
+
+
+def test_decisions_of_a_method_are_in_order_with_the_passes_expected_by_chance(make_record, parse):
     gate = {"stage": "stage 1", "accepted": True, "fixes": 9, "regressions": 0, "gain": 0.2, "standard_error": 0.05}
     report = {"gates": [gate | {"p_value": 0.002, "level": 0.05, "reason": "r"}]}
     page = parse(run_page(make_record(report=report).result))
-    (section,) = [s for s in page.all("section") if s.all("h2")[0].text == "Gate"]
+    (section,) = [s for s in page.all("section") if s.all("h2")[0].text == "Decisions of the method"]
     assert [cell.text for cell in section.all("td")] == ["yes", "9", "0", "+20.0", "0.002", "0.05", "r"]
     assert len(section.all("g", cls="mark")) == 1
     assert "chance alone would have passed" in section.text
@@ -56,3 +76,18 @@ def test_text_of_records_is_escaped(hostile, parse):
 def test_the_page_is_a_function_of_the_record(hostile):
     record, samples = hostile
     assert run_page(record.result, samples) == run_page(record.result, samples)
+
+
+def test_the_settings_of_a_tuned_run_are_those_of_the_tested_model(make_record):
+    result = make_record("grpo").result
+    given = {"lr": 1e-6, "group": 8, "lora": {"rank": 2, "alpha": 4}}
+    result = result.model_copy(update={"config": result.config.model_copy(update={"method_config": given})})
+    assert configuration(result)["settings"] == "lr = 1e-06, group = 8, lora = {'rank': 2, 'alpha': 4}"
+    tuning = Tuning(trials=(), trial=1, chosen={"lr": 3e-5, "lora.rank": 4}, flops=0)
+    assert configuration(result.model_copy(update={"tuning": tuning}))["settings"] == (
+        "lr = 3e-05 (chosen by tuning), group = 8, lora = {'rank': 4, 'alpha': 4} (chosen by tuning)"
+    )
+    assert "lr = 3e-05 (chosen by tuning)" in run_page(result.model_copy(update={"tuning": tuning}))
+    assert given["lora"]["rank"] == 2
+    published = tuning.model_copy(update={"trial": 0, "chosen": {}})
+    assert configuration(result.model_copy(update={"tuning": published}))["settings"].startswith("lr = 1e-06, group")

@@ -12,9 +12,11 @@ from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.config import RunConfig
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
+from bench.records.tuning import Tuning
+from reports.html.leaderboard import board_page
 from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.build import SORTS, make_board
 from reports.leaderboard.columns import columns
@@ -26,18 +28,32 @@ PLANNED = {"sample": 256}
 BETTER = "1" * 15 + "0" * 5
 
 
-def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None, planned=PLANNED, **fields):
+def run(
+    method="corp",
+    seed=0,
+    correct=BETTER,
+    label="",
+    spent=100,
+    reason=None,
+    planned=PLANNED,
+    ruleset="published",
+    tuning=None,
+    changed=True,
+    **fields,
+):
     config = {"method": method, "task": "addition", "model": "tiny-adder", "seed": seed, **fields}
     right = correct.count("1")
     accuracy = Accuracy(correct=right, items=20, excluded=0, accuracy=right / 20, low=0, high=1, mean_reward=0)
     cost = AnswerCost(evaluations=5, flops=50.0, new_tokens=3)
     comparison = PairedComparison(items=20, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
-    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=method != "base")
+    row = Row(label=label, accuracy=accuracy, cost=cost, comparison=comparison, changed=changed and method != "base")
     base_cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
     base_row = Row(kind="base", accuracy=accuracy, cost=base_cost, changed=False)
     result = Result(
         identity_version=2,
-        id=repr((config, label, planned)),
+        id=repr((config, label, planned, ruleset)),
+        ruleset=ruleset,
+        tuning=tuning,
         status="failed" if reason else "ok",
         reason=reason,
         config=RunConfig.model_validate(config),
@@ -48,7 +64,7 @@ def run(method="corp", seed=0, correct=BETTER, label="", spent=100, reason=None,
         if reason
         else BudgetInfo(
             name="x",
-            evaluations=BUDGETS[fields.get("budget", "smoke")],
+            evaluations=BUDGETS[fields.get("budget", "quick")],
             evaluation_flops=1.0,
             flops=100,
             planned=planned,
@@ -102,8 +118,131 @@ def test_only_runs_with_equal_settings_are_compared():
 
 
 def test_variants_of_a_method_are_named_by_the_settings_that_differ():
-    off, both = ({"method_config": {"gate": g, "rank": 8}} for g in ("off", "both"))
-    assert set(lines(run(**off), run(**both), run("es"))) == {"base", "corp gate=off", "corp gate=both", "es"}
+    iid, tied = ({"method_config": {"noise": kind, "rank": 8}} for kind in ("iid", "tied"))
+    assert set(lines(run(**iid), run(**tied), run("es"))) == {"base", "corp noise=iid", "corp noise=tied", "es"}
+
+
+def gated(record, *, accepted, detectable=0.1):
+    """Return a record with a gated row after its artifact's row."""
+    base, row = record.result.rows
+    gate = GateRecord(accepted=accepted, items=8, max_items=16, level=0.05, reason="r", detectable=detectable)
+    kept = row if accepted else base.model_copy(update={"comparison": row.comparison})
+    after = kept.model_copy(update={"kind": "gated", "gate": gate, "answers_of": int(accepted)})
+    result = Result.model_validate_json(record.result.model_copy(update={"rows": (base, row, after)}).model_dump_json())
+    return record.model_copy(update={"result": result})
+
+
+def renderings(records):
+    board = make_board(records)
+    wide = Console(file=io.StringIO(), width=250)
+    print_board(wide, board)
+    return wide.file.getvalue(), markdown(board), board_page(board)
+
+
+def test_a_line_shows_results_as_trained_and_beside_them_what_the_gate_made_of_them():
+    records = [gated(run(seed=seed), accepted=seed == 0, detectable=0.1 + seed / 100) for seed in range(3)]
+    (line,) = (line for line in make_board(records).groups[0].lines if not line.is_base)
+    assert line.difference.value == pytest.approx(0.25)
+    assert (line.gated.kept, line.gated.seeds) == (1, 3)
+    assert (line.gated.low, line.gated.high) == (pytest.approx(0.0084, abs=1e-4), pytest.approx(0.9057, abs=1e-4))
+    assert line.gated.difference.value == pytest.approx(0.25 / 3)
+    assert line.gated.detectable == pytest.approx(0.12)
+    for text in renderings(records):
+        assert "kept 1 of 3 (1 to 91 %)" in text
+        assert "+8.3 (" in text
+        assert (
+            "Gain that the gate keeps in 80 % of runs, in points, at the observed share of regressions: corp +12.0."
+            in text
+        )
+
+
+def test_a_line_whose_seeds_all_abstained_has_no_interval():
+    records = [gated(run(seed=seed), accepted=False, detectable=None) for seed in range(3)]
+    (line,) = (line for line in make_board(records).groups[0].lines if not line.is_base)
+    assert (line.gated.kept, line.gated.difference) == (0, None)
+    for text in renderings(records):
+        assert "kept 0 of 3" in text
+        assert "kept 0 of 3 (" not in text
+    (_, row) = csv.DictReader(io.StringIO(as_csv(make_board(records))))
+    assert (row["gated"], row["gated_seeds"], row["gated_difference"]) == ("0", "3", "")
+
+
+def test_a_board_without_gated_rows_has_no_column_for_them():
+    for text in renderings([run()]):
+        assert "gated" not in text
+
+
+def test_runs_without_a_gate_are_not_compared_with_gated_ones_as_they_adapt_with_more():
+    board = make_board([gated(run(), accepted=True), run(gate="off")])
+    assert sorted("no gate" in group.settings for group in board.groups) == [False, True]
+    assert [[line.name for line in group.lines] for group in board.groups] == [["base", "corp"]] * 2
+
+
+def test_a_line_whose_runs_could_not_be_gated_is_noted_with_the_reason():
+    reason = "too few items to keep any result"
+    one = run("randopt")
+    one = one.model_copy(update={"result": one.result.model_copy(update={"ungated": reason})})
+    for text in renderings([gated(run(), accepted=True), one]):
+        assert f"randopt: no gate: {reason}" in text
+
+
+@pytest.mark.parametrize(("method", "own"), [("grpo", True), ("ppo", True), ("corp", "both"), ("corp", "stage2")])
+def test_a_row_that_its_methods_own_gate_chose_is_marked_and_not_ranked(method, own):
+    records = [
+        run(method, gate="off", method_config={"gate": own}),
+        run("es", gate="off"),
+        run("cat", gate="off", method_config={"gate": False}),
+    ]
+    name = f"{method} (gated by its method)"
+    found = lines(*records)
+    assert {row.name: row.rank for row in found.values()} == {"base": 1, name: None, "es": 1, "cat": 1}
+    assert found[name].own_gate
+    assert found[name].difference
+    note = f"a gate of the method's own kept the result or the base: {name}; such rows are not as trained"
+    console, *others = renderings(records)
+    for text in (console.replace("\n", " "), *others):
+        assert name in text
+        assert note in text.replace("&#39;", "'")
+    (row,) = [row for row in csv.DictReader(io.StringIO(as_csv(make_board(records)))) if row["name"] == name]
+    assert (row["rank"], row["own_gate"]) == ("", "True")
+
+
+def test_rows_that_their_methods_own_gate_chose_are_in_no_curve_and_no_profile():
+    old = {"gate": "off", "method_config": {"gate": True}}
+    board = make_board([run(m, task=t, **f) for m, f in (("es", {}), ("grpo", old)) for t in ("addition", "tenfold")])
+    assert {point.name for curve in board.curves for point in curve.points} == {"base", "es"}
+    assert set(board.profiles[0].shares) == {"base", "es"}
+
+
+def test_a_method_may_have_a_gate_setting_beside_the_harness_gate():
+    assert not lines(run("mine", method_config={"gate": True}))["mine"].own_gate
+
+
+def test_a_row_whose_seeds_all_returned_the_base_is_compared_with_nothing():
+    same = [run("corp", seed=seed, correct=BASE, changed=False) for seed in range(3)]
+    records = [*same, run("es"), run("grpo", correct=worse(1))]
+    found = lines(*records)
+    line = found["corp"]
+    assert line.accuracy.value == 0.5
+    assert (line.returned_base, line.is_base) == (True, False)
+    assert (line.difference, line.corrected, line.rank) == (None, None, None)
+    assert found["base"].is_base
+    without = lines(*records[3:])
+    assert {n: (row.rank, row.corrected) for n, row in found.items() if n != "corp"} == {
+        n: (row.rank, row.corrected) for n, row in without.items()
+    }
+    for text in renderings(records):
+        assert text.count("returned the base") == 2  # the row, and the legend
+        assert "+0.0" not in text
+    row = next(row for row in csv.DictReader(io.StringIO(as_csv(make_board(records)))) if row["name"] == "corp")
+    assert (row["accuracy"], row["returned_base"]) == ("0.5", "True")
+    assert {row[key] for key in ("rank", "difference", "difference_low", "difference_high", "p")} == {""}
+
+
+def test_a_row_is_compared_if_one_of_its_seeds_changed_the_base():
+    line = lines(run(seed=0), run(seed=1, correct=BASE, changed=False))["corp"]
+    assert not line.returned_base
+    assert line.difference.value == pytest.approx(0.125)
 
 
 def test_rows_of_one_search_are_lines_of_their_own():
@@ -114,7 +253,7 @@ def test_a_run_that_failed_is_a_line_with_its_reason():
     runs = run(), run("grpo", reason="diverged")
     line = lines(*runs)["grpo"]
     assert line.accuracy is None
-    shown = {c.heading: c.text(line) for c in columns() if c.text(line)}
+    shown = {c.heading: c.text(line) for c in columns(make_board([])) if c.text(line)}
     assert shown == {"method": "grpo", "accuracy": "failed", "status": "failed"}
     assert "grpo: seed 0: failed: diverged" in markdown(make_board(runs))
 
@@ -122,6 +261,14 @@ def test_a_run_that_failed_is_a_line_with_its_reason():
 def test_one_failed_seed_is_noted_below_the_table():
     text = markdown(make_board([run(seed=0), run(seed=1, reason="out of memory")]))
     assert "corp: seed 1: failed: out of memory" in text
+
+
+def test_seeds_that_ended_for_the_same_reason_share_a_line():
+    ended = [run(seed=seed, reason="out of memory") for seed in (1, 2)]
+    text = markdown(make_board([run(seed=0), *ended, run(seed=3, reason="diverged")]))
+    assert "corp: seeds 1, 2: failed: out of memory" in text
+    assert "corp: seed 3: failed: diverged" in text
+    assert text.count("out of memory") == 1
 
 
 def test_rows_that_left_the_budget_unspent_are_not_called_matched():
@@ -135,7 +282,7 @@ def test_every_row_has_every_column():
         for line in markdown(make_board([run(), run("es", reason="x")])).split("## Accuracy against")[0].splitlines()
         if line[:1] == "|"
     ]
-    assert {line.count("|") for line in table} == {len(columns()) + 1}
+    assert {line.count("|") for line in table} == {len(columns(make_board([]))) + 1}
 
 
 def test_answers_that_were_not_judged_are_left_out(tmp_path: Path):
@@ -220,8 +367,38 @@ def worse(n):
 def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
     board = make_board([run(), run(dtype="float32")])
     assert [group.settings for group in board.groups] == ["", "dtype float32"]
-    assert "budget smoke, dtype float32, 20 test items" in markdown(board)
+    assert "budget quick, published settings, dtype float32, 20 test items" in markdown(board)
     assert [curve.settings for curve in board.curves] == ["", "dtype float32"]
+
+
+def test_runs_made_by_other_rules_share_no_table_curve_or_profile():
+    rulesets = ("custom", "tuned 10", "published", "tuned 5")
+    methods = ("corp", "es")
+    board = make_board([run(m, ruleset=r, task=t) for m in methods for r in rulesets for t in ("addition", "gsm8k")])
+    ordered = ["published", "tuned 5", "tuned 10", "custom"]
+    assert [group.ruleset for group in board.groups] == [*ordered, *ordered]
+    assert [curve.ruleset for curve in board.curves] == [*ordered[:3], *ordered[:3]]
+    assert [profile.ruleset for profile in board.profiles] == ordered[:3]
+    assert all(len(group.lines) == 3 for group in board.groups)
+    for group in board.groups:
+        assert {line.rank is None for line in group.lines} == {group.ruleset == "custom"}
+    console = Console(width=240, record=True)
+    print_board(console, board)
+    for text in (markdown(board), board_page(board), console.export_text()):
+        assert "budget quick, published settings" in text
+        assert "settings tuned in 5 trials" in text
+        assert "custom settings (not ranked)" in text
+    rows = list(csv.DictReader(io.StringIO(as_csv(board))))
+    assert {row["ruleset"]: row["rank"] for row in rows} == {r: "" if r == "custom" else "1" for r in ordered}
+
+
+def test_a_table_of_tuned_runs_says_which_settings_were_chosen():
+    def tuned(seed, **chosen):
+        return Tuning(trials=(), trial=len(chosen), chosen=chosen, flops=1)
+
+    runs = [run("es", 0, tuning=tuned(0, sigma=0.01, step=0.02)), run("es", 1, tuning=tuned(1))]
+    (group,) = groups(runs)
+    assert "es: tuning chose sigma=0.01 step=0.02 (seed 0), the published ones (seed 1)" in group.notes
 
 
 def test_runs_billed_by_another_version_of_flops_share_no_table():
@@ -285,7 +462,7 @@ def test_a_curve_joins_budgets_and_counts_adaptation_and_answers():
     assert [(p.name, p.budget, p.flops, p.front) for p in curve.points] == [
         ("base", "", 200.0, True),
         ("self-consistency", "", 1000.0, True),
-        ("corp", "smoke", 1100.0, False),
+        ("corp", "quick", 1100.0, False),
         ("corp", "small", 1100.0, False),
     ]
     assert 0.5 < curve.area < 0.75

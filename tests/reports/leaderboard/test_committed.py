@@ -66,10 +66,10 @@ def test_the_pages_depend_only_on_the_records(runs, tmp_path):
     publish(runs[2:], tmp_path / "b")
     publish(runs[:2], tmp_path / "b")
     assert [str(path.relative_to(tmp_path / "a/records")) for path in first] == [
-        "addition/m/corp/smoke/seed-0-corp-0xx.json",
-        "addition/m/corp/smoke/seed-1-corp-1xx.json",
-        "addition/m/es/smoke/seed-0-es-0xxxx.json",
-        "addition/m/ppo/smoke/seed-0-ppo-0xxx.json",
+        "addition/m/corp/quick/seed-0-corp-0xx.json",
+        "addition/m/corp/quick/seed-1-corp-1xx.json",
+        "addition/m/es/quick/seed-0-es-0xxxx.json",
+        "addition/m/ppo/quick/seed-0-ppo-0xxx.json",
     ]
     for name in ("leaderboard.md", "leaderboard.html"):
         text = (tmp_path / "a" / name).read_bytes()
@@ -158,8 +158,8 @@ def test_a_row_is_missing_unless_another_replaces_it():
     assert missing_rows(before, before) == []
     assert missing_rows(before, [*before, *plain(record("ppo"))]) == []
     assert missing_rows(before, before[1:]) == [
-        "addition m smoke greedy corp 0 row: 1 lost",
-        "addition m smoke greedy corp 0 run: 1 lost",
+        "addition m quick greedy corp 0 row: 1 lost",
+        "addition m quick greedy corp 0 run: 1 lost",
     ]
     assert missing_rows(before, plain(record("corp", method_config={"rank": 1}), record("es"), record("es", 1))) == []
     assert len(missing_rows(before, plain(record("corp"), record("es")))) == 2
@@ -171,7 +171,7 @@ def test_a_row_is_missing_unless_another_replaces_it():
 
 def test_a_failure_may_become_a_row_but_a_row_may_not_become_a_failure():
     assert missing_rows(plain(failed("ppo")), plain(record("ppo"))) == []
-    assert missing_rows(plain(record("ppo")), plain(failed("ppo"))) == ["addition m smoke greedy ppo 0 row: 1 lost"]
+    assert missing_rows(plain(record("ppo")), plain(failed("ppo"))) == ["addition m quick greedy ppo 0 row: 1 lost"]
 
 
 def test_an_accuracy_that_changed_without_a_reason_is_found():
@@ -190,6 +190,7 @@ def test_an_accuracy_that_changed_without_a_reason_is_found():
 
 def test_an_accuracy_that_changed_with_the_schema_is_found():
     (kept,), now = plain(record()), plain(record())
+    now[0]["result"]["config"]["gate"] = "off"  # as migrated
     result = kept["result"]
     base, *rows = result["rows"]
     old = {
@@ -202,3 +203,22 @@ def test_an_accuracy_that_changed_with_the_schema_is_found():
     assert changed_accuracies([old], now) == []
     now[0]["result"]["rows"][1]["accuracy"]["correct"] += 1
     assert len(changed_accuracies([old], now)) == 1
+
+
+def test_a_withdrawn_record_may_be_missing_and_the_pages_say_why(runs, tmp_path):
+    before = plain(record("corp"), record("es"))
+    assert missing_rows(before, before[1:], {"corp-0xx"}) == []
+    assert missing_rows(before, before[1:], {"es-0xxxx"}) != []
+    publish(runs, tmp_path)
+    reason = "its own gate decided this row"
+    (tmp_path / "withdrawn.toml").write_text(f'[[withdrawal]]\nreason = "{reason}"\nrecords = ["683733fb"]\n')
+    assert {page.name for page in stale(tmp_path)} == {"leaderboard.md", "leaderboard.html"}
+    assert all(f"withdrawn: 1 record (listed in withdrawn.toml): {reason}" in text for text in pages(tmp_path).values())
+
+
+@pytest.mark.parametrize("text", ["withdrawal = 3", "x", "[[withdrawal]]\nreason = 1\nrecords = []", "a = 1"])
+def test_a_bad_list_of_withdrawals_is_an_error_that_names_the_file(runs, tmp_path, text):
+    publish(runs, tmp_path)
+    (tmp_path / "withdrawn.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"withdrawn\.toml"):
+        pages(tmp_path)

@@ -6,7 +6,17 @@ import pytest
 from rich.console import Console
 
 from bench.compute.ledger import Work
-from bench.records.rows import Accuracy, AnswerCost, Difference, PairedComparison, PassAtK, Row
+from bench.records.rows import (
+    Accuracy,
+    AnswerCost,
+    Difference,
+    GateLook,
+    GateRecord,
+    Move,
+    PairedComparison,
+    PassAtK,
+    Row,
+)
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, Timing
 from reports.run.terminal import print_run, print_samples, print_times
@@ -136,10 +146,46 @@ def test_the_budget_is_shown_with_what_was_spent_of_it() -> None:
     ) in printed()
 
 
+def gated(*, accepted: bool, label: str = "") -> Row:
+    gate = GateRecord(
+        accepted=accepted,
+        items=32,
+        max_items=64,
+        fixes=12,
+        regressions=1,
+        gain=11 / 32,
+        level=0.05,
+        looks=(GateLook(items=32, fixes=12, regressions=1, needed=11),),
+        reason="kept at look 2 of 4: 12 fixes against 1 regression, 11 were needed" if accepted else "rejected",
+        detectable=0.182,
+    )
+    numbers = RESULT.rows[1] if accepted else BASE.model_copy(update={"comparison": RESULT.rows[1].comparison})
+    update = {"kind": "gated", "label": label, "gate": gate, "answers_of": int(accepted)}
+    return numbers.model_copy(update=update)
+
+
+def test_a_result_is_shown_as_trained_and_gated() -> None:
+    text = printed(RESULT.model_copy(update={"rows": (*RESULT.rows, gated(accepted=True))}), width=100)
+    assert cells(text, "corp")[1] == cells(text, "corp, gated")[1] == "19.8 %"
+    assert "corp: +6.2 points" in text
+    assert (
+        "corp, gated: kept at look 2 of 4: 12 fixes against 1 regression, 11 were needed; answers and cost are as "
+        "trained (detectable gain on 64 items: +18.2 points in 80 % of runs)\n"
+    ) in text
+    text = printed(RESULT.model_copy(update={"rows": (*RESULT.rows, gated(accepted=False))}), width=100)
+    assert (cells(text, "corp")[1], cells(text, "corp, gated")[1]) == ("19.8 %", "13.4 %")
+    assert "corp, gated: rejected; answers and cost are the base's" in text
+
+
+def test_a_run_without_a_gate_says_why() -> None:
+    result = RESULT.model_copy(update={"ungated": "the task has no gate split"})
+    assert "\nno gate: the task has no gate split\n" in printed(result)
+
+
 def test_gates_are_shown_with_verdict_and_reason() -> None:
     text = printed()
-    assert "the method's report: gate, first: kept; 6 of 30 fixed, none lost\n" in text
-    assert "gate, second: not kept; no gain on [gate] items\n" in text
+    assert "the method's report: first: kept; 6 of 30 fixed, none lost\n" in text
+    assert "report: second: not kept; no gain on [gate] items\n" in text
 
 
 def test_no_table_is_wider_than_the_terminal() -> None:
@@ -202,6 +248,19 @@ def test_the_share_of_truncated_answers_is_shown_if_there_are_any() -> None:
     assert "corp: 25.0 % of the answers ended at the length limit\n" in text
     assert text.count("length limit") == 1
     assert "length limit" not in printed()  # not known
+
+
+def test_a_move_that_the_dtype_does_not_hold_is_told() -> None:
+    def shown(cosine: float | None) -> str:
+        move = Move(norm=0.01, survived=0.002, cosine=cosine, changed=0.056)
+        rows = (BASE, RESULT.rows[1].model_copy(update={"move": move}))
+        return printed(RESULT.model_copy(update={"rows": rows, "engine": {"dtype": "bfloat16"}}))
+
+    assert (
+        "warning: corp: bfloat16 does not hold the move of the weights (cosine 0.31, 5.6 % of them changed); the "
+        "tested model is not the one that was made, so take --dtype float32 for all methods\n"
+    ) in shown(0.31)
+    assert "does not hold" not in shown(0.95) + shown(None) + printed()
 
 
 def test_signs_of_a_collapse_in_training_are_shown() -> None:

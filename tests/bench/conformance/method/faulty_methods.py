@@ -12,6 +12,7 @@ import torch
 
 from bench.compute.meter import OverBudget
 from bench.conformance.method.instrument import TestSplitAccess
+from bench.conformance.method.task import Sums
 from bench.engines.ragged import RaggedBatch
 from bench.registry import load_task
 from bench.seeds import derive
@@ -177,12 +178,12 @@ class LoadsData(Sound):
 
 
 class TrainsOnGate(Sound):
-    """Defect: the method trains on the gate split."""
+    """Defect: the method trains on the gate split, which it gets around the context."""
 
     def adapt(self, context: Any) -> Artifact:
         training = context.train(context.remaining)
         training.tokenizer  # noqa: B018, sets it up
-        prompt = context._evaluator.prompt(context._examples["gate"][0])
+        prompt = context._evaluator.prompt(Sums().load().gate[0])
         with training.metered():
             training.model(input_ids=torch.tensor([prompt]))
         return Model()
@@ -227,14 +228,14 @@ class RefusesWithoutReason(Sound):
     """Defect: the method refuses with an empty reason."""
 
     def supports(self, task: TaskTraits) -> str | None:
-        return None if task.sizes["gate"] else ""
+        return None if task.sizes["select"] else ""
 
 
 class ClaimsSupport(Sound):
-    """Defect: the method claims to support every task, but needs a gate split."""
+    """Defect: the method claims to support every task, but needs a select split."""
 
     def adapt(self, context: Context) -> Artifact:
-        context.evaluate(Point(), "gate", account="gate", examples=range(1), allowance=context.remaining)
+        context.evaluate(Point(), "select", account="select", examples=range(1), allowance=context.remaining)
         return super().adapt(context)
 
 

@@ -1,5 +1,6 @@
 """Checks on runs that are written by hand. test_report.py runs them on methods with defects."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -95,3 +96,31 @@ def test_weights_must_be_the_same_in_memory_and_on_disk() -> None:
     run.instrument.weights = ("a" * 64, "b" * 64)
     passed, detail = checks.check_weights(session(run, model_files=files, hashed_model=lambda: files))
     assert (passed, detail) == (False, "the digest of the base changed from aaaaaaaaaaaa to bbbbbbbbbbbb")
+
+
+@pytest.mark.parametrize("end", ["ok", "refused", "failed"])
+def test_a_method_that_trains_is_also_tried_in_bfloat16_with_batches_of_several_passes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    trained = observed()
+    trained.result.ledger["train"] = AccountRow(work=Work(backward_passes=1), flops=1, hardware_flops=1)
+    seen = []
+
+    def check(again: MethodSession) -> Any:
+        seen.append((dict(again.settings), dict(again.options)))
+        return (None, "unfinished") if again.options and end == "failed" else (True, "")
+
+    def reference(self: MethodSession) -> Any:
+        return observed(end) if self.options else trained
+
+    monkeypatch.setattr(MethodSession, "reference", property(reference))
+    variants = ({"rank": 2}, {"on": "sft"})
+    monkeypatch.setattr(MethodSession, "method", lambda self: SimpleNamespace(variants=variants))
+    monkeypatch.setattr(checks, "check_same_seed", check)
+    monkeypatch.setattr(checks, "check_resume", lambda again: (True, ""))
+    passed, detail = checks.check_variants(MethodSession("m", {"lr": 1}, 10, tmp_path))
+    plain = [({"lr": 1, **variant}, {}) for variant in variants]
+    tried = [({"lr": 1, "rank": 2}, {"dtype": "bfloat16", "batch_size": 4})]
+    assert seen == plain + ([] if end == "refused" else tried)
+    assert passed == (end != "failed")
+    assert ("'dtype': 'bfloat16', 'batch_size': 4}: unfinished" in detail) == (end == "failed")

@@ -31,7 +31,7 @@ DEFECTS = [
     ("LoadsAnotherModel", "artifact", "answers differ"),
     ("UnmeteredModel", "ledger", "3 tokens went through an unmetered model"),
     ("UnmeteredTraining", "ledger", "training: 0 tokens booked, 3 observed"),
-    ("RefusesWithoutReason", "refusals", "without a gate split is refused without a reason"),
+    ("RefusesWithoutReason", "refusals", "without a select split is refused without a reason"),
     ("ClaimsSupport", "refusals", "not refused, and the run failed: ValueError"),
     ("PlansTooMuch", "refusals", "the plan for a budget of 1 spends 2"),
     ("AcceptsAnySetting", "refusals", "a setting that does not exist is accepted"),
@@ -43,9 +43,9 @@ DEFECTS = [
 QUICK = [name for name, check, _ in DEFECTS if check in ("end", "test unseen")][:2]
 """Methods whose first run fails. Most checks need a finished run and skip them, so these take about a second."""
 
-TRAINED = {"lr": 1e-3, "gate": False}
+TRAINED = {"lr": 1e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "corp": {"gate": "off", "sigmas": [0.01]},
+    "corp": {"sigmas": [0.01]},
     "cat": TRAINED,
     "grpo": TRAINED,
     "ppo": TRAINED,
@@ -131,7 +131,7 @@ def test_built_in_methods_pass(name: str) -> None:
     [
         ("crop", {}, 256, UsageError, "did you mean 'corp'"),
         ("corp", {"sigma": 1}, 256, UsageError, "sigma: unknown field"),
-        ("corp", {}, 20, Refused, "give it 92 or more"),
+        ("corp", {}, 20, Refused, "give it 76 or more"),
     ],
 )
 def test_a_method_that_cannot_be_checked_is_an_error(

@@ -1,4 +1,5 @@
 import random
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -44,6 +45,32 @@ def answers(engine, prompts=PROMPTS, sampling=GREEDY):
 
 def texts(engine, prompts=PROMPTS, sampling=GREEDY):
     return [completion.text for completion in answers(engine, prompts, sampling)[0]]
+
+
+@dataclass(frozen=True)
+class AtLetter:
+    """Rule that ends an answer at a character."""
+
+    letter: str
+
+    def may_end(self, tail):
+        return self.letter in tail
+
+    def is_complete(self, answer):
+        return self.letter in answer
+
+
+def test_answers_end_by_their_own_rules_where_the_transformers_engine_ends_them(engine, llama, device):
+    whole = answers(engine)[0]
+    rules = [AtLetter(answer.text[len(answer.text) // 2]) if answer.text else None for answer in whole]
+    theirs = TransformersEngine(llama, device=device)
+    found = []
+    for each in (engine, theirs):
+        meter = Meter(each.shape)
+        with meter.account("setup"):
+            found.append([(a.text, a.token_ids, a.finish) for a in each.generate(PROMPTS, GREEDY, meter, rules)])
+    assert found[0] == found[1]
+    assert sum(finish == "stop" for _, _, finish in found[0]) > len(PROMPTS) / 2
 
 
 def work_without_padding(work: Work) -> Work:
@@ -176,9 +203,12 @@ def test_an_allowance_ends_one_generation_and_not_the_run(engine):
         assert len(engine.generate(PROMPTS, GREEDY, meter)) == len(PROMPTS)
 
 
-def test_a_saved_point_opens_as_a_checkpoint_with_the_same_weights_and_answers(engine, device, tmp_path):
+def test_a_saved_point_opens_as_a_checkpoint_with_the_same_weights_and_answers(engine, llama, device, tmp_path):
     engine.move_to(FAR)
-    engine.save(tmp_path)
+    move = engine.save(tmp_path)
+    theirs = TransformersEngine(llama, device=device)
+    theirs.move_to(FAR)
+    assert move == theirs.save(tmp_path / "theirs")
     reopened = TransformersEngine(str(tmp_path), device=device)
     assert reopened.digest != engine.digest
     assert texts(reopened) == texts(engine)

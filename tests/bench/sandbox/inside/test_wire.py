@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections import Counter, OrderedDict, UserList, defaultdict, deque, namedtuple
+from collections.abc import ItemsView, KeysView, ValuesView
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
@@ -104,9 +105,37 @@ def test_an_instance_of_a_subclass_arrives_as_its_base() -> None:
         (Colour.RED, 3),
         (point(1, 2), (1, 2)),
         (defaultdict(int, a=1), {"a": 1}),
-        ({1: 2}.keys(), [1]),
     ]:
         assert same(cross(value), base)
+
+
+@given(st.dictionaries(st.integers() | st.text(), st.integers() | st.lists(st.integers()), max_size=5))
+def test_a_view_of_a_dictionary_arrives_as_a_view_and_equals_no_list(value: dict[Any, Any]) -> None:
+    for kind, view in ((type({}.keys()), value.keys()), (type({}.values()), value.values())):
+        found = cross(view)
+        assert (type(found), list(found)) == (kind, list(view))
+        assert found != list(view)
+    assert cross(value.keys()) == value.keys() == set(value)
+    assert cross(value.items()) == value.items()
+    assert type(cross(value.items())) is type({}.items())
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        *({"keys": [[1]]}, {"keys": 1}),
+        *({"items": [1]}, {"items": [{"tuple": [1]}]}, {"items": [{"tuple": [[], 1]}]}, {"items": ["ab"]}),
+    ],
+)
+def test_a_view_that_no_dictionary_has_is_refused(tree: Any) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(tree)
+
+
+@pytest.mark.parametrize("tree", [{"object": [0, "A", False]}, {"object": []}, {"object": ["a"]}, {"object": 1}])
+def test_an_object_is_refused_where_none_is_expected(tree: Any) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(tree)
 
 
 @pytest.mark.parametrize("value", [object(), len, iter([1]), UserList([1]), ..., type("C", (), {})])
@@ -186,11 +215,16 @@ def test_a_stream_that_ends_early_is_an_end_of_file() -> None:
             wire.receive(io.BytesIO(frame[:cut]).read)
 
 
+VIEWS = [type({}.keys()), type({}.values()), type({}.items())]
+
+
 def plain(value: Any) -> bool:
     if isinstance(value, dict):
         return type(value) in PLAIN and all(plain(part) for item in value.items() for part in item)
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return type(value) in PLAIN and all(map(plain, value))
+    if isinstance(value, (KeysView, ValuesView, ItemsView)):
+        return type(value) in VIEWS and all(map(plain, value))
     return type(value) in PLAIN or isinstance(value, type) or type(value) is type(iter([]))
 
 
@@ -202,6 +236,11 @@ def mutate(rng: random.Random, body: bytes) -> bytes:
         b'"function"',
         b'"iterator"',
         b'"type"',
+        b'"keys"',
+        b'"values"',
+        b'"items"',
+        b'"object"',
+        b'{"object": [0, "A", false]}',
     ]
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data) + 1)
@@ -226,6 +265,7 @@ def test_the_decoder_survives_any_bytes() -> None:
     samples: list[Any] = [
         [1, 2.5, "text", None, True],
         {(1, "a"): {2, 3}, b"k": deque([1], 2)},
+        [{1: 2}.keys(), {1: [2]}.values(), {"a": (1, 2)}.items()],
         [Counter("aab"), OrderedDict(a=1), frozenset([4]), 2 + 3j, 1 << 80, range(3)],
         [Decimal("1.5"), Fraction(1, 3), datetime(2020, 1, 1, tzinfo=UTC), date(2020, 1, 1), timedelta(1)],
     ]

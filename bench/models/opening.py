@@ -1,0 +1,325 @@
+"""Opening of a checkpoint folder with transformers. No code of a folder runs, and nothing is fetched or asked for.
+
+`check_opens` finds out without the weights' values whether a folder can be opened: it lets transformers load tensors on
+the meta device, which have the names and shapes of the stored ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jinja2
+import torch
+import transformers
+from safetensors import safe_open
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from bench.errors import UsageError, shown
+from bench.models.checkpoint import json_object, read_config
+from bench.models.folder import check_files
+from bench.models.headers import FLOATS, Header, read_headers
+from bench.models.template import check_not_random, template_file, use_fixed_date
+from tasks.interface import PromptStyle
+
+SAFE = {"trust_remote_code": False, "local_files_only": True}
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "base_model.model.": "peft",
+    "module.": "data-parallel training",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_checkpoint_wrapped_module.": "activation checkpointing",
+}
+"""Parts that trainers add to the names of weights, and who adds them."""
+VOCABULARIES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+"""Patterns of the files that hold a vocabulary."""
+NAMED = 3
+"""Number of weights that a message names of each kind."""
+LONGEST_REASON = 300
+
+Opened = TypeVar("Opened")
+
+
+@cache
+def check_opens(folder: Path, fingerprint: str, prompt: PromptStyle | Literal["auto"] = "auto") -> None:
+    """Check that transformers can open a folder: every weight is there and no other, and the tokenizer fits.
+
+    Args:
+        folder: Checkpoint folder.
+        fingerprint: Hash of its files. A folder whose files have not changed is checked once per process.
+        prompt: Prompt style of the run. The chat template is checked unless it is `completion`.
+
+    Raises:
+        UsageError: If it cannot. The message names the file and the remedy.
+    """
+    config = open_config(folder)
+    rows = _check_weights(folder, config)
+    tokenizer = open_tokenizer(folder)
+    _check_vocabulary(folder, tokenizer, rows)
+    if tokenizer.chat_template and prompt != "completion":
+        check_not_random(folder)
+        _check_template(folder, tokenizer)
+    elif prompt == "chat":
+        raise UsageError(
+            f"--prompt chat: {folder} holds no chat template; copy chat_template.jinja from the model that this one "
+            "was made from, or use --prompt completion"
+        )
+
+
+def open_config(folder: Path) -> PreTrainedConfig:
+    """Return a folder's configuration.
+
+    Raises:
+        UsageError: If it is not that of a causal language model that is part of transformers.
+    """
+    file = folder / "config.json"
+    given = json_object(file)
+    kind = given.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        if "auto_map" in given:
+            raise UsageError(
+                f"{file}: the model type {shown(kind)} needs the code of the folder (auto_map), and no such code is "
+                "run; use a model whose architecture is part of transformers"
+            )
+        raise UsageError(
+            f"{file}: transformers {transformers.__version__} has no model type {shown(kind)}; a later release may have"
+        )
+    config: PreTrainedConfig = _explained(
+        lambda: AutoConfig.from_pretrained(folder, **SAFE), f"{file}: cannot be used", "correct the file"
+    )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UsageError(f"{file}: {kind} is not a causal language model; use one that continues a text")
+    return config
+
+
+def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
+    """Return the model of a folder on the CPU.
+
+    Args:
+        folder: Checkpoint folder.
+        dtype: Dtype of the weights, as `AutoModelForCausalLM.from_pretrained` takes it.
+
+    Raises:
+        UsageError: If the folder does not hold exactly the model's weights.
+    """
+    check_files(folder)
+    model: PreTrainedModel
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+    )
+    _check_loaded(folder, type(model).__name__, loaded, model.state_dict())
+    # The model is of transformers' own class; a saved copy must not point to code that was not used.
+    vars(model.config).pop("auto_map", None)
+    return model
+
+
+def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder. Its chat template sees a fixed date, see `bench.models.template`.
+
+    Raises:
+        UsageError: If the folder holds none, or it cannot be opened.
+    """
+    use_fixed_date()
+    remedy = "copy the tokenizer's files from the model that this one was made from"
+    what = f"{folder}: the tokenizer cannot be opened"
+    try:
+        tokenizer: PreTrainedTokenizerBase = _explained(
+            lambda: AutoTokenizer.from_pretrained(folder, **SAFE), what, remedy
+        )
+    except UsageError as error:
+        settings = folder / "tokenizer_config.json"
+        if settings.exists() and "auto_map" in json_object(settings):
+            raise UsageError(
+                f"{settings}: the tokenizer needs the code of the folder (auto_map), and no such code is run; use a "
+                "model whose tokenizer is part of transformers"
+            ) from error
+        if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+            raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json); {remedy}") from error
+        raise
+    # Without its files, transformers makes a tokenizer with special tokens only.
+    names = dict(getattr(tokenizer, "vocab_files_names", {}))
+    sets = [[names.pop("tokenizer_file")]] if "tokenizer_file" in names else []
+    sets += [list(names.values())] if names else []
+    if sets and not any(all((folder / name).exists() for name in one) for one in sets):
+        raise UsageError(f"{folder}: holds no tokenizer ({' or '.join(', '.join(one) for one in sets)}); {remedy}")
+    return tokenizer
+
+
+def open_generation_config(folder: Path) -> GenerationConfig:
+    """Return the settings of a folder's `generation_config.json`, or those that follow from its `config.json`."""
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # the checkpoint has no generation config
+        return GenerationConfig.from_model_config(open_config(folder))
+
+
+def _explained(opened: Callable[[], Opened], what: str, remedy: str) -> Opened:
+    """Open something with transformers. Whatever it raises becomes one sentence."""
+    try:
+        with _quiet():
+            return opened()
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + "..."
+        raise UsageError(f"{what} ({reason}); {remedy}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tables and progress bars of transformers out of our output."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
+    """Check the names and shapes of the stored weights; return the number of rows of the embedding."""
+    headers = read_headers(folder)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    text = config.get_text_config()
+    # As AutoModelForCausalLM does for a model of text and images whose text part is a model of its own.
+    config = text if model_class.config_class is type(text) else config
+
+    def load() -> tuple[PreTrainedModel, dict[str, Any]]:
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict={name: _meta(header) for name, header in headers.items()},
+            device_map={"": "meta"},
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        return loaded
+
+    file = folder / "config.json"
+    model, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    _check_loaded(folder, model_class.__name__, loaded, model.state_dict())
+    _check_tied(folder, model.all_tied_weights_keys, headers)
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _check_tied(folder: Path, tied: Mapping[str, str], headers: Mapping[str, Header]) -> None:
+    """Check that weights which the configuration ties have one value, where a checkpoint stores them under both names.
+
+    Otherwise transformers would leave them apart, and vLLM would not.
+    """
+    for name, other in tied.items():
+        if name in headers and other in headers and not torch.equal(*(_value(headers, n) for n in (name, other))):
+            raise UsageError(
+                f"{folder / 'config.json'}: ties {name} to {other}, and {headers[name].file.name} holds another value; "
+                "set tie_word_embeddings to false, or remove the one that is not meant from the file"
+            )
+
+
+def _value(headers: Mapping[str, Header], name: str) -> torch.Tensor:
+    with safe_open(headers[name].file, "pt") as opened:
+        tensor: torch.Tensor = opened.get_tensor(name)
+    return tensor
+
+
+def _meta(header: Header) -> torch.Tensor:
+    dtype = getattr(torch, FLOATS[header.dtype]) if header.dtype in FLOATS else torch.uint8
+    return torch.empty(header.shape, dtype=dtype, device="meta")
+
+
+def _check_loaded(folder: Path, model: str, loaded: dict[str, Any], expected: Iterable[str]) -> None:
+    """Check the report of a load.
+
+    Raises:
+        UsageError: If weights are missing, unexpected or of another shape.
+    """
+    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
+    reshaped = [
+        f"{name} is {list(stored)} in the file and {list(needed)} in the model"
+        for name, stored, needed in sorted(loaded["mismatched_keys"])
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    if not any(kinds.values()):
+        return
+    found = ", ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
+    raise UsageError(
+        f"{folder}: the weights are not those of {model}: {found}; {_remedy(folder, model, unexpected, set(expected))}"
+    )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _remedy(folder: Path, model: str, unexpected: list[str], expected: set[str]) -> str:
+    for name in unexpected:
+        for part, origin in WRAPPERS.items():
+            if part in name and (name.replace(part, "") in expected or name.startswith(part)):
+                return f"{origin} has put {part} into the names, so save the model that it wraps"
+    for name in unexpected:
+        if end := next((other for other in expected if name.endswith(f".{other}")), None):
+            return f"the names begin with {name.removesuffix(end)}, so save the model that this part belongs to"
+    named = (read_config(folder) or {}).get("architectures") or [model]
+    if named != [model]:
+        return f"config.json names {', '.join(map(str, named))}, and a causal language model ({model}) is needed"
+    return "save the whole model again, or correct config.json"
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Check that the embedding has a row for every token except added ones that no prompt need hold.
+
+    Published tokenizers have such tokens, for example those for images that a model of text does not take. The engine
+    refuses a prompt with one.
+    """
+    added = set(tokenizer.added_tokens_decoder)
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    beyond = [(i, token) for token, i in tokenizer.get_vocab().items() if i >= rows and (i not in added or i in named)]
+    if beyond:
+        i, token = min(beyond)
+        raise UsageError(
+            f"{folder}: the tokenizer has the token {shown(token)} with the id {i}, and the model's embedding has "
+            f"{rows} rows; take the tokenizer that belongs to this model, or call resize_token_embeddings"
+            f"({len(tokenizer)}) and save the model again"
+        )
+
+
+def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the chat template formats a user's message."""
+    probe = "What is 17 + 25?"
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": probe}], add_generation_prompt=True, tokenize=False
+        )
+    except Exception as error:
+        raise UsageError(unformatted(folder, error)) from error
+    if probe not in text:
+        raise UsageError(
+            f"{template_file(folder)}: the chat template leaves out the user's message; correct it, or use --prompt "
+            "completion"
+        )
+
+
+def unformatted(folder: Path, error: Exception) -> str:
+    """Return the sentence for an error that a chat template raises. A template is a program and may raise anything."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        reason = f"syntax error in line {error.lineno}: {reason}"
+    return f"{template_file(folder)}: the chat template fails ({reason}); correct it, or use --prompt completion"

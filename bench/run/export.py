@@ -1,0 +1,79 @@
+"""Export of a run's weights in float32, before they were rounded to the dtype that the run tested them in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.engines.tokenizer import CheckpointTokenizer
+from bench.errors import BenchError, UsageError
+from bench.models.digest import digest
+from bench.models.source import resolve
+from bench.records.schema import Result
+from bench.weights.checkpoint import Checkpoint, full_disk_as_os_error, read_trained
+from bench.weights.noise import NOISE_VERSION
+from bench.weights.points import Point
+from bench.weights.space import WeightSpace
+
+ORIGIN = "point.json"
+"""File of a single model's artifact that says where its weights came from. See `methods.interface.describe_point`."""
+
+
+def write_float32(run: Path, result: Result, folder: Path) -> None:
+    """Replace the weights in a copy of a run's artifact by their float32 values.
+
+    An artifact of several models holds no weights, and stays as it is.
+
+    Args:
+        run: Run directory.
+        result: Its record.
+        folder: Copy of the run's artifact, in which each single model has a folder.
+
+    Raises:
+        UsageError: If the artifact has no single model.
+        BenchError: If the run has no float32 weights, or the base is no longer that of the run.
+    """
+    folders = [file.parent for file in sorted(folder.rglob(ORIGIN))]
+    if not folders:
+        raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
+    if result.engine.get("dtype") == "float32":
+        return
+    model, parameters = _base(result)
+    space = WeightSpace(parameters)
+    for each in folders:
+        origin = json.loads((each / ORIGIN).read_bytes())
+        if "checkpoint" in origin:
+            trained = read_trained(Checkpoint(run / "training" / "finished", origin["checkpoint"]))
+            if trained is None:
+                raise BenchError(f"{run}: an earlier version of bench trained it and kept no float32 weights")
+            for name, parameter in parameters.items():
+                parameter.detach().copy_(trained[name])
+        else:
+            space.move_to(_point(each / ORIGIN, origin))
+        for old in each.glob("*.safetensors*"):  # a large model has several, and an index
+            old.unlink()
+        with full_disk_as_os_error():
+            model.save_pretrained(each)
+
+
+def _base(result: Result) -> tuple[Any, dict[str, Any]]:
+    """Return the run's base, as it was deployed, in float32, and its parameters by name."""
+    import torch
+
+    assert result.model is not None
+    prepared = resolve(result.config.model).prepare()
+    loader = CheckpointTokenizer(prepared.path, "cpu")
+    loader.settings = result.engine
+    model = loader.trainable()[0]
+    parameters = dict(model.named_parameters())
+    dtype = getattr(torch, str(result.engine["dtype"]))
+    if digest({name: parameter.detach().to(dtype) for name, parameter in parameters.items()}) != result.model.digest:
+        raise BenchError(f"{prepared.path}: its weights are not those that the run began with; restore them")
+    return model, parameters
+
+
+def _point(path: Path, origin: dict[str, Any]) -> Point:
+    if origin["noise"] != NOISE_VERSION:
+        raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
+    return Point({int(seed): amplitude for seed, amplitude in origin["amplitudes"].items()}, origin["kind"])

@@ -1,0 +1,147 @@
+"""Forms in which tests are published: a `check` function, pytest's functions and classes, `unittest`, and bare code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+
+def calls(tree: ast.Module, name: str) -> bool:
+    """Return whether a test calls a name as a function: `bisect([1], 2)` does, `bisect.insort([1], 2)` does not."""
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+        for node in ast.walk(tree)
+    )
+
+
+def prepare(test: str) -> None:
+    """Make the modules that a test imports fit for the checker.
+
+    A test's own `unittest.main()` does nothing, because `run` runs its cases. numpy's comparisons refuse values of
+    different shapes: by broadcasting, an empty list would be close to any list of one number.
+    """
+    if "unittest" in test:
+        _set(importlib.import_module("unittest"), "main", lambda *args, **kwargs: None)
+    if "pytest" in sys.modules:
+        _set(sys.modules["pytest"], "main", lambda *args, **kwargs: None)
+    if "numpy" in sys.modules:
+        numpy = sys.modules["numpy"]
+        _set(numpy, "allclose", _same_shape(numpy, numpy.allclose))
+        _set(numpy.testing, "assert_allclose", _same_shape(numpy, numpy.testing.assert_allclose))
+
+
+def _set(module: ModuleType, name: str, value: Any) -> None:
+    setattr(module, name, value)
+
+
+def _same_shape(numpy: Any, compare: Callable[..., Any]) -> Callable[..., Any]:
+    def compared(actual: Any, desired: Any, *args: Any, **kwargs: Any) -> Any:
+        if numpy.shape(actual) != numpy.shape(desired):
+            raise AssertionError(f"shape {numpy.shape(actual)} is not {numpy.shape(desired)}")
+        return compare(actual, desired, *args, **kwargs)
+
+    return compared
+
+
+def pending(tree: ast.Module) -> list[str]:
+    """Return the names of what a test defines for others to call, and does not call itself.
+
+    - `check`, which is called with the entry point.
+    - Otherwise, functions whose names start with `test`, and classes with such methods.
+    """
+    defined = {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    run = [node for node in tree.body if not is_guard(node)]
+    used = set().union(*(_names(node) for node in run if getattr(node, "name", None) != "check"))
+    if "check" in defined:
+        return [] if "check" in used else ["check"]
+    return [name for name, node in defined.items() if _is_test_class(node) or (_is_test(node) and name not in used)]
+
+
+def is_guard(node: ast.stmt) -> bool:
+    """Return whether a statement is a block under `if __name__ == "__main__"`.
+
+    It is run only if nothing is pending, because the block's own runner, such as `unittest.main()`, would end the test.
+    """
+    return isinstance(node, ast.If) and "__name__" in _names(node.test)
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+
+
+def _is_test_class(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef) and (any(map(_is_test, node.body)) or node.name.startswith("Test"))
+
+
+def run(names: list[str], namespace: dict[str, Any], entry_point: Any) -> Any:
+    """Run what is pending.
+
+    Args:
+        names: Names that `pending` returned.
+        namespace: Names of the test, after its top level has run.
+        entry_point: Proxy of the function under test.
+
+    Returns:
+        What `check` returned, else None.
+
+    Raises:
+        BaseException: If the test raises it.
+    """
+    if names == ["check"]:
+        return namespace["check"](entry_point)
+    for name in names:
+        value = namespace.get(name)
+        if isinstance(value, type):
+            _run_class(value)
+        else:
+            _run_function(value)
+    return None
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def _run_class(kind: type) -> None:
+    unittest = sys.modules.get("unittest")
+    if unittest is not None and issubclass(kind, unittest.TestCase):
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(result)
+        for case, trace in [*result.failures, *result.errors]:
+            raise AssertionError(f"{case.id()}: {trace.strip().splitlines()[-1]}")
+        if result.unexpectedSuccesses:
+            raise AssertionError(f"{result.unexpectedSuccesses[0].id()}: unexpected success")
+        return
+    getattr(kind, "setup_class", lambda: None)()
+    for method in [name for name in dir(kind) if name.startswith("test")]:
+        case = kind()
+        getattr(case, "setup_method", lambda *_: None)(*[None] * _count(case, "setup_method"))
+        _run_function(getattr(case, method), getattr(kind, "pytestmark", ()))
+
+
+def _count(case: Any, name: str) -> int:
+    """Return the number of arguments of a method, which may take the test's method or not."""
+    code = getattr(getattr(case, name, None), "__code__", None)
+    return 0 if code is None else code.co_argcount - 1
+
+
+def _run_function(function: Any, marks: Iterable[Any] = ()) -> None:
+    """Call a test function with each set of parameters that `pytest.mark.parametrize` gives it or its class."""
+    marks = [mark for mark in [*getattr(function, "pytestmark", ()), *marks] if hasattr(mark, "args")]
+    if any(mark.name == "skip" or (mark.name == "skipif" and mark.args[:1] and mark.args[0]) for mark in marks):
+        return
+    tables = [list(_parameters(*mark.args[:2])) for mark in marks if mark.name == "parametrize"]
+    for rows in itertools.product(*tables):
+        function(**{name: value for row in rows for name, value in row.items()})
+
+
+def _parameters(names: Any, rows: Any) -> Iterator[dict[str, Any]]:
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    for row in rows:
+        values = row.values if type(row).__name__ == "ParameterSet" else row  # of pytest.param
+        yield dict(zip(names, [values] if len(names) == 1 and values is row else values, strict=True))

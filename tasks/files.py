@@ -1,0 +1,221 @@
+"""Files of rows: JSON Lines, JSON lists, CSV tables and Parquet, plain or compressed, recognised by their content.
+
+    {"question": "What is 6 times 7?", "answer": "42"}     JSON Lines: one object a line
+    [{"question": "What is 6 times 7?", "answer": "42"}]   a JSON list of objects
+    question,answer                                        a table with a header; the cells are separated by commas,
+    What is 6 times 7?,42                                  semicolons or tabs
+
+Text is UTF-8, UTF-16 or UTF-32, with or without a byte order mark, and its lines end in LF, CRLF or CR. A file that is
+packed with gzip, bzip2 or xz is unpacked.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, UsageError, shown
+
+Row = dict[str, Any]
+Placed = tuple[str, Row]
+"""A row and its place for messages, such as `("rows.jsonl, line 3", {"answer": "42"})`."""
+
+FORMS = "one JSON object per line, one JSON list of objects, a CSV table with a header, or Parquet"
+_PACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\0": lzma.decompress,
+}
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"ARROW1": "an Arrow file",
+    b"version https://git-lfs": "a pointer of git-lfs, not the data (`git lfs pull` fetches it)",
+}
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_BLANK = re.compile(r"[ \t\n\ufeff]*")
+_DELIMITERS = ",;\t"
+
+
+def read_file(path: Path, names: Mapping[str, str] | None = None) -> list[Placed]:
+    """Return the rows of a file with their places.
+
+    Args:
+        path: File to read.
+        names: Names of fields in the file, by the names that the task gives them: `{"answer": "final_answer"}` reads
+            the field `answer` from the file's `final_answer`.
+
+    Raises:
+        UsageError: If the file or a row cannot be read; names file, line, field and remedy.
+        BenchError: If the file is Parquet and pyarrow is not installed.
+    """
+    data = _unpacked(path)
+    rows = _parquet(path, data) if data.startswith(b"PAR1") else _text_rows(path, _text(path, data))
+    return [(where, _renamed(row, names or {}, where)) for where, row in rows]
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        for magic, unpack in _PACKED.items():
+            if data.startswith(magic):
+                data = unpack(data)
+                break
+    except _UNREADABLE as error:
+        raise UsageError(f"{path}: {error}") from error
+    for magic, what in _FOREIGN.items():
+        if data.startswith(magic):
+            raise UsageError(f"{path}: the file is {what}; expected {FORMS}")
+    return data
+
+
+def _text(path: Path, data: bytes) -> str:
+    encoding = json.detect_encoding(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"{path}, line {line}: {error.object[error.start]:#04x} is not {error.encoding}; save the file as UTF-8"
+        ) from error
+    # No JSON text holds a bare carriage return, and the other characters of str.splitlines may occur inside one.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _text_rows(path: Path, text: str) -> Iterator[Placed]:
+    start = _BLANK.match(text).end()  # type: ignore[union-attr]
+    header = text[start:].partition("\n")[0]
+    if header[:1] in ("", "{", "["):
+        return _json_rows(path, text, start)
+    if not any(delimiter in header for delimiter in _DELIMITERS):
+        raise UsageError(f"{path}, line {_line(text, start)}: not JSON, and no header of a table; expected {FORMS}")
+    return _table_rows(path, text[start:], max(_DELIMITERS, key=header.count), first=_line(text, start))
+
+
+def _json_rows(path: Path, text: str, start: int) -> Iterator[Placed]:
+    """Yield the objects of a text that is a list of objects, or objects one after another."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    halves = "\\ud" in text.lower()
+    listed = text.startswith("[", start)
+    position, line, counted = start + listed, 1, 0
+    while True:
+        position = _BLANK.match(text, position).end()  # type: ignore[union-attr]
+        line += text.count("\n", counted, position)
+        counted = position
+        where = f"{path}, line {line}"
+        if listed and text.startswith("]", position):
+            if text[position + 1 :].strip():
+                raise UsageError(f"{where}: more text follows the list of rows; expected {FORMS}")
+            return
+        if position == len(text):
+            if listed:
+                raise UsageError(f"{where}: the file ends within the list of rows; it is not complete")
+            return
+        try:
+            row, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: not JSON ({error}); expected {FORMS}") from error
+        if not isinstance(row, dict):
+            raise UsageError(f"{where}: found {type(row).__name__}, expected a JSON object")
+        if halves:
+            _check_characters(row, where)
+        yield where, row
+        if listed:
+            position = _BLANK.match(text, position).end()  # type: ignore[union-attr]
+            if text.startswith(",", position):
+                position += 1
+            elif not text.startswith("]", position) and position < len(text):
+                raise UsageError(f"{where}: not JSON (a comma is missing after this row); expected {FORMS}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    """Return a JSON object.
+
+    Raises:
+        ValueError: If a field occurs twice. The json module would silently keep the last one.
+    """
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} occurs twice in one object")
+    return row
+
+
+def _check_characters(row: Row, where: str) -> None:
+    for name, value in row.items():
+        text = json.dumps({name: value}, ensure_ascii=False)
+        half = re.search("[\ud800-\udfff]", text)
+        if half:
+            raise UsageError(
+                f"{where}: field {name!r} is {ascii(value)[:60]}; \\u{ord(half[0]):x} is half of a character; write "
+                'both halves, as in "\\ud83d\\ude00", or remove it'
+            )
+
+
+def _table_rows(path: Path, text: str, delimiter: str, *, first: int) -> Iterator[Placed]:
+    """Yield the rows of a table. All values are text; `tasks.sources.typed` reads numbers and lists from it."""
+    limit = csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = first
+    try:
+        header = next(reader)
+        for name in header:
+            if header.count(name) > 1:
+                raise UsageError(f"{path}, line {line}: the header names {name!r} twice")
+        line = first + reader.line_num
+        for cells in reader:
+            where = f"{path}, line {line}"
+            if cells:
+                if len(cells) != len(header):
+                    raise UsageError(
+                        f"{where}: {len(cells)} cells, and the header names {len(header)} "
+                        f"({shown(header)}); quote a cell that contains {delimiter!r} or a line break"
+                    )
+                # pandas writes its index into a column without a name.
+                yield where, {name: cell for name, cell in zip(header, cells, strict=True) if name}
+            line = first + reader.line_num
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {line}: not a CSV table ({error}); expected {FORMS}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parquet(path: Path, data: bytes) -> list[Placed]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise BenchError(
+            f"{path}: reading Parquet needs pip install 'bench-post-training[tasks]'; without it, save the rows as "
+            "JSON Lines or CSV"
+        ) from error
+    try:
+        rows = parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a Parquet file that can be read ({error})") from error
+    return [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
+
+
+def _renamed(row: Row, names: Mapping[str, str], where: str) -> Row:
+    for field, name in names.items():
+        if name not in row:
+            raise UsageError(
+                f"{where}: field {name!r} is missing, from which --fields reads {field!r}; the row has "
+                f"{', '.join(map(repr, row))}"
+            )
+    return row | {field: row[name] for field, name in names.items()}
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
