@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from bench.compute.budget import budget_evaluations
 from bench.compute.flops import FLOPS_VERSION
-from bench.records.rows import FAITHFUL
 from bench.records.schema import Result
 from bench.records.tuning import CUSTOM, PUBLISHED
 from bench.stats import (
@@ -26,6 +25,7 @@ from bench.stats import (
     wilson_interval,
 )
 from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
+from reports.leaderboard.notes import notes_of, short
 from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
 from reports.record import Record, outcomes
 
@@ -134,7 +134,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         item_set=tested.items[:12] if tested else "",
         items=len(tested.base) if tested else 0,
         lines=tuple(lines),
-        notes=_notes(records, lines),
+        notes=notes_of(records, lines, _dtype(records[0].result)),
         ruleset=ruleset,
         settings=", ".join(
             f"{name} {value}"
@@ -189,17 +189,12 @@ def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         mine = json.loads(settings)
         # A run that ended before it had an engine says nothing of engines.
         differing = [
-            f"{k}={_short(v)}"
+            f"{k}={short(v)}"
             for k, v in mine.items()
             if any(other.get(k) != v for other in siblings if k in other or not k.startswith(ENGINE))
         ]
         names[method, settings] = " ".join([method, *differing])
     return names
-
-
-def _short(value: Any) -> str:
-    values = value if isinstance(value, list) else [value]
-    return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
 def _base(records: Sequence[Record]) -> list[ScoredRow]:
@@ -256,60 +251,6 @@ def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
     corrected = iter(holm(p_values).tolist())
     return [replace(line, corrected=next(corrected)) if line.difference else line for line in lines]
-
-
-def _notes(records: Sequence[Record], lines: Sequence[LeaderboardRow]) -> tuple[str, ...]:
-    notes = [f"{line.name}: {problem}" for line in lines for problem in line.problems]
-    detectable = [
-        f"{line.name} {100 * line.gated.detectable:+.1f}" if line.gated.detectable is not None else f"{line.name} none"
-        for line in lines
-        if line.gated
-    ]
-    if detectable:
-        notes.append(
-            "Gain that the gate keeps in 80 % of runs, in points, at the observed share of regressions: "
-            f"{', '.join(detectable)}."
-        )
-    if records[0].result.config.gate != "off":
-        notes += [f"{line.name}: no gate: {reason}" for line in lines for reason in line.ungated]
-    if chosen := [line.name for line in lines if line.own_gate]:
-        notes.append(
-            f"a gate of the method's own kept the result or the base: {', '.join(chosen)}; such rows are not as "
-            "trained, and are not ranked"
-        )
-    answers = {record.base for record in records if record.base}
-    if len(answers) > 1:
-        notes.append("the base's answers differ between runs; each row is compared with the base of its own runs")
-    unmatched = [line.name for line in lines if line.matched is False]
-    if unmatched:
-        notes.append(f"not matched in compute (spent less than 95 % of the budget): {', '.join(unmatched)}")
-    if lost := [f"{line.name} ({line.kept:.2f})" for line in lines if line.kept is not None and line.kept < FAITHFUL]:
-        notes.append(
-            f"{_dtype(records[0].result)} does not hold the moves of these rows' weights (cosine below {FAITHFUL}, the "
-            f"lowest over seeds): {', '.join(lost)}; the tested models are not those that were made, so compare the "
-            "methods in float32"
-        )
-    scored = [line for line in lines if line.accuracy]
-    most = max((line.passes for line in scored), default=1.0)
-    if most > max((line.passes for line in scored if line.bound), default=1.0):
-        notes.append(
-            f"the most expensive row takes {most:g} passes per answer, and no row without adaptation takes as many; "
-            "run self-consistency with as many samples to compare"
-        )
-    if any(len(line.seeds) == 1 for line in scored if not line.bound):
-        notes.append("a row with one seed does not show the variation between seeds")
-    return (*notes, *_chosen(records))
-
-
-def _chosen(records: Sequence[Record]) -> Iterator[str]:
-    """Yield the settings that tuning chose, one note for each method."""
-    chosen: dict[str, list[str]] = defaultdict(list)
-    for result in (record.result for record in records):
-        if result.tuning:
-            named = " ".join(f"{name}={_short(value)}" for name, value in result.tuning.chosen.items())
-            chosen[result.config.method].append(f"{named or 'the published ones'} (seed {result.config.seed})")
-    for method, found in chosen.items():
-        yield f"{method}: tuning chose {', '.join(found)}"
 
 
 def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:

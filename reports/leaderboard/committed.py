@@ -143,7 +143,7 @@ def _rounded(value: Any) -> Any:
 def compact(record: Record) -> str:
     """Return the text of a committed record: one line of JSON, without paths of the machine that the run was on.
 
-    A record larger than `MAX_BYTES` loses the reports of its method, which the leaderboard does not use.
+    A record larger than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
 
     Raises:
         BenchError: If the record is still too large.
@@ -151,8 +151,13 @@ def compact(record: Record) -> str:
     text = _line(record)
     if len(text.encode()) > MAX_BYTES:
         rows = tuple(row.model_copy(update={"report": {}}) for row in record.result.rows)
-        result = record.result.model_copy(update={"report": {}, "rows": rows})
-        text = _line(record.model_copy(update={"result": result}))
+        largest = sorted(record.result.report, key=lambda name: -len(json.dumps(record.result.report[name])))
+        for count in range(len(largest) + 1):
+            report = {name: part for name, part in record.result.report.items() if name not in largest[:count]}
+            result = record.result.model_copy(update={"report": report, "rows": rows})
+            text = _line(record.model_copy(update={"result": result}))
+            if len(text.encode()) <= MAX_BYTES:
+                break
     if (size := len(text.encode())) > MAX_BYTES:
         raise BenchError(f"record of run {record.result.id[:8]}: {size} bytes; a committed one has at most {MAX_BYTES}")
     return text

@@ -175,7 +175,8 @@ def test_a_run_has_a_row_for_each_k_with_its_cost(tmp_path):
     assert list(rows) == ["k=1", "k=5", "k=10"]
     assert [row.cost.evaluations for row in result.artifacts] == [1, 5, 10]
     assert rows["k=10"].cost.flops > 1.8 * rows["k=5"].cost.flops > 8 * rows["k=1"].cost.flops
-    reserved = result.budget.planned["gate"] / result.budget.evaluations  # too few items for a gate, so it stays unspent
+    # What is reserved for the gate buys too few items, and stays unspent.
+    reserved = result.budget.planned["gate"] / result.budget.evaluations
     assert 0.9 * (1 - reserved) <= result.budget.share <= 1 - reserved
     votes = rows["k=5"].report
     assert votes["voters"] == 5

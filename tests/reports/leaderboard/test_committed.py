@@ -119,6 +119,9 @@ def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     assert read_record(path) == Record(
         result=big.result.model_copy(update={"report": {}}), items="i", verdicts=big.verdicts
     )
+    stages = [{"stage": "stage 1", "committed": True}]
+    path.write_text(compact(record(report={"curve": list(range(20_000)), "stages": stages})))
+    assert read_record(path).result.report == {"stages": stages}
     small = record(report={"gate": {"accepted": True}})
     path.write_text(compact(small))
     assert read_record(path) == small

@@ -1,0 +1,29 @@
+from bench.records.schema import Result, RunConfig
+from reports.leaderboard.notes import NOT_RUN, notes_of
+from reports.leaderboard.rows import make_rows
+from reports.record import Record
+
+
+def notes(*stages):
+    config = RunConfig(method="corp", task="addition", model="m")
+    results = [
+        Result(identity_version=3, id=str(seed) * 64, status="ok", config=config, report={"stages": each})
+        for seed, each in enumerate(stages)
+    ]
+    records = [Record(result=result) for result in results]
+    lines = [table.line for table in make_rows("corp", records, 1)]
+    return [note for note in notes_of(records, lines, "float32") if "stage" in note]
+
+
+def test_a_table_says_which_stages_ran_and_changed_the_model():
+    first = {"stage": "stage 1", "committed": True, "reason": "above the base"}
+    rounds = [{"stage": f"stage 2, round {n}", "committed": n == 2, "reason": "fixes"} for n in (1, 2)]
+    assert notes([first, *rounds], [first, rounds[0]]) == [
+        "corp: stage 1 committed in 2 of 2 runs, stage 2 committed in 1 of 2 runs"
+    ]
+    skipped = {"stage": "stage 2", "committed": False, "reason": f"{NOT_RUN}: the budget is too small"}
+    assert notes([first, skipped]) == ["corp: stage 1 committed in 1 of 1 runs, stage 2 did not run"]
+
+
+def test_a_method_without_stages_has_no_such_note():
+    assert notes(None, "x") == []
