@@ -147,7 +147,14 @@ def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
     settings = {"sigma": 0.01, "step": 0.02}
     results = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        config = {"method": "es", "task": "addition", "model": "tiny-adder", "budget": "512", "limit": 40}
+        config = {
+            "method": "es",
+            "task": "addition",
+            "model": "tiny-adder",
+            "budget": "512",
+            "limit": 40,
+            "gate": "off",
+        }
         prepared = prepare(
             RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, ProgressDisplay(quiet=True)
         )

@@ -114,7 +114,7 @@ def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(sdist, wheel)
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/NOTICE"} <= set(names)
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     # The committed board lies in the folder of a package and is no part of it.
-    board = ("reports/records/", "reports/leaderboard.")
+    board = ("reports/records/", "reports/leaderboard.", "reports/withdrawn.toml")
     sources = {name for name in files(sdist) if name.split("/")[0] in PACKAGES}
     needed = {name for name in sources if not name.startswith(board)}
     assert {name for name in names if not name.startswith(info)} == needed

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 RUN = ["-t", "addition", "-M", "tiny-adder", "-L", "30"]
 METHODS = {
-    "corp": ["-b", "1000", "--set", "smallest_population=3", "--set", "sigmas=0.02"],
+    "corp": ["-b", "2000", "--set", "smallest_population=3", "--set", "sigmas=0.005"],
     "randopt": ["-b", "300"],
     "es": ["-b", "300"],
     "grpo": ["-b", "300"],

@@ -91,7 +91,8 @@ def test_the_ledger_is_the_sum_of_the_work_counted_in_the_processes(folder, unin
     training, batch = result.report["training"], result.report["schedule"]["batch"]
     assert result.ledger["train"].work.evaluations == training["steps"] * batch
     assert training["flops"] == result.ledger["train"].flops == sum(training["phases"].values())
-    assert 0.85 < result.budget.share <= 1
+    planned = result.budget.planned["train"] / result.budget.evaluations  # the gate may end early
+    assert 0.85 * planned < result.ledger["train"].flops / result.budget.flops <= planned
     assert not training["cut"]
 
 

@@ -309,7 +309,7 @@ def test_answers_that_could_not_be_judged_are_excluded_from_both_rows(tmp_path, 
 @pytest.mark.slow
 def test_corp_stage_two_is_journalled_and_resumes(tmp_path):
     settings = {"smallest_population": 3}
-    prepared, uninterrupted = run(tmp_path, budget="2500", method_config=settings)
+    prepared, uninterrupted = run(tmp_path, budget="6000", method_config=settings)
     assert uninterrupted.report["rounds"]
     lines = (prepared.folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (prepared.folder / "journal.jsonl").write_bytes(b"".join(lines[:-20]))

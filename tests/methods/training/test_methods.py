@@ -112,7 +112,7 @@ def test_a_run_interrupted_after_training_does_not_train_again(unbroken, tmp_pat
     def interrupt(*_, **__):
         raise Interrupt
 
-    monkeypatch.setattr("methods.training.gradient.decide", interrupt)
+    monkeypatch.setattr("bench.run.gate_looks.decide", interrupt)
     with pytest.raises(Interrupt):
         execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.undo()
@@ -194,7 +194,7 @@ def test_adapters_are_merged_into_an_ordinary_checkpoint(tmp_path, method):
 def test_what_bfloat16_keeps_of_training_is_on_record_also_after_a_kill_and_is_exported_unrounded(
     tmp_path, monkeypatch
 ):
-    fields = {"dtype": "bfloat16", "settings": {"lr": 1e-5, "gate": False}}
+    fields = {"dtype": "bfloat16", "gate": "off", "settings": {"lr": 1e-5}}
     prepared, result = run(tmp_path / "whole", "grpo", **fields)
     assert result.status == "ok", result.traceback
     move = result.rows[1].move

@@ -45,7 +45,7 @@ QUICK = [name for name, check, _ in DEFECTS if check in ("end", "test unseen")][
 
 TRAINED = {"lr": 1e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "corp": {"sigmas": [0.01]},
+    "corp": {"sigmas": [0.003], "smallest_population": 3},
     "cat": TRAINED,
     "grpo": TRAINED,
     "ppo": TRAINED,
