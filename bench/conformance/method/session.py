@@ -138,7 +138,7 @@ class MethodSession:
             "task": f"{task.__module__}:{task.__name__}",
             "model": MODEL,
             "budget": str(budget),
-            "gate": "off",  # the harness's gate draws its items from the seed, so it would differ where a method does not
+            "gate": "off",  # it draws its items from the seed, so a run would differ where its method does not
             "seed": seed,
             "dtype": "float32",
             "device": "cpu",
