@@ -18,10 +18,12 @@ import copy
 import operator
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from . import wire
 from .peer import Peer
+
+Plain = TypeVar("Plain")
 
 _PREFIX = "object:"
 _PLAIN_METHODS = {name for kind in (str, bytes, tuple, frozenset, int, float) for name in dir(kind)}
@@ -281,7 +283,7 @@ def _state(handle: Handle) -> _State:
     return state
 
 
-def _expect(self: Handle, kind: type, name: str, *args: Any) -> Any:
+def _expect(self: Handle, kind: type[Plain], name: str, *args: Any) -> Plain:
     """Return the result of an operation, which Python requires to be of this type."""
     result = _state(self).program.operate(name, self, *args)
     if type(result) is not kind:
@@ -289,7 +291,7 @@ def _expect(self: Handle, kind: type, name: str, *args: Any) -> Any:
     return result
 
 
-def _number(self: Handle, kind: type, name: str) -> Any:
+def _number(self: Handle, kind: type[Plain], name: str) -> Plain:
     if _state(self).mixed:
         raise TypeError(f"{name}: no number is read from an object that an operator made of a plain value")
     return _expect(self, kind, name)
