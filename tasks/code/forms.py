@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from bench.sandbox.inside.forms import is_guard, pending
+from bench.sandbox.inside.forms import is_guard, pending, runs_main
 from bench.sandbox.program import PACKAGES
 
 _DOCTEST = """
@@ -245,7 +245,8 @@ def _reached(tree: ast.Module) -> set[str]:
     defined = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     waiting = pending(tree)
     tests = waiting and waiting != ["check"]  # check is called with the function that a guarded call names
-    parts: list[ast.AST] = [n for n in tree.body if n not in defined.values() and not (tests and is_guard(n))]
+    skipped = tests and not runs_main(tree, waiting)
+    parts: list[ast.AST] = [n for n in tree.body if n not in defined.values() and not (skipped and is_guard(n))]
     parts += [defined[name] for name in waiting]
     names: set[str] = set()
     while parts:

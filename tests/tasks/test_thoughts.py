@@ -152,3 +152,18 @@ class TestEveryTask:
                 raise NotImplementedError
 
         assert {"score", "messages", "completion"} <= Without.__abstractmethods__
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ('<think>He says "7"</think>The answer is 7.', "The answer is 7."),
+        ("<think>so `x`</think>\n\n#### 7", "#### 7"),
+        ("<think>\n```\nx\n```</think>7", "7"),
+        ('<think>a "</think>" b</think>7', "7"),
+        ("<think>a</think>\n#### 7 (</think> ends a thought)", "#### 7 (</think> ends a thought)"),
+        ("<think>a</think>b<think>c</think>d", "d"),
+    ],
+)
+def test_a_delimiter_is_a_mention_between_two_quotes_and_behind_a_thought_that_ended(reply, answer):
+    assert answer_of(reply) == answer

@@ -105,7 +105,7 @@ def run(program: Program, job: dict[str, Any]) -> str | None:
     for name in job["classes"]:
         namespace[name] = program.named_class(name)
     candidate, pending = namespace[entry_point], forms.pending(tree)
-    if not pending and any(map(forms.is_guard, tree.body)):
+    if forms.runs_main(tree, pending):
         namespace["__name__"] = "__main__"
     forms.prepare(test)
     exec(compile(tree, "<test>", "exec"), namespace)

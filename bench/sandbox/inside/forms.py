@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def calls(tree: ast.Module, name: str) -> bool:
@@ -51,27 +54,49 @@ def _same_shape(numpy: Any, compare: Callable[..., Any]) -> Callable[..., Any]:
 def pending(tree: ast.Module) -> list[str]:
     """Return the names of what a test defines for others to call, and does not call itself.
 
-    - `check`, which is called with the entry point.
-    - Otherwise, functions whose names start with `test`, and classes with such methods.
+    - `check`, which is called with the entry point, unless the test calls it: then it is a helper.
+    - Otherwise, functions whose names start with `test`, and classes with such methods. A function that is only
+      mentioned, as in a list of tests, is run too: twice is better than not at all.
     """
-    defined = {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    run = [node for node in tree.body if not is_guard(node)]
-    used = set().union(*(_names(node) for node in run if getattr(node, "name", None) != "check"))
-    if "check" in defined:
-        return [] if "check" in used else ["check"]
-    return [name for name, node in defined.items() if _is_test_class(node) or (_is_test(node) and name not in used)]
+    defined = {node.name: node for node in tree.body if isinstance(node, (*_FUNCTIONS, ast.ClassDef))}
+    run = [node for node in tree.body if not is_guard(node) or _asserts(node)]
+    called = set().union(*(_called(node) for node in run if getattr(node, "name", None) != "check"))
+    if "check" in defined and "check" not in called:
+        return ["check"]
+    return [name for name, node in defined.items() if _is_test_class(node) or (_is_test(node) and name not in called)]
+
+
+def runs_main(tree: ast.Module, names: list[str]) -> bool:
+    """Return whether blocks under `if __name__ == "__main__"` are run.
+
+    A block with assertions of its own is part of the test. Any other is run only if nothing is pending, because its
+    runner, such as `unittest.main()`, would end the test.
+
+    Args:
+        tree: The test.
+        names: Names that `pending` returned.
+    """
+    guards = [node for node in tree.body if is_guard(node)]
+    return any(map(_asserts, guards)) or (bool(guards) and not names)
 
 
 def is_guard(node: ast.stmt) -> bool:
-    """Return whether a statement is a block under `if __name__ == "__main__"`.
-
-    It is run only if nothing is pending, because the block's own runner, such as `unittest.main()`, would end the test.
-    """
+    """Return whether a statement is a block under `if __name__ == "__main__"`."""
     return isinstance(node, ast.If) and "__name__" in _names(node.test)
 
 
+def _asserts(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Assert) for part in ast.walk(node))
+
+
+def _called(node: ast.AST) -> set[str]:
+    """Return the names of functions that a statement calls."""
+    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
 def _is_test(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+    return isinstance(node, _FUNCTIONS) and node.name.startswith("test")
 
 
 def _is_test_class(node: ast.AST) -> bool:
@@ -137,7 +162,8 @@ def _run_function(function: Any, marks: Iterable[Any] = ()) -> None:
         return
     tables = [list(_parameters(*mark.args[:2])) for mark in marks if mark.name == "parametrize"]
     for rows in itertools.product(*tables):
-        function(**{name: value for row in rows for name, value in row.items()})
+        if inspect.iscoroutine(function(**{name: value for row in rows for name, value in row.items()})):
+            raise TypeError(f"{function.__name__}: a test that is a coroutine cannot be run; write it without async")
 
 
 def _parameters(names: Any, rows: Any) -> Iterator[dict[str, Any]]:

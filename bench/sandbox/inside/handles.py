@@ -315,6 +315,8 @@ def _data(self: Handle) -> Any:
     comparison of `1 <= x <= 3`, and another one at the second.
     """
     state = _state(self)
+    if state.mixed:
+        raise TypeError(f"no plain data of a {state.name!r} object are read that an operator made of a plain value")
     if state.data is None or state.data[0] != state.program.calls:
         data = state.program.operate("plain", self)
         if type(data) is Handle:
