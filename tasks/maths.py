@@ -7,12 +7,13 @@ which `tasks.algebra` evaluates. The result is a key, and answers of equal value
     read("3, -3").key == read(r"\{-3, 3\}").key == "list -3 | 3"
     read("x < 3").key == read(r"(-\infty, 3)").key == "(-oo, 3)"
 
-Whether an answer is correct depends on its key alone, so answers that share a vote are correct or wrong together.
+Whether an answer is correct depends on its key, and on its unit of measure where the gold answer has one too.
 Conventions:
 
 - A list, with or without braces, has no order; a point or an interval has one. (1, 2) stands for a point or an open
   interval, depending on the question; it differs from [1, 2].
-- Numbers are exact: 0.333 is not 1/3. Per cent signs, degrees, units and currencies are ignored: 50\% is 50.
+- Numbers are exact: 0.333 is not 1/3. Per cent signs, degrees and currencies are ignored: 50\% is 50.
+- A unit of measure is ignored if only one of two answers has one: 5 m is 5, but not 5 km. A vote ignores units in text.
 - `x = 5` means 5. So does `a + b = 5`, unless the gold answer is an equation too. Two equations are equal if they are
   multiples of each other. A false equation of numbers, such as 4 = 5, has no value.
 - `x < 0 or x > 1` is a union of intervals. 12:00 and 7:30 pm are times; 1:2 is 1/2, and 1:2:3 is a ratio.
@@ -34,6 +35,7 @@ from tasks.extraction import after_hashes, announced, boxed, last_number
 from tasks.interface import Score, Vote
 from tasks.numbers import exact
 from tasks.spelling import tidy
+from tasks.units import units_of, without_any_unit, without_unit
 
 __all__ = [
     "ParsedAnswer",
@@ -98,6 +100,13 @@ def equivalent(gold: str, answer: str) -> bool:
     Raises:
         tasks.algebra.TooSlow: If the comparison takes too long.
     """
+    units = [units_of(gold), units_of(answer)]
+    if all(units):
+        if units[0] != units[1]:
+            return False
+        gold, answer = without_any_unit(gold), without_any_unit(answer)
+    else:
+        gold, answer = without_unit(gold), without_unit(answer)
     given = read(answer)
     if given is None:
         return False

@@ -6,26 +6,11 @@ import re
 from collections.abc import Callable
 
 from tasks.numbers import plain
+from tasks.units import MEASURES
 
 _SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f"
 _SUBSCRIPTS = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089\u208a\u208b\u2099"
 _ORDINARY = "0123456789+-n"
-_SYMBOL = (
-    r"(?:(?:[kcmdn]|\\?mu|\u03bc)?(?:m|g|s|l|L|J|N|W|V|A|Hz|Pa|mol)|h|hr|hrs|min|sec|ft|in|yd|mi|lb|lbs|oz|mph|kmh|kph|"
-    r"miles?|hours?|minutes?|seconds?|days?|weeks?|years?|feet|met(?:er|re)s?|units?)"
-)
-_POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
-_UNITS = rf"{_SYMBOL}{_POWER}(?:\s*(?:/|\\cdot|per|\s)\s*{_SYMBOL}{_POWER})*"
-_AFTER_NUMBER = r"(?<=[\d)}])(?:\s|~|\\[,;: ])*"
-_TEXT = r"\\(?:text|mbox|hbox|textrm|textit|textbf|mathrm|rm)\s*\{"
-# 5~\text{m/s} and 5\text{m}: in text, a symbol of a unit is no variable. 5 m/s: two units with a bar are no fraction.
-_MEASURES = [
-    (
-        rf"{_AFTER_NUMBER}{_TEXT}\s*{_UNITS}\s*\}}(?:\s*(?:/|\\cdot)\s*{_TEXT}\s*{_UNITS}\s*\}})*{_POWER}(?![A-Za-z(])",
-        " ",
-    ),
-    (rf"(?<=\d)(?:\s|~|\\[,;: ])+{_SYMBOL}{_POWER}\s*/\s*{_SYMBOL}{_POWER}\s*$", ""),
-]
 _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (
         r"\\(?:displaystyle|textstyle|limits|quad|qquad|left|right|bigl?|bigr?|Bigl?|Bigr?|ensuremath)(?![A-Za-z])\.?",
@@ -35,7 +20,7 @@ _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<=\d)\s*,\\!\s*|(?<=\d)\{,\}\s*(?=\d{3})", ""),
     (rf"[{_SUPERSCRIPTS}]+", lambda match: _raised(match[0], _SUPERSCRIPTS, "^")),
     (rf"[{_SUBSCRIPTS}]+", lambda match: _raised(match[0], _SUBSCRIPTS, "_")),
-    *_MEASURES,
+    *MEASURES,
     (r"\\?\$|[\u20ac\u00a3\u00a5]|(?<!\\)\\[()\[\]]", ""),
     (r"\\[dtc]frac", r"\\frac"),
     (r"\^\s*\{?\s*(?:\\circ|\\degree|\u00b0)\s*\}?|\\degree|\u00b0|\\%|%", " "),
