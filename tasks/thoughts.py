@@ -38,7 +38,6 @@ HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _OPENS, _CLOSES = ("|".join(map(re.escape, side)) for side in zip(*PAIRS, strict=True))
 _CHANNEL = r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>"
 _OPENED = re.compile(rf"[\s\ufeff]*(?:{_OPENS}|{_CHANNEL})")
-_OPENING = re.compile(_OPENS)
 _CLOSED = re.compile(rf"(?!(?<=([\"'`]))(?:{_CLOSES})\1)(?:{_CLOSES})")
 """A closing delimiter, except between two equal quotes, where it is a mention."""
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>")
@@ -59,14 +58,9 @@ def answer_of(reply: str) -> str | None:
 
 def answer_start(reply: str) -> int | None:
     """Return the position at which the answer of a reply begins; None if the thought has not ended."""
-    start = max((match.end() for match in _FINAL.finditer(reply)), default=0)
-    closed = None
-    for match in _CLOSED.finditer(reply, start):
-        # After a thought has ended, another one ends only if it began, or if its delimiter starts a line.
-        again = closed is None or _OPENING.search(reply, closed, match.start()) or reply[: match.start()].endswith("\n")
-        if again and (closed is None or reply[match.end() :].strip()):
-            closed = match.end()
-    start = start if closed is None else closed
+    start = 0
+    for closing in (_FINAL, _CLOSED):
+        start = max((match.end() for match in closing.finditer(reply, start)), default=start)
     if _OPENED.match(reply, start):
         return None
     while 0 < start < len(reply) and reply[start] in "\r\n":

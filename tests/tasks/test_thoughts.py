@@ -161,9 +161,8 @@ class TestEveryTask:
         ("<think>so `x`</think>\n\n#### 7", "#### 7"),
         ("<think>\n```\nx\n```</think>7", "7"),
         ('<think>a "</think>" b</think>7', "7"),
-        ("<think>a</think>\n#### 7 (</think> ends a thought)", "#### 7 (</think> ends a thought)"),
         ("<think>a</think>b<think>c</think>d", "d"),
     ],
 )
-def test_a_delimiter_is_a_mention_between_two_quotes_and_behind_a_thought_that_ended(reply, answer):
+def test_a_delimiter_is_a_mention_only_between_two_equal_quotes(reply, answer):
     assert answer_of(reply) == answer
