@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from end_rules import AtDigit
 
 import bench.engines.processes as processes
 from bench.compute.ledger import Work
@@ -84,19 +85,6 @@ def engine():
 @pytest.fixture(scope="module")
 def prompts(engine):
     return [engine.encode(f"{a}+{b}=") for a, b in ((1, 2), (13, 5), (234, 765), (99, 1), (5, 5), (700, 12))]
-
-
-@dataclass(frozen=True)
-class AtDigit:
-    """Rule that ends an answer at a digit."""
-
-    digit: str
-
-    def may_end(self, tail):
-        return tail.endswith(self.digit)
-
-    def is_complete(self, answer):
-        return self.digit in answer
 
 
 def jobs(prompts, count):

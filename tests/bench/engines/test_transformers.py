@@ -1,11 +1,11 @@
 import os
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from weakref import WeakSet
 
 import pytest
 import torch
+from end_rules import AtDigit
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -56,19 +56,6 @@ def test_answers_are_those_of_generate_one_prompt_at_a_time(engine, prompts):
         generated = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0, len(prompt) :].tolist()
         assert list(completion.token_ids) == generated
         assert completion.text == tokenizer.decode(generated, skip_special_tokens=True)
-
-
-@dataclass(frozen=True)
-class AtDigit:
-    """Rule that ends an answer at a digit."""
-
-    digit: str
-
-    def may_end(self, tail):
-        return tail.endswith(self.digit)
-
-    def is_complete(self, answer):
-        return self.digit in answer
 
 
 def test_an_answer_ends_by_its_own_rule_and_no_more_tokens_are_computed(engine, prompts):
