@@ -35,6 +35,11 @@ def row_name(result: Result, row: Row) -> str:
     return f"{name}, gated" if row.kind == "gated" else name
 
 
+def statements(rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Return the sentences on the rows of a run: comparisons with the base, pass@k, and answers that were cut off."""
+    return [*comparisons(rows), *coverages(rows), *truncations(rows)]
+
+
 def comparisons(rows: Sequence[tuple[str, Row]]) -> list[str]:
     """Return one sentence for each row that compares it with the base."""
     return [_comparison(name, row, row.comparison) for name, row in rows if row.comparison is not None]

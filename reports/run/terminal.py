@@ -15,17 +15,7 @@ from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import (
-    comparisons,
-    coverages,
-    lost_moves,
-    named_rows,
-    row_name,
-    run_title,
-    spent,
-    trials,
-    truncations,
-)
+from reports.run.summary import lost_moves, named_rows, row_name, run_title, spent, statements, trials
 
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -39,7 +29,7 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_VERBATIM)
     if rows := named_rows(result):
         console.print(_accuracies(rows))
-        for line in (*comparisons(rows), *coverages(rows), *truncations(rows)):
+        for line in statements(rows):
             console.print(line, markup=False, **_VERBATIM)
         for line in lost_moves(result):
             console.print(f"warning: {line}", style="yellow", markup=False, **_VERBATIM)
