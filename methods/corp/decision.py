@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.stats.paired import paired_counts
 from methods.interface import Evaluation
 
 
@@ -46,7 +47,8 @@ def decide(before: NDArray[np.bool_], now: NDArray[np.bool_], *, z: float, penal
         z: Number of standard errors that the gain must exceed.
         penalty: Cost of a regression, in fixes.
     """
-    fixes, regressions, n = int(np.sum(~before & now)), int(np.sum(before & ~now)), before.size
+    counts = paired_counts(before, now)
+    fixes, regressions, n = counts.fixes, counts.regressions, counts.n
     gain = (fixes - penalty * regressions) / n if n else 0.0
     variance = (fixes + penalty**2 * regressions) / n - gain**2 if n else 0.0
     error = math.sqrt(max(variance, 0.0) / n) if n else 0.0

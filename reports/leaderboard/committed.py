@@ -151,13 +151,12 @@ def compact(record: Record) -> str:
     text = _line(record)
     if len(text.encode()) > MAX_BYTES:
         rows = tuple(row.model_copy(update={"report": {}}) for row in record.result.rows)
-        largest = sorted(record.result.report, key=lambda name: -len(json.dumps(record.result.report[name])))
-        for count in range(len(largest) + 1):
-            report = {name: part for name, part in record.result.report.items() if name not in largest[:count]}
-            result = record.result.model_copy(update={"report": report, "rows": rows})
-            text = _line(record.model_copy(update={"result": result}))
-            if len(text.encode()) <= MAX_BYTES:
-                break
+        record = record.model_copy(update={"result": record.result.model_copy(update={"rows": rows})})
+        text = _line(record)
+    while len(text.encode()) > MAX_BYTES and (report := dict(record.result.report)):
+        del report[max(report, key=lambda name: len(json.dumps(report[name])))]
+        record = record.model_copy(update={"result": record.result.model_copy(update={"report": report})})
+        text = _line(record)
     if (size := len(text.encode())) > MAX_BYTES:
         raise BenchError(f"record of run {record.result.id[:8]}: {size} bytes; a committed one has at most {MAX_BYTES}")
     return text

@@ -16,10 +16,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def calls(tree: ast.Module, name: str) -> bool:
     """Return whether a test calls a name as a function: `bisect([1], 2)` does, `bisect.insort([1], 2)` does not."""
-    return any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
-        for node in ast.walk(tree)
-    )
+    return name in _called(tree)
 
 
 def prepare(test: str) -> None:
@@ -90,9 +87,9 @@ def _asserts(node: ast.AST) -> bool:
 
 
 def _called(node: ast.AST) -> set[str]:
-    """Return the names of functions that a statement calls."""
-    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
-    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    """Return the names that a part of a test calls as functions."""
+    called = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return {function.id for function in called if isinstance(function, ast.Name)}
 
 
 def _is_test(node: ast.AST) -> bool:
