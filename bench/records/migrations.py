@@ -107,7 +107,16 @@ _TUNABLE_3: Mapping[str, Mapping[str, Any]] = {
 """Defaults, as of schema 3, of the settings that tuning may change since, by method."""
 
 
-STEPS: dict[int, Callable[[Document], dict[str, Any]]] = {2: to_3, 3: to_4}
+def to_5(document: Document) -> dict[str, Any]:
+    """Migrate a document of schema 4 to schema 5, which only has more fields. Their defaults stand for older records.
+
+    {"schema_version": 4, ...}
+    {"schema_version": 5, ...}
+    """
+    return {**document, "result": {**document["result"], "schema_version": 5}}
+
+
+STEPS: dict[int, Callable[[Document], dict[str, Any]]] = {2: to_3, 3: to_4, 4: to_5}
 """Migration to the next schema, by schema version."""
 OLDEST = min(STEPS)
 SCHEMA_VERSION = max(STEPS) + 1

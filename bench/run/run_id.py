@@ -56,6 +56,14 @@ def run_id(
 _WITHOUT_EFFECT = {"data", "fields", "adapt_data", "model", "budget", "allow_unsandboxed"}
 """Names of files, of fields, of models and of budgets. What they stand for enters the id by its content."""
 
+_LATER: dict[str, Any] = {
+    "adapt_on": None,
+    "engine": "transformers",
+    "launch": None,
+    "max_new_tokens": None,
+}
+"""Fields that were added later, with their defaults. A default is left out, so that the ids of older runs stay."""
+
 
 def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
     fields = _version_3(config, versions)
@@ -66,9 +74,7 @@ def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
 def _version_3(config: RunConfig, versions: Versions) -> dict[str, Any]:
     fields = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     fields["launch"] = config.launched or None
-    # These fields were added later. Their defaults are left out, so that the ids of older runs stay the same.
-    later = {"adapt_on": None, "engine": "transformers", "launch": None, "max_new_tokens": None}
-    fields = {name: value for name, value in fields.items() if name not in later or value != later[name]}
+    fields = {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
     return fields | {"versions": versions.model_dump(mode="json", exclude_none=True)}
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.errors import BenchError
 from bench.records.journal import Journal
-from bench.records.migrations import SCHEMA_VERSION, STEPS, migrate, to_3, to_4
+from bench.records.migrations import SCHEMA_VERSION, STEPS, migrate, to_3, to_4, to_5
 from bench.records.samples import read_samples
 from bench.records.schema import RunConfig, read_result
 from bench.run.grid import resume_run
@@ -98,6 +98,13 @@ def test_a_run_of_schema_3_had_no_gate_of_the_harness_and_keeps_the_settings_of_
     assert new["result"]["config"] == config | {"gate": "off"}
     assert (new["result"]["schema_version"], new["result"]["identity_version"]) == (4, 2)
     assert new["verdicts"] == []
+
+
+def test_a_run_of_schema_4_keeps_all_that_it_has():
+    before = {"result": {"schema_version": 4, "identity_version": 3, "ruleset": "tuned 5"}, "verdicts": ["10"]}
+    new = to_5(before)
+    assert new == before | {"result": before["result"] | {"schema_version": 5}}
+    assert before["result"]["schema_version"] == 4
 
 
 def test_a_run_without_answers_has_no_rows():
