@@ -7,8 +7,15 @@ r"""Division of a reply into thought and answer. Only the answer is scored, vote
 
 A thought stands at the start of a reply, between delimiters that chat templates use, or in the channels of the harmony
 format. An engine puts the delimiter that its prompt ends with before the reply, so the text alone says what the answer
-is. The answer follows the last closing delimiter, as templates themselves cut a reply. One in quotation marks or
-backticks is only mentioned, as in a program that removes thoughts.
+is. The answer follows the last delimiter that ends a thought, as templates themselves cut a reply.
+
+A delimiter may also be mentioned, in a thought or in an answer:
+
+    Put it before `</think>`.    s.split("</think>")    The tag </think> ends it.    one in a fenced block
+
+Such a mention ends nothing. Some cases are uncertain. A mention in prose or within longer quotes, or a delimiter of
+another kind, does end a thought that nothing else ends. A delimiter that is alone on its line in a block ends an open
+thought if the block shows no opening delimiter: the block was not closed.
 """
 
 from __future__ import annotations
@@ -35,13 +42,25 @@ HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
     <|channel|>analysis<|message|>Is it 5? No.<|end|><|start|>assistant<|channel|>final<|message|>It is 7.
 """
 
+WINDOW = 300
+"""Characters of a line on each side of a delimiter that may show that it is a mention."""
+
 _OPENS, _CLOSES = ("|".join(map(re.escape, side)) for side in zip(*PAIRS, strict=True))
 _CHANNEL = r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>"
-_OPENED = re.compile(rf"[\s\ufeff]*(?:{_OPENS}|{_CHANNEL})")
-_CLOSED = re.compile(rf"(?!(?<=([\"'`]))(?:{_CLOSES})\1)(?:{_CLOSES})")
-"""A closing delimiter, except between two equal quotes, where it is a mention."""
-_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>")
+_OPENED = re.compile(rf"[\s\ufeff]*(?:({_OPENS})|{_CHANNEL})")
+_FINAL = r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
 _FINAL_END = re.compile(r"<\|(?:return|end|call)\|>")
+_MARKS = re.compile(
+    rf"^[ \t>]*(?:[-*+] |\d+[.)] )?(?P<fence>`{{3,}}|~{{3,}})(?P<language>[ \t]*[A-Za-z{{][^`\n]*$)?"
+    rf"|(?P<closing>{_CLOSES}|{_FINAL})|(?P<opening>{_OPENS})",
+    re.MULTILINE,
+)
+_STRAY = re.compile(rf"(?:{_CLOSES})\s*\Z")
+"""A closing delimiter with nothing behind it. In an answer it ends nothing."""
+_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+_APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
+_SENTENCE = re.compile(r"[A-Za-z,] \Z|\(\Z")
+_GOES_ON = re.compile(r"[.,;:!?)]| [a-z(]")
 _LEFT_OPEN = re.compile(rf"(?:{_OPENS}|{_CHANNEL}\s*analysis\s*<\|message\|>)\s*\Z")
 
 
@@ -50,22 +69,103 @@ def answer_of(reply: str) -> str | None:
 
     The answer of an answer is itself.
     """
-    start = answer_start(reply)
+    start, harmony = _division(reply)
     if start is None:
         return None
-    return _FINAL_END.split(reply[start:], maxsplit=1)[0] if _FINAL.search(reply) else reply[start:]
+    answer = reply[start:]
+    if start and (stray := _STRAY.search(answer)):
+        answer = answer[: stray.start()]
+    return _FINAL_END.split(answer, maxsplit=1)[0] if harmony else answer
 
 
 def answer_start(reply: str) -> int | None:
     """Return the position at which the answer of a reply begins; None if the thought has not ended."""
-    start = 0
-    for closing in (_FINAL, _CLOSED):
-        start = max((match.end() for match in closing.finditer(reply, start)), default=start)
+    return _division(reply)[0]
+
+
+def _division(reply: str) -> tuple[int | None, bool]:
+    """Return where the answer begins, or None, and whether it is in the channel `final` of the harmony format."""
+    marks = list(_MARKS.finditer(reply))
+    start, harmony, found = 0, False, 0
+    while (end := _end(reply, start, marks, found)) is not None:
+        start, found = marks[end].end(), end + 1
+        harmony |= _is_final(marks[end])
     if _OPENED.match(reply, start):
-        return None
+        return None, harmony
     while 0 < start < len(reply) and reply[start] in "\r\n":
         start += 1
-    return start
+    return start, harmony
+
+
+def _end(reply: str, start: int, marks: list[re.Match[str]], first: int) -> int | None:
+    """Return the position in `marks` of the delimiter that ends a thought; None if there is none.
+
+    Only the text from `start` on is looked at. So an answer is judged alike within its reply and by itself.
+
+    Args:
+        reply: The reply.
+        start: Where the thought begins, or an answer that may be one.
+        marks: The fences and delimiters of the reply.
+        first: Position in `marks` of the first one behind `start`.
+    """
+    opened = _OPENED.match(reply, start)
+    closing = dict(PAIRS).get(opened[1]) if opened else None
+    uncertain, block_end, closed, shown = None, first, False, False
+    for i in range(first, len(marks)):
+        mark = marks[i]
+        if mark["fence"]:
+            if i >= block_end:
+                block_end, closed = _block(marks, i)
+                shown = False
+            continue
+        if mark["opening"]:
+            shown = True
+            continue
+        before, after = _line(reply, start, mark)
+        if i < block_end and (shown or (closed and not (opened and not before.strip() and not after.strip()))):
+            continue  # part of a code block
+        if before[-1:] in _QUOTES and after[:1] == _QUOTES.get(before[-1:]):
+            continue
+        if start and not opened and _STRAY.match(reply, mark.start()):
+            continue  # `answer_of` leaves it out
+        doubts = _is_mention(before, after) + bool(opened and not _is_final(mark) and mark["closing"] != closing)
+        if not doubts:
+            return i
+        uncertain = i if doubts == 1 else uncertain
+    return uncertain if opened else None
+
+
+def _block(marks: list[re.Match[str]], first: int) -> tuple[int, bool]:
+    """Return the position in `marks` behind a code block, and whether the block is closed.
+
+    A fence with the name of a language opens a block, so a block before it was not closed.
+    """
+    fence = marks[first]["fence"]
+    for i in range(first + 1, len(marks)):
+        if other := marks[i]["fence"]:
+            if marks[i]["language"]:
+                return i, False
+            if other.startswith(fence):
+                return i + 1, True
+    return len(marks), False
+
+
+def _line(reply: str, start: int, mark: re.Match[str]) -> tuple[str, str]:
+    """Return the rest of a delimiter's line before and behind it, but no more than `WINDOW` characters."""
+    before = reply[max(start, mark.start() - WINDOW) : mark.start()]
+    return before.rpartition("\n")[2], reply[mark.end() : mark.end() + WINDOW].partition("\n")[0]
+
+
+def _is_mention(before: str, after: str) -> bool:
+    """Return whether a delimiter seems to be within longer quotes, or a word of a sentence."""
+    marked = any(before.count(quote) % 2 and quote in after for quote in '"`')
+    apostrophes = _APOSTROPHE.sub("", before).count("'") % 2
+    quoted = apostrophes and (after[:1] == "'" or (before[-1:] == "'" and "'" in after))
+    return bool(marked or quoted or (_SENTENCE.search(before) and _GOES_ON.match(after)))
+
+
+def _is_final(mark: re.Match[str]) -> bool:
+    return mark["closing"].startswith(HARMONY[1])
 
 
 def opening_of(prompt: str) -> str:

@@ -62,7 +62,8 @@ def test_a_reply_without_delimiters_is_its_own_answer(text: str) -> None:
     assert answer_of(text) == text
 
 
-WORDS = [word for pair in PAIRS for word in pair] + [FINAL, "<|channel|>", "<|end|>", "`", '"', "\n", " ", "7"]
+WORDS = [word for pair in PAIRS for word in pair] + [FINAL, "<|channel|>", "<|end|>", "`", '"', "'", "\n", " ", "7"]
+WORDS += ["\n```\n", "\n```python\n", "\n~~~\n", " ends", "The tag "]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=8).map("".join))
@@ -152,6 +153,60 @@ class TestEveryTask:
                 raise NotImplementedError
 
         assert {"score", "messages", "completion"} <= Without.__abstractmethods__
+
+
+F = "```"
+ANSWERS_ALONE = [
+    "It is 7. Use </think> to close.",
+    "The tag </think> ends a thought. It is 7.",
+    "It closes with </think>. 7",
+    "(</think>) 7",
+    "Regex: re.sub(r'<think>.*</think>', '', s)",
+    "Write `<think>...</think>` around it.",
+    'Write "<think>...</think>" around it.',
+    "Split at \u201c</think>\u201d.",
+    f"{F}python\nre.sub(r'(?s).*</think>', '', s)\n{F}\nDone.",
+    f"{F}\n<think>\n5?\n</think>\n7\n{F}\nDone.",
+    f"The form is\n{F}\n<think>\n5?\n</think>\n7\n",
+    f"- {F}\n  </think>\n  {F}\n7",
+    "~~~\n</think>\n~~~\nDone.",
+]
+THOUGHTS = [
+    "The tag `</think>` ends it.",
+    "I write </think> at the end.",
+    f"{F}python\ns.split('</think>')\nx = '<think>5</think>'\n{F}\nSo 7.",
+    f"{F}\n<think>\n5?\n</think>\n{F}\nSo 7.",
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS_ALONE)
+def test_a_delimiter_in_the_prose_or_code_of_an_answer_is_a_mention(answer: str) -> None:
+    assert answer_of(answer) == answer
+    assert answer_of(f"<think>\n5? No.\n</think>\n\n{answer}") == answer
+    assert answer_of(f"5? No.\n</think>\n\n{answer}") == answer
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_a_delimiter_in_the_prose_or_code_of_a_thought_is_a_mention(thought: str) -> None:
+    assert answer_of(f"<think>\n{thought}\n</think>\n\nIt is 7.") == "It is 7."
+
+
+def test_a_block_that_a_thought_leaves_open_does_not_hide_its_end() -> None:
+    for fence in (F, f"{F}python"):
+        assert answer_of(f"<think>\n{fence}\n5\n</think>\n\n{fence}\n7\n{F}\n") == f"{fence}\n7\n{F}\n"
+
+
+def test_an_uncertain_delimiter_ends_a_thought_that_nothing_else_ends() -> None:
+    assert answer_of("<think>so 7 </think> the answer is 7") == " the answer is 7"
+    assert answer_of('<think>He says "7</think>It is "7".') == 'It is "7".'
+    assert answer_of("<think>5?</thinking>7") == "7"
+    assert answer_of("<think>Is </thinking> a tag?") is None
+    assert answer_of(f"<think>\n{F}\n<think>\nx\n</think>\n{F}\nSo") is None
+
+
+def test_a_delimiter_at_the_end_of_an_answer_is_left_out() -> None:
+    assert answer_of("<think>5?</think>7</think>\n") == "7"
+    assert answer_of("5? It is 7.\n</think>") == ""
 
 
 @pytest.mark.parametrize(
