@@ -10,13 +10,15 @@ decides:
    them, since it may be told in parts. Their calls and prints do not: they show how the function is used.
 3. No block defines the function: the last block counts that continues the prompt, as a function's body.
 4. No block does either: the longest part of the text, in whole lines, that parses and defines the function. So prose
-   before and after code without fences is left out. A block that defines the function but does not parse is not
-   repaired like this.
-5. Otherwise the first block that looks like a definition, else the first block, else the whole reply. It fails with
+   before and after code without fences is left out. Such code may be indented as Markdown indents code, under a list
+   item too; a method stays a part of its class. A block that defines the function but does not parse is not repaired
+   like this.
+5. No such part: the last code between backticks within a line that defines the function.
+6. Otherwise the first block that looks like a definition, else the first block, else the whole reply. It fails with
    Python's own error.
 
 A block that was not closed, because decoding stopped, ends before the first line that does not parse. Imports from
-`__future__` go to the top.
+`__future__` go to the top. Of an interactive session, whose lines begin with `>>>`, only what was typed counts.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tasks.code.markdown import LONGEST, Block, blocks, sloppy_blocks, tidy
+from tasks.code.markdown import LONGEST, Block, blocks, sloppy_blocks, spans, tidy
 from tasks.code.python import (
     defines,
     definition,
@@ -38,7 +40,9 @@ from tasks.code.python import (
     missing_parts,
     parsed,
     readable,
+    repeats,
     returns,
+    typed,
 )
 
 __all__ = ["Source", "WholeProgram", "is_complete", "program_in"]
@@ -47,11 +51,11 @@ STARTS = 50
 """Maximum number of lines that may be the first one of code without fences."""
 
 _STARTS = re.compile(
-    r"^(?:from\s+\S+\s+import\s|import\s|(?:async\s+)?def\s|class\s|@\w|[A-Za-z_]\w*\s*(?::[^=\n]+)?=[^=])",
+    r"^([ \t]*)(?:from\s+\S+\s+import\s|import\s|(?:async\s+)?def\s|class\s|@\w|[A-Za-z_]\w*\s*(?::[^=\n]+)?=[^=])",
     re.MULTILINE,
 )
-
-
+_HEADER = re.compile(r"(?:class|(?:async\s+)?def)\s")
+_QUOTE = re.compile(r"^[ \t]*>(?!>) ?", re.MULTILINE)
 # A token may hold the end of the line and some characters of the next one.
 _CLOSING = re.compile(r"(?:`{3}|~{3})[^\S\n]*\n[^`~]{0,8}\Z")
 
@@ -108,7 +112,7 @@ def _found(text: str, name: str, start: str, prompt: str) -> Source:
             return Source(prompt, code)
     codes = [block.code for block in found or more]
     looking = [each for each in codes if definition(each, name) is not None]
-    if not looking and (code := _in_prose(text, name)) is not None:
+    if not looking and (code := _in_prose(text, name) or _defined(spans(text), name)) is not None:
         return Source(start, code)
     code = next(iter([*looking, *codes]), text)
     return Source(start if definition(code, name) is not None else prompt, code)
@@ -174,17 +178,18 @@ def _parses(code: str) -> bool:
 
 
 def _whole(text: str, name: str) -> str | None:
-    return longest_start(text) if defines(parsed(text), name) else None
+    forms = (text, textwrap.dedent(text))
+    return next((longest_start(form) for form in forms if defines(form, name)), None)
 
 
 def _defined(found: Sequence[Block], name: str) -> str | None:
     """Return the last block that defines a name, after what it lacks and other blocks have."""
     codes = [readable(block.code) if block.closed else _start_of(block.code) for block in found]
-    last = max((i for i, code in enumerate(codes) if defines(parsed(code), name)), default=None)
+    last = max((i for i, code in enumerate(codes) if defines(code, name)), default=None)
     if last is None:
         return None
-    others = [tree for i, code in enumerate(codes) if i != last and (tree := parsed(code)) is not None]
-    parts = [ast.unparse(node) for node in missing_parts(parsed(codes[last]), others, name)]
+    others = [code for i, code in enumerate(codes) if i != last]
+    parts = [ast.unparse(node) for node in missing_parts(codes[last], others, name)]
     return "\n".join([*dict.fromkeys(parts), codes[last]])
 
 
@@ -201,23 +206,52 @@ def _body(block: Block, name: str, prompt: str) -> str | None:
     lost = f"    {text.lstrip()}", textwrap.indent(textwrap.dedent(text), "    ")
     for form in (text, *lost):
         code = form if block.closed else longest_start(prompt + form)[len(prompt) :]
-        tree = parsed(prompt + code)
+        whole = prompt + code
         # Without its indentation, only a body that returns something differs from prose.
-        if code.strip() and defines(tree, name) and (form == text or returns(tree, name)):
+        fits = code.strip() and defines(whole, name) and (form == text or returns(whole, name))
+        if fits and not repeats(whole, name):
             return code
     return None
 
 
 def _in_prose(text: str, name: str) -> str | None:
     """Return the longest part of a text that parses and defines a name."""
-    found, end = "", 0
     if len(text) > LONGEST:
         return None
-    for match in list(_STARTS.finditer(text))[:STARTS]:
-        if match.start() < end:
+    forms = (text, _QUOTE.sub("", text), typed(text))
+    return next((code for form in dict.fromkeys(forms) if (code := _longest_part(form, name))), None)
+
+
+def _longest_part(text: str, name: str) -> str:
+    found, end, tried = "", 0, 0
+    for match in _STARTS.finditer(text):
+        if match.start() < end or (match[1] and _HEADER.match(_line_above(text, match))):
             continue
-        code = longest_start(text[match.start() :])
-        end = match.start() + len(code)
-        if defines(parsed(code), name):
+        rest = _indented(text[match.start() :], match[1])
+        code = longest_start(rest)
+        lines = text[match.start() :].split("\n", code.count("\n") + 1)
+        end = match.start() + sum(len(line) + 1 for line in lines[: code.count("\n") + 1])
+        if defines(code, name):
             found = max(found, code, key=len)
-    return found or None
+        tried += 1
+        if tried == STARTS:
+            break
+    return found
+
+
+def _line_above(text: str, match: re.Match[str]) -> str:
+    """Return the last line before an indented one that is indented less, without its indentation."""
+    for line in reversed(text[: match.start()].split("\n")):
+        if line.strip() and len(line) - len(line.lstrip()) < len(match[1]):
+            return line.lstrip()
+    return ""
+
+
+def _indented(text: str, indentation: str) -> str:
+    """Return the first lines of a text that have this indentation, or are blank, without it."""
+    lines = []
+    for line in text.split("\n"):
+        if line.strip() and not line.startswith(indentation):
+            break
+        lines.append(line.removeprefix(indentation))
+    return "\n".join(lines)

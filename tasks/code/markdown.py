@@ -4,7 +4,8 @@ r"""Code blocks of a reply, read as Markdown.
 
 `blocks` reads by the rules of CommonMark, with the parser markdown-it-py: fences of backticks and tildes of any length,
 in lists and in quotes. Models also write fences that CommonMark does not know: behind other text on a line, at the end
-of the last line of code, or not indented as their list is. `sloppy_blocks` reads those.
+of the last line of code, or not indented as their list is. `sloppy_blocks` reads those. Code on the line of an opening
+fence is code of the block: "```python def f(x):". `spans` are the codes within a line: `def f(x): return x`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MORE_ENDS = 5
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _OPENING = re.compile(r"(`{3,}|~{3,})[^`~]*\Z")
 _LANGUAGE = re.compile(r"[A-Za-z][\w+#.-]*\s*")
+_STATEMENT = re.compile(r"(?:async\s+)?def\s|class\s|from\s+\S+\s+import\s|import\s|@\w|\w+\s*=\s*lambda\b")
+_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.{1,5000}?)(?<!`)\1(?!`)", re.DOTALL)
 # Marks that some data sets use in place of fences: [PYTHON] ... [/PYTHON] and [BEGIN] ... [DONE].
 _MARKS = (
     (re.compile(r"^[ \t]*\[(?:PYTHON|BEGIN)\][ \t]*$", re.MULTILINE), "```"),
@@ -74,15 +77,26 @@ def _blocks(text: str, parses: Callable[[str], bool]) -> Iterator[Block]:
                 continue
             first, end = token.map
             marker = token.markup[0]
+            opening = _first_line(token.info)
+            if token.info.rstrip().endswith(marker * 3):  # ~~~python x = 1~~~
+                yield Block("\n".join(opening).rstrip(f"{marker} "), closed=True)
+                lines = lines[first + 1 :]
+                break
             closed = end - 1 > first and lines[end - 1].rstrip().endswith(marker * 3)
             longer = None if not closed or parses(token.content) else _longer(lines, first, end, marker, parses)
             if longer is not None:
-                yield Block("\n".join(lines[first + 1 : longer - 1]), closed=True)
+                yield Block("\n".join([*opening, *lines[first + 1 : longer - 1]]), closed=True)
                 lines = lines[longer:]
                 break  # what the parser found behind the shorter block is not so
-            yield Block(token.content, closed)
+            yield Block("\n".join([*opening, token.content]), closed)
         else:
             return
+
+
+def _first_line(info: str) -> list[str]:
+    """Return the code that a model wrote on the line of an opening fence: `python def f(x):` holds `def f(x):`."""
+    forms = info.strip(), _LANGUAGE.sub("", info.strip(), count=1)
+    return [form for form in forms if _STATEMENT.match(form)][:1]
 
 
 def _longer(lines: list[str], first: int, end: int, marker: str, parses: Callable[[str], bool]) -> int | None:
@@ -119,5 +133,11 @@ def sloppy_blocks(text: str) -> list[Block]:
         elif fence:
             inside.append(line)
         elif not paired and (opening := _OPENING.search(line)):
-            fence, inside = opening[1], []
+            fence, inside = opening[1], _first_line(line[opening.end(1) :])
     return [*found, Block("\n".join(inside), closed=False)] if fence else found
+
+
+def spans(text: str) -> list[Block]:
+    """Return the codes that a tidy text holds between backticks, without the name of a language before them."""
+    found = [match[2].strip() for match in _SPAN.finditer(text)] if len(text) <= LONGEST else []
+    return [Block("\n".join(_first_line(code)) or code, closed=True) for code in found]

@@ -16,6 +16,11 @@ PREFIXES = 30
 """Maximum number of times that a text is cut off before a line that does not parse."""
 
 _INVISIBLE = str.maketrans({"\u00a0": " ", "\u200b": None, "\u200c": None, "\u200d": None, "\u2060": None})
+_PROMPT_SIGN = re.compile(r"[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?: (.*))?")
+_UNDONE = re.compile(r"not\W*implemented|todo", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"#.*\b(?:todo|fixme|your (?:code|solution|implementation)|implement|placeholder)\b", re.IGNORECASE
+)
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _NESTS = (ast.If, ast.Try, ast.With, ast.For, ast.While)
 
@@ -44,12 +49,19 @@ def readable(code: str) -> str:
     """Return a block's code in the first form that parses: as it is, or without what a page added.
 
     The other forms have no common indentation, ordinary spaces for those of web pages and nothing for invisible
-    characters, or no quotation marks around the whole.
+    characters, no quotation marks around the whole, or no signs and outputs of an interactive session.
     """
     dedented = textwrap.dedent(code)
     quoted = re.fullmatch(r"\s*('|\")(.*)\1\s*", code, re.DOTALL)
     forms = (code, dedented, dedented.translate(_INVISIBLE), quoted[2] if quoted else code)
-    return next((form for form in forms if parsed(form) is not None), code)
+    entered = typed(code) if _PROMPT_SIGN.match(code.lstrip("\n")) else code
+    return next((form for form in (*forms, entered) if parsed(form) is not None), code)
+
+
+def typed(text: str) -> str:
+    """Return what was typed in an interactive session, such as `>>> f(1)`, without its outputs; empty if it is none."""
+    found = map(_PROMPT_SIGN.fullmatch, text.split("\n"))
+    return "".join(f"{match[1] or ''}\n" for match in found if match)
 
 
 def longest_start(code: str) -> str:
@@ -84,13 +96,15 @@ def definition(code: str, name: str) -> int | None:
     return max((match.start() for match in found), default=None)
 
 
-def defines(tree: ast.Module | None, name: str) -> bool:
-    """Return whether a program binds a name at top level, and last not to a stub.
+def defines(code: str, name: str) -> bool:
+    """Return whether a text is Python that binds a name at top level, and last not to a stub.
 
-    A stub is a function or a class whose body is a docstring, `pass`, `...` or `raise NotImplementedError`.
+    A stub is a function or a class whose body is a docstring, `pass`, `...`, `return None` or `raise
+    NotImplementedError`, or a comment such as `# TODO` with a constant that is returned.
     """
+    tree = parsed(code)
     bound = [node for node in _top_level(tree.body if tree else []) if name in bindings(node)]
-    return bool(bound) and not _is_stub(bound[-1])
+    return bool(bound) and not _is_stub(bound[-1], code)
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -115,12 +129,16 @@ def bindings(node: ast.stmt) -> set[str]:
     return set()
 
 
-def _is_stub(node: ast.stmt) -> bool:
+def _is_stub(node: ast.stmt, code: str) -> bool:
+    """Return whether a statement of this code defines a stub; see `defines`."""
     if not isinstance(node, _DEFINES):
         return False
     body = [part for part in node.body if not _is_text(part)]
     if isinstance(node, ast.ClassDef):
-        return all(_is_stub(part) if isinstance(part, _DEFINES) else _says_nothing(part) for part in body)
+        return all(_is_stub(part, code) if isinstance(part, _DEFINES) else _says_nothing(part) for part in body)
+    if len(body) == 1 and isinstance(body[0], ast.Return) and _is_constant(body[0].value):
+        lines = code.split("\n")[node.lineno - 1 : node.end_lineno]
+        return any(map(_PLACEHOLDER.search, lines)) or _says_nothing(body[0])
     return all(map(_says_nothing, body))
 
 
@@ -128,26 +146,39 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def _is_constant(node: ast.expr | None) -> bool:
+    try:
+        return node is None or ast.literal_eval(node) is not NotImplemented
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return isinstance(node, ast.Name) and node.id == "NotImplemented"
+
+
 def _says_nothing(node: ast.stmt) -> bool:
     match node:
-        case ast.Pass() | ast.Expr(value=ast.Constant(value=_)):
+        case ast.Pass() | ast.Expr(value=ast.Constant(value=_)) | ast.Return(value=None | ast.Constant(value=None)):
             return True
-        case ast.Raise(exc=ast.Name(id=name) | ast.Call(func=ast.Name(id=name))):
-            return name == "NotImplementedError"
+        case ast.Return(value=ast.Name(id="NotImplemented")):
+            return True
+        case ast.Raise(exc=ast.Name() | ast.Call()):
+            return _UNDONE.search(ast.unparse(node)) is not None
     return False
 
 
-def missing_parts(tree: ast.Module | None, others: Sequence[ast.Module], name: str) -> list[ast.stmt]:
+def missing_parts(code: str, others: Sequence[str], name: str) -> list[ast.stmt]:
     """Return the imports, definitions and constants of other texts that a program uses and lacks, in their order.
 
     Args:
-        tree: The program.
-        others: Syntax trees of the other texts.
+        code: The program.
+        others: The other texts. Those that are no Python have nothing.
         name: What the program defines; the others' definitions of it are left out.
     """
-    parts = [(node, bound) for other in others for node in other.body if (bound := _provided(node, name))]
+    pairs = [(node, other) for other in others if (tree := parsed(other)) for node in tree.body]
+    found = [(node, bound, _is_stub(node, other)) for node, other in pairs if (bound := _provided(node, name))]
+    whole = {each for _, bound, is_stub in found if not is_stub for each in bound}
+    parts = [(node, bound) for node, bound, is_stub in found if not (is_stub and bound <= whole)]
     if not parts:
         return []
+    tree = parsed(code)
     body = tree.body if tree else []
     wanted = {"*"}.union(*map(_used, body)) - {bound for node in _top_level(body) for bound in bindings(node)}
     chosen: set[int] = set()
@@ -169,10 +200,8 @@ def lacks_functions(tree: ast.Module | None, prompt: ast.Module | None) -> bool:
 
 def _provided(node: ast.stmt, name: str) -> set[str]:
     """Return the names that a statement provides to a block that defines `name`, if it does no more than that."""
-    if isinstance(node, ast.Try):  # around imports
-        found = set().union(*map(bindings, _top_level([node])))
-    else:
-        found = set() if _is_stub(node) else bindings(node)
+    inner = _top_level([node]) if isinstance(node, ast.Try) else [node]  # around imports
+    found = set().union(*map(bindings, inner))
     shows_use = isinstance(node, (ast.Assign, ast.AnnAssign)) and name in _used(node)
     return set() if shows_use or name in found else found
 
@@ -186,10 +215,22 @@ def _used(node: ast.AST) -> set[str]:
     return {n.id for n in names} - own
 
 
-def returns(tree: ast.Module | None, name: str) -> bool:
+def returns(code: str, name: str) -> bool:
     """Return whether the last top-level function of this name has a `return` or a `yield` of its own."""
+    function = _last_function(code, name)
+    return function is not None and _returns(function)
+
+
+def repeats(code: str, name: str) -> bool:
+    """Return whether the body of the last top-level function of this name defines the name again."""
+    function = _last_function(code, name)
+    return function is not None and any(name in bindings(node) for node in function.body)
+
+
+def _last_function(code: str, name: str) -> ast.FunctionDef | None:
+    tree = parsed(code)
     functions = [n for n in (tree.body if tree else []) if isinstance(n, ast.FunctionDef) and n.name == name]
-    return bool(functions) and _returns(functions[-1])
+    return functions[-1] if functions else None
 
 
 def _returns(node: ast.AST) -> bool:

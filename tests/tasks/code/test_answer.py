@@ -1,5 +1,7 @@
 """The program in a reply: each reply is a right or a wrong answer to `PROMPT`, as a person would judge it."""
 
+import textwrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,17 @@ F = f"def double(x):\n{BODY}"
 WRONG = "def double(x):\n    return 0"
 STUB = "def double(x: int) -> int:\n    ..."
 INDENTED = F.replace("\n", "\n   ")
+ONE_LINE = "def double(x): return 2 * x"
+TYPED = ">>> def double(x):\n...     return 2 * x"
+STUBS = [
+    "return None", "return", "...", "pass", "raise NotImplementedError", "raise NotImplementedError('later')",
+    "raise Exception('not implemented')", "return NotImplemented", "return None  # your code here", "return 0  # TODO",
+    "'Twice.'", "'Twice.'\n    return None", "# write your code here\n    return []",
+]  # fmt: skip
+
+
+def indented(text: str, by: str = "    ") -> str:
+    return textwrap.indent(text, by)
 
 
 def passes(reply: str) -> bool:
@@ -117,6 +130,53 @@ RIGHT_FORMS = {
     "main": f'```python\n{F}\n\nif __name__ == "__main__":\n    raise SystemExit(1)\n```',
     "inline code before": f"Use `double` or ```double```:\n```python\n{F}\n```",
     "a fence in a string": f'{F}\n\nTEXT = "```python"\n',
+    "indented": f"Code:\n\n{indented(F)}\n\nDone.",
+    "indented, alone": indented(F),
+    "indented, and prose": f"{indented(F)}\n\nThis doubles.",
+    "indented, blank line within": f"Code:\n\n{indented('def double(x):' + chr(10) + '    y = x' + chr(10) * 2 + '    return x + y')}\n\nDone.",
+    "indented, no blank line": f"Code:\n{indented(F)}\nDone.",
+    "indented by 2": f"Code:\n\n{indented(F, '  ')}\n",
+    "indented by a tab": f"Code:\n\n{indented(F, chr(9))}\n",
+    "indented, with an import and a helper": f"Code:\n\n{indented('import math' + chr(10) + 'def h(x):' + chr(10) + '    return int(math.fsum([x, x]))' + chr(10) * 2 + 'def double(x):' + chr(10) + '    return h(x)')}\n\nDone.",
+    "indented under a number": f"1. Code:\n\n{indented(F, ' ' * 7)}\n\n2. Done.",
+    "indented under a bullet": f"- Code:\n\n{indented(F, ' ' * 6)}\n\nDone.",
+    "indented under a bullet, too little": f"* Code:\n\n{indented(F)}\n\nDone.",
+    "indented in a quote": f"> Code:\n>\n{indented(F, '>     ')}",
+    "indented, use in a block": f"Code:\n\n{indented(F)}\n\nUse:\n```python\nprint(double(3))\n```",
+    "indented, shell in a block": f"```bash\npip install x\n```\n\n{indented(F)}\n",
+    "fences on one line": f"```python {ONE_LINE}```",
+    "fences on one line, no language": f"```{ONE_LINE}```",
+    "fences on one line, in prose": f"Use ``` py {ONE_LINE} ```.",
+    "fences on one line, statements": "```python def double(x): y = 2 * x; return y```",
+    "fences on one line, lambda": "```python double = lambda x: 2 * x```",
+    "tilde fences on one line": f"~~~python {ONE_LINE}~~~\nDone.",
+    "one line, not closed": f"```python {ONE_LINE}",
+    "code on the line of the fence": f"```python {F}\n```",
+    "code on the line of the fence, no language": f"```{F}\n```",
+    "code on the lines of both fences": f"Sure: ```python {F}```",
+    "an import on the line of the fence": f"```python import math\n{F}\n```",
+    "inline": f"The function is `{ONE_LINE}`, as asked.",
+    "inline, two backticks": f"``{ONE_LINE}``",
+    "inline, bold": f"**`{ONE_LINE}`**",
+    "inline, lambda": "Use `double = lambda x: 2 * x`.",
+    "inline, several lines": f"`{F}`",
+    "inline, corrected": f"`def double(x): return 0`? No: `{ONE_LINE}`",
+    "interactive": f"```python\n{TYPED}\n...\n>>> double(3)\n6\n```",
+    "interactive, an import": f"```pycon\n>>> import math\n{TYPED}\n```",
+    "interactive, one line": f"```\n>>> {ONE_LINE}\n>>> double(1)\n2\n```",
+    "interactive, no fence": f"As here:\n\n{TYPED}\n>>> double(2)\n4\n\nDone.",
+    "interactive, indented": f"As here:\n\n{indented(TYPED)}\n    >>> double(2)\n    4\n",
+    "interactive, numbered": "```\nIn [1]: def double(x):\n   ...:     return 2 * x\n   ...:\n\nIn [2]: double(3)\nOut[2]: 6\n```",
+    "interactive use after": f"```python\n{F}\n```\n```\n>>> double(3)\n6\n```",
+    **{
+        f"later stub: {stub}": f"```python\n{F}\n```\nfor\n```python\ndef double(x):\n    {stub}\n```" for stub in STUBS
+    },
+    **{
+        f"earlier stub: {stub}": f"```python\ndef double(x):\n    {stub}\n```\nso\n```python\n{F}\n```"
+        for stub in STUBS
+    },
+    "stub of a helper after it": "```python\ndef h(x):\n    return 2 * x\n```\n```python\ndef h(x): ...\n```\n```python\ndef double(x):\n    return h(x)\n```",
+    "an empty class in a block of its own": "```python\nclass Bad(ValueError):\n    pass\n```\n```python\ndef double(x):\n    if x < 0:\n        raise Bad\n    return 2 * x\n```",
     "math around": f"$$x$$\n\n```python\n{F}\n```\n\n$2x$",
 }
 WRONG_FORMS = {
@@ -133,6 +193,12 @@ WRONG_FORMS = {
     "another name": "```python\ndef doubles(x):\n    return 2 * x\n```",
     "an error in a closed block": f"```python\n{F}\n    return (\n```",
     "input when it is loaded": f"```python\n{F}\n\nn = int(input())\n```",
+    "a method without a fence": f"class A:\n\n{indented(F)}\n\nDone.",
+    "a method of a class that does not parse": f"class A(:\n\n{indented(F)}\n",
+    "nested, without a fence": f"def main():\n    n = 1\n\n{indented(F)}\n\n    return double\n\nDone.",
+    "an inline stub": "`def double(x): ...`",
+    "interactive use alone": "```\n>>> double(3)\n6\n```",
+    "the stub that returns alone": "```python\ndef double(x):\n    return None\n```",
     "cut off within the body": "```python\ndef double(x):\n    y = 2 *",
 }
 
@@ -230,10 +296,17 @@ def test_every_text_has_a_program(text: str) -> None:
         "async" + " " * 1_000_000,
         "x" * 1_000_000,
         "(" * 45_000,
+        "`" * 45_000,
+        "` " * 22_000,
+        "`a``" * 11_000,
+        "    def f(:\n" * 3_000,
+        "class A(:\n" + "  def f(:\n" * 4_000,
+        ">>> x\n" * 7_000,
+        "~~~python x = lambda: 1~~~\n" * 1_500,
         *(f"```\nx = {'1+' * depth}1\n```\n```\ndef double(a):\n    return x\n```\n" for depth in (500, 900, 3000)),
         *(f"```\nreturn {'-' * depth}1\n```\n" for depth in (100, 500, 900, 3000)),
     ],
-    ids=range(21),
+    ids=range(28),
 )
 def test_a_hostile_text_takes_seconds_at_most(text: str) -> None:
     program_in(text, "double", PROMPT)
