@@ -29,6 +29,10 @@ DENOMINATOR = 10_000
 DIGITS = 25
 POINTS = 4
 LARGEST_EXPONENT = 400
+MOST_DIGITS = 7000
+"""Maximum number of digits to which a number is computed to tell it from a fraction."""
+MOST_TERMS = 6
+"""Maximum number of terms below a root that are factored."""
 INTEGERS = "ijklmnpqMN"
 """Variables that are integers inside a rounding function."""
 MODULES = ("math_verify", "latex2sympy2_extended", "sympy")
@@ -162,6 +166,7 @@ def _key(latex: str, *, projective: bool) -> str:
         expression = found.xreplace(exact)
     if expression in (sympy.oo, -sympy.oo):
         return str(expression)
+    expression = _with_absolutes(expression)
     if expression.has(sympy.Abs) and expression.free_symbols:
         return _key_of_absolutes(expression)
     points = _points(expression)
@@ -170,8 +175,44 @@ def _key(latex: str, *, projective: bool) -> str:
         return f"expression {sympy.srepr(expression)}"
     if projective:
         scale = next((value for value in values if any(value)), (Fraction(1), Fraction(0)))
-        values = [_ratio(value, scale) for value in values]
-    return " ".join(map(_complex_key, values))
+        return " ".join(_complex_key(_ratio(value, scale)) for value in values)
+    if not expression.free_symbols and (beside := _beside(expression, values[0])):
+        return beside
+    keys = list(map(_complex_key, values))
+    return keys[0] if len(set(keys)) == 1 else " ".join(keys)  # x + 1 - x is 1
+
+
+def _with_absolutes(expression: Any) -> Any:
+    """Return an expression with absolute values for even roots of even powers: variables are real."""
+    import sympy
+
+    def is_root(part: Any) -> bool:
+        return bool(part.is_Pow and part.exp.is_Rational and part.exp.q % 2 == 0 and part.base.free_symbols)
+
+    def absolute(root: Any) -> Any:
+        base = root.base
+        if base.is_Add and len(base.args) <= MOST_TERMS and base.is_polynomial():
+            base = sympy.factor(base)
+        powers = [factor.as_base_exp() for factor in sympy.Mul.make_args(base)]
+        even = [(b, e) for b, e in powers if b.free_symbols and e.is_Integer and e % 2 == 0]
+        if not even:
+            return root
+        rest = sympy.Mul(*(b**e for b, e in powers if (b, e) not in even))
+        return sympy.Mul(*(sympy.Abs(b) ** (e * root.exp) for b, e in even)) * rest**root.exp
+
+    return expression.replace(is_root, absolute)
+
+
+def _beside(expression: Any, value: Complex) -> str | None:
+    """Return the key of a real number that is near a fraction but differs from it; None for other numbers."""
+    import sympy
+
+    near = value[0].limit_denominator(DENOMINATOR)
+    if value[1] or abs(value[0] - near) > Fraction(1, 10**DIGITS) or expression.is_Rational:
+        return None
+    difference = sympy.Add(expression, -sympy.Rational(near.numerator, near.denominator), evaluate=False)
+    distance = _number(difference, {}, most=MOST_DIGITS)
+    return f"{near} and {_complex_key(distance)}" if distance and any(distance) else None
 
 
 def _key_of_absolutes(expression: Any) -> str:
@@ -228,7 +269,7 @@ def _points(expression: Any) -> list[dict[Any, Any]]:
     return points
 
 
-def _number(expression: Any, point: dict[Any, Any]) -> Complex | None:
+def _number(expression: Any, point: dict[Any, Any], most: int = 1000) -> Complex | None:
     """Return the real and imaginary part of the value, with 40 decimal places unless it is very large."""
     import sympy
 
@@ -238,7 +279,7 @@ def _number(expression: Any, point: dict[Any, Any]) -> Complex | None:
         return None
     exponent = int(sympy.log(size, 10).evalf(5)) if size > 1 else 0
     digits = 40 + (exponent if exponent < LARGEST_EXPONENT else 0)
-    value = expression.evalf(digits, subs=point, maxn=1000)
+    value = expression.evalf(digits, subs=point, maxn=most)
     real, imaginary = value.as_real_imag()
     if not (real.is_Number and imaginary.is_Number):
         return None

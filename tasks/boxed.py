@@ -46,11 +46,12 @@ class BoxedTask(Task):
 
     def score(self, example: Example, text: str) -> Score:
         """Compare the answer with the gold one; see `tasks.maths`."""
-        return score_answer(example.fields["answer"], flexible(text))
+        return score_answer(example.fields["answer"], flexible(text), example.fields["problem"])
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
         """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
-        return accuracies([example.fields["answer"] for example in examples], texts, boxed, scores)
+        golds, questions = ([example.fields[name] for example in examples] for name in ("answer", "problem"))
+        return accuracies(golds, questions, texts, boxed, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published answer in a box."""

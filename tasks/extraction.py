@@ -3,6 +3,7 @@ r"""Places of a text where a mathematical answer stands: a box, a line after `##
 from __future__ import annotations
 
 import re
+from collections import deque
 
 from tasks.numbers import plain_text
 
@@ -15,6 +16,15 @@ _LAST_NUMBER = re.compile(
     r"(?:\d+ \d+/\d+(?![\d/])"
     r"|(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)(?:\s?/\s?\d+(?![\d/]))?)"
 )
+_TWO = re.compile(r"\d[ \t]+\Z")
+_REMARK = re.compile(
+    r"(?<=[^\s\\])\s+(?:\((?=[^)]*[^()\d\s.])(?:[^()]|\([^()]*\))*(?:\)|\Z)|\[(?=[^]]*[^][\d\s.])[^][]*(?:\]|\Z))"
+)
+_REASON = re.compile(
+    r"(?<=[^\s,]),?\s+(?:because|since|not|instead\s+of|rather\s+than|out\s+of)\b.*", re.DOTALL | re.IGNORECASE
+)
+_RESULT = re.compile(r"([^=]*\d[^=]*)=([^=]*)")
+_OPERATION = re.compile(r"\d\s*(?:[-+*/x\u00d7\u00f7]|\\times|\\cdot|\\div)\s*\\?\$?\d")
 _SAYS = re.compile(
     r"answer(?:\s+to\s+[^.\n]{0,80})?\s*(?:\*\*)?\s*(?:is|are|:|=)+\s*(?:\*\*)?[:\s]*(?=\S)", re.IGNORECASE
 )
@@ -53,10 +63,35 @@ def announced(text: str) -> str | None:
 def last_number(text: str) -> str | None:
     """Return the last number in a text, such as `1,024` or `-3/4`; None if there is none.
 
-    Unusual spellings are replaced: see `tasks.numbers`.
+    Unusual spellings are replaced: see `tasks.numbers`. Two numbers with nothing but spaces between them, such as
+    `250 300`, are none: they may be one or two.
     """
-    found = _LAST_NUMBER.findall(plain_text(text[-TAIL:]))
-    return found[-1] if found else None
+    text = plain_text(text[-TAIL:])
+    match = next(iter(deque(_LAST_NUMBER.finditer(text), maxlen=1)), None)
+    if match is None or (match[0][0] not in "+-" and _TWO.search(text, max(0, match.start() - 20), match.start())):
+        return None
+    return match[0]
+
+
+def stated_number(text: str | None) -> str | None:
+    """Return the number of a stated answer; None if there is none.
+
+    It is the last number of the answer without its remarks: of `45 (9*5)`, `45 since 9*5 = 45`, `45 = 9*5` and
+    `9*5 = 45` it is 45.
+    """
+    if text is None:
+        return None
+    text = without_remarks(text)
+    if match := _RESULT.fullmatch(text):
+        left, right = match.groups()
+        text = left if _OPERATION.search(right) and not _OPERATION.search(left) else text
+    return last_number(text)
+
+
+def without_remarks(answer: str) -> str:
+    """Return an answer without what stands in brackets behind its number, and without a reason."""
+    text = _REASON.sub("", _REMARK.sub("", answer))
+    return text if re.search(r"\d", text) else answer
 
 
 def _braced(text: str, brace: int) -> str | None:

@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UsageError, shown
+from tasks.asked import in_asked_multiple
+from tasks.extraction import stated_number, without_remarks
 from tasks.golds import sole
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
 from tasks.maths import accuracies, after_hashes, announced, boxed, last_number, score_answer, vote
+from tasks.numbers import amounts
 from tasks.sources import Placed, Row, Source
 from tasks.splitting import cut_one_file, distinct, text_id
 
@@ -118,11 +121,12 @@ class Gsm8k(Task):
 
     def score(self, example: Example, text: str) -> Score:
         """Compare the number with the gold one."""
-        return score_answer(_gold(example), flexible(text))
+        return score_answer(_gold(example), flexible(text, example.fields["question"]))
 
     def measures(self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]) -> dict[str, float]:
         """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
-        return accuracies([_gold(example) for example in examples], texts, strict, scores)
+        questions = [example.fields["question"] for example in examples]
+        return accuracies(list(map(_gold, examples)), questions, texts, strict, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published solution with its number in a box and without calculator annotations."""
@@ -131,7 +135,7 @@ class Gsm8k(Task):
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the value of the number as the vote."""
-        return vote(flexible(text))
+        return vote(flexible(text, example.fields["question"]))
 
 
 def strict(text: str) -> str | None:
@@ -139,11 +143,15 @@ def strict(text: str) -> str | None:
     return boxed(text)
 
 
-def flexible(text: str) -> str | None:
-    """Return the content of the last box, else the number after `####`, after "the answer is", or the last number."""
-    return (
-        strict(text) or last_number(after_hashes(text) or "") or last_number(announced(text) or "") or last_number(text)
-    )
+def flexible(text: str, question: str = "") -> str | None:
+    """Return the content of the last box, else the number after `####`, after "the answer is", or the last number.
+
+    Remarks are left out; see `tasks.extraction`. A dozen counts as 12 unless the question is how many dozen.
+    """
+    text = in_asked_multiple(text, question)
+    if box := strict(text):
+        return amounts(without_remarks(box))
+    return stated_number(after_hashes(text)) or stated_number(announced(text)) or last_number(text)
 
 
 def _gold(example: Example) -> str:

@@ -36,6 +36,13 @@ from tasks.numbers import exact, plain, plain_text
         ("5 hundredths", "5 hundredths"),
         ("$5k", "$5000"),
         ("5 km", "5 km"),
+        ("2k", "2k"),
+        ("$2bn", "$2000000000"),
+        ("3 dozen", "36"),
+        ("half a dozen", "6"),
+        ("2 hundred thousand", "200000"),
+        ("it is minus 3", "it is -3"),
+        ("10 minus 5", "10 minus 5"),
         ("1\u00bd", r"1\frac{1}{2}"),
     ],
 )
@@ -63,12 +70,35 @@ def test_a_number_has_one_spelling(text: str, written: str) -> None:
         ("25 cm^{2}", "25"),
         ("25 cm\u00b2", "25"),
         ("from 3 to 4", "4"),
+        ("about 2k", "2000"),
+        ("about 1.5K people", "1500"),
+        ("It earns 3M.", "3000000"),
+        ("It earns 2bn", "2000000000"),
+        ("2m dollars", "2000000"),
+        ("$2m", "2000000"),
+        ("It is 2 km", "2"),
+        ("It is 5m", "5"),
+        ("a 4K video", "4"),
+        ("a 5k race", "5"),
+        ("3 MB", "3"),
+        ("Let k be the cost. 10 = 2k", "2"),
+        ("2k = 10", "10"),
+        ("minus 3", "-3"),
+        ("fell to minus $3", "-3"),
+        ("10 apples minus 5", "5"),
+        ("3 dozen", "36"),
+        ("There were 250 300", None),
+        ("1 2 3", None),
+        ("2\t3", None),
+        ("2\n3", "3"),
+        ("1, 2, 3", "3"),
+        ("from 5 to -3", "-3"),
         ("3\u20134 hours", "4"),
         ("$200,000-$130,000", "130,000"),
         ("\u2212$1,250.75", "-1,250.75"),
     ],
 )
-def test_the_last_number_of_a_text_is_found_in_any_spelling(text: str, number: str) -> None:
+def test_the_last_number_of_a_text_is_found_in_any_spelling(text: str, number: str | None) -> None:
     assert last_number(text) == number
 
 
@@ -87,8 +117,10 @@ def test_every_text_has_a_plain_form(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["1 000 ", "1,", "9{,}", "-$", "1e", "2 million ", r"\frac{1}", "1 ", r"1\,", "\u00bd"]
-)
+    "unit",
+    ["1 000 ", "1,", "9{,}", "-$", "1e", "2 million ", r"\frac{1}", "1 ", r"1\,", "\u00bd", "2k ", "k", "minus ", "= ",
+     "\n", " ", "a dozen "],
+)  # fmt: skip
 def test_a_megabyte_is_read_in_one_pass(unit: str) -> None:
     last_number(unit * (1_000_000 // len(unit)))
     plain_text(unit * (100_000 // len(unit)))
