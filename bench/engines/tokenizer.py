@@ -12,7 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench.engines.decoding import StopStrings
 from bench.engines.interface import Finish, Sampling, TokenIds
 from bench.errors import Refused
-from bench.models.opening import open_generation_config, open_model, open_tokenizer, unformatted
+from bench.models.opening import (
+    drops_system_message,
+    open_generation_config,
+    open_model,
+    open_tokenizer,
+    unformatted,
+)
+from bench.models.template import template_file
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import delimiters_in, opening_of
 
@@ -48,17 +55,23 @@ class CheckpointTokenizer:
         the answer continues the text.
 
         Raises:
-            Refused: If the chat template does not take the conversation, such as one with a system message.
+            Refused: If the chat template does not take the conversation, such as one with a system message, or leaves
+                the system message out.
         """
         if isinstance(prompt, str):
             token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
             return tuple(token_ids[: len(token_ids) - self._appended])
+        roles = ", ".join(message["role"] for message in prompt)
+        if any(message["role"] == "system" for message in prompt) and self._drops_system_message:
+            raise Refused(
+                f"a conversation of {roles}: {template_file(self._folder)}: the chat template leaves out the system "
+                "message; correct it, or put the message's text into the user's message"
+            )
         try:
             encoded = self._tokenizer.apply_chat_template(
                 prompt, add_generation_prompt=True, tokenize=True, return_dict=True
             )
         except Exception as error:  # a template is a program and may raise anything
-            roles = ", ".join(message["role"] for message in prompt)
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
         return tuple(encoded["input_ids"])
 
@@ -105,6 +118,10 @@ class CheckpointTokenizer:
     def _appended(self) -> int:
         """Number of ends of sequence that the tokenizer puts behind a text."""
         return len(_added(self._tokenizer)[1])
+
+    @cached_property
+    def _drops_system_message(self) -> bool:
+        return drops_system_message(self._tokenizer)
 
     @cached_property
     def _opening(self) -> str:

@@ -317,6 +317,17 @@ def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the chat template formats a conversation with a system message, and leaves the message out."""
+    probe = "Answer with the number alone."
+    conversation = [{"role": "system", "content": probe}, {"role": "user", "content": "What is 17 + 25?"}]
+    try:
+        text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    except Exception:  # a template that has no system role and says so
+        return False
+    return probe not in text
+
+
 def unformatted(folder: Path, error: Exception) -> str:
     """Return the sentence for an error that a chat template raises. A template is a program and may raise anything."""
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -24,6 +24,9 @@ NO_SYSTEM = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}{% for message in messages %}{{ message['content'] }}{% endfor %}"
 )
+SILENT = (
+    "{{ bos_token }}{% for message in messages if message['role'] != 'system' %}{{ message['content'] }}{% endfor %}"
+)
 
 
 @pytest.fixture
@@ -184,6 +187,18 @@ def test_rows_that_need_a_system_message_are_refused_at_the_start_with_their_nam
     assert "system-always, example " in result.reason
     assert "System role not supported" in result.reason
     assert result.budget is None  # nothing was computed
+
+
+@pytest.mark.usefixtures("with_system")
+def test_a_template_that_drops_system_messages_in_silence_refuses_them(folder, tmp_path):
+    (folder / "chat_template.jinja").write_text(SILENT)
+    reason = "chat_template.jinja: the chat template leaves out the system message"
+    refused = execute(prepared(folder, tmp_path, task="system-always"), QUIET)
+    assert refused.status == "refused"
+    assert reason in refused.reason
+    assert execute(prepared(folder, tmp_path, task="with-system"), QUIET).status == "ok"
+    result = execute(prepared(folder, tmp_path, task="with-system", method="prompt-search", budget="300"), QUIET)
+    assert reason in result.report["left_out"]["expert"]
 
 
 @pytest.mark.usefixtures("with_system")
