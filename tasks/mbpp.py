@@ -30,7 +30,7 @@ from bench.errors import UsageError
 from tasks.code import FunctionTask, fenced
 from tasks.interface import Example, Splits, cut
 from tasks.sources import Row, Source, typed
-from tasks.splitting import distinct
+from tasks.splitting import cut_beside, distinct
 
 
 def _row(row: Row) -> Row:
@@ -78,7 +78,7 @@ class Mbpp(FunctionTask):
     """Correct if all tests pass. The test split is the published one, `task_id` 11 to 510."""
 
     name = "mbpp"
-    version = "2"
+    version = "3"
     max_new_tokens = 512
     expected_new_tokens = 90
     gold_field = "code"
@@ -95,16 +95,12 @@ class Mbpp(FunctionTask):
         examples = distinct((_example(row, where) for where, row in rows), origin)
         test = [e for e in examples if e.fields["task_id"] in TEST_IDS]
         rest = [e for e in examples if e.fields["task_id"] not in TEST_IDS]
-        total = sum(SIZES.values())
-        sizes = {name: min(size, size * len(rest) // total) for name, size in SIZES.items()}
-        if not test or not all(sizes.values()):
-            raise UsageError(
-                f"{origin}: {len(test)} rows with task_id 11 to 510, which are tested on, and {len(rest)} others; the "
-                f"splits need 1 and {-(-total // min(SIZES.values()))}"
-            )
-        adaptation = cut(rest, salt=SALT, **sizes, test=0)
         tested = cut(test, salt=SALT, support=0, select=0, gate=0, test=len(test)).test
-        return Splits(adaptation.support, adaptation.select, adaptation.gate, tested)
+        return cut_beside(tested, rest, origin, salt=SALT, content=self.content, **SIZES)
+
+    def content(self, example: Example) -> str:
+        """Return the description, without the signature and the test around it in the prompt."""
+        return str(example.fields["prompt"]).partition('"""')[2].rpartition("\n\n")[0]
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
         """Return the published test split."""

@@ -76,6 +76,10 @@ class RocStories(Task):
         splits = cut_one_file(examples, str(data), salt=SALT, **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])
 
+    def content(self, example: Example) -> str:
+        """Return the story in order."""
+        return " ".join(example.fields["story"])
+
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the shuffled sentences with letters, and a request for the order of the letters."""
         return [{"role": "user", "content": PROMPTS[prompt].format(story=_shown(example))}]

@@ -93,6 +93,10 @@ class Uspto50k(Task):
         splits = cut_one_file(examples, str(data), salt="uspto50k-1", **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])
 
+    def content(self, example: Example) -> str:
+        """Return the reaction."""
+        return str(example.fields["reaction"])
+
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the reaction without atom maps and the classes, with a request for the number of the class."""
         return [{"role": "user", "content": PROMPTS[prompt].format(reaction=example.fields["reaction"])}]
