@@ -52,7 +52,7 @@ class Splits:
     select: tuple[Example, ...]
     gate: tuple[Example, ...]
     test: tuple[Example, ...]
-    left_out: int = field(default=0, compare=False)
+    left_out: int = field(default=0, compare=False, kw_only=True)
     content_hash: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +114,12 @@ def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, ga
     spare = len(examples) - sum(sizes)
     if spare < 0:
         raise ValueError(f"splits of {sizes} need {sum(sizes)} examples; the data has {len(examples)}")
-    order = sorted(examples, key=lambda e: hashlib.sha256(f"{salt}\0{e.id}".encode()).digest())
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{salt}\0{name}".encode()).digest()
+
+    # A group's place comes from one name, so that groups of all sizes are spread over the splits alike.
+    order = sorted(examples, key=lambda e: (place(e.group or e.id), place(e.id)))
     groups: dict[tuple[str, str], list[Example]] = {}
     for example in order:
         groups.setdefault((example.group, "" if example.group else example.id), []).append(example)
@@ -123,13 +128,11 @@ def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, ga
         room = [part for part, size in zip(parts, sizes, strict=True) if len(part) + len(group) <= size]
         if room:
             room[0].extend(group)
-        elif len(group) <= spare:
-            spare -= len(group)
-        elif len(group) > max(sizes):
+        elif len(group) > max(1, *sizes):
             raise ValueError(
                 f"{len(group)} examples belong to one group (the first is {group[0].id}); the largest split has "
                 f"{max(sizes)}, and a group must be in one split"
             )
-        else:
+        elif not spare:
             parts[sizes.index(max(sizes))].extend(group)
-    return Splits(*map(tuple, parts))
+    return Splits(*(tuple(part) for part in parts))

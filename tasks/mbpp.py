@@ -85,10 +85,10 @@ class Mbpp(FunctionTask):
     sources = (SOURCE,)
 
     def load(self, data: Path | None = None) -> Splits:
-        """Return 200 support, 100 select and 174 gate problems, and the published test split of 500.
+        """Return 195 support, 97 select and 170 gate problems, and the published test split of 500.
 
-        A file is split by `task_id` as well. If it has too few rows for adaptation, those three splits shrink in
-        proportion.
+        10 of the other 474 problems are left out, because they ask the same as a test problem. A file is split by
+        `task_id` as well. If it has fewer rows for adaptation, those three splits shrink in proportion.
         """
         origin = str(data or "mbpp")
         rows = SOURCE.load(data, self.field_names)
@@ -96,6 +96,7 @@ class Mbpp(FunctionTask):
         test = [e for e in examples if e.fields["task_id"] in TEST_IDS]
         rest = [e for e in examples if e.fields["task_id"] not in TEST_IDS]
         tested = cut(test, salt=SALT, support=0, select=0, gate=0, test=len(test)).test
+        origin += ", where task_id 11 to 510 is the test split"
         return cut_beside(tested, rest, origin, salt=SALT, content=self.content, **SIZES)
 
     def content(self, example: Example) -> str:

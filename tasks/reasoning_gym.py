@@ -67,7 +67,9 @@ class ReasoningGym(Task):
             ) from error
         # If a question is drawn several times, the first draw is kept.
         examples = {text_id(row["question"]): row for row in reversed(rows)}
-        return cut_one_file([Example(*item) for item in examples.items()], self.name, salt=f"{self.name}-1", **SIZES)
+        return cut_one_file(
+            [Example(*item) for item in examples.items()], self.name, salt=f"{self.name}-1", content=None, **SIZES
+        )
 
     def content(self, example: Example) -> str:
         """Return the question."""

@@ -73,7 +73,7 @@ class RocStories(Task):
         rows = read_rows(data, dict.fromkeys(COLUMNS, str), self.field_names)
         stories = [tuple(row[column].strip() for column in COLUMNS) for _, row in rows]
         examples = [_example(story) for story in dict.fromkeys(stories)]
-        splits = cut_one_file(examples, str(data), salt=SALT, **SIZES)
+        splits = cut_one_file(examples, str(data), salt=SALT, content=None, **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])
 
     def content(self, example: Example) -> str:

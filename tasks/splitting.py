@@ -19,7 +19,7 @@ def cut_one_file(
     support: int,
     select: int,
     gate: int,
-    content: Callable[[Example], str] | None = None,
+    content: Callable[[Example], str] | None,
 ) -> Splits:
     """Cut all four splits from one file. All rows that the other splits leave are the test split, at least half.
 
@@ -88,7 +88,8 @@ def cut_beside(
     total = sum(wanted.values())
     sizes = {name: min(size, size * len(kept) // total) for name, size in wanted.items()}
     if not tested or not all(sizes.values()):
-        nearly = f", without the {len(rest) - len(kept)} that nearly equal one of these" if len(kept) < len(rest) else ""
+        left_out = len(rest) - len(kept)
+        nearly = f", without the {left_out} that nearly equal one of these" if left_out else ""
         raise UsageError(
             f"{origin}: {len(tested)} rows of the test split and {len(kept)} others{nearly}; the splits need 1 and "
             f"{-(-total // min(wanted.values()))}"
