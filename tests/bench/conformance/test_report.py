@@ -53,7 +53,7 @@ DEFECTS = [
     ("SignalOutOfRange", "signal", "has signal 7"),
     ("LeaksAnswer", "leaks", "100% of prompts contain their own answer, 0% another's"),
     ("AcceptsPrompt", "leaks", "scored as answers, 100% of prompts are right for their own example, 0% for another"),
-    ("RepeatsQuestions", "contamination", " of 20 test questions occur in the support split"),
+    ("RepeatsQuestions", "contamination", "pairs of equal questions are in two splits (support and "),
 ]
 
 
@@ -77,6 +77,13 @@ def test_each_defect_is_found_by_its_check(name: str, check: str, detail: str) -
     finding = run_check(name, check)
     assert finding.passed is False
     assert detail in finding.detail
+
+
+def test_near_duplicates_are_counted_by_pair_of_splits_and_do_not_fail() -> None:
+    finding = run_check("NearlyRepeats", "contamination")
+    assert finding.passed
+    assert "0 pairs of equal questions are in two splits; 20 pairs of near duplicates are (" in finding.detail
+    assert ", such as " in finding.detail
 
 
 def test_every_check_is_tested_with_a_defect() -> None:
