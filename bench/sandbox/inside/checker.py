@@ -67,6 +67,8 @@ def judge(program: Program, job: dict[str, Any]) -> tuple[str, str, str | None]:
     # A test that catches every exception must not pass a program that ended or broke the protocol.
     if program.broken is not None:
         status, detail = program.broken.status, program.broken.detail
+    elif (kind := program.unexpected) is not None:
+        status, detail = "failed", f"the result cannot be judged: {kind} is not a plain value"
     elif status == "passed" and program.calls == 0:
         status, detail = "failed", "the test called no function of the program"
     elif output is not None and len(output) > _OUTPUT:
