@@ -111,7 +111,7 @@ def run(program: Program, job: dict[str, Any]) -> str | None:
         namespace["__name__"] = "__main__"
     forms.prepare(test)
     exec(compile(tree, "<test>", "exec"), namespace)
-    result = forms.run(pending, namespace, candidate)
+    result = forms.run(tree, pending, namespace, candidate)
     return result if type(result) is str else None
 
 
