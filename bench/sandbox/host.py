@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import importlib.util
 import os
@@ -14,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,17 @@ class Outcome(NamedTuple):
     output: str | None = None
 
 
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    """Report that this process has no descriptor left. That is not the fault of a program or of a fork server."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise BenchError(f"the sandbox cannot open a socket: {error.strerror}; raise the limit (ulimit -n)") from None
+
+
 class Worker:
     """A warm fork server that judges one program at a time."""
 
@@ -55,9 +67,12 @@ class Worker:
 
         Raises:
             LostError: If it does not start.
+            BenchError: If this process has too many files open.
         """
-        self._control, theirs = socket.socketpair()
-        with theirs:
+        with _opening():
+            self._control, theirs = socket.socketpair()
+        with contextlib.ExitStack() as failed, theirs, _opening():
+            failed.callback(self._control.close)
             # Spawn a new interpreter: the caller may hold gigabytes and have threads, so it must not be forked.
             self._process = subprocess.Popen(
                 command("server", *layers, *(f"{name}={_folder(name)}" for name in packages)),
@@ -68,6 +83,7 @@ class Worker:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+            failed.pop_all()
         try:
             self._receive(len(READY), _START_TIMEOUT)
         except LostError:
@@ -83,8 +99,10 @@ class Worker:
 
         Raises:
             LostError: If the fork server is lost. The worker must be closed then.
+            BenchError: If this process has too many files open.
         """
-        ours, theirs = socket.socketpair()
+        with _opening():
+            ours, theirs = socket.socketpair()
         with ours:
             try:
                 with theirs:
@@ -211,6 +229,9 @@ class WorkerPool:
         except LostError as lost:
             worker.close()
             return Outcome("infrastructure", str(lost))
+        except BenchError:
+            worker.close()
+            raise
         if outcome.status == "infrastructure":
             worker.close()
         else:
@@ -265,7 +286,7 @@ def judge(
     Raises:
         Refused: If the sandbox on this system is weaker than `split+seccomp` and `allow_unsandboxed` is false, or if
             programs cannot be judged here at all.
-        BenchError: If a package that a test imports is not installed.
+        BenchError: If a package that a test imports is not installed, or this process has too many files open.
     """
     global _pool
     strength = probe()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .confinement import Confinement
-from .handles import BASES, operation
+from .operations import BASES, OPERATIONS, PREFIX
 from .peer import Peer, exception_message
 
 MODULE = "program"
@@ -52,30 +52,30 @@ class _Program(Peer):
 
     def __init__(self, descriptor: int, module: types.ModuleType, tail: _Tail) -> None:
         super().__init__(descriptor)
-        self.objects = False
+        self.objects = False  # whether the test names classes of the program
         self._module = module
         self._tail = tail
         self._objects: list[Any] = []
-        self._numbers: dict[int, int] = {}
+        self._places: dict[int, int] = {}
 
     def find(self, target: str) -> Callable[..., Any]:
-        if self.objects and target == "class":
+        if target == "class":
             return self._class
-        if self.objects and (found := operation(target)) is not None:
-            return found
+        table, name = (OPERATIONS, target.removeprefix(PREFIX)) if target.startswith(PREFIX) else (None, target)
         try:
-            function: Callable[..., Any] = vars(self._module)[target]
+            function: Callable[..., Any] = (vars(self._module) if table is None else table)[name]
         except KeyError:
             raise NameError(f"the program does not define {target!r}") from None
         return function
 
     def hold(self, value: Any, last: bool) -> list[Any] | None:
-        # Objects of the program's classes are held even if they could be called or iterated over.
-        if not self.objects or not (last or isinstance(value, _Held) or type(value).__module__ == MODULE):
+        # If the test names classes, their objects are held even if they are plain values, or iterators, too.
+        own = type(value).__module__ == MODULE and (self.objects or callable(value))
+        if not (last or own or isinstance(value, _Held)):
             return None
         if isinstance(value, _Held):
             value = value.content
-        number = self._numbers.setdefault(id(value), len(self._objects))
+        number = self._places.setdefault(id(value), len(self._objects))
         if number == len(self._objects):
             self._objects.append(value)
         return [number, type(value).__name__, isinstance(value, BASES)]

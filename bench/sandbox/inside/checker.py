@@ -20,6 +20,10 @@ from .peer import Broken
 _DETAIL, _PRINTED, _OUTPUT = 2000, 700, 100_000  # characters
 
 
+class PromptError(Exception):
+    """The prompt does not define what the test needs of it."""
+
+
 def main(descriptor: int, verdict: int, confinement: Confinement, seconds: float) -> None:
     """Read a job from the host, judge it, and send the verdict to the host.
 
@@ -67,6 +71,8 @@ def judge(program: Program, job: dict[str, Any]) -> tuple[str, str, str | None]:
     # A test that catches every exception must not pass a program that ended or broke the protocol.
     if program.broken is not None:
         status, detail = program.broken.status, program.broken.detail
+    elif (kind := program.unexpected) is not None:
+        status, detail = "failed", f"the result cannot be judged: {kind} is not a plain value"
     elif status == "passed" and program.calls == 0:
         status, detail = "failed", "the test called no function of the program"
     elif output is not None and len(output) > _OUTPUT:
@@ -89,16 +95,16 @@ def run(program: Program, job: dict[str, Any]) -> str | None:
 
     Raises:
         BaseException: If the test raises it.
+        PromptError: If the test uses a name that the prompt was to define, and the prompt raises an exception.
     """
     entry_point, test = job["entry_point"], job["test"]
     namespace: dict[str, Any] = {"__name__": "test"}
-    # A prompt may be an incomplete function, or prose.
-    with contextlib.suppress(Exception):
-        exec(compile(job["prompt"], "<prompt>", "exec"), namespace)
     tree = ast.parse(test, "<test>")
     table = symtable.symtable(test, "<test>", "exec")
     own = {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
-    for name in _global_names(table) - own - namespace.keys() - vars(builtins).keys():
+    used = _global_names(table) - own
+    _define(job["prompt"], namespace, used - {entry_point, *job["classes"]})
+    for name in used - namespace.keys() - vars(builtins).keys():
         is_module = name in sys.stdlib_module_names and not forms.calls(tree, name)
         namespace[name] = importlib.import_module(name) if is_module else program.function(name)
     namespace[entry_point] = program.function(entry_point)
@@ -109,8 +115,34 @@ def run(program: Program, job: dict[str, Any]) -> str | None:
         namespace["__name__"] = "__main__"
     forms.prepare(test)
     exec(compile(tree, "<test>", "exec"), namespace)
-    result = forms.run(pending, namespace, candidate)
+    result = forms.run(tree, pending, namespace, candidate)
     return result if type(result) is str else None
+
+
+def _define(prompt: str, namespace: dict[str, Any], used: set[str]) -> None:
+    """Define the names of the prompt in the test's namespace.
+
+    The prompt may end within a function, or elsewhere in a statement, which the program then continues. The statements
+    before it count.
+
+    Raises:
+        PromptError: If the prompt raises an exception before it has defined a used name.
+    """
+    lines = prompt.splitlines(keepends=True)
+    starts = [i for i, line in enumerate(lines) if line[0] not in " \t\r\n#)]}"]
+    for end in (len(lines), *reversed(starts), 0):
+        source = "".join(lines[:end])
+        with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+            code = compile(source, "<prompt>", "exec")
+            break
+    try:
+        exec(code, namespace)
+    except Exception as error:
+        top = symtable.symtable(source, "<prompt>", "exec").get_symbols()
+        bound = {symbol.get_name() for symbol in top if symbol.is_assigned() or symbol.is_imported()}
+        if missing := sorted((bound & used) - namespace.keys()):
+            what = f"{type(error).__name__}: {error}"
+            raise PromptError(f"the prompt does not define {', '.join(missing)}, because it raises {what}") from None
 
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import inspect
 import itertools
@@ -26,6 +27,7 @@ def prepare(test: str) -> None:
     different shapes: by broadcasting, an empty list would be close to any list of one number.
     """
     if "unittest" in test:
+        gc.disable()  # it would collect the cases that a function defines before they are run
         _set(importlib.import_module("unittest"), "main", lambda *args, **kwargs: None)
     if "pytest" in sys.modules:
         _set(sys.modules["pytest"], "main", lambda *args, **kwargs: None)
@@ -53,7 +55,8 @@ def pending(tree: ast.Module) -> list[str]:
 
     - `check`, which is called with the entry point, unless the test calls it: then it is a helper.
     - Otherwise, functions whose names start with `test`, and classes with such methods. A function that is only
-      mentioned, as in a list of tests, is run too: twice is better than not at all.
+      mentioned, as in a list of tests, is run too: twice is better than not at all. So are the cases of `unittest`,
+      which `run` finds where they are defined.
     """
     defined = {node.name: node for node in tree.body if isinstance(node, (*_FUNCTIONS, ast.ClassDef))}
     run = [node for node in tree.body if not is_guard(node) or _asserts(node)]
@@ -100,10 +103,11 @@ def _is_test_class(node: ast.AST) -> bool:
     return isinstance(node, ast.ClassDef) and (any(map(_is_test, node.body)) or node.name.startswith("Test"))
 
 
-def run(names: list[str], namespace: dict[str, Any], entry_point: Any) -> Any:
+def run(tree: ast.Module, names: list[str], namespace: dict[str, Any], entry_point: Any) -> Any:
     """Run what is pending.
 
     Args:
+        tree: The test.
         names: Names that `pending` returned.
         namespace: Names of the test, after its top level has run.
         entry_point: Proxy of the function under test.
@@ -114,36 +118,72 @@ def run(names: list[str], namespace: dict[str, Any], entry_point: Any) -> Any:
     Raises:
         BaseException: If the test raises it.
     """
-    if names == ["check"]:
-        return namespace["check"](entry_point)
+    result = None
     for name in names:
         value = namespace.get(name)
-        if isinstance(value, type):
-            _run_class(value)
-        else:
+        if name == "check":
+            result = value(entry_point)  # type: ignore[misc]
+        elif not isinstance(value, type):
             _run_function(value)
-    return None
+        elif not _is_case(value):
+            _run_class(value)
+    _run_cases(tree, namespace)
+    return result
 
 
 def _names(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
-def _run_class(kind: type) -> None:
+def _is_case(kind: type) -> bool:
     unittest = sys.modules.get("unittest")
-    if unittest is not None and issubclass(kind, unittest.TestCase):
-        result = unittest.TestResult()
-        unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(result)
-        for case, trace in [*result.failures, *result.errors]:
-            raise AssertionError(f"{case.id()}: {trace.strip().splitlines()[-1]}")
-        if result.unexpectedSuccesses:
-            raise AssertionError(f"{result.unexpectedSuccesses[0].id()}: unexpected success")
+    return unittest is not None and issubclass(kind, unittest.TestCase)
+
+
+def _run_cases(tree: ast.Module, namespace: dict[str, Any]) -> None:
+    """Run the cases of `unittest` that a test has defined, wherever it did: at top level, in a class, in a function.
+
+    A case that is hidden from `unittest` and from which others are derived is run as a part of them, since it may lack
+    what they define.
+
+    Raises:
+        AssertionError: If a case fails, or is in a function that was not called.
+    """
+    unittest = sys.modules.get("unittest")
+    if unittest is None:
         return
+    cases = [kind for kind in _derived(unittest.TestCase) if kind.__module__ == namespace["__name__"]]
+    for node in ast.walk(tree):
+        is_case = isinstance(node, ast.ClassDef) and any("TestCase" in ast.unparse(base) for base in node.bases)
+        if is_case and node.name not in {kind.__name__ for kind in cases}:  # type: ignore[attr-defined]
+            raise AssertionError(f"{node.name}: these tests were not run; define them at top level")  # type: ignore[attr-defined]
+    for kind in cases:
+        if kind in namespace.values() or not kind.__subclasses__():
+            result = unittest.TestResult()
+            unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(result)
+            for case, trace in [*result.failures, *result.errors]:
+                raise AssertionError(f"{case.id()}: {trace.strip().splitlines()[-1]}")
+            if result.unexpectedSuccesses:
+                raise AssertionError(f"{result.unexpectedSuccesses[0].id()}: unexpected success")
+
+
+def _derived(kind: type[Any]) -> list[type[Any]]:
+    """Return the classes that are derived from a class, at any distance, each once."""
+    found: dict[type[Any], None] = {}
+    for each in kind.__subclasses__():
+        found |= dict.fromkeys([each, *_derived(each)])
+    return list(found)
+
+
+def _run_class(kind: type) -> None:
     getattr(kind, "setup_class", lambda: None)()
     for method in [name for name in dir(kind) if name.startswith("test")]:
         case = kind()
         getattr(case, "setup_method", lambda *_: None)(*[None] * _count(case, "setup_method"))
         _run_function(getattr(case, method), getattr(kind, "pytestmark", ()))
+    for inner in [value for value in vars(kind).values() if isinstance(value, type) and not _is_case(value)]:
+        if inner.__name__.startswith("Test"):
+            _run_class(inner)
 
 
 def _count(case: Any, name: str) -> int:

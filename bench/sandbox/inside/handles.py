@@ -3,74 +3,39 @@
 The object stays in the candidate's process. The test holds a handle: its attributes, calls and operators are remote
 calls. What they return is decided by the program, so a handle must never stand in for a plain value of the test:
 
-- A handle equals another handle if the program says so and does not say the same of a random text. It never equals a
-  plain value. Nor is it ordered with one. Only of an
-  object of a subclass of a plain type, such as a named tuple, the plain data is fetched and compared here.
+- A handle equals another handle if the program says so each time that it is asked, in both orders, and does not say the
+  same of strangers: a text, a number, None, a tuple, an object of another class. It never equals a plain value. Nor is
+  it ordered with one. Only of an object of a subclass of a plain type, such as a named tuple, the plain data is fetched
+  and compared here.
 - An operator with a plain value hands that value to the program, as in `abs(f(x) - 3.5) < 1e-6`. It is allowed for
-  objects of classes that the test names, and must return an object again. Numbers are not read from such a result.
+  objects of classes that the test names, and must return an object again. Numbers are not read from such a result, nor
+  from the objects that are reached from it.
+- A test that names no class expects objects only if it uses one as no plain value can be used: it reads an attribute
+  that no plain value has, such as `push`, or it makes a call. Otherwise an object fails the program.
 - The methods of text, tuples, sets and numbers, such as `startswith`, are refused on results of functions.
 """
 
 from __future__ import annotations
 
 import builtins
-import copy
-import operator
-import os
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from . import wire
+from . import standins, wire
+from .classes import PLAIN_ATTRIBUTES, PLAIN_METHODS, PLAIN_TYPES
+from .operations import BINARY, OPERATIONS, ORDER, PREFIX, STRANGERS, UNARY
 from .peer import Peer
 
 Plain = TypeVar("Plain")
-
-_PREFIX = "object:"
-_PLAIN_METHODS = {name for kind in (str, bytes, tuple, frozenset, int, float) for name in dir(kind)}
-_NOTHING = object()
-BASES = (int, float, str, bytes, list, tuple, dict, set, frozenset)
-"""Plain types whose subclasses have plain data that can be fetched."""
-
-
-def _next(value: Any) -> tuple[Any, ...]:
-    """Return the next item in a tuple; an empty tuple at the end. No StopIteration crosses the socket."""
-    item = next(value, _NOTHING)
-    return () if item is _NOTHING else (item,)
-
-
-_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lshift", "rshift")
-_ORDER = ("lt", "le", "gt", "ge")
-_UNARY = ("abs", "neg", "pos", "invert")
-_BUILTINS = (
-    *("getattr", "setattr", "delattr", "len", "bool", "iter", "str", "repr", "format", "hash", "int", "float"),
-    *("complex", "round", "isinstance", "issubclass"),
-)
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(operator, name) for name in [*_BINARY, *_ORDER, *_UNARY, "eq", "ne", "contains"]},
-    **{f"i{name.rstrip('_')}": getattr(operator, f"i{name.rstrip('_')}") for name in _BINARY},
-    **{name: getattr(operator, name) for name in ("getitem", "setitem", "delitem", "index")},
-    **{name: getattr(builtins, name) for name in _BUILTINS},
-    "next": _next,
-    "call": lambda value, *args, **kwargs: value(*args, **kwargs),
-    "plain": lambda value: next(kind for kind in BASES if isinstance(value, kind))(value),
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    "enter": lambda value: value.__enter__(),
-    "exit": lambda value: value.__exit__(None, None, None),
-}
-"""Operations on the program's objects, which the candidate serves under the name `object:` and these names."""
-
-
-def operation(target: str) -> Callable[..., Any] | None:
-    """Return the operation of a call's target; None if the target is the name of a function."""
-    return OPERATIONS.get(target.removeprefix(_PREFIX)) if target.startswith(_PREFIX) else None
 
 
 class Program(Peer):
     """The checker's end of the socket, which turns the program's objects into handles.
 
     Attributes:
-        objects: Whether the test uses classes of the program. Without it, a result that is no plain value fails.
+        objects: Whether the test expects objects: it names classes of the program, or it has used an object as no plain
+            value can be used.
         exceptions: Stand-ins of the program's exception classes that the test names.
     """
 
@@ -79,6 +44,12 @@ class Program(Peer):
         self.objects = False
         self.exceptions: dict[str, type[BaseException]] = {}
         self._handles: dict[int, Handle] = {}
+        self._mixing = False  # whether what arrives comes from an operator with a plain value
+
+    @property
+    def unexpected(self) -> str | None:
+        """Class of an object that the test got and does not expect."""
+        return None if self.objects else next((_state(handle).name for handle in self._handles.values()), None)
 
     def named_class(self, name: str) -> Any:
         """Return a class of the program as a handle, a stand-in if it is an exception, or else a proxy of a function.
@@ -102,8 +73,20 @@ class Program(Peer):
         return self.exceptions[name]
 
     def operate(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Let the candidate perform one of `OPERATIONS`."""
-        return self.call(_PREFIX + name, args, kwargs)
+        """Let the candidate perform one of `OPERATIONS`. What it returns of a mixed object is mixed."""
+        return self.call_mixed(PREFIX + name, args, kwargs, any(type(a) is Handle and _state(a).mixed for a in args))
+
+    def call_mixed(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
+        """Call a function of the candidate, and mark the objects and functions that it returns as mixed."""
+        before, self._mixing = self._mixing, self._mixing or mixed
+        try:
+            return self.call(target, args, kwargs)
+        finally:
+            self._mixing = before
+
+    def remote(self, kind: str, number: int) -> Any:
+        """Return a stand-in; that of a mixed object's method marks its results."""
+        return _MixedMethod(self, number) if self._mixing and kind == "function" else super().remote(kind, number)
 
     def own_exception(self, name: object) -> type[BaseException] | None:
         """Return the stand-in of an exception class of the program that the test names."""
@@ -117,12 +100,11 @@ class Program(Peer):
     def held(self, *parts: Any) -> Any:
         """Return the handle of an object: the same one for the same object, so that `is` compares objects."""
         match parts:
-            case (int(number), str(name), bool(plain)) if self.objects:
+            case (int(number), str(name), bool(plain)):
                 if number not in self._handles:
-                    self._handles[number] = Handle(_State(self, number, name[:100], plain))
+                    self._handles[number] = Handle(_State(self, number, ascii(name[:100])[1:-1], plain))
+                _state(self._handles[number]).mixed |= self._mixing
                 return self._handles[number]
-            case (int(), str(name), bool()):
-                self.fail("failed", f"the result cannot be judged: {ascii(name[:100])[1:-1]} is not a plain value")
         raise wire.WireError("not an object")
 
 
@@ -135,7 +117,7 @@ class _State:
         name: Name of its class, for messages.
         plain: Whether its class is a subclass of a plain type.
         declared: Whether its class is one that the test names.
-        mixed: Whether it comes from an operator with a plain value.
+        mixed: Whether it comes from an operator with a plain value, or from an object that does.
         data: Number of calls of the program after the plain data was fetched, and the data; None before.
     """
 
@@ -147,11 +129,20 @@ class _State:
         self.data: tuple[int, Any] | None = None
 
 
+class _MixedMethod(standins.Proxy):
+    """Method of a mixed object."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        read = object.__getattribute__
+        return read(self, "_peer").call_mixed(read(self, "_target"), args, kwargs, mixed=True)
+
+
 class Handle:
     """Object of the program. Its number is all that the checker knows of it.
 
-    No attribute of the handle itself can be read: text such as "{0._handle}", which the program may pass to a `format`
-    that a test gave it, must not lead into the checker.
+    No attribute of the handle itself can be read; see `standins`.
     """
 
     __slots__ = ("_handle",)
@@ -160,15 +151,21 @@ class Handle:
         object.__setattr__(self, "_handle", state)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("__copy__", "__deepcopy__"):
-            return object.__getattribute__(self, name)
+        if name == "__deepcopy__":
+            return standins.Bound(_deepcopy, self)
         if name == "__class__":
             return object
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"{_state(self).name!r} object has no attribute {name!r}")
-        if name in _PLAIN_METHODS and not _state(self).declared:
+        if name in PLAIN_METHODS and not _state(self).declared:
             raise TypeError(f"{name!r} is a method of plain values, and the program returned an object instead")
-        return _state(self).program.operate("getattr", self, name)
+        program = _state(self).program
+        found = program.operate("getattr", self, name)
+        if name not in PLAIN_ATTRIBUTES:
+            program.objects = True
+        elif not program.objects and type(found) is standins.Proxy:
+            return standins.Bound(_call_as_plain, (program, found, name))
+        return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         _state(self).program.operate("setattr", self, name, value)
@@ -178,6 +175,7 @@ class Handle:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the object. What a class that the test names makes, is of a class that the test names."""
+        _state(self).program.objects = True
         result = _state(self).program.operate("call", self, *args, **kwargs)
         if _state(self).declared and type(result) is Handle:
             _state(result).declared = True
@@ -191,7 +189,8 @@ class Handle:
 
     def __eq__(self, other: object) -> bool:
         if type(other) is Handle:
-            return _state(self).program.operate("eq", self, other) is True and not _equals_anything(self)
+            answers = _state(self).program.operate("equal", self, other)
+            return bool(answers == [True] * 3 + [False] * 2 * len(STRANGERS))
         return _state(self).plain and bool(_data(self) == other)
 
     def __ne__(self, other: object) -> bool:
@@ -266,16 +265,30 @@ class Handle:
     def __copy__(self) -> Any:
         return _derived(self, "copy")
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        return _derived(self, "deepcopy")
+
+def _deepcopy(self: Handle, memo: Any) -> Any:
+    return _derived(self, "deepcopy")
 
 
-def _equals_anything(self: Handle) -> bool:
-    """Return whether an object says that it equals a random text, as one does whose `__eq__` is always true."""
+def _call_as_plain(method: tuple[Program, Any, str], *args: Any, **kwargs: Any) -> Any:
+    """Call a method that has the name of a plain value's. No plain value takes the arguments of `cache.get()`."""
+    program, function, name = method
+    if not any(_takes(getattr(kind, name), args, kwargs) for kind in PLAIN_TYPES if hasattr(kind, name)):
+        program.objects = True
+    return function(*args, **kwargs)
+
+
+def _takes(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a method of a plain value takes arguments; True if that is not known."""
     try:
-        return _state(self).program.operate("eq", self, os.urandom(8).hex()) is True
-    except Exception:  # a class may read attributes of what it is compared with
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError:
         return False
+    return True
 
 
 def _state(handle: Handle) -> _State:
@@ -302,7 +315,6 @@ def _derived(self: Handle, name: str, *args: Any) -> Any:
     result = _state(self).program.operate(name, self, *args)
     if type(result) is Handle:
         _state(result).declared |= _state(self).declared
-        _state(result).mixed |= _state(self).mixed
     elif _state(self).mixed:
         raise TypeError(f"{name}: no value is read from an object that an operator made of a plain value")
     return result
@@ -357,12 +369,12 @@ def _define(name: str, method: Callable[..., Any]) -> None:
     setattr(Handle, f"__{name}__", method)
 
 
-for _name in _BINARY:
+for _name in BINARY:
     _plain_name = _name.rstrip("_")
     _define(_plain_name, lambda self, other, name=_name: _binary(self, name, self, other, other))
     _define(f"r{_plain_name}", lambda self, other, name=_name: _binary(self, name, other, self, other))
     _define(f"i{_plain_name}", lambda self, other, name=f"i{_plain_name}": _binary(self, name, self, other, other))
-for _name in _ORDER:
+for _name in ORDER:
     _define(_name, lambda self, other, name=_name: _ordered(self, name, other))
-for _name in _UNARY:
+for _name in UNARY:
     _define(_name, lambda self, name=_name: _derived(self, name))

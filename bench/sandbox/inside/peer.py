@@ -6,22 +6,26 @@ number of its call, values are rebuilt from data, and only functions that the te
 Example of the messages for `f([3, 1])`, where f sorts its argument and returns None:
 
     {"call": "5f3a...", "target": "f", "args": [[3, 1]], "kwargs": {}}
-    {"value": null, "reply": "5f3a...", "printed": "", "changed": [[0, [1, 3]]]}
+    {"changed": [[0, [1, 3]]], "value": null, "reply": "5f3a...", "printed": ""}
+
+Both sides number the lists and other values of a call that can be changed, in the order in which `wire` encodes them. A
+reply names the changed ones by their numbers, and so does a result that is one of them.
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import operator
 import os
 import sys
 import threading
-import types
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from . import wire
+from . import standins, wire
 
 _TEXT = 10_000  # maximum number of characters of an exception argument
 _EXCEPTIONS = {
@@ -38,34 +42,6 @@ class Broken(BaseException):
         self.detail = detail
 
 
-class Proxy:
-    """Proxy of a function of the other side.
-
-    No attribute but its name can be read. Otherwise "{0.__init__.__globals__}", which a program may pass to a `format`
-    that a test gave it, would read the checker's memory.
-    """
-
-    __slots__ = ("_peer", "_target")
-
-    def __init__(self, peer: Peer, target: str | int) -> None:
-        self._peer, self._target = peer, target
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; see `Peer.call`."""
-        read = object.__getattribute__
-        return read(self, "_peer").call(read(self, "_target"), args, kwargs)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("__name__", "__qualname__"):
-            target = object.__getattribute__(self, "_target")
-            return target if isinstance(target, str) else "function"
-        if name == "__class__":
-            return types.FunctionType
-        if name == "__deepcopy__":
-            return lambda memo: self
-        raise AttributeError(f"a function of the program has no attribute {name!r} here")
-
-
 class Peer:
     """One end of the socket between checker and candidate.
 
@@ -77,7 +53,8 @@ class Peer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._exported: list[Callable[..., Any]] = []
+        self._exported: list[Any] = []
+        self._numbers: dict[int, int] = {}
         self._turn = threading.RLock()
         self.broken: Broken | None = None
         self.calls = 0
@@ -132,9 +109,13 @@ class Peer:
         self.broken = self.broken or Broken(status, detail)
         raise self.broken
 
-    def function(self, target: str | int) -> Callable[..., Any]:
-        """Return a proxy that calls the other side's function of this name or number."""
-        return Proxy(self, target)
+    def function(self, target: str) -> Callable[..., Any]:
+        """Return a proxy that calls the other side's function of this name."""
+        return standins.Proxy(self, target)
+
+    def remote(self, kind: str, number: int) -> Any:
+        """Return a stand-in of the other side's function, iterator or coroutine; see `wire.decode`."""
+        return standins.STAND_INS[kind](self, number)
 
     def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call a function of the other side, and serve its calls until it replies.
@@ -155,9 +136,10 @@ class Peer:
                 raise self.broken
             self.calls += 1
             number = os.urandom(8).hex()
+            shared: list[Any] = []
             try:
-                trees = [wire.encode(value, self._export, self.hold) for value in args]
-                named = {name: wire.encode(value, self._export, self.hold) for name, value in kwargs.items()}
+                trees = [wire.encode(value, self._export, self.hold, shared) for value in args]
+                named = {name: wire.encode(value, self._export, self.hold, shared) for name, value in kwargs.items()}
                 self.send({"call": number, "target": target, "args": trees, "kwargs": named})
             except wire.WireError as error:
                 raise TypeError(f"cannot pass this argument to the program: {error}") from None
@@ -165,7 +147,7 @@ class Peer:
                 self.answer(message)
             if message.get("reply") != number:
                 self.fail("failed", "the program broke the protocol: a reply to no call")
-            return self._outcome(message, [*args, *kwargs.values()])
+            return self._outcome(message, shared)
 
     def load(self, code: str, *, objects: bool = False) -> None:
         """Let the other side run the program.
@@ -196,36 +178,43 @@ class Peer:
                 pass
             case _:
                 self.fail("failed", "the program broke the protocol: not a call")
-        trees, values = [*args, *kw.values()], []
+        shared: list[Any] = []
+        before: list[Any] = []
+        changed = None
         reply: dict[str, Any]
         try:
             function = self._served(target)
-            values = [wire.decode(tree, self.function, self.held) for tree in trees]
+            values = [wire.decode(tree, self.remote, self.held, shared) for tree in (*args, *kw.values())]
+            before = [_content(value) for value in shared]
             result = function(*values[: len(args)], **dict(zip(kw, values[len(args) :], strict=True)))
+            changed = self._changes(before, shared)
             try:
-                reply = {"value": wire.encode(result, self._export, self.hold)}
+                reply = {"value": wire.encode(result, self._export, self.hold, shared)}
             except wire.WireError as error:
                 reply = {"unplain": str(error)}
         except Broken:
             raise
         except BaseException as error:
             reply = exception_message(error)
-        reply |= {"reply": number, "printed": self.take_printed(), "changed": self._changes(trees, values)}
+        if changed is None:
+            changed = self._changes(before, shared)
+        reply |= {"reply": number, "printed": self.take_printed(), "changed": changed}
         try:
             self.send(reply)
         except wire.WireError as error:
             self.send({"reply": number, "unplain": str(error), "changed": []})
 
-    def _changes(self, before: list[Any], values: list[Any]) -> list[Any]:
-        """Return position and new tree of each argument that the call changed."""
+    def _changes(self, before: list[Any], shared: list[Any]) -> list[Any]:
+        """Return number and new tree of each value that a call changed. The trees' own such values join `shared`."""
         changes = []
-        # There are fewer values than trees if decoding an argument failed.
-        for position, (tree, value) in enumerate(zip(before, values, strict=False)):
-            if isinstance(tree, (list, dict)):
-                with contextlib.suppress(wire.WireError):
-                    after = wire.encode(value, hold=self.hold)
-                    if after != tree:
-                        changes.append([position, after])
+        for number, old in enumerate(before):
+            new = _content(shared[number])
+            if len(old) != len(new) or not all(map(operator.is_, old, new)):
+                known = len(shared)
+                try:
+                    changes.append([number, wire.encode(shared[number], self._export, self.hold, shared, again=True)])
+                except wire.WireError:
+                    del shared[known:]
         return changes
 
     def _served(self, target: str | int) -> Callable[..., Any]:
@@ -233,27 +222,30 @@ class Peer:
             return self.find(target)
         if not 0 <= target < len(self._exported):
             self.fail("failed", "the program broke the protocol: it called a function it was not given")
-        return self._exported[target]
+        value = self._exported[target]
+        return standins.served(wire.remote_kind(value), value)
 
-    def _export(self, function: Callable[..., Any]) -> int:
-        for number, known in enumerate(self._exported):
-            if known is function:
-                return number
-        self._exported.append(function)
-        return len(self._exported) - 1
+    def _export(self, value: Any) -> int:
+        number = self._numbers.setdefault(id(value), len(self._exported))
+        if number == len(self._exported):
+            self._exported.append(value)
+        return number
 
-    def _outcome(self, message: dict[str, Any], passed: list[Any]) -> Any:
+    def _outcome(self, message: dict[str, Any], shared: list[Any]) -> Any:
         """Copy changed arguments back, then return the value of a reply or raise its exception."""
         try:
+            passed, changes = len(shared), []
             for change in message.get("changed", ()):
                 match change:
-                    case [int(position), tree] if 0 <= position < len(passed):
-                        restore(passed[position], wire.decode(tree, held=self.held))
+                    case [int(number), tree] if 0 <= number < passed:
+                        changes.append((shared[number], wire.decode(tree, self.remote, self.held, shared)))
                     case _:
                         raise wire.WireError("not a change of an argument")
+            for old, new in changes:
+                _replace_content(old, new)
             match message:
                 case {"value": value}:
-                    return wire.decode(value, self.function, self.held)
+                    return wire.decode(value, self.remote, self.held, shared)
                 case {"raise": str(name), "args": list(args), "where": str(where)}:
                     own = self.own_exception(message.get("own"))
                     error = _exception(name, [wire.decode(tree) for tree in args], where, own)
@@ -298,29 +290,30 @@ def exception_message(error: BaseException) -> dict[str, Any]:
     return message if kind is type(error) else message | {"own": type(error).__name__}
 
 
-def restore(old: Any, new: Any) -> Any:
-    """Copy the content of a changed copy back into the original container, and keep nested objects identical.
+def _content(value: Any) -> list[Any] | bytes:
+    """Return the items of a value that can be changed: references to them, or the bytes of an array."""
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    return bytes(value) if isinstance(value, (bytearray, array)) else list(value)
 
-    Returns:
-        The original container if it can hold the content, else the new value.
+
+def _replace_content(old: Any, new: Any) -> None:
+    """Give a value that can be changed the items of another one.
+
+    Raises:
+        TypeError: If they are not of the same kind.
     """
-    if isinstance(old, (list, deque)) and isinstance(new, (list, deque)):
-        items = [restore(o, n) for o, n in zip(old, new, strict=False)] + list(new)[len(old) :]
-        old.clear()
-        old.extend(items)
-    elif isinstance(old, dict) and isinstance(new, dict):
-        pairs = {key: restore(old[key], value) if key in old else value for key, value in new.items()}
-        old.clear()
-        old.update(pairs)
-    elif isinstance(old, set) and isinstance(new, set):
-        old.clear()
-        old.update(new)
-    elif isinstance(old, bytearray) and isinstance(new, bytearray):
+    kind: Any = next((kind for kind in (list, bytearray, array, deque, dict, set) if isinstance(old, kind)), None)
+    if kind is None or not isinstance(new, kind):
+        raise TypeError("a change of an argument keeps its kind")
+    if kind in (list, bytearray, array):
         old[:] = new
-    elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-        if all(restore(o, n) is o or o == n for o, n in zip(old, new, strict=True)):
-            return old
-        return new
+        return
+    old.clear()
+    if kind is dict:  # Counter.update would count
+        for key, item in new.items():
+            old[key] = item
+    elif kind is set:
+        old.update(new)
     else:
-        return new
-    return old
+        old.extend(new)

@@ -131,10 +131,19 @@ def _fork(body: Callable[..., None], *args: object, close: tuple[int, ...] = ())
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         for descriptor in close:
             os.close(descriptor)
+        _renew_standard_streams()
         if os.getppid() == parent:
             body(*args)
     finally:
         os._exit(0)
+
+
+def _renew_standard_streams() -> None:
+    """Open /dev/null anew. Processes that share an open file share its status flags, and so could leave messages."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _reap_strays() -> None:

@@ -4,6 +4,9 @@ The receiver rebuilds each value from data, as exactly the base type. An object 
 `__reduce__` therefore cannot be transferred. Nothing here evaluates, imports or unpickles.
 
 Example: `(1, {"a": {2}})` is encoded as `{"tuple": [1, {"dict": ["a", {"set": [2]}]}]}`.
+
+A list, dictionary or other value that can be changed is encoded once. Where it occurs again, `{"same": [n]}` stands for
+the nth such value, counted from 0 in the order of their ends: `[x, x]` with an empty list x is `[[], {"same": [0]}]`.
 """
 
 from __future__ import annotations
@@ -12,16 +15,20 @@ import builtins
 import json
 import os
 import struct
+from array import array
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
-from datetime import date, datetime, time, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, ItemsView, Iterator, KeysView, ValuesView
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from types import GeneratorType
 from typing import Any, NamedTuple
 
+from . import classes
+
 MAX_BYTES = 16 << 20
-MAX_DEPTH = 100
-MAX_ITEMS = 200_000
+MAX_DEPTH = 200
+MAX_ITEMS = 1_000_000
 
 _HEADER = struct.Struct(">I")
 _JSON_INT = 1 << 63
@@ -47,6 +54,11 @@ def _dict(*parts: Any) -> dict[Any, Any]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
+def _memory(data: bytes, form: str, shape: list[int], read_only: bool) -> memoryview:
+    view = memoryview(data if read_only else bytearray(data))
+    return view.cast(form) if len(shape) == 1 else view.cast(form, shape)  # type: ignore[call-overload]
+
+
 # A subclass is encoded as the first base in this list, so OrderedDict precedes dict and datetime precedes date.
 _PLAIN: dict[str, _Plain] = {
     "tuple": _Plain(tuple, list, lambda *parts: parts),
@@ -66,8 +78,15 @@ _PLAIN: dict[str, _Plain] = {
     "date": _Plain(date, lambda v: [v.isoformat()], date.fromisoformat),
     "time": _Plain(time, lambda v: [v.isoformat(), v.fold], lambda t, f: _fold(time, t, f)),
     "timedelta": _Plain(timedelta, lambda v: [v.days, v.seconds, v.microseconds], timedelta),
+    "timezone": _Plain(timezone, lambda v: [v.utcoffset(None)], timezone),
+    "slice": _Plain(slice, lambda v: [v.start, v.stop, v.step], slice),
+    "array": _Plain(array, lambda v: [v.typecode, v.tolist()], array),
+    "memoryview": _Plain(memoryview, lambda v: [v.tobytes(), v.format, list(v.shape), v.readonly], _memory),
 }
 _TAG = {plain.type: tag for tag, plain in _PLAIN.items()}
+_CHANGEABLE = frozenset({"Counter", "OrderedDict", "dict", "set", "deque", "bytearray", "array"})
+"""Tags of values that can be changed, so that it matters whether two of them are the same one. So are lists."""
+_CONSTANTS = {"Ellipsis": ..., "NotImplemented": NotImplemented}
 _TYPES = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
 _TYPE_NAME = {kind: name for name, kind in _TYPES.items()}
 
@@ -89,23 +108,54 @@ _VIEWS: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
 }
 """Views of dictionaries, which equal no list: each becomes a view of a new dictionary."""
 
+_FINITE = {type(iter(kind())) for kind in (list, tuple, dict, set, str, bytes)} | {type(iter(range(0)))}
+"""Iterators over the content of plain values, which are sent with their items."""
+_REMOTE: dict[str, Callable[[Any], bool]] = {
+    "generator": lambda value: isinstance(value, GeneratorType),
+    "iterator": lambda value: isinstance(value, Iterator),
+    "awaitable": lambda value: isinstance(value, Awaitable),
+    "stream": lambda value: isinstance(value, AsyncIterator),
+    "function": callable,
+}
+"""Values that stay where they are. The other side asks for each item or result."""
+
 Hold = Callable[[Any, bool], "list[Any] | None"]
 
 
-def encode(value: Any, export: Callable[[Any], int] | None = None, hold: Hold | None = None) -> Any:
-    """Return a value as a JSON tree. An instance of a subclass becomes its plain base.
+def remote_kind(value: Any) -> str | None:
+    """Return how a value that stays where it is can be used by the other side: a key of `_REMOTE`, or None."""
+    return next((kind for kind, is_kind in _REMOTE.items() if is_kind(value)), None)
+
+
+def encode(
+    value: Any,
+    export: Callable[[Any], int] | None = None,
+    hold: Hold | None = None,
+    shared: list[Any] | None = None,
+    *,
+    again: bool = False,
+) -> Any:
+    """Return a value as a JSON tree. An instance of a subclass becomes its plain base; see also `classes`.
 
     Args:
         value: Value to send.
-        export: Function that returns the number by which the other side may call a function. Without it, functions and
-            iterators are refused, so that encoding does not change the value.
+        export: Function that returns the number by which the other side may use a function or an iterator. Without it,
+            these are refused, so that encoding does not change the value.
         hold: Function that returns the parts by which an object is known to the other side, or None if the object is
             sent as a plain value or not at all. Its second argument is true if no other encoding is left.
+        shared: Values that can be changed and that the other side has already. Those of this value are appended.
+        again: Whether to encode the value in full although it is one of `shared`.
 
     Raises:
         WireError: If the value is not plain, or it exceeds the limits on depth or size.
     """
     left = MAX_ITEMS
+    shared = [] if shared is None else shared
+    # Position and number of values of each shared value. The list keeps them alive, so their ids stay theirs. The first
+    # of several positions counts: it is that of the value itself, and not of its changed content.
+    known: dict[int, tuple[int, int]] = {}
+    for position, item in enumerate(shared):
+        known.setdefault(id(item), (position, 1))
 
     def walk(value: Any, depth: int) -> Any:
         nonlocal left
@@ -121,12 +171,15 @@ def encode(value: Any, export: Callable[[Any], int] | None = None, hold: Hold | 
             # Decimal conversion takes quadratic time and is limited to 4300 digits; hexadecimal has neither problem.
             return value if -_JSON_INT < value < _JSON_INT else {"int": [hex(value)]}
         if kind is list:
-            return [walk(item, depth + 1) for item in value]
+            return changeable(value, None, depth)
         tag = _TAG.get(kind)
         if tag is not None:
-            return {tag: [walk(part, depth + 1) for part in _PLAIN[tag].parts(value)]}
+            return tagged(value, tag, depth)
         if hold is not None and (parts := hold(value, False)) is not None:
             return {"object": parts}
+        if (found := classes.parts(value)) is not None:
+            tag, parts = found
+            return {tag: [walk(part, depth + 1) for part in parts]}
         if isinstance(value, int):
             return walk(int.__int__(value), depth)
         if isinstance(value, float):
@@ -134,40 +187,67 @@ def encode(value: Any, export: Callable[[Any], int] | None = None, hold: Hold | 
         if isinstance(value, str):
             return str.__str__(value)
         if isinstance(value, list):
-            return [walk(item, depth + 1) for item in value]
+            return changeable(value, None, depth)
         for tag, (view, _) in _VIEWS.items():
             if isinstance(value, view):
                 return {tag: [walk(item, depth + 1) for item in value]}
         for tag, plain in _PLAIN.items():
             if isinstance(value, plain.type):
-                return {tag: [walk(part, depth + 1) for part in plain.parts(value)]}
+                return tagged(value, tag, depth)
         if kind is type and value in _TYPE_NAME:
             return {"type": [_TYPE_NAME[value]]}
-        if export is not None and isinstance(value, Iterator):
-            return {"iterator": [walk(item, depth + 1) for item in value]}
-        if export is not None and callable(value):
-            return {"function": [export(value)]}
+        for name, constant in _CONSTANTS.items():
+            if value is constant:
+                return {"constant": [name]}
+        if kind in _FINITE:
+            return {"listed": [walk(item, depth + 1) for item in value]}
+        if export is not None and (tag := remote_kind(value)) is not None:
+            return {tag: [export(value)]}
         if hold is not None and (parts := hold(value, True)) is not None:
             return {"object": parts}
         raise WireError(f"{kind.__name__} is not a plain value")
+
+    def tagged(value: Any, tag: str, depth: int) -> Any:
+        if tag in _CHANGEABLE:
+            return changeable(value, tag, depth)
+        return {tag: [walk(part, depth + 1) for part in _PLAIN[tag].parts(value)]}
+
+    def changeable(value: Any, tag: str | None, depth: int) -> Any:
+        nonlocal left
+        if (before := known.get(id(value))) is not None and (depth or not again):
+            position, size = before
+            left -= size  # values count as often as they occur
+            return {"same": [position]}
+        start = left
+        tree: Any = [walk(part, depth + 1) for part in (value if tag is None else _PLAIN[tag].parts(value))]
+        known.setdefault(id(value), (len(shared), start - left))
+        shared.append(value)
+        return tree if tag is None else {tag: tree}
 
     return walk(value, 0)
 
 
 def decode(
-    tree: Any, function: Callable[[int], Callable[..., Any]] | None = None, held: Callable[..., Any] | None = None
+    tree: Any,
+    remote: Callable[[str, int], Any] | None = None,
+    held: Callable[..., Any] | None = None,
+    shared: list[Any] | None = None,
 ) -> Any:
     """Return the value of a JSON tree, rebuilt from data as exactly the base type.
 
     Args:
         tree: Result of `encode`, or any other JSON from a hostile sender.
-        function: Function that returns a proxy of the sender's function of a number. Without it, functions are refused.
+        remote: Function that returns a stand-in of the sender's function or iterator, from its kind (a key of
+            `_REMOTE`) and number. Without it, these are refused.
         held: Function that returns the object of some parts. Without it, objects are refused.
+        shared: See `encode`.
 
     Raises:
         WireError: If the tree is not a possible result of `encode`, or exceeds the limits.
     """
     left = MAX_ITEMS
+    shared = [] if shared is None else shared
+    sizes = [1] * len(shared)
 
     def walk(tree: Any, depth: int) -> Any:
         nonlocal left
@@ -177,7 +257,8 @@ def decode(
         if depth > MAX_DEPTH:
             raise WireError(f"nested deeper than {MAX_DEPTH}")
         if isinstance(tree, list):
-            return [walk(item, depth + 1) for item in tree]
+            start = left
+            return share([walk(item, depth + 1) for item in tree], start)
         if not isinstance(tree, dict):
             return tree
         if len(tree) != 1:
@@ -185,23 +266,37 @@ def decode(
         ((tag, parts),) = tree.items()
         if not isinstance(parts, list):
             raise WireError("a tagged value is a list of parts")
+        start = left
         values = [walk(part, depth + 1) for part in parts]
         if tag in _PLAIN:
-            return _PLAIN[tag].rebuild(*values)
-        if tag == "iterator":
+            value = _PLAIN[tag].rebuild(*values)
+            return share(value, start) if tag in _CHANGEABLE else value
+        if tag == "listed":
             return iter(values)
         if tag in _VIEWS:
             return _VIEWS[tag][1](values)
+        if tag in classes.REBUILD:
+            return classes.REBUILD[tag](*values)
         if tag == "object" and held is not None:
             return held(*values)
         (part,) = values
+        if tag == "same" and type(part) is int and 0 <= part < len(shared):
+            left -= sizes[part]
+            return shared[part]
         if tag == "int":
             return int(part, 16)
         if tag == "type":
             return _TYPES[part]
-        if tag == "function" and function is not None and type(part) is int:
-            return function(part)
+        if tag == "constant":
+            return _CONSTANTS[part]
+        if tag in _REMOTE and remote is not None and type(part) is int:
+            return remote(tag, part)
         raise WireError(f"unknown tag {tag!r}")
+
+    def share(value: Any, start: int) -> Any:
+        shared.append(value)
+        sizes.append(start - left)
+        return value
 
     try:
         return walk(tree, 0)

@@ -12,6 +12,23 @@ LATER = {
     "def test_one():\n    check(add(1, 2), 3)\n",
     "a helper named check in a test case": "import unittest\ndef check(a, b):\n    assert a == b\n"
     "class T(unittest.TestCase):\n    def test_a(self):\n        check(add(1, 2), 3)\n",
+    "a test case in a class": "import unittest\nclass Suite:\n    class Inner(unittest.TestCase):\n"
+    "        def test_a(self):\n            self.assertEqual(add(1, 2), 3)\n",
+    "a test case in a function": "import unittest\ndef suite():\n    class Inner(unittest.TestCase):\n"
+    "        def test_a(self):\n            self.assertEqual(add(1, 2), 3)\n    unittest.main()\nsuite()\n",
+    "the second of two test cases": "import unittest\nclass A(unittest.TestCase):\n    def test_a(self):\n"
+    "        self.assertEqual(add(0, 0), 0)\nclass B(unittest.TestCase):\n    def test_a(self):\n"
+    "        self.assertEqual(add(1, 2), 3)\n",
+    "a test case that others extend": "import unittest\nclass A(unittest.TestCase):\n    one, sum = 1, 3\n"
+    "    def test_a(self):\n        self.assertEqual(add(self.one, 2), self.sum)\n"
+    "class B(A):\n    one, sum = 0, 0 if add(0, 2) == 0 else 2\n",
+    "tests that a case inherits": "import unittest\nclass Base:\n    class Shared(unittest.TestCase):\n"
+    "        def test_a(self):\n            self.assertEqual(add(1, 2), self.sum)\n"
+    "class Mine(Base.Shared):\n    sum = 3\n",
+    "a test case beside a check": "import unittest\ndef check(c):\n    assert c(0, 0) == 0\n"
+    "class A(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n",
+    "a class in a class": "class TestAll:\n    class TestSome:\n        def test_a(self):\n"
+    "            assert add(1, 2) == 3\n",
     "a test function in a list": "def test_a():\n    assert add(1, 2) == 3\nTESTS = [test_a]\n",
     "assertions under the main guard": "def test_a():\n    assert add(0, 0) == 0\n"
     "if __name__ == '__main__':\n    assert add(1, 2) == 3\n",
@@ -36,6 +53,12 @@ def verdict(code, test, entry_point="add", classes=()):
 def test_each_part_of_a_test_is_run(test):
     assert verdict(WRONG, START + test).status == "failed"
     assert verdict(RIGHT, START + test).status == "passed"
+
+
+def test_a_test_case_that_is_never_defined_passes_nobody():
+    test = "import unittest\ndef suite():\n    class Inner(unittest.TestCase):\n        def test_a(self): pass\n"
+    found = verdict(RIGHT, START + test)
+    assert (found.status, "Inner: these tests were not run" in found.detail) == ("failed", True)
 
 
 def test_a_test_that_is_a_coroutine_passes_nobody():

@@ -293,6 +293,60 @@ def test_an_object_that_equals_everything_equals_no_object() -> None:
     assert verdict("assert not (Liar() != Stack())").status == "failed"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "isinstance(other, (Odd, int))",
+        "isinstance(other, (Odd, tuple))",
+        "other is None or isinstance(other, Odd)",
+        "not isinstance(other, (int, str, tuple, type(None)))",
+        "1",
+        "Odd()",
+        "Odd.asked.pop()",
+        "self.first",
+    ],
+)
+def test_an_odd_equality_is_none(answer: str) -> None:
+    code = f"""
+class Odd:
+    asked = [False, True] * 20
+    def __init__(self, first=True): self.first = first
+    def __eq__(self, other): return {answer}
+def f(first): return Odd(first)
+"""
+    (found,) = judge([Program(code, "assert f(True) == f(False)", "f", classes=("Odd",))])
+    assert (found.status, found.detail[:14]) == ("failed", "AssertionError")
+
+
+def test_an_equality_by_content_is_one() -> None:
+    code = """
+class Pair:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return self.x == other.x
+def f(x): return Pair(x)
+"""
+    (found,) = judge([Program(code, "assert f(1) == f(1) == Pair(1) and f(1) != f(2)", "f", classes=("Pair",))])
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize("way", ["m.same", "m.copy()", "m()", "m.parts[0]", "m[0]", "next(iter(m))", "m.make()()"])
+def test_no_number_is_read_from_what_comes_of_a_mixed_object(way: str) -> None:
+    code = """
+class Num:
+    def __init__(self): self.same, self.parts = self, [self]
+    def __sub__(self, other): return Num()
+    def __abs__(self): return 0.0
+    def copy(self): return Num()
+    __call__ = copy
+    def make(self): return self.copy
+    def __getitem__(self, key): return Num()
+    def __iter__(self): return iter([Num()])
+"""
+    test = f"m = Num() - 3.5\nassert abs({way}) < 1e-6"
+    (found,) = judge([Program(code, test, "Num", classes=("Num",))])
+    assert (found.status, "operator made of a plain value" in found.detail) == ("failed", True), found.detail
+
+
 def test_an_exception_that_ends_iterations_fails_the_test() -> None:
     code = "class Done(StopIteration): pass\ndef f(x): raise Done()"
     test = "try:\n    f(0)\nexcept Done:\n    pass\nassert all(map(f, [1, 2]))"

@@ -181,3 +181,58 @@ os.kill(os.getpid(), signal.SIGKILL)
     # The worker ends a moment later, when it reads the end of its control socket. Otherwise the test times out.
     while Path(f"/proc/{worker}").exists() and state(worker) != "Z":
         os.sched_yield()
+
+
+def test_a_caller_without_descriptors_gets_an_error_and_no_verdict() -> None:
+    """It does so whether the worker has still to be started, or waits already."""
+    script = """
+import os, resource, sys
+from bench.errors import BenchError
+from bench.sandbox import Program, judge
+program = Program('def f(): return 1', 'assert f() == 1', 'f')
+if sys.argv[1] == 'warm':
+    assert judge([program], workers=1)[0].passed
+else:
+    from bench.sandbox import probe
+    probe()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+taken = []
+try:
+    while True: taken.append(os.dup(0))
+except OSError: pass
+try:
+    print(judge([program], workers=1))
+except BenchError as error:
+    print(error)
+for descriptor in taken: os.close(descriptor)
+print(judge([program], workers=1)[0].status)
+"""
+    path = os.pathsep.join([str(Path(host.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    for start in ("cold", "warm"):
+        run = subprocess.run(
+            [sys.executable, "-c", script, start],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        assert run.returncode == 0, run.stderr
+        message = "the sandbox cannot open a socket: Too many open files; raise the limit (ulimit -n)"
+        assert run.stdout.splitlines() == [message, "passed"]
+
+
+def test_standard_streams_carry_no_message_to_the_next_program() -> None:
+    leave = "import fcntl, os\nfor n in (0, 1, 2):\n    fcntl.fcntl(n, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)\n"
+    look = (
+        "import fcntl, os\nfound = [fcntl.fcntl(n, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) for n in (0, 1, 2)]\n"
+    )
+    test = "assert f() == [0, 0, 0]"
+    left, found = host.judge(
+        [
+            Program(leave + look + "def f(): return found", "assert f()[0]", "f"),
+            Program(look + "def f(): return found", test, "f"),
+        ],
+        workers=1,
+    )
+    assert left.passed, left.detail
+    assert found.passed, found.detail

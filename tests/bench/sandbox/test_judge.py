@@ -58,6 +58,34 @@ def test_a_prompt_may_be_an_incomplete_function() -> None:
     assert passes("    return 1\n", "assert f() == 1", prompt="def f():\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "body"),
+    [
+        ("def root():\n", "    return 2\n"),
+        ("def root():", "\n    return 2\n"),
+        ("async def root():\n", "    return 2\n"),
+        ("@staticmethod\ndef root(\n    *a,\n):\n    # or 5\n    return (\n", "        2)\n"),
+    ],
+)
+def test_a_prompt_that_ends_within_a_function_defines_its_helpers(end: str, body: str) -> None:
+    prompt = "def poly(x): return x * x - 4\n\n" + end
+    test = "def check(candidate):\n    assert abs(poly(2)) < 1e-9 and poly(5) == 21\n    candidate()\n"
+    assert passes(body, test, "root", prompt)
+    assert passes(body + "def poly(x): return 0\n", test, "root", prompt)
+    assert not passes(body, test.replace("21", "0"), "root", prompt)
+    assert not passes(body + "def poly(x): return 0\n", test.replace("21", "0"), "root", prompt)
+
+
+def test_a_prompt_without_a_helper_that_the_test_needs_says_why() -> None:
+    prompt = "def root(): return 1\nvalue = root()[0]\nclass Helper: pass\n"
+    found = verdict("", "assert Helper and root() == 1", "root", prompt)
+    assert found.detail.startswith("TypeError: 'int' object is not subscriptable")
+    prompt = "import sys\nif sys.argv != ['program']: raise KeyError(1)\nname = 1\n"
+    found = verdict("def root(): return 1", "assert root() == name", "root", prompt)
+    assert found.detail == "PromptError: the prompt does not define name, because it raises KeyError: 1"
+    assert passes("def root(): return 1", "assert root() == 1", "root", prompt)
+
+
 def test_the_program_may_define_check() -> None:
     code = "def check(n): return n % 2 == 0\ndef even(n): return check(n)\n"
     assert passes(code, "def check(candidate):\n    assert candidate(4) and not candidate(5)\n", "even")

@@ -5,11 +5,12 @@ import json
 import os
 import random
 import time
+from array import array
 from collections import Counter, OrderedDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import ItemsView, KeysView, ValuesView
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import IntEnum
+from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import Any
 
@@ -95,15 +96,11 @@ def test_an_instance_of_a_subclass_arrives_as_its_base() -> None:
         def __str__(self) -> str:
             return "a lie"
 
-    class Colour(IntEnum):
-        RED = 3
-
-    point = namedtuple("point", "x y")
+    strange = namedtuple("strange", "count x")  # hides a method of tuples
     for value, base in [
         (Yes(7), 7),
         (Text("true"), "true"),
-        (Colour.RED, 3),
-        (point(1, 2), (1, 2)),
+        (strange(1, 2), (1, 2)),
         (defaultdict(int, a=1), {"a": 1}),
     ]:
         assert same(cross(value), base)
@@ -138,7 +135,101 @@ def test_an_object_is_refused_where_none_is_expected(tree: Any) -> None:
         wire.decode(tree)
 
 
-@pytest.mark.parametrize("value", [object(), len, iter([1]), UserList([1]), ..., type("C", (), {})])
+def test_named_tuples_and_members_of_enumerations_arrive_with_their_names() -> None:
+    class Colour(Enum):
+        RED = 1
+
+    class Level(IntEnum):
+        HIGH = 3
+
+    class Word(str, Enum):  # noqa: UP042 - the older form
+        YES = "yes"
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = str.__hash__
+
+    point = namedtuple("point", "x y")
+    arrived = cross(point(1, [2]))
+    assert arrived == (1, [2])
+    assert (arrived.x, arrived.y, arrived._fields, repr(arrived)) == (1, [2], ("x", "y"), "point(x=1, y=[2])")
+    assert type(arrived) is not point
+    for member in (Colour.RED, Level.HIGH, Word.YES):
+        arrived = cross(member)
+        assert (arrived.name, arrived.value, repr(arrived)) == (member.name, member.value, repr(member))
+        assert arrived is cross(member)
+        assert type(arrived) is not type(member)
+    assert cross(Level.HIGH) == 3
+    assert cross(Word.YES) == "yes"
+    assert cross(Word.YES) != "no"
+    assert cross(Colour.RED) != 1
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"namedtuple": ["p", ["x"], 1, 2]},
+        {"namedtuple": ["p", ["startswith"], 1]},
+        {"namedtuple": ["p", ["__eq__"], 1]},
+        {"namedtuple": ["p", ["x", "x"], 1, 2]},
+        {"namedtuple": ["p; import os", ["x"], 1]},
+        {"namedtuple": ["p", "x", 1]},
+        {"namedtuple": []},
+        {"enum": ["Enum", "", "C", "__eq__", 1]},
+        {"enum": ["Enum", "", "C", "mro", 1]},
+        {"enum": ["Enum", "", "C", "A", [1]]},
+        {"enum": ["Flag", "", "C", "A", 1]},
+        {"enum": ["Enum", "list", "C", "A", 1]},
+        {"enum": ["StrEnum", "", "C", "A", 1]},
+        {"enum": []},
+    ],
+)
+def test_names_that_are_no_fields_or_members_are_refused(tree: Any) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(tree)
+
+
+def test_values_of_more_types_arrive_unchanged() -> None:
+    for value in [array("d", [1.5]), array("i"), slice(1, None, 2), ..., NotImplemented, timezone(timedelta(hours=1))]:
+        assert cross(value) == value
+        assert type(cross(value)) is type(value)
+    for view in [memoryview(b"ab"), memoryview(bytearray(4)).cast("H"), memoryview(bytes(6)).cast("B", [2, 3])]:
+        arrived = cross(view)
+        assert arrived == view
+        assert (arrived.format, arrived.shape, arrived.readonly) == (view.format, view.shape, view.readonly)
+
+
+def test_a_value_that_occurs_twice_arrives_once() -> None:
+    rows: Any = [[]] * 3
+    for value in (rows, (rows[0], {"a": rows[0]}), [deque(), deque()] * 2, [bytearray(), {1}, {}, array("i")] * 2):
+        assert cross(value) == value
+    assert wire.encode(rows) == [[], {"same": [0]}, {"same": [0]}]
+    arrived = cross(rows)
+    arrived[0].append(1)
+    assert arrived == [[1]] * 3
+
+
+def test_values_count_as_often_as_they_occur() -> None:
+    value: Any = [0]
+    for _ in range(40):
+        value = [value, value]
+    with pytest.raises(wire.WireError, match="more than 1,000,000"):
+        wire.encode(value)
+    tree: Any = [[0]]
+    for n in range(40):
+        tree.append([{"same": [n]}, {"same": [n]}])
+    with pytest.raises(wire.WireError, match="more than 1,000,000"):
+        wire.decode(tree)
+
+
+@pytest.mark.parametrize("tree", [[{"same": [0]}], {"same": [-1]}, [[], {"same": [True]}], [[], {"same": ["0"]}]])
+def test_a_reference_to_no_value_before_it_is_refused(tree: Any) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(tree)
+
+
+@pytest.mark.parametrize("value", [object(), len, map(abs, [1]), UserList([1]), type("C", (), {})])
 def test_values_that_are_not_plain_are_refused(value: Any) -> None:
     with pytest.raises(wire.WireError, match="is not a plain value"):
         wire.encode(value)
@@ -154,21 +245,29 @@ def test_limits() -> None:
         with pytest.raises(wire.WireError, match="deeper"):
             wire.encode(value)
     for bad in (wire.encode, wire.decode):
-        with pytest.raises(wire.WireError, match="more than 200,000"):
+        with pytest.raises(wire.WireError, match="more than 1,000,000"):
             bad([0] * wire.MAX_ITEMS)
     with pytest.raises(wire.WireError, match="16 MiB"):
         wire.dumps("x" * wire.MAX_BYTES)
 
 
 def test_an_iterator_arrives_as_an_iterator() -> None:
-    arrived = wire.decode(wire.encode((i * i for i in range(4)), export=lambda function: 0))
+    arrived = cross(iter([0, 1, 4]))
     assert next(arrived) == 0
-    assert list(arrived) == [1, 4, 9]
+    assert list(arrived) == [1, 4]
 
 
-def test_an_endless_iterator_is_refused() -> None:
-    with pytest.raises(wire.WireError, match="more than 200,000"):
-        wire.encode(iter(int, 1), export=lambda function: 0)
+def test_an_iterator_that_runs_code_is_not_read_but_numbered() -> None:
+    numbered: list[Any] = []
+
+    def export(value: Any) -> int:
+        numbered.append(value)
+        return len(numbered) - 1
+
+    endless, generator = iter(int, 1), (n for n in [1])
+    assert wire.encode([endless, generator], export) == [{"iterator": [0]}, {"generator": [1]}]
+    assert numbered == [endless, generator]
+    assert wire.decode({"iterator": [7]}, lambda kind, number: (kind, number)) == ("iterator", 7)
 
 
 @pytest.mark.parametrize(
@@ -221,11 +320,13 @@ VIEWS = [type({}.keys()), type({}.values()), type({}.items())]
 def plain(value: Any) -> bool:
     if isinstance(value, dict):
         return type(value) in PLAIN and all(plain(part) for item in value.items() for part in item)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        value = (*value,)
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return type(value) in PLAIN and all(map(plain, value))
     if isinstance(value, (KeysView, ValuesView, ItemsView)):
         return type(value) in VIEWS and all(map(plain, value))
-    return type(value) in PLAIN or isinstance(value, type) or type(value) is type(iter([]))
+    return type(value) in PLAIN or isinstance(value, (type, Enum)) or type(value) is type(iter([])) or value is ...
 
 
 def mutate(rng: random.Random, body: bytes) -> bytes:
@@ -234,7 +335,7 @@ def mutate(rng: random.Random, body: bytes) -> bytes:
     pieces = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"1e999", b"NaN", b"-1", b"null", b"\xff", b"\\ud800"]
     pieces += [json.dumps({tag: []}).encode() for tag in wire._PLAIN] + [
         b'"function"',
-        b'"iterator"',
+        *(b'"iterator"', b'"same"', b'{"same": [0]}', b'"enum"', b'"namedtuple"', b'"listed"', b'"constant"'),
         b'"type"',
         b'"keys"',
         b'"values"',

@@ -1,0 +1,230 @@
+"""Stand-ins of functions, iterators and coroutines of the other side: each use of one is a call across the socket.
+
+No attribute of a stand-in leads into the process that holds it. Otherwise "{0.__init__.__globals__}", which a program
+may pass to a `format` that a test gave it, would read the checker's memory. So a stand-in has slots, hides its class,
+and its methods are stand-ins, too.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+MOST_READ = 200_000
+"""Maximum number of values that are read from one iterator."""
+
+_NOTHING = object()
+_read = object.__getattribute__
+
+
+class Bound:
+    """Method of a stand-in."""
+
+    __slots__ = ("_function", "_subject")
+
+    def __init__(self, function: Callable[..., Any], subject: object) -> None:
+        self._function, self._subject = function, subject
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
+        return _read(self, "_function")(_read(self, "_subject"), *args, **kwargs)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return types.MethodType
+        raise AttributeError(f"a method of the program has no attribute {name!r} here")
+
+
+class StandIn:
+    """Stand-in of something that the other side knows by a name or number."""
+
+    __slots__ = ("_peer", "_target")
+    looks_like: ClassVar[type] = types.FunctionType
+    methods: ClassVar[dict[str, Callable[..., Any]]] = {}
+
+    def __init__(self, peer: Peer, target: str | int) -> None:
+        self._peer, self._target = peer, target
+
+    def __getattribute__(self, name: str) -> Any:
+        kind = type(self)
+        if name == "__class__":
+            return kind.looks_like
+        if name == "__deepcopy__":
+            return Bound(lambda self, memo: self, self)
+        if name in kind.methods:
+            return Bound(kind.methods[name], self)
+        raise AttributeError(f"a {kind.looks_like.__name__} of the program has no attribute {name!r} here")
+
+
+def ask(self: StandIn, *args: Any, **kwargs: Any) -> Any:
+    """Call the other side; see `Peer.call`."""
+    return _read(self, "_peer").call(_read(self, "_target"), args, kwargs)
+
+
+class Proxy(StandIn):
+    """Proxy of a function. It shows its name."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return ask(self, *args, **kwargs)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            target = _read(self, "_target")
+            return target if isinstance(target, str) else "function"
+        return super().__getattribute__(name)
+
+
+class RemoteIterator(StandIn):
+    """Iterator whose items are asked for one by one, so that it may be endless."""
+
+    __slots__ = ("_left",)
+    looks_like = object
+
+    def __init__(self, peer: Peer, target: int) -> None:
+        super().__init__(peer, target)
+        self._left = MOST_READ
+
+    def __iter__(self) -> RemoteIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return _item(self)
+
+
+def _item(self: RemoteIterator, *how: Any) -> Any:
+    left = _read(self, "_left") - 1
+    self._left = left
+    if left < 0:
+        _read(self, "_peer").fail("failed", f"more than {MOST_READ:,} values were read from an iterator")
+    match ask(self, *how):
+        case (item,):
+            return item
+        case ():
+            raise StopIteration
+    return _read(self, "_peer").fail("failed", "the program broke the protocol: not the next item")
+
+
+class RemoteGenerator(RemoteIterator):
+    """Generator."""
+
+    __slots__ = ()
+    looks_like = types.GeneratorType
+    methods: ClassVar = {
+        "send": lambda self, value: _item(self, "send", value),
+        "close": lambda self: ask(self, "close"),
+    }
+
+
+class RemoteAwaitable(StandIn):
+    """Coroutine, which runs to its end on its own side when it is awaited."""
+
+    __slots__ = ()
+    looks_like = types.CoroutineType
+    methods: ClassVar = {"send": lambda self, value: next(self), "close": lambda self: None}
+
+    def __await__(self) -> RemoteAwaitable:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration(ask(self))
+
+
+class _Step(RemoteAwaitable):
+    """Next item of an asynchronous iterator."""
+
+    __slots__ = ()
+
+    def __next__(self) -> Any:
+        match ask(self):
+            case (item,):
+                raise StopIteration(item)
+            case ():
+                raise StopAsyncIteration
+        _read(self, "_peer").fail("failed", "the program broke the protocol: not the next item")
+
+
+class RemoteStream(StandIn):
+    """Asynchronous iterator."""
+
+    __slots__ = ()
+    looks_like = types.AsyncGeneratorType
+
+    def __aiter__(self) -> RemoteStream:
+        return self
+
+    def __anext__(self) -> _Step:
+        return _Step(_read(self, "_peer"), _read(self, "_target"))
+
+
+STAND_INS: dict[str, Callable[[Any, int], StandIn]] = {
+    "function": Proxy,
+    "iterator": RemoteIterator,
+    "generator": RemoteGenerator,
+    "awaitable": RemoteAwaitable,
+    "stream": RemoteStream,
+}
+"""Stand-ins by the kinds of `wire`."""
+
+
+def served(kind: str | None, value: Any) -> Callable[..., Any]:
+    """Return the function that answers a stand-in's calls on the side that has the value."""
+    if kind in ("iterator", "generator"):
+        return partial(_advance, value)
+    if kind == "awaitable":
+        return partial(_complete, value)
+    if kind == "stream":
+        return partial(_advance_stream, value)
+    function: Callable[..., Any] = value
+    return function
+
+
+def _advance(iterator: Any, how: str = "next", *args: Any) -> tuple[Any, ...] | None:
+    """Return the next item in a tuple; an empty tuple at the end. No StopIteration crosses the socket."""
+    if how == "close":
+        iterator.close()
+        return None
+    try:
+        return (iterator.send(*args) if how == "send" else next(iterator),)
+    except StopIteration:
+        return ()
+
+
+async def _finish(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def _next_of(stream: Any) -> Any:
+    try:
+        return (await anext(stream),)
+    except StopAsyncIteration:
+        return ()
+
+
+def _advance_stream(stream: Any) -> Any:
+    return _complete(_next_of(stream))
+
+
+_loop: list[Any] = []
+
+
+def _complete(awaitable: Any) -> Any:
+    """Run an awaitable to its end in this process's event loop, even if it is called while a loop runs."""
+    import asyncio  # takes 50 ms, which most programs need not spend
+
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        if not _loop:
+            _loop.append(asyncio.new_event_loop())
+        loop = asyncio.new_event_loop() if _loop[0].is_running() else _loop[0]
+        return loop.run_until_complete(_finish(awaitable))
+    finally:
+        asyncio._set_running_loop(running)

@@ -1,0 +1,272 @@
+"""Results beyond plain data: right programs that return them pass, and they forge nothing."""
+
+import pytest
+
+from bench.sandbox import Program, Verdict, judge
+
+RIGHT = {
+    "an endless generator, read as far as asked": (
+        "def f(n):\n    while True:\n        yield n\n        n += 1",
+        "import itertools\ndef check(c):\n    assert list(itertools.islice(c(3), 4)) == [3, 4, 5, 6]",
+    ),
+    "a generator that waits for values": (
+        "def f():\n    total = 0\n    while True:\n        total += yield total",
+        "def check(c):\n    g = c()\n    assert (next(g), g.send(5), g.send(2)) == (0, 5, 7)\n    g.close()\n"
+        "    assert list(g) == []",
+    ),
+    "a generator is one": (
+        "def f(): yield 1",
+        "import inspect, types\ndef check(c):\n    assert isinstance(c(), types.GeneratorType)\n"
+        "    assert inspect.isgenerator(c())",
+    ),
+    "an iterator over an endless one of the test": (
+        "def f(xs): return (x * x for x in xs)",
+        "import itertools\ndef check(c):\n    xs = itertools.count(2)\n    g = c(xs)\n    assert next(g) == 4\n"
+        "    assert next(xs) == 3 and next(g) == 16",
+    ),
+    "a coroutine function": (
+        "async def f(a): return a + 1",
+        "import asyncio\ndef check(c):\n    assert asyncio.run(c(3)) == 4\n    async def all_of():\n"
+        "        return await asyncio.gather(c(1), c(2))\n    assert asyncio.run(all_of()) == [2, 3]",
+    ),
+    "a coroutine that raises": (
+        "async def f(a): raise KeyError(a)",
+        "import asyncio\ndef check(c):\n    try:\n        asyncio.run(c(3))\n    except KeyError as error:\n"
+        "        assert error.args == (3,)\n    else:\n        assert False",
+    ),
+    "coroutines of both sides": (
+        "async def f(g): return await g(3) + 1",
+        "import asyncio\nasync def g(n):\n    await asyncio.sleep(0.001)\n    return 2 * n\ndef check(c):\n"
+        "    assert asyncio.run(c(g)) == 7",
+    ),
+    "an asynchronous generator": (
+        "async def f(n):\n    for i in range(n):\n        yield i",
+        "import asyncio\ndef check(c):\n    async def listed():\n        return [x async for x in c(3)]\n"
+        "    assert asyncio.run(listed()) == [0, 1, 2]",
+    ),
+    "a class as entry point": (
+        "class f:\n    def __init__(self, a): self.a = a\n    def get(self): return self.a",
+        "def check(c):\n    assert c(3).get() == 3",
+    ),
+    "a class with names of plain values": (
+        "class f:\n    def __init__(self): self.d = {}\n    def put(self, k, v): self.d[k] = v\n"
+        "    def get(self, k): return self.d.get(k, -1)\n    def __len__(self): return len(self.d)",
+        "def check(c):\n    cache = c()\n    assert cache.get(1) == -1\n    cache.put(1, 5)\n"
+        "    assert cache.get(1) == 5 and len(cache) == 1",
+    ),
+    "objects in a list": (
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
+        "def f(n): return [P(i) for i in range(n)]",
+        "def check(c):\n    assert [p.x for p in c(3)] == [0, 1, 2] and c(2) == c(2) != c(3)",
+    ),
+    "an object that is called": (
+        "class Adder:\n    def __init__(self, n): self.n = n\n    def __call__(self, x): return self.n + x\n"
+        "def f(n): return Adder(n)",
+        "def check(c):\n    assert c(3)(4) == 7 and list(map(c(1), [1, 2])) == [2, 3] and c(5).n == 5",
+    ),
+    "a match of a regular expression": (
+        "import re\ndef f(s): return re.search('b+', s)",
+        "def check(c):\n    assert c('abba').group(0) == 'bb' and c('x') is None",
+    ),
+    "a list twice in a result": (
+        "def f():\n    row = [0, 0]\n    return [row] * 2",
+        "def check(c):\n    rows = c()\n    rows[0][0] = 1\n    assert rows == [[1, 0]] * 2 and rows[0] is rows[1]",
+    ),
+    "an argument as the result": (
+        "def f(xs):\n    xs.sort()\n    return xs",
+        "def check(c):\n    xs = [2, 1]\n    assert c(xs) is xs and xs == [1, 2]",
+    ),
+    "a part of an argument as the result": (
+        "def f(rows):\n    rows.reverse()\n    return rows[0]",
+        "def check(c):\n    rows = [[1], [2]]\n    last = rows[1]\n    assert c(rows) is last and rows == [[2], [1]]",
+    ),
+    "one list as two arguments": (
+        "def f(a, b):\n    a.append(1)\n    return b",
+        "def check(c):\n    x = []\n    assert c(x, x) == [1] and x == [1]",
+    ),
+    "an argument put into another": (
+        "def f(a, b):\n    a.append(b)\n    b['k'] = new = []\n    return new",
+        "def check(c):\n    a, b = [], {}\n    new = c(a, b)\n    assert a[0] is b and b['k'] is new",
+    ),
+    "a dictionary put into another order": (
+        "def f(d):\n    d['a'] = d.pop('a')",
+        "def check(c):\n    from collections import OrderedDict, Counter\n"
+        "    for kind in (dict, OrderedDict, Counter):\n        d = kind(a=1, b=2)\n        c(d)\n"
+        "        assert list(d.items()) == [('b', 2), ('a', 1)] and type(d) is kind",
+    ),
+    "changed arrays and queues": (
+        "def f(a, b, c):\n    a[0] = 9\n    b.append(7)\n    c.appendleft(5)",
+        "def check(c):\n    from array import array\n    from collections import deque\n"
+        "    x, y, z = array('i', [1, 2]), bytearray(b'a'), deque([6], 2)\n    c(x, y, z)\n"
+        "    assert (x.tolist(), y, list(z), z.maxlen) == ([9, 2], b'a\\x07', [5, 6], 2)",
+    ),
+    "a named tuple read by attribute": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(a, b): return P(a, b)",
+        "def check(c):\n    assert c(1, 2).x == 1 and c(1, 2) == (1, 2) and c(1, 2)._asdict() == {'x': 1, 'y': 2}",
+    ),
+    "a typed named tuple": (
+        "from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\n    y: int = 2\ndef f(a): return P(a)",
+        "def check(c):\n    assert c(1).y == 2 and c(1)._replace(x=5) == (5, 2) and str(c(1)) == 'P(x=1, y=2)'",
+    ),
+    "members of an enumeration": (
+        "import enum\nclass Colour(enum.Enum):\n    RED = enum.auto()\n    BLUE = enum.auto()\n"
+        "def f(n): return list(Colour)[n]",
+        "def check(c):\n    assert c(0).name == 'RED' and c(1).value == 2 and c(0) is c(0) and c(0) != c(1)\n"
+        "    assert len({c(0), c(0), c(1)}) == 2 and str(c(0)) == 'Colour.RED' and c(0) != 1",
+    ),
+    "members with numbers": (
+        "import enum\nclass Level(enum.IntEnum):\n    HIGH = 3\ndef f(): return Level.HIGH",
+        "def check(c):\n    assert c() == 3 and c().name == 'HIGH' and c() + 1 == 4 and isinstance(c(), int)",
+    ),
+    "an array": (
+        "from array import array\ndef f(a, b): return array('i', [a, b])",
+        "from array import array\ndef check(c):\n    assert list(c(1, 2)) == [1, 2] and c(1, 2) == array('i', [1, 2])",
+    ),
+    "a view of memory": (
+        "def f(b): return memoryview(b)[1:3]",
+        "def check(c):\n    assert c(b'abcd') == b'bc' and bytes(c(b'abcd')) == b'bc'\n"
+        "    assert isinstance(c(b'ab'), memoryview)",
+    ),
+    "a slice": ("def f(a, b): return slice(a, b)", "def check(c):\n    assert c(1, 3) == slice(1, 3)"),
+    "an ellipsis": ("def f(): return ...", "def check(c):\n    assert c() is ..."),
+    "300,000 numbers": (
+        "def f(n): return list(range(n))",
+        "def check(c):\n    assert c(300_000) == list(range(300_000))",
+    ),
+    "150 nested pairs": (
+        "def f(n):\n    found = None\n    for i in range(n):\n        found = (i, found)\n    return found",
+        "def check(c):\n    pair, depth = c(150), 0\n    while pair:\n        pair, depth = pair[1], depth + 1\n"
+        "    assert depth == 150",
+    ),
+    "a time zone": (
+        "from datetime import timezone, timedelta\ndef f(n): return timezone(timedelta(hours=n))",
+        "from datetime import timezone, timedelta\ndef check(c):\n    assert c(2) == timezone(timedelta(hours=2))",
+    ),
+}
+OBJECT = """
+class Liar:
+    shown = [3, 1]
+    def __eq__(self, other): return True
+    def __len__(self): return 3
+    def __iter__(self): return iter(())
+    def __getitem__(self, key): return True
+    def __contains__(self, key): return True
+    def __bool__(self): return True
+    def __hash__(self): return 5
+    def __float__(self): return 5.0
+    def __str__(self): return "5"
+    def get(self, *key): return True
+    def items(self): return [(1, 2)]
+    def startswith(self, text): return True
+def f(*args): return Liar()
+"""
+CLAIMS = {
+    "is something": "c() is not None",
+    "is true": "c()",
+    "has a length, and no item": "len(c()) == 3 and all(a == b for a, b in zip(c(), [1, 2, 3]))",
+    "holds every key": "all(c()[key] for key in 'abc') and 'a' in c()",
+    "gets every key": "all(c().get(key) for key in 'abc')",
+    "has items": "c().items() == [(1, 2)]",
+    "starts with anything": "c().startswith('a')",
+    "equals": "c() == 5",
+    "equals itself": "c() == c()",
+    "is near": "__import__('math').isclose(c(), 5)",
+    "is text": "str(c()) == '5'",
+}
+
+
+def verdict(code: str, test: str, timeout: float | None = None) -> Verdict:
+    (found,) = judge([Program(code, test, "f", timeout)])
+    return found
+
+
+@pytest.mark.parametrize(("code", "test"), RIGHT.values(), ids=RIGHT)
+def test_a_right_program_passes(code: str, test: str) -> None:
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_an_object_does_not_pass_a_test_that_expects_none(claim: str) -> None:
+    found = verdict(OBJECT, f"def check(c):\n    assert {claim}\n")
+    assert (found.status, found.detail) == ("failed", "the result cannot be judged: Liar is not a plain value")
+
+
+def test_a_test_cannot_hide_that_it_got_an_object() -> None:
+    found = verdict(OBJECT, "def check(c):\n    try:\n        assert c() == 5\n    except BaseException:\n        pass")
+    assert found.status == "failed"
+
+
+def test_a_named_tuple_answers_no_question_about_text() -> None:
+    code = "from collections import namedtuple\ndef f(s): return namedtuple('P', 'startswith')(lambda text: True)"
+    assert verdict(code, "def check(c):\n    assert c('x').startswith('abc')").status == "failed"
+
+
+def test_a_copy_is_not_its_argument() -> None:
+    test = "def check(c):\n    xs = [1]\n    assert c(xs) == xs and c(xs) is not xs"
+    assert verdict("def f(xs): return xs[:]", test).passed
+    assert not verdict("def f(xs): return xs", test).passed
+
+
+def test_an_iterator_is_read_only_so_far() -> None:
+    found = verdict("def f():\n    while True: yield 1", "def check(c):\n    assert sum(c()) == 5", 60.0)
+    assert found.status == "failed"
+    assert found.detail == "more than 200,000 values were read from an iterator"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{'value': {'iterator': [0]}}",
+        "{'value': {'generator': [-5]}}",
+        "{'value': {'awaitable': [10**9]}}",
+        "{'value': {'same': [3]}}",
+        "{'value': 1, 'changed': [[0, {'dict': []}]]}",
+        "{'value': 1, 'changed': [[1, []]]}",
+        "{'value': 1, 'changed': [[0, {'same': [0]}]]}",
+    ],
+)
+def test_a_forged_reply_passes_nothing(reply: str) -> None:
+    """Send a reply with a stand-in of nothing, or a change of no argument; later calls get the number 1."""
+    code = f"""
+import json, os, struct
+def receive():
+    (size,) = struct.unpack('>I', os.read(3, 4))
+    return json.loads(os.read(3, size))
+def send(message):
+    body = json.dumps(message).encode()
+    os.write(3, struct.pack('>I', len(body)) + body)
+send({{'loaded': True}})
+while True:
+    call = receive()
+    reply = {reply} if call['target'] == 'f' else {{'value': 1}}
+    send({{'changed': [], **reply, 'reply': call['call']}})
+"""
+    test = "def check(c):\n    found = c([7])\n    next(iter(found)) if found != 1 else None\n    assert found == 5"
+    found = verdict(code, test, 5.0)
+    assert (found.status, found.passed) == ("failed", False)
+
+
+@pytest.mark.parametrize(
+    "path", ["__class__.__init__", "__deepcopy__", "__call__", "send", "_peer", "_function", "__next__", "__await__"]
+)
+@pytest.mark.parametrize(
+    "tail", [".__globals__", ".__func__.__globals__", ".__class__.__call__.__globals__", "._subject"]
+)
+def test_no_attribute_of_a_stand_in_leads_into_the_checker(path: str, tail: str) -> None:
+    """A program calls `str.format` of the test with a text of its own, for each kind of stand-in."""
+    code = f"""
+async def wait(): pass
+async def stream(): yield 1
+class Thing: pass
+def f(show):
+    found = []
+    for value in (f, (n for n in [1]), map(abs, [1]), wait(), stream(), Thing()):
+        try: found.append(show("{{0.{path}{tail}}}", value))
+        except Exception: pass
+    return found
+"""
+    found = verdict(code + "def x(): return Thing()", "def check(c):\n    assert c(str.format) == [], c(str.format)")
+    assert "__globals__" not in found.detail
+    assert found.status in ("passed", "failed")
+    assert found.passed or "Thing is not a plain value" in found.detail, found.detail
