@@ -4,6 +4,9 @@ Each iteration draws candidates theta + sigma * eps_i, scores them by greedy dec
 and moves theta by step / n * sum_i z_i eps_i. The factor 1 / sigma of the gradient estimate is part of the step, as in
 the paper. The last iterate is the result: no iterate is chosen by its score.
 
+The candidates of an iteration are points around theta. The weights of theta are kept, so a candidate costs the noise of
+one seed. See `bench.weights.points`.
+
 Differences from the paper, with reasons:
 
 - The budget determines the number of iterations. Below about 60,000 evaluations it also limits the number of examples,
@@ -122,7 +125,7 @@ class Es(Method):
     """Evolution strategies: move along random perturbations, weighted by their standardised rewards."""
 
     name = "es"
-    version = "1"
+    version = "2"
     Config = EsConfig
     config: EsConfig
     space: ClassVar[Space] = {"sigma": Dimension(1e-4, 3e-2), "step": Dimension(1e-4, 5e-2)}
@@ -158,7 +161,7 @@ class Es(Method):
                 "support",
                 examples,
                 budget=context.remaining // (schedule.iterations - iteration),
-                centre=theta,
+                place=theta.step,
             )
             rewards = np.array([candidate.evaluation.reward for candidate in candidates])
             update = es_update(
@@ -167,7 +170,7 @@ class Es(Method):
                 sigma=self.config.sigma,
                 step=self.config.step,
             )
-            theta += update
+            theta = theta.step(update)
             trajectory.append(_describe(rewards, examples) | {"update_norm": update.norm, "norm": theta.norm})
         return SingleModel(theta)
 

@@ -669,12 +669,14 @@ def describe_point(point: Place) -> dict[str, Any]:
     These values and the base's weights are enough to rebuild the weights of a `Point`. Trained weights cannot be
     rebuilt, so a checkpoint is described by its digest alone. Examples:
     `{"noise": "philox4x32-10-box-muller-1", "kind": "iid", "amplitudes": {"42": 0.001}}`,
-    `{"checkpoint": "83deaa83..."}`.
+    `{"checkpoint": "83deaa83..."}`. A point around a centre also has the steps to the centre, such as
+    `"centre": [{"7": 0.002, "9": -0.001}, {"12": 0.003}]`.
     """
     if isinstance(point, Checkpoint):
         return {"checkpoint": point.digest}
-    amplitudes = {str(seed): amplitude for seed, amplitude in point.amplitudes.items()}
-    return {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    *centre, amplitudes = ({str(seed): a for seed, a in step.amplitudes.items()} for step in point.steps)
+    found = {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    return found | ({"centre": centre} if centre else {})
 
 
 class Method(ABC):

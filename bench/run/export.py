@@ -76,4 +76,6 @@ def _base(result: Result) -> tuple[Any, dict[str, Any]]:
 def _point(path: Path, origin: dict[str, Any]) -> Point:
     if origin["noise"] != NOISE_VERSION:
         raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
-    return Point({int(seed): amplitude for seed, amplitude in origin["amplitudes"].items()}, origin["kind"])
+    steps = [*origin.get("centre", []), origin["amplitudes"]]
+    *centre, last = (Point({int(seed): a for seed, a in step.items()}, origin["kind"]) for step in steps)
+    return Point(last.amplitudes, origin["kind"], tuple(centre))

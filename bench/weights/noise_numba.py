@@ -59,7 +59,7 @@ def move(
         scale: Factor of the noise, rounded to float32.
         start: Position of the slice's first value in the tensor, a multiple of 4.
         base: Base values, shape [values]: float32, or bfloat16 stored as uint16.
-        live: Live values in the same format; overwritten.
+        live: Live values in the same format, or bfloat16 for a base in float32; overwritten. May be the base itself.
     """
     _move(keys, weights, np.float32(scale), start, base, live, COEFFICIENTS)
 
@@ -210,6 +210,16 @@ def _add_float32(total, scale, base, live):
 
 
 @compiled()
+def _round(bits, target):
+    for j in range(target.size):
+        # Round to nearest, ties to even. Infinities and NaN stay as they are.
+        odd = (bits[j] >> HALF_WORD) & np.uint32(1)
+        nearest = np.uint32(bits[j] + odd + np.uint32(0x7FFF)) >> HALF_WORD
+        is_nan = (bits[j] & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+        target[j] = np.uint16(np.uint32(0x7FC0) if is_nan else nearest)
+
+
+@compiled()
 def _add_bfloat16(total, scale, base, live):
     scratch = np.empty(min(base.size, CHUNK), np.float32)
     for low in range(0, base.size, CHUNK):
@@ -220,22 +230,30 @@ def _add_bfloat16(total, scale, base, live):
             bits[j] = np.uint32(source[j]) << HALF_WORD
         for j in range(source.size):
             value[j] = value[j] + scale * part[j]
+        _round(bits, target)
+
+
+@compiled()
+def _add_rounded(total, scale, base, live):
+    scratch = np.empty(min(base.size, CHUNK), np.float32)
+    for low in range(0, base.size, CHUNK):
+        part, source, target = total[low : low + CHUNK], base[low : low + CHUNK], live[low : low + CHUNK]
+        value = scratch[: source.size]
         for j in range(source.size):
-            # Round to nearest, ties to even. Infinities and NaN stay as they are.
-            odd = (bits[j] >> HALF_WORD) & np.uint32(1)
-            nearest = np.uint32(bits[j] + odd + np.uint32(0x7FFF)) >> HALF_WORD
-            is_nan = (bits[j] & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-            target[j] = np.uint16(np.uint32(0x7FC0) if is_nan else nearest)
+            value[j] = source[j] + scale * part[j]
+        _round(value.view(np.uint32), target)
 
 
 def _write(total, scale, base, live):
-    raise NotImplementedError  # compiled code calls one of the two functions above, depending on the dtype
+    raise NotImplementedError  # compiled code calls one of the three functions above, depending on the dtypes
 
 
 @numba.extending.overload(_write)
 def _write_by_dtype(total, scale, base, live):
-    if base.dtype == numba.float32:
+    if live.dtype == numba.float32:
         return lambda total, scale, base, live: _add_float32(total, scale, base, live)
+    if base.dtype == numba.float32:
+        return lambda total, scale, base, live: _add_rounded(total, scale, base, live)
     return lambda total, scale, base, live: _add_bfloat16(total, scale, base, live)
 
 

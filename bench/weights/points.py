@@ -4,12 +4,18 @@ A point is theta_0 + sum_i a_i * eps(seed_i). In d dimensions the cosine of two 
 and d is in the millions. Norms and inner products are therefore those of the amplitudes, in units of the norm
 of one noise direction.
 
+A search that moves its centre in many steps evaluates many points around each centre. Such points name their centre, so
+that the weights there are computed once, and each point around it costs the noise of its own seeds alone.
+
 Example:
     >>> p = Point({1: 0.3, 2: 0.4})
     >>> p.norm
     0.5
     >>> (2 * p - Point({2: 0.8})).amplitudes
     {1: 0.6}
+    >>> near = p.step(Point({3: 0.1}))
+    >>> near.amplitudes, near.displacement.amplitudes
+    ({3: 0.1}, {1: 0.3, 2: 0.4, 3: 0.1})
 """
 
 from __future__ import annotations
@@ -30,15 +36,21 @@ from bench.weights.noise import NOISE_VERSION, NoiseKind
 class Point:
     """Displacement from the base model, as amplitudes of noise seeds. `Point()` is the base itself.
 
+    A point around a centre has its own weights: those of the centre in float32, plus its own noise. They differ in
+    rounding from the weights of `displacement`, the same sum without a centre.
+
     Attributes:
         amplitudes: Amplitude by seed, without zeros and in ascending order of seeds, so that equal points are
-            materialised in the same order.
+            materialised in the same order. They are relative to the centre.
         noise: Noise kind: `iid`, or the ablation `tied`. Points of different kinds cannot be combined, but the base
             can be combined with both.
+        centre: Steps that lead from the base to the centre, in order: displacements without a centre. Empty if the
+            centre is the base.
     """
 
     amplitudes: Mapping[int, float] = field(default_factory=dict)
     noise: NoiseKind = "iid"
+    centre: tuple[Point, ...] = ()
 
     def __post_init__(self) -> None:
         if self.noise not in get_args(NoiseKind):
@@ -50,9 +62,23 @@ class Point:
         object.__setattr__(self, "amplitudes", kept)
         if not kept:
             object.__setattr__(self, "noise", "iid")
+        if self.centre:
+            self._normalise_centre()
+
+    def _normalise_centre(self) -> None:
+        """Drop steps of length zero. A point at its centre is the last step, around the centre before it."""
+        if any(step.centre for step in self.centre):
+            raise ValueError("a step of a centre has a centre of its own; its steps must be displacements without one")
+        steps = [step for step in self.centre if not step.is_base]
+        if not self.amplitudes and steps:
+            last = steps.pop()
+            object.__setattr__(self, "amplitudes", last.amplitudes)
+            object.__setattr__(self, "noise", last.noise)
+        object.__setattr__(self, "centre", tuple(steps))
+        _shared_noise((self, *steps))
 
     def __hash__(self) -> int:
-        return hash((self.noise, *self.amplitudes.items()))
+        return hash((self.noise, *self.amplitudes.items(), *self.centre))
 
     def __add__(self, other: Point) -> Point:
         return combine([(1.0, self), (1.0, other)])
@@ -61,7 +87,7 @@ class Point:
         return combine([(1.0, self), (-1.0, other)])
 
     def __mul__(self, factor: float) -> Point:
-        return Point({seed: factor * a for seed, a in self.amplitudes.items()}, self.noise)
+        return Point({seed: factor * a for seed, a in self.displacement.amplitudes.items()}, self.noise)
 
     __rmul__ = __mul__
 
@@ -69,6 +95,28 @@ class Point:
     def is_base(self) -> bool:
         """True if this point is the unchanged base model."""
         return not self.amplitudes
+
+    @property
+    def steps(self) -> tuple[Point, ...]:
+        """Steps that lead from the base to this point: those to its centre, then its own displacement from there."""
+        return (*self.centre, Point(self.amplitudes, self.noise))
+
+    def step(self, displacement: Point) -> Point:
+        """Return the point at a displacement from this point, with this point as its centre.
+
+        Raises:
+            ValueError: If the displacement has a centre, or the noise kinds differ.
+        """
+        if displacement.centre:
+            raise ValueError("a step has a centre of its own; it must be a displacement without one")
+        return Point(displacement.amplitudes, displacement.noise, self.steps)
+
+    @property
+    def displacement(self) -> Point:
+        """Displacement from the base as one sum of noise, without a centre."""
+        if not self.centre:
+            return self
+        return combine((1.0, step) for step in self.steps)
 
     @property
     def norm(self) -> float:
@@ -82,17 +130,19 @@ class Point:
             ValueError: If their noise kinds differ.
         """
         _shared_noise((self, other))
-        return math.fsum(a * other.amplitudes.get(seed, 0.0) for seed, a in self.amplitudes.items())
+        theirs = other.displacement.amplitudes
+        return math.fsum(a * theirs.get(seed, 0.0) for seed, a in self.displacement.amplitudes.items())
 
     @property
     def digest(self) -> str:
-        """Hash of amplitudes, noise kind and noise version; equal exactly for equal points."""
+        """Hash of amplitudes, noise kind, noise version and centre; equal exactly for equal points."""
         text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
+        text += "".join(f"|{step.digest}" for step in self.centre)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def combine(terms: Iterable[tuple[float, Point]]) -> Point:
-    """Return the linear combination sum_k c_k * p_k of displacements.
+    """Return the linear combination sum_k c_k * p_k of displacements from the base. It has no centre.
 
     Raises:
         ValueError: If their noise kinds differ.
@@ -101,9 +151,20 @@ def combine(terms: Iterable[tuple[float, Point]]) -> Point:
     noise = _shared_noise(point for _, point in terms)
     total: dict[int, float] = {}
     for factor, point in terms:
-        for seed, amplitude in point.amplitudes.items():
+        for seed, amplitude in point.displacement.amplitudes.items():
             total[seed] = total.get(seed, 0.0) + factor * amplitude
     return Point(total, noise)
+
+
+def steps_between(centre: Sequence[Point], other: Sequence[Point]) -> Sequence[Point]:
+    """Return the steps that lead from one centre to another; all of the other's if the first is not on its way.
+
+    Args:
+        centre: Steps from the base to the first centre.
+        other: Steps from the base to the other centre.
+    """
+    known = len(centre)
+    return other[known:] if tuple(other[:known]) == tuple(centre) else other
 
 
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:
@@ -113,10 +174,11 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
         ValueError: If their noise kinds differ.
     """
     _shared_noise(points)
-    seeds = {seed: column for column, seed in enumerate(sorted({s for p in points for s in p.amplitudes}))}
+    displacements = [point.displacement.amplitudes for point in points]
+    seeds = {seed: column for column, seed in enumerate(sorted({s for each in displacements for s in each}))}
     amplitudes = np.zeros((len(points), len(seeds)))
-    for row, point in enumerate(points):
-        for seed, amplitude in point.amplitudes.items():
+    for row, displacement in enumerate(displacements):
+        for seed, amplitude in displacement.items():
             amplitudes[row, seeds[seed]] = amplitude
     product: NDArray[np.float64] = amplitudes @ amplitudes.T
     return product

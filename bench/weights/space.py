@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from bench.weights import noise_numba, noise_torch
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
 from bench.weights.noise import NoiseKind, stream_keys
-from bench.weights.points import Point
+from bench.weights.points import Point, steps_between
 
 SLICE = 1 << 19
 """Values per unit of work: small enough to keep all threads busy, large enough to make Python's overhead negligible."""
@@ -73,6 +73,10 @@ class _Slice:
     def size(self) -> int:
         return self.base.numel()
 
+    def over(self, base: torch.Tensor) -> _Slice:
+        """Return this slice with other base values, in a flat tensor."""
+        return replace(self, base=base, arrays=_arrays(base, self.live))
+
     def sums(self, keys: np.ndarray, weights: np.ndarray, out: torch.Tensor) -> None:
         """Write weighted sums of this slice's noise into `out`, [rows, size]."""
         if out.device.type == "cpu":
@@ -113,6 +117,11 @@ class WeightSpace:
     point alone; earlier moves, threads, the device and prepared points do not change it. Besides the base copy, a
     move needs a few kilobytes per thread, or a whole tensor if its memory is not in row-major order.
 
+    At a point around a centre, the centre's value in float32 takes the place of the base: it starts as the base, and
+    each step adds its own s * sum, rounded to float32. The first move to such a point makes a copy of all weights in
+    float32, which stays at the last centre. A move to a centre that lies further along draws the noise of the new
+    steps alone.
+
     Args:
         parameters: Live tensors by canonical Hugging Face name, each storage once (a tied head under one name).
         threads: Number of slices written at once; None for torch's number of threads.
@@ -138,6 +147,8 @@ class WeightSpace:
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
+        self._centred: list[_Slice] = []  # the live values over those of the centre, in float32
+        self._centre: Sequence[Point] = ()  # steps to the centre
         self._current = CurrentPoint()
 
     @property
@@ -173,7 +184,7 @@ class WeightSpace:
             if point.is_base:
                 self._each(lambda i, part: part.restore())
             else:
-                self._displace(*_Direction.of(point))
+                self._displace(self._around(point.centre), *_Direction.of(point))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Write trained weights into the live parameters. The copy of the base stays as it is.
@@ -207,30 +218,31 @@ class WeightSpace:
         """
         if isinstance(place, Checkpoint):
             trained = read_trained(place)
-            return None if trained is None else self._measure(lambda part: _part_of(trained, part))
+            return None if trained is None else self._measure(lambda i, part: _part_of(trained, part))
         if place.is_base:
             return None
+        centred = self._around(place.centre)
         direction, scale = _Direction.of(place)
         keys, weights = self._streams([direction])
 
-        def moved(part: _Slice) -> torch.Tensor:
+        def moved(i: int, part: _Slice) -> torch.Tensor:
             total = torch.empty((1, part.size), dtype=torch.float32, device=part.base.device)
             part.sums(keys[part.name], weights, total)
-            return total[0] * scale
+            return centred[i].base + total[0] * scale if place.centre else total[0] * scale
 
-        return self._measure(moved, relative=True)
+        return self._measure(moved, relative=not place.centre)
 
-    def _measure(self, values: Callable[[_Slice], torch.Tensor], *, relative: bool = False) -> Move:
+    def _measure(self, values: Callable[[int, _Slice], torch.Tensor], *, relative: bool = False) -> Move:
         """Compare the move of each slice in float32 with what is left of it after rounding.
 
         Args:
-            values: Returns the moved values of a slice in float32, flat.
+            values: Returns the moved values of a slice, given with its index, in float32, flat.
             relative: Whether it returns their displacement from the base instead.
         """
         sums = [(0.0, 0.0, 0.0, 0)] * len(self._slices)
 
         def work(i: int, part: _Slice) -> None:
-            base, found = part.base.float(), values(part)
+            base, found = part.base.float(), values(i, part)
             target, move = (base + found, found) if relative else (found, found - base)
             rounded = target.to(part.base.dtype)
             changed = int((rounded != part.base).sum())
@@ -247,15 +259,32 @@ class WeightSpace:
             changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
         )
 
-    def _displace(self, direction: _Direction, scale: float) -> None:
+    def _around(self, centre: Sequence[Point]) -> list[_Slice]:
+        """Return the slices with the values of a centre as their base, and move the float32 copy there first."""
+        if not centre:
+            return self._slices
+        if not self._centred:
+            self._centred = [part.over(torch.empty_like(part.base, dtype=torch.float32)) for part in self._slices]
+        steps = steps_between(self._centre, centre)
+        self._centre = ()  # if a step fails, the next move starts over
+        if len(steps) == len(centre):
+            self._each(lambda i, part: self._centred[i].base.copy_(part.base))
+        itself = [replace(part, live=part.base).over(part.base) for part in self._centred] if steps else []
+        for step in steps:
+            self._displace(itself, *_Direction.of(step))
+        self._centre = centre
+        return self._centred
+
+    def _displace(self, slices: Sequence[_Slice], direction: _Direction, scale: float) -> None:
+        """Write base + scale * direction into the live values of slices."""
         if direction in self._announced and direction not in self._stored:
             self._store(direction)
         row = self._stored.get(direction)
         if row is not None:
-            self._each(lambda i, part: part.add(self._totals[i][row], scale))
+            self._each(lambda i, _: slices[i].add(self._totals[i][row], scale))
         else:
             keys, weights = self._streams([direction])
-            self._each(lambda i, part: part.move(keys[part.name], weights, scale))
+            self._each(lambda i, part: slices[i].move(keys[part.name], weights, scale))
 
     def _store(self, first: _Direction) -> None:
         """Compute announced directions from `first` on, as many as fit into memory, in one pass over the noise."""
@@ -326,13 +355,17 @@ def _available(place: torch.device) -> int:
 def _slices(name: str, live: torch.Tensor) -> list[_Slice]:
     base = live.clone(memory_format=torch.contiguous_format).view(-1)
     if not live.is_contiguous():
-        return [_Slice(name, 0, base, live, None)]
+        return [_Slice(name, 0, base, live, _arrays(base, live))]
     pairs = zip(base.split(SLICE), live.view(-1).split(SLICE), strict=True)
     return [_Slice(name, i * SLICE, part, target, _arrays(part, target)) for i, (part, target) in enumerate(pairs)]
 
 
 def _arrays(base: torch.Tensor, live: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
-    if base.device.type != "cpu" or base.dtype not in NUMPY_VIEWS:
+    if base.device.type != "cpu" or not {base.dtype, live.dtype} <= NUMPY_VIEWS.keys() or not live.is_contiguous():
         return None
-    integer, dtype = NUMPY_VIEWS[base.dtype]
-    return base.view(integer).numpy().view(dtype), live.view(integer).numpy().view(dtype)
+    return _array(base), _array(live)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    integer, dtype = NUMPY_VIEWS[tensor.dtype]
+    return tensor.view(integer).numpy().view(dtype)

@@ -133,7 +133,7 @@ def _score(run: CorpRun, now: _Round, cloud: PrincipalDirections) -> _Local:
         "select",
         range(run.schedule.select),
         budget=int(LOCAL_SHARE * now.left(run)),
-        centre=run.point,
+        place=run.point.__add__,
     )
     pairs = [(candidate.displacement, _constructive(run, candidate.evaluation)) for candidate in scored]
     pairs = [(displacement, score) for displacement, score in pairs if not np.isnan(score)]

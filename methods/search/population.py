@@ -30,6 +30,10 @@ class Candidate(NamedTuple):
     finalist: bool = True
 
 
+def _from_base(displacement: Point) -> Point:
+    return displacement
+
+
 def score_population(
     context: Context,
     name: str,
@@ -39,7 +43,7 @@ def score_population(
     *,
     budget: int,
     limit: int | None = None,
-    centre: Point | None = None,
+    place: Callable[[Point], Point] = _from_base,
 ) -> list[Candidate]:
     """Evaluate displacements from a centre until a budget is spent.
 
@@ -55,7 +59,7 @@ def score_population(
         examples: Indices of the examples in that split.
         budget: FLOPs for the population.
         limit: Maximum number of candidates. Default: as many as the budget buys.
-        centre: Centre of the search. Default: the base.
+        place: Function that returns the point at a displacement from the centre. Default: the centre is the base.
 
     Returns:
         Candidates in sampling order.
@@ -64,7 +68,7 @@ def score_population(
     spent: list[int] = []
     planned = int(budget / (len(examples) * context.evaluation_flops))
     with context.stage(name, planned if limit is None else min(planned, limit)) as stage:
-        for displacement, point in _announced(context, draw, centre or Point(), split, examples, limit):
+        for displacement, point in _announced(context, draw, place, split, examples, limit):
             allowance = next_allowance(budget, context.remaining, spent)
             if not allowance:
                 break
@@ -95,7 +99,7 @@ def next_allowance(budget: int, remaining: int, spent: Sequence[int]) -> int:
 def _announced(
     context: Context,
     draw: Callable[[int], Point],
-    centre: Point,
+    place: Callable[[Point], Point],
     split: AdaptationSplit,
     examples: range,
     limit: int | None,
@@ -106,7 +110,7 @@ def _announced(
     for index in count():
         if index % (LOOKAHEAD // 2) == 0:
             drawn = list(islice(waiting, LOOKAHEAD - len(ahead)))
-            ahead.extend((displacement, centre + displacement) for displacement in drawn)
+            ahead.extend((displacement, place(displacement)) for displacement in drawn)
             if drawn:
                 context.prepare([point for _, point in ahead], split, examples=examples)
         if not ahead:

@@ -3,26 +3,28 @@
 The objective is pass@N, majority vote of N, or best-of-N; the weights are in `methods.training.cat_weights`. Two forms:
 
 - `on = rl`, on top of GRPO: the advantage of an answer is multiplied by a weight. For pass@N and majority votes the
-  weight depends on the share of correct answers in the group; for best-of-N each answer has its own. Weights have mean
-  1 over the batch. At N = 1 this equals GRPO, step for step. GRPO's division by the group's standard deviation is kept,
-  so the weights act on GRPO's own advantages.
+  weight is estimated from the other answers of its group, without bias where the group has at least N answers; for
+  best-of-N it is given by the answer's rank in the group. Weights have mean 1 over the groups whose rewards differ.
+  Advantages are not divided by the group's standard deviation, because that would weight the prompts a second time.
+  With `scaled=true` they are, as in GRPO, and at N = 1 this equals GRPO, step for step.
 - `on = sft`, on the gold answers of the support split: the log-likelihood of an example is multiplied by a weight that
   depends on the model's present probability of the gold answer. Weights have mean 1 over the batch, which is run in
   one pass. At N = 1 this equals plain fine-tuning. Best-of-N is refused, because it needs a group of answers to rank.
 
 The threshold of a majority is floor(N/2) + 1 votes in fine-tuning. In reinforcement learning it is the number of votes
-that beats the most common wrong answer of the group. All other settings are those of `grpo`, with the same differences
-from the released baselines.
+that beats the most common wrong answer among the other answers of the group, so the weight is that of an estimated
+threshold. All other settings are those of `grpo`, with the same differences from the released baselines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import Refused
 from bench.strategy import parse_strategy
-from methods.interface import Training
+from methods.interface import Plan, Training
 from methods.training.config import CatConfig, TrainingConfig
 from methods.training.grpo import ROLLOUT, UPDATE, Grpo
 from tasks.interface import TaskTraits
@@ -39,7 +41,7 @@ class Cat(Grpo):
     """Compute-aligned training: GRPO or fine-tuning with weights for pass@N, majority vote or best-of-N."""
 
     name = "cat"
-    version = "4"
+    version = "5"
     Config: ClassVar[type[TrainingConfig]] = CatConfig
     config: CatConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
@@ -70,6 +72,17 @@ class Cat(Grpo):
         if self.config.on == "rl" and kind == "maj" and task.vote_by is None:
             return "the objective maj@N needs votes, and the task has no vote key"
         return None
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return the training steps that this budget buys, and note if groups are too small for unbiased weights."""
+        plan, (kind, n) = super().plan(evaluations, task), parse_strategy(self.config.objective)
+        if self.config.on == "sft" or kind == "bon" or n <= self.config.group:
+            return plan
+        note = (
+            f"a group of {self.config.group} answers has no unbiased weights for {self.config.objective}: they are "
+            f"computed from the share of correct answers; --set group={n} has unbiased ones"
+        )
+        return replace(plan, notes=(*plan.notes, note))
 
     def learners(self, training: Training) -> list[tuple[Any, float]]:
         """Return the policy.

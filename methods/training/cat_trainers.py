@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from trl import SFTConfig, SFTTrainer
 
 from bench.distributed import ProcessGroup
@@ -19,10 +20,9 @@ from methods.training.cat_weights import (
     Array,
     best_rl,
     majority,
-    majority_rl,
     majority_sft,
     normalised,
-    pass_rl,
+    others_rl,
     pass_sft,
     rival_threshold,
 )
@@ -65,7 +65,7 @@ class AlignedGroupTrainer(GroupTrainer):
             return [number if known else None for number, known in zip(numbers, scored, strict=True)]
 
         votes = self._objective.kind == "maj"
-        super().__init__(config, loop, folder, [correct, vote] if votes else [correct])
+        super().__init__(config, loop, folder, [correct, vote] if votes else [correct], scaled=config.scaled)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
@@ -81,7 +81,9 @@ class AlignedGroupTrainer(GroupTrainer):
 
 
 def group_weights(objective: Strategy, columns: Array) -> Array:
-    """Return the weight of each answer of a batch, with mean 1.
+    """Return the weight of each answer of a batch, with mean 1 over the groups whose rewards differ.
+
+    Other groups give no gradient, so their weights do not matter.
 
     Args:
         objective: Strategy that the model is trained for.
@@ -94,23 +96,32 @@ def group_weights(objective: Strategy, columns: Array) -> Array:
     """
     kind, n = objective
     reward, correct = columns[:2]
-    scored = np.maximum((~np.isnan(correct)).sum(axis=1), 1)
-    p = np.nansum(correct, axis=1) / scored
+    scored = ~np.isnan(correct)
+    highest = np.where(scored, reward, -np.inf).max(axis=1, keepdims=True)
+    lowest = np.where(scored, reward, np.inf).min(axis=1, keepdims=True)
     if kind == "bon":
         # An unscored answer ranks last, and its advantage is 0.
-        return normalised(best_rl(np.nan_to_num(reward, nan=-np.inf), n).ravel())
-    if kind == "pass":
-        weights = pass_rl(p, n)
+        weights = best_rl(np.nan_to_num(reward, nan=-np.inf), n)
     else:
-        weights = majority_rl(p, n, rival_threshold(n, _rival_votes(columns[2], correct) / scored))
-    return normalised(np.repeat(weights, reward.shape[1]))
+        right, wrong = scored & (correct > 0), scored & ~(correct > 0)
+        others_right = right.sum(axis=1, keepdims=True) - right
+        others_wrong = wrong.sum(axis=1, keepdims=True) - wrong
+        k = np.ones(reward.shape)
+        if kind == "maj":
+            rivals = _rival_votes(columns[2], wrong)
+            k = rival_threshold(n, rivals / np.maximum(others_right + others_wrong, 1))
+        weights = others_rl(others_right, others_wrong, n, k)
+    return normalised(weights, scored & (highest > lowest)).ravel()
 
 
-def _rival_votes(votes: Array, correct: Array) -> Array:
-    """Return the number of votes for the most common wrong answer of each group, [groups]."""
-    wrong = np.where((correct > 0) | (votes == NO_VOTE), np.nan, votes)
-    same = wrong[:, :, None] == wrong[:, None, :]
-    count: Array = same.sum(axis=2).max(axis=1)
+def _rival_votes(votes: Array, wrong: NDArray[np.bool_]) -> Array:
+    """Return the votes for the most common wrong answer among the other answers of a group, [groups, group]."""
+    voting = wrong & (votes != NO_VOTE)
+    same = voting[:, :, None] & voting[:, None, :] & (votes[:, :, None] == votes[:, None, :])
+    # Entry [g, i, j]: votes for the answer of j, without that of i; 0 for j = i, which is not one of the others.
+    without = same.sum(axis=1)[:, None, :] - same
+    without[:, np.arange(votes.shape[1]), np.arange(votes.shape[1])] = 0
+    count: Array = without.max(axis=2)
     return count
 
 

@@ -11,13 +11,17 @@ log-likelihood is d log P / d log p. At N = 1 both are 1.
     best-of-N    the best of N by reward   RL  N F(y)^(N-1), F the rewards' distribution in the group
 
 The code uses log1p, expm1 and the incomplete beta function, so that the limits at p = 0 and p = 1 are exact.
+
+In reinforcement learning p is not known. The weight of an answer is estimated from the other answers of its group, and
+so is independent of the answer itself (`others_rl`). pass@N is the case k = 1. Putting the group's own share of correct
+answers into the formula would be biased: in groups of 8, E[8 (1-p)^7] at p = .5 would be .20 in place of .06.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaln, xlog1py, xlogy
+from scipy.special import betainc, betaln, gammaln, xlog1py, xlogy
 
 Array = NDArray[np.float64]
 
@@ -45,6 +49,32 @@ def majority_rl(p: ArrayLike, n: int, k: ArrayLike) -> Array:
     """Return N C(N-1, k-1) p^(k-1) (1-p)^(N-k); `k` may differ between prompts."""
     p, k = _probability(p), _threshold(k, n)
     return np.exp(xlogy(k - 1, p) + xlog1py(n - k, -p) - betaln(k, n - k + 1))  # N C(N-1, k-1) = 1 / B(k, N-k+1)
+
+
+def others_rl(correct: ArrayLike, wrong: ArrayLike, n: int, k: ArrayLike) -> Array:
+    """Estimate N C(N-1, k-1) p^(k-1) (1-p)^(N-k) for an answer from the other answers of its group.
+
+    This is N times the probability that k - 1 of N - 1 answers are correct. The estimate is N times the share of the
+    subsets of N - 1 other answers in which k - 1 are correct, which is unbiased. With fewer than N - 1 other answers
+    there is no unbiased estimate. Then the share of correct ones among them is used as p.
+
+    Args:
+        correct: Number of correct answers among the others.
+        wrong: Number of wrong answers among the others.
+        n: N.
+        k: Number of votes needed; 1 for pass@N.
+    """
+    c, w = np.asarray(correct, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
+    k = _threshold(k, n)
+    subsets = np.exp(_log_choose(c, k - 1) + _log_choose(w, n - k) - _log_choose(np.maximum(c + w, n - 1), n - 1))
+    return np.where(c + w >= n - 1, n * subsets, majority_rl(c / np.maximum(c + w, 1), n, k))
+
+
+def _log_choose(n: Array, k: ArrayLike) -> Array:
+    """Return log C(n, k), which is -inf for k > n."""
+    k = np.asarray(k, dtype=np.float64)
+    found: Array = gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1)
+    return np.where(k > n, -np.inf, found)
 
 
 def majority_sft(p: ArrayLike, n: int, k: ArrayLike) -> Array:
@@ -83,10 +113,16 @@ def rival_threshold(n: int, rival: ArrayLike) -> NDArray[np.int_]:
     return np.clip(np.floor(n * np.asarray(rival, dtype=np.float64) + 1e-9).astype(int) + 1, 1, majority(n))
 
 
-def normalised(weights: Array) -> Array:
-    """Return weights scaled to mean 1 over a batch. If all are 0, return all 1."""
-    mean = weights.mean()
-    return weights / mean if mean > 0 else np.ones_like(weights)
+def normalised(weights: Array, counted: ArrayLike = True) -> Array:
+    """Return weights scaled to mean 1 over a batch. Weights that are all 0 stay 0: such a batch teaches nothing.
+
+    Args:
+        weights: Weights of any shape.
+        counted: Mask of the weights that make the mean. Default: all.
+    """
+    counted = np.broadcast_to(counted, weights.shape)
+    mean = weights[counted].mean() if counted.any() else 0.0
+    return weights / mean if mean > 0 else weights
 
 
 def _probability(p: ArrayLike) -> Array:

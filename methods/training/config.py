@@ -105,10 +105,19 @@ class CatConfig(GrpoConfig):
         source="our choice",
     )
 
+    scaled: bool = setting(
+        False,
+        "Whether `rl` divides advantages by the standard deviation of their group's rewards, as GRPO does. That adds "
+        "a weight of its own, 1 / sqrt(p (1 - p)), to those of the objective.",
+        source="our choice (docs/training.md)",
+    )
+
     @model_validator(mode="after")
     def _sampled(self) -> CatConfig:
         if self.on == "sft" and self.truncated != "train":
             raise ValueError(f"truncated={self.truncated}: on=sft samples no answers; expected truncated=train")
+        if self.on == "sft" and self.scaled:
+            raise ValueError("scaled=true: on=sft has no advantages; expected scaled=false")
         return self
 
     @field_validator("objective")

@@ -38,9 +38,12 @@ class GroupTrainer(GRPOTrainer):
         loop: Training loop.
         folder: Temporary folder for the trainer's files.
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
+        scaled: Whether advantages are divided by the standard deviation of their group's rewards.
     """
 
-    def __init__(self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = (), *, scaled: bool = True
+    ) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
         self._loop, self._training, self._group = loop, training, config.group
@@ -59,6 +62,7 @@ class GroupTrainer(GRPOTrainer):
             max_grad_norm=config.clip,
             shuffle_dataset=False,  # the loop orders the prompts
             reward_weights=[1.0, *(0.0 for _ in rewards)],
+            scale_rewards="group" if scaled else "none",
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))

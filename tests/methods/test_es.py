@@ -104,7 +104,7 @@ class Slope(CoinFlips):
 
     def evaluate(self, point, split, *, examples, **rest):
         found = super().evaluate(point, split, examples=examples, **rest)
-        along = sum(a for seed, a in point.amplitudes.items() if seed % 3 == 0)
+        along = sum(a for seed, a in point.displacement.amplitudes.items() if seed % 3 == 0)
         found.rewards[:] = 1 / (1 + np.exp(-500 * along))
         return found
 
@@ -113,8 +113,8 @@ class Slope(CoinFlips):
 def test_updates_climb_a_planted_slope(antithetic):
     context = Slope(0, ADDITION, 4096)
     point = adapt(context, antithetic=antithetic).point
-    along = [a for seed, a in point.amplitudes.items() if seed % 3 == 0]
-    across = [a for seed, a in point.amplitudes.items() if seed % 3]
+    along = [a for seed, a in point.displacement.amplitudes.items() if seed % 3 == 0]
+    across = [a for seed, a in point.displacement.amplitudes.items() if seed % 3]
     assert min(along) > 10 * max(across, default=0.0)
     assert min(along) > 0
     means = [step["mean"] for step in context.report["trajectory"]]

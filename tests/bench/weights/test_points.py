@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.weights.points import Point, combine, gram
+from bench.weights.points import Point, combine, gram, steps_between
 
 AMPLITUDE = st.floats(-1e3, 1e3).filter(lambda a: a == 0 or abs(a) > 1e-6)
 AMPLITUDES = st.dictionaries(st.integers(0, 12), AMPLITUDE, max_size=8)
@@ -130,3 +130,57 @@ def test_points_of_two_kinds_of_noise_do_not_mix(mix) -> None:
 def test_a_kind_of_noise_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'pink'.* one of iid, tied"):
         Point({1: 1.0}, "pink")
+
+
+class TestPointsAroundACentre:
+    @given(POINT, POINT, POINT)
+    def test_are_vectors_from_the_base(self, p: Point, q: Point, r: Point) -> None:
+        near = p.step(q).step(r)
+        np.testing.assert_allclose(dense(near.displacement), dense(p + q + r), rtol=1e-12, atol=1e-9)
+        assert near.displacement.centre == ()
+        assert 2 * near == 2 * near.displacement
+        assert near + p == near.displacement + p
+        assert near.inner(p) == near.displacement.inner(p)
+        assert near.norm == near.displacement.norm
+        assert gram([near, p]).tolist() == gram([near.displacement, p]).tolist()
+
+    @given(POINT, POINT, POINT)
+    def test_are_their_last_step_around_the_steps_before(self, p: Point, q: Point, r: Point) -> None:
+        near = p.step(q).step(r)
+        moved = [step for step in (p, q, r) if not step.is_base]
+        assert near == Point(r.amplitudes, centre=(p, q))
+        assert [step for step in near.steps if not step.is_base] == moved
+        assert near.is_base == (not moved)
+        assert hash(near) == hash(Point(r.amplitudes, centre=(p, q)))
+
+    @given(POINT, POINT)
+    def test_without_a_displacement_are_the_centre_itself(self, p: Point, q: Point) -> None:
+        assert p.step(q).step(Point()) == p.step(q)
+        assert Point().step(p) == p
+
+    def test_have_a_digest_of_their_own(self) -> None:
+        a, b = Point({1: 0.1}), Point({2: 0.2})
+        points = [a, b, a + b, a.step(b), b.step(a), a.step(b).step(a), b.step(a).step(a), a.step(a), 2 * a]
+        assert len({point.digest for point in points}) == len(points) == len(set(points))
+
+    def test_have_one_kind_of_noise(self) -> None:
+        tied = Point({2: 1.0}, "tied")
+        assert tied.step(tied).noise == tied.step(Point()).noise == "tied"
+        with pytest.raises(ValueError, match="iid and of tied"):
+            Point({1: 1.0}).step(tied)
+
+    def test_have_steps_without_a_centre(self) -> None:
+        near = Point({1: 1.0}).step(Point({2: 1.0}))
+        with pytest.raises(ValueError, match="a centre of its own"):
+            near.step(near)
+        with pytest.raises(ValueError, match="a centre of its own"):
+            Point({3: 1.0}, centre=(near,))
+
+
+def test_steps_between_centres_are_the_new_ones_or_all() -> None:
+    a, b, c = (Point({seed: 1.0}) for seed in range(3))
+    assert steps_between((a,), (a, b, c)) == (b, c)
+    assert steps_between((a, b), (a, b)) == ()
+    assert steps_between((), (a, b)) == (a, b)
+    assert steps_between((b,), (a, b)) == (a, b)
+    assert steps_between((a, b, c), (a, b)) == (a, b)

@@ -94,6 +94,123 @@ def test_the_base_comes_back_bit_for_bit_after_a_thousand_random_moves(dtype: to
     assert same(live, base)
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Numbers of directions and seeds of each call of a kernel, one entry per slice."""
+    seen: list[tuple[int, int]] = []
+    sums, move = noise_numba.sums, noise_numba.move
+
+    def counted_sums(keys, weights, *rest):
+        seen.append(weights.shape)
+        sums(keys, weights, *rest)
+
+    def counted_move(keys, weights, *rest):
+        seen.append(weights.shape)
+        move(keys, weights, *rest)
+
+    monkeypatch.setattr(noise_numba, "sums", counted_sums)
+    monkeypatch.setattr(noise_numba, "move", counted_move)
+    return seen
+
+
+class TestACentre:
+    CENTRED = st.builds(
+        lambda *steps: steps[0].step(steps[1]).step(steps[2]),
+        *[st.builds(Point, st.dictionaries(st.integers(0, 6), AMPLITUDE, max_size=3))] * 3,
+    )
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(POINT | CENTRED, max_size=8), CENTRED, st.sampled_from(DTYPES), st.booleans())
+    def test_weights_around_it_do_not_depend_on_the_moves_before(
+        self, moves: list[Point], point: Point, dtype: torch.dtype, prepared: bool
+    ) -> None:
+        live = parameters(dtype)
+        space = WeightSpace(live, 1)
+        if prepared:
+            space.prepare([*moves, point])
+        for earlier in [*moves, point]:
+            space.move_to(earlier)
+        assert same(live, at(point, dtype))
+        space.move_to(Point())
+        assert same(live, parameters(dtype))
+
+    @settings(max_examples=40, deadline=None)
+    @given(CENTRED, st.sampled_from(DTYPES))
+    def test_is_kept_in_float32_and_each_step_is_rounded(self, point: Point, dtype: torch.dtype) -> None:
+        expected = {name: tensor.float() for name, tensor in parameters(dtype).items()}
+        for step in point.steps:
+            scale = max((abs(a) for a in step.amplitudes.values()), default=0.0)
+            for name in SHAPES:
+                total = torch.zeros(SHAPES[name])
+                for seed, a in step.amplitudes.items():
+                    total += noise(seed, name) * np.float32(a / scale)
+                expected[name] = expected[name] + total * scale
+        assert same(at(point, dtype), {name: tensor.to(dtype) for name, tensor in expected.items()})
+
+    @settings(max_examples=20, deadline=None)
+    @given(CENTRED, st.sampled_from(DTYPES))
+    def test_has_the_same_weights_by_torch_operations(self, point: Point, dtype: torch.dtype) -> None:
+        live = parameters(dtype)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(noise_numba, "sums", lambda *args: noise_torch.sums(*args[:3], torch.from_numpy(args[3])))
+            patch.setattr(space_module, "NUMPY_VIEWS", {})
+            WeightSpace(live, 1).move_to(point)
+        assert same(live, at(point, dtype))
+
+    def test_has_the_same_weights_with_threads_and_in_another_layout(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        point = Point({1: 0.1, 2: 0.2}).step(Point({3: 0.1, 1: 0.3})).step(Point({4: 0.1}))
+        turned = {name: t.mT.contiguous().mT if t.dim() == 2 else t for name, t in parameters().items()}
+        WeightSpace(turned, 1).move_to(point)
+        assert same(turned, at(point))
+        monkeypatch.setattr(space_module, "SLICE", 16)
+        assert same(at(point, threads=3), turned)
+
+    def test_costs_its_noise_once_and_a_candidate_one_seed(self, passes: list[tuple[int, int]]) -> None:
+        space, theta = WeightSpace(parameters(), 1), Point()
+        for iteration in range(3):
+            candidates = [theta.step(Point({10 * iteration + i: 0.01})) for i in range(5)]
+            space.prepare(candidates)
+            for candidate in candidates:
+                space.move_to(candidate)
+            space.move_to(Point())  # other points in between leave the centre where it is
+            theta = theta.step(Point({10 * iteration + i: 0.001 * (i + 1) for i in range(5)}))
+        space.move_to(theta)
+        moves = [(1, 1)] * 5 + [(1, 5)] + [(1, 1)] * 5 + [(1, 5)] + [(1, 1)] * 5 + [(1, 5)]
+        assert passes == [each for each in moves for _ in SHAPES]
+
+    def test_is_made_anew_after_a_step_that_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        live, step, calls = parameters(torch.bfloat16), noise_numba.move, []
+        space = WeightSpace(live, 1)
+        far = Point({1: 0.1}).step(Point({2: 0.1})).step(Point({3: 0.1}))
+        space.move_to(Point({1: 0.1}).step(Point({2: 0.1})))
+
+        def breaking(*args):
+            calls.append(args)
+            if len(calls) == 3:
+                raise MemoryError
+            step(*args)
+
+        monkeypatch.setattr(noise_numba, "move", breaking)
+        with pytest.raises(MemoryError):
+            space.move_to(far)
+        space.move_to(far)
+        assert same(live, at(far, torch.bfloat16))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_does_not_hide_a_move(self, dtype: torch.dtype) -> None:
+        near = Point({1: 0.01, 2: 0.02}).step(Point({3: 0.01}))
+        base, live = parameters(dtype), parameters(dtype)
+        moved = {
+            name: sum(a * noise(seed, name) for seed, a in near.displacement.amplitudes.items()) for name in SHAPES
+        }
+        space = WeightSpace(live, 1)
+        found = space.measure(near)
+        assert same(live, base)
+        space.move_to(near)
+        assert_close(found, by_hand(base, moved, live))
+        assert space.measure(near) == found
+
+
 class TestPreparing:
     @settings(max_examples=60, deadline=None)
     @given(
@@ -117,24 +234,6 @@ class TestPreparing:
         for point in visits:
             space.move_to(point)
             assert same(live, at(point, dtype))
-
-    @pytest.fixture
-    def passes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-        """Numbers of directions and seeds of each call of a kernel, one entry per slice."""
-        seen: list[tuple[int, int]] = []
-        sums, move = noise_numba.sums, noise_numba.move
-
-        def counted_sums(keys, weights, *rest):
-            seen.append(weights.shape)
-            sums(keys, weights, *rest)
-
-        def counted_move(keys, weights, *rest):
-            seen.append(weights.shape)
-            move(keys, weights, *rest)
-
-        monkeypatch.setattr(noise_numba, "sums", counted_sums)
-        monkeypatch.setattr(noise_numba, "move", counted_move)
-        return seen
 
     POINTS: ClassVar = [Point({1: 0.25, 2: -0.125 * i, 3: 0.5}) for i in range(1, 6)]
 

@@ -116,7 +116,14 @@ def test_a_candidate_that_exceeds_the_budget_is_cut_off_billed_and_left_out() ->
 def test_candidates_are_announced_ahead_and_never_beyond_the_limit() -> None:
     context = Recorder(0, SIZES, 10 * (LOOKAHEAD + 5))
     score_population(
-        context, "population", single, "support", range(10), budget=context.budget, centre=Point({-1: 1.0}), limit=36
+        context,
+        "population",
+        single,
+        "support",
+        range(10),
+        budget=context.budget,
+        place=Point({-1: 1.0}).__add__,
+        limit=36,
     )
     half = LOOKAHEAD // 2
     assert [entry for entry in context.log if entry[0] == "prepare"] == [("prepare", LOOKAHEAD), ("prepare", half + 4)]

@@ -12,6 +12,7 @@ from methods.training.cat_weights import (
     majority_rl,
     majority_sft,
     normalised,
+    others_rl,
     pass_rl,
     pass_sft,
     rival_threshold,
@@ -40,6 +41,30 @@ def test_weights_are_the_derivatives_of_the_objective(p, n):
     assert majority_rl(p, n, k) == pytest.approx(slope(won, p), rel=1e-4, abs=1e-8)
     if won(p) > 1e-6:
         assert majority_sft(p, n, k) == pytest.approx(p * slope(won, p) / won(p), rel=1e-3, abs=1e-6)
+
+
+@given(inside, st.integers(1, 12), st.integers(0, 6), st.data())
+def test_weights_from_other_answers_are_unbiased_if_there_are_enough(p, n, more, data):
+    k = data.draw(st.integers(1, n))
+    others = n - 1 + more
+    correct = np.arange(others + 1)
+    chances = binom.pmf(correct, others, p)
+    assert chances @ others_rl(correct, others - correct, n, k) == pytest.approx(majority_rl(p, n, k), rel=1e-9)
+
+
+def test_weights_from_too_few_other_answers_use_their_share_of_correct_ones():
+    assert others_rl(1, 2, 8, 1) == pytest.approx(pass_rl(1 / 3, 8))
+    assert others_rl(1, 2, 8, 3) == pytest.approx(majority_rl(1 / 3, 8, 3))
+    assert others_rl(0, 0, 8, 1) == pytest.approx(8)
+
+
+def test_weights_from_other_answers_are_exact_at_one_answer_and_finite_in_large_groups():
+    assert (others_rl(np.arange(9), 8 - np.arange(9), 1, 1) == 1.0).all()
+    correct = np.arange(5000)
+    large = others_rl(correct, 4999 - correct, 2500, 1200)
+    assert np.isfinite(large).all()
+    assert (large >= 0).all()
+    assert large.max() > 1
 
 
 def test_golden_values():
@@ -93,6 +118,13 @@ def test_normalised_weights_have_mean_1(weights):
     scaled = normalised(np.array(weights))
     assert scaled.mean() == pytest.approx(1.0) or sum(weights) < 1e-300
     assert math.isfinite(scaled.sum())
+
+
+def test_weights_that_do_not_count_are_scaled_with_the_others():
+    np.testing.assert_allclose(normalised(np.array([8.0, 1.0, 3.0]), [False, True, True]), [4.0, 0.5, 1.5])
+    np.testing.assert_array_equal(normalised(np.array([8.0, 0.0]), [False, True]), [8.0, 0.0])
+    np.testing.assert_array_equal(normalised(np.array([8.0, 2.0]), [False, False]), [8.0, 2.0])
+    np.testing.assert_array_equal(normalised(np.zeros(3)), 0.0)
 
 
 def test_the_threshold_exceeds_the_rivals_votes_and_is_at_most_a_majority():

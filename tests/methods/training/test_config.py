@@ -79,6 +79,19 @@ def test_an_objective_that_does_not_suit_the_task_or_the_training_is_refused():
     assert Cat(CatConfig(objective="bon@8")).supports(no_votes) is None
 
 
+def test_the_plan_warns_of_groups_that_are_too_small_for_unbiased_weights():
+    def notes(**settings):
+        return [note for note in Cat(CatConfig(**settings)).plan(65_536, TASK).notes if "unbiased" in note]
+
+    assert "--set group=64 has unbiased ones" in notes(objective="pass@64")[0]
+    assert not notes(objective="pass@8") + notes(objective="bon@64") + notes(objective="pass@64", on="sft")
+
+
+def test_scaled_advantages_of_fine_tuning_are_refused():
+    with pytest.raises(ValidationError, match=r"on=sft has no advantages; expected scaled=false"):
+        CatConfig(on="sft", scaled=True)
+
+
 def test_an_unknown_objective_is_a_validation_error():
     with pytest.raises(ValueError, match="expected pass@N, maj@N or bon@N"):
         CatConfig(objective="best@8")

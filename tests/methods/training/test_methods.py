@@ -219,8 +219,8 @@ def test_what_bfloat16_keeps_of_training_is_on_record_also_after_a_kill_and_is_e
 
 def test_pass_at_1_equals_grpo_step_for_step(tmp_path):
     batch = {"batch": 8, "group": 2}
-    _, aligned = run(tmp_path / "cat", "cat", budget="300", settings={"objective": "pass@1"} | batch)
-    _, other = run(tmp_path / "other", "cat", budget="300", settings={"objective": "pass@8"} | batch)
+    _, aligned = run(tmp_path / "cat", "cat", budget="300", settings={"objective": "pass@1", "scaled": True} | batch)
+    _, other = run(tmp_path / "other", "cat", budget="300", settings={"objective": "pass@2", "scaled": True} | batch)
     _, plain = run(tmp_path / "grpo", "grpo", budget="300", settings=batch)
     names = ("reward", "loss", "norm", "entropy")
     assert aligned.status == other.status == plain.status == "ok", aligned.traceback
