@@ -29,8 +29,11 @@ class PromptSearch(Method):
     version = "2"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return a reason if the task has a single prompt, else None."""
-        return "the task has one prompt, which leaves no choice" if len(task.prompts) < 2 else None
+        """Return a reason if there is a single prompt, else None."""
+        if len(task.prompts) > 1:
+            return None
+        reasons = "; ".join(dict.fromkeys(task.refused_prompts.values()))
+        return "the task has one prompt, which leaves no choice" + (f" ({reasons})" if reasons else "")
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the comparison that this budget buys. Budget beyond the whole support split stays unspent.
