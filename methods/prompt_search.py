@@ -58,6 +58,10 @@ class PromptSearch(Method):
         return Plan((PlanLine("tune", what, prompts * examples),), tuple(notes))
 
     def adapt(self, context: Context) -> Artifact:
+        """Return the base with the best prompt."""
+        return SingleModel(prompt=self.search(context))
+
+    def search(self, context: Context) -> str:
         """Compare the prompts in rounds, all on the same examples; return the best. Ties go to the first prompt.
 
         Each round uses examples that no earlier round used. Prompts that the model's chat template refuses, such as one
@@ -100,7 +104,7 @@ class PromptSearch(Method):
         )
         if refused:
             context.report["left_out"] = refused
-        return SingleModel(prompt=chosen)
+        return chosen
 
 
 def _round(context: Context, examples: range) -> list[Evaluation]:
