@@ -427,7 +427,7 @@ class TaskTraits:
         other = adapted_on or task
         prompts = tuple(name for name in task.prompts if name in other.prompts)
         missing = sum(other.gold(example) is None for example in splits.support)
-        some = "the task has none" if missing == len(splits.support) else f"{missing} examples have none"
+        some = "the task has none" if missing == len(splits.support) else f"{missing} of its examples have none"
         return cls(
             sizes,
             prompts,
