@@ -30,6 +30,10 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
+        "prompted-self-consistency": (
+            "methods.prompted_self_consistency:PromptedSelfConsistency",
+            "prompt-search, then self-consistency under the prompt found",
+        ),
         "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and as a top-K vote"),
         "self-consistency": (
             "methods.self_consistency:SelfConsistency",
@@ -37,6 +41,7 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         ),
         "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
+        "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },
     "task": {

@@ -46,12 +46,14 @@ class Option:
         short: Short flag, such as `-L`.
         several: Whether several values span a grid of runs.
         file: Whether the value is the path of an existing file.
+        content: Whether the value is the text of a file, of which the path is given.
         metavar: Placeholder for the value in the help text.
     """
 
     short: str | None = None
     several: bool = False
     file: bool = False
+    content: bool = False
     metavar: str | None = None
 
 

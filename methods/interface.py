@@ -220,7 +220,7 @@ class FormattedPrompt:
         id: Id of the example.
         prompt: Conversation for the model's chat template, or plain text for a model without one.
         token_ids: Token ids of the prompt, special tokens included.
-        gold: Reference answer; None if the task has none.
+        gold: Reference answer; None if the task has none, or if the run's `--reward` is not the task's own.
     """
 
     id: str

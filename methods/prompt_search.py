@@ -29,8 +29,11 @@ class PromptSearch(Method):
     version = "2"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return a reason if the task has a single prompt, else None."""
-        return "the task has one prompt, which leaves no choice" if len(task.prompts) < 2 else None
+        """Return a reason if there is a single prompt, else None."""
+        if len(task.prompts) > 1:
+            return None
+        reasons = "; ".join(dict.fromkeys(task.refused_prompts.values()))
+        return "the task has one prompt, which leaves no choice" + (f" ({reasons})" if reasons else "")
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the comparison that this budget buys. Budget beyond the whole support split stays unspent.
@@ -55,6 +58,10 @@ class PromptSearch(Method):
         return Plan((PlanLine("tune", what, prompts * examples),), tuple(notes))
 
     def adapt(self, context: Context) -> Artifact:
+        """Return the base with the best prompt."""
+        return SingleModel(prompt=self.search(context))
+
+    def search(self, context: Context) -> str:
         """Compare the prompts in rounds, all on the same examples; return the best. Ties go to the first prompt.
 
         Each round uses examples that no earlier round used. Prompts that the model's chat template refuses, such as one
@@ -97,7 +104,7 @@ class PromptSearch(Method):
         )
         if refused:
             context.report["left_out"] = refused
-        return SingleModel(prompt=chosen)
+        return chosen
 
 
 def _round(context: Context, examples: range) -> list[Evaluation]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -129,14 +129,18 @@ class SamplingMethod(Method):
         notes = (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",)
         return Plan((), notes, passes=(self.config.samples,))
 
-    def adapt(self, context: Context) -> Artifact:
-        """Return the artifact. Each sample has a random stream of its own."""
+    def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:
+        """Return the base's sampled answers."""
+        return self.sampled(context, SingleModel())
+
+    def sampled(self, context: Context, model: SingleModel) -> SampledAnswers:
+        """Return an artifact that samples answers of a model. Each sample has a random stream of its own."""
         config = self.config
         decodings = tuple(
             Decoding(config.temperature, config.top_p, derive(context.seed, self.name, "sample", i))
             for i in range(config.samples)
         )
-        return self.artifact(decodings, self.chosen_by(context.task))
+        return self.artifact(decodings, self.chosen_by(context.task), model)
 
     @abstractmethod
     def chosen_by(self, task: TaskTraits) -> str:

@@ -333,8 +333,10 @@ class TaskTraits:
         prompts: See `Task`.
         vote_by: See `Task`.
         signal_by: See `Task`.
-        refused_prompts: Names of the prompts that the model's chat template refuses, each with the reason. Empty before
-            the run starts.
+        refused_prompts: Names of the prompts that cannot be used, each with the reason: the run has fixed another one,
+            or the model's chat template refuses it, which is known once the run has started.
+        refused_golds: Reason why a method cannot train on the support split's reference answers, such as `the task has
+            none`; None if it can.
     """
 
     sizes: Mapping[str, int]
@@ -342,6 +344,7 @@ class TaskTraits:
     vote_by: str | None = None
     signal_by: str | None = None
     refused_prompts: Mapping[str, str] = field(default_factory=dict)
+    refused_golds: str | None = None
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:
@@ -355,4 +358,12 @@ class TaskTraits:
         sizes = {name: size for name, size in splits.sizes.items() if name != "test"}
         other = adapted_on or task
         prompts = tuple(name for name in task.prompts if name in other.prompts)
-        return cls(sizes, prompts, other.vote_by and task.vote_by, other.signal_by and task.signal_by)
+        missing = sum(other.gold(example) is None for example in splits.support)
+        some = "the task has none" if missing == len(splits.support) else f"{missing} of its examples have none"
+        return cls(
+            sizes,
+            prompts,
+            other.vote_by and task.vote_by,
+            other.signal_by and task.signal_by,
+            refused_golds=some if missing else None,
+        )

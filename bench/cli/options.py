@@ -51,7 +51,7 @@ def run_options(command: F) -> F:
         click.option(
             "--launch",
             type=click.Choice(["accelerate"]),
-            help="Train in several processes with `accelerate launch` (grpo, ppo and cat).",
+            help="Train in several processes with `accelerate launch` (sft, grpo, ppo and cat).",
         ),
         click.option(
             "--launch-config",
@@ -85,6 +85,8 @@ def _made_from(name: str, field: FieldInfo, option: Option, default: Any) -> Cal
         return click.option(*flags, is_flag=True, help=setting.text)
     if option.file:
         valid: click.ParamType = click.Path(exists=True, dir_okay=False)
+    elif option.content:
+        valid = Content()
     elif get_origin(field.annotation) is Literal:
         valid = click.Choice(get_args(field.annotation))
     else:
@@ -126,6 +128,20 @@ class Validated(click.ParamType):
             return self._adapter.validate_python(value, strict=strict)
         except ValidationError as error:
             self.fail(f"{error.errors()[0]['msg']} (given {shown(value)}).", param, ctx)
+
+
+class Content(click.ParamType):
+    """Text of a file, without white space at its ends."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the file."""
+        try:
+            text = Path(value).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            self.fail(f"{value}: cannot be read as UTF-8 text ({error}).", param, ctx)
+        return text or self.fail(f"{value}: has no text.", param, ctx)
 
 
 class SettingText(click.ParamType):

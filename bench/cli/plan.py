@@ -13,6 +13,7 @@ from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 
 if TYPE_CHECKING:
     from bench.records.config import RunConfig
+    from bench.run.data import TaskData
     from bench.run.grid import GridRun
     from methods.interface import Plan
 
@@ -52,7 +53,7 @@ def _plan(run: GridRun) -> PlanOutput:
     evaluations = budget_evaluations(config.budget)
     method = load_method(config.method)(run.settings)
     task_data = load_task_data(config)
-    splits, examples = task_data.splits, task_data.splits.support
+    splits = task_data.splits
     found = PlanOutput(
         method=config.method,
         task=config.task,
@@ -63,7 +64,7 @@ def _plan(run: GridRun) -> PlanOutput:
         seed=config.seed,
         evaluations=evaluations,
         splits=splits.sizes,
-        evaluation_flops_estimate=_evaluation_flops(resolve(config.model).config(), task_data.adapted_on, examples),
+        evaluation_flops_estimate=_evaluation_flops(resolve(config.model).config(), task_data),
     )
     if refused := refused_because(config, method, task_data.traits, evaluations):
         return found.model_copy(update={"refused": refused})
@@ -106,13 +107,17 @@ def _rounding(config: RunConfig, planned: Plan) -> list[str]:
     ]
 
 
-def _evaluation_flops(config: dict[str, Any] | None, task: Any, examples: Any) -> float | None:
+def _evaluation_flops(config: dict[str, Any] | None, task_data: TaskData) -> float | None:
     if config is None:
         return None
     from bench.compute.flops import ModelShape, generation_flops
 
     shape = ModelShape.from_config(config)
-    texts = ["".join(m["content"] for m in task.messages(example)) for example in examples]
+    task = task_data.adapted_on
+    texts = [
+        "".join(message["content"] for message in task_data.prompting.format(task, "chat", example))  # type: ignore[index]
+        for example in task_data.splits.support
+    ]
     prompt = max(1, round(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN))
     return float(generation_flops(shape, prompt, task.expected_new_tokens))
 

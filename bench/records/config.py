@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bench.compute.budget import BUDGETS
 from bench.errors import UsageError, usage_error
 from bench.settings import Option, setting
 
+RewardKind = Literal["true", "random", "inverted"]
+"""Reward that a method sees while it adapts; see `bench.run.reward`."""
 LOCATION_KEYS = {
     "compute_environment",
     "debug",
@@ -90,6 +102,24 @@ class RunConfig(BaseModel):
         "Prompt style; auto: chat if the tokenizer has a chat template, else completion.",
         source="our choice",
     )
+    template: Annotated[str, Field(min_length=1), Option(metavar="NAME")] = setting(
+        "default",
+        "Prompt of the task that all questions are asked with, of the base and of every method, such as `swapped` for "
+        "addition.",
+        source="our choice (docs/controls.md)",
+    )
+    shots: Annotated[NonNegativeInt, Option(metavar="N")] = setting(
+        0,
+        "Number of worked examples of the support split before each question.",
+        unit="examples",
+        source="our choice (docs/controls.md)",
+    )
+    shots_seed: Annotated[NonNegativeInt, Option(metavar="S")] = setting(
+        0, "Seed that draws the worked examples, the same ones for every run.", source="our choice"
+    )
+    system: Annotated[str | None, Option(content=True, metavar="FILE")] = setting(
+        None, "File with a system message for all questions. The record has its text."
+    )
     engine: Annotated[Literal["transformers", "vllm"], Option()] = setting(
         "transformers",
         "Inference backend; vllm must be installed in a separate environment.",
@@ -126,6 +156,12 @@ class RunConfig(BaseModel):
         "as trained and gated, which is the result if it passed and the base if not.",
         source="our choice (docs/gate.md)",
     )
+    reward: Annotated[RewardKind, Option()] = setting(
+        "true",
+        "Reward that a method sees while it adapts, as a control; random: a coin flip for each answer; inverted: 1 "
+        "minus the task's own. Gate and test keep the task's own.",
+        source="our choice (docs/controls.md)",
+    )
     launch: dict[str, Any] | None = Field(
         default=None,
         description="Accelerate configuration of the training processes; None to train in the run's own process.",
@@ -137,6 +173,27 @@ class RunConfig(BaseModel):
         if tune == 1:
             raise ValueError("one trial is the published setting, with nothing to choose; expected 0, or 2 or more")
         return tune
+
+    @model_validator(mode="after")
+    def _shots_to_draw(self) -> RunConfig:
+        if self.shots_seed and not self.shots:
+            raise ValueError(f"shots_seed={self.shots_seed} draws worked examples, and shots is 0; expected 1 or more")
+        return self
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Options that change what is asked and rewarded, in words: `("reward random", "prompt swapped", "5 shots")`.
+
+        Runs under different ones answer different questions, so they are never compared.
+        """
+        found = {
+            f"reward {self.reward}": self.reward != "true",
+            f"prompt {self.template}": self.template != "default",
+            f"{self.shots} shots": self.shots,
+            f"shots seed {self.shots_seed}": self.shots_seed,
+            f"system message {hashlib.sha256((self.system or '').encode()).hexdigest()[:8]}": self.system,
+        }
+        return tuple(text for text, present in found.items() if present)
 
     @property
     def task_label(self) -> str:

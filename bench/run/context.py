@@ -19,7 +19,7 @@ from bench.run.evaluator import Answer, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
-from tasks.interface import DEFAULT_PROMPT, Example, Task, Vote
+from tasks.interface import DEFAULT_PROMPT, Example, Vote
 
 ACCOUNTS: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
 
@@ -61,7 +61,8 @@ class AdaptationContext:
         self._examples = {"support": splits.support, "select": splits.select}
         self.seed = seed
         prompts, refused = evaluator.prompts(task_data.traits.prompts, splits.support)
-        self.task = replace(task_data.traits, prompts=prompts, refused_prompts=refused)
+        traits = task_data.traits
+        self.task = replace(traits, prompts=prompts, refused_prompts={**traits.refused_prompts, **refused})
         self.evaluation_flops = evaluation_flops
         self.report: dict[str, Any] = {}
 
@@ -99,7 +100,7 @@ class AdaptationContext:
         if account not in ACCOUNTS:
             raise ValueError(f"a method may not book to account {account!r}; it has {', '.join(ACCOUNTS)}")
         selected, label = self._select(split, examples)
-        _check_prompt(self._evaluator.task, prompt)
+        _check_prompt(self._evaluator, prompt)
         return self._evaluator.score(point, selected, label, account, allowance, prompt)
 
     def prepare(
@@ -221,7 +222,7 @@ class DeploymentContext:
             ValueError: If the task has no such prompt.
             AllowanceSpent: If the allowance does not cover the answers.
         """
-        _check_prompt(self._evaluator.task, prompt)
+        _check_prompt(self._evaluator, prompt)
         self.queries.add((point, decoding, prompt))
         key = (point.digest, tuple(examples), decoding, prompt)
         if key in self._answered:
@@ -318,6 +319,8 @@ class DeploymentContext:
         return (self.base_digest(), None) if point.is_base else self._saved.get(point, (None, None))
 
 
-def _check_prompt(task: Task, prompt: str) -> None:
-    if prompt not in task.prompts:
-        raise ValueError(f"prompt {prompt!r}: task {task.name} has {', '.join(task.prompts)}")
+def _check_prompt(evaluator: Evaluator, prompt: str) -> None:
+    task = evaluator.task
+    if prompt not in (names := evaluator.prompting.names(task.prompts)):
+        fixed = "".join(f"; {reason}" for reason in set(evaluator.prompting.fixed(task.prompts).values()))
+        raise ValueError(f"prompt {prompt!r}: task {task.name} has {', '.join(names)}{fixed}")

@@ -12,6 +12,8 @@ from bench.records.config import RunConfig
 from bench.records.schema import Duplicates
 from bench.registry import load_task
 from bench.run.golds import require_golds
+from bench.run.prompting import PLAIN, Prompting, prompting_of
+from bench.run.reward import TRUE, Reward
 from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
@@ -25,12 +27,16 @@ class TaskData:
         adapted_on: Task to adapt on; the same object as `task` unless `adapt_on` is set.
         splits: Support, select and gate of `adapted_on`, test of `task`.
         duplicates: Near duplicates among the examples.
+        prompting: Prompts of the run.
+        reward: Reward that a method sees.
     """
 
     task: Task
     adapted_on: Task
     splits: Splits
     duplicates: Duplicates
+    prompting: Prompting = PLAIN
+    reward: Reward = TRUE
 
     @classmethod
     def of(cls, task: Task, adapted_on: Task, splits: Splits) -> TaskData:
@@ -59,7 +65,6 @@ class TaskData:
                 "keeps examples together by their `group` (docs/extending.md)"
             )
         return tuple(notes)
-
     @property
     def tasks(self) -> tuple[Task, ...]:
         """All distinct tasks: one or two."""
@@ -68,18 +73,22 @@ class TaskData:
     @property
     def traits(self) -> TaskTraits:
         """Task properties that methods may see."""
-        return TaskTraits.of(self.task, self.splits, adapted_on=self.adapted_on)
+        traits = TaskTraits.of(self.task, self.splits, adapted_on=self.adapted_on)
+        return replace(
+            traits,
+            prompts=self.prompting.names(traits.prompts),
+            refused_prompts=self.prompting.fixed(traits.prompts),
+            refused_golds=traits.refused_golds or self.reward.hides_golds,
+        )
 
     def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
         """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts."""
         longest = 0
         for task, examples in self._used:
-            for prompt in task.prompts:
+            for prompt in self.prompting.names(task.prompts):
                 try:
-                    longest = max(
-                        longest,
-                        *(len(encode(format_prompt(task, style, e, prompt))) + task.max_new_tokens for e in examples),
-                    )
+                    tokens = (encode(self.prompting.format(task, style, e, prompt)) for e in examples)
+                    longest = max(longest, *(len(prompt) + task.max_new_tokens for prompt in tokens))
                 except Refused:
                     if prompt == DEFAULT_PROMPT:
                         raise
@@ -89,14 +98,19 @@ class TaskData:
         """Check that the model's chat template takes the default prompts: one of each sequence of roles.
 
         Raises:
-            Refused: If it does not. The message names the example.
+            Refused: If it does not. The message names the example. Also if the run has a system message, and its
+                prompts are texts to complete.
         """
+        given = "" if self.prompting.system is None else "--system: "
         if style != "chat":
+            if given:
+                raise Refused(f"{given}prompts for this model are texts to complete, which have no system message")
             return
         seen = set()
         for task, examples in self._used:
             for example in examples:
-                messages = task.messages(example)
+                messages = self.prompting.format(task, style, example)
+                assert not isinstance(messages, str)
                 roles = tuple(message["role"] for message in messages)
                 if roles in seen:
                     continue
@@ -104,7 +118,7 @@ class TaskData:
                 try:
                     encode(messages)
                 except Refused as error:
-                    raise Refused(f"{task.name}, example {example.id}: {error}") from error
+                    raise Refused(f"{given}{task.name}, example {example.id}: {error}") from error
 
     @property
     def _used(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:
@@ -113,18 +127,17 @@ class TaskData:
         return (self.adapted_on, adaptation), (self.task, self.splits.test)
 
 
-def format_prompt(task: Task, style: PromptStyle, example: Example, prompt: str) -> list[Message] | str:
-    """Format an example with one of the task's prompts, as chat messages or as a text to complete."""
-    return task.messages(example, prompt) if style == "chat" else task.completion(example, prompt)
-
-
 def load_task_data(config: RunConfig) -> TaskData:
     """Load the tasks of a configuration and their data.
 
     Raises:
         BenchError: If a task or its data cannot be loaded, or the two tasks share an example.
+        UsageError: If the tasks do not have the prompt or the worked examples that the configuration asks for.
     """
     task_data = _load(config)
+    prompts, support = task_data.traits.prompts, task_data.splits.support
+    prompting = prompting_of(config, task_data.adapted_on, support, prompts)
+    task_data = replace(task_data, prompting=prompting, reward=Reward(config.reward, config.seed))
     if config.max_new_tokens is not None:
         for task in task_data.tasks:
             task.max_new_tokens = config.max_new_tokens

@@ -23,7 +23,8 @@ from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, T
 from bench.errors import Refused
 from bench.records.journal import Journal
 from bench.records.pricing import evaluation_cost
-from bench.run.data import format_prompt
+from bench.run.prompting import PLAIN, Prompting
+from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
@@ -103,6 +104,8 @@ class Evaluator:
         meter: Meter that compute is booked to.
         journal: Journal; results of an earlier attempt are read from it instead of computed.
         clock: Clock that time is booked to; None for a new one.
+        prompting: Prompts of the run.
+        reward: Reward that methods see in place of the task's scores.
     """
 
     def __init__(
@@ -113,9 +116,11 @@ class Evaluator:
         meter: Meter,
         journal: Journal,
         clock: Clock | None = None,
+        prompting: Prompting = PLAIN,
+        reward: Reward = TRUE,
     ) -> None:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
-        self.clock = clock or Clock()
+        self.clock, self.prompting, self._reward = clock or Clock(), prompting, reward
         self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
@@ -128,8 +133,8 @@ class Evaluator:
         return int(self._settings["batch_size"])
 
     def for_task(self, task: Task) -> Evaluator:
-        """Return an evaluator for another task that shares the engine, meter, journal and clock."""
-        evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock)
+        """Return an evaluator for the test on a task. It shares the engine, meter, journal and clock."""
+        evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock, self.prompting)
         evaluator._last_point, evaluator._settings = self._last_point, self._settings
         return evaluator
 
@@ -146,7 +151,7 @@ class Evaluator:
 
     def format_prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
         """Format an example with one of the task's prompts, as chat messages or as a text to complete."""
-        return format_prompt(self.task, self.style, example, prompt)
+        return self.prompting.format(self.task, self.style, example, prompt)
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the prompt names without duplicates, and the reasons why the model's chat template refuses others.
@@ -212,12 +217,20 @@ class Evaluator:
 
     # Scores
 
+    def rewards(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
+        """Return the scores of answers that a method may see: the task's own, unless the run replaces the reward."""
+        return self._reward.replace(examples, texts, self.task.score_many(examples, texts))
+
+    def gold(self, example: Example) -> str | None:
+        """Return the reference answer that a method may train on; None if there is none, or the reward is replaced."""
+        return None if self._reward.hides_golds else self.task.gold(example)
+
     def score_chunk(self, point: Place, examples: Sequence[Example], label: str, prompt: str) -> Chunk:
         """Return the chunk that answers and scores these examples."""
 
         def read(completions: Sequence[Completion]) -> dict[str, Any]:
             with self.clock.span("judging"):
-                scores = self.task.score_many(examples, [c.text for c in completions])
+                scores = self.rewards(examples, [c.text for c in completions])
             return {
                 "rewards": [None if s.status == "infrastructure" else s.reward for s in scores],
                 "correct": [s.correct and s.status != "infrastructure" for s in scores],
@@ -307,11 +320,21 @@ class Evaluator:
         self._last_point = point
         return None if entry["answers"] is None else [Answer(*fields) for fields in entry["answers"]]
 
-    def judge(self, examples: Sequence[Example], texts: Sequence[str], label: str) -> list[Score]:
-        """Score answers. The scores are journalled when this returns, so a resumed run does not compute them again."""
+    def judge(
+        self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False
+    ) -> list[Score]:
+        """Score answers. The scores are journalled when this returns, so a resumed run does not compute them again.
+
+        Args:
+            examples: Examples.
+            texts: Answers to them.
+            label: Name of the answers in the journal.
+            adapting: Whether a choice during adaptation depends on the scores, which are then `rewards`.
+        """
 
         def scores() -> list[dict[str, Any]]:
-            return [asdict(score) for score in self.task.score_many(examples, texts)]
+            found = self.rewards(examples, texts) if adapting else self.task.score_many(examples, texts)
+            return [asdict(score) for score in found]
 
         return [Score(**score) for score in self._journalled(f"judge {label}", examples, texts, scores)]
 

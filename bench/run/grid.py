@@ -185,6 +185,7 @@ def run_grid(
         method = config.method + (f" ({settings})" if settings else "")
         title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
         title += f", {config.tune} trials" if config.tune else ""
+        title = ", ".join([title, *config.controls])
         display.say(title + (f"  ({number} of {len(runs)})" if len(runs) > 1 else ""), style="bold")
         outcome = _run_one(run, output, display, engines)
         outcomes.append(outcome)

@@ -61,6 +61,11 @@ _LATER: dict[str, Any] = {
     "engine": "transformers",
     "launch": None,
     "max_new_tokens": None,
+    "reward": "true",
+    "shots": 0,
+    "shots_seed": 0,
+    "system": None,
+    "template": "default",
 }
 """Fields that were added later, with their defaults. A default is left out, so that the ids of older runs stay."""
 

@@ -220,7 +220,10 @@ class _Runner:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journal entries will not be computed again")
 
-        self.evaluator = Evaluator(engine, prepared.task_data.adapted_on, style, self.meter, self.journal, self.clock)
+        data = prepared.task_data
+        self.evaluator = Evaluator(
+            engine, data.adapted_on, style, self.meter, self.journal, self.clock, data.prompting, data.reward
+        )
         with self.display.stage("calibration"):
             examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
             evaluation_flops, seconds = self.evaluator.calibrate(examples)

@@ -66,8 +66,7 @@ class TrainingSession:
         self._seed, self._lora, self.ranks = seed, lora, ranks
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(
-            FormattedPrompt(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.task.gold(e))
-            for e in examples
+            FormattedPrompt(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.gold(e)) for e in examples
         )
         self.max_new_tokens = evaluator.sampling.max_new_tokens
         self.batch_size = evaluator.batch_size  # size at the start of the run; the engine may halve its own later
@@ -267,8 +266,8 @@ class TrainingSession:
         return self._sampler.rollouts
 
     def judge(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Score]:
-        """Score answers to support examples, given by id, with the task's scorer."""
-        return self._evaluator.task.score_many([self._examples[i] for i in examples], self._texts(answers))
+        """Score answers to support examples, given by id, with the task's scorer or the run's reward."""
+        return self._evaluator.rewards([self._examples[i] for i in examples], self._texts(answers))
 
     def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
         """Return the votes of answers to support examples, given by id."""

@@ -170,7 +170,7 @@ class Trials:
             texts = checked_answers(artifact, deployed, examples, self._method.name)
         if texts is None or deployed.exhausted:  # or the artifact caught the error, and gave other answers
             return {"reason": f"its answers to {items} select examples cost more than was left for them"}
-        scores = self._evaluator.judge(examples, texts, "select")
+        scores = self._evaluator.judge(examples, texts, "select", adapting=True)
         judged = [score for score in scores if score.status != "infrastructure"]
         if not judged:
             return {"reason": "none of its answers could be judged"}

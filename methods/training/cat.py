@@ -22,9 +22,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.errors import Refused
 from bench.strategy import parse_strategy
-from methods.interface import Plan, Training
+from methods.interface import Plan
 from methods.training.config import CatConfig, TrainingConfig
 from methods.training.grpo import ROLLOUT, UPDATE, Grpo
 from tasks.interface import TaskTraits
@@ -65,10 +64,12 @@ class Cat(Grpo):
         return "gold answers" if self.config.on == "sft" else "answers, in groups"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return a reason if fine-tuning cannot use the objective, or the task lacks the votes it needs, else None."""
+        """Return a reason if the objective needs a group, gold answers or votes that there are not, else None."""
         kind = parse_strategy(self.config.objective).kind
         if self.config.on == "sft" and kind == "bon":
             return "best-of-N ranks the answers of a group, and fine-tuning has only the gold one; take --set on=rl"
+        if self.config.on == "sft" and task.refused_golds:
+            return f"on=sft trains on gold answers, and {task.refused_golds}; take --set on=rl"
         if self.config.on == "rl" and kind == "maj" and task.vote_by is None:
             return "the objective maj@N needs votes, and the task has no vote key"
         return None
@@ -83,16 +84,6 @@ class Cat(Grpo):
             f"computed from the share of correct answers; --set group={n} has unbiased ones"
         )
         return replace(plan, notes=(*plan.notes, note))
-
-    def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Return the policy.
-
-        Raises:
-            Refused: If `on` is `sft` and the task has no gold answers.
-        """
-        if self.config.on == "sft" and any(prompt.gold is None for prompt in training.prompts):
-            raise Refused("cat with on=sft trains on gold answers, and this task has none; take --set on=rl")
-        return super().learners(training)
 
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer or SFTTrainer with weights."""

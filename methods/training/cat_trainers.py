@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
-from trl import SFTConfig, SFTTrainer
 
 from bench.distributed import ProcessGroup
-from bench.errors import Refused
 from bench.strategy import Strategy, parse_strategy
 from methods.training.cat_weights import (
     Array,
@@ -26,14 +21,13 @@ from methods.training.cat_weights import (
     pass_sft,
     rival_threshold,
 )
-from methods.training.loop import Loop, StepCallback, silence
-from methods.training.trainers import GroupTrainer, shared_arguments
+from methods.training.loop import Loop
+from methods.training.trainers import GroupTrainer
+from methods.training.tuner import Tuner, Weigh
 
 if TYPE_CHECKING:
     from methods.training.config import CatConfig
 
-IGNORED = -100
-"""Label of tokens without a loss."""
 NO_VOTE = -1.0
 """Number that stands for an answer without a vote."""
 
@@ -125,7 +119,7 @@ def _rival_votes(votes: Array, wrong: NDArray[np.bool_]) -> Array:
     return count
 
 
-class AlignedTuner(SFTTrainer):
+class AlignedTuner(Tuner):
     """Supervised fine-tuning on gold answers with the weights of the objective.
 
     Args:
@@ -138,43 +132,11 @@ class AlignedTuner(SFTTrainer):
     """
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
-        training, batch = loop.training, loop.schedule.batch
-        steps = 4 * loop.schedule.train // batch + 1
-        per_process = batch // training.ranks.world_size
-        if per_process > (most := training.batch_size):
-            raise Refused(
-                f"a batch of {per_process} gold answers does not fit one pass of {most}, and weights are relative to "
-                f"the batch; take a --set batch of at most {most * training.ranks.world_size}, or a larger --batch-size"
-            )
-        rows = []
-        for prompt in training.prompts:
-            gold = [*training.tokenizer.encode(prompt.gold, add_special_tokens=False), training.tokenizer.eos_token_id]
-            labels = [IGNORED] * len(prompt.token_ids) + gold
-            rows.append({"input_ids": [*prompt.token_ids, *gold], "labels": labels})
-        order = list(islice(loop.order(batch), steps * batch))
-        arguments = SFTConfig(
-            **shared_arguments(loop, folder),
-            max_steps=steps,
-            per_device_train_batch_size=per_process,
-            max_grad_norm=config.clip,
-            train_sampling_strategy="sequential",
-            max_length=None,
-            loss_type="nll",
-        )
-        super().__init__(
-            model=training.model,
-            args=arguments,
-            train_dataset=Dataset.from_list(rows).select(order),
-            processing_class=training.tokenizer,
-            compute_loss_func=aligned_loss(parse_strategy(config.objective), training.ranks),
-            callbacks=[StepCallback(loop, {"loss": "loss", "grad_norm": "norm", "entropy": "entropy"})],
-            optimizers=(loop.optimizer, loop.scheduler),
-        )
-        silence(self)
+        super().__init__(config, loop, folder, gold_weights(parse_strategy(config.objective), loop.training.ranks))
 
 
-def aligned_loss(objective: Strategy, ranks: ProcessGroup) -> Callable[..., torch.Tensor]:
-    """Return a loss function for gold answers: the weighted negative log-likelihood per token.
+def gold_weights(objective: Strategy, ranks: ProcessGroup) -> Weigh:
+    """Return a function that weighs gold answers by the model's probability of them.
 
     Args:
         objective: Strategy that the model is trained for.
@@ -182,17 +144,8 @@ def aligned_loss(objective: Strategy, ranks: ProcessGroup) -> Callable[..., torc
     """
     kind, n = objective
 
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
-        targets = labels[:, 1:]
-        kept = targets != IGNORED
-        logits = outputs.logits[:, :-1].float()
-        tokens = torch.log_softmax(logits, dim=-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        likelihood = (tokens * kept).sum(dim=-1)
-        p = likelihood.detach().double().exp().clamp(max=1.0).cpu().numpy()
+    def weigh(p: Array) -> Array:
         weights = pass_sft(p, n) if kind == "pass" else majority_sft(p, n, majority(n))
-        parts = ranks.gather(weights)
-        weights = normalised(np.stack(parts))[ranks.rank]
-        count = kept.sum() if num_items_in_batch is None else num_items_in_batch
-        return -(torch.as_tensor(weights).to(likelihood) * likelihood).sum() / count
+        return normalised(np.stack(ranks.gather(weights)))[ranks.rank]
 
-    return loss
+    return weigh

@@ -40,15 +40,7 @@ class TrainingConfig(MethodConfig):
         unit="answers",
         source="our choice (docs/training.md)",
     )
-    temperature: PositiveFloat = setting(1.0, "Softmax temperature of the rollouts.", source=RELEASED)
     clip: PositiveFloat = setting(1.0, "Maximum norm of the gradient.", source=RELEASED)
-    truncated: Literal["train", "mask", "punish"] = setting(
-        "train",
-        "Treatment of answers that were cut off at the limit on their length: `train` takes them like others; with "
-        "`mask` they count in their group, but have no loss, as DAPO (arXiv 2503.14476) recommends; with `punish` "
-        "their reward is 0.",
-        source="TRL, whose `mask_truncated_completions` and `missing_eos_penalty` are off",
-    )
     lora: Lora | None = setting(
         None,
         "Adapters to train in place of all parameters, such as `lora.rank=16`; null: full fine-tuning.",
@@ -61,16 +53,39 @@ class TrainingConfig(MethodConfig):
     )
 
 
-class GrpoConfig(TrainingConfig):
-    """Settings of GRPO, in addition to those of every gradient method."""
+class SftConfig(TrainingConfig):
+    """Settings of supervised fine-tuning: those of every gradient method, with another default learning rate."""
+
+    lr: PositiveFloat = setting(
+        2e-5,
+        "Learning rate, constant; the default suits models of a billion parameters.",
+        source="TRL's SFTConfig",
+    )
+
+
+class RolloutConfig(TrainingConfig):
+    """Settings of methods that sample answers and train on them."""
+
+    temperature: PositiveFloat = setting(1.0, "Softmax temperature of the rollouts.", source=RELEASED)
+    truncated: Literal["train", "mask", "punish"] = setting(
+        "train",
+        "Treatment of answers that were cut off at the limit on their length: `train` takes them like others; with "
+        "`mask` they count in their group, but have no loss, as DAPO (arXiv 2503.14476) recommends; with `punish` "
+        "their reward is 0.",
+        source="TRL, whose `mask_truncated_completions` and `missing_eos_penalty` are off",
+    )
+
+
+class GrpoConfig(RolloutConfig):
+    """Settings of GRPO, in addition to those of every method that samples answers."""
 
     group: Annotated[int, Field(ge=2)] = setting(
         8, "Number of answers per prompt, whose mean reward is the baseline.", unit="answers", source=RELEASED
     )
 
 
-class PpoConfig(TrainingConfig):
-    """Settings of PPO, in addition to those of every gradient method."""
+class PpoConfig(RolloutConfig):
+    """Settings of PPO, in addition to those of every method that samples answers."""
 
     value_lr: PositiveFloat | None = setting(
         None,

@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from bench.errors import BenchError
 from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
-from methods.training.config import TrainingConfig, TrainingSchedule
+from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, mean_rewards
 from methods.training.curve import Row, curve
 from methods.training.divergence import collapse, divergence, next_cost
@@ -98,11 +98,11 @@ class Loop:
         self._costs: list[int] = []
         self._spent = training.spent
         self._answers: list[Answer] = []
-        self._ratio = Ratio()
+        self._ratio, self._check = Ratio(), None
         self._stage: Stage | None = None
         if training.state is not None:
             self._restore(training.state)
-        else:
+        elif isinstance(config, RolloutConfig):
             self._check = RatioCheck(training, self.optimizer, config.temperature)
 
     @property
@@ -193,6 +193,7 @@ class Loop:
             examples: Ids of support examples, one per answer.
             answers: Token ids of the answers.
         """
+        assert isinstance(self.config, RolloutConfig)
         rewards: list[float | None] = []
         for score, rollout in zip(self.score(examples, answers), self.training.rollouts, strict=True):
             punished = rollout.truncated and self.config.truncated == "punish"
@@ -215,7 +216,7 @@ class Loop:
         parts = self.training.ranks.gather((row, self._answers))
         row, answers = parts[0][0], [answer for _, part in parts for answer in part]
         self._answers = []
-        if not self.rows:
+        if not self.rows and self._check is not None:
             for ratio in self.training.ranks.gather(self._check.ratio):
                 self._ratio = self._ratio.plus(ratio)
             self._ratio.check(mixed=self.training.mixed)

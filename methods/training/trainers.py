@@ -47,6 +47,7 @@ class GroupTrainer(GRPOTrainer):
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
         self._loop, self._training, self._group = loop, training, config.group
+        self._masked = config.truncated == "mask"
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
         micro = micro_batch(per_process, training.batch_size)
         arguments = GRPOConfig(
@@ -89,7 +90,7 @@ class GroupTrainer(GRPOTrainer):
             rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self._loop.config.truncated == "mask":
+        if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
             kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
             mask = output["completion_mask"] * kept.to(output["completion_mask"])

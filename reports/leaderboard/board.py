@@ -180,8 +180,9 @@ class Group:
         items: Number of test items.
         lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
         notes: Remarks for the reader, one sentence each.
-        settings: Gate, prompt style, precision and item limit, where they differ from the defaults.
+        settings: Reward, prompts, gate, prompt style, precision and item limit, where they differ from the defaults.
         ruleset: Rules that the rows were made by: `published`, `tuned K` or `custom`. Rows of `custom` are not ranked.
+        controlled: Whether the runs replaced the reward or the prompts. Profiles over tasks leave such groups out.
     """
 
     task: str
@@ -195,6 +196,7 @@ class Group:
     notes: tuple[str, ...] = ()
     settings: str = ""
     ruleset: str = PUBLISHED
+    controlled: bool = False
 
     @property
     def ranked(self) -> bool:

@@ -84,6 +84,7 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.prompt,
         _dtype(result),
         config.gate,
+        config.controls,
     )
 
 
@@ -136,19 +137,23 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         lines=tuple(lines),
         notes=notes_of(records, lines, _dtype(records[0].result)),
         ruleset=ruleset,
-        settings=", ".join(
-            f"{name} {value}"
-            for name, value in (
-                ("no", "gate" if config.gate == "off" else None),
-                ("prompt", config.prompt),
-                ("dtype", _dtype(records[0].result)),
-                ("limit", config.limit),
-                ("new tokens", config.max_new_tokens),
-                ("FLOPs version", _old_flops_version(records[0].result)),
-            )
-            if value not in (None, "auto")
-        ),
+        settings=", ".join([*config.controls, *_group_settings(records[0].result)]),
+        controlled=bool(config.controls),
     )
+
+
+def _group_settings(result: Result) -> list[str]:
+    """Return the settings of a group that differ from the defaults, such as `["no gate", "limit 1000"]`."""
+    config = result.config
+    values = (
+        ("no", "gate" if config.gate == "off" else None),
+        ("prompt", config.prompt),
+        ("dtype", _dtype(result)),
+        ("limit", config.limit),
+        ("new tokens", config.max_new_tokens),
+        ("FLOPs version", _old_flops_version(result)),
+    )
+    return [f"{name} {value}" for name, value in values if value not in (None, "auto")]
 
 
 def _old_flops_version(result: Result) -> int | None:
@@ -299,7 +304,7 @@ def _curve(groups: Sequence[Group]) -> Curve:
 def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
     families: dict[tuple[str, str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.ranked and any(line.accuracy for line in group.lines):
+        if group.ranked and not group.controlled and any(line.accuracy for line in group.lines):
             families[group.model, group.budget, group.strategy, group.ruleset].append(group)
     return tuple(
         _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1

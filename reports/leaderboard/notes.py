@@ -67,7 +67,15 @@ def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: 
         )
     if any(len(line.seeds) == 1 for line in scored if not line.bound):
         notes.append("a row with one seed does not show the variation between seeds")
-    return (*notes, *_stages(records, lines), *_chosen(records))
+    return (*notes, *_without_bound(lines), *_stages(records, lines), *_chosen(records))
+
+
+def _without_bound(lines: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield which rows without adaptation are below the base. Such a row is no bound for methods that adapt."""
+    base = next((line.accuracy.value for line in lines if line.is_base and line.accuracy), 0.0)
+    below = [line.name for line in lines if line.bound and line.accuracy and line.accuracy.value < base]
+    if below:
+        yield f"bounds nothing, because it is below the base: {', '.join(below)} (docs/controls.md)"
 
 
 def _chosen(records: Sequence[Record]) -> Iterator[str]:

@@ -54,4 +54,5 @@ def _key(config: RunConfig, settings: dict[str, Any]) -> str:
 def _named(config: RunConfig) -> str:
     """Return a run without its seed in words, such as `corp on addition, tiny-adder, budget 2048`."""
     tuned = f", {config.tune} trials" if config.tune else ""
-    return f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}{tuned}"
+    named = f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}{tuned}"
+    return ", ".join([named, *config.controls])

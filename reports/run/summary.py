@@ -15,6 +15,7 @@ def run_title(config: RunConfig) -> str:
     """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
     title = f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
     title += f", {config.tune} trials" if config.tune else ""
+    title = ", ".join([title, *config.controls])
     return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
 
 

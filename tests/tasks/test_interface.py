@@ -160,10 +160,23 @@ def test_the_whole_of_a_task_is_all_of_its_splits() -> None:
 def test_the_traits_of_two_tasks_are_those_that_both_share() -> None:
     splits = Split().load()
     one, both = TaskTraits.of(Split(), splits), TaskTraits.of(Split(), splits, adapted_on=Voting())
-    assert one == TaskTraits({"support": 2, "select": 1, "gate": 2}, Split.prompts, "the text", "the length")
-    assert both == TaskTraits(one.sizes, (DEFAULT_PROMPT, "third"), "the text", None)
+    none = "the task has none"
+    sizes = {"support": 2, "select": 1, "gate": 2}
+    assert one == TaskTraits(sizes, Split.prompts, "the text", "the length", refused_golds=none)
+    assert both == TaskTraits(sizes, (DEFAULT_PROMPT, "third"), "the text", None, refused_golds=none)
     assert TaskTraits.of(Voting(), splits, adapted_on=Split()) == both
     assert TaskTraits.of(Split(), splits, adapted_on=Echo()).vote_by is None
+
+
+def test_gold_answers_are_missing_if_one_support_example_has_none() -> None:
+    class Golden(Split):
+        def gold(self, example: Example) -> str | None:
+            return self.known.get(example.id)
+
+    support = Golden().load().support
+    for known, reason in ((support, None), (support[1:], "1 of its examples have none"), ((), "the task has none")):
+        Golden.known = {example.id: "x" for example in known}
+        assert TaskTraits.of(Golden(), Golden().load()).refused_golds == reason
 
 
 def test_examples_and_scores_cannot_be_changed() -> None:

@@ -233,6 +233,7 @@ def _variants(traits: TaskTraits) -> Iterator[tuple[str, TaskTraits]]:
     yield "votes", replace(traits, vote_by=None)
     yield "a signal", replace(traits, signal_by=None)
     yield "a second prompt", replace(traits, prompts=(DEFAULT_PROMPT,))
+    yield "gold answers", replace(traits, refused_golds="the task has none")
     yield "a select split", replace(traits, sizes={**traits.sizes, "select": 0})
 
 

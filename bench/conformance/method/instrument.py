@@ -23,7 +23,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.engines.interface import Completion, Engine, Sampling, TokenIds
 from bench.errors import BenchError
-from bench.run.data import TaskData, format_prompt
+from bench.run.data import TaskData
 from bench.weights.checkpoint import open_checkpoint
 from bench.weights.points import Point
 from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Method
@@ -185,7 +185,9 @@ class InstrumentedEngine:
     def _prompts(self, task_data: TaskData, examples: Iterable[Example]) -> set[TokenIds]:
         task, engine = task_data.task, self._engine
         return {
-            engine.encode(format_prompt(task, engine.style, e, prompt)) for e in examples for prompt in task.prompts
+            engine.encode(task_data.prompting.format(task, engine.style, e, prompt))
+            for e in examples
+            for prompt in task_data.traits.prompts
         }
 
     def generate(

@@ -46,6 +46,11 @@ OTHER_OUTCOME = {
     "strategy": "maj@4",
     "launch": {"num_processes": 2},
     "gate": "off",
+    "reward": "random",
+    "template": "swapped",
+    "shots": 2,
+    "shots_seed": 1,
+    "system": "Be brief.",
 }
 OTHER_VERSION = {
     "method": "2",

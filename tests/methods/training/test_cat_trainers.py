@@ -8,7 +8,8 @@ from scipy.stats import binom
 
 from bench.distributed import ProcessGroup
 from bench.strategy import parse_strategy
-from methods.training.cat_trainers import NO_VOTE, aligned_loss, group_weights
+from methods.training.cat_trainers import NO_VOTE, gold_weights, group_weights
+from methods.training.tuner import gold_loss
 
 NAN = float("nan")
 
@@ -112,7 +113,8 @@ def test_the_weights_of_gold_answers_are_relative_to_the_whole_batch_over_all_pr
 
     def gradients(ranks):
         logits.grad = None
-        aligned_loss(parse_strategy("pass@4"), ranks)(SimpleNamespace(logits=logits), labels, 4).backward()
+        loss = gold_loss(gold_weights(parse_strategy("pass@4"), ranks))
+        loss(SimpleNamespace(logits=logits), labels, 4).backward()
         return logits.grad.abs().sum(dim=(1, 2))
 
     alone, shared = gradients(ProcessGroup()), gradients(Second(1, 2))

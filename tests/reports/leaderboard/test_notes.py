@@ -1,13 +1,16 @@
 from bench.records.schema import Result, RunConfig
+from bench.stats import Estimate
+from reports.leaderboard.board import LeaderboardRow
 from reports.leaderboard.notes import NOT_RUN, notes_of
 from reports.leaderboard.rows import make_rows
 from reports.record import Record
 
+CONFIG = RunConfig(method="corp", task="addition", model="m")
+
 
 def notes(*stages):
-    config = RunConfig(method="corp", task="addition", model="m")
     results = [
-        Result(identity_version=3, id=str(seed) * 64, status="ok", config=config, report={"stages": each})
+        Result(identity_version=3, id=str(seed) * 64, status="ok", config=CONFIG, report={"stages": each})
         for seed, each in enumerate(stages)
     ]
     records = [Record(result=result) for result in results]
@@ -27,3 +30,16 @@ def test_a_table_says_which_stages_ran_and_changed_the_model():
 
 def test_a_method_without_stages_has_no_such_note():
     assert notes(None, "x") == []
+
+
+def test_a_row_without_adaptation_below_the_base_bounds_nothing_whatever_its_name():
+    def bounds(*rows):
+        record = Record(result=Result(identity_version=3, id="0" * 64, status="ok", config=CONFIG))
+        base = LeaderboardRow("base", "base", bound=True, accuracy=Estimate(0.5, 0.4, 0.6))
+        lines = [base, *(LeaderboardRow(n, n, bound=b, accuracy=Estimate(v, 0, 1)) for n, b, v in rows)]
+        return [note for note in notes_of([record], lines, "float32") if "bounds nothing" in note]
+
+    assert bounds(("votes", True, 0.49), ("more votes", True, 0.6), ("search", False, 0.3)) == [
+        "bounds nothing, because it is below the base: votes (docs/controls.md)"
+    ]
+    assert bounds(("votes", True, 0.5)) == []

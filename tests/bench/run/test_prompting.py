@@ -1,0 +1,166 @@
+"""Prompts of a run: a named prompt, worked examples and a system message."""
+
+import json
+import shutil
+from hashlib import sha256
+
+import pytest
+from pydantic import ValidationError
+
+from bench.errors import UsageError
+from bench.models.source import resolve
+from bench.records.config import RunConfig
+from bench.records.samples import read_samples
+from bench.run.data import load_task_data
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.prompting import PLAIN, Prompting, Shot
+from bench.run.runner import execute
+from tasks.addition import Addition
+from tasks.countdown import Countdown
+from tasks.interface import Example
+from tasks.successor import Successor
+
+QUIET = ProgressDisplay(quiet=True)
+ONE, TWO, THREE = (Example(f"{n}+1", {"a": n, "b": 1}) for n in (1, 2, 3))
+SHOTS = tuple(Shot(Addition(), example, Addition().gold(example)) for example in (ONE, TWO))
+
+
+def config(**fields):
+    return RunConfig(**({"method": "base", "task": "addition", "model": "tiny-adder", "budget": "300"} | fields))
+
+
+def run(folder, **fields):
+    prepared = prepare(config(limit=30, dtype="float32", **fields), folder, QUIET)
+    return prepared, execute(prepared, QUIET)
+
+
+class Guided(Addition):
+    """Addition whose prompt has a system message of its own."""
+
+    def messages(self, example, prompt="default"):
+        return [{"role": "system", "content": "Add."}, *super().messages(example, prompt)]
+
+
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_without_options_a_prompt_is_the_tasks_own(style):
+    task = Guided()
+    own = task.messages(THREE, "swapped") if style == "chat" else task.completion(THREE, "swapped")
+    assert PLAIN.format(task, style, THREE, "swapped") == own
+
+
+def test_a_named_prompt_stands_for_the_default_one_and_is_the_only_one():
+    fixed = Prompting("swapped")
+    assert fixed.format(Addition(), "completion", THREE) == "1+3="
+    assert fixed.names(Addition.prompts) == ("default",)
+    assert fixed.fixed(Addition.prompts) == {"swapped": "--template swapped fixes the prompt"}
+    assert PLAIN.names(Addition.prompts) == Addition.prompts
+    assert PLAIN.fixed(Addition.prompts) == {}
+
+
+def test_worked_examples_are_turns_before_the_question_and_the_example_asked_is_not_among_them():
+    def turns(example):
+        messages = Prompting(shots=SHOTS).format(Guided(), "chat", example)
+        return [(message["role"][0], message["content"]) for message in messages]
+
+    assert turns(THREE) == [("s", "Add."), ("u", "1+1="), ("a", "2"), ("u", "3+1=")]
+    assert turns(ONE) == [("s", "Add."), ("u", "2+1="), ("a", "3"), ("u", "1+1=")]  # the next one takes its place
+    assert turns(TWO) == [("s", "Add."), ("u", "1+1="), ("a", "2"), ("u", "2+1=")]
+
+
+def test_in_a_text_to_complete_worked_examples_are_paragraphs():
+    def text(task, *examples):
+        shots = tuple(Shot(task, example, task.gold(example)) for example in examples)
+        return Prompting(shots=shots).format(task, "completion", examples[-1])
+
+    assert text(Addition(), ONE, THREE) == "1+1=2\n\n3+1="
+    numbers = [Example(str(n), {"n": n}) for n in (7, 8)]
+    assert text(Successor(), *numbers).count("Reply with the number only.\nAnswer: 8\n\nQuestion: ") == 1
+    puzzles = [Example(str(n), {"numbers": [n, 1], "target": n + 1, "solution": f"{n} + 1"}) for n in (3, 4)]
+    assert "\n<answer>3 + 1</answer>\n\n" in text(Countdown(), *puzzles)  # the question opened the tag
+
+
+def test_a_system_message_stands_before_the_prompts_own():
+    def system(task):
+        return [m["content"] for m in Prompting(system="Be brief.").format(task, "chat", ONE) if m["role"] == "system"]
+
+    assert system(Addition()) == ["Be brief."]
+    assert system(Guided()) == ["Be brief.\n\nAdd."]
+
+
+def test_worked_examples_are_drawn_by_their_seed_from_the_support_split():
+    def drawn(**fields):
+        return [shot.example.id for shot in load_task_data(config(**fields)).prompting.shots]
+
+    assert len(set(drawn(shots=3))) == 4
+    assert drawn(shots=3) == drawn(shots=3, seed=5) == drawn(shots=5)[:4]
+    assert drawn(shots=3) != drawn(shots=3, shots_seed=1)
+    assert set(drawn(shots=3)) <= {example.id for example in Addition().load().support}
+    assert drawn() == []
+
+
+def test_more_shots_than_the_support_split_has_are_an_error_that_says_how_many_there_are():
+    size = len(Addition().load().support)
+    assert len(load_task_data(config(shots=size - 1)).prompting.shots) == size
+    with pytest.raises(UsageError, match=rf"--shots {size}: .*addition has {size} examples, .* at most {size - 1}"):
+        load_task_data(config(shots=size))
+
+
+def test_an_example_without_a_reference_answer_cannot_be_shown(monkeypatch):
+    monkeypatch.setattr(Addition, "gold", lambda *_: None)
+    with pytest.raises(UsageError, match=r"--shots 2: .* example \d+\+\d+ of addition has none"):
+        load_task_data(config(shots=2))
+
+
+def test_an_unknown_prompt_is_an_error_that_names_the_known_ones():
+    with pytest.raises(UsageError, match="--template terse: addition has the prompts default, swapped"):
+        load_task_data(config(template="terse"))
+
+
+def test_a_seed_without_shots_is_an_error():
+    with pytest.raises(ValidationError, match="shots_seed=1 draws worked examples, and shots is 0"):
+        config(shots_seed=1)
+
+
+def test_all_rows_of_a_run_answer_the_same_prompts_and_their_tokens_are_billed(tmp_path):
+    plain, result = run(tmp_path)
+    shown, behind = run(tmp_path, shots=2, system="1+1=2", template="swapped")
+    assert behind.status == "ok"
+    assert len({plain.id, shown.id, run(tmp_path, shots=2, shots_seed=1)[0].id}) == 3
+    assert behind.config.controls == ("prompt swapped", "2 shots", f"system message {sha256(b'1+1=2').hexdigest()[:8]}")
+    tokens, before = behind.ledger["evaluation"].work.prefill_tokens, result.ledger["evaluation"].work.prefill_tokens
+    added = 5 + sum(len(f"{a}+{b}={a + b}") for a, b in _pairs(shown)[:2])
+    assert tokens == before + 30 * added  # no test example is among those shown
+    assert behind.budget.evaluation_flops > 2 * result.budget.evaluation_flops
+    asked = {sample.id: sample.prompt_sha256 for sample in read_samples(shown.folder)}
+    assert asked.keys() == {sample.id for sample in read_samples(plain.folder)}
+    assert not set(asked.values()) & {sample.prompt_sha256 for sample in read_samples(plain.folder)}
+
+
+def _pairs(prepared):
+    return [tuple(map(int, shot.example.id.split("+"))) for shot in prepared.task_data.prompting.shots]
+
+
+def test_prompt_search_is_refused_under_a_named_prompt_with_the_reason(tmp_path):
+    _, result = run(tmp_path, method="prompt-search", template="swapped")
+    assert result.status == "refused"
+    assert result.reason.endswith("leaves no choice (--template swapped fixes the prompt)")
+
+
+def test_a_model_whose_prompts_have_no_system_message_is_refused(tmp_path):
+    _, result = run(tmp_path, system="Add.", prompt="completion")
+    assert result.status == "refused"
+    assert result.reason == "--system: prompts for this model are texts to complete, which have no system message"
+    folder = shutil.copytree(resolve("tiny-adder").folder, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0] }}"
+    )
+    _, result = run(tmp_path, system="Add.", model=str(folder))
+    assert result.status == "refused"
+    assert result.reason.startswith("--system: addition, example ")
+    assert "no system role" in result.reason
+
+
+def test_the_record_has_the_text_of_the_system_message_and_not_its_path(tmp_path):
+    prepared, _ = run(tmp_path, system="1+1=2")
+    assert json.loads((prepared.folder / "config.json").read_text())["system"] == "1+1=2"
