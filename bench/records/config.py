@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 
-from bench.compute.budget import BUDGETS
+from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
+from bench.records.source import RunSource, Source
 from bench.settings import Option, setting
 
 LOCATION_KEYS = {
@@ -63,8 +64,8 @@ class RunConfig(BaseModel):
     )
     budget: Annotated[str, Option("-b", several=True)] = setting(
         "quick",
-        f"Adaptation budget: {', '.join(f'{name} ({size:,})' for name, size in BUDGETS.items())}, or a number.",
-        unit="model-prompt evaluations",
+        f"Adaptation budget: {', '.join(f'{name} ({size:,})' for name, size in BUDGETS.items())}, or {FORMS}.",
+        unit="model-prompt evaluations, FLOPs or device time",
         source="our choice; `paper` is RandOpt's (arXiv 2603.12228)",
     )
     tune: Annotated[NonNegativeInt, Option(metavar="K")] = setting(
@@ -127,6 +128,10 @@ class RunConfig(BaseModel):
         default=None,
         description="Accelerate configuration of the training processes; None to train in the run's own process.",
     )
+    source: Source | None = Field(
+        default=None,
+        description="For a test by `bench test`, the source of the model in place of an adaptation; None for a run.",
+    )
 
     @field_validator("tune")
     @classmethod
@@ -138,7 +143,14 @@ class RunConfig(BaseModel):
     @property
     def task_label(self) -> str:
         """Task label: the task's name, or both names, as in `mbpp to humaneval`."""
-        return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
+        return self.task if self.adapted_on in (None, self.task) else f"{self.adapted_on} to {self.task}"
+
+    @property
+    def adapted_on(self) -> str | None:
+        """Task adapted on; None if it is not known, because the model was trained elsewhere."""
+        if self.source is None:
+            return self.adapt_on or self.task
+        return self.source.task if isinstance(self.source, RunSource) else None
 
     @property
     def processes(self) -> int:

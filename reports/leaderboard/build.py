@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
 from bench.records.tuning import CUSTOM, PUBLISHED
@@ -74,7 +74,8 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     return (
         config.task_label,
         config.model,
-        budget_evaluations(config.budget),
+        parse_budget(config.budget).unit,
+        parse_budget(config.budget).amount,
         _ruleset_order(result.ruleset),
         config.strategy,
         (result.versions.task, result.versions.adapt_on, result.versions.flops) if result.versions else (),
