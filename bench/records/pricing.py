@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION, ModelShape
 from bench.compute.ledger import ADAPTATION, Account, Work, hardware_flops, model_flops
 from bench.errors import Refused
@@ -130,10 +131,16 @@ def _budget(shape: ModelShape, budget: BudgetInfo, ledger: Mapping[Account, Acco
     return budget.model_copy(
         update={
             "evaluation_flops": evaluation_flops,
-            "flops": int(budget.evaluations * evaluation_flops),
+            "flops": _limit(budget, evaluation_flops),
             "spent": sum(ledger[name].flops for name in ADAPTATION if name in ledger),
         }
     )
+
+
+def _limit(budget: BudgetInfo, evaluation_flops: float) -> int:
+    """Return a budget in FLOPs. One that was given in FLOPs or in time does not depend on the cost of an evaluation."""
+    given_in_evaluations = parse_budget(budget.name).unit == "evaluations"
+    return int(budget.evaluations * evaluation_flops) if given_in_evaluations else budget.flops
 
 
 def _row(shape: ModelShape, row: Row) -> Row:

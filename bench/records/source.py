@@ -9,6 +9,8 @@ from pydantic import Field, PositiveInt
 
 from bench.records.rows import Frozen
 
+NOT_METERED = "(declared, not metered)"
+"""Mark behind the names of models whose adaptation was not metered."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

@@ -44,7 +44,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.run_id import IDENTITY_VERSION
 from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.timing import Clock
-from bench.run.trained import PreparedTest
+from bench.run.trained import PreparedTest, check_prompts
 from bench.run.trials import Trials
 from methods.interface import Diverged, Method
 from tasks.interface import PromptStyle, Task
@@ -330,6 +330,7 @@ class _Runner:
         assert self.facts.model is not None
         with self.display.stage("loading the artifact"), self.clock.span("loading"):
             artifacts = trained.load(self.facts.model.digest, prepared.folder)
+            check_prompts(artifacts, prepared.task_data.task)
         deployed = deploy(artifacts, prepared.config, prepared.strategy, prepared.task_data.traits)
         self.facts.untested = deployed.untested
         test_split = TestSplit(self.evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)

@@ -38,6 +38,7 @@ from bench.strategy import parse_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Artifact, SingleModel
 from methods.sampling import SampledAnswers
+from tasks.interface import Task
 
 TESTED: Sequence[Account] = ("evaluation", "inference")
 """Accounts of a test itself. All others are those of the source run."""
@@ -103,7 +104,10 @@ class RunArtifacts:
         for label, name in saved.classes.items():
             artifact = _artifact_class(name).load(self.folder / "artifact" / label, base)
             # Under a strategy a run saves the model together with its choice among samples.
-            found[label] = artifact.model if sampled and isinstance(artifact, SampledAnswers) else artifact
+            artifact = artifact.model if sampled and isinstance(artifact, SampledAnswers) else artifact
+            if type(artifact) is SingleModel and artifact.point.digest == base:
+                artifact = SingleModel(prompt=artifact.prompt)  # a method that returned the base
+            found[label] = artifact
         return found
 
     def moved(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -375,6 +379,20 @@ def _declared_model(config: RunConfig, base: PreparedModel, display: ProgressDis
     return DeclaredModel(source, model, config.dtype), Versions(
         method=DECLARED, task="", noise=NOISE_VERSION, flops=FLOPS_VERSION
     )
+
+
+def check_prompts(artifacts: Mapping[str, Artifact], task: Task) -> None:
+    """Check that a task has the prompts that single models were adapted with.
+
+    Raises:
+        Refused: If it lacks one.
+    """
+    for artifact in artifacts.values():
+        if isinstance(artifact, SingleModel) and artifact.prompt not in task.prompts:
+            raise Refused(
+                f"the artifact answers under the prompt {artifact.prompt!r}, and task {task.name} has "
+                f"{', '.join(task.prompts)}; test it on the task that it was adapted on"
+            )
 
 
 def _artifact_class(name: str) -> type[Artifact]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import computed_field
 
-from bench.records.tuning import CUSTOM, PUBLISHED
+from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import Estimate
 
 MATCHED = 0.95
@@ -181,7 +181,8 @@ class Group:
         lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
         notes: Remarks for the reader, one sentence each.
         settings: Gate, prompt style, precision and item limit, where they differ from the defaults.
-        ruleset: Rules that the rows were made by: `published`, `tuned K` or `custom`. Rows of `custom` are not ranked.
+        ruleset: Rules that the rows were made by: `published`, `tuned K`, `custom` or `declared`. Rows of the last two
+            are not ranked.
     """
 
     task: str
@@ -199,7 +200,7 @@ class Group:
     @property
     def ranked(self) -> bool:
         """Whether the rows were made by the same rules and may be ranked."""
-        return self.ruleset != CUSTOM
+        return self.ruleset not in (CUSTOM, DECLARED)
 
 
 @dataclass(frozen=True)

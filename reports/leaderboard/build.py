@@ -13,7 +13,8 @@ import numpy as np
 from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
-from bench.records.tuning import CUSTOM, PUBLISHED
+from bench.records.source import NOT_METERED, DeclaredSource, RunSource
+from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import (
     Estimate,
     area_under_front,
@@ -85,13 +86,14 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         config.prompt,
         _dtype(result),
         config.gate,
+        "" if config.source is None else config.source.kind,
     )
 
 
 def _ruleset_order(ruleset: str) -> int:
-    """Return 0 for `published`, the number of trials for `tuned K`, and a larger number for `custom`."""
-    if ruleset in (PUBLISHED, CUSTOM):
-        return 0 if ruleset == PUBLISHED else 10**9
+    """Return 0 for `published`, the number of trials for `tuned K`, and larger numbers for `custom` and `declared`."""
+    if ruleset in (PUBLISHED, CUSTOM, DECLARED):
+        return {PUBLISHED: 0, CUSTOM: 10**9, DECLARED: 10**9 + 1}[ruleset]
     return int(ruleset.removeprefix("tuned "))
 
 
@@ -119,12 +121,14 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     for key, members in variants.items():
         if has_own_gate(members[0].result):
             names[key] += f" {OWN_GATE}"
+        elif isinstance(members[0].result.source, DeclaredSource):
+            names[key] += f" {NOT_METERED}"
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     ruleset = records[0].result.ruleset
     made = [*base, *tables]
-    lines = _corrected([each.line for each in made] if ruleset == CUSTOM else _ranked(made))
+    lines = _corrected([each.line for each in made] if ruleset in (CUSTOM, DECLARED) else _ranked(made))
     tested = next((record for record in records if record.items), None)
     return Group(
         task=config.task_label,
@@ -145,6 +149,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
                 ("dtype", _dtype(records[0].result)),
                 ("limit", config.limit),
                 ("new tokens", config.max_new_tokens),
+                ("artifacts of", "finished runs" if isinstance(config.source, RunSource) else None),
                 ("FLOPs version", _old_flops_version(records[0].result)),
             )
             if value not in (None, "auto")
