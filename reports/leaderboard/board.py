@@ -13,6 +13,7 @@ from pydantic import computed_field
 
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import Estimate
+from reports.leaderboard.transfer import Transfer
 
 MATCHED = 0.95
 """Share of the group's budget that a row must have spent for its compute to be called matched."""
@@ -328,6 +329,7 @@ class Board:
         rate: Price of one PFLOP; None for a board without prices.
         suites: Suites that the records belong to.
         withdrawals: Records that were withdrawn from this board.
+        transfers: Transfer matrices, if there are tests of finished runs.
     """
 
     groups: tuple[Group, ...]
@@ -336,6 +338,7 @@ class Board:
     rate: Rate | None = None
     suites: tuple[SuiteCoverage, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     @property
     def completeness(self) -> tuple[str, ...]:

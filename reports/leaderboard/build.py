@@ -26,8 +26,10 @@ from bench.stats import (
     wilson_interval,
 )
 from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
-from reports.leaderboard.notes import notes_of, short
+from reports.leaderboard.naming import short
+from reports.leaderboard.notes import notes_of
 from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
+from reports.leaderboard.transfer import make_transfers
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
@@ -61,7 +63,7 @@ def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate 
         groups[_comparable(record.result)].append(record)
     ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
     made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
-    return Board(made, _curves(made), _profiles(made), rate)
+    return Board(made, _curves(made), _profiles(made), rate, transfers=make_transfers(records))
 
 
 def _order(record: Record) -> tuple[Any, ...]:
