@@ -46,21 +46,13 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
 
 def _transfer(transfer: Transfer) -> HtmlTable:
     names = ("method", "adapted on")
-    headings = tuple(
-        Heading(text, text not in names, text == "method", text not in names) for text in transfer.headings
-    )
-    base, *rows = (tuple(map(HtmlCell, texts)) for texts in transfer.texts)
-    valued = [
-        (
-            *cells[:2],
-            *(
-                replace(cell, value=_gain(found))
-                for cell, found in zip(cells[2:], (*row.cells, row.others), strict=True)
-            ),
-        )
-        for cells, row in zip(rows, transfer.rows, strict=True)
-    ]
-    return HtmlTable(transfer.title, headings, (base, *valued))
+    headings = [Heading(text, text not in names, text == "method", text not in names) for text in transfer.headings]
+    base, *rows = transfer.texts
+    cells = [tuple(map(HtmlCell, base))]
+    for texts, row in zip(rows, transfer.rows, strict=True):
+        values = (row.name, row.adapted_on, *map(_gain, row.cells), _gain(row.others))
+        cells.append(tuple(map(HtmlCell, texts, values)))
+    return HtmlTable(transfer.title, tuple(headings), tuple(cells))
 
 
 def _gain(cell: Transferred | None) -> float | None:

@@ -182,6 +182,7 @@ class Group:
         lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
         notes: Remarks for the reader, one sentence each.
         settings: Gate, prompt style, precision and item limit, where they differ from the defaults.
+        tests: Whether the rows are tests of finished runs, which the transfer matrix joins.
         ruleset: Rules that the rows were made by: `published`, `tuned K`, `custom` or `declared`. Rows of the last two
             are not ranked.
     """
@@ -197,6 +198,7 @@ class Group:
     notes: tuple[str, ...] = ()
     settings: str = ""
     ruleset: str = PUBLISHED
+    tests: bool = False
 
     @property
     def ranked(self) -> bool:

@@ -143,6 +143,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         lines=tuple(lines),
         notes=notes_of(records, lines, _dtype(records[0].result)),
         ruleset=ruleset,
+        tests=isinstance(config.source, RunSource),
         settings=", ".join(
             f"{name} {value}"
             for name, value in (
@@ -264,7 +265,7 @@ def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
     families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.items and group.ranked:
+        if group.items and group.ranked and not group.tests:
             families[group.task, group.model, group.ruleset, group.strategy, group.settings, group.item_set].append(
                 group
             )
@@ -307,7 +308,7 @@ def _curve(groups: Sequence[Group]) -> Curve:
 def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
     families: dict[tuple[str, str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.ranked and any(line.accuracy for line in group.lines):
+        if group.ranked and not group.tests and any(line.accuracy for line in group.lines):
             families[group.model, group.budget, group.strategy, group.ruleset].append(group)
     return tuple(
         _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1

@@ -1,8 +1,8 @@
 """Transfer matrix: what models that were adapted on one task gain or lose on others, from tests of finished runs.
 
-A row is a method adapted on a task, as trained. A column is a task that it was tested on, with the base's accuracy on the
-same items. A cell is the difference from the base there: on the task adapted on what was learned, elsewhere what was
-forgotten or came along. Pure functions.
+A row is a method adapted on a task, as trained. A column is a task that it was tested on, with the base's accuracy on
+the same items. A cell is the difference from the base: on the task adapted on, this is what was learned; on other tasks,
+what was forgotten or came along. Pure functions.
 """
 
 from __future__ import annotations
@@ -164,18 +164,9 @@ def make_transfers(records: Sequence[Record]) -> tuple[Transfer, ...]:
 
 
 def _table(result: Result) -> tuple[str, ...]:
-    assert result.model is not None
-    dtype = str(result.engine.get("dtype", ""))
-    config = result.config
-    return (
-        result.model.name,
-        result.model.digest,
-        dtype,
-        config.budget,
-        result.ruleset,
-        config.strategy,
-        config.prompt,
-    )
+    config, model, dtype = result.config, result.model, str(result.engine.get("dtype", ""))
+    assert model is not None
+    return (model.name, model.digest, dtype, config.budget, result.ruleset, config.strategy, config.prompt)
 
 
 def _transfer(records: Sequence[Record]) -> Transfer:
@@ -196,6 +187,7 @@ def _transfer(records: Sequence[Record]) -> Transfer:
     ordered = sorted(columns)
     rows = sorted({row for row, _ in cells})
     names = _names(rows)
+    found = {row: [cells.get((row, column), {}) for column in ordered] for row in rows}
     first = records[0].result
     assert first.model is not None
     return Transfer(
@@ -204,9 +196,7 @@ def _transfer(records: Sequence[Record]) -> Transfer:
         ruleset=first.ruleset,
         strategy=first.config.strategy,
         columns=tuple(columns[column] for column in ordered),
-        rows=tuple(
-            _row(names[row], row, [cells.get((row, column), {}) for column in ordered], ordered) for row in rows
-        ),
+        rows=tuple(_row(names[row], row, found[row], ordered) for row in rows),
     )
 
 
