@@ -1,8 +1,8 @@
 """Transfer matrix: what models that were adapted on one task gain or lose on others, from tests of finished runs.
 
 A row is a method adapted on a task, as trained. A column is a task that it was tested on, with the base's accuracy on
-the same items. A cell is the difference from the base: on the task adapted on, this is what was learned; on other tasks,
-what was forgotten or came along. Pure functions.
+the same items. A cell is the difference from the base: on the task adapted on what was learned, and on other tasks
+what was forgotten or gained. Pure functions.
 """
 
 from __future__ import annotations
