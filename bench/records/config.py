@@ -110,12 +110,13 @@ class RunConfig(BaseModel):
     )
     strategy: Annotated[
         str,
-        Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$"),
-        Option(metavar="greedy|maj@K|bon@K|pass@K"),
+        Field(pattern=r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$"),
+        Option(metavar="greedy|maj@K|bon@K|pass@K[,K...]"),
     ] = setting(
         "greedy",
         "Test-time strategy: greedy decoding; majority vote over K samples (maj); best of K samples by the task's "
-        "signal (bon); greedy plus the probability that one of K samples is right (pass).",
+        "signal (bon); greedy plus the probability that one of K samples is right (pass), for several ascending K from "
+        "the same samples.",
         source="our choice",
     )
     gate: Annotated[Literal["off", "harness"], Option()] = setting(

@@ -25,7 +25,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.tuning import ruleset
-from bench.strategy import Strategy, parse_strategy
+from bench.strategy import Strategy, run_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
@@ -126,7 +126,7 @@ def prepare(
     task, splits = task_data.task, task_data.splits
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
     source = resolve(config.model)
     if refusal is not None and source.config() is None:
@@ -179,7 +179,7 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
         budget: Its budget. Whether the method can use one in FLOPs or time is known only once the run has measured the
             cost of an evaluation.
     """
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    strategy = run_strategy(config.strategy)
     if reason := method.supports(traits):
         return f"method {config.method} cannot run on {config.task_label}: {reason}"
     if strategy and (reason := unsupported_reason(strategy, traits)):

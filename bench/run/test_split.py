@@ -20,7 +20,7 @@ from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
 from bench.run.rows import Answered, add_gated, answered_rows, checked_answers, make_rows, write_samples
 from bench.run.sampling import apply_strategy
-from bench.strategy import Strategy
+from bench.strategy import Strategy, curve_of
 from methods.interface import DEFAULT_PROMPT, Artifact, SingleModel, TaskTraits
 
 
@@ -123,8 +123,11 @@ class TestSplit:
         if deployed.strategy is not None and deployed.strategy.kind == "pass":
             view = DeploymentContext(self._evaluator, self._examples, self._display)
             models = [artifact for artifact in deployed.returned.values() if isinstance(artifact, SingleModel)]
-            found = coverages(self._evaluator, view, self._examples, models, deployed.strategy.k)
-            rows = tuple(row.model_copy(update={"coverage": c}) for row, c in zip(rows, found, strict=True))
+            found = coverages(self._evaluator, view, self._examples, models, curve_of(self._config.strategy))
+            rows = tuple(
+                row.model_copy(update={"coverage": curve[-1], "curve": tuple(curve[:-1])})
+                for row, curve in zip(rows, found, strict=True)
+            )
         return add_gated(rows, decisions)
 
     def _evaluate(

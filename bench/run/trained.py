@@ -34,7 +34,7 @@ from bench.run.prepare import Prepared, finished, require_libraries, resolved_de
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
-from bench.strategy import parse_strategy
+from bench.strategy import run_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Artifact, SingleModel
 from methods.sampling import SampledAnswers
@@ -249,7 +249,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         raise UsageError(
             f"--limit {config.limit}: the test split of {config.task} has {len(task_data.splits.test)} examples"
         )
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    strategy = run_strategy(config.strategy)
     reason = unsupported_reason(strategy, task_data.traits) if strategy else None
     require_libraries(config.engine)
     base = resolve(config.model)

@@ -11,6 +11,7 @@ from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
+from reports.html.coverage import coverage_sections
 from reports.html.page import render
 from reports.html.population import MethodDecision, gate_plot, read_gates, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
@@ -69,7 +70,7 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         looks=_looks(looks) if looks else None,
         gate=gate_plot(looks),
         gate_summary=list(gate_summary(result.report)),
-        sections=[*sections(result.report), *analysis_sections(analyses)],
+        sections=[*coverage_sections(rows), *sections(result.report), *analysis_sections(analyses)],
         configuration=configuration(result),
         config=result.config.model_dump_json(indent=1),
         samples=_kinds(result, samples),

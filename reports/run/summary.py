@@ -119,12 +119,11 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
     for name, row in rows:
         if (c := row.coverage) is None or row.gate is not None:
             continue
-        line = f"{name}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
-        line += f"{c.samples} samples for each of {c.items} items"
+        each = [f"pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f})" for c in row.coverages]
+        line = f"{name}: {', '.join(each)}, from {c.samples} samples for each of {c.items} items"
         if d := c.difference:
-            line += (
-                f"; {100 * d.difference:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
-            )
+            at = f" at k = {c.k}" if row.curve else ""
+            line += f"; {100 * d.difference:+.1f} points{at} ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
         lines.append(line)
     return lines
 

@@ -35,7 +35,7 @@ def test_text_has_a_contrast_of_at_least_4_5(theme):
 
 
 def test_only_the_pages_own_style_and_script_may_run():
-    inputs = dict.fromkeys(("groups", "curves", "profiles", "transfers", "completeness"), [])
+    inputs = {name: [] for name in ("groups", "curves", "profiles", "transfers", "completeness")}
     page = render("board.html", **inputs, explained="", transfers_explained="")
     for tag in ("style", "script"):
         (source,) = re.findall(f"<{tag}>(.*)</{tag}>", page, re.DOTALL)
