@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from bench.errors import UsageError
@@ -28,6 +29,38 @@ def parse_strategy(text: str) -> Strategy:
     if at and kind in ("pass", "maj", "bon") and number.isascii() and number.isdigit() and int(number) > 0:
         return Strategy(kind, int(number))  # type: ignore[arg-type]
     raise UsageError(f"{text!r}: expected pass@N, maj@N or bon@N with N of 1 or more")
+
+
+def run_strategy(text: str) -> Strategy | None:
+    """Return the strategy of a run, from the text of `--strategy`; None for greedy answers.
+
+    A curve such as `pass@1,2,4` is the strategy of its largest k, whose samples all k share.
+
+    Raises:
+        UsageError: If it is not a strategy, or the k of a curve do not ascend.
+    """
+    if text == "greedy":
+        return None
+    ks = curve_of(text)
+    return Strategy("pass", ks[-1]) if ks else parse_strategy(text)
+
+
+def curve_of(text: str) -> tuple[int, ...]:
+    """Return the k of pass@k, ascending, such as (1, 2, 4) for `pass@1,2,4`; empty for another strategy.
+
+    Raises:
+        UsageError: If they are not positive numbers in ascending order.
+    """
+    kind, _, numbers = text.partition("@")
+    if kind != "pass":
+        return ()
+    try:
+        ks = tuple(parse_strategy(f"pass@{number}").k for number in numbers.split(","))
+    except UsageError:
+        ks = ()
+    if not ks or any(a >= b for a, b in pairwise(ks)):
+        raise UsageError(f"{text!r}: expected pass@N, or pass@1,2,4 with ascending N of 1 or more")
+    return ks
 
 
 @dataclass(frozen=True)

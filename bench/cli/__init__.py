@@ -16,6 +16,7 @@ import click
 COMMANDS = {
     "run": "bench.cli.run:run",
     "resume": "bench.cli.run:resume",
+    "test": "bench.cli.test:test",
     "plan": "bench.cli.plan:plan",
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",

@@ -192,6 +192,8 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     from bench.records.schema import read_result
 
     result = read_result(run)
+    if result.source is not None:
+        raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
     if not (run / "artifact").is_dir():
         raise UsageError(f"{run}: ended with status {result.status} and has no artifact")
     if output.exists() and (output.is_file() or any(output.iterdir())):

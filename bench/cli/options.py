@@ -73,13 +73,35 @@ def fields() -> Iterator[tuple[str, FieldInfo, Option]]:
                 yield name, field, option
 
 
-def _made_from(name: str, field: FieldInfo, option: Option, default: Any) -> Callable[[F], F]:
-    """Return the click option of a field. One that spans a grid has the field's name in the plural."""
+def test_options(command: F) -> F:
+    """Add the options that a test can change. Those that are left out are as in the source, so none has a default."""
+    found = {name: (field, option) for name, field, option in fields()}
+    for name in reversed(TESTED):
+        command = _made_from(name, *found[name], None, required=False)(command)
+    return command
+
+
+TESTED = ("task", "data", "fields", "limit", "max_new_tokens", "prompt", "strategy", "allow_unsandboxed")
+"""Fields of `RunConfig` that a test can change."""
+
+
+def _made_from(
+    name: str, field: FieldInfo, option: Option, default: Any, *, required: bool | None = None
+) -> Callable[[F], F]:
+    """Return the click option of a field. One that spans a grid has the field's name in the plural.
+
+    Args:
+        name: Name of the field.
+        field: The field.
+        option: Form of the option.
+        default: Default of a field without one of its own.
+        required: Whether the option must be given; False also for one that has no default here. None: as the field is.
+    """
     setting = describe(name, field)
-    default = default if setting.required else setting.default
+    default = default if setting.required or required is False else setting.default
     given: dict[str, Any] = {"default": [default] if option.several else default, "show_default": True}
     if default is None:
-        given = {"required": setting.required}
+        given = {"required": setting.required if required is None else required}
     flags = [*filter(None, [option.short]), "--" + name.replace("_", "-"), name + ("s" if option.several else "")]
     if field.annotation is bool:
         return click.option(*flags, is_flag=True, help=setting.text)

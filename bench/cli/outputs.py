@@ -61,7 +61,7 @@ class PlanOutput(_Output):
 
     Attributes:
         subject: The task, or both tasks, as in `mbpp to humaneval`.
-        evaluations: Budget in model-prompt evaluations.
+        evaluations: Budget in model-prompt evaluations: an estimate for a budget in FLOPs; None if it is not known.
         splits: Number of examples by split.
         evaluation_flops_estimate: FLOPs of one evaluation; None if the model's config.json is not on this machine.
         refused: Reason for which the method refuses the run; None if it does not.
@@ -76,7 +76,7 @@ class PlanOutput(_Output):
     model: str
     budget: str
     seed: int
-    evaluations: int
+    evaluations: int | None
     splits: dict[str, int]
     evaluation_flops_estimate: float | None
     refused: str | None = None

@@ -12,6 +12,7 @@ from bench.cli.options import json_option, output_json, run_options
 from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 
 if TYPE_CHECKING:
+    from bench.compute.budget import Budget
     from bench.records.config import RunConfig
     from bench.run.data import TaskData
     from bench.run.grid import GridRun
@@ -42,7 +43,7 @@ def plan(as_json: bool, **options: Any) -> None:
 
 
 def _plan(run: GridRun) -> PlanOutput:
-    from bench.compute.budget import budget_evaluations
+    from bench.compute.budget import parse_budget
     from bench.models.source import resolve
     from bench.registry import load_method
     from bench.run.data import load_task_data
@@ -50,10 +51,11 @@ def _plan(run: GridRun) -> PlanOutput:
     from bench.run.prepare import refused_because
 
     config = run.config
-    evaluations = budget_evaluations(config.budget)
+    budget = parse_budget(config.budget)
     method = load_method(config.method)(run.settings)
     task_data = load_task_data(config)
-    splits = task_data.splits
+    cost = _evaluation_flops(resolve(config.model).config(), task_data)
+    evaluations, unknown = _evaluations(budget, cost)
     found = PlanOutput(
         method=config.method,
         task=config.task,
@@ -63,17 +65,43 @@ def _plan(run: GridRun) -> PlanOutput:
         budget=config.budget,
         seed=config.seed,
         evaluations=evaluations,
-        splits=splits.sizes,
-        evaluation_flops_estimate=_evaluation_flops(resolve(config.model).config(), task_data),
+        splits=task_data.splits.sizes,
+        evaluation_flops_estimate=cost,
+        notes=unknown,
     )
-    if refused := refused_because(config, method, task_data.traits, evaluations):
+    if refused := refused_because(config, method, task_data.traits, budget):
         return found.model_copy(update={"refused": refused})
+    if evaluations is None:
+        return found
     planned = plan_run(method, config, evaluations, task_data.traits)
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
     if planned.gate.evaluations:
         lines.append(PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations))
-    notes = (*task_data.notes, *planned.notes, *_rounding(config, planned.method))
+    notes = (*unknown, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
+
+
+def _evaluations(budget: Budget, cost: float | None) -> tuple[int | None, tuple[str, ...]]:
+    """Return a budget in evaluations, and what a plan cannot know of it.
+
+    Args:
+        budget: Budget of the run.
+        cost: Estimated FLOPs of one evaluation; None if unknown.
+    """
+    if budget.unit == "evaluations":
+        return budget.amount, ()
+    if budget.unit == "seconds":
+        return None, (
+            f"{budget.text} of device time: a run measures how many FLOPs that is before it adapts; a plan "
+            "without a model cannot know it",
+        )
+    if cost is None:
+        return None, (f"{budget.text}: the evaluations that it pays for depend on the model, which is not known here",)
+    evaluations = int(budget.amount / cost)
+    return evaluations or None, (
+        f"{budget.text} pay for about {evaluations:,} evaluations at an estimated {cost:.3g} FLOPs each; a run "
+        "measures this cost, and plans with it",
+    )
 
 
 def _rounding(config: RunConfig, planned: Plan) -> list[str]:
@@ -132,6 +160,7 @@ def _print(plan: PlanOutput) -> None:
         click.echo(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
     total = sum(line.evaluations for line in plan.lines)
     if plan.lines:
+        assert plan.evaluations is not None
         click.echo(f"  {'total':<8}{total:>10,} of {plan.evaluations:,} evaluations")
     if flops is None:
         click.echo("  FLOPs: unknown until the model's config.json is on this machine")

@@ -35,8 +35,8 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
     from bench.run.grid import expand
 
     grid = expand(**options)
-    where = _engines(engines, ray_address)
-    return _run(as_json, lambda displays, done: _grid(grid, output, displays, done, where))
+    where = engines_of(engines, ray_address)
+    return execute(as_json, lambda displays, done: run_all(grid, output, displays, done, where))
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
@@ -48,11 +48,12 @@ def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_addre
 
     RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
     """
-    where = _engines(engines, ray_address)
-    return _run(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])
+    where = engines_of(engines, ray_address)
+    return execute(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])
 
 
-def _engines(count: int | None, address: str | None) -> Any:
+def engines_of(count: int | None, address: str | None) -> Any:
+    """Return the engines that the options name."""
     from bench.engines.placement import Engines
 
     engines = Engines(count, address)
@@ -60,9 +61,10 @@ def _engines(count: int | None, address: str | None) -> Any:
     return engines
 
 
-def _grid(
+def run_all(
     grid: list[Any], output: Path, displays: Callable[[], Any], done: Callable[[Any], None], engines: Any
 ) -> list[Any]:
+    """Execute a grid. Return the outcomes."""
     from bench.run.grid import run_grid
 
     return run_grid(grid, output, displays, done, engines)
@@ -76,7 +78,13 @@ def _resume(folder: Path, display: Any, done: Callable[[Any], None], engines: An
     return outcome
 
 
-def _run(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]], list[Any]]) -> int:
+def execute(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], None]], list[Any]]) -> int:
+    """Execute runs and print each outcome. Return the exit status.
+
+    Args:
+        as_json: Whether to print JSON.
+        work: Executes the runs, given a function that makes a progress display and one to call with each outcome.
+    """
     from rich.console import Console
 
     from bench.run.progress import ProgressDisplay

@@ -1,29 +1,97 @@
-"""Named budgets in model-prompt evaluations, converted to FLOPs with the measured cost of one evaluation.
+"""Budgets: model-prompt evaluations, model FLOPs, or device time.
 
-One evaluation is one answer of the base model to one prompt of the task, so a budget means the same work for every
-method.
+One evaluation is one answer of the base model to one prompt of the task, so a budget in evaluations means the same work
+for every method. A run measures the cost of one evaluation, and so turns the budget into FLOPs. A budget of device time
+becomes FLOPs at the speed that the run measures before it adapts.
 """
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
 
 from bench.errors import UsageError
 
 BUDGETS = {"smoke": 256, "quick": 512, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
 """Evaluations by name. `paper` is RandOpt's published budget: 5000 candidates on 200 examples (arXiv 2603.12228)."""
 
+FORMS = "a number of model-prompt evaluations (2048, 65,536, 64k), FLOPs (1e15flops, 2pflops) or device time (90s, 2h)"
+"""Forms of a budget other than the names, for help and error messages."""
 
-def budget_evaluations(name: str) -> int:
-    """Return the number of model-prompt evaluations of a budget.
+_FLOPS = {"flops": 1, **{f"{prefix}flops": 10**power for prefix, power in zip("kmgtpe", range(3, 21, 3), strict=True)}}
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_FORM = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(\.\d+)?(?:[eE]\+?(\d{1,2}))? ?([a-zA-Z]*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Size of a budget in the unit that it was given in. Budgets of different units are not compared.
+
+    Attributes:
+        unit: `evaluations`, `flops` or `seconds`.
+        amount: Positive number of these.
+    """
+
+    unit: Literal["evaluations", "flops", "seconds"]
+    amount: int
+
+    @property
+    def identity(self) -> int | str:
+        """The budget's part in a run's id: the number of evaluations, or a text such as `7200 seconds`."""
+        return self.amount if self.unit == "evaluations" else f"{self.amount} {self.unit}"
+
+    @property
+    def text(self) -> str:
+        """The budget without a name, such as `65536`, `3.5e12flops`, `2h` or `90s`."""
+        if self.unit == "flops":
+            power, digits = len(str(self.amount)) - 1, str(self.amount).rstrip("0")
+            if power < len(digits):
+                return f"{self.amount}flops"
+            return f"{digits[0]}{'.' + digits[1:] if digits[1:] else ''}e{power}flops"
+        if self.unit == "seconds":
+            unit = next(unit for unit in ("h", "min", "s") if self.amount % _SECONDS[unit] == 0)
+            return f"{self.amount // _SECONDS[unit]}{unit}"
+        return str(self.amount)
+
+
+def parse_budget(name: str) -> Budget:
+    """Read a budget.
 
     Args:
-        name: Name of a budget, such as `small`, or a positive integer, such as `2048`.
+        name: Name of a budget, such as `small`, or one of `FORMS`. `k` is 1,000, and `M` is 1,000,000.
 
     Raises:
-        UsageError: If the name is neither.
+        UsageError: If the text is neither, or not a positive whole number of evaluations, FLOPs or seconds.
     """
     if name in BUDGETS:
-        return BUDGETS[name]
-    if name.isascii() and name.isdigit() and int(name) > 0:
-        return int(name)
+        return Budget("evaluations", BUDGETS[name])
+    found = _FORM.fullmatch(name)
     known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
-    raise UsageError(f"--budget {name}: expected {known}, or a positive number of model-prompt evaluations")
+    problem = UsageError(f"--budget {name}: expected {known}, or {FORMS}; positive, and in whole units")
+    if found is None:
+        raise problem
+    whole, fraction, power, suffix = found.groups("")
+    unit: Literal["evaluations", "flops", "seconds"]
+    if suffix.lower() in _FLOPS:
+        unit, size = "flops", _FLOPS[suffix.lower()]
+    elif suffix in _SECONDS:
+        unit, size = "seconds", _SECONDS[suffix]
+    elif suffix in ("", "k", "M"):
+        unit, size = "evaluations", {"": 1, "k": 10**3, "M": 10**6}[suffix]
+    else:
+        raise problem
+    amount = Fraction(whole.replace(",", "").replace("_", "") + fraction) * 10 ** int(power or 0) * size
+    if amount <= 0 or amount.denominator > 1:
+        raise problem
+    return Budget(unit, int(amount))
+
+
+def canonical(name: str) -> str:
+    """Return the one spelling of a budget: its name, or its size as in `Budget.text`.
+
+    Raises:
+        UsageError: If it is no budget.
+    """
+    return name if name in BUDGETS else parse_budget(name).text

@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from bench.compute.budget import BUDGETS
+from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
+from bench.records.source import RunSource, Source
 from bench.settings import Option, setting
 
 RewardKind = Literal["true", "random", "inverted"]
@@ -78,8 +79,8 @@ class RunConfig(BaseModel):
     )
     budget: Annotated[str, Option("-b", several=True)] = setting(
         "quick",
-        f"Adaptation budget: {', '.join(f'{name} ({size:,})' for name, size in BUDGETS.items())}, or a number.",
-        unit="model-prompt evaluations",
+        f"Adaptation budget: {', '.join(f'{name} ({size:,})' for name, size in BUDGETS.items())}, or {FORMS}.",
+        unit="model-prompt evaluations, FLOPs or device time",
         source="our choice; `paper` is RandOpt's (arXiv 2603.12228)",
     )
     tune: Annotated[NonNegativeInt, Option(metavar="K")] = setting(
@@ -142,12 +143,13 @@ class RunConfig(BaseModel):
     )
     strategy: Annotated[
         str,
-        Field(pattern=r"^(greedy|(pass|maj|bon)@[1-9][0-9]{0,3})$"),
-        Option(metavar="greedy|maj@K|bon@K|pass@K"),
+        Field(pattern=r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$"),
+        Option(metavar="greedy|maj@K|bon@K|pass@K[,K...]"),
     ] = setting(
         "greedy",
         "Test-time strategy: greedy decoding; majority vote over K samples (maj); best of K samples by the task's "
-        "signal (bon); greedy plus the probability that one of K samples is right (pass).",
+        "signal (bon); greedy plus the probability that one of K samples is right (pass), for several ascending K from "
+        "the same samples.",
         source="our choice",
     )
     gate: Annotated[Literal["off", "harness"], Option()] = setting(
@@ -165,6 +167,10 @@ class RunConfig(BaseModel):
     launch: dict[str, Any] | None = Field(
         default=None,
         description="Accelerate configuration of the training processes; None to train in the run's own process.",
+    )
+    source: Source | None = Field(
+        default=None,
+        description="For a test by `bench test`, the source of the model in place of an adaptation; None for a run.",
     )
 
     @field_validator("tune")
@@ -198,7 +204,14 @@ class RunConfig(BaseModel):
     @property
     def task_label(self) -> str:
         """Task label: the task's name, or both names, as in `mbpp to humaneval`."""
-        return self.task if self.adapt_on is None else f"{self.adapt_on} to {self.task}"
+        return self.task if self.adapted_on in (None, self.task) else f"{self.adapted_on} to {self.task}"
+
+    @property
+    def adapted_on(self) -> str | None:
+        """Task adapted on; None if it is not known, because the model was trained elsewhere."""
+        if self.source is None:
+            return self.adapt_on or self.task
+        return self.source.task if isinstance(self.source, RunSource) else None
 
     @property
     def processes(self) -> int:

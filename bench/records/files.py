@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import os
 import shutil
 import tempfile
@@ -77,6 +78,16 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a sha256 over the names and bytes of all files in a folder and the folders in it."""
+    state = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return state.hexdigest()
 
 
 def share(kept: Path, copy: Path) -> None:

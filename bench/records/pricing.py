@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION, ModelShape
 from bench.compute.ledger import ADAPTATION, Account, Work, hardware_flops, model_flops
 from bench.errors import Refused
@@ -20,7 +21,7 @@ def priced_account(shape: ModelShape, work: Work) -> AccountRow:
     return AccountRow(work=work, flops=model_flops(shape, work), hardware_flops=hardware_flops(shape, work))
 
 
-def answer_cost(shape: ModelShape, work: Work, answers: int) -> AnswerCost:
+def answer_cost(shape: ModelShape, work: Work, answers: float) -> AnswerCost:
     """Return the mean cost of one answer.
 
     Args:
@@ -45,7 +46,7 @@ def reprice(result: Result) -> Result:
         Refused: If the record lacks the model's shape or the raw counts of a row.
     """
     lacking = [] if result.model and result.model.shape else ["the model's shape"]
-    if any(row.work is None or (row.coverage and row.coverage.work is None) for row in result.rows):
+    if any(row.work is None or any(c.work is None for c in row.coverages) for row in result.rows):
         lacking.append("the raw counts of its rows")
     if lacking or not (result.model and result.model.shape):
         raise Refused(
@@ -110,8 +111,9 @@ def flops_of(result: Result) -> dict[str, float]:
         found["tuning.flops"] = result.tuning.flops
     for number, row in enumerate(result.rows):
         found[f"rows.{number}.cost.flops"] = row.cost.flops
-        if row.coverage:
-            found[f"rows.{number}.coverage.cost.flops"] = row.coverage.cost.flops
+        for place, coverage in enumerate(row.coverages):
+            name = "coverage" if coverage is row.coverage else f"curve.{place}"
+            found[f"rows.{number}.{name}.cost.flops"] = coverage.cost.flops
     for account, priced in result.ledger.items():
         found[f"ledger.{account}.flops"] = priced.flops
         found[f"ledger.{account}.hardware_flops"] = priced.hardware_flops
@@ -130,21 +132,29 @@ def _budget(shape: ModelShape, budget: BudgetInfo, ledger: Mapping[Account, Acco
     return budget.model_copy(
         update={
             "evaluation_flops": evaluation_flops,
-            "flops": int(budget.evaluations * evaluation_flops),
+            "flops": _limit(budget, evaluation_flops),
             "spent": sum(ledger[name].flops for name in ADAPTATION if name in ledger),
         }
     )
 
 
+def _limit(budget: BudgetInfo, evaluation_flops: float) -> int:
+    """Return a budget in FLOPs. One that was given in FLOPs or in time does not depend on the cost of an evaluation."""
+    given_in_evaluations = parse_budget(budget.name).unit == "evaluations"
+    return int(budget.evaluations * evaluation_flops) if given_in_evaluations else budget.flops
+
+
 def _row(shape: ModelShape, row: Row) -> Row:
     assert row.work is not None
     cost = answer_cost(shape, row.work, row.accuracy.items + row.accuracy.excluded)
-    return row.model_copy(update={"cost": cost, "coverage": row.coverage and _coverage(shape, row.coverage)})
+    coverage = row.coverage and _coverage(shape, row.coverage)
+    curve = tuple(_coverage(shape, found) for found in row.curve)
+    return row.model_copy(update={"cost": cost, "coverage": coverage, "curve": curve})
 
 
 def _coverage(shape: ModelShape, found: PassAtK) -> PassAtK:
     assert found.work is not None
-    answers = found.samples // found.k * (found.items + found.excluded)
+    answers = found.samples / found.k * (found.items + found.excluded)
     return found.model_copy(update={"cost": answer_cost(shape, found.work, answers)})
 
 

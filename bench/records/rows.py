@@ -130,7 +130,7 @@ class PassAtK(Frozen):
 
     Attributes:
         k: Number of answers.
-        samples: Number of answers sampled per example, for the unbiased estimate.
+        samples: Number of answers sampled per example, for the unbiased estimate. The k of a curve share them.
         items: Number of examples with at least k judged answers.
         excluded: Number of all other examples.
         value: Mean over the items.
@@ -226,7 +226,8 @@ class Row(Frozen):
             earlier versions.
         truncated: Fraction of the answers that ended at the length limit; None if it is not known.
         measures: The task's additional measures by name.
-        coverage: pass@k; None unless the strategy is `pass@K`.
+        coverage: pass@k; None unless the strategy is `pass@K`. For several K, that of the largest.
+        curve: pass@k of the other K, ascending.
         gate: Decision of the gate; None unless the row is gated.
         answers_of: Index in the result of the row whose answers a gated row has; None for all others.
         report: The artifact's own report about its answers.
@@ -244,9 +245,15 @@ class Row(Frozen):
     truncated: Annotated[float, Field(ge=0, le=1)] | None = None
     measures: dict[str, float] = Field(default_factory=dict)
     coverage: PassAtK | None = None
+    curve: tuple[PassAtK, ...] = ()
     gate: GateRecord | None = None
     answers_of: NonNegativeInt | None = None
     report: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def coverages(self) -> tuple[PassAtK, ...]:
+        """pass@k of all k, ascending; empty unless it was measured."""
+        return (*self.curve, self.coverage) if self.coverage else ()
 
     @model_validator(mode="after")
     def _compared(self) -> Row:

@@ -17,6 +17,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
 from bench.records.rows import Frozen, Row
+from bench.records.source import Artifacts, Source
 from bench.records.tuning import PUBLISHED, Ruleset, Tuning
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -82,9 +83,9 @@ class BudgetInfo(Frozen):
 
     Attributes:
         name: Budget as given, such as `smoke` or `512`.
-        evaluations: Budget in model-prompt evaluations of the base model.
+        evaluations: Budget in model-prompt evaluations of the base model; rounded down if it was given in another unit.
         evaluation_flops: Measured cost of one evaluation, in model FLOPs.
-        flops: Limit in model FLOPs: evaluations times evaluation_flops.
+        flops: Limit in model FLOPs: evaluations times evaluation_flops, unless the budget was given in another unit.
         planned: Planned evaluations by account, from the method's plan; those of `gate` are reserved by the harness.
         spent: Adaptation FLOPs booked; at most `flops`.
     """
@@ -156,6 +157,8 @@ class Timing(Frozen):
 class Result(Frozen):
     """Record of a finished run. If `status` is not `ok`, `rows` is empty and `reason` says why.
 
+    A test by `bench test` has a source. Its budget and its accounts of adaptation are those of the source run.
+
     The first row is the base's. The ledger's account `inference` is the cost of the answers of all artifacts plus their
     samples for pass@k, and `evaluation` is the same for the base. Answers that two artifacts share are counted for
     both; gated rows have no answers of their own.
@@ -184,6 +187,7 @@ class Result(Frozen):
         ungated: Reason why there are no gated rows, such as `the task has no gate split`; None if there are, if the run
             ended before, or in records of earlier schemas.
         ledger: Work by account.
+        saved: Artifacts that the run saved; None for a test, and in records of earlier versions.
         report: The method's own report.
         tuning: Trials and the settings that they chose; None without tuning.
         timing: Wall-clock times of the last attempt.
@@ -211,6 +215,7 @@ class Result(Frozen):
     untested: dict[str, str] = Field(default_factory=dict)
     ungated: str | None = None
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
+    saved: Artifacts | None = None
     report: dict[str, Any] = Field(default_factory=dict)
     tuning: Tuning | None = None
     timing: Timing | None = None
@@ -232,6 +237,11 @@ class Result(Frozen):
                     "the gate accepted that, else the base's, of row 0"
                 )
         return self
+
+    @property
+    def source(self) -> Source | None:
+        """Source of the tested model; None for a run that adapted one."""
+        return self.config.source
 
     @property
     def base(self) -> Row | None:

@@ -8,12 +8,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bench.records.rows import Frozen
 
-PUBLISHED, CUSTOM = "published", "custom"
-Ruleset = Annotated[str, Field(pattern=r"^(published|tuned [1-9][0-9]*|custom)$")]
+PUBLISHED, CUSTOM, DECLARED = "published", "custom", "declared"
+Ruleset = Annotated[str, Field(pattern=r"^(published|tuned [1-9][0-9]*|custom|declared)$")]
 """Rules that a run was made by. Only runs by the same rules are ranked together.
 
 `published`: every setting in the method's search space has its default. `tuned K`: K trials within the budget chose
 them. `custom`: a person chose them.
+`declared`: a model that was trained elsewhere; what it took is not metered.
 """
 
 

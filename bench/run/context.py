@@ -311,12 +311,15 @@ class DeploymentContext:
     def weights(self, points: Set[Place]) -> tuple[str | None, Move | None]:
         """Return the digest of the weights at these points, and their move from the base.
 
-        Both are None if there are several points, or the one was not saved as a checkpoint. The base has no move.
+        Both are None if there are several points, or the one is no checkpoint and was not saved as one. The base has no
+        move, and that of a checkpoint is known only once it is saved.
         """
         if len(points) != 1:
             return None, None
         (point,) = points
-        return (self.base_digest(), None) if point.is_base else self._saved.get(point, (None, None))
+        if point.is_base:
+            return self.base_digest(), None
+        return self._saved.get(point, (point.digest if isinstance(point, Checkpoint) else None, None))
 
 
 def _check_prompt(evaluator: Evaluator, prompt: str) -> None:

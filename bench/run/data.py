@@ -65,6 +65,7 @@ class TaskData:
                 "keeps examples together by their `group` (docs/extending.md)"
             )
         return tuple(notes)
+
     @property
     def tasks(self) -> tuple[Task, ...]:
         """All distinct tasks: one or two."""

@@ -14,7 +14,7 @@ from bench.errors import Refused
 from bench.records.config import RunConfig
 from bench.run.tuning import Rung, describe, plan_tuning, untunable
 from bench.stats.gate import GateDesign, detectable_gain
-from bench.strategy import parse_strategy
+from bench.strategy import run_strategy
 from methods.interface import Method, Plan, PlanLine
 from tasks.interface import TaskTraits
 
@@ -157,7 +157,7 @@ def _plan_gate(plan: Plan, config: RunConfig, reserved: int, task: TaskTraits) -
         return GatePlan(0, 0, f"the gate split has {task.sizes['gate']} items; a gate needs {FEWEST_ITEMS}")
     if not plan.passes:
         return GatePlan(0, 0, f"{config.method} leaves the base unchanged")
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    strategy = run_strategy(config.strategy)
     samples = strategy.k if strategy and strategy.kind != "pass" else 1
     # A strategy deploys the artifacts that are one model. A method that has none is refused when it returns.
     passes = [each for each in plan.passes if each <= 1] or plan.passes if strategy else plan.passes

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import canonical, parse_budget
 from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.embedded import EMBEDDED
@@ -24,10 +24,11 @@ from bench.records.files import WriteFailed
 from bench.records.schema import Result
 from bench.registry import check, load_method
 from bench.run.launch import read_launch
-from bench.run.prepare import PreparedRun, finished, prepare
+from bench.run.prepare import Prepared, finished, prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import ONE, check_schema, execute
 from bench.run.settings import Assignment, Variant, is_given, variants
+from bench.run.trained import prepare_test
 from methods.interface import MethodConfig
 
 
@@ -46,7 +47,7 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "task": partial(check, "task"),
     "adapt_on": partial(check, "task"),
     "model": _check_model,
-    "budget": budget_evaluations,
+    "budget": parse_budget,
 }
 """Check of each field of `RunConfig` that names something. It raises a UsageError that says which names are known."""
 
@@ -84,11 +85,31 @@ class GridRun:
 
     Attributes:
         config: Configuration of the run.
-        settings: Validated settings of its method.
+        settings: Validated settings of its method; a test does not use them.
     """
 
     config: RunConfig
     settings: MethodConfig
+
+    @property
+    def title(self) -> str:
+        """Title for the progress display, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
+        config, source = self.config, self.config.source
+        given = {} if source else config.method_config
+        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
+        method = config.method + (f" ({settings})" if settings else "")
+        title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
+        title += f", {config.tune} trials" if config.tune else ""
+        title = ", ".join([title, *config.controls])
+        return f"test of {title}" if source else title
+
+
+def _prepare(
+    config: RunConfig, output: Path, display: ProgressDisplay, settings: MethodConfig | None = None
+) -> Prepared:
+    if config.source is not None:
+        return prepare_test(config, output, display)
+    return prepare(config, output, display, settings)
 
 
 def expand(
@@ -108,7 +129,7 @@ def expand(
         methods: Method names.
         tasks: Task names.
         models: Model names, paths or hub ids.
-        budgets: Budget names or numbers of evaluations.
+        budgets: Budget names or sizes.
         seeds: Seeds.
         settings: Method settings.
         variations: Method settings with several values, which override `settings`. A method runs with every
@@ -140,7 +161,8 @@ def expand(
     runs = []
     for task, model, budget, method in product(tasks, models, budgets, methods):
         for variant, seed in product(chosen[method], seeds):
-            fields = {"method": method, "task": task, "model": model, "budget": budget, "seed": seed, **common}
+            fields = {"method": method, "task": task, "model": model, "budget": canonical(budget), "seed": seed}
+            fields |= common
             try:
                 config = RunConfig.model_validate({**fields, "method_config": variant.given})
             except ValidationError as error:
@@ -180,13 +202,8 @@ def run_grid(
     """
     outcomes = []
     for number, run in enumerate(runs, start=1):
-        config, display = run.config, make_display()
-        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.method_config.items())
-        method = config.method + (f" ({settings})" if settings else "")
-        title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
-        title += f", {config.tune} trials" if config.tune else ""
-        title = ", ".join([title, *config.controls])
-        display.say(title + (f"  ({number} of {len(runs)})" if len(runs) > 1 else ""), style="bold")
+        display = make_display()
+        display.say(run.title + (f"  ({number} of {len(runs)})" if len(runs) > 1 else ""), style="bold")
         outcome = _run_one(run, output, display, engines)
         outcomes.append(outcome)
         on_outcome(outcome)
@@ -196,7 +213,7 @@ def run_grid(
 def _run_one(run: GridRun, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
     try:
         with display:
-            prepared = prepare(run.config, output, display, run.settings)
+            prepared = _prepare(run.config, output, display, run.settings)
         return _finish(prepared, display, engines)
     except WriteFailed:
         raise
@@ -212,7 +229,7 @@ def _actionable(error: Exception) -> BenchError:
     return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
 
 
-def _finish(prepared: PreparedRun, display: ProgressDisplay, engines: Engines) -> RunOutcome:
+def _finish(prepared: Prepared, display: ProgressDisplay, engines: Engines) -> RunOutcome:
     done = finished(prepared)
     if done is not None:
         display.say(f"already complete: {prepared.folder}")
@@ -233,7 +250,7 @@ def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -
     try:
         try:
             with display:
-                prepared = prepare(config, folder.parent, display)
+                prepared = _prepare(config, folder.parent, display)
         except UsageError:
             check_schema(folder / "journal.jsonl")  # of a run of an earlier version this says more
             raise

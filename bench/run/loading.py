@@ -14,12 +14,12 @@ from bench.engines.interface import Engine
 from bench.engines.placement import Engines, cores
 from bench.errors import UsageError
 from bench.models.checkpoint import read_config as read_checkpoint_config
-from bench.run.prepare import PreparedRun
+from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
 from tasks.interface import PromptStyle
 
 
-def placed(prepared: PreparedRun, engines: Engines) -> Engines:
+def placed(prepared: Prepared, engines: Engines) -> Engines:
     """Return the engines with their number, chosen by the model and the machine where it is open."""
     if engines.count is not None:
         return engines
@@ -38,7 +38,7 @@ def placed(prepared: PreparedRun, engines: Engines) -> Engines:
     )
 
 
-def load_engine(prepared: PreparedRun, engines: Engines, display: ProgressDisplay, opened: ExitStack) -> Engine:
+def load_engine(prepared: Prepared, engines: Engines, display: ProgressDisplay, opened: ExitStack) -> Engine:
     """Return the engine of a run: one here, or a pool of several.
 
     Args:
@@ -73,7 +73,7 @@ def load_engine(prepared: PreparedRun, engines: Engines, display: ProgressDispla
     return pool
 
 
-def _factory(prepared: PreparedRun, engines: Engines) -> Callable[..., Engine]:
+def _factory(prepared: Prepared, engines: Engines) -> Callable[..., Engine]:
     """Return a function that creates an engine on a device."""
     config, model = prepared.config, prepared.model.path
     options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}

@@ -30,32 +30,35 @@ def coverages(
     deployed: DeploymentContext,
     examples: Sequence[Example],
     models: Sequence[SingleModel],
-    k: int,
-) -> list[PassAtK]:
+    ks: Sequence[int],
+) -> list[list[PassAtK]]:
     """Measure pass@k of the base and of each model. Samples are booked to the same accounts as answers.
+
+    All k share the samples of the largest.
 
     Args:
         evaluator: Evaluator that scores the samples.
         deployed: Context that generates the samples.
         examples: Test examples.
         models: Artifacts.
-        k: Number of answers.
+        ks: Numbers of answers, ascending.
 
     Returns:
-        pass@k of the base, then of each model.
+        pass@k of the base for each k, then of each model.
     """
 
-    def measured(account: Account, model: SingleModel) -> tuple[NDArray[np.float64], Work]:
+    def measured(account: Account, model: SingleModel) -> tuple[list[NDArray[np.float64]], Work]:
         deployed.account, before = account, evaluator.meter.ledger[account]
-        estimates = estimate(_sample(evaluator, deployed, examples, model, k), k)
-        return estimates, evaluator.meter.ledger[account] - before
+        judged = _sample(evaluator, deployed, examples, model, max(ks))
+        return [estimate(judged, k) for k in ks], evaluator.meter.ledger[account] - before
 
-    shape = evaluator.meter.shape
+    shape, samples = evaluator.meter.shape, SAMPLES_PER_ANSWER * max(ks)
     base, work = measured("evaluation", SingleModel())
-    found = [summarise(base, None, k, work, shape)]
+    found = [[summarise(now, None, k, work, shape, samples) for now, k in zip(base, ks, strict=True)]]
     for model in models:
-        now, work = measured("inference", model)
-        found.append(summarise(now, base, k, work, shape))
+        estimates, work = measured("inference", model)
+        pairs = zip(estimates, base, ks, strict=True)
+        found.append([summarise(now, before, k, work, shape, samples) for now, before, k in pairs])
     return found
 
 
@@ -81,7 +84,7 @@ def estimate(judged: Sequence[Sequence[Score]], k: int) -> NDArray[np.float64]:
 
 
 def summarise(
-    now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, work: Work, shape: ModelShape
+    now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, work: Work, shape: ModelShape, samples: int
 ) -> PassAtK:
     """Return mean pass@k over the examples with an estimate, and its difference from the base.
 
@@ -91,6 +94,7 @@ def summarise(
         k: Number of answers.
         work: Work of all samples.
         shape: Shape of the model.
+        samples: Number of samples per example.
 
     Raises:
         BenchError: If no example has an estimate for both.
@@ -98,7 +102,7 @@ def summarise(
     usable = ~np.isnan(now) & (True if base is None else ~np.isnan(base))
     if not usable.any():
         raise BenchError(f"no test example has {k} answers that could be judged; see `bench doctor`")
-    mean = coverage_over_items(now[usable], SAMPLES_PER_ANSWER)
+    mean = coverage_over_items(now[usable], samples / k)
     difference = None
     if base is not None:
         found = mean_difference(now[usable] - base[usable])
@@ -106,14 +110,14 @@ def summarise(
         difference = Difference(items=int(usable.sum()), difference=fields.pop("value"), **fields)
     return PassAtK(
         k=k,
-        samples=SAMPLES_PER_ANSWER * k,
+        samples=samples,
         items=int(usable.sum()),
         excluded=int((~usable).sum()),
         value=mean.value,
         low=mean.low,
         high=mean.high,
-        # An example has SAMPLES_PER_ANSWER * k samples, and this is the cost of k of them.
-        cost=answer_cost(shape, work, SAMPLES_PER_ANSWER * len(now)),
+        # The work is that of all samples, and this is the cost of k of them.
+        cost=answer_cost(shape, work, samples / k * len(now)),
         work=work,
         difference=difference,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
@@ -24,24 +25,22 @@ from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.tuning import ruleset
-from bench.strategy import Strategy, parse_strategy
+from bench.strategy import Strategy, run_strategy
 from bench.weights.noise import NOISE_VERSION
 from methods.interface import Method, MethodConfig
 from tasks.interface import Task, TaskTraits
 
 
-@dataclass(frozen=True)
-class PreparedRun:
-    """Run that is ready to start. Everything that its id depends on is known; the model is not loaded yet.
+@dataclass(frozen=True, kw_only=True)
+class Prepared(ABC):
+    """Run or test that is ready to start. Everything that its id depends on is known; the model is not loaded yet.
 
     Attributes:
         config: Resolved configuration; `method_config` includes all defaults.
-        method: Configured method.
         task_data: Tasks and their data.
         source: Source of the model.
         model: Checkpoint on this machine.
         versions: Versions of all harness components that can change a number.
-        evaluations: Budget in model-prompt evaluations.
         strategy: Test-time strategy; None for greedy answers.
         id: Run id.
         folder: Run directory.
@@ -49,24 +48,43 @@ class PreparedRun:
     """
 
     config: RunConfig
-    method: Method
     task_data: TaskData
     source: ModelSource
     model: PreparedModel
     versions: Versions
-    evaluations: int
     strategy: Strategy | None
     id: str
     folder: Path
     refusal: str | None = None
 
-    def plan(self) -> RunPlan:
+    @property
+    @abstractmethod
+    def ruleset(self) -> str:
+        """Rules that the run is made by: see `bench.records.tuning.Ruleset`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun(Prepared):
+    """Run that is ready to start: see `Prepared`.
+
+    Attributes:
+        method: Configured method.
+        budget: Budget, in the unit that it was given in.
+    """
+
+    method: Method
+    budget: Budget
+
+    def plan(self, evaluations: int) -> RunPlan:
         """Return the plan of the run: gate, trials, and the method's own.
+
+        Args:
+            evaluations: Budget in model-prompt evaluations.
 
         Raises:
             Refused: If the method refuses its part of the budget, or the budget cannot pay for the trials.
         """
-        return plan_run(self.method, self.config, self.evaluations, self.task_data.traits)
+        return plan_run(self.method, self.config, evaluations, self.task_data.traits)
 
     @property
     def ruleset(self) -> str:
@@ -90,7 +108,7 @@ def prepare(
         UsageError: If the model's folder does not hold a complete causal language model with its tokenizer.
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
-    evaluations = budget_evaluations(config.budget)
+    budget = parse_budget(config.budget)
     method_class = load_method(config.method)
     if settings is None:
         try:
@@ -110,12 +128,12 @@ def prepare(
         display.say(note)
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
-    refusal = refused_because(config, method, task_data.traits, evaluations)
+    strategy = run_strategy(config.strategy)
+    refusal = refused_because(config, method, task_data.traits, budget)
     source = resolve(config.model)
     if refusal is not None and source.config() is None:
         raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
-    _require_libraries(config.engine)
+    require_libraries(config.engine)
     model = source.prepare(display.bytes)
     checkpoint = Path(model.path)
     device = resolved_device(config.device)
@@ -132,10 +150,19 @@ def prepare(
         flops=FLOPS_VERSION,
         template_date=None if config.prompt == "completion" else clock_date(checkpoint),
     )
-    identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, evaluations)
-    folder = run_folder(output, config, source.slug, identity)
+    identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, budget.identity)
     prepared = PreparedRun(
-        config, method, task_data, source, model, versions, evaluations, strategy, identity, folder, refusal
+        config=config,
+        method=method,
+        task_data=task_data,
+        source=source,
+        model=model,
+        versions=versions,
+        budget=budget,
+        strategy=strategy,
+        id=identity,
+        folder=run_folder(output, config, source.slug, identity),
+        refusal=refusal,
     )
     if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
         from bench.models.opening import check_opens
@@ -144,16 +171,17 @@ def prepare(
     return prepared
 
 
-def refused_because(config: RunConfig, method: Method, traits: TaskTraits, evaluations: int) -> str | None:
+def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budget: Budget) -> str | None:
     """Return the reason why a run cannot be done as configured, or None if it can.
 
     Args:
         config: Configuration of the run.
         method: Its method.
         traits: Properties of its task.
-        evaluations: Budget in model-prompt evaluations.
+        budget: Its budget. Whether the method can use one in FLOPs or time is known only once the run has measured the
+            cost of an evaluation.
     """
-    strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)
+    strategy = run_strategy(config.strategy)
     if reason := method.supports(traits):
         return f"method {config.method} cannot run on {config.task_label}: {reason}"
     if strategy and (reason := unsupported_reason(strategy, traits)):
@@ -165,13 +193,14 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, evalu
         )
     try:
         method.spread(config.processes)
-        plan_run(method, config, evaluations, traits)
+        if budget.unit == "evaluations":
+            plan_run(method, config, budget.amount, traits)
     except Refused as error:
         return str(error)
     return None
 
 
-def finished(prepared: PreparedRun) -> Result | None:
+def finished(prepared: Prepared) -> Result | None:
     """Return the result of a complete run, or None. A failed or refused run is not complete and can be run again."""
     if not (prepared.folder / "result.json").exists():
         return None
@@ -179,7 +208,12 @@ def finished(prepared: PreparedRun) -> Result | None:
     return result if result.status in ("ok", "over_budget", "diverged") else None
 
 
-def _require_libraries(engine: str) -> None:
+def require_libraries(engine: str) -> None:
+    """Check that the libraries of a backend are installed.
+
+    Raises:
+        Refused: If one is missing.
+    """
     for name in ("torch", "transformers"):
         try:
             found = importlib.util.find_spec(name)

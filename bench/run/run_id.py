@@ -22,7 +22,7 @@ def run_id(
     versions: Versions,
     content_hash: str,
     model_fingerprint: str,
-    evaluations: int,
+    budget: int | str,
     *,
     version: int = IDENTITY_VERSION,
 ) -> str:
@@ -36,7 +36,7 @@ def run_id(
         versions: Versions of method, task, noise generator and FLOPs formula.
         content_hash: Content hash of the splits.
         model_fingerprint: Fingerprint of the model's source.
-        evaluations: Budget in model-prompt evaluations.
+        budget: Budget in model-prompt evaluations, or as a text with its unit: see `bench.compute.budget.Budget`.
         version: Version of the rule, for the id of an older run.
 
     Raises:
@@ -48,7 +48,7 @@ def run_id(
         "identity": version,
         "content_hash": content_hash,
         "model": model_fingerprint,
-        "evaluations": evaluations,
+        "evaluations": budget,
     }
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -64,6 +64,7 @@ _LATER: dict[str, Any] = {
     "reward": "true",
     "shots": 0,
     "shots_seed": 0,
+    "source": None,
     "system": None,
     "template": "default",
 }
@@ -79,6 +80,8 @@ def _version_2(config: RunConfig, versions: Versions) -> dict[str, Any]:
 def _version_3(config: RunConfig, versions: Versions) -> dict[str, Any]:
     fields = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     fields["launch"] = config.launched or None
+    if fields["source"] is not None:
+        del fields["source"]["folder"]
     fields = {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
     return fields | {"versions": versions.model_dump(mode="json", exclude_none=True)}
 

@@ -1,4 +1,4 @@
-"""Execution of one run: calibrate, adapt, gate, test, record.
+"""Execution of one run: calibrate, adapt, gate, test, record. A test of a finished artifact only tests and records.
 
 All computed values go through the journal. A run that is killed and resumed therefore ends in the same result as an
 uninterrupted one. The result file is written last.
@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bench.compute.ledger import Account
 from bench.compute.meter import Meter, OverBudget
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Engine
@@ -29,7 +30,8 @@ from bench.records.journal import Journal, read_entries
 from bench.records.migrations import OLDEST, SCHEMA_VERSION
 from bench.records.pricing import priced_account
 from bench.records.rows import GateRecord, Row
-from bench.records.schema import BudgetInfo, ModelInfo, Processor, Result, Status, Timing
+from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Processor, Result, Status, Timing
+from bench.records.source import Artifacts
 from bench.records.tuning import Tuning
 from bench.run.context import AdaptationContext
 from bench.run.environment import processor, write_attempt
@@ -37,21 +39,22 @@ from bench.run.evaluator import Evaluator
 from bench.run.gate_looks import Gate, draw_items
 from bench.run.launch import launch_training
 from bench.run.loading import load_engine, placed
-from bench.run.prepare import PreparedRun, admit
+from bench.run.prepare import Prepared, PreparedRun, admit
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import IDENTITY_VERSION
 from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.timing import Clock
+from bench.run.trained import PreparedTest, check_prompts
 from bench.run.trials import Trials
 from methods.interface import Diverged, Method
-from tasks.interface import PromptStyle
+from tasks.interface import PromptStyle, Task
 
 CALIBRATION_EXAMPLES = 16
 ONE = Engines()
 
 
 def execute(
-    prepared: PreparedRun,
+    prepared: Prepared,
     display: ProgressDisplay,
     engines: Engines = ONE,
     *,
@@ -113,7 +116,7 @@ def train_as_worker(prepared: PreparedRun, ranks: ProcessGroup) -> None:
     prepared.method.adapt(context)
 
 
-def _open_journal(prepared: PreparedRun, engines: Engines) -> Journal:
+def _open_journal(prepared: Prepared, engines: Engines) -> Journal:
     """Open the run's journal, and write its config.json and an attempts file."""
     path = prepared.folder / "config.json"
     if path.exists():
@@ -156,6 +159,7 @@ class _Facts:
     sandbox: str | None = None
     untested: dict[str, str] = field(default_factory=dict)
     ungated: str | None = None
+    saved: Artifacts | None = None
     report: dict[str, Any] = field(default_factory=dict)
     tuning: Tuning | None = None
 
@@ -165,7 +169,7 @@ class _Runner:
 
     def __init__(
         self,
-        prepared: PreparedRun,
+        prepared: Prepared,
         display: ProgressDisplay,
         journal: Journal,
         engines: Engines = ONE,
@@ -178,13 +182,14 @@ class _Runner:
         self.clock = Clock()
         self.meter: Meter | None = None
         self.budget: BudgetInfo | None = None
+        self.carried: dict[Account, AccountRow] = {}
         self.facts = _Facts()
 
     def close(self) -> None:
         self.opened.close()
 
-    def begin(self) -> AdaptationContext:
-        """Load the engine, calibrate the cost of one evaluation, and set the budget.
+    def _load(self, task: Task) -> None:
+        """Load the engine, and make the evaluator of a task.
 
         Raises:
             Refused: If the run cannot be done for a stated reason.
@@ -192,7 +197,6 @@ class _Runner:
         prepared = self.prepared
         if prepared.refusal is not None:
             raise Refused(prepared.refusal)
-        self.planned = prepared.plan()
         levels = [admit(task, allow_unsandboxed=prepared.config.allow_unsandboxed) for task in prepared.task_data.tasks]
         sandbox = next(filter(None, levels), None)
         with self.clock.span("loading"):
@@ -222,17 +226,67 @@ class _Runner:
 
         data = prepared.task_data
         self.evaluator = Evaluator(
-            engine, data.adapted_on, style, self.meter, self.journal, self.clock, data.prompting, data.reward
+            engine, task, style, self.meter, self.journal, self.clock, data.prompting, data.reward
         )
+
+    def begin(self) -> AdaptationContext:
+        """Load the engine, calibrate the cost of one evaluation, plan, and set the budget.
+
+        Raises:
+            Refused: If the run cannot be done for a stated reason.
+        """
+        prepared = self._run
+        self._load(prepared.task_data.adapted_on)
+        assert self.meter is not None
         with self.display.stage("calibration"):
             examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
             evaluation_flops, seconds = self.evaluator.calibrate(examples)
-        self.budget = self._budget(evaluation_flops)
+            flops, evaluations = self._size(evaluation_flops)
+        self.planned = prepared.plan(evaluations)
+        self.budget = BudgetInfo(
+            name=prepared.config.budget,
+            evaluations=evaluations,
+            evaluation_flops=evaluation_flops,
+            flops=flops,
+            planned={str(account): amount for account, amount in self.planned.planned.items()},
+            spent=0,
+        )
         self.meter.limit = int(self.planned.evaluations * evaluation_flops)  # the gate's part is not the method's
         if self.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
             self.display.say(self._estimate(seconds))
         self.display.watch(self.meter, self.planned.evaluations)
         return self._context(evaluation_flops)
+
+    @property
+    def _run(self) -> PreparedRun:
+        assert isinstance(self.prepared, PreparedRun)
+        return self.prepared
+
+    def _size(self, evaluation_flops: float) -> tuple[int, int]:
+        """Return the budget in FLOPs and in evaluations.
+
+        Raises:
+            Refused: If it does not pay for one evaluation.
+        """
+        budget = self._run.budget
+        assert self.meter is not None
+        if budget.unit == "evaluations":
+            return int(budget.amount * evaluation_flops), budget.amount
+        flops = budget.amount
+        if budget.unit == "seconds":
+            # The calibration was the first work of this process, so it says little of the speed. Its examples fill a
+            # batch here, each time in another order, as engines answer equal jobs only once.
+            examples = self._run.task_data.splits.support[:CALIBRATION_EXAMPLES]
+            repeats = max(1, self.evaluator.batch_size // len(examples))
+            work, seconds = self.evaluator.timed([e for i in range(repeats) for e in examples[i:] + examples[:i]])
+            flops = int(budget.amount * self.meter.flops(work) / seconds)
+            self.display.say(f"{budget.text} of device time are {flops:.4g} FLOPs at the measured speed")
+        if flops < evaluation_flops:
+            raise Refused(
+                f"--budget {self._run.config.budget}: {flops:.3g} FLOPs, and one evaluation of the base on this task "
+                f"costs {evaluation_flops:.3g}; give a larger budget"
+            )
+        return flops, int(flops / evaluation_flops)
 
     def _context(self, evaluation_flops: float) -> AdaptationContext:
         prepared = self.prepared
@@ -241,7 +295,10 @@ class _Runner:
         )
 
     def run(self) -> Result:
-        prepared, context = self.prepared, self.begin()
+        """Execute the run, or the test."""
+        if isinstance(self.prepared, PreparedTest):
+            return self._test(self.prepared)
+        prepared, context = self._run, self.begin()
         method = prepared.method
         if self.planned.rungs:
             method, context = self._tune(context.evaluation_flops)
@@ -265,7 +322,22 @@ class _Runner:
         test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
         rows = test_split.evaluate(deployed, decisions)
         self._check_spent(adaptation)
+        self.facts.saved = test_split.saved
         return self.ended("ok", rows=rows)
+
+    def _test(self, prepared: PreparedTest) -> Result:
+        """Test artifacts that were made before. What their adaptation cost is carried over."""
+        trained = prepared.trained
+        self.budget, self.carried, self.facts.ungated = trained.budget, trained.ledger, trained.ungated
+        self._load(prepared.task_data.task)
+        assert self.facts.model is not None
+        with self.display.stage("loading the artifact"), self.clock.span("loading"):
+            artifacts = trained.load(self.facts.model.digest, prepared.folder)
+            check_prompts(artifacts, prepared.task_data.task)
+        deployed = deploy(artifacts, prepared.config, prepared.strategy, prepared.task_data.traits)
+        self.facts.untested = deployed.untested
+        test_split = TestSplit(self.evaluator, prepared.task_data, prepared.config, prepared.folder, self.display)
+        return self.ended("ok", rows=trained.moved(test_split.evaluate(deployed, trained.decisions)))
 
     def _spent_on_adaptation(self) -> int:
         """Return the FLOPs billed to the budget, other than the gate's."""
@@ -291,7 +363,7 @@ class _Runner:
 
     def _tune(self, evaluation_flops: float) -> tuple[Method, AdaptationContext]:
         """Run the trials. Return the method with the chosen settings, and its view of the final run."""
-        prepared = self.prepared
+        prepared = self._run
         trials = Trials(
             self.evaluator,
             prepared.task_data,
@@ -347,25 +419,15 @@ class _Runner:
         minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
         return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
 
-    def _budget(self, evaluation_flops: float) -> BudgetInfo:
-        return BudgetInfo(
-            name=self.prepared.config.budget,
-            evaluations=self.prepared.evaluations,
-            evaluation_flops=evaluation_flops,
-            flops=int(self.prepared.evaluations * evaluation_flops),
-            planned={str(account): amount for account, amount in self.planned.planned.items()},
-            spent=0,
-        )
-
     def ended(
         self, status: Status, reason: str | None = None, trace: str | None = None, rows: tuple[Row, ...] = ()
     ) -> Result:
         """Return the result with all fields known so far."""
-        prepared, facts, ledger, budget = self.prepared, self.facts, {}, self.budget
+        prepared, facts, ledger, budget = self.prepared, self.facts, dict(self.carried), self.budget
         if self.meter is not None:
             accounts = self.meter.ledger.accounts()
-            ledger = {name: priced_account(self.meter.shape, work) for name, work in accounts.items()}
-            budget = budget and budget.model_copy(update={"spent": self.meter.spent})
+            ledger |= {name: priced_account(self.meter.shape, work) for name, work in accounts.items()}
+            budget = budget and budget.model_copy(update={"spent": budget.spent + self.meter.spent})
         return Result(
             identity_version=IDENTITY_VERSION,
             id=prepared.id,
@@ -388,6 +450,7 @@ class _Runner:
             untested=facts.untested,
             ungated=facts.ungated,
             ledger=ledger,
+            saved=facts.saved,
             report=facts.report,
             tuning=facts.tuning,
         )

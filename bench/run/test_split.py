@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bench.errors import BenchError, Refused
 from bench.records.config import RunConfig
-from bench.records.files import folder_atomically
+from bench.records.files import folder_atomically, folder_digest
 from bench.records.pricing import answer_cost
 from bench.records.rows import GateRecord, Row
+from bench.records.source import Artifacts
 from bench.run.context import DeploymentContext
 from bench.run.data import TaskData
 from bench.run.evaluator import Evaluator
@@ -19,7 +20,7 @@ from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
 from bench.run.rows import Answered, add_gated, answered_rows, checked_answers, make_rows, write_samples
 from bench.run.sampling import apply_strategy
-from bench.strategy import Strategy
+from bench.strategy import Strategy, curve_of
 from methods.interface import DEFAULT_PROMPT, Artifact, SingleModel, TaskTraits
 
 
@@ -91,6 +92,9 @@ class TestSplit:
         config: Configuration of the run.
         folder: Run directory, for samples and artifacts.
         display: Progress display.
+
+    Attributes:
+        saved: Artifacts that were saved; None before, and in a test of artifacts that were saved before.
     """
 
     __test__ = False  # pytest would otherwise take the class for a group of tests
@@ -100,6 +104,7 @@ class TestSplit:
     ) -> None:
         self._evaluator, self._config, self._folder, self._display = evaluator, config, folder, display
         self._examples = task_data.splits.test[: config.limit]
+        self.saved: Artifacts | None = None
 
     def evaluate(self, deployed: Deployed, decisions: Mapping[str, GateRecord]) -> tuple[Row, ...]:
         """Evaluate base and artifacts, and save samples and artifacts.
@@ -118,8 +123,11 @@ class TestSplit:
         if deployed.strategy is not None and deployed.strategy.kind == "pass":
             view = DeploymentContext(self._evaluator, self._examples, self._display)
             models = [artifact for artifact in deployed.returned.values() if isinstance(artifact, SingleModel)]
-            found = coverages(self._evaluator, view, self._examples, models, deployed.strategy.k)
-            rows = tuple(row.model_copy(update={"coverage": c}) for row, c in zip(rows, found, strict=True))
+            found = coverages(self._evaluator, view, self._examples, models, curve_of(self._config.strategy))
+            rows = tuple(
+                row.model_copy(update={"coverage": curve[-1], "curve": tuple(curve[:-1])})
+                for row, curve in zip(rows, found, strict=True)
+            )
         return add_gated(rows, decisions)
 
     def _evaluate(
@@ -177,7 +185,11 @@ class TestSplit:
     ) -> None:
         with self._display.stage("saving"):
             write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator.prompt_sha256, rows)
+            if self._config.source is not None:
+                return
             with folder_atomically(self._folder / "artifact") as folder:
                 for label, artifact in artifacts.items():
                     (folder / label).mkdir(exist_ok=True)
                     artifact.save(deployed, folder / label)
+            classes = {label: f"{type(each).__module__}:{type(each).__qualname__}" for label, each in artifacts.items()}
+            self.saved = Artifacts(classes=classes, sha256=folder_digest(self._folder / "artifact"))

@@ -12,6 +12,8 @@ from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, per
 from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Profile, SeedRun
 from reports.leaderboard.columns import Column, columns, curve_title, rules, title
 from reports.leaderboard.text import EXPLAINED
+from reports.leaderboard.transfer import EXPLAINED as TRANSFERS_EXPLAINED
+from reports.leaderboard.transfer import Transfer, Transferred
 
 INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
 """Columns shown in small print in another column's cells: key of that column to key of the interval."""
@@ -35,9 +37,26 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
         groups=groups,
         curves=curves,
         profiles=profiles,
+        transfers=[_transfer(transfer) for transfer in board.transfers],
+        transfers_explained=TRANSFERS_EXPLAINED,
         explained=EXPLAINED,
         completeness=board.completeness,
     )
+
+
+def _transfer(transfer: Transfer) -> HtmlTable:
+    names = ("method", "adapted on")
+    headings = [Heading(text, text not in names, text == "method", text not in names) for text in transfer.headings]
+    base, *rows = transfer.texts
+    cells = [tuple(map(HtmlCell, base))]
+    for texts, row in zip(rows, transfer.rows, strict=True):
+        values = (row.name, row.adapted_on, *map(_gain, row.cells), _gain(row.others))
+        cells.append(tuple(map(HtmlCell, texts, values)))
+    return HtmlTable(transfer.title, tuple(headings), tuple(cells))
+
+
+def _gain(cell: Transferred | None) -> float | None:
+    return cell.difference.value if cell and cell.difference else None
 
 
 def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> Mapping[str, Any]:

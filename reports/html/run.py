@@ -11,11 +11,12 @@ from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
+from reports.html.coverage import coverage_sections
 from reports.html.page import render
 from reports.html.population import MethodDecision, gate_plot, read_gates, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
 from reports.run.history import configuration, gate_summary
-from reports.run.summary import lost_moves, named_rows, row_name, run_title, spent, statements, trials
+from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
 SHOWN = 8
 """Maximum number of samples shown per kind and row."""
@@ -60,7 +61,7 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         result=result,
         board=board,
         accuracies=_accuracies(rows) if rows else None,
-        statements=[*statements(rows), *lost_moves(result), *trials(result.tuning)],
+        statements=[*origin(result), *statements(rows), *lost_moves(result), *trials(result.tuning)],
         untested={f"{result.config.method} {label}".strip(): why for label, why in result.untested.items()},
         ledger=_ledger(result) if result.ledger else None,
         compute=ledger_plot(result.ledger) if result.ledger else None,
@@ -69,7 +70,7 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         looks=_looks(looks) if looks else None,
         gate=gate_plot(looks),
         gate_summary=list(gate_summary(result.report)),
-        sections=[*sections(result.report), *analysis_sections(analyses)],
+        sections=[*coverage_sections(rows), *sections(result.report), *analysis_sections(analyses)],
         configuration=configuration(result),
         config=result.config.model_dump_json(indent=1),
         samples=_kinds(result, samples),

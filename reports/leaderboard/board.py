@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from pydantic import computed_field
 
-from bench.records.tuning import CUSTOM, PUBLISHED
+from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import Estimate
+from reports.leaderboard.transfer import Transfer
 
 MATCHED = 0.95
 """Share of the group's budget that a row must have spent for its compute to be called matched."""
@@ -181,7 +182,9 @@ class Group:
         lines: The base, then other rows without adaptation, then the rest in sort order; failed runs come last.
         notes: Remarks for the reader, one sentence each.
         settings: Reward, prompts, gate, prompt style, precision and item limit, where they differ from the defaults.
-        ruleset: Rules that the rows were made by: `published`, `tuned K` or `custom`. Rows of `custom` are not ranked.
+        tests: Whether the rows are tests of finished runs, which the transfer matrix joins.
+        ruleset: Rules that the rows were made by: `published`, `tuned K`, `custom` or `declared`. Rows of the last two
+            are not ranked.
         controlled: Whether the runs replaced the reward or the prompts. Profiles over tasks leave such groups out.
     """
 
@@ -197,11 +200,12 @@ class Group:
     settings: str = ""
     ruleset: str = PUBLISHED
     controlled: bool = False
+    tests: bool = False
 
     @property
     def ranked(self) -> bool:
         """Whether the rows were made by the same rules and may be ranked."""
-        return self.ruleset != CUSTOM
+        return self.ruleset not in (CUSTOM, DECLARED)
 
 
 @dataclass(frozen=True)
@@ -329,6 +333,7 @@ class Board:
         rate: Price of one PFLOP; None for a board without prices.
         suites: Suites that the records belong to.
         withdrawals: Records that were withdrawn from this board.
+        transfers: Transfer matrices, if there are tests of finished runs.
     """
 
     groups: tuple[Group, ...]
@@ -337,6 +342,7 @@ class Board:
     rate: Rate | None = None
     suites: tuple[SuiteCoverage, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     @property
     def completeness(self) -> tuple[str, ...]:

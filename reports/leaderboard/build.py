@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
-from bench.records.tuning import CUSTOM, PUBLISHED
+from bench.records.source import NOT_METERED, DeclaredSource, RunSource
+from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import (
     Estimate,
     area_under_front,
@@ -25,8 +26,10 @@ from bench.stats import (
     wilson_interval,
 )
 from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
-from reports.leaderboard.notes import notes_of, short
+from reports.leaderboard.naming import short
+from reports.leaderboard.notes import notes_of
 from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
+from reports.leaderboard.transfer import make_transfers
 from reports.record import Record, outcomes
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
@@ -60,7 +63,7 @@ def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate 
         groups[_comparable(record.result)].append(record)
     ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
     made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
-    return Board(made, _curves(made), _profiles(made), rate)
+    return Board(made, _curves(made), _profiles(made), rate, transfers=make_transfers(records))
 
 
 def _order(record: Record) -> tuple[Any, ...]:
@@ -74,7 +77,8 @@ def _comparable(result: Result) -> tuple[Any, ...]:
     return (
         config.task_label,
         config.model,
-        budget_evaluations(config.budget),
+        parse_budget(config.budget).unit,
+        parse_budget(config.budget).amount,
         _ruleset_order(result.ruleset),
         config.strategy,
         (result.versions.task, result.versions.adapt_on, result.versions.flops) if result.versions else (),
@@ -85,13 +89,14 @@ def _comparable(result: Result) -> tuple[Any, ...]:
         _dtype(result),
         config.gate,
         config.controls,
+        "" if config.source is None else config.source.kind,
     )
 
 
 def _ruleset_order(ruleset: str) -> int:
-    """Return 0 for `published`, the number of trials for `tuned K`, and a larger number for `custom`."""
-    if ruleset in (PUBLISHED, CUSTOM):
-        return 0 if ruleset == PUBLISHED else 10**9
+    """Return 0 for `published`, the number of trials for `tuned K`, and larger numbers for `custom` and `declared`."""
+    if ruleset in (PUBLISHED, CUSTOM, DECLARED):
+        return {PUBLISHED: 0, CUSTOM: 10**9, DECLARED: 10**9 + 1}[ruleset]
     return int(ruleset.removeprefix("tuned "))
 
 
@@ -119,12 +124,14 @@ def _group(records: Sequence[Record], sort: str) -> Group:
     for key, members in variants.items():
         if has_own_gate(members[0].result):
             names[key] += f" {OWN_GATE}"
+        elif isinstance(members[0].result.source, DeclaredSource):
+            names[key] += f" {NOT_METERED}"
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     ruleset = records[0].result.ruleset
     made = [*base, *tables]
-    lines = _corrected([each.line for each in made] if ruleset == CUSTOM else _ranked(made))
+    lines = _corrected([each.line for each in made] if ruleset in (CUSTOM, DECLARED) else _ranked(made))
     tested = next((record for record in records if record.items), None)
     return Group(
         task=config.task_label,
@@ -139,6 +146,7 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         ruleset=ruleset,
         settings=", ".join([*config.controls, *_group_settings(records[0].result)]),
         controlled=bool(config.controls),
+        tests=isinstance(config.source, RunSource),
     )
 
 
@@ -151,6 +159,7 @@ def _group_settings(result: Result) -> list[str]:
         ("dtype", _dtype(result)),
         ("limit", config.limit),
         ("new tokens", config.max_new_tokens),
+        ("artifacts of", "finished runs" if isinstance(config.source, RunSource) else None),
         ("FLOPs version", _old_flops_version(result)),
     )
     return [f"{name} {value}" for name, value in values if value not in (None, "auto")]
@@ -261,7 +270,7 @@ def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
     families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.items and group.ranked:
+        if group.items and group.ranked and not group.tests:
             families[group.task, group.model, group.ruleset, group.strategy, group.settings, group.item_set].append(
                 group
             )
@@ -304,7 +313,7 @@ def _curve(groups: Sequence[Group]) -> Curve:
 def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
     families: dict[tuple[str, str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
-        if group.ranked and not group.controlled and any(line.accuracy for line in group.lines):
+        if group.ranked and not (group.controlled or group.tests) and any(line.accuracy for line in group.lines):
             families[group.model, group.budget, group.strategy, group.ruleset].append(group)
     return tuple(
         _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1

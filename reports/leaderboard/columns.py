@@ -64,7 +64,11 @@ def title(group: Group) -> str:
 def rules(ruleset: str) -> str:
     """Return a ruleset as headings say it, such as `published settings` or `settings tuned in 5 trials`."""
     name, _, trials = ruleset.partition(" ")
-    known = {"published": "published settings", "custom": "custom settings (not ranked)"}
+    known = {
+        "published": "published settings",
+        "custom": "custom settings (not ranked)",
+        "declared": "trained elsewhere (not ranked)",
+    }
     return known.get(name) or f"settings tuned in {trials} trials"
 
 
@@ -108,6 +112,10 @@ def _scored(line: LeaderboardRow) -> bool:
 
 def _adapted(line: LeaderboardRow) -> bool:
     return _scored(line) and not line.bound
+
+
+def _metered(line: LeaderboardRow) -> bool:
+    return _adapted(line) and line.evaluations > 0
 
 
 def _accuracy(line: LeaderboardRow) -> str:
@@ -187,12 +195,18 @@ _COLUMNS = (
     Column(
         "evaluations",
         "adaptation passes",
-        _where(_adapted, lambda line: f"{line.evaluations:,.0f}"),
+        _where(_metered, lambda line: f"{line.evaluations:,.0f}"),
         _scored_field("evaluations"),
         3,
     ),
     Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _scored_field("flops"), 7),
-    Column("share", "of budget", _where(_adapted, lambda line: f"{100 * line.share:.1f} %"), _scored_field("share"), 4),
+    Column(
+        "share",
+        "of budget",
+        _where(_metered, lambda line: f"{100 * line.share:.1f} %"),
+        _scored_field("share"),
+        4,
+    ),
     Column("matched", "compute", _compute, _field("matched"), 4),
     Column("passes", "passes per answer", _where(_scored, lambda line: f"{line.passes:g}"), _scored_field("passes")),
     Column(

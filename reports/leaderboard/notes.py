@@ -8,16 +8,11 @@ from typing import Any
 
 from bench.records.rows import FAITHFUL
 from reports.leaderboard.board import LeaderboardRow
+from reports.leaderboard.naming import short
 from reports.record import Record
 
 NOT_RUN = "did not run"
 """Start of the reason that a method reports for a stage without a run."""
-
-
-def short(value: Any) -> str:
-    """Return a setting's value as a row's name shows it."""
-    values = value if isinstance(value, list) else [value]
-    return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
 def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.compute.ledger import ADAPTATION
 from bench.records.rows import Row
 from bench.records.schema import Result
+from bench.records.source import DeclaredSource
 from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, exact_interval, mean_variance
 from reports.leaderboard.board import MATCHED, Gated, LeaderboardRow, SeedRun
 from reports.record import Record, outcomes
@@ -99,7 +100,8 @@ def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) 
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
     evaluations, flops = zip(*map(_adaptation, finished), strict=True)
     share = min(map(_used, finished)) / limit if limit else 0.0
-    budgeted = any(record.result.budget and record.result.budget.adapts for record in finished)
+    declared = isinstance(finished[0].result.source, DeclaredSource)
+    budgeted = declared or any(record.result.budget and record.result.budget.adapts for record in finished)
     returned_base = not any(row.changed for row in rows)
     compared = judged.any() and not returned_base
     seconds = [record.result.timing.total for record in finished if record.result.timing]
@@ -117,7 +119,7 @@ def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) 
         evaluations=fmean(evaluations),
         flops=fmean(flops),
         share=share,
-        matched=share >= MATCHED if budgeted else None,
+        matched=share >= MATCHED if budgeted and not declared else None,
         passes=fmean(row.cost.evaluations for row in rows),
         answer_flops=fmean(row.cost.flops for row in rows),
         answer_tokens=fmean(row.cost.new_tokens for row in rows),
@@ -163,6 +165,11 @@ def _used(record: Record) -> float:
 
 
 def _adaptation(record: Record) -> tuple[int, int]:
-    """Return the forward passes and the FLOPs that were billed to the budget."""
+    """Return the forward passes and the FLOPs that were billed to the budget.
+
+    Of a model that was trained elsewhere, the passes are not known, and count as 0; the FLOPs are those declared.
+    """
+    if isinstance(source := record.result.source, DeclaredSource):
+        return 0, source.flops
     billed = [row for account, row in record.result.ledger.items() if account in ADAPTATION]
     return sum(row.work.evaluations for row in billed), sum(row.flops for row in billed)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import parse_budget
 from bench.records.config import RunConfig
 from reports.leaderboard.board import SuiteCoverage
 from reports.record import Record
@@ -47,7 +47,7 @@ def coverage(name: str, planned: Sequence[GridRun], records: Sequence[Record]) -
 
 def _key(config: RunConfig, settings: dict[str, Any]) -> str:
     fields = config.model_dump(mode="json", exclude=IGNORED)
-    fields |= {"method_config": settings, "budget": budget_evaluations(config.budget), "launch": config.launched}
+    fields |= {"method_config": settings, "budget": parse_budget(config.budget).identity, "launch": config.launched}
     return json.dumps(fields, sort_keys=True)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from reports.leaderboard.board import Board, Curve, Group
 from reports.leaderboard.columns import Column, columns, curve_title, fitting, rules, title
+from reports.leaderboard.transfer import print_transfers, transfers_markdown
 
 CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
 CURVE_TEXTS = ("", "budget", "front")
@@ -40,6 +41,7 @@ def print_board(console: Console, board: Board) -> None:
         if curve.area is not None:
             console.print(_area(curve), markup=False, highlight=False)
         console.print()
+    print_transfers(console, board.transfers)
     for line in board.completeness:
         console.print(line, markup=False, highlight=False)
     if board.groups:
@@ -110,7 +112,7 @@ def markdown(board: Board) -> str:
             f"{rules(profile.ruleset)}, {len(profile.tasks)} tasks"
         )
         parts.append("\n\n".join([name, _pipes([*heads, *rows])]))
-    return "\n\n".join([*parts, *board.completeness, EXPLAINED])
+    return "\n\n".join([*parts, *transfers_markdown(board.transfers), *board.completeness, EXPLAINED])
 
 
 def _pipes(rows: list[list[str]]) -> str:

@@ -8,15 +8,40 @@ from typing import Any
 from bench.records.config import RunConfig
 from bench.records.rows import GateRecord, PairedComparison, Row
 from bench.records.schema import BudgetInfo, Result
+from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import Tuning
 
 
 def run_title(config: RunConfig) -> str:
     """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
-    title = f"{config.method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
+    title = f"{method_name(config)} on {config.task_label}, {config.model}"
+    if not isinstance(config.source, DeclaredSource):
+        title += f", budget {config.budget}, seed {config.seed}"
     title += f", {config.tune} trials" if config.tune else ""
     title = ", ".join([title, *config.controls])
     return title if config.strategy == "greedy" else f"{title}, {config.strategy}"
+
+
+def method_name(config: RunConfig) -> str:
+    """Return the name of a run's method; for a model that was trained elsewhere, its name with a mark."""
+    return f"{config.method} {NOT_METERED}" if isinstance(config.source, DeclaredSource) else config.method
+
+
+def origin(result: Result) -> list[str]:
+    """Return a sentence on where the model of a test came from; none for a run.
+
+    Examples: `artifacts of run 558a005b, adapted on addition; ...`,
+    `my-model: trained elsewhere for 1e+15 FLOPs, as declared and not metered`.
+    """
+    source = result.source
+    if isinstance(source, RunSource):
+        return [
+            f"artifacts of run {source.id[:8]}, adapted on {source.task}; its costs of adaptation and the decisions of "
+            "its gate are carried over"
+        ]
+    if isinstance(source, DeclaredSource):
+        return [f"{source.name}: trained elsewhere for {source.flops:.4g} FLOPs, as declared and not metered"]
+    return []
 
 
 def named_rows(result: Result) -> list[tuple[str, Row]]:
@@ -32,7 +57,7 @@ def row_name(result: Result, row: Row) -> str:
     """Return the name of a row, such as `base`, `randopt k=5`, or `randopt k=5, gated` after the gate."""
     if row.kind == "base":
         return "base"
-    name = f"{result.config.method} {row.label}".strip()
+    name = f"{method_name(result.config)} {row.label}".strip()
     return f"{name}, gated" if row.kind == "gated" else name
 
 
@@ -95,12 +120,11 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
     for name, row in rows:
         if (c := row.coverage) is None or row.gate is not None:
             continue
-        line = f"{name}: pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f}), from "
-        line += f"{c.samples} samples for each of {c.items} items"
+        each = [f"pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f})" for c in row.coverages]
+        line = f"{name}: {', '.join(each)}, from {c.samples} samples for each of {c.items} items"
         if d := c.difference:
-            line += (
-                f"; {100 * d.difference:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
-            )
+            at = f" at k = {c.k}" if row.curve else ""
+            line += f"; {100 * d.difference:+.1f} points{at} ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
         lines.append(line)
     return lines
 

@@ -15,7 +15,7 @@ from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import lost_moves, named_rows, row_name, run_title, spent, statements, trials
+from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
@@ -27,6 +27,8 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
     console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_VERBATIM)
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_VERBATIM)
+    for line in origin(result):
+        console.print(line, markup=False, **_VERBATIM)
     if rows := named_rows(result):
         console.print(_accuracies(rows))
         for line in statements(rows):
@@ -145,7 +147,7 @@ def _next(folder: Path, result: Result) -> str:
         return f"fix the cause, then bench resume {folder}"
     if result.status == "refused":
         return f"run it with other settings, or remove the cause and bench resume {folder}"
-    if any(row.changed for row in result.rows):
+    if result.source is None and any(row.changed for row in result.rows):
         return f"bench export {folder} -o my-model"
     return f"bench show {folder}"
 

@@ -27,6 +27,7 @@ INDIRECT = {
     "bench.cli.publish": "bench/cli/test_leaderboard.py",
     "bench.cli.report": "bench/cli/test_report.py",
     "bench.cli.run": "bench/cli/test_cli.py",
+    "bench.cli.test": "bench/cli/test_test.py",
     "bench.conformance.data": "bench/conformance/test_report.py",
     "bench.conformance.method.instrument": "bench/conformance/method/test_report.py",
     "bench.conformance.method.session": "bench/conformance/method/test_report.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.config_file import suites_beside
-from bench.compute.budget import budget_evaluations
+from bench.compute.budget import parse_budget
 from bench.records.migrations import SCHEMA_VERSION
 from bench.run.run_id import run_id
 from reports.leaderboard.committed import (
@@ -77,7 +77,7 @@ def test_a_record_is_consistent(path):
     plain = json.loads(path.read_bytes())
     assert plain == without_paths(plain)
     if result.versions and result.content_hash and result.model:
-        size = budget_evaluations(config.budget)
+        size = parse_budget(config.budget).identity
         content = (result.content_hash, result.model.fingerprint, size)
         assert result.id == run_id(config, result.versions, *content, version=result.identity_version)
     answered = [number for number, row in enumerate(result.rows) if row.answers_of is None]

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.errors import BenchError
-from bench.records.pricing import reprice
+from bench.records.pricing import flops_of, reprice
 from bench.records.schema import RunConfig, read_result
 from bench.run.pass_at_k import estimate, summarise
 from bench.run.prepare import prepare
@@ -14,6 +15,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Method, Plan, SingleModel
+from reports.run.summary import coverages, named_rows
 from tasks.addition import Addition
 from tasks.interface import Score
 
@@ -76,15 +78,15 @@ def test_answers_that_could_not_be_judged_are_not_counted_as_samples():
 
 def test_base_and_row_are_compared_over_items_with_both_estimates():
     now, base = np.array([1.0, 0.5, np.nan, 0.5]), np.array([0.5, 0.5, 1.0, np.nan])
-    found = summarise(now, base, 2, WORK, SHAPE)
+    found = summarise(now, base, 2, WORK, SHAPE, 4)
     assert (found.items, found.excluded, found.samples, found.value) == (2, 2, 4, 0.75)
     assert (found.work, found.cost.evaluations) == (WORK, 2)
     assert (found.difference.items, found.difference.difference) == (2, 0.25)
     assert found.low < 0.75 < found.high
-    alone = summarise(base, None, 2, WORK, SHAPE)
+    alone = summarise(base, None, 2, WORK, SHAPE, 4)
     assert (alone.items, alone.difference) == (3, None)
     with pytest.raises(BenchError, match="no test example has 2 answers that could be judged"):
-        summarise(np.array([np.nan]), None, 2, WORK, SHAPE)
+        summarise(np.array([np.nan]), None, 2, WORK, SHAPE, 4)
 
 
 def test_pass_at_k_is_reported_next_to_greedy_accuracy_and_booked_as_inference(tmp_path):
@@ -105,6 +107,26 @@ def test_pass_at_k_is_reported_next_to_greedy_accuracy_and_booked_as_inference(t
     assert {path.name for path in (prepared.folder / "artifact").iterdir()} == {"one"}
     assert read_result(prepared.folder).rows == result.rows
     assert reprice(result) == result
+
+
+def test_a_curve_of_pass_at_k_comes_from_the_samples_of_its_largest_k(tmp_path):
+    _, curve = run(tmp_path / "a", "pass@1,2,4")
+    _, alone = run(tmp_path / "b", "pass@4")
+    for row, other in zip(curve.rows, alone.rows, strict=True):
+        assert row.coverage == other.coverage
+        assert [c.k for c in row.coverages] == [1, 2, 4]
+        assert [c.samples for c in row.coverages] == [8, 8, 8]
+        values = [c.value for c in row.coverages]
+        assert values == sorted(values)
+        assert [c.cost.evaluations for c in row.coverages] == [1, 2, 4]
+        assert other.curve == ()
+    assert curve.ledger["inference"] == alone.ledger["inference"]
+    one = curve.rows[1].coverages[0]
+    assert one.difference.difference == pytest.approx(one.value - curve.rows[0].coverages[0].value)
+    assert reprice(curve) == curve
+    assert flops_of(curve)["rows.1.curve.0.cost.flops"] == one.cost.flops
+    (line,) = (line for line in coverages(named_rows(curve)) if not line.startswith("base"))
+    assert re.search(r"pass@1 .* %.*, pass@2 .* %.*, pass@4 .* %.*, from 8 samples .* points at k = 4", line)
 
 
 def test_an_interrupted_test_with_a_strategy_ends_like_an_uninterrupted_one(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.records.schema import RunConfig, Versions
+from bench.records.source import RunSource
 from bench.run.run_id import IDENTITY_VERSION, RULES, run_folder, run_id
 
 CONFIG = RunConfig(
@@ -51,6 +52,7 @@ OTHER_OUTCOME = {
     "shots": 2,
     "shots_seed": 1,
     "system": "Be brief.",
+    "source": RunSource(folder="runs/a", id="b", task="tenfold", sha256="0" * 64),
 }
 OTHER_VERSION = {
     "method": "2",
@@ -63,7 +65,7 @@ OTHER_VERSION = {
 
 
 def identity(config: RunConfig = CONFIG, versions: Versions = VERSIONS, **fields: Any) -> str:
-    return run_id(config, versions, **({"content_hash": "c", "model_fingerprint": "m", "evaluations": 256} | fields))
+    return run_id(config, versions, **({"content_hash": "c", "model_fingerprint": "m", "budget": 256} | fields))
 
 
 def test_every_configuration_field_is_tested_below() -> None:
@@ -86,7 +88,9 @@ def test_a_version_changes_the_run_id(field: str) -> None:
     assert identity(versions=VERSIONS.model_copy(update={field: OTHER_VERSION[field]})) != identity()
 
 
-@pytest.mark.parametrize("other", [{"content_hash": "d"}, {"model_fingerprint": "n"}, {"evaluations": 257}])
+@pytest.mark.parametrize(
+    "other", [{"content_hash": "d"}, {"model_fingerprint": "n"}, {"budget": 257}, {"budget": "256 flops"}]
+)
 def test_other_content_changes_the_run_id(other: dict[str, Any]) -> None:
     assert identity(**other) != identity()
 

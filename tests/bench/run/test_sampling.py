@@ -2,7 +2,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.run.sampling import apply_strategy, sample_decodings, unsupported_reason
-from bench.strategy import Strategy, parse_strategy
+from bench.strategy import Strategy, curve_of, parse_strategy, run_strategy
 from bench.weights.points import Point
 from methods.best_of_n import HighestSignal
 from methods.interface import SingleModel
@@ -39,6 +39,21 @@ class FakeDeployment:
 def test_strategies_are_parsed(text):
     kind, k = parse_strategy(text)
     assert f"{kind}@{k}" == text
+    assert run_strategy(text) == Strategy(kind, k)
+
+
+def test_pass_at_k_may_name_several_k_in_ascending_order():
+    assert run_strategy("greedy") is None
+    assert run_strategy("pass@1,2,16") == Strategy("pass", 16)
+    assert curve_of("pass@1,2,16") == (1, 2, 16)
+    assert curve_of("pass@8") == (8,)
+    assert curve_of("maj@8") == curve_of("greedy") == ()
+    for text in ("pass@2,1", "pass@2,2", "pass@1,", "pass@,1", "pass@1, 2"):
+        with pytest.raises(UsageError, match=f"{text}.*pass@1,2,4 with ascending N"):
+            run_strategy(text)
+    for text in ("maj@1,2", "bon@1,2"):
+        with pytest.raises(UsageError, match=text):
+            run_strategy(text)
 
 
 @pytest.mark.parametrize("text", ["greedy", "pass", "pass@0", "pass@-1", "best@8", "pass@x", "@8"])

@@ -1,4 +1,4 @@
-from bench.records.rows import GateLook, GateRecord
+from bench.records.rows import GateLook, GateRecord, PassAtK
 from bench.records.tuning import Tuning
 from reports.html.run import SHOWN, run_page
 from reports.run.history import configuration
@@ -91,3 +91,19 @@ def test_the_settings_of_a_tuned_run_are_those_of_the_tested_model(make_record):
     assert given["lora"]["rank"] == 2
     published = tuning.model_copy(update={"trial": 0, "chosen": {}})
     assert configuration(result.model_copy(update={"tuning": published}))["settings"].startswith("lr = 1e-06, group")
+
+
+def test_pass_at_k_for_several_k_is_a_plot_with_a_line_for_each_row(make_record, parse):
+    record = make_record("corp", right=27).result
+    cost = record.rows[0].cost
+
+    def found(k, value):
+        return PassAtK(k=k, samples=8, items=40, excluded=0, value=value, low=value - 0.1, high=value + 0.1, cost=cost)
+
+    rows = tuple(row.model_copy(update={"curve": (found(1, 0.3),), "coverage": found(4, 0.6)}) for row in record.rows)
+    page = parse(run_page(record.model_copy(update={"rows": rows})))
+    (section,) = [s for s in page.all("section") if s.all("h2")[0].text == "pass@k"]
+    assert [mark.attributes["data-k"] for mark in section.all("g", cls="mark")] == ["1", "4"] * 2
+    assert "corp: pass@4 60.0 % (50.0 to 70.0)" in section.text
+    one = tuple(row.model_copy(update={"curve": ()}) for row in rows)
+    assert "pass@k" not in [h.text for h in parse(run_page(record.model_copy(update={"rows": one}))).all("h2")]
