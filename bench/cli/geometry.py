@@ -94,13 +94,13 @@ def _measure(
     from bench.compute.ledger import hardware_flops
     from bench.errors import UsageError
     from bench.run.artifacts import adapted_weights, find_adapted
-    from bench.run.geometry import ACCOUNT, Neighbourhood, other_task, tested_task
+    from bench.run.geometry import ACCOUNT, Neighbourhood, other_task, task_of_run
     from reports.analysis.results import Computed, Geometry
 
     artifacts, notes = find_adapted(runs)
     if not artifacts:
         raise UsageError(f"no run has one changed model to analyse: {'; '.join(notes)}")
-    own = {each.run: tested_task(each.result, each.run, limit) for each in artifacts}
+    own = {each.run: task_of_run(each.result, each.run, limit) for each in artifacts}
     others = [other_task(name, limit) for name in tasks]
     with display.stage("loading"):
         around = Neighbourhood(artifacts[0].result, scratch)
@@ -187,13 +187,16 @@ class _Measured:
             with self._display.stage(f"{task.name}: answers", len(examples)):
                 answered = self._around.answers(Point(), task, examples)
             sequences = [(prompt, completion.token_ids) for prompt, completion in answered]
+            found: dict[str, list[Any]] = {each.name: [] for each in self._artifacts}
+            with self._display.stage(f"{task.name}: drift", len(sequences) * len(found)) as stage:
+                for chunk in self._around.chunks(sequences):
+                    base = list(self._around.logits(self._around.base, chunk))
+                    for name, answers in found.items():
+                        answers += map(divergences, base, self._around.logits(self._weights[name], chunk))
+                        stage.advance(steps=len(chunk))
             for each in self._artifacts:
-                found = []
-                with self._display.stage(f"{task.name}: {each.name}", len(sequences)) as stage:
-                    for base, moved in self._around.logits(self._weights[each.name], sequences):
-                        found.append(divergences(base, moved))
-                        stage.advance(steps=1)
-                yield drift(each.name, task.name, on_task=key == self._own[each.name], answers=found)
+                on_task = key == self._own[each.name]
+                yield drift(each.name, task.name, on_task=on_task, answers=found[each.name])
 
     def lines(self, models: int) -> Iterator[Line]:
         """Yield the accuracy of so many models on each line: from the base, then between artifacts."""

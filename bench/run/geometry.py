@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +31,14 @@ ACCOUNT: Account = "analysis"
 
 Weights = Mapping[str, torch.Tensor]
 """Tensors of a model by name, in the dtype that runs deploy it in."""
+Asked = tuple[TokenIds, TokenIds]
+"""Prompt and answer; neither is empty."""
+LOGITS = 1 << 28
+"""Bytes of the base's logits that are kept while other models are compared with it."""
 
 
 class Neighbourhood:
-    """Base model of a run and models with other weights. Holds the base three times, and one other model.
+    """Base model of a run and models with other weights. Holds four models: the base and the live one, twice.
 
     Args:
         result: Record of the run.
@@ -62,11 +63,9 @@ class Neighbourhood:
         )
         model, parameters = open_base(result)
         self._dtype = getattr(torch, str(result.engine["dtype"]))
-        self.base: Weights = {name: tensor.detach().to(self._dtype) for name, tensor in parameters.items()}
+        self.base: Weights = {name: tensor.detach().to(self._dtype, copy=True) for name, tensor in parameters.items()}
         self.kinds: dict[str, LayerKind] = layer_kinds(model)
         self._model = model.to(device).eval().requires_grad_(False)
-        self._moved = deepcopy(self._model)
-        self._moved_parameters = dict(self._moved.named_parameters())
         self.meter = Meter(self._engine.shape)
         self._style = self._engine.style if result.config.prompt == "auto" else result.config.prompt
         self._scratch = scratch
@@ -102,36 +101,37 @@ class Neighbourhood:
         }
         return write_checkpoint(self._scratch / "between", weights)
 
-    def logits(
-        self, moved: Weights, sequences: Sequence[tuple[TokenIds, TokenIds]]
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yield the logits of the base and of another model at each token of answers, in float32.
+    def chunks(self, sequences: Sequence[Asked]) -> Iterator[list[Asked]]:
+        """Yield the sequences in groups whose logits take at most `LOGITS` bytes, and at least one sequence."""
+        chunk: list[Asked] = []
+        free = 0
+        for sequence in sequences:
+            size = 4 * len(sequence[1]) * self._engine.shape.vocab_size
+            if chunk and size > free:
+                yield chunk
+                chunk = []
+            free = (free if chunk else LOGITS) - size
+            chunk.append(sequence)
+        if chunk:
+            yield chunk
 
-        Args:
-            moved: Weights of the other model.
-            sequences: Prompt and answer of each sequence; neither is empty.
-
-        Yields:
-            Two arrays of shape [tokens of the answer, vocabulary].
-        """
-        for name, parameter in self._moved_parameters.items():
-            parameter.copy_(moved[name])
-        with ExitStack() as opened:
-            opened.enter_context(self.meter.account(ACCOUNT))
-            for model in (self._model, self._moved):
-                opened.enter_context(attach(model, lambda work, _: self.meter.reserve(work), role="policy"))
+    def logits(self, weights: Weights, sequences: Sequence[Asked]) -> Iterator[NDArray[np.float32]]:
+        """Yield a model's logits at each token of each answer, in float32, shape [tokens, vocabulary]."""
+        for name, parameter in self._model.named_parameters():
+            parameter.copy_(weights[name])
+        with self.meter.account(ACCOUNT), attach(self._model, lambda work, _: self.meter.reserve(work), role="policy"):
             for prompt, answer in sequences:
-                yield self._logits(self._model, prompt, answer), self._logits(self._moved, prompt, answer)
+                yield self._logits(prompt, answer)
 
     @torch.inference_mode()
-    def _logits(self, model: Any, prompt: TokenIds, answer: TokenIds) -> NDArray[np.float32]:
-        ids = torch.tensor([prompt + answer[:-1]], device=model.device)
-        output = model(input_ids=ids, logits_to_keep=len(answer), use_cache=False)
+    def _logits(self, prompt: TokenIds, answer: TokenIds) -> NDArray[np.float32]:
+        ids = torch.tensor([prompt + answer[:-1]], device=self._model.device)
+        output = self._model(input_ids=ids, logits_to_keep=len(answer), use_cache=False)
         found: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
         return found
 
 
-def tested_task(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Example, ...]]:
+def task_of_run(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Example, ...]]:
     """Return the task that a run was tested on, and the first examples of its test split.
 
     Raises:
@@ -159,8 +159,8 @@ def other_task(name: str, limit: int) -> tuple[Task, tuple[Example, ...]]:
     Raises:
         BenchError: If the task or its data cannot be loaded, or it has fewer than two test examples.
     """
-    name, _, file = name.partition("=")
-    task = load_task(name)
+    known, _, file = name.partition("=")
+    task = load_task(known)
     examples = task.load(Path(file) if file else None).test[:limit]
     if len(examples) < 2:
         raise UsageError(f"--task {name}: its test split has {len(examples)} examples; at least 2 are needed")

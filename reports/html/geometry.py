@@ -6,9 +6,12 @@ from dataclasses import replace
 
 from reports.analysis.results import Drift, Geometry, Line, ModelMove
 from reports.analysis.terminal import geometry_verdicts, nats
-from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDE, Section, named_bars, panel
+from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, named_bars, panel
 from reports.html.svg import LETTER, Bar, Mark, Plot, Scale, Tick, line, spanning
 from reports.html.table import percent
+
+WIDTH = 460.0
+"""Width of a plot with the names of models or of kinds of layer."""
 
 
 def geometry_sections(found: Geometry) -> list[Section]:
@@ -27,6 +30,7 @@ def geometry_sections(found: Geometry) -> list[Section]:
         (f"{each.name}, {each.task}", f"{nats(each.from_base)} from base, {nats(each.to_base)} to base")
         for each in found.drifts
     ]
+    accuracy = spanning([value for each in found.lines for value in each.accuracy], BOTTOM, TOP, percent=True)
     tasks = dict.fromkeys(each.task for each in found.drifts)
     return [
         Section("Size of moves", tuple(moves), tuple(_layers(move, found.weights) for move in found.moves)),
@@ -39,7 +43,7 @@ def geometry_sections(found: Geometry) -> list[Section]:
         Section(
             "Accuracy between models",
             (("barriers", barriers), ("items", items), ("compute", compute)),
-            tuple(map(_line, found.lines)),
+            tuple(_line(each, accuracy) for each in found.lines),
         ),
     ]
 
@@ -58,13 +62,15 @@ def _layers(move: ModelMove, weights: int) -> Plot:
         )
         for part in move.layers
     ]
-    return named_bars(f"{move.name}: energy of the move by kind of layer", "kind of layer", bars, percent=True)
+    return named_bars(
+        f"{move.name}: energy of the move by kind of layer", "kind of layer", bars, percent=True, width=WIDTH
+    )
 
 
 def _heat_map(found: Geometry) -> Plot:
     names = [move.name for move in found.moves]
     left = 16 + LETTER * max(map(len, names))
-    x = Scale(0.5, len(names) + 0.5, left, WIDE - 18)
+    x = Scale(0.5, len(names) + 0.5, left, WIDTH - 18)
     y = Scale(0.5, len(names) + 0.5, TOP, BOTTOM)
     cells = tuple(
         Bar(
@@ -80,10 +86,10 @@ def _heat_map(found: Geometry) -> Plot:
     )
     return Plot(
         title="Cosines between the moves; white: 0, full colour: 1 or -1",
-        width=WIDE,
+        width=WIDTH,
         height=HEIGHT,
         left=left,
-        right=WIDE - 18,
+        right=WIDTH - 18,
         top=TOP,
         bottom=BOTTOM,
         x_ticks=tuple(Tick(x(i), i, name) for i, name in enumerate(names, start=1)),
@@ -96,13 +102,12 @@ def _divergence(task: str, drifts: list[Drift]) -> Plot:
     own = ", ".join(each.name for each in drifts if each.on_task) or "none"
     title = f"KL(base || model) on {drifts[0].prompts} prompts of {task}; models tested on it: {own}"
     bars = [(each.name, each.from_base.value, f"{each.name}: {nats(each.from_base)}") for each in drifts]
-    return named_bars(title, "model", bars, [(each.from_base.low, each.from_base.high) for each in drifts])
+    return named_bars(title, "model", bars, [(each.from_base.low, each.from_base.high) for each in drifts], width=WIDTH)
 
 
-def _line(found: Line) -> Plot:
-    """Plot the accuracy at each place, with the straight line between the ends."""
+def _line(found: Line, y: Scale) -> Plot:
+    """Plot the accuracy at each place, with the straight line between the ends. All plots have one vertical scale."""
     x = Scale(-0.03, 1.03, LEFT, RIGHT)
-    y = spanning(found.accuracy, BOTTOM, TOP, percent=True)
     points = [(x(place), y(value)) for place, value in zip(found.places, found.accuracy, strict=True)]
     marks = tuple(
         Mark(px, py, py, py, f"{place:.3g}: {percent(value)}", strong=place in (0, 1))

@@ -286,8 +286,9 @@ def named_bars(
     intervals: Sequence[tuple[float, float]] = (),
     *,
     percent: bool = False,
+    width: float = WIDE,
 ) -> Plot:
-    """Return a wide plot with a bar for each name.
+    """Return a plot with a bar for each name.
 
     Args:
         title: Title of the plot.
@@ -295,17 +296,18 @@ def named_bars(
         values: Name, value and tooltip of each bar; none is negative.
         intervals: Interval of each value; empty for none.
         percent: Whether the values are fractions, whose ticks are labelled in per cent.
+        width: Width of the plot, which must fit the names.
     """
-    x = Scale(0.5, len(values) + 0.5, LEFT, WIDE - 18)
+    x = Scale(0.5, len(values) + 0.5, LEFT, width - 18)
     highest = max([value for _, value, _ in values] + [high for _, high in intervals]) or 1.0
     y = Scale(0, highest * 1.08, BOTTOM, TOP, percent=percent)
     numbered = list(enumerate(values, start=1))
     return Plot(
         title=title,
-        width=WIDE,
+        width=width,
         height=HEIGHT,
         left=LEFT,
-        right=WIDE - 18,
+        right=width - 18,
         top=TOP,
         bottom=BOTTOM,
         x_title=x_title,

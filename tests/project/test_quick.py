@@ -21,6 +21,7 @@ INDIRECT = {
     "bench.cli.check": "bench/cli/test_check.py",
     "bench.cli.compare": "bench/cli/test_cli.py",
     "bench.cli.doctor": "bench/cli/test_cli.py",
+    "bench.cli.geometry": "bench/cli/test_geometry.py",
     "bench.cli.inspect": "bench/cli/test_cli.py",
     "bench.cli.options": "bench/cli/test_cli.py",
     "bench.cli.plan": "bench/cli/test_cli.py",
