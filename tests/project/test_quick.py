@@ -53,6 +53,7 @@ INDIRECT = {
     "bench.sandbox.inside.server": "bench/sandbox/test_host.py",
     "methods.corp.stage2": "methods/corp/test_method.py",
     "methods.training.gradient": "methods/training/test_gradient.py",
+    "reports.html.geometry": "reports/html/test_analysis.py",
     "reports.html.table": "reports/html/test_leaderboard.py",
     "reports.leaderboard.rows": "reports/leaderboard/test_board.py",
     "reports.run.summary": "bench/cli/test_cli.py",

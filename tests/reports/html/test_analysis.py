@@ -135,11 +135,11 @@ def test_saved_analyses_are_read(tmp_path):
     assert read_analyses(tmp_path) == NONE
     folder = tmp_path / "analysis"
     folder.mkdir()
-    for name, value in (("split-half", HALVES), ("density", DENSITY), ("gate", GATE)):
+    for name, value in (("split-half", HALVES), ("density", DENSITY), ("gate", GATE), ("geometry", GEOMETRY)):
         (folder / f"{name}.json").write_text(json.dumps(asdict(value)))
-    assert read_analyses(tmp_path) == Analyses(HALVES, DENSITY, GATE)
+    assert read_analyses(tmp_path) == Analyses(HALVES, DENSITY, GATE, GEOMETRY)
     (folder / "density.json").write_text('{"from": "another version"}')
-    assert read_analyses(tmp_path) == Analyses(HALVES, None, GATE)
+    assert read_analyses(tmp_path) == Analyses(HALVES, None, GATE, GEOMETRY)
 
 
 def test_the_ledger_plot_has_one_bar_per_account(make_record):
