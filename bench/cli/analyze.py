@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.geometry import geometry
 from bench.cli.options import RUN, json_option, output_json
 from bench.cli.outputs import LedgerOutput
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 
 @click.group()
 def analyze() -> None:
-    """Analyse finished runs: landscape, gate, compute.
+    """Analyse finished runs: landscape, geometry, gate, compute.
 
-    The analyses read records and run no model. `bench run -m landscape` computes the scores that split-half and density
-    analyse. The results are also saved in the run's folder, and `bench report` plots them on the run's page.
+    The analyses read records. Only geometry runs a model. `bench run -m landscape` computes the scores that split-half
+    and density analyse. The results are also saved in the run's folder, and `bench report` plots them on the run's
+    page.
     """
+
+
+analyze.add_command(geometry)
 
 
 @analyze.command("split-half")

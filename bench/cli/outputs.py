@@ -280,7 +280,7 @@ def output_types() -> dict[str, Any]:
     from bench.conformance.method.report import MethodReport
     from bench.conformance.report import TaskReport
     from bench.records.pricing import Repricing
-    from reports.analysis.results import Density, GatePowers, SplitHalf
+    from reports.analysis.results import Density, GatePowers, Geometry, SplitHalf
     from reports.comparison.compare import RunComparison
     from reports.leaderboard.text import BoardOutput
 
@@ -294,6 +294,7 @@ def output_types() -> dict[str, Any]:
         "analyze split-half": SplitHalf,
         "analyze density": tuple[Density, ...],
         "analyze gate": GatePowers,
+        "analyze geometry": Geometry,
         "analyze ledger": LedgerOutput,
         "leaderboard": BoardOutput,
         "publish": PublishOutput,

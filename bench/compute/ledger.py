@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from bench.compute.flops import ModelShape, forward_flops
 
-Account = Literal["sample", "select", "gate", "train", "tune", "inference", "evaluation", "setup"]
+Account = Literal["sample", "select", "gate", "train", "tune", "inference", "evaluation", "setup", "analysis"]
 BilledAccount = Literal["sample", "select", "gate", "train", "tune"]
 AdaptationAccount = Literal["sample", "select", "train", "tune"]
 """Accounts that a method may book to."""
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 ADAPTATION: tuple[BilledAccount, ...] = get_args(BilledAccount)
 """Accounts that count towards the budget; `gate` is the harness's. `inference` is the cost of deployment; the other
-accounts are only recorded."""
+accounts are only recorded. `analysis` is work on finished runs, which no run's ledger has."""
 
 Phase = Literal["rollout", "logprobs", "reference", "value", "update", "recompute"]
 """Purpose of a pass in training. See `bench.compute.attach.attach`."""

@@ -39,7 +39,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
     if result.engine.get("dtype") == "float32":
         return
-    model, parameters = _base(result)
+    model, parameters = open_base(result)
     space = WeightSpace(parameters)
     for each in folders:
         origin = json.loads((each / ORIGIN).read_bytes())
@@ -50,15 +50,19 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
             for name, parameter in parameters.items():
                 parameter.detach().copy_(trained[name])
         else:
-            space.move_to(_point(each / ORIGIN, origin))
+            space.move_to(read_point(each / ORIGIN, origin))
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
             model.save_pretrained(each)
 
 
-def _base(result: Result) -> tuple[Any, dict[str, Any]]:
-    """Return the run's base, as it was deployed, in float32, and its parameters by name."""
+def open_base(result: Result) -> tuple[Any, dict[str, Any]]:
+    """Return the run's base, as it was deployed, in float32, and its parameters by name.
+
+    Raises:
+        BenchError: If the base on this machine is no longer that of the run.
+    """
     import torch
 
     assert result.model is not None
@@ -73,7 +77,16 @@ def _base(result: Result) -> tuple[Any, dict[str, Any]]:
     return model, parameters
 
 
-def _point(path: Path, origin: dict[str, Any]) -> Point:
+def read_point(path: Path, origin: dict[str, Any]) -> Point:
+    """Return the point that an artifact's ORIGIN describes.
+
+    Args:
+        path: The file, for error messages.
+        origin: Its content, see `methods.interface.describe_point`.
+
+    Raises:
+        BenchError: If this version of bench draws other noise.
+    """
     if origin["noise"] != NOISE_VERSION:
         raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
     steps = [*origin.get("centre", []), origin["amplitudes"]]

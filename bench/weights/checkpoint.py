@@ -93,10 +93,22 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 def saved_digest(folder: Path) -> str | None:
     """Return the digest of the weights of a Hugging Face checkpoint, in one file or several; None if it has none."""
+    tensors = saved_weights(folder)
+    return digest(tensors) if tensors else None
+
+
+def saved_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a Hugging Face checkpoint, in one file or several; empty if it has none.
+
+    The files are mapped into memory, so a tensor takes none until it is read.
+
+    Raises:
+        BenchError: If a file cannot be read.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= _tensors(file)
-    return digest(tensors) if tensors else None
+    return tensors
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:

@@ -206,3 +206,138 @@ class GatePowers:
     """Power of a run's gate for each gated row, in the order of the run."""
 
     rows: tuple[GatePower, ...]
+
+
+@dataclass(frozen=True)
+class LayerMove:
+    """Change of the weights of one kind of layer.
+
+    Attributes:
+        kind: Kind of layer, see `bench.weights.layers`.
+        weights: Number of weights of this kind.
+        norm: Euclidean norm of their change.
+        relative: `norm` divided by the Euclidean norm of the base's weights of this kind; None if that is 0.
+        share: Fraction of the squared norm of the whole change, its energy; the shares of a move sum to 1.
+    """
+
+    kind: str
+    weights: int
+    norm: float
+    relative: float | None
+    share: float
+
+
+@dataclass(frozen=True)
+class ModelMove:
+    """Change of the weights of one artifact.
+
+    Attributes:
+        name: Name of the artifact.
+        run: Id of its run.
+        task: Task that the run tested it on.
+        norm: Euclidean norm of the change over all weights.
+        relative: `norm` divided by the Euclidean norm of the base's weights; None if that is 0.
+        layers: Change by kind of layer.
+    """
+
+    name: str
+    run: str
+    task: str
+    norm: float
+    relative: float | None
+    layers: tuple[LayerMove, ...]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Divergence of an artifact from the base on the prompts of one task, in nats per token of the base's answers.
+
+    Attributes:
+        name: Name of the artifact.
+        task: Task of the prompts.
+        on_task: Whether the artifact's run was tested on this task.
+        prompts: Number of prompts.
+        tokens: Number of tokens of the base's answers to them.
+        from_base: KL(base || adapted): mean over prompts of the mean over an answer's tokens.
+        to_base: KL(adapted || base), likewise.
+    """
+
+    name: str
+    task: str
+    on_task: bool
+    prompts: int
+    tokens: int
+    from_base: Estimate
+    to_base: Estimate
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accuracy of models on the line between two models in weight space.
+
+    Attributes:
+        start: Name of the model at 0: an artifact, or the base.
+        end: Name of the artifact at 1.
+        task: Task that the models answered.
+        items: Number of test items that could be judged for all models on the line.
+        places: Places of the models on the line, from 0 to 1.
+        accuracy: Accuracy of each model.
+        barrier: Largest drop of the models between the ends below the straight line between the accuracies of the ends;
+            negative if all are above it. Its interval holds for all models between the ends together.
+        barrier_at: Place of this drop.
+    """
+
+    start: str
+    end: str
+    task: str
+    items: int
+    places: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    barrier: Estimate
+    barrier_at: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Compute of an analysis.
+
+    Attributes:
+        account: Account that it is recorded on. It counts against no budget.
+        evaluations: Answered prompts.
+        flops: Model FLOPs.
+        hardware_flops: FLOPs that the hardware ran.
+    """
+
+    account: str
+    evaluations: int
+    flops: int
+    hardware_flops: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Moves of several artifacts from one base model: their size, direction and effect.
+
+    Attributes:
+        model: Name of the base model.
+        dtype: Dtype that the artifacts are deployed in.
+        weights: Number of weights.
+        moves: Change of each artifact's weights.
+        cosines: Cosines between the changes, [artifact][artifact].
+        null_sd: Standard deviation of the cosine of two random directions, 1 / sqrt(weights).
+        drifts: Divergence from the base by task and artifact.
+        lines: Accuracy along lines: from the base to each artifact, then between each two artifacts.
+        computed: Compute of the analysis.
+        notes: Artifacts that were left out, each with the reason.
+    """
+
+    model: str
+    dtype: str
+    weights: int
+    moves: tuple[ModelMove, ...]
+    cosines: tuple[tuple[float, ...], ...]
+    null_sd: float
+    drifts: tuple[Drift, ...]
+    lines: tuple[Line, ...]
+    computed: Computed
+    notes: tuple[str, ...] = ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +12,9 @@ from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
 from reports.analysis.gate import CHANCES
-from reports.analysis.results import Density, GatePowers, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.results import Density, GatePowers, Geometry, SplitHalf, Statistic, SubspaceOverlap
+
+T = TypeVar("T")
 
 LEVEL = 0.05
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
@@ -134,10 +136,76 @@ def print_ledger(console: Console, result: Result) -> None:
     console.print(table)
 
 
+def print_geometry(console: Console, found: Geometry) -> None:
+    """Print size, direction and effect of the moves."""
+    title = f"Moves from {found.model} ({found.weights:,} weights, {found.dtype}), and their energy by kind of layer"
+    console.print(title, style="bold", **_VERBATIM)
+    table = _table("model", "norm", "of base", *(part.kind for part in found.moves[0].layers))
+    table.add_row(
+        "share of weights", "", "", *(f"{part.weights / found.weights:.1%}" for part in found.moves[0].layers)
+    )
+    for move in found.moves:
+        relative = "" if move.relative is None else f"{move.relative:.2%}"
+        table.add_row(move.name, f"{move.norm:.4g}", relative, *(f"{part.share:.1%}" for part in move.layers))
+    console.print(table)
+    if len(found.moves) > 1:
+        console.print("Cosines between the moves", style="bold")
+        table = _table("model", *(move.name for move in found.moves[1:]))
+        for i, (move, cosines) in enumerate(zip(found.moves[:-1], found.cosines, strict=False)):
+            table.add_row(move.name, *[""] * i, *(f"{cosine:+.4f}" for cosine in cosines[i + 1 :]))
+        console.print(table)
+        console.print(f"two random directions: 0, with a standard deviation of {found.null_sd:.2g}", **_VERBATIM)
+    for (task, prompts), drifts in _grouped(found.drifts, lambda drift: (drift.task, drift.prompts)):
+        title = f"Divergence from the base on {prompts} prompts of {task}, in nats per token (95 %)"
+        console.print(title, style="bold", **_VERBATIM)
+        table = _table("model", "task", "KL(base || model)", "KL(model || base)")
+        for drift in drifts:
+            on = "own" if drift.on_task else "other"
+            table.add_row(drift.name, on, nats(drift.from_base), nats(drift.to_base))
+        console.print(table)
+    for (task, items), lines in _grouped(found.lines, lambda line: (line.task, line.items)):
+        title = f"Accuracy in % on {items} test items of {task}, along the line from the first model to the second"
+        console.print(title, style="bold", **_VERBATIM)
+        table = _table("model", *(f"{place:.3g}" for place in lines[0].places), "barrier", "95 %")
+        for line in lines:
+            right = (f"{100 * value:.1f}" for value in line.accuracy)
+            table.add_row(f"{line.start} to {line.end}", *right, *_points(line.barrier))
+        console.print(table)
+    for sentence in (*geometry_verdicts(found), *found.notes):
+        console.print(sentence, **_VERBATIM)
+
+
+def _grouped(rows: Sequence[T], key: Callable[[T], Any]) -> list[tuple[Any, list[T]]]:
+    """Return the rows by their key, in the order in which the keys first occur."""
+    found: dict[Any, list[T]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return list(found.items())
+
+
+def nats(estimate: Estimate) -> str:
+    """Return a divergence with its interval, such as `0.0353 (0.0325 to 0.0381)`."""
+    return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+
+
+def geometry_verdicts(found: Geometry) -> list[str]:
+    """Return sentences on the barriers, on the items that were used, and on the compute."""
+    barred = [line for line in found.lines if line.barrier.low > 0]
+    lines = ", ".join(f"{line.start} to {line.end} on {line.task} (at {line.barrier_at:.3g})" for line in barred)
+    computed = found.computed
+    return [
+        f"barrier larger than noise: {lines or 'on no line'}; a barrier is the largest drop, in points, below the "
+        "straight line between the accuracies of the ends",
+        "the prompts are test items, answered after the runs had ended; nothing of it reaches a run",
+        f"account {computed.account}: {computed.flops:.3g} FLOPs, {computed.evaluations:,} answers; recorded with the "
+        "analysis, and billed to no budget",
+    ]
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        left = column in ("", "look", "account")
+        left = column in ("", "look", "account", "model", "task")
         table.add_column(column, justify="left" if left else "right", no_wrap=column != "look", overflow="fold")
     return table
 

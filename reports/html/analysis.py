@@ -11,15 +11,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.compute.ledger import ADAPTATION, Account
 from bench.records.schema import AccountRow
-from reports.analysis.results import Density, GatePower, GatePowers, Share, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.results import (
+    Density,
+    GatePower,
+    GatePowers,
+    Geometry,
+    Share,
+    SplitHalf,
+    Statistic,
+    SubspaceOverlap,
+)
 from reports.analysis.terminal import overlap_verdict, transfer_verdict
-from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, bar, curve_plot, panel
+from reports.html.geometry import geometry_sections
+from reports.html.population import BOTTOM, LEFT, RIGHT, TOP, Section, bar, curve_plot, named_bars, panel
 from reports.html.svg import Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.html.table import percent
 
 ResultType = TypeVar("ResultType")
-WIDE = 620.0
-"""Width of the ledger's plot, which must fit the names of all accounts."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,13 @@ class Analyses:
         split_half: Result of `bench analyze split-half`.
         density: Result of `bench analyze density`.
         gate: Result of `bench analyze gate`.
+        geometry: Result of `bench analyze geometry`, of this run among others.
     """
 
     split_half: SplitHalf | None = None
     density: Density | None = None
     gate: GatePowers | None = None
+    geometry: Geometry | None = None
 
 
 NONE = Analyses()
@@ -50,6 +60,7 @@ def read_analyses(folder: Path) -> Analyses:
         _read(saved / "split-half.json", SplitHalf),
         _read(saved / "density.json", Density),
         _read(saved / "gate.json", GatePowers),
+        _read(saved / "geometry.json", Geometry),
     )
 
 
@@ -69,6 +80,8 @@ def analysis_sections(found: Analyses) -> list[Section]:
         sections.append(_density(found.density))
     if found.gate:
         sections.extend(map(_gate, found.gate.rows))
+    if found.geometry:
+        sections.extend(geometry_sections(found.geometry))
     return sections
 
 
@@ -178,30 +191,9 @@ def _gate(found: GatePower) -> Section:
 
 def ledger_plot(ledger: Mapping[Account, AccountRow]) -> Plot | None:
     """Plot the FLOPs of each account as a bar, in the order of the ledger. Return None for an empty ledger."""
-    booked = [(name, row.flops) for name, row in ledger.items() if row.flops]
-    if not booked:
-        return None
-    x = Scale(0.5, len(booked) + 0.5, LEFT, WIDE - 18)
-    y = Scale(0, max(flops for _, flops in booked) * 1.08, BOTTOM, TOP)
-    bars = tuple(
-        bar(
-            x(i - 0.35),
-            x(i + 0.35),
-            y(flops),
-            f"{name}: {flops:.3g} FLOPs" + ("" if name in ADAPTATION else ", not billed"),
-        )
-        for i, (name, flops) in enumerate(booked, start=1)
-    )
-    return Plot(
-        title="Where the compute went, in FLOPs",
-        width=WIDE,
-        height=HEIGHT,
-        left=LEFT,
-        right=WIDE - 18,
-        top=TOP,
-        bottom=BOTTOM,
-        x_title="account",
-        x_ticks=tuple(Tick(x(i), i, name) for i, (name, _) in enumerate(booked, start=1)),
-        y_ticks=y.ticks(4),
-        bars=bars,
-    )
+    booked = [
+        (name, float(row.flops), f"{name}: {row.flops:.3g} FLOPs" + ("" if name in ADAPTATION else ", not billed"))
+        for name, row in ledger.items()
+        if row.flops
+    ]
+    return named_bars("Where the compute went, in FLOPs", "account", booked) if booked else None

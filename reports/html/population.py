@@ -19,10 +19,12 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 from pydantic import model_validator as validator
 
-from reports.html.svg import Bar, Mark, Plot, Rule, Scale, line, spanning
+from reports.html.svg import Bar, Mark, Plot, Rule, Scale, Tick, line, spanning
 from reports.run.history import gates
 
 WIDTH, HEIGHT = 340.0, 200.0
+WIDE = 620.0
+"""Width of a plot whose axis has names."""
 LEFT, RIGHT, TOP, BOTTOM = 68.0, WIDTH - 18, 12.0, HEIGHT - 42
 BINS = 20
 ELITE = 60
@@ -275,3 +277,45 @@ def panel(title: str, x: Scale, y: Scale, x_title: str, **drawn: Any) -> Plot:
     """Return a small plot, one of several side by side."""
     ticks = x.ticks(5), y.ticks(4)
     return Plot(title, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, x_title, x_ticks=ticks[0], y_ticks=ticks[1], **drawn)
+
+
+def named_bars(
+    title: str,
+    x_title: str,
+    values: Sequence[tuple[str, float, str]],
+    intervals: Sequence[tuple[float, float]] = (),
+    *,
+    percent: bool = False,
+    width: float = WIDE,
+) -> Plot:
+    """Return a plot with a bar for each name.
+
+    Args:
+        title: Title of the plot.
+        x_title: Title of its horizontal axis.
+        values: Name, value and tooltip of each bar; none is negative.
+        intervals: Interval of each value; empty for none.
+        percent: Whether the values are fractions, whose ticks are labelled in per cent.
+        width: Width of the plot, which must fit the names.
+    """
+    x = Scale(0.5, len(values) + 0.5, LEFT, width - 18)
+    highest = max([value for _, value, _ in values] + [high for _, high in intervals]) or 1.0
+    y = Scale(0, highest * 1.08, BOTTOM, TOP, percent=percent)
+    numbered = list(enumerate(values, start=1))
+    return Plot(
+        title=title,
+        width=width,
+        height=HEIGHT,
+        left=LEFT,
+        right=width - 18,
+        top=TOP,
+        bottom=BOTTOM,
+        x_title=x_title,
+        x_ticks=tuple(Tick(x(i), i, name) for i, (name, _, _) in numbered),
+        y_ticks=y.ticks(4),
+        bars=tuple(bar(x(i - 0.35), x(i + 0.35), y(value), tooltip) for i, (_, value, tooltip) in numbered),
+        marks=tuple(
+            Mark(x(i), y(value), y(low), y(high), tooltip)
+            for (i, (_, value, tooltip)), (low, high) in zip(numbered, intervals, strict=False)
+        ),
+    )

@@ -157,13 +157,23 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """Bar from the axis up, with the text shown on hover."""
+    """Bar from the axis up, or cell of a heat map, with the text shown on hover.
+
+    Attributes:
+        x: Left edge.
+        y: Top edge.
+        width: Width.
+        height: Height.
+        tooltip: Text shown on hover.
+        shade: Shade of a cell, from 0 to 1; None for a bar.
+    """
 
     x: float
     y: float
     width: float
     height: float
     tooltip: str
+    shade: float | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ class Plot:
         y_ticks: Ticks of the vertical axis.
         path: Line, as an SVG path; empty for none.
         rules: Horizontal reference lines.
-        bars: Bars of a histogram.
+        bars: Bars of a histogram, or cells of a heat map.
         marks: Points with intervals.
     """
 

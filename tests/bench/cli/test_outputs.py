@@ -43,6 +43,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "analyze split-half": [printed("analyze", "split-half", landscape, "--permutations", "20")],
         "analyze density": [printed("analyze", "density", landscape)],
         "analyze gate": [printed("analyze", "gate", grpo)],
+        "analyze geometry": [printed("analyze", "geometry", grpo, "-L", "4", "--along", "3")],
         "analyze ledger": [printed("analyze", "ledger", corp)],
         "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
         "publish": [printed("publish", runs, "--into", folder / "board")],

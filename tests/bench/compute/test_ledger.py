@@ -90,7 +90,7 @@ def test_adaptation_is_the_sum_of_the_billed_accounts(bookings: list[tuple[Accou
 
 def test_deployment_and_evaluation_are_not_billed() -> None:
     assert set(ADAPTATION) == {"sample", "select", "gate", "train", "tune"}
-    assert set(ACCOUNTS) - set(ADAPTATION) == {"inference", "evaluation", "setup"}
+    assert set(ACCOUNTS) - set(ADAPTATION) == {"inference", "evaluation", "setup", "analysis"}
 
 
 def test_accounts_are_listed_in_their_canonical_order_without_the_empty_ones() -> None:

@@ -1,0 +1,240 @@
+"""`bench analyze geometry`: size, direction and effect of the moves of finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import RUN, json_option, output_json
+
+if TYPE_CHECKING:
+    from bench.run.artifacts import Adapted
+    from bench.run.geometry import Neighbourhood, Weights
+    from bench.run.progress import ProgressDisplay
+    from reports.analysis.results import Drift, Geometry, Line, ModelMove
+    from tasks.interface import Example, Task
+
+    Tested = tuple[Task, tuple[Example, ...]]
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True)
+@click.option(
+    "-t",
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME[=FILE]",
+    help="Task on which no run was tested, for the drift off the task; with its data in FILE. Repeatable.",
+)
+@click.option(
+    "--along",
+    type=click.IntRange(min=3),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of models on each line, with both ends.",
+)
+@click.option(
+    "-L",
+    "--limit",
+    type=click.IntRange(min=2),
+    default=100,
+    show_default=True,
+    help="Number of test items of each task: the first of its test split.",
+)
+@json_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result to this file, and not into the folders of the runs.",
+)
+def geometry(
+    runs: tuple[Path, ...], tasks: tuple[str, ...], along: int, limit: int, as_json: bool, output: Path | None
+) -> None:
+    """Show how far runs moved from their base, in which directions, and with which effect.
+
+    RUNS are finished runs of one base model, with their artifacts. The analysis compares the changes of their weights,
+    the divergence of their answers from the base's on the tasks that they were tested on and on others (-t), and the
+    accuracy of models on the lines between base and artifacts. It runs models on test items. Its compute is recorded
+    on the account `analysis`, and counts against no budget.
+    """
+    from rich.console import Console
+
+    from bench.run.progress import ProgressDisplay
+    from reports.analysis.terminal import print_geometry
+
+    with TemporaryDirectory() as scratch, ProgressDisplay() as display:
+        found, analysed = _measure(runs, tasks, along, limit, Path(scratch), display)
+    for path in [output] if output else [run / "analysis" / "geometry.json" for run in analysed]:
+        _write(path, found)
+    output_json(found) if as_json else print_geometry(Console(), found)
+
+
+def _write(path: Path, found: Geometry) -> None:
+    import json
+    from dataclasses import asdict
+
+    from bench.records.files import write_atomically
+
+    write_atomically(path, json.dumps(asdict(found), indent=1) + "\n")
+
+
+def _measure(
+    runs: tuple[Path, ...], tasks: tuple[str, ...], along: int, limit: int, scratch: Path, display: ProgressDisplay
+) -> tuple[Geometry, list[Path]]:
+    """Return the geometry of these runs, and the runs that are part of it."""
+    from bench.compute.ledger import hardware_flops
+    from bench.errors import UsageError
+    from bench.run.artifacts import adapted_weights, find_adapted
+    from bench.run.geometry import ACCOUNT, Neighbourhood, other_task, task_of_run
+    from reports.analysis.results import Computed, Geometry
+
+    artifacts, notes = find_adapted(runs)
+    if not artifacts:
+        raise UsageError(f"no run has one changed model to analyse: {'; '.join(notes)}")
+    own = {each.run: task_of_run(each.result, each.run, limit) for each in artifacts}
+    others = [other_task(name, limit) for name in tasks]
+    with display.stage("loading"):
+        around = Neighbourhood(artifacts[0].result, scratch)
+        weights = {"base": around.base}
+        for number, each in enumerate(artifacts):
+            weights[each.name] = adapted_weights(each, around.base, scratch / str(number))
+    measured = _Measured(around, artifacts, own, others, weights, display)
+    moves, cosines, size = measured.moves()
+    drifts, lines = tuple(measured.drifts()), tuple(measured.lines(along))
+    work, result = around.meter.ledger[ACCOUNT], artifacts[0].result
+    assert result.model is not None
+    found = Geometry(
+        model=result.model.name,
+        dtype=str(result.engine["dtype"]),
+        weights=size,
+        moves=moves,
+        cosines=cosines,
+        null_sd=size**-0.5,
+        drifts=drifts,
+        lines=lines,
+        computed=Computed(
+            ACCOUNT, work.evaluations, around.meter.flops(work), hardware_flops(around.meter.shape, work)
+        ),
+        notes=tuple(notes),
+    )
+    return found, list(dict.fromkeys(each.run for each in artifacts))
+
+
+class _Measured:
+    """Measurements of artifacts around one base.
+
+    Args:
+        around: Models around the base.
+        artifacts: The artifacts.
+        own: Task that each run was tested on, with its test items, by run directory.
+        others: Other tasks with their test items.
+        weights: Weights of the base and of each artifact by name.
+        display: Progress display.
+    """
+
+    def __init__(
+        self,
+        around: Neighbourhood,
+        artifacts: list[Adapted],
+        own: dict[Path, Tested],
+        others: list[Tested],
+        weights: dict[str, Weights],
+        display: ProgressDisplay,
+    ) -> None:
+        self._around, self._artifacts, self._weights, self._display = around, artifacts, weights, display
+        # Runs that were tested on the same items share them, and their answers. Tasks without a test are compared by
+        # their items, as each run has a task object of its own.
+        self._tasks: dict[Any, Tested] = {}
+        for tested in (*own.values(), *others):
+            self._tasks.setdefault(_key(tested), tested)
+        self._own = {each.name: _key(own[each.run]) for each in artifacts}
+        self._verdicts: dict[tuple[str, Any], Any] = {}
+
+    def moves(self) -> tuple[tuple[ModelMove, ...], tuple[tuple[float, ...], ...], int]:
+        """Return the change of each artifact, the cosines between them, and the number of weights."""
+        from reports.analysis.geometry import MoveSums
+
+        sums = MoveSums(len(self._artifacts))
+        with self._display.stage("moves", len(self._around.base)) as stage:
+            for name in self._around.base:
+                one, *others = (
+                    weights[name].float().cpu().numpy().reshape(-1)
+                    for weights in (self._around.base, *(self._weights[each.name] for each in self._artifacts))
+                )
+                sums.add(self._around.kinds[name], one, others)
+                stage.advance(steps=1)
+        found = tuple(
+            sums.move(i, each.name, each.result.id, self._tasks[self._own[each.name]][0].name)
+            for i, each in enumerate(self._artifacts)
+        )
+        return found, sums.cosines(), sums.weights
+
+    def drifts(self) -> Iterator[Drift]:
+        """Yield the divergence of each artifact on each task."""
+        from bench.weights.points import Point
+        from reports.analysis.geometry import divergences, drift
+
+        for key, (task, examples) in self._tasks.items():
+            with self._display.stage(f"{task.name}: answers", len(examples)):
+                answered = self._around.answers(Point(), task, examples)
+            sequences = [(prompt, completion.token_ids) for prompt, completion in answered]
+            found: dict[str, list[Any]] = {each.name: [] for each in self._artifacts}
+            with self._display.stage(f"{task.name}: drift", len(sequences) * len(found)) as stage:
+                for chunk in self._around.chunks(sequences):
+                    base = list(self._around.logits(self._around.base, chunk))
+                    for name, answers in found.items():
+                        answers += map(divergences, base, self._around.logits(self._weights[name], chunk))
+                        stage.advance(steps=len(chunk))
+            for each in self._artifacts:
+                on_task = key == self._own[each.name]
+                yield drift(each.name, task.name, on_task=on_task, answers=found[each.name])
+
+    def lines(self, models: int) -> Iterator[Line]:
+        """Yield the accuracy of so many models on each line: from the base, then between artifacts."""
+        names = [each.name for each in self._artifacts]
+        for start, end in (*(("base", name) for name in names), *combinations(names, 2)):
+            for key in dict.fromkeys(self._own[name] for name in (start, end) if name in self._own):
+                yield self._line(start, end, key, [i / (models - 1) for i in range(models)])
+
+    def _line(self, start: str, end: str, key: Any, places: list[float]) -> Line:
+        import numpy as np
+
+        from bench.errors import BenchError
+        from reports.analysis.geometry import along
+
+        task, examples = self._tasks[key]
+        ends = self._weights[start], self._weights[end]
+        verdicts = [self._end(start, key)]
+        with self._display.stage(f"{start} to {end}", len(places) - 2) as stage:
+            for place in places[1:-1]:
+                verdicts.append(self._around.correct(self._around.between(*ends, place), task, examples))
+                stage.advance(steps=1)
+        found = np.array([*verdicts, self._end(end, key)])
+        judged = (found >= 0).all(axis=0)
+        if judged.sum() < 2:
+            raise BenchError(f"{task.name}: fewer than 2 test answers could be judged; see `bench doctor`")
+        return along(start, end, task.name, places, found[:, judged] == 1)
+
+    def _end(self, name: str, key: Any) -> Any:
+        """Return the verdicts on a model's answers to a task, which all lines that end there share."""
+        if (name, key) not in self._verdicts:
+            weights, (task, examples) = self._weights[name], self._tasks[key]
+            with self._display.stage(f"{task.name}: {name}"):
+                place = self._around.between(weights, weights, 0.0)
+                self._verdicts[name, key] = self._around.correct(place, task, examples)
+        return self._verdicts[name, key]
+
+
+def _key(tested: Tested) -> tuple[str, int, str]:
+    """Return what tells tasks apart: the name, the items, and the maximum length of an answer."""
+    task, examples = tested
+    return task.name, task.max_new_tokens, repr(examples)

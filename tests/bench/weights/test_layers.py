@@ -1,0 +1,65 @@
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from bench.weights.layers import LAYER_KINDS, layer_kinds
+
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 48,
+    "max_position_embeddings": 32,
+}
+LLAMA = {**SMALL, "num_key_value_heads": 1}
+MODELS = {
+    "llama": LLAMA,
+    "qwen3": {**LLAMA, "head_dim": 8},
+    "gemma3_text": {**LLAMA, "head_dim": 8},
+    "gpt_neox": SMALL,
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 48, "n_positions": 32},
+    "opt": {**SMALL, "ffn_dim": 32, "word_embed_proj_dim": 16},
+}
+
+
+def kinds(family, **changes):
+    return layer_kinds(AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MODELS[family], **changes)))
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_every_parameter_has_a_kind_in_models_of_any_family(family):
+    found = kinds(family, tie_word_embeddings=False)
+    assert {"embedding", "attention", "norm", "head"} <= set(found.values()) <= set(LAYER_KINDS)
+    for name, kind in found.items():
+        assert kind == "norm" or not name.split(".")[-2].endswith(("norm", "ln_1", "ln_2", "ln_f"))
+
+
+def test_the_module_that_owns_a_parameter_decides_before_those_around_it():
+    found = kinds("qwen3", tie_word_embeddings=False)
+    layer = {name.removeprefix("model.layers.1."): kind for name, kind in found.items() if ".1." in name}
+    assert layer == {
+        "self_attn.q_proj.weight": "attention",
+        "self_attn.k_proj.weight": "attention",
+        "self_attn.v_proj.weight": "attention",
+        "self_attn.o_proj.weight": "attention",
+        "self_attn.q_norm.weight": "norm",
+        "self_attn.k_norm.weight": "norm",
+        "mlp.gate_proj.weight": "mlp",
+        "mlp.up_proj.weight": "mlp",
+        "mlp.down_proj.weight": "mlp",
+        "input_layernorm.weight": "norm",
+        "post_attention_layernorm.weight": "norm",
+    }
+    assert found["lm_head.weight"] == "head"
+    assert found["model.embed_tokens.weight"] == "embedding"
+
+
+def test_a_tied_head_is_the_embedding():
+    found = kinds("llama", tie_word_embeddings=True)
+    assert [name for name, kind in found.items() if kind in ("embedding", "head")] == ["model.embed_tokens.weight"]
+    assert found["model.embed_tokens.weight"] == "embedding"
+
+
+def test_layers_without_a_module_of_their_own_are_other():
+    found = kinds("opt", tie_word_embeddings=False)
+    assert {name.split(".")[-2] for name, kind in found.items() if kind == "other"} == {"fc1", "fc2"}
