@@ -21,6 +21,8 @@ from tests.simulations.simulated_answers import (
     exact_coverage,
     significant,
 )
+from tests.simulations.simulated_seeds import ITEMS as WORLD_ITEMS
+from tests.simulations.simulated_seeds import SEEDS, WORLDS, Rates, clustered_coverage, former, rates
 
 SEED_SD = 0.01
 POINTS = 0.05
@@ -61,20 +63,27 @@ def cells(*shares: float | None) -> str:
     return " | ".join("" if share is None else f"{100 * share:.1f}" for share in shares) + " |"
 
 
+def before_and_now(before: Rates, now: Rates) -> str:
+    """Return coverage before and now, such as `60 → 98.5 (20 %)`; a dash if no interval is shown."""
+    after = f"{100 * now.covered:.1f} ({100 * now.shown:.0f} %)" if now.shown else "-"
+    return f"{100 * before.covered:.0f} → {after}"
+
+
 @click.command()
 @click.option("--tables", default=2000, show_default=True, help="Simulated tables per coverage.")
 @click.option("--comparisons", default=1000, show_default=True, help="Simulated tables per significance rate.")
-def main(tables: int, comparisons: int) -> None:
+@click.option("--worlds", default=1000, show_default=True, help="Simulated tables per world, and per cluster size.")
+def main(tables: int, comparisons: int, worlds: int) -> None:
     grid = [(n, p) for n in ITEMS for p in ACCURACIES]
     sd = f"sd {100 * SEED_SD:g} between seeds"
     click.echo(f"Accuracy: coverage in % of {tables} tables.\n")
-    click.echo(f"| items | accuracy | 1 seed | exact | counts at the edge | 3 seeds | 3 seeds, {sd} | 8 seeds, {sd} |")
+    click.echo(f"| items | accuracy | 1 seed | exact | counts at the edge | 5 seeds | 5 seeds, {sd} | 8 seeds, {sd} |")
     click.echo("|---:" * 8 + "|")
     for n, p in grid:
-        apart = [accuracy_coverage(n, p, seeds=k, count=tables, seed_sd=SEED_SD) if p > 0.05 else None for k in (3, 8)]
-        three = accuracy_coverage(n, p, seeds=3, count=tables)
+        apart = [accuracy_coverage(n, p, seeds=k, count=tables, seed_sd=SEED_SD) if p > 0.05 else None for k in (5, 8)]
+        five = accuracy_coverage(n, p, seeds=5, count=tables)
         one = accuracy_coverage(n, p, seeds=1, count=tables)
-        click.echo(f"| {n} | {p:g} | " + cells(one, *exact_coverage(n, p), three, *apart))
+        click.echo(f"| {n} | {p:g} | " + cells(one, *exact_coverage(n, p), five, *apart))
 
     click.echo(f"\nDifference, one seed: coverage in % of {tables} tables.\n")
     click.echo("| items | accuracy | true points | Tango | Newcombe | bootstrap | standard error |")
@@ -90,23 +99,40 @@ def main(tables: int, comparisons: int) -> None:
 
     click.echo(f"\nSignificant at .05, in % of {comparisons}; 'covered' is the interval's coverage.\n")
     click.echo(
-        "| items | accuracy | A/A, 1 seed | A/A, 3 seeds | covered | "
-        f"A/A, 3 seeds, {sd} | covered | A/A, 8 seeds | covered | +5, 1 seed | +5, 3 seeds | +5, 3 seeds, {sd} |"
+        "| items | accuracy | A/A, 1 seed | A/A, 5 seeds | covered | "
+        f"A/A, 5 seeds, {sd} | covered | A/A, 8 seeds | covered | +5, 1 seed | +5, 5 seeds | +5, 5 seeds, {sd} |"
     )
     click.echo("|---:" * 12 + "|")
     for n, p in grid:
         same, apart = change(p, 0.0), change(p, 0.0, SEED_SD) if p > 0.05 else None
         row: list[float | None] = [significant(n, same, seeds=1, count=comparisons)[0]]
-        row += significant(n, same, seeds=3, count=comparisons)
-        row += significant(n, apart, seeds=3, count=comparisons) if apart else (None, None)
+        row += significant(n, same, seeds=5, count=comparisons)
+        row += significant(n, apart, seeds=5, count=comparisons) if apart else (None, None)
         row += significant(n, same, seeds=8, count=comparisons)
         if p + POINTS < 0.94:
             more = change(p, POINTS)
-            row += [significant(n, more, seeds=k, count=comparisons)[0] for k in (1, 3)]
-            row += [significant(n, change(p, POINTS, SEED_SD), seeds=3, count=comparisons)[0]]
+            row += [significant(n, more, seeds=k, count=comparisons)[0] for k in (1, 5)]
+            row += [significant(n, change(p, POINTS, SEED_SD), seeds=5, count=comparisons)[0]]
         else:
             row += [None] * 3
         click.echo(f"| {n} | {p:g} | " + cells(*row))
+
+    click.echo(f"\nWorlds: coverage in % of {worlds} tables before → now (share of tables with an interval).\n")
+    click.echo("| world | items | " + " | ".join(f"{k} seeds" for k in SEEDS) + " |")
+    click.echo("|---" + "|---:" * (1 + len(SEEDS)) + "|")
+    for name, world in WORLDS.items():
+        for n in WORLD_ITEMS:
+            found = [(rates(world, n, k, worlds, former), rates(world, n, k, worlds)) for k in SEEDS]
+            click.echo(f"| {name} | {n} | " + " | ".join(before_and_now(*pair) for pair in found) + " |")
+
+    click.echo(f"\nClusters of 5 items: coverage in % of {worlds} tables.\n")
+    click.echo("| clusters | seeds | accuracy, clusters unknown | known | difference, clusters unknown | known |")
+    click.echo("|---:" * 6 + "|")
+    for clusters in (10, 20, 50, 200):
+        for k in (1, 5):
+            unknown, known = (clustered_coverage(clusters, 5, k, worlds, known=each) for each in (False, True))
+            pairs = [share for pair in zip(unknown, known, strict=True) for share in pair]
+            click.echo(f"| {clusters} | {k} | " + cells(*pairs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`bench leaderboard`: rank finished runs."""
+"""`bench leaderboard`: compare finished runs."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
     help="Price of 1e15 model FLOPs, such as '0.002 USD' or '0.7 Wh'. Adds the costs of adaptation and answers.",
 )
 @click.option(
+    "--answers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of deployed answers that the curves of accuracy against compute count beside adaptation. Default: the "
+    "number of test items.",
+)
+@click.option(
     "--suite",
     "suites",
     multiple=True,
@@ -66,13 +73,14 @@ def leaderboard(
     tasks: tuple[str, ...],
     since: datetime | None,
     rate: str | None,
+    answers: int | None,
     suites: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Rank finished runs by accuracy, with their costs.
+    """Compare finished runs: accuracy, difference from the base, and costs.
 
-    RUNS are run directories, record files, or folders of these. Default: `runs`. Each table ranks only runs of the same
-    task, model, budget and test items. The seeds of a method are averaged.
+    RUNS are run directories, record files, or folders of these. Default: `runs`. Each table compares only runs of the
+    same task, model, budget and test items. The seeds of a method are averaged.
     """
     from rich.console import Console
 
@@ -93,7 +101,7 @@ def leaderboard(
     with gc_disabled():
         read = map(read_record, finished)
         records = [record for record in read if not tasks or record.result.config.task_label in tasks]
-        board = make_board(records, sort=sort, rate=price)
+        board = make_board(records, sort=sort, rate=price, answers=answers)
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])

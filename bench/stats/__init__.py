@@ -1,8 +1,9 @@
-"""Confidence intervals, paired tests, ranks and multiple-comparison corrections for accuracies on test items.
+"""Confidence intervals, paired tests, letters and multiple-comparison corrections for accuracies on test items.
 
 docs/statistics.md explains each number, and the coverage of the intervals in simulation.
 """
 
+from bench.stats.letters import compact_letters, different_pairs, pairwise_p_values
 from bench.stats.multiplicity import holm
 from bench.stats.paired import (
     PairedCounts,
@@ -13,14 +14,14 @@ from bench.stats.paired import (
     tango_interval,
 )
 from bench.stats.pareto import area_under_front, pareto_front
-from bench.stats.profiles import performance_profile
+from bench.stats.profiles import performance_profile, profile_interval
 from bench.stats.proportions import Estimate, Interval, exact_interval, pass_at_k, wilson_interval
-from bench.stats.ranks import pairwise_p_values, tied_ranks
 from bench.stats.variance_components import (
     MeanVariance,
     accuracy_over_seeds,
     coverage_over_items,
     difference_over_seeds,
+    interval_holds,
     mean_difference,
     mean_variance,
 )
@@ -32,10 +33,13 @@ __all__ = [
     "PairedCounts",
     "accuracy_over_seeds",
     "area_under_front",
+    "compact_letters",
     "coverage_over_items",
     "difference_over_seeds",
+    "different_pairs",
     "exact_interval",
     "holm",
+    "interval_holds",
     "mcnemar_exact",
     "mcnemar_size",
     "mean_difference",
@@ -46,7 +50,7 @@ __all__ = [
     "pareto_front",
     "pass_at_k",
     "performance_profile",
+    "profile_interval",
     "tango_interval",
-    "tied_ranks",
     "wilson_interval",
 ]

@@ -1,6 +1,12 @@
-"""Performance profiles of methods over tasks."""
+"""Performance profiles of methods over tasks.
+
+The interval is the stratified bootstrap of `rliable` (Agarwal et al. 2021, arXiv 2108.13264). The package itself is not
+used: it needs arch, seaborn and matplotlib, and its profiles are of scores, not of distances to the best method.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,3 +36,30 @@ def performance_profile(accuracies: NDArray[np.float64], margins: NDArray[np.flo
     distance = filled.max(axis=0) - filled
     within: NDArray[np.float64] = (distance[:, :, None] <= margins + 1e-12).mean(axis=1)
     return within
+
+
+def profile_interval(
+    scores: Sequence[Sequence[NDArray[np.float64]]], margins: NDArray[np.float64], resamples: int = 2000
+) -> NDArray[np.float64]:
+    """Return 95 % intervals of performance profiles: percentiles of a stratified bootstrap over seeds.
+
+    Each resample draws the seeds of every method on every task with replacement, apart from the others. It treats the
+    tasks as given, and has no variation where a method has one seed or none.
+
+    Args:
+        scores: Accuracies of the seeds, by method and task; an empty array if a method has none.
+        margins: Margins, shape (margins,), at least 0.
+        resamples: Number of resamples, drawn by a fixed random generator.
+
+    Returns:
+        Lower and upper bounds, shape (2, methods, margins).
+    """
+    rng = np.random.default_rng(0)
+    drawn = np.full((resamples, len(scores), len(scores[0])), np.nan)
+    for method, tasks in enumerate(scores):
+        for task, seeds in enumerate(tasks):
+            if seeds.size:
+                drawn[:, method, task] = seeds[rng.integers(seeds.size, size=(resamples, seeds.size))].mean(axis=1)
+    profiles = np.array([performance_profile(accuracies, margins) for accuracies in drawn])
+    bounds: NDArray[np.float64] = np.quantile(profiles, (0.025, 0.975), axis=0)
+    return bounds

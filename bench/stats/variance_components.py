@@ -1,22 +1,35 @@
 """Estimates over several seeds on the same items, with two random factors: items and seeds.
 
 Answers to the same item under several seeds are correlated, and so are all answers of one seed. Both variance
-components of the mean are estimated. The score intervals for one seed are then applied to an effective number of items:
-the number of independent items that would give the same variance. Results for a single seed hold for this seed only.
+components of the mean are estimated. An interval over several seeds is a t interval with a few added items, so that it
+is not too narrow if few items change: docs/statistics.md has its coverage. Results for a single seed hold for this seed
+only.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from bench.stats.paired import mcnemar_exact, paired_counts, paired_difference_interval, tango_interval
-from bench.stats.proportions import Estimate, wilson
+from bench.stats.paired import mcnemar_exact, paired_counts, paired_difference_interval
+from bench.stats.proportions import Estimate, check_confidence, exact_interval, wilson, wilson_interval
+
+SEEDS_NEEDED = 5
+"""Least number of seeds, if there are several, from which an interval is made.
+
+If a method ends in one of two outcomes with equal probability, n seeds agree by chance in 2^(1 - n) of cases: 50 % for
+2 seeds, 25 % for 3, 12.5 % for 4 and 6.25 % for 5. No interval over fewer seeds covers such a method's mean."""
+CHANGED_NEEDED = 2
+"""Least number of seeds that do not have the base's answers by decision. One gain says nothing of the next one."""
+
+Clusters = Sequence[int] | NDArray[np.int_] | None
+"""Cluster of each item: items with the same number share a stem. None if all items are independent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +40,15 @@ class MeanVariance:
         mean: Mean over items and seeds.
         items: Variance component of the sampled items, which includes the answers to them.
         seeds: Additional variance component of the sampled seeds; 0 for one seed.
-        uncertainty: Half of the sampling variance of `variance`; 0 if `variance` is treated as known.
+        uncertainty: Half of the sampling variance of the components that come from the differences between seeds.
+        units: Number of independent items or clusters.
     """
 
     mean: float
     items: float
     seeds: float = 0.0
     uncertainty: float = 0.0
+    units: int = 1
 
     @property
     def variance(self) -> float:
@@ -43,34 +58,66 @@ class MeanVariance:
     @property
     def degrees_of_freedom(self) -> float:
         """Degrees of freedom of the variance (Satterthwaite 1946, Biometrics Bulletin 2:110)."""
-        return self.variance**2 / self.uncertainty if self.uncertainty else math.inf
+        uncertainty = self.uncertainty + self.items**2 / max(self.units - 1, 1)
+        return self.variance**2 / uncertainty if uncertainty else math.inf
 
 
-def mean_variance(values: NDArray[Any]) -> MeanVariance:
+def mean_variance(values: NDArray[Any], clusters: Clusters = None) -> MeanVariance:
     """Estimate the mean of a table and its variance, with items and seeds as crossed random factors.
 
     The variance components are those of a two-way layout without replication, from its mean squares (Searle, Casella &
     McCulloch 1992, Variance Components, section 4.4). A negative component is set to 0, but keeps its uncertainty. The
-    items' component is that of the score test: it is divided by the number of items, and treated as known.
+    items' component is the sum of the squared deviations of the clusters' sums, divided by the squared number of items
+    (Liang & Zeger 1986, Biometrika 73:13); without clusters each item is one.
 
     Args:
         values: Value of each item under each seed, shape (items, seeds), with at least one of each.
+        clusters: Cluster of each item; None if items are independent.
+
+    Raises:
+        ValueError: If there is not one cluster for each item, or only one in all.
     """
     n, seeds = values.shape
-    by_item, by_seed = values.mean(axis=1), values.mean(axis=0)
+    by_item, by_seed = values.mean(axis=1, keepdims=True), values.mean(axis=0)
     mean = float(by_item.mean())
     scale = float(np.square(values, dtype=np.float64).mean())
-    items = _positive(float(by_item.var()), scale) / n
-    if seeds == 1 or n == 1:
-        return MeanVariance(mean, items)
-    between = n * _positive(float(by_seed.var(ddof=1)), scale)
-    squares = float(np.square(values, dtype=np.float64).sum()) - n * seeds * mean**2
-    degrees_of_freedom = (n - 1) * (seeds - 1)
-    within = max(squares - n**2 * seeds * items - (seeds - 1) * between, 0.0) / degrees_of_freedom
-    over_seeds = _positive(between - within, scale) / (n * seeds)
-    uncertainty = (between**2 / (seeds - 1) + within**2 / degrees_of_freedom) / (n * seeds) ** 2
-    # At least seeds - 1 degrees of freedom.
-    return MeanVariance(mean, items, over_seeds, min(uncertainty, (items + over_seeds) ** 2 / (seeds - 1)))
+    sums = summed(by_item - mean, clusters)
+    units = len(sums)
+    items = _positive(float(np.square(sums).sum()) / n, scale) / n
+    if seeds == 1 or units == 1:
+        return MeanVariance(mean, items, units=units)
+    between = _positive(float(by_seed.var(ddof=1)), scale)
+    rest = float(np.square(summed(values - by_item - by_seed + mean, clusters)).sum())
+    within = rest * units / ((units - 1) * (seeds - 1) * n**2)
+    over_seeds = _positive(between - within, scale / n) / seeds
+    uncertainty = (between**2 + within**2 / (units - 1)) / (seeds - 1) / seeds**2
+    # Differences between seeds have seeds - 1 degrees of freedom or more.
+    return MeanVariance(mean, items, over_seeds, min(uncertainty, (items + over_seeds) ** 2 / (seeds - 1)), units)
+
+
+def summed(values: NDArray[np.float64], clusters: Clusters) -> NDArray[np.float64]:
+    """Return the sums of each cluster's values; the values themselves without clusters.
+
+    Args:
+        values: Values, shape (items, columns).
+        clusters: Cluster of each item, or None.
+
+    Returns:
+        Sums, shape (clusters, columns), in the order of the clusters' numbers.
+
+    Raises:
+        ValueError: If there is not one cluster for each item, or only one in all.
+    """
+    if clusters is None:
+        return values
+    if len(clusters) != len(values):
+        raise ValueError(f"clusters has {len(clusters)} numbers: one for each of the {len(values)} items is needed")
+    known, numbers = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(known) == 1:
+        raise ValueError("clusters has one number for all items: a variance needs at least two clusters")
+    sums: NDArray[np.float64] = np.zeros((len(known), values.shape[1]))
+    np.add.at(sums, numbers, values)
+    return sums
 
 
 def _positive(value: float, scale: float) -> float:
@@ -78,25 +125,40 @@ def _positive(value: float, scale: float) -> float:
     return value if value > 1e-12 * scale else 0.0
 
 
-def accuracy_over_seeds(correct: NDArray[Any]) -> Estimate:
+def interval_holds(seeds: int, changed: int | None = None) -> bool:
+    """Return whether an interval over seeds has its coverage.
+
+    Args:
+        seeds: Number of seeds. One seed has an interval, which holds for its model.
+        changed: Number of seeds that are something else than the base; None if no seed could be the base.
+    """
+    if changed is None:
+        return seeds == 1 or seeds >= SEEDS_NEEDED
+    return seeds >= SEEDS_NEEDED and changed >= CHANGED_NEEDED
+
+
+def accuracy_over_seeds(correct: NDArray[Any], clusters: Clusters = None) -> Estimate:
     """Estimate the mean accuracy of several seeds on the same items.
 
-    The interval is Wilson's score interval for the effective number of items p (1 - p) / variance (Dean & Pagano 2015,
-    Statistics in Medicine 34:3481), with Student's quantile. For one seed it is Wilson's interval.
+    One seed on independent items gives Wilson's interval. Otherwise it is a t interval after two right and two wrong
+    items are added (Agresti & Coull 1998, American Statistician 52:119).
 
     Args:
         correct: Correctness as zeros and ones, shape (items, seeds), with at least one of each.
+        clusters: Cluster of each item; None if items are independent.
     """
-    found, n = mean_variance(correct), correct.shape[0]
-    p = found.mean
-    effective = _effective(p * (1 - p), found.variance, n, correct.size)
-    return Estimate(p, *wilson(p, effective, _quantile(found)))
+    if correct.shape[1] == 1 and clusters is None:
+        return Estimate(float(correct.mean()), *wilson_interval(int(correct.sum()), correct.shape[0]))
+    found = _with_items(correct, (0.0, 0.0, 1.0, 1.0), clusters)
+    half = _quantile(found, 0.95) * math.sqrt(found.variance)
+    return Estimate(float(correct.mean()), max(found.mean - half, 0.0), min(found.mean + half, 1.0))
 
 
 def coverage_over_items(values: NDArray[np.float64], answers: float) -> Estimate:
     """Estimate the mean pass@k over items.
 
-    The interval is that of `accuracy_over_seeds`, with the variance of the items' estimates.
+    The interval is Wilson's score interval for the effective number of items p (1 - p) / variance (Dean & Pagano 2015,
+    Statistics in Medicine 34:3481), with the variance of the items' estimates.
 
     Args:
         values: pass@k of each item, from `pass_at_k`, shape (items,), with at least one item.
@@ -107,35 +169,85 @@ def coverage_over_items(values: NDArray[np.float64], answers: float) -> Estimate
     return Estimate(p, *wilson(p, effective, float(ndtri(0.975))))
 
 
-def difference_over_seeds(before: NDArray[Any], after: NDArray[Any]) -> Estimate:
-    """Estimate accuracy after minus accuracy before, paired by item, over several seeds.
+def difference_over_seeds(
+    before: NDArray[Any],
+    after: NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    clusters: Clusters = None,
+    changed: NDArray[np.bool_] | None = None,
+) -> Estimate:
+    """Estimate accuracy after minus accuracy before, paired by item, over one or several seeds.
 
-    One seed gives Tango's interval and McNemar's exact test. Several seeds give Tango's interval for the effective
-    number of items, with Student's quantile, and the larger of two p-values: that of the same score, and that of
-    McNemar's exact test for effective counts. If `before` has one column, it is the same for every seed.
+    The interval excludes 0 exactly if the p-value is at most 1 - confidence.
+
+    - One seed on independent items: Tango's interval, widened up to 0 where McNemar's exact test says so. The p-value
+      is the larger of the exact test's and the score test's, to which Tango's interval belongs.
+    - Otherwise: a t interval, and its test, after half an item is added to each of the four outcomes of an item
+      (Agresti & Min 2005, Statistics in Medicine 24:729).
+    - If a seed could be the unchanged base: the mean is the share of changed seeds times their mean gain. The interval
+      has the extreme products of two intervals, the exact one of the share and that of the gain. The p-value is that of
+      the gain.
 
     Args:
-        before: Correctness before as zeros and ones, shape (items,), (items, 1) or (items, seeds).
+        before: Correctness before as zeros and ones, shape (items,), (items, 1) or (items, seeds). One column is the
+            same for every seed.
         after: Correctness after as zeros and ones, shape (items, seeds).
+        confidence: Nominal coverage, in (0, 1).
+        clusters: Cluster of each item; None if items are independent.
+        changed: Whether each seed is something else than the base, shape (seeds,), with at least one that is; None if
+            no seed could be the base.
+
+    Raises:
+        ValueError: If `confidence` is not in (0, 1), there is not one cluster for each item, or no seed is changed.
     """
+    check_confidence(confidence)
     n, seeds = after.shape
-    old = before.reshape(n, -1)
-    if seeds == 1:
-        counts = paired_counts(old[:, 0], after[:, 0])
-        low, high = paired_difference_interval(counts.fixes, counts.regressions, n)
-        return Estimate(counts.difference, low, high, mcnemar_exact(counts.fixes, counts.regressions))
-    change = after - old.astype(np.float64)
-    found = mean_variance(change)
-    fixes, regressions = float((change > 0).mean()), float((change < 0).mean())
-    effective = _effective(fixes + regressions - found.mean**2, found.variance, n, n * seeds)
-    bounds = tango_interval(fixes * effective, regressions * effective, effective, _quantile(found))
-    if fixes == regressions:
-        return Estimate(found.mean, *bounds, 1.0)
-    score = abs(fixes - regressions) * math.sqrt(effective / (fixes + regressions))
-    p_value = 2 * float(stdtr(found.degrees_of_freedom, -score) if found.uncertainty else ndtr(-score))
-    # If few items change, the score test rejects too often. A binomial tail for effective counts does not.
-    many, few = effective * max(fixes, regressions), effective * min(fixes, regressions)
-    return Estimate(found.mean, *bounds, max(p_value, min(1.0, 2 * float(betainc(many, few + 1, 0.5)))))
+    change = after - before.reshape(n, -1).astype(np.float64)
+    if changed is None:
+        return _difference(change, confidence, clusters)
+    if not changed.any():
+        raise ValueError("changed has no true value: at least one seed that is not the base is needed")
+    gain = _difference(change[:, changed], confidence, clusters)
+    share = exact_interval(int(changed.sum()), seeds, confidence)
+    products = [part * bound for part in share for bound in (gain.low, gain.high)]
+    return Estimate(float(change.mean()), min(products), max(products), gain.p_value)
+
+
+def _difference(change: NDArray[np.float64], confidence: float, clusters: Clusters) -> Estimate:
+    """Estimate the mean of changes of -1, 0 or 1, shape (items, seeds)."""
+    n, seeds = change.shape
+    if seeds == 1 and clusters is None:
+        counts = paired_counts(change[:, 0] < 0, change[:, 0] > 0)
+        low, high = paired_difference_interval(counts.fixes, counts.regressions, n, confidence)
+        changes = counts.fixes + counts.regressions
+        score = abs(counts.fixes - counts.regressions) / math.sqrt(changes) if changes else 0.0
+        p_value = max(mcnemar_exact(counts.fixes, counts.regressions), 2 * float(ndtr(-score)))
+        return _agreeing(counts.difference, low, high, p_value, confidence)
+    # Two items with the sum of squares of half a fix and half a regression; the other two halves do not change.
+    found = _with_items(change, (math.sqrt(0.5), -math.sqrt(0.5)), clusters)
+    error = math.sqrt(found.variance)
+    half = _quantile(found, confidence) * error
+    p_value = 2 * float(stdtr(found.degrees_of_freedom, -abs(found.mean) / error))
+    low, high = max(found.mean - half, -1.0), min(found.mean + half, 1.0)
+    return _agreeing(float(change.mean()), low, high, p_value, confidence)
+
+
+def _agreeing(value: float, low: float, high: float, p_value: float, confidence: float) -> Estimate:
+    """Return an estimate whose interval contains 0 if its p-value is above 1 - confidence."""
+    if p_value > 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Estimate(value, low, high, p_value)
+
+
+def _with_items(values: NDArray[Any], added: Sequence[float], clusters: Clusters) -> MeanVariance:
+    """Estimate mean and variance after items are added that have the same value under every seed."""
+    extended = np.vstack([values, np.repeat(np.array(added)[:, None], values.shape[1], axis=1)])
+    if clusters is not None:
+        summed(values, clusters)  # refuses clusters that do not fit the items
+        clusters = np.append(clusters, max(clusters) + 1 + np.arange(len(added)))
+    found = mean_variance(extended, clusters)
+    return replace(found, units=found.units - len(added))
 
 
 def mean_difference(differences: NDArray[np.float64], *, resamples: int = 20_000) -> Estimate:
@@ -161,8 +273,10 @@ def mean_difference(differences: NDArray[np.float64], *, resamples: int = 20_000
     return Estimate(mean, max(mean - half, -1.0), min(mean + half, 1.0), p_value)
 
 
-def _quantile(found: MeanVariance) -> float:
-    return float(stdtrit(found.degrees_of_freedom, 0.975) if found.uncertainty else ndtri(0.975))
+def _quantile(found: MeanVariance, confidence: float) -> float:
+    """Return Student's quantile of a two-sided interval."""
+    tail, freedom = (1 + confidence) / 2, found.degrees_of_freedom
+    return float(stdtrit(freedom, tail) if math.isfinite(freedom) else ndtri(tail))
 
 
 def _effective(single: float, variance: float, n: int, most: float) -> float:

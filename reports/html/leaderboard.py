@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bench.stats import Estimate, Interval
 from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
-from reports.html.table import Heading, HtmlCell, HtmlTable, Link, interval, percent, whiskers
-from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Profile, SeedRun
-from reports.leaderboard.columns import Column, columns, curve_title, rules, title
+from reports.html.table import Heading, HtmlCell, HtmlTable, Link, percent, whiskers
+from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, OverSeeds, Profile, SeedRun
+from reports.leaderboard.columns import Column, area_text, columns, curve_title, interval_text, profile_title, title
 from reports.leaderboard.text import EXPLAINED
 from reports.leaderboard.transfer import EXPLAINED as TRANSFERS_EXPLAINED
 from reports.leaderboard.transfer import Transfer, Transferred
@@ -30,7 +31,9 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
         pages: Ids of the runs that have a page of their own in `runs/`, to link to.
     """
     groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
-    curves = [{"plot": curve_plot(c), "table": _points(c), "area": c.area} for c in board.curves if len(c.points) > 1]
+    curves = [
+        {"plot": curve_plot(c), "table": _points(c), "area": area_text(c)} for c in board.curves if len(c.points) > 1
+    ]
     profiles = [_profile(profile) for profile in board.profiles]
     return render(
         "board.html",
@@ -75,12 +78,13 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
     by_key = {column.key: column for column in columns(board)}
     shown = [column for key, column in by_key.items() if key not in INTERVALS.values()]
     base = next((line.accuracy.value for line in group.lines if line.is_base and line.accuracy), None)
-    drawn = whiskers([line.accuracy for line in group.lines], base)
+    drawn = whiskers([_drawn(line.accuracy) for line in group.lines], base)
     highest = max((line.answer_flops for line in group.lines), default=0.0)
     headings: list[Heading] = []
     for column in shown:
-        text = column.key in ("name", "status", "matched", "seeds", "gated")
-        headings.append(Heading(column.heading, not text, column.key == "name", column.key in DESCENDING))
+        text = column.key in ("letters", "name", "status", "matched", "seeds", "gated", "verdict")
+        small = f" ({by_key[INTERVALS[column.key]].heading})" if column.key in INTERVALS else ""
+        headings.append(Heading(column.heading + small, not text, column.key == "name", column.key in DESCENDING))
         if column.key == "accuracy":
             headings.append(Heading("95 % intervals", number=False, sortable=False))
     rows = []
@@ -92,6 +96,12 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
                 cells.append(HtmlCell(whisker=whisker))
         rows.append(tuple(cells))
     return HtmlTable(_fine(group), tuple(headings), tuple(rows))
+
+
+def _drawn(estimate: OverSeeds | None) -> Estimate | None:
+    """Return an estimate that is drawn; None without an interval."""
+    bounds = estimate and estimate.interval
+    return Estimate(estimate.value, *bounds) if estimate and bounds else None
 
 
 def _fine(group: Group) -> str:
@@ -121,18 +131,18 @@ def curve_plot(curve: Curve) -> Plot:
     """Return the plot of accuracy against compute: points with intervals, the Pareto front, and a line at the base."""
     left, right, top, bottom = 62.0, WIDTH - 16, 16.0, HEIGHT - 52
     x = spanning([max(p.flops, 1.0) for p in curve.points], left, right, log=True)
-    bounds = [bound for p in curve.points for bound in (p.accuracy.low, p.accuracy.high)]
-    y = spanning(bounds, bottom, top, percent=True)
+    bounds = [p.accuracy.interval or Interval(p.accuracy.value, p.accuracy.value) for p in curve.points]
+    y = spanning([bound for pair in bounds for bound in pair], bottom, top, percent=True)
     several = len({p.budget for p in curve.points if p.budget}) > 1
     marks = [
         Mark(
             x=x(max(p.flops, 1.0)),
             y=y(p.accuracy.value),
-            low=y(p.accuracy.low),
-            high=y(p.accuracy.high),
+            low=y(drawn.low),
+            high=y(drawn.high),
             tooltip=(
                 f"{f'{p.name} {p.budget}'.strip()}: {percent(p.accuracy.value)} "
-                f"({interval(p.accuracy.low, p.accuracy.high)}) at {p.flops:.3g} FLOPs"
+                f"({interval_text(p.accuracy) or 'no interval'}) at {p.flops:.3g} FLOPs"
                 + (", on the Pareto front" if p.front else "")
             ),
             strong=p.front,
@@ -140,11 +150,11 @@ def curve_plot(curve: Curve) -> Plot:
             data={
                 "flops": p.flops,
                 "accuracy": p.accuracy.value,
-                "low": p.accuracy.low,
-                "high": p.accuracy.high,
+                "low": drawn.low,
+                "high": drawn.high,
             },
         )
-        for p in curve.points
+        for p, drawn in zip(curve.points, bounds, strict=True)
     ]
     front = [(m.x, m.y) for m in marks if m.strong]
     # The base is a point as well as the reference line for all others.
@@ -181,7 +191,7 @@ def _points(curve: Curve) -> HtmlTable:
             HtmlCell(p.name, p.name),
             HtmlCell(p.budget, p.budget),
             HtmlCell(f"{p.flops:.3g}", p.flops),
-            HtmlCell(percent(p.accuracy.value), p.accuracy.value, interval(p.accuracy.low, p.accuracy.high)),
+            HtmlCell(percent(p.accuracy.value), p.accuracy.value, interval_text(p.accuracy)),
             HtmlCell("yes" if p.front else "", "yes" if p.front else None),
         )
         for p in curve.points
@@ -193,12 +203,9 @@ def _profile(profile: Profile) -> HtmlTable:
     at = [i for i, margin in enumerate(profile.margins) if margin in MARGINS]
     texts = [f"within {100 * profile.margins[i]:g}" if profile.margins[i] else "best" for i in at]
     headings = (Heading("row", number=False, head=True), *(Heading(text, descending=True) for text in texts))
-    rows = tuple(
-        (HtmlCell(name, name), *(HtmlCell(f"{100 * shares[i]:.0f} %", shares[i]) for i in at))
-        for name, shares in profile.shares.items()
-    )
-    caption = (
-        f"Share of the {len(profile.tasks)} tasks on which a row is within this many points of the best row: "
-        f"{profile.model}, budget {profile.budget}, {rules(profile.ruleset)}"
-    )
-    return HtmlTable(caption, headings, rows)
+    rows = tuple((HtmlCell(name, name), *(_share(shares[i]) for i in at)) for name, shares in profile.shares.items())
+    return HtmlTable(profile_title(profile), headings, rows)
+
+
+def _share(share: Estimate) -> HtmlCell:
+    return HtmlCell(f"{100 * share.value:.0f} %", share.value, f"{100 * share.low:.0f} to {100 * share.high:.0f}")

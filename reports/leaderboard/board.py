@@ -1,6 +1,6 @@
 """Leaderboard as plain data: the content of every rendering (terminal, Markdown, CSV, JSON, HTML).
 
-Rows are compared and ranked only within a group: one task, model, budget, item set and ruleset. Every accuracy comes
+Rows are compared only within a group: one task, model, budget, item set and ruleset. Every accuracy comes
 with its cost. A failed run is a row that gives the reason. Boards are sorted and carry no date, so the same records
 always give the same board.
 """
@@ -8,15 +8,20 @@ always give the same board.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import computed_field
 
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
-from bench.stats import Estimate
+from bench.stats import Estimate, Interval
 from reports.leaderboard.transfer import Transfer
 
 MATCHED = 0.95
 """Share of the group's budget that a row must have spent for its compute to be called matched."""
+LEVEL = 0.05
+"""Family-wise error rate of a table: of its intervals against the base, and of its letters."""
+
+Verdict = Literal["better", "worse", "cannot be told"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,31 @@ class Rate:
     def price(self, flops: float) -> float:
         """Return the price of this many FLOPs."""
         return self.amount * flops / 1e15
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """Mean over seeds and items, the value of each seed, and an interval where one covers.
+
+    Attributes:
+        value: Mean.
+        low: Lower bound of the interval; None where no interval has its coverage (`bench.stats.interval_holds`), or
+            where nothing differs from the base.
+        high: Upper bound, or None.
+        p_value: For a difference with an interval, the p-value for no difference.
+        seeds: Value of each seed, in the order of the seeds.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def interval(self) -> Interval | None:
+        """Both bounds, or None."""
+        return None if self.low is None or self.high is None else Interval(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -68,7 +98,8 @@ class Gated:
         seeds: Number of seeds that were gated.
         low: Lower bound of the exact 95 % interval of the share that is kept (Clopper-Pearson).
         high: Upper bound.
-        difference: Accuracy of the gated results minus the base's, on the same items; None if none was kept.
+        difference: Accuracy of the gated results minus the base's, on the same items, with a simultaneous interval as
+            `LeaderboardRow.difference` has; None if none was kept.
         detectable: Gain that the gate keeps in 80 % of runs at the observed share of regressions, the largest over
             seeds; None if there is none, or nothing was tested.
     """
@@ -77,7 +108,7 @@ class Gated:
     seeds: int
     low: float
     high: float
-    difference: Estimate | None = None
+    difference: OverSeeds | None = None
     detectable: float | None = None
 
 
@@ -93,15 +124,16 @@ class LeaderboardRow:
         bound: Whether the row involves no adaptation (the base, or sampling from the base). Such rows bound the table:
             every other row should beat them.
         own_gate: Whether the method's own gate, which earlier versions had, chose between its result and the base. Such
-            a row is not as trained, and is not ranked.
+            a row is not as trained, and has no letters.
         returned_base: Whether every seed returned the base. Such a row is compared with nothing.
-        rank: One plus the number of rows that are significantly better; None if the row is not ranked.
-        accuracy: Accuracy over seeds and items; None if every seed failed.
-        difference: Accuracy minus the base's, on the same items; None for the base itself, and if every seed returned
-            it.
+        letters: Letters such as `ab`. Two rows share one exactly if they are not significantly different. None if the
+            row is not compared.
+        accuracy: Accuracy over seeds and items, with its own 95 % interval; None if every seed failed.
+        difference: Accuracy minus the base's, on the same items, with a simultaneous interval: all intervals of the
+            group hold together in 95 % of groups. The p-value is corrected in the same way, and is at most .05 exactly
+            if the interval excludes 0. None for the base itself, and if every seed returned it.
         gated: What the gate made of the row, which shows the results as trained; None without a gate.
         ungated: Reasons why runs of the row have no gate.
-        corrected: P-value of the difference, Holm-corrected over the rows of the group.
         evaluations: Model-prompt evaluations (forward passes) of adaptation.
         flops: FLOPs of adaptation.
         share: Fraction of the group's budget that was spent, or reserved for the gate; the smallest over seeds.
@@ -121,12 +153,11 @@ class LeaderboardRow:
     bound: bool = False
     own_gate: bool = False
     returned_base: bool = False
-    rank: int | None = None
-    accuracy: Estimate | None = None
-    difference: Estimate | None = None
+    letters: str | None = None
+    accuracy: OverSeeds | None = None
+    difference: OverSeeds | None = None
     gated: Gated | None = None
     ungated: tuple[str, ...] = ()
-    corrected: float | None = None
     evaluations: float = 0.0
     flops: float = 0.0
     share: float = 0.0
@@ -142,6 +173,17 @@ class LeaderboardRow:
     def is_base(self) -> bool:
         """Whether this is the base's row: the only one of no method that has an accuracy and no difference."""
         return self.accuracy is not None and self.difference is None and not self.returned_base
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the row is better or worse than the base, from the interval; None for a row without a difference."""
+        if self.difference is None:
+            return None
+        bounds = self.difference.interval
+        if bounds is None or bounds.low <= 0 <= bounds.high:
+            return "cannot be told"
+        return "better" if bounds.low > 0 else "worse"
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -184,8 +226,11 @@ class Group:
         settings: Reward, prompts, gate, prompt style, precision and item limit, where they differ from the defaults.
         tests: Whether the rows are tests of finished runs, which the transfer matrix joins.
         ruleset: Rules that the rows were made by: `published`, `tuned K`, `custom` or `declared`. Rows of the last two
-            are not ranked.
+            have no letters.
         controlled: Whether the runs replaced the reward or the prompts. Profiles over tasks leave such groups out.
+        comparisons: Number of different comparisons with the base that have an interval, as trained and gated. Rows
+            with the same answers are one, and copies of the base are none. Each interval has the level 1 - .05 /
+            comparisons.
     """
 
     task: str
@@ -201,11 +246,20 @@ class Group:
     ruleset: str = PUBLISHED
     controlled: bool = False
     tests: bool = False
+    comparisons: int = 0
 
     @property
-    def ranked(self) -> bool:
-        """Whether the rows were made by the same rules and may be ranked."""
+    def same_rules(self) -> bool:
+        """Whether the rows were made by the same rules, so that they may be compared with one another."""
         return self.ruleset not in (CUSTOM, DECLARED)
+
+
+SPAN = 100
+"""End of the compute over which the area under a front is taken, in costs of the base's answers. It is the same for all
+boards, so that the area does not depend on which rows are there."""
+
+TASKS = 5
+"""Least number of tasks with different items in a performance profile. A share of fewer tasks says little of others."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +269,8 @@ class CurvePoint:
     Attributes:
         name: Name of the line.
         budget: Budget of the line's group; empty for a row without adaptation, which is the same at every budget.
-        flops: FLOPs of adaptation plus those of answering every test item once.
-        accuracy: Accuracy with its confidence interval.
+        flops: FLOPs of adaptation plus those of the curve's answers.
+        accuracy: Accuracy, with its confidence interval where one covers.
         front: Whether the point is on the Pareto front: no other point is more accurate at the same compute or less.
         base: Whether this is the base's point.
     """
@@ -224,7 +278,7 @@ class CurvePoint:
     name: str
     budget: str
     flops: float
-    accuracy: Estimate
+    accuracy: OverSeeds
     front: bool
     base: bool = False
 
@@ -238,10 +292,11 @@ class Curve:
         model: Name of the base model.
         strategy: Test-time strategy.
         item_set: See `Group`.
-        items: Number of test items.
+        answers: Number of deployed answers that the compute counts, beside adaptation.
         points: Points in order of compute.
-        area: Area under the Pareto front: the best accuracy so far, averaged over log compute from the first point to
-            the last. None if there is only one point.
+        low: Compute at which the area begins: that many answers of the base.
+        high: Compute at which the area ends: `SPAN` times as much.
+        area: Area under the Pareto front: the best accuracy so far, averaged over log compute from `low` to `high`.
         settings: See `Group`.
         ruleset: See `Group`.
     """
@@ -250,9 +305,11 @@ class Curve:
     model: str
     strategy: str
     item_set: str
-    items: int
+    answers: int
     points: tuple[CurvePoint, ...]
-    area: float | None
+    low: float
+    high: float
+    area: float
     settings: str = ""
     ruleset: str = PUBLISHED
 
@@ -265,10 +322,12 @@ class Profile:
         model: Name of the base model.
         budget: Name of the budget.
         strategy: Test-time strategy.
-        tasks: Names of at least two tasks.
+        tasks: Names of at least `TASKS` tasks with different items. Tasks with the same items are one, such as
+            `addition and modular-addition`, and their accuracies are averaged.
         margins: Differences in accuracy, in [0, 1].
-        shares: Fraction of tasks within each margin, by name of the line.
+        shares: Fraction of tasks within each margin, by name of the line, with its bootstrap interval over seeds.
         ruleset: See `Group`.
+        settings: See `Group`.
     """
 
     model: str
@@ -276,8 +335,9 @@ class Profile:
     strategy: str
     tasks: tuple[str, ...]
     margins: tuple[float, ...]
-    shares: dict[str, tuple[float, ...]]
+    shares: dict[str, tuple[Estimate, ...]]
     ruleset: str = PUBLISHED
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -329,11 +389,12 @@ class Board:
     Attributes:
         groups: Tables, ordered by task, model and size of the budget.
         curves: Curves of accuracy against compute, ordered by task and model.
-        profiles: Performance profiles of models and budgets with more than one task.
+        profiles: Performance profiles of models and budgets with at least `TASKS` tasks of different items.
         rate: Price of one PFLOP; None for a board without prices.
         suites: Suites that the records belong to.
         withdrawals: Records that were withdrawn from this board.
         transfers: Transfer matrices, if there are tests of finished runs.
+        most_tasks: Largest number of tasks with different items that one model, budget and ruleset have.
     """
 
     groups: tuple[Group, ...]
@@ -343,8 +404,15 @@ class Board:
     suites: tuple[SuiteCoverage, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    most_tasks: int = 0
 
     @property
     def completeness(self) -> tuple[str, ...]:
-        """Sentences about records that the board lacks: those of suites, and those withdrawn."""
-        return tuple(part.text for part in self.suites) + tuple(part.text for part in self.withdrawals)
+        """Sentences about what the board lacks: a profile across tasks, runs of suites, and records withdrawn."""
+        tasks = f"{self.most_tasks} task{'s' * (self.most_tasks != 1)}"
+        profile = (
+            f"no profile across tasks: it needs {TASKS} tasks with different items under one model, budget and ruleset,"
+            f" and there are {tasks} at most"
+        )
+        lacking = () if self.profiles or not self.groups else (profile,)
+        return (*lacking, *(part.text for part in self.suites), *(part.text for part in self.withdrawals))

@@ -6,34 +6,26 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
 from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
-from bench.stats import (
-    Estimate,
-    area_under_front,
-    holm,
-    pairwise_p_values,
-    pareto_front,
-    performance_profile,
-    tied_ranks,
-    wilson_interval,
-)
-from reports.leaderboard.board import Board, Curve, CurvePoint, Group, LeaderboardRow, Profile, Rate
+from bench.stats import compact_letters, different_pairs, pairwise_p_values, wilson_interval
+from reports.leaderboard.board import LEVEL, Board, Group, LeaderboardRow, OverSeeds, Rate
+from reports.leaderboard.curves import curves_of, profiles_of
 from reports.leaderboard.naming import short
 from reports.leaderboard.notes import notes_of
 from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
 from reports.leaderboard.transfer import make_transfers
 from reports.record import Record, outcomes
 
-MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
-"""Margins of performance profiles: 0 to 20 percentage points."""
 OWN_GATE = "(gated by its method)"
 """End of the names of rows that a gate of the method's own chose."""
 ENGINE = "engine "
@@ -50,20 +42,31 @@ SORTS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
 """Sort keys for the rows of a group: best or cheapest first."""
 
 
-def make_board(records: Sequence[Record], *, sort: str = "accuracy", rate: Rate | None = None) -> Board:
+def make_board(
+    records: Sequence[Record],
+    *,
+    sort: str = "accuracy",
+    rate: Rate | None = None,
+    answers: int | None = None,
+    clusters: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Board:
     """Group comparable runs and make a table of each group. A run that is given twice counts once.
 
     Args:
         records: Records of finished runs.
         sort: Order of the rows, a key of `SORTS`.
         rate: Price of one PFLOP; None for a board without prices.
+        answers: Number of deployed answers that curves of accuracy against compute count; None for the number of test
+            items.
+        clusters: Cluster of each test item, by item set (`Record.items`), where items share a stem.
     """
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in sorted({record.result.id: record for record in records}.values(), key=_order):
         groups[_comparable(record.result)].append(record)
     ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
-    made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
-    return Board(made, _curves(made), _profiles(made), rate, transfers=make_transfers(records))
+    made = tuple(_group(part, sort, clusters) for _, members in ordered for part in _by_items(members))
+    profiles, most = profiles_of(made)
+    return Board(made, curves_of(made, answers), profiles, rate, transfers=make_transfers(records), most_tasks=most)
 
 
 def _order(record: Record) -> tuple[Any, ...]:
@@ -112,7 +115,7 @@ def _by_items(records: Sequence[Record]) -> list[list[Record]]:
     return [[r for r, key in zip(records, keys, strict=True) if (key or kinds[0]) == kind] for kind in kinds]
 
 
-def _group(records: Sequence[Record], sort: str) -> Group:
+def _group(records: Sequence[Record], sort: str, clusters: Mapping[str, Sequence[int]]) -> Group:
     config = records[0].result.config
     limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
     variants: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -126,13 +129,21 @@ def _group(records: Sequence[Record], sort: str) -> Group:
             names[key] += f" {OWN_GATE}"
         elif isinstance(members[0].result.source, DeclaredSource):
             names[key] += f" {NOT_METERED}"
-    tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit)]
+    tested = next((record for record in records if record.items), None)
+    stems = clusters.get(tested.items) if tested else None
+    tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit, stems)]
     base = _base(records)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     ruleset = records[0].result.ruleset
     made = [*base, *tables]
-    lines = _corrected([each.line for each in made] if ruleset in (CUSTOM, DECLARED) else _ranked(made))
-    tested = next((record for record in records if record.items), None)
+    comparisons = len({c.key for each in made for c in (each.trained, each.gated) if c and c.tested})
+    lines = [_compared(each, max(comparisons, 1)) for each in made]
+    if ruleset not in (CUSTOM, DECLARED):
+        lines = [replace(line, letters=own) for line, own in zip(lines, _letters(made, lines, stems), strict=True)]
+    notes = notes_of(records, lines, _dtype(records[0].result))
+    if comparisons > 1:
+        level = 100 * (1 - LEVEL / comparisons)
+        notes = (f"simultaneous 95 %: {comparisons} different comparisons with the base, each at {level:.2f} %", *notes)
     return Group(
         task=config.task_label,
         model=config.model,
@@ -142,8 +153,9 @@ def _group(records: Sequence[Record], sort: str) -> Group:
         item_set=tested.items[:12] if tested else "",
         items=len(tested.base) if tested else 0,
         lines=tuple(lines),
-        notes=notes_of(records, lines, _dtype(records[0].result)),
+        notes=notes,
         ruleset=ruleset,
+        comparisons=comparisons,
         settings=", ".join([*config.controls, *_group_settings(records[0].result)]),
         controlled=bool(config.controls),
         tests=isinstance(config.source, RunSource),
@@ -222,7 +234,8 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
             judged = outcomes(record.base)
             judged = judged[judged >= 0]
             right = int(judged.sum())
-            accuracy = Estimate(right / judged.size, *wilson_interval(right, judged.size))
+            value = right / judged.size
+            accuracy = OverSeeds(value, *wilson_interval(right, judged.size), seeds=(value,))
             line = LeaderboardRow(
                 "base",
                 "base",
@@ -237,98 +250,34 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
     return []
 
 
-def _ranked(tables: Sequence[ScoredRow]) -> list[LeaderboardRow]:
-    """Rank the base and the rows that differ from it and are as trained.
+def _compared(row: ScoredRow, comparisons: int) -> LeaderboardRow:
+    """Return a row's line with its differences from the base, as trained and gated."""
+    line = row.line
+    if row.trained:
+        line = replace(line, difference=row.trained.difference(comparisons))
+    if row.gated and line.gated:
+        line = replace(line, gated=replace(line.gated, difference=row.gated.difference(comparisons)))
+    return line
 
-    Only here does an item that was not judged count as wrong.
+
+def _letters(
+    rows: Sequence[ScoredRow], lines: Sequence[LeaderboardRow], clusters: Sequence[int] | None
+) -> list[str | None]:
+    """Return the letters of each row, from tests of all pairs of rows with different answers.
+
+    The base has letters, and every row as trained that is tested against the base. Only here does an item that was not
+    judged count as wrong.
     """
-    rows = [i for i, table in enumerate(tables) if table.correct is not None and _ranks(table.line)]
-    lines = [table.line for table in tables]
-    means = np.array([tables[i].means for i in rows])
-    if len(rows) > 1 and means.shape[1] > 1:
-        p_values = pairwise_p_values(means, [tables[i].variance for i in rows])
-        ranks = tied_ranks(means.mean(axis=1), p_values)
-    else:
-        ranks = [1] * len(rows)
-    for i, rank in zip(rows, ranks, strict=True):
-        lines[i] = replace(lines[i], rank=rank)
-    return lines
-
-
-def _ranks(line: LeaderboardRow) -> bool:
-    """Return whether a row with an accuracy is ranked."""
-    return not line.own_gate and not line.returned_base
-
-
-def _corrected(lines: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
-    """Apply Holm's correction to the p-values against the base. The rows of the group are one family."""
-    p_values = [line.difference.p_value for line in lines if line.difference and line.difference.p_value is not None]
-    corrected = iter(holm(p_values).tolist())
-    return [replace(line, corrected=next(corrected)) if line.difference else line for line in lines]
-
-
-def _curves(groups: Sequence[Group]) -> tuple[Curve, ...]:
-    families: dict[tuple[str, ...], list[Group]] = defaultdict(list)
-    for group in groups:
-        if group.items and group.ranked and not group.tests:
-            families[group.task, group.model, group.ruleset, group.strategy, group.settings, group.item_set].append(
-                group
-            )
-    return tuple(_curve(members) for members in families.values())
-
-
-def _curve(groups: Sequence[Group]) -> Curve:
-    first = groups[0]
-    found = {
-        CurvePoint(
-            name=line.name,
-            budget="" if line.bound else group.budget,
-            flops=line.flops + group.items * line.answer_flops,
-            accuracy=line.accuracy,
-            front=False,
-            base=line.is_base,
-        )
-        for group in groups
-        for line in group.lines
-        if line.accuracy and not line.own_gate
-    }
-    points = sorted(found, key=lambda p: (p.flops, -p.accuracy.value, p.name, p.budget))
-    costs, values = np.array([p.flops for p in points]), np.array([p.accuracy.value for p in points])
-    front = pareto_front(costs, values)
-    area = area_under_front(costs, values, costs[0], costs[-1]) if 0 < costs[0] < costs[-1] else None
-    marked = tuple(replace(p, front=bool(f)) for p, f in zip(points, front, strict=True))
-    return Curve(
-        task=first.task,
-        model=first.model,
-        strategy=first.strategy,
-        item_set=first.item_set,
-        items=first.items,
-        points=marked,
-        area=area,
-        settings=first.settings,
-        ruleset=first.ruleset,
-    )
-
-
-def _profiles(groups: Sequence[Group]) -> tuple[Profile, ...]:
-    families: dict[tuple[str, str, str, str], list[Group]] = defaultdict(list)
-    for group in groups:
-        if group.ranked and not (group.controlled or group.tests) and any(line.accuracy for line in group.lines):
-            families[group.model, group.budget, group.strategy, group.ruleset].append(group)
-    return tuple(
-        _profile(key, members) for key, members in families.items() if len({group.task for group in members}) > 1
-    )
-
-
-def _profile(key: tuple[str, str, str, str], groups: Sequence[Group]) -> Profile:
-    names = sorted({line.name for group in groups for line in group.lines if not line.own_gate})
-    accuracies = np.full((len(names), len(groups)), np.nan)
-    for column, group in enumerate(groups):
-        for line in group.lines:
-            if line.accuracy and not line.own_gate:
-                accuracies[names.index(line.name), column] = line.accuracy.value
-    shares = performance_profile(accuracies, np.array(MARGINS))
-    tasks = tuple(group.task for group in groups)
-    model, budget, strategy, ruleset = key
-    by_name = {n: tuple(s.tolist()) for n, s in zip(names, shares, strict=True)}
-    return Profile(model, budget, strategy, tasks, MARGINS, by_name, ruleset)
+    different: dict[tuple[int, bytes], NDArray[np.float64]] = {}
+    keys: list[tuple[int, bytes] | None] = []
+    for row, line in zip(rows, lines, strict=True):
+        tested = line.is_base or (row.trained is not None and row.trained.tested and not line.own_gate)
+        keys.append((row.correct.shape[1], row.correct.tobytes()) if tested and row.correct is not None else None)
+        if keys[-1] and row.correct is not None:
+            different[keys[-1]] = row.correct
+    ordered = sorted(different, key=lambda key: -different[key].mean())
+    differ = np.zeros((1, 1), dtype=bool)
+    if len(ordered) > 1:
+        differ = different_pairs(pairwise_p_values([different[key] for key in ordered], clusters), LEVEL)
+    letters = dict(zip(ordered, compact_letters(differ), strict=False))
+    return [letters[key] if key else None for key in keys]

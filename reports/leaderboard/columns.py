@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, Rate
+from reports.leaderboard.board import SPAN, Board, Curve, Group, LeaderboardRow, OverSeeds, Profile, Rate
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def rules(ruleset: str) -> str:
     name, _, trials = ruleset.partition(" ")
     known = {
         "published": "published settings",
-        "custom": "custom settings (not ranked)",
-        "declared": "trained elsewhere (not ranked)",
+        "custom": "custom settings (not compared)",
+        "declared": "trained elsewhere (not compared)",
     }
     return known.get(name) or f"settings tuned in {trials} trials"
 
@@ -76,11 +76,32 @@ def curve_title(curve: Curve) -> str:
     """Return the title of a curve."""
     parts = (rules(curve.ruleset), curve.strategy, curve.settings)
     settings = "".join(f", {part}" for part in parts if part not in ("", "greedy"))
-    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{settings}: adaptation and {curve.items} answers"
+    return f"Accuracy against FLOPs, {curve.task}, {curve.model}{settings}: adaptation and {curve.answers:,} answers"
+
+
+def area_text(curve: Curve) -> str:
+    """Return the area under a curve's front with the range of compute that it is taken over."""
+    return (
+        f"Area under the front: {100 * curve.area:.1f} %, the mean over log compute from {curve.low:.3g} FLOPs, which "
+        f"{curve.answers:,} answers of the base cost, to {SPAN} times as much."
+    )
+
+
+def profile_title(profile: Profile) -> str:
+    """Return the title of a profile."""
+    settings = "".join(f", {part}" for part in (profile.strategy, profile.settings) if part not in ("", "greedy"))
+    return (
+        f"Share of the {len(profile.tasks)} tasks on which a row is within this many points of the best row, with 95 % "
+        f"bootstrap intervals over seeds: {profile.model}, budget {profile.budget}, {rules(profile.ruleset)}{settings}"
+    )
+
+
+FOLDED = {"name": 12, "difference_interval": 16}
+"""Columns that may be folded into several lines, and their smallest width: names, and the values of several seeds."""
 
 
 def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the indices of the columns that fit into a width. Names may be folded to 12 characters.
+    """Return the indices of the columns that fit into a width, with the columns of `FOLDED` at their smallest.
 
     Args:
         shown: All columns.
@@ -90,7 +111,7 @@ def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else [0] * len(shown)
     # A heading is printed with one word per line.
     widths = [max(w, *map(len, c.heading.split(" "))) for w, c in zip(widths, shown, strict=True)]
-    widths = [min(w, 12) if c.key == "name" else w for w, c in zip(widths, shown, strict=True)]
+    widths = [min(w, FOLDED.get(c.key, w)) for w, c in zip(widths, shown, strict=True)]
     kept = list(range(len(shown)))
     for level in sorted({c.needed for c in shown} - {9}):
         if sum(widths[i] + 1 for i in kept) - 1 <= width:
@@ -122,8 +143,16 @@ def _accuracy(line: LeaderboardRow) -> str:
     return f"{100 * line.accuracy.value:.1f} %" if line.accuracy else line.status
 
 
-def _accuracy_interval(line: LeaderboardRow) -> str:
-    return f"{100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}" if line.accuracy else ""
+def interval_text(estimate: OverSeeds | None, sign: str = "") -> str:
+    """Return an interval in per cent, such as `49.3 to 55.5`; empty without one. `sign` is `+` for differences."""
+    bounds = estimate and estimate.interval
+    return f"{100 * bounds.low:{sign}.1f} to {100 * bounds.high:{sign}.1f}" if bounds else ""
+
+
+def _values(estimate: OverSeeds) -> str:
+    """Return the values of the seeds in points, such as `seeds: +0.0, +0.0, +4.8`."""
+    values = ", ".join(f"{100 * value:+.1f}" for value in estimate.seeds)
+    return f"seed{'s' * (len(estimate.seeds) != 1)}: {values}"
 
 
 def _difference(line: LeaderboardRow) -> str:
@@ -133,13 +162,14 @@ def _difference(line: LeaderboardRow) -> str:
 def _difference_interval(line: LeaderboardRow) -> str:
     if line.returned_base:
         return "returned the base"
-    return f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" if line.difference else ""
+    return (interval_text(line.difference, "+") or _values(line.difference)) if line.difference else ""
 
 
 def _p_value(line: LeaderboardRow) -> str:
-    if line.corrected is None:
+    value = line.difference.p_value if line.difference else None
+    if value is None:
         return ""
-    return f"{line.corrected:.2g}" if line.corrected >= 1e-4 else "<.0001"
+    return f"{value:.2g}" if value >= 1e-4 else "<.0001"
 
 
 def _compute(line: LeaderboardRow) -> str:
@@ -156,7 +186,7 @@ def _kept(line: LeaderboardRow) -> str:
 
 def _gated_difference(line: LeaderboardRow) -> str:
     found = line.gated and line.gated.difference
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})" if found else ""
+    return f"{100 * found.value:+.1f} ({interval_text(found, '+') or _values(found)})" if found else ""
 
 
 def _estimate(name: str, part: str) -> Callable[[LeaderboardRow], float | None]:
@@ -184,13 +214,14 @@ GATED = (
 """Columns of the harness's gate."""
 
 _COLUMNS = (
-    Column("rank", "#", _where(lambda line: line.rank is not None, lambda line: str(line.rank)), _field("rank"), 8),
+    Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
     Column("name", "method", _field("name"), _field("name")),
     Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
-    Column("interval", "95 %", _accuracy_interval, _estimate("accuracy", "low")),
+    Column("interval", "95 %", lambda line: interval_text(line.accuracy), _estimate("accuracy", "low")),
     Column("difference", "vs base", _difference, _estimate("difference", "value")),
-    Column("difference_interval", "95 %", _difference_interval, _estimate("difference", "low")),
-    Column("p", "p (Holm)", _p_value, _field("corrected")),
+    Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
+    Column("p", "p (Bonferroni)", _p_value, _estimate("difference", "p_value")),
+    Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict"), 6),
     *GATED,
     Column(
         "evaluations",

@@ -39,7 +39,7 @@ def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: 
     if chosen := [line.name for line in lines if line.own_gate]:
         notes.append(
             f"a gate of the method's own kept the result or the base: {', '.join(chosen)}; such rows are not as "
-            "trained, and are not ranked"
+            "trained, and have no letters"
         )
     answers = {record.base for record in records if record.base}
     if len(answers) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -13,36 +13,72 @@ from bench.compute.ledger import ADAPTATION
 from bench.records.rows import Row
 from bench.records.schema import Result
 from bench.records.source import DeclaredSource
-from bench.stats import MeanVariance, accuracy_over_seeds, difference_over_seeds, exact_interval, mean_variance
-from reports.leaderboard.board import MATCHED, Gated, LeaderboardRow, SeedRun
+from bench.stats import accuracy_over_seeds, difference_over_seeds, exact_interval, interval_holds
+from reports.leaderboard.board import LEVEL, MATCHED, Gated, LeaderboardRow, OverSeeds, SeedRun
 from reports.record import Record, outcomes
 
 
 @dataclass(frozen=True)
-class ScoredRow:
-    """A line with the answers behind it, from which rank and correction follow.
+class Comparison:
+    """Answers of a row and of the base to the same items, from which their difference follows.
 
     Attributes:
-        line: The line, still without `rank` and `corrected`.
+        before: Correctness of the base's answers, shape [items, seeds].
+        now: Correctness of the row's answers, shape [items, seeds].
+        changed: Whether each seed is something else than the base, shape [seeds]; None if no seed could be the base.
+        clusters: Cluster of each item, shape [items]; None if items are independent.
+    """
+
+    before: NDArray[np.float64]
+    now: NDArray[np.float64]
+    changed: NDArray[np.bool_] | None = None
+    clusters: NDArray[np.int_] | None = None
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """Content of the comparison: rows with equal keys are one hypothesis."""
+        return tuple(part.tobytes() for part in (self.before, self.now, self.changed) if part is not None)
+
+    @property
+    def tested(self) -> bool:
+        """Whether an interval has its coverage, and some answer is judged otherwise than the base's."""
+        enough = interval_holds(self.now.shape[1], None if self.changed is None else int(self.changed.sum()))
+        return enough and _several(self.clusters) and bool((self.before != self.now).any())
+
+    def difference(self, comparisons: int) -> OverSeeds:
+        """Return the difference from the base, with an interval that holds together with all others.
+
+        Args:
+            comparisons: Number of different comparisons in the group, over which Bonferroni's correction is made.
+        """
+        by_seed = self.now.mean(axis=0) - self.before.mean(axis=0)
+        found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
+        if not self.tested:
+            return found
+        confidence = 1 - LEVEL / comparisons
+        made = difference_over_seeds(
+            self.before, self.now, confidence=confidence, clusters=self.clusters, changed=self.changed
+        )
+        corrected = min(comparisons * (made.p_value or 0.0), 1.0)
+        return replace(found, low=made.low, high=made.high, p_value=corrected)
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A line with the answers behind it, from which letters and differences follow.
+
+    Attributes:
+        line: The line, still without `letters` and differences.
         correct: 1 for each correct answer, else 0; shape [items, seeds], over all items of the group. None if every
             seed failed.
+        trained: Comparison of the results as trained with the base; None without one, or if every seed returned it.
+        gated: Comparison of the gated results with the base; None without a gate, or if no seed was kept.
     """
 
     line: LeaderboardRow
     correct: NDArray[np.float64] | None = None
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """Mean correctness of each item over seeds, shape [items]."""
-        assert self.correct is not None
-        means: NDArray[np.float64] = self.correct.mean(axis=1)
-        return means
-
-    @property
-    def variance(self) -> MeanVariance:
-        """Variance of the mean accuracy over items and seeds."""
-        assert self.correct is not None
-        return mean_variance(self.correct)
+    trained: Comparison | None = None
+    gated: Comparison | None = None
 
 
 def has_own_gate(result: Result) -> bool:
@@ -75,46 +111,51 @@ def run_of(record: Record, label: str | None) -> SeedRun:
     )
 
 
-def make_rows(name: str, records: Sequence[Record], limit: float) -> list[ScoredRow]:
+def make_rows(
+    name: str, records: Sequence[Record], limit: float, clusters: Sequence[int] | None = None
+) -> list[ScoredRow]:
     """Make one line per row label. If every run failed, make one line without an accuracy.
 
     Args:
         name: Name of the method with its settings.
         records: Runs of the method with these settings.
         limit: The group's budget in FLOPs.
+        clusters: Cluster of each test item; None if items are independent.
     """
     labels = list(dict.fromkeys(row.label for record in records for row in record.result.artifacts))
     if not labels:
         runs = tuple(run_of(record, "") for record in records)
         first = records[0].result
         return [ScoredRow(LeaderboardRow(name, first.config.method, own_gate=has_own_gate(first), runs=runs))]
-    return [_scored_row(f"{name} {label}".strip(), label, records, limit) for label in labels]
+    return [_scored_row(f"{name} {label}".strip(), label, records, limit, clusters) for label in labels]
 
 
-def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) -> ScoredRow:
+def _scored_row(
+    name: str, label: str, records: Sequence[Record], limit: float, clusters: Sequence[int] | None
+) -> ScoredRow:
     found = [(record, text) for record in records if (text := record.of_label(label)) is not None]
     finished = [record for record, _ in found]
     rows: list[Row] = [next(row for row in r.result.artifacts if row.label == label) for r in finished]
     now = _verdicts([text for _, text in found])
     before = _verdicts([record.base for record in finished])
     judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
+    groups = np.asarray(clusters)[judged] if clusters else None
+    changed = np.array([row.changed for row in rows])
     evaluations, flops = zip(*map(_adaptation, finished), strict=True)
     share = min(map(_used, finished)) / limit if limit else 0.0
     declared = isinstance(finished[0].result.source, DeclaredSource)
     budgeted = declared or any(record.result.budget and record.result.budget.adapts for record in finished)
-    returned_base = not any(row.changed for row in rows)
-    compared = judged.any() and not returned_base
     seconds = [record.result.timing.total for record in finished if record.result.timing]
+    accepted = _accepted(label, finished)
     line = LeaderboardRow(
         name=name,
         method=records[0].result.config.method,
         label=label,
         bound=not budgeted,
         own_gate=has_own_gate(records[0].result),
-        returned_base=returned_base,
-        accuracy=accuracy_over_seeds(now[judged]) if judged.any() else None,
-        difference=difference_over_seeds(before[judged], now[judged]) if compared else None,
-        gated=_gated(label, finished, before[judged], now[judged]) if judged.any() else None,
+        returned_base=not changed.any(),
+        accuracy=_accuracy(now[judged], changed, groups) if judged.any() else None,
+        gated=_gated(label, finished, accepted) if judged.any() and accepted is not None else None,
         ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),
         flops=fmean(flops),
@@ -127,28 +168,52 @@ def _scored_row(name: str, label: str, records: Sequence[Record], limit: float) 
         kept=min((row.move.cosine for row in rows if row.move and row.move.cosine is not None), default=None),
         runs=tuple(run_of(record, label) for record in records),
     )
-    return ScoredRow(line, (now == 1).astype(float) if judged.any() else None)
+    if not judged.any():
+        return ScoredRow(line)
+    old, new = before[judged], now[judged]
+    # A method that changed the base under every seed is taken as one that always does.
+    trained = Comparison(old, new, None if changed.all() else changed, groups) if changed.any() else None
+    gated = None
+    if accepted is not None and accepted.any():
+        gated = Comparison(old, np.where(accepted, new, old), accepted, groups)
+    return ScoredRow(line, (now == 1).astype(float), trained, gated)
 
 
-def _gated(
-    label: str, records: Sequence[Record], before: NDArray[np.float64], now: NDArray[np.float64]
-) -> Gated | None:
-    """Return what the gate made of a row's runs; None if one of them was not gated.
+def _accuracy(correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None) -> OverSeeds:
+    """Return the accuracy over seeds. One seed always has an interval, which holds for its model."""
+    by_seed = correct.mean(axis=0)
+    found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
+    one = len(changed) == 1
+    holds = one or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
+    if not (holds and _several(clusters)):
+        return found
+    made = accuracy_over_seeds(correct, clusters)
+    return replace(found, low=made.low, high=made.high)
+
+
+def _several(clusters: NDArray[np.int_] | None) -> bool:
+    """Return whether a variance over items can be estimated."""
+    return clusters is None or len(set(clusters.tolist())) > 1
+
+
+def _accepted(label: str, records: Sequence[Record]) -> NDArray[np.bool_] | None:
+    """Return whether the gate kept each run's result; None if one of the runs was not gated."""
+    decisions = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
+    return np.array([d.accepted for d in decisions]) if len(decisions) == len(records) else None
+
+
+def _gated(label: str, records: Sequence[Record], accepted: NDArray[np.bool_]) -> Gated:
+    """Return what the gate made of a row's runs, without their difference from the base.
 
     Args:
         label: Label of the row.
         records: Its runs.
-        before: Verdicts on the base's answers, shape [items, seeds].
-        now: Verdicts on the row's answers, shape [items, seeds].
+        accepted: Whether the gate kept each run's result.
     """
-    decisions = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
-    if len(decisions) < len(records):
-        return None
-    accepted = np.array([decision.accepted for decision in decisions])
-    kept, seeds = int(accepted.sum()), len(decisions)
-    difference = difference_over_seeds(before, np.where(accepted, now, before)) if kept else None
-    detectable = max((d.detectable for d in decisions if d.detectable is not None), default=None)
-    return Gated(kept, seeds, *exact_interval(kept, seeds), difference, detectable)
+    gates = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
+    kept, seeds = int(accepted.sum()), len(accepted)
+    detectable = max((gate.detectable for gate in gates if gate.detectable is not None), default=None)
+    return Gated(kept, seeds, *exact_interval(kept, seeds), detectable=detectable)
 
 
 def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:

@@ -11,16 +11,33 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.stats import Estimate
 from reports.leaderboard.board import Board, Curve, Group
-from reports.leaderboard.columns import Column, columns, curve_title, fitting, rules, title
+from reports.leaderboard.columns import (
+    FOLDED,
+    Column,
+    area_text,
+    columns,
+    curve_title,
+    fitting,
+    interval_text,
+    profile_title,
+    title,
+)
 from reports.leaderboard.transfer import print_transfers, transfers_markdown
 
+LEFT = ("letters", "name", "verdict", "status")
 CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
 CURVE_TEXTS = ("", "budget", "front")
 EXPLAINED = (
-    "#: rank, one plus the number of rows that are significantly better (all pairs, Holm, 5 %). 95 %: confidence "
-    "interval over items, and over seeds where a row has several. p: test of no difference from the base, corrected "
-    "for the table (Holm). A row whose seeds all returned the base is not tested, and has no rank."
+    "letters: two rows share one exactly if they are not significantly different (all pairs, Holm, 5 %). "
+    "95 %: interval of this row alone, over items, and over seeds where a row has five or more. "
+    "simultaneous 95 %: interval of the difference from the base; all intervals of a table hold together in 95 % of "
+    "tables (Bonferroni over its different comparisons). p: test of no difference from the base, corrected in the same "
+    "way. verdict: better or worse exactly if the interval excludes 0, and then p is at most .05. "
+    "seeds: the values of the seeds, where an interval would not cover (two to four seeds, or fewer than two that are "
+    "not the base) or no verdict differs from the base's. Such a row is not tested and has no letters, and neither has "
+    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed."
 )
 """Legend below the tables."""
 
@@ -38,8 +55,7 @@ def print_board(console: Console, board: Board) -> None:
             continue
         console.print(curve_title(curve), style="italic", markup=False, highlight=False)
         console.print(_curve_table(curve))
-        if curve.area is not None:
-            console.print(_area(curve), markup=False, highlight=False)
+        console.print(area_text(curve), markup=False, highlight=False)
         console.print()
     print_transfers(console, board.transfers)
     for line in board.completeness:
@@ -54,10 +70,11 @@ def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
     kept = fitting(shown, rows, width)
     for i in kept:
         # On a narrow terminal names are folded. Numbers never are, so their headings take several lines instead.
-        name = shown[i].key == "name"
-        heading = shown[i].heading if shown[i].heading == "95 %" else shown[i].heading.replace(" ", "\n")
+        heading = shown[i].heading.replace(" ", "\n").replace("95\n%", "95 %")
         left = shown[i].key in ("name", "status")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=not name, overflow="fold")
+        table.add_column(
+            heading, justify="left" if left else "right", no_wrap=shown[i].key not in FOLDED, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(escape(row[i]) for i in kept))
     return table
@@ -80,15 +97,11 @@ def _curve_rows(curve: Curve) -> list[list[str]]:
             p.budget,
             f"{p.flops:.3g}",
             f"{100 * p.accuracy.value:.1f} %",
-            f"{100 * p.accuracy.low:.1f} to {100 * p.accuracy.high:.1f}",
+            interval_text(p.accuracy),
             "yes" if p.front else "",
         ]
         for p in curve.points
     ]
-
-
-def _area(curve: Curve) -> str:
-    return "" if curve.area is None else f"Area under the front: {100 * curve.area:.1f} %."
 
 
 def markdown(board: Board) -> str:
@@ -96,23 +109,23 @@ def markdown(board: Board) -> str:
     shown = columns(board)
     parts = []
     for group in board.groups:
-        heads = [[c.heading for c in shown], ["---" if c.key in ("name", "status") else "---:" for c in shown]]
+        heads = [[c.heading for c in shown], ["---" if c.key in LEFT else "---:" for c in shown]]
         rows = [[column.text(line) for column in shown] for line in group.lines]
         parts.append("\n\n".join([f"## {title(group)}", _pipes([*heads, *rows]), *group.notes]))
     for curve in board.curves:
         heads = [[*CURVE_COLUMNS], ["---" if name in CURVE_TEXTS else "---:" for name in CURVE_COLUMNS]]
         table = _pipes([*heads, *_curve_rows(curve)])
-        parts.append("\n\n".join(filter(None, ["## " + curve_title(curve), table, _area(curve)])))
+        parts.append("\n\n".join(["## " + curve_title(curve), table, area_text(curve)]))
     for profile in board.profiles:
         at = [i for i, margin in enumerate(profile.margins) if margin in (0.0, 0.01, 0.05, 0.1)]
         heads = [["", *(f"within {100 * profile.margins[i]:g}" for i in at)], ["---", *["---:"] * len(at)]]
-        rows = [[name, *(f"{100 * shares[i]:.0f} %" for i in at)] for name, shares in profile.shares.items()]
-        name = (
-            f"## Share of tasks within this many points of the best row: {profile.model}, budget {profile.budget}, "
-            f"{rules(profile.ruleset)}, {len(profile.tasks)} tasks"
-        )
-        parts.append("\n\n".join([name, _pipes([*heads, *rows])]))
+        rows = [[name, *(_share(shares[i]) for i in at)] for name, shares in profile.shares.items()]
+        parts.append("\n\n".join([f"## {profile_title(profile)}", _pipes([*heads, *rows])]))
     return "\n\n".join([*parts, *transfers_markdown(board.transfers), *board.completeness, EXPLAINED])
+
+
+def _share(share: Estimate) -> str:
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
 def _pipes(rows: list[list[str]]) -> str:
@@ -127,8 +140,8 @@ def as_csv(board: Board) -> str:
 
     Unknown values are left empty. For example:
 
-        task,model,budget,ruleset,strategy,item_set,items,rank,name,accuracy,low,high,...
-        addition,tiny-adder,2048,published,greedy,ddf26b57e40c,1000,3,base,0.524,0.49301327402101147,...
+        task,model,budget,ruleset,strategy,item_set,items,letters,name,accuracy,low,high,...
+        addition,tiny-adder,2048,published,greedy,ddf26b57e40c,1000,b,base,0.524,0.49301327402101147,...
     """
     file = io.StringIO()
     where = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
@@ -151,11 +164,14 @@ def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
         elif column.key == "difference_interval":
             high = line.difference.high if line.difference else None
             values |= {"difference_low": column.value(line), "difference_high": high}
+            values["difference_seeds"] = " ".join(map(repr, line.difference.seeds)) if line.difference else None
         else:
             values[column.key] = column.value(line)
     if "gated" in values:
         found = {"gated_seeds": "seeds", "gated_share_low": "low", "gated_share_high": "high"}
         values |= {name: getattr(line.gated, part) if line.gated else None for name, part in found.items()}
+        after = line.gated and line.gated.difference
+        values |= {f"gated_difference_{part}": getattr(after, part) if after else None for part in ("low", "high")}
     values |= {"own_gate": line.own_gate, "returned_base": line.returned_base}
     values["seeds"] = " ".join(map(str, line.seeds))
     values["reason"] = "; ".join(line.problems)

@@ -45,7 +45,7 @@ def test_a_model_compared_with_itself_is_significant_in_at_most_6_percent(n, p):
     assert share <= 0.06
 
 
-@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize("seeds", [5, 8])
 def test_several_seeds_keep_the_false_positive_rate_and_the_coverage(seeds):
     share, covered = significant(164, change(0.5, 0.0, 0.01), seeds=seeds, count=400)
     assert share <= 0.06
@@ -54,12 +54,12 @@ def test_several_seeds_keep_the_false_positive_rate_and_the_coverage(seeds):
 
 @pytest.mark.parametrize("seed_sd", [0.0, 0.01])
 def test_intervals_of_accuracy_over_several_seeds_have_their_coverage(seed_sd):
-    assert accuracy_coverage(164, 0.5, seeds=3, count=500, seed_sd=seed_sd) >= 0.93
+    assert accuracy_coverage(164, 0.5, seeds=5, count=500, seed_sd=seed_sd) >= 0.93
 
 
 def test_power_grows_with_items_and_seeds():
     more = change(0.5, 0.05)
-    powers = [significant(n, more, seeds=k, count=200)[0] for n, k in ((50, 1), (164, 1), (164, 3), (1319, 1))]
+    powers = [significant(n, more, seeds=k, count=200)[0] for n, k in ((50, 1), (164, 1), (164, 5), (1319, 1))]
     assert powers == sorted(powers)
     assert powers[-1] > 0.95
 

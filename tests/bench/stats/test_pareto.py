@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.stats import area_under_front, pareto_front, performance_profile
+from bench.stats import area_under_front, pareto_front, performance_profile, profile_interval
 
 POINTS = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=12)
 
@@ -43,6 +43,16 @@ def test_the_area_depends_on_the_front_only_and_is_bounded_by_the_values(points)
     assert 0 <= area <= values.max() + 1e-9
 
 
+@given(POINTS, st.integers(1, 5), st.integers(0, 5), st.booleans())
+def test_points_that_another_one_dominates_or_that_lie_beyond_the_range_leave_the_area(points, cost, value, beyond):
+    costs, values = np.array(points, dtype=float).T
+    best = values[costs <= cost].max(initial=-1.0)
+    more = (7.0, 1.0) if beyond else (cost, min(value, best))
+    if more[1] >= 0:
+        extended = area_under_front(np.append(costs, more[0]), np.append(values, more[1]), 1, 6)
+        assert extended == pytest.approx(area_under_front(costs, values, 1, 6), rel=1e-12)
+
+
 def test_profile_golden():
     accuracies = np.array([[0.5, 0.2, np.nan], [0.45, 0.3, 0.1]])
     profile = performance_profile(accuracies, np.array([0.0, 0.05, 0.1]))
@@ -58,3 +68,20 @@ def test_profiles_do_not_decrease_and_each_task_has_a_winner(seed):
     assert (np.diff(profile, axis=1) >= 0).all()
     assert profile[:, 0].sum() >= 1 - 1e-9
     assert (profile[:, -1] == 1).all()
+
+
+def test_the_interval_of_a_profile_golden():
+    """The first method has 10 points in half of the seeds: it wins if two draws of two seeds hold one of them."""
+    scores = [[np.array([0.4, 0.6])], [np.array([0.45, 0.45])]]
+    low, high = profile_interval(scores, np.array([0.0, 0.2]))
+    assert (low[:, 0] == 0).all()
+    assert (high == 1).all()
+    assert (low[:, 1] == 1).all()
+
+
+def test_a_profile_of_single_seeds_and_failed_methods_has_no_variation():
+    accuracies = np.array([[0.5, 0.2, np.nan], [0.45, 0.3, 0.1]])
+    scores = [[np.array([a] if a == a else []) for a in row] for row in accuracies]
+    margins = np.array([0.0, 0.05])
+    for bound in profile_interval(scores, margins, resamples=50):
+        assert bound == pytest.approx(performance_profile(accuracies, margins))

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from reports.html.leaderboard import board_page
+from reports.html.leaderboard import INTERVALS, board_page
 from reports.html.page import page_name
 from reports.leaderboard.board import Rate
 from reports.leaderboard.build import make_board
@@ -35,9 +35,10 @@ def test_rows_have_the_order_and_numbers_of_the_board(board, page):
     assert [row[1].text for row in rows(table)] == [line.name for line in group.lines]
     headings = [th.text for th in table.all("thead")[0].all("th")]
     for column in columns(make_board([])):
-        if column.heading == "95 %" or column.key in ("seeds", "name"):
+        if column.key in (*INTERVALS.values(), "seeds", "name"):
             continue
-        place = headings.index(column.heading)
+        small = {"accuracy": " (95 %)", "difference": " (simultaneous 95 %)"}.get(column.key, "")
+        place = headings.index(column.heading + small)
         for line, row in zip(group.lines, rows(table), strict=True):
             shown, value = row[place].attributes.get("data-value"), column.value(line)
             assert shown == (None if value is None else str(value)), (column.key, line.name)
@@ -45,10 +46,18 @@ def test_rows_have_the_order_and_numbers_of_the_board(board, page):
 
 
 def test_intervals_are_shown_with_their_estimates(board, page):
+    es = next(row for row in rows(group_table(page)) if row[1].text == "es")
+    line = next(line for line in board.groups[0].lines if line.name == "es")
+    assert es[2].text == f"22.5 % {100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}"
+    assert f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" in es[4].text
+    assert len(es[3].all("svg", cls="whisker")) == 1
+
+
+def test_two_seeds_are_shown_in_place_of_an_interval(board, page):
     corp = next(row for row in rows(group_table(page)) if row[1].text == "corp")
-    line = next(line for line in board.groups[0].lines if line.name == "corp")
-    assert corp[2].text == f"62.5 % {100 * line.accuracy.low:.1f} to {100 * line.accuracy.high:.1f}"
-    assert f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" in corp[4].text
+    assert corp[2].text == "62.5 %"
+    assert corp[4].text == "+22.5 seeds: +27.5, +17.5"
+    assert corp[3].all("svg", cls="whisker") == []
 
 
 def test_a_run_that_failed_is_a_row_with_its_reason_and_no_accuracy(page):
@@ -93,7 +102,8 @@ def test_points_are_at_their_numbers_on_the_axes(board, page):
         assert flops(float(dot.attributes["cx"])) == pytest.approx(point.flops, rel=1e-3)
         assert accuracy(float(dot.attributes["cy"])) == pytest.approx(point.accuracy.value, abs=1e-4)
         ends = re.match(r"M\S+ (\S+)V(\S+)M", mark.all("path", cls="interval")[0].attributes["d"]).groups()
-        bounds = [point.accuracy.low, point.accuracy.high]
+        # Without an interval the mark has no height.
+        bounds = list(point.accuracy.interval or [point.accuracy.value] * 2)
         assert [accuracy(float(end)) for end in ends] == pytest.approx(bounds, abs=1e-4)
         assert [float(mark.attributes[f"data-{name}"]) for name in ("flops", "accuracy", "low", "high")] == [
             point.flops,
@@ -153,8 +163,14 @@ def test_the_page_loads_nothing(board):
     assert "default-src 'none'" in page
 
 
-def test_several_tasks_have_a_profile_table(make_record):
+def test_five_tasks_have_a_profile_table(make_record):
     runs = [
-        make_record(method, right=right, task=task) for method, right in (("corp", 20), ("es", 10)) for task in "ab"
+        make_record(method, right=right, task=task).model_copy(update={"items": task})
+        for method, right in (("corp", 20), ("es", 10))
+        for task in "abcde"
     ]
-    assert "Share of the 2 tasks" in board_page(make_board(runs))
+    assert "Share of the 5 tasks" in board_page(make_board(runs))
+    four = board_page(make_board([record for record in runs if record.items != "e"]))
+    assert "Share of the" not in four
+    assert "no profile across tasks: it needs 5 tasks with different items" in four
+    assert "there are 4 tasks at most" in four

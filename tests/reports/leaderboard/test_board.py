@@ -1,11 +1,16 @@
 import csv
 import io
+import math
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rich.console import Console
+from scipy.special import ndtr
 
 from bench.compute.budget import BUDGETS
 from bench.compute.flops import FLOPS_VERSION
@@ -16,10 +21,11 @@ from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedCompariso
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
 from bench.records.tuning import Tuning
+from bench.stats import mcnemar_exact, paired_difference_interval
 from reports.html.leaderboard import board_page
 from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.build import SORTS, make_board
-from reports.leaderboard.columns import columns
+from reports.leaderboard.columns import area_text, columns
 from reports.leaderboard.text import as_csv, markdown, print_board
 from reports.record import Record, find_records, read_record
 
@@ -122,6 +128,14 @@ def test_variants_of_a_method_are_named_by_the_settings_that_differ():
     assert set(lines(run(**iid), run(**tied), run("es"))) == {"base", "corp noise=iid", "corp noise=tied", "es"}
 
 
+def seeds(values, method="corp", **fields):
+    """Return runs of seeds 0, 1, ... with these verdicts; None is a seed that returned the base."""
+    return [
+        run(method, seed=seed, correct=BASE if value is None else value, changed=value is not None, **fields)
+        for seed, value in enumerate(values)
+    ]
+
+
 def gated(record, *, accepted, detectable=0.1):
     """Return a record with a gated row after its artifact's row."""
     base, row = record.result.rows
@@ -140,20 +154,54 @@ def renderings(records):
 
 
 def test_a_line_shows_results_as_trained_and_beside_them_what_the_gate_made_of_them():
-    records = [gated(run(seed=seed), accepted=seed == 0, detectable=0.1 + seed / 100) for seed in range(3)]
+    records = [gated(run(seed=seed), accepted=seed < 2, detectable=0.1 + seed / 100) for seed in range(5)]
     (line,) = (line for line in make_board(records).groups[0].lines if not line.is_base)
     assert line.difference.value == pytest.approx(0.25)
-    assert (line.gated.kept, line.gated.seeds) == (1, 3)
-    assert (line.gated.low, line.gated.high) == (pytest.approx(0.0084, abs=1e-4), pytest.approx(0.9057, abs=1e-4))
-    assert line.gated.difference.value == pytest.approx(0.25 / 3)
-    assert line.gated.detectable == pytest.approx(0.12)
+    assert (line.gated.kept, line.gated.seeds) == (2, 5)
+    assert (line.gated.low, line.gated.high) == (pytest.approx(0.0527, abs=1e-4), pytest.approx(0.8534, abs=1e-4))
+    assert line.gated.difference.value == pytest.approx(0.1)
+    assert line.gated.difference.seeds == (0.25, 0.25, 0.0, 0.0, 0.0)
+    assert line.gated.difference.low < 0.1 < line.gated.difference.high
+    assert line.gated.detectable == pytest.approx(0.14)
     for text in renderings(records):
-        assert "kept 1 of 3 (1 to 91 %)" in text
-        assert "+8.3 (" in text
+        assert "kept 2 of 5 (5 to 85 %)" in text
+        assert f"+10.0 ({100 * line.gated.difference.low:+.1f} to" in text
         assert (
-            "Gain that the gate keeps in 80 % of runs, in points, at the observed share of regressions: corp +12.0."
+            "Gain that the gate keeps in 80 % of runs, in points, at the observed share of regressions: corp +14.0."
             in text
         )
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_two_to_four_seeds_are_shown_as_they_are(count):
+    records = seeds([BETTER, worse(0), "1" * 12 + "0" * 8, BETTER][:count])
+    line = lines(*records)["corp"]
+    assert line.accuracy.interval is line.difference.interval is line.difference.p_value is None
+    assert line.accuracy.value == pytest.approx(sum(line.accuracy.seeds) / count)
+    assert (line.verdict, line.letters) == ("cannot be told", None)
+    shown = f"seeds: {', '.join(['+25.0', '+0.0', '+10.0', '+25.0'][:count])}"
+    for text in renderings(records):
+        assert shown in text
+    _, row = csv.DictReader(io.StringIO(as_csv(make_board(records))))
+    assert row["difference_low"] == row["p"] == row["letters"] == row["low"] == ""
+    assert [float(value) for value in row["difference_seeds"].split()] == list(line.difference.seeds)
+
+
+def test_one_kept_seed_is_shown_as_it_is_and_two_have_an_interval():
+    for kept in (1, 2):
+        records = [gated(run(seed=seed), accepted=seed < kept) for seed in range(5)]
+        line = lines(*records)["corp"]
+        assert (line.gated.difference.interval is None) == (kept == 1)
+        for text in renderings(records):
+            assert ("+5.0 (seeds: +25.0, +0.0, +0.0, +0.0, +0.0)" in text) == (kept == 1)
+
+
+def test_seeds_that_returned_the_base_count_as_a_share():
+    line = lines(*seeds([BETTER, BETTER, BETTER, BETTER, None]))["corp"]
+    always = lines(*seeds([BETTER] * 5))["corp"]
+    assert line.difference.value == pytest.approx(0.2)
+    assert line.difference.high < always.difference.high
+    assert lines(*seeds([BETTER, None, None, None, None]))["corp"].difference.interval is None
 
 
 def test_a_line_whose_seeds_all_abstained_has_no_interval():
@@ -187,7 +235,7 @@ def test_a_line_whose_runs_could_not_be_gated_is_noted_with_the_reason():
 
 
 @pytest.mark.parametrize(("method", "own"), [("grpo", True), ("ppo", True), ("corp", "both"), ("corp", "stage2")])
-def test_a_row_that_its_methods_own_gate_chose_is_marked_and_not_ranked(method, own):
+def test_a_row_that_its_methods_own_gate_chose_is_marked_and_has_no_letters(method, own):
     records = [
         run(method, gate="off", method_config={"gate": own}),
         run("es", gate="off"),
@@ -195,7 +243,7 @@ def test_a_row_that_its_methods_own_gate_chose_is_marked_and_not_ranked(method, 
     ]
     name = f"{method} (gated by its method)"
     found = lines(*records)
-    assert {row.name: row.rank for row in found.values()} == {"base": 1, name: None, "es": 1, "cat": 1}
+    assert {row.name: row.letters for row in found.values()} == {"base": "a", name: None, "es": "a", "cat": "a"}
     assert found[name].own_gate
     assert found[name].difference
     note = f"a gate of the method's own kept the result or the base: {name}; such rows are not as trained"
@@ -204,12 +252,12 @@ def test_a_row_that_its_methods_own_gate_chose_is_marked_and_not_ranked(method, 
         assert name in text
         assert note in text.replace("&#39;", "'")
     (row,) = [row for row in csv.DictReader(io.StringIO(as_csv(make_board(records)))) if row["name"] == name]
-    assert (row["rank"], row["own_gate"]) == ("", "True")
+    assert (row["letters"], row["own_gate"]) == ("", "True")
 
 
 def test_rows_that_their_methods_own_gate_chose_are_in_no_curve_and_no_profile():
     old = {"gate": "off", "method_config": {"gate": True}}
-    board = make_board([run(m, task=t, **f) for m, f in (("es", {}), ("grpo", old)) for t in ("addition", "tenfold")])
+    board = make_board([on(t, m, **f) for m, f in (("es", {"gate": "off"}), ("grpo", old)) for t in "abcde"])
     assert {point.name for curve in board.curves for point in curve.points} == {"base", "es"}
     assert set(board.profiles[0].shares) == {"base", "es"}
 
@@ -225,18 +273,19 @@ def test_a_row_whose_seeds_all_returned_the_base_is_compared_with_nothing():
     line = found["corp"]
     assert line.accuracy.value == 0.5
     assert (line.returned_base, line.is_base) == (True, False)
-    assert (line.difference, line.corrected, line.rank) == (None, None, None)
+    assert (line.difference, line.verdict, line.letters) == (None, None, None)
     assert found["base"].is_base
     without = lines(*records[3:])
-    assert {n: (row.rank, row.corrected) for n, row in found.items() if n != "corp"} == {
-        n: (row.rank, row.corrected) for n, row in without.items()
+    assert {n: (row.letters, row.difference) for n, row in found.items() if n != "corp"} == {
+        n: (row.letters, row.difference) for n, row in without.items()
     }
     for text in renderings(records):
         assert text.count("returned the base") == 2  # the row, and the legend
         assert "+0.0" not in text
     row = next(row for row in csv.DictReader(io.StringIO(as_csv(make_board(records)))) if row["name"] == "corp")
     assert (row["accuracy"], row["returned_base"]) == ("0.5", "True")
-    assert {row[key] for key in ("rank", "difference", "difference_low", "difference_high", "p")} == {""}
+    empty = ("letters", "difference", "difference_low", "difference_high", "p", "verdict")
+    assert {row[key] for key in empty} == {""}
 
 
 def test_a_row_is_compared_if_one_of_its_seeds_changed_the_base():
@@ -374,22 +423,22 @@ def test_tables_that_differ_in_precision_say_so_and_share_no_curve():
 def test_runs_made_by_other_rules_share_no_table_curve_or_profile():
     rulesets = ("custom", "tuned 10", "published", "tuned 5")
     methods = ("corp", "es")
-    board = make_board([run(m, ruleset=r, task=t) for m in methods for r in rulesets for t in ("addition", "gsm8k")])
+    board = make_board([on(t, m, ruleset=r) for m in methods for r in rulesets for t in "abcde"])
     ordered = ["published", "tuned 5", "tuned 10", "custom"]
-    assert [group.ruleset for group in board.groups] == [*ordered, *ordered]
-    assert [curve.ruleset for curve in board.curves] == [*ordered[:3], *ordered[:3]]
+    assert [group.ruleset for group in board.groups] == 5 * ordered
+    assert [curve.ruleset for curve in board.curves] == 5 * ordered[:3]
     assert [profile.ruleset for profile in board.profiles] == ordered[:3]
     assert all(len(group.lines) == 3 for group in board.groups)
     for group in board.groups:
-        assert {line.rank is None for line in group.lines} == {group.ruleset == "custom"}
+        assert {line.letters is None for line in group.lines} == {group.ruleset == "custom"}
     console = Console(width=240, record=True)
     print_board(console, board)
     for text in (markdown(board), board_page(board), console.export_text()):
         assert "budget quick, published settings" in text
         assert "settings tuned in 5 trials" in text
-        assert "custom settings (not ranked)" in text
+        assert "custom settings (not compared)" in text
     rows = list(csv.DictReader(io.StringIO(as_csv(board))))
-    assert {row["ruleset"]: row["rank"] for row in rows} == {r: "" if r == "custom" else "1" for r in ordered}
+    assert {row["ruleset"]: row["letters"] for row in rows} == {r: "" if r == "custom" else "a" for r in ordered}
 
 
 def test_a_table_of_tuned_runs_says_which_settings_were_chosen():
@@ -423,20 +472,76 @@ def test_a_failed_row_comes_last_in_every_order():
     for sort in SORTS:
         (group,) = make_board([run("corp", reason="out of memory"), run("es")], sort=sort).groups
         assert group.lines[-1].name == "corp"
-        assert group.lines[-1].rank is None
+        assert group.lines[-1].letters is None
 
 
-def test_p_values_are_corrected_for_the_table():
-    table = lines(run("corp"), run("es"), run("randopt", correct=BASE))
-    assert table["corp"].difference.p_value == pytest.approx(0.0625)
-    assert [table[name].corrected for name in ("corp", "es", "randopt")] == pytest.approx([0.1875, 0.1875, 1.0])
-    assert table["base"].corrected is None
+def test_intervals_and_p_values_are_corrected_for_the_different_comparisons_of_the_table():
+    good, half = "1" * 20, "1" * 14 + "0" * 6
+    (group,) = groups([run("corp", correct=good), run("es", correct=half), run("randopt", correct=BASE)])
+    assert group.comparisons == 2
+    table = {line.name: line for line in group.lines}
+    for name, fixes in (("corp", 10), ("es", 4)):
+        single = paired_difference_interval(fixes, 0, 20, 1 - 0.05 / 2)
+        p_value = min(2 * max(mcnemar_exact(fixes, 0), 2 * float(ndtr(-(fixes**0.5)))), 1.0)
+        assert table[name].difference.p_value == pytest.approx(p_value)
+        assert table[name].difference.high == pytest.approx(single.high)
+    assert (table["corp"].verdict, table["es"].verdict) == ("better", "cannot be told")
+    assert table["es"].difference.low <= 0 < table["corp"].difference.low
+    # A copy of the base is no hypothesis: it is shown as it is.
+    assert (table["randopt"].difference.interval, table["randopt"].verdict) == (None, "cannot be told")
+    assert any("simultaneous 95 %: 2 different comparisons with the base, each at 97.50 %" in n for n in group.notes)
 
 
-def test_ranks_are_shared_unless_pairs_differ_significantly():
+def test_labels_of_one_artifact_are_one_hypothesis():
+    one = groups([run("corp")])[0]
+    two = groups([run("corp"), run("randopt", label="k=1"), run("es")])[0]
+    assert one.comparisons == two.comparisons == 1
+    assert two.lines[1].difference == one.lines[1].difference
+    assert not any("simultaneous" in note for note in two.notes)
+    assert {line.letters for line in two.lines} == {"a"}
+
+
+@given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=6), min_size=1, max_size=7), st.data())
+@settings(max_examples=40)
+def test_the_verdict_the_p_value_and_the_interval_agree_in_every_table(counts, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    records = []
+    for method, of_method in enumerate(counts):
+        for seed, right in enumerate(of_method):
+            flips = rng.permutation(20) < right
+            text = "".join(str(int((c == "1") != flip)) for c, flip in zip(BASE, flips, strict=True))
+            changed = bool(rng.random() < 0.8)
+            one = run(f"m{method}", seed=seed, correct=text if changed else BASE, changed=changed)
+            records.append(gated(one, accepted=changed and bool(rng.random() < 0.7)))
+    (group,) = groups(records)
+    for line in group.lines:
+        if line.difference is not None and line.difference.interval is not None:
+            low, high = line.difference.interval
+            assert (low > 0 or high < 0) == (line.difference.p_value <= 0.05) == (line.verdict != "cannot be told")
+            assert len(line.difference.seeds) in (1, 5, 6)
+        if line.gated and line.gated.difference and line.gated.difference.interval:
+            assert len(line.gated.difference.seeds) >= 5
+
+
+def test_rows_share_a_letter_unless_pairs_differ_significantly():
     good = "1" * 20
     table = lines(run("corp", correct=good), run("es", correct=good), run("randopt", correct=worse(4)))
-    assert {name: line.rank for name, line in table.items()} == {"corp": 1, "es": 1, "base": 3, "randopt": 3}
+    letters = {name: line.letters for name, line in table.items()}
+    assert letters == {"corp": "a", "es": "a", "base": "b", "randopt": "b"}
+    for text in renderings([run("corp", correct=good), run("es", correct=worse(4))]):
+        assert "letters" in text
+        assert "#:" not in text
+
+
+def test_items_of_one_cluster_count_once():
+    records = [run("corp", correct="1" * 18 + "00")]
+    (line,) = (line for line in make_board(records).groups[0].lines if not line.is_base)
+    clusters = {"i": [0] * 8 + [1] * 10 + [2, 3]}
+    (known,) = (row for row in make_board(records, clusters=clusters).groups[0].lines if not row.is_base)
+    assert known.difference.value == line.difference.value
+    assert known.difference.high - known.difference.low > 1.5 * (line.difference.high - line.difference.low)
+    (one,) = (row for row in make_board(records, clusters={"i": [7] * 20}).groups[0].lines if not row.is_base)
+    assert one.accuracy.interval is one.difference.interval is None
 
 
 def test_item_sets_are_groups_of_their_own():
@@ -465,7 +570,24 @@ def test_a_curve_joins_budgets_and_counts_adaptation_and_answers():
         ("corp", "quick", 1100.0, False),
         ("corp", "small", 1100.0, False),
     ]
-    assert 0.5 < curve.area < 0.75
+    assert (curve.answers, curve.low, curve.high) == (20, 200.0, 20_000.0)
+    # From 200 FLOPs on .5, and from 1000 on .75.
+    assert curve.area == pytest.approx(0.75 - 0.25 * math.log(5) / math.log(100))
+
+
+def test_a_curve_counts_the_answers_that_will_be_deployed():
+    (curve,) = make_board([run()], answers=1_000_000).curves
+    assert [p.flops for p in curve.points] == [10_000_000, 50_000_100]
+    assert "adaptation and 1,000,000 answers" in markdown(make_board([run()], answers=1_000_000))
+
+
+@given(st.integers(0, 15), st.integers(101, 10**9), st.sampled_from(["quick", "paper"]))
+@settings(max_examples=30)
+def test_dominated_dear_rows_do_not_change_the_area(right, spent, budget):
+    text = "1" * right + "0" * (20 - right)
+    fewer = make_board([run()])
+    more = make_board([run(), run("es", correct=text, spent=spent, budget=budget)])
+    assert more.curves[0].area == pytest.approx(fewer.curves[0].area, rel=1e-12)
 
 
 def test_a_console_shows_the_points_of_a_curve_as_markdown_does():
@@ -476,14 +598,42 @@ def test_a_console_shows_the_points_of_a_curve_as_markdown_does():
     rows = [line.replace("|", " ").split() for line in page.splitlines() if line.endswith("|") and "---" not in line]
     assert rows[1] == ["base", "200", "50.0", "%", "29.9", "to", "70.1", "yes"]
     assert [line.split() for line in shown.splitlines()[1 : 1 + len(rows)]] == rows
-    assert "Area under the front: 51.4 %." in shown
+    assert area_text(board.curves[0]) in " ".join(shown.split())
+    assert "from 200 FLOPs, which 20 answers of the base cost, to 100 times as much" in page
 
 
-def test_profiles_need_two_tasks():
-    assert make_board([run()]).profiles == ()
-    (profile,) = make_board([run(), run(task="gsm8k", correct=BASE), run("es", task="gsm8k")]).profiles
-    assert profile.tasks == ("addition", "gsm8k")
-    assert {name: shares[0] for name, shares in profile.shares.items()} == {"base": 0.0, "corp": 0.5, "es": 0.5}
+def on(task, method="corp", **fields):
+    """Return a run on a task with items of its own."""
+    return run(method, task=task, **fields).model_copy(update={"items": task})
+
+
+def test_profiles_need_five_tasks_with_different_items():
+    four = [on(task) for task in "abcd"]
+    for records, count in (
+        ([], 0),
+        ([run()], 1),
+        (four, 4),
+        ([*four, run(task="e").model_copy(update={"items": "d"})], 4),
+    ):
+        board = make_board(records)
+        assert (board.profiles, board.most_tasks) == ((), count)
+        assert any("no profile across tasks" in line for line in board.completeness) == bool(records)
+    assert "and there are 4 tasks at most" in markdown(make_board(four))
+
+
+def test_a_profile_counts_the_tasks_within_a_margin():
+    runs = [on(task, correct=BASE if task == "a" else BETTER) for task in "abcde"]
+    same = run("es", task="f").model_copy(update={"items": "b"})
+    board = make_board([*runs, *(on(task, "es", correct=BASE) for task in "bcde"), same])
+    (profile,) = board.profiles
+    assert profile.tasks == ("a", "b and f", "c", "d", "e")
+    shares = {name: [share.value for share in values] for name, values in profile.shares.items()}
+    assert {name: values[0] for name, values in shares.items()} == {"base": 0.2, "corp": 1.0, "es": 0.0}
+    # On the items of b and f, es has a mean of .625 and corp .75.
+    assert shares["es"][12] == 0.0
+    assert shares["es"][13] == pytest.approx(0.2)
+    assert all(share.low <= share.value <= share.high for values in profile.shares.values() for share in values)
+    assert "corp | 100 % (100 to 100)" in markdown(board)
 
 
 def test_a_rate_adds_prices():
@@ -501,7 +651,7 @@ def test_csv_and_data_hold_the_same_numbers():
     assert [row["name"] for row in rows] == [line["name"] for line in plain] == ["base", "corp", "es"]
     corp = plain[1]
     values = [rows[1][key] for key in ("accuracy", "low", "high", "p")]
-    known = [*(corp["accuracy"][key] for key in ("value", "low", "high")), corp["corrected"]]
+    known = [*(corp["accuracy"][key] for key in ("value", "low", "high")), corp["difference"]["p_value"]]
     assert [float(value) for value in values] == known
     assert rows[2]["reason"] == "seed 0: failed: a, b"
     assert rows[2]["accuracy"] == ""

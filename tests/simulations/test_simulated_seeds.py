@@ -1,0 +1,56 @@
+"""Short versions of the tables of docs/statistics.md. `python -m measurements.statistics` prints the full tables."""
+
+import numpy as np
+import pytest
+from simulated_seeds import WORLDS, World, clustered_coverage, former, rates
+
+GATED = [name for name in WORLDS if name.startswith("kept")]
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_tables_have_the_true_mean_of_their_world(name):
+    world, found = WORLDS[name], []
+    for before, after, _ in world.tables(1000, 5, 200):
+        found.append(float(after.mean() - before.mean()))
+    assert np.mean(found) == pytest.approx(world.mean, abs=4 * np.std(found) / np.sqrt(200) + 1e-9)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_intervals_that_are_shown_cover_in_worlds_with_gates(name):
+    for seeds in (5, 8):
+        assert rates(WORLDS[name], 164, seeds, 200).covered >= 0.93
+    assert rates(WORLDS[name], 1000, 5, 200).covered >= 0.93
+
+
+@pytest.mark.parametrize("name", ["weak base (.02)", "weak base (.1)", "rare changes, +0.2", "no gate, 0"])
+def test_intervals_cover_if_few_items_can_change(name):
+    for n in (50, 164):
+        found = rates(WORLDS[name], n, 8, 200)
+        assert found.covered >= 0.91  # two standard errors below 95 %
+        assert found.significant <= 0.09
+
+
+def test_the_former_interval_collapsed_where_all_seeds_abstained():
+    world = WORLDS["kept 1/6, +5"]
+    assert rates(world, 1000, 3, 200, former).covered < 0.5
+    assert rates(world, 1000, 5, 200, former).covered < 0.7
+    assert rates(WORLDS["weak base (.02)"], 164, 8, 200, former).covered < 0.9
+
+
+def test_two_to_four_seeds_show_no_interval():
+    for seeds in (2, 3, 4):
+        assert rates(World((0.05,)), 50, seeds, 20).shown == 0
+    assert rates(World((0.05,)), 50, 5, 20).shown == 1
+
+
+def test_two_outcomes_are_covered_from_five_seeds_on():
+    world = WORLDS["+15 or -15"]
+    assert rates(world, 164, 3, 200, former).covered < 0.8
+    assert rates(world, 164, 5, 400).covered >= 0.91
+    assert rates(world, 164, 10, 200).covered >= 0.91
+
+
+def test_unknown_clusters_cost_coverage_and_known_ones_do_not():
+    unknown, known = (clustered_coverage(50, 5, 5, 200, known=each) for each in (False, True))
+    assert unknown[1] < 0.9
+    assert min(known) >= 0.91
