@@ -23,6 +23,7 @@ from bench.errors import BenchError
 from bench.records.migrations import migrate, parse
 from bench.records.samples import Sample, read_lines, samples_of
 from bench.records.schema import Result, find_runs, result_path, validated
+from reports.check import check_record
 
 RIGHT, WRONG, UNJUDGED = "1", "0", "-"
 _VERDICTS = {True: RIGHT, False: WRONG, None: UNJUDGED}
@@ -61,13 +62,24 @@ def outcomes(text: str) -> NDArray[np.int8]:
 
 
 def read_record(path: Path) -> Record:
-    """Read the record of a run directory, or a record file. Records of earlier schemas are migrated.
+    """Read the record of a run directory, or a record file, and check that its parts agree.
+
+    Records of earlier schemas are migrated.
 
     Raises:
-        BenchError: If the path holds no finished run, or the record cannot be read.
+        BenchError: If the path holds no finished run, or the record cannot be read or contradicts itself.
     """
-    if path.is_dir():
-        return _record_of_run(path)
+    record = _record_of_run(path) if path.is_dir() else _record_in(path)
+    check_record(record, path)
+    return record
+
+
+def _record_in(path: Path) -> Record:
+    """Return the record in a file.
+
+    Raises:
+        BenchError: If the file does not hold one verdict for each of the same items and each row with answers.
+    """
     record = validated(Record, migrate(parse(path), path), path)
     if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(_answered(record.result)):
         raise BenchError(f"{path}: each row with answers must have a verdict for each of the same items")

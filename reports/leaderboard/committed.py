@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
+from bench.records.lines import encode
 from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
@@ -165,7 +166,7 @@ def compact(record: Record) -> str:
 def _line(record: Record) -> str:
     plain = record.model_dump(mode="json")
     plain["result"]["traceback"] = None
-    return json.dumps(without_paths(plain), separators=(",", ":"), ensure_ascii=False) + "\n"
+    return encode(without_paths(plain)).decode() + "\n"
 
 
 def without_paths(value: Any) -> Any:

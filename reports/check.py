@@ -1,0 +1,204 @@
+"""Check of a record against itself: what its numbers say of one another.
+
+A record is a function of a few of its parts: its id follows from its configuration, its counts from its verdicts, its
+FLOPs from its raw counts and the model's shape. `check_record` computes them again. A record that was edited in one
+place is refused. A record that was made up as a whole, with all its parts in agreement, is not: that a run took place
+cannot be seen in a record alone. See docs/trust.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.compute.budget import budget_evaluations
+from bench.compute.flops import FLOPS_VERSION
+from bench.compute.ledger import ADAPTATION, Account, Work
+from bench.errors import BenchError, UsageError, shown
+from bench.records.derived import accuracy_of, comparison_of
+from bench.records.pricing import answer_cost, priced_account
+from bench.records.rows import Row
+from bench.records.schema import Result
+from bench.run.run_id import run_id
+from bench.stats import PairedCounts
+
+if TYPE_CHECKING:
+    from reports.record import Record
+
+CLOSE = 1e-9
+"""Relative difference of two floats that are still called equal: libraries differ in the last digits."""
+
+
+def check_record(record: Record, path: Path) -> None:
+    """Check that the parts of a record agree.
+
+    Args:
+        record: Record in the present schema.
+        path: Where it was read from, for the message.
+
+    Raises:
+        BenchError: If two parts contradict each other. The message names the field, its value and the one expected.
+    """
+    for field, value, expected in contradictions(record):
+        raise BenchError(
+            f"{path}: {field} is {shown(value)}; expected {expected}. The record was changed or is damaged"
+        )
+
+
+def contradictions(record: Record) -> Iterator[tuple[str, Any, str]]:
+    """Yield each field that contradicts the rest of a record: its name, its value, and what was expected."""
+    result = record.result
+    yield from _identity(result)
+    yield from _ending(result)
+    yield from _verdicts(record)
+    if result.status == "ok":
+        for number, row in enumerate(result.rows):
+            yield from _row(record, number, row)
+    yield from _compute(result)
+
+
+def _identity(result: Result) -> Iterator[tuple[str, Any, str]]:
+    config, tuned = result.config, f"tuned {result.config.tune}"
+    if result.ruleset == tuned if not config.tune else result.ruleset != tuned:
+        yield "ruleset", result.ruleset, tuned if config.tune else "published or custom, as config.tune is 0"
+    if not re.fullmatch("[0-9a-f]{64}", result.id):
+        yield "id", result.id, "64 hexadecimal digits"
+        return
+    if result.versions is None or result.content_hash is None or result.model is None:
+        return
+    try:
+        size = budget_evaluations(config.budget)
+        content = (result.content_hash, result.model.fingerprint, size)
+        identity = run_id(config, result.versions, *content, version=result.identity_version)
+    except UsageError as error:
+        yield "config", config.budget, str(error)
+        return
+    if result.id != identity:
+        yield "id", result.id, f"{identity}, the id of its configuration under rule {result.identity_version}"
+    if result.budget and result.budget.evaluations != size:
+        yield "budget.evaluations", result.budget.evaluations, f"{size}, which config.budget is"
+
+
+def _ending(result: Result) -> Iterator[tuple[str, Any, str]]:
+    if result.status != "ok":
+        if result.rows:
+            yield "rows", len(result.rows), f"none, as status is {result.status}"
+        if not result.reason:
+            yield "reason", result.reason, f"a sentence, as status is {result.status}"
+        return
+    for name in ("versions", "content_hash", "model", "budget"):
+        if getattr(result, name) is None:
+            yield name, None, "a value, as status is ok"
+    for name in ("rows", "ledger", "splits"):
+        if not getattr(result, name):
+            yield name, None, "at least one entry, as status is ok"
+
+
+def _verdicts(record: Record) -> Iterator[tuple[str, Any, str]]:
+    result = record.result
+    if not result.rows:
+        if record.items or record.verdicts:
+            yield "verdicts", len(record.verdicts), "none, as there are no rows"
+        return
+    tested = result.splits.get("test", 0)
+    tested = min(tested, result.config.limit or tested)
+    if len(record.base) != tested:
+        yield "verdicts", f"{len(record.base)} characters", f"{tested}, one for each test item"
+
+
+def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
+    """Compare a row with the verdicts on its answers."""
+    answered = [index for index, each in enumerate(record.result.rows) if each.answers_of is None]
+    given = dict(zip(answered, record.verdicts, strict=True))
+    source = row.answers_of if row.answers_of is not None else number
+    if source not in given:
+        yield f"rows[{number}].answers_of", source, f"one of {answered}, the rows with answers"
+        return
+    before, after = _correct(record.base), _correct(given[source])
+    judged = (after >= 0) & (before >= 0)
+    right, items = int((after[judged] == 1).sum()), int(judged.sum())
+    if not items:
+        yield f"verdicts[{number}]", given[source], "at least one item that was judged"
+        return
+    expected = accuracy_of(right, items, judged.size - items, row.accuracy.mean_reward)
+    yield from _differences(f"rows[{number}].accuracy", row.accuracy, expected)
+    if not -1 <= row.accuracy.mean_reward <= 2:
+        yield f"rows[{number}].accuracy.mean_reward", row.accuracy.mean_reward, "a mean of rewards from 0 to 1"
+    if row.comparison is not None:
+        fixes = int((judged & (before == 0) & (after == 1)).sum())
+        regressions = int((judged & (before == 1) & (after == 0)).sum())
+        both = int((judged & (before == 1) & (after == 1)).sum())
+        counts = PairedCounts(both, fixes, regressions, items - both - fixes - regressions)
+        yield from _differences(f"rows[{number}].comparison", row.comparison, comparison_of(counts))
+
+
+def _correct(verdicts: str) -> np.ndarray[Any, np.dtype[np.int8]]:
+    return np.frombuffer(verdicts.encode(), dtype=np.int8) - np.int8(ord("0"))
+
+
+def _differences(name: str, given: Any, expected: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield the numbers of a part that differ from those expected."""
+    for field in type(expected).model_fields:
+        value, wanted = getattr(given, field), getattr(expected, field)
+        if not _equal(value, wanted):
+            yield f"{name}.{field}", value, f"{wanted}"
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    if isinstance(value, float) or isinstance(wanted, float):
+        return math.isclose(value, wanted, rel_tol=CLOSE, abs_tol=CLOSE)
+    return bool(value == wanted)
+
+
+def _compute(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Compare FLOPs with raw counts, and what was spent with the budget."""
+    shape = result.model.shape if result.model else None
+    present = result.versions is not None and result.versions.flops == FLOPS_VERSION
+    if shape is not None and present:
+        for account, booked in result.ledger.items():
+            yield from _differences(f"ledger.{account}", booked, priced_account(shape, booked.work))
+        answers = sum(result.splits.get("test", 0) for _ in result.rows[:1])
+        answers = min(answers, result.config.limit or answers)
+        for number, row in enumerate(result.rows):
+            if row.work is not None and answers:
+                yield from _differences(f"rows[{number}].cost", row.cost, answer_cost(shape, row.work, answers))
+    yield from _answers(result)
+    budget = result.budget
+    if budget is None:
+        return
+    if not math.isfinite(budget.evaluation_flops) or budget.evaluation_flops <= 0:
+        yield "budget.evaluation_flops", budget.evaluation_flops, "a number above 0"
+        return
+    limit = int(budget.evaluations * budget.evaluation_flops)
+    if budget.flops != limit:
+        yield "budget.flops", budget.flops, f"{limit}, evaluations times evaluation_flops"
+    spent = sum(result.ledger[account].flops for account in ADAPTATION if account in result.ledger)
+    if budget.spent != spent:
+        yield "budget.spent", budget.spent, f"{spent}, the sum of the ledger's accounts {', '.join(ADAPTATION)}"
+    if budget.spent > budget.flops:
+        yield "budget.spent", budget.spent, f"at most {budget.flops}, the budget"
+    if result.tuning is not None and "tune" in result.ledger and result.tuning.flops != result.ledger["tune"].flops:
+        yield "tuning.flops", result.tuning.flops, f"{result.ledger['tune'].flops}, the ledger's account tune"
+
+
+def _answers(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Compare the ledger's accounts of answers with the work of the rows."""
+    accounts: tuple[tuple[Account, tuple[Row, ...]], ...] = (
+        ("evaluation", result.rows[:1]),
+        ("inference", result.artifacts),
+    )
+    for account, rows in accounts:
+        works = [row.work for row in rows] + [row.coverage.work for row in rows if row.coverage]
+        known = [work for work in works if work is not None]
+        if not rows or len(known) < len(works) or account not in result.ledger:
+            continue
+        total, booked = sum(known, Work()), result.ledger[account].work
+        if booked != total:
+            part = next(name for name, count in booked.model_dump().items() if count != total.model_dump()[name])
+            counts = booked.model_dump()[part], total.model_dump()[part]
+            yield f"ledger.{account}.work.{part}", counts[0], f"{counts[1]}, the sum over the rows"
