@@ -30,6 +30,7 @@ from bench.stats import PairedCounts
 if TYPE_CHECKING:
     from reports.record import Record
 
+_SHA256 = "[0-9a-f]{64}"
 CLOSE = 1e-9
 """Relative difference of two floats that are still called equal: libraries differ in the last digits."""
 
@@ -60,13 +61,14 @@ def contradictions(record: Record) -> Iterator[tuple[str, Any, str]]:
         for number, row in enumerate(result.rows):
             yield from _row(record, number, row)
     yield from _compute(result)
+    yield from _tuning(result)
 
 
 def _identity(result: Result) -> Iterator[tuple[str, Any, str]]:
     config, tuned = result.config, f"tuned {result.config.tune}"
     if result.ruleset == tuned if not config.tune else result.ruleset != tuned:
         yield "ruleset", result.ruleset, tuned if config.tune else "published or custom, as config.tune is 0"
-    if not re.fullmatch("[0-9a-f]{64}", result.id):
+    if not re.fullmatch(_SHA256, result.id):
         yield "id", result.id, "64 hexadecimal digits"
         return
     if result.versions is None or result.content_hash is None or result.model is None:
@@ -105,6 +107,10 @@ def _verdicts(record: Record) -> Iterator[tuple[str, Any, str]]:
         if record.items or record.verdicts:
             yield "verdicts", len(record.verdicts), "none, as there are no rows"
         return
+    if not re.fullmatch(_SHA256, record.items):
+        yield "items", record.items, "64 hexadecimal digits"
+    if label := result.rows[0].label:
+        yield "rows[0].label", label, "an empty label, as the row is the base's"
     tested = result.splits.get("test", 0)
     tested = min(tested, result.config.limit or tested)
     if len(record.base) != tested:
@@ -127,8 +133,11 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
         return
     expected = accuracy_of(right, items, judged.size - items, row.accuracy.mean_reward)
     yield from _differences(f"rows[{number}].accuracy", row.accuracy, expected)
-    if not -1 <= row.accuracy.mean_reward <= 2:
-        yield f"rows[{number}].accuracy.mean_reward", row.accuracy.mean_reward, "a mean of rewards from 0 to 1"
+    if row.answers_of is not None:
+        same = record.result.rows[source]
+        for field in ("accuracy", "cost", "work", "changed", "weights", "coverage"):
+            if getattr(row, field) != getattr(same, field):
+                yield f"rows[{number}].{field}", "another value", f"that of row {source}, whose answers it has"
     if row.comparison is not None:
         fixes = int((judged & (before == 0) & (after == 1)).sum())
         regressions = int((judged & (before == 1) & (after == 0)).sum())
@@ -165,7 +174,9 @@ def _compute(result: Result) -> Iterator[tuple[str, Any, str]]:
         answers = sum(result.splits.get("test", 0) for _ in result.rows[:1])
         answers = min(answers, result.config.limit or answers)
         for number, row in enumerate(result.rows):
-            if row.work is not None and answers:
+            if row.work is None:
+                yield f"rows[{number}].work", None, "raw counts, as the model's shape is known"
+            elif answers:
                 yield from _differences(f"rows[{number}].cost", row.cost, answer_cost(shape, row.work, answers))
     yield from _answers(result)
     budget = result.budget
@@ -177,13 +188,37 @@ def _compute(result: Result) -> Iterator[tuple[str, Any, str]]:
     limit = int(budget.evaluations * budget.evaluation_flops)
     if budget.flops != limit:
         yield "budget.flops", budget.flops, f"{limit}, evaluations times evaluation_flops"
+    if sum(budget.planned.values()) > budget.evaluations:
+        yield "budget.planned", budget.planned, f"at most {budget.evaluations} evaluations, the budget"
     spent = sum(result.ledger[account].flops for account in ADAPTATION if account in result.ledger)
     if budget.spent != spent:
         yield "budget.spent", budget.spent, f"{spent}, the sum of the ledger's accounts {', '.join(ADAPTATION)}"
     if budget.spent > budget.flops:
         yield "budget.spent", budget.spent, f"at most {budget.flops}, the budget"
-    if result.tuning is not None and "tune" in result.ledger and result.tuning.flops != result.ledger["tune"].flops:
-        yield "tuning.flops", result.tuning.flops, f"{result.ledger['tune'].flops}, the ledger's account tune"
+
+
+def _tuning(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Compare the trials with the ledger's account and with what they chose."""
+    tuning = result.tuning
+    if tuning is None or "tune" not in result.ledger:
+        return
+    booked = result.ledger["tune"].flops
+    if tuning.flops != booked:
+        yield "tuning.flops", tuning.flops, f"{booked}, the ledger's account tune"
+    if (total := sum(trial.flops for trial in tuning.trials)) != tuning.flops:
+        yield "tuning.trials", total, f"{tuning.flops} FLOPs in all, which tuning.flops is"
+    names = [(trial.rung, trial.trial) for trial in tuning.trials]
+    if len(set(names)) < len(names):
+        yield "tuning.trials", names, "each trial of each rung once"
+    for trial in tuning.trials:
+        if trial.trial >= max(result.config.tune, 1):
+            yield "tuning.trials.trial", trial.trial, f"a number below {result.config.tune}, which config.tune is"
+        if trial.score is not None and not _equal(round(trial.score * trial.items), trial.score * trial.items):
+            yield "tuning.trials.score", trial.score, f"a share of {trial.items} items"
+        if trial.trial == tuning.trial and trial.settings != tuning.chosen:
+            yield "tuning.chosen", tuning.chosen, f"{shown(trial.settings)}, the settings of trial {trial.trial}"
+    if all(trial.trial != tuning.trial for trial in tuning.trials):
+        yield "tuning.trial", tuning.trial, "the number of one of the trials"
 
 
 def _answers(result: Result) -> Iterator[tuple[str, Any, str]]:

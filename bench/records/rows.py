@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from bench.compute.ledger import Work
+from bench.settings import strict_numbers
 
 RowKind = Literal["base", "method", "gated"]
 
 
 class Frozen(BaseModel):
-    """Base of all parts of a record: immutable, and without unknown fields."""
+    """Base of all parts of a record: immutable, without unknown fields, and with numbers that are given as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        """Make the numbers of all parts strict."""
+        return strict_numbers(handler(source))
 
 
 class Accuracy(Frozen):

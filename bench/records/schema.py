@@ -278,6 +278,8 @@ def validated(model: type[Model], data: Any, path: Path) -> Model:
         raise BenchError(
             f"{usage_error(str(path), error)}; this version reads schemas {OLDEST} to {SCHEMA_VERSION}"
         ) from error
+    except UsageError as error:  # of a part that checks itself, such as the model's shape
+        raise BenchError(f"{path}: {error}") from error
 
 
 def find_runs(root: Path) -> list[Path]:

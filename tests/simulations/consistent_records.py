@@ -23,6 +23,7 @@ def consistent(record: Record) -> Record:
     planned = result.budget.planned if result.budget else {"sample": size}
     return record.model_copy(
         update={
+            "items": "1" * 64 if record.items else "",
             "result": result.model_copy(
                 update={
                     "identity_version": 3,
@@ -42,7 +43,7 @@ def consistent(record: Record) -> Record:
                     "rows": tuple(rows),
                     "ledger": result.ledger or {"setup": AccountRow(work=Work(), flops=0, hardware_flops=0)},
                 }
-            )
+            ),
         }
     )
 

@@ -57,7 +57,7 @@ def failed(method, seed=0):
 def runs(tmp_path):
     paths = []
     for r in (record("corp", 0), record("corp", 1, right=22), record("es", right=30), failed("ppo")):
-        paths.append(tmp_path / f"seed-{r.result.id[:8]}.json")
+        paths.append(tmp_path / f"seed-{r.result.config.seed}-{r.result.id[:8]}.json")
         paths[-1].write_text(r.model_dump_json())
     return paths
 
@@ -116,7 +116,7 @@ def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     path = tmp_path / "seed-0-x.json"
     path.write_text(text)
     assert read_record(path) == Record(
-        result=big.result.model_copy(update={"report": {}}), items="i", verdicts=big.verdicts
+        result=big.result.model_copy(update={"report": {}}), items=big.items, verdicts=big.verdicts
     )
     stages = [{"stage": "stage 1", "committed": True}]
     path.write_text(compact(record(report={"curve": list(range(20_000)), "stages": stages})))
