@@ -74,6 +74,23 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def read_records(paths: Iterable[Path]) -> tuple[dict[Path, Record], tuple[str, ...]]:
+    """Read records, and leave out those that cannot be read.
+
+    Returns:
+        Records by path, and the reason for each that was left out.
+    """
+    found: dict[Path, Record] = {}
+    unreadable = []
+    with gc_disabled():
+        for path in paths:
+            try:
+                found[path] = read_record(path)
+            except BenchError as error:
+                unreadable.append(str(error))
+    return found, tuple(unreadable)
+
+
 def _record_in(path: Path) -> Record:
     """Return the record in a file.
 

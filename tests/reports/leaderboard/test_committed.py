@@ -63,7 +63,7 @@ def runs(tmp_path):
 
 
 def test_the_pages_depend_only_on_the_records(runs, tmp_path):
-    first, _ = publish(runs, tmp_path / "a")
+    first = publish(runs, tmp_path / "a").records
     publish(runs[2:], tmp_path / "b")
     publish(runs[:2], tmp_path / "b")
     assert [str(path.relative_to(tmp_path / "a/records")) for path in first] == [
@@ -82,7 +82,7 @@ def test_the_pages_depend_only_on_the_records(runs, tmp_path):
 
 def test_a_page_is_stale_when_a_record_or_the_page_has_changed(runs, tmp_path):
     folder = tmp_path / "a"
-    written, _ = publish(runs, folder)
+    written = publish(runs, folder).records
     assert stale(folder) == []
     page = folder / "leaderboard.md"
     page.write_text(page.read_text().replace("es", "is"))
@@ -106,6 +106,24 @@ def test_numbers_are_rounded_so_that_machines_agree(runs, tmp_path):
     page = (tmp_path / "a" / "leaderboard.html").read_text()
     assert "333333333" in page
     assert "3333333333" not in page
+
+
+def test_a_run_that_cannot_be_read_is_left_out_and_named(runs, tmp_path):
+    broken = tmp_path / "seed-9-bad.json"
+    broken.write_text(runs[0].read_text().replace('"correct":20', '"correct":40'))
+    made = publish([*runs, broken], tmp_path / "a")
+    assert len(made.records) == len(runs)
+    (reason,) = made.unreadable
+    assert reason.startswith(f"{broken}: rows[0].accuracy.correct is 40; expected 20")
+
+
+def test_nothing_is_written_if_a_committed_record_cannot_be_read(runs, tmp_path):
+    first = publish(runs[:2], tmp_path / "a").records
+    first[0].write_text("{}")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    with pytest.raises(BenchError, match=first[0].name):
+        publish(runs[2:], tmp_path / "a")
+    assert {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()} == before
 
 
 def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
