@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import BenchError
+from bench.records.digests import check_digests
 from bench.records.migrations import migrate, parse
 from bench.records.samples import Sample, read_lines, samples_of
 from bench.records.schema import Result, find_runs, result_path, validated
@@ -112,6 +113,7 @@ def _record_of_run(folder: Path) -> Record:
     path = result_path(folder)
     document = migrate({"result": parse(path), **read_lines(folder)}, path)
     result, samples = validated(Result, document["result"], path), samples_of(folder, document)
+    check_digests(result, folder, ("samples.jsonl", "journal.jsonl"))
     if not result.rows:
         return Record(result=result)
     if not samples:

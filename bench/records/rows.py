@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema
 from bench.compute.ledger import Work
 from bench.settings import strict_numbers
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 RowKind = Literal["base", "method", "gated"]
 
 
@@ -255,7 +256,7 @@ class Row(Frozen):
     work: Work | None = None
     comparison: PairedComparison | None = None
     changed: bool
-    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    weights: Sha256 | None = None
     move: Move | None = None
     truncated: Annotated[float, Field(ge=0, le=1)] | None = None
     measures: dict[str, float] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from bench.compute.ledger import Account, Work
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
-from bench.records.rows import Frozen, Row
+from bench.records.rows import Frozen, Row, Sha256
 from bench.records.tuning import PUBLISHED, Ruleset, Tuning
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -131,6 +131,7 @@ class Timing(Frozen):
         new_tokens: Tokens that this attempt generated; None in records of earlier versions.
         generation_flops: Model FLOPs of the answers that this attempt generated; None in records of earlier versions.
         generation_work: Raw counts of these answers; None in records of schema 2.
+        journal: SHA-256 of the journal, which holds times; None in records of earlier versions.
     """
 
     total: float
@@ -139,6 +140,7 @@ class Timing(Frozen):
     new_tokens: NonNegativeInt | None = None
     generation_flops: NonNegativeInt | None = None
     generation_work: Work | None = None
+    journal: Sha256 | None = None
 
 
 class Result(Frozen):
@@ -173,6 +175,8 @@ class Result(Frozen):
         ledger: Work by account.
         report: The method's own report.
         tuning: Trials and the settings that they chose; None without tuning.
+        files: SHA-256 of `samples.jsonl` and `artifact`, see `bench.records.digests`; empty in records of earlier
+            versions.
         timing: Wall-clock times of the last attempt.
     """
 
@@ -199,6 +203,7 @@ class Result(Frozen):
     ledger: dict[Account, AccountRow] = Field(default_factory=dict)
     report: dict[str, Any] = Field(default_factory=dict)
     tuning: Tuning | None = None
+    files: dict[str, Sha256] = Field(default_factory=dict)
     timing: Timing | None = None
 
     @model_validator(mode="after")
