@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from bench.errors import BenchError
+from bench.records.digests import JOURNAL, SAMPLES, check_digests
 from bench.records.migrations import migrate, parse
 from bench.records.samples import Sample, read_lines, samples_of
 from bench.records.schema import Result, find_runs, result_path, validated
+from reports.check import check_record
 
 RIGHT, WRONG, UNJUDGED = "1", "0", "-"
 _VERDICTS = {True: RIGHT, False: WRONG, None: UNJUDGED}
@@ -64,13 +66,41 @@ def outcomes(text: str) -> NDArray[np.int8]:
 
 
 def read_record(path: Path) -> Record:
-    """Read the record of a run directory, or a record file. Records of earlier schemas are migrated.
+    """Read the record of a run directory, or a record file, and check that its parts agree.
+
+    Records of earlier schemas are migrated.
 
     Raises:
-        BenchError: If the path holds no finished run, or the record cannot be read.
+        BenchError: If the path holds no finished run, or the record cannot be read or contradicts itself.
     """
-    if path.is_dir():
-        return _record_of_run(path)
+    record = _record_of_run(path) if path.is_dir() else _record_in(path)
+    check_record(record, path)
+    return record
+
+
+def read_records(paths: Iterable[Path]) -> tuple[dict[Path, Record], tuple[str, ...]]:
+    """Read records, and leave out those that cannot be read.
+
+    Returns:
+        Records by path, and the reason for each that was left out.
+    """
+    found: dict[Path, Record] = {}
+    unreadable = []
+    with gc_disabled():
+        for path in paths:
+            try:
+                found[path] = read_record(path)
+            except BenchError as error:
+                unreadable.append(str(error))
+    return found, tuple(unreadable)
+
+
+def _record_in(path: Path) -> Record:
+    """Return the record in a file.
+
+    Raises:
+        BenchError: If the file does not hold one verdict for each of the same items and each row with answers.
+    """
     record = validated(Record, migrate(parse(path), path), path)
     if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(_answered(record.result)):
         raise BenchError(f"{path}: each row with answers must have a verdict for each of the same items")
@@ -88,6 +118,7 @@ def _record_of_run(folder: Path) -> Record:
     path = result_path(folder)
     document = migrate({"result": parse(path), **read_lines(folder)}, path)
     result, samples = validated(Result, document["result"], path), samples_of(folder, document)
+    check_digests(result, folder, [SAMPLES, JOURNAL])
     if not result.rows:
         return Record(result=result)
     if not samples:

@@ -130,11 +130,11 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
     """
     from bench.records.samples import first_samples
-    from bench.records.schema import read_result
+    from reports.record import read_record
 
     if repriced + times + bool(samples) > 1:
         raise click.UsageError("--reprice, --time and --samples show different things; give one of them")
-    result = read_result(run)
+    result = read_record(run).result
     if repriced:
         _show_repriced(result, as_json)
         return
@@ -188,6 +188,7 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     AutoModelForCausalLM.from_pretrained(folder) loads it.
     """
     from bench.errors import UsageError
+    from bench.records.digests import ARTIFACT, check_digests
     from bench.records.files import folder_atomically
     from bench.records.schema import read_result
 
@@ -198,6 +199,7 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
         raise UsageError(f"{run}: ended with status {result.status} and has no artifact")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
+    check_digests(result, run, [ARTIFACT])
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
         if dtype is not None:

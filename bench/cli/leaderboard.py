@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, left_out, output_json
 
 if TYPE_CHECKING:
     from reports.leaderboard.board import Rate
@@ -89,7 +89,7 @@ def leaderboard(
     from reports.leaderboard.build import make_board
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
-    from reports.record import find_records, gc_disabled, read_record
+    from reports.record import find_records, gc_disabled, read_records
 
     if check:
         return _check(runs or (Path("reports"),))
@@ -98,19 +98,19 @@ def leaderboard(
     finished, unfinished = find_records(roots)
     if since is not None:
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
+    read, unreadable = read_records(finished)
+    records = [record for record in read.values() if not tasks or record.result.config.task_label in tasks]
     with gc_disabled():
-        read = map(read_record, finished)
-        records = [record for record in read if not tasks or record.result.config.task_label in tasks]
         board = make_board(records, sort=sort, rate=price, answers=answers)
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
-    if not records:
+    if not records and not unreadable:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
         raise UsageError(
             f"{', '.join(map(str, roots))}{filters}: no finished run; create one with: "
             "bench run -t addition -M tiny-adder"
         )
     if as_json or form == "json":
-        output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished))))
+        output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished)), unreadable=unreadable))
     elif form == "markdown":
         click.echo(markdown(board))
     elif form == "html":
@@ -124,7 +124,7 @@ def leaderboard(
         print_board(Console(width=None if sys.stdout.isatty() else 240), board)
     if unfinished:
         click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
-    return 0
+    return left_out(unreadable)
 
 
 def _check(folders: tuple[Path, ...]) -> int:

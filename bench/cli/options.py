@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -235,3 +235,10 @@ def output_json(value: Any, kind: Any = None) -> None:
     """
     plain = TypeAdapter(kind or type(value)).dump_python(value, mode="json")
     click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+
+
+def left_out(unreadable: Sequence[str]) -> int:
+    """Name the records that a command left out as they could not be read. Return its exit status."""
+    for reason in unreadable:
+        click.echo(f"left out: {reason}", err=True)
+    return 1 if unreadable else 0

@@ -213,18 +213,20 @@ class LedgerOutput(RootModel[dict[Account, AccountRow]]):
 
 
 class ReportOutput(_Output):
-    """Output of `bench report`: the pages that were written."""
+    """Output of `bench report`: the pages that were written, and the runs that were left out."""
 
     index: str
     pages: tuple[str, ...]
     unfinished: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
 
 class PublishOutput(_Output):
-    """Output of `bench publish`: the files that were written."""
+    """Output of `bench publish`: the files that were written, and why runs were left out."""
 
     records: tuple[str, ...]
     pages: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
 
 class ScoredAnswer(_Output):

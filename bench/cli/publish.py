@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, left_out, output_json
 from bench.cli.outputs import PublishOutput
 
 
@@ -21,12 +21,12 @@ from bench.cli.outputs import PublishOutput
     help="Folder of the committed leaderboard.",
 )
 @json_option
-def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     """Add finished runs to the committed leaderboard.
 
     This writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard
     (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
-    only the leaderboard is rebuilt.
+    only the leaderboard is rebuilt. A run that cannot be read is named and left out, and the exit status is then 1.
     """
     from bench.cli.config_file import suites_beside
     from bench.errors import UsageError
@@ -38,8 +38,10 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> None:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
         raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
-    records, built = publish(finished, folder, suites_beside(folder))
+    made = publish(finished, folder, suites_beside(folder))
     if as_json:
-        output_json(PublishOutput(records=tuple(map(str, records)), pages=tuple(map(str, built))))
+        written, pages = tuple(map(str, made.records)), tuple(map(str, made.pages))
+        output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable))
     else:
-        click.echo(f"{len(records)} records written; built {', '.join(map(str, built))}")
+        click.echo(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
+    return left_out(made.unreadable)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, left_out, output_json
 from bench.cli.outputs import ReportOutput
 
 
@@ -16,12 +16,13 @@ from bench.cli.outputs import ReportOutput
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
 @json_option
-def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     """Write finished runs as a static website.
 
     The site has the leaderboard and one page per run. Open index.html in a browser; no server or network is needed.
     RUNS are run directories, record files, or folders of these. Default: `runs`. Existing pages of the same runs are
-    replaced, and other files in the folder are kept.
+    replaced, and other files in the folder are kept. A run that cannot be read is named and left out, and the exit
+    status is then 1.
     """
     from bench.errors import UsageError
     from bench.records.files import write_atomically
@@ -31,7 +32,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from reports.html.page import page_name
     from reports.html.run import run_page
     from reports.leaderboard.build import make_board
-    from reports.record import find_records, gc_disabled, read_record
+    from reports.record import find_records, read_records
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
@@ -39,22 +40,22 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
         )
-    with gc_disabled():
-        records = [read_record(path) for path in finished]
-        board = make_board(records)
-    pages = []
-    for path, record in zip(finished, records, strict=True):
-        page = output / "runs" / page_name(record.result.id)
+    records, unreadable = read_records(finished)
+    pages: dict[Path, str] = {}
+    for path, record in records.items():
         samples = read_samples(path) if path.is_dir() else []
         analyses = read_analyses(path) if path.is_dir() else NONE
-        write_atomically(page, run_page(record.result, samples, analyses, board="../index.html"))
-        pages.append(page)
+        page = output / "runs" / page_name(record.result.id)
+        pages[page] = run_page(record.result, samples, analyses, board="../index.html")
     index = output / "index.html"
-    write_atomically(index, board_page(board, {record.result.id for record in records}))
+    board = board_page(make_board(list(records.values())), {record.result.id for record in records.values()})
+    for page, text in (pages | {index: board}).items():
+        write_atomically(page, text)
     if as_json:
-        written = tuple(map(str, pages))
-        output_json(ReportOutput(index=str(index), pages=written, unfinished=tuple(map(str, unfinished))))
+        left = {"unfinished": tuple(map(str, unfinished)), "unreadable": unreadable}
+        output_json(ReportOutput(index=str(index), pages=tuple(map(str, pages)), **left))
     else:
-        click.echo(f"{index}: {len(records)} run" + ("s" if len(records) > 1 else ""))
+        click.echo(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
         if unfinished:
             click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
+    return left_out(unreadable)

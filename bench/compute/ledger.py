@@ -52,7 +52,7 @@ class Work(BaseModel):
         padded_products: The same count including padding and finished sequences.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     evaluations: NonNegativeInt = 0
     prefill_tokens: NonNegativeInt = 0

@@ -80,13 +80,24 @@ def folder_atomically(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_digest(folder: Path) -> str:
-    """Return a sha256 over the names and bytes of all files in a folder and the folders in it."""
+    """Return a sha256 over the names and bytes of all files in a folder and the folders in it.
+
+    Raises:
+        BenchError: If one is a symbolic link, whose target may be outside the folder.
+    """
     state = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        state.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise BenchError(f"{path}: a symbolic link; an artifact holds files alone. Remove it, or repeat the run")
+        if path.is_file():
+            state.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
     return state.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 A run is a deterministic function of its configuration. To resume, it runs again, and the journal supplies the entries
 that were already computed. Entries are recalled in order. Results that engines prefetched are kept as unordered
-entries and looked up by key. The file is JSON Lines, in ASCII. An entry and a prefetched result:
+entries and looked up by key. The file is JSON Lines (`bench.records.lines`). An entry and a prefetched result:
 
     {"key":{"answer":"test 0","n":1},"value":{"answers":[["42","end",7,3]]},"crc32":"3aff7ede"}
     {"prefetched":{"answered":"test 1","n":1},"value":{"answers":[["7","end",7,2]]},"crc32":"55ab30b9"}
@@ -26,6 +26,7 @@ from typing import Any
 
 from bench.errors import BenchError, Refused
 from bench.records.files import WriteFailed, sync
+from bench.records.lines import NotStrict, decode, encode
 
 
 class JournalDamaged(BenchError):
@@ -212,7 +213,7 @@ _OUTDATED = re.compile(rb"[0-9a-f]{8} \{")
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()
+    body = encode(entry)
     return body.removesuffix(b"}") + _seal(body)
 
 
@@ -222,12 +223,16 @@ def _seal(body: bytes) -> bytes:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return the entry of a complete line, or None if the line fails its checksum."""
+    """Return the entry of a complete line, or None if the line fails its checksum or holds no entry."""
     body = line[: -len(_seal(b""))] + b"}"
     if not line.endswith(_seal(body)):
         return None
-    entry: dict[str, Any] = json.loads(body)
-    return entry
+    try:
+        entry = decode(body)
+    except NotStrict:
+        return None
+    parts = [entry.get("key", entry.get("prefetched")), entry.get("value")] if isinstance(entry, dict) else [None]
+    return entry if all(isinstance(part, dict) for part in parts) else None
 
 
 def _short(key: Any) -> str:

@@ -7,12 +7,12 @@ old record cannot tell are null.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.records.lines import NotStrict, decode
 
 Document = Mapping[str, Any]
 
@@ -156,9 +156,11 @@ def parse(path: Path) -> dict[str, Any]:
         BenchError: If the file holds none.
     """
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:  # includes bytes that are not UTF-8
-        raise BenchError(f"{path}: not JSON ({error})") from error
+        found = decode(path.read_bytes())
+    except NotStrict as error:
+        raise BenchError(f"{path}: {error}") from error
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not isinstance(found, dict):
         raise BenchError(f"{path}: holds {type(found).__name__}; a JSON object is expected")
     return found

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from bench.compute.ledger import Work
+from bench.settings import strict_numbers
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 RowKind = Literal["base", "method", "gated"]
 
 
 class Frozen(BaseModel):
-    """Base of all parts of a record: immutable, and without unknown fields."""
+    """Base of all parts of a record: immutable, without unknown fields, and with numbers that are given as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        """Make the numbers of all parts strict."""
+        return strict_numbers(handler(source))
 
 
 class Accuracy(Frozen):
@@ -240,7 +257,7 @@ class Row(Frozen):
     work: Work | None = None
     comparison: PairedComparison | None = None
     changed: bool
-    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    weights: Sha256 | None = None
     move: Move | None = None
     truncated: Annotated[float, Field(ge=0, le=1)] | None = None
     measures: dict[str, float] = Field(default_factory=dict)

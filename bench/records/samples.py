@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from bench.errors import BenchError, usage_error
+from bench.records.lines import NotStrict, decode, split
 from bench.records.migrations import Document, migrate, parse
 from bench.records.rows import Frozen
 from bench.records.schema import result_path
@@ -87,16 +87,15 @@ def read_lines(folder: Path) -> dict[str, list[Any]]:
     """Return the samples of a run as plain data, in the schema that they were written in: `{"samples": [...]}`.
 
     Raises:
-        BenchError: If a line is not JSON.
+        BenchError: If a line is not strict JSON.
     """
     path = folder / "samples.jsonl"
     found = []
-    # Only \\n ends a line: an answer may contain other characters that `str.splitlines` breaks at.
-    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
+    for number, line in split(path.read_bytes() if path.exists() else b""):
         try:
-            found += [json.loads(line)] if line else []
-        except ValueError as error:
-            raise BenchError(f"{path}, line {number}: not JSON ({error}); repeat the run") from error
+            found.append(decode(line))
+        except NotStrict as error:
+            raise BenchError(f"{path}, line {number}: {error}; repeat the run") from error
     return {"samples": found}
 
 

@@ -16,7 +16,7 @@ from bench.compute.ledger import Account, Work
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
-from bench.records.rows import Frozen, Row
+from bench.records.rows import Frozen, Row, Sha256
 from bench.records.source import Artifacts, Source
 from bench.records.tuning import PUBLISHED, Ruleset, Tuning
 
@@ -144,6 +144,7 @@ class Timing(Frozen):
         new_tokens: Tokens that this attempt generated; None in records of earlier versions.
         generation_flops: Model FLOPs of the answers that this attempt generated; None in records of earlier versions.
         generation_work: Raw counts of these answers; None in records of schema 2.
+        journal: SHA-256 of the journal, which holds times; None in records of earlier versions.
     """
 
     total: float
@@ -152,6 +153,7 @@ class Timing(Frozen):
     new_tokens: NonNegativeInt | None = None
     generation_flops: NonNegativeInt | None = None
     generation_work: Work | None = None
+    journal: Sha256 | None = None
 
 
 class Result(Frozen):
@@ -190,6 +192,7 @@ class Result(Frozen):
         saved: Artifacts that the run saved; None for a test, and in records of earlier versions.
         report: The method's own report.
         tuning: Trials and the settings that they chose; None without tuning.
+        samples_sha256: SHA-256 of `samples.jsonl`; None without samples, and in records of earlier versions.
         timing: Wall-clock times of the last attempt.
     """
 
@@ -218,6 +221,7 @@ class Result(Frozen):
     saved: Artifacts | None = None
     report: dict[str, Any] = Field(default_factory=dict)
     tuning: Tuning | None = None
+    samples_sha256: Sha256 | None = None
     timing: Timing | None = None
 
     @model_validator(mode="after")
@@ -302,6 +306,8 @@ def validated(model: type[Model], data: Any, path: Path) -> Model:
         raise BenchError(
             f"{usage_error(str(path), error)}; this version reads schemas {OLDEST} to {SCHEMA_VERSION}"
         ) from error
+    except UsageError as error:  # of a part that checks itself, such as the model's shape
+        raise BenchError(f"{path}: {error}") from error
 
 
 def find_runs(root: Path) -> list[Path]:

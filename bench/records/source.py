@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from bench.records.rows import Frozen
+from bench.records.rows import Frozen, Sha256
 
 NOT_METERED = "(declared, not metered)"
 """Mark behind the names of models whose adaptation was not metered."""
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class RunSource(Frozen):

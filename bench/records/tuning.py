@@ -42,7 +42,7 @@ class Trial(Frozen):
     evaluations: PositiveInt
     flops: NonNegativeInt
     items: NonNegativeInt
-    score: float | None
+    score: Annotated[float, Field(ge=0, le=1)] | None
     reward: float | None
     reason: str | None
 

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from bench.compute.ledger import Work
 from bench.errors import BenchError
+from bench.records.derived import accuracy_of, comparison_of
 from bench.records.files import write_atomically
+from bench.records.lines import encode
 from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.run.evaluator import Answer
-from bench.stats import PairedCounts, mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
+from bench.stats import PairedCounts, paired_counts
 from methods.interface import Artifact, Deployment
 from tasks.examples import clusters
 from tasks.interface import Example, Score
@@ -65,35 +67,13 @@ def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
         judged: Scores of all answers that could be judged; at least one.
         excluded: Number of answers that could not be judged.
     """
-    correct, n = sum(s.correct for s in judged), len(judged)
-    low, high = wilson_interval(correct, n)
-    return Accuracy(
-        correct=correct,
-        items=n,
-        excluded=excluded,
-        accuracy=correct / n,
-        low=low,
-        high=high,
-        mean_reward=sum(s.reward for s in judged) / n,
-    )
+    rewards = [score.reward for score in judged]
+    return accuracy_of(sum(s.correct for s in judged), len(judged), excluded, sum(rewards) / len(rewards))
 
 
 def compare(before: Sequence[Score], now: Sequence[Score]) -> PairedComparison:
     """Compare scored answers to the same examples, item by item."""
-    return _comparison(paired_counts([s.correct for s in before], [s.correct for s in now]))
-
-
-def _comparison(counts: PairedCounts) -> PairedComparison:
-    low, high = paired_difference_interval(counts.fixes, counts.regressions, counts.n)
-    return PairedComparison(
-        items=counts.n,
-        fixes=counts.fixes,
-        regressions=counts.regressions,
-        difference=counts.difference,
-        low=low,
-        high=high,
-        p_value=mcnemar_exact(counts.fixes, counts.regressions),
-    )
+    return comparison_of(paired_counts([s.correct for s in before], [s.correct for s in now]))
 
 
 def make_rows(base: Answered, others: Sequence[Answered]) -> tuple[Row, ...]:
@@ -133,7 +113,7 @@ def add_gated(rows: Sequence[Row], decisions: Mapping[str, GateRecord]) -> tuple
 def _unchanged(base: Row, label: str) -> Row:
     """Return the row of an artifact that is the base."""
     correct, wrong = base.accuracy.correct, base.accuracy.items - base.accuracy.correct
-    comparison = _comparison(PairedCounts(correct, 0, 0, wrong))
+    comparison = comparison_of(PairedCounts(correct, 0, 0, wrong))
     return base.model_copy(update={"label": label, "comparison": comparison})
 
 
@@ -229,5 +209,5 @@ def write_samples(
                 new_tokens=generated.new_tokens if generated else None,
                 cluster=label,
             )
-            lines.append(sample.model_dump_json() + "\n")
+            lines.append(encode(sample.model_dump()).decode() + "\n")
     write_atomically(path, "".join(lines))

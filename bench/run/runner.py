@@ -25,7 +25,8 @@ from bench.engines.interface import Engine
 from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.config import read_config
-from bench.records.files import WriteFailed, sweep, write_atomically
+from bench.records.digests import JOURNAL, SAMPLES
+from bench.records.files import WriteFailed, file_digest, sweep, write_atomically
 from bench.records.journal import Journal, read_entries
 from bench.records.migrations import OLDEST, SCHEMA_VERSION
 from bench.records.pricing import priced_account
@@ -95,8 +96,9 @@ def execute(
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
-        timing = attempt.timing(time.perf_counter() - started)
-        result = result.model_copy(update={"timing": timing})
+        timing = attempt.timing(time.perf_counter() - started, file_digest(prepared.folder / JOURNAL))
+        digest = file_digest(prepared.folder / SAMPLES) if result.rows else None
+        result = result.model_copy(update={"timing": timing, "samples_sha256": digest})
         write_atomically(prepared.folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return result
 
@@ -396,7 +398,7 @@ class _Runner:
         with self.display.stage(f"training in {self.prepared.config.processes} processes"):
             launch_training(self.prepared.folder, launch)
 
-    def timing(self, total: float) -> Timing:
+    def timing(self, total: float, journal: str) -> Timing:
         """Return the wall-clock times of this attempt and what it generated."""
         work = self.clock.work
         return Timing(
@@ -406,6 +408,7 @@ class _Runner:
             new_tokens=work.decode_tokens,
             generation_flops=self.meter.flops(work) if self.meter else 0,
             generation_work=work,
+            journal=journal,
         )
 
     def _estimate(self, seconds: float) -> str:

@@ -23,7 +23,7 @@ from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.models.source import PreparedModel, resolve
 from bench.models.template import clock_date
 from bench.records.config import RunConfig
-from bench.records.files import folder_digest
+from bench.records.digests import ARTIFACT, check_digests
 from bench.records.pricing import reprice
 from bench.records.rows import GateRecord, Move, Row
 from bench.records.schema import AccountRow, BudgetInfo, Result, Versions, read_result
@@ -346,15 +346,13 @@ def _check_saved(trained: RunArtifacts) -> None:
     Raises:
         UsageError: If they are gone, or were changed.
     """
-    folder, saved = trained.folder / "artifact", trained.result.saved
-    assert saved is not None
+    folder = trained.folder / ARTIFACT
     if not folder.is_dir():
         raise UsageError(f"{folder}: gone; the run saved its artifact there. Restore it, or start the run again")
-    if (found := folder_digest(folder)) != saved.sha256:
-        raise UsageError(
-            f"{folder}: was changed since the run: its digest is {found[:12]}, and the record has {saved.sha256[:12]}. "
-            "Restore it, or test it as a model from elsewhere, with --artifact"
-        )
+    try:
+        check_digests(trained.result, trained.folder, [ARTIFACT])
+    except BenchError as error:
+        raise UsageError(f"{error}. Or test it as a model from elsewhere, with --artifact") from error
 
 
 def _declared_model(config: RunConfig, base: PreparedModel, display: ProgressDisplay) -> tuple[DeclaredModel, Versions]:

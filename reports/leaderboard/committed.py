@@ -16,7 +16,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
+from bench.records.lines import encode
 from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
@@ -31,7 +32,7 @@ from reports.leaderboard.board import Withdrawal
 from reports.leaderboard.build import make_board
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, gc_disabled, read_record
+from reports.record import Record, find_records, gc_disabled, read_record, read_records
 
 MAX_BYTES = 50_000
 """Maximum size of a committed record in bytes."""
@@ -44,27 +45,43 @@ _HEAD = "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edit
 _PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
-def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> tuple[list[Path], list[Path]]:
+@dataclass(frozen=True)
+class Published:
+    """What `publish` wrote, and the reasons for runs that it left out.
+
+    Attributes:
+        records: Paths of the records written, sorted.
+        pages: Paths of the pages.
+        unreadable: Reason for each run that was left out.
+    """
+
+    records: tuple[Path, ...]
+    pages: tuple[Path, ...]
+    unreadable: tuple[str, ...]
+
+
+def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> Published:
     """Write compact records of finished runs to a folder and rebuild its pages.
+
+    All texts are made before the first file is written. A run that cannot be read is left out.
 
     Args:
         runs: Run directories or record files, as `find_records` returns them.
         folder: Folder of the committed leaderboard.
         suites: Planned runs of the suites that the board states its completeness for.
 
-    Returns:
-        Paths of the records written, and paths of the pages.
-
     Raises:
-        BenchError: If a run cannot be read or its record is larger than `MAX_BYTES` bytes.
+        BenchError: If the folder has a record that cannot be read, or a new one is larger than `MAX_BYTES` bytes.
+            Nothing is written then.
     """
-    texts = {record_path(record, folder / "records"): compact(record) for record in map(read_record, runs)}
-    for path, text in texts.items():
+    given, unreadable = read_records(runs)
+    new = {record_path(record, folder / "records"): record for record in given.values()}
+    texts = {path: compact(record) for path, record in new.items()}
+    committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
+    built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
+    for path, text in (texts | built).items():
         write_atomically(path, text)
-    built = {folder / name: text for name, text in pages(folder, suites).items()}
-    for path, text in built.items():
-        write_atomically(path, text)
-    return sorted(texts), list(built)
+    return Published(tuple(sorted(texts)), tuple(built), unreadable)
 
 
 def record_path(record: Record, folder: Path) -> Path:
@@ -85,12 +102,15 @@ def pages(folder: Path, suites: Suites = NO_SUITES) -> dict[str, str]:
     Raises:
         UsageError: If the folder has no records.
     """
-    records = folder / "records"
-    found, _ = find_records([records])
-    if not found:
-        raise UsageError(f"{records}: no records; bench publish RUNS puts finished runs there")
     with gc_disabled():
-        read = [read_record(path) for path in found]
+        return _pages({path: read_record(path) for path in find_records([folder / "records"])[0]}, folder, suites)
+
+
+def _pages(records: Mapping[Path, Record], folder: Path, suites: Suites) -> dict[str, str]:
+    if not records:
+        raise UsageError(f"{folder / 'records'}: no records; bench publish RUNS puts finished runs there")
+    with gc_disabled():
+        read = [records[path] for path in sorted(records, key=str)]
         planned = tuple(coverage(name, runs, read) for name, runs in suites.items())
         board = _rounded(replace(make_board(read), suites=planned, withdrawals=withdrawals(folder)))
     return {"leaderboard.md": _HEAD + markdown(board) + "\n", "leaderboard.html": board_page(board)}
@@ -165,7 +185,7 @@ def compact(record: Record) -> str:
 def _line(record: Record) -> str:
     plain = record.model_dump(mode="json")
     plain["result"]["traceback"] = None
-    return json.dumps(without_paths(plain), separators=(",", ":"), ensure_ascii=False) + "\n"
+    return encode(without_paths(plain)).decode() + "\n"
 
 
 def without_paths(value: Any) -> Any:

@@ -184,6 +184,8 @@ class BoardOutput(Board):
 
     Attributes:
         unfinished: Run directories that were left out because they have no result yet.
+        unreadable: Reason for each record that was left out because it cannot be read.
     """
 
     unfinished: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()

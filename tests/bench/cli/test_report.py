@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from consistent_records import consistent
 
 from bench.cli import cli
 from bench.errors import UsageError
@@ -30,8 +31,9 @@ def record(tmp_path):
             Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=True),
         ),
     )
-    path = tmp_path / "seed-0-0123abcd.json"
-    path.write_text(Record(result=result, items="i", verdicts=("10", "01")).model_dump_json())
+    record = consistent(Record(result=result, items="i", verdicts=("10", "01")))
+    path = tmp_path / f"seed-0-{record.result.id[:8]}.json"
+    path.write_text(record.model_dump_json())
     return path
 
 
@@ -42,9 +44,10 @@ def invoke(*args):
 def test_a_report_is_a_leaderboard_linked_to_one_page_per_run(record, tmp_path):
     site = tmp_path / "site"
     written = json.loads(invoke("report", str(record), "-o", str(site), "--json").stdout)
-    assert written["pages"] == [str(site / "runs/0123abcd.html")]
-    assert 'href="runs/0123abcd.html"' in (site / "index.html").read_text()
-    assert 'href="../index.html"' in (site / "runs/0123abcd.html").read_text()
+    (page,) = written["pages"]
+    assert page.startswith(str(site / "runs" / record.stem.removeprefix("seed-0-")))
+    assert f'href="runs/{page.rpartition("/")[2]}"' in (site / "index.html").read_text()
+    assert 'href="../index.html"' in (site / "runs" / page).read_text()
 
 
 def test_a_report_is_reproducible_byte_by_byte(record, tmp_path):

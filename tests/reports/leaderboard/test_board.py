@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from consistent_records import consistent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -335,7 +336,7 @@ def test_every_row_has_every_column():
 
 
 def test_answers_that_were_not_judged_are_left_out(tmp_path: Path):
-    good = run().result
+    good = consistent(run().model_copy(update={"verdicts": ("01-", "1-0")})).result
     (tmp_path / "config.json").write_text(good.config.model_dump_json())
     (tmp_path / "result.json").write_text(good.model_dump_json())
     blank = {"prompt_sha256": "", "text": "", "answer": None, "reward": None, "status": "ok", "detail": ""}
@@ -399,7 +400,7 @@ def test_a_failed_run_of_the_base_is_not_hidden():
 
 
 def test_samples_that_are_missing_or_torn_are_an_error_that_names_the_file(tmp_path: Path):
-    good = run().result
+    good = consistent(run().model_copy(update={"verdicts": ("01-", "1-0")})).result
     (tmp_path / "config.json").write_text(good.config.model_dump_json())
     (tmp_path / "result.json").write_text(good.model_dump_json())
     for content in (None, '{"id": "a'):
@@ -659,7 +660,7 @@ def test_csv_and_data_hold_the_same_numbers():
 
 
 def test_a_record_is_the_same_from_its_file_and_from_its_run_directory(tmp_path: Path):
-    good = run().result
+    good = consistent(run().model_copy(update={"verdicts": ("00", "11")})).result
     folder = tmp_path / "seed-0-abc"
     folder.mkdir()
     (folder / "config.json").write_text(good.config.model_dump_json())

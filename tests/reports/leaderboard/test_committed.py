@@ -2,6 +2,7 @@ import copy
 import json
 
 import pytest
+from consistent_records import consistent
 
 from bench.errors import BenchError, UsageError
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
@@ -32,14 +33,14 @@ def record(method="corp", seed=0, label="", right=20, report=None, **changed):
     config = RunConfig(method=method, task="addition", model="m", seed=seed)
     result = Result(
         identity_version=2,
-        id=f"{method}-{seed}".ljust(64, "x"),
+        id="",
         status="ok",
         config=config.model_copy(update=changed),
         rows=(base, row),
         report=report or {},
     )
     answers = "1" * right + "0" * (ITEMS - right)
-    return Record(result=result, items="i", verdicts=("10" * (ITEMS // 2), answers))
+    return consistent(Record(result=result, items="i", verdicts=("10" * (ITEMS // 2), answers)))
 
 
 def plain(*records):
@@ -56,20 +57,18 @@ def failed(method, seed=0):
 def runs(tmp_path):
     paths = []
     for r in (record("corp", 0), record("corp", 1, right=22), record("es", right=30), failed("ppo")):
-        paths.append(tmp_path / f"seed-{r.result.id[:8]}.json")
+        paths.append(tmp_path / f"seed-{r.result.config.seed}-{r.result.id[:8]}.json")
         paths[-1].write_text(r.model_dump_json())
     return paths
 
 
 def test_the_pages_depend_only_on_the_records(runs, tmp_path):
-    first, _ = publish(runs, tmp_path / "a")
+    first = publish(runs, tmp_path / "a").records
     publish(runs[2:], tmp_path / "b")
     publish(runs[:2], tmp_path / "b")
     assert [str(path.relative_to(tmp_path / "a/records")) for path in first] == [
-        "addition/m/corp/quick/seed-0-corp-0xx.json",
-        "addition/m/corp/quick/seed-1-corp-1xx.json",
-        "addition/m/es/quick/seed-0-es-0xxxx.json",
-        "addition/m/ppo/quick/seed-0-ppo-0xxx.json",
+        f"addition/m/{method}/quick/{path.name}"
+        for method, path in zip(("corp", "corp", "es", "ppo"), runs, strict=True)
     ]
     for name in ("leaderboard.md", "leaderboard.html"):
         text = (tmp_path / "a" / name).read_bytes()
@@ -83,7 +82,7 @@ def test_the_pages_depend_only_on_the_records(runs, tmp_path):
 
 def test_a_page_is_stale_when_a_record_or_the_page_has_changed(runs, tmp_path):
     folder = tmp_path / "a"
-    written, _ = publish(runs, folder)
+    written = publish(runs, folder).records
     assert stale(folder) == []
     page = folder / "leaderboard.md"
     page.write_text(page.read_text().replace("es", "is"))
@@ -109,6 +108,24 @@ def test_numbers_are_rounded_so_that_machines_agree(runs, tmp_path):
     assert "3333333333" not in page
 
 
+def test_a_run_that_cannot_be_read_is_left_out_and_named(runs, tmp_path):
+    broken = tmp_path / "seed-9-bad.json"
+    broken.write_text(runs[0].read_text().replace('"correct":20', '"correct":40'))
+    made = publish([*runs, broken], tmp_path / "a")
+    assert len(made.records) == len(runs)
+    (reason,) = made.unreadable
+    assert reason.startswith(f"{broken}: rows[0].accuracy.correct is 40; expected 20")
+
+
+def test_nothing_is_written_if_a_committed_record_cannot_be_read(runs, tmp_path):
+    first = publish(runs[:2], tmp_path / "a").records
+    first[0].write_text("{}")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    with pytest.raises(BenchError, match=first[0].name):
+        publish(runs[2:], tmp_path / "a")
+    assert {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()} == before
+
+
 def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     big = record(report={"curve": list(range(20_000))})
     text = compact(big)
@@ -117,7 +134,7 @@ def test_a_record_is_small_and_keeps_what_the_board_needs(tmp_path):
     path = tmp_path / "seed-0-x.json"
     path.write_text(text)
     assert read_record(path) == Record(
-        result=big.result.model_copy(update={"report": {}}), items="i", verdicts=big.verdicts
+        result=big.result.model_copy(update={"report": {}}), items=big.items, verdicts=big.verdicts
     )
     stages = [{"stage": "stage 1", "committed": True}]
     path.write_text(compact(record(report={"curve": list(range(20_000)), "stages": stages})))
@@ -210,7 +227,7 @@ def test_an_accuracy_that_changed_with_the_schema_is_found():
 
 def test_a_withdrawn_record_may_be_missing_and_the_pages_say_why(runs, tmp_path):
     before = plain(record("corp"), record("es"))
-    assert missing_rows(before, before[1:], {"corp-0xx"}) == []
+    assert missing_rows(before, before[1:], {before[0]["result"]["id"][:8]}) == []
     assert missing_rows(before, before[1:], {"es-0xxxx"}) != []
     publish(runs, tmp_path)
     reason = "its own gate decided this row"

@@ -1,0 +1,48 @@
+"""Check of the files of a run directory against the digests in its result.
+
+The result has the digest of the artifact (`saved`), of the samples (`samples_sha256`), and of the journal (in `timing`,
+because the journal holds times).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from bench.errors import BenchError
+from bench.records.files import file_digest, folder_digest
+
+if TYPE_CHECKING:
+    from bench.records.schema import Result
+
+SAMPLES: Final = "samples.jsonl"
+JOURNAL: Final = "journal.jsonl"
+ARTIFACT: Final = "artifact"
+Part = Literal["samples.jsonl", "journal.jsonl", "artifact"]
+
+
+def check_digests(result: Result, folder: Path, names: Iterable[Part]) -> None:
+    """Check that files of a run directory are those that its result was made from. A file that is not there passes.
+
+    Args:
+        result: Result of the run. One of an earlier version has no digests, so that only links are noticed.
+        folder: Run directory.
+        names: Files to check.
+
+    Raises:
+        BenchError: If one was changed since, or the artifact has a symbolic link. The message names it.
+    """
+    known = {
+        SAMPLES: result.samples_sha256,
+        JOURNAL: result.timing and result.timing.journal,
+        ARTIFACT: result.saved and result.saved.sha256,
+    }
+    for name in names:
+        path = folder / name
+        if not path.exists():
+            continue
+        now = (folder_digest if path.is_dir() else file_digest)(path)
+        if (recorded := known[name] or now) != now:
+            told = f"its SHA-256 is {now[:12]}, and {recorded[:12]} in result.json"
+            raise BenchError(f"{path}: was changed since the run ended ({told}); restore it, or repeat the run")

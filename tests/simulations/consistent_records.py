@@ -1,0 +1,58 @@
+"""Synthetic records whose parts agree, as `reports.check` demands of every record that is read."""
+
+from bench.compute.budget import parse_budget
+from bench.compute.flops import FLOPS_VERSION
+from bench.compute.ledger import ADAPTATION, Work
+from bench.records.derived import accuracy_of, comparison_of
+from bench.records.rows import Row
+from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Versions
+from bench.run.run_id import run_id
+from bench.stats import paired_counts
+from reports.record import Record, outcomes
+
+
+def consistent(record: Record) -> Record:
+    """Return a record with the same settings, verdicts and costs, in which all that follows from them is filled in."""
+    result = record.result
+    config, versions = result.config, result.versions or Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION)
+    model = result.model or ModelInfo(name=config.model, origin="o", fingerprint="f", digest="d", licence=None)
+    content_hash, size = result.content_hash or "c", parse_budget(config.budget).amount
+    rows = [_row(record, number, row) for number, row in enumerate(result.rows)]
+    spent = sum(account.flops for name, account in result.ledger.items() if name in ADAPTATION)
+    cost = max(1.0, spent / size)
+    planned = result.budget.planned if result.budget else {"sample": size}
+    return record.model_copy(
+        update={
+            "items": "1" * 64 if record.items else "",
+            "result": result.model_copy(
+                update={
+                    "identity_version": 3,
+                    "id": run_id(config, versions, content_hash, model.fingerprint, size),
+                    "versions": versions,
+                    "model": model,
+                    "content_hash": content_hash,
+                    "splits": {"support": 100, "test": len(record.base)},
+                    "budget": BudgetInfo(
+                        name=config.budget,
+                        evaluations=size,
+                        evaluation_flops=cost,
+                        flops=int(size * cost),
+                        planned=planned,
+                        spent=spent,
+                    ),
+                    "rows": tuple(rows),
+                    "ledger": result.ledger or {"setup": AccountRow(work=Work(), flops=0, hardware_flops=0)},
+                }
+            ),
+        }
+    )
+
+
+def _row(record: Record, number: int, row: Row) -> Row:
+    base, now = outcomes(record.base), outcomes(record.verdicts[number])
+    judged = (base >= 0) & (now >= 0)
+    before, after = base[judged] == 1, now[judged] == 1
+    changed = {"accuracy": accuracy_of(int(after.sum()), after.size, base.size - after.size, row.accuracy.mean_reward)}
+    if row.comparison is not None:
+        changed["comparison"] = comparison_of(paired_counts(before, after))
+    return row.model_copy(update=changed)
