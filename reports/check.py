@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import ADAPTATION, Account, Work
 from bench.errors import BenchError, UsageError, shown
+from bench.records import pricing
 from bench.records.derived import accuracy_of, comparison_of
-from bench.records.pricing import answer_cost, priced_account
 from bench.records.rows import Row
 from bench.records.schema import BudgetInfo, Result
 from bench.records.source import DeclaredSource
@@ -173,17 +172,17 @@ def _equal(value: Any, wanted: Any) -> bool:
 def _compute(result: Result) -> Iterator[tuple[str, Any, str]]:
     """Compare FLOPs with raw counts, and what was spent with the budget."""
     shape = result.model.shape if result.model else None
-    present = result.versions is not None and result.versions.flops == FLOPS_VERSION
+    present = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
     if shape is not None and present:
         for account, booked in result.ledger.items():
-            yield from _differences(f"ledger.{account}", booked, priced_account(shape, booked.work))
+            yield from _differences(f"ledger.{account}", booked, pricing.priced_account(shape, booked.work))
         answers = sum(result.splits.get("test", 0) for _ in result.rows[:1])
         answers = min(answers, result.config.limit or answers)
         for number, row in enumerate(result.rows):
             if row.work is None:
                 yield f"rows[{number}].work", None, "raw counts, as the model's shape is known"
             elif answers:
-                yield from _differences(f"rows[{number}].cost", row.cost, answer_cost(shape, row.work, answers))
+                yield from _differences(f"rows[{number}].cost", row.cost, pricing.answer_cost(shape, row.work, answers))
     yield from _answers(result)
     budget = result.budget
     if budget is None:

@@ -71,7 +71,7 @@ def test_a_declared_model_is_marked_and_never_matched_or_ranked(runs, tmp_path):
     (group,) = json.loads(invoke("leaderboard", tmp_path, "--json").stdout)["groups"]
     (row,) = (line for line in group["lines"] if line["method"] != "base")
     assert row["name"] == "artifact (declared, not metered)"
-    assert (row["matched"], row["rank"], row["flops"], row["evaluations"]) == (None, None, 2e9, 0)
+    assert (row["matched"], row["letters"], row["flops"], row["evaluations"]) == (None, None, 2e9, 0)
     assert (group["ruleset"], group["budget"]) == ("declared", "2e9flops")
 
 
