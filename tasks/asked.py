@@ -16,7 +16,9 @@ BASES = {2: "two|binary", 3: "three|ternary", 4: "four", 5: "five", 6: "six", 7:
 BASES |= {10: "ten|decimal", 11: "eleven", 12: "twelve", 16: "sixteen|hexadecimal"}
 """Words for a base."""
 _WORDS = "|".join(MULTIPLES)
-_COUNTED = re.compile(rf"\b(?:how\s+many|in|number\s+of)\s+({_WORDS})(?:s(?:\s+of)?\b|\b)", re.IGNORECASE)
+_COUNTED = re.compile(
+    rf"\b(?:how\s+many(?:\s+(?:more|whole|full|other))?|in|number\s+of)\s+({_WORDS})(?:s(?:\s+of)?\b|\b)", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=1 << 14)

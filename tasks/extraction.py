@@ -20,8 +20,9 @@ _TWO = re.compile(r"\d[ \t]+\Z")
 _REMARK = re.compile(
     r"(?<=[^\s\\])\s+(?:\((?=[^)]*[^()\d\s.])(?:[^()]|\([^()]*\))*(?:\)|\Z)|\[(?=[^]]*[^][\d\s.])[^][]*(?:\]|\Z))"
 )
+# A reason with a result of its own may hold the answer: "2 of 9 were not red, so it is 7".
 _REASON = re.compile(
-    r"(?<=[^\s,]),?\s+(?:because|since|not|instead\s+of|rather\s+than|out\s+of)\b.*", re.DOTALL | re.IGNORECASE
+    r"(?<=[^\s,]),?\s+(?:because|since|not|instead\s+of|rather\s+than|out\s+of)\b(?:(?!\bis\b)[^=])*\Z", re.IGNORECASE
 )
 _RESULT = re.compile(r"([^=]*\d[^=]*)=([^=]*)")
 _OPERATION = re.compile(r"\d\s*(?:[-+*/x\u00d7\u00f7]|\\times|\\cdot|\\div)\s*\\?\$?\d")
@@ -90,6 +91,8 @@ def stated_number(text: str | None) -> str | None:
 
 def without_remarks(answer: str) -> str:
     """Return an answer without what stands in brackets behind its number, and without a reason."""
+    if len(answer) > LONGEST:
+        return answer
     text = _REASON.sub("", _REMARK.sub("", answer))
     return text if re.search(r"\d", text) else answer
 

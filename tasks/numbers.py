@@ -40,6 +40,7 @@ _THOUSANDS = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_BETWEEN}\d{{3}})+(?!\d)")
 # 1,00,000: a group that starts with 0 is no number of its own, so this is no list.
 _INDIAN = re.compile(r"(?<![\d.,])\d{1,2}(?=[\d,]*,0)(?:,\d{2})+,\d{3}(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?!\d|[,.]\d|/|-\w)")
+_RESULT = re.compile(r"(?:=|\bis)\s*\\?\$?\Z")
 _WORD = re.compile(
     rf"(?<![\d.,/])({_DIGITS}){_GAP}(?:\\text\s*\{{\s*)?\b({'|'.join(MULTIPLES)})s?\b(?:\s*\}})?", re.IGNORECASE
 )
@@ -114,11 +115,16 @@ def _latex(match: re.Match[str]) -> str:
 def _joined(match: re.Match[str]) -> str:
     """Join groups of digits that ordinary spaces separate, unless they may be numbers of their own.
 
-    They are one number if a later group starts with 0, if there are three or more, or at the start of the text.
+    They are one number if a later group starts with 0, if there are three or more, at the start of the text, or as the
+    result at the end of an equation or a sentence: = 3 400.
     """
     more = match[0].split(" ")[1:]
-    starts = not match.string[: match.start()].strip(" $-")
-    return match[0].replace(" ", "") if starts or len(more) > 1 or any(group[0] == "0" for group in more) else match[0]
+    text, start, end = match.string, match.start(), match.end()
+    before, after = text[max(0, start - 10) : start], text[end : end + 2].partition("\n")[0]
+    starts = start == len(before) and not before.strip(" $-")
+    ends = _RESULT.search(before) and not after.strip(" .,;$*")
+    joined = starts or ends or len(more) > 1 or any(group[0] == "0" for group in more)
+    return match[0].replace(" ", "") if joined else match[0]
 
 
 def _shifted(digits: str, power: int, factor: int = 1) -> str:
