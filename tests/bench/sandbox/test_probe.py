@@ -70,7 +70,7 @@ def test_a_layer_that_the_kernel_lacks_is_reported_with_the_reason() -> None:
 
 def test_a_system_that_allows_no_mounts_is_reported_and_not_refused() -> None:
     reasons = sabotaged("from inside import mounts; mounts._call = lambda *a: mounts.linux.prctl(-1)")
-    assert reasons == {"mounts": "this system does not let a process have its own mounts (Invalid argument)"}
+    assert reasons == {"mounts": "this system does not let a process have its own mounts (prctl(-1): Invalid argument)"}
     replace(probe(), layers=probe().layers | reasons).require()
 
 
