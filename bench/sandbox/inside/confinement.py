@@ -8,7 +8,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-RLIMITS, LANDLOCK, SECCOMP = LAYERS = ("rlimits", "landlock", "seccomp")
+MOUNTS, RLIMITS, LANDLOCK, SECCOMP = LAYERS = ("mounts", "rlimits", "landlock", "seccomp")
+"""All layers. That of mounts is entered by the fork server, once for all of its processes."""
 
 ADDRESS_SPACE = 1 << 30
 _OPEN_FILES = 64

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import struct
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import linux
+from .readable import readable
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH = 1
@@ -32,7 +31,7 @@ _TCP, _SIGNALS_AND_ABSTRACT_SOCKETS = 0b11, 0b11
 def ruleset(folders: Iterable[Path] = ()) -> int:
     """Create the ruleset, and return its file descriptor for `restrict`.
 
-    It denies everything that this kernel's version can restrict, except access to the files of `_readable`.
+    It denies everything that this kernel's version can restrict, except access to the files of `readable`.
 
     Args:
         folders: More folders, or single files, that may be read.
@@ -54,13 +53,12 @@ def ruleset(folders: Iterable[Path] = ()) -> int:
     # An older kernel accepts a longer structure if the fields that it does not know are zero.
     rules = linux.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     os.set_inheritable(rules, False)
-    more = ((path, (_READ_FILE | _READ_DIR) if path.is_dir() else _READ_FILE) for path in folders)
-    for path, rights in itertools.chain(_readable(), more):
+    for path, whole in (*readable(), *((path, True) for path in folders)):
         try:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue
-        rule = struct.pack("=Qi", rights & handled, descriptor)
+        rule = struct.pack("=Qi", _rights(path, whole) & handled, descriptor)
         linux.syscall(_ADD_RULE, rules, _RULE_PATH_BENEATH, rule, 0)
         os.close(descriptor)
     return rules
@@ -75,36 +73,9 @@ def restrict(rules: int) -> None:
     linux.syscall(_RESTRICT_SELF, rules, 0)
 
 
-def _readable() -> Iterator[tuple[Path, int]]:
-    """Yield the paths that a program may open, with their access rights."""
-    for folder in map(Path, sys.path):
-        # A rule also covers everything below its path. Packages installed below the standard library may contain
-        # answers, so the entries of the standard library are listed one by one.
-        yield folder, _READ_DIR
-        for entry in _entries(folder):
-            if entry.name not in ("site-packages", "dist-packages"):
-                yield entry, (_READ_FILE | _READ_DIR) if entry.is_dir() else _READ_FILE
-    multiarch = f"{os.uname().machine}-linux-gnu"
-    libraries = (
-        "/lib64",
-        "/usr/lib64",
-        f"/lib/{multiarch}",
-        f"/usr/lib/{multiarch}",
-        f"{sys.base_prefix}/lib",
-    )
-    for library in libraries:
-        for entry in _entries(Path(library)):
-            if ".so" in entry.name and entry.is_file():
-                yield entry, _READ_FILE
-    yield Path("/etc/ld.so.cache"), _READ_FILE
-    yield Path("/etc/localtime"), _READ_FILE
-    yield Path("/usr/share/zoneinfo"), _READ_FILE | _READ_DIR
-    yield Path("/dev/urandom"), _READ_FILE
-    yield Path("/dev/null"), _READ_FILE | _WRITE_FILE | _TRUNCATE
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+def _rights(path: Path, whole: bool) -> int:
+    if path == Path(os.devnull):
+        return _READ_FILE | _WRITE_FILE | _TRUNCATE
+    if not path.is_dir():
+        return _READ_FILE
+    return _READ_FILE | _READ_DIR if whole else _READ_DIR

@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .confinement import ADDRESS_SPACE, LANDLOCK, LAYERS, RLIMITS, SECCOMP, Confinement
+from .confinement import ADDRESS_SPACE, LANDLOCK, LAYERS, MOUNTS, RLIMITS, SECCOMP, Confinement
+
+if sys.platform == "linux":
+    from . import mounts
 
 _DENIALS = (errno.EPERM, errno.EACCES, errno.ENOMEM)
 
@@ -29,7 +32,9 @@ def main(layers: list[str]) -> None:
         layers: Names of the layers to apply.
     """
     reasons = {}
-    for layer in (layer for layer in LAYERS if layer in layers):
+    if reason := _in_child(lambda: _reason_against_mounts(MOUNTS in layers)):
+        reasons[MOUNTS] = reason
+    for layer in (layer for layer in LAYERS if layer in layers and layer != MOUNTS):
         try:
             Confinement([layer]).apply(60.0)
         except OSError as error:
@@ -40,6 +45,32 @@ def main(layers: list[str]) -> None:
             reasons.setdefault(layer, f"a child could {', '.join(done)}")
     os.write(sys.stdout.fileno(), json.dumps(reasons).encode())
     os._exit(0)
+
+
+def _in_child(examine: Callable[[], str]) -> str:
+    """Return what a function returns in a forked process, whose namespace it may change."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, examine().encode())
+        os._exit(0)
+    os.close(write)
+    text = os.read(read, 4096).decode()
+    os.close(read)
+    os.waitpid(pid, 0)
+    return text
+
+
+def _reason_against_mounts(apply: bool) -> str:
+    if sys.platform != "linux":
+        return f"{sys.platform} has no mount namespaces"
+    try:
+        if apply:
+            mounts.enter()
+    except OSError as error:
+        return f"this system does not let a process have its own mounts ({error.strerror})"
+    seen = [path for path in (__file__, "/proc/self", "/etc/passwd") if os.path.lexists(path)]
+    return f"a child could see {', '.join(seen)}" if seen else ""
 
 
 def _denied(attempt: Callable[[], object]) -> bool:

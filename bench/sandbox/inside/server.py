@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import candidate, checker
-from .confinement import Confinement
+from .confinement import MOUNTS, SECCOMP, Confinement
 
 if sys.platform == "linux":
-    from . import linux
+    from . import linux, mounts
 
 # Modules that short programs often import. They are imported here once, so that each program starts faster.
 _WARM = (
@@ -58,12 +58,16 @@ def main(arguments: list[str]) -> None:
     layers = [argument for argument in arguments if "=" not in argument]
     control = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)  # /dev/null
-    if sys.platform == "linux":
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     for name in _WARM.split():
         importlib.import_module(name)
-    confinement = Confinement(layers, _import(argument.split("=", 1) for argument in arguments if "=" in argument))
+    folders = _import(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if sys.platform == "linux":
+        # Without seccomp, a program may fork, and its processes are found in /proc.
+        if MOUNTS in layers and SECCOMP in layers:
+            mounts.enter(folders)
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    confinement = Confinement(layers, folders)
     gc.collect()
     gc.freeze()
     control.sendall(READY)

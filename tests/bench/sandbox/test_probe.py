@@ -27,13 +27,15 @@ def sabotaged(sabotage: str) -> dict[str, str]:
 
 
 def test_every_layer_works_here() -> None:
-    assert probe().layers == {"split": None, "rlimits": None, "landlock": None, "seccomp": None}
+    layers = {"split": None, "mounts": None, "rlimits": None, "landlock": None, "seccomp": None}
+    assert probe().layers == layers
     assert probe().level == "split+landlock+seccomp"
     assert sabotaged("pass") == {}
 
 
 @pytest.mark.parametrize(
-    ("layer", "weaker"), [("rlimits", "split"), ("landlock", "split+seccomp"), ("seccomp", "split")]
+    ("layer", "weaker"),
+    [("mounts", "split+landlock+seccomp"), ("rlimits", "split"), ("landlock", "split+seccomp"), ("seccomp", "split")],
 )
 def test_a_layer_that_is_not_applied_is_detected(layer: str, weaker: str) -> None:
     strength = examine([kept for kept in LAYERS if kept != layer])
@@ -47,6 +49,7 @@ def test_a_layer_that_is_not_applied_is_detected(layer: str, weaker: str) -> Non
     ("sabotage", "layer", "could"),
     [
         ("from inside import confinement; confinement._limit = lambda *a: None", "rlimits", "map twice the memory"),
+        ("from inside import mounts; mounts.enter = lambda: None", "mounts", "see /"),
         ("from inside import landlock; landlock.restrict = lambda rules: None", "landlock", "read a file"),
         ("from inside import seccomp; seccomp.install = lambda code: None", "seccomp", "fork, execute"),
         ("from inside import syscalls; syscalls.NUMBERS['kill'] = (62, 129)", "seccomp", "send a signal"),
@@ -63,6 +66,22 @@ def test_a_layer_that_the_kernel_lacks_is_reported_with_the_reason() -> None:
     assert reasons == {"landlock": "[Errno 38] this kernel is older than 5.13 or built without Landlock"}
     reasons = sabotaged("from inside import syscalls; syscalls.AUDIT_ARCH = {'vax': 0}")
     assert reasons == {"seccomp": f"no system-call table for {__import__('os').uname().machine}, only for vax"}
+
+
+def test_a_system_that_allows_no_mounts_is_reported_and_not_refused() -> None:
+    reasons = sabotaged("from inside import mounts; mounts._call = lambda *a: mounts.linux.prctl(-1)")
+    assert reasons == {"mounts": "this system does not let a process have its own mounts (prctl(-1): Invalid argument)"}
+    replace(probe(), layers=probe().layers | reasons).require()
+
+
+def test_without_mounts_a_program_is_judged_alike_but_sees_whether_files_exist() -> None:
+    code = "import os\ndef f(path): return os.path.exists(path)"
+    for layers, seen in ((probe().present, False), (probe().present - {"mounts"}, True)):
+        pool = host.WorkerPool(layers)
+        test = f"assert f({__file__!r}) is {seen} and f({json.__file__!r}) and f('/tmp')"
+        found = pool.judge_one(Program(code, test, "f"))
+        pool.close()
+        assert found.passed, found.detail
 
 
 def test_a_probe_that_cannot_run_reports_level_none(monkeypatch: pytest.MonkeyPatch) -> None:
