@@ -167,6 +167,16 @@ def steps_between(centre: Sequence[Point], other: Sequence[Point]) -> Sequence[P
     return other[known:] if tuple(other[:known]) == tuple(centre) else other
 
 
+def noise_seeds(point: Point, centre: Sequence[Point]) -> int:
+    """Return the number of seeds whose noise a move to a point adds.
+
+    Args:
+        point: The point.
+        centre: Steps to the centre that is kept so far.
+    """
+    return sum(len(step.amplitudes) for step in (*steps_between(centre, point.centre), point))
+
+
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:
     """Return the pairwise inner products of displacements, float64 [points, points].
 
