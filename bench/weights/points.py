@@ -24,6 +24,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -133,7 +134,7 @@ class Point:
         theirs = other.displacement.amplitudes
         return math.fsum(a * theirs.get(seed, 0.0) for seed, a in self.displacement.amplitudes.items())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of amplitudes, noise kind, noise version and centre; equal exactly for equal points."""
         text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
