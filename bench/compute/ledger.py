@@ -45,6 +45,9 @@ class Work(BaseModel):
         discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
         backward_passes: Backward passes, counted in sequences.
         weight_moves: Number of times that the model's weights were rewritten.
+        noise_values: Normals that these moves add: one per weight of a matrix and seed, see `noise_seeds` in
+            `bench.weights.points`. They are no model FLOPs. An engine that prepares several points draws the seeds that
+            they share only once.
         forward_tokens: Tokens run through the decoder of a model that `attach` meters. Their cost is in `products` and
             `attended`.
         products: Multiply-adds of linear layers in metered passes: one per weight and token in the forward pass, and
@@ -64,6 +67,7 @@ class Work(BaseModel):
     padded_attended: NonNegativeInt = 0
     backward_passes: NonNegativeInt = 0
     weight_moves: NonNegativeInt = 0
+    noise_values: NonNegativeInt = 0
     forward_tokens: NonNegativeInt = 0
     products: NonNegativeInt = 0
     padded_products: NonNegativeInt = 0

@@ -105,7 +105,7 @@ class Meter:
         """
         if self._account is not None:
             raise RuntimeError(f"account {self._account!r} is open; accounts do not nest")
-        self._account, self._allowance, self._opened = self._booked_to(name), allowance, Work()
+        self._account, self._allowance, self._opened = self.booked_to(name), allowance, Work()
         try:
             yield
         finally:
@@ -133,7 +133,8 @@ class Meter:
         finally:
             self.limit, self.tripped, self._into, self._start = outer
 
-    def _booked_to(self, account: Account) -> Account:
+    def booked_to(self, account: Account) -> Account:
+        """Return the account that work for an account is booked to: that of the open part, if there is one."""
         return self._into if self._into is not None and account in ADAPTATION else account
 
     @property
@@ -168,7 +169,7 @@ class Meter:
 
     def replay(self, account: Account, work: Work) -> None:
         """Record work that an earlier attempt of this run did, as read from its journal."""
-        account = self._booked_to(account)
+        account = self.booked_to(account)
         self.ledger.book(account, work)
         if account in ADAPTATION:
             self._spent += self.flops(work)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from bench.errors import Refused, UsageError
 
 COPIES = 4
-"""Copies of the weights that an engine holds at most: base, current, packed, and directions made ahead."""
+"""Copies of the weights that an engine holds at most: base, current, packed, and a centre or directions made ahead."""
 MEMORY_SHARE = 0.5
 """Part of the free memory that the engines may take."""
 

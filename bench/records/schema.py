@@ -135,12 +135,18 @@ class Duplicates(Frozen):
 
 
 class Timing(Frozen):
-    """Wall-clock seconds of the last attempt of a run. Earlier attempts are not included. Reports never compare times.
+    """Wall-clock seconds of the last attempt of a run. Reports never compare times.
+
+    Earlier attempts are not included, except in `accounts`.
 
     Attributes:
         total: Time from the start of the attempt to the result, including loading the model.
         stages: Time by phase of the run.
         kinds: Time by kind of work, see `bench.run.timing`. The rest of the total is the harness's own time.
+        accounts: Time by account of the ledger, over all attempts, as journalled with the work: moving the weights,
+            generating, a method's scoring, and training with its saves. It leaves out work that a killed attempt lost,
+            and answers that are booked again without being computed. Several engines or processes count once. Empty in
+            records of earlier versions.
         new_tokens: Tokens that this attempt generated; None in records of earlier versions.
         generation_flops: Model FLOPs of the answers that this attempt generated; None in records of earlier versions.
         generation_work: Raw counts of these answers; None in records of schema 2.
@@ -150,6 +156,7 @@ class Timing(Frozen):
     total: float
     stages: dict[str, float]
     kinds: dict[str, float] = Field(default_factory=dict)
+    accounts: dict[Account, float] = Field(default_factory=dict)
     new_tokens: NonNegativeInt | None = None
     generation_flops: NonNegativeInt | None = None
     generation_work: Work | None = None

@@ -28,7 +28,7 @@ from bench.run.prompting import PLAIN, Prompting
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
-from bench.weights.points import Point
+from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
 
@@ -127,6 +127,7 @@ class Evaluator:
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
         self._last_point: Place | None = Point()
+        self._centre: Sequence[Point] = ()  # steps to the centre of the last point that had one
 
     @property
     def batch_size(self) -> int:
@@ -136,7 +137,8 @@ class Evaluator:
     def for_task(self, task: Task) -> Evaluator:
         """Return an evaluator for the test on a task. It shares the engine, meter, journal and clock."""
         evaluator = Evaluator(self.engine, task, self.style, self.meter, self.journal, self.clock, self.prompting)
-        evaluator._last_point, evaluator._settings = self._last_point, self._settings
+        evaluator._last_point, evaluator._centre = self._last_point, self._centre
+        evaluator._settings = self._settings
         return evaluator
 
     def forget_point(self) -> None:
@@ -196,11 +198,27 @@ class Evaluator:
         self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
+    def _move(self, point: Place) -> Work:
+        """Return the work of the move to the point of the next evaluation.
+
+        A move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights are. A
+        resumed run evaluates in the same order, so it books the same moves.
+        """
+        if point == self._last_point:
+            return Work()
+        seeds = noise_seeds(point, self._centre) if isinstance(point, Point) else 0
+        return Work(weight_moves=1, noise_values=seeds * self.meter.shape.matrix_parameters)
+
+    def _evaluated(self, point: Place, account: Account, seconds: float) -> None:
+        """Note the point of the last evaluation, and book its time."""
+        self._last_point = point
+        if isinstance(point, Point) and point.centre:
+            self._centre = point.centre
+        self.clock.book(self.meter.booked_to(account), seconds)
+
     def _run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
         """Compute a chunk at a point, book its work, and return its journal value."""
-        # A weight move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights
-        # are. A resumed run evaluates in the same order, so it books the same moves.
-        self.meter.reserve(Work(weight_moves=int(point != self._last_point)))
+        self.meter.reserve(self._move(point))
         entry = self.journal.prefetched(chunk.key)
         if entry is not None and self.meter.covers(work := Work(**entry["work"])):
             self.meter.reserve(work)
@@ -267,7 +285,7 @@ class Evaluator:
         else:
             work = Work(**entry["work"])
             self.meter.replay(account, work)
-        self._last_point = point
+        self._evaluated(point, account, entry["seconds"])
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),
@@ -318,7 +336,7 @@ class Evaluator:
             self.journal.append(key, entry)
         else:
             self.meter.replay(account, Work(**entry["work"]))
-        self._last_point = point
+        self._evaluated(point, account, entry["seconds"])
         return None if entry["answers"] is None else [Answer(*fields) for fields in entry["answers"]]
 
     def judge(

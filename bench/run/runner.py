@@ -405,6 +405,7 @@ class _Runner:
             total=total,
             stages=self.display.seconds,
             kinds=dict(self.clock.seconds),
+            accounts=dict(self.clock.accounts),
             new_tokens=work.decode_tokens,
             generation_flops=self.meter.flops(work) if self.meter else 0,
             generation_work=work,

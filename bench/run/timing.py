@@ -1,4 +1,4 @@
-"""Wall-clock time of a run by kind of work."""
+"""Wall-clock time of a run by kind of work and by account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from bench.compute.ledger import Work
+from bench.compute.ledger import Account, Work
 
 Kind = Literal["loading", "moves", "generation", "judging", "training"]
 """Kinds of work: loading models and starting engines; moving weights; generating answers, or waiting for engines that
@@ -19,11 +19,13 @@ class Clock:
 
     Attributes:
         seconds: Seconds so far, by kind.
+        accounts: Seconds so far, by account. They include those of earlier attempts, which are in the journal.
         work: Work of the answers that were generated so far, not recalled from the journal.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.accounts: dict[Account, float] = {}
         self.work = Work()
         self._open = False
 
@@ -39,3 +41,7 @@ class Clock:
         finally:
             self._open = False
             self.seconds[kind] = self.seconds.get(kind, 0.0) + time.perf_counter() - started
+
+    def book(self, account: Account, seconds: float) -> None:
+        """Add the time of journalled work to an account."""
+        self.accounts[account] = self.accounts.get(account, 0.0) + seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -80,6 +81,7 @@ class TrainingSession:
         self._book = PhaseBook(self._reserve)
         self._settled: dict[Phase, Work] = {}  # work of all processes up to the last call of settle
         self._attached = ExitStack()
+        self._since = time.perf_counter()  # of the last save
         self.replay()
 
     def _key(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class TrainingSession:
         while not self.ended and (entry := self._evaluator.journal.recall(self._key())) is not None:
             work = Work(**entry["work"])
             self._replay(work)
+            self._book_time(entry["seconds"])
             self._work = self._booked
             self._earlier = entry["phases"]
             self._saved += 1
@@ -186,6 +189,9 @@ class TrainingSession:
         self._evaluator.meter.replay("train", work)
         self._booked += work
 
+    def _book_time(self, seconds: float) -> None:
+        self._evaluator.clock.book(self._evaluator.meter.booked_to("train"), seconds)
+
     @property
     def spent(self) -> int:
         """FLOPs of training so far, including earlier attempts."""
@@ -213,6 +219,7 @@ class TrainingSession:
             BenchError: If that happens in one of several processes, because the others would wait for it.
         """
         with self._evaluator.clock.span("training"), self._evaluator.meter.account("train", self.remaining):
+            self._since = time.perf_counter()
             try:
                 yield
             except AllowanceSpent:
@@ -305,8 +312,11 @@ class TrainingSession:
         self._journal({"abandoned": reason, "report": report})
 
     def _journal(self, entry: dict[str, Any]) -> None:
-        entry |= {"work": sparse(self._booked - self._work), "phases": self.phases}
+        now = time.perf_counter()
+        entry |= {"work": sparse(self._booked - self._work), "phases": self.phases, "seconds": now - self._since}
         self._evaluator.journal.append(self._key(), entry)
+        self._book_time(entry["seconds"])
+        self._since = now
         self._work = self._booked
         self._saved += 1
         if self.ranks.main:

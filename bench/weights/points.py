@@ -24,6 +24,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -133,7 +134,7 @@ class Point:
         theirs = other.displacement.amplitudes
         return math.fsum(a * theirs.get(seed, 0.0) for seed, a in self.displacement.amplitudes.items())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of amplitudes, noise kind, noise version and centre; equal exactly for equal points."""
         text = f"{NOISE_VERSION}|{self.noise}" + "".join(f"|{seed}:{a.hex()}" for seed, a in self.amplitudes.items())
@@ -165,6 +166,16 @@ def steps_between(centre: Sequence[Point], other: Sequence[Point]) -> Sequence[P
     """
     known = len(centre)
     return other[known:] if tuple(other[:known]) == tuple(centre) else other
+
+
+def noise_seeds(point: Point, centre: Sequence[Point]) -> int:
+    """Return the number of seeds whose noise a move to a point adds.
+
+    Args:
+        point: The point.
+        centre: Steps to the centre that is kept so far.
+    """
+    return sum(len(step.amplitudes) for step in (*steps_between(centre, point.centre), point))
 
 
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:

@@ -121,18 +121,21 @@ def print_gate(console: Console, found: GatePowers) -> None:
 
 
 def print_ledger(console: Console, result: Result) -> None:
-    """Print one bar per account. Accounts outside the budget have a lighter bar."""
+    """Print one bar of FLOPs per account, its seconds and its noise. Accounts outside the budget have a lighter bar."""
     limit = result.budget.flops if result.budget else 0
     most = max((row.flops for row in result.ledger.values()), default=0) or 1
-    width = max(10, min(console.width, 80) - 46)
-    table = _table("account", "FLOPs", "of budget", "padding")
+    width = max(10, min(console.width, 80) - 63)
+    table = _table("account", "FLOPs", "of budget", "padding", "seconds", "noise")
+    seconds = result.timing.accounts if result.timing else {}
     table.add_column("", no_wrap=True)
     for name, row in result.ledger.items():
         billed = name in ADAPTATION
         share = f"{row.flops / limit:.1%}" if limit and billed else "not billed"
         padding = f"{row.hardware_flops / row.flops - 1:.0%}" if row.flops else ""
-        mark = "█" if billed else "░"
-        table.add_row(name, f"{row.flops:.3g}", share, padding, mark * max(1, round(width * row.flops / most)))
+        bar = ("█" if billed else "░") * max(1, round(width * row.flops / most))
+        took = f"{seconds[name]:,.1f}" if name in seconds else ""
+        noise = f"{row.work.noise_values:.3g}" if row.work.noise_values else ""
+        table.add_row(name, f"{row.flops:.3g}", share, padding, took, noise, bar)
     console.print(table)
 
 

@@ -111,6 +111,7 @@ def _accuracies(rows: Sequence[tuple[str, Row]]) -> HtmlTable:
 def _ledger(result: Result) -> HtmlTable:
     limit = result.budget.flops if result.budget else 0
     most = max(row.flops for row in result.ledger.values()) or 1
+    seconds = result.timing.accounts if result.timing else {}
     headings = (
         Heading("account", number=False, head=True),
         Heading("FLOPs", descending=True),
@@ -119,6 +120,8 @@ def _ledger(result: Result) -> HtmlTable:
         Heading("prompt tokens", descending=True),
         Heading("new tokens", descending=True),
         Heading("weight moves", descending=True),
+        Heading("noise values", descending=True),
+        Heading("seconds", descending=True),
     )
     cells = []
     for name, row in result.ledger.items():
@@ -132,6 +135,8 @@ def _ledger(result: Result) -> HtmlTable:
                 HtmlCell(f"{row.flops:.3g}", float(row.flops), bar=row.flops / most, faint=not billed),
                 HtmlCell("not billed" if share is None else percent(share), share),
                 *(HtmlCell(f"{count:,}", float(count)) for count in counts),
+                HtmlCell(f"{work.noise_values:.3g}", float(work.noise_values)),
+                HtmlCell("" if name not in seconds else f"{seconds[name]:,.1f}", seconds.get(name)),
             )
         )
     return HtmlTable("Ledger by account; accounts outside the budget have a grey bar", headings, tuple(cells))

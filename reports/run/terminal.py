@@ -45,6 +45,8 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
         console.print(line, **_VERBATIM)
     if result.ledger:
         console.print(_ledger(result))
+        for line in _unbilled(result):
+            console.print(line, markup=False, **_VERBATIM)
     if result.budget:
         console.print(spent(result.budget), markup=False, **_VERBATIM)
     console.print(f"record: {folder}", markup=False, **_VERBATIM)
@@ -140,6 +142,17 @@ def _ledger(result: Result) -> Table:
         counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
         table.add_row(name, *(f"{count:,}" for count in counts), f"{row.flops:.3g}", share)
     return table
+
+
+def _unbilled(result: Result) -> list[str]:
+    """Return what each account took besides FLOPs: noise for moves of the weights, and time."""
+    noise = {name: row.work.noise_values for name, row in result.ledger.items() if row.work.noise_values}
+    seconds = result.timing.accounts if result.timing else {}
+    lines = {
+        "noise values drawn for moves (no model FLOPs)": [f"{name} {count:.3g}" for name, count in noise.items()],
+        "seconds": [f"{name} {value:,.1f}" for name, value in seconds.items()],
+    }
+    return [f"{title}: {', '.join(parts)}" for title, parts in lines.items() if parts]
 
 
 def _next(folder: Path, result: Result) -> str:

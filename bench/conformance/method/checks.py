@@ -185,7 +185,7 @@ def check_ledger(session: MethodSession) -> Observation:
     return outcome(wrong, f"{tokens} tokens in {len(rows)} accounts, all as observed")
 
 
-_TRAINING_FIELDS = ("forward_tokens", "products", "padded_products", "backward_passes", "weight_moves")
+_TRAINING_FIELDS = ("forward_tokens", "products", "padded_products", "backward_passes", "weight_moves", "noise_values")
 """Fields of Work that training books, or that are booked with a move of the weights."""
 _WITHOUT_SHARED_FIELDS = dict.fromkeys(("evaluations", "attended", "padded_attended"), 0)
 """Fields of Work that both training and the engine book, set to 0."""

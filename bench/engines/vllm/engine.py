@@ -50,6 +50,8 @@ _RUNNING: WeakSet[VllmEngine] = WeakSet()
 class VllmEngine(LocalEngine[int]):
     """A causal language model in vLLM. Holds three copies of the weights: vLLM's, the base, and the current point.
 
+    A fourth copy, in float32, holds the centre of the last point that had one.
+
     A process can have only one engine at a time, so starting an engine closes the previous one. Two engines would share
     vLLM's communication state, and closing one would break the other.
 

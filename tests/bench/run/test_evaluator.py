@@ -49,3 +49,48 @@ def test_the_calibration_is_shared_by_engines_and_read_from_the_journal_by_a_res
     assert resumed.calibrate(examples)[0] == flops
     assert resumed.meter.ledger["setup"] == work
     assert resumed._last_point == Point()
+
+
+def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator, tmp_path):
+    examples = evaluator.task.load().support[:2]
+    near, step = Point({1: 1e-3}), Point({1: 1e-3, 2: 1e-3, 3: 1e-3})
+    theta = near.step(step)
+    evaluations = {
+        Point(): (0, 0),
+        near: (1, 1),
+        near.step(Point({4: 1e-3})): (1, 2),  # the centre and one seed
+        near.step(Point({5: 1e-3})): (1, 1),
+        Point({1: 2e-3, 2: 1e-3}): (1, 2),
+        theta: (1, 3),  # its centre was kept
+        theta.step(Point({6: 1e-3})): (1, 4),
+    }
+
+    def booked(evaluator):
+        found = []
+        for point in evaluations:
+            before = evaluator.meter.ledger["sample"]
+            evaluator.score(point, examples, "support 0", "sample", None, "default")
+            work = evaluator.meter.ledger["sample"] - before
+            found.append((work.weight_moves, work.noise_values / evaluator.engine.shape.matrix_parameters))
+        return found
+
+    assert booked(evaluator) == list(evaluations.values())
+    evaluator.journal.close()
+    again = Evaluator(
+        evaluator.engine,
+        evaluator.task,
+        evaluator.style,
+        Meter(evaluator.engine.shape),
+        Journal(tmp_path / "journal.jsonl"),
+    )
+    assert booked(again) == list(evaluations.values())
+    assert again.clock.accounts == evaluator.clock.accounts  # a resumed run adds the time of the attempts before it
+    assert again.clock.accounts["sample"] > 0
+    assert again.clock.seconds == {}
+
+
+def test_the_seconds_of_a_part_belong_to_its_account(evaluator):
+    evaluator.meter.limit = 10**12
+    with evaluator.meter.part(10**12, "tune"):
+        evaluator.score(Point(), evaluator.task.load().support[:2], "support 0", "sample", None, "default")
+    assert evaluator.clock.accounts.keys() == {"tune"}

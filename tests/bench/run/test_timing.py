@@ -35,3 +35,10 @@ def test_time_before_an_error_counts(clock: Clock) -> None:
     with pytest.raises(ValueError, match="broken"), clock.span("generation"):
         raise ValueError("broken")
     assert clock.seconds == {"generation": 1.0}
+
+
+def test_the_time_of_journalled_work_adds_up_by_account(clock: Clock) -> None:
+    for account, seconds in (("sample", 2.0), ("gate", 0.5), ("sample", 1.0)):
+        clock.book(account, seconds)
+    assert clock.accounts == {"sample": 3.0, "gate": 0.5}
+    assert clock.seconds == {}

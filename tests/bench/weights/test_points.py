@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.weights.points import Point, combine, gram, steps_between
+from bench.weights.points import Point, combine, gram, noise_seeds, steps_between
 
 AMPLITUDE = st.floats(-1e3, 1e3).filter(lambda a: a == 0 or abs(a) > 1e-6)
 AMPLITUDES = st.dictionaries(st.integers(0, 12), AMPLITUDE, max_size=8)
@@ -184,3 +184,10 @@ def test_steps_between_centres_are_the_new_ones_or_all() -> None:
     assert steps_between((), (a, b)) == (a, b)
     assert steps_between((b,), (a, b)) == (a, b)
     assert steps_between((a, b, c), (a, b)) == (a, b)
+
+
+def test_a_move_adds_the_noise_of_new_steps_and_of_the_displacement() -> None:
+    a, b = Point({1: 1.0, 2: 1.0}), Point({3: 1.0, 4: 1.0, 5: 1.0})
+    near = a.step(b).step(Point({6: 1.0}))
+    assert [noise_seeds(near, centre) for centre in ((), (a,), (a, b), (b,))] == [6, 4, 1, 6]
+    assert [noise_seeds(point, (a,)) for point in (Point(), a, a.step(b))] == [0, 2, 3]

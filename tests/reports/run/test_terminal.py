@@ -104,6 +104,16 @@ def test_the_run_is_named_with_its_method_task_model_budget_and_seed() -> None:
     assert "corp on humaneval, smollm2-135m-instruct, budget paper, seed 3\n" in printed()
 
 
+def test_noise_and_seconds_by_account_are_below_the_ledger() -> None:
+    assert "noise" not in printed()
+    sample = RESULT.ledger["sample"]
+    noisy = sample.model_copy(update={"work": sample.work.model_copy(update={"noise_values": 1_660_000_000_000})})
+    timing = Timing(total=9.0, stages={}, accounts={"sample": 1310.25, "gate": 4.0})
+    text = printed(RESULT.model_copy(update={"ledger": RESULT.ledger | {"sample": noisy}, "timing": timing}))
+    assert "noise values drawn for moves (no model FLOPs): sample 1.66e+12\n" in text
+    assert "seconds: sample 1,310.2, gate 4.0\n" in text
+
+
 def test_base_and_method_are_shown_with_interval_counts_and_the_cost_of_an_answer() -> None:
     text = printed()
     assert cells(text, "base") == ["base", "13.4 %", "7.7 to 22.4", "11/82", "1", "4.32e+10", "0"]
