@@ -176,7 +176,7 @@ def test_a_system_message_is_the_text_of_its_file_on_the_command_line_and_in_a_f
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), (b"", "has no text"), (b"\xff\xfe\x00", "cannot be read as UTF-8 text")],
+    [(None, "No such file"), (b"", "has no text"), (b"\xff\xfe\x00", "not UTF-8 text")],
 )
 def test_a_system_message_that_cannot_be_read_is_an_error_that_names_file_and_reason(tmp_path, content, message):
     path = tmp_path / "system.txt"
