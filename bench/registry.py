@@ -31,7 +31,7 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
         "prompted-self-consistency": (
-            "methods.prompted_self_consistency:PromptedSelfConsistency",
+            "methods.prompt_search:PromptedSelfConsistency",
             "prompt-search, then self-consistency under the prompt found",
         ),
         "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and as a top-K vote"),

@@ -3,15 +3,22 @@
 This control leaves the weights unchanged. A better prompt may gain as much as better weights, for less compute, so a
 table needs this row. The method follows no paper. The task's prompts are few and written by hand, so every one is
 evaluated on the same examples, and none is generated.
+
+`PromptedSelfConsistency` also votes under the prompt that the search found. In the literature this pair matches or
+beats an ensemble of 50 perturbed models.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from bench.errors import BenchError, Refused
 from bench.weights.points import Point
-from methods.interface import Artifact, Context, Evaluation, Method, Plan, PlanLine, SingleModel
+from methods.interface import Artifact, Context, Evaluation, Method, MethodConfig, Plan, PlanLine, SingleModel
+from methods.plurality import PluralityMethod
 from tasks.interface import TaskTraits
 
 MIN_EXAMPLES = 8
@@ -45,7 +52,7 @@ class PromptSearch(Method):
         examples = min(support, evaluations // prompts)
         if examples < min(MIN_EXAMPLES, support):
             raise Refused(
-                f"prompt-search cannot use a budget of {evaluations} evaluations: {prompts} prompts on "
+                f"the comparison of prompts cannot use a budget of {evaluations} evaluations: {prompts} prompts on "
                 f"{MIN_EXAMPLES} examples take {prompts * MIN_EXAMPLES}"
             )
         notes = []
@@ -75,9 +82,7 @@ class PromptSearch(Method):
         refused = dict(context.task.refused_prompts)
         if len(prompts) < 2:
             reasons = "".join(f"; {name} is left out, {reason}" for name, reason in refused.items())
-            raise Refused(
-                "prompt-search: the task's prompts are all the same for this model, which leaves no choice" + reasons
-            )
+            raise Refused("the task's prompts are all the same for this model, which leaves no choice" + reasons)
         evaluations = round(context.budget / context.evaluation_flops)
         rounds: list[list[Evaluation]] = []
         used, price = 0, len(prompts) * context.evaluation_flops
@@ -105,6 +110,35 @@ class PromptSearch(Method):
         if refused:
             context.report["left_out"] = refused
         return chosen
+
+
+class PromptedSelfConsistency(PluralityMethod):
+    """Choose the best of the task's prompts, then return the plurality of several samples under it.
+
+    The search is billed to the budget, and the samples as inference. One search yields two rows: `k=10`, the vote of
+    ten samples, and `greedy`, one answer under the same prompt, which is what `PromptSearch` returns.
+    """
+
+    name = "prompted-self-consistency"
+    version = "1"
+    search = PromptSearch(MethodConfig())
+
+    def supports(self, task: TaskTraits) -> str | None:
+        """Return a reason if the task has a single prompt or no vote key, else None."""
+        return self.search.supports(task) or super().supports(task)
+
+    def plan(self, evaluations: int, task: TaskTraits) -> Plan:
+        """Return the comparison of prompts that this budget buys, and the cost of an answer.
+
+        Raises:
+            Refused: If the budget buys too few examples per prompt.
+        """
+        return replace(self.search.plan(evaluations, task), passes=(self.config.samples, 1))
+
+    def adapt(self, context: Context) -> Mapping[str, Artifact]:
+        """Search the prompts, and return the vote first, because trials are judged by the first artifact."""
+        model = SingleModel(prompt=self.search.search(context))
+        return {f"k={self.config.samples}": self.sampled(context, model), "greedy": model}
 
 
 def _round(context: Context, examples: range) -> list[Evaluation]:

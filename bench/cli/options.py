@@ -161,8 +161,10 @@ class Content(click.ParamType):
         """Read the file."""
         try:
             text = Path(value).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            self.fail(f"{value}: cannot be read as UTF-8 text ({error}).", param, ctx)
+        except OSError as error:
+            self.fail(f"{value}: {error.strerror}.", param, ctx)
+        except ValueError as error:
+            self.fail(f"{value}: not UTF-8 text ({error}).", param, ctx)
         return text or self.fail(f"{value}: has no text.", param, ctx)
 
 

@@ -13,8 +13,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from bench.compute.budget import BUDGETS, FORMS
@@ -180,11 +180,12 @@ class RunConfig(BaseModel):
             raise ValueError("one trial is the published setting, with nothing to choose; expected 0, or 2 or more")
         return tune
 
-    @model_validator(mode="after")
-    def _shots_to_draw(self) -> RunConfig:
-        if self.shots_seed and not self.shots:
-            raise ValueError(f"shots_seed={self.shots_seed} draws worked examples, and shots is 0; expected 1 or more")
-        return self
+    @field_validator("shots_seed")
+    @classmethod
+    def _shots_to_draw(cls, seed: int, info: ValidationInfo) -> int:
+        if seed and not info.data.get("shots"):
+            raise ValueError("there are no worked examples to draw; expected 0, or shots of 1 or more")
+        return seed
 
     @property
     def controls(self) -> tuple[str, ...]:

@@ -4,8 +4,7 @@ from bench.records.schema import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
-from methods.prompt_search import PromptSearch
-from methods.prompted_self_consistency import PromptedSelfConsistency
+from methods.prompt_search import PromptedSelfConsistency, PromptSearch
 from methods.sampling import SamplingConfig
 from tasks.interface import TaskTraits
 

@@ -8,8 +8,9 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from methods.interface import Decoding
+from methods.plurality import Plurality
 from methods.sampling import SamplingConfig
-from methods.self_consistency import Plurality, SelfConsistency
+from methods.self_consistency import SelfConsistency
 from methods.testing import CoinFlips
 from tasks.interface import TaskTraits, Vote
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
-from bench.cli.config_file import keys, read_config_file
+from bench.cli.config_file import keys, planned_runs, read_config_file
 from bench.cli.options import fields
 from bench.cli.run import run
 from bench.errors import UsageError
@@ -162,3 +162,27 @@ def test_an_invalid_option_is_an_error_that_names_option_value_and_what_is_expec
     with pytest.raises(click.BadParameter) as caught:
         CliRunner().invoke(cli, command, standalone_mode=False, catch_exceptions=False)
     assert re.search(message, caught.value.format_message())
+
+
+def test_a_system_message_is_the_text_of_its_file_on_the_command_line_and_in_a_file(tmp_path):
+    message = tmp_path / "system.txt"
+    message.write_text("\nBe brief.\n\n")
+    (tmp_path / "grid.toml").write_text(f"{GRID}system = {json.dumps(str(message))}\n")
+    (planned,) = planned_runs(tmp_path / "grid.toml")
+    assert planned.config.system == "Be brief."
+    given = run.make_context("run", ["-t", "addition", "--system", str(message)])
+    assert given.params["system"] == "Be brief."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), (b"", "has no text"), (b"\xff\xfe\x00", "not UTF-8 text")],
+)
+def test_a_system_message_that_cannot_be_read_is_an_error_that_names_file_and_reason(tmp_path, content, message):
+    path = tmp_path / "system.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"grid\.toml: system = .*system\.txt.*{message}"):
+        read(tmp_path, f"system = {json.dumps(str(path))}\n")
+    with pytest.raises(click.BadParameter, match=message):
+        run.make_context("run", ["-t", "addition", "--system", str(path)])

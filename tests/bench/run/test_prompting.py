@@ -118,7 +118,7 @@ def test_an_unknown_prompt_is_an_error_that_names_the_known_ones():
 
 
 def test_a_seed_without_shots_is_an_error():
-    with pytest.raises(ValidationError, match="shots_seed=1 draws worked examples, and shots is 0"):
+    with pytest.raises(ValidationError, match="no worked examples to draw; expected 0, or shots of 1 or more"):
         config(shots_seed=1)
 
 

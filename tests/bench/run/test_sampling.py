@@ -6,7 +6,7 @@ from bench.strategy import Strategy, curve_of, parse_strategy, run_strategy
 from bench.weights.points import Point
 from methods.best_of_n import HighestSignal
 from methods.interface import SingleModel
-from methods.self_consistency import Plurality
+from methods.plurality import Plurality
 from tasks.interface import TaskTraits, Vote
 
 SIZES = {"support": 1, "select": 1, "gate": 1}

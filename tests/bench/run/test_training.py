@@ -13,6 +13,7 @@ from bench.errors import BenchError, Refused
 from bench.models.source import resolve
 from bench.records.journal import Journal
 from bench.run.evaluator import Evaluator
+from bench.run.prompting import PLAIN, Prompting, Shot
 from bench.run.training import TrainingSession
 from methods.interface import Lora, Rollout
 from methods.training.cat_trainers import AlignedTuner
@@ -32,11 +33,11 @@ def path():
 
 @pytest.fixture
 def open_session(tmp_path, path):
-    def open_session(style="chat", allowance=ALLOWANCE, lora=None, seed=0, path=path):
+    def open_session(style="chat", allowance=ALLOWANCE, lora=None, seed=0, path=path, prompting=PLAIN):
         engine = TransformersEngine(str(path), dtype="float32")
         meter = Meter(engine.shape, ALLOWANCE)
         task = Addition()
-        evaluator = Evaluator(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"))
+        evaluator = Evaluator(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"), prompting=prompting)
         return TrainingSession(evaluator, task.load().support, tmp_path / "training", allowance, seed, lora), meter
 
     return open_session
@@ -46,9 +47,15 @@ def loop(session, config, *modules):
     return Loop(SimpleNamespace(seed=0), session, config, SCHEDULE, [(m, 1e-4) for m in (session.model, *modules)])
 
 
-@pytest.mark.parametrize("style", ["chat", "completion"])
-def test_trl_formats_prompts_with_the_same_ids_as_every_other_method(open_session, tmp_path, style):
-    session, _ = open_session(style)
+SHOTS = Prompting(shots=tuple(Shot(Addition(), example, "7") for example in Addition().load().support[:3]))
+
+
+@pytest.mark.parametrize(("style", "prompting"), [("chat", PLAIN), ("chat", SHOTS), ("completion", PLAIN)])
+def test_trl_formats_prompts_with_the_same_ids_as_every_other_method(open_session, tmp_path, style, prompting):
+    session, _ = open_session(style, prompting=prompting)
+    assert [len(p.prompt) for p in session.prompts[:4]] == (
+        [5] * 4 if prompting is SHOTS else [1] * 4
+    ) or style != "chat"
     trainer = GroupTrainer(GrpoConfig(), loop(session, GrpoConfig()), str(tmp_path / "trl"))
     row = trainer.train_dataset[0]
     assert isinstance(row["prompt"], str) == (style == "completion")

@@ -110,6 +110,27 @@ def test_a_line_holds_accuracy_difference_and_both_costs():
     assert (line.passes, line.answer_flops) == (5, 50.0)
 
 
+@pytest.mark.parametrize(
+    ("control", "settings"),
+    [
+        ({"reward": "random"}, "reward random"),
+        ({"template": "swapped"}, "prompt swapped"),
+        ({"shots": 5, "shots_seed": 2}, "5 shots, shots seed 2"),
+        ({"system": "Be brief."}, "system message 213c22ed"),
+    ],
+)
+def test_runs_under_a_control_are_a_group_of_their_own_that_enters_no_profile(control, settings):
+    runs = [run(task=task, **fields) for task in ("addition", "modular-addition") for fields in ({}, control)]
+    board = make_board(runs)
+    assert sorted((group.task, group.settings) for group in board.groups) == sorted(
+        (task, text) for task in ("addition", "modular-addition") for text in ("", settings)
+    )
+    assert [line.seeds for group in board.groups for line in group.lines if not line.is_base] == [(0,)] * 4
+    (profile,) = board.profiles
+    assert sorted(profile.tasks) == ["addition", "modular-addition"]
+    assert settings in markdown(board)
+
+
 def test_seeds_are_averaged_and_named():
     line = lines(run(seed=2, correct=BASE), run(seed=1))["corp"]
     assert line.seeds == (1, 2)
