@@ -123,7 +123,8 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
         line = f"{name}: {', '.join(each)}, from {c.samples} samples for each of {c.items} items"
         if d := c.difference:
             at = f" at k = {c.k}" if row.curve else ""
-            line += f"; {100 * d.difference:+.1f} points{at} ({100 * d.low:+.1f} to {100 * d.high:+.1f}), p = {d.p_value:.3g}"
+            line += f"; {100 * d.difference:+.1f} points{at} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
+            line += f", p = {d.p_value:.3g}"
         lines.append(line)
     return lines
 
