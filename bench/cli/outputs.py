@@ -37,7 +37,7 @@ class RunOutput(_Output):
 
 
 class RunOutputs(_Output):
-    """Output of `bench run` and `bench resume`."""
+    """Output of `bench run`, `bench resume` and `bench test`."""
 
     runs: tuple[RunOutput, ...]
 
@@ -289,6 +289,7 @@ def output_types() -> dict[str, Any]:
     return {
         "run": RunOutputs,
         "resume": RunOutputs,
+        "test": RunOutputs,
         "plan": PlanOutputs,
         "list": Listing,
         "show": Result | RecordWithSamples | Repricing,

@@ -36,7 +36,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {
         "run": [ran, refused],
         "resume": [printed("resume", corp)],
-        "plan": [printed("plan", "-m", "corp", *grid[:4]), printed("plan", "-m", "corp", *grid[:4], "-b", "10")],
+        "test": [printed("test", corp, "-t", "modular-addition", "-L", "20", "-o", runs)],
+        "plan": [printed("plan", "-m", "corp", *grid[:4], "-b", budget) for budget in ("800", "10", "1e9flops", "2h")],
         "list": [printed("list"), printed("list", "methods", "-v"), printed("list", "runs", "-o", runs)],
         "show": [printed("show", corp), printed("show", corp, "-n", "2")],
         "compare": [printed("compare", corp, landscape)],

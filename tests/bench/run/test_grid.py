@@ -201,3 +201,10 @@ def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "execute", full)
     with pytest.raises(WriteFailed):
         run_grid(runs(seeds=[0, 1]), tmp_path, lambda: ProgressDisplay(quiet=True), lambda _: None)
+
+
+def test_a_budget_is_stored_in_one_spelling():
+    grid = configs(budgets=["65,536", "64k", "small", "2 PFLOPs", "120min"])
+    assert [c.budget for c in grid] == ["65536", "64000", "small", "2e15flops", "2h"]
+    with pytest.raises(UsageError, match=r"--budget 5m: expected smoke \(256\).*1e15flops.*2h"):
+        configs(budgets=["5m"])

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from bench.compute.meter import OverBudget
 from bench.errors import Refused, UsageError
 from bench.records.files import WriteFailed
 from bench.records.journal import JournalDamaged, JournalOutdated
+from bench.records.pricing import reprice
 from bench.records.schema import RunConfig, read_result
 from bench.run.grid import resume_run
 from bench.run.prepare import finished, prepare
@@ -475,3 +477,53 @@ def test_two_processes_cannot_execute_the_same_run(tmp_path):
     prepared.folder.mkdir(parents=True)
     with FileLock(prepared.folder / ".lock"), pytest.raises(Refused, match="another process"):
         execute(prepared, ProgressDisplay(quiet=True))
+
+
+@pytest.mark.parametrize(("given", "flops"), [("4e9flops", 4 * 10**9), ("4gflops", 4 * 10**9)])
+def test_a_budget_in_flops_is_that_limit_and_the_evaluations_that_it_pays_for(tmp_path, given, flops):
+    prepared, result = run(tmp_path, Fixed, budget=given, gate="harness")
+    budget = result.budget
+    assert (result.status, budget.name, budget.flops) == ("ok", given, flops)
+    assert budget.evaluations == int(flops / budget.evaluation_flops)
+    assert sum(budget.planned.values()) <= budget.evaluations
+    assert reprice(result).budget.flops == flops
+    other = prepare(config(Fixed, budget="4.0e9flops", gate="harness"), tmp_path, QUIET)
+    assert other.id == prepared.id
+    evaluations = prepare(config(Fixed, budget=str(budget.evaluations), gate="harness"), tmp_path, QUIET)
+    assert evaluations.id != prepared.id
+
+
+def test_a_budget_in_flops_stops_a_method_and_one_below_an_evaluation_is_refused(tmp_path):
+    _, endless = run(tmp_path, Endless, budget="2e9flops")
+    assert endless.status == "over_budget"
+    assert endless.budget.spent <= 2 * 10**9
+    _, refused = run(tmp_path, Fixed, budget="1000flops")
+    assert refused.status == "refused"
+    assert re.search(r"--budget 1000flops: 1e\+03 FLOPs, and one evaluation .* costs .*; give a larger", refused.reason)
+
+
+def test_a_budget_of_device_time_is_converted_once_and_a_resumed_run_keeps_its_flops(tmp_path):
+    prepared, result = run(tmp_path, Fixed, budget="2s")
+    assert result.budget.flops > 20 * result.budget.evaluation_flops
+    assert reprice(result).budget == result.budget
+    (prepared.folder / "result.json").unlink()
+    journal = prepared.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (timed,) = (i for i, line in enumerate(lines) if json.loads(line).get("key", {}).get("timed"))
+    journal.write_bytes(b"".join(lines[: timed + 1]))
+    again = execute(prepared, ProgressDisplay(quiet=True))
+    assert again.budget == result.budget
+    assert comparable(again) == comparable(result)
+
+
+def test_a_time_without_its_measurement_is_measured_again_and_not_taken_from_recalled_answers(tmp_path):
+    prepared, _ = run(tmp_path, Fixed, budget="2s")
+    journal = prepared.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (timed,) = (i for i, line in enumerate(lines) if json.loads(line).get("key", {}).get("timed"))
+    seconds = json.loads(lines[timed])["value"]["seconds"]
+    journal.write_bytes(b"".join(lines[:timed]))
+    (prepared.folder / "result.json").unlink()
+    execute(prepared, ProgressDisplay(quiet=True))
+    measured = json.loads(journal.read_bytes().splitlines()[timed])["value"]["seconds"]
+    assert seconds / 50 < measured < 50 * seconds
