@@ -13,6 +13,7 @@ import click
 from bench.cli.options import RUN, json_option, output_json
 
 if TYPE_CHECKING:
+    from bench.engines.interface import TokenIds
     from bench.run.artifacts import Adapted
     from bench.run.geometry import Neighbourhood, Weights
     from bench.run.progress import ProgressDisplay
@@ -124,7 +125,7 @@ def _measure(
         computed=Computed(
             ACCOUNT, work.evaluations, around.meter.flops(work), hardware_flops(around.meter.shape, work)
         ),
-        notes=tuple(notes),
+        notes=(*notes, *measured.notes),
     )
     return found, list(dict.fromkeys(each.run for each in artifacts))
 
@@ -139,6 +140,9 @@ class _Measured:
         others: Other tasks with their test items.
         weights: Weights of the base and of each artifact by name.
         display: Progress display.
+
+    Attributes:
+        notes: Sentences on tasks that do not measure what they are named for.
     """
 
     def __init__(
@@ -158,6 +162,8 @@ class _Measured:
             self._tasks.setdefault(_key(tested), tested)
         self._own = {each.name: _key(own[each.run]) for each in artifacts}
         self._verdicts: dict[tuple[str, Any], Any] = {}
+        self._asked: set[TokenIds] = set()
+        self.notes: list[str] = []
 
     def moves(self) -> tuple[tuple[ModelMove, ...], tuple[tuple[float, ...], ...], int]:
         """Return the change of each artifact, the cosines between them, and the number of weights."""
@@ -187,6 +193,7 @@ class _Measured:
             with self._display.stage(f"{task.name}: answers", len(examples)):
                 answered = self._around.answers(Point(), task, examples)
             sequences = [(prompt, completion.token_ids) for prompt, completion in answered]
+            self._compare_prompts(key, [prompt for prompt, _ in sequences])
             found: dict[str, list[Any]] = {each.name: [] for each in self._artifacts}
             with self._display.stage(f"{task.name}: drift", len(sequences) * len(found)) as stage:
                 for chunk in self._around.chunks(sequences):
@@ -197,6 +204,16 @@ class _Measured:
             for each in self._artifacts:
                 on_task = key == self._own[each.name]
                 yield drift(each.name, task.name, on_task=on_task, answers=found[each.name])
+
+    def _compare_prompts(self, key: Any, prompts: list[TokenIds]) -> None:
+        """Note how many prompts of a task on which no run was tested are also prompts of one on which a run was."""
+        if key in self._own.values():  # these come first
+            self._asked.update(prompts)
+        elif shared := sum(prompt in self._asked for prompt in prompts):
+            self.notes.append(
+                f"{shared} of {len(prompts)} prompts of {self._tasks[key][0].name} are also asked by a task that runs "
+                "were tested on, so drift on them is not drift off the task"
+            )
 
     def lines(self, models: int) -> Iterator[Line]:
         """Yield the accuracy of so many models on each line: from the base, then between artifacts."""

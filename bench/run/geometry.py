@@ -135,7 +135,7 @@ def task_of_run(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Exam
     """Return the task that a run was tested on, and the first examples of its test split.
 
     Raises:
-        BenchError: If the task or its data is no longer that of the run.
+        BenchError: If the task or its data is no longer that of the run, or it has fewer than two test examples.
     """
     data = load_task_data(result.config)
     for task in data.tasks:
@@ -146,7 +146,7 @@ def task_of_run(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Exam
             f"{run}: {result.config.task_label} has changed since this run, in its data or its version; "
             "run it again, or leave it out"
         )
-    return data.task, data.splits.test[:limit]
+    return data.task, _enough(result.config.task, data.splits.test[:limit])
 
 
 def other_task(name: str, limit: int) -> tuple[Task, tuple[Example, ...]]:
@@ -161,7 +161,10 @@ def other_task(name: str, limit: int) -> tuple[Task, tuple[Example, ...]]:
     """
     known, _, file = name.partition("=")
     task = load_task(known)
-    examples = task.load(Path(file) if file else None).test[:limit]
+    return task, _enough(name, task.load(Path(file) if file else None).test[:limit])
+
+
+def _enough(name: str, examples: tuple[Example, ...]) -> tuple[Example, ...]:
     if len(examples) < 2:
-        raise UsageError(f"--task {name}: its test split has {len(examples)} examples; at least 2 are needed")
-    return task, examples
+        raise UsageError(f"task {name}: its test split has {len(examples)} examples; at least 2 are needed")
+    return examples

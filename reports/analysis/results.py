@@ -328,7 +328,7 @@ class Geometry:
         drifts: Divergence from the base by task and artifact.
         lines: Accuracy along lines: from the base to each artifact, then between each two artifacts.
         computed: Compute of the analysis.
-        notes: Artifacts that were left out, each with the reason.
+        notes: Artifacts that were left out, each with the reason, and tasks whose prompts are those of another.
     """
 
     model: str

@@ -19,7 +19,7 @@ def geometry_sections(found: Geometry) -> list[Section]:
     barriers, items, compute = geometry_verdicts(found)
     moves = [("base", f"{found.model}, {found.weights:,} weights in {found.dtype}")]
     moves += [(move.name, _size(move)) for move in found.moves]
-    moves += [("left out", note) for note in found.notes]
+    moves += [("note", note) for note in found.notes]
     cosines = [("two random directions", f"cosine 0, with a standard deviation of {found.null_sd:.2g}")]
     cosines += [
         (f"{move.name}, {other.name}", f"{cosine:+.4f}")

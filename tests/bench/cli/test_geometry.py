@@ -96,11 +96,15 @@ def test_drift_is_measured_on_the_task_and_off_it(found):
 
 
 def test_what_is_no_changed_model_is_left_out_with_its_name(found):
-    voting, base = found["notes"]
+    voting, base, _ = found["notes"]
     assert voting.startswith("randopt k=5 of run ")
     assert voting.endswith("several models answer, and it is no single place in weight space")
     assert base.startswith("base of run ")
     assert base.endswith("its weights are the base's")
+
+
+def test_prompts_of_another_task_that_are_the_same_are_counted(found):
+    assert found["notes"][-1].startswith("20 of 20 prompts of modular-addition are also asked by a task ")
 
 
 def test_its_compute_is_on_an_account_of_its_own(runs, found):

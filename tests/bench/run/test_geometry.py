@@ -119,5 +119,5 @@ def test_another_task_may_have_its_data_in_a_file(tmp_path):
     path.write_text("".join(f'{{"prompt": "{i}+1=", "answer": {i + 1}, "check": "number"}}\n' for i in range(40)))
     task, examples = other_task(f"jsonl={path}", 3)
     assert (task.name, len(examples)) == ("jsonl", 3)
-    with pytest.raises(UsageError, match=f"--task jsonl={path}: its test split has 1 examples; at least 2 are needed"):
+    with pytest.raises(UsageError, match=f"task jsonl={path}: its test split has 1 examples; at least 2 are needed"):
         other_task(f"jsonl={path}", 1)

@@ -99,7 +99,7 @@ def test_geometry_is_plotted_with_its_figures(make_record, parse):
     moves, directions, divergence, lines = analysis_sections(Analyses(geometry=GEOMETRY))
     assert dict(moves.facts)["es"] == "norm 5, 20.0 % of the base's norm"
     assert dict(moves.facts)["grpo"] == "norm 1"
-    assert dict(moves.facts)["left out"] == "base of run c is left out"
+    assert dict(moves.facts)["note"] == "base of run c is left out"
     assert [bar.tooltip for bar in moves.plots[0].bars] == [
         "attention: 36.0 % of the energy, 30.0 % of the weights",
         "mlp: 64.0 % of the energy, 70.0 % of the weights",
