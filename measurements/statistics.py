@@ -72,7 +72,7 @@ def before_and_now(before: Rates, now: Rates) -> str:
 @click.command()
 @click.option("--tables", default=2000, show_default=True, help="Simulated tables per coverage.")
 @click.option("--comparisons", default=1000, show_default=True, help="Simulated tables per significance rate.")
-@click.option("--worlds", default=1000, show_default=True, help="Simulated tables per world, and per cluster size.")
+@click.option("--worlds", default=2000, show_default=True, help="Simulated tables per world, and per cluster size.")
 def main(tables: int, comparisons: int, worlds: int) -> None:
     grid = [(n, p) for n in ITEMS for p in ACCURACIES]
     sd = f"sd {100 * SEED_SD:g} between seeds"
