@@ -152,7 +152,7 @@ def _scored_row(
         bound=not budgeted,
         own_gate=has_own_gate(records[0].result),
         returned_base=not changed.any(),
-        accuracy=_accuracy(now[judged], changed, groups) if judged.any() else None,
+        accuracy=accuracy_of(now[judged], changed, groups) if judged.any() else None,
         gated=_gated(decisions) if judged.any() and decisions else None,
         ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),
@@ -176,12 +176,19 @@ def _scored_row(
     return ScoredRow(line, (now == 1).astype(float), trained, gated)
 
 
-def _accuracy(correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None) -> OverSeeds:
-    """Return the accuracy over seeds. One seed always has an interval, which holds for its model."""
+def accuracy_of(
+    correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None
+) -> OverSeeds:
+    """Return the accuracy over seeds. One seed always has an interval, which holds for its model.
+
+    Args:
+        correct: Correctness of the judged answers, shape [items, seeds].
+        changed: Whether each seed is something else than the base, shape [seeds].
+        clusters: Cluster of each of these items; None if items are independent.
+    """
     by_seed = correct.mean(axis=0)
     found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
-    one = len(changed) == 1
-    holds = one or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
+    holds = len(changed) == 1 or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
     if not (holds and _several(clusters)):
         return found
     made = accuracy_over_seeds(correct, clusters)

@@ -553,6 +553,10 @@ def test_items_of_one_cluster_count_once():
     assert known.difference.high - known.difference.low > 1.5 * (line.difference.high - line.difference.low)
     (one,) = (row for row in make_board(records, clusters={"i": [7] * 20}).groups[0].lines if not row.is_base)
     assert one.accuracy.interval is one.difference.interval is None
+    bases = [make_board(records, clusters=each).groups[0].lines[0].accuracy for each in ({}, clusters)]
+    assert bases[1].high - bases[1].low > 1.5 * (bases[0].high - bases[0].low)
+    with pytest.raises(ValueError, match="has 3 numbers: one for each of the 20 test items is needed"):
+        make_board(records, clusters={"i": [1, 2, 3]})
 
 
 def test_item_sets_are_groups_of_their_own():
