@@ -22,9 +22,20 @@ from tests.simulations.simulated_answers import (
     significant,
 )
 from tests.simulations.simulated_seeds import ITEMS as WORLD_ITEMS
-from tests.simulations.simulated_seeds import SEEDS, WORLDS, Rates, clustered_coverage, former, rates
+from tests.simulations.simulated_seeds import (
+    SEEDS,
+    WORLDS,
+    Rates,
+    World,
+    clustered_coverage,
+    former,
+    joint_coverage,
+    rates,
+)
 
 SEED_SD = 0.01
+TABLES = {"-2 to +2": World((-0.02, 0.02), between=True, lost=0.05), "+15 or -15": WORLDS["+15 or -15"]}
+TABLE_SEEDS = (5, 8, 10)
 POINTS = 0.05
 
 
@@ -72,7 +83,7 @@ def before_and_now(before: Rates, now: Rates) -> str:
 @click.command()
 @click.option("--tables", default=2000, show_default=True, help="Simulated tables per coverage.")
 @click.option("--comparisons", default=1000, show_default=True, help="Simulated tables per significance rate.")
-@click.option("--worlds", default=1000, show_default=True, help="Simulated tables per world, and per cluster size.")
+@click.option("--worlds", default=2000, show_default=True, help="Simulated tables per world, and per cluster size.")
 def main(tables: int, comparisons: int, worlds: int) -> None:
     grid = [(n, p) for n in ITEMS for p in ACCURACIES]
     sd = f"sd {100 * SEED_SD:g} between seeds"
@@ -124,6 +135,15 @@ def main(tables: int, comparisons: int, worlds: int) -> None:
         for n in WORLD_ITEMS:
             found = [(rates(world, n, k, worlds, former), rates(world, n, k, worlds)) for k in SEEDS]
             click.echo(f"| {name} | {n} | " + " | ".join(before_and_now(*pair) for pair in found) + " |")
+
+    click.echo(f"\nTen rows: share of {worlds // 5} tables in which all simultaneous intervals cover.\n")
+    click.echo("| world | items | " + " | ".join(f"{k} seeds" for k in TABLE_SEEDS) + " |")
+    click.echo("|---" + "|---:" * (1 + len(TABLE_SEEDS)) + "|")
+    for name, world in TABLES.items():
+        for n in WORLD_ITEMS[1:]:
+            click.echo(
+                f"| {name} | {n} | " + cells(*(joint_coverage(world, n, k, 10, worlds // 5) for k in TABLE_SEEDS))
+            )
 
     click.echo(f"\nClusters of 5 items: coverage in % of {worlds} tables.\n")
     click.echo("| clusters | seeds | accuracy, clusters unknown | known | difference, clusters unknown | known |")

@@ -409,10 +409,10 @@ class Board:
     @property
     def completeness(self) -> tuple[str, ...]:
         """Sentences about what the board lacks: a profile across tasks, runs of suites, and records withdrawn."""
-        tasks = f"{self.most_tasks} task{'s' * (self.most_tasks != 1)}"
+        most = "is 1" if self.most_tasks == 1 else f"are {self.most_tasks}"
         profile = (
             f"no profile across tasks: it needs {TASKS} tasks with different items under one model, budget and ruleset,"
-            f" and there are {tasks} at most"
+            f" and there {most} at most"
         )
         lacking = () if self.profiles or not self.groups else (profile,)
         return (*lacking, *(part.text for part in self.suites), *(part.text for part in self.withdrawals))

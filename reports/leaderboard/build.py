@@ -17,12 +17,12 @@ from bench.compute.flops import FLOPS_VERSION
 from bench.records.schema import Result
 from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
-from bench.stats import compact_letters, different_pairs, pairwise_p_values, wilson_interval
-from reports.leaderboard.board import LEVEL, Board, Group, LeaderboardRow, OverSeeds, Rate
+from bench.stats import compact_letters, different_pairs, pairwise_p_values
+from reports.leaderboard.board import LEVEL, Board, Group, LeaderboardRow, Rate
 from reports.leaderboard.curves import curves_of, profiles_of
 from reports.leaderboard.naming import short
 from reports.leaderboard.notes import notes_of
-from reports.leaderboard.rows import ScoredRow, has_own_gate, make_rows, run_of
+from reports.leaderboard.rows import ScoredRow, accuracy_of, has_own_gate, make_rows, run_of
 from reports.leaderboard.transfer import make_transfers
 from reports.record import Record, outcomes
 
@@ -59,6 +59,9 @@ def make_board(
         answers: Number of deployed answers that curves of accuracy against compute count; None for the number of test
             items.
         clusters: Cluster of each test item, by item set (`Record.items`), where items share a stem.
+
+    Raises:
+        ValueError: If there is not one cluster for each item of a set.
     """
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in sorted({record.result.id: record for record in records}.values(), key=_order):
@@ -131,8 +134,13 @@ def _group(records: Sequence[Record], sort: str, clusters: Mapping[str, Sequence
             names[key] += f" {NOT_METERED}"
     tested = next((record for record in records if record.items), None)
     stems = clusters.get(tested.items) if tested else None
+    if tested and stems is not None and len(stems) != len(tested.base):
+        raise ValueError(
+            f"clusters of item set {tested.items[:12]} has {len(stems)} numbers: one for each of the "
+            f"{len(tested.base)} test items is needed"
+        )
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit, stems)]
-    base = _base(records)
+    base = _base(records, stems)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     ruleset = records[0].result.ruleset
     made = [*base, *tables]
@@ -223,7 +231,7 @@ def _names(variants: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return names
 
 
-def _base(records: Sequence[Record]) -> list[ScoredRow]:
+def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[ScoredRow]:
     """Return the base's line: its row in the first run that has one, since all runs test it on the same items.
 
     The runs behind the line are the controls. A control that failed is a line of its method, as any failed run is.
@@ -231,11 +239,10 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
     runs = tuple(run_of(record, None) for record in records if record.result.is_control)
     for record in records:
         if row := record.result.base:
-            judged = outcomes(record.base)
-            judged = judged[judged >= 0]
-            right = int(judged.sum())
-            value = right / judged.size
-            accuracy = OverSeeds(value, *wilson_interval(right, judged.size), seeds=(value,))
+            answers = outcomes(record.base)[:, None]
+            judged = answers[:, 0] >= 0
+            stems = np.asarray(clusters)[judged] if clusters else None
+            accuracy = accuracy_of(answers[judged].astype(float), np.array([False]), stems)
             line = LeaderboardRow(
                 "base",
                 "base",
@@ -246,7 +253,7 @@ def _base(records: Sequence[Record]) -> list[ScoredRow]:
                 answer_tokens=row.cost.new_tokens,
                 runs=runs,
             )
-            return [ScoredRow(line, (outcomes(record.base)[:, None] == 1).astype(float))]
+            return [ScoredRow(line, (answers == 1).astype(float))]
     return []
 
 

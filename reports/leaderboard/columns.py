@@ -220,7 +220,7 @@ _COLUMNS = (
     Column("interval", "95 %", lambda line: interval_text(line.accuracy), _estimate("accuracy", "low")),
     Column("difference", "vs base", _difference, _estimate("difference", "value")),
     Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
-    Column("p", "p (Bonferroni)", _p_value, _estimate("difference", "p_value")),
+    Column("p", "corrected p", _p_value, _estimate("difference", "p_value"), 8),
     Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict"), 6),
     *GATED,
     Column(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compute.ledger import ADAPTATION
-from bench.records.rows import Row
+from bench.records.rows import GateRecord, Row
 from bench.records.schema import Result
 from bench.records.source import DeclaredSource
 from bench.stats import accuracy_over_seeds, difference_over_seeds, exact_interval, interval_holds
@@ -146,7 +146,7 @@ def _scored_row(
     declared = isinstance(finished[0].result.source, DeclaredSource)
     budgeted = declared or any(record.result.budget and record.result.budget.adapts for record in finished)
     seconds = [record.result.timing.total for record in finished if record.result.timing]
-    accepted = _accepted(label, finished)
+    decisions = _decisions(label, finished)
     line = LeaderboardRow(
         name=name,
         method=records[0].result.config.method,
@@ -154,8 +154,8 @@ def _scored_row(
         bound=not budgeted,
         own_gate=has_own_gate(records[0].result),
         returned_base=not changed.any(),
-        accuracy=_accuracy(now[judged], changed, groups) if judged.any() else None,
-        gated=_gated(label, finished, accepted) if judged.any() and accepted is not None else None,
+        accuracy=accuracy_of(now[judged], changed, groups) if judged.any() else None,
+        gated=_gated(decisions) if judged.any() and decisions else None,
         ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),
         flops=fmean(flops),
@@ -173,18 +173,24 @@ def _scored_row(
     old, new = before[judged], now[judged]
     # A method that changed the base under every seed is taken as one that always does.
     trained = Comparison(old, new, None if changed.all() else changed, groups) if changed.any() else None
-    gated = None
-    if accepted is not None and accepted.any():
-        gated = Comparison(old, np.where(accepted, new, old), accepted, groups)
+    accepted = np.array([decision.accepted for decision in decisions], dtype=bool)
+    gated = Comparison(old, np.where(accepted, new, old), accepted, groups) if accepted.any() else None
     return ScoredRow(line, (now == 1).astype(float), trained, gated)
 
 
-def _accuracy(correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None) -> OverSeeds:
-    """Return the accuracy over seeds. One seed always has an interval, which holds for its model."""
+def accuracy_of(
+    correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None
+) -> OverSeeds:
+    """Return the accuracy over seeds. One seed always has an interval, which holds for its model.
+
+    Args:
+        correct: Correctness of the judged answers, shape [items, seeds].
+        changed: Whether each seed is something else than the base, shape [seeds].
+        clusters: Cluster of each of these items; None if items are independent.
+    """
     by_seed = correct.mean(axis=0)
     found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
-    one = len(changed) == 1
-    holds = one or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
+    holds = len(changed) == 1 or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
     if not (holds and _several(clusters)):
         return found
     made = accuracy_over_seeds(correct, clusters)
@@ -196,23 +202,16 @@ def _several(clusters: NDArray[np.int_] | None) -> bool:
     return clusters is None or len(set(clusters.tolist())) > 1
 
 
-def _accepted(label: str, records: Sequence[Record]) -> NDArray[np.bool_] | None:
-    """Return whether the gate kept each run's result; None if one of the runs was not gated."""
-    decisions = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
-    return np.array([d.accepted for d in decisions]) if len(decisions) == len(records) else None
+def _decisions(label: str, records: Sequence[Record]) -> list[GateRecord]:
+    """Return the gate's decision about each run's row; none if one of the runs was not gated."""
+    found = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
+    return found if len(found) == len(records) else []
 
 
-def _gated(label: str, records: Sequence[Record], accepted: NDArray[np.bool_]) -> Gated:
-    """Return what the gate made of a row's runs, without their difference from the base.
-
-    Args:
-        label: Label of the row.
-        records: Its runs.
-        accepted: Whether the gate kept each run's result.
-    """
-    gates = [row.gate for record in records for row in record.result.gated if row.label == label and row.gate]
-    kept, seeds = int(accepted.sum()), len(accepted)
-    detectable = max((gate.detectable for gate in gates if gate.detectable is not None), default=None)
+def _gated(decisions: Sequence[GateRecord]) -> Gated:
+    """Return what the gate made of a row's runs, without their difference from the base."""
+    kept, seeds = sum(decision.accepted for decision in decisions), len(decisions)
+    detectable = max((decision.detectable for decision in decisions if decision.detectable is not None), default=None)
     return Gated(kept, seeds, *exact_interval(kept, seeds), detectable=detectable)
 
 

@@ -145,6 +145,24 @@ def rates(world: World, n: int, seeds: int, count: int, method: Method = present
     return Rates(shown / count, covered / shown if shown else math.nan, significant / count, width / max(shown, 1))
 
 
+def joint_coverage(world: World, n: int, seeds: int, rows: int, count: int) -> float:
+    """Return how often all simultaneous intervals of a table cover.
+
+    Args:
+        world: World of every row, without a gate.
+        n: Number of items.
+        seeds: Number of seeds of each row.
+        rows: Number of rows, each compared with a base of its own.
+        count: Number of simulated tables.
+    """
+    tables = world.tables(n, seeds, rows * count)
+    covered = 0
+    for _ in range(count):
+        found = [difference_over_seeds(*next(tables)[:2], confidence=1 - 0.05 / rows) for _ in range(rows)]
+        covered += all(each.low <= world.mean <= each.high for each in found)
+    return covered / count
+
+
 def clustered_coverage(clusters: int, size: int, seeds: int, count: int, *, known: bool) -> tuple[float, float]:
     """Return the coverage of accuracy and of difference where items of a cluster share their stem.
 

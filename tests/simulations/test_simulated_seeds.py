@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulated_seeds import WORLDS, World, clustered_coverage, former, rates
+from simulated_seeds import WORLDS, World, clustered_coverage, former, joint_coverage, rates
 
 GATED = [name for name in WORLDS if name.startswith("kept")]
 
@@ -54,3 +54,9 @@ def test_unknown_clusters_cost_coverage_and_known_ones_do_not():
     unknown, known = (clustered_coverage(50, 5, 5, 200, known=each) for each in (False, True))
     assert unknown[1] < 0.9
     assert min(known) >= 0.91
+
+
+@pytest.mark.parametrize(("spread", "seeds"), [(0.0, 1), (0.02, 5)])
+def test_all_intervals_of_a_table_cover_together(spread, seeds):
+    world = World((-spread, spread), between=True, lost=0.05)
+    assert joint_coverage(world, 164, seeds, rows=10, count=150) >= 0.91  # two standard errors below 95 %

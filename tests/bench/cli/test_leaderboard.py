@@ -156,3 +156,13 @@ def test_unfinished_runs_are_not_published(tmp_path):
         assert isinstance(outcome.exception, UsageError)
         assert message in str(outcome.exception)
     assert not (tmp_path / "board").exists()
+
+
+def test_the_curves_count_as_many_answers_as_are_asked_for(records):
+    default, many = (leaderboard(records, *more, "--format", "markdown").stdout for more in ((), ("--answers", "5000")))
+    assert "adaptation and 5,000 answers" in many
+    assert "which 5,000 answers of the base cost, to 100 times as much" in many
+    assert "5,000 answers" not in default
+    refused = leaderboard(records, "--answers", "0")
+    assert refused.exit_code == 2
+    assert "0 is not in the range x>=1" in refused.output

@@ -173,4 +173,4 @@ def test_five_tasks_have_a_profile_table(make_record):
     four = board_page(make_board([record for record in runs if record.items != "e"]))
     assert "Share of the" not in four
     assert "no profile across tasks: it needs 5 tasks with different items" in four
-    assert "there are 4 tasks at most" in four
+    assert "there are 4 at most" in four

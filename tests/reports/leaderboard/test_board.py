@@ -381,6 +381,17 @@ def test_a_console_shows_the_columns_that_fit_and_cuts_no_number(width, seen):
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_a_narrow_console_folds_names_and_the_values_of_seeds_and_no_interval():
+    file = io.StringIO()
+    records = [*seeds([BETTER, worse(0), BETTER], "self-consistency"), run("es", correct=worse(4))]
+    print_board(Console(file=file, width=80), make_board(records))
+    table = file.getvalue().split("simultaneous 95 %:")[0]
+    line = lines(*records)["es"]
+    assert f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" in table
+    assert "seeds: +25.0," in table
+    assert "\n".join(map(str.rstrip, table.splitlines())).count("simultaneous") == 1
+
+
 def test_the_same_run_given_twice_counts_once():
     assert lines(run(), run())["corp"].seeds == (0,)
 
@@ -564,6 +575,10 @@ def test_items_of_one_cluster_count_once():
     assert known.difference.high - known.difference.low > 1.5 * (line.difference.high - line.difference.low)
     (one,) = (row for row in make_board(records, clusters={"i": [7] * 20}).groups[0].lines if not row.is_base)
     assert one.accuracy.interval is one.difference.interval is None
+    bases = [make_board(records, clusters=each).groups[0].lines[0].accuracy for each in ({}, clusters)]
+    assert bases[1].high - bases[1].low > 1.5 * (bases[0].high - bases[0].low)
+    with pytest.raises(ValueError, match="has 3 numbers: one for each of the 20 test items is needed"):
+        make_board(records, clusters={"i": [1, 2, 3]})
 
 
 def test_item_sets_are_groups_of_their_own():
@@ -640,7 +655,7 @@ def test_profiles_need_five_tasks_with_different_items():
         board = make_board(records)
         assert (board.profiles, board.most_tasks) == ((), count)
         assert any("no profile across tasks" in line for line in board.completeness) == bool(records)
-    assert "and there are 4 tasks at most" in markdown(make_board(four))
+    assert "and there are 4 at most" in markdown(make_board(four))
 
 
 def test_a_profile_counts_the_tasks_within_a_margin():
