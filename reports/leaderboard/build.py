@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,6 @@ def make_board(
     sort: str = "accuracy",
     rate: Rate | None = None,
     answers: int | None = None,
-    clusters: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Board:
     """Group comparable runs and make a table of each group. A run that is given twice counts once.
 
@@ -58,16 +56,12 @@ def make_board(
         rate: Price of one PFLOP; None for a board without prices.
         answers: Number of deployed answers that curves of accuracy against compute count; None for the number of test
             items.
-        clusters: Cluster of each test item, by item set (`Record.items`), where items share a stem.
-
-    Raises:
-        ValueError: If there is not one cluster for each item of a set.
     """
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in sorted({record.result.id: record for record in records}.values(), key=_order):
         groups[_comparable(record.result)].append(record)
     ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
-    made = tuple(_group(part, sort, clusters) for _, members in ordered for part in _by_items(members))
+    made = tuple(_group(part, sort) for _, members in ordered for part in _by_items(members))
     profiles, most = profiles_of(made)
     return Board(made, curves_of(made, answers), profiles, rate, transfers=make_transfers(records), most_tasks=most)
 
@@ -118,7 +112,7 @@ def _by_items(records: Sequence[Record]) -> list[list[Record]]:
     return [[r for r, key in zip(records, keys, strict=True) if (key or kinds[0]) == kind] for kind in kinds]
 
 
-def _group(records: Sequence[Record], sort: str, clusters: Mapping[str, Sequence[int]]) -> Group:
+def _group(records: Sequence[Record], sort: str) -> Group:
     config = records[0].result.config
     limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
     variants: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -133,12 +127,7 @@ def _group(records: Sequence[Record], sort: str, clusters: Mapping[str, Sequence
         elif isinstance(members[0].result.source, DeclaredSource):
             names[key] += f" {NOT_METERED}"
     tested = next((record for record in records if record.items), None)
-    stems = clusters.get(tested.items) if tested else None
-    if tested and stems is not None and len(stems) != len(tested.base):
-        raise ValueError(
-            f"clusters of item set {tested.items[:12]} has {len(stems)} numbers: one for each of the "
-            f"{len(tested.base)} test items is needed"
-        )
+    stems = tested.clusters if tested else None
     tables = [table for key, members in variants.items() for table in make_rows(names[key], members, limit, stems)]
     base = _base(records, stems)
     tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
