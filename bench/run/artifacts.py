@@ -56,8 +56,9 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
     seen: dict[str, Path] = {}
     for run in runs:
         result = read_result(run)
-        if (before := seen.setdefault(result.id, run)) is not run:
-            raise UsageError(f"{run}: is the same run as {before}; name each run once")
+        if result.id in seen:
+            raise UsageError(f"{run}: is the same run as {seen[result.id]}; name each run once")
+        seen[result.id] = run
         if result.status != "ok" or result.model is None:
             raise UsageError(f"{run}: ended as {result.status} and has no artifact; name runs that ended ok")
         first = first or result

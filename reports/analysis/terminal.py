@@ -12,7 +12,7 @@ from bench.compute.ledger import ADAPTATION
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
 from reports.analysis.gate import CHANCES
-from reports.analysis.results import Density, GatePowers, Geometry, SplitHalf, Statistic, SubspaceOverlap
+from reports.analysis.results import Density, Drift, GatePowers, Geometry, SplitHalf, Statistic, SubspaceOverlap
 
 T = TypeVar("T")
 
@@ -155,16 +155,15 @@ def print_geometry(console: Console, found: Geometry) -> None:
         console.print("Cosines between the moves", style="bold")
         table = _table("model", *(move.name for move in found.moves[1:]))
         for i, (move, cosines) in enumerate(zip(found.moves[:-1], found.cosines, strict=False)):
-            table.add_row(move.name, *[""] * i, *(f"{cosine:+.4f}" for cosine in cosines[i + 1 :]))
+            table.add_row(move.name, *[""] * i, *(f"{cosine:+.2g}" for cosine in cosines[i + 1 :]))
         console.print(table)
         console.print(f"two random directions: 0, with a standard deviation of {found.null_sd:.2g}", **_VERBATIM)
     for (task, prompts), drifts in _grouped(found.drifts, lambda drift: (drift.task, drift.prompts)):
-        title = f"Divergence from the base on {prompts} prompts of {task}, in nats per token (95 %)"
+        title = f"Divergence from the base, nats per token (95 %), on {prompts} prompts of {task}; {tested_on(drifts)}"
         console.print(title, style="bold", **_VERBATIM)
-        table = _table("model", "task", "KL(base || model)", "KL(model || base)")
+        table = _table("model", "KL(base || model)", "KL(model || base)")
         for drift in drifts:
-            on = "own" if drift.on_task else "other"
-            table.add_row(drift.name, on, nats(drift.from_base), nats(drift.to_base))
+            table.add_row(drift.name, nats(drift.from_base), nats(drift.to_base))
         console.print(table)
     for (task, items), lines in _grouped(found.lines, lambda line: (line.task, line.items)):
         title = f"Accuracy in % on {items} test items of {task}, along the line from the first model to the second"
@@ -187,8 +186,13 @@ def _grouped(rows: Sequence[T], key: Callable[[T], Any]) -> list[tuple[Any, list
 
 
 def nats(estimate: Estimate) -> str:
-    """Return a divergence with its interval, such as `0.0353 (0.0325 to 0.0381)`."""
-    return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+    """Return a divergence with its interval, such as `0.0353 (0.032 to 0.039)`."""
+    return f"{estimate.value:.3g} ({estimate.low:.2g} to {estimate.high:.2g})"
+
+
+def tested_on(drifts: Sequence[Drift]) -> str:
+    """Return which of the models were tested on the task of these drifts, such as `tested on it: corp, es`."""
+    return f"tested on it: {', '.join(drift.name for drift in drifts if drift.on_task) or 'no model'}"
 
 
 def geometry_verdicts(found: Geometry) -> list[str]:
@@ -208,7 +212,7 @@ def geometry_verdicts(found: Geometry) -> list[str]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        left = column in ("", "look", "account", "model", "task")
+        left = column in ("", "look", "account", "model")
         table.add_column(column, justify="left" if left else "right", no_wrap=column != "look", overflow="fold")
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reports.analysis.results import Drift, Geometry, Line, ModelMove
-from reports.analysis.terminal import geometry_verdicts, nats
+from reports.analysis.terminal import geometry_verdicts, nats, tested_on
 from reports.html.population import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Section, named_bars, panel
 from reports.html.svg import LETTER, Bar, Mark, Plot, Scale, Tick, line, spanning
 from reports.html.table import percent
@@ -22,7 +22,7 @@ def geometry_sections(found: Geometry) -> list[Section]:
     moves += [("note", note) for note in found.notes]
     cosines = [("two random directions", f"cosine 0, with a standard deviation of {found.null_sd:.2g}")]
     cosines += [
-        (f"{move.name}, {other.name}", f"{cosine:+.4f}")
+        (f"{move.name}, {other.name}", f"{cosine:+.2g}, {cosine / found.null_sd:+.1f} standard deviations")
         for i, (move, row) in enumerate(zip(found.moves, found.cosines, strict=True))
         for other, cosine in zip(found.moves[i + 1 :], row[i + 1 :], strict=True)
     ]
@@ -78,7 +78,7 @@ def _heat_map(found: Geometry) -> Plot:
             y(i + 0.5),
             round(x(j + 1.5) - x(j + 0.5) - 1, 2),
             round(y(i + 1.5) - y(i + 0.5) - 1, 2),
-            f"{one}, {two}: cosine {found.cosines[i][j]:+.4f}",
+            f"{one}, {two}: cosine {found.cosines[i][j]:+.2g}",
             round(abs(found.cosines[i][j]), 4),
         )
         for i, one in enumerate(names)
@@ -99,8 +99,7 @@ def _heat_map(found: Geometry) -> Plot:
 
 
 def _divergence(task: str, drifts: list[Drift]) -> Plot:
-    own = ", ".join(each.name for each in drifts if each.on_task) or "none"
-    title = f"KL(base || model) on {drifts[0].prompts} prompts of {task}; models tested on it: {own}"
+    title = f"KL(base || model) on {drifts[0].prompts} prompts of {task}; {tested_on(drifts)}"
     bars = [(each.name, each.from_base.value, f"{each.name}: {nats(each.from_base)}") for each in drifts]
     return named_bars(title, "model", bars, [(each.from_base.low, each.from_base.high) for each in drifts], width=WIDTH)
 

@@ -121,3 +121,13 @@ def test_a_line_without_a_change_has_no_barrier_and_its_interval_is_not_empty():
 def test_a_line_that_stays_above_the_ends_has_a_negative_barrier():
     correct = np.array([[0, 0, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0]], dtype=bool)
     assert along("base", "es", "addition", (0.0, 0.5, 1.0), correct).barrier.value == pytest.approx(-0.5)
+
+
+def test_chance_makes_a_barrier_on_few_lines():
+    rng, places, found = np.random.default_rng(0), (0.0, 0.25, 0.5, 0.75, 1.0), 0
+    for _ in range(400):
+        base = rng.random(200) < 0.5
+        # Each model changes answers of the base, better or worse alike, so all accuracies are equal on average.
+        changed = [np.where(rng.random(200) < 0.3, rng.random(200) < 0.5, base) for _ in places[1:]]
+        found += along("base", "es", "addition", places, np.array([base, *changed])).barrier.low > 0
+    assert found / 400 <= 0.05  # 2.5 % are expected

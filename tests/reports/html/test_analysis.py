@@ -104,14 +104,14 @@ def test_geometry_is_plotted_with_its_figures(make_record, parse):
         "attention: 36.0 % of the energy, 30.0 % of the weights",
         "mlp: 64.0 % of the energy, 70.0 % of the weights",
     ]
-    assert dict(directions.facts)["es, grpo"] == "-0.2500"
+    assert dict(directions.facts)["es, grpo"] == "-0.25, -3.6 standard deviations"
     (heat,) = directions.plots
     assert [bar.shade for bar in heat.bars] == [1.0, 0.25, 0.25, 1.0]
     assert heat.bars[1].x > heat.bars[0].x
     assert heat.bars[2].y > heat.bars[0].y
     assert [plot.title for plot in divergence.plots] == [
-        "KL(base || model) on 20 prompts of addition; models tested on it: es",
-        "KL(base || model) on 20 prompts of countdown; models tested on it: none",
+        "KL(base || model) on 20 prompts of addition; tested on it: es",
+        "KL(base || model) on 20 prompts of countdown; tested on it: no model",
     ]
     tall, flat = divergence.plots[0].bars
     assert tall.height > 0 == flat.height
