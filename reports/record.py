@@ -3,7 +3,7 @@
 The leaderboard is made from these. A record is read from a run directory, or from one JSON file such as those in
 reports/records, which leaves out the journal, the texts of the samples and the artifact:
 
-    {"result": {...}, "items": "ddf26b57...", "verdicts": ["1011-0...", "1111-0..."]}
+    {"result": {...}, "items": "ddf26b57...", "verdicts": ["1011-0...", "1111-0..."], "clusters": null}
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from bench.errors import BenchError
 from bench.records.migrations import migrate, parse
@@ -36,6 +36,8 @@ class Record(BaseModel):
         items: SHA-256 of the ids of the test items, in order; empty for a run without test answers.
         verdicts: Verdicts on the answers of each row of the result that has answers of its own, which gated rows do
             not have; the base's first. One character per test item: 1 correct, 0 wrong, - not judged.
+        clusters: Label of each test item, equal for items that belong together, such as parts of one problem; None if
+            no two of them do, and in records of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class Record(BaseModel):
     result: Result
     items: str = ""
     verdicts: tuple[Annotated[str, Field(pattern="^[01-]*$")], ...] = ()
+    clusters: tuple[NonNegativeInt, ...] | None = None
 
     @property
     def base(self) -> str:
@@ -71,6 +74,8 @@ def read_record(path: Path) -> Record:
     record = validated(Record, migrate(parse(path), path), path)
     if len({len(text) for text in record.verdicts}) > 1 or len(record.verdicts) != len(_answered(record.result)):
         raise BenchError(f"{path}: each row with answers must have a verdict for each of the same items")
+    if record.clusters is not None and len(record.clusters) != len(record.base):
+        raise BenchError(f"{path}: clusters has {len(record.clusters)} labels; expected one for each item")
     return record
 
 
@@ -96,7 +101,10 @@ def _record_of_run(folder: Path) -> Record:
             f"{folder / 'samples.jsonl'}: does not hold one answer for each row of the result and each item"
         )
     verdicts = tuple("".join(_VERDICTS[by_row[row][i].correct] for i in first) for row in sorted(by_row))
-    return Record(result=result, items=items_digest(list(first)), verdicts=verdicts)
+    labels = tuple(sample.cluster for sample in first.values() if sample.cluster is not None)
+    if labels and len(labels) != len(first):
+        raise BenchError(f"{folder / 'samples.jsonl'}: only some samples have a cluster; repeat the run")
+    return Record(result=result, items=items_digest(list(first)), verdicts=verdicts, clusters=labels or None)
 
 
 def _answered(result: Result) -> list[int]:

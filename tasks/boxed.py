@@ -32,6 +32,10 @@ class BoxedTask(Task):
     prompts = tuple(PROMPTS)
     vote_by = "the value of the answer"
 
+    def content(self, example: Example) -> str:
+        """Return the problem."""
+        return str(example.fields["problem"])
+
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the problem with a request for steps and a boxed answer."""
         return [{"role": "user", "content": f"{example.fields['problem']}\n\n{PROMPTS[prompt]}"}]

@@ -80,7 +80,7 @@ class Countdown(Task):
             examples.append(_puzzle(row["numbers"], row["target"], where))
         by_id = {example.id: example for example in examples}
         sizes = {name: size for name, size in SIZES.items() if name != "test"}
-        return cut_one_file(list(by_id.values()), str(data), salt=SALT, **sizes)
+        return cut_one_file(list(by_id.values()), str(data), salt=SALT, content=None, **sizes)
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return a request for an expression between answer tags, after thinking or (`brief`) without."""

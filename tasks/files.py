@@ -211,8 +211,8 @@ def _renamed(row: Row, names: Mapping[str, str], where: str) -> Row:
     for field, name in names.items():
         if name not in row:
             raise UsageError(
-                f"{where}: field {name!r} is missing, from which --fields reads {field!r}; the row has "
-                f"{', '.join(map(repr, row))}"
+                f"{where}: field {name!r} is missing, from which --fields (or --adapt-fields) reads {field!r}; the row "
+                f"has {', '.join(map(repr, row))}"
             )
     return row | {field: row[name] for field, name in names.items()}
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from bench.errors import UsageError, shown
 from tasks.golds import sole
-from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote, cut
+from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
 from tasks.maths import accuracies, after_hashes, announced, boxed, last_number, score_answer, vote
 from tasks.sources import Placed, Row, Source
-from tasks.splitting import cut_one_file, distinct, text_id
+from tasks.splitting import cut_beside, cut_one_file, distinct, text_id
 
 FIELDS = {"question": str, "answer": str}
 REVISION = "740312add88f781978c0658806c59bc2815b9866"
@@ -95,14 +95,17 @@ class Gsm8k(Task):
         """
         if data is not None:
             rows = TEST.load(data, self.field_names)
-            return cut_one_file(_examples(rows), str(data), salt="gsm8k-1", **SIZES)
-        adaptation = cut(_examples(TRAIN.load(None, {})), salt="gsm8k-1", **SIZES, test=0)
-        test = _examples(TEST.load(None, {}))
-        return Splits(adaptation.support, adaptation.select, adaptation.gate, tuple(test))
+            return cut_one_file(_examples(rows), str(data), salt="gsm8k-1", content=self.content, **SIZES)
+        test, train = (_examples(source.load(None, {})) for source in (TEST, TRAIN))
+        return cut_beside(test, train, self.name, salt="gsm8k-1", content=self.content, **SIZES)
 
     def whole(self, data: Path | None = None) -> tuple[Example, ...]:
         """Return the published test split, or all rows of a file."""
         return super().whole(data) if data else self.load().test
+
+    def content(self, example: Example) -> str:
+        """Return the question."""
+        return str(example.fields["question"])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the problem with a request for steps and a boxed number."""

@@ -47,9 +47,7 @@ Save it as doubling.py in the current directory. `bench check -t doubling:Doubli
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,12 +57,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict
 
 from bench.errors import BenchError, UsageError
 from tasks.divided import for_many, for_measures, for_one, is_divided
+from tasks.examples import SPLITS, Example, Splits, cut
 
 if TYPE_CHECKING:
     from tasks.sources import Source
 
 __all__ = [
     "DEFAULT_PROMPT",
+    "SPLITS",
     "BenchError",
     "EndRule",
     "Example",
@@ -82,7 +82,6 @@ __all__ = [
 
 PromptStyle = Literal["chat", "completion"]
 DEFAULT_PROMPT = "default"
-SPLITS = ("support", "select", "gate", "test")
 
 
 class Message(TypedDict):
@@ -90,23 +89,6 @@ class Message(TypedDict):
 
     role: str
     content: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """One item of a data set.
-
-    Attributes:
-        id: Stable identifier, unique within the task. It decides which split the example is in.
-        fields: Source row, including everything that the scorer needs. A model sees only what `Task.messages` or
-            `Task.completion` makes of it.
-        where: Place of the row for messages, such as `rows.jsonl, line 3`; empty for an example that is generated. It
-            is no part of the example's identity.
-    """
-
-    id: str
-    fields: Mapping[str, Any]
-    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,67 +127,6 @@ class Vote:
 
     key: str
     basis: str = "answer"
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Four disjoint parts of a task's data. Methods see the first three; only the harness reads `test`.
-
-    Attributes:
-        support: Examples that score candidates or train a model.
-        select: Examples that choose among proposals.
-        gate: Examples that decide whether a change is kept.
-        test: Examples for the final accuracy.
-        content_hash: SHA-256 of all examples; part of a run's identity.
-
-    Raises:
-        ValueError: If an id occurs twice.
-    """
-
-    support: tuple[Example, ...]
-    select: tuple[Example, ...]
-    gate: tuple[Example, ...]
-    test: tuple[Example, ...]
-    content_hash: str = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        parts = {name: getattr(self, name) for name in SPLITS}
-        ids = [example.id for part in parts.values() for example in part]
-        if len(ids) != len(set(ids)):
-            raise ValueError("an example is in two splits, or twice in one: splits must be disjoint")
-        canonical = {name: [[e.id, dict(e.fields)] for e in part] for name, part in parts.items()}
-        text = json.dumps(canonical, sort_keys=True, ensure_ascii=False, default=str)
-        object.__setattr__(self, "content_hash", hashlib.sha256(text.encode()).hexdigest())
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of examples in each split, by name of the split."""
-        return {name: len(getattr(self, name)) for name in SPLITS}
-
-
-def cut(examples: Sequence[Example], *, salt: str, support: int, select: int, gate: int, test: int) -> Splits:
-    """Cut examples into splits by the hash of their ids, independently of row order, method and run seed.
-
-    Args:
-        examples: Examples with unique ids. Those beyond the sum of the sizes are left out.
-        salt: Name of the split rule, usually the task and a version, such as `doubling-1`.
-        support: Size of the support split.
-        select: Size of the select split.
-        gate: Size of the gate split.
-        test: Size of the test split.
-
-    Raises:
-        ValueError: If there are fewer examples than the sizes add up to.
-    """
-    sizes = (support, select, gate, test)
-    if sum(sizes) > len(examples):
-        raise ValueError(f"splits of {sizes} need {sum(sizes)} examples; the data has {len(examples)}")
-    order = sorted(examples, key=lambda e: hashlib.sha256(f"{salt}\0{e.id}".encode()).digest())
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(tuple(order[start : start + size]))
-        start += size
-    return Splits(*parts)
 
 
 class EndRule(Protocol):
@@ -298,6 +219,17 @@ class Task(ABC):
         """
         splits = self.load(data)
         return tuple(example for name in SPLITS for example in getattr(splits, name))
+
+    def content(self, example: Example) -> str:
+        """Return the text by which near duplicates of an example are found. By default this is its default prompt.
+
+        Tasks whose prompts have instructions around a question return the question alone, so that it is also found in
+        other tasks.
+
+        Args:
+            example: Example to describe.
+        """
+        return "\n\n".join(turn["content"] for turn in self.messages(example))
 
     @abstractmethod
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:

@@ -58,7 +58,11 @@ class JsonLines(Task):
             raise UsageError("jsonl: name your file with --data; each line has prompt or messages, answer, and check")
         examples = distinct((_example(row, where) for where, row in read_file(data, self.field_names)), str(data))
         self.executes_code = any(e.fields["check"] == "python" for e in examples)
-        return cut_one_file(examples, str(data), salt="jsonl-1", **SIZES)
+        return cut_one_file(examples, str(data), salt="jsonl-1", content=self.content, **SIZES)
+
+    def content(self, example: Example) -> str:
+        """Return the texts of the conversation."""
+        return "\n\n".join(turn["content"] for turn in example.fields["messages"])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the row's conversation as it is."""

@@ -60,4 +60,4 @@ class Math500(BoxedTask):
         """Return 150 support, 50 select and 50 gate problems; the other 250 are the test split."""
         rows = SOURCE.load(None, {}) if data is None else read_rows(data, REQUIRED, self.field_names, _row, OPTIONAL)
         examples = [Example(row["unique_id"], row, where) for where, row in rows]
-        return cut_one_file(examples, str(data or "math500"), salt="math500-1", **SIZES)
+        return cut_one_file(examples, str(data or "math500"), salt="math500-1", content=self.content, **SIZES)

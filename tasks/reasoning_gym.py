@@ -67,7 +67,13 @@ class ReasoningGym(Task):
             ) from error
         # If a question is drawn several times, the first draw is kept.
         examples = {text_id(row["question"]): row for row in reversed(rows)}
-        return cut_one_file([Example(*item) for item in examples.items()], self.name, salt=f"{self.name}-1", **SIZES)
+        return cut_one_file(
+            [Example(*item) for item in examples.items()], self.name, salt=f"{self.name}-1", content=None, **SIZES
+        )
+
+    def content(self, example: Example) -> str:
+        """Return the question."""
+        return str(example.fields["question"])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the question with a request for an answer between tags."""

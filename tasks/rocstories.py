@@ -73,8 +73,12 @@ class RocStories(Task):
         rows = read_rows(data, dict.fromkeys(COLUMNS, str), self.field_names)
         stories = [tuple(row[column].strip() for column in COLUMNS) for _, row in rows]
         examples = [_example(story) for story in dict.fromkeys(stories)]
-        splits = cut_one_file(examples, str(data), salt=SALT, **SIZES)
+        splits = cut_one_file(examples, str(data), salt=SALT, content=None, **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])
+
+    def content(self, example: Example) -> str:
+        """Return the story in order."""
+        return " ".join(example.fields["story"])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the shuffled sentences with letters, and a request for the order of the letters."""

@@ -90,8 +90,12 @@ class Uspto50k(Task):
             for reaction, kinds in classes.items()
             if len(kinds) == 1
         ]
-        splits = cut_one_file(examples, str(data), salt="uspto50k-1", **SIZES)
+        splits = cut_one_file(examples, str(data), salt="uspto50k-1", content=None, **SIZES)
         return replace(splits, test=splits.test[:LARGEST_TEST])
+
+    def content(self, example: Example) -> str:
+        """Return the reaction."""
+        return str(example.fields["reaction"])
 
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return the reaction without atom maps and the classes, with a request for the number of the class."""

@@ -71,7 +71,7 @@ def _plan(run: GridRun) -> PlanOutput:
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
     if planned.gate.evaluations:
         lines.append(PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations))
-    notes = (*planned.notes, *_rounding(config, planned.method))
+    notes = (*task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
 
 

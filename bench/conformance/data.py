@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.conformance.overlap import RUN, contains_answer, overlap
+from bench.conformance.overlap import RUN, contains_answer, overlap, plain
 from bench.conformance.session import Observation, TaskSession, outcome
 from bench.errors import BenchError
+from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Task
 
 MAX_ECHO = 0.1
@@ -122,15 +124,33 @@ def check_leaks(session: TaskSession) -> Observation:
 
 
 def check_contamination(session: TaskSession) -> Observation:
-    """Check that no test question occurs in the support split. Shared n-grams are reported but do not fail."""
-    test, support = (
-        [session.default_prompt(e) for e in part] for part in (session.splits.test, session.splits.support)
+    """Check that no question occurs in two splits. All pairs of splits are compared.
+
+    Near duplicates (`tasks.duplicates`) and shared n-grams are reported but do not fail: generated puzzles of a small
+    kind have near duplicates with other answers.
+    """
+    content = session.task.content
+    placed = [(name, example, content(example)) for name in SPLITS for example in getattr(session.splits, name)]
+    pairs = [(placed[one], placed[two]) for one, two in near_duplicates([text for _, _, text in placed])]
+    across = [(one, two) for one, two in pairs if one[0] != two[0]]
+    same = [(one, two) for one, two in across if plain(one[2]) == plain(two[2])]
+    near = [(one, two) for one, two in across if plain(one[2]) != plain(two[2])]
+    test = [session.default_prompt(e) for e in session.splits.test]
+    others = [session.default_prompt(e) for name in SPLITS[:3] for e in getattr(session.splits, name)]
+    return not same, (
+        f"{len(same)} pairs of equal questions are in two splits{_listed(same)}; {len(near)} pairs of near duplicates "
+        f"are{_listed(near)}; {overlap(test, others)} of {len(test)} test questions share {RUN} consecutive words with "
+        "the other splits"
     )
-    found = overlap(test, support)
-    return found.same == 0, (
-        f"{found.same} of {found.texts} test questions occur in the support split; {found.runs} share {RUN} "
-        "consecutive words with it"
-    )
+
+
+def _listed(pairs: Sequence[tuple[tuple[str, Example, str], tuple[str, Example, str]]]) -> str:
+    """Return the first pair and the counts by splits: ` (support and test 2, such as 17 and 142)`; empty for none."""
+    if not pairs:
+        return ""
+    counts = Counter(f"{one[0]} and {two[0]}" for one, two in pairs)
+    listed = ", ".join(f"{names} {count}" for names, count in counts.items())
+    return f" ({listed}, such as {pairs[0][0][1].id} and {pairs[0][1][1].id})"
 
 
 def _share(values: Sequence[bool]) -> float:

@@ -58,6 +58,9 @@ class RunConfig(BaseModel):
     adapt_data: Annotated[str | None, Option(file=True)] = setting(
         None, "File with the rows of --adapt-on. Default: that task's own source."
     )
+    adapt_fields: Annotated[str | None, Option(metavar="FIELD=NAME,...")] = setting(
+        None, "Names of fields in --adapt-data, as --fields gives those in --data."
+    )
     model: Annotated[str, Option("-M", several=True)] = setting(
         ..., "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id."
     )

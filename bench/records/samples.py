@@ -20,7 +20,7 @@ class Sample(Frozen):
     Example line (shortened):
 
         {"row":1,"id":"17","prompt_sha256":"3f…","text":"The sum is 42.","answer":"42","correct":true,"reward":1.0,
-         "status":"ok","detail":"","finish":"end","prompt_tokens":31,"new_tokens":7}
+         "status":"ok","detail":"","finish":"end","prompt_tokens":31,"new_tokens":7,"cluster":null}
 
     Attributes:
         row: Index of the row in the result; 0 is the base.
@@ -36,6 +36,8 @@ class Sample(Frozen):
             no model generated this text on its own, and in records of schema 2.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Length of the answer in tokens.
+        cluster: Label of the example, equal for test examples that belong together, such as parts of one problem; None
+            if no two of them do, and in records of earlier versions.
     """
 
     row: NonNegativeInt
@@ -50,6 +52,7 @@ class Sample(Frozen):
     finish: Literal["end", "stop", "length"] | None = None
     prompt_tokens: NonNegativeInt | None = None
     new_tokens: NonNegativeInt | None = None
+    cluster: NonNegativeInt | None = None
 
 
 _SAMPLES = TypeAdapter(list[Sample])

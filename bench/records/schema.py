@@ -121,6 +121,18 @@ class AccountRow(Frozen):
     hardware_flops: NonNegativeInt
 
 
+class Duplicates(Frozen):
+    """Near duplicates among the examples of a run, see `tasks.duplicates`.
+
+    Attributes:
+        left_out: Number of examples left out of support, select and gate because they nearly equal a test example.
+        across: Number of pairs of near duplicates in two splits, such as `{"support and test": 2}`.
+    """
+
+    left_out: NonNegativeInt
+    across: dict[str, PositiveInt] = Field(default_factory=dict)
+
+
 class Timing(Frozen):
     """Wall-clock seconds of the last attempt of a run. Earlier attempts are not included. Reports never compare times.
 
@@ -160,6 +172,7 @@ class Result(Frozen):
         versions: Versions of all harness components that can change a number.
         content_hash: Content hash of the splits.
         splits: Number of examples by split.
+        duplicates: Near duplicates among the examples; None in records of earlier versions.
         model: Base model; None if it was not loaded.
         engine: Engine settings.
         processor: Kind of processor; None if it is not known.
@@ -187,6 +200,7 @@ class Result(Frozen):
     versions: Versions | None = None
     content_hash: str | None = None
     splits: dict[str, int] = Field(default_factory=dict)
+    duplicates: Duplicates | None = None
     model: ModelInfo | None = None
     engine: dict[str, str | int] = Field(default_factory=dict)
     processor: Processor | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import Refused, UsageError
 from bench.records.config import RunConfig
+from bench.records.schema import Duplicates
 from bench.registry import load_task
 from bench.run.golds import require_golds
+from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
 
@@ -21,11 +24,41 @@ class TaskData:
         task: Task to test on.
         adapted_on: Task to adapt on; the same object as `task` unless `adapt_on` is set.
         splits: Support, select and gate of `adapted_on`, test of `task`.
+        duplicates: Near duplicates among the examples.
     """
 
     task: Task
     adapted_on: Task
     splits: Splits
+    duplicates: Duplicates
+
+    @classmethod
+    def of(cls, task: Task, adapted_on: Task, splits: Splits) -> TaskData:
+        """Return the tasks with their data, after comparing all pairs of splits."""
+        tasks = dict.fromkeys(SPLITS, adapted_on) | {"test": task}
+        placed = [(name, tasks[name].content(e)) for name in SPLITS for e in getattr(splits, name)]
+        pairs = near_duplicates([text for _, text in placed])
+        across = Counter(
+            f"{placed[one][0]} and {placed[two][0]}" for one, two in pairs if placed[one][0] != placed[two][0]
+        )
+        return cls(task, adapted_on, splits, Duplicates(left_out=splits.left_out, across=dict(across)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on near duplicates, for the person who starts the run."""
+        notes = []
+        if count := self.duplicates.left_out:
+            notes.append(
+                f"left out of adaptation: {count} examples of {self.adapted_on.name} that nearly equal test examples "
+                f"of {self.task.name}"
+            )
+        if across := self.duplicates.across:
+            listed = ", ".join(f"{names} {count}" for names, count in across.items())
+            notes.append(
+                f"pairs of examples in two splits are near duplicates ({listed}): accuracies may be too high; a task "
+                "keeps examples together by their `group` (docs/extending.md)"
+            )
+        return tuple(notes)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -99,7 +132,7 @@ def load_task_data(config: RunConfig) -> TaskData:
     return task_data
 
 
-def field_names(fields: str | None, data: Path | str | None) -> dict[str, str]:
+def field_names(fields: str | None, data: Path | str | None, prefix: str = "") -> dict[str, str]:
     """Return the names of fields in a file by the task's names, from the text of `--fields`.
 
     Example: `problem=question` gives `{"problem": "question"}`.
@@ -107,17 +140,19 @@ def field_names(fields: str | None, data: Path | str | None) -> dict[str, str]:
     Args:
         fields: Text of the option; None if it was not given.
         data: File given with `--data`.
+        prefix: `adapt-` for the options `--adapt-fields` and `--adapt-data`.
 
     Raises:
         UsageError: If the text has another form, names a field twice, or there is no file.
     """
     if fields is None:
         return {}
+    given = f"--{prefix}fields {fields}"
     if data is None:
-        raise UsageError(f"--fields {fields}: names fields of a file; give the file with --data")
+        raise UsageError(f"{given}: names fields of a file; give the file with --{prefix}data")
     pairs = [[part.strip() for part in pair.split("=")] for pair in fields.split(",")]
     if not all(len(pair) == 2 and all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
-        raise UsageError(f"--fields {fields}: expected FIELD=NAME, each field once, with commas between several")
+        raise UsageError(f"{given}: expected FIELD=NAME, each field once, with commas between several")
     return dict(pairs)
 
 
@@ -125,24 +160,47 @@ def _load(config: RunConfig) -> TaskData:
     task, data = load_task(config.task), config.data and Path(config.data)
     task.field_names = field_names(config.fields, config.data)
     if config.adapt_on is None:
-        if config.adapt_data is not None:
-            raise UsageError(f"--adapt-data {config.adapt_data}: name the task that it belongs to with --adapt-on")
+        for option, value in (("data", config.adapt_data), ("fields", config.adapt_fields)):
+            if value is not None:
+                raise UsageError(f"--adapt-{option} {value}: name the task that it belongs to with --adapt-on")
         splits = task.load(data or None)
         if data:
             task.allow_unsandboxed = config.allow_unsandboxed
             require_golds(task, [example for name in SPLITS for example in getattr(splits, name)])
-        return TaskData(task, task, splits)
+        return TaskData.of(task, task, splits)
     adapted_on, adapt_data = load_task(config.adapt_on), config.adapt_data and Path(config.adapt_data)
+    adapted_on.field_names = field_names(config.adapt_fields, config.adapt_data, "adapt-")
     splits, tested = adapted_on.load(adapt_data or None), task.whole(data or None)
     adaptation = (*splits.support, *splits.select, *splits.gate)
     for judged, file, examples in ((adapted_on, adapt_data, adaptation), (task, data, tested)):
         if file:
             judged.allow_unsandboxed = config.allow_unsandboxed
             require_golds(judged, examples)
-    try:
-        return TaskData(task, adapted_on, Splits(splits.support, splits.select, splits.gate, tested))
-    except ValueError as error:
+    if {example.id for example in adaptation} & {example.id for example in tested}:
         raise UsageError(
             f"--adapt-on {config.adapt_on}: has examples in common with {config.task}, and all examples of "
             f"{config.task} are test examples; adapt on another task, or leave the option out"
-        ) from error
+        )
+    return TaskData.of(task, adapted_on, _apart(task, adapted_on, splits, tested))
+
+
+def _apart(task: Task, adapted_on: Task, splits: Splits, tested: tuple[Example, ...]) -> Splits:
+    """Return splits to adapt on one task and test on another, without examples that nearly equal a test example.
+
+    Raises:
+        UsageError: If no example of a split is left.
+    """
+    parts = [getattr(splits, name) for name in SPLITS[:3]]
+    adaptation = [example for part in parts for example in part]
+    texts = [*map(adapted_on.content, adaptation), *map(task.content, tested)]
+    known = {adaptation[one].id for one, two in near_duplicates(texts) if one < len(adaptation) <= two}
+    # The groups have served: those of the two tasks may have the same names.
+    kept = [tuple(replace(e, group="") for e in part if e.id not in known) for part in parts]
+    for name, before, after in zip(SPLITS, parts, kept, strict=False):
+        if before and not after:
+            raise UsageError(
+                f"--adapt-on {adapted_on.name}: all {len(before)} examples of its {name} split nearly equal test "
+                f"examples of {task.name}; adapt on another task"
+            )
+    support, select, gate = kept
+    return Splits(support, select, gate, tested, left_out=len(known))

@@ -106,6 +106,8 @@ def prepare(
         raise UsageError(f"--engine {config.engine}: --launch needs --engine transformers, which can compute gradients")
     task_data = load_task_data(config)
     task, splits = task_data.task, task_data.splits
+    for note in task_data.notes:
+        display.say(note)
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
     strategy = None if config.strategy == "greedy" else parse_strategy(config.strategy)

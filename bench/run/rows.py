@@ -15,6 +15,7 @@ from bench.records.samples import Sample
 from bench.run.evaluator import Answer
 from bench.stats import PairedCounts, mcnemar_exact, paired_counts, paired_difference_interval, wilson_interval
 from methods.interface import Artifact, Deployment
+from tasks.examples import clusters
 from tasks.interface import Example, Score
 
 
@@ -207,8 +208,11 @@ def write_samples(
         WriteFailed: If the file cannot be written.
     """
     lines = []
+    labels = clusters(examples) or [None] * len(examples)
     for number, row in rows.items():
-        for example, text, score, generated in zip(examples, row.texts, row.scores, row.generated, strict=True):
+        for example, label, text, score, generated in zip(
+            examples, labels, row.texts, row.scores, row.generated, strict=True
+        ):
             judged = score.status != "infrastructure"
             sample = Sample(
                 row=number,
@@ -223,6 +227,7 @@ def write_samples(
                 finish=generated.finish if generated else None,
                 prompt_tokens=generated.prompt_tokens if generated else None,
                 new_tokens=generated.new_tokens if generated else None,
+                cluster=label,
             )
             lines.append(sample.model_dump_json() + "\n")
     write_atomically(path, "".join(lines))

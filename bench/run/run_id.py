@@ -53,7 +53,7 @@ def run_id(
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-_WITHOUT_EFFECT = {"data", "fields", "adapt_data", "model", "budget", "allow_unsandboxed"}
+_WITHOUT_EFFECT = {"data", "fields", "adapt_data", "adapt_fields", "model", "budget", "allow_unsandboxed"}
 """Names of files, of fields, of models and of budgets. What they stand for enters the id by its content."""
 
 _LATER: dict[str, Any] = {

@@ -374,6 +374,7 @@ class _Runner:
             versions=prepared.versions,
             content_hash=prepared.task_data.splits.content_hash,
             splits=prepared.task_data.splits.sizes,
+            duplicates=prepared.task_data.duplicates,
             model=facts.model,
             engine=facts.engine,
             processor=facts.processor,

@@ -51,6 +51,10 @@ class FunctionTask(Task):
     signal_by = SIGNAL_BY
     executes_code = True
 
+    def content(self, example: Example) -> str:
+        """Return the signature and docstring."""
+        return str(example.fields["prompt"])
+
     def messages(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message]:
         """Return a request for the whole function in one code block.
 

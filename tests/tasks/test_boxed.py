@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.boxed import PROMPTS, BoxedTask
+from tasks.examples import clusters
 from tasks.interface import SPLITS, Example
 from tasks.math500 import SOURCE, Math500
 from tasks.olympiadbench import OlympiadBench
@@ -87,8 +89,9 @@ def test_files_with_the_fields_of_the_task_are_cut_into_four_splits(tmp_path: Pa
 
 def test_rows_of_olympiadbench_on_the_hub_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    row = {"question": "Which?", "final_answer": ["$1$", "$2$"], "subfield": "Algebra"}
-    rows = [row | {"id": n, "context": "Let $n$ be whole." if n == 0 else None} for n in range(20)]
+    row = {"final_answer": ["$1$", "$2$"], "subfield": "Algebra"}
+    context = {0: "Let $n$ be whole."}
+    rows = [row | {"id": n, "context": context.get(n), "question": f"Which of {n}?"} for n in range(20)]
     datasets, hub = ModuleType("datasets"), ModuleType("huggingface_hub")
     datasets.load_dataset = lambda *_, **__: rows  # type: ignore[attr-defined]
     hub.HfApi, hub.constants = None, SimpleNamespace(HF_HUB_OFFLINE=True)  # type: ignore[attr-defined]
@@ -96,8 +99,8 @@ def test_rows_of_olympiadbench_on_the_hub_are_converted(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     splits = OlympiadBench().load()
     found = {e.id: e.fields for name in SPLITS for e in getattr(splits, name)}
-    assert found["0"] == {"id": 0, "problem": "Let $n$ be whole.\n\nWhich?", "answer": "$1$,$2$"}
-    assert found["1"]["problem"] == "Which?"
+    assert found["0"] == {"id": 0, "problem": "Let $n$ be whole.\n\nWhich of 0?", "answer": "$1$,$2$"}
+    assert found["1"]["problem"] == "Which of 1?"
     assert OlympiadBench().score(Example("1", found["1"]), r"\boxed{2, 1}").correct
 
 
@@ -111,6 +114,19 @@ class TestPublishedData:
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256(listed.encode()).hexdigest()
         assert (TASK.version, digest[:32]) == ("3-flexible", "f81c9b465e10e27871fa98cf32632ca9")
+
+    def test_the_splits_of_olympiadbench_match_its_version_and_keep_each_stem_in_one(self) -> None:
+        task = OlympiadBench()
+        splits = task.load(SHARED / "olympiadbench.jsonl")  # the version with 675 problems
+        assert splits.sizes == {"support": 150, "select": 50, "gate": 100, "test": 375}
+        placed = [(name, e) for name in SPLITS for e in getattr(splits, name)]
+        digest = hashlib.sha256("\n".join(f"{name} {e.id}" for name, e in placed).encode()).hexdigest()
+        assert (task.version, digest[:32]) == ("4-flexible", "e9d14c0d5028bfca2ad0b25212b72103")
+        switches = {name for name, e in placed if 'is in an "escape room" puzzle' in e.fields["problem"]}
+        assert len(switches) == 1
+        stems = Counter(e.group for _, e in placed if e.group)
+        assert sorted(stems.values(), reverse=True) == [9, 6, 4, 3, 3, 3, *[2] * 9]
+        assert Counter(Counter(clusters(splits.test) or ()).values()) == {1: 348, 2: 3, 3: 2, 6: 1, 9: 1}
 
     @pytest.mark.parametrize("task", [Math500(), OlympiadBench()], ids=lambda task: task.name)
     def test_every_gold_answer_is_correct_with_both_extractors(self, task: BoxedTask) -> None:

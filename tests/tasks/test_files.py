@@ -147,7 +147,10 @@ def test_an_unreadable_file_is_named_with_line_and_remedy(tmp_path: Path, conten
 def test_fields_are_read_by_other_names(tmp_path: Path) -> None:
     path = write(tmp_path / "rows", LINES)
     assert read_file(path, {"problem": "question"})[0][1] == ROWS[0] | {"problem": ROWS[0]["question"]}
-    with pytest.raises(UsageError, match=r"line 1: field 'gold' is missing, from which --fields reads 'answer'; .*'qu"):
+    with pytest.raises(
+        UsageError,
+        match=r"line 1: field 'gold' is missing, from which --fields .* reads 'answer'; .*'qu",
+    ):
         read_file(path, {"answer": "gold"})
     assert read_rows(path, {"a": str}, {"a": "answer"})[0] == (f"{path}, line 1", {"a": "0"})
     with pytest.raises(UsageError, match=r"field 'a' is missing; expected text; the row has .*`--fields a=NAME`"):

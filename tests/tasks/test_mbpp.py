@@ -47,7 +47,7 @@ def test_the_published_test_split_is_tested_on_and_the_rest_is_for_adaptation() 
 
 @pytest.mark.parametrize("ids", [range(1, 11), range(11, 19), [1, 2, 3, 4, 11], []])
 def test_rows_that_leave_a_split_empty_are_an_error_that_counts_them(tmp_path: Path, ids: list[int]) -> None:
-    with pytest.raises(UsageError, match=r"rows.jsonl: \d rows with task_id 11 to 510.* need 1 and 5"):
+    with pytest.raises(UsageError, match=r"rows.jsonl, where task_id 11 to 510 is the test split: \d .* need 1 and 5"):
         TASK.load(write(tmp_path / "rows.jsonl", [ROWS[n] for n in ids if n in ROWS][:8]))
 
 
@@ -149,15 +149,16 @@ class TestPublishedData:
         assert copy_in((SOURCE,), SHARED) is SOURCE
         splits = TASK.load()
         assert splits.content_hash == TASK.load(SHARED).content_hash
-        assert splits.sizes == {"support": 200, "select": 100, "gate": 174, "test": 500}
+        assert splits.sizes == {"support": 195, "select": 97, "gate": 170, "test": 500}
+        assert splits.left_out == 10
         assert {e.fields["task_id"] for e in splits.test} == set(range(11, 511))
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256((listed + splits.content_hash).encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("2", "35d5d49b7867b4b7b3dc5d9198899ae4")
+        assert (TASK.version, digest[:32]) == ("3", "41f05fef26af847c736377dff95f93b5")
 
     def test_no_prompt_shows_a_second_test(self) -> None:
         examples = every(TASK.load(SHARED))
-        assert len(examples) == 974
+        assert len(examples) == 962
         shown = [len(cases(e.fields["prompt"], e.fields["entry_point"])) for e in examples.values()]
         assert max(shown) == 1
         # Their first tests call the function with a name, a type or a sum instead of literals.

@@ -53,7 +53,7 @@ DEFECTS = [
     ("SignalOutOfRange", "signal", "has signal 7"),
     ("LeaksAnswer", "leaks", "100% of prompts contain their own answer, 0% another's"),
     ("AcceptsPrompt", "leaks", "scored as answers, 100% of prompts are right for their own example, 0% for another"),
-    ("RepeatsQuestions", "contamination", " of 20 test questions occur in the support split"),
+    ("RepeatsQuestions", "contamination", "pairs of equal questions are in two splits (support and "),
 ]
 
 

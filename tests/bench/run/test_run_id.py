@@ -24,6 +24,7 @@ SAME_OUTCOME = {
     "data": "elsewhere.jsonl",
     "fields": "problem=question",
     "adapt_data": "there.jsonl",
+    "adapt_fields": "problem=question",
     "model": "folder/of/the/same",
     "budget": "256",
     "allow_unsandboxed": True,
