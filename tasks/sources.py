@@ -231,12 +231,16 @@ def typed(row: Row, fields: Fields, where: str) -> Row:
         value = row[name]
         if isinstance(value, str) and kind not in (str, object):
             with suppress(ValueError, RecursionError):
-                value = json.loads(value)
+                value = json.loads(value, parse_constant=_no_number)
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind not in (bool, object)):
             raise UsageError(f"{where}: field {name!r} is {_short(row[name])}; expected {WORDS[kind]}")
         found[name] = value
     return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def as_text(value: object) -> object:

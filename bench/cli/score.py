@@ -128,8 +128,6 @@ def score(
         if row["task_id"] not in examples:
             raise UsageError(f"{where}: task_id {row['task_id']!r} is not an example of {task}")
         rows.append(row)
-    if not rows:
-        raise UsageError(f"{completions}: the file contains no completions")
     scores = scorer.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
     judged = [s for s in scores if s.status != "infrastructure"]
     if not judged:

@@ -77,7 +77,11 @@ def test_without_the_extra_parquet_names_it_and_the_other_forms_are_read(
     assert read(tmp_path / "rows", table(",")) == read(tmp_path / "rows", LINES) == ROWS
 
 
-@given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1), min_size=2)))
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1), min_size=2), min_size=1
+    )
+)
 def test_any_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "rows.csv"
     header = ["a", "b"]
@@ -92,8 +96,39 @@ def test_the_place_of_a_table_row_counts_line_breaks_in_cells(tmp_path: Path) ->
     assert [where for where, _ in read_file(path)] == [f"{path}, line 2", f"{path}, line 5"]
 
 
-def test_a_column_without_a_name_is_left_out(tmp_path: Path) -> None:
-    assert read(tmp_path / "rows.csv", ",a,b\n0,1,2\n") == [{"a": "1", "b": "2"}]
+def test_a_column_without_a_name_is_named_by_its_number_and_spaces_around_names_are_removed(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", ", a ,b,\n0,1,2,3\n")
+    assert read_file(path, {"x": "column 4"}) == [
+        (f"{path}, line 2", {"column 1": "0", "a": "1", "b": "2", "column 4": "3", "x": "3"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["„Frage“,answer\n„Was?“,5\n", '\u200b{"answer": "5"}\n'[1:], "题目,answer\n二加三?,5\n"]
+)
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_byte_order_mark_is_read_whatever_its_first_character(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    assert read(tmp_path / "rows", text.encode(encoding))[0]["answer"] == "5"
+
+
+def test_lone_carriage_returns_end_lines_in_utf_32(tmp_path: Path) -> None:
+    assert read(tmp_path / "rows", "a,b\r1,2\r".encode("utf-32-le")) == [{"a": "1", "b": "2"}]
+
+
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["answer", "answer"])
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match="the schema names 'answer' twice; rename one of the two columns"):
+        read_file(tmp_path / "rows.parquet")
+
+
+def test_a_number_that_json_does_not_have_is_no_number_in_a_cell(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "a,b\nNaN,[1]\n")
+    with pytest.raises(UsageError, match="line 2: field 'a' is 'NaN'; expected a number"):
+        read_rows(path, {"a": float})
 
 
 def test_cells_hold_numbers_and_lists(tmp_path: Path) -> None:
@@ -122,6 +157,30 @@ def test_half_a_character_is_refused_with_its_field_value_and_remedy(tmp_path: P
         ('[{"a": 1}\n{"a": 2}]', "line 1: not JSON .a comma is missing after this row"),
         ('[{"a": 1},\n', "line 2: the file ends within the list of rows"),
         ('[{"a": 1}]\n[]', "line 1: more text follows the list"),
+        ('[{"a": 1},\n {"a": 2},\n]', r"line 2: not JSON \(no row follows the last comma: line 3 column 1\); remove"),
+        ('{"a": "NaN"}\n{"a": "NaN",\n "b": NaN}', r"line 2: not JSON \(NaN is not a JSON number: line 3 column 7\)"),
+        (
+            '[{"a": [1, -Infinity]}]',
+            r"line 1: not JSON \(-Infinity is not a JSON number: line 1 column 12\)",
+        ),
+        ("", "the file has no rows; expected one JSON object"),
+        ("\n \n", "the file has no rows"),
+        ("[]", "the file has no rows"),
+        ("a,b\n", "the file has no rows"),
+        ("a, a\n1,2\n", "line 1: the header names 'a' twice; rename one"),
+        ("column 2,\n1,2\n", "line 1: the header names 'column 2' twice"),
+        (
+            gzip.compress(LINES.encode())[:-9],
+            r"the packed file is damaged or not complete \(.*\); copy or download",
+        ),
+        (bz2.compress(LINES.encode())[:-9], r"the packed file is damaged or not complete"),
+        (lzma.compress(LINES.encode())[:-9], r"the packed file is damaged or not complete"),
+        (b"\x28\xb5\x2f\xfd...", "packed with zstd"),
+        (gzip.compress(b"PK\x03\x04..."), "a zip archive"),
+        (b"\xd0\xcf\x11\xe0...", "an old Excel workbook"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        ("\n<!doctype html>\n<p>a, b\n", "a web page, not the data"),
+        ("a,b\n1,\0\0\0\n2,3\n".encode("utf-16"), "line 2: NUL characters, so this is not text"),
         ('{"a": 1, "a": 2}', "line 1: not JSON .field 'a' occurs twice"),
         ("hello\nworld\n", "line 1: not JSON, and no header of a table; expected one JSON object"),
         ("a,b\n1,2,3\n", r'line 2: 3 cells, and the header names 2 \(\["a", "b"\]\); quote a cell'),
@@ -133,7 +192,7 @@ def test_half_a_character_is_refused_with_its_field_value_and_remedy(tmp_path: P
         (b"ARROW1\0\0", "an Arrow file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of git-lfs.*git lfs pull"),
         (b"PAR1 no parquet", "not a Parquet file"),
-        (b"\x1f\x8b\x08broken", "rows: "),
+        (b"\x1f\x8b\x08broken", "rows: the packed file is damaged or not complete"),
     ],
 )
 def test_an_unreadable_file_is_named_with_line_and_remedy(tmp_path: Path, content: Any, message: str) -> None:

@@ -178,7 +178,7 @@ class TestCuttingOneFile:
     def test_splits_are_disjoint_hold_every_row_and_leave_half_to_the_test(self, rows: int) -> None:
         examples = [Example(str(n), {"n": n}) for n in range(rows)]
         try:
-            splits = cut_one_file(examples, "f", salt="quiz-1", **SIZES)
+            splits = cut_one_file(examples, "f", salt="quiz-1", content=None, **SIZES)
         except UsageError:
             assert rows < 16
             return
@@ -188,12 +188,12 @@ class TestCuttingOneFile:
         assert len({e.id for name in SPLITS for e in getattr(splits, name)}) == rows
 
     def test_a_large_file_gives_the_sizes_asked_for(self) -> None:
-        splits = cut_one_file([Example(str(n), {}) for n in range(100)], "f", salt="quiz-1", **SIZES)
+        splits = cut_one_file([Example(str(n), {}) for n in range(100)], "f", salt="quiz-1", content=None, **SIZES)
         assert splits.sizes == {**SIZES, "test": 85}
 
     def test_too_few_rows_are_refused_with_the_number_needed(self) -> None:
         with pytest.raises(UsageError, match="f: 15 rows; the splits need at least 16"):
-            cut_one_file([Example(str(n), {}) for n in range(15)], "f", salt="quiz-1", **SIZES)
+            cut_one_file([Example(str(n), {}) for n in range(15)], "f", salt="quiz-1", content=None, **SIZES)
 
     def test_a_repeated_row_counts_once_and_a_reused_id_is_refused(self) -> None:
         one = Example("1", {"n": 1})

@@ -83,7 +83,7 @@ def test_completions_from_a_file_are_scored(write):
     [
         ([{"task_id": "HumanEval/999", "completion": ""}], "'HumanEval/999' is not an example"),
         ([{"task_id": "HumanEval/1"}], "field 'completion' is missing"),
-        ([], "contains no completions"),
+        ([], "the file has no rows"),
     ],
 )
 def test_an_invalid_completion_is_an_error_that_names_it(write, rows, message):

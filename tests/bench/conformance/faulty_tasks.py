@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -256,3 +257,16 @@ class RepeatsQuestions(Sound):
 
     def rows(self) -> list[Example]:
         return [Example(row.id, {"a": row.fields["a"] % 7, "b": 2}) for row in super().rows()]
+
+
+class NearlyRepeats(Sound):
+    """Doubtful: each question of the test split asks the same as one of the support split, in other words."""
+
+    def load(self, data: Path | None = None) -> Splits:
+        splits = super().load(data)
+        again = (Example(f"{e.id} again", {**e.fields, "again": True}) for e in splits.support)
+        return replace(splits, test=tuple(again))
+
+    def content(self, example: Example) -> str:
+        words = (f"{word}{example.fields['a']}" for word in ("pears in", "figs in", "plums in", "limes in", "nuts in"))
+        return ", ".join([*words, "and please" if "again" in example.fields else ""])

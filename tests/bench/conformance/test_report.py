@@ -79,6 +79,13 @@ def test_each_defect_is_found_by_its_check(name: str, check: str, detail: str) -
     assert detail in finding.detail
 
 
+def test_near_duplicates_are_counted_by_pair_of_splits_and_do_not_fail() -> None:
+    finding = run_check("NearlyRepeats", "contamination")
+    assert finding.passed
+    assert "0 pairs of equal questions are in two splits; 20 pairs of near duplicates are (" in finding.detail
+    assert ", such as " in finding.detail
+
+
 def test_every_check_is_tested_with_a_defect() -> None:
     assert {check for _, check, _ in DEFECTS} == set(CHECKS)
 

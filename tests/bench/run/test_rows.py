@@ -1,13 +1,15 @@
 """Rows and samples of real runs: lengths and ends of answers, digests of weights, and refused cells."""
 
 import json
+from dataclasses import replace
 
+import pytest
 from safetensors.torch import load_file
 
-from bench.errors import Refused
+from bench.errors import BenchError, Refused
 from bench.models.digest import digest
 from bench.records.samples import read_samples
-from bench.records.schema import RunConfig
+from bench.records.schema import Duplicates, RunConfig
 from bench.run.environment import processor
 from bench.run.prepare import finished, prepare
 from bench.run.progress import ProgressDisplay
@@ -16,6 +18,8 @@ from bench.weights.points import Point
 from methods.interface import Method, Plan, SingleModel
 from reports.leaderboard.build import make_board
 from reports.record import read_record
+from tasks.addition import Addition
+from tasks.examples import SPLITS, Example, cut
 
 
 class Fixed(Method):
@@ -50,9 +54,27 @@ class RefusesMidway(Fixed):
         raise Refused("this model has no second prompt")
 
 
-def run(folder, method="base", **fields):
+class Doubles(Addition):
+    """Addition in which the sums with one first number belong together."""
+
+    def load(self, data=None):
+        every = super().load(data)
+        examples = [replace(e, group=str(e.fields["a"])) for name in SPLITS for e in getattr(every, name)]
+        return cut(examples, salt="doubles", support=400, select=400, gate=1000, test=2000)
+
+
+class Repeats(Addition):
+    """Addition in which sums of the support split occur in the test split."""
+
+    def load(self, data=None):
+        every = super().load(data)
+        again = [Example(f"{e.id} again", e.fields) for e in every.support[:30]]
+        return replace(every, test=(*again, *every.test))
+
+
+def run(folder, method="base", task="addition", **fields):
     method = method if isinstance(method, str) else f"{__name__}:{method.__name__}"
-    config = RunConfig(method=method, task="addition", model="tiny-adder", budget="600", limit=60, **fields)
+    config = RunConfig(method=method, task=task, model="tiny-adder", budget="600", limit=60, **fields)
     prepared = prepare(config, folder, ProgressDisplay(quiet=True))
     return prepared, execute(prepared, ProgressDisplay(quiet=True))
 
@@ -96,6 +118,43 @@ def test_the_record_names_the_processor_and_the_shape_of_the_model(tmp_path):
     assert result.model.shape.layers == 3
     attempt = json.loads((prepared.folder / "attempts" / "1.json").read_text())
     assert attempt["processor"]["name"] == result.processor.name
+
+
+def test_test_items_that_belong_together_have_one_cluster_in_samples_and_record(tmp_path):
+    prepared, _ = run(tmp_path, task=f"{__name__}:Doubles")
+    samples = [s for s in read_samples(prepared.folder) if s.row == 0]
+    firsts = [s.id.partition("+")[0] for s in samples]
+    labels = {first: label for label, first in enumerate(dict.fromkeys(firsts))}
+    assert 1 < len(labels) < len(samples)
+    assert [s.cluster for s in samples] == [labels[first] for first in firsts]
+    record = read_record(prepared.folder)
+    assert record.clusters == tuple(s.cluster for s in samples)
+    path = tmp_path / "seed-0-1.json"
+    path.write_text(record.model_dump_json())
+    assert read_record(path) == record
+    path.write_text(record.model_copy(update={"clusters": (0, 1)}).model_dump_json())
+    with pytest.raises(BenchError, match="clusters has 2 labels; expected one for each item"):
+        read_record(path)
+    samples_path = prepared.folder / "samples.jsonl"
+    samples_path.write_text(samples_path.read_text().replace('"cluster":0', '"cluster":null'))
+    with pytest.raises(BenchError, match=r"samples\.jsonl: only some samples have a cluster"):
+        read_record(prepared.folder)
+
+
+def test_items_on_their_own_have_no_cluster(tmp_path):
+    prepared, result = run(tmp_path)
+    assert {s.cluster for s in read_samples(prepared.folder)} == {None}
+    assert read_record(prepared.folder).clusters is None
+    assert result.duplicates == Duplicates(left_out=0)
+
+
+def test_the_record_counts_questions_in_two_splits_and_the_start_says_so(tmp_path, capsys):
+    config = RunConfig(method="base", task=f"{__name__}:Repeats", model="tiny-adder", budget="600", limit=60)
+    display = ProgressDisplay()
+    prepared = prepare(config, tmp_path, display)
+    assert "pairs of examples in two splits are near duplicates (support and test 30)" in capsys.readouterr().err
+    result = execute(prepared, display)
+    assert result.duplicates == Duplicates(left_out=0, across={"support and test": 30})
 
 
 def test_a_method_that_refuses_midway_is_a_refused_cell_that_can_be_run_again(tmp_path):
