@@ -18,7 +18,9 @@ A row can have `messages` in place of `prompt`:
 - `python`: the answer is a test of the functions and classes of the program in the reply, which passes in the sandbox:
   assertions (one text, or a list of texts), `check(f)`, tests of pytest or unittest, or doctests. It may import numpy.
 
-Other fields are ignored. Rows with the same question and answer count once.
+Rows with the same text or number in the optional field `group` belong together, such as questions about one passage:
+they are cut into one split. So are rows whose questions are near duplicates (`tasks.duplicates`). Other fields are
+ignored. Rows with the same question and answer count once.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class JsonLines(Task):
     """Reward 1 for a correct reply. All data comes from `--data FILE`; see the module docstring."""
 
     name = "jsonl"
-    version = "2"
+    version = "3"
     max_new_tokens = 1024
     expected_new_tokens = 200
     vote_by = "what the check compares; programs do not vote"
@@ -125,6 +127,9 @@ def _program(example: Example, text: str) -> Program:
 
 def _example(row: Row, where: str) -> Example:
     messages = _messages(row, where)
+    group = "" if row.get("group") is None else row["group"]
+    if not isinstance(group, (str, int)) or isinstance(group, bool):
+        raise UsageError(f"{where}: field 'group' is {_short(group)}; expected text or a whole number")
     row = typed(row, {"answer": object, "check": object}, where)
     answer, name = as_text(row["answer"]), row["check"]
     if not isinstance(name, str) or name not in CHECKS:
@@ -139,7 +144,8 @@ def _example(row: Row, where: str) -> Example:
         raise UsageError(f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, text is expected")
     if problem := check.problem(answer):
         raise UsageError(f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, {problem}")
-    return Example(text_id(json.dumps(messages)), {"messages": messages, "answer": answer, "check": name}, where)
+    fields = {"messages": messages, "answer": answer, "check": name}
+    return Example(text_id(json.dumps(messages)), fields, where, str(group))
 
 
 def _messages(row: Row, where: str) -> list[Message]:

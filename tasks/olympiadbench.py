@@ -10,7 +10,8 @@ Scientific Problems" (arXiv 2402.14008). Apache 2.0 licence. If a problem has se
 in any order. A version with 675 problems also exists; it can be used with --data. The content hash in the record shows
 which version was used.
 
-A quarter of the problems' text is shared: STEMPLACEHOLDER
+Some problems are parts of one: 46 of the 675 begin with the same stem as another, and ask another question about it.
+They are cut into one split, as a stem that is known helps with each of its questions.
 """
 
 from __future__ import annotations

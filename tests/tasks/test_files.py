@@ -103,9 +103,7 @@ def test_a_column_without_a_name_is_named_by_its_number_and_spaces_around_names_
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["„Frage“,answer\n„Was?“,5\n", '\u200b{"answer": "5"}\n'[1:], "题目,answer\n二加三?,5\n"]
-)
+@pytest.mark.parametrize("text", ["„Frage“,answer\n„Was?“,5\n", "题目,answer\n二加三?,5\n"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_a_byte_order_mark_is_read_whatever_its_first_character(
     tmp_path: Path, text: str, encoding: str

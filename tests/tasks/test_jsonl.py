@@ -51,6 +51,28 @@ def test_splits_of_a_large_and_of_a_small_file(tmp_path: Path) -> None:
     assert TASK.load(write(tmp_path / "b.jsonl", rows(10))).sizes == {"support": 2, "select": 1, "gate": 2, "test": 5}
 
 
+def test_rows_of_one_group_and_near_duplicates_are_cut_together(tmp_path: Path) -> None:
+    lines = [row | {"group": n // 3} for n, row in enumerate(rows(60))]
+    asked = "Which number is written here in words, after the {}: nine hundred and some more and then a few again, 9{}?"
+    lines += [
+        {"prompt": asked.format(word, n), "answer": n, "check": "number"} for n in range(9) for word in ("a", "b")
+    ]
+    splits = TASK.load(write(tmp_path / "a.jsonl", [*lines, rows(70)[-1] | {"group": None}]))
+    split_of = {TASK.completion(e).strip(): name for name in SPLITS for e in getattr(splits, name)}
+    for n in range(0, 60, 3):
+        assert len({split_of[f"What is {n + k} + 1?"] for k in range(3)}) == 1
+    for n in range(9):
+        assert split_of[asked.format("a", n)] == split_of[asked.format("b", n)]
+    assert sum(splits.sizes.values()) == 79
+
+
+@pytest.mark.parametrize("group", [True, 1.5, ["a"]])
+def test_a_group_is_text_or_a_whole_number(tmp_path: Path, group: object) -> None:
+    lines = [*rows(10), rows(11)[-1] | {"group": group}]
+    with pytest.raises(UsageError, match=r"line 11: field 'group' is .*; expected text or a whole number"):
+        TASK.load(write(tmp_path / "a.jsonl", lines))
+
+
 def test_every_check_accepts_a_right_reply_and_rejects_a_wrong_one() -> None:
     assert {e.fields["check"] for e in ALL} == {"exact", "number", "math", "regex", "python"}
     texts = [right(example) for example in ALL]
