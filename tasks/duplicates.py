@@ -64,18 +64,23 @@ def _pairs_of(indices: Sequence[int], tokens: Sequence[Tokens], frequency: Count
     for same in equal.values():
         found.update(combinations(same, 2))
     phrases = {i: {p for p in _phrases(tokens[i]) if frequency[p] <= common} for i in (s[0] for s in equal.values())}
-    # Two texts that share 60 % of their phrases share one of the rarest 40 % of each, so only these are looked up.
+    # Near duplicates have one of the rarest phrases in common: one of the shorter text's rarest 10 %, as 90 % of its
+    # phrases are shared, and of the longer text's rarest 40 %. So only these are stored and looked up.
     known: dict[Tokens, list[int]] = defaultdict(list)
-    for index, own in phrases.items():
+    for index, own in sorted(phrases.items(), key=lambda item: len(item[1])):
         rarest = sorted(own, key=lambda phrase: (frequency[phrase], phrase))
-        for phrase in rarest[: len(own) - math.ceil(SHARED * len(own)) + 1]:
+        for other in {o for phrase in rarest[: _spare(own, SHARED) + 1] for o in known[phrase]}:
+            both = len(own & phrases[other])
+            if both >= CONTAINED * len(phrases[other]) and both >= SHARED * len(own | phrases[other]):
+                found.update((min(i, j), max(i, j)) for i in equal[tokens[index]] for j in equal[tokens[other]])
+        for phrase in rarest[: _spare(own, CONTAINED) + 1]:
             known[phrase].append(index)
-    for one, two in {pair for shared in known.values() for pair in combinations(shared, 2)}:
-        both = len(phrases[one] & phrases[two])
-        least, union = min(len(phrases[one]), len(phrases[two])), len(phrases[one] | phrases[two])
-        if both >= CONTAINED * least and both >= SHARED * union:
-            found.update((min(i, j), max(i, j)) for i in equal[tokens[one]] for j in equal[tokens[two]])
     return found
+
+
+def _spare(phrases: set[Tokens], share: float) -> int:
+    """Return how many of the phrases another text may lack that has this share of them."""
+    return len(phrases) - math.ceil(share * len(phrases))
 
 
 def common_stems(texts: Sequence[str]) -> list[Pair]:

@@ -66,7 +66,9 @@ class RunConfig(BaseModel):
         "task's problem from the field `question`.",
     )
     adapt_on: Annotated[str | None, Option(metavar="TASK")] = setting(
-        None, "Task to adapt on instead of --task, of which all examples are then test examples."
+        None,
+        "Task to adapt on instead of --task, of which all examples are then test examples. Examples that nearly equal "
+        "one of these are left out.",
     )
     adapt_data: Annotated[str | None, Option(file=True)] = setting(
         None, "File with the rows of --adapt-on. Default: that task's own source."

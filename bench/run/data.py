@@ -54,10 +54,9 @@ class TaskData:
         """Sentences on near duplicates, for the person who starts the run."""
         notes = []
         if count := self.duplicates.left_out:
-            notes.append(
-                f"left out of adaptation: {count} examples of {self.adapted_on.name} that nearly equal test examples "
-                f"of {self.task.name}"
-            )
+            whose = "" if self.adapted_on is self.task else f" of {self.task.name}"
+            left_out = f"{count} examples of {self.adapted_on.name}"
+            notes.append(f"left out of adaptation: {left_out} that nearly equal test examples{whose}")
         if across := self.duplicates.across:
             listed = ", ".join(f"{names} {count}" for names, count in across.items())
             notes.append(
