@@ -55,7 +55,7 @@ _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<=\d)\s*\(", r"\\cdot("),
     (r"^\s*'([^']*)'\s*$", r"\1"),
     # A letter with primes is a variable of its own. The parser would drop them.
-    (r"(?<![A-Za-z]{2})([A-Za-z])('+)(?![A-Za-z]{2})", lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}"),
+    (r"(?<![A-Za-z]{2})([A-Za-z])('{1,4})(?!'|[A-Za-z]{2})", lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}"),
     (r"\\ldots|\\dots|\\cdots|\u2026", "..."),
 ]
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _TIDY]
