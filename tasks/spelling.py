@@ -28,10 +28,8 @@ _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<![A-Za-z\\])and(?![A-Za-z])", r"\\and "),
     (r"(?<![A-Za-z\\])or(?![A-Za-z])", r"\\or "),
     (r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\cdot "),
-    (
-        r"\^\s*\{?((?:\s*\\prime)+)\s*\}?|(\u2032+)",
-        lambda match: "'" * (match[1] or match[2]).count("e" if match[1] else "\u2032"),
-    ),
+    (r"\^\s*\{?((?:\s*\\prime)+)\s*\}?", lambda match: "'" * match[1].count("prime")),
+    ("\u2032", "'"),
     (r"\\approx(?![A-Za-z])|\u2248", "="),
     (r"\.\\dot\s*\{?(\d)\}?\s*$", r".\\overline{\1}"),
     (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
