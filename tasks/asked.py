@@ -32,6 +32,11 @@ def asks_for_base(question: str, base: int) -> bool:
 
 def in_asked_multiple(answer: str, question: str) -> str:
     """Return an answer without the multiple, such as dozen or million, that the question counts in."""
-    for word in {match[1].lower() for match in _COUNTED.finditer(question)}:
+    for word in _multiples(question):
         answer = re.sub(rf"(\d)(\s*(?:\\text\s*\{{\s*)?){word}s?\b", r"\1\2", answer, flags=re.IGNORECASE)
     return answer
+
+
+@lru_cache(maxsize=1 << 14)
+def _multiples(question: str) -> frozenset[str]:
+    return frozenset(match[1].lower() for match in _COUNTED.finditer(question))

@@ -28,10 +28,8 @@ _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<![A-Za-z\\])and(?![A-Za-z])", r"\\and "),
     (r"(?<![A-Za-z\\])or(?![A-Za-z])", r"\\or "),
     (r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\cdot "),
-    (
-        r"\^\s*\{?((?:\s*\\prime)+)\s*\}?|(\u2032+)",
-        lambda match: "'" * (match[1] or match[2]).count("e" if match[1] else "\u2032"),
-    ),
+    (r"\^\s*\{?((?:\s*\\prime)+)\s*\}?", lambda match: "'" * match[1].count("prime")),
+    ("\u2032", "'"),
     (r"\\approx(?![A-Za-z])|\u2248", "="),
     (r"\.\\dot\s*\{?(\d)\}?\s*$", r".\\overline{\1}"),
     (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
@@ -55,7 +53,7 @@ _TIDY: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<=\d)\s*\(", r"\\cdot("),
     (r"^\s*'([^']*)'\s*$", r"\1"),
     # A letter with primes is a variable of its own. The parser would drop them.
-    (r"(?<![A-Za-z]{2})([A-Za-z])('+)(?![A-Za-z]{2})", lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}"),
+    (r"(?<![A-Za-z]{2})([A-Za-z])('{1,4})(?!'|[A-Za-z]{2})", lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}"),
     (r"\\ldots|\\dots|\\cdots|\u2026", "..."),
 ]
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _TIDY]

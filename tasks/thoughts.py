@@ -50,6 +50,7 @@ _CHANNEL = r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>"
 _OPENED = re.compile(rf"[\s\ufeff]*(?:({_OPENS})|{_CHANNEL})")
 _FINAL = r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
 _FINAL_END = re.compile(r"<\|(?:return|end|call)\|>")
+_ENDS = [*(closing for _, closing in PAIRS), HARMONY[1]]
 _MARKS = re.compile(
     rf"^[ \t>]*(?:[-*+] |\d+[.)] )?(?P<fence>`{{3,}}|~{{3,}})(?P<language>[ \t]*[A-Za-z{{][^`\n]*$)?"
     rf"|(?P<closing>{_CLOSES}|{_FINAL})|(?P<opening>{_OPENS})",
@@ -85,7 +86,8 @@ def answer_start(reply: str) -> int | None:
 
 def _division(reply: str) -> tuple[int | None, bool]:
     """Return where the answer begins, or None, and whether it is in the channel `final` of the harmony format."""
-    marks = list(_MARKS.finditer(reply))
+    may_end = any(text in reply for text in _ENDS)  # most replies hold no thought
+    marks = list(_MARKS.finditer(reply)) if may_end else []
     start, harmony, found = 0, False, 0
     while (end := _end(reply, start, marks, found)) is not None:
         start, found = marks[end].end(), end + 1

@@ -178,7 +178,7 @@ def _parses(code: str) -> bool:
 
 
 def _whole(text: str, name: str) -> str | None:
-    forms = (text, textwrap.dedent(text))
+    forms = (text, textwrap.dedent(text)) if text[:1].isspace() else (text,)
     return next((longest_start(form) for form in forms if defines(form, name)), None)
 
 
