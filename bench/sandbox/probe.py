@@ -24,7 +24,8 @@ class Strength:
 
     Attributes:
         layers: Each layer's name with None if it works, else the reason why it does not. The layers are `split`
-            (program and test in two processes), `rlimits`, `landlock` and `seccomp`.
+            (program and test in two processes), `mounts` (other files do not exist), `rlimits`, `landlock` and
+            `seccomp`. The level does not depend on `mounts`.
     """
 
     layers: dict[str, str | None]

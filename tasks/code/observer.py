@@ -94,13 +94,18 @@ def canonical(value: Any) -> str:
     if isinstance(value, float):
         rounded = float(f"{value:.{DIGITS}g}")
         return hex(int(rounded)) if rounded.is_integer() else repr(rounded)
+    if isinstance(value, str):
+        return ascii(str.__str__(value))  # a member of an enumeration, too
     if isinstance(value, (list, tuple, deque, Iterator)):
-        kind = "iterator" if isinstance(value, Iterator) else type(value).__name__
+        kinds = {"iterator": Iterator, "tuple": tuple}  # a named tuple equals a tuple
+        kind = next((name for name, kind in kinds.items() if isinstance(value, kind)), type(value).__name__)
         return f"{kind}({','.join(map(canonical, value))})"
     if isinstance(value, (set, frozenset)):
         return f"set({','.join(sorted(map(canonical, value)))})"
     if isinstance(value, dict):
         return f"dict({','.join(sorted(f'{canonical(key)}:{canonical(item)}' for key, item in value.items()))})"
+    if isinstance(value, memoryview):
+        return f"memoryview({value.tobytes().hex()})"
     if callable(value) and not isinstance(value, type):
         return "function"
     return ascii(value)

@@ -58,7 +58,11 @@ class StandIn:
             return Bound(lambda self, memo: self, self)
         if name in kind.methods:
             return Bound(kind.methods[name], self)
-        raise AttributeError(f"a {kind.looks_like.__name__} of the program has no attribute {name!r} here")
+        raise AttributeError(f"{self!r} has no attribute {name!r} here")
+
+    def __repr__(self) -> str:
+        # Without an address, so that a vote or a message is the same each time.
+        return f"<{type(self).looks_like.__name__} of the program>"
 
 
 def ask(self: StandIn, *args: Any, **kwargs: Any) -> Any:

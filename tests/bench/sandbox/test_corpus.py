@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SHARED = Path(os.environ.get("BENCH_ADVERSARIAL", ROOT.parent / "shared" / "adversarial.jsonl"))
-CORPORA = [HERE / "hostile.jsonl", *([SHARED] if SHARED.exists() else [])]
+MORE = SHARED.with_name(f"{SHARED.stem}-2.jsonl")
+CORPORA = [HERE / "hostile.jsonl", *(path for path in (SHARED, MORE) if path.exists())]
+# They ask whether a file exists, how long it is, and when it was changed. Only the mount namespace hides that.
+METADATA = {"canary_stat_size", "canary_access_probe", "opath_canary"}
 # Run the arena in its own pid namespace, if this user may create one: an escaped program can kill only processes there.
 DISPOSABLE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
@@ -46,7 +49,8 @@ def arena(order: str, corpus: Path, *layers: str) -> tuple[list[dict[str, object
 def test_every_verdict_is_right_and_nothing_is_harmed(corpus: Path) -> None:
     rows, left = arena("together", corpus, *(probe().present - {"split"}))
     assert len(rows) == len(corpus.read_text().splitlines())
-    assert [row for row in rows if not row["right"]] == []
+    expected = set() if "mounts" in probe().present else METADATA
+    assert [row for row in rows if not row["right"] and row["name"] not in expected] == []
     assert [row for row in rows if row["harm"]] == []
     assert left == []
 

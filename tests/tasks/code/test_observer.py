@@ -1,8 +1,9 @@
 import json
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -25,6 +26,17 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+Point = namedtuple("Point", "x y")
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Word(StrEnum):
+    YES = "yes"
+
+
 class TestCanonical:
     @given(PLAIN, PLAIN)
     def test_it_is_the_same_for_equal_values_and_for_no_others(self, a: Any, b: Any) -> None:
@@ -45,6 +57,10 @@ class TestCanonical:
             (OrderedDict(a=1), {"a": 1.0}),
             (iter([1]), iter((1,))),
             (lambda: 1, lambda: 2),
+            (Point(1, 2), (1, 2)),
+            (Level.HIGH, 3),
+            (Word.YES, "yes"),
+            (memoryview(b"a"), memoryview(b"a")),
         ],
     )
     def test_values_that_compare_equal_have_the_same_text(self, a: Any, b: Any) -> None:
