@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.compute.ledger import Account
+from bench.compute.ledger import ACCOUNTS, Account
 from bench.compute.meter import Meter, OverBudget
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Engine
@@ -405,7 +405,7 @@ class _Runner:
             total=total,
             stages=self.display.seconds,
             kinds=dict(self.clock.seconds),
-            accounts=dict(self.clock.accounts),
+            accounts={name: self.clock.accounts[name] for name in ACCOUNTS if name in self.clock.accounts},
             new_tokens=work.decode_tokens,
             generation_flops=self.meter.flops(work) if self.meter else 0,
             generation_work=work,
