@@ -43,6 +43,8 @@ def _set(module: ModuleType, name: str, value: Any) -> None:
 
 def _same_shape(numpy: Any, compare: Callable[..., Any]) -> Callable[..., Any]:
     def compared(actual: Any, desired: Any, *args: Any, **kwargs: Any) -> Any:
+        # As arrays, so that an object of the program cannot claim another shape than that of its items.
+        actual, desired = numpy.asanyarray(actual), numpy.asanyarray(desired)
         if numpy.shape(actual) != numpy.shape(desired):
             raise AssertionError(f"shape {numpy.shape(actual)} is not {numpy.shape(desired)}")
         return compare(actual, desired, *args, **kwargs)

@@ -161,7 +161,7 @@ class Handle:
             raise TypeError(f"{name!r} is a method of plain values, and the program returned an object instead")
         program = _state(self).program
         found = program.operate("getattr", self, name)
-        if name not in PLAIN_ATTRIBUTES:
+        if name not in PLAIN_ATTRIBUTES and not name.startswith("_"):
             program.objects = True
         elif not program.objects and type(found) is standins.Proxy:
             return standins.Bound(_call_as_plain, (program, found, name))

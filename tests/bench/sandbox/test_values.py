@@ -270,3 +270,12 @@ def f(show):
     assert "__globals__" not in found.detail
     assert found.status in ("passed", "failed")
     assert found.passed or "Thing is not a plain value" in found.detail, found.detail
+
+
+@pytest.mark.parametrize("name", ["allclose", "testing.assert_allclose"])
+def test_an_object_cannot_claim_a_shape(name: str) -> None:
+    code = "class Liar:\n    shape = (1,)\n    def __len__(self): return 0\n"
+    code += "    def __getitem__(self, n): raise IndexError\n"
+    test = f"import numpy\ndef check(c):\n    assert numpy.{name}(c(), [5.0]) in (True, None)"
+    (found,) = judge([Program(code + "def f(): return Liar()", test, "f", packages=("numpy",))])
+    assert found.status == "failed"
