@@ -66,6 +66,7 @@ INDIRECT = {
     "reports.html.table": "reports/html/test_leaderboard.py",
     "reports.leaderboard.naming": "reports/leaderboard/test_board.py",
     "reports.leaderboard.rows": "reports/leaderboard/test_board.py",
+    "reports.leaderboard.summaries": "reports/leaderboard/test_board.py",
     "reports.run.summary": "bench/cli/test_cli.py",
     "tasks.algebra": "tasks/test_maths.py",
     "tasks.brackets": "tasks/test_maths.py",
