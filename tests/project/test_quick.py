@@ -42,6 +42,7 @@ INDIRECT = {
     "bench.run.rows": "bench/run/test_rows.py",
     "bench.records.derived": "bench/run/test_rows.py",
     "bench.run.test_split": "bench/run/test_runner.py",
+    "bench.run.trained": "bench/run/test_trained.py",
     "bench.run.trials": "bench/run/test_trials.py",
     # The sandbox runs these in processes of its own.
     "bench.sandbox.inside.candidate": "bench/sandbox/test_judge.py",
