@@ -19,7 +19,9 @@ from bench.records.rows import GateRecord, Move, Row
 from bench.records.schema import AccountRow, BudgetInfo, Result
 from bench.records.source import DeclaredSource
 from bench.records.tuning import DECLARED
+from bench.run.attempt import Attempt
 from bench.run.prepare import Prepared
+from bench.run.test_split import TestSplit, deploy
 from methods.interface import Artifact, SingleModel
 from methods.sampling import SampledAnswers
 from tasks.interface import Task
@@ -158,7 +160,21 @@ class PreparedTest(Prepared):
         return self.trained.ruleset
 
 
-def check_prompts(artifacts: Mapping[str, Artifact], task: Task) -> None:
+def run_test(attempt: Attempt, prepared: PreparedTest) -> tuple[Row, ...]:
+    """Test artifacts that were made before, and return the rows. What their adaptation cost is carried over."""
+    trained, facts, display = prepared.trained, attempt.facts, attempt.display
+    facts.budget, facts.ledger, facts.ungated = trained.budget, trained.ledger, trained.ungated
+    evaluator = attempt.load(prepared.task_data.task)
+    with display.stage("loading the artifact"), attempt.clock.span("loading"):
+        artifacts = trained.load(evaluator.engine.digest, prepared.folder)
+        _check_prompts(artifacts, prepared.task_data.task)
+    deployed = deploy(artifacts, prepared.config, prepared.strategy, prepared.task_data.traits)
+    facts.untested = deployed.untested
+    test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, display)
+    return trained.moved(test_split.evaluate(deployed, trained.decisions))
+
+
+def _check_prompts(artifacts: Mapping[str, Artifact], task: Task) -> None:
     """Check that a task has the prompts that single models were adapted with.
 
     Raises:

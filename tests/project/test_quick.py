@@ -36,6 +36,7 @@ INDIRECT = {
     "bench.conformance.scoring": "bench/conformance/test_report.py",
     "bench.engines.local": "bench/engines/test_transformers.py",
     "bench.models.checkpoint": "bench/models/test_source.py",
+    "bench.run.attempt": "bench/run/test_runner.py",
     "bench.run.export": "bench/cli/test_cli.py",
     "bench.run.context": "bench/run/test_runner.py",
     "bench.run.loading": "bench/run/test_runner.py",
