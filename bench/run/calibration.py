@@ -14,7 +14,7 @@ from bench.records.schema import BudgetInfo
 from bench.run.attempt import Attempt
 from bench.run.context import AdaptationContext
 from bench.run.evaluator import Evaluator, sparse
-from bench.run.gate import RunPlan
+from bench.run.plan import RunPlan
 from bench.run.prepare import PreparedRun
 from bench.run.progress import ProgressDisplay
 from bench.weights.points import Point

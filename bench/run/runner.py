@@ -29,7 +29,7 @@ from bench.records.schema import Result
 from bench.run.attempt import ONE, Attempt, open_journal
 from bench.run.calibration import CalibratedRun, begin
 from bench.run.context import AdaptationContext
-from bench.run.gate_looks import Gate, draw_items
+from bench.run.gate import Gate, draw_items
 from bench.run.launch import launch_training
 from bench.run.loading import placed
 from bench.run.prepare import Prepared, PreparedRun
