@@ -47,7 +47,7 @@ def _plan(run: GridRun) -> PlanOutput:
     from bench.models.source import resolve
     from bench.registry import load_method
     from bench.run.data import load_task_data
-    from bench.run.gate import plan_run
+    from bench.run.plan import plan_run
     from bench.run.prepare import refused_because
 
     config = run.config

@@ -79,7 +79,7 @@ def _of_runs(
     declared_flops: str | None,
     model: str | None,
 ) -> list[RunConfig]:
-    from bench.run.trained import config_of_run
+    from bench.run.prepare_test import config_of_run
 
     if not runs:
         raise UsageError("nothing to test: give run directories, or a model with --artifact")
@@ -99,7 +99,7 @@ def _declared(
     model: str | None,
 ) -> list[RunConfig]:
     from bench.run.grid import CHECKS
-    from bench.run.trained import config_of_model
+    from bench.run.prepare_test import config_of_model
 
     if runs:
         raise UsageError(f"--artifact {artifact}: give either it or run directories ({runs[0]})")

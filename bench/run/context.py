@@ -14,8 +14,9 @@ from bench.distributed import ProcessGroup
 from bench.errors import BenchError
 from bench.records.files import share
 from bench.records.rows import Move
+from bench.run.chunks import Answer
 from bench.run.data import TaskData
-from bench.run.evaluator import Answer, Evaluator
+from bench.run.evaluator import Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training

@@ -9,21 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
-from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, TokenIds
+from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.errors import Refused
 from bench.records.journal import Journal
-from bench.records.pricing import evaluation_cost
+from bench.run.chunks import Answer, Chunk, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
@@ -31,68 +29,6 @@ from bench.weights.checkpoint import Place
 from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
 from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
-
-CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
-"""Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
-in 60 to 70 % of the time in which one of them answers all (SmolLM2, two cores)."""
-CHUNKS = {8: 4.0, 4: 2.0, 2: 1.0}
-"""The same for GPUs and for vLLM, which are faster with large batches."""
-LARGEST_CHUNK = 4
-"""Maximum size of a chunk, in batches."""
-
-
-def cut(count: int, settings: Mapping[str, str | int]) -> list[range]:
-    """Cut the examples of one point into chunks that several engines can compute in parallel.
-
-    The cut depends on the number of examples and on the engine's settings, not on the number of engines. The number of
-    chunks is usually a power of two, which 2, 4 or 8 engines share evenly. Example: with batches of 64 on a CPU, 82
-    examples make four chunks, of 20 or 21.
-
-    Args:
-        count: Number of examples.
-        settings: The engine's `settings`.
-
-    Returns:
-        Ranges of consecutive examples.
-    """
-    batch = int(settings["batch_size"])
-    on_cpu = settings.get("backend") == "transformers" and settings.get("device") == "cpu"
-    usual = next((n for n, batches in (CHUNKS_ON_CPU if on_cpu else CHUNKS).items() if count >= batches * batch), 1)
-    number = max(usual, -(-count // (LARGEST_CHUNK * batch)))
-    bounds = [count * i // number for i in range(number + 1)]
-    return [range(*ends) for ends in pairwise(bounds)]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One generated answer.
-
-    Attributes:
-        text: Decoded answer.
-        finish: Reason for its end.
-        prompt_tokens: Length of the prompt in tokens.
-        new_tokens: Number of generated tokens.
-    """
-
-    text: str
-    finish: Finish
-    prompt_tokens: int
-    new_tokens: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Examples that one engine answers together.
-
-    Attributes:
-        key: Key for prefetched results in the journal.
-        job: Job for the engine.
-        read: Converts the engine's completions into a journal value.
-    """
-
-    key: dict[str, Any]
-    job: Job
-    read: Callable[[Sequence[Completion]], dict[str, Any]]
 
 
 class Evaluator:
@@ -216,7 +152,7 @@ class Evaluator:
             self._centre = point.centre
         self.clock.book(self.meter.booked_to(account), seconds)
 
-    def _run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
+    def run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
         """Compute a chunk at a point, book its work, and return its journal value."""
         self.meter.reserve(self._move(point))
         entry = self.journal.prefetched(chunk.key)
@@ -277,7 +213,7 @@ class Evaluator:
             found: dict[str, Any] | None = None
             with self.meter.account(account, allowance):
                 with suppress(AllowanceSpent):
-                    found = self._run_chunk(point, self.score_chunk(point, examples, label, prompt))
+                    found = self.run_chunk(point, self.score_chunk(point, examples, label, prompt))
                 work = self.meter.opened
             entry = {name: found[name] if found else [] for name in ("rewards", "correct")}
             entry |= {"complete": found is not None, "work": sparse(work), "seconds": time.perf_counter() - started}
@@ -308,7 +244,7 @@ class Evaluator:
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), _journalled_answers)
+        return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), journalled_answers)
 
     def generate(
         self,
@@ -330,7 +266,7 @@ class Evaluator:
             with self.meter.account(account, allowance):
                 with suppress(AllowanceSpent):
                     chunk = self.answer_chunk(point, examples, label, decoding, prompt)
-                    answers = self._run_chunk(point, chunk)["answers"]
+                    answers = self.run_chunk(point, chunk)["answers"]
                 work = self.meter.opened
             entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
             self.journal.append(key, entry)
@@ -380,48 +316,6 @@ class Evaluator:
                 entry = {"found": compute()}
             self.journal.append(key, entry)
         return list(entry["found"])
-
-    def calibrate(self, examples: Sequence[Example]) -> tuple[float, float]:
-        """Return the mean model FLOPs and seconds for the base model to answer one example, booked to `setup`."""
-        before = self.meter.ledger["setup"]
-        started = time.perf_counter()
-        parts = {f"calibration+{part.start}": examples[part.start : part.stop] for part in self.cut(len(examples))}
-        self.announce([self.answer_chunk(Point(), some, label) for label, some in parts.items()])
-        for label, some in parts.items():
-            self.generate(Point(), some, "setup", label)
-        seconds = time.perf_counter() - started
-        work = self.meter.ledger["setup"] - before
-        return evaluation_cost(self.meter.shape, work), seconds / len(examples)
-
-    def timed(self, examples: Sequence[Example]) -> tuple[Work, float]:
-        """Return the work of the base's answers, booked to `setup`, and the seconds that the engines took for it.
-
-        Both are journalled together, so a resumed run has those of the first attempt.
-        """
-        key = {"timed": len(examples)}
-        entry = self.journal.recall(key)
-        if entry is None:
-            attempt = uuid.uuid4().hex  # answers that an interrupted attempt prefetched would take no time
-            chunks = [
-                self.answer_chunk(Point(), examples[part.start : part.stop], f"timed {attempt} {part.start}")
-                for part in self.cut(len(examples))
-            ]
-            self.announce(chunks)
-            started = time.perf_counter()
-            with self.meter.account("setup"):
-                for chunk in chunks:
-                    self._run_chunk(Point(), chunk)
-                work = self.meter.opened
-            entry = {"work": sparse(work), "seconds": time.perf_counter() - started}
-            self.journal.append(key, entry)
-        else:
-            self.meter.replay("setup", Work(**entry["work"]))
-        return Work(**entry["work"]), float(entry["seconds"])
-
-
-def _journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, the fields of `Answer` in order."""
-    return {"answers": [[c.text, c.finish, c.prompt_tokens, len(c.token_ids)] for c in completions]}
 
 
 def sparse(work: Work) -> dict[str, int]:

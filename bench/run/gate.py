@@ -1,170 +1,172 @@
-"""Plan of a run: a part of the budget is reserved for the gate, another pays for trials, and the method plans the rest.
-
-The gate decides whether the result of a method is kept, by its answers to held-out items, the same for every method.
-`bench.run.gate_looks` runs it; `bench.stats.gate` is its test.
-"""
+"""The harness's gate: base and artifacts answer held-out items in looks, until the test decides about each artifact."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from bench.compute.ledger import BilledAccount
-from bench.errors import Refused
-from bench.records.config import RunConfig
-from bench.run.tuning import Rung, describe, plan_tuning, untunable
-from bench.stats.gate import GateDesign, detectable_gain
-from bench.strategy import run_strategy
-from methods.interface import Method, Plan, PlanLine
-from tasks.interface import TaskTraits
+import numpy as np
 
-GATE_SHARE = 0.25
-"""Maximum share of the budget that is reserved for the gate."""
-SLACK = 1.25
-"""Evaluations reserved for one of a result, because its answers may be longer than the base's."""
-FEWEST_ITEMS = 5
-"""With 4 items no result can be kept: 4 fixes and no regression happen with p = 1/16 > 5 % by chance."""
-REGRESSIONS, POWER = 0.05, 0.8
-"""Share of regressions and power for which a plan states the detectable gain."""
+from bench.compute.meter import AllowanceSpent
+from bench.errors import BenchError
+from bench.records.rows import GateLook, GateRecord
+from bench.run.context import DeploymentContext
+from bench.run.evaluator import Evaluator
+from bench.run.progress import ProgressDisplay, StageDisplay
+from bench.run.rows import checked_answers
+from bench.seeds import derive
+from bench.stats.gate import GateDecision, GateDesign, Look, decide, detectable_gain
+from methods.interface import Artifact
+from tasks.interface import Example, Score
+
+
+def draw_items(examples: Sequence[Example], items: int, seed: int) -> tuple[Example, ...]:
+    """Return the gate's items of a run, drawn from the gate split anew for each seed of a run."""
+    order = np.random.default_rng(derive(seed, "gate")).permutation(len(examples))
+    return tuple(examples[i] for i in order[:items].tolist())
 
 
 @dataclass(frozen=True)
-class GatePlan:
-    """Size of a run's gate.
+class _Judged:
+    """Answers to the items of one look, with their scores."""
 
-    Attributes:
-        items: Maximum number of items that base and result answer; 0 without a gate.
-        evaluations: Evaluations reserved for it. They stay unspent if they are too few for a gate, so that all methods
-            adapt with the same budget.
-        ungated: Reason why there is no gate; None if there is one.
-        results: Number of artifacts that answer the items.
+    texts: list[str]
+    scores: list[Score]
+
+
+class Gate:
+    """Decides about the artifacts of a run. The base's answers are shared by all of them.
+
+    Args:
+        evaluator: Evaluator for the task that the run adapted on.
+        examples: Items, in the order in which they are answered.
+        allowance: FLOPs that all answers may cost.
+        method: Name of the method, for messages.
+        display: Progress display.
     """
 
-    items: int
-    evaluations: int
-    ungated: str | None = None
-    results: int = 1
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        examples: Sequence[Example],
+        allowance: int,
+        method: str,
+        display: ProgressDisplay,
+    ) -> None:
+        self._evaluator, self._examples, self._method, self._display = evaluator, examples, method, display
+        self._design = GateDesign(len(examples))
+        quiet = ProgressDisplay(quiet=True)  # a look is shown as a whole, and not each of its answers
+        self._view = DeploymentContext(evaluator, examples, quiet, name="gate", account="gate", allowance=allowance)
+        self._base: list[_Judged] = []
 
-    @property
-    def what(self) -> str:
-        """Description for the plan, such as `base and result on at most 56 items; detects a gain of +21.2 ...`."""
-        if not self.items:
-            return "reserved as for every method, and unspent: too few evaluations for a gate"
-        gain = detectable_gain(GateDesign(self.items), REGRESSIONS, POWER)
-        detects = "detects no gain" if gain is None else f"detects a gain of {100 * gain:+.1f} points"
-        several = self.results > 1
-        answering = f"each of {self.results} results" if several else "result"
-        shared = "; all are paid from the same reserve, so fewer results leave more items to each" if several else ""
-        return (
-            f"base and {answering} on at most {self.items} items; {detects} in {POWER:.0%} of runs if "
-            f"{REGRESSIONS:.0%} of the items regress{shared}"
+    def decide(self, base: Artifact, artifacts: Mapping[str, Artifact | None]) -> dict[str, GateRecord]:
+        """Return the decision about each artifact, by label.
+
+        Args:
+            base: Base model, with the same strategy as the artifacts.
+            artifacts: Artifacts as they are deployed, by label; None for the unchanged base.
+
+        Raises:
+            BenchError: If no answer to the items could be judged.
+        """
+        self._evaluator.announce([])  # drop the points prefetched for the search
+        found = {}
+        for label, artifact in artifacts.items():
+            if artifact is None:
+                found[label] = self._rejected("the method returned the unchanged base")
+                continue
+            report = dict(artifact.report)
+            with self._display.stage(f"gate: {label}" if label else "gate", len(self._design.looks)) as stage:
+                found[label] = self._decide(label, base, artifact, stage)
+            artifact.report.clear()  # it is about the test answers, which come next
+            artifact.report.update(report)
+        return found
+
+    def _decide(self, label: str, base: Artifact, artifact: Artifact, stage: StageDisplay) -> GateRecord:
+        counts: list[tuple[int, int]] = []
+        fixes = regressions = excluded = seen = 0
+        decision: GateDecision | None = None
+        for number, end in enumerate(self._design.looks):
+            examples, seen = self._examples[seen:end], end
+            before = self._answer_base(base, number, examples)
+            now = before and self._answer(artifact, examples, f"gate {label}", before)
+            if before is None or now is None:
+                reason = "its answers cost more than what was reserved"
+                items = seen - len(examples)
+                return self._rejected(reason, items=items, excluded=excluded, fixes=fixes, regressions=regressions)
+            for old, new in zip(before.scores, now.scores, strict=True):
+                if "infrastructure" in (old.status, new.status):
+                    excluded += 1
+                else:
+                    fixes += new.correct and not old.correct
+                    regressions += old.correct and not new.correct
+            stage.advance()
+            counts.append((fixes, regressions))
+            decision = decide(self._design, counts)
+            if decision is not None:
+                break
+        assert decision is not None  # there is one at the last look
+        if excluded == decision.items:
+            raise BenchError("no gate answer could be judged; see `bench doctor`")
+        return self._record(decision, excluded)
+
+    def _answer_base(self, base: Artifact, number: int, examples: Sequence[Example]) -> _Judged | None:
+        """Return the base's answers at a look, which it gives once. None if the allowance runs out."""
+        if number == len(self._base):
+            found = self._answer(base, examples, "gate base", None)
+            if found is None:
+                return None
+            self._base.append(found)
+        return self._base[number]
+
+    def _answer(
+        self, artifact: Artifact, examples: Sequence[Example], label: str, base: _Judged | None
+    ) -> _Judged | None:
+        """Answer and score items. None if the allowance runs out."""
+        try:
+            texts = checked_answers(artifact, self._view, examples, self._method)
+        except AllowanceSpent:
+            return None
+        if self._view.exhausted:  # and the artifact caught the error
+            return None
+        if base is not None and texts == base.texts:
+            return base
+        return _Judged(texts, self._evaluator.judge(examples, texts, label))
+
+    def _rejected(
+        self, reason: str, *, items: int = 0, excluded: int = 0, fixes: int = 0, regressions: int = 0
+    ) -> GateRecord:
+        """Return the record of a rejection without a test."""
+        return GateRecord(
+            accepted=False,
+            items=items,
+            excluded=excluded,
+            max_items=self._design.items,
+            fixes=fixes,
+            regressions=regressions,
+            gain=(fixes - regressions) / items if items else 0.0,
+            level=self._design.level,
+            reason=f"rejected: {reason}",
+        )
+
+    def _record(self, decision: GateDecision, excluded: int) -> GateRecord:
+        judged = decision.items - excluded
+        design = GateDesign(max(1, round(self._design.items * judged / decision.items)))
+        missing = f"; {excluded} of {decision.items} items could not be judged" if excluded else ""
+        return GateRecord(
+            accepted=decision.accepted,
+            items=decision.items,
+            excluded=excluded,
+            max_items=self._design.items,
+            fixes=decision.fixes,
+            regressions=decision.regressions,
+            gain=decision.gain,
+            level=decision.level,
+            looks=tuple(map(_look, decision.looks)),
+            reason=f"{decision.reason}{missing}",
+            detectable=detectable_gain(design, regressions=min(0.5, decision.regressions / judged)),
         )
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """Plan of a run.
-
-    Attributes:
-        method: The method's plan of the final run.
-        evaluations: Budget of trials and final run, in evaluations.
-        gate: The gate, which gets the rest.
-        rungs: Trials that choose the method's settings; empty without tuning.
-    """
-
-    method: Plan
-    evaluations: int
-    gate: GatePlan
-    rungs: tuple[Rung, ...] = ()
-
-    @property
-    def lines(self) -> tuple[PlanLine, ...]:
-        """Trials and phases of the method, in order."""
-        return (*describe(self.rungs), *self.method.lines)
-
-    @property
-    def planned(self) -> dict[BilledAccount, int]:
-        """Planned evaluations by account."""
-        found: dict[BilledAccount, int] = {}
-        for line in self.lines:
-            found[line.account] = found.get(line.account, 0) + line.evaluations
-        return found | ({"gate": self.gate.evaluations} if self.gate.evaluations else {})
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The method's notes, and why there is no gate."""
-        return (*self.method.notes, *([f"no gate: {self.gate.ungated}"] if self.gate.ungated else []))
-
-
-def plan_run(method: Method, config: RunConfig, evaluations: int, task: TaskTraits) -> RunPlan:
-    """Return the plan of a run.
-
-    Args:
-        method: Configured method.
-        config: Configuration of the run.
-        evaluations: Budget of the run in evaluations.
-        task: Traits of the task.
-
-    Raises:
-        Refused: If the method refuses its part of the budget, or the budget cannot pay for the trials.
-    """
-    if config.tune and (reason := untunable(method, task)):
-        raise Refused(f"--tune {config.tune}: {reason}")
-    share = int(GATE_SHARE * evaluations)
-    try:
-        rungs, whole = _plan(method, config, evaluations, 0, task)
-    except Refused:
-        if config.tune and config.gate == "harness" and task.sizes.get("gate"):
-            _plan(method, config, evaluations, share, task)  # its reason says what would do beside a gate
-        raise
-    gate = _plan_gate(whole, config, share, task)
-    if not gate.evaluations:
-        return RunPlan(whole, evaluations, gate, rungs)
-    reserved = gate.evaluations
-    fewer, plan = _plan(method, config, evaluations, reserved, task)
-    gate = _plan_gate(plan, config, reserved, task)  # an answer may take other numbers of passes now
-    return RunPlan(plan, evaluations - reserved, replace(gate, evaluations=reserved), fewer)
-
-
-def _plan(
-    method: Method, config: RunConfig, evaluations: int, reserved: int, task: TaskTraits
-) -> tuple[tuple[Rung, ...], Plan]:
-    """Return the trials, and the method's plan for what gate and trials leave."""
-    left = evaluations - reserved
-    share = GATE_SHARE if reserved else 0.0
-    try:
-        rungs = plan_tuning(method, left, task, config.tune, lambda part: math.ceil(part / (1 - share)))
-        return rungs, method.plan(left - sum(rung.trials * rung.evaluations for rung in rungs), task)
-    except Refused as error:
-        if not reserved:
-            raise
-        raise Refused(
-            f"{error} (of the budget of {evaluations} evaluations, {reserved} are reserved for the gate; --gate off "
-            "leaves them to the method)"
-        ) from error
-
-
-def _plan_gate(plan: Plan, config: RunConfig, reserved: int, task: TaskTraits) -> GatePlan:
-    """Return the gate that some evaluations pay for: each item is answered by the base and by each artifact.
-
-    Nothing is reserved if no method could be gated on this task, or this one has nothing to gate.
-    """
-    if config.gate == "off":
-        return GatePlan(0, 0, "--gate off")
-    if not task.sizes.get("gate"):
-        return GatePlan(0, 0, "the task has no gate split")
-    if task.sizes["gate"] < FEWEST_ITEMS:
-        return GatePlan(0, 0, f"the gate split has {task.sizes['gate']} items; a gate needs {FEWEST_ITEMS}")
-    if not plan.passes:
-        return GatePlan(0, 0, f"{config.method} leaves the base unchanged")
-    strategy = run_strategy(config.strategy)
-    samples = strategy.k if strategy and strategy.kind != "pass" else 1
-    # A strategy deploys the artifacts that are one model. A method that has none is refused when it returns.
-    passes = [each for each in plan.passes if each <= 1] or plan.passes if strategy else plan.passes
-    item = samples * (1 + SLACK * sum(passes))
-    items = min(task.sizes["gate"], int(reserved / item))
-    if items < FEWEST_ITEMS:
-        needs = f"{FEWEST_ITEMS}, which take {math.ceil(FEWEST_ITEMS * item)} evaluations"
-        reason = f"too few items to keep any result: it needs {needs}; {reserved} are reserved, and stay unspent"
-        return GatePlan(0, reserved, reason)
-    return GatePlan(items, math.ceil(items * item), results=len(passes))
+def _look(look: Look) -> GateLook:
+    return GateLook(items=look.items, fixes=look.fixes, regressions=look.regressions, needed=look.needed)

@@ -23,12 +23,13 @@ from bench.records.config import RunConfig, read_config
 from bench.records.files import WriteFailed
 from bench.records.schema import Result
 from bench.registry import check, load_method
+from bench.run.attempt import ONE, check_schema
 from bench.run.launch import read_launch
 from bench.run.prepare import Prepared, finished, prepare
+from bench.run.prepare_test import prepare_test
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import ONE, check_schema, execute
+from bench.run.runner import execute
 from bench.run.settings import Assignment, Variant, is_given, variants
-from bench.run.trained import prepare_test
 from methods.interface import MethodConfig
 
 

@@ -20,7 +20,7 @@ from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
-from bench.run.gate import RunPlan, plan_run
+from bench.run.plan import RunPlan, plan_run
 from bench.run.progress import ProgressDisplay
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason

@@ -14,7 +14,7 @@ from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
 from bench.records.samples import Sample
-from bench.run.evaluator import Answer
+from bench.run.chunks import Answer
 from bench.stats import PairedCounts, paired_counts
 from methods.interface import Artifact, Deployment
 from tasks.examples import clusters

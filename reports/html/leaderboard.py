@@ -10,8 +10,10 @@ from bench.stats import Estimate, Interval
 from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, percent, whiskers
-from reports.leaderboard.board import Board, Curve, Group, LeaderboardRow, OverSeeds, Profile, SeedRun
+from reports.leaderboard.board import Board
 from reports.leaderboard.columns import Column, area_text, columns, curve_title, interval_text, profile_title, title
+from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds, SeedRun
+from reports.leaderboard.summaries import Curve, Profile
 from reports.leaderboard.text import EXPLAINED
 from reports.leaderboard.transfer import EXPLAINED as TRANSFERS_EXPLAINED
 from reports.leaderboard.transfer import Transfer, Transferred

@@ -17,8 +17,9 @@ from bench.records.schema import Result
 from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
 from bench.stats import compact_letters, different_pairs, pairwise_p_values
-from reports.leaderboard.board import LEVEL, Board, Group, LeaderboardRow, Rate
+from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.curves import curves_of, profiles_of
+from reports.leaderboard.group import LEVEL, Group, LeaderboardRow
 from reports.leaderboard.naming import short
 from reports.leaderboard.notes import notes_of
 from reports.leaderboard.rows import ScoredRow, accuracy_of, has_own_gate, make_rows, run_of

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.leaderboard.board import SPAN, Board, Curve, Group, LeaderboardRow, OverSeeds, Profile, Rate
+from reports.leaderboard.board import Board, Rate
+from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds
+from reports.leaderboard.summaries import SPAN, Curve, Profile
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from bench.records.lines import encode
 from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
-from reports.leaderboard.board import Withdrawal
 from reports.leaderboard.build import make_board
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
+from reports.leaderboard.summaries import Withdrawal
 from reports.leaderboard.text import markdown
 from reports.record import Record, find_records, gc_disabled, read_record, read_records
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from bench.stats import Estimate, area_under_front, pareto_front, performance_profile, profile_interval
-from reports.leaderboard.board import SPAN, TASKS, Curve, CurvePoint, Group, Profile
+from reports.leaderboard.group import Group
+from reports.leaderboard.summaries import SPAN, TASKS, Curve, CurvePoint, Profile
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
 """Margins of performance profiles: 0 to 20 percentage points."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.records.rows import FAITHFUL
-from reports.leaderboard.board import LeaderboardRow
+from reports.leaderboard.group import LeaderboardRow
 from reports.leaderboard.naming import short
 from reports.record import Record
 

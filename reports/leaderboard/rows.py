@@ -14,7 +14,7 @@ from bench.records.rows import GateRecord, Row
 from bench.records.schema import Result
 from bench.records.source import DeclaredSource
 from bench.stats import accuracy_over_seeds, difference_over_seeds, exact_interval, interval_holds
-from reports.leaderboard.board import LEVEL, MATCHED, Gated, LeaderboardRow, OverSeeds, SeedRun
+from reports.leaderboard.group import LEVEL, MATCHED, Gated, LeaderboardRow, OverSeeds, SeedRun
 from reports.record import Record, outcomes
 
 

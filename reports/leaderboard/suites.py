@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.compute.budget import parse_budget
 from bench.records.config import RunConfig
-from reports.leaderboard.board import SuiteCoverage
+from reports.leaderboard.summaries import SuiteCoverage
 from reports.record import Record
 
 if TYPE_CHECKING:

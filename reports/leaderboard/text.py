@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.stats import Estimate
-from reports.leaderboard.board import Board, Curve, Group
+from reports.leaderboard.board import Board
 from reports.leaderboard.columns import (
     FOLDED,
     Column,
@@ -24,6 +24,8 @@ from reports.leaderboard.columns import (
     profile_title,
     title,
 )
+from reports.leaderboard.group import Group
+from reports.leaderboard.summaries import Curve
 from reports.leaderboard.transfer import print_transfers, transfers_markdown
 
 LEFT = ("letters", "name", "verdict", "status")

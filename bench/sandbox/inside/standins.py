@@ -8,18 +8,25 @@ and its methods are stand-ins, too.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from .peer import Peer
+from typing import Any, ClassVar, NoReturn, Protocol
 
 MOST_READ = 200_000
 """Maximum number of values that are read from one iterator."""
 
 _NOTHING = object()
 _read = object.__getattribute__
+
+
+class Caller(Protocol):
+    """End of the socket that a stand-in's calls go through: the part of `peer.Peer` that it uses."""
+
+    def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function of the other side."""
+
+    def fail(self, status: str, detail: str) -> NoReturn:
+        """End the communication permanently."""
 
 
 class Bound:
@@ -47,7 +54,7 @@ class StandIn:
     looks_like: ClassVar[type] = types.FunctionType
     methods: ClassVar[dict[str, Callable[..., Any]]] = {}
 
-    def __init__(self, peer: Peer, target: str | int) -> None:
+    def __init__(self, peer: Caller, target: str | int) -> None:
         self._peer, self._target = peer, target
 
     def __getattribute__(self, name: str) -> Any:
@@ -66,7 +73,7 @@ class StandIn:
 
 
 def ask(self: StandIn, *args: Any, **kwargs: Any) -> Any:
-    """Call the other side; see `Peer.call`."""
+    """Call the other side; see `peer.Peer.call`."""
     return _read(self, "_peer").call(_read(self, "_target"), args, kwargs)
 
 
@@ -92,7 +99,7 @@ class RemoteIterator(StandIn):
     __slots__ = ("_left",)
     looks_like = object
 
-    def __init__(self, peer: Peer, target: int) -> None:
+    def __init__(self, peer: Caller, target: int) -> None:
         super().__init__(peer, target)
         self._left = MOST_READ
 

@@ -17,7 +17,7 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig
-from bench.run.evaluator import cut
+from bench.run.chunks import cut
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute

@@ -4,6 +4,7 @@ from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
 from bench.models.embedded import EMBEDDED
 from bench.records.journal import Journal
+from bench.run.calibration import calibrate
 from bench.run.evaluator import Evaluator
 from bench.weights.points import Point
 from tasks.addition import Addition
@@ -31,7 +32,7 @@ def test_the_calibration_is_shared_by_engines_and_read_from_the_journal_by_a_res
         announced.append([len(j.prompts) for j in jobs]),
         prepare(jobs, arrived),
     )
-    flops, seconds = evaluator.calibrate(examples)
+    flops, seconds = calibrate(evaluator, examples)
     assert announced == [[4, 4, 4, 4]]  # 16 examples are one batch
     assert seconds > 0
     work = evaluator.meter.ledger["setup"]
@@ -46,7 +47,7 @@ def test_the_calibration_is_shared_by_engines_and_read_from_the_journal_by_a_res
         Journal(tmp_path / "journal.jsonl"),
     )
     evaluator.engine.generate = None  # nothing is computed again
-    assert resumed.calibrate(examples)[0] == flops
+    assert calibrate(resumed, examples)[0] == flops
     assert resumed.meter.ledger["setup"] == work
     assert resumed._last_point == Point()
 

@@ -10,9 +10,9 @@ import pytest
 from bench.errors import Refused
 from bench.records.config import RunConfig
 from bench.records.schema import read_result
-from bench.run.gate import FEWEST_ITEMS, GATE_SHARE, SLACK, plan_run
-from bench.run.gate_looks import draw_items
+from bench.run.gate import draw_items
 from bench.run.grid import resume_run
+from bench.run.plan import FEWEST_ITEMS, GATE_SHARE, SLACK, plan_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute

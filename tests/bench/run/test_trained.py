@@ -10,9 +10,9 @@ from bench.records.schema import RunConfig, read_result
 from bench.records.source import RunSource
 from bench.run.grid import expand, resume_run, run_grid
 from bench.run.prepare import prepare
+from bench.run.prepare_test import config_of_model, config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
-from bench.run.trained import config_of_model, config_of_run, prepare_test
 from bench.weights.points import Point
 from methods.interface import Artifact, Method, Plan, SingleModel
 from tasks.addition import Addition

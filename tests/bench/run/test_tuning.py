@@ -8,8 +8,8 @@ from pydantic import PositiveFloat
 
 from bench.errors import Refused, UsageError
 from bench.records.config import RunConfig
-from bench.run.gate import plan_run
 from bench.run.grid import expand
+from bench.run.plan import plan_run
 from bench.run.settings import Assignment, is_given
 from bench.run.tuning import SLACK, configured, describe, halving, plan_tuning, ruleset, sample
 from bench.settings import setting

@@ -112,7 +112,7 @@ def test_a_run_interrupted_after_training_does_not_train_again(unbroken, tmp_pat
     def interrupt(*_, **__):
         raise Interrupt
 
-    monkeypatch.setattr("bench.run.gate_looks.decide", interrupt)
+    monkeypatch.setattr("bench.run.gate.decide", interrupt)
     with pytest.raises(Interrupt):
         execute(prepared, ProgressDisplay(quiet=True))
     monkeypatch.undo()

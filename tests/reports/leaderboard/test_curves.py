@@ -2,8 +2,8 @@
 
 import pytest
 
-from reports.leaderboard.board import Group, LeaderboardRow, OverSeeds
 from reports.leaderboard.curves import curves_of
+from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds
 
 
 def line(name, accuracy, flops, answer=1.0):

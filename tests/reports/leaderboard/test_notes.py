@@ -1,6 +1,6 @@
 from bench.records.schema import Result, RunConfig
 from bench.stats import Estimate
-from reports.leaderboard.board import LeaderboardRow
+from reports.leaderboard.group import LeaderboardRow
 from reports.leaderboard.notes import NOT_RUN, notes_of
 from reports.leaderboard.rows import make_rows
 from reports.record import Record

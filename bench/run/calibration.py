@@ -1,0 +1,161 @@
+"""Beginning of a run: load the model, calibrate the cost of one evaluation, set the budget, and plan."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.compute.ledger import Work
+from bench.errors import Refused
+from bench.records.pricing import evaluation_cost
+from bench.records.schema import BudgetInfo
+from bench.run.attempt import Attempt
+from bench.run.context import AdaptationContext
+from bench.run.evaluator import Evaluator, sparse
+from bench.run.plan import RunPlan
+from bench.run.prepare import PreparedRun
+from bench.run.progress import ProgressDisplay
+from bench.weights.points import Point
+from tasks.interface import Example
+
+CALIBRATION_EXAMPLES = 16
+
+
+@dataclass(frozen=True)
+class CalibratedRun:
+    """A run with its loaded model, its budget and its plan.
+
+    Attributes:
+        prepared: The run.
+        evaluator: Evaluator for the task that the run adapts on.
+        evaluation_flops: Model FLOPs of one evaluation.
+        flops: Budget of the run in FLOPs. The meter's limit is lower by what is reserved for the gate.
+        plan: Plan of the run.
+        display: Progress display.
+    """
+
+    prepared: PreparedRun
+    evaluator: Evaluator
+    evaluation_flops: float
+    flops: int
+    plan: RunPlan
+    display: ProgressDisplay
+
+    def context(self) -> AdaptationContext:
+        """Return a new view of the run for its method."""
+        prepared = self.prepared
+        return AdaptationContext(
+            self.evaluator, prepared.task_data, prepared.config.seed, self.evaluation_flops, self.display
+        )
+
+
+def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
+    """Load the model, calibrate the cost of one evaluation, plan, and set the budget.
+
+    Raises:
+        Refused: If the run cannot be done for a stated reason.
+    """
+    display = attempt.display
+    evaluator = attempt.load(prepared.task_data.adapted_on)
+    with display.stage("calibration"):
+        examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
+        evaluation_flops, seconds = calibrate(evaluator, examples)
+        flops, evaluations = _size(prepared, evaluator, evaluation_flops, display)
+    plan = prepared.plan(evaluations)
+    attempt.facts.budget = BudgetInfo(
+        name=prepared.config.budget,
+        evaluations=evaluations,
+        evaluation_flops=evaluation_flops,
+        flops=flops,
+        planned={str(account): amount for account, amount in plan.planned.items()},
+        spent=0,
+    )
+    evaluator.meter.limit = int(plan.evaluations * evaluation_flops)  # the gate's part is not the method's
+    run = CalibratedRun(prepared, evaluator, evaluation_flops, flops, plan, display)
+    if attempt.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
+        display.say(_estimate(run, seconds, attempt.engines.count or 1))
+    display.watch(evaluator.meter, plan.evaluations)
+    return run
+
+
+def calibrate(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[float, float]:
+    """Return the mean model FLOPs and seconds for the base model to answer one example, booked to `setup`."""
+    meter = evaluator.meter
+    before = meter.ledger["setup"]
+    started = time.perf_counter()
+    cut = evaluator.cut(len(examples))
+    parts = {f"calibration+{part.start}": examples[part.start : part.stop] for part in cut}
+    evaluator.announce([evaluator.answer_chunk(Point(), some, label) for label, some in parts.items()])
+    for label, some in parts.items():
+        evaluator.generate(Point(), some, "setup", label)
+    seconds = time.perf_counter() - started
+    work = meter.ledger["setup"] - before
+    return evaluation_cost(meter.shape, work), seconds / len(examples)
+
+
+def _size(
+    prepared: PreparedRun, evaluator: Evaluator, evaluation_flops: float, display: ProgressDisplay
+) -> tuple[int, int]:
+    """Return the budget in FLOPs and in evaluations.
+
+    Raises:
+        Refused: If it does not pay for one evaluation.
+    """
+    budget = prepared.budget
+    if budget.unit == "evaluations":
+        return int(budget.amount * evaluation_flops), budget.amount
+    flops = budget.amount
+    if budget.unit == "seconds":
+        # The calibration was the first work of this process, so it says little of the speed. Its examples fill a
+        # batch here, each time in another order, as engines answer equal jobs only once.
+        examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
+        repeats = max(1, evaluator.batch_size // len(examples))
+        work, seconds = timed(evaluator, [e for i in range(repeats) for e in examples[i:] + examples[:i]])
+        flops = int(budget.amount * evaluator.meter.flops(work) / seconds)
+        display.say(f"{budget.text} of device time are {flops:.4g} FLOPs at the measured speed")
+    if flops < evaluation_flops:
+        raise Refused(
+            f"--budget {prepared.config.budget}: {flops:.3g} FLOPs, and one evaluation of the base on this task "
+            f"costs {evaluation_flops:.3g}; give a larger budget"
+        )
+    return flops, int(flops / evaluation_flops)
+
+
+def timed(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[Work, float]:
+    """Return the work of the base's answers, booked to `setup`, and the seconds that the engines took for it.
+
+    Both are journalled together, so a resumed run has those of the first attempt.
+    """
+    meter, journal = evaluator.meter, evaluator.journal
+    key = {"timed": len(examples)}
+    entry = journal.recall(key)
+    if entry is None:
+        attempt = uuid.uuid4().hex  # answers that an interrupted attempt prefetched would take no time
+        chunks = [
+            evaluator.answer_chunk(Point(), examples[part.start : part.stop], f"timed {attempt} {part.start}")
+            for part in evaluator.cut(len(examples))
+        ]
+        evaluator.announce(chunks)
+        started = time.perf_counter()
+        with meter.account("setup"):
+            for chunk in chunks:
+                evaluator.run_chunk(Point(), chunk)
+            work = meter.opened
+        entry = {"work": sparse(work), "seconds": time.perf_counter() - started}
+        journal.append(key, entry)
+    else:
+        meter.replay("setup", Work(**entry["work"]))
+    return Work(**entry["work"]), float(entry["seconds"])
+
+
+def _estimate(run: CalibratedRun, seconds: float, engines: int) -> str:
+    """Say how long the run will take, given the seconds of the calibration for each of its examples."""
+    prepared = run.prepared
+    tested = len(prepared.task_data.splits.test[: prepared.config.limit])
+    planned = sum(run.plan.planned.values())
+    calibrated = min(engines, len(run.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
+    total = seconds * (planned + 2 * tested) * calibrated / engines  # base and result answer the test split
+    minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
+    return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
