@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json
+from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import ReportOutput
 
 
@@ -55,7 +55,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
         left = {"unfinished": tuple(map(str, unfinished)), "unreadable": unreadable}
         output_json(ReportOutput(index=str(index), pages=tuple(map(str, pages)), **left))
     else:
-        click.echo(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
+        say(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
         if unfinished:
-            click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
+            say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return left_out(unreadable)
