@@ -19,7 +19,8 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164
 _TAGS = range(0xE0100, 0xE01F0)
 """Variation selectors that no script uses. They can carry a hidden text."""
 _MARKDOWN = re.compile(
-    r"[\\`*\[\]{}#|~$]"
+    r"[\\`*{}#|~$]"
+    r"|\](?=[(\[:])"  # a link, and not `[+2.6]`
     r"|<(?=[A-Za-z/!?])"  # a tag, and not `<.0001`
     r"|&(?=#?\w+;)"  # an entity
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, and not `max_new_tokens`
@@ -64,7 +65,7 @@ def _is_unseen(character: str) -> bool:
 def markdown(text: str) -> str:
     """Return a text for one line or table cell of Markdown, which renders as that text.
 
-    Characters that Markdown would take for its own become HTML entities: `[x](y)` is `&#91;x&#93;(y)`. Entities hold in
+    Characters that Markdown would take for its own become HTML entities: `[x](y)` is `[x&#93;(y)`. Entities hold in
     tables and in all dialects, unlike backslashes.
     """
     return _MARKDOWN.sub(lambda found: f"{found[0][:-1]}&#{ord(found[0][-1])};", line(text).strip(" "))

@@ -11,6 +11,7 @@ import click
 
 from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import DoctorOutput, ProcessorOutput, SandboxOutput
+from bench.imports import ROOT
 
 PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy", "ray")
 
@@ -25,6 +26,7 @@ def doctor(as_json: bool) -> int:
     report = DoctorOutput(
         python=platform.python_version(),
         platform=platform.platform(),
+        code=str(ROOT),
         packages={name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
         devices=tuple(_devices()),
         processor=_processor(),
@@ -120,6 +122,7 @@ def _tasks() -> dict[str, str]:
 
 def _print(report: DoctorOutput) -> None:
     say(f"python {report.python} on {report.platform}")
+    say(f"code: {report.code}, which bench, methods, reports and tasks are imported from")
     for name, found in report.packages.items():
         say(f"  {name:<22}{found or 'not installed'}")
     say("devices: " + "; ".join(report.devices))

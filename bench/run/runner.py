@@ -27,7 +27,7 @@ from bench.errors import BenchError, Refused, UsageError
 from bench.records.config import read_config
 from bench.records.digests import JOURNAL, SAMPLES
 from bench.records.files import WriteFailed, file_digest, sweep, write_atomically
-from bench.records.journal import Journal, read_entries
+from bench.records.journal import Journal, JournalRemoved, read_entries
 from bench.records.migrations import OLDEST, SCHEMA_VERSION
 from bench.records.pricing import priced_account
 from bench.records.rows import GateRecord, Row
@@ -75,6 +75,7 @@ def execute(
     Raises:
         Refused: If another process is executing this run.
         WriteFailed: If the record cannot be written.
+        JournalRemoved: If the run's folder was removed or replaced meanwhile.
     """
     started = time.perf_counter()
     engines = placed(prepared, engines)
@@ -89,13 +90,14 @@ def execute(
             result = attempt.ended("diverged", str(error))
         except Refused as error:
             result = attempt.ended("refused", str(error))
-        except (WriteFailed, KeyboardInterrupt):
+        except (WriteFailed, JournalRemoved, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
+        attempt.journal.check_in_place()
         timing = attempt.timing(time.perf_counter() - started, file_digest(prepared.folder / JOURNAL))
         digest = file_digest(prepared.folder / SAMPLES) if result.rows else None
         result = result.model_copy(update={"timing": timing, "samples_sha256": digest})
