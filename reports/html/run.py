@@ -13,9 +13,9 @@ from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.coverage import coverage_sections
 from reports.html.page import render
-from reports.html.population import MethodDecision, gate_plot, read_gates, sections
+from reports.html.population import gate_plot, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
-from reports.run.history import configuration, gate_summary
+from reports.run.history import MethodDecision, configuration, gate_summary, gates
 from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
 SHOWN = 8
@@ -54,7 +54,7 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         board: Address of the leaderboard page, for a link back; empty for no link.
     """
     rows = named_rows(result)
-    looks = read_gates(result.report)
+    looks = gates(result.report)
     return render(
         "run.html",
         title=run_title(result.config),

@@ -83,7 +83,7 @@ def print_times(console: Console, timing: Timing, limit: float | None = None) ->
     ):
         table = _table("", "seconds", "share")
         for name, value in seconds.items():
-            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}")
+            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}" if timing.total else "")
         console.print(title, style="bold")
         console.print(table)
     generating = timing.kinds.get("generation", 0.0)
@@ -132,12 +132,11 @@ def _accuracies(rows: list[tuple[str, Row]]) -> Table:
 def _reported(result: Result) -> list[str]:
     lines = []
     for gate in gates(result.report):
-        verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
-        stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
-        lines.append(f"the method's report: {stage}: {verdict}; {reason}")
+        verdict = "[green]kept[/green]" if gate.accepted else "not kept"
+        lines.append(f"the method's report: {escape(line(gate.stage))}: {verdict}; {escape(line(gate.reason))}")
     training = result.report.get("training")
     if isinstance(training, dict) and (collapse := training.get("collapse")):
-        lines.append(f"the method's report: training: {escape(str(collapse))}")
+        lines.append(f"the method's report: training: {escape(line(str(collapse)))}")
     return lines
 
 
