@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -37,6 +39,43 @@ class Refused(BenchError):
     """Request that the harness declines, for example because the sandbox is too weak to run code."""
 
     exit_code = 3
+
+
+_REMEDIES = {
+    errno.EACCES: "give this user access to it",
+    errno.EPERM: "give this user access to it",
+    errno.EROFS: "make it writable",
+    errno.EISDIR: "move the folder of this name away, because a file is expected",
+    errno.ENOTDIR: "move the file of this name away, because a folder is expected",
+    errno.ENOENT: "restore it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free the disk",
+}
+"""What to do about an error of the operating system, by its number."""
+
+
+def os_reason(error: OSError, other: str = "file") -> str:
+    """Return the reason of an operating system's error with a remedy.
+
+    Example: `Permission denied; give this user access to it, or choose another file`.
+
+    Args:
+        error: The error.
+        other: What the user may choose in place of the file, such as `--output`.
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}; {_REMEDIES.get(error.errno or 0, 'check it')}, or choose another {other}"
+
+
+def os_problem(error: OSError) -> BenchError:
+    """Convert an operating system's error into one that names the file, the reason and the remedy.
+
+    Example message: `/runs/x/config.json: Permission denied; give this user access to it, or choose another file`. An
+    error without a file is one of standard output.
+    """
+    files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    return BenchError(f"{' to '.join(files) or 'standard output'}: {os_reason(error)}")
 
 
 def shown(value: object) -> str:

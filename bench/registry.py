@@ -11,6 +11,7 @@ import difflib
 import importlib
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bench.errors import BenchError, UsageError
@@ -113,7 +114,15 @@ def _load(kind: Kind, name: str) -> object:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing third-party code can raise anything
-        raise UsageError(f"--{kind} {name}: cannot load {target}: {type(error).__name__}: {error}") from error
+        hint = _not_on_path(module) if isinstance(error, ModuleNotFoundError) else ""
+        raise UsageError(f"--{kind} {name}: cannot load {target}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _not_on_path(module: str) -> str:
+    """Return how to import a module of the current directory, which is not on the path; empty if it has none."""
+    top = module.partition(".")[0]
+    found = [name for name in (f"{top}.py", top) if Path(name).exists()]
+    return f"; to import {found[0]} from the current directory, set PYTHONPATH=." if found else ""
 
 
 def load_method(name: str) -> type[Method]:

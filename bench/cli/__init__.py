@@ -1,17 +1,24 @@
 """Command line. Results go to stdout and progress to stderr; `--json` prints results as JSON.
 
-Exit status: 0 done, 1 a run failed, 2 usage error, 3 refused.
+Exit status: 0 done, 1 a run failed, 2 usage error, 3 refused, 130 interrupted, 141 output closed. See docs/errors.md.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
+
+from bench.imports import check_packages
+from bench.plain import terminal
 
 COMMANDS = {
     "run": "bench.cli.run:run",
@@ -59,6 +66,16 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"unknown command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. If the reader of its output has gone, as `head` does, end quietly with status 141."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            return 128 + signal.SIGPIPE
+        return status
+
 
 @click.group(
     cls=LazyGroup,
@@ -70,6 +87,7 @@ def cli() -> None:
 
     A first run on a CPU: bench run -t addition -M tiny-adder
     """
+    check_packages()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,20 +96,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Arguments of the command. Default: those of this process.
     """
-    from bench.errors import BenchError
+    from bench.errors import BenchError, os_problem
 
     # OpenMP reads this when torch is loaded. Waiting threads spin; with the default spin count, another busy process on
     # the machine makes decoding ten times slower. This shorter spin is as fast on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # Child processes do not import from the current directory either.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         status = cli.main(arguments, standalone_mode=False)
     except BenchError as error:
-        click.echo(f"bench: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(terminal(shown.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("bench: interrupted; all finished work is saved, continue with `bench resume`", err=True)
-        sys.exit(130)
+        _end("interrupted; all finished work is saved, continue with `bench resume`", 130)
+    except OSError as error:
+        if error.filename is None:
+            _discard_output()
+        _end(str(os_problem(error)), 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(message: str, status: int) -> NoReturn:
+    click.echo(f"bench: {terminal(message)}", err=True)
+    sys.exit(status)
+
+
+def _discard_output() -> None:
+    """Send what is left of the output nowhere. Python would otherwise try to write it again when it exits."""
+    with suppress(OSError, ValueError):  # standard output is no file in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

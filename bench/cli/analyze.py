@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.geometry import geometry
-from bench.cli.options import RUN, json_option, output_json
+from bench.cli.options import RUN, json_option, output_json, say
 from bench.cli.outputs import LedgerOutput
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
     Permutation tests compare halves that share no example, and halves that also share no candidate. RUN is a run of
     landscape, or of randopt or corp without racing.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.errors import UsageError
     from reports.analysis import split_half as halves
     from reports.analysis.population import read_population
@@ -77,7 +76,7 @@ def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json
     except ValueError as error:
         raise UsageError(f"{run}: {error}; run it again with a larger budget") from error
     _save(run, "split-half", asdict(found))
-    output_json(found) if as_json else print_split_half(Console(), found)
+    output_json(found) if as_json else print_split_half(PlainConsole(), found)
 
 
 def _sketched(result: Result, population: Population, dimensions: int) -> Any:
@@ -94,7 +93,7 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
         )
     sizes = weight_sizes(model.path)
     assert population.seeds is not None
-    click.echo(
+    say(
         f"projecting {len(population.seeds)} candidates of {sum(sizes.values()):,} weights to {dimensions} dimensions",
         err=True,
     )
@@ -110,8 +109,7 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
     Each share is printed next to the share expected from noise in the scores alone. RUNS are landscape runs. Runs on
     the same model with the same seed score the same perturbations; their gains are then compared across tasks.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from reports.analysis.results import Density
     from reports.analysis.terminal import print_density
 
@@ -121,7 +119,7 @@ def density(runs: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         output_json(tuple(found), tuple[Density, ...])
     else:
-        print_density(Console(), found)
+        print_density(PlainConsole(), found)
 
 
 def _densities(runs: tuple[Path, ...]) -> list[Density]:
@@ -188,8 +186,7 @@ def gate(run: Path, as_json: bool) -> None:
 
     Both are computed for each gated row, from the number of items and the share of answers that the result changed.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.errors import UsageError
     from bench.records.schema import read_result
     from reports.analysis.gate import power_of
@@ -203,7 +200,7 @@ def gate(run: Path, as_json: bool) -> None:
         reason = decided or result.ungated or "it has no gated row"
         raise UsageError(f"{run}: the gate of this run tested nothing: {reason}")
     _save(run, "gate", asdict(found))
-    output_json(found) if as_json else print_gate(Console(), found)
+    output_json(found) if as_json else print_gate(PlainConsole(), found)
 
 
 @analyze.command()
@@ -211,8 +208,7 @@ def gate(run: Path, as_json: bool) -> None:
 @json_option
 def ledger(run: Path, as_json: bool) -> None:
     """Show the compute of a run by account."""
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.records.schema import read_result
     from reports.analysis.terminal import print_ledger
 
@@ -220,7 +216,7 @@ def ledger(run: Path, as_json: bool) -> None:
     if as_json:
         output_json(LedgerOutput(result.ledger))
     else:
-        print_ledger(Console(), result)
+        print_ledger(PlainConsole(), result)
 
 
 def _save(run: Path, name: str, found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from bench.cli.options import SettingText, fields_option, json_option, output_json
 from bench.errors import UsageError
+from bench.plain import line
 
 if TYPE_CHECKING:
     from bench.conformance import CheckResult
@@ -88,9 +89,8 @@ def _reject_options_of(kind: str) -> None:
 
 
 def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit: int, allow_unsandboxed: bool) -> int:
-    from rich.console import Console
-
     from bench.conformance import check_task
+    from bench.console import PlainConsole
     from bench.registry import load_task
     from bench.run.data import field_names
     from bench.run.prepare import admit
@@ -101,7 +101,7 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
     # Load first: for some tasks the rows decide whether programs are run, and so whether a sandbox is needed.
     candidate.load(data)
     admit(candidate, allow_unsandboxed=allow_unsandboxed)
-    with Console(stderr=True).status(task) as status:
+    with PlainConsole(stderr=True).status(task) as status:
         found = check_task(
             task, candidate, data, examined=limit, progress=lambda name: status.update(f"{task}: {name}")
         )
@@ -114,13 +114,12 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
 
 
 def _method(method: str, as_json: bool, budget: int, settings: Sequence[Assignment]) -> int:
-    from rich.console import Console
-
     from bench.conformance.method import check_method
+    from bench.console import PlainConsole
     from bench.run.settings import variants
 
     (variant,) = variants([method], settings)[method]
-    with Console(stderr=True).status(method) as status:
+    with PlainConsole(stderr=True).status(method) as status:
         found = check_method(
             method, variant.given, budget=budget, progress=lambda name: status.update(f"{method}: {name}")
         )
@@ -134,19 +133,19 @@ def _method(method: str, as_json: bool, budget: int, settings: Sequence[Assignme
 
 
 def _print(title: str, findings: Sequence[CheckResult], how: str) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from bench.console import PlainConsole
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("details", overflow="fold")
     for finding in findings:
-        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in finding.detail)
-        table.add_row(finding.check, _PASSED[finding.passed], escape(printable))
-    console = Console(highlight=False, emoji=False)
-    console.print(escape(title))
+        table.add_row(escape(finding.check), _PASSED[finding.passed], escape(line(finding.detail)))
+    console = PlainConsole(highlight=False, emoji=False)
+    console.print(escape(line(title)))
     console.print(table)
     failed = sum(finding.passed is False for finding in findings)
     verdict = f"[red]{failed} of {len(findings)} checks failed[/red]" if failed else "[green]passed[/green]"

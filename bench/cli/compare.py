@@ -33,8 +33,7 @@ def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_j
 
     A fix is a test item that FIRST gets wrong and SECOND gets right. A regression is the reverse.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.errors import UsageError
     from reports.comparison.compare import compare_runs
     from reports.comparison.terminal import print_comparison
@@ -45,4 +44,4 @@ def compare(first: Path, second: Path, rows: tuple[str, ...], samples: int, as_j
     if as_json:
         output_json(found)
     else:
-        print_comparison(Console(), found, samples)
+        print_comparison(PlainConsole(), found, samples)

@@ -9,8 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import DoctorOutput, ProcessorOutput, SandboxOutput
+from bench.imports import ROOT
 
 PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy", "ray")
 
@@ -25,6 +26,7 @@ def doctor(as_json: bool) -> int:
     report = DoctorOutput(
         python=platform.python_version(),
         platform=platform.platform(),
+        code=str(ROOT),
         packages={name: _version(name) for name in PACKAGES} | {"vllm": _vllm()},
         devices=tuple(_devices()),
         processor=_processor(),
@@ -119,21 +121,22 @@ def _tasks() -> dict[str, str]:
 
 
 def _print(report: DoctorOutput) -> None:
-    click.echo(f"python {report.python} on {report.platform}")
+    say(f"python {report.python} on {report.platform}")
+    say(f"code: {report.code}, which bench, methods, reports and tasks are imported from")
     for name, found in report.packages.items():
-        click.echo(f"  {name:<22}{found or 'not installed'}")
-    click.echo("devices: " + "; ".join(report.devices))
+        say(f"  {name:<22}{found or 'not installed'}")
+    say("devices: " + "; ".join(report.devices))
     if limits := report.processor:
         flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in limits.flops.items())
-        click.echo(
+        say(
             f"processor: {limits.cores} cores, bfloat16 {limits.bfloat16}; products {flops}; "
             f"memory {limits.bandwidth / 1e9:.1f} GB/s"
         )
     sandbox = report.sandbox
-    click.echo(f"sandbox: {sandbox.level}" + (f"; {sandbox.refusal}" if sandbox.refusal else ""))
+    say(f"sandbox: {sandbox.level}" + (f"; {sandbox.refusal}" if sandbox.refusal else ""))
     for name, state in sandbox.layers.items():
-        click.echo(f"  {name:<22}{state}")
+        say(f"  {name:<22}{state}")
     for kind, states in (("models", report.models), ("tasks", report.tasks)):
-        click.echo(f"{kind}:")
+        say(f"{kind}:")
         for name, state in states.items():
-            click.echo(f"  {name:<22}{state}")
+            say(f"  {name:<22}{state}")

@@ -67,8 +67,7 @@ def geometry(
     accuracy of models on the lines between base and artifacts. It runs models on test items. Its compute is recorded
     on the account `analysis`, and counts against no budget.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
     from reports.analysis.terminal import print_geometry
 
@@ -76,7 +75,7 @@ def geometry(
         found, analysed = _measure(runs, tasks, along, limit, Path(scratch), display)
     for path in [output] if output else [run / "analysis" / "geometry.json" for run in analysed]:
         _write(path, found)
-    output_json(found) if as_json else print_geometry(Console(), found)
+    output_json(found) if as_json else print_geometry(PlainConsole(), found)
 
 
 def _write(path: Path, found: Geometry) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import RUN, json_option, output_json
+from bench.cli.options import RUN, json_option, output_json, say
 from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
 from bench.settings import settings_of
 
@@ -40,18 +40,19 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
         output_json(found)
         return
     for kind, rows in found.root.items():
-        click.secho(kind, bold=True)
+        say(kind, bold=True)
         width = max((len(row.name) for row in rows), default=0)
         for row in rows:
-            click.echo(f"  {row.name:<{width}}  {row.description}")
+            say(f"  {row.name:<{width}}  {row.description}")
             if not isinstance(row, ListedMethod):
                 continue
             for setting in row.settings:
-                click.echo(f"  {'':<{width}}    {setting.name}" + ("" if setting.required else f" = {setting.default}"))
+                say(f"  {'':<{width}}    {setting.name}" + ("" if setting.required else f" = {setting.default}"))
                 indent = " " * (width + 10)
-                click.echo(click.wrap_text(setting.text, 110, indent, indent))
+                for line in click.wrap_text(setting.text, 110, indent, indent).split("\n"):
+                    say(line)
                 if dimension := row.space.get(setting.name):
-                    click.echo(f"{indent}Tuned by --tune: {dimension}.")
+                    say(f"{indent}Tuned by --tune: {dimension}.")
 
 
 def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
@@ -142,11 +143,10 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     if as_json:
         output_json(RecordWithSamples(**dict(result), samples=tuple(lines)) if lines else result)
         return
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from reports.run.terminal import print_history, print_run, print_samples, print_times
 
-    console = Console()
+    console = PlainConsole()
     if times:
         if result.timing is None:
             from bench.errors import Refused
@@ -160,8 +160,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
 
 
 def _show_repriced(result: Result, as_json: bool) -> None:
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.records.pricing import repricing
     from reports.run.terminal import print_repricing
 
@@ -169,7 +168,7 @@ def _show_repriced(result: Result, as_json: bool) -> None:
     if as_json:
         output_json(found)
     else:
-        print_repricing(Console(), found)
+        print_repricing(PlainConsole(), found)
 
 
 @click.command()
@@ -212,7 +211,7 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     else:
         rejected = ", ".join(row.label or "it" for row in result.gated if row.gate and not row.gate.accepted)
         gate = f"; the gate rejected {rejected}" if changed and rejected else ""
-        click.echo(f"{output}: " + ("adapted model" if changed else "base model, unchanged") + gate)
+        say(f"{output}: " + ("adapted model" if changed else "base model, unchanged") + gate)
 
 
 def _limit(engine: dict[str, str | int]) -> float | None:

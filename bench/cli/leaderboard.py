@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json
+from bench.cli.options import json_option, left_out, output_json, say
 
 if TYPE_CHECKING:
     from reports.leaderboard.board import Rate
@@ -82,9 +82,8 @@ def leaderboard(
     RUNS are run directories, record files, or folders of these. Default: `runs`. Each table compares only runs of the
     same task, model, budget and test items. The seeds of a method are averaged.
     """
-    from rich.console import Console
-
     from bench.cli.config_file import planned_runs
+    from bench.console import PlainConsole
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
     from reports.leaderboard.suites import coverage
@@ -121,9 +120,9 @@ def leaderboard(
         click.echo(as_csv(board), nl=False)
     else:
         # A pipe has no width. 240 characters are enough for all columns.
-        print_board(Console(width=None if sys.stdout.isatty() else 240), board)
+        print_board(PlainConsole(width=None if sys.stdout.isatty() else 240), board)
     if unfinished:
-        click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
+        say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return left_out(unreadable)
 
 
@@ -137,7 +136,7 @@ def _check(folders: tuple[Path, ...]) -> int:
         for page in stale(folder, suites_beside(folder)):
             found = 1
             command = "bench publish" + ("" if folder == Path("reports") else f" --into {folder}")
-            click.echo(f"{page}: does not match {folder / 'records'}; rebuild it with: {command}", err=True)
+            say(f"{page}: does not match {folder / 'records'}; rebuild it with: {command}", err=True)
     return found
 
 

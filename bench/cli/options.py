@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, PositiveInt, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from bench.errors import shown
+from bench.plain import line
 from bench.records.config import RunConfig
 from bench.settings import Option, describe
 
@@ -229,18 +230,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def output_json(value: Any, kind: Any = None) -> None:
-    """Print a value as one JSON document on stdout.
+    """Print a value as one JSON document on stdout. It is ASCII, so that no text in it can give orders to a terminal.
 
     Args:
         value: Instance of one of the types that `bench.cli.outputs.output_types` names.
         kind: Type of the value. Default: its class.
     """
     plain = TypeAdapter(kind or type(value)).dump_python(value, mode="json")
-    click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+    click.echo(json.dumps(plain, indent=1))
+
+
+def say(text: str, *, err: bool = False, bold: bool = False) -> None:
+    """Print one line, whatever its parts hold: see `bench.plain.line`."""
+    click.secho(line(text), err=err, bold=bold or None)
 
 
 def left_out(unreadable: Sequence[str]) -> int:
     """Name the records that a command left out as they could not be read. Return its exit status."""
     for reason in unreadable:
-        click.echo(f"left out: {reason}", err=True)
+        say(f"left out: {reason}", err=True)
     return 1 if unreadable else 0

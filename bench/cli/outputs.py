@@ -192,6 +192,7 @@ class DoctorOutput(_Output):
     """Output of `bench doctor`.
 
     Attributes:
+        code: Folder that bench, methods, reports and tasks are imported from.
         packages: Version of each package; None if it is not installed.
         processor: Limits of the processor; None without torch.
         models: State of each model that has a name.
@@ -200,6 +201,7 @@ class DoctorOutput(_Output):
 
     python: str
     platform: str
+    code: str
     packages: dict[str, str | None]
     devices: tuple[str, ...]
     processor: ProcessorOutput | None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.config_file import config_option
-from bench.cli.options import json_option, output_json, run_options
+from bench.cli.options import json_option, output_json, run_options, say
 from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 
 if TYPE_CHECKING:
@@ -151,20 +151,20 @@ def _evaluation_flops(config: dict[str, Any] | None, task_data: TaskData) -> flo
 
 
 def _print(plan: PlanOutput) -> None:
-    click.secho(f"{plan.method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
+    say(f"{plan.method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
     if plan.refused:
-        click.echo(f"  refused: {plan.refused}")
+        say(f"  refused: {plan.refused}")
     flops = plan.evaluation_flops_estimate
     for line in plan.lines:
         cost = f"{line.evaluations * flops:10.2e} FLOPs" if flops else ""
-        click.echo(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
+        say(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
     total = sum(line.evaluations for line in plan.lines)
     if plan.lines:
         assert plan.evaluations is not None
-        click.echo(f"  {'total':<8}{total:>10,} of {plan.evaluations:,} evaluations")
+        say(f"  {'total':<8}{total:>10,} of {plan.evaluations:,} evaluations")
     if flops is None:
-        click.echo("  FLOPs: unknown until the model's config.json is on this machine")
+        say("  FLOPs: unknown until the model's config.json is on this machine")
     for note in plan.notes:
-        click.echo(f"  note: {note}")
+        say(f"  note: {note}")
     sizes = ", ".join(f"{name} {size}" for name, size in plan.splits.items())
-    click.echo(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget")
+    say(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import PreparedName, PreparedTask, PrepareOutput
 
 
@@ -39,9 +39,9 @@ def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, 
         return
     for task in found.tasks:
         sizes = ", ".join(f"{split} {size}" for split, size in task.splits.items())
-        click.echo(f"{task.name}: ready, {sizes}; content hash {task.content_hash[:16]}")
+        say(f"{task.name}: ready, {sizes}; content hash {task.content_hash[:16]}")
     for model in found.models:
-        click.echo(f"{model.name}: ready, {model.origin}, in {model.path}")
+        say(f"{model.name}: ready, {model.origin}, in {model.path}")
 
 
 def _task(name: str, files: tuple[Path, ...]) -> PreparedTask:
@@ -58,13 +58,12 @@ def _task(name: str, files: tuple[Path, ...]) -> PreparedTask:
 
 
 def _model(name: str) -> PreparedName:
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.models.source import resolve
     from bench.run.progress import ProgressDisplay
 
     source = resolve(name)
-    with ProgressDisplay(Console(stderr=True)) as display:
+    with ProgressDisplay(PlainConsole(stderr=True)) as display:
         prepared = source.prepare(display.bytes)
         if all(importlib.util.find_spec(library) for library in ("torch", "transformers")):
             from bench.models.opening import check_opens

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json
+from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import PublishOutput
 
 
@@ -43,5 +43,5 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
         written, pages = tuple(map(str, made.records)), tuple(map(str, made.pages))
         output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable))
     else:
-        click.echo(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
+        say(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
     return left_out(made.unreadable)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json
+from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import ReportOutput
 
 
@@ -21,16 +21,17 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
 
     The site has the leaderboard and one page per run. Open index.html in a browser; no server or network is needed.
     RUNS are run directories, record files, or folders of these. Default: `runs`. Existing pages of the same runs are
-    replaced, and other files in the folder are kept. A run that cannot be read is named and left out, and the exit
-    status is then 1.
+    replaced, and other files in the folder are kept. Long answers are cut off on a page, which then links to a copy of
+    the run's samples.jsonl beside it. A run that cannot be read is named and left out, and the exit status is then 1.
     """
     from bench.errors import UsageError
-    from bench.records.files import write_atomically
+    from bench.records.digests import SAMPLES
+    from bench.records.files import read, write_atomically
     from bench.records.samples import read_samples
     from reports.html.analysis import NONE, read_analyses
     from reports.html.leaderboard import board_page
     from reports.html.page import page_name
-    from reports.html.run import run_page
+    from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
     from reports.record import find_records, read_records
 
@@ -42,20 +43,25 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
         )
     records, unreadable = read_records(finished)
     pages: dict[Path, str] = {}
+    copied: dict[Path, str] = {}
     for path, record in records.items():
         samples = read_samples(path) if path.is_dir() else []
         analyses = read_analyses(path) if path.is_dir() else NONE
         page = output / "runs" / page_name(record.result.id)
-        pages[page] = run_page(record.result, samples, analyses, board="../index.html")
+        raw = page.with_suffix(".samples.jsonl")
+        is_cut = any(kind.is_cut for kind in sample_kinds(record.result, samples))
+        pages[page] = run_page(record.result, samples, analyses, board="../index.html", raw=raw.name if is_cut else "")
+        if is_cut:
+            copied[raw] = read(path / SAMPLES).decode()
     index = output / "index.html"
     board = board_page(make_board(list(records.values())), {record.result.id for record in records.values()})
-    for page, text in (pages | {index: board}).items():
+    for page, text in (copied | pages | {index: board}).items():
         write_atomically(page, text)
     if as_json:
         left = {"unfinished": tuple(map(str, unfinished)), "unreadable": unreadable}
         output_json(ReportOutput(index=str(index), pages=tuple(map(str, pages)), **left))
     else:
-        click.echo(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
+        say(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
         if unfinished:
-            click.echo(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
+            say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return left_out(unreadable)

@@ -85,16 +85,17 @@ def execute(as_json: bool, work: Callable[[Callable[[], Any], Callable[[Any], No
         as_json: Whether to print JSON.
         work: Executes the runs, given a function that makes a progress display and one to call with each outcome.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
     from reports.run.terminal import print_run
 
-    stdout, stderr = Console(), Console(stderr=True)
+    stdout, stderr = PlainConsole(), PlainConsole(stderr=True)
 
     def done(outcome: Any) -> None:
         if outcome.error is not None:
-            stderr.print(f"bench: {outcome.error}", style="red", highlight=False, soft_wrap=True)
+            stderr.print(
+                f"bench: {outcome.error}", style="red", markup=False, highlight=False, emoji=False, soft_wrap=True
+            )
         elif not as_json:
             print_run(stdout, outcome.folder, outcome.result)
 

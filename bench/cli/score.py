@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import fields_option, json_option, output_json
+from bench.cli.options import fields_option, json_option, output_json, say
 from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -57,9 +57,9 @@ def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_jso
             )
             click.echo(json.dumps(line.model_dump()))
         else:
-            click.echo(f"{verdict.status:<15}{verdict.seconds:8.3f} s  {program.name}  {verdict.detail}".rstrip())
+            say(f"{verdict.status:<15}{verdict.seconds:8.3f} s  {program.name}  {verdict.detail}".rstrip())
     passed = sum(verdict.passed for verdict in verdicts)
-    click.echo(f"{passed} of {len(programs)} passed", err=True)
+    say(f"{passed} of {len(programs)} passed", err=True)
 
 
 def _program(number: int, where: str, row: dict[str, Any]) -> Any:
@@ -143,8 +143,8 @@ def score(
         output_json(ScoreOutput(task=task, summary=summary, answers=tuple(lines)))
         return
     for line in lines:
-        click.echo(f"{'right' if line.correct else 'wrong'}  {line.task_id}  {line.detail}".rstrip())
-    click.echo(
+        say(f"{'right' if line.correct else 'wrong'}  {line.task_id}  {line.detail}".rstrip())
+    say(
         f"accuracy {100 * found.accuracy:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}), {found.correct} of "
         f"{found.items} answers to {answered} of {len(examples)} examples; {found.excluded} could not be judged"
     )

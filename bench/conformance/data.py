@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.conformance.overlap import RUN, contains_answer, overlap, plain
 from bench.conformance.session import Observation, TaskSession, outcome
 from bench.errors import BenchError
+from bench.imports import child_environment
 from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Task
 
@@ -48,7 +49,7 @@ def check_splits(session: TaskSession) -> Observation:
 
 
 def _hash_in_other_process(session: TaskSession) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = child_environment()
     # Another hash seed changes the order of sets.
     environment["PYTHONHASHSEED"] = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     names = json.dumps(dict(session.task.field_names))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.imports import child_environment
 from bench.models import cache
 from bench.models.checkpoint import read_config
 from bench.models.interface import PreparedModel, Progress, Provenance
@@ -103,14 +104,12 @@ def run_alone(module: str, arguments: list[str], failed: str) -> None:
         BenchError: If the module fails.
     """
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **child_environment(),
         "HF_HUB_OFFLINE": "1",
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    # -P: without it, Python would look for modules in the working directory, which may be a model's folder.
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if child.returncode == 0:
         return

@@ -66,6 +66,7 @@ class WheelMember:
         stage = f"downloading {self.requirement}"
         command = [
             sys.executable,
+            "-P",
             "-m",
             "pip",
             "download",

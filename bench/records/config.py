@@ -19,6 +19,7 @@ from pydantic import (
 
 from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
+from bench.records.files import read
 from bench.records.source import RunSource, Source
 from bench.settings import Option, setting
 
@@ -237,6 +238,6 @@ def read_config(folder: Path) -> RunConfig:
     if not path.exists():
         raise UsageError(f"{folder}: not a run directory (it has no config.json)")
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        return RunConfig.model_validate_json(read(path))
     except ValidationError as error:
         raise usage_error(str(path), error, RunConfig) from error

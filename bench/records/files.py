@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, os_reason
 
 TEMPORARY = ".tmp-"
 
@@ -20,7 +20,19 @@ class WriteFailed(BenchError):
     """Error for a file or folder that cannot be written."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"cannot write {path}: {error.strerror or error}; free the disk or choose another --output")
+        super().__init__(f"cannot write {path}: {os_reason(error, '--output')}")
+
+
+def read(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        BenchError: If it cannot be read. The message names it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read: {os_reason(error)}") from error
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -81,9 +93,16 @@ def folder_atomically(path: Path) -> Iterator[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file.
+
+    Raises:
+        BenchError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read: {os_reason(error)}") from error
 
 
 def folder_digest(folder: Path) -> str:

@@ -25,8 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, Refused
-from bench.records.files import WriteFailed, sync
+from bench.records.files import WriteFailed, read, sync
 from bench.records.lines import NotStrict, decode, encode
+
+
+class JournalRemoved(BenchError):
+    """Error for a run whose folder was removed or replaced while the run wrote to it."""
 
 
 class JournalDamaged(BenchError):
@@ -71,6 +75,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)  # unbuffered: close must not repeat a failed write
             self._file.truncate(whole)
+            self._written = os.fstat(self._file.fileno())
             sync(path.parent)
         except OSError as error:
             raise WriteFailed(path, error) from error
@@ -106,6 +111,7 @@ class Journal:
         Raises:
             RuntimeError: If journalled entries are left to recall.
             WriteFailed: If the write fails. The run must stop.
+            JournalRemoved: If the file was removed.
         """
         if self._next < len(self._entries):
             raise RuntimeError("append while journalled entries are left to recall")
@@ -151,6 +157,7 @@ class Journal:
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is None:
             return
+        self.check_in_place()
         try:
             line = _line(entry)
             while line:
@@ -158,6 +165,24 @@ class Journal:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise WriteFailed(self.path, error) from error
+
+    def check_in_place(self) -> None:
+        """Check that the file that this journal writes is still the one at its path.
+
+        Raises:
+            JournalRemoved: If it is not. Nothing of this attempt can be kept.
+        """
+        if self._file is None:
+            return
+        try:
+            in_place = os.path.samestat(self._written, self.path.stat())
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise JournalRemoved(
+                f"{self.path.parent}: the folder was removed or replaced while the run wrote to it, and its results "
+                "are lost; start the run again"
+            )
 
     def reread(self) -> None:
         """Read the entries that another process appended, so that `recall` returns them."""
@@ -177,7 +202,7 @@ def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
         JournalDamaged: If a complete line fails its checksum.
         JournalOutdated: If an earlier version wrote the journal in another format.
     """
-    data = path.read_bytes() if path.exists() else b""
+    data = read(path) if path.exists() else b""
     entries: list[dict[str, Any]] = []
     whole = 0
     for number, line in enumerate(io.BytesIO(data), start=1):  # lines end at b"\n" only, unlike in str.splitlines

@@ -14,6 +14,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+LARGEST = 10**300
+"""Largest integer that is read: reports compute with floats, which end soon after it."""
+
 
 class NotStrict(ValueError):
     """Error for bytes that are not one value of strict JSON in UTF-8. The message is the reason alone."""
@@ -70,8 +73,17 @@ def _finite(text: str) -> float:
     return number
 
 
+def _whole(text: str) -> int:
+    number = int(text)
+    if abs(number) > LARGEST:
+        raise NotStrict(f"{text[:20]}... of {len(text)} digits is too large for a number")
+    return number
+
+
 def _refused(text: str) -> Any:
     raise NotStrict(f"{text} is not JSON; expected a finite number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_named_once, parse_float=_finite, parse_constant=_refused)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_named_once, parse_float=_finite, parse_int=_whole, parse_constant=_refused
+)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.records.files import read
 from bench.records.lines import NotStrict, decode
 
 Document = Mapping[str, Any]
@@ -156,11 +157,9 @@ def parse(path: Path) -> dict[str, Any]:
         BenchError: If the file holds none.
     """
     try:
-        found = decode(path.read_bytes())
+        found = decode(read(path))
     except NotStrict as error:
-        raise BenchError(f"{path}: {error}") from error
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise BenchError(f"{path}: {error}; restore it, or repeat the run") from error
     if not isinstance(found, dict):
         raise BenchError(f"{path}: holds {type(found).__name__}; a JSON object is expected")
     return found

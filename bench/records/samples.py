@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from bench.errors import BenchError, usage_error
+from bench.records.files import read
 from bench.records.lines import NotStrict, decode, split
 from bench.records.migrations import Document, migrate, parse
 from bench.records.rows import Frozen
@@ -87,11 +88,11 @@ def read_lines(folder: Path) -> dict[str, list[Any]]:
     """Return the samples of a run as plain data, in the schema that they were written in: `{"samples": [...]}`.
 
     Raises:
-        BenchError: If a line is not strict JSON.
+        BenchError: If the file cannot be read, or a line is not strict JSON.
     """
     path = folder / "samples.jsonl"
     found = []
-    for number, line in split(path.read_bytes() if path.exists() else b""):
+    for number, line in split(read(path) if path.exists() else b""):
         try:
             found.append(decode(line))
         except NotStrict as error:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bench.compute.budget import canonical, parse_budget
 from bench.engines.placement import Engines
-from bench.errors import BenchError, Refused, UsageError, usage_error
+from bench.errors import BenchError, Refused, UsageError, os_problem, usage_error
 from bench.models.embedded import EMBEDDED
 from bench.models.source import resolve
 from bench.records.config import RunConfig, read_config
@@ -226,6 +226,8 @@ def _actionable(error: Exception) -> BenchError:
     """Convert any exception to a BenchError, so that a bug in a method or task fails its run only, not the grid."""
     if isinstance(error, BenchError):
         return error
+    if isinstance(error, OSError) and error.filename:
+        return os_problem(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, Refused, UsageError
+from bench.imports import child_environment
 from bench.records.files import write_atomically
 
 CONFIG, LOG, FAILURE = "accelerate.json", "processes.log", "failure.txt"
@@ -98,7 +99,8 @@ def launch_training(folder: Path, launch: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(training / CONFIG)]
     command += ["-m", "bench.run.launch_worker", str(folder), str(os.getpid())]
     with (training / LOG).open("ab") as log:
-        launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        launcher = subprocess.Popen(command, env=child_environment(), **streams)
         try:
             status = launcher.wait()
         except BaseException:

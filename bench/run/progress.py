@@ -6,11 +6,14 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.compute.meter import Meter
+from bench.console import PlainConsole
+from bench.plain import line
 
 
 class ProgressDisplay:
@@ -25,12 +28,12 @@ class ProgressDisplay:
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or PlainConsole(stderr=True)
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
         self._budget: TaskID | None = None
         self._progress = Progress(
-            TextColumn("{task.description:<26}"),
+            TextColumn("{task.description:<26}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[amount]}"),
             TimeRemainingColumn(compact=True),
@@ -48,9 +51,10 @@ class ProgressDisplay:
         self._progress.stop()
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Print one line verbatim, without markup."""
+        """Print one line verbatim, without markup; a new line in the text is shown as `\\n`."""
         if not self.quiet:
-            self._progress.console.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            verbatim: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
+            self._progress.console.print(line(text), style=style, **verbatim)
 
     def watch(self, meter: Meter, evaluations: int) -> None:
         """Show the spent budget, and update it with each booking of the meter."""

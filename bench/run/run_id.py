@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.plain import file_name
 from bench.records.config import RunConfig
 from bench.records.schema import Versions
 
@@ -93,8 +93,4 @@ RULES: dict[int, Callable[[RunConfig, Versions], dict[str, Any]]] = {2: _version
 def run_folder(output: Path, config: RunConfig, model_slug: str, identity: str) -> Path:
     """Return the run directory, such as `runs/gsm8k/qwen2.5-0.5b/corp/small/seed-0-1a2b3c4d`."""
     parts = (config.task_label, model_slug, config.method, config.budget)
-    return output.joinpath(*map(_safe, parts)) / f"seed-{config.seed}-{identity[:8]}"
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+    return output.joinpath(*map(file_name, parts)) / f"seed-{config.seed}-{identity[:8]}"

@@ -23,7 +23,7 @@ from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused
 from bench.records.digests import JOURNAL, SAMPLES
 from bench.records.files import WriteFailed, file_digest, sweep, write_atomically
-from bench.records.journal import Journal
+from bench.records.journal import Journal, JournalRemoved
 from bench.records.rows import GateRecord, Row
 from bench.records.schema import Result
 from bench.run.attempt import ONE, Attempt, open_journal
@@ -61,6 +61,7 @@ def execute(
     Raises:
         Refused: If another process is executing this run.
         WriteFailed: If the record cannot be written.
+        JournalRemoved: If the run's folder was removed or replaced meanwhile.
     """
     started = time.perf_counter()
     engines = placed(prepared, engines)
@@ -75,13 +76,14 @@ def execute(
             result = attempt.ended("diverged", str(error))
         except Refused as error:
             result = attempt.ended("refused", str(error))
-        except (WriteFailed, KeyboardInterrupt):
+        except (WriteFailed, JournalRemoved, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
+        attempt.journal.check_in_place()
         timing = attempt.timing(time.perf_counter() - started, file_digest(prepared.folder / JOURNAL))
         digest = file_digest(prepared.folder / SAMPLES) if result.rows else None
         result = result.model_copy(update={"timing": timing, "samples_sha256": digest})

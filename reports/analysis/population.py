@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, FiniteFloat, NonNegativeInt, ValidationError
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown, usage_error
 from bench.records.journal import read_entries
 from bench.records.schema import Result, read_result
 from bench.seeds import derive
@@ -19,6 +20,19 @@ from bench.weights.points import Point
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+class _Step(BaseModel):
+    point: str
+    sigma: FiniteFloat
+    examples: tuple[NonNegativeInt, NonNegativeInt]
+
+
+class _Reported(BaseModel):
+    """Part of a method's report that the population is read with."""
+
+    sigmas: tuple[FiniteFloat, ...] = ()
+    steps: tuple[_Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +96,12 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         UsageError: See `read_population`.
     """
     scored = [entry for entry in entries if _sampled(entry)]
-    report = result.report.get("stage1", result.report)
-    sigmas = np.array(report.get("sigmas", []), dtype=np.float64)
-    taken = {step["point"] for step in report.get("steps", [])}
+    try:
+        report = _Reported.model_validate(result.report.get("stage1", result.report))
+    except ValidationError as error:
+        raise usage_error(f"{where}: the method's report", error) from error
+    sigmas = np.array(report.sigmas, dtype=np.float64)
+    taken = {step.point for step in report.steps}
     found = [entry for entry in scored if entry["key"]["point"] not in taken | {Point().digest}]
     rewards = [_rewards(entry) for entry in found]
     known = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
@@ -114,7 +131,7 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         base=right,
         seeds=_seeds(result, digests, sigmas, noise, where),
         noise=noise,
-        steps=tuple(_steps(scored, report.get("steps", []))),
+        steps=tuple(_steps(scored, report.steps, where)),
     )
 
 
@@ -137,12 +154,17 @@ def _rewards(entry: Mapping[str, Any]) -> Floats:
     return np.array([np.nan if r is None else r for r in entry["value"]["rewards"]], dtype=np.float64)
 
 
-def _steps(scored: list[Mapping[str, Any]], reported: list[dict[str, Any]]) -> Iterable[Moved]:
+def _steps(scored: list[Mapping[str, Any]], reported: Iterable[_Step], where: str) -> Iterable[Moved]:
     by_point = {(entry["key"]["point"], entry["key"]["score"]): entry for entry in scored}
     for step in reported:
-        start, stop = step["examples"]
-        entry = by_point[step["point"], f"support {start}"]
-        yield Moved(step["sigma"], range(start, stop), np.array(entry["value"]["correct"], dtype=np.bool_))
+        start, stop = step.examples
+        entry = by_point.get((step.point, f"support {start}"))
+        if entry is None or len(entry["value"]["correct"]) != stop - start:
+            raise UsageError(
+                f"{where}: steps has point {shown(step.point)} on support examples {start} to {stop}; expected one "
+                "that the journal has scores of"
+            )
+        yield Moved(step.sigma, range(start, stop), np.array(entry["value"]["correct"], dtype=np.bool_))
 
 
 def _seeds(result: Result, digests: list[str], sigmas: Floats, noise: NoiseKind, where: str) -> tuple[int, ...] | None:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.plain import line
 from bench.stats import Estimate
 from reports.comparison.compare import ChangedItem, RunComparison
-from reports.run.terminal import visible
 
 LISTED = 40
 """Maximum number of item ids to print; --json has all of them."""
@@ -58,7 +58,7 @@ def _print_changes(console: Console, name: str, changes: Sequence[ChangedItem]) 
         table = Table(box=None, pad_edge=False, expand=True, show_edge=False)
         for heading in ("first", "second"):
             table.add_column(heading, ratio=1, overflow="fold")
-        table.add_row(escape(visible(change.first)), escape(visible(change.second)))
+        table.add_row(escape(change.first), escape(change.second))
         console.print(table, highlight=False, emoji=False)
 
 
@@ -67,4 +67,4 @@ def _points(estimate: Estimate) -> str:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not console.is_terminal)
+    console.print(line(text), markup=False, highlight=False, emoji=False, soft_wrap=not console.is_terminal)

@@ -14,6 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.plain import terminal
+
 
 @cache
 def _environment() -> Environment:
@@ -21,6 +23,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("reports.html"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -34,6 +37,11 @@ def _environment() -> Environment:
             "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         )
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Return a value of a template without characters that reorder or hide text. Markup of templates stays."""
+    return terminal(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(template: str, **context: Any) -> str:

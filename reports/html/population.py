@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 from pydantic import model_validator as validator
 
 from reports.html.svg import Bar, Mark, Plot, Rule, Scale, Tick, line, spanning
-from reports.run.history import gates
+from reports.run.history import MethodDecision, read_shape
 
 WIDTH, HEIGHT = 340.0, 200.0
 WIDE = 620.0
@@ -64,23 +64,6 @@ class _Population(BaseModel):
         return self
 
 
-class MethodDecision(BaseModel):
-    """One decision of a method. The numbers are None if the decision was made without testing."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    stage: str = "after training"
-    accepted: bool
-    reason: str = ""
-    examples: NonNegativeInt | None = None
-    fixes: NonNegativeInt | None = None
-    regressions: NonNegativeInt | None = None
-    gain: FiniteFloat | None = None
-    standard_error: FiniteFloat | None = None
-    p_value: FiniteFloat | None = None
-    level: FiniteFloat | None = None
-
-
 class _Training(BaseModel):
     curve: dict[str, list[FiniteFloat | None]]
 
@@ -93,30 +76,15 @@ class _Prompts(BaseModel):
     rewards: dict[str, FiniteFloat] = Field(min_length=1)
 
 
-Shape = TypeVar("Shape", bound=BaseModel)
-
-
-def _read(shape: type[Shape], value: Any) -> Shape | None:
-    try:
-        return shape.model_validate(value)
-    except ValidationError:
-        return None
-
-
 def sections(report: Mapping[str, Any]) -> list[Section]:
     """Return the sections that can be plotted from a method's report, in the order of the run."""
     found = [
-        _population(_read(_Population, report.get("stage1", report))),
-        _prompts(_read(_Prompts, report)),
-        _iterations(_read(_Trajectory, report)),
-        _training(_read(_Training, report.get("training"))),
+        _population(read_shape(_Population, report.get("stage1", report))),
+        _prompts(read_shape(_Prompts, report)),
+        _iterations(read_shape(_Trajectory, report)),
+        _training(read_shape(_Training, report.get("training"))),
     ]
     return [section for section in found if section and section.plots]
-
-
-def read_gates(report: Mapping[str, Any]) -> list[MethodDecision]:
-    """Return the method's decisions in its report, in order. Entries in an unknown shape are skipped."""
-    return [gate for entry in gates(report) if (gate := _read(MethodDecision, entry))]
 
 
 def _population(found: _Population | None) -> Section | None:

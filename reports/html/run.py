@@ -13,9 +13,9 @@ from bench.stats import Estimate
 from reports.html.analysis import NONE, Analyses, analysis_sections, ledger_plot
 from reports.html.coverage import coverage_sections
 from reports.html.page import render
-from reports.html.population import MethodDecision, gate_plot, read_gates, sections
+from reports.html.population import gate_plot, sections
 from reports.html.table import Heading, HtmlCell, HtmlTable, interval, percent, whiskers
-from reports.run.history import configuration, gate_summary
+from reports.run.history import MethodDecision, configuration, gate_summary, gates
 from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
 SHOWN = 8
@@ -29,6 +29,40 @@ KINDS = (
 """Kinds of samples: heading, whether the base's answer is correct, whether this run's is."""
 
 
+LONGEST = 4000
+"""Number of characters after which an answer is cut off on the page. Answers may have millions."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Beginning of a text.
+
+    Attributes:
+        text: At most `LONGEST` characters.
+        more: Number of characters left out.
+    """
+
+    text: str
+    more: int
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """Answers to one test item.
+
+    Attributes:
+        id: Id of the item.
+        now: The artifact's answer.
+        before: The base's answer.
+        detail: Detail from the scorer on the artifact's answer.
+    """
+
+    id: str
+    now: Cut
+    before: Cut
+    detail: Cut
+
+
 @dataclass(frozen=True)
 class SampleKind:
     """Answers of one kind.
@@ -36,15 +70,22 @@ class SampleKind:
     Attributes:
         heading: Name of the kind.
         total: Number of items of this kind.
-        shown: The base's and the artifact's answer to each of the first `SHOWN` of them.
+        shown: The answers to the first `SHOWN` of them.
     """
 
     heading: str
     total: int
-    shown: tuple[tuple[Sample, Sample], ...]
+    shown: tuple[ShownSample, ...]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether an answer is not shown in full."""
+        return any(sample.now.more or sample.before.more for sample in self.shown)
 
 
-def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses = NONE, *, board: str = "") -> str:
+def run_page(
+    result: Result, samples: Sequence[Sample] = (), analyses: Analyses = NONE, *, board: str = "", raw: str = ""
+) -> str:
     """Return the page of a run.
 
     Args:
@@ -52,9 +93,10 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         samples: Test answers of the run; empty if they are not available.
         analyses: Results of `bench analyze` for the run.
         board: Address of the leaderboard page, for a link back; empty for no link.
+        raw: Address of the run's samples.jsonl, for a link from answers that are cut off; empty for no link.
     """
     rows = named_rows(result)
-    looks = read_gates(result.report)
+    looks = gates(result.report)
     return render(
         "run.html",
         title=run_title(result.config),
@@ -73,7 +115,8 @@ def run_page(result: Result, samples: Sequence[Sample] = (), analyses: Analyses 
         sections=[*coverage_sections(rows), *sections(result.report), *analysis_sections(analyses)],
         configuration=configuration(result),
         config=result.config.model_dump_json(indent=1),
-        samples=_kinds(result, samples),
+        samples=sample_kinds(result, samples),
+        raw=raw,
     )
 
 
@@ -199,7 +242,7 @@ def _number(value: float | None, form: str) -> HtmlCell:
     return HtmlCell() if value is None else HtmlCell(format(value, form), float(value))
 
 
-def _kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
+def sample_kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
     """Group the answers of each artifact by their verdict and the base's on the same item."""
     by_row: dict[int, dict[str, Sample]] = {}
     for sample in samples:
@@ -213,5 +256,15 @@ def _kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
         kinds = [(name, [p for p, v in zip(pairs, verdicts, strict=True) if v == (b, n)]) for name, b, n in KINDS]
         kinds.append(("Not judged", [p for p, v in zip(pairs, verdicts, strict=True) if None in v]))
         label = f"{row.label}: " if row.label else ""
-        found += [SampleKind(label + name, len(kind), tuple(kind[:SHOWN])) for name, kind in kinds if kind]
+        found += [
+            SampleKind(label + name, len(kind), tuple(_shown(*p) for p in kind[:SHOWN])) for name, kind in kinds if kind
+        ]
     return found
+
+
+def _shown(base: Sample, sample: Sample) -> ShownSample:
+    return ShownSample(sample.id, _cut(sample.text), _cut(base.text), _cut(sample.detail))
+
+
+def _cut(text: str) -> Cut:
+    return Cut(text[:LONGEST], max(0, len(text) - LONGEST))

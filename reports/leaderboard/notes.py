@@ -10,6 +10,7 @@ from bench.records.rows import FAITHFUL
 from reports.leaderboard.group import LeaderboardRow
 from reports.leaderboard.naming import short
 from reports.record import Record
+from reports.run.history import stages
 
 NOT_RUN = "did not run"
 """Start of the reason that a method reports for a stage without a run."""
@@ -86,17 +87,17 @@ def _chosen(records: Sequence[Record]) -> Iterator[str]:
 
 def _stages(records: Sequence[Record], lines: Sequence[LeaderboardRow]) -> Iterator[str]:
     """Yield which stages of a method ran and changed the model, such as `corp: stage 1 committed in 5 of 5 runs`."""
-    reports = {record.result.id: record.result.report.get("stages") for record in records}
+    reports = {record.result.id: record.result.report for record in records}
     for line in lines:
-        found = [stages for each in line.runs if isinstance(stages := reports.get(each.id), list)]
-        names = dict.fromkeys(_stage(part) for stages in found for part in stages)
+        found = [ran for each in line.runs if (ran := stages(reports.get(each.id, {})))]
+        names = dict.fromkeys(_stage(part) for ran in found for part in ran)
         parts = []
         for name in names:
-            own = [[part for part in stages if _stage(part) == name] for stages in found]
+            own = [[part for part in ran if _stage(part) == name] for ran in found]
             if all(str(part.get("reason", "")).startswith(NOT_RUN) for run in own for part in run):
                 parts.append(f"{name} {NOT_RUN}")
             else:
-                committed = sum(any(part.get("committed") for part in stages) for stages in own)
+                committed = sum(any(part.get("committed") for part in ran) for ran in own)
                 parts.append(f"{name} committed in {committed} of {len(found)} runs")
         if parts:
             yield f"{line.name}: {', '.join(parts)}"

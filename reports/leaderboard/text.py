@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.plain import csv_cell, line
+from bench.plain import markdown as md
 from bench.stats import Estimate
 from reports.leaderboard.board import Board
 from reports.leaderboard.columns import (
@@ -26,7 +30,8 @@ from reports.leaderboard.columns import (
 )
 from reports.leaderboard.group import Group
 from reports.leaderboard.summaries import Curve
-from reports.leaderboard.transfer import print_transfers, transfers_markdown
+from reports.leaderboard.transfer import EXPLAINED as TRANSFER_EXPLAINED
+from reports.leaderboard.transfer import print_transfers
 
 LEFT = ("letters", "name", "verdict", "status")
 CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
@@ -51,24 +56,24 @@ def print_board(console: Console, board: Board) -> None:
     for group in board.groups:
         console.print(_table(group, shown, console.width))
         for note in group.notes:
-            console.print(note, markup=False, highlight=False)
+            console.print(line(note), markup=False, highlight=False)
         console.print()
     for curve in board.curves:
         if len(curve.points) < 2:
             continue
-        console.print(curve_title(curve), style="italic", markup=False, highlight=False)
+        console.print(line(curve_title(curve)), style="italic", markup=False, highlight=False)
         console.print(_curve_table(curve))
         console.print(area_text(curve), markup=False, highlight=False)
         console.print()
     print_transfers(console, board.transfers)
-    for line in board.completeness:
-        console.print(line, markup=False, highlight=False)
+    for sentence in board.completeness:
+        console.print(line(sentence), markup=False, highlight=False)
     if board.groups:
         console.print(EXPLAINED, markup=False, highlight=False, style="dim")
 
 
 def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
-    rows = [[column.text(line) for column in shown] for line in group.lines]
+    rows = [[column.text(row) for column in shown] for row in group.lines]
     table = Table(title=escape(title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True)
     kept = fitting(shown, rows, width)
     for i in kept:
@@ -110,32 +115,39 @@ def _curve_rows(curve: Curve) -> list[list[str]]:
 def markdown(board: Board) -> str:
     """Return the board as Markdown: one table per group, per curve and per profile."""
     shown = columns(board)
-    parts = []
+    parts: list[list[str]] = []
     for group in board.groups:
-        heads = [[c.heading for c in shown], ["---" if c.key in LEFT else "---:" for c in shown]]
-        rows = [[column.text(line) for column in shown] for line in group.lines]
-        parts.append("\n\n".join([f"## {title(group)}", _pipes([*heads, *rows]), *group.notes]))
+        heads = [c.heading for c in shown], [c.key in LEFT for c in shown]
+        rows = [[column.text(row) for column in shown] for row in group.lines]
+        parts.append([f"## {md(title(group))}", _pipes(*heads, rows), *map(md, group.notes)])
     for curve in board.curves:
-        heads = [[*CURVE_COLUMNS], ["---" if name in CURVE_TEXTS else "---:" for name in CURVE_COLUMNS]]
-        table = _pipes([*heads, *_curve_rows(curve)])
-        parts.append("\n\n".join(["## " + curve_title(curve), table, area_text(curve)]))
+        table = _pipes(CURVE_COLUMNS, [name in CURVE_TEXTS for name in CURVE_COLUMNS], _curve_rows(curve))
+        parts.append([f"## {md(curve_title(curve))}", table, md(area_text(curve))])
     for profile in board.profiles:
         at = [i for i, margin in enumerate(profile.margins) if margin in (0.0, 0.01, 0.05, 0.1)]
-        heads = [["", *(f"within {100 * profile.margins[i]:g}" for i in at)], ["---", *["---:"] * len(at)]]
+        names = ["", *(f"within {100 * profile.margins[i]:g}" for i in at)]
         rows = [[name, *(_share(shares[i]) for i in at)] for name, shares in profile.shares.items()]
-        parts.append("\n\n".join([f"## {profile_title(profile)}", _pipes([*heads, *rows])]))
-    return "\n\n".join([*parts, *transfers_markdown(board.transfers), *board.completeness, EXPLAINED])
+        parts.append([f"## {md(profile_title(profile))}", _pipes(names, [True, *[False] * len(at)], rows)])
+    for transfer in board.transfers:
+        table = _pipes(transfer.headings, [True, True, *[False] * (len(transfer.headings) - 2)], transfer.texts)
+        parts.append([f"## {md(transfer.title)}", table, TRANSFER_EXPLAINED])
+    return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), EXPLAINED])
 
 
 def _share(share: Estimate) -> str:
     return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
-def _pipes(rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-    )
+def _pipes(headings: Sequence[str], left: Sequence[bool], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table.
+
+    Args:
+        headings: Headings of the columns.
+        left: Whether each column is aligned to the left; otherwise it is to the right.
+        rows: Texts of the cells by row.
+    """
+    lines = [map(md, headings), ("---" if each else "---:" for each in left), *(map(md, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def as_csv(board: Board) -> str:
@@ -154,30 +166,30 @@ def as_csv(board: Board) -> str:
     for group in board.groups:
         for row in range(len(group.lines)):
             values = {name: getattr(group, name) for name in where} | _values(group, row, board)
-            writer.writerow({key: "" if value is None else value for key, value in values.items()})
+            writer.writerow({key: csv_cell(value) for key, value in values.items()})
     return file.getvalue()
 
 
 def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
-    line = group.lines[row]
+    shown = group.lines[row]
     values: dict[str, Any] = {}
     for column in columns(board):
         if column.key == "interval":
-            values |= {"low": column.value(line), "high": line.accuracy.high if line.accuracy else None}
+            values |= {"low": column.value(shown), "high": shown.accuracy.high if shown.accuracy else None}
         elif column.key == "difference_interval":
-            high = line.difference.high if line.difference else None
-            values |= {"difference_low": column.value(line), "difference_high": high}
-            values["difference_seeds"] = " ".join(map(repr, line.difference.seeds)) if line.difference else None
+            high = shown.difference.high if shown.difference else None
+            values |= {"difference_low": column.value(shown), "difference_high": high}
+            values["difference_seeds"] = " ".join(map(repr, shown.difference.seeds)) if shown.difference else None
         else:
-            values[column.key] = column.value(line)
+            values[column.key] = column.value(shown)
     if "gated" in values:
         found = {"gated_seeds": "seeds", "gated_share_low": "low", "gated_share_high": "high"}
-        values |= {name: getattr(line.gated, part) if line.gated else None for name, part in found.items()}
-        after = line.gated and line.gated.difference
+        values |= {name: getattr(shown.gated, part) if shown.gated else None for name, part in found.items()}
+        after = shown.gated and shown.gated.difference
         values |= {f"gated_difference_{part}": getattr(after, part) if after else None for part in ("low", "high")}
-    values |= {"own_gate": line.own_gate, "returned_base": line.returned_base}
-    values["seeds"] = " ".join(map(str, line.seeds))
-    values["reason"] = "; ".join(line.problems)
+    values |= {"own_gate": shown.own_gate, "returned_base": shown.returned_base}
+    values["seeds"] = " ".join(map(str, shown.seeds))
+    values["reason"] = "; ".join(shown.problems)
     return values
 
 

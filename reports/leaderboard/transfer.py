@@ -245,13 +245,3 @@ def print_transfers(console: Console, transfers: Sequence[Transfer]) -> None:
         console.print(table)
         console.print(EXPLAINED, markup=False, highlight=False, style="dim")
         console.print()
-
-
-def transfers_markdown(transfers: Sequence[Transfer]) -> list[str]:
-    """Return one section per matrix, as Markdown."""
-    found = []
-    for transfer in transfers:
-        lines = [transfer.headings, ["---", "---", *["---:"] * (len(transfer.headings) - 2)], *transfer.texts]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        found.append(f"## {transfer.title}\n\n{table}\n\n{EXPLAINED}")
-    return found

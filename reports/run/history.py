@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+
+from bench.records.lines import LARGEST
 from bench.records.schema import Result
 from bench.settings import put
 from bench.stats import mcnemar_size
@@ -65,7 +68,7 @@ def curves(report: Mapping[str, Any], width: int = 60) -> list[str]:
     """
     lines = []
     for path, description in CURVES:
-        values = [v for v in _series(report, path) if isinstance(v, int | float) and math.isfinite(v)]
+        values = [float(v) for v in _series(report, path) if isinstance(v, int | float) and abs(v) <= LARGEST]
         if len(values) > 1:
             drawn = sparkline(values, width)
             lines.append(f"{description} ({len(values)}): {min(values):.3g} to {max(values):.3g}  {drawn}")
@@ -90,10 +93,51 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BARS[round((mean - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for mean in means)
 
 
-def gates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the method's own decisions in its report, in order: of CoRP's stages, and of gates in older records."""
-    stages = [{**stage, "accepted": stage.get("committed")} for stage in report.get("stages", [])]
-    return [*stages, *report.get("gates", []), *([report["gate"]] if "gate" in report else [])]
+class MethodDecision(BaseModel):
+    """One decision of a method. The numbers are None if the decision was made without testing."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    stage: str = "after training"
+    accepted: bool = False
+    reason: str = ""
+    examples: NonNegativeInt | None = None
+    fixes: NonNegativeInt | None = None
+    regressions: NonNegativeInt | None = None
+    gain: FiniteFloat | None = None
+    standard_error: FiniteFloat | None = None
+    p_value: FiniteFloat | None = None
+    level: FiniteFloat | None = Field(default=None, ge=0, le=1)
+
+
+def gates(report: Mapping[str, Any]) -> list[MethodDecision]:
+    """Return the method's own decisions in its report, in order: of CoRP's stages, and of gates in older records.
+
+    Entries in an unknown shape are skipped, because methods may put anything into their reports.
+    """
+    staged = [{**stage, "accepted": stage.get("committed") or False} for stage in stages(report)]
+    found = [*staged, *_tables(report.get("gates")), *_tables([report.get("gate")])]
+    return [decision for entry in found if (decision := read_shape(MethodDecision, entry))]
+
+
+def stages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the stages in a method's report, such as `{"stage": "stage 1", "committed": true, "reason": "..."}`."""
+    return _tables(report.get("stages"))
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def read_shape(shape: type[Shape], value: Any) -> Shape | None:
+    """Return a part of a method's report in a known shape; None if it has another."""
+    try:
+        return shape.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
@@ -102,14 +146,15 @@ def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
     By chance means that each changed answer is a fix or a regression with equal probability. The exact test then passes
     at most as often as its significance level allows, and often less.
     """
-    looks = [gate for gate in gates(report) if gate.get("level") is not None]
+    looks = [gate for gate in gates(report) if gate.level is not None]
     if not looks:
         return
-    passed = sum(bool(gate["accepted"]) for gate in looks)
-    chance = sum(mcnemar_size(gate["fixes"] + gate["regressions"], gate["level"]) for gate in looks)
-    levels = sum(gate["level"] for gate in looks)
+    passed = sum(gate.accepted for gate in looks)
+    levels = [gate.level or 0.0 for gate in looks]
+    changes = [(gate.fixes or 0) + (gate.regressions or 0) for gate in looks]
+    chance = sum(map(mcnemar_size, changes, levels))
     number = f"{len(looks)} look" + ("s" if len(looks) > 1 else "")
     yield (
         f"gate: {number}, {passed} passed; chance alone would have passed {chance:.2g} on average "
-        f"(allowed by the significance levels: {levels:.2g})"
+        f"(allowed by the significance levels: {sum(levels):.2g})"
     )

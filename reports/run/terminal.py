@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
+from bench.plain import line
 from bench.records.pricing import Repricing
 from bench.records.rows import Row
 from bench.records.samples import Sample
@@ -24,40 +25,47 @@ _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": Fal
 def print_run(console: Console, folder: Path, result: Result) -> None:
     """Print a run's results and costs, its directory, and the next command to run."""
     config = result.config
-    console.print(f"\n[bold]{escape(run_title(config))}[/bold]", **_VERBATIM)
+    console.print()
+    _print(console, run_title(config), "bold")
     if result.status != "ok":
         console.print(f"[red]{result.status}[/red]: {escape(str(result.reason))}", **_VERBATIM)
-    for line in origin(result):
-        console.print(line, markup=False, **_VERBATIM)
+    for text in origin(result):
+        _print(console, text)
     if rows := named_rows(result):
         console.print(_accuracies(rows))
-        for line in statements(rows):
-            console.print(line, markup=False, **_VERBATIM)
-        for line in lost_moves(result):
-            console.print(f"warning: {line}", style="yellow", markup=False, **_VERBATIM)
+        for text in statements(rows):
+            _print(console, text)
+        for text in lost_moves(result):
+            _print(console, f"warning: {text}", "yellow")
     for label, reason in result.untested.items():
-        console.print(escape(f"{config.method} {label}".strip() + f" was not tested: {reason}"), **_VERBATIM)
+        _print(console, f"{config.method} {label}".strip() + f" was not tested: {reason}")
     if result.ungated:
-        console.print(f"no gate: {result.ungated}", markup=False, **_VERBATIM)
-    for line in trials(result.tuning):
-        console.print(line, markup=False, **_VERBATIM)
-    for line in _reported(result):
-        console.print(line, **_VERBATIM)
+        _print(console, f"no gate: {result.ungated}")
+    for text in trials(result.tuning):
+        _print(console, text)
+    for text in _reported(result):
+        console.print(text, **_VERBATIM)
     if result.ledger:
         console.print(_ledger(result))
-        for line in _unbilled(result):
-            console.print(line, markup=False, **_VERBATIM)
+        for text in _unbilled(result):
+            _print(console, text)
     if result.budget:
-        console.print(spent(result.budget), markup=False, **_VERBATIM)
-    console.print(f"record: {folder}", markup=False, **_VERBATIM)
-    console.print(f"next:   {_next(folder, result)}\n", markup=False, **_VERBATIM)
+        _print(console, spent(result.budget))
+    _print(console, f"record: {folder}")
+    _print(console, f"next:   {_next(folder, result)}")
+    console.print()
+
+
+def _print(console: Console, text: str, style: str = "") -> None:
+    """Print one line, whatever the text holds."""
+    console.print(line(text), style=style, markup=False, **_VERBATIM)
 
 
 def print_history(console: Console, result: Result) -> None:
     """Print a run's configuration, its rewards over time, and a summary of its gate."""
-    lines = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
-    for line in (*lines, *curves(result.report), *gate_summary(result.report)):
-        console.print(line, markup=False, **_VERBATIM)
+    named = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
+    for text in (*named, *curves(result.report), *gate_summary(result.report)):
+        _print(console, text)
 
 
 def print_times(console: Console, timing: Timing, limit: float | None = None) -> None:
@@ -75,7 +83,7 @@ def print_times(console: Console, timing: Timing, limit: float | None = None) ->
     ):
         table = _table("", "seconds", "share")
         for name, value in seconds.items():
-            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}")
+            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}" if timing.total else "")
         console.print(title, style="bold")
         console.print(table)
     generating = timing.kinds.get("generation", 0.0)
@@ -124,12 +132,11 @@ def _accuracies(rows: list[tuple[str, Row]]) -> Table:
 def _reported(result: Result) -> list[str]:
     lines = []
     for gate in gates(result.report):
-        verdict = "[green]kept[/green]" if gate.get("accepted") else "not kept"
-        stage, reason = escape(str(gate.get("stage", "after training"))), escape(str(gate.get("reason")))
-        lines.append(f"the method's report: {stage}: {verdict}; {reason}")
+        verdict = "[green]kept[/green]" if gate.accepted else "not kept"
+        lines.append(f"the method's report: {escape(line(gate.stage))}: {verdict}; {escape(line(gate.reason))}")
     training = result.report.get("training")
     if isinstance(training, dict) and (collapse := training.get("collapse")):
-        lines.append(f"the method's report: training: {escape(str(collapse))}")
+        lines.append(f"the method's report: training: {escape(line(str(collapse)))}")
     return lines
 
 
@@ -171,11 +178,6 @@ def print_samples(console: Console, result: Result, samples: list[Sample]) -> No
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         name = row_name(result, result.rows[sample.row])
         console.rule(escape(f"{sample.id}, {name}: {verdict}"), align="left")
-        console.print(visible(sample.text), markup=False, **_VERBATIM)
+        console.print(sample.text, markup=False, **_VERBATIM)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_VERBATIM)
-
-
-def visible(answer: str) -> str:
-    """Replace escape characters in a model's answer by `␛`, so that the terminal shows them and does not obey them."""
-    return answer.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")

@@ -1,6 +1,7 @@
 import pytest
 
-from reports.html.population import gate_plot, read_gates, sections
+from reports.html.population import gate_plot, sections
+from reports.run.history import gates
 
 STAGE1 = {
     "rewards": [0.2, 0.4, 0.4, 0.6, 0.5],
@@ -79,10 +80,10 @@ def test_the_gate_plot_has_one_mark_per_decision_filled_if_the_change_was_kept()
     kept = {"stage": "stage 1", "accepted": True, "gain": 0.05, "standard_error": 0.01, "reason": "p"}
     none = {"stage": "stage 2, round 1", "accepted": False, "reason": "no proposal"}
     worse = kept | {"stage": "stage 2, round 2", "accepted": False, "gain": -0.01}
-    looks = read_gates({"gates": [kept, none, worse]})
+    looks = gates({"gates": [kept, none, worse]})
     plot = gate_plot(looks)
     assert [mark.strong for mark in plot.marks] == [True, False]
     assert plot.marks[0].y < plot.rules[0].y < plot.marks[1].y
     assert plot.marks[1].tooltip == "stage 2, round 2: not kept; p"
     assert [tick.text for tick in plot.x_ticks] == ["1", "2", "3"]
-    assert gate_plot(read_gates({"gate": none})) is None
+    assert gate_plot(gates({"gate": none})) is None

@@ -1,6 +1,6 @@
 from bench.records.rows import GateLook, GateRecord, PassAtK
 from bench.records.tuning import Tuning
-from reports.html.run import SHOWN, run_page
+from reports.html.run import LONGEST, SHOWN, run_page
 from reports.run.history import configuration
 
 
@@ -71,6 +71,27 @@ def test_text_of_records_is_escaped(hostile, parse):
     assert [pre.text for pre in page.all("pre")][:2] == [text, text]
     assert page.all("title")[0].text.startswith(f"corp on addition, {text}")
     assert sum(text in title.text for title in page.all("title")) >= 3
+
+
+def test_long_answers_are_cut_with_a_link_to_the_rest(hostile, parse):
+    record, samples = hostile
+    long = [sample.model_copy(update={"text": "x" * 10_000_000, "detail": "y" * 5000}) for sample in samples]
+    text = run_page(record.result, long, raw="one.samples.jsonl")
+    assert len(text) < 500_000
+    page = parse(text)
+    assert page.all("pre")[0].text == "x" * LONGEST
+    assert "cut off here; 9,996,000 more characters in one.samples.jsonl" in page.text
+    assert "... 1,000 more characters" in page.text
+    assert '<a href="one.samples.jsonl">' in text
+    assert "cut off" not in run_page(record.result, samples)
+
+
+def test_characters_that_reorder_or_hide_text_are_shown(hostile):
+    record, samples = hostile
+    long = [sample.model_copy(update={"text": "a\u202eb\x9bc\ud800d"}) for sample in samples]
+    page = run_page(record.result, long)
+    assert "<pre>a\\u202eb\\x9bc\\ud800d</pre>" in page
+    page.encode()
 
 
 def test_the_page_is_a_function_of_the_record(hostile):

@@ -1,0 +1,71 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.imports import PACKAGES, ROOT, check_packages, child_environment
+
+STRANGER = "raise SystemExit('a stranger ran')\n"
+
+
+@pytest.fixture(params=["package", "file"])
+def strangers(tmp_path, request):
+    """A folder with packages, or single files, that have the names of ours."""
+    for name in PACKAGES[1:]:
+        file = tmp_path / name / "__init__.py" if request.param == "package" else tmp_path / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(STRANGER)
+    return tmp_path
+
+
+def bench(*arguments, cwd, path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_our_packages_are_where_bench_is():
+    check_packages()
+    assert Path(__file__).parents[2] == ROOT
+
+
+def test_the_current_directory_is_not_on_the_path(strangers):
+    done = bench("plan", "-t", "addition", "-M", "tiny-adder", cwd=strangers, path=[ROOT])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "corp on addition" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["list"], ["doctor"]], ids=["list", "doctor"])
+def test_a_package_that_hides_ours_is_named_with_the_way_out(strangers, command):
+    done = bench(*command, cwd="/", path=[strangers, ROOT])
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"bench: {strangers}/methods")
+    assert f"in place of bench's own package {ROOT / 'methods'}; take {strangers} off PYTHONPATH" in done.stderr
+    assert "stranger" not in done.stderr
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr("bench.imports.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"methods: not found, though bench is in .*; install bench again"):
+        check_packages()
+
+
+def test_a_users_method_is_imported_from_where_pythonpath_says(tmp_path):
+    (tmp_path / "mine.py").write_text("from methods.base import Base\nclass Mine(Base):\n    pass\n")
+    given = ("plan", "-m", "mine:Mine", "-t", "addition", "-M", "tiny-adder")
+    done = bench(*given, cwd=tmp_path, path=[".", ROOT])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mine:Mine on addition" in done.stdout
+    done = bench(*given, cwd=tmp_path, path=[ROOT])
+    assert done.returncode == 2
+    assert "to import mine.py from the current directory, set PYTHONPATH=." in done.stderr
+
+
+def test_children_import_what_this_process_can_and_nothing_from_their_folder(strangers):
+    code = "import bench, methods, reports, tasks"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=strangers, env=child_environment(), check=True)
