@@ -56,7 +56,8 @@ def _dict(*parts: Any) -> dict[Any, Any]:
 
 def _memory(data: bytes, form: str, shape: list[int], read_only: bool) -> memoryview:
     view = memoryview(data if read_only else bytearray(data))
-    return view.cast(form) if len(shape) == 1 else view.cast(form, shape)  # type: ignore[call-overload]
+    cast: memoryview = view.cast(form) if len(shape) == 1 else view.cast(form, shape)  # type: ignore[call-overload]
+    return cast
 
 
 # A subclass is encoded as the first base in this list, so OrderedDict precedes dict and datetime precedes date.

@@ -214,7 +214,7 @@ def test_an_artifact_that_is_gone_is_an_error_that_names_it(copy, tmp_path):
 def test_an_artifact_that_was_changed_is_an_error_that_names_both_digests(copy, tmp_path, edit):
     edit(copy / "artifact" / "near" / "model.safetensors")
     recorded = read_result(copy).saved.sha256
-    with pytest.raises(UsageError, match=rf"was changed since the run: .* the record has {recorded[:12]}"):
+    with pytest.raises(UsageError, match=rf"was changed since the run ended .* {recorded[:12]} in result"):
         retest(tmp_path, copy)
 
 
