@@ -14,6 +14,7 @@ from bench.compute.ledger import ADAPTATION, Account, Work, hardware_flops, mode
 from bench.errors import Refused
 from bench.records.rows import AnswerCost, Frozen, PassAtK, Row
 from bench.records.schema import AccountRow, BudgetInfo, Result, Timing
+from bench.records.tuning import Tuning
 
 
 def priced_account(shape: ModelShape, work: Work) -> AccountRow:
@@ -60,11 +61,17 @@ def reprice(result: Result) -> Result:
             "versions": result.versions and result.versions.model_copy(update={"flops": FLOPS_VERSION}),
             "ledger": ledger,
             "budget": result.budget and _budget(shape, result.budget, ledger),
-            "tuning": result.tuning and result.tuning.model_copy(update={"flops": ledger["tune"].flops}),
+            "tuning": result.tuning and _tuning(result, result.tuning, ledger["tune"]),
             "rows": tuple(_row(shape, row) for row in result.rows),
             "timing": result.timing and _timing(shape, result.timing),
         }
     )
+
+
+def _tuning(result: Result, tuning: Tuning, account: AccountRow) -> Tuning:
+    """Return the tuning with its FLOPs repriced, if nothing else was booked to its account."""
+    alone = tuning.flops == result.ledger["tune"].flops
+    return tuning.model_copy(update={"flops": account.flops}) if alone else tuning
 
 
 class Price(Frozen):
