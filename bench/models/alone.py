@@ -79,18 +79,18 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
-def confine(memory: int, parent: int | None = None) -> None:
-    """Limit the memory of this process.
+def confine(memory: int, parent: int) -> None:
+    """Limit the memory of this process, and let it end with its parent.
 
     Args:
         memory: Bytes that it may allocate. Files that it maps do not count.
-        parent: Process id of the parent, without which this process must not go on; None if it may.
+        parent: Process id of the parent.
     """
     for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(kind)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
-    if parent is not None and sys.platform == "linux":
+    if sys.platform == "linux":
         from bench.sandbox.inside.linux import PR_SET_PDEATHSIG, prctl
 
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

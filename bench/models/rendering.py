@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from bench.errors import BenchError, UsageError
 from bench.models.alone import GIB, confine, one_line
 
-SECONDS = 10.0
+SECONDS = 5.0
 """Processor time that one call may take. Templates in use take about a millisecond."""
 MEMORY = 2 * GIB
 """Memory of the process in bytes, of which libraries take about 0.1 GiB."""
@@ -93,7 +93,7 @@ class _Renderer:
         """Return the reply of the process to the arguments of transformers' function."""
         request = pickle.dumps(given)
         with self._lock:
-            reply = self._ask(request) or self._ask(request)  # anyone may have ended the first process
+            reply = self._ask(request) or self._ask(request)  # the first may have ended with the thread that started it
         if reply is None:
             raise TemplateLimit("its process has ended twice, perhaps for lack of memory")
         if limit := reply.get("limit"):
@@ -127,7 +127,7 @@ class _Renderer:
         if self._process is None or self._owner != os.getpid():  # a fork must not share its parent's pipes
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(SECONDS)],
+                [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(SECONDS)],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -168,12 +168,17 @@ def _read(file: BinaryIO | Any) -> bytes | None:
     return content if len(content) == length else None
 
 
-def serve(seconds: float) -> None:
-    """Answer requests on stdin until it is closed, and end at one that takes more seconds than these."""
+def serve(parent: int, seconds: float) -> None:
+    """Answer requests on stdin until it is closed.
+
+    Args:
+        parent: Id of the process that asks. This one ends with it.
+        seconds: Processor time of a request at which this process ends.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    confine(MEMORY)
+    confine(MEMORY, parent)
 
     from transformers.utils import chat_template_utils
 
@@ -210,4 +215,4 @@ def _reason(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    serve(float(sys.argv[1]))
+    serve(int(sys.argv[1]), float(sys.argv[2]))

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +173,27 @@ def test_a_template_of_megabytes_is_not_read(copy):
     copy.write("chat_template.jinja", "a" * 1_000_001)
     with pytest.raises(UsageError, match=r"chat_template\.jinja: the chat template has 1000001 characters"):
         check_opens(copy.folder, "long")
+
+
+def test_the_process_ends_with_the_one_that_asks():
+    program = (
+        "import os\nfrom bench.models import rendering\n"
+        "rendering.render(conversations=[[]], chat_template='a')\n"
+        "print(rendering._renderer._process.pid, flush=True)\n"
+        f"rendering.render(conversations=[[]], chat_template={LOOP!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    asking = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment)
+    process = int(asking.stdout.readline())
+    asking.kill()
+    asking.communicate()
+    # The kernel ends it at once on Linux, and elsewhere after the limit of 5 seconds.
+    for _ in range(600):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        if sys.platform == "linux" and " Z " in Path(f"/proc/{process}/stat").read_text():
+            return  # nobody has waited for it
+        time.sleep(0.05)
+    pytest.fail("it goes on after 30 seconds")
