@@ -84,6 +84,8 @@ def shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):  # keys that are not text, or a list that contains itself
         text = repr(value)
+    except RecursionError:  # nested too deeply for repr too
+        text = f"a nested {type(value).__name__}"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
 
 

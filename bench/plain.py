@@ -50,6 +50,11 @@ def line(text: str) -> str:
     return _escaped(text, keep="")
 
 
+def sentence(text: str) -> str:
+    """Return a text of several lines as one line of a terminal: as `line` does, with one space for all white space."""
+    return line(" ".join(text.split()))
+
+
 def _escaped(text: str, keep: str) -> str:
     if text.isascii() and text.isprintable():
         return text

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.engines.decoding import StopStrings
 from bench.engines.interface import Finish, Sampling, TokenIds
-from bench.errors import Refused
+from bench.errors import Refused, UsageError
 from bench.models.opening import (
     drops_system_message,
     open_generation_config,
@@ -19,6 +19,7 @@ from bench.models.opening import (
     open_tokenizer,
     unformatted,
 )
+from bench.models.rendering import TemplateLimit
 from bench.models.template import template_file
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import delimiters_in, opening_of
@@ -121,7 +122,10 @@ class CheckpointTokenizer:
 
     @cached_property
     def _drops_system_message(self) -> bool:
-        return drops_system_message(self._tokenizer)
+        try:
+            return drops_system_message(self._tokenizer)
+        except TemplateLimit as error:
+            raise UsageError(unformatted(self._folder, error)) from error
 
     @cached_property
     def _opening(self) -> str:
@@ -160,6 +164,8 @@ class CheckpointTokenizer:
             text: str = self._tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=add_generation_prompt
             )
+        except TemplateLimit as error:
+            raise UsageError(unformatted(self._folder, error)) from error
         except Exception:  # a template raises what it likes; one that also fails on prompts is reported there
             return ""
         return text

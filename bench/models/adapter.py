@@ -16,19 +16,26 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError, shown
 from bench.models import cache
+from bench.models.alone import folder_size, run_alone
 from bench.models.checkpoint import folder_sha256, json_object
-from bench.models.convert import run_alone
-from bench.models.folder import ADAPTER
+from bench.models.folder import ADAPTER, check_contained
 from bench.models.headers import INDEX, PICKLES, file_headers
 from bench.models.headers import WEIGHTS as MODEL
 from bench.models.interface import ModelSource, PreparedModel, Progress, Provenance, silent
 from bench.models.local import slug
+from bench.plain import sentence
 
 VERSION = 1
 """Version of the merge, part of every cache key. Increment it when the same folders give another checkpoint."""
 
 WEIGHTS = "adapter_model.safetensors"
 BASE = "base_model_name_or_path"
+ELSEWHERE = {
+    "megatron_config": "a module to import, and no code is run for a model's files",
+    "adapters": "other adapters, which are not part of the folder",
+    "shadow_model": "another model, which is not part of the folder",
+}
+"""Settings that make peft load more than the adapter and its base."""
 SHOWN_HASH = 16
 
 
@@ -100,9 +107,10 @@ class Adapter(ModelSource):
                 raise BenchError("merging an adapter needs peft: pip install 'bench-post-training[train]'")
             progress(f"merging {self.folder} into {self.base.label}", 0, None)
             arguments = [base.path, str(self.folder), str(folder)]
-            run_alone("bench.models.adapter", arguments, f"{self.folder} could not be merged into {self.base.label}")
+            failed = f"{self.folder} could not be merged into {self.base.label}"
+            run_alone("bench.models.adapter", arguments, failed, size=size + folder_size(self.folder))
 
-        size = sum(file.stat().st_size for file in Path(base.path).glob("*.safetensors"))
+        size = folder_size(Path(base.path))
         merged = cache.obtain(f"adapter-{both[:32]}-v{VERSION}", build, progress, needs=size)
         origin = (
             f"adapter {self.folder} (sha256 {own[:SHOWN_HASH]}) merged into {base.provenance.origin} "
@@ -117,11 +125,11 @@ class Adapter(ModelSource):
                 f"{self.folder}: holds {ADAPTER} and no {WEIGHTS}; copy it there, or save the adapter as safetensors"
             )
         file_headers(self.folder / WEIGHTS)
-        if json_object(self.folder / ADAPTER).get("megatron_config"):
-            raise UsageError(
-                f"{self.folder / ADAPTER}: megatron_config names a module to import, and no code is run for a model's "
-                "files; save the adapter without it"
-            )
+        check_contained(self.folder)
+        settings = json_object(self.folder / ADAPTER)
+        for field, what in ELSEWHERE.items():
+            if settings.get(field):
+                raise UsageError(f"{self.folder / ADAPTER}: {field} names {what}; save the adapter without it")
 
 
 def merge(base: Path, adapter: Path, folder: Path) -> None:
@@ -168,4 +176,4 @@ if __name__ == "__main__":
     try:
         merge(*map(Path, sys.argv[1:4]))
     except Exception as failure:
-        sys.exit(" ".join(str(failure).split()) or type(failure).__name__)
+        sys.exit(sentence(str(failure)) or type(failure).__name__)

@@ -4,27 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, shown
 
-FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""Patterns of weights, configuration and tokenizer files, in formats that contain no code."""
+FILES = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "additional_chat_templates/*.jinja",
+    "tokenizer.model.*",
+    "*.codes",
+    "*.spm",
+    "*.tokenizer",
+)
+"""Patterns of all files that transformers loads: weights, configuration, tokenizer. Their formats contain no code."""
 
 _SAFETENSORS_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-
 
 GIT_LFS = "version https://git-lfs"
 """First characters of a pointer, which git leaves in place of a large file until `git lfs pull` fetches the file."""
 
 
-def check_pointer(file: Path) -> None:
-    """Check that a file is no Git LFS pointer.
+LARGEST_TEXT = 200_000_000
+"""Limit of a file that is parsed as a whole, in bytes. The largest published tokenizers have 40 MB."""
+
+
+def check_file(file: Path, largest: int | None = None) -> None:
+    """Check that a path is a file that can be read without waiting, and is no Git LFS pointer.
+
+    Args:
+        file: The file, or a link to it.
+        largest: Limit of its size in bytes.
 
     Raises:
-        UsageError: If it is one.
+        UsageError: If it is not.
+        OSError: If it cannot be read.
     """
+    found = file.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{file}: a folder in place of a file; remove it, or copy the file from its source again")
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{file}: a device, pipe or socket in place of a file; replace it by the file")
+    if largest is not None and found.st_size > largest:
+        raise UsageError(
+            f"{file}: has {found.st_size} bytes, and at most {largest} are read of such a file; copy it from its "
+            "source again"
+        )
     with file.open("rb") as opened:
         if opened.read(len(GIT_LFS)) == GIT_LFS.encode():
             raise UsageError(f"{file}: a Git LFS pointer in place of the file; run `git lfs pull` in the folder")
@@ -37,7 +67,7 @@ def json_object(file: Path) -> dict[str, Any]:
         UsageError: If the file cannot be read, or holds no JSON object.
     """
     try:
-        check_pointer(file)
+        check_file(file, LARGEST_TEXT)
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror}); expected a checkpoint's JSON file") from error
@@ -71,8 +101,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def loaded_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that transformers loads or may load, sorted; `FILES` are their patterns."""
+    return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
+
+
 def folder_sha256(folder: Path) -> str:
     """Return a sha256 over the names and hashes of the checkpoint files in this folder."""
-    files = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
-    lines = "".join(f"{path.name}\0{file_sha256(path)}\n" for path in files)
+    files = loaded_files(folder)
+    lines = "".join(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n" for path in files)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.imports import child_environment
 from bench.models import cache
+from bench.models.alone import run_alone
 from bench.models.checkpoint import read_config
+from bench.models.gguf import check_header
 from bench.models.interface import PreparedModel, Progress, Provenance
+from bench.plain import sentence
 
 VERSION = 1
 """Conversion version, part of every cache key. Increment it when the same GGUF file gives another checkpoint."""
@@ -61,7 +60,8 @@ def prepared(
         _require_libraries()
         gguf = put(folder)
         progress("converting GGUF to safetensors", 0, None)
-        run_alone("bench.models.convert", [str(gguf), str(folder)], f"{origin} could not be converted")
+        failed = f"{origin} could not be converted"
+        run_alone("bench.models.convert", [str(gguf), str(folder)], failed, size=gguf.stat().st_size)
         gguf.unlink()
 
     folder = cache.obtain(_key(sha256), build, progress, needs=needs)
@@ -91,37 +91,6 @@ def _require_libraries() -> None:
         raise BenchError(f"opening a GGUF file needs {', '.join(missing)}: pip install 'bench-post-training[local]'")
 
 
-def run_alone(module: str, arguments: list[str], failed: str) -> None:
-    """Run a module in a process of its own, which frees its memory when it ends, and keeps its warnings to itself.
-
-    Args:
-        module: Module that ends with a message on stderr if it fails.
-        arguments: Arguments of the command line.
-        failed: Beginning of the message if it fails, such as `model.gguf could not be converted`.
-
-    Raises:
-        OSError: If the disk is full.
-        BenchError: If the module fails.
-    """
-    environment = {
-        **child_environment(),
-        "HF_HUB_OFFLINE": "1",
-        "TQDM_DISABLE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    command = [sys.executable, "-m", module, *arguments]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if child.returncode == 0:
-        return
-    if os.strerror(errno.ENOSPC) in child.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if child.returncode < 0:
-        reason = f"killed by signal {-child.returncode}, perhaps for lack of memory"
-    else:
-        reason = (child.stderr.strip() or "no reason given").splitlines()[-1]
-    raise BenchError(f"{failed}: {reason}")
-
-
 def end_ids(metadata: Mapping[str, Any]) -> list[int]:
     """Return the ids that end an answer, starting with those that the metadata names."""
     ids = [metadata[key] for name in END_IDS if (key := f"tokenizer.ggml.{name}_token_id") in metadata]
@@ -136,8 +105,11 @@ def convert(gguf: Path, folder: Path) -> None:
     """Write the checkpoint of a GGUF file, and a `conversion.json` with the licence and name from its metadata.
 
     Raises:
-        BenchError: If the model of transformers has more or fewer weights than the file.
+        BenchError: If the file's header is damaged, or the model of transformers has more or fewer weights than the
+            file.
     """
+    check_header(gguf)
+
     import torch
     import transformers
     from gguf import GGUFReader
@@ -193,4 +165,4 @@ if __name__ == "__main__":
     try:
         convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except Exception as failure:
-        sys.exit(" ".join(str(failure).split()) or type(failure).__name__)
+        sys.exit(sentence(str(failure)) or type(failure).__name__)

@@ -7,6 +7,7 @@ A safetensors file begins with the length of its header (8 bytes), and the heade
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
@@ -14,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, shown
-from bench.models.checkpoint import check_pointer, configured_dtype, json_object
+from bench.models.checkpoint import check_file, configured_dtype, json_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = ("pytorch_model*.bin", "consolidated*.pth")
-"""Patterns of weights in pickle files."""
+PICKLES = ("pytorch_model*.bin", "consolidated*.pth", "*.pt", "*.ckpt")
+"""Patterns of weights in pickle files. transformers can load those of the first pattern."""
+CONVERT = (
+    "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
+    "M.from_pretrained({0!r}, dtype='auto', use_safetensors=False).save_pretrained({1!r}); "
+    "T.from_pretrained({0!r}).save_pretrained({1!r})"
+)
+"""Program that converts a folder with pickle files. transformers opens these with an unpickler that runs no code."""
 FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 """Names of the floating-point dtypes in a header, and torch's names for them."""
 LARGEST_HEADER = 100_000_000
@@ -61,15 +68,25 @@ def weight_files(folder: Path) -> list[Path]:
     if others := sorted(folder.glob("*.safetensors")):
         raise UsageError(f"{others[0]}: expected weights in {WEIGHTS}, or {INDEX} and the files that it names")
     if pickles := sorted(file for pattern in PICKLES for file in folder.glob(pattern)):
-        raise UsageError(
-            f"{pickles[0]}: weights in pickle files can run code and are not read; load them where you trust them, and "
-            "save the model with save_pretrained, which writes safetensors"
-        )
+        raise UsageError(f"{pickles[0]}: weights in pickle files can run code and are not read; {_converted(pickles)}")
     raise UsageError(f"{folder}: holds no {WEIGHTS}; expected a checkpoint folder")
 
 
+def _converted(pickles: list[Path]) -> str:
+    """Return what to do with weights in pickle files."""
+    folder = pickles[0].parent
+    if not any(file.match(PICKLES[0]) for file in pickles):
+        return "save the model with save_pretrained where you trust them, which writes safetensors"
+    program = CONVERT.format(str(folder), f"{folder}-safetensors")
+    return f"convert them, and give --model the new folder: python -c {shlex.quote(program)}"
+
+
 def _shards(index: Path) -> list[Path]:
-    named = json_object(index).get("weight_map")
+    content = json_object(index)
+    if not isinstance(content.get("metadata"), dict):  # transformers raises a KeyError
+        found = shown(content.get("metadata"))
+        raise UsageError(f'{index}: metadata is {found}, and transformers needs an object; add "metadata": {{}}')
+    named = content.get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
         raise UsageError(f"{index}: weight_map is {shown(named)}; expected the name of a file for each weight")
     files = []
@@ -105,7 +122,7 @@ def file_headers(file: Path) -> dict[str, Header]:
         UsageError: If the file cannot be read, is a Git LFS pointer, or is damaged.
     """
     try:
-        check_pointer(file)
+        check_file(file)
         size = file.stat().st_size
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
@@ -116,17 +133,25 @@ def file_headers(file: Path) -> dict[str, Header]:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     try:
         tensors = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
-        end = max((_end(entry) for entry in tensors.values()), default=0)
-        headers = {name: Header(entry["dtype"], tuple(entry["shape"]), file) for name, entry in tensors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        end = max((_natural(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        headers = {name: _header(entry, file) for name, entry in tensors.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{file}: its safetensors header cannot be read ({error}); {AGAIN}") from error
     if 8 + length + end != size:
         raise UsageError(f"{file}: has {size} bytes, and its header describes {8 + length + end}; {AGAIN}")
     return headers
 
 
-def _end(entry: dict[str, Any]) -> int:
-    return int(entry["data_offsets"][1])
+def _header(entry: dict[str, Any], file: Path) -> Header:
+    if not isinstance(entry["dtype"], str):
+        raise TypeError(f"a dtype is {shown(entry['dtype'])}")
+    return Header(entry["dtype"], tuple(map(_natural, entry["shape"])), file)
+
+
+def _natural(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{shown(value)} is no size")
+    return value
 
 
 def weights_dtype(folder: Path) -> str | None:

@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import jinja2
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -30,10 +29,12 @@ from transformers import (
 from transformers.utils import logging
 
 from bench.errors import UsageError, shown
-from bench.models.checkpoint import json_object, read_config
+from bench.models.checkpoint import json_object, loaded_files, read_config
 from bench.models.folder import check_files
 from bench.models.headers import FLOATS, Header, read_headers
-from bench.models.template import check_not_random, template_file, use_fixed_date
+from bench.models.rendering import TemplateLimit, use_limits
+from bench.models.template import check_not_random, template_file
+from bench.plain import sentence
 from tasks.interface import PromptStyle
 
 SAFE = {"trust_remote_code": False, "local_files_only": True}
@@ -66,6 +67,7 @@ def check_opens(folder: Path, fingerprint: str, prompt: PromptStyle | Literal["a
     Raises:
         UsageError: If it cannot. The message names the file and the remedy.
     """
+    use_limits()
     config = open_config(folder)
     rows = _check_weights(folder, config)
     tokenizer = open_tokenizer(folder)
@@ -118,9 +120,15 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
     """
     check_files(folder)
     model: PreTrainedModel
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
-    )
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        )
+    except SafetensorError as error:
+        reason = sentence(str(error))
+        raise UsageError(
+            f"{folder}: the weights cannot be read ({reason}); copy or download the files again"
+        ) from error
     _check_loaded(folder, type(model).__name__, loaded, model.state_dict())
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
@@ -128,12 +136,12 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a folder. Its chat template sees a fixed date, see `bench.models.template`.
+    """Return the tokenizer of a folder. Its chat template sees a fixed date and has limits (`bench.models.rendering`).
 
     Raises:
         UsageError: If the folder holds none, or it cannot be opened.
     """
-    use_fixed_date()
+    use_limits()
     remedy = "copy the tokenizer's files from the model that this one was made from"
     what = f"{folder}: the tokenizer cannot be opened"
     try:
@@ -152,6 +160,12 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise
     # Without its files, transformers makes a tokenizer with special tokens only.
     names = dict(getattr(tokenizer, "vocab_files_names", {}))
+    hashed = set(loaded_files(folder))
+    if beyond := sorted(n for n in names.values() if (folder / n).is_file() and folder / n not in hashed):
+        raise UsageError(
+            f"{folder / beyond[0]}: the tokenizer reads this file, and the hash of the folder does not cover it; save "
+            "the tokenizer as tokenizer.json"
+        )
     sets = [[names.pop("tokenizer_file")]] if "tokenizer_file" in names else []
     sets += [list(names.values())] if names else []
     if sets and not any(all((folder / name).exists() for name in one) for one in sets):
@@ -302,12 +316,13 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: in
 
 
 def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the chat template formats a user's message."""
+    """Check that the chat template formats a user's message, and ends with other conversations too."""
     probe = "What is 17 + 25?"
     try:
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": probe}], add_generation_prompt=True, tokenize=False
         )
+        drops_system_message(tokenizer)
     except Exception as error:
         raise UsageError(unformatted(folder, error)) from error
     if probe not in text:
@@ -323,6 +338,8 @@ def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
     conversation = [{"role": "system", "content": probe}, {"role": "user", "content": "What is 17 + 25?"}]
     try:
         text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    except TemplateLimit:
+        raise
     except Exception:  # a template that has no system role and says so
         return False
     return probe not in text
@@ -330,7 +347,5 @@ def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def unformatted(folder: Path, error: Exception) -> str:
     """Return the sentence for an error that a chat template raises. A template is a program and may raise anything."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        reason = f"syntax error in line {error.lineno}: {reason}"
+    reason = sentence(str(error)) or type(error).__name__
     return f"{template_file(folder)}: the chat template fails ({reason}); correct it, or use --prompt completion"

@@ -20,11 +20,13 @@ DATE = datetime(2024, 7, 26)
 """What a template's clock shows: the date that the template of Llama 3.2 falls back to where there is no clock."""
 CLOCK = "strftime_now"
 RANDOM_FUNCTION, RANDOM_FILTER = "lipsum", "random"
+LARGEST = 1_000_000
+"""Limit of a template in characters. Templates in use have at most 30,000."""
 PLACES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json", "processor_config.json")
 
 
 def use_fixed_date() -> None:
-    """Let every template that transformers renders in this process see `DATE`."""
+    """Let every template that transformers renders in this process see `DATE`. See `bench.models.rendering`."""
     from transformers.utils import chat_template_utils
 
     chat_template_utils.datetime = FixedDate
@@ -65,13 +67,27 @@ def template_file(folder: Path) -> Path:
 
 
 def _templates(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the templates of a folder, each with its file. A field can hold one template or a list of named ones."""
+    """Yield the templates of a folder, each with its file.
+
+    Raises:
+        UsageError: If one is too long.
+    """
+    for file, template in _stored(folder):
+        if len(template) > LARGEST:
+            raise UsageError(
+                f"{file}: the chat template has {len(template)} characters, and at most {LARGEST} are read"
+            )
+        yield file, template
+
+
+def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the templates of a folder. A field can hold one template or a list of named ones."""
     for file in sorted({*folder.glob("*.jinja"), *folder.glob("additional_chat_templates/*.jinja")}):
         yield file, file.read_text(encoding="utf-8", errors="replace")
     for file in (folder / name for name in PLACES if name.endswith(".json")):
         try:
             settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # the tokenizer's loader names a file that cannot be read
         found = settings.get("chat_template") if isinstance(settings, dict) else None
         for entry in found if isinstance(found, list) else [found]:

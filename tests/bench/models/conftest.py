@@ -41,7 +41,7 @@ class Copy:
         for name, keys in parts.items():
             save_file({key: tensors[key] for key in keys}, self.folder / name, metadata={"format": "pt"})
         places = {key: name for name, keys in parts.items() for key in keys}
-        self.write("model.safetensors.index.json", json.dumps({"weight_map": places}))
+        self.write("model.safetensors.index.json", json.dumps({"metadata": {}, "weight_map": places}))
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_preparing_merges_once_and_records_both_with_their_hashes(adapter, copy)
 
 
 def test_the_identity_follows_both_folders(adapter, copy, monkeypatch):
-    monkeypatch.setattr("bench.models.adapter.run_alone", lambda module, arguments, failed: None)
+    monkeypatch.setattr("bench.models.adapter.run_alone", lambda module, arguments, failed, size: None)
     source = resolve(str(adapter))
     found = {source.prepare().provenance.sha256}
     settings(adapter, lora_alpha=3)
@@ -158,6 +158,20 @@ def test_an_adapter_without_its_weights_or_with_truncated_ones_is_refused(adapte
 def test_an_adapter_that_names_a_module_to_import_is_refused(adapter):
     settings(adapter, megatron_config={"a": 1}, megatron_core="evil")
     with pytest.raises(UsageError, match="megatron_config names a module to import"):
+        resolve(str(adapter)).prepare()
+
+
+@pytest.mark.parametrize("field", ["adapters", "shadow_model"])
+def test_an_adapter_that_names_other_models_is_refused(adapter, field):
+    settings(adapter, **{field: {"0": "elsewhere"}})
+    with pytest.raises(UsageError, match=f"{field} names (other adapters|another model), which"):
+        resolve(str(adapter)).prepare()
+
+
+def test_an_adapter_s_files_must_be_in_its_folder(adapter, tmp_path):
+    (adapter / "adapter_model.safetensors").rename(tmp_path / "a")
+    (adapter / "adapter_model.safetensors").symlink_to(tmp_path / "a")
+    with pytest.raises(UsageError, match=r"adapter_model\.safetensors: a link to .*, outside the folder"):
         resolve(str(adapter)).prepare()
 
 

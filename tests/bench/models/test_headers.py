@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from bench.models.headers import (
     weight_files,
     weights_dtype,
 )
+from bench.models.source import resolve
 
 
 def message(read, *given):
@@ -54,6 +57,25 @@ def test_a_file_with_bytes_after_the_weights_is_refused(copy):
     assert "its header describes" in message(read_headers, copy.folder)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"dtype": 5, "shape": [1], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": ["a"], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, Infinity]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, -4]}',
+    ],
+)
+def test_an_entry_with_impossible_values_is_refused(tmp_path, entry):
+    header = f'{{"a": {entry}}}'.encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "header cannot be read" in message(file_headers, file)
+
+
 @pytest.mark.parametrize("header", [b"[1]", b"{", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b"\xff\xfe", b"[" * 5000])
 def test_a_damaged_header_is_refused(tmp_path, header):
     file = tmp_path / "model.safetensors"
@@ -80,7 +102,7 @@ def test_an_index_that_names_a_missing_shard_is_refused(copy):
     "name", ["../model-00002-of-00002.safetensors", "sub/a.safetensors", "/a.safetensors", "a.bin"]
 )
 def test_a_shard_outside_the_folder_is_refused(copy, name):
-    copy.write("model.safetensors.index.json", json.dumps({"weight_map": {"a": name}}))
+    copy.write("model.safetensors.index.json", json.dumps({"metadata": {}, "weight_map": {"a": name}}))
     (copy.folder / "model.safetensors").unlink()
     assert f'names "{name}"; expected the name of a *.safetensors file in the folder' in message(
         weight_files, copy.folder
@@ -88,7 +110,17 @@ def test_a_shard_outside_the_folder_is_refused(copy, name):
 
 
 @pytest.mark.parametrize(
-    "index", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', '{"weight_map": 1}']
+    "index",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+        '{"metadata": {}, "weight_map": {}}',
+        '{"metadata": {}, "weight_map": {"a": 1}}',
+        '{"metadata": {}, "weight_map": 1}',
+        '{"weight_map":' * 100_000,
+    ],
 )
 def test_an_unreadable_index_is_refused(copy, index):
     copy.shards()
@@ -128,6 +160,28 @@ def test_pickled_weights_alone_are_refused_and_beside_safetensors_ignored(copy):
     assert "pytorch_model.bin: weights in pickle files can run code and are not read" in message(
         weight_files, copy.folder
     )
+
+
+@pytest.mark.parametrize("name", ["model.pt", "last.ckpt", "consolidated.00.pth"])
+def test_pickled_weights_that_transformers_cannot_load_are_refused_too(copy, name):
+    (copy.folder / "model.safetensors").rename(copy.folder / name)
+    assert f"{name}: weights in pickle files can run code and are not read; save the model with" in message(
+        weight_files, copy.folder
+    )
+
+
+@pytest.mark.slow
+def test_the_command_in_the_message_converts_pickled_weights(copy, tmp_path):
+    folder = copy.folder.rename(tmp_path / "it's mine")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    command = message(weight_files, folder).partition("the new folder: ")[2]
+    subprocess.run(["bash", "-c", command.replace("python", sys.executable, 1)], check=True)
+    converted = load_file(tmp_path / "it's mine-safetensors" / "model.safetensors")
+    assert converted.keys() == weights.keys()
+    assert all(torch.equal(converted[name], weights[name]) for name in weights)
+    resolve(str(tmp_path / "it's mine-safetensors")).prepare()
 
 
 def test_the_dtype_of_the_weights_is_that_of_most_values(tmp_path):
