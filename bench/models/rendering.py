@@ -23,7 +23,7 @@ from bench.errors import BenchError, UsageError
 from bench.models.alone import GIB, confine
 from bench.plain import sentence
 
-SECONDS = 5.0
+SECONDS = 2.0
 """Processor time that one call may take. Templates in use take about a millisecond."""
 MEMORY = 2 * GIB
 """Memory of the process in bytes, of which libraries take about 0.1 GiB."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.models.adapter import Adapter, is_adapter
-from bench.models.checkpoint import json_object
+from bench.models.checkpoint import check_file, json_object
 from bench.models.embedded import ACCEPTED, DEFAULT_MODEL, EMBEDDED
 from bench.models.headers import weight_files
 from bench.models.hub import HubModel
@@ -63,6 +63,7 @@ def _folder(folder: Path) -> ModelSource:
 
 def _gguf_file(name: str, file: Path) -> GgufFile:
     try:
+        check_file(file)
         with file.open("rb") as opened:
             magic = opened.read(len(GGUF_MAGIC))
         if magic != GGUF_MAGIC:

@@ -187,7 +187,7 @@ def test_the_process_ends_with_the_one_that_asks():
     process = int(asking.stdout.readline())
     asking.kill()
     asking.communicate()
-    # The kernel ends it at once on Linux, and elsewhere after the limit of 5 seconds.
+    # The kernel ends it at once on Linux, and elsewhere after the limit of 2 seconds.
     for _ in range(600):
         try:
             os.kill(process, 0)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,12 @@ def test_a_folder_without_a_checkpoint_is_refused_with_what_is_missing(checkpoin
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"PK\3\4")
     with pytest.raises(UsageError, match="not a GGUF file"):
+        resolve(str(tmp_path / "m.gguf"))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(UsageError, match=r"m\.gguf: a device, pipe or socket in place of a file"):
         resolve(str(tmp_path / "m.gguf"))
 
 
