@@ -1,6 +1,7 @@
 """Command line. Results go to stdout and progress to stderr; `--json` prints results as JSON.
 
-Exit status: 0 done, 1 a run failed, 2 usage error, 3 refused, 130 interrupted, 141 output closed. See docs/errors.md.
+Exit status: 0 done, 1 a run failed or a file cannot be read or written, 2 usage error, 3 refused, 130 interrupted, 141
+the reader of the output has gone. See docs/errors.md.
 """
 
 from __future__ import annotations

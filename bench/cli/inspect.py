@@ -195,7 +195,8 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     if result.source is not None:
         raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
     if not (run / "artifact").is_dir():
-        raise UsageError(f"{run}: ended with status {result.status} and has no artifact")
+        remedy = "; restore the folder, or repeat the run" if result.status == "ok" else ""
+        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact{remedy}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
     check_digests(result, run, [ARTIFACT])

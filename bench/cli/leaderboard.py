@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -158,8 +158,19 @@ def _rate(text: str | None) -> Rate | None:
 
 def _started(path: Path) -> datetime:
     """Return the last start time of a run directory. For a record file, which has none, return the minimum datetime."""
-    import json
-
     attempts = sorted(path.glob("attempts/*.json")) if path.is_dir() else []
-    times = [datetime.fromisoformat(json.loads(attempt.read_text())["started"]) for attempt in attempts]
-    return max(times, default=datetime.min.replace(tzinfo=UTC))
+    return max(map(_start_of, attempts), default=datetime.min.replace(tzinfo=UTC))
+
+
+def _start_of(attempt: Path) -> datetime:
+    from bench.errors import BenchError, shown
+    from bench.records.migrations import parse
+
+    started: Any = parse(attempt).get("started")
+    try:
+        return datetime.fromisoformat(started).astimezone(UTC)
+    except (TypeError, ValueError) as error:
+        raise BenchError(
+            f"{attempt}: started is {shown(started)}; expected a time such as 2026-01-31T12:00:00+00:00. Restore the "
+            "file, or leave out --since"
+        ) from error

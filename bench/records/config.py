@@ -240,4 +240,4 @@ def read_config(folder: Path) -> RunConfig:
     try:
         return RunConfig.model_validate_json(read(path))
     except ValidationError as error:
-        raise usage_error(str(path), error, RunConfig) from error
+        raise UsageError(f"{usage_error(str(path), error, RunConfig)}; restore it, or start a new run") from error

@@ -96,8 +96,11 @@ def population_of(result: Result, entries: Iterable[Mapping[str, Any]], where: s
         UsageError: See `read_population`.
     """
     scored = [entry for entry in entries if _sampled(entry)]
+    reported = result.report.get("stage1", result.report)
+    if not isinstance(reported, dict):
+        raise UsageError(f"{where}: the method's report: stage1 is {shown(reported)}; expected an object")
     try:
-        report = _Reported.model_validate(result.report.get("stage1", result.report))
+        report = _Reported.model_validate(reported)
     except ValidationError as error:
         raise usage_error(f"{where}: the method's report", error) from error
     sigmas = np.array(report.sigmas, dtype=np.float64)

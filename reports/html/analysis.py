@@ -10,6 +10,8 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from bench.compute.ledger import ADAPTATION, Account
+from bench.errors import BenchError
+from bench.records.files import read
 from bench.records.schema import AccountRow
 from reports.analysis.results import (
     Density,
@@ -53,7 +55,7 @@ NONE = Analyses()
 def read_analyses(folder: Path) -> Analyses:
     """Read the analyses saved in a run directory.
 
-    A file of another version that cannot be read is ignored; running the analysis again replaces it.
+    A file that cannot be read, such as one of another version, is ignored; running the analysis again replaces it.
     """
     saved = folder / "analysis"
     return Analyses(
@@ -66,8 +68,8 @@ def read_analyses(folder: Path) -> Analyses:
 
 def _read(path: Path, shape: type[ResultType]) -> ResultType | None:
     try:
-        return TypeAdapter(shape).validate_json(path.read_bytes()) if path.exists() else None
-    except ValidationError:
+        return TypeAdapter(shape).validate_json(read(path)) if path.exists() else None
+    except (ValidationError, BenchError):
         return None
 
 

@@ -71,13 +71,15 @@ def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> P
         suites: Planned runs of the suites that the board states its completeness for.
 
     Raises:
-        BenchError: If the folder has a record that cannot be read, or a new one is larger than `MAX_BYTES` bytes.
-            Nothing is written then.
+        BenchError: If the folder has a record that cannot be read, a new one is larger than `MAX_BYTES` bytes, or no
+            record is left. Nothing is written then.
     """
     given, unreadable = read_records(runs)
     new = {record_path(record, folder / "records"): record for record in given.values()}
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
+    if unreadable and not (committed or new):
+        raise BenchError("; ".join(unreadable))
     built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
     for path, text in (texts | built).items():
         write_atomically(path, text)

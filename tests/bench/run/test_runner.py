@@ -9,13 +9,13 @@ from transformers import AutoModelForCausalLM
 from bench.compute.meter import OverBudget
 from bench.errors import Refused, UsageError
 from bench.records.files import WriteFailed
-from bench.records.journal import JournalDamaged, JournalOutdated
+from bench.records.journal import JournalDamaged, JournalOutdated, JournalRemoved
 from bench.records.pricing import reprice
 from bench.records.schema import RunConfig, read_result
 from bench.run.grid import resume_run
 from bench.run.prepare import finished, prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
+from bench.run.runner import _Runner, execute
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, SingleModel
 from tasks.addition import Addition
@@ -448,6 +448,28 @@ def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
     prepared = prepare(config(Fixed), tmp_path / "file", QUIET)
     with pytest.raises(WriteFailed, match="file"):
         execute(prepared, ProgressDisplay(quiet=True))
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+@pytest.mark.parametrize("moment", [(Fixed, "adapt"), (_Runner, "ended")], ids=["adapting", "ending"])
+def test_a_folder_that_is_removed_during_the_run_is_an_error(tmp_path, monkeypatch, moment, replaced):
+    prepared = prepare(config(Fixed), tmp_path, QUIET)
+    once = getattr(*moment)
+
+    def remove(*arguments, **named):
+        shutil.rmtree(prepared.folder)
+        if replaced:
+            prepared.folder.mkdir()
+            (prepared.folder / "journal.jsonl").write_text("")
+        return once(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*moment, remove)
+        with pytest.raises(JournalRemoved, match=r"seed-0-\w+: the folder was removed or .*; start the run again"):
+            execute(prepared, ProgressDisplay(quiet=True))
+    assert not (prepared.folder / "result.json").exists()
+    shutil.rmtree(prepared.folder, ignore_errors=True)
+    assert execute(prepared, ProgressDisplay(quiet=True)).status == "ok"
 
 
 def test_a_failed_write_ends_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
