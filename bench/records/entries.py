@@ -31,26 +31,43 @@ class _Booked(_Entry):
         return self
 
 
-class Scored(_Booked):
-    """Scores of a chunk: `{"rewards": [1.0, null], "correct": [true, false], "work": {...}}`, a null not judged."""
+class Scores(_Booked):
+    """Prefetched scores of a chunk: `{"rewards": [1.0, null], "correct": [true, false], "work": {...}}`."""
 
     rewards: list[float | None]
     correct: list[bool]
-    complete: bool = True
-    seconds: Seconds = 0.0
 
     @model_validator(mode="after")
-    def _one_each(self, info: ValidationInfo) -> Scored:
-        _require(len(self.rewards), "rewards", info, complete=self.complete)
-        _require(len(self.correct), "correct", info, complete=self.complete)
+    def _one_each(self, info: ValidationInfo) -> Scores:
+        complete = not isinstance(self, Scored) or self.complete
+        _require(len(self.rewards), "rewards", info, complete=complete)
+        _require(len(self.correct), "correct", info, complete=complete)
+        return self
+
+
+class Scored(Scores):
+    """Scores of a chunk; without values and not complete if the allowance ran out."""
+
+    complete: bool
+    seconds: Seconds
+
+
+class Answers(_Booked):
+    """Prefetched answers to a chunk: `{"answers": [["42", "end", 7, 3]], "work": {...}}`."""
+
+    answers: list[_Fields]
+
+    @model_validator(mode="after")
+    def _one_each(self, info: ValidationInfo) -> Answers:
+        _require(len(self.answers), "answers", info)
         return self
 
 
 class Answered(_Booked):
-    """Answers to a chunk: `{"answers": [["42", "end", 7, 3]], ...}`; null if the allowance ran out."""
+    """Answers to a chunk; null if the allowance ran out."""
 
     answers: list[_Fields] | None
-    seconds: Seconds = 0.0
+    seconds: Seconds
 
     @model_validator(mode="after")
     def _one_each(self, info: ValidationInfo) -> Answered:

@@ -22,7 +22,7 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.errors import Refused
-from bench.records.entries import Answered, Judged, Scored, Shape, Signalled, Timed, Voted, shape
+from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Shape, Signalled, Timed, Voted, shape
 from bench.records.journal import Journal
 from bench.records.pricing import evaluation_cost
 from bench.run.prompting import PLAIN, Prompting
@@ -260,7 +260,7 @@ class Evaluator:
 
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
-        checked = shape(Scored, len(examples))
+        checked = shape(Scores, len(examples))
         return Chunk(key, Job(point, prompts, self.sampling, self._end_rules(examples)), read, checked)
 
     def score(
@@ -312,7 +312,7 @@ class Evaluator:
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        checked = shape(Answered, len(examples))
+        checked = shape(Answers, len(examples))
         return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), _journalled_answers, checked)
 
     def generate(
