@@ -41,7 +41,10 @@ DIGITS = 9
 """Significant digits of the numbers on the pages. Further digits differ between processors and library versions."""
 
 _WITHDRAWALS = TypeAdapter(tuple[Withdrawal, ...])
-_HEAD = "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited.\n\n"
+_HEAD = (
+    "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited. That a run took place cannot be seen "
+    "in its record: [what is checked, and what is not](../docs/trust.md).\n\n"
+)
 _PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
