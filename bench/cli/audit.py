@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -181,7 +182,8 @@ def _print(found: Audit) -> None:
     for finding in found.findings:
         verdict = f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]"
         table.add_row(escape(_printable(finding.check)), verdict, escape(_printable(finding.detail)))
-    console = Console(highlight=False, emoji=False)
+    # A pipe has no width.
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, emoji=False)
     console.print(escape(_printable(found.path)), soft_wrap=True)
     console.print(table)
     for line in _lines(found.differences):

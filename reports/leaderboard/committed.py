@@ -78,8 +78,8 @@ def publish(
         check: Check of each new record against what its run had, such as the task's data. It raises a BenchError.
 
     Raises:
-        BenchError: If the folder has a record that cannot be read, or a new one is larger than `MAX_BYTES` bytes.
-            Nothing is written then.
+        BenchError: If no run is left for the board, if the folder has a record that cannot be read or is not under its
+            own name, or if a new one is larger than `MAX_BYTES` bytes. Nothing is written then.
     """
     given, left_out = read_records(runs)
     new, refused = {}, []
@@ -92,6 +92,8 @@ def publish(
             new[record_path(record, folder / "records")] = record
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
+    if not (committed or new) and (reasons := (*left_out, *refused)):
+        raise BenchError("; ".join(reasons))
     built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
     for path, text in (texts | built).items():
         write_atomically(path, text)
@@ -123,6 +125,12 @@ def pages(folder: Path, suites: Suites = NO_SUITES) -> dict[str, str]:
 def _pages(records: Mapping[Path, Record], folder: Path, suites: Suites) -> dict[str, str]:
     if not records:
         raise UsageError(f"{folder / 'records'}: no records; bench publish RUNS puts finished runs there")
+    for path, record in records.items():
+        if path.resolve() != (own := record_path(record, folder / "records").resolve()):
+            raise BenchError(
+                f"{path}: holds run {record.result.id[:8]}, whose record is {own}; a file under another name would "
+                "count the run twice. Remove it, and publish its run again"
+            )
     with gc_disabled():
         read = [records[path] for path in sorted(records, key=str)]
         planned = tuple(coverage(name, runs, read) for name, runs in suites.items())
