@@ -186,8 +186,14 @@ def commands(path, tmp_path):
     yield "leaderboard", path
     yield "audit", path
     if path.is_dir():
-        yield "compare", path, path
+        yield "compare", path, path, "--row", "k=1", "--row", "k=5"
         yield "show", path, "-n", 1
+
+
+def test_a_run_as_it_is_passes_every_command(run, tmp_path):
+    for command in commands(run, tmp_path):
+        status, told = invoke(*command)
+        assert status == 0, (command, told)
 
 
 @pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
