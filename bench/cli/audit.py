@@ -145,7 +145,7 @@ def _answers(
     from reports.audit import answers_finding, compare_answers
 
     result, recorded = record.result, read_samples(path)
-    same, ids = same_processor(result), [sample.id for sample in recorded if sample.row == 0]
+    ids = [sample.id for sample in recorded if sample.row == 0]
     chosen = choose(ids, result.id, items)
     again = answer_again(path, result, chosen, scratch / "part", display)
     differences, differing = compare_answers(recorded, again)
@@ -154,7 +154,7 @@ def _answers(
         differences, differing = compare_answers(recorded, again)
     rows = len({sample.row for sample in again})
     name = f"answers of {rows} rows to {len(again) // max(rows, 1)} items, repeated"
-    return [answers_finding(name, differing, len(again), same=same)], differences
+    return [answers_finding(name, differing, len(again), same=same_processor(result))], differences
 
 
 def _whole(record: Record, scratch: Path, display: ProgressDisplay) -> tuple[list[Finding], tuple[Difference, ...]]:
