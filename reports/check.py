@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,18 +54,12 @@ def check_record(record: Record, path: Path) -> None:
 
 def contradictions(record: Record) -> Iterator[tuple[str, Any, str]]:
     """Yield each field that contradicts the rest of a record: its name, its value, and what was expected."""
+    for check in CHECKS.values():
+        yield from check(record)
+
+
+def _identity(record: Record) -> Iterator[tuple[str, Any, str]]:
     result = record.result
-    yield from _identity(result)
-    yield from _ending(result)
-    yield from _verdicts(record)
-    if result.status == "ok":
-        for number, row in enumerate(result.rows):
-            yield from _row(record, number, row)
-    yield from _compute(result)
-    yield from _tuning(result)
-
-
-def _identity(result: Result) -> Iterator[tuple[str, Any, str]]:
     config, tuned = result.config, f"tuned {result.config.tune}"
     if config.tune and result.ruleset != tuned:
         yield "ruleset", result.ruleset, f"{tuned}, as config.tune is {config.tune}"
@@ -89,7 +83,8 @@ def _identity(result: Result) -> Iterator[tuple[str, Any, str]]:
         yield "id", result.id, f"{identity}, the id of its configuration under rule {result.identity_version}"
 
 
-def _ending(result: Result) -> Iterator[tuple[str, Any, str]]:
+def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
+    result = record.result
     if result.status != "ok":
         if result.rows:
             yield "rows", len(result.rows), f"none, as status is {result.status}"
@@ -120,6 +115,12 @@ def _verdicts(record: Record) -> Iterator[tuple[str, Any, str]]:
     tested = min(tested, result.config.limit or tested)
     if len(record.base) != tested:
         yield "verdicts", f"{len(record.base)} characters", f"{tested}, one for each test item"
+
+
+def _rows(record: Record) -> Iterator[tuple[str, Any, str]]:
+    if record.result.status == "ok":
+        for number, row in enumerate(record.result.rows):
+            yield from _row(record, number, row)
 
 
 def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
@@ -169,8 +170,9 @@ def _equal(value: Any, wanted: Any) -> bool:
     return bool(value == wanted)
 
 
-def _compute(result: Result) -> Iterator[tuple[str, Any, str]]:
+def _compute(record: Record) -> Iterator[tuple[str, Any, str]]:
     """Compare FLOPs with raw counts, and what was spent with the budget."""
+    result = record.result
     shape = result.model.shape if result.model else None
     present = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
     if shape is not None and present:
@@ -216,9 +218,9 @@ def _size(result: Result, budget: BudgetInfo) -> Iterator[tuple[str, Any, str]]:
         yield "budget.flops", budget.flops, f"{flops}, which config.budget is"
 
 
-def _tuning(result: Result) -> Iterator[tuple[str, Any, str]]:
+def _tuning(record: Record) -> Iterator[tuple[str, Any, str]]:
     """Compare the trials with the ledger's account and with what they chose."""
-    tuning = result.tuning
+    result, tuning = record.result, record.result.tuning
     if tuning is None or "tune" not in result.ledger:
         return
     booked = result.ledger["tune"].flops
@@ -256,3 +258,14 @@ def _answers(result: Result) -> Iterator[tuple[str, Any, str]]:
             part = next(name for name, count in booked.model_dump().items() if count != total.model_dump()[name])
             counts = booked.model_dump()[part], total.model_dump()[part]
             yield f"ledger.{account}.work.{part}", counts[0], f"{counts[1]}, the sum over the rows"
+
+
+CHECKS: dict[str, Callable[[Record], Iterator[tuple[str, Any, str]]]] = {
+    "id and ruleset": _identity,
+    "status": _ending,
+    "verdicts": _verdicts,
+    "counts and intervals": _rows,
+    "FLOPs and budget": _compute,
+    "tuning": _tuning,
+}
+"""The checks by name, in the order in which they are made."""

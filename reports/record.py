@@ -9,8 +9,7 @@ reports/records, which leaves out the journal, the texts of the samples and the 
 from __future__ import annotations
 
 import gc
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from bench.errors import BenchError
-from bench.records.digests import JOURNAL, SAMPLES, check_digests
+from bench.errors import BenchError, shown
+from bench.records.digests import JOURNAL, SAMPLES, check_digests, items_digest
 from bench.records.migrations import migrate, parse
 from bench.records.samples import Sample, read_lines, samples_of
 from bench.records.schema import Result, find_runs, result_path, validated
@@ -73,9 +72,20 @@ def read_record(path: Path) -> Record:
     Raises:
         BenchError: If the path holds no finished run, or the record cannot be read or contradicts itself.
     """
-    record = _record_of_run(path) if path.is_dir() else _record_in(path)
+    record = unchecked_record(path)
+    if path.is_dir():
+        check_digests(record.result, path, [SAMPLES, JOURNAL])
     check_record(record, path)
     return record
+
+
+def unchecked_record(path: Path) -> Record:
+    """Read a record as `read_record` does, without the checks that its parts agree.
+
+    Raises:
+        BenchError: If the path holds no finished run, or the record cannot be read.
+    """
+    return _record_of_run(path) if path.is_dir() else _record_in(path)
 
 
 def read_records(paths: Iterable[Path]) -> tuple[dict[Path, Record], tuple[str, ...]]:
@@ -118,14 +128,17 @@ def _record_of_run(folder: Path) -> Record:
     path = result_path(folder)
     document = migrate({"result": parse(path), **read_lines(folder)}, path)
     result, samples = validated(Result, document["result"], path), samples_of(folder, document)
-    check_digests(result, folder, [SAMPLES, JOURNAL])
     if not result.rows:
         return Record(result=result)
     if not samples:
         raise BenchError(f"{folder / 'samples.jsonl'}: missing or empty, though the run ended well; nothing to compare")
     by_row: dict[int, dict[str, Sample]] = {}
     for sample in samples:
-        by_row.setdefault(sample.row, {})[sample.id] = sample
+        if by_row.setdefault(sample.row, {}).setdefault(sample.id, sample) is not sample:
+            raise BenchError(
+                f"{folder / 'samples.jsonl'}: two samples of row {sample.row} have the id {shown(sample.id)}; expected "
+                "one answer to each item. The file was changed; restore it, or repeat the run"
+            )
     first = by_row.get(0, {})
     if sorted(by_row) != _answered(result) or any(row.keys() != first.keys() for row in by_row.values()):
         raise BenchError(
@@ -157,11 +170,6 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def items_digest(ids: Sequence[str]) -> str:
-    """Return the SHA-256 of a list of test item ids, which identifies the item set."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def find_records(roots: Iterable[Path]) -> tuple[list[Path], list[Path]]:

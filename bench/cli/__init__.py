@@ -32,6 +32,7 @@ COMMANDS = {
     "analyze": "bench.cli.analyze:analyze",
     "leaderboard": "bench.cli.leaderboard:leaderboard",
     "publish": "bench.cli.publish:publish",
+    "audit": "bench.cli.audit:audit",
     "report": "bench.cli.report:report",
     "export": "bench.cli.inspect:export",
     "prepare": "bench.cli.prepare:prepare",

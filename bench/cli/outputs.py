@@ -224,11 +224,19 @@ class ReportOutput(_Output):
 
 
 class PublishOutput(_Output):
-    """Output of `bench publish`: the files that were written, and why runs were left out."""
+    """Output of `bench publish`.
+
+    Attributes:
+        records: Record files that were written.
+        pages: Pages that were written.
+        unreadable: Reason for each run that was left out.
+        unchecked: Reason why the test items of a run could not be compared with the task's data, by id of the run.
+    """
 
     records: tuple[str, ...]
     pages: tuple[str, ...]
     unreadable: tuple[str, ...]
+    unchecked: dict[str, str]
 
 
 class ScoredAnswer(_Output):
@@ -285,6 +293,7 @@ def output_types() -> dict[str, Any]:
     from bench.conformance.report import TaskReport
     from bench.records.pricing import Repricing
     from reports.analysis.results import Density, GatePowers, Geometry, SplitHalf
+    from reports.audit import Audits
     from reports.comparison.compare import RunComparison
     from reports.leaderboard.text import BoardOutput
 
@@ -303,6 +312,7 @@ def output_types() -> dict[str, Any]:
         "analyze ledger": LedgerOutput,
         "leaderboard": BoardOutput,
         "publish": PublishOutput,
+        "audit": Audits,
         "report": ReportOutput,
         "export": ExportOutput,
         "prepare": PrepareOutput,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import PublishOutput
+
+if TYPE_CHECKING:
+    from reports.record import Record
 
 
 @click.command()
@@ -26,10 +30,13 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
 
     This writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard
     (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
-    only the leaderboard is rebuilt. A run that cannot be read is named and left out, and the exit status is then 1.
+    only the leaderboard is rebuilt. The test items of each run are compared with the data of its task where these are
+    on this machine. A run that cannot be read, or has other items, is named and left out, and the exit status is then
+    1.
     """
     from bench.cli.config_file import suites_beside
     from bench.errors import UsageError
+    from bench.run.items import NotHere, check_items
     from reports.leaderboard.committed import publish
     from reports.record import find_records
 
@@ -38,10 +45,20 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
         raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
-    made = publish(finished, folder, suites_beside(folder))
+    unchecked: dict[str, str] = {}
+
+    def check(record: Record) -> None:
+        try:
+            check_items(record.result, record.items)
+        except NotHere as reason:
+            unchecked[record.result.id] = str(reason)
+
+    made = publish(finished, folder, suites_beside(folder), check)
     if as_json:
         written, pages = tuple(map(str, made.records)), tuple(map(str, made.pages))
-        output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable))
+        output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable, unchecked=unchecked))
     else:
         say(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
+    for identity, reason in unchecked.items():
+        say(f"test items of run {identity[:8]}: {reason}", err=True)
     return left_out(made.unreadable)

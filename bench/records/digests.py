@@ -6,7 +6,8 @@ because the journal holds times).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -22,6 +23,23 @@ ARTIFACT: Final = "artifact"
 Part = Literal["samples.jsonl", "journal.jsonl", "artifact"]
 
 
+PARTS: Final[tuple[Part, ...]] = (SAMPLES, JOURNAL, ARTIFACT)
+
+
+def items_digest(ids: Sequence[str]) -> str:
+    """Return the SHA-256 of a list of test item ids, which identifies the item set."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def recorded_digest(result: Result, name: Part) -> str | None:
+    """Return the digest of a part of a run directory in its result; None in records of earlier versions."""
+    if name == SAMPLES:
+        return result.samples_sha256
+    if name == JOURNAL:
+        return result.timing.journal if result.timing else None
+    return result.saved.sha256 if result.saved else None
+
+
 def check_digests(result: Result, folder: Path, names: Iterable[Part]) -> None:
     """Check that files of a run directory are those that its result was made from. A file that is not there passes.
 
@@ -33,16 +51,11 @@ def check_digests(result: Result, folder: Path, names: Iterable[Part]) -> None:
     Raises:
         BenchError: If one was changed since, or the artifact has a symbolic link. The message names it.
     """
-    known = {
-        SAMPLES: result.samples_sha256,
-        JOURNAL: result.timing and result.timing.journal,
-        ARTIFACT: result.saved and result.saved.sha256,
-    }
     for name in names:
         path = folder / name
         if not path.exists():
             continue
         now = (folder_digest if path.is_dir() else file_digest)(path)
-        if (recorded := known[name] or now) != now:
+        if (recorded := recorded_digest(result, name) or now) != now:
             told = f"its SHA-256 is {now[:12]}, and {recorded[:12]} in result.json"
             raise BenchError(f"{path}: was changed since the run ended ({told}); restore it, or repeat the run")

@@ -24,7 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, Refused
+from pydantic import ValidationError
+
+from bench.errors import BenchError, Refused, usage_error
+from bench.records.entries import Shape
 from bench.records.files import WriteFailed, read, sync
 from bench.records.lines import NotStrict, decode, encode
 
@@ -34,7 +37,10 @@ class JournalRemoved(BenchError):
 
 
 class JournalDamaged(BenchError):
-    """Error for a journal line that fails its checksum; an incomplete last line is not an error."""
+    """Error for a journal line that fails its checksum or has a value that bench does not write.
+
+    An incomplete last line is not an error.
+    """
 
 
 class JournalOutdated(Refused):
@@ -82,16 +88,22 @@ class Journal:
 
     def _index(self, entries: list[dict[str, Any]]) -> None:
         self._entries = [(line, entry) for line, entry in enumerate(entries, start=1) if "key" in entry]
-        self._prefetched = {_name(e["prefetched"]): e["value"] for e in entries if "prefetched" in e}
+        self._prefetched = {
+            _name(entry["prefetched"]): (line, entry["value"])
+            for line, entry in enumerate(entries, start=1)
+            if "prefetched" in entry
+        }
 
-    def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    def recall(self, key: Mapping[str, Any], shape: Shape | None = None) -> dict[str, Any] | None:
         """Return the value of the next journalled entry, or None if all entries have been recalled.
 
         Args:
             key: Key of the computation that comes next; must equal the key that the entry was appended with.
+            shape: Check of the value.
 
         Raises:
             JournalMismatch: If the keys differ, for example after a change of code or data.
+            JournalDamaged: If the value has another shape.
         """
         key = {**self._scope, **key}
         if self._next >= len(self._entries):
@@ -103,7 +115,24 @@ class Journal:
                 f"{_short(_plain(key))}; code or data have changed since: start a new run in another --output"
             )
         self._next += 1
-        return dict(entry["value"])
+        return self._checked(line, entry["value"], shape)
+
+    def _checked(self, line: int, value: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
+        """Return a value of the shape that bench writes.
+
+        Raises:
+            JournalDamaged: If it has another shape.
+        """
+        try:
+            if shape is not None:
+                shape(value)
+        except ValidationError as error:
+            where = f"{self.path}, line {line}"
+            raise JournalDamaged(
+                f"{usage_error(where, error)}. The checksum is right, but bench does not write such a value: the line "
+                f"was changed. To keep the {line - 1} entries before it, cut the file there and resume"
+            ) from error
+        return dict(value)
 
     def append(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
         """Append a computed entry. It is on disk (fsync) when this returns.
@@ -127,17 +156,22 @@ class Journal:
         finally:
             self._scope = outer
 
-    def skip_to(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    def skip_to(self, key: Mapping[str, Any], shape: Shape | None = None) -> dict[str, Any] | None:
         """Return the value of a later entry and skip the entries before it; None, and skip nothing, if there is none.
 
         Args:
             key: Key of an entry that summarises the entries before it.
+            shape: Check of the value.
+
+        Raises:
+            JournalDamaged: If the value has another shape.
         """
         wanted = _plain({**self._scope, **key})
         for place in range(self._next, len(self._entries)):
-            if self._entries[place][1]["key"] == wanted:
+            line, entry = self._entries[place]
+            if entry["key"] == wanted:
                 self._next = place + 1
-                return dict(self._entries[place][1]["value"])
+                return self._checked(line, entry["value"], shape)
         return None
 
     def append_prefetched(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
@@ -147,12 +181,20 @@ class Journal:
             WriteFailed: If the write fails.
         """
         self._write({"prefetched": _plain(key), "value": _plain(value)})
-        self._prefetched[_name(key)] = _plain(value)
+        self._prefetched[_name(key)] = 0, _plain(value)  # this process wrote it, so its line does not matter
 
-    def prefetched(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the result prefetched under a key, by this attempt or an earlier one, or None."""
+    def prefetched(self, key: Mapping[str, Any], shape: Shape | None = None) -> dict[str, Any] | None:
+        """Return the result prefetched under a key, by this attempt or an earlier one, or None.
+
+        Args:
+            key: Key of the result.
+            shape: Check of the result.
+
+        Raises:
+            JournalDamaged: If the result has another shape.
+        """
         found = self._prefetched.get(_name(key))
-        return None if found is None else dict(found)
+        return None if found is None else self._checked(*found, shape)
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is None:
@@ -256,8 +298,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         entry = decode(body)
     except NotStrict:
         return None
-    parts = [entry.get("key", entry.get("prefetched")), entry.get("value")] if isinstance(entry, dict) else [None]
-    return entry if all(isinstance(part, dict) for part in parts) else None
+    if not isinstance(entry, dict) or entry.keys() not in ({"key", "value"}, {"prefetched", "value"}):
+        return None
+    return entry if all(isinstance(part, dict) for part in entry.values()) else None
 
 
 def _short(key: Any) -> str:

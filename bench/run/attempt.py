@@ -65,7 +65,7 @@ def check_schema(journal: Path) -> None:
         Refused: If it was begun under another, whose journal lacks values that this one records.
     """
     for entry in read_entries(journal)[0][:1]:
-        if (begun := entry["key"].get("schema", OLDEST)) != SCHEMA_VERSION:
+        if (begun := entry.get("key", {}).get("schema", OLDEST)) != SCHEMA_VERSION:
             raise Refused(
                 f"{journal.parent}: this run was begun under record schema {begun}, and its journal lacks values that "
                 f"schema {SCHEMA_VERSION} records, so it cannot be resumed; start it again in another --output"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.compute.ledger import Work
 from bench.errors import Refused
+from bench.records.entries import Timed, shape
 from bench.records.pricing import evaluation_cost
 from bench.records.schema import BudgetInfo
 from bench.run.attempt import Attempt
@@ -130,7 +131,7 @@ def timed(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[Work, floa
     """
     meter, journal = evaluator.meter, evaluator.journal
     key = {"timed": len(examples)}
-    entry = journal.recall(key)
+    entry = journal.recall(key, shape(Timed))
     if entry is None:
         attempt = uuid.uuid4().hex  # answers that an interrupted attempt prefetched would take no time
         chunks = [

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from bench.engines.interface import Completion, Finish, Job
+from bench.records.entries import Shape
 
 CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
 """Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
@@ -65,11 +66,13 @@ class Chunk:
         key: Key for prefetched results in the journal.
         job: Job for the engine.
         read: Converts the engine's completions into a journal value.
+        shape: Check of a journal value.
     """
 
     key: dict[str, Any]
     job: Job
     read: Callable[[Sequence[Completion]], dict[str, Any]]
+    shape: Shape
 
 
 def journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.errors import Refused
+from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Signalled, Voted, shape
 from bench.records.journal import Journal
 from bench.run.chunks import Answer, Chunk, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
@@ -155,7 +156,7 @@ class Evaluator:
     def run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
         """Compute a chunk at a point, book its work, and return its journal value."""
         self.meter.reserve(self._move(point))
-        entry = self.journal.prefetched(chunk.key)
+        entry = self.journal.prefetched(chunk.key, chunk.shape)
         if entry is not None and self.meter.covers(work := Work(**entry["work"])):
             self.meter.reserve(work)
             return entry
@@ -193,7 +194,8 @@ class Evaluator:
 
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
-        return Chunk(key, Job(point, prompts, self.sampling, self._end_rules(examples)), read)
+        checked = shape(Scores, len(examples))
+        return Chunk(key, Job(point, prompts, self.sampling, self._end_rules(examples)), read, checked)
 
     def score(
         self,
@@ -207,7 +209,7 @@ class Evaluator:
         """Answer and score examples for a method. See `methods.interface.Context.evaluate`."""
         key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "prompt": prompt}
-        entry = self.journal.recall(key)
+        entry = self.journal.recall(key, shape(Scored, len(examples)))
         if entry is None:
             started = time.perf_counter()
             found: dict[str, Any] | None = None
@@ -244,7 +246,8 @@ class Evaluator:
         key |= {"decoding": asdict(decoding), "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         sampling = self.sampling.model_copy(update=asdict(decoding))
-        return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), journalled_answers)
+        checked = shape(Answers, len(examples))
+        return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), journalled_answers, checked)
 
     def generate(
         self,
@@ -259,7 +262,7 @@ class Evaluator:
         """Answer examples. The answers are journalled when this returns. None if the allowance in FLOPs runs out."""
         key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt}
-        entry = self.journal.recall(key)
+        entry = self.journal.recall(key, shape(Answered, len(examples)))
         if entry is None:
             started = time.perf_counter()
             answers = None
@@ -291,7 +294,7 @@ class Evaluator:
             found = self.rewards(examples, texts) if adapting else self.task.score_many(examples, texts)
             return [asdict(score) for score in found]
 
-        return [Score(**score) for score in self._journalled(f"judge {label}", examples, texts, scores)]
+        return [Score(**score) for score in self._journalled(f"judge {label}", examples, texts, scores, Judged)]
 
     def votes(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Vote | None]:
         """Return the votes of answers. They are journalled when this returns."""
@@ -299,18 +302,23 @@ class Evaluator:
         def votes() -> list[dict[str, Any] | None]:
             return [asdict(vote) if vote else None for vote in self.task.vote_keys(examples, texts)]
 
-        return [vote and Vote(**vote) for vote in self._journalled("votes", examples, texts, votes)]
+        return [vote and Vote(**vote) for vote in self._journalled("votes", examples, texts, votes, Voted)]
 
     def signals(self, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
         """Return the task's signal for answers. The values are journalled when this returns."""
-        return self._journalled("signals", examples, texts, lambda: list(self.task.signals(examples, texts)))
+        return self._journalled("signals", examples, texts, lambda: list(self.task.signals(examples, texts)), Signalled)
 
     def _journalled(
-        self, label: str, examples: Sequence[Example], texts: Sequence[str], compute: Callable[[], list[Any]]
+        self,
+        label: str,
+        examples: Sequence[Example],
+        texts: Sequence[str],
+        compute: Callable[[], list[Any]],
+        kind: type[Judged | Voted | Signalled],
     ) -> list[Any]:
         answers = [[example.id, text] for example, text in zip(examples, texts, strict=True)]
         key = {"of answers": label, "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest()}
-        entry = self.journal.recall(key)
+        entry = self.journal.recall(key, shape(kind, len(examples)))
         if entry is None:
             with self.clock.span("judging"):
                 entry = {"found": compute()}

@@ -26,6 +26,7 @@ from bench.compute.meter import AllowanceSpent
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
+from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.rollouts import Sampler, without_own_settings
@@ -88,9 +89,12 @@ class TrainingSession:
         lora = self._lora and self._lora.model_dump()
         return {"train": self._saved, "allowance": self._allowance, "lora": lora}
 
+    def _recalled(self) -> dict[str, Any] | None:
+        return self._evaluator.journal.recall(self._key(), shape(Trained))
+
     def replay(self) -> None:
         """Restore the progress of training from the journal, and book its work."""
-        while not self.ended and (entry := self._evaluator.journal.recall(self._key())) is not None:
+        while not self.ended and (entry := self._recalled()) is not None:
             work = Work(**entry["work"])
             self._replay(work)
             self._book_time(entry["seconds"])

@@ -19,6 +19,7 @@ import numpy as np
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, OverBudget
 from bench.errors import Refused
+from bench.records.entries import Drawn, Tried, shape
 from bench.records.tuning import Trial, Tuning
 from bench.run.context import AdaptationContext, DeploymentContext
 from bench.run.data import TaskData
@@ -96,7 +97,7 @@ class Trials:
     def _settings(self, trials: int) -> list[dict[str, Any]]:
         """Return the settings of each trial. A resumed run reads them, as another scipy could draw others."""
         key = {"tune": trials}
-        entry = self._evaluator.journal.recall(key)
+        entry = self._evaluator.journal.recall(key, shape(Drawn, trials))
         if entry is None:
             entry = {"settings": sample(self._method.space, trials, self._seed)}
             self._evaluator.journal.append(key, entry)
@@ -108,7 +109,7 @@ class Trials:
         folder = journal.path.parent / "training" / f"trial-{number}-{index}"
         scope = {"trial": [number, index]}
         ended = {"ended": scope["trial"]}
-        entry = journal.skip_to(ended)
+        entry = journal.skip_to(ended, shape(Tried))
         if entry is None:
             before = meter.ledger["tune"]
             with journal.within(scope):

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 from bench.errors import UsageError
 from bench.records.rows import AnswerCost
 from bench.records.samples import Sample, read_samples
-from bench.records.schema import Result, read_result
+from bench.records.schema import Result
 from bench.stats import (
     Estimate,
     mcnemar_exact,
@@ -20,6 +20,7 @@ from bench.stats import (
     paired_difference_interval,
     wilson_interval,
 )
+from reports.record import read_record
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
 
     Raises:
         UsageError: If it is not clear which row to compare, or the runs did not answer the same items.
+        BenchError: If a record cannot be read or contradicts itself.
     """
-    runs = [(read_result(folder), read_samples(folder)) for folder in folders]
+    runs = [(read_record(folder).result, read_samples(folder)) for folder in folders]
     picked = [*labels, *labels][:2] if labels else [None, None]
     rows = [_pick(f, result, label) for f, (result, _), label in zip(folders, runs, picked, strict=True)]
     (first, second), (a, b) = [result for result, _ in runs], rows

@@ -15,7 +15,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,10 @@ DIGITS = 9
 """Significant digits of the numbers on the pages. Further digits differ between processors and library versions."""
 
 _WITHDRAWALS = TypeAdapter(tuple[Withdrawal, ...])
-_HEAD = "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited.\n\n"
+_HEAD = (
+    "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited. That a run took place cannot be seen "
+    "in its record: [what is checked, and what is not](../docs/trust.md).\n\n"
+)
 _PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
@@ -60,30 +63,41 @@ class Published:
     unreadable: tuple[str, ...]
 
 
-def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> Published:
+def publish(
+    runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES, check: Callable[[Record], None] = lambda _: None
+) -> Published:
     """Write compact records of finished runs to a folder and rebuild its pages.
 
-    All texts are made before the first file is written. A run that cannot be read is left out.
+    All texts are made before the first file is written. A run that cannot be read is left out, and so is one that the
+    check refuses.
 
     Args:
         runs: Run directories or record files, as `find_records` returns them.
         folder: Folder of the committed leaderboard.
         suites: Planned runs of the suites that the board states its completeness for.
+        check: Check of each new record against what its run had, such as the task's data. It raises a BenchError.
 
     Raises:
-        BenchError: If the folder has a record that cannot be read, a new one is larger than `MAX_BYTES` bytes, or no
-            record is left. Nothing is written then.
+        BenchError: If no run is left for the board, if the folder has a record that cannot be read or is not under its
+            own name, or if a new one is larger than `MAX_BYTES` bytes. Nothing is written then.
     """
-    given, unreadable = read_records(runs)
-    new = {record_path(record, folder / "records"): record for record in given.values()}
+    given, left_out = read_records(runs)
+    new, refused = {}, []
+    for path, record in given.items():
+        try:
+            check(record)
+        except BenchError as error:
+            refused.append(f"{path}: {error}. The record was changed or is damaged")
+        else:
+            new[record_path(record, folder / "records")] = record
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
-    if unreadable and not (committed or new):
-        raise BenchError("; ".join(unreadable))
+    if not (committed or new) and (reasons := (*left_out, *refused)):
+        raise BenchError("; ".join(reasons))
     built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
     for path, text in (texts | built).items():
         write_atomically(path, text)
-    return Published(tuple(sorted(texts)), tuple(built), unreadable)
+    return Published(tuple(sorted(texts)), tuple(built), (*left_out, *refused))
 
 
 def record_path(record: Record, folder: Path) -> Path:
@@ -111,6 +125,12 @@ def pages(folder: Path, suites: Suites = NO_SUITES) -> dict[str, str]:
 def _pages(records: Mapping[Path, Record], folder: Path, suites: Suites) -> dict[str, str]:
     if not records:
         raise UsageError(f"{folder / 'records'}: no records; bench publish RUNS puts finished runs there")
+    for path, record in records.items():
+        if path.resolve() != (own := record_path(record, folder / "records").resolve()):
+            raise BenchError(
+                f"{path}: holds run {record.result.id[:8]}, whose record is {own}; a file under another name would "
+                "count the run twice. Remove it, and publish its run again"
+            )
     with gc_disabled():
         read = [records[path] for path in sorted(records, key=str)]
         planned = tuple(coverage(name, runs, read) for name, runs in suites.items())

@@ -45,7 +45,9 @@ EXPLAINED = (
     "verdict: better or worse exactly if the interval excludes 0, and then p is at most .05. "
     "seeds: the values of the seeds, where an interval would not cover (two to four seeds, or fewer than two that are "
     "not the base) or no verdict differs from the base's. Such a row is not tested and has no letters, and neither has "
-    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed."
+    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed. "
+    "records: each is checked against itself. That its run took place cannot be seen in a record; `bench audit` "
+    "repeats it (docs/trust.md)."
 )
 """Legend below the tables."""
 

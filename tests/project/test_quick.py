@@ -18,6 +18,7 @@ VLLM = "bench.engines.vllm"
 INDIRECT = {
     "bench.__main__": "bench/test_main.py",
     "bench.cli.analyze": "bench/cli/test_analyze.py",
+    "bench.cli.audit": "reports/test_audit.py",
     "bench.cli.check": "bench/cli/test_check.py",
     "bench.cli.compare": "bench/cli/test_cli.py",
     "bench.cli.doctor": "bench/cli/test_cli.py",

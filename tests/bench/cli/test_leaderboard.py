@@ -9,9 +9,10 @@ from consistent_records import consistent
 
 from bench.cli import cli
 from bench.cli.leaderboard import SORT_KEYS
+from bench.compute.flops import FLOPS_VERSION
 from bench.errors import UsageError
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
-from bench.records.schema import BudgetInfo, Result, RunConfig
+from bench.records.schema import BudgetInfo, Result, RunConfig, Versions
 from reports.leaderboard.build import SORTS
 from reports.record import Record
 
@@ -36,6 +37,7 @@ def records(tmp_path):
                 status="ok" if answers else "over_budget",
                 reason=None if answers else "stopped at its budget",
                 config=RunConfig(method=method, task=task, model="m"),
+                versions=Versions(method="1", task="made up", noise="n", flops=FLOPS_VERSION),
                 budget=BudgetInfo(
                     name="smoke", evaluations=256, evaluation_flops=1.0, flops=256, planned=planned, spent=0
                 ),
@@ -127,6 +129,8 @@ def test_a_committed_leaderboard_is_built_and_checked(records, tmp_path):
     folder = tmp_path / "board"
     written = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
     assert len(written["records"]) == 6
+    assert len(written["unchecked"]) == 6
+    assert "not checked: addition has version 1 here, and had made up" in written["unchecked"].values()
     first = written["records"][0]
     assert re.search(r"board/records/addition/m/base/quick/seed-0-[0-9a-f]{8}\.json$", first)
     assert written["pages"] == [str(folder / "leaderboard.md"), str(folder / "leaderboard.html")]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from consistent_records import consistent
 from rich.console import Console
 
 from bench.errors import UsageError
@@ -12,6 +13,7 @@ from bench.records.schema import Result, RunConfig, Versions
 from bench.stats import Estimate
 from reports.comparison.compare import compare_runs
 from reports.comparison.terminal import print_comparison
+from reports.record import Record
 
 
 def write(folder: Path, answers, task="addition", rows=("",), reward=None) -> Path:
@@ -30,6 +32,9 @@ def write(folder: Path, answers, task="addition", rows=("",), reward=None) -> Pa
         content_hash="c",
         rows=(base, *artifacts) if answers else (),
     )
+    verdicts = "".join({True: "1", False: "0", None: "-"}[right] for right in answers.values())
+    tested = {"items": "i", "verdicts": (verdicts,) * (1 + len(rows))} if answers else {}
+    result = consistent(Record(result=result, **tested)).result
     folder.mkdir()
     (folder / "config.json").write_text(result.config.model_dump_json())
     (folder / "result.json").write_text(result.model_dump_json())

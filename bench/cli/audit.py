@@ -1,0 +1,202 @@
+"""`bench audit`: check records, and repeat a part of their runs."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import json_option, output_json
+from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench.run.progress import ProgressDisplay
+    from reports.audit import Audit, Difference, Finding
+    from reports.record import Record
+
+SMALL = 60.0
+"""A run that took at most this many seconds is repeated whole if there is nothing else to repeat."""
+SHOWN = 20
+"""Number of differences that are printed. With --json all are."""
+_STYLES = {"agrees": "green", "differs": "red", "tolerated": "yellow", "not checked": "dim"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bench audit runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d"
+    "\n  bench audit reports/records/addition/tiny-adder/randopt/small/seed-10-b0536844.json"
+)
+@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--items",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of test items that the base and the artifacts of a run directory answer again.",
+)
+@click.option("--whole", is_flag=True, help="Repeat the whole run, also of run directories and of long runs.")
+@json_option
+def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> int:
+    """Check records, and repeat a part of their runs.
+
+    RECORDS are run directories, record files, or folders of these. Each record is checked against itself, its run
+    directory and the data of its task. Of a run directory, the base and the saved artifacts answer some test items
+    again, chosen by a hash of the run's id. Of a record file, a run that took at most a minute is repeated whole.
+
+    Answers, verdicts and FLOPs must be equal on the same kind of processor; docs/trust.md has the tolerance for another
+    kind, and says what an audit cannot see. Nothing is downloaded, and only a temporary folder is written to. The exit
+    status is 1 if something differs.
+    """
+    from rich.console import Console
+
+    from bench.run.progress import ProgressDisplay
+    from reports.record import find_records
+
+    found, unfinished = find_records(records)
+    if unfinished:
+        raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
+    if not found:
+        raise UsageError(f"{', '.join(map(str, records))}: no finished run")
+    audits = []
+    for path in found:
+        audits.append(_audit(path, items, whole, ProgressDisplay(Console(stderr=True))))
+        if not as_json:
+            _print(audits[-1])
+    if as_json:
+        from reports.audit import Audits
+
+        output_json(Audits(audits=tuple(audits)))
+    return 0 if all(each.passed for each in audits) else 1
+
+
+def _audit(path: Path, items: int, whole: bool, display: ProgressDisplay) -> Audit:
+    from reports.audit import Audit, Finding, check_parts
+    from reports.record import unchecked_record
+
+    try:
+        record = unchecked_record(path)
+    except BenchError as error:
+        return Audit(path=str(path), id=None, findings=(Finding(check="format", verdict="differs", detail=str(error)),))
+    findings = [Finding(check="format", verdict="agrees"), *check_parts(record, path), _items(record)]
+    differences: tuple[Difference, ...] = ()
+    if reason := _hindrance(findings):
+        findings.append(Finding(check="repetition", verdict="not checked", detail=reason))
+    else:
+        repeated, differences = _repeat(path, record, items, whole, display)
+        findings += repeated
+    return Audit(path=str(path), id=record.result.id, findings=tuple(findings), differences=differences)
+
+
+def _items(record: Record) -> Finding:
+    from bench.run.items import NotHere, check_items
+    from reports.audit import Finding
+
+    try:
+        check_items(record.result, record.items)
+    except NotHere as reason:
+        return Finding(check=_ITEMS, verdict="not checked", detail=str(reason).removeprefix("not checked: "))
+    except BenchError as error:
+        return Finding(check=_ITEMS, verdict="differs", detail=str(error))
+    return Finding(check=_ITEMS, verdict="agrees")
+
+
+_ITEMS = "items of the task"
+
+
+def _hindrance(findings: Sequence[Finding]) -> str | None:
+    """Return why nothing is repeated after these findings; None if it can be."""
+    if failed := [finding.check for finding in findings if finding.verdict == "differs"]:
+        return f"the record was changed: see {', '.join(failed)}"
+    return next((each.detail for each in findings if each.check == _ITEMS and each.verdict == "not checked"), None)
+
+
+def _repeat(
+    path: Path, record: Record, items: int, whole: bool, display: ProgressDisplay
+) -> tuple[list[Finding], tuple[Difference, ...]]:
+    """Repeat a part of a run, or all of it, in a temporary folder."""
+    from bench.run.repeat import NotRepeatable
+    from reports.audit import Finding
+
+    seconds = record.result.timing.total if record.result.timing else None
+    if not (whole or path.is_dir()) and (seconds is None or seconds > SMALL):
+        took = "an unknown time" if seconds is None else f"{seconds:.0f} s"
+        detail = f"the run took {took}; repeat it with --whole"
+        return [Finding(check="repetition", verdict="not checked", detail=detail)], ()
+    with tempfile.TemporaryDirectory(prefix="bench-audit-") as folder:
+        try:
+            if path.is_dir() and not whole:
+                return _answers(path, record, items, Path(folder), display)
+            return _whole(record, Path(folder), display)
+        except NotRepeatable as reason:
+            return [Finding(check="repetition", verdict="not checked", detail=str(reason))], ()
+        except BenchError as error:
+            return [Finding(check="repetition", verdict="differs", detail=str(error))], ()
+
+
+def _answers(
+    path: Path, record: Record, items: int, scratch: Path, display: ProgressDisplay
+) -> tuple[list[Finding], tuple[Difference, ...]]:
+    """Repeat some answers. If one differs, repeat all in the batches of the run, as rounding depends on the batch."""
+    from bench.records.samples import read_samples
+    from bench.run.repeat import answer_again, choose, same_processor
+    from reports.audit import answers_finding, compare_answers
+
+    result, recorded = record.result, read_samples(path)
+    ids = [sample.id for sample in recorded if sample.row == 0]
+    chosen = choose(ids, result.id, items)
+    again = answer_again(path, result, chosen, scratch / "part", display)
+    differences, differing = compare_answers(recorded, again)
+    if differing and len(chosen) < len(ids):
+        again = answer_again(path, result, ids, scratch / "all", display)
+        differences, differing = compare_answers(recorded, again)
+    rows = len({sample.row for sample in again})
+    name = f"answers of {rows} rows to {len(again) // max(rows, 1)} items, repeated"
+    return [answers_finding(name, differing, len(again), same=same_processor(result))], differences
+
+
+def _whole(record: Record, scratch: Path, display: ProgressDisplay) -> tuple[list[Finding], tuple[Difference, ...]]:
+    from bench.records.samples import read_samples
+    from bench.run.repeat import run_again, same_processor
+    from reports.audit import compare_runs
+    from reports.record import read_record
+
+    folder = run_again(record.result, scratch, display)
+    again = read_record(folder)
+    ids = [sample.id for sample in read_samples(folder) if sample.row == 0] if again.result.rows else []
+    findings, differences = compare_runs(record, again, ids, same=same_processor(record.result))
+    return list(findings), differences
+
+
+def _print(found: Audit) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("details", overflow="fold")
+    for finding in found.findings:
+        verdict = f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]"
+        table.add_row(escape(_printable(finding.check)), verdict, escape(_printable(finding.detail)))
+    # A pipe has no width.
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, emoji=False)
+    console.print(escape(_printable(found.path)), soft_wrap=True)
+    console.print(table)
+    for line in _lines(found.differences):
+        console.print(escape(_printable(line)), soft_wrap=True)
+    console.print("[green]passed[/]" if found.passed else "[red]something differs[/]")
+
+
+def _lines(differences: Sequence[Difference]) -> Iterator[str]:
+    for each in differences[:SHOWN]:
+        yield f"  row {each.row}, item {each.item}: {each.field} {each.recorded} in the record, and {each.now} now"
+    if len(differences) > SHOWN:
+        yield f"  and {len(differences) - SHOWN} more; --json prints all"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,109 @@
+"""Check of a record's items and content hash against the data of its task, where these are on this machine.
+
+Nothing is downloaded. Reading a record must not run a stranger's code, so a task that is named as package.module:Class
+is not imported.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.records.config import RunConfig
+from bench.records.digests import items_digest
+from bench.records.schema import Result
+from bench.registry import load_task
+from bench.run.data import load_task_data
+from tasks.interface import Task
+
+
+class NotHere(BenchError):
+    """Error for a record whose items cannot be checked on this machine. The message says why."""
+
+
+def check_items(result: Result, items: str) -> None:
+    """Check that a record's test items are those of its task, in order, and that its content hash is the data's.
+
+    Args:
+        result: Result of a run.
+        items: Digest of the ids of its test items, see `items_digest`; empty if nothing was tested.
+
+    Raises:
+        NotHere: If the data are not on this machine, or the task has another version here.
+        BenchError: If the items, their number or the content hash are others. The message names the field.
+    """
+    config = result.config
+    if result.versions is None or result.content_hash is None:
+        raise NotHere(f"not checked: the run ended before the data of {config.task} were read")
+    for name, file, version in (
+        (config.task, config.data, result.versions.task),
+        (config.adapt_on, config.adapt_data, result.versions.adapt_on),
+    ):
+        if name is not None and (reason := _absent(name, file, version)):
+            raise NotHere(f"not checked: {reason}")
+    names = ("task", "data", "fields", "adapt_on", "adapt_data", "adapt_fields")
+    ids, content_hash, sizes = _data(*(getattr(config, name) for name in names))
+    if result.content_hash != content_hash:
+        if config.data or config.adapt_data:
+            raise NotHere(f"not checked: the file of data for {config.task} has changed since the run")
+        raise BenchError(
+            f"content_hash is {result.content_hash[:12]}; expected {content_hash[:12]}, that of the data of "
+            f"{config.task}"
+        )
+    if result.splits != dict(sizes):
+        raise BenchError(f"splits is {result.splits}; expected {dict(sizes)}, the splits of {config.task}")
+    if items and items != (expected := items_digest(ids[: config.limit])):
+        raise BenchError(
+            f"items is {items[:12]}; expected {expected[:12]}, the digest of the ids of the test items of {config.task}"
+        )
+
+
+def _absent(name: str, file: str | None, version: str | None) -> str | None:
+    """Return why the data of a task cannot be loaded here; None if they can."""
+    if ":" in name:
+        return f"{name} is a class of another package, which is not imported to read a record"
+    if file is not None and not (Path(file).is_absolute() and Path(file).is_file()):
+        return f"data of {name} are not here: {Path(file).name} is a file of the machine that ran it"
+    try:
+        task = load_task(name)
+        ready = file is not None or _ready(task)
+    except BenchError as error:
+        return f"data of {name} are not here: {error}"
+    if not ready:
+        return f"data of {name} are not here; get them with: bench prepare -t {name}"
+    return None if version in (None, task.version) else f"{name} has version {task.version} here, and had {version}"
+
+
+def _ready(task: Task) -> bool:
+    return all(source.ready() for source in task.sources)
+
+
+@lru_cache(maxsize=16)  # the records of a board share a few tasks
+def _data(
+    task: str,
+    data: str | None,
+    fields: str | None,
+    adapt_on: str | None,
+    adapt_data: str | None,
+    adapt_fields: str | None,
+) -> tuple[tuple[str, ...], str, tuple[tuple[str, int], ...]]:
+    """Return the ids of the test split, the content hash, and the sizes of all splits.
+
+    Raises:
+        NotHere: If the data cannot be loaded, for example as a library is missing.
+    """
+    config = RunConfig(
+        task=task,
+        model="",
+        data=data,
+        fields=fields,
+        adapt_on=adapt_on,
+        adapt_data=adapt_data,
+        adapt_fields=adapt_fields,
+    )
+    try:
+        splits = load_task_data(config).splits
+    except BenchError as error:
+        raise NotHere(f"not checked: data of {task} are not here: {error}") from error
+    return tuple(example.id for example in splits.test), splits.content_hash, tuple(splits.sizes.items())
