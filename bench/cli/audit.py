@@ -12,6 +12,7 @@ import click
 
 from bench.cli.options import json_option, output_json
 from bench.errors import BenchError, UsageError
+from bench.plain import line
 
 if TYPE_CHECKING:
     from bench.run.progress import ProgressDisplay
@@ -50,8 +51,7 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
     kind, and says what an audit cannot see. Nothing is downloaded, and only a temporary folder is written to. The exit
     status is 1 if something differs.
     """
-    from rich.console import Console
-
+    from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
     from reports.record import find_records
 
@@ -62,7 +62,7 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
         raise UsageError(f"{', '.join(map(str, records))}: no finished run")
     audits = []
     for path in found:
-        audits.append(_audit(path, items, whole, ProgressDisplay(Console(stderr=True))))
+        audits.append(_audit(path, items, whole, ProgressDisplay(PlainConsole(stderr=True))))
         if not as_json:
             _print(audits[-1])
     if as_json:
@@ -171,9 +171,10 @@ def _whole(record: Record, scratch: Path, display: ProgressDisplay) -> tuple[lis
 
 
 def _print(found: Audit) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from bench.console import PlainConsole
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("check", no_wrap=True)
@@ -181,13 +182,13 @@ def _print(found: Audit) -> None:
     table.add_column("details", overflow="fold")
     for finding in found.findings:
         verdict = f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]"
-        table.add_row(escape(_printable(finding.check)), verdict, escape(_printable(finding.detail)))
+        table.add_row(escape(line(finding.check)), verdict, escape(line(finding.detail)))
     # A pipe has no width.
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, emoji=False)
-    console.print(escape(_printable(found.path)), soft_wrap=True)
+    console = PlainConsole(width=None if sys.stdout.isatty() else 240, highlight=False, emoji=False)
+    console.print(escape(line(found.path)), soft_wrap=True)
     console.print(table)
-    for line in _lines(found.differences):
-        console.print(escape(_printable(line)), soft_wrap=True)
+    for each in _lines(found.differences):
+        console.print(escape(line(each)), soft_wrap=True)
     console.print("[green]passed[/]" if found.passed else "[red]something differs[/]")
 
 
@@ -196,7 +197,3 @@ def _lines(differences: Sequence[Difference]) -> Iterator[str]:
         yield f"  row {each.row}, item {each.item}: {each.field} {each.recorded} in the record, and {each.now} now"
     if len(differences) > SHOWN:
         yield f"  and {len(differences) - SHOWN} more; --json prints all"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
