@@ -337,6 +337,8 @@ class TaskTraits:
             or the model's chat template refuses it, which is known once the run has started.
         refused_golds: Reason why a method cannot train on the support split's reference answers, such as `the task has
             none`; None if it can.
+        refused_rewards: Reason why a method cannot give answers a reward of its own, such as `--reward random replaces
+            every reward`; None if it can.
     """
 
     sizes: Mapping[str, int]
@@ -345,6 +347,7 @@ class TaskTraits:
     signal_by: str | None = None
     refused_prompts: Mapping[str, str] = field(default_factory=dict)
     refused_golds: str | None = None
+    refused_rewards: str | None = None
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:

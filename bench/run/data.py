@@ -79,6 +79,7 @@ class TaskData:
             prompts=self.prompting.names(traits.prompts),
             refused_prompts=self.prompting.fixed(traits.prompts),
             refused_golds=traits.refused_golds or self.reward.hides_golds,
+            refused_rewards=self.reward.replaces_all,
         )
 
     def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:

@@ -122,6 +122,11 @@ def test_a_seed_without_shots_is_an_error():
         config(shots_seed=1)
 
 
+def test_an_empty_system_message_is_an_error():
+    with pytest.raises(ValidationError, match=r"system\n.* at least 1 character"):
+        config(system="")
+
+
 def test_all_rows_of_a_run_answer_the_same_prompts_and_their_tokens_are_billed(tmp_path):
     plain, result = run(tmp_path)
     shown, behind = run(tmp_path, shots=2, system="1+1=2", template="swapped")
