@@ -151,6 +151,7 @@ class Task(ABC):
     A subclass must define `load`, `messages`, `completion` and `score`. The other methods have defaults:
 
     - `stop` and `end_rule` end answers early, `measures` adds metrics to the record, `gold` gives reference answers.
+    - `worked` gives the form of a reference answer in which `--shots` shows it.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
     - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
@@ -294,6 +295,18 @@ class Task(ABC):
         Methods that train on reference answers read it for the support split only. `bench check` scores it.
         """
         return None
+
+    def worked(self, example: Example, style: PromptStyle) -> str | None:
+        """Return the answer of a worked example, as `--shots` shows it; None if there is none. By default, `gold`.
+
+        Override it if a completion continues its prompt in another form than a chat model replies in. The answer must
+        score as correct. `sft` trains on `gold`.
+
+        Args:
+            example: Example to answer.
+            style: See `stop`.
+        """
+        return self.gold(example)
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the vote of an answer; None for an answer that does not vote. Required if `vote_by` is set."""
