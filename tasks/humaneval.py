@@ -28,7 +28,7 @@ from pathlib import Path
 from bench.errors import BenchError, UsageError, shown
 from tasks.code import FunctionTask, definition, fenced
 from tasks.files import Placed
-from tasks.interface import Example, Splits, cut
+from tasks.interface import Example, PromptStyle, Splits, cut
 from tasks.sources import Row, read_rows
 from tasks.splitting import distinct
 
@@ -61,6 +61,10 @@ class HumanEval(FunctionTask):
     def gold(self, example: Example) -> str:
         """Return the prompt and its canonical solution in a code block."""
         return fenced(example.fields["prompt"] + example.fields["canonical_solution"])
+
+    def worked(self, example: Example, style: PromptStyle) -> str:
+        """Return the gold answer in a chat, and the canonical solution, the function's body, in a completion."""
+        return self.gold(example) if style == "chat" else str(example.fields["canonical_solution"]).rstrip()
 
 
 def _packaged() -> list[Placed]:

@@ -151,6 +151,7 @@ class Task(ABC):
     A subclass must define `load`, `messages`, `completion` and `score`. The other methods have defaults:
 
     - `stop` and `end_rule` end answers early, `measures` adds metrics to the record, `gold` gives reference answers.
+    - `worked` gives the form of a reference answer in which `--shots` shows it.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
     - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
@@ -295,6 +296,18 @@ class Task(ABC):
         """
         return None
 
+    def worked(self, example: Example, style: PromptStyle) -> str | None:
+        """Return the answer of a worked example, as `--shots` shows it; None if there is none. By default, `gold`.
+
+        Override it if a completion continues its prompt in another form than a chat model replies in. The answer must
+        score as correct. `sft` trains on `gold`.
+
+        Args:
+            example: Example to answer.
+            style: See `stop`.
+        """
+        return self.gold(example)
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the vote of an answer; None for an answer that does not vote. Required if `vote_by` is set."""
         raise NotImplementedError(f"task {self.name} has no vote key")
@@ -337,6 +350,8 @@ class TaskTraits:
             or the model's chat template refuses it, which is known once the run has started.
         refused_golds: Reason why a method cannot train on the support split's reference answers, such as `the task has
             none`; None if it can.
+        refused_rewards: Reason why a method cannot give answers a reward of its own, such as `--reward random replaces
+            every reward`; None if it can.
     """
 
     sizes: Mapping[str, int]
@@ -345,6 +360,7 @@ class TaskTraits:
     signal_by: str | None = None
     refused_prompts: Mapping[str, str] = field(default_factory=dict)
     refused_golds: str | None = None
+    refused_rewards: str | None = None
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:

@@ -27,8 +27,8 @@ import warnings
 from pathlib import Path
 
 from bench.errors import UsageError
-from tasks.code import FunctionTask, fenced
-from tasks.interface import Example, Splits, cut
+from tasks.code import FunctionTask, body_of, fenced
+from tasks.interface import Example, PromptStyle, Splits, cut
 from tasks.sources import Row, Source, typed
 from tasks.splitting import cut_beside, distinct
 
@@ -110,6 +110,12 @@ class Mbpp(FunctionTask):
     def gold(self, example: Example) -> str:
         """Return the published solution in a code block."""
         return fenced(example.fields["canonical_solution"])
+
+    def worked(self, example: Example, style: PromptStyle) -> str | None:
+        """Return the gold answer in a chat, and the body of its function in a completion; see `body_of`."""
+        if style == "chat":
+            return self.gold(example)
+        return body_of(example.fields["canonical_solution"], example.fields["entry_point"])
 
 
 def _example(row: Row, where: str) -> Example:

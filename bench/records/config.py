@@ -121,7 +121,7 @@ class RunConfig(BaseModel):
     shots_seed: Annotated[NonNegativeInt, Option(metavar="S")] = setting(
         0, "Seed that draws the worked examples, the same ones for every run.", source="our choice"
     )
-    system: Annotated[str | None, Option(content=True, metavar="FILE")] = setting(
+    system: Annotated[Annotated[str, Field(min_length=1)] | None, Option(content=True, metavar="FILE")] = setting(
         None, "File with a system message for all questions. The record has its text."
     )
     engine: Annotated[Literal["transformers", "vllm"], Option()] = setting(

@@ -35,6 +35,7 @@ class Versions(Frozen):
         adapt_on: Version of the task adapted on; None if that is the test task.
         noise: Version of the noise generator.
         flops: Version of the FLOPs formula.
+        shots: Version of the rules for worked examples; None without any, and in records of earlier versions.
         template_date: Date that the model's chat template sees, such as `2024-07-26`; None if it reads no clock.
     """
 
@@ -43,6 +44,7 @@ class Versions(Frozen):
     adapt_on: str | None = None
     noise: str
     flops: int
+    shots: int | None = None
     template_date: str | None = None
 
 
@@ -189,6 +191,7 @@ class Result(Frozen):
         engine: Engine settings.
         processor: Kind of processor; None if it is not known.
         prompt: Prompt style, `chat` or `completion`.
+        stop: Strings that ended a test answer: the task's, and with worked examples the beginning of a next one.
         sandbox: Level of the sandbox; None if no model-written code ran.
         budget: Budget, and how much of it was spent.
         rows: Test results: the base, then the artifacts as trained, each followed by its gated row if it has one.
@@ -219,6 +222,7 @@ class Result(Frozen):
     engine: dict[str, str | int] = Field(default_factory=dict)
     processor: Processor | None = None
     prompt: str | None = None
+    stop: tuple[str, ...] = ()
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     rows: tuple[Row, ...] = ()

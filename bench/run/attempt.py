@@ -83,6 +83,7 @@ class Facts:
     engine: dict[str, str | int] = field(default_factory=dict)
     processor: Processor | None = None
     prompt: PromptStyle | None = None
+    stop: tuple[str, ...] = ()
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     ledger: dict[Account, AccountRow] = field(default_factory=dict)
@@ -159,7 +160,9 @@ class Attempt:
             self.journal.append(opening, {})
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journal entries will not be computed again")
-        return Evaluator(engine, task, style, self._meter, self.journal, self.clock, data.prompting, data.reward)
+        evaluator = Evaluator(engine, task, style, self._meter, self.journal, self.clock, data.prompting, data.reward)
+        facts.stop = evaluator.for_task(data.task).sampling.stop
+        return evaluator
 
     def timing(self, total: float, journal: str) -> Timing:
         """Return the wall-clock times of this attempt and what it generated."""
@@ -201,6 +204,7 @@ class Attempt:
             engine=facts.engine,
             processor=facts.processor,
             prompt=facts.prompt,
+            stop=facts.stop,
             sandbox=facts.sandbox,
             budget=budget,
             rows=rows,

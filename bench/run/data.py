@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import Refused, UsageError
@@ -14,7 +14,7 @@ from bench.registry import load_task
 from bench.run.golds import require_golds
 from bench.run.prompting import PLAIN, Prompting, prompting_of
 from bench.run.reward import TRUE, Reward
-from tasks.duplicates import near_duplicates
+from tasks.duplicates import grouped, near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
 
@@ -27,6 +27,8 @@ class TaskData:
         adapted_on: Task to adapt on; the same object as `task` unless `adapt_on` is set.
         splits: Support, select and gate of `adapted_on`, test of `task`.
         duplicates: Near duplicates among the examples.
+        families: Names of the families of examples that are not alone, by id. Near duplicates and the examples of one
+            group are a family, also across splits.
         prompting: Prompts of the run.
         reward: Reward that a method sees.
     """
@@ -35,6 +37,7 @@ class TaskData:
     adapted_on: Task
     splits: Splits
     duplicates: Duplicates
+    families: Mapping[str, str] = field(default_factory=dict)
     prompting: Prompting = PLAIN
     reward: Reward = TRUE
 
@@ -42,12 +45,13 @@ class TaskData:
     def of(cls, task: Task, adapted_on: Task, splits: Splits) -> TaskData:
         """Return the tasks with their data, after comparing all pairs of splits."""
         tasks = dict.fromkeys(SPLITS, adapted_on) | {"test": task}
-        placed = [(name, tasks[name].content(e)) for name in SPLITS for e in getattr(splits, name)]
-        pairs = near_duplicates([text for _, text in placed])
+        placed = [(name, e) for name in SPLITS for e in getattr(splits, name)]
+        pairs = near_duplicates([tasks[name].content(e) for name, e in placed])
         across = Counter(
             f"{placed[one][0]} and {placed[two][0]}" for one, two in pairs if placed[one][0] != placed[two][0]
         )
-        return cls(task, adapted_on, splits, Duplicates(left_out=splits.left_out, across=dict(across)))
+        families = {e.id: e.group for e in grouped([e for _, e in placed], pairs) if e.group}
+        return cls(task, adapted_on, splits, Duplicates(left_out=splits.left_out, across=dict(across)), families)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,12 +83,13 @@ class TaskData:
             prompts=self.prompting.names(traits.prompts),
             refused_prompts=self.prompting.fixed(traits.prompts),
             refused_golds=traits.refused_golds or self.reward.hides_golds,
+            refused_rewards=self.reward.replaces_all,
         )
 
     def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
         """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts."""
         longest = 0
-        for task, examples in self._used:
+        for task, examples in self.asked:
             for prompt in self.prompting.names(task.prompts):
                 try:
                     tokens = (encode(self.prompting.format(task, style, e, prompt)) for e in examples)
@@ -107,7 +112,7 @@ class TaskData:
                 raise Refused(f"{given}prompts for this model are texts to complete, which have no system message")
             return
         seen = set()
-        for task, examples in self._used:
+        for task, examples in self.asked:
             for example in examples:
                 messages = self.prompting.format(task, style, example)
                 assert not isinstance(messages, str)
@@ -121,10 +126,12 @@ class TaskData:
                     raise Refused(f"{given}{task.name}, example {example.id}: {error}") from error
 
     @property
-    def _used(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:
+    def asked(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:
         """The tasks, each with the examples that a run may ask about."""
-        adaptation = (*self.splits.support, *self.splits.select, *self.splits.gate)
-        return (self.adapted_on, adaptation), (self.task, self.splits.test)
+        adaptation, test = (*self.splits.support, *self.splits.select, *self.splits.gate), self.splits.test
+        if self.adapted_on is self.task:
+            return ((self.task, adaptation + test),)
+        return (self.adapted_on, adaptation), (self.task, test)
 
 
 def load_task_data(config: RunConfig) -> TaskData:
@@ -135,9 +142,7 @@ def load_task_data(config: RunConfig) -> TaskData:
         UsageError: If the tasks do not have the prompt or the worked examples that the configuration asks for.
     """
     task_data = _load(config)
-    prompts, support = task_data.traits.prompts, task_data.splits.support
-    prompting = prompting_of(config, task_data.adapted_on, support, prompts)
-    task_data = replace(task_data, prompting=prompting, reward=Reward(config.reward, config.seed))
+    task_data = replace(task_data, prompting=prompting_of(config, task_data), reward=Reward(config.reward, config.seed))
     if config.max_new_tokens is not None:
         for task in task_data.tasks:
             task.max_new_tokens = config.max_new_tokens

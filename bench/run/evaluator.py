@@ -59,7 +59,8 @@ class Evaluator:
     ) -> None:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
         self.clock, self.prompting, self._reward = clock or Clock(), prompting, reward
-        self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop(style))
+        stop = (*task.stop(style), *prompting.stop(style))
+        self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=stop)
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}

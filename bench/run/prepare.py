@@ -22,6 +22,7 @@ from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
 from bench.run.plan import RunPlan, plan_run
 from bench.run.progress import ProgressDisplay
+from bench.run.prompting import SHOTS_VERSION
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.tuning import ruleset
@@ -148,6 +149,7 @@ def prepare(
         adapt_on=None if task_data.adapted_on is task else task_data.adapted_on.version,
         noise=NOISE_VERSION,
         flops=FLOPS_VERSION,
+        shots=SHOTS_VERSION if config.shots else None,
         template_date=None if config.prompt == "completion" else clock_date(checkpoint),
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, budget.identity)

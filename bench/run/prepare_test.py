@@ -24,6 +24,7 @@ from bench.records.tuning import DECLARED
 from bench.run.data import TaskData, load_task_data
 from bench.run.prepare import finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
+from bench.run.prompting import SHOTS_VERSION
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.trained import DeclaredModel, PreparedTest, RunArtifacts
@@ -124,6 +125,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         update={
             "task": task_data.task.version,
             "flops": FLOPS_VERSION,
+            "shots": SHOTS_VERSION if config.shots else None,
             "template_date": None if config.prompt == "completion" else clock_date(Path(model.path)),
         }
     )

@@ -2,13 +2,23 @@
 
 A run can put all its questions, of base and method, adaptation and test, under one named prompt of the task, behind
 worked examples of the support split, and under a system message.
+
+A model that completes a text with worked examples goes on, after its answer, with an example of its own. So its answer
+ends where that begins: at the blank lines that separate examples, followed by the word that all questions begin with.
+
+    Question: Which number comes after 7? Reply with the number only.
+    Answer: 8
+
+    Question: Which number comes after 41? Reply with the number only.
+    Answer:
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -17,20 +27,30 @@ from bench.records.config import RunConfig
 from bench.seeds import derive
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Task
 
+if TYPE_CHECKING:
+    from bench.run.data import TaskData
+
+SHOTS_VERSION = 1
+"""Version of the rules for worked examples: which are shown, in what form, and where an answer to them ends."""
+
 
 @dataclass(frozen=True)
 class Shot:
     """Worked example.
 
     Attributes:
-        task: Task of the example, which words its question.
+        task: Task of the example, which words its question and its answer.
         example: The example.
-        gold: Its reference answer.
     """
 
     task: Task
     example: Example
-    gold: str
+
+    def answer(self, style: PromptStyle) -> str:
+        """Return the worked answer."""
+        answer = self.task.worked(self.example, style)
+        assert answer is not None, "examples without one are not drawn"
+        return answer
 
 
 @dataclass(frozen=True)
@@ -39,14 +59,20 @@ class Prompting:
 
     Attributes:
         template: Name of the task's prompt that stands for the default one.
-        shots: Worked examples, one more than a prompt shows. An example that is itself among the first is asked behind
-            the others, so that no prompt tells its own answer.
+        shots: Worked examples of different families, one more than a prompt shows. An example whose family is among the
+            first is asked behind the others, so that no prompt tells its own answer.
         system: System message; None for the prompt's own, if it has one.
+        families: Names of the families of examples that are not alone, by id; see `bench.run.data.TaskData`.
+        separator: Line breaks between worked examples of a text to complete.
+        openings: Beginnings of a next example in such a text, without the separator.
     """
 
     template: str = DEFAULT_PROMPT
     shots: tuple[Shot, ...] = ()
     system: str | None = None
+    families: Mapping[str, str] = field(default_factory=dict)
+    separator: str = "\n\n"
+    openings: tuple[str, ...] = ("",)
 
     def names(self, prompts: Sequence[str]) -> tuple[str, ...]:
         """Return which of a task's prompts a method may choose from: the default alone if the run has fixed another."""
@@ -57,6 +83,13 @@ class Prompting:
         names = self.names(prompts)
         return {name: f"--template {self.template} fixes the prompt" for name in prompts if name not in names}
 
+    def stop(self, style: PromptStyle) -> tuple[str, ...]:
+        """Return the strings that end an answer in addition to the task's own: where a next example begins.
+
+        A chat needs none, because its turns end by themselves.
+        """
+        return tuple(self.separator + opening for opening in self.openings if self.shots and style == "completion")
+
     def format(
         self, task: Task, style: PromptStyle, example: Example, prompt: str = DEFAULT_PROMPT
     ) -> list[Message] | str:
@@ -64,16 +97,17 @@ class Prompting:
 
         Worked examples are turns of user and assistant before the question. In a text to complete they are paragraphs
         of question and answer, with a space between after a colon. A tag that the question opened is not opened again.
-        A system message stands before the prompt's own.
+        None is of the example's own family. A system message stands before the prompt's own.
         """
         name = self.template if prompt == DEFAULT_PROMPT else prompt
-        shots = [shot for shot in self.shots if shot.example.id != example.id][: max(0, len(self.shots) - 1)]
+        others = [shot for shot in self.shots if family(self.families, shot.example) != family(self.families, example)]
+        shots = others[: max(0, len(self.shots) - 1)]
         if style == "completion":
             parts = [_completed(shot, name) for shot in shots]
-            return "\n\n".join([*parts, task.completion(example, name)])
+            return self.separator.join([*parts, task.completion(example, name)])
         system, turns = _divided(task.messages(example, name))
         for shot in reversed(shots):
-            answer: Message = {"role": "assistant", "content": shot.gold}
+            answer: Message = {"role": "assistant", "content": shot.answer(style)}
             turns = [*_divided(shot.task.messages(shot.example, name))[1], answer, *turns]
         if self.system is not None:
             texts = [self.system, *(message["content"] for message in system)]
@@ -85,41 +119,64 @@ PLAIN = Prompting()
 """Prompts as the tasks word them."""
 
 
-def prompting_of(config: RunConfig, task: Task, support: Sequence[Example], prompts: Sequence[str]) -> Prompting:
+def prompting_of(config: RunConfig, data: TaskData) -> Prompting:
     """Return the prompts of a run.
 
     Args:
         config: Configuration of the run.
-        task: Task that the run adapts on.
-        support: Its support split, from which worked examples are drawn.
-        prompts: Names of the prompts that the run's tasks share.
+        data: Its tasks and their data. Worked examples are drawn from the support split.
 
     Raises:
         UsageError: If the prompt is unknown, or the support split has too few examples or reference answers.
     """
+    prompts = data.traits.prompts
     if config.template not in prompts:
         raise UsageError(f"--template {config.template}: {config.task_label} has the prompts {', '.join(prompts)}")
-    return Prompting(config.template, _draw(config, task, support), config.system)
-
-
-def _draw(config: RunConfig, task: Task, support: Sequence[Example]) -> tuple[Shot, ...]:
     if not config.shots:
-        return ()
-    if config.shots >= len(support):
-        raise UsageError(
-            f"--shots {config.shots}: the support split of {task.name} has {len(support)} examples, and one is kept to "
-            f"stand in for the example that is asked about; give at most {len(support) - 1}"
-        )
+        return Prompting(config.template, system=config.system)
+    return Prompting(
+        config.template,
+        _draw(config, data),
+        config.system,
+        data.families,
+        _separator(data.adapted_on, data.splits.support),
+        tuple(sorted({_opening(task, examples, prompts) for task, examples in data.asked})),
+    )
+
+
+def family(families: Mapping[str, str], example: Example) -> str:
+    """Return the name of an example's family: its own id if it is alone."""
+    return families.get(example.id, example.id)
+
+
+def _draw(config: RunConfig, data: TaskData) -> tuple[Shot, ...]:
+    """Return worked examples of different families, so that a question is related to one of them at most."""
+    task, support = data.adapted_on, data.splits.support
     order = np.random.default_rng(derive("shots", config.shots_seed)).permutation(len(support))
-    shots = []
-    for example in (support[i] for i in order[: config.shots + 1].tolist()):
-        if (gold := task.gold(example)) is None:
-            raise UsageError(
-                f"--shots {config.shots}: a worked example shows a reference answer, and example {example.id} of "
-                f"{task.name} has none"
-            )
-        shots.append(Shot(task, example, gold))
-    return tuple(shots)
+    found: dict[str, Shot] = {}
+    for example in (support[i] for i in order.tolist()):
+        if all(task.worked(example, style) is not None for style in get_args(PromptStyle)):
+            found.setdefault(family(data.families, example), Shot(task, example))
+    if config.shots >= len(found):
+        raise UsageError(
+            f"--shots {config.shots}: the support split of {task.name} has {len(support)} examples, of which "
+            f"{len(found)} can be worked ones (with a reference answer, one of each group or set of near duplicates), "
+            f"and one is kept to stand in for the example that is asked about; give at most {max(0, len(found) - 1)}"
+        )
+    return tuple(found.values())[: config.shots + 1]
+
+
+def _separator(task: Task, support: Sequence[Example]) -> str:
+    """Return more line breaks than follow each other in a worked answer, and at least two."""
+    answers = (task.worked(example, "completion") or "" for example in support)
+    return "\n" * (1 + max((len(breaks) for answer in answers for breaks in re.findall(r"\n+", answer)), default=1))
+
+
+def _opening(task: Task, examples: Sequence[Example], prompts: Sequence[str]) -> str:
+    """Return the first word of all questions in texts to complete, such as `Question:`; empty if they have several."""
+    texts = (task.completion(example, prompt) for example in examples for prompt in prompts)
+    words = {re.split(r"\s", text, maxsplit=1)[0] for text in texts}
+    return words.pop() if len(words) == 1 else ""
 
 
 def _divided(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
@@ -130,7 +187,7 @@ def _divided(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]
 
 def _completed(shot: Shot, prompt: str) -> str:
     """Return a worked example as a text: its question and the answer that a model should complete it with."""
-    question, gold = shot.task.completion(shot.example, prompt), shot.gold
-    if (tag := re.match(r"<\w+>", gold)) and question.endswith(tag.group()):
-        gold = gold[tag.end() :]
-    return question + (" " if question.endswith(":") else "") + gold
+    question, answer = shot.task.completion(shot.example, prompt), shot.answer("completion")
+    if (tag := re.match(r"<\w+>", answer)) and question.endswith(tag.group()):
+        answer = answer[tag.end() :]
+    return question + (" " if question.endswith(":") else "") + answer

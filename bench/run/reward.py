@@ -57,5 +57,10 @@ class Reward:
             return None
         return f"they are the true reward, which --reward {self.kind} replaces"
 
+    @property
+    def replaces_all(self) -> str | None:
+        """Reason why methods may not give answers a reward of their own; None if they may."""
+        return None if self.kind == "true" else f"--reward {self.kind} replaces every reward"
+
 
 TRUE = Reward()

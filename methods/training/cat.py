@@ -64,7 +64,10 @@ class Cat(Grpo):
         return "gold answers" if self.config.on == "sft" else "answers, in groups"
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return a reason if the objective needs a group, gold answers or votes that there are not, else None."""
+        """Return a reason if the objective needs a group, gold answers or votes that there are not, else None.
+
+        Settings of rewards are checked as for every gradient method.
+        """
         kind = parse_strategy(self.config.objective).kind
         if self.config.on == "sft" and kind == "bon":
             return "best-of-N ranks the answers of a group, and fine-tuning has only the gold one; take --set on=rl"
@@ -72,7 +75,7 @@ class Cat(Grpo):
             return f"on=sft trains on gold answers, and {task.refused_golds}; take --set on=rl"
         if self.config.on == "rl" and kind == "maj" and task.vote_by is None:
             return "the objective maj@N needs votes, and the task has no vote key"
-        return None
+        return super().supports(task)
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the training steps that this budget buys, and note if groups are too small for unbiased weights."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods.interface import Artifact, Context, Dimension, Diverged, Method, Plan, SingleModel, Training
 from methods.space import Space
-from methods.training.config import TrainingConfig, TrainingSchedule, describe, make_schedule
+from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule, describe, make_schedule
 from methods.training.curriculum import Curriculum
 from tasks.interface import TaskTraits
 
@@ -41,6 +41,12 @@ class GradientMethod(Method):
     def spread(self, processes: int) -> None:
         """Set the number of training processes. Each gets an equal part of every batch."""
         self.processes = processes
+
+    def supports(self, task: TaskTraits) -> str | None:
+        """Return a reason if the settings ask for a reward of the method's own and the run allows none, else None."""
+        if isinstance(self.config, RolloutConfig) and self.config.truncated == "punish" and task.refused_rewards:
+            return f"truncated=punish sets rewards to 0, and {task.refused_rewards}; take --set truncated=train"
+        return None
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from tasks.code.answer import is_complete, program_in
 from tasks.code.function import FunctionTask, fenced
-from tasks.code.python import definition
+from tasks.code.python import body_of, definition
 from tasks.code.scoring import judge_all
 
-__all__ = ["FunctionTask", "definition", "fenced", "is_complete", "judge_all", "program_in"]
+__all__ = ["FunctionTask", "body_of", "definition", "fenced", "is_complete", "judge_all", "program_in"]

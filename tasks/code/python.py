@@ -8,6 +8,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import lru_cache
 
 LONGEST = 200_000
@@ -94,6 +95,42 @@ def definition(code: str, name: str) -> int | None:
     """
     found = re.finditer(rf"^(?:async\s+)?def\s+{re.escape(name)}\s*\(", code, re.MULTILINE)
     return max((match.start() for match in found), default=None)
+
+
+def body_of(code: str, name: str) -> str | None:
+    """Return the body of a program's function, indented, to continue the function's signature and docstring.
+
+    Imports, constants and functions around the function move into it. Other statements, such as calls that try the
+    function, and the function's own docstring are left out. The layout is that of `ast.unparse`.
+
+        from math import pi                     def area(r):
+        def area(r): return pi * r ** 2             from math import pi
+                                                    return pi * r ** 2
+
+    Args:
+        code: The program.
+        name: Name of the function.
+
+    Returns:
+        The body, such as the last two lines above; None if the program does not parse or define the function, or has
+        a part that cannot move into a function: a class, which tests may use, `from math import *`, or a name that
+        is declared global. Also None if the body binds the function's name: on its own, it would define that.
+    """
+    tree = parsed(code)
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name] if tree else []
+    if tree is None or not functions:
+        return None
+    whole = copy(functions[-1])
+    arguments = {node.arg for node in ast.walk(whole.args) if isinstance(node, ast.arg)}
+    around = [node for node in tree.body if _provided(node, name) - arguments]
+    stays = any(isinstance(node, ast.ClassDef) or "*" in _provided(node, name) for node in around)
+    if stays or any(isinstance(node, ast.Global) for node in ast.walk(tree)):
+        return None
+    if any(name in bindings(node) for node in _top_level(whole.body)):
+        return None
+    documented = ast.get_docstring(whole) is not None
+    whole.body, whole.decorator_list = [*around, *whole.body[documented:]] or [ast.Pass()], []
+    return ast.unparse(whole).partition("\n")[2]
 
 
 def defines(code: str, name: str) -> bool:

@@ -108,10 +108,10 @@ class TestPrompts:
     def test_a_base_model_is_given_the_prompt_as_it_is(self) -> None:
         assert all(TASK.completion(example) == example.fields["prompt"] for example in ALL)
 
-    def test_no_canonical_continuation_is_cut_by_a_stop_string_before_its_function_ends(self) -> None:
+    def test_no_worked_continuation_is_cut_by_a_stop_string_before_its_function_ends(self) -> None:
         cut = []
         for example in ALL:
-            solution = example.fields["canonical_solution"]
+            solution = TASK.worked(example, "completion")
             ends = [solution.find(stop) for stop in TASK.stop("completion") if stop in solution]
             cut.append(solution[: min(ends)] if ends else solution)
         assert all(score.correct for score in TASK.score_many(ALL, cut))

@@ -82,6 +82,16 @@ def test_the_shown_test_is_not_enough(tmp_path: Path) -> None:
     assert TASK.score(example, body.format(published | {"x y": "y x"})).correct
 
 
+def test_a_worked_example_continues_its_prompt() -> None:
+    examples = every(TASK.load(FILE)).values()
+    known = [(e, body) for e in examples if (body := TASK.worked(e, "completion")) is not None]
+    assert len(known) == len(examples) - 1  # one solution has a class of its own
+    assert [e.id for e, body in known if any(stop in body for stop in TASK.stop("completion"))] == []
+    scores = TASK.score_many(*zip(*known, strict=True))
+    assert [e.id for (e, _), score in zip(known, scores, strict=True) if not score.correct] == []
+    assert all(TASK.worked(e, "chat") == TASK.gold(e) for e in examples)
+
+
 def test_published_solutions_are_right() -> None:
     examples = every(TASK.load(FILE))
     known = [(example, TASK.gold(example)) for example in examples.values()]

@@ -4,9 +4,11 @@ import json
 import shutil
 from hashlib import sha256
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from bench.engines.decoding import StopStrings
 from bench.errors import UsageError
 from bench.models.source import resolve
 from bench.records.config import RunConfig
@@ -14,7 +16,7 @@ from bench.records.samples import read_samples
 from bench.run.data import load_task_data
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.prompting import PLAIN, Prompting, Shot
+from bench.run.prompting import PLAIN, SHOTS_VERSION, Prompting, Shot
 from bench.run.runner import execute
 from tasks.addition import Addition
 from tasks.countdown import Countdown
@@ -23,7 +25,7 @@ from tasks.successor import Successor
 
 QUIET = ProgressDisplay(quiet=True)
 ONE, TWO, THREE = (Example(f"{n}+1", {"a": n, "b": 1}) for n in (1, 2, 3))
-SHOTS = tuple(Shot(Addition(), example, Addition().gold(example)) for example in (ONE, TWO))
+SHOTS = tuple(Shot(Addition(), example) for example in (ONE, TWO))
 
 
 def config(**fields):
@@ -70,7 +72,7 @@ def test_worked_examples_are_turns_before_the_question_and_the_example_asked_is_
 
 def test_in_a_text_to_complete_worked_examples_are_paragraphs():
     def text(task, *examples):
-        shots = tuple(Shot(task, example, task.gold(example)) for example in examples)
+        shots = tuple(Shot(task, example) for example in examples)
         return Prompting(shots=shots).format(task, "completion", examples[-1])
 
     assert text(Addition(), ONE, THREE) == "1+1=2\n\n3+1="
@@ -106,10 +108,87 @@ def test_more_shots_than_the_support_split_has_are_an_error_that_says_how_many_t
         load_task_data(config(shots=size))
 
 
-def test_an_example_without_a_reference_answer_cannot_be_shown(monkeypatch):
+def test_examples_without_a_reference_answer_are_not_shown(monkeypatch):
+    gold = Addition.gold
+    monkeypatch.setattr(Addition, "gold", lambda task, e: gold(task, e) if e.fields["a"] % 2 else None)
+    assert {shot.example.fields["a"] % 2 for shot in load_task_data(config(shots=20)).prompting.shots} == {1}
     monkeypatch.setattr(Addition, "gold", lambda *_: None)
-    with pytest.raises(UsageError, match=r"--shots 2: .* example \d+\+\d+ of addition has none"):
+    with pytest.raises(UsageError, match=r"--shots 2: .* of which 0 can be worked ones .*; give at most 0"):
         load_task_data(config(shots=2))
+
+
+WORDS = [f"{a}{b}" for a in "bcdfghjklmnpr" for b in ("ado", "erit", "ilun", "opas", "ukev", "yrim", "anto", "egul")]
+
+
+def rows(path, count):
+    """Write questions in words of their own. Of four, one has a near duplicate, and one is in a group of two."""
+    lines = []
+    for n in range(count):
+        words = " ".join(np.random.default_rng(n).permutation(WORDS)[:20])
+        row = {"prompt": f"{words}: how many?", "answer": n, "check": "number"}
+        if n % 4 == 0:
+            lines += [row, row | {"prompt": f"{words}, how many?"}]
+        elif n % 4 == 1:
+            lines += [row | {"group": str(n)}, row | {"prompt": f"And how many of {n}?", "group": str(n)}]
+        else:
+            lines.append(row)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_no_prompt_shows_another_example_of_the_group_or_a_near_duplicate(tmp_path):
+    file = rows(tmp_path / "rows.jsonl", 120)
+    together = 0
+    for seed in range(8):
+        data = load_task_data(config(task="jsonl", data=file, shots=12, shots_seed=seed))
+        assert len({shot.example.fields["answer"] for shot in data.prompting.shots}) == 13  # one per family
+        shown = {shot.example.fields["answer"] for shot in data.prompting.shots[:-1]}
+        for task, examples in data.asked:
+            for example in examples:
+                messages = data.prompting.format(task, "chat", example)
+                answers = [message["content"] for message in messages if message["role"] == "assistant"]
+                assert len(answers) == 12
+                assert str(example.fields["answer"]) not in answers
+                together += example.fields["answer"] in shown
+    assert together > 8 * 12  # with the twins of those shown
+
+
+def test_a_completion_ends_where_the_next_worked_example_would_begin():
+    def stop(style="completion", **fields):
+        return load_task_data(config(shots=2, **fields)).prompting.stop(style)
+
+    assert stop() == ("\n\n",)  # sums have no word in common
+    assert stop("chat") == load_task_data(config()).prompting.stop("completion") == ()
+    assert stop(task="successor") == stop(task="successor", template="brief") == ("\n\nQuestion:",)
+    assert stop(task="successor", adapt_on="addition") == ("\n\n", "\n\nQuestion:")
+
+
+def test_the_stop_of_code_is_no_blank_line_within_a_function():
+    data = load_task_data(config(task="humaneval", shots=2))
+    (end,) = data.prompting.stop("completion")
+    bodies = [data.task.worked(example, "completion") for _, examples in data.asked for example in examples]
+    assert any("\n\n" in body for body in bodies)
+    assert not any(end in body for body in bodies)
+    assert end in data.prompting.format(data.task, "completion", data.splits.test[0])
+
+
+def test_a_worked_example_of_code_continues_its_prompt():
+    data = load_task_data(config(task="humaneval", shots=1))
+    text = data.prompting.format(data.task, "completion", data.splits.test[0])
+    shot = data.prompting.shots[0].example.fields
+    assert text.startswith(shot["prompt"] + shot["canonical_solution"].rstrip() + "\n\n\n")
+    assert "```" not in text
+    turn = data.prompting.format(data.task, "chat", data.splits.test[0])[1]
+    assert turn["content"] == data.task.gold(data.prompting.shots[0].example)
+
+
+def test_an_invented_next_question_is_no_part_of_an_answer(tmp_path):
+    _, result = run(tmp_path, shots=2, prompt="completion", task="successor")
+    assert (result.stop, result.versions.shots) == (("\n\nQuestion:",), SHOTS_VERSION)
+    ends = StopStrings(result.stop, lambda ids: "".join(map(chr, ids)))
+    assert ends.cut(" 173\n\nQuestion: Which number comes after 277") == " 173"
+    _, plain = run(tmp_path, prompt="completion", task="successor")
+    assert (plain.stop, plain.versions.shots) == ((), None)
 
 
 def test_an_unknown_prompt_is_an_error_that_names_the_known_ones():
@@ -120,6 +199,11 @@ def test_an_unknown_prompt_is_an_error_that_names_the_known_ones():
 def test_a_seed_without_shots_is_an_error():
     with pytest.raises(ValidationError, match="no worked examples to draw; expected 0, or shots of 1 or more"):
         config(shots_seed=1)
+
+
+def test_an_empty_system_message_is_an_error():
+    with pytest.raises(ValidationError, match=r"system\n.* at least 1 character"):
+        config(system="")
 
 
 def test_all_rows_of_a_run_answer_the_same_prompts_and_their_tokens_are_billed(tmp_path):

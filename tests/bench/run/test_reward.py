@@ -7,6 +7,7 @@ import pytest
 
 from bench.records.config import RunConfig
 from bench.records.journal import read_entries
+from bench.registry import load_method
 from bench.run.data import load_task_data
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
@@ -110,6 +111,17 @@ def test_a_method_that_reads_gold_answers_is_refused_with_the_reason(tmp_path, s
     _, result = run(tmp_path, reward="random", **settings)
     assert result.status == "refused"
     assert "trains on gold answers, and they are the true reward, which --reward random replaces" in result.reason
+
+
+@pytest.mark.parametrize("method", ["grpo", "ppo", "cat"])
+def test_a_reward_of_the_methods_own_is_refused_under_a_replaced_one(tmp_path, method):
+    settings = {"method": method, "method_config": {"truncated": "punish"}}
+    _, result = run(tmp_path, reward="inverted", **settings)
+    assert result.status == "refused"
+    assert "truncated=punish sets rewards to 0, and --reward inverted replaces every reward" in result.reason
+    traits = load_task_data(RunConfig(task="addition", model="tiny-adder")).traits
+    method_class = load_method(method)
+    assert method_class(method_class.Config(truncated="punish")).supports(traits) is None
 
 
 class Config(MethodConfig):

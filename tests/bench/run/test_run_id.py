@@ -60,6 +60,7 @@ OTHER_VERSION = {
     "adapt_on": "1",
     "noise": "other",
     "flops": 2,
+    "shots": 2,
     "template_date": "2024-07-26",
 }
 

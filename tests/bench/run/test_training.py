@@ -47,7 +47,7 @@ def loop(session, config, *modules):
     return Loop(SimpleNamespace(seed=0), session, config, SCHEDULE, [(m, 1e-4) for m in (session.model, *modules)])
 
 
-SHOTS = Prompting(shots=tuple(Shot(Addition(), example, "7") for example in Addition().load().support[:3]))
+SHOTS = Prompting(shots=tuple(Shot(Addition(), example) for example in Addition().load().support[:3]))
 
 
 @pytest.mark.parametrize(("style", "prompting"), [("chat", PLAIN), ("chat", SHOTS), ("completion", PLAIN)])
