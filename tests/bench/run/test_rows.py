@@ -137,10 +137,6 @@ def test_test_items_that_belong_together_have_one_cluster_in_samples_and_record(
         read_record(path)
     samples_path = prepared.folder / "samples.jsonl"
     samples_path.write_text(samples_path.read_text().replace('"cluster":0', '"cluster":null'))
-    with pytest.raises(BenchError, match=r"samples\.jsonl: was changed since the run ended"):
-        read_record(prepared.folder)
-    result = json.loads((prepared.folder / "result.json").read_text()) | {"samples_sha256": None}
-    (prepared.folder / "result.json").write_text(json.dumps(result))
     with pytest.raises(BenchError, match=r"samples\.jsonl: only some samples have a cluster"):
         read_record(prepared.folder)
 

@@ -12,10 +12,11 @@ from bench.records.files import WriteFailed
 from bench.records.journal import JournalDamaged, JournalOutdated, JournalRemoved
 from bench.records.pricing import reprice
 from bench.records.schema import RunConfig, read_result
+from bench.run.attempt import Attempt
 from bench.run.grid import resume_run
 from bench.run.prepare import finished, prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import _Runner, execute
+from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, SingleModel
 from tasks.addition import Addition
@@ -451,7 +452,7 @@ def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
-@pytest.mark.parametrize("moment", [(Fixed, "adapt"), (_Runner, "ended")], ids=["adapting", "ending"])
+@pytest.mark.parametrize("moment", [(Fixed, "adapt"), (Attempt, "ended")], ids=["adapting", "ending"])
 def test_a_folder_that_is_removed_during_the_run_is_an_error(tmp_path, monkeypatch, moment, replaced):
     prepared = prepare(config(Fixed), tmp_path, QUIET)
     once = getattr(*moment)
