@@ -22,7 +22,7 @@ from reports.leaderboard.curves import curves_of, profiles_of
 from reports.leaderboard.group import LEVEL, Group, LeaderboardRow
 from reports.leaderboard.naming import short
 from reports.leaderboard.notes import notes_of
-from reports.leaderboard.rows import ScoredRow, accuracy_of, has_own_gate, make_rows, run_of
+from reports.leaderboard.rows import Comparison, ScoredRow, has_own_gate, make_rows, run_of
 from reports.leaderboard.transfer import make_transfers
 from reports.record import Record, outcomes
 
@@ -232,7 +232,8 @@ def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[Sco
             answers = outcomes(record.base)[:, None]
             judged = answers[:, 0] >= 0
             stems = np.asarray(clusters)[judged] if clusters else None
-            accuracy = accuracy_of(answers[judged].astype(float), np.array([False]), stems)
+            right = answers[judged].astype(float)
+            accuracy = Comparison(right, right, clusters=stems).accuracy
             line = LeaderboardRow(
                 "base",
                 "base",
