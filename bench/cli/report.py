@@ -32,6 +32,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     from reports.html.page import page_name
     from reports.html.run import run_page
     from reports.leaderboard.build import make_board
+    from reports.leaderboard.grouping import distinct
     from reports.record import find_records, read_records
 
     roots = runs or (Path("runs"),)
@@ -41,6 +42,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
             f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
         )
     records, unreadable = read_records(finished)
+    runs_once = distinct(records)
     pages: dict[Path, str] = {}
     for path, record in records.items():
         samples = read_samples(path) if path.is_dir() else []
@@ -48,7 +50,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
         page = output / "runs" / page_name(record.result.id)
         pages[page] = run_page(record.result, samples, analyses, board="../index.html")
     index = output / "index.html"
-    board = board_page(make_board(list(records.values())), {record.result.id for record in records.values()})
+    board = board_page(make_board(list(runs_once.values())), {record.result.id for record in records.values()})
     for page, text in (pages | {index: board}).items():
         write_atomically(page, text)
     if as_json:

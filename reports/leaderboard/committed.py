@@ -29,6 +29,7 @@ from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
+from reports.leaderboard.grouping import distinct
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.summaries import Withdrawal
 from reports.leaderboard.text import markdown
@@ -71,11 +72,11 @@ def publish(runs: Iterable[Path], folder: Path, suites: Suites = NO_SUITES) -> P
         suites: Planned runs of the suites that the board states its completeness for.
 
     Raises:
-        BenchError: If the folder has a record that cannot be read, or a new one is larger than `MAX_BYTES` bytes.
-            Nothing is written then.
+        BenchError: If the folder has a record that cannot be read, two results of one run differ, or a new record is
+            larger than `MAX_BYTES` bytes. Nothing is written then.
     """
     given, unreadable = read_records(runs)
-    new = {record_path(record, folder / "records"): record for record in given.values()}
+    new = {record_path(record, folder / "records"): record for record in distinct(given).values()}
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
     built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
@@ -110,7 +111,7 @@ def _pages(records: Mapping[Path, Record], folder: Path, suites: Suites) -> dict
     if not records:
         raise UsageError(f"{folder / 'records'}: no records; bench publish RUNS puts finished runs there")
     with gc_disabled():
-        read = [records[path] for path in sorted(records, key=str)]
+        read = list(distinct({path: records[path] for path in sorted(records, key=str)}).values())
         planned = tuple(coverage(name, runs, read) for name, runs in suites.items())
         board = _rounded(replace(make_board(read), suites=planned, withdrawals=withdrawals(folder)))
     return {"leaderboard.md": _HEAD + markdown(board) + "\n", "leaderboard.html": board_page(board)}

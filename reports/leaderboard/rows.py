@@ -171,6 +171,7 @@ def _scored_row(
         own_gate=has_own_gate(records[0].result),
         returned_base=not changed.any(),
         accuracy=trained.accuracy if judged.any() else None,
+        judged=int(judged.sum()),
         gated=_gated(decisions) if judged.any() and decisions else None,
         ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),

@@ -20,11 +20,11 @@ from reports.leaderboard.columns import (
     columns,
     curve_title,
     fitting,
-    interval_text,
     profile_title,
     title,
 )
 from reports.leaderboard.group import Group
+from reports.leaderboard.naming import interval_text
 from reports.leaderboard.summaries import Curve
 from reports.leaderboard.transfer import print_transfers, transfers_markdown
 

@@ -7,7 +7,7 @@ from typing import Any
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.records.config import RunConfig
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedComparison, Row
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
 from reports.record import Record
 
@@ -80,3 +80,13 @@ def run(
     )
     verdicts = (base, now) if ok else ()
     return Record(result=result, items=items if ok else "", verdicts=verdicts, clusters=clusters if ok else None)
+
+
+def gated(record: Record, *, accepted: bool, detectable: float | None = 0.1) -> Record:
+    """Return a record with a gated row after its artifact's row."""
+    base, row = record.result.rows
+    gate = GateRecord(accepted=accepted, items=8, max_items=16, level=0.05, reason="r", detectable=detectable)
+    kept = row if accepted else base.model_copy(update={"comparison": row.comparison})
+    after = kept.model_copy(update={"kind": "gated", "gate": gate, "answers_of": int(accepted)})
+    result = Result.model_validate_json(record.result.model_copy(update={"rows": (base, row, after)}).model_dump_json())
+    return record.model_copy(update={"result": result})

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rich.console import Console
 from scipy.special import ndtr
+from synthetic_board import gated
 
 from bench.compute.budget import BUDGETS
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.config import RunConfig
-from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
 from bench.records.tuning import Tuning
@@ -155,16 +156,6 @@ def seeds(values, method="corp", **fields):
         run(method, seed=seed, correct=BASE if value is None else value, changed=value is not None, **fields)
         for seed, value in enumerate(values)
     ]
-
-
-def gated(record, *, accepted, detectable=0.1):
-    """Return a record with a gated row after its artifact's row."""
-    base, row = record.result.rows
-    gate = GateRecord(accepted=accepted, items=8, max_items=16, level=0.05, reason="r", detectable=detectable)
-    kept = row if accepted else base.model_copy(update={"comparison": row.comparison})
-    after = kept.model_copy(update={"kind": "gated", "gate": gate, "answers_of": int(accepted)})
-    result = Result.model_validate_json(record.result.model_copy(update={"rows": (base, row, after)}).model_dump_json())
-    return record.model_copy(update={"result": result})
 
 
 def renderings(records):
