@@ -37,7 +37,7 @@ from tests.simulations.simulated_seeds import (
 SEED_SD = 0.01
 TABLES = {"-2 to +2": World((-0.02, 0.02), between=True, lost=0.05), "+15 or -15": WORLDS["+15 or -15"]}
 TABLE_SEEDS = (5, 8, 10)
-OF_ACCURACY = [name for name in WORLDS if name.startswith(("kept", "no gate, +5"))]
+OF_ACCURACY = [name for name in WORLDS if name.startswith(("kept", "always kept, +5"))]
 """Worlds whose accuracies are measured too: the base's is .5."""
 POINTS = 0.05
 

@@ -40,7 +40,9 @@ EXPLAINED = (
     "verdict: better or worse exactly if the interval excludes 0, and then p is at most .05. "
     "seeds: the values of the seeds, where an interval would not cover (two to four seeds, or fewer than two that are "
     "not the base) or no verdict differs from the base's. Such a row is not tested and has no letters, and neither has "
-    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed."
+    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed. A method that "
+    "adapts can return the base, so intervals over seeds allow for the share of seeds that would. A row of which seeds "
+    "failed shows those that ended, and has no test and no letters."
 )
 """Legend below the tables."""
 

@@ -68,8 +68,8 @@ class World:
 
 
 WORLDS = {
-    "no gate, +5": World((0.05,)),
-    "no gate, 0": World((0.0,)),
+    "always kept, +5": World((0.05,)),
+    "always kept, 0": World((0.0,)),
     **{f"kept {name}, +5": World((0.05,), kept) for name, kept in (("1/6", 1 / 6), ("1/2", 0.5), ("5/6", 5 / 6))},
     **{
         f"kept {name}, -3 to +10": World((-0.03, 0.1), kept, between=True)

@@ -26,7 +26,7 @@ def test_intervals_that_are_shown_cover_in_worlds_with_abstention(name):
     assert rates(WORLDS[name], 1000, 5, 200, accuracy).covered >= 0.93
 
 
-@pytest.mark.parametrize("name", ["no gate, +5", "kept 5/6, +15"])
+@pytest.mark.parametrize("name", ["always kept, +5", "kept 5/6, +15"])
 def test_the_simulated_intervals_are_those_of_the_board(name):
     for before, after, kept in WORLDS[name].tables(200, 5, 12):
         texts = ["".join(map(str, column.astype(int))) for column in (before[:, 0], *after.T)]
@@ -38,7 +38,7 @@ def test_the_simulated_intervals_are_those_of_the_board(name):
         assert (line.accuracy.low - 0.5, line.accuracy.high - 0.5) == (own.low, own.high)
 
 
-@pytest.mark.parametrize("name", ["weak base (.02)", "weak base (.1)", "rare changes, +0.2", "no gate, 0"])
+@pytest.mark.parametrize("name", ["weak base (.02)", "weak base (.1)", "rare changes, +0.2", "always kept, 0"])
 def test_intervals_cover_if_few_items_can_change(name):
     for n in (50, 164):
         found = rates(WORLDS[name], n, 8, 200)
