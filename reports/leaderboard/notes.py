@@ -46,7 +46,8 @@ def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: 
         notes.append("the base's answers differ between runs; each row is compared with the base of its own runs")
     items = max((len(record.base) for record in records), default=0)
     for line in lines:
-        if not line.accuracy and (line.seeds or line.name == "base"):
+        all_failed = line.runs and line.failed == len(line.runs)
+        if not line.accuracy and not all_failed:
             notes.append(f"{line.name}: no accuracy, because no item has a judged answer under every seed")
         elif line.accuracy and line.judged < items:
             notes.append(

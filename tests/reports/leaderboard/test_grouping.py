@@ -18,10 +18,12 @@ def test_variants_differ_in_method_settings_and_engine_and_are_named_by_what_dif
     assert [*names_of(variants).values()] == [
         "es engine batch_size=64",
         "es engine batch_size=128",
-        "es step=0.5 engine batch_size=128",
+        "es engine batch_size=128 step=0.5",
     ]
     settings = [json.loads(without_engine(key[1])) for key in variants]
-    assert settings[0] == settings[1] == {"method version": "1", "noise version": "n"}
+    assert settings[0] == settings[1]
+    assert settings[2] == settings[0] | {"step": 0.5}
+    assert not any(name.startswith("engine") for name in settings[0])
 
 
 def test_a_run_without_an_engine_joins_the_variant_that_agrees_with_it_otherwise():
