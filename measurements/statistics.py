@@ -27,6 +27,7 @@ from tests.simulations.simulated_seeds import (
     WORLDS,
     Rates,
     World,
+    accuracy,
     clustered_coverage,
     former,
     joint_coverage,
@@ -36,6 +37,8 @@ from tests.simulations.simulated_seeds import (
 SEED_SD = 0.01
 TABLES = {"-2 to +2": World((-0.02, 0.02), between=True, lost=0.05), "+15 or -15": WORLDS["+15 or -15"]}
 TABLE_SEEDS = (5, 8, 10)
+OF_ACCURACY = [name for name in WORLDS if name.startswith(("kept", "always kept, +5"))]
+"""Worlds whose accuracies are measured too: the base's is .5."""
 POINTS = 0.05
 
 
@@ -135,6 +138,15 @@ def main(tables: int, comparisons: int, worlds: int) -> None:
         for n in WORLD_ITEMS:
             found = [(rates(world, n, k, worlds, former), rates(world, n, k, worlds)) for k in SEEDS]
             click.echo(f"| {name} | {n} | " + " | ".join(before_and_now(*pair) for pair in found) + " |")
+
+    click.echo(f"\nWorlds: coverage of the accuracy's interval in % of {worlds} tables (mean width in points).\n")
+    click.echo("| world | items | " + " | ".join(f"{k} seeds" for k in TABLE_SEEDS) + " |")
+    click.echo("|---" + "|---:" * (1 + len(TABLE_SEEDS)) + "|")
+    for name in OF_ACCURACY:
+        for n in WORLD_ITEMS[1:]:
+            own = [rates(WORLDS[name], n, k, worlds, accuracy) for k in TABLE_SEEDS]
+            shown = (f"{100 * each.covered:.1f} ({100 * each.width:.1f})" for each in own)
+            click.echo(f"| {name} | {n} | " + " | ".join(shown) + " |")
 
     click.echo(f"\nTen rows: share of {worlds // 5} tables in which all simultaneous intervals cover.\n")
     click.echo("| world | items | " + " | ".join(f"{k} seeds" for k in TABLE_SEEDS) + " |")

@@ -86,6 +86,7 @@ def leaderboard(
     from bench.console import PlainConsole
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
+    from reports.leaderboard.grouping import distinct
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
     from reports.record import find_records, gc_disabled, read_records
@@ -98,7 +99,7 @@ def leaderboard(
     if since is not None:
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
     read, unreadable = read_records(finished)
-    records = [record for record in read.values() if not tasks or record.result.config.task_label in tasks]
+    records = [record for record in distinct(read).values() if not tasks or record.result.config.task_label in tasks]
     with gc_disabled():
         board = make_board(records, sort=sort, rate=price, answers=answers)
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))

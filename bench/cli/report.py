@@ -33,6 +33,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     from reports.html.page import page_name
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
+    from reports.leaderboard.grouping import distinct
     from reports.record import find_records, read_records
 
     roots = runs or (Path("runs"),)
@@ -42,6 +43,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
             f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
         )
     records, unreadable = read_records(finished)
+    runs_once = distinct(records)
     pages: dict[Path, str] = {}
     copied: dict[Path, str] = {}
     for path, record in records.items():
@@ -54,7 +56,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
         if is_cut:
             copied[raw] = read(path / SAMPLES).decode()
     index = output / "index.html"
-    board = board_page(make_board(list(records.values())), {record.result.id for record in records.values()})
+    board = board_page(make_board(list(runs_once.values())), {record.result.id for record in records.values()})
     for page, text in (copied | pages | {index: board}).items():
         write_atomically(page, text)
     if as_json:

@@ -3,7 +3,7 @@
 docs/statistics.md explains each number, and the coverage of the intervals in simulation.
 """
 
-from bench.stats.letters import compact_letters, different_pairs, pairwise_p_values
+from bench.stats.letters import MOST_LETTERS, compact_letters, different_pairs, pairwise_p_values
 from bench.stats.multiplicity import holm
 from bench.stats.paired import (
     PairedCounts,
@@ -27,6 +27,7 @@ from bench.stats.variance_components import (
 )
 
 __all__ = [
+    "MOST_LETTERS",
     "Estimate",
     "Interval",
     "MeanVariance",

@@ -13,8 +13,8 @@ from scipy.special import bdtrc, stdtr
 from bench.stats.multiplicity import holm
 from bench.stats.variance_components import Clusters, mean_variance, summed
 
-GREEK = ord("α")
-"""Letters continue here after z and Z. No real table needs so many."""
+MOST_LETTERS = len(string.ascii_lowercase)
+"""Largest number of different letters of a display: nobody can read more. Their number can double with each pair."""
 
 
 def pairwise_p_values(tables: Sequence[NDArray[Any]], clusters: Clusters = None) -> NDArray[np.float64]:
@@ -74,7 +74,7 @@ def different_pairs(p_values: NDArray[np.float64], level: float = 0.05) -> NDArr
     return differ
 
 
-def compact_letters(differ: NDArray[np.bool_]) -> list[str]:
+def compact_letters(differ: NDArray[np.bool_]) -> list[str] | None:
     """Return the letters of each row, such as `["a", "ab", "b"]` if only the first and the last row differ.
 
     This is the insert-and-absorb algorithm of Piepho (2004, Journal of Computational and Graphical Statistics 13:456).
@@ -84,6 +84,9 @@ def compact_letters(differ: NDArray[np.bool_]) -> list[str]:
     Args:
         differ: Whether each pair of rows differs significantly, symmetric, shape (rows, rows). The best row comes
             first: letters are given in the order of the rows.
+
+    Returns:
+        Letters of each row; None if more than `MOST_LETTERS` are needed, or eight times as many on the way.
     """
     rows = len(differ)
     sets = {frozenset(range(rows))}
@@ -93,10 +96,9 @@ def compact_letters(differ: NDArray[np.bool_]) -> list[str]:
         parts = {members - {row} for members in split for row in pair}
         sets -= split
         sets |= {part for part in parts if not any(part < other for other in parts | sets)}
-    ordered = sorted(sets, key=sorted)
-    return ["".join(_letter(at) for at, members in enumerate(ordered) if row in members) for row in range(rows)]
-
-
-def _letter(at: int) -> str:
-    known = string.ascii_letters
-    return known[at] if at < len(known) else chr(GREEK + at - len(known))
+        if len(sets) > 8 * MOST_LETTERS:
+            return None
+    if len(sets) > MOST_LETTERS:
+        return None
+    lettered = list(zip(string.ascii_lowercase, sorted(sets, key=sorted), strict=False))
+    return ["".join(letter for letter, members in lettered if row in members) for row in range(rows)]

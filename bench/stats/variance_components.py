@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from bench.stats.paired import mcnemar_exact, paired_counts, paired_difference_interval
-from bench.stats.proportions import Estimate, check_confidence, exact_interval, wilson, wilson_interval
+from bench.stats.proportions import Estimate, Interval, check_confidence, exact_interval, wilson, wilson_interval
 
 SEEDS_NEEDED = 5
 """Least number of seeds, if there are several, from which an interval is made.
@@ -137,21 +137,50 @@ def interval_holds(seeds: int, changed: int | None = None) -> bool:
     return seeds >= SEEDS_NEEDED and changed >= CHANGED_NEEDED
 
 
-def accuracy_over_seeds(correct: NDArray[Any], clusters: Clusters = None) -> Estimate:
+def accuracy_over_seeds(
+    correct: NDArray[Any],
+    clusters: Clusters = None,
+    *,
+    before: NDArray[Any] | None = None,
+    changed: NDArray[np.bool_] | None = None,
+) -> Estimate:
     """Estimate the mean accuracy of several seeds on the same items.
 
-    One seed on independent items gives Wilson's interval. Otherwise it is a t interval after two right and two wrong
-    items are added (Agresti & Coull 1998, American Statistician 52:119).
+    - One seed on independent items: Wilson's interval.
+    - Otherwise: a t interval after two right and two wrong items are added (Agresti & Coull 1998, American Statistician
+      52:119).
+    - If a seed could be the unchanged base: the mean is a mixture of the base's answers and of those of changed seeds.
+      The interval joins the t intervals of two mixtures, whose weights are the bounds of the exact interval of the
+      share of changed seeds.
 
     Args:
         correct: Correctness as zeros and ones, shape (items, seeds), with at least one of each.
         clusters: Cluster of each item; None if items are independent.
+        before: Correctness of the base's answers, shape (items, 1) or (items, seeds). Needed with `changed`.
+        changed: Whether each seed is something else than the base, shape (seeds,), with at least one that is; None if
+            no seed could be the base.
+
+    Raises:
+        ValueError: If `changed` comes without `before` or has no true value.
     """
-    if correct.shape[1] == 1 and clusters is None:
-        return Estimate(float(correct.mean()), *wilson_interval(int(correct.sum()), correct.shape[0]))
+    n, seeds = correct.shape
+    if changed is not None:
+        if before is None or not changed.any():
+            raise ValueError("changed needs before, and at least one seed that is not the base")
+        base = np.broadcast_to(before, correct.shape)[:, changed].astype(np.float64)
+        weights = exact_interval(int(changed.sum()), seeds)
+        parts = [_accuracy_bounds((1 - w) * base + w * correct[:, changed], clusters) for w in weights]
+        return Estimate(float(correct.mean()), min(p.low for p in parts), max(p.high for p in parts))
+    if seeds == 1 and clusters is None:
+        return Estimate(float(correct.mean()), *wilson_interval(int(correct.sum()), n))
+    return Estimate(float(correct.mean()), *_accuracy_bounds(correct, clusters))
+
+
+def _accuracy_bounds(correct: NDArray[Any], clusters: Clusters) -> Interval:
+    """Return the t interval of a mean accuracy, after two right and two wrong items are added."""
     found = _with_items(correct, (0.0, 0.0, 1.0, 1.0), clusters)
     half = _quantile(found, 0.95) * math.sqrt(found.variance)
-    return Estimate(float(correct.mean()), max(found.mean - half, 0.0), min(found.mean + half, 1.0))
+    return Interval(max(found.mean - half, 0.0), min(found.mean + half, 1.0))
 
 
 def coverage_over_items(values: NDArray[np.float64], answers: float) -> Estimate:

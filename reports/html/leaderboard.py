@@ -11,8 +11,9 @@ from reports.html.page import anchor, page_name, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, percent, whiskers
 from reports.leaderboard.board import Board
-from reports.leaderboard.columns import Column, area_text, columns, curve_title, interval_text, profile_title, title
+from reports.leaderboard.columns import Column, area_text, columns, curve_title, profile_title, title
 from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds, SeedRun
+from reports.leaderboard.naming import interval_text
 from reports.leaderboard.summaries import Curve, Profile
 from reports.leaderboard.text import EXPLAINED
 from reports.leaderboard.transfer import EXPLAINED as TRANSFERS_EXPLAINED
@@ -42,7 +43,7 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
         groups=groups,
         curves=curves,
         profiles=profiles,
-        transfers=[_transfer(transfer) for transfer in board.transfers],
+        transfers=[{"table": _transfer(transfer), "notes": transfer.notes} for transfer in board.transfers],
         transfers_explained=TRANSFERS_EXPLAINED,
         explained=EXPLAINED,
         completeness=board.completeness,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.leaderboard.board import Board, Rate
-from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds
+from reports.leaderboard.group import Group, LeaderboardRow
+from reports.leaderboard.naming import interval_text, seeds_text
 from reports.leaderboard.summaries import SPAN, Curve, Profile
 
 
@@ -142,19 +143,14 @@ def _metered(line: LeaderboardRow) -> bool:
 
 
 def _accuracy(line: LeaderboardRow) -> str:
-    return f"{100 * line.accuracy.value:.1f} %" if line.accuracy else line.status
+    if line.accuracy:
+        return f"{100 * line.accuracy.value:.1f} %"
+    return "not judged" if line.status == "ok" else line.status
 
 
-def interval_text(estimate: OverSeeds | None, sign: str = "") -> str:
-    """Return an interval in per cent, such as `49.3 to 55.5`; empty without one. `sign` is `+` for differences."""
-    bounds = estimate and estimate.interval
-    return f"{100 * bounds.low:{sign}.1f} to {100 * bounds.high:{sign}.1f}" if bounds else ""
-
-
-def _values(estimate: OverSeeds) -> str:
-    """Return the values of the seeds in points, such as `seeds: +0.0, +0.0, +4.8`."""
-    values = ", ".join(f"{100 * value:+.1f}" for value in estimate.seeds)
-    return f"seed{'s' * (len(estimate.seeds) != 1)}: {values}"
+def _beside(line: LeaderboardRow, text: str) -> str:
+    """Return an interval, or the values of the seeds, with the number of seeds behind it if some failed."""
+    return f"{text} (of the {len(line.seeds)} seeds that ended, of {len(line.runs)})" if text and line.failed else text
 
 
 def _difference(line: LeaderboardRow) -> str:
@@ -164,7 +160,7 @@ def _difference(line: LeaderboardRow) -> str:
 def _difference_interval(line: LeaderboardRow) -> str:
     if line.returned_base:
         return "returned the base"
-    return (interval_text(line.difference, "+") or _values(line.difference)) if line.difference else ""
+    return _beside(line, interval_text(line.difference, "+") or seeds_text(line.difference)) if line.difference else ""
 
 
 def _p_value(line: LeaderboardRow) -> str:
@@ -188,7 +184,7 @@ def _kept(line: LeaderboardRow) -> str:
 
 def _gated_difference(line: LeaderboardRow) -> str:
     found = line.gated and line.gated.difference
-    return f"{100 * found.value:+.1f} ({interval_text(found, '+') or _values(found)})" if found else ""
+    return f"{100 * found.value:+.1f} ({interval_text(found, '+') or seeds_text(found)})" if found else ""
 
 
 def _estimate(name: str, part: str) -> Callable[[LeaderboardRow], float | None]:
@@ -219,7 +215,7 @@ _COLUMNS = (
     Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
     Column("name", "method", _field("name"), _field("name")),
     Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
-    Column("interval", "95 %", lambda line: interval_text(line.accuracy), _estimate("accuracy", "low")),
+    Column("interval", "95 %", lambda line: _beside(line, interval_text(line.accuracy)), _estimate("accuracy", "low")),
     Column("difference", "vs base", _difference, _estimate("difference", "value")),
     Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
     Column("p", "corrected p", _p_value, _estimate("difference", "p_value"), 8),

@@ -29,6 +29,7 @@ from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
+from reports.leaderboard.grouping import distinct
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.summaries import Withdrawal
 from reports.leaderboard.text import markdown
@@ -79,17 +80,19 @@ def publish(
 
     Raises:
         BenchError: If no run is left for the board, if the folder has a record that cannot be read or is not under its
-            own name, or if a new one is larger than `MAX_BYTES` bytes. Nothing is written then.
+            own name, if two results of one run differ, or if a new record is larger than `MAX_BYTES` bytes. Nothing is
+            written then.
     """
     given, left_out = read_records(runs)
-    new, refused = {}, []
+    checked, refused = {}, []
     for path, record in given.items():
         try:
             check(record)
         except BenchError as error:
             refused.append(f"{path}: {error}. The record was changed or is damaged")
         else:
-            new[record_path(record, folder / "records")] = record
+            checked[path] = record
+    new = {record_path(record, folder / "records"): record for record in distinct(checked).values()}
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
     if not (committed or new) and (reasons := (*left_out, *refused)):
@@ -132,7 +135,7 @@ def _pages(records: Mapping[Path, Record], folder: Path, suites: Suites) -> dict
                 "count the run twice. Remove it, and publish its run again"
             )
     with gc_disabled():
-        read = [records[path] for path in sorted(records, key=str)]
+        read = list(distinct({path: records[path] for path in sorted(records, key=str)}).values())
         planned = tuple(coverage(name, runs, read) for name, runs in suites.items())
         board = _rounded(replace(make_board(read), suites=planned, withdrawals=withdrawals(folder)))
     return {"leaderboard.md": _HEAD + markdown(board) + "\n", "leaderboard.html": board_page(board)}

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from bench.stats import Estimate, area_under_front, pareto_front, performance_profile, profile_interval
-from reports.leaderboard.group import Group
+from reports.leaderboard.group import Group, LeaderboardRow
+from reports.leaderboard.grouping import names_of
 from reports.leaderboard.summaries import SPAN, TASKS, Curve, CurvePoint, Profile
 
 MARGINS = tuple(round(0.01 * step, 2) for step in range(21))
@@ -29,7 +30,9 @@ def curves_of(groups: Sequence[Group], answers: int | None) -> tuple[Curve, ...]
             families[group.task, group.model, group.ruleset, group.strategy, group.settings, group.item_set].append(
                 group
             )
-    return tuple(_curve(members, answers or members[0].items) for members in families.values())
+    # A curve begins at the cost of the base's answers.
+    known = [members for members in families.values() if any(line.is_base for g in members for line in g.lines)]
+    return tuple(_curve(members, answers or members[0].items) for members in known)
 
 
 def _curve(groups: Sequence[Group], answers: int) -> Curve:
@@ -80,13 +83,26 @@ def profiles_of(groups: Sequence[Group]) -> tuple[tuple[Profile, ...], int]:
     return made, max(map(len, families.values()), default=0)
 
 
+def _joined(line: LeaderboardRow) -> tuple[str, str, str]:
+    return line.method, line.settings, line.label
+
+
 def _profile(key: tuple[str, ...], tasks: Sequence[Sequence[Group]]) -> Profile:
-    """Return a profile over tasks, each given as its groups with the same items."""
-    names = sorted({line.name for groups in tasks for group in groups for line in group.lines if not line.own_gate})
+    """Return a profile over tasks, each given as its groups with the same items.
+
+    The rows of a method with the same settings and label are one line, whatever their names in the tables. A row with a
+    failed seed is outside every margin.
+    """
+    lines = [[line for group in groups for line in group.lines if not line.own_gate] for groups in tasks]
+    methods = names_of({(line.method, line.settings) for of_task in lines for line in of_task})
+    named = {_joined(line): f"{methods[line.method, line.settings]} {line.label}".strip() for t in lines for line in t}
+    joined = sorted(named, key=lambda each: (named[each], each))
+    names = [named[each] for each in joined]
     scores = []
-    for name in names:
-        rows = [[line for group in groups for line in group.lines if line.name == name] for groups in tasks]
-        seeds = [[line.accuracy.seeds for line in found if line.accuracy and not line.own_gate] for found in rows]
+    for row in joined:
+        rows = [[line for line in of_task if _joined(line) == row] for of_task in lines]
+        whole = [found if all(line.accuracy and not line.failed for line in found) else [] for found in rows]
+        seeds = [[line.accuracy.seeds for line in found if line.accuracy] for found in whole]
         # Seeds of tasks with the same items are averaged in their order, as far as all tasks have them.
         scores.append([np.array([np.mean(each) for each in zip(*found, strict=False)]) for found in seeds])
     margins = np.array(MARGINS)

@@ -109,10 +109,13 @@ class LeaderboardRow:
         returned_base: Whether every seed returned the base. Such a row is compared with nothing.
         letters: Letters such as `ab`. Two rows share one exactly if they are not significantly different. None if the
             row is not compared.
-        accuracy: Accuracy over seeds and items, with its own 95 % interval; None if every seed failed.
+        accuracy: Accuracy over seeds and items, with its own 95 % interval; None if every seed failed, or no item has a
+            judged answer under every seed.
+        judged: Number of items that accuracy and difference are over: those with a judged answer under every seed.
         difference: Accuracy minus the base's, on the same items, with a simultaneous interval: all intervals of the
             group hold together in 95 % of groups. The p-value is corrected in the same way, and is at most .05 exactly
-            if the interval excludes 0. None for the base itself, and if every seed returned it.
+            if the interval excludes 0. None for the base itself, and if every seed returned it. A row with a failed
+            seed has no p-value.
         gated: What the gate made of the row, which shows the results as trained; None without a gate.
         ungated: Reasons why runs of the row have no gate.
         evaluations: Model-prompt evaluations (forward passes) of adaptation.
@@ -126,6 +129,7 @@ class LeaderboardRow:
         kept: Cosine of the move of the weights and what the group's dtype kept of it; the lowest over seeds. None if
             no run has one.
         runs: The runs behind the row, by seed.
+        settings: Settings and versions of the method as sorted JSON, by which profiles join rows of several tasks.
     """
 
     name: str
@@ -136,6 +140,7 @@ class LeaderboardRow:
     returned_base: bool = False
     letters: str | None = None
     accuracy: OverSeeds | None = None
+    judged: int = 0
     difference: OverSeeds | None = None
     gated: Gated | None = None
     ungated: tuple[str, ...] = ()
@@ -149,17 +154,26 @@ class LeaderboardRow:
     seconds: float | None = None
     kept: float | None = None
     runs: tuple[SeedRun, ...] = ()
+    settings: str = "{}"
 
     @property
     def is_base(self) -> bool:
         """Whether this is the base's row: the only one of no method that has an accuracy and no difference."""
         return self.accuracy is not None and self.difference is None and not self.returned_base
 
+    @property
+    def failed(self) -> int:
+        """Number of runs without an accuracy."""
+        return sum(run.accuracy is None for run in self.runs)
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the row is better or worse than the base, from the interval; None for a row without a difference."""
-        if self.difference is None:
+        """Whether the row is better or worse than the base, from the interval.
+
+        None for a row without a difference, and for one with a failed seed: those that ended do not speak for it.
+        """
+        if self.difference is None or self.failed:
             return None
         bounds = self.difference.interval
         if bounds is None or bounds.low <= 0 <= bounds.high:

@@ -45,6 +45,16 @@ def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: 
     answers = {record.base for record in records if record.base}
     if len(answers) > 1:
         notes.append("the base's answers differ between runs; each row is compared with the base of its own runs")
+    items = max((len(record.base) for record in records), default=0)
+    for line in lines:
+        all_failed = line.runs and line.failed == len(line.runs)
+        if not line.accuracy and not all_failed:
+            notes.append(f"{line.name}: no accuracy, because no item has a judged answer under every seed")
+        elif line.accuracy and line.judged < items:
+            notes.append(
+                f"{line.name}: {items - line.judged} of {items} items are left out, because an answer to them was not "
+                f"judged under some seed; its figures are over the other {line.judged}"
+            )
     unmatched = [line.name for line in lines if line.matched is False]
     if unmatched:
         notes.append(f"not matched in compute (spent less than 95 % of the budget): {', '.join(unmatched)}")

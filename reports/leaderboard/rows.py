@@ -25,7 +25,8 @@ class Comparison:
     Attributes:
         before: Correctness of the base's answers, shape [items, seeds].
         now: Correctness of the row's answers, shape [items, seeds].
-        changed: Whether each seed is something else than the base, shape [seeds]; None if no seed could be the base.
+        changed: Whether each seed is something else than the base, shape [seeds]; None if no seed could be the base,
+            and for one seed as trained, whose interval holds for its model.
         clusters: Cluster of each item, shape [items]; None if items are independent.
     """
 
@@ -42,8 +43,22 @@ class Comparison:
     @property
     def tested(self) -> bool:
         """Whether an interval has its coverage, and some answer is judged otherwise than the base's."""
+        return self._holds and bool((self.before != self.now).any())
+
+    @property
+    def _holds(self) -> bool:
         enough = interval_holds(self.now.shape[1], None if self.changed is None else int(self.changed.sum()))
-        return enough and _several(self.clusters) and bool((self.before != self.now).any())
+        return enough and (self.clusters is None or len(set(self.clusters.tolist())) > 1)
+
+    @property
+    def accuracy(self) -> OverSeeds:
+        """Accuracy of the row, with an interval of its own where one has its coverage."""
+        by_seed = self.now.mean(axis=0)
+        found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
+        if not self._holds:
+            return found
+        made = accuracy_over_seeds(self.now, self.clusters, before=self.before, changed=self.changed)
+        return replace(found, low=made.low, high=made.high)
 
     def difference(self, comparisons: int) -> OverSeeds:
         """Return the difference from the base, with an interval that holds together with all others.
@@ -147,6 +162,7 @@ def _scored_row(
     budgeted = declared or any(record.result.budget and record.result.budget.adapts for record in finished)
     seconds = [record.result.timing.total for record in finished if record.result.timing]
     decisions = _decisions(label, finished)
+    trained = as_trained(before[judged], now[judged], changed, groups, adapts=budgeted)
     line = LeaderboardRow(
         name=name,
         method=records[0].result.config.method,
@@ -154,7 +170,8 @@ def _scored_row(
         bound=not budgeted,
         own_gate=has_own_gate(records[0].result),
         returned_base=not changed.any(),
-        accuracy=accuracy_of(now[judged], changed, groups) if judged.any() else None,
+        accuracy=trained.accuracy if judged.any() else None,
+        judged=int(judged.sum()),
         gated=_gated(decisions) if judged.any() and decisions else None,
         ungated=tuple(dict.fromkeys(r.result.ungated for r in finished if r.result.ungated)),
         evaluations=fmean(evaluations),
@@ -171,35 +188,32 @@ def _scored_row(
     if not judged.any():
         return ScoredRow(line)
     old, new = before[judged], now[judged]
-    # A method that changed the base under every seed is taken as one that always does.
-    trained = Comparison(old, new, None if changed.all() else changed, groups) if changed.any() else None
     accepted = np.array([decision.accepted for decision in decisions], dtype=bool)
     gated = Comparison(old, np.where(accepted, new, old), accepted, groups) if accepted.any() else None
-    return ScoredRow(line, (now == 1).astype(float), trained, gated)
+    return ScoredRow(line, (now == 1).astype(float), trained if changed.any() else None, gated)
 
 
-def accuracy_of(
-    correct: NDArray[np.float64], changed: NDArray[np.bool_], clusters: NDArray[np.int_] | None
-) -> OverSeeds:
-    """Return the accuracy over seeds. One seed always has an interval, which holds for its model.
+def as_trained(
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    changed: NDArray[np.bool_],
+    clusters: NDArray[np.int_] | None = None,
+    *,
+    adapts: bool = True,
+) -> Comparison:
+    """Return the comparison of a row as trained with the base.
+
+    A method that adapts may return the base under a seed. That it did not under these few says little of others, so the
+    share of changed seeds has its interval in either case.
 
     Args:
-        correct: Correctness of the judged answers, shape [items, seeds].
+        before: Correctness of the base's answers, shape [items, seeds].
+        now: Correctness of the row's answers, shape [items, seeds].
         changed: Whether each seed is something else than the base, shape [seeds].
-        clusters: Cluster of each of these items; None if items are independent.
+        clusters: Cluster of each item, shape [items]; None if items are independent.
+        adapts: Whether the row's method adapts. One that does not cannot abstain.
     """
-    by_seed = correct.mean(axis=0)
-    found = OverSeeds(float(by_seed.mean()), seeds=tuple(by_seed.tolist()))
-    holds = len(changed) == 1 or interval_holds(len(changed), None if changed.all() else int(changed.sum()))
-    if not (holds and _several(clusters)):
-        return found
-    made = accuracy_over_seeds(correct, clusters)
-    return replace(found, low=made.low, high=made.high)
-
-
-def _several(clusters: NDArray[np.int_] | None) -> bool:
-    """Return whether a variance over items can be estimated."""
-    return clusters is None or len(set(clusters.tolist())) > 1
+    return Comparison(before, now, changed if adapts and len(changed) > 1 else None, clusters)
 
 
 def _decisions(label: str, records: Sequence[Record]) -> list[GateRecord]:

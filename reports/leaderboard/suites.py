@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,15 +32,15 @@ def coverage(name: str, planned: Sequence[GridRun], records: Sequence[Record]) -
         planned: Its runs.
         records: Records of finished runs.
     """
-    made = {
-        _key(record.result.config, record.result.config.method_config): record.result.engine.get("dtype", "")
-        for record in records
-        if record.result.status != "failed"
-    }
+    made: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.result.status != "failed":
+            config = record.result.config
+            made[_key(config, config.method_config)].add(str(record.result.engine.get("dtype", "")))
     missing: dict[str, list[int]] = {}
     for run in planned:
-        dtype = made.get(_key(run.config, run.settings.model_dump(mode="json")))
-        if dtype is None or (run.config.dtype != "auto" and dtype not in ("", run.config.dtype)):
+        dtypes = made.get(_key(run.config, run.settings.model_dump(mode="json")), set())
+        if not dtypes or (run.config.dtype != "auto" and not dtypes & {"", run.config.dtype}):
             missing.setdefault(_named(run.config), []).append(run.config.seed)
     named = tuple(f"{what}, seed {', '.join(map(str, sorted(set(seeds))))}" for what, seeds in missing.items())
     return SuiteCoverage(name, len(planned), len(planned) - sum(map(len, missing.values())), named)

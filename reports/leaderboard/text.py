@@ -24,11 +24,11 @@ from reports.leaderboard.columns import (
     columns,
     curve_title,
     fitting,
-    interval_text,
     profile_title,
     title,
 )
 from reports.leaderboard.group import Group
+from reports.leaderboard.naming import interval_text
 from reports.leaderboard.summaries import Curve
 from reports.leaderboard.transfer import EXPLAINED as TRANSFER_EXPLAINED
 from reports.leaderboard.transfer import print_transfers
@@ -45,7 +45,9 @@ EXPLAINED = (
     "verdict: better or worse exactly if the interval excludes 0, and then p is at most .05. "
     "seeds: the values of the seeds, where an interval would not cover (two to four seeds, or fewer than two that are "
     "not the base) or no verdict differs from the base's. Such a row is not tested and has no letters, and neither has "
-    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed. "
+    "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed. A method that "
+    "adapts can return the base, so intervals over seeds allow for the share of seeds that would. A row of which seeds "
+    "failed shows those that ended, and has no test and no letters. "
     "records: each is checked against itself. That its run took place cannot be seen in a record; `bench audit` "
     "repeats it (docs/trust.md)."
 )
@@ -132,7 +134,7 @@ def markdown(board: Board) -> str:
         parts.append([f"## {md(profile_title(profile))}", _pipes(names, [True, *[False] * len(at)], rows)])
     for transfer in board.transfers:
         table = _pipes(transfer.headings, [True, True, *[False] * (len(transfer.headings) - 2)], transfer.texts)
-        parts.append([f"## {md(transfer.title)}", table, TRANSFER_EXPLAINED])
+        parts.append([f"## {md(transfer.title)}", table, *map(md, transfer.notes), TRANSFER_EXPLAINED])
     return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), EXPLAINED])
 
 

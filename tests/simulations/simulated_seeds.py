@@ -1,8 +1,8 @@
 """Coverage of intervals over seeds in worlds with gates, rare changes, several outcomes and clustered items.
 
-A method adapts the base once a seed. In a world with a gate the result is kept with some probability, independently of
-its gain; otherwise the seed has the base's answers. Coverage is counted among the tables that show an interval, as a
-reader sees no others.
+A method adapts the base once a seed. In a world with abstention the result is kept with some probability, independently
+of its gain; otherwise the seed has the base's answers. The intervals are those of the board's rows as trained, and the
+board is not told the world. Coverage is counted among the tables that show an interval, as a reader sees no others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, stdtr, stdtrit
 
-from bench.stats import Estimate, accuracy_over_seeds, difference_over_seeds, interval_holds, tango_interval
+from bench.stats import accuracy_over_seeds, difference_over_seeds, tango_interval
+from reports.leaderboard.group import OverSeeds
+from reports.leaderboard.rows import Comparison, as_trained
 
 SEEDS = (2, 3, 5, 8, 10)
 ITEMS = (50, 164, 1000)
@@ -27,7 +29,7 @@ class World:
 
     Attributes:
         gains: True gains of a seed, of which each is equally likely.
-        kept: Probability that the gate keeps a seed; None without a gate.
+        kept: Probability that a seed keeps what it learned: by its method, or by a gate. None if it always does.
         between: Whether gains are uniform between the two numbers of `gains` instead.
         accuracy: Accuracy of the base.
         lost: Share of all items that a changed model loses beside its gain or loss; as many are fixed.
@@ -66,13 +68,14 @@ class World:
 
 
 WORLDS = {
-    "no gate, +5": World((0.05,)),
-    "no gate, 0": World((0.0,)),
+    "always kept, +5": World((0.05,)),
+    "always kept, 0": World((0.0,)),
     **{f"kept {name}, +5": World((0.05,), kept) for name, kept in (("1/6", 1 / 6), ("1/2", 0.5), ("5/6", 5 / 6))},
     **{
         f"kept {name}, -3 to +10": World((-0.03, 0.1), kept, between=True)
         for name, kept in (("1/6", 1 / 6), ("1/2", 0.5), ("5/6", 5 / 6))
     },
+    **{f"kept {name}, +15": World((0.15,), kept) for name, kept in (("1/2", 0.5), ("5/6", 5 / 6))},
     "+15 or -15": World((0.15, -0.15)),
     "rare changes, +0.2": World((0.002,), lost=0.001),
     "weak base (.02)": World((0.0,), accuracy=0.02, lost=0.01, fixed_items=0.5),
@@ -80,17 +83,30 @@ WORLDS = {
 }
 """Worlds by name. Gains are in points."""
 
-Method = Callable[[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_] | None], Estimate | None]
-"""Function from answers before, answers after and kept seeds (None without a gate) to an estimate, or no interval."""
+Method = Callable[[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]], OverSeeds | None]
+"""Function from answers before, answers after and kept seeds to an estimate, or no interval."""
 
 
-def present(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_] | None) -> Estimate | None:
-    """Return the present estimate, where the board shows an interval."""
-    shown = interval_holds(after.shape[1], None if kept is None else int(kept.sum())) and (after != before).any()
-    return difference_over_seeds(before, after, changed=kept) if shown else None
+def _board(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_]) -> Comparison:
+    """Return what the board makes of a row's answers as trained."""
+    return as_trained(np.broadcast_to(before, after.shape).astype(float), after.astype(float), kept)
 
 
-def former(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_] | None) -> Estimate | None:
+def present(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_]) -> OverSeeds | None:
+    """Return the difference from the base, where the board shows an interval."""
+    found = _board(before, after, kept)
+    return found.difference(1) if kept.any() and found.tested else None
+
+
+def accuracy(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_]) -> OverSeeds | None:
+    """Return the accuracy less the base's true one (.5), where the board shows an interval."""
+    found = _board(before, after, kept).accuracy
+    if found.low is None or found.high is None:
+        return None
+    return OverSeeds(found.value - 0.5, found.low - 0.5, found.high - 0.5)
+
+
+def former(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np.bool_]) -> OverSeeds | None:
     """Return the estimate of earlier versions: Tango's interval at effective counts, whatever the gate did."""
     n, seeds = after.shape
     change = after.astype(float) - before
@@ -107,10 +123,10 @@ def former(before: NDArray[np.bool_], after: NDArray[np.bool_], kept: NDArray[np
     df = variance**2 / uncertainty if uncertainty > 1e-30 else 1e9
     bounds = tango_interval(fixes * effective, losses * effective, effective, float(stdtrit(df, 0.975)))
     if fixes == losses:
-        return Estimate(mean, *bounds, 1.0)
+        return OverSeeds(mean, *bounds, 1.0)
     p_value = 2 * float(stdtr(df, -abs(fixes - losses) * math.sqrt(effective / (fixes + losses))))
     many, few = effective * max(fixes, losses), effective * min(fixes, losses)
-    return Estimate(mean, *bounds, max(p_value, min(1.0, 2 * float(betainc(many, few + 1, 0.5)))))
+    return OverSeeds(mean, *bounds, max(p_value, min(1.0, 2 * float(betainc(many, few + 1, 0.5)))))
 
 
 @dataclass(frozen=True)
@@ -135,8 +151,8 @@ def rates(world: World, n: int, seeds: int, count: int, method: Method = present
     shown = covered = significant = 0
     width = 0.0
     for before, after, kept in world.tables(n, seeds, count):
-        found = method(before, after, None if world.kept is None else kept)
-        if found is None:
+        found = method(before, after, kept)
+        if found is None or found.low is None or found.high is None:
             continue
         shown += 1
         covered += found.low - 1e-9 <= world.mean <= found.high + 1e-9
@@ -158,8 +174,8 @@ def joint_coverage(world: World, n: int, seeds: int, rows: int, count: int) -> f
     tables = world.tables(n, seeds, rows * count)
     covered = 0
     for _ in range(count):
-        found = [difference_over_seeds(*next(tables)[:2], confidence=1 - 0.05 / rows) for _ in range(rows)]
-        covered += all(each.low <= world.mean <= each.high for each in found)
+        found = [_board(*next(tables)).difference(rows).interval for _ in range(rows)]
+        covered += all(each is None or each.low <= world.mean <= each.high for each in found)
     return covered / count
 
 

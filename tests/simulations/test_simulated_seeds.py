@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
-from simulated_seeds import WORLDS, World, clustered_coverage, former, joint_coverage, rates
+from simulated_seeds import WORLDS, World, accuracy, clustered_coverage, former, joint_coverage, present, rates
+from synthetic_board import run
 
-GATED = [name for name in WORLDS if name.startswith("kept")]
+from reports.leaderboard.build import make_board
+
+ABSTAINING = [name for name in WORLDS if name.startswith("kept")]
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -15,14 +18,27 @@ def test_tables_have_the_true_mean_of_their_world(name):
     assert np.mean(found) == pytest.approx(world.mean, abs=4 * np.std(found) / np.sqrt(200) + 1e-9)
 
 
-@pytest.mark.parametrize("name", GATED)
-def test_intervals_that_are_shown_cover_in_worlds_with_gates(name):
+@pytest.mark.parametrize("name", ABSTAINING)
+def test_intervals_that_are_shown_cover_in_worlds_with_abstention(name):
     for seeds in (5, 8):
         assert rates(WORLDS[name], 164, seeds, 200).covered >= 0.93
     assert rates(WORLDS[name], 1000, 5, 200).covered >= 0.93
+    assert rates(WORLDS[name], 1000, 5, 200, accuracy).covered >= 0.93
 
 
-@pytest.mark.parametrize("name", ["weak base (.02)", "weak base (.1)", "rare changes, +0.2", "no gate, 0"])
+@pytest.mark.parametrize("name", ["always kept, +5", "kept 5/6, +15"])
+def test_the_simulated_intervals_are_those_of_the_board(name):
+    for before, after, kept in WORLDS[name].tables(200, 5, 12):
+        texts = ["".join(map(str, column.astype(int))) for column in (before[:, 0], *after.T)]
+        pairs = enumerate(zip(texts[1:], kept, strict=True))
+        (group,) = make_board([run(s, text, base=texts[0], changed=bool(k)) for s, (text, k) in pairs]).groups
+        line = group.lines[1]
+        expected, own = present(before, after, kept), accuracy(before, after, kept)
+        assert (line.difference.low, line.difference.high) == (expected.low, expected.high)
+        assert (line.accuracy.low - 0.5, line.accuracy.high - 0.5) == (own.low, own.high)
+
+
+@pytest.mark.parametrize("name", ["weak base (.02)", "weak base (.1)", "rare changes, +0.2", "always kept, 0"])
 def test_intervals_cover_if_few_items_can_change(name):
     for n in (50, 164):
         found = rates(WORLDS[name], n, 8, 200)

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats import (
+    MOST_LETTERS,
     compact_letters,
     difference_over_seeds,
     different_pairs,
@@ -34,7 +36,7 @@ def test_a_pair_has_the_p_value_of_the_test_of_two_rows(seeds, clustered):
 @st.composite
 def relations(draw):
     """Which pairs of rows differ: any symmetric relation without the diagonal."""
-    rows = draw(st.integers(1, 9))
+    rows = draw(st.integers(1, 8))
     differ = np.zeros((rows, rows), dtype=bool)
     for i, j in itertools.combinations(range(rows), 2):
         differ[i, j] = differ[j, i] = draw(st.booleans())
@@ -61,9 +63,20 @@ def test_letters_golden():
     for i, j in ((0, 2), (0, 3), (1, 3)):
         differ[i, j] = differ[j, i] = True
     assert compact_letters(differ) == ["a", "ab", "bc", "c"]
-    everything = ~np.eye(60, dtype=bool)
-    assert len(set(compact_letters(everything))) == 60
-    assert compact_letters(everything)[:2] == ["a", "b"]
+    everything = ~np.eye(MOST_LETTERS, dtype=bool)
+    assert compact_letters(everything) == [*"abcdefghijklmnopqrstuvwxyz"]
+
+
+@pytest.mark.parametrize("rows", [MOST_LETTERS + 1, 400])
+def test_a_display_that_nobody_can_read_is_not_made(rows):
+    assert compact_letters(~np.eye(rows, dtype=bool)) is None
+
+
+def test_pairs_that_double_the_letters_are_given_up_in_time():
+    differ = np.kron(np.eye(14, dtype=bool), np.array([[False, True], [True, False]]))
+    began = time.process_time()
+    assert compact_letters(differ) is None
+    assert time.process_time() - began < 5
 
 
 def test_rows_without_a_difference_share_a_letter_in_95_percent_of_tables():

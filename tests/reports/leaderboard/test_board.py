@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rich.console import Console
 from scipy.special import ndtr
+from synthetic_board import gated
 
 from bench.compute.budget import BUDGETS
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.errors import BenchError
 from bench.records.config import RunConfig
-from bench.records.rows import Accuracy, AnswerCost, GateRecord, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Versions
 from bench.records.tuning import Tuning
@@ -120,15 +121,13 @@ def test_a_line_holds_accuracy_difference_and_both_costs():
     ],
 )
 def test_runs_under_a_control_are_a_group_of_their_own_that_enters_no_profile(control, settings):
-    tasks = ["addition", "gsm8k", "humaneval", "math500", "mbpp"]
-    runs = [run(task=t, **fields).model_copy(update={"items": t}) for t in tasks for fields in ({}, control)]
-    board = make_board(runs)
+    board = make_board([on(task, **fields) for task in "abcde" for fields in ({}, control)])
     assert sorted((group.task, group.settings) for group in board.groups) == sorted(
-        (task, text) for task in tasks for text in ("", settings)
+        (task, text) for task in "abcde" for text in ("", settings)
     )
     assert [line.seeds for group in board.groups for line in group.lines if not line.is_base] == [(0,)] * 10
     (profile,) = board.profiles
-    assert sorted(profile.tasks) == tasks
+    assert sorted(profile.tasks) == [*"abcde"]
     assert settings in markdown(board)
 
 
@@ -157,16 +156,6 @@ def seeds(values, method="corp", **fields):
         run(method, seed=seed, correct=BASE if value is None else value, changed=value is not None, **fields)
         for seed, value in enumerate(values)
     ]
-
-
-def gated(record, *, accepted, detectable=0.1):
-    """Return a record with a gated row after its artifact's row."""
-    base, row = record.result.rows
-    gate = GateRecord(accepted=accepted, items=8, max_items=16, level=0.05, reason="r", detectable=detectable)
-    kept = row if accepted else base.model_copy(update={"comparison": row.comparison})
-    after = kept.model_copy(update={"kind": "gated", "gate": gate, "answers_of": int(accepted)})
-    result = Result.model_validate_json(record.result.model_copy(update={"rows": (base, row, after)}).model_dump_json())
-    return record.model_copy(update={"result": result})
 
 
 def renderings(records):

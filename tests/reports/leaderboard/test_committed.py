@@ -2,8 +2,10 @@ import copy
 import json
 
 import pytest
+from click.testing import CliRunner
 from consistent_records import consistent
 
+from bench.cli import cli
 from bench.errors import BenchError, UsageError
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.schema import Result, RunConfig
@@ -115,6 +117,21 @@ def test_a_run_that_cannot_be_read_is_left_out_and_named(runs, tmp_path):
     assert len(made.records) == len(runs)
     (reason,) = made.unreadable
     assert reason.startswith(f"{broken}: rows[0].accuracy.correct is 40; expected 20")
+
+
+def test_two_different_results_with_one_id_are_refused_with_both_paths(runs, tmp_path):
+    other = consistent(record("corp", 0, right=24))
+    twin = tmp_path / "other" / runs[0].name
+    twin.parent.mkdir()
+    twin.write_text(other.model_dump_json())
+    assert other.result.id == read_record(runs[0]).result.id
+    with pytest.raises(BenchError, match=f"{runs[0]} and {twin}: two different results of run"):
+        publish([*runs, twin], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    done = CliRunner().invoke(cli, ["leaderboard", str(runs[0]), str(twin)])
+    assert "two different results of run" in str(done.exception)
+    twin.write_text(read_record(runs[0]).model_dump_json())
+    assert len(publish([*runs, twin], tmp_path / "out").records) == len(runs)
 
 
 def test_nothing_is_written_if_a_committed_record_cannot_be_read(runs, tmp_path):

@@ -69,6 +69,12 @@ def test_only_the_planned_run_itself_counts(suite: Path, other, found) -> None:
     assert coverage("mine", planned, [record(planned[0], **other)]).found == found
 
 
+def test_the_order_of_records_of_several_dtypes_does_not_matter(suite: Path) -> None:
+    planned = planned_runs(suite)[:1]
+    both = [record(planned[0]), record(planned[0], dtype="bfloat16")]
+    assert [coverage("mine", planned, each).found for each in (both, both[::-1], both[1:])] == [1, 1, 0]
+
+
 def test_the_leaderboard_says_how_complete_a_suite_is(suite: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     runs = tmp_path / "runs"

@@ -1,6 +1,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from rich.console import Console
@@ -13,6 +14,7 @@ from bench.records.source import RunSource
 from bench.stats import difference_over_seeds
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
+from reports.leaderboard.group import OverSeeds
 from reports.leaderboard.text import BoardOutput, markdown, print_board
 from reports.leaderboard.transfer import Transferred, make_transfers
 from reports.record import Record, outcomes
@@ -65,8 +67,6 @@ RECORDS = [
 
 
 def stacked(*texts):
-    import numpy as np
-
     return np.stack([outcomes(text) for text in texts], axis=1)
 
 
@@ -80,19 +80,64 @@ def test_a_row_is_a_method_by_task_adapted_on_and_a_column_a_task_tested_on():
 def test_a_cell_is_the_paired_difference_over_seeds_with_its_interval():
     (found,) = make_transfers(RECORDS)
     es, corp = found.rows
-    assert es.cells[1] == Transferred((0, 1), difference_over_seeds(stacked(BASE, BASE), stacked(BETTER, BETTER)))
-    assert es.cells[2] == Transferred((0, 1), difference_over_seeds(stacked(BASE, BASE), stacked(WORSE, BASE)))
-    assert es.cells[2].difference.value == pytest.approx(-0.15)
-    assert corp.cells == (None, Transferred((0,)), corp.cells[2])
+    assert es.cells[1] == Transferred((0, 1), OverSeeds(0.25, seeds=(0.25, 0.25)))
+    assert es.cells[2].difference.seeds == pytest.approx((-0.3, 0.0))
+    one = difference_over_seeds(outcomes(BASE), stacked(BETTER))
+    assert corp.cells[2].difference == OverSeeds(0.25, one.low, one.high, one.p_value, (0.25,))
+    assert corp.cells == (None, Transferred((0,), returned_base=True), corp.cells[2])
+    assert [row[3:5] for row in found.texts[1:2]] == [("[+25.0 (seeds: +25.0, +25.0)]", "-15.0 (seeds: -30.0, +0.0)")]
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_cell_has_an_interval_where_a_row_of_a_table_has_one(count):
+    def cell(kept, clusters=None):
+        made = [record("words", BETTER if s < kept else BASE, "sums", seed=s, changed=s < kept) for s in range(count)]
+        known = {} if clusters is None else {"words": clusters}
+        return make_transfers(made, known)[0].rows[0].cells[0].difference
+
+    for kept in (count, 2, 1):
+        assert (cell(kept).interval is not None) == (count == 5 and kept > 1)
+    if count == 5:
+        changed = np.array([True, True, False, False, False])
+        before, after = stacked(*[BASE] * 5), stacked(*[BETTER] * 2, *[BASE] * 3)
+        expected = difference_over_seeds(before, after, changed=changed)
+        assert (cell(2).low, cell(2).high) == (expected.low, expected.high)
+        joined = cell(5, [0] * 8 + [1] * 10 + [2, 3])
+        assert joined.high - joined.low > 1.2 * (cell(5).high - cell(5).low)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"reward": "random"}, "reward random"),
+        ({"gate": "off"}, "no gate"),
+        ({"prompt": "chat"}, "prompt chat"),
+    ],
+)
+def test_runs_under_other_settings_are_a_matrix_of_their_own_that_names_them(other, said):
+    known = record("words", WORSE, "sums")
+    config = known.result.config.model_copy(update=other)
+    twin = known.model_copy(update={"result": known.result.model_copy(update={"config": config, "id": "twin"})})
+    found = make_transfers([known, twin])
+    assert len(found) == 2
+    assert [said in each.title for each in found].count(True) == 1
+    assert not any(each.notes for each in found)
+
+
+def test_a_limit_of_new_tokens_is_a_column_of_its_own():
+    known = record("words", WORSE, "sums")
+    config = known.result.config.model_copy(update={"max_new_tokens": 8})
+    twin = known.model_copy(update={"result": known.result.model_copy(update={"config": config, "id": "twin"})})
+    (found,) = make_transfers([known, twin])
+    assert [heading.endswith("8 new tokens") for heading in found.headings[2:4]] == [False, True]
 
 
 def test_other_tasks_join_the_items_of_all_columns_but_the_task_adapted_on():
     (found,) = make_transfers(RECORDS)
     es, corp = found.rows
-    joined = difference_over_seeds(stacked(BASE * 2, BASE * 2), stacked(WORSE * 2, WORSE + BASE))
-    assert es.others == Transferred((0, 1), joined)
+    assert es.others.difference.seeds == pytest.approx((-0.3, -0.15))
     assert es.others.difference.value == pytest.approx(-0.225)
-    assert corp.others == Transferred((0,))
+    assert corp.others == Transferred((0,), returned_base=True)
 
 
 def test_other_tasks_are_joined_over_the_seeds_that_all_of_them_have():
@@ -101,9 +146,13 @@ def test_other_tasks_are_joined_over_the_seeds_that_all_of_them_have():
 
 
 def test_a_run_and_its_test_on_the_same_items_count_once():
-    (found,) = make_transfers([*RECORDS, record("sums", WORSE, "sums"), RECORDS[0]])
+    (found,) = make_transfers([*RECORDS, record("sums", WORSE, "sums")])
     (before,) = make_transfers(RECORDS)
-    assert found == before
+    assert found.rows == before.rows
+    (note,) = found.notes
+    assert note.startswith("es adapted on sums, tested on sums: seed 0 has several runs, with DIFFERENT results: run ")
+    board = make_board([*RECORDS, record("sums", WORSE, "sums")])
+    assert all(note in text for text in (markdown(board), board_page(board)))
 
 
 def test_items_of_another_set_are_a_column_of_their_own():
@@ -133,7 +182,12 @@ def test_every_rendering_shows_the_matrix():
     print_board(console, board)
     page = board_page(board)
     for text in (console.file.getvalue(), markdown(board), page):
-        for part in ("Transfer, m, budget small, published", "all other tasks", "-15.0 (", "returned the base"):
+        for part in (
+            "Transfer, m, budget small, published",
+            "all other tasks",
+            "-15.0 (seeds: -30.0",
+            "returned the base",
+        ):
             assert part in text
     assert "[+25.0 (" in markdown(board)
     assert 'data-value="-0.225"' in page

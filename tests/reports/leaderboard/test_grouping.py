@@ -1,0 +1,53 @@
+import json
+
+from synthetic_board import ENGINE, run
+
+from reports.leaderboard.grouping import by_items, distinct, names_of, one_per_seed, variants_of, without_engine
+
+
+def test_variants_differ_in_method_settings_and_engine_and_are_named_by_what_differs():
+    records = [
+        run(),
+        run(1),
+        run(engine={**ENGINE, "batch_size": 128}),
+        run(method_config={"step": 0.5}, engine={**ENGINE, "batch_size": 128}),
+        run(method="base"),
+    ]
+    variants = variants_of(records)
+    assert [len(members) for members in variants.values()] == [2, 1, 1]
+    assert [*names_of(variants).values()] == [
+        "es engine batch_size=64",
+        "es engine batch_size=128",
+        "es engine batch_size=128 step=0.5",
+    ]
+    settings = [json.loads(without_engine(key[1])) for key in variants]
+    assert settings[0] == settings[1]
+    assert settings[2] == settings[0] | {"step": 0.5}
+    assert not any(name.startswith("engine") for name in settings[0])
+
+
+def test_a_run_without_an_engine_joins_the_variant_that_agrees_with_it_otherwise():
+    early = run(1, ended="refused")
+    early = early.model_copy(update={"result": early.result.model_copy(update={"engine": {}})})
+    assert [[r.result.config.seed for r in members] for members in variants_of([early, run()]).values()] == [[0, 1]]
+
+
+def test_records_are_split_by_base_weights_and_items():
+    records = [run(digest="b"), run(digest="a"), run(digest="a", items="j"), run(1, digest="b", ended="failed")]
+    assert [[records.index(r) for r in part] for part in by_items(records)] == [[1], [2], [0, 3]]
+    unknown = run(1, digest="c", ended="failed")
+    assert [len(part) for part in by_items([*records, unknown])] == [2, 1, 2]
+    assert by_items([unknown]) == [[unknown]]
+
+
+def test_equal_results_of_one_run_are_one_and_timing_does_not_count():
+    first = run(id="x")
+    again = first.model_copy(update={"result": first.result.model_copy(update={"started": "later"})})
+    assert distinct({"one": first, "two": again, "three": run(1)}) == {"one": first, "three": run(1)}
+
+
+def test_one_run_of_each_seed_is_kept():
+    kept, notes = one_per_seed([run(1, id="b"), run(1, id="a", batch_size=64), run(0, id="c")])
+    assert [record.result.id for record in kept] == ["c", "a"]
+    (note,) = notes
+    assert note == "seed 1 was run 2 times under the same settings, with equal results: run a counts, and b not"
