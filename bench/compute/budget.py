@@ -2,7 +2,8 @@
 
 One evaluation is one answer of the base model to one prompt of the task, so a budget in evaluations means the same work
 for every method. A run measures the cost of one evaluation, and so turns the budget into FLOPs. A budget of device time
-becomes FLOPs at the speed that the run measures before it adapts.
+becomes FLOPs at the speed that the run measures before it adapts. Its size, and with it the result, depends on the
+machine's speed at that time and on the number of engines.
 """
 
 from __future__ import annotations

@@ -115,7 +115,9 @@ def _by_items(records: Sequence[Record]) -> list[list[Record]]:
 
 def _group(records: Sequence[Record], sort: str) -> Group:
     config = records[0].result.config
-    limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
+    budgets = [budget for record in records if (budget := record.result.budget)]
+    # A time is other FLOPs in every run, and runs that adapt nothing cannot spend theirs.
+    limit = max(budget.flops for budget in [b for b in budgets if b.adapts or b.spent] or budgets) if budgets else 0
     variants: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         if not record.result.is_control:
