@@ -207,8 +207,8 @@ def engine_options(command: F) -> F:
         default="auto",
         show_default=True,
         help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores. auto: "
-        "one per core as memory allows; one for a GPU, vLLM or a tiny model. Results are the same, except with a budget "
-        "of device time, which is measured on these engines.",
+        "one per core as memory allows; one for a GPU, vLLM or a tiny model. Results are the same, but a budget of "
+        "device time is measured on these engines.",
     )(command)
 
 

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, cycle, islice
+from itertools import count, islice
 
 from bench.compute.ledger import Work
 from bench.errors import Refused
@@ -134,11 +134,12 @@ def timed(evaluator: Evaluator, examples: Sequence[Example], engines: int) -> tu
 
     Args:
         evaluator: Evaluator of the run.
-        examples: Examples to answer, repeated until they fill a batch.
+        examples: Examples to answer, repeated as often as they fit into a batch.
         engines: Number of engines.
     """
     meter, journal = evaluator.meter, evaluator.journal
-    batch = list(islice(cycle(examples), evaluator.batch_size))
+    # All examples equally often, so that the mean cost of an evaluation on `setup` stays that of the calibration.
+    batch = [*examples] * max(1, evaluator.batch_size // len(examples))
     key = {"timed": len(batch), "window": WINDOW}
     entry = journal.recall(key)
     if entry is None:
