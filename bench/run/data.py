@@ -17,6 +17,26 @@ from bench.run.reward import TRUE, Reward
 from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
+Placed = tuple[str, Task, Example]
+"""Name of a split, the task that its examples are of, and one of them."""
+
+
+def alike(placed: Sequence[Placed]) -> list[tuple[Placed, Placed]]:
+    """Return the pairs of examples in two splits that are near duplicates, in the order of the examples."""
+    pairs = near_duplicates([task.content(example) for _, task, example in placed])
+    return [(placed[one], placed[two]) for one, two in pairs if placed[one][0] != placed[two][0]]
+
+
+def duplicates_of(pairs: Sequence[tuple[Placed, Placed]], left_out: int = 0) -> Duplicates:
+    """Return the numbers of near duplicates for a record.
+
+    Args:
+        pairs: Pairs of examples in two splits.
+        left_out: Number of examples that were left out of adaptation.
+    """
+    across = Counter(f"{one[0]} and {two[0]}" for one, two in pairs)
+    return Duplicates(left_out=left_out, across=dict(across))
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -26,7 +46,8 @@ class TaskData:
         task: Task to test on.
         adapted_on: Task to adapt on; the same object as `task` unless `adapt_on` is set.
         splits: Support, select and gate of `adapted_on`, test of `task`.
-        duplicates: Near duplicates among the examples.
+        duplicates: Near duplicates among the examples that a model was adapted on and those it is tested on; None if
+            it is not known what it was adapted on.
         prompting: Prompts of the run.
         reward: Reward that a method sees.
     """
@@ -34,7 +55,7 @@ class TaskData:
     task: Task
     adapted_on: Task
     splits: Splits
-    duplicates: Duplicates
+    duplicates: Duplicates | None
     prompting: Prompting = PLAIN
     reward: Reward = TRUE
 
@@ -42,17 +63,15 @@ class TaskData:
     def of(cls, task: Task, adapted_on: Task, splits: Splits) -> TaskData:
         """Return the tasks with their data, after comparing all pairs of splits."""
         tasks = dict.fromkeys(SPLITS, adapted_on) | {"test": task}
-        placed = [(name, tasks[name].content(e)) for name in SPLITS for e in getattr(splits, name)]
-        pairs = near_duplicates([text for _, text in placed])
-        across = Counter(
-            f"{placed[one][0]} and {placed[two][0]}" for one, two in pairs if placed[one][0] != placed[two][0]
-        )
-        return cls(task, adapted_on, splits, Duplicates(left_out=splits.left_out, across=dict(across)))
+        placed = [(name, tasks[name], e) for name in SPLITS for e in getattr(splits, name)]
+        return cls(task, adapted_on, splits, duplicates_of(alike(placed), splits.left_out))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on near duplicates, for the person who starts the run."""
-        notes = []
+        notes: list[str] = []
+        if self.duplicates is None:
+            return ()
         if count := self.duplicates.left_out:
             whose = "" if self.adapted_on is self.task else f" of {self.task.name}"
             left_out = f"{count} examples of {self.adapted_on.name}"
