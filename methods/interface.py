@@ -658,8 +658,8 @@ class SingleModel(Artifact):
         """
         try:
             prompt = json.loads((folder / "point.json").read_bytes())["prompt"]
-        except (OSError, ValueError, KeyError) as error:
-            raise BenchError(f"{folder / 'point.json'}: cannot be read ({error})") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{folder / 'point.json'}: has no prompt that can be read ({error})") from error
         return cls(open_checkpoint(folder), prompt)
 
 

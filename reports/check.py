@@ -1,7 +1,8 @@
 """Check of a record against itself: what its numbers say of one another.
 
 A record is a function of a few of its parts: its id follows from its configuration, its counts from its verdicts, its
-FLOPs from its raw counts and the model's shape. `check_record` computes them again. A record that was edited in one
+FLOPs from its raw counts and the model's shape. `check_record` computes them again. Of pass@k it checks the costs and
+the bounds alone (see `_coverage`). A record that was edited in one
 place is refused. A record that was made up as a whole, with all its parts in agreement, is not: that a run took place
 cannot be seen in a record alone. See docs/trust.md.
 """
@@ -27,6 +28,7 @@ from bench.records.source import DeclaredSource
 from bench.records.tuning import DECLARED
 from bench.run.run_id import run_id
 from bench.stats import PairedCounts
+from bench.strategy import curve_of
 
 if TYPE_CHECKING:
     from reports.record import Record
@@ -121,6 +123,7 @@ def _rows(record: Record) -> Iterator[tuple[str, Any, str]]:
     if record.result.status == "ok":
         for number, row in enumerate(record.result.rows):
             yield from _row(record, number, row)
+            yield from _coverage(record.result, number, row)
 
 
 def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
@@ -150,6 +153,32 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
         both = int((judged & (before == 1) & (after == 1)).sum())
         counts = PairedCounts(both, fixes, regressions, items - both - fixes - regressions)
         yield from _differences(f"rows[{number}].comparison", row.comparison, comparison_of(counts))
+
+
+def _coverage(result: Result, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
+    """Compare the pass@k of a row with its bounds, its work, the strategy and, for a gated row, the row it comes from.
+
+    The values themselves, their intervals and their differences from the base cannot be computed again: they follow
+    from the verdicts on all samples, and a record has those on greedy answers alone. Nor can the work of a curve's
+    other k, beyond that all k share the samples of the largest.
+    """
+    name, ks = f"rows[{number}]", curve_of(result.config.strategy)
+    if any(row.curve != source.curve for place, source in enumerate(result.rows) if place == row.answers_of):
+        yield f"{name}.curve", "another value", f"that of row {row.answers_of}, whose answers it has"
+    if (given := tuple(each.k for each in row.coverages)) != ks:
+        yield f"{name}.coverage", given, f"pass@k for k in {ks}, those of config.strategy"
+    priced = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
+    for place, each in enumerate(row.coverages):
+        part = f"{name}.coverage" if each is row.coverage else f"{name}.curve[{place}]"
+        if not -CLOSE <= each.low <= each.value + CLOSE <= each.high + 2 * CLOSE <= 1 + 3 * CLOSE:
+            yield f"{part}.value", each.value, f"a number from low, {each.low}, to high, {each.high}, within 0 to 1"
+        if row.coverage and each.samples != row.coverage.samples:
+            yield f"{part}.samples", each.samples, f"{row.coverage.samples}, which all k share"
+        if row.coverage and each.work != row.coverage.work:
+            yield f"{part}.work", each.work, "that of the largest k, whose samples it shares"
+        if result.model and result.model.shape and priced and each.work is not None:
+            expected = pricing.priced_coverage(result.model.shape, each).cost
+            yield from _differences(f"{part}.cost", each.cost, expected)
 
 
 def _correct(verdicts: str) -> np.ndarray[Any, np.dtype[np.int8]]:

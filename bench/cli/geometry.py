@@ -15,12 +15,9 @@ from bench.cli.options import RUN, json_option, output_json
 if TYPE_CHECKING:
     from bench.engines.interface import TokenIds
     from bench.run.artifacts import Adapted
-    from bench.run.geometry import Neighbourhood, Weights
+    from bench.run.geometry import Neighbourhood, Questions, Weights
     from bench.run.progress import ProgressDisplay
     from reports.analysis.results import Drift, Geometry, Line, ModelMove
-    from tasks.interface import Example, Task
-
-    Tested = tuple[Task, tuple[Example, ...]]
 
 
 @click.command()
@@ -101,7 +98,7 @@ def _measure(
     if not artifacts:
         raise UsageError(f"no run has one changed model to analyse: {'; '.join(notes)}")
     own = {each.run: task_of_run(each.result, each.run, limit) for each in artifacts}
-    others = [other_task(name, limit) for name in tasks]
+    others = [other_task(artifacts[0].result.config, name, limit) for name in tasks]
     with display.stage("loading"):
         around = Neighbourhood(artifacts[0].result, scratch)
         weights = {"base": around.base}
@@ -148,18 +145,17 @@ class _Measured:
         self,
         around: Neighbourhood,
         artifacts: list[Adapted],
-        own: dict[Path, Tested],
-        others: list[Tested],
+        own: dict[Path, Questions],
+        others: list[Questions],
         weights: dict[str, Weights],
         display: ProgressDisplay,
     ) -> None:
         self._around, self._artifacts, self._weights, self._display = around, artifacts, weights, display
-        # Runs that were tested on the same items share them, and their answers. Tasks without a test are compared by
-        # their items, as each run has a task object of its own.
-        self._tasks: dict[Any, Tested] = {}
-        for tested in (*own.values(), *others):
-            self._tasks.setdefault(_key(tested), tested)
-        self._own = {each.name: _key(own[each.run]) for each in artifacts}
+        # Runs that were asked the same questions share them, and their answers.
+        self._tasks: dict[Any, Questions] = {}
+        for asked in (*own.values(), *others):
+            self._tasks.setdefault(asked.key, asked)
+        self._own = {each.name: own[each.run].key for each in artifacts}
         self._verdicts: dict[tuple[str, Any], Any] = {}
         self._asked: set[TokenIds] = set()
         self.notes: list[str] = []
@@ -178,7 +174,7 @@ class _Measured:
                 sums.add(self._around.kinds[name], one, others)
                 stage.advance(steps=1)
         found = tuple(
-            sums.move(i, each.name, each.result.id, self._tasks[self._own[each.name]][0].name)
+            sums.move(i, each.name, each.result.id, self._tasks[self._own[each.name]].task.name)
             for i, each in enumerate(self._artifacts)
         )
         return found, sums.cosines(), sums.weights
@@ -188,9 +184,10 @@ class _Measured:
         from bench.weights.points import Point
         from reports.analysis.geometry import divergences, drift
 
-        for key, (task, examples) in self._tasks.items():
-            with self._display.stage(f"{task.name}: answers", len(examples)):
-                answered = self._around.answers(Point(), task, examples)
+        for key, asked in self._tasks.items():
+            task = asked.task
+            with self._display.stage(f"{task.name}: answers", len(asked.examples)):
+                answered = self._around.answers(Point(), asked)
             sequences = [(prompt, completion.token_ids) for prompt, completion in answered]
             self._compare_prompts(key, [prompt for prompt, _ in sequences])
             found: dict[str, list[Any]] = {each.name: [] for each in self._artifacts}
@@ -210,8 +207,8 @@ class _Measured:
             self._asked.update(prompts)
         elif shared := sum(prompt in self._asked for prompt in prompts):
             self.notes.append(
-                f"{shared} of {len(prompts)} prompts of {self._tasks[key][0].name} are also asked by a task that runs "
-                "were tested on, so drift on them is not drift off the task"
+                f"{shared} of {len(prompts)} prompts of {self._tasks[key].task.name} are also asked by a task that "
+                "runs were tested on, so drift on them is not drift off the task"
             )
 
     def lines(self, models: int) -> Iterator[Line]:
@@ -227,30 +224,24 @@ class _Measured:
         from bench.errors import BenchError
         from reports.analysis.geometry import along
 
-        task, examples = self._tasks[key]
+        asked = self._tasks[key]
         ends = self._weights[start], self._weights[end]
         verdicts = [self._end(start, key)]
         with self._display.stage(f"{start} to {end}", len(places) - 2) as stage:
             for place in places[1:-1]:
-                verdicts.append(self._around.correct(self._around.between(*ends, place), task, examples))
+                verdicts.append(self._around.correct(self._around.between(*ends, place), asked))
                 stage.advance(steps=1)
         found = np.array([*verdicts, self._end(end, key)])
         judged = (found >= 0).all(axis=0)
         if judged.sum() < 2:
-            raise BenchError(f"{task.name}: fewer than 2 test answers could be judged; see `bench doctor`")
-        return along(start, end, task.name, places, found[:, judged] == 1)
+            raise BenchError(f"{asked.task.name}: fewer than 2 test answers could be judged; see `bench doctor`")
+        return along(start, end, asked.task.name, places, found[:, judged] == 1)
 
     def _end(self, name: str, key: Any) -> Any:
         """Return the verdicts on a model's answers to a task, which all lines that end there share."""
         if (name, key) not in self._verdicts:
-            weights, (task, examples) = self._weights[name], self._tasks[key]
-            with self._display.stage(f"{task.name}: {name}"):
+            weights, asked = self._weights[name], self._tasks[key]
+            with self._display.stage(f"{asked.task.name}: {name}"):
                 place = self._around.between(weights, weights, 0.0)
-                self._verdicts[name, key] = self._around.correct(place, task, examples)
+                self._verdicts[name, key] = self._around.correct(place, asked)
         return self._verdicts[name, key]
-
-
-def _key(tested: Tested) -> tuple[str, int, str]:
-    """Return what tells tasks apart: the name, the items, and the maximum length of an answer."""
-    task, examples = tested
-    return task.name, task.max_new_tokens, repr(examples)

@@ -194,7 +194,7 @@ _EngineCount = Annotated[PositiveInt | None, BeforeValidator(lambda value: None 
 
 
 def engine_options(command: F) -> F:
-    """Add the options for the number and location of engines. They do not change results."""
+    """Add the options for the number and location of engines. They change the result of a time budget alone."""
     command = click.option(
         "--ray-address",
         metavar="ADDRESS",
@@ -207,7 +207,8 @@ def engine_options(command: F) -> F:
         default="auto",
         show_default=True,
         help="Number of engines that evaluate in parallel. Each gets its own GPU, or its share of the CPU cores. auto: "
-        "one per core as memory allows; one for a GPU, vLLM or a tiny model. Results are the same.",
+        "one per core as memory allows; one for a GPU, vLLM or a tiny model. Results are the same, but a budget of "
+        "device time is measured on these engines.",
     )(command)
 
 

@@ -47,6 +47,7 @@ def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_addre
     """Continue interrupted runs.
 
     RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
+    A budget of device time keeps the FLOPs that were measured when the run began.
     """
     where = engines_of(engines, ray_address)
     return execute(as_json, lambda displays, done: [_resume(folder, displays(), done, where) for folder in runs])

@@ -98,6 +98,7 @@ def _declared(
     declared_flops: str | None,
     model: str | None,
 ) -> list[RunConfig]:
+    from bench.compute.budget import parse_flops
     from bench.run.grid import CHECKS
     from bench.run.prepare_test import config_of_model
 
@@ -113,17 +114,5 @@ def _declared(
             f"--artifact {artifact}: also needs {'--task' if model else '--model, the base of its training'}"
         )
     CHECKS["model"](model)
-    flops = _flops(declared_flops)
+    flops = parse_flops("--declared-flops", declared_flops)
     return [config_of_model(artifact, flops, {**changes, "model": model, "task": task}) for task in tasks]
-
-
-def _flops(text: str) -> int:
-    from bench.compute.budget import BUDGETS, parse_budget
-
-    try:
-        found = parse_budget(text)
-    except UsageError:
-        found = None
-    if found is None or text in BUDGETS or found.unit == "seconds":
-        raise UsageError(f"--declared-flops {text}: expected a positive number of FLOPs, such as 1e15 or 2pflops")
-    return found.amount

@@ -2,7 +2,8 @@
 
 One evaluation is one answer of the base model to one prompt of the task, so a budget in evaluations means the same work
 for every method. A run measures the cost of one evaluation, and so turns the budget into FLOPs. A budget of device time
-becomes FLOPs at the speed that the run measures before it adapts.
+becomes FLOPs at the speed that the run measures before it adapts. Its size, and with it the result, depends on the
+machine's speed at that time and on the number of engines.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ FORMS = "a number of model-prompt evaluations (2048, 65,536, 64k), FLOPs (1e15fl
 """Forms of a budget other than the names, for help and error messages."""
 
 _FLOPS = {"flops": 1, **{f"{prefix}flops": 10**power for prefix, power in zip("kmgtpe", range(3, 21, 3), strict=True)}}
+_LARGEST = {
+    "evaluations": (10**12, "1e12 evaluations"),
+    "flops": (10**30, "1e30 FLOPs"),
+    "seconds": (10 * 365 * 86_400, "87600h, which are ten years"),
+}
+"""Largest budget of each unit, and its text. A larger one is a slip of the pen, and its run would never end."""
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _FORM = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(\.\d+)?(?:[eE]\+?(\d{1,2}))? ?([a-zA-Z]*)", re.ASCII)
+
+Unit = Literal["evaluations", "flops", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Budget:
         amount: Positive number of these.
     """
 
-    unit: Literal["evaluations", "flops", "seconds"]
+    unit: Unit
     amount: int
 
     @property
@@ -63,28 +72,54 @@ def parse_budget(name: str) -> Budget:
         name: Name of a budget, such as `small`, or one of `FORMS`. `k` is 1,000, and `M` is 1,000,000.
 
     Raises:
-        UsageError: If the text is neither, or not a positive whole number of evaluations, FLOPs or seconds.
+        UsageError: If the text is neither, or not a positive whole number of evaluations, FLOPs or seconds, or larger
+            than 1e12 evaluations, 1e30 FLOPs or ten years.
     """
     if name in BUDGETS:
         return Budget("evaluations", BUDGETS[name])
-    found = _FORM.fullmatch(name)
     known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
-    problem = UsageError(f"--budget {name}: expected {known}, or {FORMS}; positive, and in whole units")
+    return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units")
+
+
+def parse_flops(option: str, text: str) -> int:
+    """Read a number of FLOPs, such as `1e15`, `1e15flops` or `2pflops`.
+
+    Args:
+        option: Name of the option that gives it, for error messages.
+        text: Its text.
+
+    Raises:
+        UsageError: If it is not a positive whole number of FLOPs, or larger than 1e30.
+    """
+    expected = "a positive number of FLOPs, such as 1e15 or 2pflops"
+    found = _read(option, text, "flops", expected)
+    if found.unit != "flops":
+        raise UsageError(f"{option} {text}: expected {expected}")
+    return found.amount
+
+
+def _read(option: str, name: str, plain: Unit, expected: str) -> Budget:
+    """Read a number with its unit; a number without one is in the unit `plain`."""
+    found = _FORM.fullmatch(name)
+    problem = UsageError(f"{option} {name}: expected {expected}")
     if found is None:
         raise problem
     whole, fraction, power, suffix = found.groups("")
-    unit: Literal["evaluations", "flops", "seconds"]
+    unit: Unit
     if suffix.lower() in _FLOPS:
         unit, size = "flops", _FLOPS[suffix.lower()]
     elif suffix in _SECONDS:
         unit, size = "seconds", _SECONDS[suffix]
     elif suffix in ("", "k", "M"):
-        unit, size = "evaluations", {"": 1, "k": 10**3, "M": 10**6}[suffix]
+        unit, size = plain, {"": 1, "k": 10**3, "M": 10**6}[suffix]
     else:
         raise problem
     amount = Fraction(whole.replace(",", "").replace("_", "") + fraction) * 10 ** int(power or 0) * size
     if amount <= 0 or amount.denominator > 1:
         raise problem
+    largest, text = _LARGEST[unit]
+    if amount > largest:
+        raise UsageError(f"{option} {name}: expected at most {text}")
     return Budget(unit, int(amount))
 
 

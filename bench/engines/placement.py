@@ -18,6 +18,8 @@ MEMORY_SHARE = 0.5
 class Engines:
     """Number and location of the engines. Not part of a run's identity, because results do not depend on it.
 
+    A budget of device time is the exception: it becomes FLOPs at the speed of these engines.
+
     Attributes:
         count: Number of engines; None chooses by `resolve`.
         address: Address of a Ray cluster; None for this machine.

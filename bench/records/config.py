@@ -196,8 +196,12 @@ class RunConfig(BaseModel):
 
         Runs under different ones answer different questions, so they are never compared.
         """
+        return (*((f"reward {self.reward}",) if self.reward != "true" else ()), *self.prompting)
+
+    @property
+    def prompting(self) -> tuple[str, ...]:
+        """Options that change what is asked, in words."""
         found = {
-            f"reward {self.reward}": self.reward != "true",
             f"prompt {self.template}": self.template != "default",
             f"{self.shots} shots": self.shots,
             f"shots seed {self.shots_seed}": self.shots_seed,

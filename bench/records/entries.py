@@ -77,9 +77,15 @@ class Answered(_Booked):
 
 
 class Timed(_Booked):
-    """Work of a timed batch, and the seconds that it took."""
+    """Work of timed batches and the seconds that they took, and work of the batches that warmed the engines up."""
 
+    warm_up: dict[str, Count]
     seconds: Annotated[float, Field(gt=0, le=1e9)]
+
+    @model_validator(mode="after")
+    def _known_warm_up(self) -> Timed:
+        Work(**self.warm_up)
+        return self
 
 
 class Judged(_Entry):

@@ -154,12 +154,13 @@ def _limit(budget: BudgetInfo, evaluation_flops: float) -> int:
 def _row(shape: ModelShape, row: Row) -> Row:
     assert row.work is not None
     cost = answer_cost(shape, row.work, row.accuracy.items + row.accuracy.excluded)
-    coverage = row.coverage and _coverage(shape, row.coverage)
-    curve = tuple(_coverage(shape, found) for found in row.curve)
+    coverage = row.coverage and priced_coverage(shape, row.coverage)
+    curve = tuple(priced_coverage(shape, found) for found in row.curve)
     return row.model_copy(update={"cost": cost, "coverage": coverage, "curve": curve})
 
 
-def _coverage(shape: ModelShape, found: PassAtK) -> PassAtK:
+def priced_coverage(shape: ModelShape, found: PassAtK) -> PassAtK:
+    """Return pass@k with the cost of its k answers. Its work must be known, which is that of all samples."""
     assert found.work is not None
     answers = found.samples / found.k * (found.items + found.excluded)
     return found.model_copy(update={"cost": answer_cost(shape, found.work, answers)})

@@ -186,7 +186,8 @@ class Result(Frozen):
         versions: Versions of all harness components that can change a number.
         content_hash: Content hash of the splits.
         splits: Number of examples by split.
-        duplicates: Near duplicates among the examples; None in records of earlier versions.
+        duplicates: Near duplicates among the examples adapted on and those tested on; None in records of earlier
+            versions, and for a model that was trained elsewhere.
         model: Base model; None if it was not loaded.
         engine: Engine settings.
         processor: Kind of processor; None if it is not known.

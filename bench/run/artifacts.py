@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.records.rows import Row
 from bench.records.schema import Result, read_result
-from bench.run.export import ORIGIN, read_point
+from bench.records.source import RunSource
+from bench.run.export import ORIGIN, read_origin, read_point
 from bench.weights.checkpoint import saved_weights, write_checkpoint
 from bench.weights.space import WeightSpace
 from tasks.interface import DEFAULT_PROMPT
@@ -46,8 +46,11 @@ class Adapted:
 def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
     """Return the artifacts of these runs that are one changed model, and a sentence on each other one.
 
+    Only runs that ask in one way are analysed together, as answers to other prompts cannot be compared. The others are
+    left out.
+
     Raises:
-        UsageError: If a run did not end `ok`, is named twice, or has another base than the first.
+        UsageError: If a run did not end `ok`, is a test, is named twice, or has another base than the first.
         BenchError: If an artifact is no longer there.
     """
     found: list[Adapted] = []
@@ -59,6 +62,13 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
         if result.id in seen:
             raise UsageError(f"{run}: is the same run as {seen[result.id]}; name each run once")
         seen[result.id] = run
+        if isinstance(result.source, RunSource):
+            raise UsageError(
+                f"{run}: a test of a model that was made before, and has no artifact; analyse its source, "
+                f"{result.source.folder}"
+            )
+        if result.source is not None:
+            raise UsageError(f"{run}: a test of a model that was trained elsewhere, and has no artifact; leave it out")
         if result.status != "ok" or result.model is None:
             raise UsageError(f"{run}: ended as {result.status} and has no artifact; name runs that ended ok")
         first = first or result
@@ -68,6 +78,12 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
                 f"{run}: its base is {_base(result)}, and that of {runs[0]} is {_base(first)}; "
                 "compare runs of one base in one dtype"
             )
+        if _asking(result) != _asking(first):
+            notes.append(
+                f"run {result.id[:8]} of {result.config.method} is left out: its prompts ({_asked(result)}) are not "
+                f"those of run {first.id[:8]} ({_asked(first)}); analyse the two apart"
+            )
+            continue
         for row in result.artifacts:
             each = Adapted(f"{result.config.method} {row.label}".strip(), run, result, row)
             if reason := _unusable(each):
@@ -77,6 +93,16 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
     same = Counter(each.name for each in found)
     named = (replace(each, name=f"{each.name} {each.result.id[:8]}") if same[each.name] > 1 else each for each in found)
     return list(named), notes
+
+
+def _asking(result: Result) -> tuple[Any, ...]:
+    config = result.config
+    return result.prompt, config.template, config.shots, config.shots_seed, config.system
+
+
+def _asked(result: Result) -> str:
+    """Return how a run asks, such as `chat, 5 shots`."""
+    return ", ".join([str(result.prompt), *result.config.prompting])
 
 
 def _base(result: Result) -> str:
@@ -109,10 +135,9 @@ def _origin(each: Adapted) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BenchError(f"{path}: cannot be read ({error}); restore it, or leave {each.run} out") from error
-    return found
+        return read_origin(path)
+    except BenchError as error:
+        raise BenchError(f"{error}; restore it, or leave {each.run} out") from error
 
 
 def adapted_weights(each: Adapted, base: Mapping[str, torch.Tensor], scratch: Path) -> dict[str, torch.Tensor]:

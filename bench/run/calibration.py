@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 from bench.compute.ledger import Work
 from bench.errors import Refused
@@ -13,15 +14,20 @@ from bench.records.entries import Timed, shape
 from bench.records.pricing import evaluation_cost
 from bench.records.schema import BudgetInfo
 from bench.run.attempt import Attempt
+from bench.run.chunks import Chunk
 from bench.run.context import AdaptationContext
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.plan import RunPlan
 from bench.run.prepare import PreparedRun
 from bench.run.progress import ProgressDisplay
 from bench.weights.points import Point
+from methods.interface import Decoding
 from tasks.interface import Example
 
 CALIBRATION_EXAMPLES = 16
+WINDOW = 2.0
+"""Seconds for which the speed is measured, at least. Over the fraction of a second that one batch of a small model
+takes, repeated measurements on one machine differed seven times."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
     with display.stage("calibration"):
         examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
         evaluation_flops, seconds = calibrate(evaluator, examples)
-        flops, evaluations = _size(prepared, evaluator, evaluation_flops, display)
+        flops, evaluations = _size(prepared, evaluator, evaluation_flops, attempt.engines.count or 1, display)
     plan = prepared.plan(evaluations)
     attempt.facts.budget = BudgetInfo(
         name=prepared.config.budget,
@@ -97,9 +103,9 @@ def calibrate(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[float,
 
 
 def _size(
-    prepared: PreparedRun, evaluator: Evaluator, evaluation_flops: float, display: ProgressDisplay
+    prepared: PreparedRun, evaluator: Evaluator, evaluation_flops: float, engines: int, display: ProgressDisplay
 ) -> tuple[int, int]:
-    """Return the budget in FLOPs and in evaluations.
+    """Return the budget in FLOPs and in evaluations. Only a budget of device time depends on the number of engines.
 
     Raises:
         Refused: If it does not pay for one evaluation.
@@ -109,11 +115,7 @@ def _size(
         return int(budget.amount * evaluation_flops), budget.amount
     flops = budget.amount
     if budget.unit == "seconds":
-        # The calibration was the first work of this process, so it says little of the speed. Its examples fill a
-        # batch here, each time in another order, as engines answer equal jobs only once.
-        examples = prepared.task_data.splits.support[:CALIBRATION_EXAMPLES]
-        repeats = max(1, evaluator.batch_size // len(examples))
-        work, seconds = timed(evaluator, [e for i in range(repeats) for e in examples[i:] + examples[:i]])
+        work, seconds = timed(evaluator, prepared.task_data.splits.support[:CALIBRATION_EXAMPLES], engines)
         flops = int(budget.amount * evaluator.meter.flops(work) / seconds)
         display.say(f"{budget.text} of device time are {flops:.4g} FLOPs at the measured speed")
     if flops < evaluation_flops:
@@ -124,31 +126,48 @@ def _size(
     return flops, int(flops / evaluation_flops)
 
 
-def timed(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[Work, float]:
-    """Return the work of the base's answers, booked to `setup`, and the seconds that the engines took for it.
+def timed(evaluator: Evaluator, examples: Sequence[Example], engines: int) -> tuple[Work, float]:
+    """Return the work of the base's answers while all engines were busy, and the seconds that they took for it.
 
-    Both are journalled together, so a resumed run has those of the first attempt.
+    Every engine answers full batches, in rounds, for at least `WINDOW` seconds. A first round warms the engines up and
+    is not timed: the calibration was the first work of this process, so it says little of the speed. All work is booked
+    to `setup`. Work and seconds are journalled together, so a resumed run has those of the first attempt.
+
+    Args:
+        evaluator: Evaluator of the run.
+        examples: Examples to answer, repeated as often as they fit into a batch.
+        engines: Number of engines.
     """
     meter, journal = evaluator.meter, evaluator.journal
-    key = {"timed": len(examples)}
+    # All examples equally often, so that the mean cost of an evaluation on `setup` stays that of the calibration.
+    batch = [*examples] * max(1, evaluator.batch_size // len(examples))
+    key = {"timed": len(batch), "window": WINDOW}
     entry = journal.recall(key, shape(Timed))
     if entry is None:
         attempt = uuid.uuid4().hex  # answers that an interrupted attempt prefetched would take no time
-        chunks = [
-            evaluator.answer_chunk(Point(), examples[part.start : part.stop], f"timed {attempt} {part.start}")
-            for part in evaluator.cut(len(examples))
-        ]
-        evaluator.announce(chunks)
-        started = time.perf_counter()
+        # Engines answer equal jobs only once. Greedy decoding ignores the seed, which makes each job another one.
+        jobs = (
+            evaluator.answer_chunk(Point(), batch, f"timed {attempt} {number}", Decoding(seed=number))
+            for number in count()
+        )
         with meter.account("setup"):
-            for chunk in chunks:
-                evaluator.run_chunk(Point(), chunk)
-            work = meter.opened
-        entry = {"work": sparse(work), "seconds": time.perf_counter() - started}
+            _answer(evaluator, list(islice(jobs, engines)))
+            warm_up = meter.opened
+            started = time.perf_counter()
+            while (seconds := time.perf_counter() - started) < WINDOW:
+                _answer(evaluator, list(islice(jobs, engines)))
+            work = meter.opened - warm_up
+        entry = {"work": sparse(work), "warm_up": sparse(warm_up), "seconds": seconds}
         journal.append(key, entry)
     else:
-        meter.replay("setup", Work(**entry["work"]))
+        meter.replay("setup", Work(**entry["work"]) + Work(**entry["warm_up"]))
     return Work(**entry["work"]), float(entry["seconds"])
+
+
+def _answer(evaluator: Evaluator, chunks: Sequence[Chunk]) -> None:
+    evaluator.announce(chunks)
+    for chunk in chunks:
+        evaluator.run_chunk(Point(), chunk)
 
 
 def _estimate(run: CalibratedRun, seconds: float, engines: int) -> str:

@@ -17,6 +17,26 @@ from bench.run.reward import TRUE, Reward
 from tasks.duplicates import grouped, near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
+Placed = tuple[str, Task, Example]
+"""Name of a split, the task that its examples are of, and one of them."""
+
+
+def alike(placed: Sequence[Placed]) -> list[tuple[Placed, Placed]]:
+    """Return the pairs of examples in two splits that are near duplicates, in the order of the examples."""
+    pairs = near_duplicates([task.content(example) for _, task, example in placed])
+    return [(placed[one], placed[two]) for one, two in pairs if placed[one][0] != placed[two][0]]
+
+
+def duplicates_of(pairs: Sequence[tuple[Placed, Placed]], left_out: int = 0) -> Duplicates:
+    """Return the numbers of near duplicates for a record.
+
+    Args:
+        pairs: Pairs of examples in two splits.
+        left_out: Number of examples that were left out of adaptation.
+    """
+    across = Counter(f"{one[0]} and {two[0]}" for one, two in pairs)
+    return Duplicates(left_out=left_out, across=dict(across))
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -26,7 +46,8 @@ class TaskData:
         task: Task to test on.
         adapted_on: Task to adapt on; the same object as `task` unless `adapt_on` is set.
         splits: Support, select and gate of `adapted_on`, test of `task`.
-        duplicates: Near duplicates among the examples.
+        duplicates: Near duplicates among the examples that a model was adapted on and those it is tested on; None if
+            it is not known what it was adapted on.
         families: Names of the families of examples that are not alone, by id. Near duplicates and the examples of one
             group are a family, also across splits.
         prompting: Prompts of the run.
@@ -36,7 +57,7 @@ class TaskData:
     task: Task
     adapted_on: Task
     splits: Splits
-    duplicates: Duplicates
+    duplicates: Duplicates | None
     families: Mapping[str, str] = field(default_factory=dict)
     prompting: Prompting = PLAIN
     reward: Reward = TRUE
@@ -45,18 +66,18 @@ class TaskData:
     def of(cls, task: Task, adapted_on: Task, splits: Splits) -> TaskData:
         """Return the tasks with their data, after comparing all pairs of splits."""
         tasks = dict.fromkeys(SPLITS, adapted_on) | {"test": task}
-        placed = [(name, e) for name in SPLITS for e in getattr(splits, name)]
-        pairs = near_duplicates([tasks[name].content(e) for name, e in placed])
-        across = Counter(
-            f"{placed[one][0]} and {placed[two][0]}" for one, two in pairs if placed[one][0] != placed[two][0]
-        )
-        families = {e.id: e.group for e in grouped([e for _, e in placed], pairs) if e.group}
-        return cls(task, adapted_on, splits, Duplicates(left_out=splits.left_out, across=dict(across)), families)
+        placed = [(name, tasks[name], e) for name in SPLITS for e in getattr(splits, name)]
+        pairs = near_duplicates([each.content(example) for _, each, example in placed])
+        across = [(placed[one], placed[two]) for one, two in pairs if placed[one][0] != placed[two][0]]
+        families = {e.id: e.group for e in grouped([e for _, _, e in placed], pairs) if e.group}
+        return cls(task, adapted_on, splits, duplicates_of(across, splits.left_out), families)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on near duplicates, for the person who starts the run."""
-        notes = []
+        notes: list[str] = []
+        if self.duplicates is None:
+            return ()
         if count := self.duplicates.left_out:
             whose = "" if self.adapted_on is self.task else f" of {self.task.name}"
             left_out = f"{count} examples of {self.adapted_on.name}"

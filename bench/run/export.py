@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError, model_validator
+
 from bench.engines.tokenizer import CheckpointTokenizer
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, usage_error
 from bench.models.digest import digest
 from bench.models.source import resolve
 from bench.records.schema import Result
 from bench.weights.checkpoint import Checkpoint, full_disk_as_os_error, read_trained
-from bench.weights.noise import NOISE_VERSION
+from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 
@@ -42,7 +44,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
     model, parameters = open_base(result)
     space = WeightSpace(parameters)
     for each in folders:
-        origin = json.loads((each / ORIGIN).read_bytes())
+        origin = read_origin(each / ORIGIN)
         if "checkpoint" in origin:
             trained = read_trained(Checkpoint(run / "training" / "finished", origin["checkpoint"]))
             if trained is None:
@@ -75,6 +77,37 @@ def open_base(result: Result) -> tuple[Any, dict[str, Any]]:
     if digest({name: parameter.detach().to(dtype) for name, parameter in parameters.items()}) != result.model.digest:
         raise BenchError(f"{prepared.path}: its weights are not those that the run began with; restore them")
     return model, parameters
+
+
+class _Origin(BaseModel):
+    """Fields of an artifact's ORIGIN; see `methods.interface.describe_point`."""
+
+    prompt: str
+    checkpoint: str | None = None
+    noise: str | None = None
+    kind: NoiseKind | None = None
+    amplitudes: dict[int, FiniteFloat] | None = None
+    centre: list[dict[int, FiniteFloat]] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> _Origin:
+        if self.checkpoint is None and None in (self.noise, self.kind, self.amplitudes):
+            raise ValueError("expected either checkpoint, or noise, kind and amplitudes")
+        return self
+
+
+def read_origin(path: Path) -> dict[str, Any]:
+    """Read an artifact's ORIGIN: its prompt, and where its weights came from. Fields that it lacks are left out.
+
+    Raises:
+        BenchError: If the file cannot be read, or has other fields than those of `methods.interface.describe_point`.
+    """
+    try:
+        return _Origin.model_validate(json.loads(path.read_bytes())).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise BenchError(str(usage_error(str(path), error))) from error
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: cannot be read ({error})") from error
 
 
 def read_point(path: Path, origin: dict[str, Any]) -> Point:

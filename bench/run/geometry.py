@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from bench.engines.interface import Completion, TokenIds
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
 from bench.models.source import resolve
+from bench.records.config import RunConfig
 from bench.records.journal import Journal
 from bench.records.schema import Result
 from bench.registry import load_task
@@ -23,6 +26,7 @@ from bench.run.data import load_task_data
 from bench.run.evaluator import Evaluator
 from bench.run.export import open_base
 from bench.run.prepare import admit, resolved_device
+from bench.run.prompting import Prompting, prompting_of
 from bench.weights.checkpoint import Place, write_checkpoint
 from bench.weights.layers import LayerKind, layer_kinds
 from tasks.interface import Example, Task
@@ -35,6 +39,28 @@ Asked = tuple[TokenIds, TokenIds]
 """Prompt and answer; neither is empty."""
 LOGITS = 1 << 28
 """Bytes of the base's logits that are kept while other models are compared with it."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions that models are compared on.
+
+    Attributes:
+        task: Task.
+        examples: Its test examples.
+        prompting: Prompts that they are asked with.
+    """
+
+    task: Task
+    examples: tuple[Example, ...]
+    prompting: Prompting
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for equal questions, though each run has a task object of its own."""
+        shots = [(shot.task.name, shot.example, shot.gold) for shot in self.prompting.shots]
+        asked = self.prompting.template, self.prompting.system, repr(shots)
+        return self.task.name, self.task.max_new_tokens, repr(self.examples), asked
 
 
 class Neighbourhood:
@@ -71,9 +97,10 @@ class Neighbourhood:
         self._scratch = scratch
         self._journal = Journal(scratch / "journal.jsonl")  # every evaluator has one; nothing here is resumed
 
-    def answers(self, place: Place, task: Task, examples: Sequence[Example]) -> list[tuple[TokenIds, Completion]]:
+    def answers(self, place: Place, asked: Questions) -> list[tuple[TokenIds, Completion]]:
         """Return each prompt with the greedy answer of the model at a place, in the batches that a run would make."""
-        evaluator = Evaluator(self._engine, task, self._style, self.meter, self._journal)
+        task, examples = asked.task, asked.examples
+        evaluator = Evaluator(self._engine, task, self._style, self.meter, self._journal, prompting=asked.prompting)
         found: list[tuple[TokenIds, Completion]] = []
         with self.meter.account(ACCOUNT):
             if self._engine.point != place:
@@ -85,10 +112,10 @@ class Neighbourhood:
                 found += zip(job.prompts, completions, strict=True)
         return found
 
-    def correct(self, place: Place, task: Task, examples: Sequence[Example]) -> NDArray[np.int8]:
+    def correct(self, place: Place, asked: Questions) -> NDArray[np.int8]:
         """Return the verdicts on the model's answers, shape [examples]: 1 correct, 0 wrong, -1 not judged."""
-        texts = [completion.text for _, completion in self.answers(place, task, examples)]
-        scores = task.score_many(examples, texts)
+        texts = [completion.text for _, completion in self.answers(place, asked)]
+        scores = asked.task.score_many(asked.examples, texts)
         return np.array([-1 if s.status == "infrastructure" else s.correct for s in scores], dtype=np.int8)
 
     def between(self, start: Weights, end: Weights, at: float) -> Place:
@@ -131,8 +158,8 @@ class Neighbourhood:
         return found
 
 
-def task_of_run(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Example, ...]]:
-    """Return the task that a run was tested on, and the first examples of its test split.
+def task_of_run(result: Result, run: Path, limit: int) -> Questions:
+    """Return the task that a run was tested on and the first examples of its test split, as the run asked them.
 
     Raises:
         BenchError: If the task or its data is no longer that of the run, or it has fewer than two test examples.
@@ -146,22 +173,28 @@ def task_of_run(result: Result, run: Path, limit: int) -> tuple[Task, tuple[Exam
             f"{run}: {result.config.task_label} has changed since this run, in its data or its version; "
             "run it again, or leave it out"
         )
-    return data.task, _enough(result.config.task, data.splits.test[:limit])
+    return Questions(data.task, _enough(result.config.task, data.splits.test[:limit]), data.prompting)
 
 
-def other_task(name: str, limit: int) -> tuple[Task, tuple[Example, ...]]:
-    """Return another task, and the first examples of its test split.
+def other_task(config: RunConfig, name: str, limit: int) -> Questions:
+    """Return another task and the first examples of its test split, asked as a run would ask them.
+
+    Worked examples are those of the other task.
 
     Args:
+        config: Configuration of the run.
         name: Name of the task, or `NAME=FILE` for a task with its data in a file.
         limit: Number of examples.
 
     Raises:
-        BenchError: If the task or its data cannot be loaded, or it has fewer than two test examples.
+        BenchError: If the task or its data cannot be loaded, it has fewer than two test examples, or it lacks the
+            run's prompt.
     """
     known, _, file = name.partition("=")
     task = load_task(known)
-    return task, _enough(name, task.load(Path(file) if file else None).test[:limit])
+    splits = task.load(Path(file) if file else None)
+    alone = config.model_copy(update={"task": known, "adapt_on": None})
+    return Questions(task, _enough(name, splits.test[:limit]), prompting_of(alone, task, splits.support, task.prompts))
 
 
 def _enough(name: str, examples: tuple[Example, ...]) -> tuple[Example, ...]:

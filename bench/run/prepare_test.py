@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from bench.models.template import clock_date
 from bench.records.config import RunConfig
 from bench.records.digests import ARTIFACT, check_digests
 from bench.records.pricing import reprice
-from bench.records.schema import Versions, read_result
+from bench.records.schema import Duplicates, Result, Versions, read_result
 from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
-from bench.run.data import TaskData, load_task_data
+from bench.run.data import TaskData, alike, duplicates_of, load_task_data
 from bench.run.prepare import finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
@@ -30,6 +30,14 @@ from bench.run.sampling import unsupported_reason
 from bench.run.trained import DeclaredModel, PreparedTest, RunArtifacts
 from bench.strategy import run_strategy
 from bench.weights.noise import NOISE_VERSION
+from tasks.interface import SPLITS
+
+_OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
+"""Fields of a run that another task does not take over.
+
+It is asked as the run asked (`template`, `shots`, `system`). The method's reward stays too: it tells the artifacts of a
+control from those of other runs.
+"""
 
 
 def config_of_run(run: Path, changes: Mapping[str, Any]) -> RunConfig:
@@ -60,7 +68,7 @@ def config_of_run(run: Path, changes: Mapping[str, Any]) -> RunConfig:
         folder=str(run.absolute()), id=result.id, task=config.adapt_on or config.task, sha256=result.saved.sha256
     )
     if changes.get("task", config.task) != config.task:
-        changes = dict.fromkeys(("data", "fields", "adapt_on", "adapt_data", "limit", "max_new_tokens")) | changes
+        changes = dict.fromkeys(_OF_A_TASK) | changes
     return _validated({**config.model_dump(), **changes, "launch": None, "source": source.model_dump()})
 
 
@@ -116,11 +124,14 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     config = config.model_copy(
         update={"device": device, "dtype": resolved_dtype(config.dtype, device, Path(model.path))}
     )
-    trained, made = (
-        _run_artifacts(config.source, config, model, task_data)
-        if isinstance(config.source, RunSource)
-        else _declared_model(config, model, display)
-    )
+    trained: RunArtifacts | DeclaredModel
+    if isinstance(config.source, RunSource):
+        result = _source_result(config.source, config, model)
+        trained, made = _run_artifacts(Path(config.source.folder), result)
+        duplicates = _adapted_apart(Path(config.source.folder), result, task_data)
+    else:
+        trained, made = _declared_model(config, model, display)
+        duplicates = None  # what it was adapted on is not known
     versions = made.model_copy(
         update={
             "task": task_data.task.version,
@@ -133,7 +144,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     identity = run_id(config, versions, content, model.provenance.sha256, parse_budget(config.budget).identity)
     prepared = PreparedTest(
         config=config,
-        task_data=task_data,
+        task_data=replace(task_data, duplicates=duplicates),
         source=base,
         model=model,
         versions=versions,
@@ -152,14 +163,12 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     return prepared
 
 
-def _run_artifacts(
-    source: RunSource, config: RunConfig, model: PreparedModel, task_data: TaskData
-) -> tuple[RunArtifacts, Versions]:
-    """Return the artifacts of a source run and its versions.
+def _source_result(source: RunSource, config: RunConfig, model: PreparedModel) -> Result:
+    """Return the record of a source run.
 
     Raises:
         UsageError: If the run is gone, or is another one now.
-        Refused: If it began from another model, or adapted on items of the test.
+        Refused: If it began from another model.
     """
     folder = Path(source.folder)
     if not (folder / "result.json").exists():
@@ -170,33 +179,49 @@ def _run_artifacts(
             f"{folder}: holds run {result.id[:8]} with other artifacts than those of run {source.id[:8]}, which this "
             "test began with; start the test again in another --output"
         )
-    assert result.model is not None
-    assert result.versions is not None
-    if result.model.fingerprint != model.provenance.sha256:
+    if result.model is None or result.model.fingerprint != model.provenance.sha256:
         raise Refused(
             f"{folder}: began from another version of {config.model} than the one on this machine; restore that one"
         )
-    if result.content_hash != task_data.splits.content_hash:
-        _check_unseen(result.config, task_data)
+    return result
+
+
+def _run_artifacts(folder: Path, result: Result) -> tuple[RunArtifacts, Versions]:
+    """Return the artifacts of a source run and its versions."""
+    assert result.versions is not None
     current = result if result.versions.flops == FLOPS_VERSION else reprice(result)
     return RunArtifacts(folder, current), result.versions
 
 
-def _check_unseen(adapted: RunConfig, task_data: TaskData) -> None:
-    """Check that the source run did not adapt on an item of the test, by the text of its prompt.
+def _adapted_apart(folder: Path, result: Result, task_data: TaskData) -> Duplicates | None:
+    """Check that a source run did not adapt on an example that is, or nearly equals, one of the test.
+
+    Returns:
+        Near duplicates among the examples that the run adapted on and those of the test.
 
     Raises:
-        Refused: If it did.
+        UsageError: If the data that the run adapted on has changed since.
+        Refused: If it adapted on such an example.
     """
-    before = load_task_data(adapted)
-    seen = (*before.splits.support, *before.splits.select, *before.splits.gate)
-    prompts = {json.dumps(before.adapted_on.messages(example)) for example in seen}
-    common = [e.id for e in task_data.splits.test if json.dumps(task_data.task.messages(e)) in prompts]
+    if result.content_hash == task_data.splits.content_hash:
+        return task_data.duplicates  # the run's own splits, which are no reason to refuse a test of it
+    before, task = load_task_data(result.config), task_data.task
+    if before.splits.content_hash != result.content_hash:
+        file = result.config.adapt_data or result.config.data
+        raise UsageError(
+            f"{folder}: the data of {result.config.task_label} is not that which the run adapted on: its content hash "
+            f"is {before.splits.content_hash[:12]}, and the record has {str(result.content_hash)[:12]}, so it is not "
+            f"known whether the run adapted on test examples; restore {file or 'the data'}"
+        )
+    adapted = [(name, before.adapted_on, e) for name in SPLITS[:3] for e in getattr(before.splits, name)]
+    pairs = alike([*adapted, *(("test", task, e) for e in task_data.splits.test)])
+    common = list(dict.fromkeys(two.id for _, (split, _, two) in pairs if split == "test"))
     if common:
         raise Refused(
-            f"the run adapted on {len(common)} of the test examples of {task_data.task.name}, such as {common[0]}; "
-            "test it on another task"
+            f"the run adapted on {len(common)} of the test examples of {task.name}, or on near duplicates of them, "
+            f"such as {common[0]}; test it on another task"
         )
+    return duplicates_of(pairs)
 
 
 def _check_saved(trained: RunArtifacts) -> None:

@@ -55,7 +55,7 @@ def execute(
     Args:
         prepared: Run to execute.
         display: Progress display.
-        engines: Number and location of the engines. The result does not depend on it.
+        engines: Number and location of the engines. The result depends on it only under a budget of device time.
         wrap_engine: Function that wraps the engine, for instrumentation; None for no wrapper.
 
     Raises:

@@ -26,7 +26,8 @@ class Checkpoint:
     """Weights that were produced by training.
 
     Attributes:
-        folder: Folder of the weights on this machine; not part of their identity. Its FILE has them as deployed.
+        folder: Folder of the weights on this machine; not part of their identity. Its FILE, or the several files of a
+            large model, have them as deployed.
         digest: sha256 over the tensors' names, dtypes, shapes and bytes.
     """
 
@@ -88,7 +89,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         BenchError: If its weights cannot be read.
     """
-    return Checkpoint(folder, digest(_tensors(folder / FILE)))
+    return Checkpoint(folder, digest(_deployed(folder)))
 
 
 def saved_digest(folder: Path) -> str | None:
@@ -98,7 +99,7 @@ def saved_digest(folder: Path) -> str | None:
 
 
 def saved_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a Hugging Face checkpoint, in one file or several; empty if it has none.
+    """Return the deployed tensors of a Hugging Face checkpoint, in one file or several; empty if it has none.
 
     The files are mapped into memory, so a tensor takes none until it is read.
 
@@ -107,8 +108,13 @@ def saved_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        tensors |= _tensors(file)
+        if file.name != TRAINED:
+            tensors |= _tensors(file)
     return tensors
+
+
+def _deployed(folder: Path) -> dict[str, torch.Tensor]:
+    return saved_weights(folder) or _tensors(folder / FILE)  # whose error names the file that is missing
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -117,14 +123,14 @@ def read_checkpoint(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     Raises:
         BenchError: If the file is missing, or its content has changed since it was written.
     """
-    path = checkpoint.folder / FILE
     try:
-        tensors = _tensors(path)
+        tensors = _deployed(checkpoint.folder)
     except BenchError as error:
         raise BenchError(f"{error}; start the run again") from error
     if (found := digest(tensors)) != checkpoint.digest:
         raise BenchError(
-            f"{path}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start the run again"
+            f"{checkpoint.folder / FILE}: has digest {found[:12]} where {checkpoint.digest[:12]} was written; start "
+            "the run again"
         )
     return tensors
 

@@ -89,7 +89,9 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _group(records: Sequence[Record], sort: str, clusters: Clusters) -> Group:
     config = records[0].result.config
-    limit = max((r.result.budget.flops for r in records if r.result.budget), default=0)
+    budgets = [budget for record in records if (budget := record.result.budget)]
+    # A time is other FLOPs in every run, and runs that adapt nothing cannot spend theirs.
+    limit = max((budget.flops for budget in [b for b in budgets if b.adapts or b.spent] or budgets), default=0)
     variants, names, repeated = variants_of(records), {}, []
     for key, name in names_of(variants).items():
         variants[key], found = one_per_seed(variants[key])

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bench.compute.budget import parse_budget
 from bench.records.rows import FAITHFUL
-from reports.leaderboard.group import LeaderboardRow
+from reports.leaderboard.group import MATCHED, LeaderboardRow
 from reports.leaderboard.naming import short
 from reports.record import Record
 from reports.run.history import stages
@@ -73,7 +74,18 @@ def notes_of(records: Sequence[Record], lines: Sequence[LeaderboardRow], dtype: 
         )
     if any(len(line.seeds) == 1 for line in scored if not line.bound):
         notes.append("a row with one seed does not show the variation between seeds")
-    return (*notes, *_without_bound(lines), *_stages(records, lines), *_chosen(records))
+    return (*notes, *_device_time(records), *_without_bound(lines), *_stages(records, lines), *_chosen(records))
+
+
+def _device_time(records: Sequence[Record]) -> Iterator[str]:
+    """Yield how far the FLOPs of one device time lie apart, if rows that spent all of theirs can differ in compute."""
+    budget = parse_budget(records[0].result.config.budget)
+    flops = [b.flops for record in records if (b := record.result.budget) and (b.adapts or b.spent)]
+    if budget.unit == "seconds" and flops and min(flops) < MATCHED * max(flops):
+        yield (
+            f"{budget.text} of device time became {min(flops):.2g} to {max(flops):.2g} FLOPs, as the machine was "
+            "faster or slower: compare only rows that are called matched"
+        )
 
 
 def _without_bound(lines: Sequence[LeaderboardRow]) -> Iterator[str]:

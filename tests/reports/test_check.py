@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from reports.record import read_record
+from bench.records.config import RunConfig
+from bench.run.prepare import prepare
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
+from reports.check import contradictions
+from reports.record import Record, read_record
 
 RECORDS = Path(__file__).parents[2] / "reports" / "records"
 SOURCES = {
@@ -121,3 +126,35 @@ def test_a_changed_record_is_refused_with_its_field(file, path, value, tmp_path)
     with pytest.raises(BenchError) as refusal:
         read_record(forged)
     assert str(forged) in str(refusal.value)
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """The record of a run under pass@2,4, as plain values."""
+    config = RunConfig(
+        method="es", task="addition", model="tiny-adder", budget="1000", limit=20, strategy="pass@2,4", gate="harness"
+    )
+    prepared = prepare(config, tmp_path_factory.mktemp("runs"), ProgressDisplay(quiet=True))
+    execute(prepared, ProgressDisplay(quiet=True))
+    return read_record(prepared.folder).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("row", "edit", "field"),
+    [
+        (1, lambda row: row["coverage"]["cost"].update(flops=1.0), "rows[1].coverage.cost.flops"),
+        (1, lambda row: row["curve"][0]["cost"].update(flops=1.0), "rows[1].curve[0].cost.flops"),
+        (1, lambda row: row["curve"][0].update(value=2.0), "rows[1].curve[0].value"),
+        (0, lambda row: row["coverage"].update(value=row["coverage"]["high"] + 0.01), "rows[0].coverage.value"),
+        (0, lambda row: row["curve"][0].update(samples=7), "rows[0].curve[0].samples"),
+        (0, lambda row: row["curve"][0]["work"].update(evaluations=1), "rows[0].curve[0].work"),
+        (2, lambda row: row["curve"][0].update(value=row["curve"][0]["low"]), "rows[2].curve"),
+        (2, lambda row: row.update(curve=[]), "rows[2].curve"),
+        (0, lambda row: row.update(curve=[]), "rows[0].coverage"),
+    ],
+)
+def test_a_changed_part_of_pass_at_k_is_named(sampled, row, edit, field):
+    assert not list(contradictions(Record.model_validate_json(json.dumps(sampled))))
+    document = copy.deepcopy(sampled)
+    edit(document["result"]["rows"][row])
+    assert field in [name for name, *_ in contradictions(Record.model_validate_json(json.dumps(document)))]

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from bench.cli import cli
 from bench.errors import BenchError, UsageError
 from bench.records.schema import RunConfig, read_result
 from bench.run.prepare import prepare
+from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 
@@ -20,8 +22,9 @@ LIMIT = 20
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
-    def run(method, budget="260", **settings):
+    def run(method, budget="260", shots=0, **settings):
         fields = {"method": method, "task": "addition", "model": "tiny-adder", "budget": budget, "limit": LIMIT}
+        fields |= {"shots": shots}
         prepared = prepare(RunConfig(**fields, method_config=settings), folder, ProgressDisplay(quiet=True))
         assert execute(prepared, ProgressDisplay(quiet=True)).status == "ok"
         return prepared.folder
@@ -30,6 +33,7 @@ def runs(tmp_path_factory):
         "randopt": run("randopt", top_k=[1, 5], sigmas=[0.01]),
         "grpo": run("grpo", budget="600", lr=1e-4),
         "base": run("base"),
+        "shots": run("randopt", shots=2, top_k=[1], sigmas=[0.01]),
     }
 
 
@@ -54,7 +58,8 @@ def copied(runs, tmp_path):
 
 @pytest.fixture(scope="module")
 def found(runs):
-    return json.loads(analyze(*runs.values(), "-L", LIMIT, "-t", "modular-addition", "--along", 3, "--json"))
+    together = [runs[name] for name in ("randopt", "grpo", "base")]
+    return json.loads(analyze(*together, "-L", LIMIT, "-t", "modular-addition", "--along", 3, "--json"))
 
 
 def test_it_reports_size_direction_and_effect_and_saves_them_in_each_run(runs, found):
@@ -152,6 +157,42 @@ def test_trained_weights_that_are_gone_or_edited_are_an_error(copied):
     shutil.rmtree(run / "artifact")
     with pytest.raises(BenchError, match="artifact: the artifact is gone"):
         analyze(run)
+
+
+def test_a_run_is_asked_with_its_own_prompts_and_never_compared_with_another_kind(runs):
+    alone = json.loads(analyze(runs["shots"], "-L", LIMIT, "-t", "modular-addition", "--along", 3, "--json"))
+    rows = read_result(runs["shots"]).rows
+    (line,) = alone["lines"]
+    assert [line["accuracy"][0], line["accuracy"][-1]] == [row.accuracy.accuracy for row in rows[:2]]
+    assert rows[0].accuracy.accuracy != read_result(runs["grpo"]).rows[0].accuracy.accuracy
+    both = json.loads(analyze(runs["grpo"], runs["shots"], "-L", LIMIT, "--along", 3, "--json"))
+    assert [move["name"] for move in both["moves"]] == ["grpo"]
+    (note,) = both["notes"]
+    assert re.match(r"run \w{8} of randopt is left out: its prompts \(chat, 2 shots\) are not", note)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"point\.json: .*valid dictionary.*; restore it, or leave"),
+        ('{"checkpoint": "x"}', r"point\.json: prompt: Field required.*; restore it, or leave"),
+        ('{"prompt": "default", "amplitudes": {}}', r"expected either checkpoint, or noise, kind and amplitudes"),
+        ('{"prompt": "default", "noise": "n", "kind": "iid", "amplitudes": {"a": 1}}', r"point\.json: amplitudes\.a"),
+    ],
+)
+def test_an_edited_origin_is_an_error_that_names_the_field(copied, content, message):
+    run = copied("grpo")
+    (run / "artifact" / "point.json").write_text(content)
+    with pytest.raises(BenchError, match=message):
+        analyze(run)
+
+
+def test_a_test_has_no_artifact_and_names_its_source(runs, tmp_path):
+    config = config_of_run(runs["grpo"], {})
+    prepared = prepare_test(config, tmp_path, ProgressDisplay(quiet=True))
+    execute(prepared, ProgressDisplay(quiet=True))
+    with pytest.raises(UsageError, match=r"a test of a model that was made before.*; analyse its source, .*grpo"):
+        analyze(prepared.folder)
 
 
 def test_an_artifact_that_answers_another_prompt_is_left_out(copied):

@@ -88,7 +88,17 @@ def test_a_declared_model_is_marked_and_never_matched_or_ranked(runs, tmp_path):
         (["--artifact", "x", "-t", "addition", "--declared-flops", "1"], "--artifact x: also needs --model"),
         (["--artifact", "x", "-M", "tiny-addr", "-t", "addition", "--declared-flops", "1"], "did you mean tiny-adder"),
         *(
-            (["--artifact", "x", "-M", "tiny-adder", "-t", "addition", "--declared-flops", flops], "positive number of")
+            (["--artifact", "x", "-M", "tiny-adder", "-t", "addition", "--declared-flops", flops], message)
+            for flops, message in (
+                ("1e99eflops", "^--declared-flops 1e99eflops: expected at most 1e30 FLOPs"),
+                ("1e31", "^--declared-flops 1e31: expected at most 1e30 FLOPs"),
+            )
+        ),
+        *(
+            (
+                ["--artifact", "x", "-M", "tiny-adder", "-t", "addition", "--declared-flops", flops],
+                "--declared-flops .*positive number of",
+            )
             for flops in ("0", "2h", "small", "-1", "many")
         ),
     ],

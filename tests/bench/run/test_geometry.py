@@ -36,8 +36,8 @@ def measured(tmp_path_factory):
     ((artifact,), _) = find_adapted([prepared.folder])
     around = Neighbourhood(artifact.result, tmp_path_factory.mktemp("scratch"))
     weights = adapted_weights(artifact, around.base, folder / "again")
-    task, examples = task_of_run(artifact.result, artifact.run, 6)
-    asked = [(prompt, completion.token_ids) for prompt, completion in around.answers(Point(), task, examples)]
+    questions = task_of_run(artifact.result, artifact.run, 6)
+    asked = [(prompt, completion.token_ids) for prompt, completion in around.answers(Point(), questions)]
     return artifact, around, weights, asked
 
 
@@ -104,20 +104,26 @@ def test_chunks_keep_the_order_and_fit_into_memory(measured, monkeypatch):
 
 def test_verdicts_are_the_tasks_own(measured):
     artifact, around, _, _ = measured
-    task, examples = task_of_run(artifact.result, artifact.run, 10)
-    right = around.correct(Point(), task, examples)
+    questions = task_of_run(artifact.result, artifact.run, 10)
+    task = questions.task
+    right = around.correct(Point(), questions)
     assert right.sum() == artifact.result.rows[0].accuracy.correct
     task.score_many = lambda examples, texts: [
         score if i else Score(0.0, False, status="infrastructure")
         for i, score in enumerate(map(task.score, examples, texts))
     ]
-    assert np.array_equal(around.correct(Point(), task, examples), [-1, *right[1:]])
+    assert np.array_equal(around.correct(Point(), questions), [-1, *right[1:]])
 
 
 def test_another_task_may_have_its_data_in_a_file(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text("".join(f'{{"prompt": "{i}+1=", "answer": {i + 1}, "check": "number"}}\n' for i in range(40)))
-    task, examples = other_task(f"jsonl={path}", 3)
-    assert (task.name, len(examples)) == ("jsonl", 3)
+    config = RunConfig(method="es", task="addition", model="tiny-adder", shots=2)
+    found = other_task(config, f"jsonl={path}", 3)
+    assert (found.task.name, len(found.examples)) == ("jsonl", 3)
+    assert [shot.task.name for shot in found.prompting.shots] == ["jsonl"] * 3
     with pytest.raises(UsageError, match=f"task jsonl={path}: its test split has 1 examples; at least 2 are needed"):
-        other_task(f"jsonl={path}", 1)
+        other_task(config, f"jsonl={path}", 1)
+    swapped = config.model_copy(update={"template": "swapped"})
+    with pytest.raises(UsageError, match="--template swapped: jsonl has the prompts default"):
+        other_task(swapped, f"jsonl={path}", 3)

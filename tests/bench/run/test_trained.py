@@ -1,16 +1,19 @@
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.samples import read_samples
-from bench.records.schema import RunConfig, read_result
+from bench.records.schema import Duplicates, Result, RunConfig, read_result
 from bench.records.source import RunSource
+from bench.run.data import load_task_data
 from bench.run.grid import expand, resume_run, run_grid
 from bench.run.prepare import prepare
-from bench.run.prepare_test import config_of_model, config_of_run, prepare_test
+from bench.run.prepare_test import _adapted_apart, config_of_model, config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
@@ -218,6 +221,19 @@ def test_an_artifact_that_was_changed_is_an_error_that_names_both_digests(copy, 
         retest(tmp_path, copy)
 
 
+def test_the_refusal_in_the_documentation_is_the_programs(copy, tmp_path):
+    (copy / "artifact" / "near" / "model.safetensors").unlink()
+    with pytest.raises(UsageError) as refusal:
+        retest(tmp_path, copy)
+    page = (Path(__file__).parents[3] / "docs" / "transfer.md").read_text()
+    (documented,) = re.findall(r"```text\n(/.*?)\n```", page, flags=re.DOTALL)
+
+    def wording(text):
+        return " ".join(re.sub(r"\b[0-9a-f]{12}\b", "DIGEST", text[text.index("/artifact:") :]).split())
+
+    assert wording(documented) == wording(str(refusal.value))
+
+
 def test_a_source_that_is_gone_or_another_run_now_is_an_error_on_resuming(copy, tmp_path):
     config = config_of_run(copy, {})
     moved = copy.rename(copy.with_name("elsewhere"))
@@ -249,6 +265,58 @@ def test_a_test_and_a_run_of_an_earlier_version_cannot_be_tested(copy, tmp_path)
 def test_items_that_the_run_adapted_on_are_refused(source, tmp_path):
     with pytest.raises(Refused, match=r"adapted on 40 of the test examples of leaky"):
         prepare_test(config_of_run(source, {"task": LEAKY}), tmp_path, QUIET)
+
+
+LONG = (
+    "The shop of the old harbour sold {} red apples in the morning and then {} green pears during the long warm "
+    "evening. How many pieces of fruit did the shop sell in all on that one day?"
+)
+SUMS = [LONG.format(7 * n % 90, 11 * n % 80) for n in range(60)]
+
+
+def questions(path, texts):
+    rows = [{"prompt": text, "answer": n, "check": "number"} for n, text in enumerate(texts)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = RunConfig(method="es", task="jsonl", model="tiny-adder", data=str(path))
+    return config, load_task_data(config)
+
+
+def test_near_duplicates_of_what_the_run_adapted_on_are_refused_and_counted(tmp_path):
+    config, before = questions(tmp_path / "before.jsonl", SUMS)
+    result = Result.model_construct(config=config, content_hash=before.splits.content_hash)
+    _, again = questions(tmp_path / "again.jsonl", [f"Please note: {text}" for text in SUMS])
+    adapted = {before.task.content(e) for name in SPLITS[:3] for e in getattr(before.splits, name)}
+    known = sum(again.task.content(e).removeprefix("Please note: ") in adapted for e in again.splits.test)
+    assert known
+    with pytest.raises(Refused, match=rf"adapted on {known} of the test examples of jsonl, or on near duplicates"):
+        _adapted_apart(tmp_path, result, again)
+    assert _adapted_apart(tmp_path, result, before) == before.duplicates
+
+
+def test_duplicates_of_a_test_are_among_what_was_adapted_on_and_what_is_asked(tmp_path):
+    config, before = questions(tmp_path / "before.jsonl", SUMS)
+    result = Result.model_construct(config=config, content_hash=before.splits.content_hash)
+    _, other = questions(tmp_path / "other.jsonl", [text.replace("sold", "sold 1000 and then") for text in SUMS])
+    own = replace(other, duplicates=Duplicates(left_out=3, across={"support and test": 2}))
+    assert _adapted_apart(tmp_path, result, own) == Duplicates(left_out=0, across={})
+
+
+def test_data_that_changed_since_the_run_is_an_error_and_not_taken_for_what_it_adapted_on(tmp_path):
+    config, before = questions(tmp_path / "before.jsonl", SUMS)
+    result = Result.model_construct(config=config, content_hash=before.splits.content_hash)
+    _, test = questions(tmp_path / "test.jsonl", SUMS[:40])
+    questions(tmp_path / "before.jsonl", [text.replace("sold", "sold 1000 and then") for text in SUMS])
+    with pytest.raises(UsageError, match=r"not that which the run adapted on: its content .* restore .*before\.js"):
+        _adapted_apart(tmp_path, result, test)
+
+
+def test_another_task_takes_over_no_field_of_the_data_that_the_run_adapted_on(copy):
+    document = json.loads((copy / "result.json").read_text())
+    document["config"] |= {"adapt_on": "jsonl", "adapt_data": "rows.jsonl", "adapt_fields": "prompt=question"}
+    (copy / "result.json").write_text(json.dumps(document))
+    config = config_of_run(copy, {"task": "successor"})
+    assert (config.adapt_on, config.adapt_data, config.adapt_fields) == (None, None, None)
+    assert load_task_data(config).task.name == "successor"
 
 
 def test_a_prompt_that_the_task_lacks_refuses_the_test(tmp_path):

@@ -2,6 +2,7 @@ import resource
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bench.errors import BenchError
 from bench.records.files import WriteFailed
@@ -12,6 +13,7 @@ from bench.weights.checkpoint import (
     open_checkpoint,
     read_checkpoint,
     read_trained,
+    saved_weights,
     write_checkpoint,
 )
 from bench.weights.points import Point
@@ -123,3 +125,25 @@ def test_weights_as_trained_that_are_not_those_of_the_checkpoint_are_refused(tmp
     (tmp_path / "other" / TRAINED).replace(tmp_path / "one" / TRAINED)
     with pytest.raises(BenchError, match="it is not the checkpoint beside it; start the run again"):
         read_trained(checkpoint)
+
+
+def test_weights_in_several_files_are_one_checkpoint(tmp_path):
+    weights = {"a": torch.arange(4.0), "b": torch.ones(2, 2)}
+    written = write_checkpoint(tmp_path / "one", weights)
+    several = tmp_path / "several"
+    several.mkdir()
+    for number, (name, tensor) in enumerate(weights.items(), start=1):
+        save_file({name: tensor}, several / f"model-0000{number}-of-00002.safetensors")
+    (several / "model.safetensors.index.json").write_text("{}")
+    assert open_checkpoint(several) == written
+    assert read_checkpoint(Checkpoint(several, written.digest)).keys() == weights.keys()
+    (several / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(BenchError, match="has digest"):
+        read_checkpoint(Checkpoint(several, written.digest))
+
+
+def test_the_weights_of_a_folder_are_those_that_are_deployed_and_not_those_as_trained(tmp_path):
+    written = write_checkpoint(tmp_path / "one", {"a": torch.full((3,), 0.1)}, torch.bfloat16)
+    assert (tmp_path / "one" / TRAINED).exists()
+    assert saved_weights(tmp_path / "one")["a"].dtype == torch.bfloat16
+    assert open_checkpoint(tmp_path / "one") == written

@@ -730,3 +730,13 @@ def test_a_run_that_was_refused_before_it_had_an_engine_joins_the_other_seeds():
     names = [line.name for line in make_board([good, other]).groups[0].lines]
     assert len(names) == 3
     assert not any("engine" in name for name in names)
+
+
+def test_a_run_that_adapts_nothing_has_no_part_in_the_budget_that_others_are_matched_with():
+    base = run("base", correct=BASE, planned={})
+    larger = base.result.budget.model_copy(update={"flops": 190})
+    base = base.model_copy(update={"result": base.result.model_copy(update={"budget": larger})})
+    (group,) = groups([base, run()])
+    assert group.budget_flops == 100
+    assert [line.matched for line in group.lines if not line.bound] == [True]
+    assert groups([base])[0].budget_flops == 190

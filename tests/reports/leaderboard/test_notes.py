@@ -1,4 +1,4 @@
-from bench.records.schema import Result, RunConfig
+from bench.records.schema import BudgetInfo, Result, RunConfig
 from bench.stats import Estimate
 from reports.leaderboard.group import LeaderboardRow
 from reports.leaderboard.notes import NOT_RUN, notes_of
@@ -43,3 +43,28 @@ def test_a_row_without_adaptation_below_the_base_bounds_nothing_whatever_its_nam
         "bounds nothing, because it is below the base: votes (docs/controls.md)"
     ]
     assert bounds(("votes", True, 0.5)) == []
+
+
+def timed(flops, budget="20s", planned=256):
+    size = BudgetInfo(
+        name=budget,
+        evaluations=256,
+        evaluation_flops=1.0,
+        flops=flops,
+        planned={"sample": planned} if planned else {},
+        spent=0,
+    )
+    config = RunConfig(method="es", task="addition", model="tiny-adder", budget=budget)
+    return Record(result=Result.model_construct(config=config, budget=size, report={}, tuning=None, id=str(flops)))
+
+
+def test_one_device_time_with_other_flops_in_each_run_is_noted():
+    def notes(*records):
+        return [note for note in notes_of(records, [], "float32") if "device time" in note]
+
+    apart = "20s of device time became 1e+10 to 6.9e+10 FLOPs, as the machine was faster or slower: compare only rows"
+    assert [note.startswith(apart) for note in notes(timed(69 * 10**9), timed(10**10), timed(10**12, planned=0))] == [
+        True
+    ]
+    assert notes(timed(100), timed(96)) == []
+    assert notes(timed(100, "small"), timed(10, "small")) == []
