@@ -22,7 +22,7 @@ from bench.records.config import RunConfig
 from bench.records.journal import Journal
 from bench.records.schema import Result
 from bench.registry import load_task
-from bench.run.data import load_task_data
+from bench.run.data import TaskData, load_task_data
 from bench.run.evaluator import Evaluator
 from bench.run.export import open_base
 from bench.run.prepare import admit, resolved_device
@@ -58,7 +58,7 @@ class Questions:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions, though each run has a task object of its own."""
-        shots = [(shot.task.name, shot.example, shot.gold) for shot in self.prompting.shots]
+        shots = [(shot.task.name, shot.example) for shot in self.prompting.shots]
         asked = self.prompting.template, self.prompting.system, repr(shots)
         return self.task.name, self.task.max_new_tokens, repr(self.examples), asked
 
@@ -194,7 +194,8 @@ def other_task(config: RunConfig, name: str, limit: int) -> Questions:
     task = load_task(known)
     splits = task.load(Path(file) if file else None)
     alone = config.model_copy(update={"task": known, "adapt_on": None})
-    return Questions(task, _enough(name, splits.test[:limit]), prompting_of(alone, task, splits.support, task.prompts))
+    prompting = prompting_of(alone, TaskData.of(task, task, splits))
+    return Questions(task, _enough(name, splits.test[:limit]), prompting)
 
 
 def _enough(name: str, examples: tuple[Example, ...]) -> tuple[Example, ...]:

@@ -1,5 +1,7 @@
 """Synthetic records whose parts agree, as `reports.check` demands of every record that is read."""
 
+from typing import Any
+
 from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import ADAPTATION, Work
@@ -52,7 +54,9 @@ def _row(record: Record, number: int, row: Row) -> Row:
     base, now = outcomes(record.base), outcomes(record.verdicts[number])
     judged = (base >= 0) & (now >= 0)
     before, after = base[judged] == 1, now[judged] == 1
-    changed = {"accuracy": accuracy_of(int(after.sum()), after.size, base.size - after.size, row.accuracy.mean_reward)}
+    changed: dict[str, Any] = {
+        "accuracy": accuracy_of(int(after.sum()), after.size, base.size - after.size, row.accuracy.mean_reward)
+    }
     if row.comparison is not None:
         changed["comparison"] = comparison_of(paired_counts(before, after))
     return row.model_copy(update=changed)

@@ -56,9 +56,11 @@ class World:
         for _ in range(count):
             before = rng.random((n, 1)) < self.accuracy
             kept = rng.random(seeds) < (1.0 if self.kept is None else self.kept)
-            gain = rng.uniform(*self.gains, seeds) if self.between else rng.choice(self.gains, seeds)
+            low, high = min(self.gains), max(self.gains)
+            gain = rng.uniform(low, high, seeds) if self.between else rng.choice(self.gains, seeds)
             fix = (self.lost + np.maximum(gain, 0)) / (1 - self.accuracy)
             lose = (self.lost + np.maximum(-gain, 0)) / self.accuracy
+            factor: NDArray[np.floating]
             if self.fixed_items:
                 factor = (rng.random((n, 1)) >= self.fixed_items) / (1 - self.fixed_items)
             else:

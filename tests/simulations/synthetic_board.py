@@ -66,7 +66,7 @@ def run(
         config=RunConfig.model_validate({"method": method, "seed": seed, **given}),
         versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
         model=ModelInfo(name="m", origin="o", fingerprint="f", digest=digest, licence=None),
-        engine=engine or ENGINE,
+        engine=engine or ENGINE,  # type: ignore[arg-type]
         budget=BudgetInfo(
             name="small",
             evaluations=4096,

@@ -34,6 +34,10 @@ def test_the_simulated_intervals_are_those_of_the_board(name):
         (group,) = make_board([run(s, text, base=texts[0], changed=bool(k)) for s, (text, k) in pairs]).groups
         line = group.lines[1]
         expected, own = present(before, after, kept), accuracy(before, after, kept)
+        assert line.difference is not None
+        assert line.accuracy is not None
+        assert line.accuracy.low is not None
+        assert line.accuracy.high is not None
         assert (line.difference.low, line.difference.high) == (expected.low, expected.high)
         assert (line.accuracy.low - 0.5, line.accuracy.high - 0.5) == (own.low, own.high)
 
