@@ -35,6 +35,8 @@ def test_the_simulated_intervals_are_those_of_the_board(name):
         line = group.lines[1]
         expected, own = present(before, after, kept), accuracy(before, after, kept)
         assert line.difference is not None
+        assert expected is not None
+        assert own is not None
         assert line.accuracy is not None
         assert line.accuracy.low is not None
         assert line.accuracy.high is not None
