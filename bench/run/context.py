@@ -305,7 +305,8 @@ class DeploymentContext:
         """Write the model at a point as an ordinary Hugging Face checkpoint."""
         self._evaluator.engine.move_to(point)
         move = self._evaluator.engine.save(folder)
-        if isinstance(point, Checkpoint) and (folder / FILE).exists():  # a large model is saved in several files
+        # A large model is saved in several files, and so may be what was trained.
+        if isinstance(point, Checkpoint) and all((each / FILE).exists() for each in (folder, point.folder)):
             share(point.folder / FILE, folder / FILE)
         self._saved[point] = saved_digest(folder), move
 
