@@ -17,7 +17,8 @@ from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Timing, Versions
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, gc_disabled, read_record
+from reports.reading import find_records, gc_disabled, read_record
+from reports.record import Record
 
 METHODS = ("base", "self-consistency", "corp", "randopt", "es", "grpo", "ppo", "prompt-search", "cat", "best-of-n")
 SEEDS = 5

@@ -13,9 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from bench.compute.budget import parse_budget
 from bench.compute.ledger import ADAPTATION, Account, Work
@@ -29,9 +27,7 @@ from bench.records.tuning import DECLARED
 from bench.run.run_id import run_id
 from bench.stats import PairedCounts
 from bench.strategy import curve_of
-
-if TYPE_CHECKING:
-    from reports.record import Record
+from reports.record import Record, outcomes
 
 _SHA256 = "[0-9a-f]{64}"
 CLOSE = 1e-9
@@ -134,7 +130,7 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
     if source not in given:
         yield f"rows[{number}].answers_of", source, f"one of {answered}, the rows with answers"
         return
-    before, after = _correct(record.base), _correct(given[source])
+    before, after = outcomes(record.base), outcomes(given[source])
     judged = (after >= 0) & (before >= 0)
     right, items = int((after[judged] == 1).sum()), int(judged.sum())
     if not items:
@@ -179,10 +175,6 @@ def _coverage(result: Result, number: int, row: Row) -> Iterator[tuple[str, Any,
         if result.model and result.model.shape and priced and each.work is not None:
             expected = pricing.priced_coverage(result.model.shape, each).cost
             yield from _differences(f"{part}.cost", each.cost, expected)
-
-
-def _correct(verdicts: str) -> np.ndarray[Any, np.dtype[np.int8]]:
-    return np.frombuffer(verdicts.encode(), dtype=np.int8) - np.int8(ord("0"))
 
 
 def _differences(name: str, given: Any, expected: Any) -> Iterator[tuple[str, Any, str]]:

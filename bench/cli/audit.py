@@ -53,7 +53,7 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
     """
     from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
-    from reports.record import find_records
+    from reports.reading import find_records
 
     found, unfinished = find_records(records)
     if unfinished:
@@ -74,7 +74,7 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
 
 def _audit(path: Path, items: int, whole: bool, display: ProgressDisplay) -> Audit:
     from reports.audit import Audit, Finding, check_parts
-    from reports.record import unchecked_record
+    from reports.reading import unchecked_record
 
     try:
         record = unchecked_record(path)
@@ -161,7 +161,7 @@ def _whole(record: Record, scratch: Path, display: ProgressDisplay) -> tuple[lis
     from bench.records.samples import read_samples
     from bench.run.repeat import run_again, same_processor
     from reports.audit import compare_runs
-    from reports.record import read_record
+    from reports.reading import read_record
 
     folder = run_again(record.result, scratch, display)
     again = read_record(folder)

@@ -131,7 +131,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
     """
     from bench.records.samples import first_samples
-    from reports.record import read_record
+    from reports.reading import read_record
 
     if repriced + times + bool(samples) > 1:
         raise click.UsageError("--reprice, --time and --samples show different things; give one of them")

@@ -89,7 +89,7 @@ def leaderboard(
     from reports.leaderboard.grouping import distinct
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
-    from reports.record import find_records, gc_disabled, read_records
+    from reports.reading import find_records, gc_disabled, read_records
 
     if check:
         return _check(runs or (Path("reports"),))

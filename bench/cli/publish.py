@@ -38,7 +38,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     from bench.errors import UsageError
     from bench.run.items import NotHere, check_items
     from reports.leaderboard.committed import publish
-    from reports.record import find_records
+    from reports.reading import find_records
 
     finished, unfinished = find_records(runs)
     if unfinished:

@@ -34,7 +34,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
     from reports.leaderboard.grouping import distinct
-    from reports.record import find_records, read_records
+    from reports.reading import find_records, read_records
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)

@@ -20,7 +20,7 @@ from bench.stats import (
     paired_difference_interval,
     wilson_interval,
 )
-from reports.record import read_record
+from reports.reading import read_record
 
 
 @dataclass(frozen=True)

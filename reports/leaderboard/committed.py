@@ -33,7 +33,8 @@ from reports.leaderboard.grouping import distinct
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.summaries import Withdrawal
 from reports.leaderboard.text import markdown
-from reports.record import Record, find_records, gc_disabled, read_record, read_records
+from reports.reading import find_records, gc_disabled, read_record, read_records
+from reports.record import Record
 
 MAX_BYTES = 50_000
 """Maximum size of a committed record in bytes."""

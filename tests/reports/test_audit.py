@@ -19,7 +19,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.repeat import choose, same_processor, unrepeatable
 from bench.run.runner import execute
 from reports.audit import answers_finding, compare_answers, compare_runs
-from reports.record import read_record
+from reports.reading import read_record
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "reports" / "records"

@@ -12,7 +12,8 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from reports.check import contradictions
-from reports.record import Record, read_record
+from reports.reading import read_record
+from reports.record import Record
 
 RECORDS = Path(__file__).parents[2] / "reports" / "records"
 SOURCES = {

@@ -19,7 +19,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from reports.leaderboard.committed import compact
-from reports.record import read_record
+from reports.reading import read_record
 
 
 @pytest.fixture(scope="module")

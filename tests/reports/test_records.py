@@ -21,7 +21,7 @@ from reports.leaderboard.committed import (
     withdrawals,
     without_paths,
 )
-from reports.record import read_record
+from reports.reading import read_record
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "reports"

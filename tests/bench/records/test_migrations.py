@@ -19,7 +19,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from reports.leaderboard.build import make_board
-from reports.record import read_record
+from reports.reading import read_record
 
 OLD = Path(__file__).parent / "schema_2"
 BASE, RANDOPT = (next((OLD / method).iterdir()) for method in ("base", "randopt"))

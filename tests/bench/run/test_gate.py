@@ -20,7 +20,7 @@ from bench.stats.gate import GateDesign, detectable_gain
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, PlanLine, SingleModel
 from methods.randopt import RandOpt, RandOptConfig
-from reports.record import read_record
+from reports.reading import read_record
 from tasks.addition import Addition
 from tasks.interface import Example, Splits, TaskTraits
 

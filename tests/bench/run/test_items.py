@@ -12,7 +12,7 @@ from bench.records.schema import Result, Versions
 from bench.run import items
 from bench.run.data import load_task_data
 from bench.run.items import NotHere, check_items
-from reports.record import read_record
+from reports.reading import read_record
 
 RECORDS = Path(__file__).parents[3] / "reports" / "records"
 

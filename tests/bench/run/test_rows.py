@@ -17,7 +17,7 @@ from bench.run.runner import execute
 from bench.weights.points import Point
 from methods.interface import Method, Plan, SingleModel
 from reports.leaderboard.build import make_board
-from reports.record import read_record
+from reports.reading import read_record
 from tasks.addition import Addition
 from tasks.examples import SPLITS, Example, cut
 

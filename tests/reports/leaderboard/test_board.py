@@ -29,7 +29,8 @@ from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.build import SORTS, make_board
 from reports.leaderboard.columns import area_text, columns
 from reports.leaderboard.text import as_csv, markdown, print_board
-from reports.record import Record, find_records, read_record
+from reports.reading import find_records, read_record
+from reports.record import Record
 
 BASE = "1" * 10 + "0" * 10
 PLANNED = {"sample": 256}

@@ -19,7 +19,8 @@ from reports.leaderboard.committed import (
     stale,
     without_paths,
 )
-from reports.record import Record, read_record
+from reports.reading import read_record
+from reports.record import Record
 
 ITEMS = 40
 
