@@ -10,11 +10,15 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bench.compute.budget import BUDGETS
 from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import Work
 from bench.records.config import RunConfig
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
+from bench.records.derived import accuracy_of, comparison_of
+from bench.records.rows import AnswerCost, Row
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Result, Timing, Versions
+from bench.run.run_id import IDENTITY_VERSION, run_id
+from bench.stats import paired_counts
 from reports.leaderboard.build import make_board
 from reports.leaderboard.text import markdown
 from reports.reading import find_records, gc_disabled, read_record
@@ -28,12 +32,10 @@ ITEMS = 164
 def synthetic(count: int) -> Iterator[Record]:
     """Yield synthetic records: ten methods and five seeds per group, with as many groups as needed."""
     rng = np.random.default_rng(0)
-    accuracy = Accuracy(correct=60, items=ITEMS, excluded=0, accuracy=60 / ITEMS, low=0.3, high=0.4, mean_reward=0.4)
     cost = AnswerCost(evaluations=1, flops=4e10, new_tokens=100)
-    compared = PairedComparison(items=ITEMS, fixes=1, regressions=1, difference=0.0, low=-0.1, high=0.1, p_value=1)
-    row = Row(accuracy=accuracy, cost=cost, comparison=compared, changed=True, report={})
-    reference = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
     account = AccountRow(work=Work(evaluations=4000, prefill_tokens=1, decode_tokens=2), flops=98, hardware_flops=99)
+    versions = Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION)
+    model = ModelInfo(name="a-model", origin="o", fingerprint="f", digest="d" * 64, licence=None)
     base = rng.random(ITEMS) < 0.3
     for number in range(count):
         line, seed = divmod(number, SEEDS)
@@ -41,30 +43,35 @@ def synthetic(count: int) -> Iterator[Record]:
         config = RunConfig(method=METHODS[method], task=f"task-{group:04}", model="a-model", budget="small", seed=seed)
         now = base ^ (rng.random(ITEMS) < 0.1)
         adapts = method > 1
+        before, after = (accuracy_of(int(right.sum()), ITEMS, 0, float(right.mean())) for right in (base, now))
+        compared = comparison_of(paired_counts(base, now))
         result = Result(
-            identity_version=2,
-            id=f"{number:064x}",
+            identity_version=IDENTITY_VERSION,
+            id=run_id(config, versions, "c" * 64, model.fingerprint, BUDGETS["small"]),
             status="ok",
             config=config,
-            versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
+            versions=versions,
             content_hash="c" * 64,
             splits={"support": 100, "test": ITEMS},
-            model=ModelInfo(name="a-model", origin="o", fingerprint="f", digest="d" * 64, licence=None),
+            model=model,
             engine={"backend": "transformers", "dtype": "float32", "device": "cpu", "batch_size": 64},
             budget=BudgetInfo(
                 name="small",
-                evaluations=4096,
+                evaluations=BUDGETS["small"],
                 evaluation_flops=1.0,
-                flops=100,
-                planned={"sample": 4096} if adapts else {},
+                flops=BUDGETS["small"],
+                planned={"sample": BUDGETS["small"]} if adapts else {},
                 spent=98 if adapts else 0,
             ),
-            rows=(reference, row.model_copy(update={"changed": method > 0})),
-            ledger={"sample": account, "inference": account, "evaluation": account} if adapts else {},
+            rows=(
+                Row(kind="base", accuracy=before, cost=cost, changed=False),
+                Row(accuracy=after, cost=cost, comparison=compared, changed=method > 0),
+            ),
+            ledger={"sample": account, "setup": account} if adapts else {"setup": account},
             timing=Timing(total=100.0, stages={"adaptation": 60.0, "test": 40.0}),
         )
         answers = ["".join("01"[int(right)] for right in array) for array in (base, now)]
-        yield Record(result=result, items="i" * 64, verdicts=tuple(answers))
+        yield Record(result=result, items="1" * 64, verdicts=tuple(answers))
 
 
 @click.command()
