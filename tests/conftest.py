@@ -10,6 +10,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
 
+# Processes that tests start import what the tests do: the working directory may hold other copies of our packages.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 # A deadline would measure the machine's load.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import bench as bench_package
 from bench.errors import UsageError
 from bench.imports import PACKAGES, ROOT, check_packages, child_environment
 
@@ -30,7 +31,7 @@ def bench(*arguments, cwd, path):
 
 def test_our_packages_are_where_bench_is():
     check_packages()
-    assert Path(__file__).parents[2] == ROOT
+    assert Path(bench_package.__file__).resolve().parents[1] == ROOT
 
 
 def test_the_current_directory_is_not_on_the_path(strangers):

@@ -39,6 +39,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "test": [printed("test", corp, "-t", "modular-addition", "-L", "20", "-o", runs)],
         "plan": [printed("plan", "-m", "corp", *grid[:4], "-b", budget) for budget in ("800", "10", "1e9flops", "2h")],
         "list": [printed("list"), printed("list", "methods", "-v"), printed("list", "runs", "-o", runs)],
+        "audit": [printed("audit", corp)],
         "show": [printed("show", corp), printed("show", corp, "-n", "2")],
         "compare": [printed("compare", corp, landscape)],
         "analyze split-half": [printed("analyze", "split-half", landscape, "--permutations", "20")],

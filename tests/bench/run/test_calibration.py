@@ -42,7 +42,7 @@ class Slow:
 
     def answer_chunk(self, point, examples, label, decoding):
         job = Job(point, tuple((e,) for e in examples), Sampling(max_new_tokens=1, **asdict(decoding)))
-        return Chunk({"label": label}, job, dict)
+        return Chunk({"label": label}, job, dict, dict)
 
     def announce(self, chunks):
         self.rounds.append([chunk.job for chunk in chunks])

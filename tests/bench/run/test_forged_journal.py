@@ -20,6 +20,7 @@ from bench.models.embedded import EMBEDDED
 from bench.records.config import RunConfig
 from bench.records.entries import Drawn, Signalled, Trained, Tried, Voted, shape
 from bench.records.journal import Journal, JournalDamaged, JournalMismatch, _line, read_entries
+from bench.run.calibration import timed
 from bench.run.evaluator import Evaluator
 from bench.run.grid import resume_run
 from bench.run.prepare import prepare
@@ -81,7 +82,7 @@ def evaluated(journal):
     texts = [answer.text for answer in answers or ()] or ["1", "2", "3"]
     scores = evaluator.judge(examples, texts, "base")
     votes = evaluator.votes(examples, texts)
-    work, seconds = evaluator.timed(examples)
+    work, seconds = timed(evaluator, examples, 1)
     return (
         found.flops,
         found.rewards[found.correct],

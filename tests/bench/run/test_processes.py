@@ -134,7 +134,8 @@ def test_the_processes_of_a_killed_run_end_and_its_resumed_result_is_the_same(fo
     while run.poll() is None and saves() < 2:
         time.sleep(0.01)
     launched = psutil.Process(run.pid).children(recursive=True)
-    assert sum(process.cmdline()[-2:] == launched[0].cmdline()[-2:] for process in launched) == 3  # launcher and ranks
+    launcher = next(process for process in launched if "accelerate" in " ".join(process.cmdline()))
+    assert sum(process.cmdline()[-2:] == launcher.cmdline()[-2:] for process in launched) == 3  # launcher and ranks
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 60
