@@ -20,7 +20,7 @@ from bench.compute.ledger import ADAPTATION, Account, Work
 from bench.errors import BenchError, UsageError, shown
 from bench.records import pricing
 from bench.records.derived import accuracy_of, comparison_of
-from bench.records.rows import Row
+from bench.records.rows import GateRecord, Row
 from bench.records.schema import BudgetInfo, Result
 from bench.records.source import DeclaredSource
 from bench.records.tuning import DECLARED
@@ -143,12 +143,36 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
         for field in ("accuracy", "cost", "work", "changed", "weights", "coverage"):
             if getattr(row, field) != getattr(same, field):
                 yield f"rows[{number}].{field}", "another value", f"that of row {source}, whose answers it has"
+    if row.kind == "method" and not row.changed and given[source] != record.base:
+        yield f"rows[{number}].changed", False, "true, as its verdicts are not the base's"
+    if row.gate is not None:
+        yield from _gate(number, row.gate)
     if row.comparison is not None:
         fixes = int((judged & (before == 0) & (after == 1)).sum())
         regressions = int((judged & (before == 1) & (after == 0)).sum())
         both = int((judged & (before == 1) & (after == 1)).sum())
         counts = PairedCounts(both, fixes, regressions, items - both - fixes - regressions)
         yield from _differences(f"rows[{number}].comparison", row.comparison, comparison_of(counts))
+
+
+def _gate(number: int, gate: GateRecord) -> Iterator[tuple[str, Any, str]]:
+    """Compare a decision of the gate with the counts of its last look."""
+    field = f"rows[{number}].gate"
+    gain = (gate.fixes - gate.regressions) / gate.items if gate.items else 0.0
+    if not _equal(gate.gain, gain):
+        yield f"{field}.gain", gate.gain, f"{gain}, which fixes, regressions and items give"
+    if not 0 < gate.level < 1 or gate.items > gate.max_items:
+        yield field, [gate.level, gate.items], f"a level between 0 and 1, and at most {gate.max_items} items"
+    if not gate.looks:
+        if gate.accepted or gate.items:
+            yield f"{field}.looks", [], "at least one, as items were answered"
+        return
+    last = gate.looks[-1]
+    for name in ("items", "fixes", "regressions"):
+        if getattr(gate, name) != getattr(last, name):
+            yield f"{field}.{name}", getattr(gate, name), f"{getattr(last, name)}, as at its last look"
+    if gate.accepted != (last.needed is not None and last.fixes >= last.needed):
+        yield f"{field}.accepted", gate.accepted, f"what {last.fixes} fixes of {last.needed} needed give"
 
 
 def _coverage(result: Result, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:

@@ -42,6 +42,10 @@ def same_processor(result: Result) -> bool:
     return result.processor is not None and result.processor == processor(result.config.device)
 
 
+STRICT = {"allow_unsandboxed": False}
+"""A record is somebody else's: what its run allowed is not allowed here."""
+
+
 def answer_again(
     folder: Path, result: Result, ids: Collection[str], scratch: Path, display: ProgressDisplay
 ) -> list[Sample]:
@@ -68,7 +72,7 @@ def answer_again(
     _require_model(result)
     try:
         config = result.config if result.source is not None else config_of_run(folder, {})
-        test = prepare_test(config, scratch, display)
+        test = prepare_test(config.model_copy(update=STRICT), scratch, display)
     except (Refused, UsageError) as error:
         raise NotRepeatable(str(error)) from error
     examples = tuple(e for e in test.task_data.splits.test[: config.limit] if e.id in ids)
@@ -93,7 +97,7 @@ def run_again(result: Result, scratch: Path, display: ProgressDisplay) -> Path:
     if reason := unrepeatable(result):
         raise NotRepeatable(reason)
     try:
-        prepared = prepare(result.config, scratch, display)
+        prepared = prepare(result.config.model_copy(update=STRICT), scratch, display)
     except (Refused, UsageError) as error:
         raise NotRepeatable(str(error)) from error
     _execute(prepared, display)

@@ -93,7 +93,12 @@ def publish(
             refused.append(f"{path}: {error}. The record was changed or is damaged")
         else:
             checked[path] = record
-    new = {record_path(record, folder / "records"): record for record in distinct(checked).values()}
+    new = {}
+    for path, record in distinct(checked).items():
+        own = record_path(record, folder / "records")
+        if (before := _readable(own)) is not None:
+            distinct({own: before, path: record})
+        new[own] = record
     texts = {path: compact(record) for path, record in new.items()}
     committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
     if not (committed or new) and (reasons := (*left_out, *refused)):
@@ -102,6 +107,14 @@ def publish(
     for path, text in (texts | built).items():
         write_atomically(path, text)
     return Published(tuple(sorted(texts)), tuple(built), (*left_out, *refused))
+
+
+def _readable(path: Path) -> Record | None:
+    """Return the record at a path; None if there is none, or it is damaged and may be replaced."""
+    try:
+        return read_record(path) if path.exists() else None
+    except BenchError:
+        return None
 
 
 def record_path(record: Record, folder: Path) -> Path:

@@ -43,7 +43,12 @@ FREE = {
     "name",
     "origin",
     "licence",
-    "gate",
+    "detectable",
+    "excluded",
+    "max_items",
+    "level",
+    "needed",
+    "looks",
 }
 
 
@@ -52,9 +57,7 @@ UNDETERMINED = FREE | {
     # Numbers and names that nothing else in a record determines either: another plausible value is not noticed.
     "adapt_data",
     "model",
-    "support",
-    "select",
-    "test",
+    "splits",
     "planned",
     "mean_reward",
     "settings",
