@@ -5,9 +5,10 @@ The comparison is pure: `bench.run.repeat` repeats, and this module compares. do
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +24,8 @@ TOLERATED_ANSWERS = 0.1
 """Maximum share of answers of the same weights that may differ on another kind of processor."""
 TOLERATED_FLOPS = 0.05
 """Maximum relative difference of an account's FLOPs on another kind of processor."""
+LAST_DIGITS = 1e-6
+"""Relative difference of computed figures, such as bounds of intervals, that counts as equal."""
 TOLERATED_LEVEL = 0.01
 """On another kind of processor, a row adapted again differs if McNemar's exact test rejects equality at this level."""
 
@@ -216,13 +219,26 @@ def _verdicts(name: str, row: int, before: str, now: str, *, same: bool) -> Find
     return Finding(check=name, verdict=verdict, detail=detail)
 
 
+def _alike(one: Any, two: Any) -> bool:
+    """Return whether two parts of a row are equal, but for the last digits of their floats."""
+    if isinstance(one, BaseModel) and isinstance(two, BaseModel):
+        return _alike(one.model_dump(), two.model_dump())
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(_alike(one[name], two[name]) for name in one)
+    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
+        return len(one) == len(two) and all(map(_alike, one, two))
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=LAST_DIGITS, abs_tol=LAST_DIGITS)
+    return bool(one == two)
+
+
 def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
     """Compare the counts of the rows, the gate's decisions and the digests of the weights."""
     differing = []
     for number, (one, two) in enumerate(zip(before.rows, now.rows, strict=False)):
         for name in ("kind", "label", "accuracy", "comparison", "gate", "answers_of", "changed", "weights"):
             first, second = getattr(one, name), getattr(two, name)
-            if first != second and (name != "weights" or (one.weights and two.weights)):
+            if not _alike(first, second) and (name != "weights" or (one.weights and two.weights)):
                 differing.append(f"rows[{number}].{name}")
     if len(before.rows) != len(now.rows):
         differing.append(f"rows: {len(before.rows)} in the record, and {len(now.rows)} now")

@@ -41,7 +41,8 @@ def test_a_group_is_in_one_split_and_the_sizes_are_as_asked_for_up_to_a_group(
     splits = cut(examples(groups), salt="s", **sizes)
     assert sum(splits.sizes.values()) == total  # nothing is left out
     assert all(len(names) == 1 for names in placed(splits).values())
-    assert all(splits.sizes[name] <= sizes[name] + largest * (name == "test") for name in SPLITS if sizes[name])
+    most = max(sizes.values())  # a group that finds no room goes into a split of this size
+    assert all(splits.sizes[name] <= sizes[name] + largest * (sizes[name] == most) for name in SPLITS if sizes[name])
     assert splits == cut(examples(groups)[::-1], salt="s", **sizes)
 
 
