@@ -25,8 +25,8 @@ TOLERATED_ANSWERS = 0.1
 TOLERATED_FLOPS = 0.05
 """Maximum relative difference of an account's FLOPs on another kind of processor."""
 CLOSE = 1e-3
-"""Difference of computed figures that counts as equal: the gate's detectable gain is found to within .0005, and sums depend
-on how memory is laid out. The counts behind the figures must be equal."""
+"""Difference of computed figures that counts as equal: the gate's detectable gain is found to within .0005, and sums
+depend on how memory is laid out. The counts behind the figures must be equal."""
 TOLERATED_LEVEL = 0.01
 """On another kind of processor, a row adapted again differs if McNemar's exact test rejects equality at this level."""
 
