@@ -14,16 +14,20 @@ from bench.registry import load_task
 from bench.run.golds import require_golds
 from bench.run.prompting import PLAIN, Prompting, prompting_of
 from bench.run.reward import TRUE, Reward
-from tasks.duplicates import grouped, near_duplicates
+from tasks.duplicates import Pair, grouped, near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
 
 Placed = tuple[str, Task, Example]
 """Name of a split, the task that its examples are of, and one of them."""
 
 
-def alike(placed: Sequence[Placed]) -> list[tuple[Placed, Placed]]:
-    """Return the pairs of examples in two splits that are near duplicates, in the order of the examples."""
-    pairs = near_duplicates([task.content(example) for _, task, example in placed])
+def alike(placed: Sequence[Placed]) -> list[Pair]:
+    """Return the index pairs of examples that are near duplicates, in the order of the examples."""
+    return near_duplicates([task.content(example) for _, task, example in placed])
+
+
+def between_splits(placed: Sequence[Placed], pairs: Sequence[Pair]) -> list[tuple[Placed, Placed]]:
+    """Return the examples of those index pairs whose two examples are in different splits."""
     return [(placed[one], placed[two]) for one, two in pairs if placed[one][0] != placed[two][0]]
 
 
@@ -67,10 +71,10 @@ class TaskData:
         """Return the tasks with their data, after comparing all pairs of splits."""
         tasks = dict.fromkeys(SPLITS, adapted_on) | {"test": task}
         placed = [(name, tasks[name], e) for name in SPLITS for e in getattr(splits, name)]
-        pairs = near_duplicates([each.content(example) for _, each, example in placed])
-        across = [(placed[one], placed[two]) for one, two in pairs if placed[one][0] != placed[two][0]]
+        pairs = alike(placed)
         families = {e.id: e.group for e in grouped([e for _, _, e in placed], pairs) if e.group}
-        return cls(task, adapted_on, splits, duplicates_of(across, splits.left_out), families)
+        duplicates = duplicates_of(between_splits(placed, pairs), splits.left_out)
+        return cls(task, adapted_on, splits, duplicates, families)
 
     @property
     def notes(self) -> tuple[str, ...]:

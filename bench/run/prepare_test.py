@@ -21,7 +21,7 @@ from bench.records.pricing import reprice
 from bench.records.schema import Duplicates, Result, Versions, read_result
 from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
-from bench.run.data import TaskData, alike, duplicates_of, load_task_data
+from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_task_data
 from bench.run.prepare import finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
@@ -214,7 +214,8 @@ def _adapted_apart(folder: Path, result: Result, task_data: TaskData) -> Duplica
             f"known whether the run adapted on test examples; restore {file or 'the data'}"
         )
     adapted = [(name, before.adapted_on, e) for name in SPLITS[:3] for e in getattr(before.splits, name)]
-    pairs = alike([*adapted, *(("test", task, e) for e in task_data.splits.test)])
+    placed = [*adapted, *(("test", task, e) for e in task_data.splits.test)]
+    pairs = between_splits(placed, alike(placed))
     common = list(dict.fromkeys(two.id for _, (split, _, two) in pairs if split == "test"))
     if common:
         raise Refused(
