@@ -23,7 +23,7 @@ from reports.record import RIGHT, WRONG, Record
 TOLERATED_ANSWERS = 0.1
 """Maximum share of answers of the same weights that may differ on another kind of processor."""
 TOLERATED_FLOPS = 0.05
-"""Maximum relative difference of an account's FLOPs on another kind of processor."""
+"""Maximum relative difference of the FLOPs of all accounts together on another kind of processor."""
 CLOSE = 1e-3
 """Difference of computed figures that counts as equal: the gate's detectable gain is found to within .0005, and sums
 depend on how memory is laid out. The counts behind the figures must be equal."""
@@ -248,12 +248,12 @@ def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
 
 
 def _flops(before: Result, now: Result, *, same: bool) -> Finding:
-    differing, worst = [], 0.0
+    differing = []
     for account in sorted(before.ledger.keys() | now.ledger.keys()):
         first, second = (each.ledger[account].flops if account in each.ledger else 0 for each in (before, now))
         if first != second:
             differing.append(f"{account} {first} in the record, and {second} now")
-            worst = max(worst, abs(first - second) / max(first, second))
-    tolerated = not same and worst <= TOLERATED_FLOPS
+    sums = [sum(account.flops for account in each.ledger.values()) for each in (before, now)]
+    tolerated = not same and math.isclose(*sums, rel_tol=TOLERATED_FLOPS)
     verdict: Verdict = "agrees" if not differing else "tolerated" if tolerated else "differs"
     return Finding(check="FLOPs by account, repeated", verdict=verdict, detail="; ".join(differing))

@@ -69,15 +69,20 @@ class ModelInfo(Frozen):
 
 
 class Processor(Frozen):
-    """Kind of processor that a run's last attempt computed on.
+    """Kind of processor that a run's last attempt computed on, with the version of torch: both decide how sums round.
 
     Attributes:
-        name: Name of the processor, such as `AMD EPYC 9654` or `NVIDIA H200`.
+        name: Name of the processor, such as `AMD EPYC 9654` or `NVIDIA H200`. Virtual machines often shorten it.
         features: Instruction sets that decide which kernels compute, such as `avx512_bf16`; empty for a GPU.
+        model: Numbers of the model, such as `family 26, model 2`, which tell generations of one name apart; None for a
+            GPU, and in older records.
+        torch: Version of torch, such as `2.13.0+cpu`; None in older records.
     """
 
     name: str
     features: tuple[str, ...] = ()
+    model: str | None = None
+    torch: str | None = None
 
 
 class BudgetInfo(Frozen):

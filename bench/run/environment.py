@@ -53,21 +53,31 @@ FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd"
 """Instruction sets that decide which kernels compute products, by their names in /proc/cpuinfo."""
 
 
+MODEL = {"cpu family": "family", "model": "model", "cpu implementer": "implementer", "cpu part": "part"}
+"""Lines of /proc/cpuinfo that identify a model, of x86 and of Arm processors, and our words for them."""
+
+
 def processor(device: str) -> Processor:
-    """Return the kind of processor behind a torch device.
+    """Return the kind of processor behind a torch device, and the version of torch.
 
     On Linux a CPU is described by /proc/cpuinfo. Elsewhere only its name is known.
     """
-    if device.startswith("cuda"):
-        import torch
+    import torch
 
-        return Processor(name=torch.cuda.get_device_name(device))
+    if device.startswith("cuda"):
+        return Processor(name=torch.cuda.get_device_name(device), torch=torch.__version__)
     info = Path("/proc/cpuinfo")
     lines = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
     facts = {name.strip().lower(): value.strip() for name, _, value in lines}
     present = (facts.get("flags") or facts.get("features") or "").split()
     name = facts.get("model name") or platform.processor() or platform.machine()
-    return Processor(name=name, features=tuple(feature for feature in FEATURES if feature in present))
+    numbers = (f"{label} {facts[key]}" for key, label in MODEL.items() if key in facts)
+    return Processor(
+        name=name,
+        features=tuple(feature for feature in FEATURES if feature in present),
+        model=", ".join(numbers) or None,
+        torch=torch.__version__,
+    )
 
 
 def _threads() -> int:

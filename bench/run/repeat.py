@@ -38,7 +38,10 @@ def choose(ids: Sequence[str], run: str, count: int) -> list[str]:
 
 
 def same_processor(result: Result) -> bool:
-    """Return whether the last attempt of a run computed on the kind of processor of this machine."""
+    """Return whether the last attempt of a run computed on the kind of processor of this machine, as far as is known.
+
+    An older record names neither the processor's model nor the version of torch, so it cannot be said of it.
+    """
     return result.processor is not None and result.processor == processor(result.config.device)
 
 

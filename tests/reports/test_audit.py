@@ -16,6 +16,7 @@ from bench.records.config import RunConfig
 from bench.records.files import file_digest
 from bench.records.lines import encode
 from bench.records.samples import Sample, read_samples
+from bench.run.environment import processor
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.repeat import choose, same_processor, unrepeatable
@@ -82,7 +83,7 @@ def test_two_committed_records_are_what_their_runs_give_again():
     wrong = [
         (each["path"], finding) for each in found for finding in each["findings"] if finding["verdict"] == "differs"
     ]
-    assert wrong == []
+    assert wrong == [], processor("cpu")
     assert done.returncode == 0
     for each, path in zip(found, sorted(paths), strict=True):
         same = same_processor(read_record(path).result)
@@ -249,6 +250,25 @@ def test_a_run_repeated_on_another_processor_may_differ_as_two_seeds_do():
         findings, differences = compare_runs(record, with_verdicts(count), ids, same=same)
         assert [f.verdict for f in findings if f.check.startswith("verdicts of row 1")] == [verdict]
         assert len(differences) == count
+
+
+@pytest.mark.parametrize(
+    ("factor", "same", "verdict"), [(1.001, True, "differs"), (1.001, False, "tolerated"), (1.1, False, "differs")]
+)
+def test_answers_of_other_lengths_cost_other_flops(factor, same, verdict):
+    record = read_record(next(RECORDS.glob("addition/tiny-adder/randopt/small/seed-10-*.json")))
+    ledger = {name: a.model_copy(update={"flops": int(a.flops * factor)}) for name, a in record.result.ledger.items()}
+    again = record.model_copy(update={"result": record.result.model_copy(update={"ledger": ledger})})
+    findings, _ = compare_runs(record, again, [str(number) for number in range(len(record.base))], same=same)
+    assert [f.verdict for f in findings if f.check.startswith("FLOPs")] == [verdict]
+
+
+def test_an_older_record_is_not_known_to_be_of_the_same_kind_of_processor(original):
+    result = read_record(original).result
+    assert same_processor(result)
+    for part in ("model", "torch"):
+        older = result.model_copy(update={"processor": result.processor.model_copy(update={part: None})})
+        assert not same_processor(older)
 
 
 def test_the_items_are_a_function_of_the_run():

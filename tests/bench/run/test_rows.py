@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from bench.errors import BenchError, Refused
@@ -115,6 +117,8 @@ def test_the_record_names_the_processor_and_the_shape_of_the_model(tmp_path):
     prepared, result = run(tmp_path, "base")
     assert result.processor == processor("cpu")
     assert result.processor.name
+    assert result.processor.torch == torch.__version__
+    assert result.processor.model or not Path("/proc/cpuinfo").exists()
     assert result.model.shape.layers == 3
     attempt = json.loads((prepared.folder / "attempts" / "1.json").read_text())
     assert attempt["processor"]["name"] == result.processor.name
