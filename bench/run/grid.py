@@ -6,7 +6,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -86,11 +86,13 @@ class GridRun:
 
     Attributes:
         config: Configuration of the run.
-        settings: Validated settings of its method; a test does not use them.
+        settings: Validated settings of its method. A test and a resumed run do not use them.
+        folder: Run directory to continue; None to run in the directory that belongs to the configuration.
     """
 
     config: RunConfig
-    settings: MethodConfig
+    settings: MethodConfig = field(default_factory=MethodConfig)
+    folder: Path | None = None
 
     @property
     def title(self) -> str:
@@ -212,6 +214,8 @@ def run_grid(
 
 
 def _run_one(run: GridRun, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
+    if run.folder is not None:
+        return resume_run(run.folder, display, engines)
     try:
         with display:
             prepared = _prepare(run.config, output, display, run.settings)
@@ -238,6 +242,15 @@ def _finish(prepared: Prepared, display: ProgressDisplay, engines: Engines) -> R
         display.say(f"already complete: {prepared.folder}")
         return RunOutcome(prepared.config, prepared.folder, done, cached=True)
     return RunOutcome(prepared.config, prepared.folder, execute(prepared, display, engines))
+
+
+def resumed(folder: Path) -> GridRun:
+    """Return the run in a directory, to be continued.
+
+    Raises:
+        UsageError: If the directory holds no run.
+    """
+    return GridRun(read_config(folder), folder=folder)
 
 
 def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -> RunOutcome:

@@ -23,6 +23,7 @@ INDIRECT = {
     "bench.cli.compare": "bench/cli/test_cli.py",
     "bench.cli.doctor": "bench/cli/test_cli.py",
     "bench.cli.geometry": "bench/cli/test_geometry.py",
+    "bench.cli.grid": "bench/cli/test_cli.py",
     "bench.cli.inspect": "bench/cli/test_cli.py",
     "bench.cli.options": "bench/cli/test_cli.py",
     "bench.cli.plan": "bench/cli/test_cli.py",
