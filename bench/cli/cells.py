@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STATES = ("done before", "done", "running", "failed", "refused", "held", "waiting")
 """States of cells, in the order of the counts below the table."""
 STYLES = {"running": "bold", "failed": "red", "refused": "yellow", "held": "yellow"}
+FIGURES = {"best": 6, "spent": 6, "ETA": 8}
+"""Columns of figures, with their widths."""
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
 """Options of a console's `print` for a text that stays one line as it is."""
 
@@ -87,7 +89,7 @@ class CellTable:
         shared, names = short_names(runs)
         kinds = [run.config.model_copy(update={"seed": 0}).model_dump_json() for run in runs]
         self.cells = [Cell(name, kind) for name, kind in zip(names, kinds, strict=True)]
-        self._title = f"{len(runs)} runs" + (f" on {shared}" if shared else "")
+        self._title = f"grid of {len(runs)} cells" + (f": {shared}" if shared else "")
         self._console = console
         self._told: set[str] = set()
         self._live = Live(
@@ -132,14 +134,15 @@ class CellTable:
     def _render(self) -> Group:
         width, height = self._console.size
         shown, left_out = self._shown(height - 4)  # title, headings, counts, and the line of the cursor
-        table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
-        longest = max(len(line(cell.name)) for cell in shown) if shown else 0
-        table.add_column("run", no_wrap=True, overflow="ellipsis", width=max(3, min(longest, width // 2)))
-        table.add_column("state", no_wrap=True, overflow="ellipsis", ratio=1)
-        for heading, size in (("best", 6), ("spent", 5), ("ETA", 7)):
+        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+        names = min(max([4, *(len(line(cell.name)) for cell in shown)]), width // 2) + 1
+        states = max(width - names - sum(FIGURES.values()) - len(FIGURES) - 1, 1)  # one space between columns
+        table.add_column("cell", no_wrap=True, overflow="ellipsis", width=names)
+        table.add_column("state", no_wrap=True, overflow="ellipsis", width=states)
+        for heading, size in FIGURES.items():
             table.add_column(heading, justify="right", no_wrap=True, width=size)
         for cell in shown:
-            table.add_row(*self._row(cell))
+            table.add_row(*self._row(cell, states))
         title = Text(line(self._title), style="bold", no_wrap=True, overflow="ellipsis")
         counts = Text(self._counts(left_out), no_wrap=True, overflow="ellipsis")
         return Group(title, table, counts)
@@ -154,11 +157,11 @@ class CellTable:
         shown = [cell for cell in self.cells if id(cell) in kept]
         return shown, len(self.cells) - len(shown)
 
-    def _row(self, cell: Cell) -> list[Text]:
+    def _row(self, cell: Cell, width: int) -> list[Text]:
         now = cell.display.snapshot() if cell.display else cell.last
         state, left = cell.state, ""
         if cell.display is not None:
-            state = line(now.stage) or "starting"
+            state = _shortened(now.stage or "starting", now.steps, width)
             left = _clock(self._left(cell, now))
         elif cell.outcome is not None and cell.outcome.reason:
             state = f"{cell.state}: {cell.outcome.reason}"
@@ -174,6 +177,7 @@ class CellTable:
         parts = [f"{found.count(state)} {state}" for state in STATES if state in found]
         parts += [f"{left_out} not shown"] if left_out else []
         left = self._grid_left()
+        parts[0] = parts[0].replace(" ", f" of {len(found)} ", 1)
         return ", ".join(parts) + (f"; about {_clock(left)} left" if left else "")
 
     def _left(self, cell: Cell, now: Snapshot) -> float | None:
@@ -200,6 +204,13 @@ class CellTable:
                 left = self._left(cell, cell.display.snapshot())
                 total += mean if left is None else left
         return total
+
+
+def _shortened(stage: str, steps: str, width: int) -> str:
+    """Return a stage with its steps. The name of the stage is cut off where there is no room for both."""
+    room = max(width - len(steps) - 1, 0) if steps else width
+    stage = line(stage)
+    return f"{stage if len(stage) <= room else stage[: max(room - 1, 0)] + '…'} {steps}".strip()
 
 
 def _clock(seconds: float | None) -> str:

@@ -143,7 +143,7 @@ def _ending(outcomes: Sequence[RunOutcome], names: Sequence[str]) -> Iterable[tu
         yield f"{state}: {reason}", "red" if state == "failed" else "yellow"
         yield f"  {'; '.join(names[number] for number in found)}", ""
         if state == "failed" and (folder := outcomes[found[0]].folder):
-            yield f"  traceback: bench show {folder}", ""
+            yield f"  traceback: {folder / 'result.json'}", ""
     if reasons:
         yield f"next:   {same_command()}", ""
 

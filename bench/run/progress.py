@@ -27,13 +27,15 @@ class Snapshot:
     """State of a run at one moment.
 
     Attributes:
-        stage: Present stage with its steps, such as `population 12/64`; empty between stages.
+        stage: Present stage, such as `population`; empty between stages.
+        steps: Its finished steps, such as `12/64`; empty if they are not counted.
         best: Best score of the last stage that had one; None without one.
         spent: Spent share of the budget; None while it is not known.
         seconds_left: Time left for the adaptation, and then for the present stage; None if it is not known.
     """
 
     stage: str = ""
+    steps: str = ""
     best: float | None = None
     spent: float | None = None
     seconds_left: float | None = None
@@ -147,7 +149,8 @@ class ProgressDisplay:
         best = stage.fields.get("score", -math.inf) if stage else -math.inf
         timed = budget if budget and self._adapting else stage
         return Snapshot(
-            stage=f"{stage.description} {stage.fields['amount']}".rstrip() if stage else "",
+            stage=stage.description if stage else "",
+            steps=stage.fields["amount"] if stage else "",
             best=best if math.isfinite(best) else self._best,
             spent=budget.completed / budget.total if budget and budget.total else None,
             seconds_left=timed.time_remaining if timed and timed.total else None,
