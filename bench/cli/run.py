@@ -29,7 +29,7 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are not run
-    again. Source says where the default of an option comes from.
+    again. A grid ends with the leaderboard of its runs. Source says where the default of an option comes from.
     """
     from bench.run.grid import expand
 
