@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.grid import run_grid
 from bench.cli.options import RUN, engine_options, json_option, output_option, test_options
-from bench.cli.run import engines_of, execute, run_all
+from bench.cli.run import engines_of
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ def test(
     its own, with the run's costs of adaptation. Complete tests are not repeated.
     """
     from bench.run.grid import CHECKS, GridRun
-    from methods.interface import MethodConfig
 
     for task in tasks:
         CHECKS["task"](task)
@@ -67,9 +67,9 @@ def test(
         configs = _of_runs(runs, tasks, changes, declared_flops, model)
     else:
         configs = _declared(artifact, runs, tasks, changes, declared_flops, model)
-    grid = [GridRun(config, MethodConfig()) for config in configs]
+    grid = [GridRun(config) for config in configs]
     where = engines_of(engines, ray_address)
-    return execute(as_json, lambda displays, done: run_all(grid, output, displays, done, where))
+    return run_grid(grid, output, where, as_json=as_json).exit_code
 
 
 def _of_runs(
