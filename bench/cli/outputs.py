@@ -49,11 +49,17 @@ class RecordWithSamples(Result):
 
 
 class PlanLineOutput(_Output):
-    """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate."""
+    """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate.
+
+    Attributes:
+        at_most: Whether the evaluations are a limit: the gate ends as soon as it can decide, and does not begin if the
+            method returns the base.
+    """
 
     account: BilledAccount
     what: str
     evaluations: int
+    at_most: bool = False
 
 
 class PlanOutput(_Output):

@@ -78,7 +78,9 @@ def _plan(run: GridRun) -> PlanOutput:
     planned = plan_run(method, config, evaluations, task_data.traits)
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
     if planned.gate.evaluations:
-        lines.append(PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations))
+        lines.append(
+            PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations, at_most=True)
+        )
     notes = (*unknown, *estimated.notes, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
 
@@ -148,11 +150,13 @@ def _print(plan: PlanOutput) -> None:
     flops = plan.evaluation_flops_estimate
     for line in plan.lines:
         cost = f"{line.evaluations * flops:10.2e} FLOPs" if flops else ""
-        say(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
+        limit = "up to" if line.at_most else ""
+        say(f"  {line.account:<8}{limit:>5}{line.evaluations:>10,} evaluations {cost}  {line.what}")
     total = sum(line.evaluations for line in plan.lines)
+    limit = "up to" if any(line.at_most for line in plan.lines) else ""
     if plan.lines:
         assert plan.evaluations is not None
-        say(f"  {'total':<8}{total:>10,} of {plan.evaluations:,} evaluations")
+        say(f"  {'total':<8}{limit:>5}{total:>10,} of {plan.evaluations:,} evaluations")
     for note in plan.notes:
         say(f"  note: {note}")
     sizes = ", ".join(f"{name} {size}" for name, size in plan.splits.items())
