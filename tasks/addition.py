@@ -36,7 +36,7 @@ class Addition(Task):
     name = "addition"
     version = "1"
     max_new_tokens = 4
-    expected_new_tokens = 4
+    expected_new_tokens: int | None = None
     prompts = (DEFAULT_PROMPT, "swapped")
     vote_by = "the number"
     signal_by = "the number is no smaller than either addend"

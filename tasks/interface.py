@@ -165,7 +165,8 @@ class Task(ABC):
             of these.
         max_new_tokens: Maximum number of tokens of an answer; a run may set another one. A truncated answer is scored
             as it is.
-        expected_new_tokens: Typical length of an answer in tokens; used only for cost estimates before a run.
+        expected_new_tokens: Typical length of an answer in tokens; used only for cost estimates before a run. None if
+            answers are the reference answers alone, whose length is then counted.
         prompts: Names of the prompts, `default` first. The method `prompt-search` chooses among them.
         vote_by: Short description of what equal votes have in common, such as `the number`; None for a task without
             voting.
@@ -181,7 +182,7 @@ class Task(ABC):
     name: str
     version: ClassVar[str]
     max_new_tokens: int
-    expected_new_tokens: int
+    expected_new_tokens: int | None
     prompts: ClassVar[tuple[str, ...]] = (DEFAULT_PROMPT,)
     vote_by: ClassVar[str | None] = None
     signal_by: ClassVar[str | None] = None

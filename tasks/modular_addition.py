@@ -22,6 +22,7 @@ class ModularAddition(Addition):
 
     name = "modular-addition"
     version = "1"
+    expected_new_tokens = 4  # the model does not drop the hundred
     signal_by = "the number is below one hundred"
 
     def gold(self, example: Example) -> str:

@@ -49,27 +49,38 @@ class RecordWithSamples(Result):
 
 
 class PlanLineOutput(_Output):
-    """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate."""
+    """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate.
+
+    Attributes:
+        at_most: Whether the evaluations are a limit: the gate ends as soon as it can decide, and does not begin if the
+            method returns the base.
+    """
 
     account: BilledAccount
     what: str
     evaluations: int
+    at_most: bool = False
 
 
 class PlanOutput(_Output):
     """Plan of one run.
 
     Attributes:
+        settings: Settings of the method that differ from its defaults.
         subject: The task, or both tasks, as in `mbpp to humaneval`.
         evaluations: Budget in model-prompt evaluations: an estimate for a budget in FLOPs; None if it is not known.
         splits: Number of examples by split.
         evaluation_flops_estimate: FLOPs of one evaluation; None if the model's config.json is not on this machine.
+        prompt_tokens: Mean length of a prompt that the estimate assumes.
+        new_tokens: Mean length of an answer that the estimate assumes.
+        exact: Whether prompts were counted by the model's tokenizer, and answers have a known length.
         refused: Reason for which the method refuses the run; None if it does not.
         lines: Planned phases; empty if refused.
         notes: Sentences for the user.
     """
 
     method: str
+    settings: dict[str, Any]
     task: str
     adapt_on: str | None
     subject: str
@@ -79,6 +90,9 @@ class PlanOutput(_Output):
     evaluations: int | None
     splits: dict[str, int]
     evaluation_flops_estimate: float | None
+    prompt_tokens: float
+    new_tokens: float
+    exact: bool
     refused: str | None = None
     lines: tuple[PlanLineOutput, ...] = ()
     notes: tuple[str, ...] = ()

@@ -14,12 +14,8 @@ from bench.cli.outputs import PlanLineOutput, PlanOutput, PlanOutputs
 if TYPE_CHECKING:
     from bench.compute.budget import Budget
     from bench.records.config import RunConfig
-    from bench.run.data import TaskData
     from bench.run.grid import GridRun
     from methods.interface import Plan
-
-CHARACTERS_PER_TOKEN = 3.5
-"""Average for English and code with common tokenizers. Accurate enough for an estimate before the run measures."""
 
 
 @click.command(epilog="\b\nExample:\n  bench plan -m corp -m grpo -t gsm8k -b small")
@@ -29,8 +25,9 @@ CHARACTERS_PER_TOKEN = 3.5
 def plan(as_json: bool, **options: Any) -> None:
     """Show how methods would spend their budgets.
 
-    No model is loaded. The evaluations come from the method's plan. The FLOPs are estimated from the model's shape and
-    typical lengths; a run measures the real cost of one evaluation before it adapts.
+    No weights are loaded. The evaluations come from the method's plan. The FLOPs come from the model's shape, the
+    prompts in its own tokens, and the length of an answer. Where that length is not known, the plan says what it
+    assumes; a run measures the cost of one evaluation before it adapts.
     """
     from bench.run.grid import expand
 
@@ -44,9 +41,9 @@ def plan(as_json: bool, **options: Any) -> None:
 
 def _plan(run: GridRun) -> PlanOutput:
     from bench.compute.budget import parse_budget
-    from bench.models.source import resolve
     from bench.registry import load_method
     from bench.run.data import load_task_data
+    from bench.run.estimate import estimate
     from bench.run.plan import plan_run
     from bench.run.prepare import refused_because
 
@@ -54,10 +51,12 @@ def _plan(run: GridRun) -> PlanOutput:
     budget = parse_budget(config.budget)
     method = load_method(config.method)(run.settings)
     task_data = load_task_data(config)
-    cost = _evaluation_flops(resolve(config.model).config(), task_data)
+    estimated = estimate(config, task_data)
+    cost = estimated.flops
     evaluations, unknown = _evaluations(budget, cost)
     found = PlanOutput(
         method=config.method,
+        settings=run.settings.model_dump(mode="json", exclude_defaults=True),
         task=config.task,
         adapt_on=config.adapt_on,
         subject=config.task_label,
@@ -67,6 +66,9 @@ def _plan(run: GridRun) -> PlanOutput:
         evaluations=evaluations,
         splits=task_data.splits.sizes,
         evaluation_flops_estimate=cost,
+        prompt_tokens=estimated.prompt_tokens,
+        new_tokens=estimated.new_tokens,
+        exact=estimated.tokenized and estimated.known,
         notes=unknown,
     )
     if refused := refused_because(config, method, task_data.traits, budget):
@@ -76,8 +78,10 @@ def _plan(run: GridRun) -> PlanOutput:
     planned = plan_run(method, config, evaluations, task_data.traits)
     lines = [PlanLineOutput(account=p.account, what=p.what, evaluations=p.evaluations) for p in planned.lines]
     if planned.gate.evaluations:
-        lines.append(PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations))
-    notes = (*unknown, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
+        lines.append(
+            PlanLineOutput(account="gate", what=planned.gate.what, evaluations=planned.gate.evaluations, at_most=True)
+        )
+    notes = (*unknown, *estimated.notes, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
 
 
@@ -135,35 +139,24 @@ def _rounding(config: RunConfig, planned: Plan) -> list[str]:
     ]
 
 
-def _evaluation_flops(config: dict[str, Any] | None, task_data: TaskData) -> float | None:
-    if config is None:
-        return None
-    from bench.compute.flops import ModelShape, generation_flops
-
-    shape = ModelShape.from_config(config)
-    task = task_data.adapted_on
-    texts = [
-        "".join(message["content"] for message in task_data.prompting.format(task, "chat", example))  # type: ignore[index]
-        for example in task_data.splits.support
-    ]
-    prompt = max(1, round(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN))
-    return float(generation_flops(shape, prompt, task.expected_new_tokens))
-
-
 def _print(plan: PlanOutput) -> None:
-    say(f"{plan.method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
+    from reports.leaderboard.naming import short
+
+    settings = ", ".join(f"{name}={short(value)}" for name, value in plan.settings.items())
+    method = f"{plan.method} ({settings})" if settings else plan.method
+    say(f"{method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
     if plan.refused:
         say(f"  refused: {plan.refused}")
     flops = plan.evaluation_flops_estimate
     for line in plan.lines:
         cost = f"{line.evaluations * flops:10.2e} FLOPs" if flops else ""
-        say(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
+        limit = "up to" if line.at_most else ""
+        say(f"  {line.account:<8}{limit:>5}{line.evaluations:>10,} evaluations {cost}  {line.what}")
     total = sum(line.evaluations for line in plan.lines)
+    limit = "up to" if any(line.at_most for line in plan.lines) else ""
     if plan.lines:
         assert plan.evaluations is not None
-        say(f"  {'total':<8}{total:>10,} of {plan.evaluations:,} evaluations")
-    if flops is None:
-        say("  FLOPs: unknown until the model's config.json is on this machine")
+        say(f"  {'total':<8}{limit:>5}{total:>10,} of {plan.evaluations:,} evaluations")
     for note in plan.notes:
         say(f"  note: {note}")
     sizes = ", ".join(f"{name} {size}" for name, size in plan.splits.items())

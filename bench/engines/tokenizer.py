@@ -76,6 +76,10 @@ class CheckpointTokenizer:
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
         return tuple(encoded["input_ids"])
 
+    def length(self, text: str) -> int:
+        """Return the number of tokens of a text alone, without special tokens."""
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`."""
         model = open_model(self._folder, self.settings["dtype"])

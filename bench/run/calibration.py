@@ -16,6 +16,7 @@ from bench.records.schema import BudgetInfo
 from bench.run.attempt import Attempt
 from bench.run.chunks import Chunk
 from bench.run.context import AdaptationContext
+from bench.run.estimate import CALIBRATION_EXAMPLES
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.plan import RunPlan
 from bench.run.prepare import PreparedRun
@@ -24,7 +25,6 @@ from bench.weights.points import Point
 from methods.interface import Decoding
 from tasks.interface import Example
 
-CALIBRATION_EXAMPLES = 16
 WINDOW = 2.0
 """Seconds for which the speed is measured, at least. Over the fraction of a second that one batch of a small model
 takes, repeated measurements on one machine differed seven times."""

@@ -171,7 +171,6 @@ def load_task_data(config: RunConfig) -> TaskData:
     if config.max_new_tokens is not None:
         for task in task_data.tasks:
             task.max_new_tokens = config.max_new_tokens
-            task.expected_new_tokens = min(task.expected_new_tokens, config.max_new_tokens)
     return task_data
 
 

@@ -1,0 +1,123 @@
+"""Estimate of the cost of one evaluation before a run: no weights are loaded, the tokenizer is if it is here.
+
+A run measures this cost on the first support examples before it adapts (`bench.run.calibration`). The estimate takes
+the same examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.compute.flops import ModelShape, generation_flops
+from bench.errors import BenchError
+from bench.models.source import resolve
+from bench.records.config import RunConfig
+from bench.run.data import TaskData
+from tasks.interface import Message, PromptStyle
+
+if TYPE_CHECKING:
+    from bench.engines.tokenizer import CheckpointTokenizer
+
+CALIBRATION_EXAMPLES = 16
+"""Number of support examples whose mean cost is that of one evaluation."""
+CHARACTERS_PER_TOKEN = 3.5
+"""Average for English and code with common tokenizers, where the model's own is not here. It is far off for a tokenizer
+of single characters."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated cost of one evaluation.
+
+    Attributes:
+        flops: Model FLOPs; None if the model's configuration is not on this machine.
+        prompt_tokens: Mean length of a prompt in the model's tokens.
+        new_tokens: Mean length of an answer.
+        tokenized: Whether the prompts were counted by the model's tokenizer.
+        known: Whether answers are the reference answers alone, so that their length is known.
+    """
+
+    flops: float | None
+    prompt_tokens: float
+    new_tokens: float
+    tokenized: bool
+    known: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the estimate assumes; empty if it knows both lengths."""
+        if self.flops is None:
+            return ("FLOPs are unknown until the model's config.json is on this machine",)
+        found = []
+        if not self.tokenized:
+            found.append(
+                f"prompts of {self.prompt_tokens:.0f} tokens ({CHARACTERS_PER_TOKEN} characters each), as the model's "
+                "tokenizer is not on this machine"
+            )
+        if not self.known:
+            found.append(f"answers of {self.new_tokens:.0f} tokens, the task's typical length")
+        if not found:
+            return ()
+        return (f"FLOPs assume {' and '.join(found)}; the run measures the base's answers before it adapts",)
+
+
+def estimate(config: RunConfig, data: TaskData) -> Estimate:
+    """Estimate the cost of one evaluation of the base.
+
+    Args:
+        config: Configuration of the run.
+        data: Its tasks and their data.
+    """
+    task, examples = data.adapted_on, data.splits.support[:CALIBRATION_EXAMPLES]
+    tokenizer = _tokenizer(config.model)
+    own: PromptStyle = tokenizer.style if tokenizer else "chat"
+    style: PromptStyle = own if config.prompt == "auto" else config.prompt
+    prompts = [data.prompting.format(task, style, example) for example in examples]
+    encode: Callable[[list[Message] | str], int] = (lambda p: len(tokenizer.encode(p))) if tokenizer else _characters
+    lengths = [encode(prompt) for prompt in prompts]
+    answers, known = [min(task.max_new_tokens, task.expected_new_tokens or 1)] * len(examples), False
+    if task.expected_new_tokens is None:
+        worked = [task.worked(example, style) or "" for example in examples]
+        count = tokenizer.length if tokenizer else _characters
+        answers, known = [min(task.max_new_tokens, count(text) + 1) for text in worked], True
+    return Estimate(
+        _mean_flops(config.model, lengths, answers),
+        sum(lengths) / len(lengths),
+        sum(answers) / len(answers),
+        tokenizer is not None,
+        known,
+    )
+
+
+def _mean_flops(model: str, prompts: Sequence[int], answers: Sequence[int]) -> float | None:
+    found = resolve(model).config()
+    if found is None:
+        return None
+    shape = ModelShape.from_config(found)
+    costs = [generation_flops(shape, *lengths) for lengths in zip(prompts, answers, strict=True)]
+    return sum(costs) / len(costs)
+
+
+def _characters(prompt: list[Message] | str) -> int:
+    """Return the length of a prompt from its characters."""
+    text = prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt)
+    return max(1, round(len(text) / CHARACTERS_PER_TOKEN))
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(model: str) -> CheckpointTokenizer | None:
+    """Return a model's tokenizer; None if it or its libraries are not on this machine."""
+    folder: Path | None = resolve(model).local()
+    if folder is None or find_spec("transformers") is None or find_spec("torch") is None:
+        return None
+    from bench.engines.tokenizer import CheckpointTokenizer
+
+    try:
+        return CheckpointTokenizer(str(folder), "cpu")
+    except BenchError:  # the run will say what is wrong with it
+        return None

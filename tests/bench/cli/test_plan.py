@@ -1,0 +1,82 @@
+"""`bench plan` against the runs that it plans, and what it says where it does not know."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.registry import names
+from tasks.addition import Addition
+
+ACCOUNTS = ("tune", "sample", "train", "select", "gate")
+
+
+def called(*arguments):
+    outcome = CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
+    assert outcome.exception is None, outcome.exception
+    return outcome.stdout
+
+
+def planned(*arguments):
+    return json.loads(called("plan", *arguments, "--json"))["plans"]
+
+
+class Unknown(Addition):
+    """Addition whose answers have a typical length."""
+
+    name = "unknown"
+    expected_new_tokens = 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", names("method"))
+def test_a_plan_agrees_with_its_run_within_5_percent(method, tmp_path):
+    arguments = ("-m", method, "-t", "addition", "-M", "tiny-adder", "-b", "small")
+    (plan,) = planned(*arguments)  # a smaller budget has few steps of training, and a part of one stays unspent
+    assert plan["exact"]
+    called("run", *arguments, "-L", 20, "-o", tmp_path, "--json")
+    (file,) = tmp_path.rglob("result.json")
+    result = json.loads(file.read_text())
+    flops = plan["evaluation_flops_estimate"]
+    assert flops == pytest.approx(result["budget"]["evaluation_flops"], rel=0.05)
+    for account in ACCOUNTS:
+        lines = [line for line in plan["lines"] if line["account"] == account]
+        spent = result["ledger"].get(account, {"flops": 0})["flops"]
+        expected = flops * sum(line["evaluations"] for line in lines)
+        if any(line["at_most"] for line in lines):
+            assert spent <= 1.05 * expected
+        else:
+            assert spent == pytest.approx(expected, rel=0.05), account
+
+
+def test_a_plan_says_which_length_it_assumes():
+    (known,), (unknown,) = (planned("-t", task, "-M", "tiny-adder") for task in ("addition", f"{__name__}:Unknown"))
+    assert (known["exact"], unknown["exact"]) == (True, False)
+    assert not any("assume" in note for note in known["notes"])
+    (note,) = (note for note in unknown["notes"] if "assume" in note)
+    assert note == (
+        "FLOPs assume answers of 3 tokens, the task's typical length; the run measures the base's answers before it "
+        "adapts"
+    )
+    assert known["prompt_tokens"] == unknown["prompt_tokens"]
+    assert (unknown["new_tokens"], 3 <= known["new_tokens"] <= 4) == (3, True)
+
+
+def test_worked_examples_lengthen_the_planned_prompts():
+    (plain,), (shown,) = (planned("-t", "addition", "-M", "tiny-adder", "--shots", count) for count in (0, 2))
+    assert shown["prompt_tokens"] > 2 * plain["prompt_tokens"]
+    assert shown["evaluation_flops_estimate"] > plain["evaluation_flops_estimate"]
+
+
+def test_a_model_without_its_files_is_planned_by_characters():
+    (plan,) = planned("-t", "addition", "-M", "nobody/nothing")
+    assert (plan["evaluation_flops_estimate"], plan["exact"]) == (None, False)
+    assert "FLOPs are unknown until the model's config.json is on this machine" in plan["notes"]
+
+
+def test_headings_name_what_differs():
+    out = called("plan", "-m", "corp", "-t", "addition", "-M", "tiny-adder", "--vary", "corp.noise=iid|tied")
+    first, second = (line for line in out.splitlines() if " on addition, " in line)
+    assert first != second
+    assert "(noise=tied)" in first + second
