@@ -144,20 +144,20 @@ def _print(plan: PlanOutput) -> None:
 
     settings = ", ".join(f"{name}={short(value)}" for name, value in plan.settings.items())
     method = f"{plan.method} ({settings})" if settings else plan.method
-    say(f"{method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
+    say(f"{method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True, hang=2)
     if plan.refused:
-        say(f"  refused: {plan.refused}")
+        say(f"  refused: {plan.refused}", hang=4)
     flops = plan.evaluation_flops_estimate
     for line in plan.lines:
         cost = f"{line.evaluations * flops:10.2e} FLOPs" if flops else ""
         limit = "up to" if line.at_most else ""
-        say(f"  {line.account:<8}{limit:>5}{line.evaluations:>10,} evaluations {cost}  {line.what}")
+        say(f"  {line.account:<8}{limit:>5}{line.evaluations:>10,} evaluations {cost}  {line.what}", hang=10)
     total = sum(line.evaluations for line in plan.lines)
     limit = "up to" if any(line.at_most for line in plan.lines) else ""
     if plan.lines:
         assert plan.evaluations is not None
         say(f"  {'total':<8}{limit:>5}{total:>10,} of {plan.evaluations:,} evaluations")
     for note in plan.notes:
-        say(f"  note: {note}")
+        say(f"  note: {note}", hang=4)
     sizes = ", ".join(f"{name} {size}" for name, size in plan.splits.items())
-    say(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget")
+    say(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget", hang=4)
