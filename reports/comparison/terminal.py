@@ -55,6 +55,11 @@ def print_comparison(console: Console, found: RunComparison, samples: int) -> No
 def _print_changes(console: Console, name: str, changes: Sequence[ChangedItem]) -> None:
     for change in changes:
         console.rule(escape(f"{change.id}: {name}"), align="left")
+        if change.question:
+            console.print(change.question, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        if change.gold is not None:
+            text = f"(reference answer: {change.gold})"
+            console.print(text, markup=False, style="dim", highlight=False, emoji=False, soft_wrap=True)
         table = Table(box=None, pad_edge=False, expand=True, show_edge=False)
         for heading in ("first", "second"):
             table.add_column(heading, ratio=1, overflow="fold")

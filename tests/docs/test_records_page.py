@@ -20,7 +20,7 @@ def test_the_record_after_is_the_record_before_migrated():
 
 def test_the_row_and_the_sample_have_all_fields_of_the_schema():
     assert Row.model_validate(ROW).model_dump(mode="json") == ROW
-    assert Sample.model_validate(SAMPLE).model_dump() == SAMPLE
+    assert Sample.model_validate(SAMPLE).model_dump(mode="json") == SAMPLE
 
 
 def test_the_page_has_each_status():
