@@ -91,7 +91,11 @@ class Audit(_Plain):
 
 
 class Audits(_Plain):
-    """Output of `bench audit`."""
+    """Output of `bench audit`.
+
+    Attributes:
+        audits: Audit of each record, in the order given.
+    """
 
     audits: tuple[Audit, ...]
 
