@@ -104,7 +104,7 @@ def _listed_method(name: str, description: str) -> ListedMethod:
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Number of test examples to print, with their answers.",
+    help="Number of test examples to print, each with its question, reference answer and answers.",
 )
 @click.option("--time", "times", is_flag=True, help="Show only the wall-clock time of the last attempt, by stage.")
 @click.option(
