@@ -91,7 +91,11 @@ class Audit(_Plain):
 
 
 class Audits(_Plain):
-    """Output of `bench audit`."""
+    """Output of `bench audit`.
+
+    Attributes:
+        audits: Audit of each record, in the order given.
+    """
 
     audits: tuple[Audit, ...]
 
@@ -116,8 +120,10 @@ def check_parts(record: Record, path: Path) -> Iterator[Finding]:
             yield Finding(check=f"digest of {part}", verdict="agrees")
 
 
-ANSWERED = ("prompt_sha256", "text", "answer", "correct", "reward", "status", "finish", "prompt_tokens", "new_tokens")
-"""Fields of a sample that a repetition must give again. Those that an older record does not know are left out."""
+ADDED = ("status", "finish", "prompt_tokens", "new_tokens", "prompt_id", "prompt", "gold")
+"""Fields of a sample that older records do not know."""
+ANSWERED = ("prompt_sha256", "text", "answer", "correct", "reward", *ADDED)
+"""Fields of a sample that a repetition must give again. Those that the record does not know are left out."""
 
 
 def compare_answers(recorded: Sequence[Sample], again: Sequence[Sample]) -> tuple[tuple[Difference, ...], int]:
@@ -140,7 +146,7 @@ def compare_answers(recorded: Sequence[Sample], again: Sequence[Sample]) -> tupl
 
 
 def _unknown(name: str, value: object) -> bool:
-    return value is None and name in ("status", "finish", "prompt_tokens", "new_tokens")
+    return value is None and name in ADDED
 
 
 def answers_finding(check: str, differing: int, answers: int, *, same: bool, what: str = "answers") -> Finding:

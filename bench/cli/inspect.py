@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import RUN, json_option, output_json, say
-from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
+from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, Listing, RecordWithSamples
 from bench.settings import settings_of
 
 if TYPE_CHECKING:
+    from bench.cli.runs import ListedRun
     from bench.records.schema import Result
 
 
@@ -53,7 +55,7 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
                     say(f"          Tuned by --tune: {dimension}.", hang=10)
 
 
-def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
+def _listing(kind: str, output: Path, verbose: bool) -> Sequence[ListedName | ListedRun]:
     if kind == "models":
         from bench.models.embedded import DEFAULT_MODEL, EMBEDDED, Shipped
 
@@ -72,7 +74,10 @@ def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:
             ListedName(name=name, description=f"{size:,} model-prompt evaluations") for name, size in BUDGETS.items()
         ]
     if kind == "runs":
-        return [_run_row(folder) for folder in _runs(output)]
+        from bench.cli.runs import listed_run
+        from bench.records.schema import find_runs
+
+        return [listed_run(folder) for folder in find_runs(output)]
     from bench.registry import names
 
     found = sorted(names("method" if kind == "methods" else "task").items())
@@ -89,22 +94,6 @@ def _listed_method(name: str, description: str) -> ListedMethod:
     return ListedMethod(name=name, description=description, settings=tuple(settings_of(method.Config)), space=space)
 
 
-def _runs(output: Path) -> list[Path]:
-    from bench.records.schema import find_runs
-
-    return find_runs(output)
-
-
-def _run_row(folder: Path) -> ListedRun:
-    from bench.records.schema import read_result
-
-    if not (folder / "result.json").exists():
-        return ListedRun(name=str(folder), description="not finished", status="unfinished")
-    result = read_result(folder)
-    rows = [f"{row.label} accuracy {100 * row.accuracy.accuracy:.1f} %".strip() for row in result.artifacts]
-    return ListedRun(name=str(folder), description=", ".join([result.status, *rows]), status=result.status)
-
-
 @click.command()
 @click.argument("run", type=RUN)
 @click.option(
@@ -113,7 +102,7 @@ def _run_row(folder: Path) -> ListedRun:
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Number of test examples to print, with their answers.",
+    help="Number of test examples to print, each with its question, reference answer and answers.",
 )
 @click.option("--time", "times", is_flag=True, help="Show only the wall-clock time of the last attempt, by stage.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
+from bench.cli.runs import ListedRun
 from bench.compute.ledger import Account, BilledAccount
 from bench.records.rows import Accuracy
 from bench.records.samples import Sample
@@ -37,13 +38,21 @@ class RunOutput(_Output):
 
 
 class RunOutputs(_Output):
-    """Output of `bench run`, `bench resume` and `bench test`."""
+    """Output of `bench run`, `bench resume` and `bench test`.
+
+    Attributes:
+        runs: Outcome of each run of the grid, in the order of the grid.
+    """
 
     runs: tuple[RunOutput, ...]
 
 
 class RecordWithSamples(Result):
-    """Output of `bench show -n N`: the record with its first N samples. Without `-n`, the output is the record."""
+    """Output of `bench show -n N`: the record with samples. Without `-n`, the output is the record.
+
+    Attributes:
+        samples: Answers of all rows to the first N test examples.
+    """
 
     samples: tuple[Sample, ...]
 
@@ -52,6 +61,9 @@ class PlanLineOutput(_Output):
     """One planned phase of the method, see `methods.interface.PlanLine`, a rung of trials, or the harness's gate.
 
     Attributes:
+        account: Account that the phase is booked to.
+        what: What is done, in words.
+        evaluations: Planned cost in model-prompt evaluations of the base.
         at_most: Whether the evaluations are a limit: the gate ends as soon as it can decide, and does not begin if the
             method returns the base.
     """
@@ -66,7 +78,13 @@ class PlanOutput(_Output):
     """Plan of one run.
 
     Attributes:
+        method: Name of the method.
         settings: Settings of the method that differ from its defaults.
+        task: Name of the task tested on.
+        adapt_on: Task adapted on; None if that is the task tested on.
+        model: Base model, as given.
+        budget: Budget, as given.
+        seed: Seed of the method.
         subject: The task, or both tasks, as in `mbpp to humaneval`.
         evaluations: Budget in model-prompt evaluations: an estimate for a budget in FLOPs; None if it is not known.
         splits: Number of examples by split.
@@ -99,13 +117,22 @@ class PlanOutput(_Output):
 
 
 class PlanOutputs(_Output):
-    """Output of `bench plan`."""
+    """Output of `bench plan`.
+
+    Attributes:
+        plans: Plan of each run of the grid.
+    """
 
     plans: tuple[PlanOutput, ...]
 
 
 class ListedName(_Output):
-    """A name that options accept."""
+    """A name that options accept.
+
+    Attributes:
+        name: Name, as an option takes it.
+        description: What it stands for, in a few words.
+    """
 
     name: str
     description: str
@@ -115,17 +142,12 @@ class ListedMethod(ListedName):
     """A method with its settings and its search space, as listed by `-v`.
 
     Attributes:
+        settings: Settings of the method, in the order of its configuration.
         space: Ranges of the settings that `--tune` may change, such as `{"lr": "3e-07 to 0.0003 (log)"}`.
     """
 
     settings: tuple[Setting, ...]
     space: dict[str, str]
-
-
-class ListedRun(ListedName):
-    """A run directory with the run's status."""
-
-    status: str
 
 
 class Listing(RootModel[dict[str, tuple[ListedMethod | ListedRun | ListedName, ...]]]):
@@ -147,7 +169,14 @@ class ExportOutput(_Output):
 
 
 class PreparedTask(_Output):
-    """Task whose data is on this machine."""
+    """Task whose data is on this machine.
+
+    Attributes:
+        name: Name of the task.
+        version: Version of the task.
+        splits: Number of examples by split.
+        content_hash: SHA-256 of all examples.
+    """
 
     name: str
     version: str
@@ -156,7 +185,13 @@ class PreparedTask(_Output):
 
 
 class PreparedName(_Output):
-    """Model that is on this machine."""
+    """Model that is on this machine.
+
+    Attributes:
+        name: Name of the model.
+        path: Folder of its checkpoint.
+        origin: Source of the model, such as a hub id.
+    """
 
     name: str
     path: str
@@ -164,7 +199,12 @@ class PreparedName(_Output):
 
 
 class PrepareOutput(_Output):
-    """Output of `bench prepare`."""
+    """Output of `bench prepare`.
+
+    Attributes:
+        tasks: Tasks whose data was prepared.
+        models: Models that were prepared.
+    """
 
     tasks: tuple[PreparedTask, ...]
     models: tuple[PreparedName, ...]
@@ -206,9 +246,13 @@ class DoctorOutput(_Output):
     """Output of `bench doctor`.
 
     Attributes:
+        python: Version of Python.
+        platform: Operating system and processor architecture.
         code: Folder that bench, methods, reports and tasks are imported from.
         packages: Version of each package; None if it is not installed.
+        devices: The CPU with its number of cores, and each GPU by its name.
         processor: Limits of the processor; None without torch.
+        sandbox: Strength of the sandbox for model-written code.
         models: State of each model that has a name.
         tasks: State of each task's data.
     """
@@ -229,7 +273,14 @@ class LedgerOutput(RootModel[dict[Account, AccountRow]]):
 
 
 class ReportOutput(_Output):
-    """Output of `bench report`: the pages that were written, and the runs that were left out."""
+    """Output of `bench report`: the pages that were written, and the runs that were left out.
+
+    Attributes:
+        index: Page of the leaderboard.
+        pages: Page of each run.
+        unfinished: Run directories that were left out because the run has not finished.
+        unreadable: Reason for each run that cannot be read.
+    """
 
     index: str
     pages: tuple[str, ...]
@@ -254,7 +305,15 @@ class PublishOutput(_Output):
 
 
 class ScoredAnswer(_Output):
-    """Score of one answer; `correct` and `reward` are None if it could not be judged."""
+    """Score of one answer.
+
+    Attributes:
+        task_id: Id of the example that was answered.
+        correct: Whether the answer is correct; None if it could not be judged.
+        reward: Shaped reward; None if it could not be judged.
+        status: Status from the scorer, such as `ok` or `timeout`.
+        detail: Explanation from the scorer, in one line; empty if there is none.
+    """
 
     task_id: str
     correct: bool | None
@@ -278,7 +337,13 @@ class ScoreSummary(Accuracy):
 
 
 class ScoreOutput(_Output):
-    """Output of `bench score`."""
+    """Output of `bench score`.
+
+    Attributes:
+        task: Name of the task.
+        summary: Accuracy over all answers.
+        answers: Score of each answer, in the order of the file.
+    """
 
     task: str
     summary: ScoreSummary
@@ -289,6 +354,10 @@ class JudgedProgram(_Output):
     """One line of the output of `bench sandbox run`.
 
     Attributes:
+        name: Name of the program in reports.
+        status: How the program ended, such as `passed` or `timeout`.
+        passed: Whether it passed its test.
+        detail: Explanation of the status; empty if there is none.
         seconds: Wall-clock time.
         level: Level of the sandbox.
     """

@@ -19,7 +19,8 @@ from bench.cli.outputs import ReportOutput
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     """Write finished runs as a static website.
 
-    The site has the leaderboard and one page per run. Open index.html in a browser; no server or network is needed.
+    The site has the leaderboard and one page per run, such as runs/addition-corp-small-seed-0-50bb76b7.html. Open
+    index.html in a browser; no server or network is needed.
     RUNS are run directories, record files, or folders of these. Default: `runs`. Existing pages of the same runs are
     replaced, and other files in the folder are kept. Long answers are cut off on a page, which then links to a copy of
     the run's samples.jsonl beside it. A run that cannot be read is named and left out, and the exit status is then 1.
@@ -45,18 +46,20 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     records, unreadable = read_records(finished)
     runs_once = distinct(records)
     pages: dict[Path, str] = {}
+    links: dict[str, str] = {}
     copied: dict[Path, str] = {}
     for path, record in records.items():
         samples = read_samples(path) if path.is_dir() else []
         analyses = read_analyses(path) if path.is_dir() else NONE
-        page = output / "runs" / page_name(record.result.id)
+        page = output / "runs" / page_name(record.result)
+        links[record.result.id] = f"runs/{page.name}"
         raw = page.with_suffix(".samples.jsonl")
         is_cut = any(kind.is_cut for kind in sample_kinds(record.result, samples))
         pages[page] = run_page(record.result, samples, analyses, board="../index.html", raw=raw.name if is_cut else "")
         if is_cut:
             copied[raw] = read(path / SAMPLES).decode()
     index = output / "index.html"
-    board = board_page(make_board(list(runs_once.values())), {record.result.id for record in records.values()})
+    board = board_page(make_board(list(runs_once.values())), links)
     for page, text in (copied | pages | {index: board}).items():
         write_atomically(page, text)
     if as_json:

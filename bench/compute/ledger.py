@@ -72,6 +72,11 @@ class Work(BaseModel):
     products: NonNegativeInt = 0
     padded_products: NonNegativeInt = 0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens run forward: of prompts and answers, and of passes in training. Backward passes are not included."""
+        return self.prefill_tokens + self.decode_tokens + self.forward_tokens
+
     def __add__(self, other: Work) -> Work:
         return Work.model_construct(**{name: getattr(self, name) + getattr(other, name) for name in Work.model_fields})
 

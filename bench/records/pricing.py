@@ -75,7 +75,12 @@ def _tuning(result: Result, tuning: Tuning, account: AccountRow) -> Tuning:
 
 
 class Price(Frozen):
-    """A figure as recorded, and computed again; None if it is not known."""
+    """A figure as recorded, and computed again.
+
+    Attributes:
+        recorded: Figure in the record; None if it is not known.
+        repriced: Figure under the present formula; None if it cannot be computed.
+    """
 
     recorded: int | float | None
     repriced: int | float | None

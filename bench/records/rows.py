@@ -247,7 +247,7 @@ class Row(Frozen):
         curve: pass@k of the other K, ascending.
         gate: Decision of the gate; None unless the row is gated.
         answers_of: Index in the result of the row whose answers a gated row has; None for all others.
-        report: The artifact's own report about its answers.
+        report: The artifact's own report about its answers; docs/records.md describes its keys.
     """
 
     kind: RowKind = "method"

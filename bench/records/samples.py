@@ -15,18 +15,46 @@ from bench.records.rows import Frozen
 from bench.records.schema import result_path
 
 
+class Turn(Frozen):
+    """One turn of a conversation: `{"role": "user", "content": "What is 2 * 91?"}`.
+
+    Attributes:
+        role: Speaker: `system`, `user` or `assistant`.
+        content: Text of the turn.
+    """
+
+    role: str
+    content: str
+
+
 class Sample(Frozen):
-    """One line of samples.jsonl: the answer of one row to one test example.
+    """One line of samples.jsonl: the answer of one row to one test example, with the question and the reference answer.
 
-    Example line (shortened):
+    Each line stands alone, so that the lines of several runs make one table. Example line (shortened):
 
-        {"row":1,"id":"17","prompt_sha256":"3f…","text":"The sum is 42.","answer":"42","correct":true,"reward":1.0,
-         "status":"ok","detail":"","finish":"end","prompt_tokens":31,"new_tokens":7,"cluster":null}
+        {"row":1,"task":"addition","model":"tiny-adder","method":"corp","label":"","seed":0,"id":"20+22",
+         "prompt_id":"default","prompt":"20+22=","prompt_sha256":"3f…","gold":"42","text":"42","answer":"42",
+         "correct":true,"reward":1.0,"status":"ok","detail":"","finish":"end","prompt_tokens":6,"new_tokens":3,
+         "cluster":null}
+
+    In records of earlier versions, `task`, `model`, `method`, `label`, `seed`, `prompt_id`, `prompt` and `gold` are
+    None.
 
     Attributes:
         row: Index of the row in the result; 0 is the base.
-        id: Id of the test example.
+        task: Name of the task.
+        model: Base model, as the run names it.
+        method: Method of the row; `base` for row 0.
+        label: Label of the row, such as `k=5`; empty for the base, and if the method has one row.
+        seed: Seed of the method.
+        id: Id of the test example. Examples of two tasks may have the same ids.
+        prompt_id: Name of the prompt that this text answers, such as `default` or `swapped`. This and `prompt` are None
+            if no model generated the text on its own.
+        prompt: The prompt itself, with worked examples and system message: a text to complete, or the turns of a
+            conversation before the model's chat template.
         prompt_sha256: sha256 of the token ids of the example's default prompt.
+        gold: Reference answer in full, as the task would reply; None if the task has none. Tests that judge a program
+            are no part of it.
         text: Answer of the row, in full.
         answer: Final answer that the scorer extracted from it; None if there is none.
         correct: Whether the answer is correct; None if it could not be judged.
@@ -42,8 +70,16 @@ class Sample(Frozen):
     """
 
     row: NonNegativeInt
+    task: str | None = None
+    model: str | None = None
+    method: str | None = None
+    label: str | None = None
+    seed: NonNegativeInt | None = None
     id: str
+    prompt_id: str | None = None
+    prompt: str | tuple[Turn, ...] | None = None
     prompt_sha256: str
+    gold: str | None = None
     text: str
     answer: str | None
     correct: bool | None
@@ -54,6 +90,13 @@ class Sample(Frozen):
     prompt_tokens: NonNegativeInt | None = None
     new_tokens: NonNegativeInt | None = None
     cluster: NonNegativeInt | None = None
+
+    @property
+    def question(self) -> str:
+        """The prompt as one text for a reader, each turn of a conversation after its role; empty if it is not known."""
+        if isinstance(self.prompt, tuple):
+            return "\n\n".join(f"{turn.role}: {turn.content}" for turn in self.prompt)
+        return self.prompt or ""
 
 
 _SAMPLES = TypeAdapter(list[Sample])

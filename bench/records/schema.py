@@ -206,7 +206,7 @@ class Result(Frozen):
             ended before, or in records of earlier schemas.
         ledger: Work by account.
         saved: Artifacts that the run saved; None for a test, and in records of earlier versions.
-        report: The method's own report.
+        report: The method's own report; docs/records.md describes its keys.
         tuning: Trials and the settings that they chose; None without tuning.
         samples_sha256: SHA-256 of `samples.jsonl`; None without samples, and in records of earlier versions.
         timing: Wall-clock times of the last attempt.

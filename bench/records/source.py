@@ -21,6 +21,7 @@ class RunSource(Frozen):
          "task": "addition", "sha256": "83deaa83..."}
 
     Attributes:
+        kind: `run`.
         folder: Run directory on this machine.
         id: Id of the run.
         task: Name of the task that it adapted on.
@@ -41,6 +42,7 @@ class DeclaredSource(Frozen):
         {"kind": "declared", "folder": "/home/me/my-model", "flops": 1000000000000000, "sha256": "1f0c52aa..."}
 
     Attributes:
+        kind: `declared`.
         folder: Model on this machine, as `--model` takes it.
         flops: FLOPs of its adaptation, as its maker declares them.
         sha256: Digest of its files.

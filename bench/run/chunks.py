@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.engines.interface import Completion, Finish, Job
 from bench.records.entries import Shape
+from tasks.interface import DEFAULT_PROMPT
 
 CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
 """Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
@@ -50,12 +51,14 @@ class Answer:
         finish: Reason for its end.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Number of generated tokens.
+        prompt: Name of the prompt that it answers, as the method gave it.
     """
 
     text: str
     finish: Finish
     prompt_tokens: int
     new_tokens: int
+    prompt: str = DEFAULT_PROMPT
 
 
 @dataclass(frozen=True)
@@ -76,5 +79,5 @@ class Chunk:
 
 
 def journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, the fields of `Answer` in order."""
+    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, all of `Answer` but the prompt."""
     return {"answers": [[c.text, c.finish, c.prompt_tokens, len(c.token_ids)] for c in completions]}

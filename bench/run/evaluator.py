@@ -277,7 +277,9 @@ class Evaluator:
         else:
             self.meter.replay(account, Work(**entry["work"]))
         self._evaluated(point, account, entry["seconds"])
-        return None if entry["answers"] is None else [Answer(*fields) for fields in entry["answers"]]
+        if entry["answers"] is None:
+            return None
+        return [Answer(text, finish, asked, new, prompt) for text, finish, asked, new in entry["answers"]]
 
     def judge(
         self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False

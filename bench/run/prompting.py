@@ -78,6 +78,10 @@ class Prompting:
         """Return which of a task's prompts a method may choose from: the default alone if the run has fixed another."""
         return tuple(prompts) if self.template == DEFAULT_PROMPT else (DEFAULT_PROMPT,)
 
+    def named(self, prompt: str) -> str:
+        """Return the name of the task's prompt that a name given by a method stands for."""
+        return self.template if prompt == DEFAULT_PROMPT else prompt
+
     def fixed(self, prompts: Sequence[str]) -> dict[str, str]:
         """Return which of a task's prompts a method may not choose, each with the reason."""
         names = self.names(prompts)
@@ -99,7 +103,7 @@ class Prompting:
         of question and answer, with a space between after a colon. A tag that the question opened is not opened again.
         None is of the example's own family. A system message stands before the prompt's own.
         """
-        name = self.template if prompt == DEFAULT_PROMPT else prompt
+        name = self.named(prompt)
         others = [shot for shot in self.shots if family(self.families, shot.example) != family(self.families, example)]
         shots = others[: max(0, len(self.shots) - 1)]
         if style == "completion":

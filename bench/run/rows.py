@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.compute.ledger import Work
 from bench.errors import BenchError
+from bench.records.config import RunConfig
 from bench.records.derived import accuracy_of, comparison_of
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
-from bench.records.samples import Sample
+from bench.records.samples import Sample, Turn
 from bench.run.chunks import Answer
+from bench.run.evaluator import Evaluator
 from bench.stats import PairedCounts, paired_counts
 from methods.interface import Artifact, Deployment
 from tasks.examples import clusters
-from tasks.interface import Example, Score
+from tasks.interface import Example, Message, Score
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def _row(
 def write_samples(
     path: Path,
     examples: Sequence[Example],
-    prompt_sha256: Callable[[Example], str],
+    evaluator: Evaluator,
+    config: RunConfig,
     rows: Mapping[int, Answered],
 ) -> None:
     """Write samples.jsonl: one line per row and test example, the base first. See `bench.records.samples.Sample`.
@@ -181,7 +184,8 @@ def write_samples(
     Args:
         path: File to write.
         examples: Test examples.
-        prompt_sha256: Function that returns the hash of an example's prompt.
+        evaluator: Evaluator that answered, which has the task and its prompts.
+        config: Configuration of the run.
         rows: Answers by index of the row in the result.
 
     Raises:
@@ -196,8 +200,16 @@ def write_samples(
             judged = score.status != "infrastructure"
             sample = Sample(
                 row=number,
+                task=config.task,
+                model=config.model,
+                method=config.method if number else "base",
+                label=row.label,
+                seed=config.seed,
                 id=example.id,
-                prompt_sha256=prompt_sha256(example),
+                prompt_id=evaluator.prompting.named(generated.prompt) if generated else None,
+                prompt=_prompt(evaluator.format_prompt(example, generated.prompt)) if generated else None,
+                prompt_sha256=evaluator.prompt_sha256(example),
+                gold=evaluator.task.gold(example),
                 text=text,
                 answer=score.answer,
                 correct=score.correct if judged else None,
@@ -211,3 +223,7 @@ def write_samples(
             )
             lines.append(encode(sample.model_dump()).decode() + "\n")
     write_atomically(path, "".join(lines))
+
+
+def _prompt(prompt: list[Message] | str) -> str | tuple[Turn, ...]:
+    return prompt if isinstance(prompt, str) else tuple(Turn(**message) for message in prompt)

@@ -184,7 +184,7 @@ class TestSplit:
         self, deployed: DeploymentContext, artifacts: Mapping[str, Artifact], rows: Mapping[int, Answered]
     ) -> None:
         with self._display.stage("saving"):
-            write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator.prompt_sha256, rows)
+            write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator, self._config, rows)
             if self._config.source is not None:
                 return
             with folder_atomically(self._folder / "artifact") as folder:

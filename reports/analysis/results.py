@@ -203,7 +203,11 @@ class GatePower:
 
 @dataclass(frozen=True)
 class GatePowers:
-    """Power of a run's gate for each gated row, in the order of the run."""
+    """Power of a run's gate.
+
+    Attributes:
+        rows: Power for each gated row, in the order of the run.
+    """
 
     rows: tuple[GatePower, ...]
 

@@ -50,11 +50,16 @@ class ChangedItem:
         id: Id of the test item.
         first: Answer of the first run.
         second: Answer of the second run.
+        question: Prompt that the first run answered; empty if its record is of an earlier version, or no model
+            generated the answer on its own.
+        gold: Reference answer; None if the task has none, and in records of earlier versions.
     """
 
     id: str
     first: str
     second: str
+    question: str = ""
+    gold: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def compare(
 
     def changed(was: bool) -> tuple[ChangedItem, ...]:
         moved = [i for i, x, y in zip(ids, old, new, strict=True) if x is was and y is not was]
-        return tuple(ChangedItem(i, before[i].text, after[i].text) for i in moved)
+        return tuple(ChangedItem(i, before[i].text, after[i].text, before[i].question, before[i].gold) for i in moved)
 
     return RunComparison(
         task=first.config.task_label,

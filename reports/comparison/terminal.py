@@ -57,6 +57,11 @@ def print_comparison(console: Console, found: RunComparison, samples: int) -> No
 def _print_changes(console: Console, name: str, changes: Sequence[ChangedItem]) -> None:
     for change in changes:
         heading(console, f"{change.id}: {name}")
+        if change.question:
+            console.print(change.question, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        if change.gold is not None:
+            text = f"(reference answer: {change.gold})"
+            console.print(text, markup=False, style="dim", highlight=False, emoji=False, soft_wrap=True)
         # A pipe has no width, and two long answers would not be beside each other.
         table = Table(box=None, pad_edge=False, show_edge=False, width=min(console.width, SIDES))
         for side in ("first", "second"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from bench.stats import Estimate, Interval
-from reports.html.page import anchor, page_name, render
+from reports.html.page import anchor, render
 from reports.html.svg import Mark, Plot, Rule, labels, spanning, staircase, strokes
 from reports.html.table import Heading, HtmlCell, HtmlTable, Link, percent, whiskers
 from reports.leaderboard.board import Board
@@ -23,15 +24,16 @@ INTERVALS = {"accuracy": "interval", "difference": "difference_interval"}
 """Columns shown in small print in another column's cells: key of that column to key of the interval."""
 DESCENDING = ("accuracy", "difference", "gated", "gated_difference", "share")
 WIDTH, HEIGHT = 720.0, 400.0
+NO_PAGES: Mapping[str, str] = MappingProxyType({})
 MARGINS = (0.0, 0.01, 0.05, 0.1)
 
 
-def board_page(board: Board, pages: Collection[str] = ()) -> str:
+def board_page(board: Board, pages: Mapping[str, str] = NO_PAGES) -> str:
     """Return the page of a leaderboard.
 
     Args:
         board: Leaderboard to show.
-        pages: Ids of the runs that have a page of their own in `runs/`, to link to.
+        pages: Addresses of the runs that have a page of their own, by id, to link to.
     """
     groups = [_group(board, number, group, pages) for number, group in enumerate(board.groups, start=1)]
     curves = [
@@ -65,7 +67,7 @@ def _gain(cell: Transferred | None) -> float | None:
     return cell.difference.value if cell and cell.difference else None
 
 
-def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> Mapping[str, Any]:
+def _group(board: Board, number: int, group: Group, pages: Mapping[str, str]) -> Mapping[str, Any]:
     reasons = {f"{line.name}: {problem}" for line in group.lines for problem in line.problems}
     return {
         "id": f"group-{number}-{anchor(group.task)}",
@@ -77,7 +79,7 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
     }
 
 
-def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
+def _table(board: Board, group: Group, pages: Mapping[str, str]) -> HtmlTable:
     by_key = {column.key: column for column in columns(board)}
     beside = {INTERVALS[key] for key in by_key if key in INTERVALS}
     shown = [column for key, column in by_key.items() if key not in beside]
@@ -113,7 +115,7 @@ def _fine(group: Group) -> str:
 
 
 def _cell(
-    column: Column, line: LeaderboardRow, by_key: Mapping[str, Column], highest: float, pages: Collection[str]
+    column: Column, line: LeaderboardRow, by_key: Mapping[str, Column], highest: float, pages: Mapping[str, str]
 ) -> HtmlCell:
     cell = HtmlCell(column.text(line), column.value(line))
     if (interval := INTERVALS.get(column.key, "")) in by_key:
@@ -127,8 +129,8 @@ def _cell(
     return cell
 
 
-def _link(run: SeedRun, pages: Collection[str]) -> Link:
-    return Link(str(run.seed), f"runs/{page_name(run.id)}" if run.id in pages else "")
+def _link(run: SeedRun, pages: Mapping[str, str]) -> Link:
+    return Link(str(run.seed), pages.get(run.id, ""))
 
 
 def curve_plot(curve: Curve) -> Plot:

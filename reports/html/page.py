@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.plain import terminal
+from bench.plain import file_name, terminal
+from bench.records.schema import Result
 
 
 @cache
@@ -54,7 +55,12 @@ def anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def page_name(run: str) -> str:
-    """Return the file name of a run's page. An id that is not hexadecimal is hashed, so that the name is safe."""
-    safe = re.fullmatch(r"[0-9a-f]{8,64}", run)
-    return f"{run if safe else hashlib.sha256(run.encode()).hexdigest()[:16]}.html"
+def page_name(result: Result) -> str:
+    """Return the file name of a run's page, such as `addition-corp-small-seed-0-50bb76b7.html`.
+
+    An id that is not hexadecimal, of a record that nobody has checked, is hashed.
+    """
+    config, run = result.config, result.id
+    known = run if re.fullmatch(r"[0-9a-f]{8,64}", run) else hashlib.sha256(run.encode()).hexdigest()
+    parts = (config.task_label, config.method, config.budget, f"seed-{config.seed}", known[:8])
+    return file_name("-".join(parts)) + ".html"

@@ -55,12 +55,16 @@ class ShownSample:
         now: The artifact's answer.
         before: The base's answer.
         detail: Detail from the scorer on the artifact's answer.
+        question: Prompt that the base answered; empty if it is not known.
+        gold: Reference answer; empty if the task has none, or it is not known.
     """
 
     id: str
     now: Cut
     before: Cut
     detail: Cut
+    question: Cut
+    gold: Cut
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class SampleKind:
     @property
     def is_cut(self) -> bool:
         """Whether an answer is not shown in full."""
-        return any(sample.now.more or sample.before.more for sample in self.shown)
+        parts = (each for s in self.shown for each in (s.now, s.before, s.question, s.gold))
+        return any(part.more for part in parts)
 
 
 def run_page(
@@ -162,6 +167,8 @@ def _ledger(result: Result) -> HtmlTable:
         Heading("evaluations", descending=True),
         Heading("prompt tokens", descending=True),
         Heading("new tokens", descending=True),
+        Heading("tokens in training", descending=True),
+        Heading("backward passes", descending=True),
         Heading("weight moves", descending=True),
         Heading("noise values", descending=True),
         Heading("seconds", descending=True),
@@ -171,7 +178,8 @@ def _ledger(result: Result) -> HtmlTable:
         billed = name in ADAPTATION
         share = row.flops / limit if limit and billed else None
         work = row.work
-        counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
+        answered = (work.evaluations, work.prefill_tokens, work.decode_tokens)
+        counts = (*answered, work.forward_tokens, work.backward_passes, work.weight_moves)
         cells.append(
             (
                 HtmlCell(name, name),
@@ -263,7 +271,8 @@ def sample_kinds(result: Result, samples: Iterable[Sample]) -> list[SampleKind]:
 
 
 def _shown(base: Sample, sample: Sample) -> ShownSample:
-    return ShownSample(sample.id, _cut(sample.text), _cut(base.text), _cut(sample.detail))
+    texts = (sample.text, base.text, sample.detail, base.question, base.gold or "")
+    return ShownSample(sample.id, *map(_cut, texts))
 
 
 def _cut(text: str) -> Cut:

@@ -139,12 +139,12 @@ def _reported(result: Result) -> list[str]:
 
 
 def _ledger(result: Result) -> PlainTable:
-    table = _table("account", "evaluations", "prompt tokens", "new tokens", "moves", "FLOPs", "of budget")
+    table = _table("account", "evaluations", "forward tokens", "backward passes", "moves", "FLOPs", "of budget")
     limit = result.budget.flops if result.budget else 0
     for name, row in result.ledger.items():
         work = row.work
         share = f"{100 * row.flops / limit:.1f} %" if limit and name in ADAPTATION else "not billed"
-        counts = (work.evaluations, work.prefill_tokens, work.decode_tokens, work.weight_moves)
+        counts = (work.evaluations, work.tokens, work.backward_passes, work.weight_moves)
         table.add_row(name, *(f"{count:,}" for count in counts), f"{row.flops:.3g}", share)
     return table
 
@@ -172,8 +172,18 @@ def _next(directory: Path, result: Result) -> str:
 
 
 def print_samples(console: Console, result: Result, samples: list[Sample]) -> None:
-    """Print answers to test examples, each with its row and verdict."""
+    """Print answers to test examples, each with its row and verdict, behind the question and the reference answer.
+
+    A question is printed once for answers that follow each other.
+    """
+    asked = None
     for sample in samples:
+        if sample.question and (sample.id, sample.prompt) != asked:
+            asked = sample.id, sample.prompt
+            heading(console, f"{sample.id}, prompt {sample.prompt_id}")
+            console.print(sample.question, markup=False, **_VERBATIM)
+            if sample.gold is not None:
+                console.print(f"(reference answer: {sample.gold})", markup=False, style="dim", **_VERBATIM)
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         name = row_name(result, result.rows[sample.row])
         heading(console, f"{sample.id}, {name}: {verdict}")

@@ -2,17 +2,22 @@
 
     python tests/docs/test_schemas.py
 
-rewrites the folder. Real outputs are compared with the schemas in tests/bench/cli/test_outputs.py.
+rewrites the folder. The description of a key is that of its field, or else its sentence in the class's docstring. Real
+outputs are compared with the schemas in tests/bench/cli/test_outputs.py.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from bench.cli import cli
 from bench.cli.outputs import output_types
@@ -20,11 +25,60 @@ from bench.cli.outputs import output_types
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 
 
+ATTRIBUTES = re.compile(r"\n*^Attributes:\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+"""Section of a docstring that describes the attributes."""
+
+
+def described(kind: type) -> dict[str, str]:
+    """Return the sentences on a class's attributes, those of its bases included."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        for section in ATTRIBUTES.findall(inspect.cleandoc(each.__doc__ or "")):
+            for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \S|\Z)", section, re.MULTILINE | re.DOTALL):
+                found[name] = " ".join(text.split())
+    return found
+
+
+class Described(GenerateJsonSchema):
+    """Generator of JSON Schema that takes descriptions of keys from the `Attributes` of docstrings."""
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        """Return the schema of a pydantic model."""
+        return _with_words(super().model_schema(schema), schema["cls"])
+
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
+        """Return the schema of a dataclass."""
+        return _with_words(super().dataclass_schema(schema), schema["cls"])
+
+
+def _with_words(schema: JsonSchemaValue, kind: type) -> JsonSchemaValue:
+    sentences = described(kind)
+    for name, field in schema.get("properties", {}).items():
+        if name in sentences:
+            field.setdefault("description", sentences[name])
+    if text := schema.get("description"):
+        schema["description"] = ATTRIBUTES.sub("", text).strip()
+    return schema
+
+
+def keys(schema: Any, owner: str = "") -> Iterator[tuple[str, str | None]]:
+    """Yield each key of a schema, after the name of its object, with its description; None without one."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from keys(each, owner)
+    elif isinstance(schema, dict):
+        owner = schema.get("title", owner) if "properties" in schema else owner
+        for name, field in schema.get("properties", {}).items():
+            yield f"{owner}.{name}", field.get("description")
+        for each in schema.values():
+            yield from keys(each, owner)
+
+
 def schemas() -> dict[str, str]:
     """Return the content of each file of the folder, by name."""
     found = {}
     for command, kind in output_types().items():
-        schema = TypeAdapter(kind).json_schema(mode="serialization")
+        schema = TypeAdapter(kind).json_schema(mode="serialization", schema_generator=Described)
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
         found[command.replace(" ", "-") + ".json"] = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
     return found
@@ -44,6 +98,14 @@ def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click
 def test_the_schemas_are_current() -> None:
     found = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert found == schemas(), "what --json prints has changed; run: python tests/docs/test_schemas.py"
+
+
+def test_every_key_is_described() -> None:
+    found = [each for schema in schemas().values() for each in keys(json.loads(schema))]
+    assert {"Result.ledger", "Work.forward_tokens", "Sample.prompt_id", "ListedRun.started"} <= {
+        name for name, _ in found
+    }
+    assert {name for name, text in found if not text} == set()
 
 
 def test_every_command_with_json_has_a_schema() -> None:

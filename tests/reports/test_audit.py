@@ -223,6 +223,10 @@ def test_answers_are_compared_text_by_text():
     old = SAMPLE.model_copy(update={"finish": None})
     assert compare_answers([old], [SAMPLE]) == ((), 0)  # an older record does not know it
     assert compare_answers([], [SAMPLE])[1] == 1
+    now = SAMPLE.model_copy(update={"prompt_id": "default", "prompt": "1+0=", "gold": "1"})
+    assert compare_answers([SAMPLE], [now]) == ((), 0)
+    (difference,), _ = compare_answers([now.model_copy(update={"gold": "2"})], [now])
+    assert difference.field == "gold"
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,17 @@ def test_show_and_list_read_the_records_of_run(finished):
     assert sum(timing["kinds"].values()) < timing["total"]
     assert all(name in times for name in (*timing["kinds"], *timing["stages"], "the harness itself"))
     listed = invoke("list", "runs", "-o", output, "--json").data["runs"]
-    assert {row["name"] for row in listed} == {run["folder"] for run in before.data["runs"]}
+    results = {run["folder"]: run["result"] for run in before.data["runs"]}
+    assert {row["name"] for row in listed} == results.keys()
+    for row in listed:
+        result, (shown,) = results[row["name"]], row["rows"]
+        config, (base, trained, *_) = result["config"], result["rows"]
+        same = ("method", "task", "adapt_on", "model", "budget", "seed", "strategy", "limit")
+        assert {name: row[name] for name in same} == {name: config[name] for name in same}
+        assert (row["id"], row["status"], row["settings"]) == (result["id"], "ok", config["method_config"])
+        assert (row["base"], shown["accuracy"]) == (base["accuracy"]["accuracy"], trained["accuracy"]["accuracy"])
+        assert (row["spent"], row["limit_flops"]) == (result["budget"]["spent"], result["budget"]["flops"])
+        assert (row["seconds"], row["started"][:2]) == (result["timing"]["total"], "20")
 
 
 def test_show_prints_the_configuration_and_compare_the_changed_items(finished):

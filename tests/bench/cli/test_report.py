@@ -45,7 +45,7 @@ def test_a_report_is_a_leaderboard_linked_to_one_page_per_run(record, tmp_path):
     site = tmp_path / "site"
     written = json.loads(invoke("report", str(record), "-o", str(site), "--json").stdout)
     (page,) = written["pages"]
-    assert page.startswith(str(site / "runs" / record.stem.removeprefix("seed-0-")))
+    assert page == str(site / "runs" / f"addition-corp-quick-{record.stem}.html")
     assert f'href="runs/{page.rpartition("/")[2]}"' in (site / "index.html").read_text()
     assert 'href="../index.html"' in (site / "runs" / page).read_text()
 

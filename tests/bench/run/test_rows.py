@@ -48,6 +48,13 @@ class Composes(Fixed):
         return Composed(Point())
 
 
+class AsksOtherwise(Fixed):
+    """Method whose artifact asks with another prompt."""
+
+    def adapt(self, context):
+        return SingleModel(prompt="swapped")
+
+
 class RefusesMidway(Fixed):
     """Method that finds out during the run that it cannot do it."""
 
@@ -97,10 +104,41 @@ def test_each_sample_says_how_long_its_answer_is_and_why_it_ended(tmp_path):
     assert 0 < cut_off < 1
 
 
+def test_each_line_of_the_samples_is_whole(tmp_path):
+    prepared, _ = run(tmp_path, Fixed, seed=3)
+    lines = [json.loads(line) for line in (prepared.folder / "samples.jsonl").read_text().splitlines()]
+    assert len(lines) == 120
+    examples = {e.id: e for e in prepared.task_data.splits.test[:60]}
+    for line in lines:
+        example = examples[line["id"]]
+        assert line["method"] == ("base" if line["row"] == 0 else f"{__name__}:Fixed")
+        assert (line["task"], line["model"], line["label"], line["seed"]) == ("addition", "tiny-adder", "", 3)
+        assert line["prompt_id"] == "default"
+        assert line["prompt"] == Addition().messages(example)
+        assert line["gold"] == Addition().gold(example)
+        assert line["correct"] == (line["answer"] == line["gold"])
+
+
+def test_each_answer_has_the_prompt_that_it_answers(tmp_path):
+    prepared, _ = run(tmp_path, AsksOtherwise)
+    base, other = (next(s for s in read_samples(prepared.folder) if s.row == row) for row in (0, 1))
+    assert (base.id, base.prompt_sha256) == (other.id, other.prompt_sha256)
+    assert (base.prompt_id, other.prompt_id) == ("default", "swapped")
+    a, b = base.id.split("+")
+    assert (base.question, other.question) == (f"user: {a}+{b}=", f"user: {b}+{a}=")
+    assert [s.gold for s in (base, other)] == [str(int(a) + int(b))] * 2
+
+
+def test_a_fixed_template_is_the_prompt_of_all_answers(tmp_path):
+    prepared, _ = run(tmp_path, template="swapped")
+    assert {s.prompt_id for s in read_samples(prepared.folder)} == {"swapped"}
+
+
 def test_an_answer_that_no_model_generated_on_its_own_has_no_length(tmp_path):
     prepared, result = run(tmp_path, Composes)
     samples = [s for s in read_samples(prepared.folder) if s.row == 1]
     assert {(s.finish, s.prompt_tokens, s.new_tokens) for s in samples} == {(None, None, None)}
+    assert {(s.prompt_id, s.prompt) for s in samples} == {(None, None)}
     assert result.rows[1].truncated is None
 
 

@@ -113,7 +113,10 @@ def hostile(make_record):
         Sample(
             row=row,
             id=f"{i}{HOSTILE}",
+            prompt_id=HOSTILE,
+            prompt=HOSTILE,
             prompt_sha256="",
+            gold=HOSTILE,
             text=HOSTILE,
             answer=HOSTILE,
             correct=verdict == "1",

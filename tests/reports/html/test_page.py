@@ -43,6 +43,12 @@ def test_only_the_pages_own_style_and_script_may_run():
         assert f"{tag}-src 'sha256-{digest}'" in page
 
 
-def test_a_page_has_the_name_of_its_run_if_that_is_safe():
-    assert page_name("0123abcd") == "0123abcd.html"
-    assert re.fullmatch(r"[0-9a-f]{16}\.html", page_name("../../etc/passwd"))
+def test_a_page_is_named_so_that_a_person_recognises_its_run(make_record, hostile):
+    result = make_record("corp", right=20).result
+    config = result.config.model_copy(update={"task": "mbpp", "adapt_on": "gsm8k", "budget": "1e15flops", "seed": 3})
+    named = result.model_copy(update={"id": "0123abcd" * 8, "config": config})
+    assert page_name(named) == "gsm8k-to-mbpp-corp-1e15flops-seed-3-0123abcd.html"
+    strange = named.model_copy(update={"config": config.model_copy(update={"method": "../mine:Mine" + "x" * 300})})
+    assert re.fullmatch(r"[\w.+-]{100,185}\.html", page_name(strange))
+    assert page_name(strange) != page_name(strange.model_copy(update={"id": "1" * 64}))
+    assert re.fullmatch(r"[\w.+-]+-[0-9a-f]{8}\.html", page_name(hostile[0].result))

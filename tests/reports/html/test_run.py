@@ -1,4 +1,6 @@
+from bench.compute.ledger import Work
 from bench.records.rows import GateLook, GateRecord, PassAtK
+from bench.records.schema import AccountRow
 from bench.records.tuning import Tuning
 from reports.html.run import LONGEST, SHOWN, run_page
 from reports.run.history import configuration
@@ -16,6 +18,27 @@ def test_a_run_shows_figures_ledger_and_configuration(make_record, parse):
     assert page.all("a")[0].attributes["href"] == "../index.html"
     assert '"method": "corp"' in page.all("pre")[-1].text
     assert [caption.text for caption in page.all("figcaption")] == ["Where the compute went, in FLOPs"]
+
+
+def test_the_ledger_has_the_tokens_and_backward_passes_of_training(make_record, parse):
+    result = make_record("grpo", right=27).result
+    work = Work(evaluations=696, forward_tokens=13_877, backward_passes=704)
+    ledger = {"train": AccountRow(work=work, flops=10, hardware_flops=10)}
+    table = parse(run_page(result.model_copy(update={"ledger": ledger}))).all("table")[1]
+    headings = [th.text.strip() for th in table.all("thead")[0].all("th")]
+    values = [cell.text.strip() for cell in table.all("tbody")[0].all("td")]
+    shown = dict(zip(headings[1:], values, strict=True))
+    assert (shown["tokens in training"], shown["backward passes"], shown["new tokens"]) == ("13,877", "704", "0")
+
+
+def test_an_answer_is_shown_with_its_question_and_its_reference_answer(hostile, parse):
+    record, samples = hostile
+    asked = [s.model_copy(update={"prompt": "What is 2 * 91?", "gold": "182"}) for s in samples]
+    first = parse(run_page(record.result, asked)).all("details")[0]
+    assert [h.text for h in first.all("h4")] == ["question", "reference answer", "this run", "base"]
+    assert [pre.text for pre in first.all("pre")[:2]] == ["What is 2 * 91?", "182"]
+    old = [s.model_copy(update={"prompt": None, "gold": None}) for s in samples]
+    assert [h.text for h in parse(run_page(record.result, old)).all("details")[0].all("h4")] == ["this run", "base"]
 
 
 def test_a_run_that_failed_says_why(make_record, parse):
@@ -79,7 +102,7 @@ def test_long_answers_are_cut_with_a_link_to_the_rest(hostile, parse):
     text = run_page(record.result, long, raw="one.samples.jsonl")
     assert len(text) < 500_000
     page = parse(text)
-    assert page.all("pre")[0].text == "x" * LONGEST
+    assert page.all("pre")[2].text == "x" * LONGEST  # behind question and reference answer
     assert "cut off here; 9,996,000 more characters in one.samples.jsonl" in page.text
     assert "... 1,000 more characters" in page.text
     assert '<a href="one.samples.jsonl">' in text

@@ -141,8 +141,15 @@ def test_several_rows_are_shown_each_with_its_own_cost_and_comparison() -> None:
 
 def test_each_account_is_shown_with_its_work_its_flops_and_its_share_of_the_budget() -> None:
     text = printed()
-    assert cells(text, "sample") == ["sample", "812,345", "123,456,789", "98,765,432", "5,021", "3.4e+16", "74.4 %"]
+    assert cells(text, "sample") == ["sample", "812,345", "222,222,221", "0", "5,021", "3.4e+16", "74.4 %"]
     assert cells(text, "gate") == ["gate", "60", "9,001", "0", "2", "2.67e+14", "0.6 %"]
+
+
+def test_training_is_shown_with_its_tokens_and_its_backward_passes() -> None:
+    work = Work(evaluations=696, forward_tokens=13_877, backward_passes=704)
+    ledger = {"train": AccountRow(work=work, flops=10**16, hardware_flops=10**16)}
+    text = printed(RESULT.model_copy(update={"ledger": ledger}))
+    assert cells(text, "train") == ["train", "696", "13,877", "704", "0", "1e+16", "21.9 %"]
 
 
 def test_an_account_that_is_not_billed_says_so() -> None:
@@ -369,6 +376,16 @@ def test_an_answer_is_shown_unchanged(text: str) -> None:
 def test_a_detail_is_shown_if_there_is_one() -> None:
     assert "\n(failed: assert f([1]) == [/2])\n" in printed_samples(sample(detail="failed: assert f([1]) == [/2]"))
     assert "()" not in printed_samples(sample())
+
+
+def test_a_question_is_shown_once_before_the_answers_to_it() -> None:
+    asked = {"prompt_id": "default", "prompt": "1+[b]=", "gold": ":100:"}
+    text = printed_samples(sample(row=0, **asked), sample(**asked))
+    assert text.startswith("HumanEval/7, prompt default ─")
+    assert text.count("─\n1+[b]=\n(reference answer: :100:)\nHumanEval/7, base: right ─") == 1
+    assert text.count("1+[b]=") == 1
+    turns = ({"role": "system", "content": "Add."}, {"role": "user", "content": "1+1="})
+    assert "─\nsystem: Add.\n\nuser: 1+1=\nHumanEval/7" in printed_samples(sample(prompt=turns))
 
 
 def test_samples_are_shown_in_order() -> None:
