@@ -39,6 +39,11 @@ class Record(BaseModel):
     clusters: tuple[NonNegativeInt, ...] | None = None
 
     @property
+    def item_set(self) -> tuple[str, str]:
+        """What identifies the test items among all tasks: the task, and the digest of the items' ids."""
+        return self.result.config.task, self.items
+
+    @property
     def base(self) -> str:
         """Verdicts on the base's answers; empty for a run without test answers."""
         return self.verdicts[0] if self.verdicts else ""

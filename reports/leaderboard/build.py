@@ -115,7 +115,7 @@ def _group(records: Sequence[Record], sort: str, clusters: Clusters, against: st
         elif isinstance(members[0].result.source, DeclaredSource):
             names[key] += f" {NOT_METERED}"
     tested = next((record for record in records if record.items), None)
-    stems = clusters.get(tested.items) if tested else None
+    stems = clusters.get(tested.item_set) if tested else None
     tables = [
         replace(table, line=replace(table.line, settings=without_engine(key[1])))
         for key, members in variants.items()

@@ -21,8 +21,8 @@ ENGINE = "engine "
 Variant = tuple[str, str]
 """Name of a method, and its settings as `settings_of` returns them."""
 Place = TypeVar("Place")
-Clusters = Mapping[str, Sequence[int]]
-"""Cluster of each item, by digest of the items."""
+Clusters = Mapping[tuple[str, str], Sequence[int]]
+"""Cluster of each item, by task and digest of the items."""
 NO_CLUSTERS: Clusters = MappingProxyType({})
 
 
@@ -59,11 +59,11 @@ def clusters_of(records: Iterable[Record]) -> Clusters:
     Raises:
         BenchError: If two records have different clusters of the same items.
     """
-    found: dict[str, Record] = {}
+    found: dict[tuple[str, str], Record] = {}
     for record in records:
         if record.clusters is None:
             continue
-        other = found.setdefault(record.items, record)
+        other = found.setdefault(record.item_set, record)
         if other.clusters != record.clusters:
             raise BenchError(
                 f"runs {other.result.id[:8]} and {record.result.id[:8]}: different clusters of the same test items; "

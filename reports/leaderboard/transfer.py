@@ -239,7 +239,7 @@ def _transfer(records: Sequence[Record], clusters: Clusters) -> Transfer:
         for row in result.artifacts:
             verdicts = record.of_label(row.label)
             assert verdicts is not None
-            stems = clusters.get(record.items)
+            stems = clusters.get(record.item_set)
             outcome = _Outcome(result.id, before, outcomes(verdicts), row.changed, stems)
             key = _key(result, row.label)
             first = cells[key, column].setdefault(result.config.seed, outcome)

@@ -1,8 +1,18 @@
 import json
 
+import pytest
 from synthetic_board import ENGINE, run
 
-from reports.leaderboard.grouping import by_items, distinct, names_of, one_per_seed, variants_of, without_engine
+from bench.errors import BenchError
+from reports.leaderboard.grouping import (
+    by_items,
+    clusters_of,
+    distinct,
+    names_of,
+    one_per_seed,
+    variants_of,
+    without_engine,
+)
 
 
 def test_variants_differ_in_method_settings_and_engine_and_are_named_by_what_differs():
@@ -30,6 +40,14 @@ def test_a_run_without_an_engine_joins_the_variant_that_agrees_with_it_otherwise
     early = run(1, ended="refused")
     early = early.model_copy(update={"result": early.result.model_copy(update={"engine": {}})})
     assert [[r.result.config.seed for r in members] for members in variants_of([early, run()]).values()] == [[0, 1]]
+
+
+def test_clusters_are_those_of_the_task():
+    """Two tasks may have examples of the same ids, of which only one has groups, or both have other ones."""
+    one, two, three = (run(task=task, clusters=labels) for task, labels in (("t", (0, 0)), ("u", (0, 1)), ("v", None)))
+    assert clusters_of([one, two, three]) == {("t", "i"): (0, 0), ("u", "i"): (0, 1)}
+    with pytest.raises(BenchError, match="different clusters of the same test items"):
+        clusters_of([one, run(1, task="t", clusters=(0, 1))])
 
 
 def test_records_are_split_by_base_weights_and_items():

@@ -92,7 +92,7 @@ def test_a_cell_is_the_paired_difference_over_seeds_with_its_interval():
 def test_a_cell_has_an_interval_where_a_row_of_a_table_has_one(count):
     def cell(kept, clusters=None):
         made = [record("words", BETTER if s < kept else BASE, "sums", seed=s, changed=s < kept) for s in range(count)]
-        known = {} if clusters is None else {"words": clusters}
+        known = {} if clusters is None else {made[0].item_set: clusters}
         return make_transfers(made, known)[0].rows[0].cells[0].difference
 
     for kept in (count, 2, 1):
