@@ -19,7 +19,7 @@ from bench.records.samples import Sample, read_samples
 from bench.records.schema import Result
 from bench.registry import load_method
 from bench.run.environment import processor
-from bench.run.prepare import Prepared, prepare
+from bench.run.prepare import STRICT, Prepared, prepare
 from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
@@ -40,10 +40,6 @@ def choose(ids: Sequence[str], run: str, count: int) -> list[str]:
 def same_processor(result: Result) -> bool:
     """Return whether the last attempt of a run computed on the kind of processor of this machine."""
     return result.processor is not None and result.processor == processor(result.config.device)
-
-
-STRICT = {"allow_unsandboxed": False}
-"""A record is somebody else's: what its run allowed is not allowed here."""
 
 
 def answer_again(
