@@ -9,9 +9,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH1
 def leave_current_directory() -> None:
     """Let nothing in the current directory take the place of a package of ours, or of Python's or a library's.
 
-    A stranger's folder may hold `tasks/`, or `json.py`. `python -m` puts the current directory first on the path, and it
-    goes, unless it holds this very package. A relative component of PYTHONPATH, such as `.` or an empty one, depends on
-    it and goes to the end, where a user's own methods and tasks are still found. The same holds for child processes.
+    A stranger's folder may hold `tasks/`, or `json.py`. `python -m` puts the current directory first on the path, from
+    which it is removed, unless it holds this very package. A relative component of PYTHONPATH, such as `.` or an empty
+    one, depends on it. It moves to the end, where a user's own methods and tasks are still found. Child processes get
+    this path, too.
     """
     current = os.getcwd()  # noqa: PTH109  # as Python wrote it
     if not sys.flags.safe_path and sys.path[0] == current != ROOT:

@@ -195,9 +195,7 @@ def _run_artifacts(folder: Path, result: Result) -> tuple[RunArtifacts, Versions
     return RunArtifacts(folder, current), result.versions
 
 
-def _adapted_apart(
-    folder: Path, result: Result, adapted_on: RunConfig, task_data: TaskData
-) -> Duplicates | None:
+def _adapted_apart(folder: Path, result: Result, adapted_on: RunConfig, task_data: TaskData) -> Duplicates | None:
     """Check that a source run did not adapt on an example that is, or nearly equals, one of the test.
 
     Args:
