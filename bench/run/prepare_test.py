@@ -128,9 +128,9 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     if isinstance(config.source, RunSource):
         result = _source_result(config.source, config, model)
         trained, made = _run_artifacts(Path(config.source.folder), result)
-        allowed = {"allow_unsandboxed": config.allow_unsandboxed}
-        adapted_on = result.config.model_copy(update=allowed)
-        duplicates = _adapted_apart(Path(config.source.folder), result, adapted_on, task_data)
+        duplicates = _adapted_apart(
+            Path(config.source.folder), result, task_data, allow_unsandboxed=config.allow_unsandboxed
+        )
     else:
         trained, made = _declared_model(config, model, display)
         duplicates = None  # what it was adapted on is not known
@@ -195,14 +195,16 @@ def _run_artifacts(folder: Path, result: Result) -> tuple[RunArtifacts, Versions
     return RunArtifacts(folder, current), result.versions
 
 
-def _adapted_apart(folder: Path, result: Result, adapted_on: RunConfig, task_data: TaskData) -> Duplicates | None:
+def _adapted_apart(
+    folder: Path, result: Result, task_data: TaskData, *, allow_unsandboxed: bool = False
+) -> Duplicates | None:
     """Check that a source run did not adapt on an example that is, or nearly equals, one of the test.
 
     Args:
         folder: Run directory.
         result: Its record.
-        adapted_on: Its configuration. Its data may hold code, which runs as the user allows it now.
         task_data: Data of the test.
+        allow_unsandboxed: Whether the gold answers of the run's data may run in a weak sandbox now.
 
     Returns:
         Near duplicates among the examples that the run adapted on and those of the test.
@@ -213,7 +215,8 @@ def _adapted_apart(folder: Path, result: Result, adapted_on: RunConfig, task_dat
     """
     if result.content_hash == task_data.splits.content_hash:
         return task_data.duplicates  # the run's own splits, which are no reason to refuse a test of it
-    before, task = load_task_data(adapted_on), task_data.task
+    config = result.config.model_copy(update={"allow_unsandboxed": allow_unsandboxed})
+    before, task = load_task_data(config), task_data.task
     if before.splits.content_hash != result.content_hash:
         file = result.config.adapt_data or result.config.data
         raise UsageError(
