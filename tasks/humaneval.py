@@ -40,7 +40,7 @@ class HumanEval(FunctionTask):
     """Correct if all tests pass."""
 
     name = "humaneval"
-    version = "4"
+    version = "5"
     max_new_tokens = 512
     expected_new_tokens = 130
     gold_field = "canonical_solution"

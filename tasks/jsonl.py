@@ -49,7 +49,7 @@ class JsonLines(Task):
     """Reward 1 for a correct reply. All data comes from `--data FILE`; see the module docstring."""
 
     name = "jsonl"
-    version = "3"
+    version = "4"
     max_new_tokens = 1024
     expected_new_tokens = 200
     vote_by = "what the check compares; programs do not vote"

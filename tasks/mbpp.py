@@ -78,7 +78,7 @@ class Mbpp(FunctionTask):
     """Correct if all tests pass. The test split is the published one, `task_id` 11 to 510."""
 
     name = "mbpp"
-    version = "3"
+    version = "4"
     max_new_tokens = 512
     expected_new_tokens = 90
     gold_field = "code"

@@ -7,6 +7,7 @@ of the tensors follow.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -19,10 +20,17 @@ SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Size in bytes of a number of each type."""
 TEXT, ARRAY = 8, 9
 MOST_VALUES = 1 << 24
-"""Limit of the texts in a header. The largest published vocabularies have about 10^6, with their merges."""
+"""Limit of the texts in a header, and of the numbers in an array. The largest published vocabularies have about 10^6,
+with their merges."""
+MOST_NAME = (1 << 16) - 1
+"""Bytes of the longest name, as the format defines it."""
+MOST_TEXT = 1 << 26
+"""Limit of the bytes of a field's text. A file with holes may be longer than any memory."""
 MOST_DIMENSIONS = 4
 ARCHITECTURE = "general.architecture"
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_LEAST_FIELD, _LEAST_TENSOR = 8 + 4 + 1, 8 + 4 + 4 + 8
+"""Bytes of the shortest field (length of the name, type, value) and tensor (the same, number of dimensions, offset)."""
 DAMAGED = "the file is damaged or no model, so copy or download it again"
 
 
@@ -48,41 +56,53 @@ class _Header:
         if version not in VERSIONS:
             raise BenchError(f"its version of the format is {version}, expected {' or '.join(map(str, VERSIONS))}")
         tensors, fields = self._number("Q"), self._number("Q")
+        self._require(tensors * _LEAST_TENSOR + fields * _LEAST_FIELD, "its header")
         for _ in range(fields):
-            name = self._text("the name of a field")
+            name = self._name("the name of a field")
             kind = self._number("I")
             if name == ARCHITECTURE.encode() and kind == TEXT:
                 self._check_architecture()
             else:
                 self._skip(kind, name)
         for _ in range(tensors):
-            name = self._text("the name of a tensor")
-            dimensions = self._number("I")
-            if dimensions > MOST_DIMENSIONS:
-                raise BenchError(f"its tensor {_named(name)} has {dimensions} dimensions; {DAMAGED}")
-            self._forward(8 * dimensions + 12, f"its tensor {_named(name)}")
+            self._check_tensor(self._name("the name of a tensor"))
+
+    def _check_tensor(self, name: bytes) -> None:
+        what = f"its tensor {_named(name)}"
+        dimensions = self._number("I")
+        if dimensions > MOST_DIMENSIONS:
+            raise BenchError(f"{what} has {dimensions} dimensions; {DAMAGED}")
+        self._require(8 * dimensions + 12, what)
+        elements = math.prod(self._number("Q") for _ in range(dimensions))
+        self._number("I")  # its type: each has at least one bit for an element
+        if elements // 8 + self._number("Q") > self._size:
+            raise BenchError(f"{what} goes beyond the end of the file; {DAMAGED}")
 
     def _check_architecture(self) -> None:
-        found = self._text(ARCHITECTURE).decode(errors="replace")
+        found = self._name(ARCHITECTURE).decode(errors="replace")
         if not NAME.fullmatch(found):
             raise BenchError(f"its {ARCHITECTURE} is {shown(found)}, which is no name; {DAMAGED}")
 
     def _skip(self, kind: int, name: bytes) -> None:
         """Skip the value of a field."""
+        what = f"its field {_named(name)}"
         if kind == TEXT:
-            self._text(f"its field {_named(name)}")
+            self._skip_text(what)
             return
         if kind != ARRAY:
-            self._forward(self._size_of(kind, name), f"its field {_named(name)}")
+            self._forward(self._size_of(kind, name), what)
             return
         kind, count = self._number("I"), self._number("Q")
         if kind == ARRAY:
-            raise BenchError(f"its field {_named(name)} is an array of arrays, which no model needs; {DAMAGED}")
+            raise BenchError(f"{what} is an array of arrays, which no model needs; {DAMAGED}")
+        self._require(count * (8 if kind == TEXT else self._size_of(kind, name)), what)
+        if count > MOST_VALUES:
+            raise BenchError(f"{what} has {count} values, and at most {MOST_VALUES} are expected; {DAMAGED}")
         if kind != TEXT:
-            self._forward(self._size_of(kind, name) * count, f"its field {_named(name)}")
+            self._forward(self._size_of(kind, name) * count, what)
             return
         for _ in range(count):
-            self._text(f"its field {_named(name)}")
+            self._skip_text(what)
 
     def _size_of(self, kind: int, name: bytes) -> int:
         if kind not in SIZES:
@@ -92,21 +112,35 @@ class _Header:
     def _number(self, code: str) -> int:
         return int(struct.unpack(self._order + code, self._read(struct.calcsize(code), "its header"))[0])
 
-    def _text(self, what: str) -> bytes:
+    def _name(self, what: str) -> bytes:
+        return self._read(self._length(MOST_NAME, what), what)
+
+    def _skip_text(self, what: str) -> None:
+        self._forward(self._length(MOST_TEXT, what), what)
+
+    def _length(self, most: int, what: str) -> int:
+        """Read the length of a text."""
         self._values += 1
         if self._values > MOST_VALUES:
             raise BenchError(f"its header has more than {MOST_VALUES} texts; {DAMAGED}")
-        return self._read(self._number("Q"), what)
+        length = self._number("Q")
+        self._require(length, what)
+        if length > most:
+            raise BenchError(f"{what} has {length} bytes, and at most {most} are expected; {DAMAGED}")
+        return length
 
     def _read(self, count: int, what: str) -> bytes:
-        if count > self._size - self._file.tell():
-            raise BenchError(f"{what} goes beyond the end of the file; {DAMAGED}")
+        self._require(count, what)
         return self._file.read(count)
 
     def _forward(self, count: int, what: str) -> None:
+        self._require(count, what)
+        self._file.seek(count, 1)
+
+    def _require(self, count: int, what: str) -> None:
+        """Check that so many bytes of the file are left."""
         if count > self._size - self._file.tell():
             raise BenchError(f"{what} goes beyond the end of the file; {DAMAGED}")
-        self._file.seek(count, 1)
 
 
 def _named(name: bytes) -> str:

@@ -25,7 +25,7 @@ from bench.registry import load_task
 from bench.run.data import TaskData, load_task_data
 from bench.run.evaluator import Evaluator
 from bench.run.export import open_base
-from bench.run.prepare import admit, resolved_device
+from bench.run.prepare import STRICT, admit, resolved_device
 from bench.run.prompting import Prompting, prompting_of
 from bench.weights.checkpoint import Place, write_checkpoint
 from bench.weights.layers import LayerKind, layer_kinds
@@ -162,11 +162,12 @@ def task_of_run(result: Result, run: Path, limit: int) -> Questions:
     """Return the task that a run was tested on and the first examples of its test split, as the run asked them.
 
     Raises:
+        Refused: If the sandbox is too weak for the task here.
         BenchError: If the task or its data is no longer that of the run, or it has fewer than two test examples.
     """
-    data = load_task_data(result.config)
+    data = load_task_data(result.config.model_copy(update=STRICT))
     for task in data.tasks:
-        admit(task, allow_unsandboxed=result.config.allow_unsandboxed)
+        admit(task, allow_unsandboxed=False)
     version = result.versions and result.versions.task
     if data.splits.content_hash != result.content_hash or data.task.version != version:
         raise BenchError(

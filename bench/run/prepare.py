@@ -264,6 +264,10 @@ def resolved_dtype(name: str, device: str, checkpoint: Path) -> str:
     return stored if native else "float32"
 
 
+STRICT = {"allow_unsandboxed": False}
+"""A record is somebody else's: what its run allowed is not allowed here."""
+
+
 def admit(task: Task, *, allow_unsandboxed: bool) -> str | None:
     """Check that the sandbox is strong enough for a task.
 

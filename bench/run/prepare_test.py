@@ -22,7 +22,7 @@ from bench.records.schema import Duplicates, Result, Versions, read_result
 from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
 from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_task_data
-from bench.run.prepare import finished, require_libraries, resolved_device, resolved_dtype
+from bench.run.prepare import STRICT, finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
 from bench.run.run_id import run_folder, run_id
@@ -46,7 +46,7 @@ def config_of_run(run: Path, changes: Mapping[str, Any]) -> RunConfig:
     Args:
         run: Run directory.
         changes: Fields that differ from the run's. Another task has its own data and all its test examples, unless
-            `data`, `fields` and `limit` say otherwise.
+            `data`, `fields` and `limit` say otherwise. A weak sandbox is allowed by `allow_unsandboxed` here alone.
 
     Raises:
         UsageError: If the run has no artifact to test, or a field is invalid.
@@ -69,7 +69,7 @@ def config_of_run(run: Path, changes: Mapping[str, Any]) -> RunConfig:
     )
     if changes.get("task", config.task) != config.task:
         changes = dict.fromkeys(_OF_A_TASK) | changes
-    return _validated({**config.model_dump(), **changes, "launch": None, "source": source.model_dump()})
+    return _validated({**config.model_dump(), **STRICT, **changes, "launch": None, "source": source.model_dump()})
 
 
 def config_of_model(folder: str, flops: int, fields: Mapping[str, Any]) -> RunConfig:
@@ -128,7 +128,9 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     if isinstance(config.source, RunSource):
         result = _source_result(config.source, config, model)
         trained, made = _run_artifacts(Path(config.source.folder), result)
-        duplicates = _adapted_apart(Path(config.source.folder), result, task_data)
+        duplicates = _adapted_apart(
+            Path(config.source.folder), result, task_data, allow_unsandboxed=config.allow_unsandboxed
+        )
     else:
         trained, made = _declared_model(config, model, display)
         duplicates = None  # what it was adapted on is not known
@@ -193,8 +195,16 @@ def _run_artifacts(folder: Path, result: Result) -> tuple[RunArtifacts, Versions
     return RunArtifacts(folder, current), result.versions
 
 
-def _adapted_apart(folder: Path, result: Result, task_data: TaskData) -> Duplicates | None:
+def _adapted_apart(
+    folder: Path, result: Result, task_data: TaskData, *, allow_unsandboxed: bool = False
+) -> Duplicates | None:
     """Check that a source run did not adapt on an example that is, or nearly equals, one of the test.
+
+    Args:
+        folder: Run directory.
+        result: Its record.
+        task_data: Data of the test.
+        allow_unsandboxed: Whether the gold answers of the run's data may run in a weak sandbox now.
 
     Returns:
         Near duplicates among the examples that the run adapted on and those of the test.
@@ -205,7 +215,8 @@ def _adapted_apart(folder: Path, result: Result, task_data: TaskData) -> Duplica
     """
     if result.content_hash == task_data.splits.content_hash:
         return task_data.duplicates  # the run's own splits, which are no reason to refuse a test of it
-    before, task = load_task_data(result.config), task_data.task
+    config = result.config.model_copy(update={"allow_unsandboxed": allow_unsandboxed})
+    before, task = load_task_data(config), task_data.task
     if before.splits.content_hash != result.content_hash:
         file = result.config.adapt_data or result.config.data
         raise UsageError(

@@ -19,7 +19,7 @@ from bench.records.samples import Sample, read_samples
 from bench.records.schema import Result
 from bench.registry import load_method
 from bench.run.environment import processor
-from bench.run.prepare import Prepared, prepare
+from bench.run.prepare import STRICT, Prepared, prepare
 from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
@@ -43,10 +43,6 @@ def same_processor(result: Result) -> bool:
     An older record names neither the processor's model nor the version of torch, so it cannot be said of it.
     """
     return result.processor is not None and result.processor == processor(result.config.device)
-
-
-STRICT = {"allow_unsandboxed": False}
-"""A record is somebody else's: what its run allowed is not allowed here."""
 
 
 def answer_again(

@@ -81,18 +81,39 @@ def execute(
             result = attempt.ended("diverged", str(error))
         except Refused as error:
             result = attempt.ended("refused", str(error))
-        except (WriteFailed, JournalRemoved, KeyboardInterrupt):
+        except WriteFailed:
+            attempt.journal.check_in_place()  # a folder that was removed cannot be written either
+            raise
+        except (JournalRemoved, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()
+        return _recorded(attempt, result, started)
+
+
+def _recorded(attempt: Attempt, result: Result, started: float) -> Result:
+    """Write the result file. Return the result with its times and digests.
+
+    Raises:
+        WriteFailed: If the file cannot be written.
+        JournalRemoved: If the run's folder was removed or replaced meanwhile. It then has no result file.
+    """
+    folder = attempt.prepared.folder
+    try:
         attempt.journal.check_in_place()
-        timing = attempt.timing(time.perf_counter() - started, file_digest(prepared.folder / JOURNAL))
-        digest = file_digest(prepared.folder / SAMPLES) if result.rows else None
-        result = result.model_copy(update={"timing": timing, "samples_sha256": digest})
-        write_atomically(prepared.folder / "result.json", result.model_dump_json(indent=1) + "\n")
+        try:
+            timing = attempt.timing(time.perf_counter() - started, file_digest(folder / JOURNAL))
+            digest = file_digest(folder / SAMPLES) if result.rows else None
+            result = result.model_copy(update={"timing": timing, "samples_sha256": digest})
+            write_atomically(folder / "result.json", result.model_dump_json(indent=1) + "\n")
+        finally:
+            attempt.journal.check_in_place()  # if the folder was removed, that is the reason of any error
+    except JournalRemoved:
+        (folder / "result.json").unlink(missing_ok=True)  # it would stand for a complete run
+        raise
     return result
 
 

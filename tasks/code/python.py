@@ -136,11 +136,15 @@ def body_of(code: str, name: str) -> str | None:
 def defines(code: str, name: str) -> bool:
     """Return whether a text is Python that binds a name at top level, and last not to a stub.
 
+    A text that returns or yields outside of functions is no program. It is a function's body, which may bind any name.
+
     A stub is a function or a class whose body is a docstring, `pass`, `...`, `return None` or `raise
     NotImplementedError`, or a comment such as `# TODO` with a constant that is returned.
     """
     tree = parsed(code)
-    bound = [node for node in _top_level(tree.body if tree else []) if name in bindings(node)]
+    if tree is None or _returns(tree):
+        return False
+    bound = [node for node in _top_level(tree.body) if name in bindings(node)]
     return bool(bound) and not _is_stub(bound[-1], code)
 
 
@@ -259,9 +263,12 @@ def returns(code: str, name: str) -> bool:
 
 
 def repeats(code: str, name: str) -> bool:
-    """Return whether the body of the last top-level function of this name defines the name again."""
+    """Return whether the body of the last top-level function of this name only defines the name again.
+
+    A body that binds the name and returns something uses it as a variable.
+    """
     function = _last_function(code, name)
-    return function is not None and any(name in bindings(node) for node in function.body)
+    return function is not None and not _returns(function) and any(name in bindings(node) for node in function.body)
 
 
 def _last_function(code: str, name: str) -> ast.FunctionDef | None:

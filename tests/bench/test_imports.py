@@ -40,6 +40,33 @@ def test_the_current_directory_is_not_on_the_path(strangers):
     assert "corp on addition" in done.stdout
 
 
+@pytest.mark.parametrize("path", [["", ROOT], [ROOT, ""], [".", ROOT], ["../{}", ROOT], ["", "", ROOT]], ids=str)
+def test_a_relative_component_of_pythonpath_hides_nothing(strangers, path):
+    for name in ("click", "json", "selectors"):
+        (strangers / f"{name}.py").write_text(STRANGER)
+    path = [str(component).format(strangers.name) for component in path]
+    done = bench("plan", "-t", "addition", "-M", "tiny-adder", cwd=strangers, path=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "corp on addition" in done.stdout
+
+
+def test_children_do_not_import_from_a_relative_component_either(strangers):
+    (strangers / "json.py").write_text(STRANGER)
+    (strangers / "mine.py").write_text("")
+    code = "from bench.__main__ import leave_current_directory as leave; import os, subprocess, sys; leave();"
+    child = "import json, tasks, mine; print(tasks.__file__)"
+    code += f"subprocess.run([sys.executable, '-P', '-c', {child!r}], check=True)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", str(ROOT)])}
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=strangers, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().strip() == str(ROOT / "tasks" / "__init__.py")
+
+
+def test_a_checkout_may_be_named_by_a_relative_component():
+    done = bench("--version", cwd=ROOT, path=["."])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", [["list"], ["doctor"]], ids=["list", "doctor"])
 def test_a_package_that_hides_ours_is_named_with_the_way_out(strangers, command):
     done = bench(*command, cwd="/", path=[strangers, ROOT])

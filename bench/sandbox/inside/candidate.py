@@ -12,9 +12,10 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from . import raised
 from .confinement import Confinement
 from .operations import BASES, OPERATIONS, PREFIX
-from .peer import Peer, exception_message
+from .peer import Peer
 
 MODULE = "program"
 _KEPT = 1 << 16  # bytes of output
@@ -41,7 +42,7 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
         exec(compile(code, "<program>", "exec"), vars(module))
         outcome: dict[str, Any] = {"loaded": True}
     except BaseException as error:
-        outcome = exception_message(error)
+        outcome = raised.message(error)
     peer.send(outcome | {"printed": tail.take()})
     while True:
         peer.answer(peer.receive())
@@ -82,6 +83,11 @@ class _Program(Peer):
 
     def held(self, *parts: Any) -> Any:
         return self._objects[parts[0]]
+
+    def own_exception(self, name: object) -> type[BaseException] | None:
+        """Return the program's exception class of this name, which the test may raise in a function or generator."""
+        found = vars(self._module).get(name) if isinstance(name, str) else None
+        return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
     def _class(self, name: str) -> Any:
         """Return a class of the program, or the name of its nearest built-in class if it is an exception."""

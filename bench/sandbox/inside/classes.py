@@ -70,8 +70,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _are_fields(fields: Any) -> bool:
-    """Return whether these can be the fields of a named tuple; a field must not hide an attribute of a plain value."""
-    return len(set(fields)) == len(fields) and all(_is_name(f) and f not in PLAIN_ATTRIBUTES for f in fields)
+    return len(set(fields)) == len(fields) and all(map(_is_name, fields))
 
 
 def _is_simple(value: Any) -> bool:
@@ -81,6 +80,8 @@ def _is_simple(value: Any) -> bool:
 def _rebuilt_tuple(name: str, fields: list[str], *values: Any) -> Any:
     if not (_is_name(name) and type(fields) is list and _are_fields(fields)):
         raise ValueError("not the fields of a named tuple")
+    if any(field in PLAIN_ATTRIBUTES and callable(value) for field, value in zip(fields, values, strict=True)):
+        return values  # a function of the program would answer in place of a method, such as `startswith`
     return _tuple_class(name, tuple(fields))(*values)
 
 

@@ -45,6 +45,7 @@ class Program(Peer):
         self.exceptions: dict[str, type[BaseException]] = {}
         self._handles: dict[int, Handle] = {}
         self._mixing = False  # whether what arrives comes from an operator with a plain value
+        self._mixed: set[str | int] = set()  # functions and iterators that do
 
     @property
     def unexpected(self) -> str | None:
@@ -74,19 +75,24 @@ class Program(Peer):
 
     def operate(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Let the candidate perform one of `OPERATIONS`. What it returns of a mixed object is mixed."""
-        return self.call_mixed(PREFIX + name, args, kwargs, any(type(a) is Handle and _state(a).mixed for a in args))
+        return self._call(PREFIX + name, args, kwargs, any(type(a) is Handle and _state(a).mixed for a in args))
 
-    def call_mixed(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
-        """Call a function of the candidate, and mark the objects and functions that it returns as mixed."""
+    def call(self, target: str | int, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Call a function of the candidate. What a mixed function or iterator gives is mixed."""
+        return self._call(target, args, kwargs, target in self._mixed)
+
+    def _call(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
         before, self._mixing = self._mixing, self._mixing or mixed
         try:
-            return self.call(target, args, kwargs)
+            return super().call(target, args, kwargs)
         finally:
             self._mixing = before
 
     def remote(self, kind: str, number: int) -> Any:
-        """Return a stand-in; that of a mixed object's method marks its results."""
-        return _MixedMethod(self, number) if self._mixing and kind == "function" else super().remote(kind, number)
+        """Return a stand-in. A function or iterator of a mixed object is mixed."""
+        if self._mixing:
+            self._mixed.add(number)
+        return super().remote(kind, number)
 
     def own_exception(self, name: object) -> type[BaseException] | None:
         """Return the stand-in of an exception class of the program that the test names."""
@@ -127,16 +133,6 @@ class _State:
         self.program, self.number, self.name, self.plain = program, number, name, plain
         self.declared = self.mixed = False
         self.data: tuple[int, Any] | None = None
-
-
-class _MixedMethod(standins.Proxy):
-    """Method of a mixed object."""
-
-    __slots__ = ()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        read = object.__getattribute__
-        return read(self, "_peer").call_mixed(read(self, "_target"), args, kwargs, mixed=True)
 
 
 class Handle:

@@ -14,8 +14,6 @@ reply names the changed ones by their numbers, and so does a result that is one 
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import operator
 import os
 import sys
@@ -25,12 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from . import standins, wire
-
-_TEXT = 10_000  # maximum number of characters of an exception argument
-_EXCEPTIONS = {
-    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
-}
+from . import raised, standins, wire
 
 
 class Broken(BaseException):
@@ -55,6 +48,7 @@ class Peer:
         self._descriptor = descriptor
         self._exported: list[Any] = []
         self._numbers: dict[int, int] = {}
+        self._stand_ins: dict[tuple[str, int], Any] = {}
         self._turn = threading.RLock()
         self.broken: Broken | None = None
         self.calls = 0
@@ -114,8 +108,10 @@ class Peer:
         return standins.Proxy(self, target)
 
     def remote(self, kind: str, number: int) -> Any:
-        """Return a stand-in of the other side's function, iterator or coroutine; see `wire.decode`."""
-        return standins.STAND_INS[kind](self, number)
+        """Return the stand-in of the other side's function, iterator or coroutine: the same one for the same value."""
+        if (kind, number) not in self._stand_ins:
+            self._stand_ins[kind, number] = standins.STAND_INS[kind](self, number)
+        return self._stand_ins[kind, number]
 
     def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call a function of the other side, and serve its calls until it replies.
@@ -195,7 +191,7 @@ class Peer:
         except Broken:
             raise
         except BaseException as error:
-            reply = exception_message(error)
+            reply = raised.message(error)
         if changed is None:
             changed = self._changes(before, shared)
         reply |= {"reply": number, "printed": self.take_printed(), "changed": changed}
@@ -223,7 +219,7 @@ class Peer:
         if not 0 <= target < len(self._exported):
             self.fail("failed", "the program broke the protocol: it called a function it was not given")
         value = self._exported[target]
-        return standins.served(wire.remote_kind(value), value)
+        return standins.served(wire.remote_kind(value), value, self._rebuilt)
 
     def _export(self, value: Any) -> int:
         number = self._numbers.setdefault(id(value), len(self._exported))
@@ -246,9 +242,8 @@ class Peer:
             match message:
                 case {"value": value}:
                     return wire.decode(value, self.remote, self.held, shared)
-                case {"raise": str(name), "args": list(args), "where": str(where)}:
-                    own = self.own_exception(message.get("own"))
-                    error = _exception(name, [wire.decode(tree) for tree in args], where, own)
+                case {"raise": _}:
+                    error = self._rebuilt(message)
                 case {"unplain": str(why)}:
                     self.fail("failed", f"the result cannot be judged: {why}")
                 case _:
@@ -257,37 +252,8 @@ class Peer:
             self.fail("failed", f"the program broke the protocol: {type(violation).__name__}: {violation}")
         raise error
 
-
-def _exception(name: str, args: list[Any], where: str, own: type[BaseException] | None) -> BaseException:
-    """Rebuild an exception from the message of `exception_message`, as its own class if the test knows that one."""
-    if name in ("StopIteration", "StopAsyncIteration"):
-        # Inside `all(map(f, xs))` they would end the test early instead of failing it.
-        name = "RuntimeError"
-    try:
-        error = (own or _EXCEPTIONS.get(name, Exception))(*args)
-    except Exception:
-        error = Exception(name, *args)
-    # Not a note, which would be a part of the message that a doctest compares.
-    error.where = where[:200]  # type: ignore[attr-defined]
-    return error
-
-
-def exception_message(error: BaseException) -> dict[str, Any]:
-    """Return an exception as a message: its nearest built-in class, its arguments and the line that raised it."""
-    kind = next(kind for kind in type(error).__mro__ if kind in _EXCEPTIONS.values())
-    args: list[Any] = []
-    # Formatting may itself raise, and text may have any length.
-    with contextlib.suppress(Exception):
-        values = error.args if kind is type(error) else (str(error),)
-        args = [wire.encode(v[:_TEXT] if isinstance(v, (str, bytes)) else v) for v in values]
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<program>":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    where = "" if line is None else f"line {line} of the program"
-    message = {"raise": kind.__name__, "args": args, "where": where}
-    return message if kind is type(error) else message | {"own": type(error).__name__}
+    def _rebuilt(self, message: dict[str, Any]) -> BaseException:
+        return raised.rebuilt(message, self.own_exception(message.get("own")))
 
 
 def _content(value: Any) -> list[Any] | bytes:

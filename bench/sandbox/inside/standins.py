@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, NoReturn, Protocol
 
+from . import raised
+
 MOST_READ = 200_000
 """Maximum number of values that are read from one iterator."""
 
@@ -111,16 +113,28 @@ class RemoteIterator(StandIn):
 
 
 def _item(self: RemoteIterator, *how: Any) -> Any:
+    """Ask for the next item, as `_advance` answers."""
     left = _read(self, "_left") - 1
     self._left = left
     if left < 0:
         _read(self, "_peer").fail("failed", f"more than {MOST_READ:,} values were read from an iterator")
     match ask(self, *how):
-        case (item,):
+        case (True, item):
             return item
-        case ():
+        case (False, None):
             raise StopIteration
+        case (False, returned):
+            raise StopIteration(returned)
     return _read(self, "_peer").fail("failed", "the program broke the protocol: not the next item")
+
+
+def _throw(self: RemoteIterator, error: Any, value: Any = None, trace: Any = None) -> Any:
+    """Raise an exception where the generator waits: `throw(error)`, or `throw(kind, value)` as before Python 3.12."""
+    if isinstance(value, BaseException):
+        error = value
+    elif isinstance(error, type):
+        error = error() if value is None else error(value)
+    return _item(self, "throw", raised.message(error))
 
 
 class RemoteGenerator(RemoteIterator):
@@ -130,6 +144,7 @@ class RemoteGenerator(RemoteIterator):
     looks_like = types.GeneratorType
     methods: ClassVar = {
         "send": lambda self, value: _item(self, "send", value),
+        "throw": _throw,
         "close": lambda self: ask(self, "close"),
     }
 
@@ -185,10 +200,16 @@ STAND_INS: dict[str, Callable[[Any, int], StandIn]] = {
 """Stand-ins by the kinds of `wire`."""
 
 
-def served(kind: str | None, value: Any) -> Callable[..., Any]:
-    """Return the function that answers a stand-in's calls on the side that has the value."""
+def served(kind: str | None, value: Any, rebuild: Callable[[dict[str, Any]], BaseException]) -> Callable[..., Any]:
+    """Return the function that answers a stand-in's calls on the side that has the value.
+
+    Args:
+        kind: Kind of the value, as of `wire.remote_kind`.
+        value: The value.
+        rebuild: Function that returns the exception of a message; see `raised`.
+    """
     if kind in ("iterator", "generator"):
-        return partial(_advance, value)
+        return partial(_advance, rebuild, value)
     if kind == "awaitable":
         return partial(_complete, value)
     if kind == "stream":
@@ -197,15 +218,22 @@ def served(kind: str | None, value: Any) -> Callable[..., Any]:
     return function
 
 
-def _advance(iterator: Any, how: str = "next", *args: Any) -> tuple[Any, ...] | None:
-    """Return the next item in a tuple; an empty tuple at the end. No StopIteration crosses the socket."""
+def _advance(
+    rebuild: Callable[[dict[str, Any]], BaseException], iterator: Any, how: str = "next", *args: Any
+) -> tuple[bool, Any] | None:
+    """Return True and the next item, or False and the value that a generator returned at its end.
+
+    No StopIteration crosses the socket.
+    """
     if how == "close":
         iterator.close()
         return None
     try:
-        return (iterator.send(*args) if how == "send" else next(iterator),)
-    except StopIteration:
-        return ()
+        if how == "send":
+            return True, iterator.send(*args)
+        return True, iterator.throw(rebuild(*args)) if how == "throw" else next(iterator)
+    except StopIteration as end:
+        return False, end.value
 
 
 async def _finish(awaitable: Any) -> Any:

@@ -109,8 +109,6 @@ _VIEWS: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
 }
 """Views of dictionaries, which equal no list: each becomes a view of a new dictionary."""
 
-_FINITE = {type(iter(kind())) for kind in (list, tuple, dict, set, str, bytes)} | {type(iter(range(0)))}
-"""Iterators over the content of plain values, which are sent with their items."""
 _REMOTE: dict[str, Callable[[Any], bool]] = {
     "generator": lambda value: isinstance(value, GeneratorType),
     "iterator": lambda value: isinstance(value, Iterator),
@@ -118,7 +116,7 @@ _REMOTE: dict[str, Callable[[Any], bool]] = {
     "stream": lambda value: isinstance(value, AsyncIterator),
     "function": callable,
 }
-"""Values that stay where they are. The other side asks for each item or result."""
+"""Values that stay where they are. The other side asks for each item or result, so no more is read than it uses."""
 
 Hold = Callable[[Any, bool], "list[Any] | None"]
 
@@ -200,8 +198,6 @@ def encode(
         for name, constant in _CONSTANTS.items():
             if value is constant:
                 return {"constant": [name]}
-        if kind in _FINITE:
-            return {"listed": [walk(item, depth + 1) for item in value]}
         if export is not None and (tag := remote_kind(value)) is not None:
             return {tag: [export(value)]}
         if hold is not None and (parts := hold(value, True)) is not None:
@@ -272,8 +268,6 @@ def decode(
         if tag in _PLAIN:
             value = _PLAIN[tag].rebuild(*values)
             return share(value, start) if tag in _CHANGEABLE else value
-        if tag == "listed":
-            return iter(values)
         if tag in _VIEWS:
             return _VIEWS[tag][1](values)
         if tag in classes.REBUILD:

@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bench.compute.flops import attended, forward_flops
-from bench.errors import UsageError
+from bench.errors import Refused, UsageError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig
 from bench.run import geometry
@@ -13,9 +13,11 @@ from bench.run.geometry import Neighbourhood, other_task, task_of_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.sandbox.probe import Strength
 from bench.weights.checkpoint import saved_weights
 from bench.weights.points import Point
 from reports.analysis.geometry import divergences
+from tasks.addition import Addition
 from tasks.interface import Score
 
 
@@ -90,6 +92,15 @@ def test_the_ends_of_a_line_are_the_two_models(measured):
     for name, values in saved_weights(middle.folder).items():
         wanted = 0.75 * around.base[name].double() + 0.25 * weights[name].double()
         assert values.numpy() == pytest.approx(wanted.numpy(), rel=1e-6, abs=1e-8)
+
+
+def test_a_foreign_run_cannot_allow_a_weak_sandbox_here(measured, monkeypatch):
+    artifact, _, _, _ = measured
+    monkeypatch.setattr(Addition, "executes_code", True)
+    monkeypatch.setattr("bench.sandbox.probe", lambda: Strength({"split": None, "landlock": "off", "seccomp": "off"}))
+    foreign = artifact.result.config.model_copy(update={"allow_unsandboxed": True})
+    with pytest.raises(Refused, match="--allow-unsandboxed"):
+        task_of_run(artifact.result.model_copy(update={"config": foreign}), artifact.run, 6)
 
 
 def test_chunks_keep_the_order_and_fit_into_memory(measured, monkeypatch):

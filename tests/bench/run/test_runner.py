@@ -12,11 +12,13 @@ from bench.records.files import WriteFailed
 from bench.records.journal import JournalDamaged, JournalOutdated, JournalRemoved
 from bench.records.pricing import reprice
 from bench.records.schema import RunConfig, read_result
+from bench.run import runner, test_split
 from bench.run.attempt import Attempt
 from bench.run.grid import resume_run
 from bench.run.prepare import finished, prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.run.test_split import TestSplit as Testing
 from bench.weights.points import Point
 from methods.interface import Decoding, Method, Plan, SingleModel
 from tasks.addition import Addition
@@ -451,8 +453,19 @@ def test_an_unwritable_output_is_an_error_that_names_it(tmp_path):
         execute(prepared, ProgressDisplay(quiet=True))
 
 
+MOMENTS = {
+    "adapting": (Fixed, "adapt"),
+    "testing": (Testing, "evaluate"),
+    "saving samples": (test_split, "write_samples"),
+    "saving an artifact": (SingleModel, "save"),
+    "ending": (Attempt, "ended"),
+    "hashing": (runner, "file_digest"),
+    "saving the result": (runner, "write_atomically"),
+}
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
-@pytest.mark.parametrize("moment", [(Fixed, "adapt"), (Attempt, "ended")], ids=["adapting", "ending"])
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_a_folder_that_is_removed_during_the_run_is_an_error(tmp_path, monkeypatch, moment, replaced):
     prepared = prepare(config(Fixed), tmp_path, QUIET)
     once = getattr(*moment)

@@ -310,6 +310,27 @@ def test_data_that_changed_since_the_run_is_an_error_and_not_taken_for_what_it_a
         _adapted_apart(tmp_path, result, test)
 
 
+def test_what_a_run_allowed_is_not_allowed_in_a_test_of_it(copy):
+    document = json.loads((copy / "result.json").read_text())
+    document["config"]["allow_unsandboxed"] = True
+    (copy / "result.json").write_text(json.dumps(document))
+    for changes in ({}, {"task": "successor"}):
+        assert not config_of_run(copy, changes).allow_unsandboxed
+        assert config_of_run(copy, {**changes, "allow_unsandboxed": True}).allow_unsandboxed
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_golds_of_a_run_s_data_are_judged_as_the_user_allows_now(tmp_path, monkeypatch, allowed):
+    config, before = questions(tmp_path / "before.jsonl", SUMS)
+    config = config.model_copy(update={"allow_unsandboxed": not allowed})
+    result = Result.model_construct(config=config, content_hash=before.splits.content_hash)
+    _, other = questions(tmp_path / "other.jsonl", [text.replace("sold", "sold 1000 and then") for text in SUMS])
+    asked = []
+    monkeypatch.setattr("bench.run.data.require_golds", lambda task, examples: asked.append(task.allow_unsandboxed))
+    _adapted_apart(tmp_path, result, other, allow_unsandboxed=allowed)
+    assert asked == [allowed]
+
+
 def test_another_task_takes_over_no_field_of_the_data_that_the_run_adapted_on(copy):
     document = json.loads((copy / "result.json").read_text())
     document["config"] |= {"adapt_on": "jsonl", "adapt_data": "rows.jsonl", "adapt_fields": "prompt=question"}

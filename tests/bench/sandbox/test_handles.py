@@ -329,7 +329,9 @@ def f(x): return Pair(x)
     assert found.passed, found.detail
 
 
-@pytest.mark.parametrize("way", ["m.same", "m.copy()", "m()", "m.parts[0]", "m[0]", "next(iter(m))", "m.make()()"])
+@pytest.mark.parametrize(
+    "way", ["m.same", "m.copy()", "m()", "m.parts[0]", "m[0]", "next(iter(m))", "next(m.each())", "m.make()()"]
+)
 def test_no_number_is_read_from_what_comes_of_a_mixed_object(way: str) -> None:
     code = """
 class Num:
@@ -341,6 +343,7 @@ class Num:
     def make(self): return self.copy
     def __getitem__(self, key): return Num()
     def __iter__(self): return iter([Num()])
+    def each(self): yield Num()
 """
     test = f"m = Num() - 3.5\nassert abs({way}) < 1e-6"
     (found,) = judge([Program(code, test, "Num", classes=("Num",))])

@@ -1,5 +1,7 @@
 """Results beyond plain data: right programs that return them pass, and they forge nothing."""
 
+import re
+
 import pytest
 
 from bench.sandbox import Program, Verdict, judge
@@ -23,6 +25,76 @@ RIGHT = {
         "def f(xs): return (x * x for x in xs)",
         "import itertools\ndef check(c):\n    xs = itertools.count(2)\n    g = c(xs)\n    assert next(g) == 4\n"
         "    assert next(xs) == 3 and next(g) == 16",
+    ),
+    "the value that a generator returns": (
+        "def f():\n    yield 1\n    return 7",
+        "def check(c):\n    g = c()\n    assert next(g) == 1\n    try:\n        next(g)\n"
+        "    except StopIteration as end:\n        assert end.value == 7\n    else:\n        assert False\n"
+        "    def all_of():\n        found = yield from c()\n        yield found\n    assert list(all_of()) == [1, 7]",
+    ),
+    "a generator of the test, and its value": (
+        "def f(g):\n    found = yield from g\n    yield found",
+        "def check(c):\n    def g():\n        yield 1\n        return (2, 3)\n    assert list(c(g())) == [1, (2, 3)]",
+    ),
+    "exceptions that are thrown into a generator": (
+        "def f():\n    n = 0\n    while True:\n        try:\n            yield n\n            n += 1\n"
+        "        except IndexError:\n            n = 0\n        except ValueError as error:\n"
+        "            n = error.args[0]",
+        "def check(c):\n    g = c()\n    assert [next(g) for _ in range(3)] == [0, 1, 2]\n"
+        "    assert g.throw(ValueError(7)) == 7 and next(g) == 8 and g.throw(IndexError) == 0\n"
+        "    try:\n        g.throw(KeyError('k'))\n    except KeyError as error:\n        assert error.args == ('k',)\n"
+        "    else:\n        assert False\n    assert list(g) == []",
+    ),
+    **{
+        f"a part of {iterator}": (
+            "from itertools import islice\ndef f(xs, n): return list(islice(xs, n))",
+            f"import itertools\ndef check(c):\n    xs = {iterator}\n    assert c(xs, 2) == [0, 1] and next(xs) == 2\n"
+            "    assert c(xs, 5) == [3, 4] and list(xs) == [] and c(xs, 1) == []",
+        )
+        for iterator in (
+            "iter([0, 1, 2, 3, 4])",
+            "iter((0, 1, 2, 3, 4))",
+            "iter(range(5))",
+            "iter(dict.fromkeys(range(5)))",
+            "iter(b'\\0\\1\\2\\3\\4')",
+            "reversed([4, 3, 2, 1, 0])",
+            "map(int, '01234')",
+            "filter(lambda n: n < 5, range(9))",
+            "itertools.islice(itertools.count(), 5)",
+            "(n for n in range(5))",
+        )
+    },
+    "pairs of an iterator with itself": (
+        "def f(xs): return list(zip(xs, xs))",
+        "def check(c):\n    xs = iter([1, 2, 3, 4])\n    assert c(xs) == [(1, 2), (3, 4)] and list(xs) == []",
+    ),
+    "one iterator as two arguments": (
+        "def f(a, b): return [next(a), next(b), next(a)]",
+        "def check(c):\n    xs = iter('abcd')\n    assert c(xs, xs) == ['a', 'b', 'c'] and next(xs) == 'd'",
+    ),
+    "an iterator in a list": (
+        "def f(xs): return next(xs[0])",
+        "def check(c):\n    xs = [iter([1, 2])]\n    assert c(xs) == 1 and c(xs) == 2 and list(xs[0]) == []",
+    ),
+    "an iterator that is read while its list grows": (
+        "def f(xs, more):\n    found = [next(xs)]\n    more()\n    return found + list(xs)",
+        "def check(c):\n    items = [1]\n    assert c(iter(items), lambda: items.append(2)) == [1, 2]",
+    ),
+    "an iterator as the result": (
+        "def f(xs):\n    next(xs)\n    return xs",
+        "def check(c):\n    xs = iter([1, 2, 3])\n    rest = c(xs)\n    assert next(rest) == 2 and list(xs) == [3]",
+    ),
+    "an iterator that is returned twice": (
+        "xs = iter([1, 2, 3])\ndef f(): return xs",
+        "def check(c):\n    assert c() is c() and next(c()) == 1 and next(c()) == 2 and list(c()) == [3]",
+    ),
+    "an iterator that the program goes on with": (
+        "xs = iter('abcd')\ndef f(n): return next(xs) if n else xs",
+        "def check(c):\n    xs = c(0)\n    assert next(xs) == 'a' and c(1) == 'b' and list(xs) == ['c', 'd']",
+    ),
+    "a function that is returned twice": (
+        "def f(): return g\ndef g(): return 1",
+        "def check(c):\n    assert c() is c() and c()() == 1",
     ),
     "a coroutine function": (
         "async def f(a): return a + 1",
@@ -104,6 +176,14 @@ RIGHT = {
         "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(a, b): return P(a, b)",
         "def check(c):\n    assert c(1, 2).x == 1 and c(1, 2) == (1, 2) and c(1, 2)._asdict() == {'x': 1, 'y': 2}",
     ),
+    "named tuples with names of other values' attributes": (
+        "from collections import namedtuple\ndef f(names, *values): return namedtuple('P', names)(*values)",
+        "def check(c):\n"
+        "    for names in ('start stop', 'year month day', 'real imag', 'count index', 'name items', 'format copy'):\n"
+        "        fields = names.split()\n        found = c(names, *range(len(fields)))\n"
+        "        assert [getattr(found, name) for name in fields] == list(range(len(fields))) == list(found)\n"
+        "        assert found._fields == tuple(fields) and found._replace(**{fields[0]: 9})[0] == 9",
+    ),
     "a typed named tuple": (
         "from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\n    y: int = 2\ndef f(a): return P(a)",
         "def check(c):\n    assert c(1).y == 2 and c(1)._replace(x=5) == (5, 2) and str(c(1)) == 'P(x=1, y=2)'",
@@ -160,6 +240,22 @@ class Liar:
     def startswith(self, text): return True
 def f(*args): return Liar()
 """
+FULL = "class Full(Exception): pass\n"
+OWN_EXCEPTIONS = {
+    "in a function": (
+        "def f(g):\n    try:\n        return g()\n    except Full:\n        return 'full'",
+        "def check(c):\n    def g():\n        raise Full\n    assert c(g) == 'full'",
+    ),
+    "in a generator of the program": (
+        "def f():\n    try:\n        yield 1\n    except Full as error:\n        yield str(error)",
+        "def check(c):\n    g = c()\n    assert next(g) == 1 and g.throw(Full('over')) == 'over'",
+    ),
+    "and gets back": (
+        "def f(g): return g()",
+        "def check(c):\n    def g():\n        raise Full\n    try:\n        c(g)\n    except Full:\n        return\n"
+        "    assert False",
+    ),
+}
 CLAIMS = {
     "is something": "c() is not None",
     "is true": "c()",
@@ -186,6 +282,12 @@ def test_a_right_program_passes(code: str, test: str) -> None:
     assert found.passed, found.detail
 
 
+@pytest.mark.parametrize(("code", "test"), OWN_EXCEPTIONS.values(), ids=OWN_EXCEPTIONS)
+def test_an_exception_class_of_the_program_may_be_raised_by_the_test(code: str, test: str) -> None:
+    (found,) = judge([Program(FULL + code, test, "f", classes=("Full",))])
+    assert found.passed, found.detail
+
+
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_an_object_does_not_pass_a_test_that_expects_none(claim: str) -> None:
     found = verdict(OBJECT, f"def check(c):\n    assert {claim}\n")
@@ -199,7 +301,9 @@ def test_a_test_cannot_hide_that_it_got_an_object() -> None:
 
 def test_a_named_tuple_answers_no_question_about_text() -> None:
     code = "from collections import namedtuple\ndef f(s): return namedtuple('P', 'startswith')(lambda text: True)"
-    assert verdict(code, "def check(c):\n    assert c('x').startswith('abc')").status == "failed"
+    found = verdict(code, "def check(c):\n    assert c('x').startswith('abc')")
+    assert (found.status, found.passed) == ("failed", False)
+    assert "'tuple' object has no attribute 'startswith'" in found.detail
 
 
 def test_a_copy_is_not_its_argument() -> None:
@@ -270,6 +374,61 @@ def f(show):
     assert "__globals__" not in found.detail
     assert found.status in ("passed", "failed")
     assert found.passed or "Thing is not a plain value" in found.detail, found.detail
+
+
+REACH = '''
+SECRET = "expected-%d" % 7
+def reach():
+    """Return a way from the loaded modules to the test by attributes, keys and positions, as a format string goes."""
+    import sys, types
+    described = types.MemberDescriptorType, types.GetSetDescriptorType, property
+    links = "__self__ __func__ __wrapped__ __globals__ __closure__ __code__ __defaults__ __mro__ __dict__".split()
+    seen, left = {}, [(sys.modules, "sys.modules")]
+    while left:
+        value, path = left.pop()
+        if isinstance(value, str) and SECRET in value or value is globals():
+            return path
+        if id(value) in seen or isinstance(value, (str, bytes, int, float, complex, type(None))):
+            continue
+        seen[id(value)] = value
+        if isinstance(value, (dict, types.MappingProxyType)):
+            left += [(item, f"{path}[{key}]") for key, item in list(value.items()) if type(key) in (str, int)]
+        elif isinstance(value, (list, tuple)):
+            left += [(item, f"{path}[{number}]") for number, item in enumerate(value)]
+        items = [item for kind in type(value).__mro__ for item in vars(kind).items()]
+        for name in {*links, *(name for name, item in items if isinstance(item, described))}:
+            try: left.append((getattr(value, name), f"{path}.{name}"))
+            except BaseException: pass
+    return f"nothing of {len(seen)}"
+'''
+REACHING = {
+    "check": "def check(c):\n    c(0)\n    raise ValueError(reach())",
+    "unittest": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        f(0)\n"
+    "        raise ValueError(reach())",
+    "callback": "def check(c):\n    c(reach)",
+    "coroutine": "import asyncio\nasync def g(_):\n    raise ValueError(reach())\ndef check(c):\n    asyncio.run(c(g))",
+    "coroutines that wait": "import asyncio\nasync def two():\n    await asyncio.sleep(0)\n    await c(0)\n"
+    "    raise ValueError(reach())\nasync def both():\n    await asyncio.gather(two(), two())\n"
+    "def check(f):\n    global c\n    c = f\n    asyncio.run(both())",
+    "control": "import sys\ndef check(c):\n    c(0)\n    sys.kept = [SECRET]\n    raise ValueError(reach())",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", REACHING)
+def test_what_a_format_string_reaches_holds_nothing_of_the_test(form: str) -> None:
+    """Search from `sys.modules`, where `"{0._replace.__globals__[_sys].modules}"` and its like arrive."""
+    codes = {
+        "callback": "def f(g): raise ValueError(g())",
+        "coroutine": "async def f(g): await g(1)",
+        "coroutines that wait": "async def f(n): return n",
+    }
+    found = verdict(codes.get(form, "def f(x): return x"), REACH + REACHING[form], 120.0)
+    assert found.status == "failed"
+    if form == "control":
+        assert "[kept][0]" in found.detail
+    else:
+        assert re.search(r"ValueError: nothing of \d{5}", found.detail), found.detail
 
 
 @pytest.mark.parametrize("name", ["allclose", "testing.assert_allclose"])

@@ -1,0 +1,63 @@
+"""Exceptions as messages. Each arrives as its nearest built-in class, or as a class that the receiver has for it.
+
+Example: `{"raise": "ValueError", "args": ["no roots"], "where": "line 3 of the program"}`. An instance of a class that
+the sender defines has the name of that class, too: `"own": "NoRoots"`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from typing import Any
+
+from . import wire
+
+_TEXT = 10_000  # maximum number of characters of an argument
+_EXCEPTIONS = {
+    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+}
+
+
+def message(error: BaseException) -> dict[str, Any]:
+    """Return an exception as a message: its nearest built-in class, its arguments and the line that raised it."""
+    kind = next(kind for kind in type(error).__mro__ if kind in _EXCEPTIONS.values())
+    args: list[Any] = []
+    # Formatting may itself raise, and text may have any length.
+    with contextlib.suppress(Exception):
+        values = error.args if kind is type(error) else (str(error),)
+        args = [wire.encode(v[:_TEXT] if isinstance(v, (str, bytes)) else v) for v in values]
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<program>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = "" if line is None else f"line {line} of the program"
+    found = {"raise": kind.__name__, "args": args, "where": where}
+    return found if kind is type(error) else found | {"own": type(error).__name__}
+
+
+def rebuilt(message: dict[str, Any], own: type[BaseException] | None) -> BaseException:
+    """Return the exception of a message.
+
+    Args:
+        message: Result of `message`, or anything else from a hostile sender.
+        own: The receiver's class for the class of the sender's own; None if it has none.
+
+    Raises:
+        WireError: If the message is not that of an exception.
+    """
+    match message:
+        case {"raise": str(name), "args": list(args), "where": str(where)}:
+            values = [wire.decode(tree) for tree in args]
+        case _:
+            raise wire.WireError("not an exception")
+    if name in ("StopIteration", "StopAsyncIteration"):
+        # Inside `all(map(f, xs))` they would end the test early instead of failing it.
+        name = "RuntimeError"
+    try:
+        error = (own or _EXCEPTIONS.get(name, Exception))(*values)
+    except Exception:
+        error = Exception(name, *values)
+    # Not a note, which would be a part of the message that a doctest compares.
+    error.where = where[:200]  # type: ignore[attr-defined]
+    return error
