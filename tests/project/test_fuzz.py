@@ -1,7 +1,8 @@
 """Seven kinds of files that others write, damaged at random. Each is used, or refused in a sentence.
 
 Without BENCH_FUZZ_SECONDS each kind has a few examples, the same ones every time. With it, the kinds share that
-duration, and the seed is another one every time. `python tests/project/test_fuzz.py 600` prints the numbers of examples.
+duration, and the seed is another one every time. `python tests/project/test_fuzz.py 600` prints the numbers of
+examples.
 """
 
 import copy
@@ -340,7 +341,20 @@ TEMPLATES = [
 ]
 PIECES = [
     *("{{", "}}", "{%", "%}", "{#", "#}", "-%}", "range(9)", "messages", "|", "| random", "lipsum()", "* 9", "** 9"),
-    *("loop", "endfor", "for x in messages", "if", "endif", "''", "None", "[0]", ".content", ".__class__", "\0", "\ud7ff"),
+    *(
+        "loop",
+        "endfor",
+        "for x in messages",
+        "if",
+        "endif",
+        "''",
+        "None",
+        "[0]",
+        ".content",
+        ".__class__",
+        "\0",
+        "\ud7ff",
+    ),
     *("| center(999)", "namespace()", "raise_exception(1)", "strftime_now('%')", "self", "cycler(1)", "joiner()", "()"),
 ]
 
