@@ -221,6 +221,8 @@ def _gate(result: Result, gate: GateRecord) -> Iterator[tuple[str, Any, str]]:
     if not gate.looks:  # rejected without a test, or its answers cost more than was reserved
         if gate.accepted:
             yield "accepted", True, "false, as there are no looks"
+        if not gate.reason.startswith("rejected: "):
+            yield "looks", [], f"those that {shown(gate.reason)} speaks of"
         if gate.items not in (0, *design.looks[:-1]):
             yield "items", gate.items, f"0, or one of {design.looks[:-1]}, where the gate looks"
         gain = (gate.fixes - gate.regressions) / gate.items if gate.items else 0.0

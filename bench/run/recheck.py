@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.compute.flops import ModelShape
+from bench.compute.flops import FLOPS_VERSION, ModelShape
 from bench.errors import BenchError, Refused, shown
 from bench.models.digest import digest
 from bench.models.embedded import EMBEDDED, InWheel, Shipped
+from bench.records.pricing import priced_account
 from bench.records.schema import ModelInfo, Result
 from bench.registry import load_method
 from bench.run.items import NotHere, check_items, data_of
@@ -48,9 +49,9 @@ def check_here(result: Result, items: str, clusters: Sequence[int] | None) -> st
 def check_origins(result: Result) -> None:
     """Check what follows from the method, its settings, the task and the model of a record.
 
-    Of a built-in model: name, fingerprint, shape and, if it is part of this package, the digest of its weights. Of a
-    method: the ruleset, the planned evaluations, the size of the gate or the reason for having none, and the settings
-    of each trial.
+    Of a built-in model: name, fingerprint, shape, the FLOPs of the ledger and, if it is part of this package, the
+    digest of its weights. Of a method: the ruleset, the planned evaluations, the size of the gate or the reason for
+    having none, and the settings of each trial.
 
     Raises:
         NotHere: If the method is another version here, or not on this machine. The model has been checked then.
@@ -77,6 +78,14 @@ def _model(result: Result) -> Found:
     shape = ModelShape.from_config(source.config() or {})
     if model.shape is not None and model.shape != shape:
         yield "model.shape", str(model.shape), f"{shape}, that of {source.label}"
+    if result.versions and result.versions.flops == FLOPS_VERSION:
+        for account, booked in result.ledger.items():
+            if booked != (priced := priced_account(shape, booked.work)):
+                yield (
+                    f"ledger.{account}.flops",
+                    booked.flops,
+                    f"{priced.flops}, which the shape of {source.label} gives",
+                )
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
 
