@@ -228,16 +228,25 @@ def _same_gate(one: GateRecord | None, two: GateRecord | None) -> bool:
     return near and alike(one.model_copy(update={"detectable": None}), two.model_copy(update={"detectable": None}))
 
 
+_COUNTED = ("kind", "label", "accuracy", "comparison", "answers_of", "changed", "weights", "truncated", "measures")
+_FIGURES = (*_COUNTED, "move", "coverage", "curve")
+
+
 def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
-    """Compare the counts of the rows, the gate's decisions and the digests of the weights."""
+    """Compare figures of the rows, the gate's decisions, the trials and the digests of the weights.
+
+    Values that a record of an earlier version does not have are left out.
+    """
     differing = []
     for number, (one, two) in enumerate(zip(before.rows, now.rows, strict=False)):
-        for name in ("kind", "label", "accuracy", "comparison", "answers_of", "changed", "weights"):
+        for name in _FIGURES:
             first, second = getattr(one, name), getattr(two, name)
-            if not alike(first, second) and (name != "weights" or (one.weights and two.weights)):
+            if first is not None and not alike(first, second) and (name != "weights" or second is not None):
                 differing.append(f"rows[{number}].{name}")
         if not _same_gate(one.gate, two.gate):
             differing.append(f"rows[{number}].gate")
+    if not alike(before.tuning, now.tuning):
+        differing.append("tuning")
     if len(before.rows) != len(now.rows):
         differing.append(f"rows: {len(before.rows)} in the record, and {len(now.rows)} now")
     verdict: Verdict = "agrees" if not differing else "differs" if same else "tolerated"
