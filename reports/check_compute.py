@@ -75,7 +75,8 @@ def check_budget(result: Result) -> Found:
         yield "budget.spent", budget.spent, f"at most {budget.flops}, the budget"
     planned = sum(count for account, count in budget.planned.items() if account != "gate")
     own = spent - (result.ledger["gate"].flops if "gate" in result.ledger else 0)
-    if planned and not own and any(row.changed for row in result.artifacts):
+    registered = ":" not in result.config.method  # a class that somebody is still writing may plan what it does not do
+    if registered and planned and not own and any(row.changed for row in result.artifacts):
         yield "ledger", list(result.ledger), f"an account of the {planned} evaluations that were planned to change rows"
 
 

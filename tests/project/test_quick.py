@@ -64,6 +64,7 @@ INDIRECT = {
     "methods.corp.stage2": "methods/corp/test_method.py",
     "methods.training.gradient": "methods/training/test_gradient.py",
     "reports.check": "reports/test_check.py",
+    "reports.check_compute": "reports/test_check.py",
     "reports.html.coverage": "reports/html/test_run.py",
     "reports.html.geometry": "reports/html/test_analysis.py",
     "reports.html.table": "reports/html/test_leaderboard.py",
