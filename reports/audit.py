@@ -5,18 +5,20 @@ The comparison is pure: `bench.run.repeat` repeats, and this module compares. do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.errors import BenchError, shown
 from bench.records.digests import PARTS, check_digests, recorded_digest
+from bench.records.rows import GateRecord
 from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.stats import mcnemar_exact
+from bench.stats.gate import GAIN_ERROR
+from reports.alike import alike
 from reports.check import CHECKS
 from reports.record import RIGHT, WRONG, Record
 
@@ -24,9 +26,6 @@ TOLERATED_ANSWERS = 0.1
 """Maximum share of answers of the same weights that may differ on another kind of processor."""
 TOLERATED_FLOPS = 0.05
 """Maximum relative difference of the FLOPs of all accounts together on another kind of processor."""
-CLOSE = 1e-3
-"""Difference of computed figures that counts as equal: the gate's detectable gain is found to within .0005, and sums
-depend on how memory is laid out. The counts behind the figures must be equal."""
 TOLERATED_LEVEL = 0.01
 """On another kind of processor, a row adapted again differs if McNemar's exact test rejects equality at this level."""
 
@@ -226,27 +225,34 @@ def _verdicts(name: str, row: int, before: str, now: str, *, same: bool) -> Find
     return Finding(check=name, verdict=verdict, detail=detail)
 
 
-def _alike(one: Any, two: Any) -> bool:
-    """Return whether two parts of a row are equal, but for rounding in computed figures."""
-    if isinstance(one, BaseModel) and isinstance(two, BaseModel):
-        return _alike(one.model_dump(), two.model_dump())
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(_alike(one[name], two[name]) for name in one)
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
-        return len(one) == len(two) and all(map(_alike, one, two))
-    if isinstance(one, float) and isinstance(two, float):
-        return math.isclose(one, two, rel_tol=CLOSE, abs_tol=CLOSE)
-    return bool(one == two)
+def _same_gate(one: GateRecord | None, two: GateRecord | None) -> bool:
+    """Return whether two decisions of the gate are equal. The detectable gain is a root, found to within an error."""
+    if one is None or two is None:
+        return one is two
+    first, second = one.detectable, two.detectable
+    near = first == second or (first is not None and second is not None and abs(first - second) <= 2 * GAIN_ERROR)
+    return near and alike(one.model_copy(update={"detectable": None}), two.model_copy(update={"detectable": None}))
+
+
+_COUNTED = ("kind", "label", "accuracy", "comparison", "answers_of", "changed", "weights", "truncated", "measures")
+_FIGURES = (*_COUNTED, "move", "coverage", "curve")
 
 
 def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
-    """Compare the counts of the rows, the gate's decisions and the digests of the weights."""
+    """Compare figures of the rows, the gate's decisions, the trials and the digests of the weights.
+
+    Values that a record of an earlier version does not have are left out.
+    """
     differing = []
     for number, (one, two) in enumerate(zip(before.rows, now.rows, strict=False)):
-        for name in ("kind", "label", "accuracy", "comparison", "gate", "answers_of", "changed", "weights"):
+        for name in _FIGURES:
             first, second = getattr(one, name), getattr(two, name)
-            if not _alike(first, second) and (name != "weights" or (one.weights and two.weights)):
+            if first is not None and not alike(first, second) and (name != "weights" or second is not None):
                 differing.append(f"rows[{number}].{name}")
+        if not _same_gate(one.gate, two.gate):
+            differing.append(f"rows[{number}].gate")
+    if not alike(before.tuning, now.tuning):
+        differing.append("tuning")
     if len(before.rows) != len(now.rows):
         differing.append(f"rows: {len(before.rows)} in the record, and {len(now.rows)} now")
     verdict: Verdict = "agrees" if not differing else "differs" if same else "tolerated"

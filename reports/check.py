@@ -9,29 +9,32 @@ cannot be seen in a record alone. See docs/trust.md.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.compute.budget import parse_budget
-from bench.compute.ledger import ADAPTATION, Account, Work
 from bench.errors import BenchError, UsageError, shown
 from bench.records import pricing
 from bench.records.derived import accuracy_of, comparison_of
-from bench.records.rows import GateRecord, Row
-from bench.records.schema import BudgetInfo, Result
-from bench.records.source import DeclaredSource
+from bench.records.rows import GateRecord, PassAtK, Row
+from bench.records.schema import Result
+from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
 from bench.run.run_id import run_id
 from bench.stats import PairedCounts
+from bench.stats.gate import GateDesign, decide
 from bench.strategy import curve_of
+from reports.alike import CLOSE, alike, differences
+from reports.check_compute import check_budget, check_flops, check_timing, check_tuning
 from reports.record import Record, outcomes
 
 _SHA256 = "[0-9a-f]{64}"
-CLOSE = 1e-9
-"""Relative difference of two floats that are still called equal: libraries differ in the last digits."""
+_WITH_GATE = 3
+"""Rule of the run id under which gate and tuning exist, and since which records have the shape of the model."""
+LARGEST_GATE = 20_000
+"""Number of a gate's items up to which its bounds are computed again. The time grows with the square of the number."""
 
 
 def check_record(record: Record, path: Path) -> None:
@@ -65,6 +68,9 @@ def _identity(record: Record) -> Iterator[tuple[str, Any, str]]:
         yield "ruleset", result.ruleset, "no number of trials, as config.tune is 0"
     if (result.ruleset == DECLARED) != isinstance(config.source, DeclaredSource):
         yield "ruleset", result.ruleset, f"{DECLARED} for models that were trained elsewhere, and for no others"
+    if result.identity_version < _WITH_GATE and (config.gate != "off" or config.tune):
+        given = f"gate {config.gate}, tune {config.tune}"
+        yield "config", given, f"gate off, tune 0: runs under rule {result.identity_version} of the id had neither"
     if not re.fullmatch(_SHA256, result.id):
         yield "id", result.id, "64 hexadecimal digits"
         return
@@ -97,6 +103,22 @@ def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
     for name in ("rows", "ledger", "splits"):
         if not getattr(result, name):
             yield name, None, "at least one entry, as status is ok"
+    if result.model and result.model.shape is None and result.identity_version >= _WITH_GATE:
+        yield "model.shape", None, "the dimensions of the model, from which FLOPs follow"
+    if result.model and result.rows and result.rows[0].weights not in (None, result.model.digest):
+        yield "rows[0].weights", result.rows[0].weights, f"{result.model.digest}, which model.digest is"
+    yield from _engine(result)
+
+
+def _engine(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Compare the settings of the engine with those that were asked for. `auto` and None stand for any."""
+    config = result.config
+    asked = {"backend": config.engine, "dtype": config.dtype, "device": config.device, "batch_size": config.batch_size}
+    for name, wanted in asked.items():
+        if wanted not in ("auto", None) and name in result.engine and result.engine[name] != wanted:
+            yield f"engine.{name}", result.engine[name], f"{wanted}, as in config"
+    if config.prompt != "auto" and result.prompt != config.prompt:
+        yield "prompt", result.prompt, f"{config.prompt}, as in config"
 
 
 def _verdicts(record: Record) -> Iterator[tuple[str, Any, str]]:
@@ -111,6 +133,11 @@ def _verdicts(record: Record) -> Iterator[tuple[str, Any, str]]:
         yield "rows[0].label", label, "an empty label, as the row is the base's"
     tested = result.splits.get("test", 0)
     tested = min(tested, result.config.limit or tested)
+    if record.clusters is not None:
+        labels: dict[int, int] = {}
+        numbered = tuple(labels.setdefault(label, len(labels)) for label in record.clusters)
+        if record.clusters != numbered or len(labels) == len(numbered):
+            yield "clusters", record.clusters[:9], "labels in the order of their first items, two of them equal"
     if len(record.base) != tested:
         yield "verdicts", f"{len(record.base)} characters", f"{tested}, one for each test item"
 
@@ -119,7 +146,8 @@ def _rows(record: Record) -> Iterator[tuple[str, Any, str]]:
     if record.result.status == "ok":
         for number, row in enumerate(record.result.rows):
             yield from _row(record, number, row)
-            yield from _coverage(record.result, number, row)
+            yield from _coverage(record, number, row)
+        yield from _gated(record.result)
 
 
 def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
@@ -137,51 +165,99 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
         yield f"verdicts[{number}]", given[source], "at least one item that was judged"
         return
     expected = accuracy_of(right, items, judged.size - items, row.accuracy.mean_reward)
-    yield from _differences(f"rows[{number}].accuracy", row.accuracy, expected)
+    yield from differences(f"rows[{number}].accuracy", row.accuracy, expected)
     if row.answers_of is not None:
         same = record.result.rows[source]
-        for field in ("accuracy", "cost", "work", "changed", "weights", "coverage"):
+        for field in type(row).model_fields.keys() - {"kind", "label", "comparison", "gate", "answers_of", "curve"}:
             if getattr(row, field) != getattr(same, field):
                 yield f"rows[{number}].{field}", "another value", f"that of row {source}, whose answers it has"
     if row.kind == "method" and not row.changed and given[source] != record.base:
         yield f"rows[{number}].changed", False, "true, as its verdicts are not the base's"
-    if row.gate is not None:
-        yield from _gate(number, row.gate)
+    if row.truncated is not None and not alike(float(round(row.truncated * judged.size)), row.truncated * judged.size):
+        yield f"rows[{number}].truncated", row.truncated, f"a share of {judged.size} answers"
     if row.comparison is not None:
         fixes = int((judged & (before == 0) & (after == 1)).sum())
         regressions = int((judged & (before == 1) & (after == 0)).sum())
         both = int((judged & (before == 1) & (after == 1)).sum())
         counts = PairedCounts(both, fixes, regressions, items - both - fixes - regressions)
-        yield from _differences(f"rows[{number}].comparison", row.comparison, comparison_of(counts))
+        yield from differences(f"rows[{number}].comparison", row.comparison, comparison_of(counts))
 
 
-def _gate(number: int, gate: GateRecord) -> Iterator[tuple[str, Any, str]]:
-    """Compare a decision of the gate with the counts of its last look."""
-    field = f"rows[{number}].gate"
-    gain = (gate.fixes - gate.regressions) / gate.items if gate.items else 0.0
-    if not _equal(gate.gain, gain):
-        yield f"{field}.gain", gate.gain, f"{gain}, which fixes, regressions and items give"
-    if not 0 < gate.level < 1 or gate.items > gate.max_items:
-        yield field, [gate.level, gate.items], f"a level between 0 and 1, and at most {gate.max_items} items"
-    if not gate.looks:
-        if gate.accepted or gate.items:
-            yield f"{field}.looks", [], "at least one, as items were answered"
+def _gated(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Check that each artifact was gated or the record says why not, and compute the decisions again."""
+    gated = {row.label: row.gate for row in result.gated if row.gate}
+    if gated and result.ungated is not None:
+        yield "ungated", result.ungated, "null, as there are gated rows"
+    if gated and result.config.gate == "off":
+        yield "rows", sorted(gated), "no gated rows, as config.gate is off"
+    # A test answers with the artifacts that its own strategy applies to, and its source may have gated others.
+    required = result.config.gate == "harness" and result.ungated is None and not isinstance(result.source, RunSource)
+    if required and (missing := [row.label for row in result.artifacts if row.label not in gated]):
+        yield "rows", missing, "a gated row after each artifact, as config.gate is harness and ungated is null"
+    for number, row in enumerate(result.rows):
+        if row.gate is not None:
+            for name, value, expected in _gate(result, row.gate):
+                yield f"rows[{number}].gate.{name}", value, expected
+    answered = max((gate.items for gate in gated.values()), default=0)
+    booked = result.ledger.get("gate")
+    if answered > (booked.work.evaluations if booked else 0):
+        what = f"an account of at least {answered} evaluations, the base's answers to the gate's items"
+        yield "ledger.gate", booked and booked.work.evaluations, what
+    if booked and not gated:
+        yield "ledger.gate", booked.work.evaluations, "no account, as there are no gated rows"
+
+
+def _gate(result: Result, gate: GateRecord) -> Iterator[tuple[str, Any, str]]:
+    """Compute a decision of the gate again from the counts at its looks."""
+    design = GateDesign(gate.max_items)
+    if gate.level != design.level:
+        yield "level", gate.level, f"{design.level}"
+    if result.source is None and gate.max_items > result.splits.get("gate", 0):
+        yield "max_items", gate.max_items, f"at most {result.splits.get('gate', 0)}, the size of the gate split"
+    if gate.fixes + gate.regressions + gate.excluded > gate.items:
+        yield "items", gate.items, f"at least {gate.fixes + gate.regressions + gate.excluded}, the answers counted"
+    if gate.detectable is not None and not 0 <= gate.detectable <= 1:
+        yield "detectable", gate.detectable, "a number from 0 to 1"
+    if not gate.looks:  # rejected without a test, or its answers cost more than was reserved
+        if gate.accepted:
+            yield "accepted", True, "false, as there are no looks"
+        if not gate.reason.startswith("rejected: "):
+            yield "looks", [], f"those that {shown(gate.reason)} speaks of"
+        if gate.items not in (0, *design.looks[:-1]):
+            yield "items", gate.items, f"0, or one of {design.looks[:-1]}, where the gate looks"
+        gain = (gate.fixes - gate.regressions) / gate.items if gate.items else 0.0
+        if not alike(gate.gain, gain):
+            yield "gain", gate.gain, f"{gain}, which fixes, regressions and items give"
         return
-    last = gate.looks[-1]
-    for name in ("items", "fixes", "regressions"):
-        if getattr(gate, name) != getattr(last, name):
-            yield f"{field}.{name}", getattr(gate, name), f"{getattr(last, name)}, as at its last look"
-    if gate.accepted != (last.needed is not None and last.fixes >= last.needed):
-        yield f"{field}.accepted", gate.accepted, f"what {last.fixes} fixes of {last.needed} needed give"
+    if gate.max_items > LARGEST_GATE:
+        return
+    try:
+        expected = decide(design, [(look.fixes, look.regressions) for look in gate.looks])
+    except ValueError as error:
+        yield "looks", len(gate.looks), f"looks that a gate can take: {error}"
+        return
+    if expected is None:
+        yield "looks", len(gate.looks), "further looks, until the gate decides"
+        return
+    for number, (look, wanted) in enumerate(zip(gate.looks, expected.looks, strict=True)):
+        for name in ("items", "needed"):
+            if getattr(look, name) != getattr(wanted, name):
+                yield f"looks[{number}].{name}", getattr(look, name), f"{getattr(wanted, name)}"
+    for name in ("accepted", "items", "fixes", "regressions", "gain"):
+        if not alike(getattr(gate, name), getattr(expected, name)):
+            yield name, getattr(gate, name), f"{getattr(expected, name)}, as the counts at its looks give"
+    if not gate.reason.startswith(expected.reason):
+        yield "reason", gate.reason, expected.reason
 
 
-def _coverage(result: Result, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
+def _coverage(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]]:
     """Compare the pass@k of a row with its bounds, its work, the strategy and, for a gated row, the row it comes from.
 
     The values themselves, their intervals and their differences from the base cannot be computed again: they follow
     from the verdicts on all samples, and a record has those on greedy answers alone. Nor can the work of a curve's
     other k, beyond that all k share the samples of the largest.
     """
+    result = record.result
     name, ks = f"rows[{number}]", curve_of(result.config.strategy)
     if any(row.curve != source.curve for place, source in enumerate(result.rows) if place == row.answers_of):
         yield f"{name}.curve", "another value", f"that of row {row.answers_of}, whose answers it has"
@@ -196,113 +272,37 @@ def _coverage(result: Result, number: int, row: Row) -> Iterator[tuple[str, Any,
             yield f"{part}.samples", each.samples, f"{row.coverage.samples}, which all k share"
         if row.coverage and each.work != row.coverage.work:
             yield f"{part}.work", each.work, "that of the largest k, whose samples it shares"
+        if each.items + each.excluded != len(record.base) or each.k > each.samples:
+            yield f"{part}.items", each.items, f"{len(record.base)} test items, those excluded included"
+        yield from _gain(result.rows[0], row, each, part)
+        if result.model and result.model.shape and priced and each.work is None:
+            yield f"{part}.work", None, "raw counts, as the model's shape is known"
         if result.model and result.model.shape and priced and each.work is not None:
             expected = pricing.priced_coverage(result.model.shape, each).cost
-            yield from _differences(f"{part}.cost", each.cost, expected)
+            yield from differences(f"{part}.cost", each.cost, expected)
 
 
-def _differences(name: str, given: Any, expected: Any) -> Iterator[tuple[str, Any, str]]:
-    """Yield the numbers of a part that differ from those expected."""
-    for field in type(expected).model_fields:
-        value, wanted = getattr(given, field), getattr(expected, field)
-        if not _equal(value, wanted):
-            yield f"{name}.{field}", value, f"{wanted}"
-
-
-def _equal(value: Any, wanted: Any) -> bool:
-    if isinstance(value, float) or isinstance(wanted, float):
-        return math.isclose(value, wanted, rel_tol=CLOSE, abs_tol=CLOSE)
-    return bool(value == wanted)
+def _gain(base: Row, row: Row, found: PassAtK, part: str) -> Iterator[tuple[str, Any, str]]:
+    """Compare the difference of pass@k from the base with both values. It is over the items that both have."""
+    gain = found.difference
+    if (gain is None) != (row is base or row.answers_of == 0):
+        yield f"{part}.difference", gain and gain.difference, "a value for all rows but the base's"
+    if gain is None:
+        return
+    if not gain.low - CLOSE <= gain.difference <= gain.high + CLOSE or max(abs(gain.low), abs(gain.high)) > 1 + CLOSE:
+        yield f"{part}.difference", gain.difference, f"a number from low, {gain.low}, to high, {gain.high}, within 1"
+    if not 0 <= gain.p_value <= 1:
+        yield f"{part}.difference.p_value", gain.p_value, "a number from 0 to 1"
+    if gain.items != found.items:
+        yield f"{part}.difference.items", gain.items, f"{found.items}, which have pass@k"
+    before = next((each for each in base.coverages if each.k == found.k), None)
+    if before and not before.excluded and not found.excluded and not alike(gain.difference, found.value - before.value):
+        yield f"{part}.difference", gain.difference, f"{found.value - before.value}, the value less the base's"
 
 
 def _compute(record: Record) -> Iterator[tuple[str, Any, str]]:
-    """Compare FLOPs with raw counts, and what was spent with the budget."""
-    result = record.result
-    shape = result.model.shape if result.model else None
-    present = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
-    if shape is not None and present:
-        for account, booked in result.ledger.items():
-            yield from _differences(f"ledger.{account}", booked, pricing.priced_account(shape, booked.work))
-        answers = sum(result.splits.get("test", 0) for _ in result.rows[:1])
-        answers = min(answers, result.config.limit or answers)
-        for number, row in enumerate(result.rows):
-            if row.work is None:
-                yield f"rows[{number}].work", None, "raw counts, as the model's shape is known"
-            elif answers:
-                yield from _differences(f"rows[{number}].cost", row.cost, pricing.answer_cost(shape, row.work, answers))
-    yield from _answers(result)
-    budget = result.budget
-    if budget is None:
-        return
-    if not math.isfinite(budget.evaluation_flops) or budget.evaluation_flops <= 0:
-        yield "budget.evaluation_flops", budget.evaluation_flops, "a number above 0"
-        return
-    yield from _size(result, budget)
-    if sum(budget.planned.values()) > budget.evaluations:
-        yield "budget.planned", budget.planned, f"at most {budget.evaluations} evaluations, the budget"
-    spent = sum(result.ledger[account].flops for account in ADAPTATION if account in result.ledger)
-    if budget.spent != spent:
-        yield "budget.spent", budget.spent, f"{spent}, the sum of the ledger's accounts {', '.join(ADAPTATION)}"
-    if budget.spent > budget.flops:
-        yield "budget.spent", budget.spent, f"at most {budget.flops}, the budget"
-
-
-def _size(result: Result, budget: BudgetInfo) -> Iterator[tuple[str, Any, str]]:
-    """Compare the size of a budget with the one that was given, in its unit."""
-    given = parse_budget(result.config.budget)
-    if given.unit == "evaluations":
-        if budget.evaluations != given.amount:
-            yield "budget.evaluations", budget.evaluations, f"{given.amount}, which config.budget is"
-        flops = int(budget.evaluations * budget.evaluation_flops)
-    else:
-        flops = given.amount if given.unit == "flops" else budget.flops  # a time became FLOPs at a measured speed
-        evaluations = int(flops / budget.evaluation_flops)
-        if budget.evaluations != evaluations:
-            yield "budget.evaluations", budget.evaluations, f"{evaluations}, flops over evaluation_flops"
-    if budget.flops != flops:
-        yield "budget.flops", budget.flops, f"{flops}, which config.budget is"
-
-
-def _tuning(record: Record) -> Iterator[tuple[str, Any, str]]:
-    """Compare the trials with the ledger's account and with what they chose."""
-    result, tuning = record.result, record.result.tuning
-    if tuning is None or "tune" not in result.ledger:
-        return
-    booked = result.ledger["tune"].flops
-    if tuning.flops > booked:  # the final run may book to this account as well
-        yield "tuning.flops", tuning.flops, f"at most {booked}, the ledger's account tune"
-    if (total := sum(trial.flops for trial in tuning.trials)) != tuning.flops:
-        yield "tuning.trials", total, f"{tuning.flops} FLOPs in all, which tuning.flops is"
-    names = [(trial.rung, trial.trial) for trial in tuning.trials]
-    if len(set(names)) < len(names):
-        yield "tuning.trials", names, "each trial of each rung once"
-    for trial in tuning.trials:
-        if trial.trial >= max(result.config.tune, 1):
-            yield "tuning.trials.trial", trial.trial, f"a number below {result.config.tune}, which config.tune is"
-        if trial.score is not None and not _equal(round(trial.score * trial.items), trial.score * trial.items):
-            yield "tuning.trials.score", trial.score, f"a share of {trial.items} items"
-        if trial.trial == tuning.trial and trial.settings != tuning.chosen:
-            yield "tuning.chosen", tuning.chosen, f"{shown(trial.settings)}, the settings of trial {trial.trial}"
-    if all(trial.trial != tuning.trial for trial in tuning.trials):
-        yield "tuning.trial", tuning.trial, "the number of one of the trials"
-
-
-def _answers(result: Result) -> Iterator[tuple[str, Any, str]]:
-    """Compare the ledger's accounts of answers with the work of the rows."""
-    accounts: tuple[tuple[Account, tuple[Row, ...]], ...] = (
-        ("evaluation", result.rows[:1]),
-        ("inference", result.artifacts),
-    )
-    for account, rows in accounts:
-        works = [row.work for row in rows] + [row.coverage.work for row in rows if row.coverage]
-        known = [work for work in works if work is not None]
-        if not rows or len(known) < len(works) or account not in result.ledger:
-            continue
-        total, booked = sum(known, Work()), result.ledger[account].work
-        if booked != total:
-            part = next(name for name, count in booked.model_dump().items() if count != total.model_dump()[name])
-            counts = booked.model_dump()[part], total.model_dump()[part]
-            yield f"ledger.{account}.work.{part}", counts[0], f"{counts[1]}, the sum over the rows"
+    yield from check_flops(record.result, len(record.base))
+    yield from check_budget(record.result)
 
 
 CHECKS: dict[str, Callable[[Record], Iterator[tuple[str, Any, str]]]] = {
@@ -311,6 +311,7 @@ CHECKS: dict[str, Callable[[Record], Iterator[tuple[str, Any, str]]]] = {
     "verdicts": _verdicts,
     "counts and intervals": _rows,
     "FLOPs and budget": _compute,
-    "tuning": _tuning,
+    "tuning": lambda record: check_tuning(record.result),
+    "times": lambda record: check_timing(record.result),
 }
 """The checks by name, in the order in which they are made."""

@@ -245,7 +245,9 @@ def _no_number(name: str) -> float:
 
 def as_text(value: object) -> object:
     """Return a number as text in plain digits, such as `0.0000001` for 1e-07; another value unchanged."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):  # an integer may be too large for a float
         return value
     return format(Decimal(repr(value)), "f")
 

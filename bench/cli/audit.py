@@ -43,8 +43,9 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
     """Check records, and repeat a part of their runs.
 
     RECORDS are run directories, record files, or folders of these. Each record is checked against itself, its run
-    directory and the data of its task. Of a run directory, the base and the saved artifacts answer some test items
-    again, chosen by a hash of the run's id. Of a record file, a run that took at most a minute is repeated whole.
+    directory, the data of its task, its method and its model. Of a run directory, the base and the saved artifacts
+    answer some test items again, chosen by a hash of the run's id. Of a record file, a run that took at most a minute
+    is repeated whole.
 
     Answers, verdicts and FLOPs must be equal on the same kind of processor; docs/trust.md has the tolerance for another
     kind, and says what an audit cannot see. Nothing is downloaded, and only a temporary folder is written to. The exit
@@ -79,7 +80,7 @@ def _audit(path: Path, items: int, whole: bool, display: ProgressDisplay) -> Aud
         record = unchecked_record(path)
     except BenchError as error:
         return Audit(path=str(path), id=None, findings=(Finding(check="format", verdict="differs", detail=str(error)),))
-    findings = [Finding(check="format", verdict="agrees"), *check_parts(record, path), _items(record)]
+    findings = [Finding(check="format", verdict="agrees"), *check_parts(record, path), *_here(record)]
     differences: tuple[Difference, ...] = ()
     if reason := _hindrance(findings):
         findings.append(Finding(check="repetition", verdict="not checked", detail=reason))
@@ -89,17 +90,24 @@ def _audit(path: Path, items: int, whole: bool, display: ProgressDisplay) -> Aud
     return Audit(path=str(path), id=record.result.id, findings=tuple(findings), differences=differences)
 
 
-def _items(record: Record) -> Finding:
+def _here(record: Record) -> Iterator[Finding]:
+    """Yield the results of the checks against the data of the task, the method and the model on this machine."""
     from bench.run.items import NotHere, check_items
+    from bench.run.recheck import check_origins
     from reports.audit import Finding
 
-    try:
-        check_items(record.result, record.items)
-    except NotHere as reason:
-        return Finding(check=_ITEMS, verdict="not checked", detail=str(reason).removeprefix("not checked: "))
-    except BenchError as error:
-        return Finding(check=_ITEMS, verdict="differs", detail=str(error))
-    return Finding(check=_ITEMS, verdict="agrees")
+    for name, check in (
+        (_ITEMS, lambda: check_items(record.result, record.items, record.clusters)),
+        ("method and model", lambda: check_origins(record.result)),
+    ):
+        try:
+            check()
+        except NotHere as reason:
+            yield Finding(check=name, verdict="not checked", detail=str(reason).removeprefix("not checked: "))
+        except BenchError as error:
+            yield Finding(check=name, verdict="differs", detail=str(error))
+        else:
+            yield Finding(check=name, verdict="agrees")
 
 
 _ITEMS = "items of the task"

@@ -295,7 +295,7 @@ class PublishOutput(_Output):
         records: Record files that were written.
         pages: Pages that were written.
         unreadable: Reason for each run that was left out.
-        unchecked: Reason why the test items of a run could not be compared with the task's data, by id of the run.
+        unchecked: Reason why a run could not be compared with its task's data, its method or its model, by its id.
     """
 
     records: tuple[str, ...]

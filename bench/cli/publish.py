@@ -30,13 +30,13 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
 
     This writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard
     (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
-    only the leaderboard is rebuilt. The test items of each run are compared with the data of its task where these are
-    on this machine. A run that cannot be read, or has other items, is named and left out, and the exit status is then
-    1.
+    only the leaderboard is rebuilt. Each run is compared with the data of its task, its method and its model where
+    these are on this machine. A run that cannot be read, or differs from these, is named and left out, and the exit
+    status is then 1.
     """
     from bench.cli.config_file import suites_beside
     from bench.errors import UsageError
-    from bench.run.items import NotHere, check_items
+    from bench.run.recheck import check_here
     from reports.leaderboard.committed import publish
     from reports.reading import find_records
 
@@ -48,10 +48,8 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     unchecked: dict[str, str] = {}
 
     def check(record: Record) -> None:
-        try:
-            check_items(record.result, record.items)
-        except NotHere as reason:
-            unchecked[record.result.id] = str(reason)
+        if reason := check_here(record.result, record.items, record.clusters):
+            unchecked[record.result.id] = reason
 
     made = publish(finished, folder, suites_beside(folder), check)
     if as_json:
@@ -60,5 +58,5 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     else:
         say(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
     for identity, reason in unchecked.items():
-        say(f"test items of run {identity[:8]}: {reason}", err=True)
+        say(f"run {identity[:8]}: {reason}", err=True)
     return left_out(made.unreadable)

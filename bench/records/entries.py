@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, model_validator
 
 from bench.compute.ledger import Work
+from bench.records.rows import Seconds
 
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Shape = Callable[[Any], object]
 """Check of a value. It raises a ValueError that names the field."""

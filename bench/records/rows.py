@@ -20,6 +20,7 @@ from bench.compute.ledger import Work
 from bench.settings import strict_numbers
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 RowKind = Literal["base", "method", "gated"]
 
 
@@ -65,9 +66,9 @@ class AnswerCost(Frozen):
         new_tokens: Generated tokens that the model processed.
     """
 
-    evaluations: float
-    flops: float
-    new_tokens: float
+    evaluations: NonNegativeFloat
+    flops: NonNegativeFloat
+    new_tokens: NonNegativeFloat
 
 
 class PairedComparison(Frozen):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from bench.compute.flops import ModelShape
-from bench.compute.ledger import Account, Work
+from bench.compute.ledger import Account, BilledAccount, Work
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
-from bench.records.rows import Frozen, Row, Sha256
+from bench.records.rows import Frozen, Row, Seconds, Sha256
 from bench.records.source import Artifacts, Source
 from bench.records.tuning import PUBLISHED, Ruleset, Tuning
 
@@ -63,7 +63,7 @@ class ModelInfo(Frozen):
     name: str
     origin: str
     fingerprint: str
-    digest: str
+    digest: Sha256
     licence: str | None
     shape: ModelShape | None = None
 
@@ -99,9 +99,9 @@ class BudgetInfo(Frozen):
 
     name: str
     evaluations: PositiveInt
-    evaluation_flops: float
+    evaluation_flops: NonNegativeFloat
     flops: NonNegativeInt
-    planned: dict[str, int]
+    planned: dict[BilledAccount, NonNegativeInt]
     spent: NonNegativeInt
 
     @property
@@ -160,10 +160,10 @@ class Timing(Frozen):
         journal: SHA-256 of the journal, which holds times; None in records of earlier versions.
     """
 
-    total: float
-    stages: dict[str, float]
-    kinds: dict[str, float] = Field(default_factory=dict)
-    accounts: dict[Account, float] = Field(default_factory=dict)
+    total: Seconds
+    stages: dict[str, Seconds]
+    kinds: dict[str, Seconds] = Field(default_factory=dict)
+    accounts: dict[Account, Seconds] = Field(default_factory=dict)
     new_tokens: NonNegativeInt | None = None
     generation_flops: NonNegativeInt | None = None
     generation_work: Work | None = None
@@ -222,12 +222,12 @@ class Result(Frozen):
     ruleset: Ruleset = PUBLISHED
     versions: Versions | None = None
     content_hash: str | None = None
-    splits: dict[str, int] = Field(default_factory=dict)
+    splits: dict[str, NonNegativeInt] = Field(default_factory=dict)
     duplicates: Duplicates | None = None
     model: ModelInfo | None = None
     engine: dict[str, str | int] = Field(default_factory=dict)
     processor: Processor | None = None
-    prompt: str | None = None
+    prompt: Literal["chat", "completion"] | None = None
     stop: tuple[str, ...] = ()
     sandbox: str | None = None
     budget: BudgetInfo | None = None

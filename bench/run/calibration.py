@@ -76,7 +76,7 @@ def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
         evaluations=evaluations,
         evaluation_flops=evaluation_flops,
         flops=flops,
-        planned={str(account): amount for account, amount in plan.planned.items()},
+        planned=plan.planned,
         spent=0,
     )
     evaluator.meter.limit = int(plan.evaluations * evaluation_flops)  # the gate's part is not the method's

@@ -6,15 +6,18 @@ is not imported.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, shown
 from bench.records.config import RunConfig
 from bench.records.digests import items_digest
 from bench.records.schema import Result
 from bench.registry import load_task
-from bench.run.data import load_task_data
+from bench.run.data import TaskData, load_task_data
+from tasks.examples import clusters as labels_of
 from tasks.interface import Task
 
 
@@ -22,16 +25,38 @@ class NotHere(BenchError):
     """Error for a record whose items cannot be checked on this machine. The message says why."""
 
 
-def check_items(result: Result, items: str) -> None:
+def check_items(result: Result, items: str, clusters: Sequence[int] | None = None) -> None:
     """Check that a record's test items are those of its task, in order, and that its content hash is the data's.
 
     Args:
         result: Result of a run.
         items: Digest of the ids of its test items, see `items_digest`; empty if nothing was tested.
+        clusters: Labels of the items that belong together; None if no two do, and in records of earlier versions.
 
     Raises:
         NotHere: If the data are not on this machine, or the task has another version here.
         BenchError: If the items, their number or the content hash are others. The message names the field.
+    """
+    config, splits = result.config, data_of(result).splits
+    sizes, tested = splits.sizes, splits.test[: config.limit]
+    if result.splits != sizes:
+        raise BenchError(f"splits is {result.splits}; expected {sizes}, the splits of {config.task}")
+    if items and items != (expected := items_digest([example.id for example in tested])):
+        raise BenchError(
+            f"items is {items[:12]}; expected {expected[:12]}, the digest of the ids of the test items of {config.task}"
+        )
+    if items and clusters is not None and (labels := labels_of(tested)) != tuple(clusters):
+        raise BenchError(
+            f"clusters is {shown(clusters[:9])}; expected {shown(labels and labels[:9])}, the groups of the test items"
+        )
+
+
+def data_of(result: Result) -> TaskData:
+    """Return the task of a run with its data, which have the content hash of the record.
+
+    Raises:
+        NotHere: If the data are not on this machine, or the task has another version here.
+        BenchError: If the content hash is another.
     """
     config = result.config
     if result.versions is None or result.content_hash is None:
@@ -42,21 +67,15 @@ def check_items(result: Result, items: str) -> None:
     ):
         if name is not None and (reason := _absent(name, file, version)):
             raise NotHere(f"not checked: {reason}")
-    names = ("task", "data", "fields", "adapt_on", "adapt_data", "adapt_fields")
-    ids, content_hash, sizes = _data(*(getattr(config, name) for name in names))
-    if result.content_hash != content_hash:
+    data = _load(config.model_dump_json(include=_DATA))
+    if result.content_hash != (content_hash := data.splits.content_hash):
         if config.data or config.adapt_data:
             raise NotHere(f"not checked: the file of data for {config.task} has changed since the run")
         raise BenchError(
             f"content_hash is {result.content_hash[:12]}; expected {content_hash[:12]}, that of the data of "
             f"{config.task}"
         )
-    if result.splits != dict(sizes):
-        raise BenchError(f"splits is {result.splits}; expected {dict(sizes)}, the splits of {config.task}")
-    if items and items != (expected := items_digest(ids[: config.limit])):
-        raise BenchError(
-            f"items is {items[:12]}; expected {expected[:12]}, the digest of the ids of the test items of {config.task}"
-        )
+    return data
 
 
 def _absent(name: str, file: str | None, version: str | None) -> str | None:
@@ -79,31 +98,20 @@ def _ready(task: Task) -> bool:
     return all(source.ready() for source in task.sources)
 
 
+_DATA = {"task", "data", "fields", "adapt_on", "adapt_data", "adapt_fields", "reward"}
+_DATA |= {"template", "system", "shots", "shots_seed", "max_new_tokens"}
+"""Fields of a configuration that the data of a run and the properties of its task depend on."""
+
+
 @lru_cache(maxsize=16)  # the records of a board share a few tasks
-def _data(
-    task: str,
-    data: str | None,
-    fields: str | None,
-    adapt_on: str | None,
-    adapt_data: str | None,
-    adapt_fields: str | None,
-) -> tuple[tuple[str, ...], str, tuple[tuple[str, int], ...]]:
-    """Return the ids of the test split, the content hash, and the sizes of all splits.
+def _load(fields: str) -> TaskData:
+    """Return the task of a configuration with its data.
 
     Raises:
         NotHere: If the data cannot be loaded, for example as a library is missing.
     """
-    config = RunConfig(
-        task=task,
-        model="",
-        data=data,
-        fields=fields,
-        adapt_on=adapt_on,
-        adapt_data=adapt_data,
-        adapt_fields=adapt_fields,
-    )
+    config = RunConfig(model="", **json.loads(fields))
     try:
-        splits = load_task_data(config).splits
+        return load_task_data(config)
     except BenchError as error:
-        raise NotHere(f"not checked: data of {task} are not here: {error}") from error
-    return tuple(example.id for example in splits.test), splits.content_hash, tuple(splits.sizes.items())
+        raise NotHere(f"not checked: data of {config.task} are not here: {error}") from error

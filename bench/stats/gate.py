@@ -27,6 +27,9 @@ SPENDING = 1.5
 """Exponent of the spending function. A larger one spends less of the error rate at the early looks: the gate then needs
 more items on average, and has slightly more power."""
 
+GAIN_ERROR = 0.0005
+"""Error to within which the detectable gain is found."""
+
 PATHS, GENERATOR = 2039, 393
 """Number of sequences of discordant pairs over which power and cost are averaged, and the lattice that chooses them."""
 
@@ -158,7 +161,7 @@ def expected_items(design: GateDesign, fixes: float, regressions: float) -> floa
 
 @lru_cache(maxsize=256)
 def detectable_gain(design: GateDesign, regressions: float = 0.05, power: float = 0.8) -> float | None:
-    """Return the smallest gain in accuracy that the gate keeps with a given probability, to within 0.0005.
+    """Return the smallest gain in accuracy that the gate keeps with a given probability, to within `GAIN_ERROR`.
 
     Args:
         design: Design of the gate.
@@ -184,7 +187,7 @@ def detectable_gain(design: GateDesign, regressions: float = 0.05, power: float 
     high = min(high, most)
     if high <= 0 or excess(high) < 0:
         return None
-    return float(brentq(excess, low, high, xtol=0.0005)) if excess(low) < 0 else low
+    return float(brentq(excess, low, high, xtol=GAIN_ERROR)) if excess(low) < 0 else low
 
 
 def _verdict(design: GateDesign, look: Look) -> tuple[bool, str] | None:

@@ -54,14 +54,16 @@ def _outcome(record: Record) -> tuple[Any, ...]:
 
 
 def clusters_of(records: Iterable[Record]) -> Clusters:
-    """Return the clusters of each set of items, from any record that has them. Records of earlier versions do not.
+    """Return the clusters of each set of items, from any record that knows them. Records of earlier versions do not.
 
     Raises:
-        BenchError: If two records have different clusters of the same items.
+        BenchError: If two records that know them have different clusters of the same items.
     """
     found: dict[tuple[str, str], Record] = {}
     for record in records:
-        if record.clusters is None:
+        # Records have had the digest of their samples for longer than they have had clusters.
+        knows = record.clusters is not None or record.result.samples_sha256 is not None
+        if not knows or not record.items:
             continue
         other = found.setdefault(record.item_set, record)
         if other.clusters != record.clusters:

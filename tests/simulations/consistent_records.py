@@ -12,24 +12,33 @@ from bench.run.run_id import run_id
 from bench.stats import paired_counts
 from reports.record import Record, outcomes
 
+EMPTY = AccountRow(work=Work(), flops=0, hardware_flops=0)
+
 
 def consistent(record: Record) -> Record:
     """Return a record with the same settings, verdicts and costs, in which all that follows from them is filled in."""
     result = record.result
-    config, versions = result.config, result.versions or Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION)
-    model = result.model or ModelInfo(name=config.model, origin="o", fingerprint="f", digest="d", licence=None)
+    config, versions = (
+        result.config.model_copy(update={"gate": "off"}),
+        result.versions or Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
+    )
+    model = result.model or ModelInfo(name=config.model, origin="o", fingerprint="f", digest="d" * 64, licence=None)
     content_hash, size = result.content_hash or "c", parse_budget(config.budget).amount
     rows = [_row(record, number, row) for number, row in enumerate(result.rows)]
-    spent = sum(account.flops for name, account in result.ledger.items() if name in ADAPTATION)
-    cost = max(1.0, spent / size)
     planned = result.budget.planned if result.budget else {"sample": size}
+    ledger = dict.fromkeys(("inference", "evaluation", "setup"), EMPTY) | result.ledger
+    if planned and not ledger.keys() & set(ADAPTATION):
+        ledger["sample"] = EMPTY.model_copy(update={"flops": 1})  # what was planned to change a row costs something
+    spent = sum(account.flops for name, account in ledger.items() if name in ADAPTATION)
+    cost = max(1.0, spent / size)
     return record.model_copy(
         update={
             "items": "1" * 64 if record.items else "",
             "result": result.model_copy(
                 update={
-                    "identity_version": 3,
-                    "id": run_id(config, versions, content_hash, model.fingerprint, size),
+                    "config": config,
+                    "identity_version": 2,  # of runs whose records have no shape of the model
+                    "id": run_id(config, versions, content_hash, model.fingerprint, size, version=2),
                     "versions": versions,
                     "model": model,
                     "content_hash": content_hash,
@@ -43,7 +52,7 @@ def consistent(record: Record) -> Record:
                         spent=spent,
                     ),
                     "rows": tuple(rows),
-                    "ledger": result.ledger or {"setup": AccountRow(work=Work(), flops=0, hardware_flops=0)},
+                    "ledger": ledger,
                 }
             ),
         }

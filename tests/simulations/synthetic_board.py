@@ -40,7 +40,7 @@ def run(
         base: Verdicts on the base's answers.
         changed: Whether the artifact is something else than the base.
         ended: Status; a run that is not `ok` has no rows.
-        digest: Digest of the base's weights.
+        digest: Digit of which all of the digest of the base's weights is made.
         items: Digest of the test items.
         clusters: Cluster of each item.
         engine: Settings of the engine.
@@ -65,7 +65,7 @@ def run(
         reason=None if ok else "boom",
         config=RunConfig.model_validate({"method": method, "seed": seed, **given}),
         versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
-        model=ModelInfo(name="m", origin="o", fingerprint="f", digest=digest, licence=None),
+        model=ModelInfo(name="m", origin="o", fingerprint="f", digest=digest * 64, licence=None),
         engine=engine or ENGINE,  # type: ignore[arg-type]
         budget=BudgetInfo(
             name="small",

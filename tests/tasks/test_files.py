@@ -216,7 +216,15 @@ def test_fields_are_read_by_other_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1e-07, "0.0000001"), (42, "42"), (2.5, "2.5"), (1e20, "100000000000000000000"), (True, True), (None, None)],
+    [
+        (1e-07, "0.0000001"),
+        (42, "42"),
+        (2.5, "2.5"),
+        (1e20, "100000000000000000000"),
+        (True, True),
+        (None, None),
+        (10**400, "1" + 400 * "0"),
+    ],
 )
 def test_numbers_become_plain_digits(value: Any, text: Any) -> None:
     assert as_text(value) == text

@@ -50,7 +50,6 @@ def _write(parent, seed):
         model=ModelInfo(name=FORMULA, origin=TEXT, fingerprint="f", digest="d" * 64, licence=TEXT),
         engine={"dtype": TEXT},
         sandbox=TEXT,
-        prompt=TEXT,
         untested={TEXT: TEXT},
         ungated=TEXT,
         rows=rows,

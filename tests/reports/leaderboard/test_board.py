@@ -67,7 +67,7 @@ def run(
         reason=reason,
         config=RunConfig.model_validate(config),
         versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
-        model=None if reason else ModelInfo(name="m", origin="o", fingerprint="f", digest="d", licence=None),
+        model=None if reason else ModelInfo(name="m", origin="o", fingerprint="f", digest="d" * 64, licence=None),
         prompt=None if reason else "chat",
         budget=None
         if reason

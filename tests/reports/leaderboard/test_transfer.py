@@ -45,7 +45,7 @@ def record(
         status="ok",
         config=config,
         versions=Versions(method="1", task="1", noise="n", flops=FLOPS_VERSION),
-        model=ModelInfo(name="m", origin="o", fingerprint="f", digest="d", licence=None),
+        model=ModelInfo(name="m", origin="o", fingerprint="f", digest="d" * 64, licence=None),
         rows=(
             Row(kind="base", accuracy=accuracy, cost=cost, changed=False),
             Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=changed),
