@@ -266,6 +266,6 @@ def _flops(before: Result, now: Result, *, same: bool) -> Finding:
         if first != second:
             differing.append(f"{account} {first} in the record, and {second} now")
     sums = [sum(account.flops for account in each.ledger.values()) for each in (before, now)]
-    tolerated = not same and math.isclose(*sums, rel_tol=TOLERATED_FLOPS)
+    tolerated = not same and abs(sums[0] - sums[1]) <= TOLERATED_FLOPS * max(sums)
     verdict: Verdict = "agrees" if not differing else "tolerated" if tolerated else "differs"
     return Finding(check="FLOPs by account, repeated", verdict=verdict, detail="; ".join(differing))
