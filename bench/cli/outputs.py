@@ -37,7 +37,7 @@ class RunOutput(_Output):
 
 
 class RunOutputs(_Output):
-    """Output of `bench run`, `bench resume` and `bench test`."""
+    """Output of `bench run`, `bench resume`, `bench test` and `bench demo`."""
 
     runs: tuple[RunOutput, ...]
 
@@ -298,6 +298,7 @@ def output_types() -> dict[str, Any]:
     from reports.leaderboard.text import BoardOutput
 
     return {
+        "demo": RunOutputs,
         "run": RunOutputs,
         "resume": RunOutputs,
         "test": RunOutputs,
