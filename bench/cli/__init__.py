@@ -1,7 +1,6 @@
 """Command line. Results go to stdout and progress to stderr; `--json` prints results as JSON.
 
-Exit status: 0 done, 1 a run failed or a file cannot be read or written, 2 usage error, 3 refused, 130 interrupted, 141
-the reader of the output has gone. See docs/errors.md.
+docs/errors.md has the table of exit statuses.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from bench.cli.interrupts import ARGUMENTS
 from bench.imports import check_packages
 from bench.plain import terminal
 
@@ -69,6 +69,11 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"unknown command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Keep them as they were given, for the command to go on with after an interruption."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. If the reader of its output has gone, as `head` does, end quietly with status 141."""
         try:
@@ -116,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(terminal(shown.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _end("interrupted; all finished work is saved, continue with `bench resume`", 130)
+        _end("interrupted", 128 + signal.SIGINT)
     except OSError as error:
         if error.filename is None:
             _discard_output()

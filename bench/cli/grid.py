@@ -1,16 +1,26 @@
-"""Execution of a grid of runs from the command line: progress on stderr, results on stdout, and the exit status."""
+"""Execution of a grid of runs from the command line: progress, results, what is not done, and the command to go on.
+
+Results go to stdout. Progress, failures and the command to go on go to stderr.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from bench.cli.interrupts import interruptible, resume_command, same_command
+from bench.cli.leaderboard import leaderboard
 from bench.cli.options import output_json
 from bench.cli.outputs import RunOutput, RunOutputs
+from bench.plain import line
 
 if TYPE_CHECKING:
+    from bench.console import PlainConsole
     from bench.engines.placement import Engines
     from bench.run.grid import GridRun, RunOutcome
 
@@ -42,34 +52,100 @@ def run_grid(
 ) -> GridOutcome:
     """Execute runs, show their progress, and print their results. Complete runs are not run again.
 
+    One run ends with its own results. A grid of several ends with the leaderboard of its records.
+
     Args:
         runs: Runs, such as those that `bench.run.grid.expand` returns.
         output: Folder for run directories.
         engines: Number and location of the engines. Default: one, on this machine.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
+
+    Raises:
+        Interrupted: If Ctrl-C or SIGTERM ends the grid.
+        WriteFailed: If records cannot be written.
     """
-    from bench.console import PlainConsole
     from bench.run.attempt import ONE
+
+    execute = _run_several if len(runs) > 1 else _run_one
+    outcome = execute(runs, output, engines or ONE, as_json)
+    if as_json:
+        output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
+    return outcome
+
+
+def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+    from bench.console import PlainConsole
+    from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
     from bench.run.progress import ProgressDisplay
     from reports.run.terminal import print_run
 
-    stdout, stderr = PlainConsole(), PlainConsole(stderr=True)
+    stderr = PlainConsole(stderr=True)
+    display = ProgressDisplay(stderr)
 
-    def done(outcome: RunOutcome) -> None:
+    def begin(number: int) -> ProgressDisplay:
+        display.say(runs[number].title, style="bold")
+        return display
+
+    def end(_: int, outcome: RunOutcome) -> None:
         if outcome.error is not None:
-            stderr.print(
-                f"bench: {outcome.error}", style="red", markup=False, highlight=False, emoji=False, soft_wrap=True
-            )
+            _print(stderr, f"bench: {outcome.error}", "red")
         elif not as_json:
             assert outcome.folder is not None
             assert outcome.result is not None
-            print_run(stdout, outcome.folder, outcome.result)
+            print_run(PlainConsole(), outcome.folder, outcome.result)
 
-    outcomes = execute(runs, output, lambda: ProgressDisplay(stderr), done, engines or ONE)
-    if as_json:
-        output_json(RunOutputs(runs=tuple(map(_plain, outcomes))))
-    return GridOutcome(tuple(outcomes))
+    def command(stop: KeyboardInterrupt) -> str:
+        if isinstance(stop, RunInterrupted) and (stop.folder / "config.json").exists():
+            return resume_command(stop.folder)
+        return same_command()
+
+    with interruptible(command):
+        return GridOutcome(tuple(execute(runs, output, begin, end, engines)))
+
+
+def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+    from bench.cli.cells import CellTable
+    from bench.console import PlainConsole
+    from bench.run.grid import run_grid as execute
+
+    stderr = PlainConsole(stderr=True)
+    with interruptible(lambda _: same_command()):
+        with CellTable(runs, stderr) as table:
+            outcomes = execute(runs, output, table.begin, table.end, engines)
+        outcome = GridOutcome(tuple(outcomes))
+        if outcome.folders and not as_json:
+            click.get_current_context().invoke(leaderboard, runs=outcome.folders)
+        for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
+            _print(stderr, text, style)
+    return outcome
+
+
+def _print(console: PlainConsole, text: str, style: str) -> None:
+    """Print one line, whatever the text holds."""
+    console.print(line(text), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _ending(outcomes: Sequence[RunOutcome], names: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Yield the last lines of a grid with their styles: counts, what is not done and why, and the command to go on."""
+    states = Counter(outcome.state for outcome in outcomes)
+    before, done = states["done before"], states["done"]
+    several = "was" if before == 1 else "were"
+    counts = [f"{before} of {len(outcomes)} cells {several} done before"] if before else []
+    counts += [f"{done} done" if before else f"{done} of {len(outcomes)} cells done"]
+    counts += [f"{states[state]} {state}" for state in ("failed", "refused", "held") if states[state]]
+    yield ", ".join(counts), "bold"
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for number, outcome in enumerate(outcomes):
+        if outcome.state in ("failed", "refused", "held"):
+            reasons.setdefault((outcome.state, outcome.reason), []).append(number)
+    for (state, reason), found in sorted(reasons.items()):
+        yield f"{state}: {reason}", "red" if state == "failed" else "yellow"
+        yield f"  {'; '.join(names[number] for number in found)}", ""
+        if state == "failed" and (folder := outcomes[found[0]].folder):
+            yield f"  traceback: {folder / 'result.json'}", ""
+    if reasons:
+        yield f"next:   {same_command()}", ""
 
 
 def _plain(outcome: RunOutcome) -> RunOutput:

@@ -83,7 +83,7 @@ def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
     run = CalibratedRun(prepared, evaluator, evaluation_flops, flops, plan, display)
     if attempt.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
         display.say(_estimate(run, seconds, attempt.engines.count or 1))
-    display.watch(evaluator.meter, plan.evaluations)
+    display.watch(evaluator.meter, evaluations, flops)
     return run
 
 

@@ -35,6 +35,8 @@ def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
             versions[package] = None
     attempt = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "pid": os.getpid(),
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -47,6 +49,34 @@ def write_attempt(folder: Path, config: RunConfig, engines: Engines) -> None:
         "packages": versions,
     }
     write_atomically(folder / f"{number}.json", json.dumps(attempt, indent=1) + "\n")
+
+
+def holder(folder: Path) -> str:
+    """Return the process of the last attempt in a folder, if it still runs as far as this machine can tell.
+
+    Example: `another process (4711 on gpu-3, since 2026-01-31T12:00:00+00:00)`.
+    """
+    other = "another process"
+    try:
+        last = max(folder.glob("*.json"), key=lambda path: int(path.stem))
+        attempt = json.loads(last.read_text(encoding="utf-8"))
+        pid, host, started = int(attempt["pid"]), attempt["host"], attempt["started"]
+    except (OSError, ValueError, LookupError, TypeError):  # it has not written its attempt yet
+        return other
+    if host == platform.node() and not _runs(pid):
+        return other
+    return f"{other} ({pid} on {host}, since {started})"
+
+
+def _runs(pid: int) -> bool:
+    """Return whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)  # sends no signal
+    except PermissionError:  # there is, and it belongs to another user
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "sve", "bf16")

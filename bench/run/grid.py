@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError, os_problem, usage_error
 from bench.models.embedded import EMBEDDED
 from bench.models.source import resolve
+from bench.plain import sentence
 from bench.records.config import RunConfig, read_config
 from bench.records.files import WriteFailed
 from bench.records.schema import Result
@@ -28,7 +30,7 @@ from bench.run.launch import read_launch
 from bench.run.prepare import Prepared, finished, prepare
 from bench.run.prepare_test import prepare_test
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
+from bench.run.runner import Held, execute
 from bench.run.settings import Assignment, Variant, is_given, variants
 from methods.interface import MethodConfig
 
@@ -51,6 +53,10 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "budget": parse_budget,
 }
 """Check of each field of `RunConfig` that names something. It raises a UsageError that says which names are known."""
+
+
+State = Literal["done", "done before", "failed", "refused", "held"]
+"""How a run of a grid ended. `held`: another process was executing it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,34 @@ class RunOutcome:
         codes = {"ok": 0, "refused": Refused.exit_code}
         return 1 if self.result is None else codes.get(self.result.status, 1)
 
+    @property
+    def state(self) -> State:
+        """How the run ended."""
+        if isinstance(self.error, Held):
+            return "held"
+        if self.exit_code:
+            return "refused" if self.exit_code == Refused.exit_code else "failed"
+        return "done before" if self.cached else "done"
+
+    @property
+    def reason(self) -> str:
+        """Reason why the run is not done, in one line; empty if it is."""
+        if self.error is not None:
+            return sentence(str(self.error))
+        return sentence(self.result.reason or "") if self.result else ""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Interruption of a run that has a directory.
+
+    Attributes:
+        folder: Run directory, with all finished work.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+
 
 @dataclass(frozen=True)
 class GridRun:
@@ -96,15 +130,50 @@ class GridRun:
 
     @property
     def title(self) -> str:
-        """Title for the progress display, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
-        config, source = self.config, self.config.source
-        given = {} if source else config.method_config
-        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
-        method = config.method + (f" ({settings})" if settings else "")
-        title = f"{method} on {config.task_label}, {config.model}, budget {config.budget}, seed {config.seed}"
-        title += f", {config.tune} trials" if config.tune else ""
-        title = ", ".join([title, *config.controls])
-        return f"test of {title}" if source else title
+        """Title, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
+        parts = self.parts()
+        title = ", ".join([f"{parts.pop('method')} on {parts.pop('task')}", *filter(None, parts.values())])
+        return f"test of {title}" if self.config.source else title
+
+    def parts(self, common: Collection[str] = ()) -> dict[str, str]:
+        """Return the parts of the title by name.
+
+        Args:
+            common: Names of settings that the method's part leaves out.
+        """
+        config = self.config
+        given = {} if config.source else config.method_config
+        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items() if key not in common)
+        return {
+            "method": config.method + (f" ({settings})" if settings else ""),
+            "task": config.task_label,
+            "model": config.model,
+            "budget": f"budget {config.budget}",
+            "seed": f"seed {config.seed}",
+            "tune": f"{config.tune} trials" if config.tune else "",
+            "controls": ", ".join(config.controls),
+        }
+
+
+def short_names(runs: Sequence[GridRun]) -> tuple[str, list[str]]:
+    """Return what all runs of a grid share, and a name for each by what differs.
+
+    Example: `addition, tiny-adder, budget small`, and `["base, seed 0", "corp, seed 0"]`.
+    """
+    settings: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key, value in run.config.method_config.items():
+            settings.setdefault(run.config.method, {}).setdefault(key, set()).add(json.dumps(value))
+    common = {m: [key for key, values in found.items() if len(values) == 1] for m, found in settings.items()}
+    parts = [run.parts(common.get(run.config.method, ())) for run in runs]
+    shared = {key for key in parts[0] if key != "method" and len({part[key] for part in parts}) == 1}
+    names = [", ".join(filter(None, (text for key, text in part.items() if key not in shared))) for part in parts]
+    seen: Counter[str] = Counter()
+    for number, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[number] = f"{name} #{seen[name]}"
+    return ", ".join(filter(None, (parts[0][key] for key in parts[0] if key in shared))), names
 
 
 def _prepare(
@@ -149,9 +218,9 @@ def expand(
             "out --tune"
         )
     given = {"method": methods, "task": tasks, "adapt_on": adapted_on, "model": models, "budget": budgets}
-    for field, names in given.items():
+    for option, names in given.items():
         for name in names:
-            CHECKS[field](name)
+            CHECKS[option](name)
     chosen = variants(methods, [*settings, *variations])
     if common.get("tune"):
         _check_tuned(common["tune"], chosen, [*settings, *variations])
@@ -194,23 +263,38 @@ def _check_tuned(tune: int, chosen: Mapping[str, Sequence[Variant]], given: Sequ
 def run_grid(
     runs: Sequence[GridRun],
     output: Path,
-    make_display: Callable[[], ProgressDisplay],
-    on_outcome: Callable[[RunOutcome], None],
+    make_display: Callable[[int], ProgressDisplay],
+    on_outcome: Callable[[int, RunOutcome], None],
     engines: Engines = ONE,
 ) -> list[RunOutcome]:
     """Execute runs one after the other. Complete runs are not run again, and a failed run does not stop the rest.
 
+    A run that another process is executing is tried again at the end of the grid. It counts as done if the other
+    process has completed it by then.
+
+    Args:
+        runs: Runs of the grid.
+        output: Folder for run directories.
+        make_display: Function that makes the display of a run, given its index.
+        on_outcome: Function to call with the index of a run and its outcome: twice for a run that is tried again.
+        engines: Number and location of the engines.
+
     Raises:
         WriteFailed: If records cannot be written. The other runs would fail for the same reason.
+        RunInterrupted: If the grid is interrupted while a run has a directory.
     """
-    outcomes = []
-    for number, run in enumerate(runs, start=1):
-        display = make_display()
-        display.say(run.title + (f"  ({number} of {len(runs)})" if len(runs) > 1 else ""), style="bold")
-        outcome = _run_one(run, output, display, engines)
-        outcomes.append(outcome)
-        on_outcome(outcome)
-    return outcomes
+    outcomes: dict[int, RunOutcome] = {}
+
+    def run_one(number: int) -> None:
+        outcomes[number] = _run_one(runs[number], output, make_display(number), engines)
+        on_outcome(number, outcomes[number])
+
+    for number in range(len(runs)):
+        run_one(number)
+    if len(runs) > 1:
+        for number in [number for number, outcome in outcomes.items() if outcome.state == "held"]:
+            run_one(number)
+    return [outcomes[number] for number in range(len(runs))]
 
 
 def _run_one(run: GridRun, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
@@ -241,7 +325,10 @@ def _finish(prepared: Prepared, display: ProgressDisplay, engines: Engines) -> R
     if done is not None:
         display.say(f"already complete: {prepared.folder}")
         return RunOutcome(prepared.config, prepared.folder, done, cached=True)
-    return RunOutcome(prepared.config, prepared.folder, execute(prepared, display, engines))
+    try:
+        return RunOutcome(prepared.config, prepared.folder, execute(prepared, display, engines))
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(prepared.folder) from stop
 
 
 def resumed(folder: Path) -> GridRun:

@@ -126,7 +126,7 @@ def prepare(
     task_data = load_task_data(config)
     task, splits = task_data.task, task_data.splits
     for note in task_data.notes:
-        display.say(note)
+        display.note(note)
     if config.limit is not None and config.limit > len(splits.test):
         raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
     strategy = run_strategy(config.strategy)
@@ -141,7 +141,7 @@ def prepare(
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
     resolved["dtype"] = resolved_dtype(config.dtype, device, checkpoint)
     if differing := differing_dtypes(checkpoint):
-        display.say(f"{differing}; this run computes in {resolved['dtype']}")
+        display.note(f"{differing}; this run computes in {resolved['dtype']}")
     config = config.model_copy(update=resolved)
     versions = Versions(
         method=method.version,

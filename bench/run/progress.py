@@ -6,18 +6,45 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from bench.compute.meter import Meter
 from bench.console import PlainConsole
 from bench.plain import line
 
+WIDE = 100
+"""Width of a terminal, in characters, from which the display has room for FLOPs and a long bar."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State of a run at one moment.
+
+    Attributes:
+        stage: Present stage, such as `population`; empty between stages.
+        steps: Its finished steps, such as `12/64`; empty if they are not counted.
+        best: Best score of the last stage that had one; None without one.
+        spent: Spent share of the budget; None while it is not known.
+        seconds_left: Time left for the adaptation, and then for the present stage; None if it is not known.
+    """
+
+    stage: str = ""
+    steps: str = ""
+    best: float | None = None
+    spent: float | None = None
+    seconds_left: float | None = None
+
 
 class ProgressDisplay:
     """Live progress on a terminal; elsewhere one line per stage, such as `population: 64 done, best 0.250, 3.1 s`.
+
+    On a narrow terminal the names of stages are cut off; spent budget, time left and best score stay.
 
     Args:
         console: Console to write to; stderr by default.
@@ -32,11 +59,15 @@ class ProgressDisplay:
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
         self._budget: TaskID | None = None
+        self._adapting = True
+        self._best: float | None = None
+        self._wide = self.console.width >= WIDE
+        bar = 20 if self._wide else 10
         self._progress = Progress(
-            TextColumn("{task.description:<26}", markup=False),
-            BarColumn(bar_width=20),
+            _Description(),
+            BarColumn(bar_width=bar, table_column=Column(width=bar)),
             TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[best]}"),
             console=self.console,
             transient=True,
@@ -56,15 +87,25 @@ class ProgressDisplay:
             verbatim: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
             self._progress.console.print(line(text), style=style, **verbatim)
 
-    def watch(self, meter: Meter, evaluations: int) -> None:
-        """Show the spent budget, and update it with each booking of the meter."""
-        limit = meter.limit or 1
-        self._budget = self._progress.add_task("adaptation budget", total=limit, amount="", best="")
+    def note(self, text: str) -> None:
+        """Print a fact that the user should know of. Unlike progress, the table of a grid shows it too, once."""
+        self.say(text)
+
+    def watch(self, meter: Meter, evaluations: int, flops: int) -> None:
+        """Show the spent budget, and update it with each booking of the meter.
+
+        Args:
+            meter: Meter of the run. It has no limit once the adaptation has ended.
+            evaluations: Budget of the run in model-prompt evaluations.
+            flops: Budget of the run in FLOPs.
+        """
+        self._budget = self._progress.add_task("adaptation budget", total=flops, amount="", best="")
 
         def show() -> None:
             assert self._budget is not None
-            done = meter.ledger.adaptation().evaluations
-            amount = f"{done}/{evaluations} evaluations, {meter.spent:.2e}/{limit:.2e} FLOPs"
+            self._adapting = meter.limit is not None
+            amount = f"{meter.ledger.adaptation().evaluations}/{evaluations} evaluations"
+            amount += f", {meter.spent:.2e}/{flops:.2e} FLOPs" if self._wide else ""
             self._progress.update(self._budget, completed=meter.spent, amount=amount)
 
         meter.listeners.append(show)
@@ -75,7 +116,7 @@ class ProgressDisplay:
         task = next((t for t in self._progress.tasks if t.description == stage), None)
         amount = f"{done / 1e6:.0f}" + (f"/{total / 1e6:.0f} MB" if total else " MB")
         if task is None:
-            self.say(f"{stage} ...")
+            self.note(f"{stage} ...")
             self._progress.add_task(stage, total=total, completed=done, amount=amount, best="")
         else:
             self._progress.update(task.id, total=total, completed=done, amount=amount)
@@ -94,8 +135,26 @@ class ProgressDisplay:
             seconds = time.perf_counter() - started
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             self._progress.remove_task(task)
-            best = "" if math.isinf(stage.best) else f", best {stage.best:.3f}"
-            self.say(f"{name}: {stage.done} done{best}, {seconds:.1f} s", style="dim")
+            done = [f"{stage.done} done"] if stage.done else []
+            if math.isfinite(stage.best):
+                self._best = stage.best
+                done.append(f"best {stage.best:.3f}")
+            self.say(f"{name}: {', '.join([*done, f'{seconds:.1f} s'])}", style="dim")
+
+    def snapshot(self) -> Snapshot:
+        """Return the present state of the run."""
+        tasks = {task.id: task for task in self._progress.tasks}
+        budget = None if self._budget is None else tasks.pop(self._budget)
+        stage = next(reversed(tasks.values()), None)
+        best = stage.fields.get("score", -math.inf) if stage else -math.inf
+        timed = budget if budget and self._adapting else stage
+        return Snapshot(
+            stage=stage.description if stage else "",
+            steps=stage.fields["amount"] if stage else "",
+            best=best if math.isfinite(best) else self._best,
+            spent=budget.completed / budget.total if budget and budget.total else None,
+            seconds_left=timed.time_remaining if timed and timed.total else None,
+        )
 
 
 class StageDisplay:
@@ -115,6 +174,14 @@ class StageDisplay:
         self._show()
 
     def _show(self) -> None:
-        amount = f"{self.done}" + (f"/{self._steps}" if self._steps else "")
-        best = "" if math.isinf(self.best) else f"best {self.best:.3f}"
-        self._progress.update(self._task, completed=self.done, amount=amount, best=best)
+        amount = f"{self.done}/{self._steps}" if self._steps else f"{self.done or ''}"
+        best = f"best {self.best:.3f}" if math.isfinite(self.best) else ""
+        self._progress.update(self._task, completed=self.done, amount=amount, best=best, score=self.best)
+
+
+class _Description(ProgressColumn):
+    """Name of a stage, cut off where the terminal has no room for it."""
+
+    def render(self, task: Task) -> Text:
+        """Return the name."""
+        return Text(line(task.description).ljust(26), no_wrap=True, overflow="ellipsis")

@@ -29,6 +29,7 @@ from bench.records.schema import Result
 from bench.run.attempt import ONE, Attempt, open_journal
 from bench.run.calibration import CalibratedRun, begin
 from bench.run.context import AdaptationContext
+from bench.run.environment import holder
 from bench.run.gate import Gate, draw_items
 from bench.run.launch import launch_training
 from bench.run.loading import placed
@@ -38,6 +39,10 @@ from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.trained import PreparedTest, run_test
 from bench.run.trials import Trials
 from methods.interface import Diverged, Method
+
+
+class Held(Refused):
+    """Another process is executing the run."""
 
 
 def execute(
@@ -59,7 +64,7 @@ def execute(
         wrap_engine: Function that wraps the engine, for instrumentation; None for no wrapper.
 
     Raises:
-        Refused: If another process is executing this run.
+        Held: If another process is executing this run.
         WriteFailed: If the record cannot be written.
         JournalRemoved: If the run's folder was removed or replaced meanwhile.
     """
@@ -212,7 +217,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise Refused(f"{folder}: another process is executing this run; wait for it, or stop it") from error
+        which = holder(folder / "attempts")
+        raise Held(f"{folder}: {which} is executing this run; wait for it, or stop it") from error
     except OSError as error:
         raise WriteFailed(folder, error) from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,8 @@ def _unbilled(result: Result) -> list[str]:
     return [f"{title}: {', '.join(parts)}" for title, parts in lines.items() if parts]
 
 
-def _next(folder: Path, result: Result) -> str:
+def _next(directory: Path, result: Result) -> str:
+    folder = shlex.quote(str(directory))
     if result.status == "failed":
         return f"fix the cause, then bench resume {folder}"
     if result.status == "refused":

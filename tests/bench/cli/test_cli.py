@@ -58,7 +58,8 @@ def test_run_prints_json_on_stdout_and_progress_on_stderr(finished):
     runs = outcome.data["runs"]
     assert [run["result"]["config"]["method"] for run in runs] == ["base", "corp"]
     assert all(run["result"]["status"] == "ok" for run in runs)
-    assert "stage 1: population" in outcome.stderr
+    assert "corp: done in 0:0" in outcome.stderr
+    assert outcome.stderr.endswith("2 of 2 cells done\n")
 
 
 def test_the_summary_shows_accuracy_costs_gate_and_next_steps(tmp_path):

@@ -200,7 +200,7 @@ def test_a_full_disk_stops_the_grid(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grid, "execute", full)
     with pytest.raises(WriteFailed):
-        run_grid(runs(seeds=[0, 1]), tmp_path, lambda: ProgressDisplay(quiet=True), lambda _: None)
+        run_grid(runs(seeds=[0, 1]), tmp_path, lambda _: ProgressDisplay(quiet=True), lambda *_: None)
 
 
 def test_a_budget_is_stored_in_one_spelling():

@@ -18,7 +18,7 @@ def test_a_terminal_shows_stage_best_and_budget():
     display = ProgressDisplay(console(True))
     meter = Meter(SHAPE, limit=10**9)
     with display:
-        display.watch(meter, 64)
+        display.watch(meter, 64, 10**9)
         with display.stage("population", 3) as stage, meter.account("sample"):
             stage.advance(0.25)
             stage.advance(float("nan"))
