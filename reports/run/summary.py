@@ -157,3 +157,20 @@ def spent(budget: BudgetInfo) -> str:
         f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
         f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"
     )
+
+
+def decided(result: Result) -> str | None:
+    """Return what the gate decided, with the gain on its items. None without a gate.
+
+    Example: `corp kept in place of the base (corp +12.4 points on 250 gate items)`.
+    """
+    gated = [(name.removesuffix(", gated"), row.gate) for name, row in named_rows(result) if row.gate is not None]
+    if not gated:
+        return None
+    kept = [name for name, gate in gated if gate.accepted]
+    found = [
+        f"{name} {100 * gate.gain:+.1f} points on {gate.items} gate items" if gate.items else f"{name} was not tested"
+        for name, gate in gated
+    ]
+    verdict = f"{', '.join(kept)} kept in place of the base" if kept else "the base stays"
+    return f"{verdict} ({', '.join(found)})"
