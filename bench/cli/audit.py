@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -172,19 +171,15 @@ def _whole(record: Record, scratch: Path, display: ProgressDisplay) -> tuple[lis
 
 def _print(found: Audit) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    from bench.console import PlainConsole
+    from bench.console import PlainConsole, PlainTable
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("check", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("details", overflow="fold")
+    headings = ("check", "", "details")
+    table = PlainTable(headings, left=headings, folds=["details"])
     for finding in found.findings:
-        verdict = f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]"
-        table.add_row(escape(line(finding.check)), verdict, escape(line(finding.detail)))
-    # A pipe has no width.
-    console = PlainConsole(width=None if sys.stdout.isatty() else 240, highlight=False, emoji=False)
+        table.add_row(finding.check, Text(finding.verdict, _STYLES[finding.verdict]), finding.detail)
+    console = PlainConsole(highlight=False, emoji=False)
     console.print(escape(line(found.path)), soft_wrap=True)
     console.print(table)
     for each in _lines(found.differences):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.conformance import CheckResult
     from bench.run.settings import Assignment
 
-_PASSED = {True: "[green]passed[/green]", False: "[red]failed[/red]", None: "-"}
+_PASSED = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", "")}
 
 
 @click.command(
@@ -134,16 +134,14 @@ def _method(method: str, as_json: bool, budget: int, settings: Sequence[Assignme
 
 def _print(title: str, findings: Sequence[CheckResult], how: str) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    from bench.console import PlainConsole
+    from bench.console import PlainConsole, PlainTable
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("check", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("details", overflow="fold")
+    headings = ("check", "", "details")
+    table = PlainTable(headings, left=headings, folds=["details"])
     for finding in findings:
-        table.add_row(escape(finding.check), _PASSED[finding.passed], escape(line(finding.detail)))
+        table.add_row(finding.check, Text(*_PASSED[finding.passed]), finding.detail)
     console = PlainConsole(highlight=False, emoji=False)
     console.print(escape(line(title)))
     console.print(table)

@@ -51,7 +51,7 @@ def demo(output: Path, as_json: bool) -> int:
     require_libraries("transformers")
     training = find_spec("trl") is not None
     runs = grid([*METHODS, *([TRAINED] if training else [])])
-    takes = "about a minute on two idle cores" + (f", and another for {TRAINED}" if training else "")
+    takes = "about a minute on two idle cores" + (f", and half a minute for {TRAINED}" if training else "")
     say(f"{len(runs)} runs with the budget {BUDGET}, {parse_budget(BUDGET).amount:,} evaluations: {takes}", err=True)
     if not training:
         say(f"without {TRAINED}: it needs pip install -c requirements/cpu.txt -e '.[train]'", err=True)

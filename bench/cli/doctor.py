@@ -122,7 +122,7 @@ def _tasks() -> dict[str, str]:
 
 def _print(report: DoctorOutput) -> None:
     say(f"python {report.python} on {report.platform}")
-    say(f"code: {report.code}, which bench, methods, reports and tasks are imported from")
+    say(f"code: {report.code}, which bench, methods, reports and tasks are imported from", hang=2)
     for name, found in report.packages.items():
         say(f"  {name:<22}{found or 'not installed'}")
     say("devices: " + "; ".join(report.devices))
@@ -130,13 +130,14 @@ def _print(report: DoctorOutput) -> None:
         flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in limits.flops.items())
         say(
             f"processor: {limits.cores} cores, bfloat16 {limits.bfloat16}; products {flops}; "
-            f"memory {limits.bandwidth / 1e9:.1f} GB/s"
+            f"memory {limits.bandwidth / 1e9:.1f} GB/s",
+            hang=2,
         )
     sandbox = report.sandbox
-    say(f"sandbox: {sandbox.level}" + (f"; {sandbox.refusal}" if sandbox.refusal else ""))
+    say(f"sandbox: {sandbox.level}" + (f"; {sandbox.refusal}" if sandbox.refusal else ""), hang=2)
     for name, state in sandbox.layers.items():
-        say(f"  {name:<22}{state}")
+        say(f"  {name:<22}{state}", hang=24)
     for kind, states in (("models", report.models), ("tasks", report.tasks)):
         say(f"{kind}:")
         for name, state in states.items():
-            say(f"  {name:<22}{state}")
+            say(f"  {name:<22}{state}", hang=24)

@@ -43,16 +43,14 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
         say(kind, bold=True)
         width = max((len(row.name) for row in rows), default=0)
         for row in rows:
-            say(f"  {row.name:<{width}}  {row.description}")
+            say(f"  {row.name:<{width}}  {row.description}", hang=width + 4)
             if not isinstance(row, ListedMethod):
                 continue
             for setting in row.settings:
-                say(f"  {'':<{width}}    {setting.name}" + ("" if setting.required else f" = {setting.default}"))
-                indent = " " * (width + 10)
-                for line in click.wrap_text(setting.text, 110, indent, indent).split("\n"):
-                    say(line)
+                say(f"      {setting.name}" + ("" if setting.required else f" = {setting.default}"), hang=10)
+                say(f"          {setting.text}", hang=10)
                 if dimension := row.space.get(setting.name):
-                    say(f"{indent}Tuned by --tune: {dimension}.")
+                    say(f"          Tuned by --tune: {dimension}.", hang=10)
 
 
 def _listing(kind: str, output: Path, verbose: bool) -> list[ListedName]:

@@ -13,16 +13,32 @@ import click
 from bench.cli.options import json_option, left_out, output_json, say
 
 if TYPE_CHECKING:
-    from reports.leaderboard.board import Rate
+    from reports.leaderboard.board import Board, Rate
 
-FORMATS = ["terminal", "markdown", "html", "csv", "json"]
+FORMATS = ["terminal", "markdown", "html", "csv", "tsv", "json"]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
 
 
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="Output format."
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Output format. Default: terminal on a terminal; tsv in a pipe or file.",
+)
+@click.option("--csv", "as_csv_", is_flag=True, help="Print CSV; the same as --format csv.")
+@click.option(
+    "--columns",
+    metavar="NAME,...",
+    help="Columns to show, such as accuracy,verdict,flops: the names of the fields in CSV. Default: all that apply; a "
+    "narrow terminal leaves out some, but never accuracy, verdict and costs.",
+)
+@click.option("--wide", is_flag=True, help="Show all columns in one line for each row, however narrow the terminal is.")
+@click.option(
+    "--against",
+    metavar="ROW",
+    help="Compare the rows with this one, such as 'randopt k=1', not with the base. The name is that of the table.",
 )
 @click.option(
     "--sort",
@@ -68,7 +84,11 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 def leaderboard(
     runs: tuple[Path, ...],
     check: bool,
-    form: str,
+    form: str | None,
+    as_csv_: bool,
+    columns: str | None,
+    wide: bool,
+    against: str | None,
     sort: str,
     tasks: tuple[str, ...],
     since: datetime | None,
@@ -80,19 +100,23 @@ def leaderboard(
     """Compare finished runs: accuracy, difference from the base, and costs.
 
     RUNS are run directories, record files, or folders of these. Default: `runs`. Each table compares only runs of the
-    same task, model, budget and test items. The seeds of a method are averaged.
+    same task, model, budget and test items. The seeds of a method are averaged. The order of rows is no ranking: the
+    columns verdict and letters say which rows can be told apart.
     """
     from bench.cli.config_file import planned_runs
-    from bench.console import PlainConsole
+    from bench.console import UNFOLDED, PlainConsole
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
     from reports.leaderboard.grouping import distinct
     from reports.leaderboard.suites import coverage
-    from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
+    from reports.leaderboard.text import BoardOutput, as_csv, as_tsv, markdown, print_board
     from reports.reading import find_records, gc_disabled, read_records
 
     if check:
         return _check(runs or (Path("reports"),))
+    form = _format(form, as_csv=as_csv_, as_json=as_json)
+    if form == "json" and columns:
+        raise UsageError("--columns: chooses columns of tables, and JSON has all; leave it out, or take --csv")
     price = _rate(rate)
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
@@ -101,7 +125,14 @@ def leaderboard(
     read, unreadable = read_records(finished)
     records = [record for record in distinct(read).values() if not tasks or record.result.config.task_label in tasks]
     with gc_disabled():
-        board = make_board(records, sort=sort, rate=price, answers=answers)
+        board = make_board(
+            records,
+            sort=sort,
+            rate=price,
+            answers=answers,
+            against="" if against in (None, "base") else against,
+            columns=[name.strip() for name in columns.split(",")] if columns else (),
+        )
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records and not unreadable:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
@@ -109,7 +140,8 @@ def leaderboard(
             f"{', '.join(map(str, roots))}{filters}: no finished run; create one with: "
             "bench run -t addition -M tiny-adder"
         )
-    if as_json or form == "json":
+    _check_row(board)
+    if form == "json":
         output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished)), unreadable=unreadable))
     elif form == "markdown":
         click.echo(markdown(board))
@@ -117,14 +149,38 @@ def leaderboard(
         from reports.html.leaderboard import board_page
 
         click.echo(board_page(board), nl=False)
-    elif form == "csv":
-        click.echo(as_csv(board), nl=False)
+    elif form in ("csv", "tsv"):
+        click.echo((as_csv if form == "csv" else as_tsv)(board), nl=False)
+        for each in board.suites:
+            say(each.text, err=True)
     else:
-        # A pipe has no width. 240 characters are enough for all columns.
-        print_board(PlainConsole(width=None if sys.stdout.isatty() else 240), board)
+        print_board(PlainConsole(width=UNFOLDED if wide else None), board)
     if unfinished:
         say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return left_out(unreadable)
+
+
+def _format(form: str | None, *, as_csv: bool, as_json: bool) -> str:
+    """Return the format of the output; without an option, text for a terminal and TSV for a pipe or file."""
+    from bench.errors import UsageError
+
+    given = list(filter(None, [form, as_csv and "csv", as_json and "json"]))
+    if len(set(given)) > 1:
+        raise UsageError(f"--format {' and '.join(map(str, given))}: different formats; give one")
+    return str(given[0]) if given else "terminal" if sys.stdout.isatty() else "tsv"
+
+
+def _check_row(board: Board) -> None:
+    """Raise an error if no table has the row that the others are compared with."""
+    from difflib import get_close_matches
+
+    from bench.errors import UsageError
+
+    names = dict.fromkeys(line.name for group in board.groups for line in group.lines)
+    if board.against and board.against not in names:
+        near = get_close_matches(board.against, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+        raise UsageError(f"--against {board.against}: no row has this name; {hint}")
 
 
 def _check(folders: tuple[Path, ...]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -241,9 +243,22 @@ def output_json(value: Any, kind: Any = None) -> None:
     click.echo(json.dumps(plain, indent=1))
 
 
-def say(text: str, *, err: bool = False, bold: bool = False) -> None:
-    """Print one line, whatever its parts hold: see `bench.plain.line`."""
-    click.secho(line(text), err=err, bold=bold or None)
+def say(text: str, *, err: bool = False, bold: bool = False, hang: int | None = None) -> None:
+    """Print one line, whatever its parts hold: see `bench.plain.line`.
+
+    Args:
+        text: The line; spaces at its start indent it.
+        err: Whether to print to stderr.
+        bold: Whether to print it bold.
+        hang: On a terminal, fold a long line at its words, with this many spaces before each line after the first. None
+            for a line that is to be copied, such as a command: the terminal folds it.
+    """
+    shown = line(text)
+    if hang is not None and (sys.stderr if err else sys.stdout).isatty():
+        from bench.console import fold
+
+        shown = fold(shown, shutil.get_terminal_size().columns, hang)
+    click.secho(shown, err=err, bold=bold or None)
 
 
 def left_out(unreadable: Sequence[str]) -> int:

@@ -151,13 +151,13 @@ def _evaluation_flops(config: dict[str, Any] | None, task_data: TaskData) -> flo
 
 
 def _print(plan: PlanOutput) -> None:
-    say(f"{plan.method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True)
+    say(f"{plan.method} on {plan.subject}, {plan.model}, budget {plan.budget}, seed {plan.seed}", bold=True, hang=2)
     if plan.refused:
-        say(f"  refused: {plan.refused}")
+        say(f"  refused: {plan.refused}", hang=4)
     flops = plan.evaluation_flops_estimate
     for line in plan.lines:
         cost = f"{line.evaluations * flops:10.2e} FLOPs" if flops else ""
-        say(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}")
+        say(f"  {line.account:<8}{line.evaluations:>10,} evaluations {cost}  {line.what}", hang=10)
     total = sum(line.evaluations for line in plan.lines)
     if plan.lines:
         assert plan.evaluations is not None
@@ -165,6 +165,6 @@ def _print(plan: PlanOutput) -> None:
     if flops is None:
         say("  FLOPs: unknown until the model's config.json is on this machine")
     for note in plan.notes:
-        say(f"  note: {note}")
+        say(f"  note: {note}", hang=4)
     sizes = ", ".join(f"{name} {size}" for name, size in plan.splits.items())
-    say(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget")
+    say(f"  splits: {sizes}; the {plan.splits['test']} test evaluations are not billed to the budget", hang=4)

@@ -132,8 +132,7 @@ class GridRun:
     def title(self) -> str:
         """Title, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
         parts = self.parts()
-        title = ", ".join([f"{parts.pop('method')} on {parts.pop('task')}", *filter(None, parts.values())])
-        return f"test of {title}" if self.config.source else title
+        return ", ".join([f"{parts.pop('method')} on {parts.pop('task')}", *filter(None, parts.values())])
 
     def parts(self, common: Collection[str] = ()) -> dict[str, str]:
         """Return the parts of the title by name.
@@ -142,10 +141,11 @@ class GridRun:
             common: Names of settings that the method's part leaves out.
         """
         config = self.config
+        name = f"test of {config.method}" if config.source else config.method
         given = {} if config.source else config.method_config
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items() if key not in common)
         return {
-            "method": config.method + (f" ({settings})" if settings else ""),
+            "method": name + (f" ({settings})" if settings else ""),
             "task": config.task_label,
             "model": config.model,
             "budget": f"budget {config.budget}",

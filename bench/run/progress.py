@@ -59,7 +59,6 @@ class ProgressDisplay:
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
         self._budget: TaskID | None = None
-        self._adapting = True
         self._best: float | None = None
         self._wide = self.console.width >= WIDE
         bar = 20 if self._wide else 10
@@ -67,7 +66,7 @@ class ProgressDisplay:
             _Description(),
             BarColumn(bar_width=bar, table_column=Column(width=bar)),
             TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            _TimeLeft(compact=True, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[best]}"),
             console=self.console,
             transient=True,
@@ -103,7 +102,8 @@ class ProgressDisplay:
 
         def show() -> None:
             assert self._budget is not None
-            self._adapting = meter.limit is not None
+            if meter.limit is None:
+                self._progress.stop_task(self._budget)
             amount = f"{meter.ledger.adaptation().evaluations}/{evaluations} evaluations"
             amount += f", {meter.spent:.2e}/{flops:.2e} FLOPs" if self._wide else ""
             self._progress.update(self._budget, completed=meter.spent, amount=amount)
@@ -139,6 +139,8 @@ class ProgressDisplay:
             if math.isfinite(stage.best):
                 self._best = stage.best
                 done.append(f"best {stage.best:.3f}")
+                if self._budget is not None:
+                    self._progress.update(self._budget, best=done[-1])
             self.say(f"{name}: {', '.join([*done, f'{seconds:.1f} s'])}", style="dim")
 
     def snapshot(self) -> Snapshot:
@@ -147,7 +149,7 @@ class ProgressDisplay:
         budget = None if self._budget is None else tasks.pop(self._budget)
         stage = next(reversed(tasks.values()), None)
         best = stage.fields.get("score", -math.inf) if stage else -math.inf
-        timed = budget if budget and self._adapting else stage
+        timed = budget if budget and budget.stop_time is None else stage
         return Snapshot(
             stage=stage.description if stage else "",
             steps=stage.fields["amount"] if stage else "",
@@ -185,3 +187,11 @@ class _Description(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the name."""
         return Text(line(task.description).ljust(26), no_wrap=True, overflow="ellipsis")
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Time left of a stage, or of the adaptation until it has ended."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time."""
+        return Text("") if task.stop_time is not None else super().render(task)

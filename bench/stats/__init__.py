@@ -3,7 +3,14 @@
 docs/statistics.md explains each number, and the coverage of the intervals in simulation.
 """
 
-from bench.stats.letters import MOST_LETTERS, compact_letters, different_pairs, pairwise_p_values
+from bench.stats.letters import (
+    MOST_LETTERS,
+    RowAnswers,
+    compact_letters,
+    different_pairs,
+    pairwise_difference,
+    pairwise_p_values,
+)
 from bench.stats.multiplicity import holm
 from bench.stats.paired import (
     PairedCounts,
@@ -32,6 +39,7 @@ __all__ = [
     "Interval",
     "MeanVariance",
     "PairedCounts",
+    "RowAnswers",
     "accuracy_over_seeds",
     "area_under_front",
     "compact_letters",
@@ -47,6 +55,7 @@ __all__ = [
     "mean_variance",
     "paired_counts",
     "paired_difference_interval",
+    "pairwise_difference",
     "pairwise_p_values",
     "pareto_front",
     "pass_at_k",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, stdtr
+from scipy.special import bdtrc, stdtr, stdtrit
 
 from bench.stats.multiplicity import holm
-from bench.stats.variance_components import Clusters, mean_variance, summed
+from bench.stats.proportions import Estimate, check_confidence
+from bench.stats.variance_components import Clusters, agreeing, difference_over_seeds, mean_variance, mixtures, summed
 
 MOST_LETTERS = len(string.ascii_lowercase)
 """Largest number of different letters of a display: nobody can read more. Their number can double with each pair."""
@@ -31,6 +34,81 @@ def pairwise_p_values(tables: Sequence[NDArray[Any]], clusters: Clusters = None)
     Returns:
         Two-sided p-values, shape (rows, rows).
     """
+    apart, variance, freedom = _pairs(tables, clusters)
+    p_values = 2 * stdtr(freedom, -np.abs(apart) / np.sqrt(variance))
+    if clusters is None:
+        single = [at for at, table in enumerate(tables) if table.shape[1] == 1]
+        if single:
+            pairs = np.ix_(single, single)
+            p_values[pairs] = np.maximum(p_values[pairs], _exact(np.array([tables[at][:, 0] for at in single])))
+    np.fill_diagonal(p_values, 1.0)
+    return np.asarray(np.minimum(p_values, 1.0))
+
+
+@dataclass(frozen=True)
+class RowAnswers:
+    """Answers of one row to the items of a table.
+
+    Attributes:
+        correct: Correctness as zeros and ones, shape (items, seeds).
+        base: Correctness of the base's answers, shape (items, 1) or (items, seeds). Needed with `changed`.
+        changed: Whether each seed is something else than the base, shape (seeds,), with at least one that is; None if
+            no seed could be the base.
+    """
+
+    correct: NDArray[Any]
+    base: NDArray[Any] | None = None
+    changed: NDArray[np.bool_] | None = None
+
+    def tables(self, confidence: float) -> list[NDArray[np.float64]]:
+        """Return the answers, or their two mixtures with the base's at the bounds of the share of changed seeds."""
+        if self.changed is None or self.base is None:
+            return [self.correct.astype(np.float64)]
+        return mixtures(self.correct, self.base, self.changed, confidence)
+
+
+def pairwise_difference(
+    before: RowAnswers, after: RowAnswers, *, confidence: float = 0.95, clusters: Clusters = None
+) -> Estimate:
+    """Estimate the accuracy of one row minus that of another on the same items, for any numbers of seeds.
+
+    The interval excludes 0 exactly if the p-value is at most 1 - confidence.
+
+    - One seed each, on independent items: the interval of `difference_over_seeds`.
+    - Otherwise: the interval of the test of `pairwise_p_values`.
+    - If a seed of a row could be the unchanged base: the interval joins those of the row's two mixtures, and the
+      p-value is the largest of theirs, or 1 if they disagree on the sign.
+
+    Args:
+        before: Answers of the row that is subtracted, to at least two items.
+        after: Answers of the other row.
+        confidence: Nominal coverage, in (0, 1).
+        clusters: Cluster of each item; None if items are independent.
+    """
+    check_confidence(confidence)
+    value = float(after.correct.mean() - before.correct.mean())
+    pairs = [[one, two] for one in before.tables(confidence) for two in after.tables(confidence)]
+    if len(pairs) == 1 and clusters is None and {table.shape[1] for table in pairs[0]} == {1}:
+        return difference_over_seeds(*pairs[0], confidence=confidence)
+    parts = [_pair(pair, confidence, clusters) for pair in pairs]
+    same = len({part.value > 0 for part in parts}) == 1
+    p_value = max(part.p_value or 0.0 for part in parts) if same else 1.0
+    return agreeing(value, min(p.low for p in parts), max(p.high for p in parts), p_value, confidence)
+
+
+def _pair(tables: Sequence[NDArray[np.float64]], confidence: float, clusters: Clusters) -> Estimate:
+    """Estimate the mean of the second table minus that of the first."""
+    apart, variance, freedom = (float(found[1, 0]) for found in _pairs(tables, clusters))
+    error = math.sqrt(variance)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    p_value = 2 * float(stdtr(freedom, -abs(apart) / error))
+    return Estimate(apart, max(apart - half, -1.0), min(apart + half, 1.0), p_value)
+
+
+def _pairs(
+    tables: Sequence[NDArray[Any]], clusters: Clusters
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return differences, their variances and degrees of freedom for all pairs of rows, each of shape (rows, rows)."""
     means = np.array([table.mean(axis=1) for table in tables], dtype=np.float64)
     n = means.shape[1]
     found = [mean_variance(np.asarray(table), clusters) for table in tables]
@@ -43,14 +121,7 @@ def pairwise_p_values(tables: Sequence[NDArray[Any]], clusters: Clusters = None)
     seeds, uncertainty = (np.array([getattr(f, name) for f in found]) for name in ("seeds", "uncertainty"))
     variance = items + seeds[:, None] + seeds[None, :]
     summed_uncertainty = uncertainty[:, None] + uncertainty[None, :] + items**2 / max(centred.shape[1] - 1, 1)
-    p_values = 2 * stdtr(variance**2 / summed_uncertainty, -np.abs(apart) * n / (n + 2) / np.sqrt(variance))
-    if clusters is None:
-        single = np.flatnonzero([table.shape[1] == 1 for table in tables])
-        if single.size:
-            pairs = np.ix_(single, single)
-            p_values[pairs] = np.maximum(p_values[pairs], _exact(means[single]))
-    np.fill_diagonal(p_values, 1.0)
-    return np.asarray(np.minimum(p_values, 1.0))
+    return apart * n / (n + 2), variance, variance**2 / summed_uncertainty
 
 
 def _exact(correct: NDArray[np.float64]) -> NDArray[np.float64]:

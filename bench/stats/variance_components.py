@@ -167,13 +167,32 @@ def accuracy_over_seeds(
     if changed is not None:
         if before is None or not changed.any():
             raise ValueError("changed needs before, and at least one seed that is not the base")
-        base = np.broadcast_to(before, correct.shape)[:, changed].astype(np.float64)
-        weights = exact_interval(int(changed.sum()), seeds)
-        parts = [_accuracy_bounds((1 - w) * base + w * correct[:, changed], clusters) for w in weights]
+        parts = [_accuracy_bounds(table, clusters) for table in mixtures(correct, before, changed)]
         return Estimate(float(correct.mean()), min(p.low for p in parts), max(p.high for p in parts))
     if seeds == 1 and clusters is None:
         return Estimate(float(correct.mean()), *wilson_interval(int(correct.sum()), n))
     return Estimate(float(correct.mean()), *_accuracy_bounds(correct, clusters))
+
+
+def mixtures(
+    correct: NDArray[Any], before: NDArray[Any], changed: NDArray[np.bool_], confidence: float = 0.95
+) -> list[NDArray[np.float64]]:
+    """Return the two mixtures of the base's answers and those of the changed seeds.
+
+    Their weights are the bounds of the exact interval of the share of changed seeds.
+
+    Args:
+        correct: Correctness as zeros and ones, shape (items, seeds).
+        before: Correctness of the base's answers, shape (items, 1) or (items, seeds).
+        changed: Whether each seed is something else than the base, shape (seeds,), with at least one that is.
+        confidence: Nominal coverage of the share.
+
+    Returns:
+        Expected correctness, each of shape (items, changed seeds).
+    """
+    base = np.broadcast_to(before, correct.shape)[:, changed].astype(np.float64)
+    weights = exact_interval(int(changed.sum()), len(changed), confidence)
+    return [(1 - weight) * base + weight * correct[:, changed] for weight in weights]
 
 
 def _accuracy_bounds(correct: NDArray[Any], clusters: Clusters) -> Interval:
@@ -252,17 +271,17 @@ def _difference(change: NDArray[np.float64], confidence: float, clusters: Cluste
         changes = counts.fixes + counts.regressions
         score = abs(counts.fixes - counts.regressions) / math.sqrt(changes) if changes else 0.0
         p_value = max(mcnemar_exact(counts.fixes, counts.regressions), 2 * float(ndtr(-score)))
-        return _agreeing(counts.difference, low, high, p_value, confidence)
+        return agreeing(counts.difference, low, high, p_value, confidence)
     # Two items with the sum of squares of half a fix and half a regression; the other two halves do not change.
     found = _with_items(change, (math.sqrt(0.5), -math.sqrt(0.5)), clusters)
     error = math.sqrt(found.variance)
     half = _quantile(found, confidence) * error
     p_value = 2 * float(stdtr(found.degrees_of_freedom, -abs(found.mean) / error))
     low, high = max(found.mean - half, -1.0), min(found.mean + half, 1.0)
-    return _agreeing(float(change.mean()), low, high, p_value, confidence)
+    return agreeing(float(change.mean()), low, high, p_value, confidence)
 
 
-def _agreeing(value: float, low: float, high: float, p_value: float, confidence: float) -> Estimate:
+def agreeing(value: float, low: float, high: float, p_value: float, confidence: float) -> Estimate:
     """Return an estimate whose interval contains 0 if its p-value is above 1 - confidence."""
     if p_value > 1 - confidence:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
+from bench.console import PlainTable
 from bench.records.schema import Result
 from bench.stats import Estimate, holm
 from reports.analysis.gate import CHANCES
@@ -125,9 +125,8 @@ def print_ledger(console: Console, result: Result) -> None:
     limit = result.budget.flops if result.budget else 0
     most = max((row.flops for row in result.ledger.values()), default=0) or 1
     width = max(10, min(console.width, 80) - 63)
-    table = _table("account", "FLOPs", "of budget", "padding", "seconds", "noise")
+    table = _table("account", "FLOPs", "of budget", "padding", "seconds", "noise", "")
     seconds = result.timing.accounts if result.timing else {}
-    table.add_column("", no_wrap=True)
     for name, row in result.ledger.items():
         billed = name in ADAPTATION
         share = f"{row.flops / limit:.1%}" if limit and billed else "not billed"
@@ -209,12 +208,8 @@ def geometry_verdicts(found: Geometry) -> list[str]:
     ]
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        left = column in ("", "look", "account", "model")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column != "look", overflow="fold")
-    return table
+def _table(*columns: str) -> PlainTable:
+    return PlainTable(columns, left=("", "row", "account", "model"))
 
 
 def _points(estimate: Estimate) -> tuple[str, str]:

@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.console import PlainTable, heading
 from bench.plain import line
 from bench.stats import Estimate
 from reports.comparison.compare import ChangedItem, RunComparison
 
+SIDES = 160
+"""Maximum width of two answers beside each other, in characters."""
 LISTED = 40
 """Maximum number of item ids to print; --json has all of them."""
 
@@ -24,9 +27,8 @@ def print_comparison(console: Console, found: RunComparison, samples: int) -> No
         found: The comparison.
         samples: Number of fixes, and of regressions, to print with both answers.
     """
-    table = Table(title=escape(found.task), title_justify="left", box=None, pad_edge=False)
-    for heading in ("", "accuracy", "95 %", "adaptation FLOPs", "passes/answer", "FLOPs/answer"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading), overflow="fold")
+    headings = ("", "accuracy", "95 %", "adaptation FLOPs", "passes per answer", "FLOPs per answer")
+    table = PlainTable(headings, title=found.task)
     sides = (("first", found.first), ("second", found.second))
     for name, side in sides:
         _print(console, f"{name}: {side.name}")
@@ -54,10 +56,11 @@ def print_comparison(console: Console, found: RunComparison, samples: int) -> No
 
 def _print_changes(console: Console, name: str, changes: Sequence[ChangedItem]) -> None:
     for change in changes:
-        console.rule(escape(f"{change.id}: {name}"), align="left")
-        table = Table(box=None, pad_edge=False, expand=True, show_edge=False)
-        for heading in ("first", "second"):
-            table.add_column(heading, ratio=1, overflow="fold")
+        heading(console, f"{change.id}: {name}")
+        # A pipe has no width, and two long answers would not be beside each other.
+        table = Table(box=None, pad_edge=False, show_edge=False, width=min(console.width, SIDES))
+        for side in ("first", "second"):
+            table.add_column(side, ratio=1, overflow="fold")
         table.add_row(escape(change.first), escape(change.second))
         console.print(table, highlight=False, emoji=False)
 

@@ -15,7 +15,7 @@ from reports.leaderboard.columns import Column, area_text, columns, curve_title,
 from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds, SeedRun
 from reports.leaderboard.naming import interval_text
 from reports.leaderboard.summaries import Curve, Profile
-from reports.leaderboard.text import EXPLAINED
+from reports.leaderboard.text import explained
 from reports.leaderboard.transfer import EXPLAINED as TRANSFERS_EXPLAINED
 from reports.leaderboard.transfer import Transfer, Transferred
 
@@ -45,7 +45,7 @@ def board_page(board: Board, pages: Collection[str] = ()) -> str:
         profiles=profiles,
         transfers=[{"table": _transfer(transfer), "notes": transfer.notes} for transfer in board.transfers],
         transfers_explained=TRANSFERS_EXPLAINED,
-        explained=EXPLAINED,
+        explained=explained(board),
         completeness=board.completeness,
     )
 
@@ -79,14 +79,15 @@ def _group(board: Board, number: int, group: Group, pages: Collection[str]) -> M
 
 def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
     by_key = {column.key: column for column in columns(board)}
-    shown = [column for key, column in by_key.items() if key not in INTERVALS.values()]
+    beside = {INTERVALS[key] for key in by_key if key in INTERVALS}
+    shown = [column for key, column in by_key.items() if key not in beside]
     base = next((line.accuracy.value for line in group.lines if line.is_base and line.accuracy), None)
     drawn = whiskers([_drawn(line.accuracy) for line in group.lines], base)
     highest = max((line.answer_flops for line in group.lines), default=0.0)
     headings: list[Heading] = []
     for column in shown:
-        text = column.key in ("letters", "name", "status", "matched", "seeds", "gated", "verdict")
-        small = f" ({by_key[INTERVALS[column.key]].heading})" if column.key in INTERVALS else ""
+        text = column.key in ("name", "letters", "status", "matched", "seeds", "gated", "verdict")
+        small = f" ({by_key[interval].heading})" if (interval := INTERVALS.get(column.key, "")) in by_key else ""
         headings.append(Heading(column.heading + small, not text, column.key == "name", column.key in DESCENDING))
         if column.key == "accuracy":
             headings.append(Heading("95 % intervals", number=False, sortable=False))
@@ -115,8 +116,8 @@ def _cell(
     column: Column, line: LeaderboardRow, by_key: Mapping[str, Column], highest: float, pages: Collection[str]
 ) -> HtmlCell:
     cell = HtmlCell(column.text(line), column.value(line))
-    if column.key in INTERVALS:
-        return replace(cell, fine=by_key[INTERVALS[column.key]].text(line))
+    if (interval := INTERVALS.get(column.key, "")) in by_key:
+        return replace(cell, fine=by_key[interval].text(line))
     if column.key == "answer_flops" and line.accuracy and highest:
         return replace(cell, bar=line.answer_flops / highest)
     if column.key == "seeds":

@@ -41,6 +41,8 @@ class Board:
         suites: Suites that the records belong to.
         withdrawals: Records that were withdrawn from this board.
         transfers: Transfer matrices, if there are tests of finished runs.
+        columns: Keys of the columns that were chosen; empty for all that apply.
+        against: Name of the row that the others are compared with; empty for the base.
         most_tasks: Largest number of tasks with different items that one model, budget and ruleset have.
     """
 
@@ -51,6 +53,8 @@ class Board:
     suites: tuple[SuiteCoverage, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    columns: tuple[str, ...] = ()
+    against: str = ""
     most_tasks: int = 0
 
     @property

@@ -17,6 +17,7 @@ from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import CUSTOM, DECLARED
 from bench.stats import MOST_LETTERS, compact_letters, different_pairs, pairwise_p_values
 from reports.leaderboard.board import Board, Rate
+from reports.leaderboard.compared import compared, tested
 from reports.leaderboard.curves import curves_of, profiles_of
 from reports.leaderboard.group import LEVEL, Group, LeaderboardRow
 from reports.leaderboard.grouping import (
@@ -56,6 +57,8 @@ def make_board(
     sort: str = "accuracy",
     rate: Rate | None = None,
     answers: int | None = None,
+    against: str = "",
+    columns: Sequence[str] = (),
 ) -> Board:
     """Group comparable runs and make a table of each group. A run that is given twice counts once.
 
@@ -65,6 +68,8 @@ def make_board(
         rate: Price of one PFLOP; None for a board without prices.
         answers: Number of deployed answers that curves of accuracy against compute count; None for the number of test
             items.
+        against: Name of the row that the others are compared with; empty for the base.
+        columns: Keys of the columns to show; empty for all that apply.
 
     Raises:
         BenchError: If two results of one run differ, or two runs have different clusters of the same items.
@@ -75,10 +80,17 @@ def make_board(
     for record in sorted(known, key=_order):
         groups[comparable(record.result)].append(record)
     ordered = sorted(groups.items(), key=lambda item: [f"{p:012}" if isinstance(p, int) else str(p) for p in item[0]])
-    made = tuple(_group(part, sort, clusters) for _, members in ordered for part in by_items(members))
+    made = tuple(_group(part, sort, clusters, against) for _, members in ordered for part in by_items(members))
     profiles, most = profiles_of(made)
     return Board(
-        made, curves_of(made, answers), profiles, rate, transfers=make_transfers(known, clusters), most_tasks=most
+        made,
+        curves_of(made, answers),
+        profiles,
+        rate,
+        transfers=make_transfers(known, clusters),
+        columns=tuple(columns),
+        against=against,
+        most_tasks=most,
     )
 
 
@@ -87,7 +99,7 @@ def _order(record: Record) -> tuple[Any, ...]:
     return config.method, json.dumps(config.method_config, sort_keys=True), config.seed, record.result.id
 
 
-def _group(records: Sequence[Record], sort: str, clusters: Clusters) -> Group:
+def _group(records: Sequence[Record], sort: str, clusters: Clusters, against: str) -> Group:
     config = records[0].result.config
     budgets = [budget for record in records if (budget := record.result.budget)]
     # A time is other FLOPs in every run, and runs that adapt nothing cannot spend theirs.
@@ -110,22 +122,26 @@ def _group(records: Sequence[Record], sort: str, clusters: Clusters) -> Group:
         for table in make_rows(names[key], members, limit, stems)
     ]
     base = _base(records, stems)
-    tables.sort(key=lambda t: (t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name))
     ruleset = records[0].result.ruleset
-    made = [*base, *tables]
-    comparisons = len({c.key for each in made for c in (each.trained, each.gated) if c and c.tested})
-    lines = [_compared(each, max(comparisons, 1)) for each in made]
+    same_rules = ruleset not in (CUSTOM, DECLARED)
+    scored, comparisons, left_out = compared([*base, *tables], against, stems, same_rules=same_rules)
+    made = sorted(
+        scored,
+        key=lambda t: (not t.line.is_base, t.line.accuracy is None, not t.line.bound, SORTS[sort](t.line), t.line.name),
+    )
+    lines = [each.line for each in made]
     unlettered: list[str] = []
-    if ruleset not in (CUSTOM, DECLARED):
-        letters = _letters(made, lines, stems)
+    if same_rules:
+        letters = _letters(made, stems)
         if letters is None:
             unlettered = [f"no letters: the pairs that differ need more than {MOST_LETTERS}"]
         else:
             lines = [replace(line, letters=own) for line, own in zip(lines, letters, strict=True)]
-    notes = (*unlettered, *repeated, *notes_of(records, lines, dtype_of(records[0].result)))
+    notes = (*left_out, *unlettered, *repeated, *notes_of(records, lines, dtype_of(records[0].result)))
     if comparisons > 1:
         level = 100 * (1 - LEVEL / comparisons)
-        notes = (f"simultaneous 95 %: {comparisons} different comparisons with the base, each at {level:.2f} %", *notes)
+        row = against or "the base"
+        notes = (f"simultaneous 95 %: {comparisons} different comparisons with {row}, each at {level:.2f} %", *notes)
     return Group(
         task=config.task_label,
         model=config.model,
@@ -183,6 +199,7 @@ def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[Sco
                 "base",
                 "base",
                 bound=True,
+                is_base=True,
                 accuracy=accuracy,
                 judged=int(judged.sum()),
                 passes=row.cost.evaluations,
@@ -190,27 +207,11 @@ def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[Sco
                 answer_tokens=row.cost.new_tokens,
                 runs=runs,
             )
-            return [ScoredRow(line, (answers == 1).astype(float))]
+            return [ScoredRow(line, judged, (answers == 1).astype(float))]
     return []
 
 
-def _compared(row: ScoredRow, comparisons: int) -> LeaderboardRow:
-    """Return a row's line with its differences from the base, as trained and gated.
-
-    The seeds that failed are not like those that ended, so a row that lacks some has no test.
-    """
-    line = row.line
-    if row.trained:
-        found = row.trained.difference(comparisons)
-        line = replace(line, difference=replace(found, p_value=None) if line.failed else found)
-    if row.gated and line.gated:
-        line = replace(line, gated=replace(line.gated, difference=row.gated.difference(comparisons)))
-    return line
-
-
-def _letters(
-    rows: Sequence[ScoredRow], lines: Sequence[LeaderboardRow], clusters: Sequence[int] | None
-) -> list[str | None] | None:
+def _letters(rows: Sequence[ScoredRow], clusters: Sequence[int] | None) -> list[str | None] | None:
     """Return the letters of each row, from tests of all pairs of rows with different answers.
 
     None if there are too many. The base has letters, and every row as trained that is tested against the base and has
@@ -218,10 +219,9 @@ def _letters(
     """
     different: dict[tuple[int, bytes], NDArray[np.float64]] = {}
     keys: list[tuple[int, bytes] | None] = []
-    for row, line in zip(rows, lines, strict=True):
-        compared = row.trained is not None and row.trained.tested
-        tested = line.is_base or (compared and not line.own_gate and not line.failed)
-        keys.append((row.correct.shape[1], row.correct.tobytes()) if tested and row.correct is not None else None)
+    for row in rows:
+        known = row.correct if row.line.accuracy and tested(row) else None
+        keys.append(None if known is None else (known.shape[1], known.tobytes()))
         if keys[-1] and row.correct is not None:
             different[keys[-1]] = row.correct
     ordered = sorted(different, key=lambda key: -different[key].mean())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
+from bench.console import fits
+from bench.errors import UsageError
 from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.group import Group, LeaderboardRow
 from reports.leaderboard.naming import interval_text, seeds_text
@@ -22,6 +25,7 @@ class Column:
         text: Text of a cell.
         value: Value of a cell, for CSV, JSON and sorting; None for an empty cell.
         needed: Priority on a narrow terminal: the columns with the lowest number are dropped first, 9 is never dropped.
+            Accuracy, its difference, the verdict and the costs of adaptation and of an answer have 9.
     """
 
     key: str
@@ -32,11 +36,36 @@ class Column:
 
 
 def columns(board: Board) -> tuple[Column, ...]:
-    """Return the columns of a board's tables, with prices if it has a rate, and with the gate's if a row was gated."""
+    """Return the columns of a board's tables: those that the board names, else all that apply to it.
+
+    A board with a rate has prices, and one with a gated row the gate's columns. Of a board whose rows are compared with
+    another row than the base, the gate's differences are left out.
+
+    Raises:
+        UsageError: If the board names a column that it does not have.
+    """
+    rate, against = board.rate, board.against
+    prices = () if rate is None else (_price(rate, "adaptation", 1), _price(rate, "answer", 1000))
+    known = {column.key: column for column in (*_COLUMNS, *prices)}
+    if against:
+        known["difference"] = replace(known["difference"], heading=f"vs {against}")
+        del known["gated_difference"]
+    if board.columns:
+        return tuple(replace(known[key], needed=9) for key in _chosen(board.columns, list(known)))
     gated = any(line.gated for group in board.groups for line in group.lines)
-    shown = tuple(column for column in _COLUMNS if gated or column not in GATED)
-    rate = board.rate
-    return shown if rate is None else (*shown, _price(rate, "adaptation", 1), _price(rate, "answer", 1000))
+    return tuple(column for key, column in known.items() if gated or key not in GATED)
+
+
+def _chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the keys of the columns to show: the row's name, and those that were chosen, in their order."""
+    for name in names:
+        if name in ("adaptation_price", "answer_price") and name not in known:
+            raise UsageError(f"--columns {name}: a price needs --rate, such as --rate '0.002 USD'")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+            raise UsageError(f"--columns {name}: no such column; {hint}")
+    return list(dict.fromkeys(names if "name" in names else ("name", *names)))
 
 
 def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Column:
@@ -49,7 +78,7 @@ def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Col
         return "" if price is None else f"{price:.3g}"
 
     heading = f"{rate.unit} {what}" if times == 1 else f"{rate.unit} {times} {what}s"
-    return Column(f"{what}_price", heading, text, value, 6)
+    return Column(f"{what}_price", heading, text, value)
 
 
 def title(group: Group) -> str:
@@ -99,28 +128,76 @@ def profile_title(profile: Profile) -> str:
     )
 
 
-FOLDED = {"name": 12, "difference_interval": 16}
-"""Columns that may be folded into several lines, and their smallest width: names, and the values of several seeds."""
+BELOW = {
+    "interval": "accuracy",
+    "difference_interval": "difference",
+    "letters": "verdict",
+    "answer_flops": "flops",
+    "answer_price": "adaptation_price",
+    "gated_difference": "gated",
+    "passes": "evaluations",
+    "matched": "share",
+    "seeds": "seconds",
+}
+"""Columns that a narrow terminal shows in the second line of another column's cells, by key."""
+LEFT = ("name", "verdict", "letters", "status")
+"""Columns that are aligned to the left, where the form is of text; all others are to the right."""
+FOLDED = ("name", "interval", "difference_interval", "gated", "gated_difference", "seeds", "status")
+"""Columns whose texts may be folded."""
 
 
-def fitting(shown: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the indices of the columns that fit into a width, with the columns of `FOLDED` at their smallest.
+@dataclass(frozen=True)
+class Layout:
+    """Columns as a terminal shows them.
+
+    Attributes:
+        headings: Headings; one of two columns has two lines.
+        rows: Cells by row; one of two columns has two lines.
+        left: Headings that are aligned to the left.
+        folds: Headings of the columns whose texts may be folded.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    left: list[str]
+    folds: list[str]
+
+
+def fitting(shown: Sequence[Column], lines: Sequence[LeaderboardRow], width: int) -> Layout:
+    """Return the columns that fit a width: with one line for each row, or with two if one has no place for all needed.
+
+    If two have none either, all columns are returned: `bench.console.PlainTable` makes paragraphs of them.
 
     Args:
         shown: All columns.
-        rows: Texts of the cells, by row.
+        lines: Rows of the table.
         width: Width of the terminal in characters.
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else [0] * len(shown)
-    # A heading is printed with one word per line.
-    widths = [max(w, *map(len, c.heading.split(" "))) for w, c in zip(widths, shown, strict=True)]
-    widths = [min(w, FOLDED.get(c.key, w)) for w, c in zip(widths, shown, strict=True)]
-    kept = list(range(len(shown)))
-    for level in sorted({c.needed for c in shown} - {9}):
-        if sum(widths[i] + 1 for i in kept) - 1 <= width:
-            break
-        kept = [i for i in kept if shown[i].needed > level]
-    return kept
+    single = [(column,) for column in shown]
+    keys = [column.key for column in shown]
+    pairs: list[tuple[Column, ...]] = [
+        (column, *(other for other in shown if BELOW.get(other.key) == column.key))
+        for column in shown
+        if BELOW.get(column.key) not in keys
+    ]
+    for cells, broken in ((single, False), (pairs, False), (pairs, True)):
+        for level in range(10):
+            kept = [cell for cell in cells if max(column.needed for column in cell) >= level]
+            made = _layout(kept, lines)
+            if fits(made.headings, made.rows, width, made.folds, broken=broken):
+                return made
+    return _layout(single, lines)
+
+
+def _layout(cells: Sequence[tuple[Column, ...]], lines: Sequence[LeaderboardRow]) -> Layout:
+    headings = ["\n".join(column.heading for column in cell) for cell in cells]
+    named = list(zip(headings, cells, strict=True))
+    return Layout(
+        headings,
+        [["\n".join(column.text(row) for column in cell).rstrip("\n") for cell in cells] for row in lines],
+        [heading for heading, cell in named if cell[0].key in LEFT],
+        [heading for heading, cell in named if any(column.key in FOLDED for column in cell)],
+    )
 
 
 def _where(
@@ -199,7 +276,18 @@ def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
     return lambda line: getattr(line, name) if line.accuracy else None
 
 
-GATED = (
+GATED = ("gated", "gated_difference")
+"""Keys of the columns of the harness's gate."""
+
+_COLUMNS = (
+    Column("name", "method", _field("name"), _field("name")),
+    Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
+    Column("interval", "95 %", lambda line: _beside(line, interval_text(line.accuracy)), _estimate("accuracy", "low")),
+    Column("difference", "vs base", _difference, _estimate("difference", "value")),
+    Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
+    Column("p", "corrected p", _p_value, _estimate("difference", "p_value"), 7),
+    Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict")),
+    Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
     Column("gated", "gated", _kept, lambda line: line.gated.kept if line.gated else None, 5),
     Column(
         "gated_difference",
@@ -208,19 +296,6 @@ GATED = (
         lambda line: line.gated.difference.value if line.gated and line.gated.difference else None,
         5,
     ),
-)
-"""Columns of the harness's gate."""
-
-_COLUMNS = (
-    Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
-    Column("name", "method", _field("name"), _field("name")),
-    Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
-    Column("interval", "95 %", lambda line: _beside(line, interval_text(line.accuracy)), _estimate("accuracy", "low")),
-    Column("difference", "vs base", _difference, _estimate("difference", "value")),
-    Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
-    Column("p", "corrected p", _p_value, _estimate("difference", "p_value"), 8),
-    Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict"), 6),
-    *GATED,
     Column(
         "evaluations",
         "adaptation passes",
@@ -228,7 +303,7 @@ _COLUMNS = (
         _scored_field("evaluations"),
         3,
     ),
-    Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _scored_field("flops"), 7),
+    Column("flops", "adaptation FLOPs", _where(_adapted, lambda line: f"{line.flops:.3g}"), _scored_field("flops")),
     Column(
         "share",
         "of budget",
@@ -237,7 +312,7 @@ _COLUMNS = (
         4,
     ),
     Column("matched", "compute", _compute, _field("matched"), 4),
-    Column("passes", "passes per answer", _where(_scored, lambda line: f"{line.passes:g}"), _scored_field("passes")),
+    Column("passes", "passes per answer", _where(_scored, lambda line: f"{line.passes:g}"), _scored_field("passes"), 6),
     Column(
         "answer_flops",
         "FLOPs per answer",

@@ -31,7 +31,11 @@ def curves_of(groups: Sequence[Group], answers: int | None) -> tuple[Curve, ...]
                 group
             )
     # A curve begins at the cost of the base's answers.
-    known = [members for members in families.values() if any(line.is_base for g in members for line in g.lines)]
+    known = [
+        members
+        for members in families.values()
+        if any(line.is_base and line.accuracy for g in members for line in g.lines)
+    ]
     return tuple(_curve(members, answers or members[0].items) for members in known)
 
 

@@ -104,6 +104,7 @@ class LeaderboardRow:
         label: Label of the row within its runs, such as `k=5`; empty if a run has only one row.
         bound: Whether the row involves no adaptation (the base, or sampling from the base). Such rows bound the table:
             every other row should beat them.
+        is_base: Whether this is the base's own row, as it was tested in the runs of the table.
         own_gate: Whether the method's own gate, which earlier versions had, chose between its result and the base. Such
             a row is not as trained, and has no letters.
         returned_base: Whether every seed returned the base. Such a row is compared with nothing.
@@ -112,10 +113,10 @@ class LeaderboardRow:
         accuracy: Accuracy over seeds and items, with its own 95 % interval; None if every seed failed, or no item has a
             judged answer under every seed.
         judged: Number of items that accuracy and difference are over: those with a judged answer under every seed.
-        difference: Accuracy minus the base's, on the same items, with a simultaneous interval: all intervals of the
-            group hold together in 95 % of groups. The p-value is corrected in the same way, and is at most .05 exactly
-            if the interval excludes 0. None for the base itself, and if every seed returned it. A row with a failed
-            seed has no p-value.
+        difference: Accuracy minus the base's, or minus that of the board's `against`, on the same items, with a
+            simultaneous interval: all intervals of the group hold together in 95 % of groups. The p-value is corrected
+            in the same way, and is at most .05 exactly if the interval excludes 0. None for the row that the others
+            are compared with, and against the base if every seed returned it. A row with a failed seed has no p-value.
         gated: What the gate made of the row, which shows the results as trained; None without a gate.
         ungated: Reasons why runs of the row have no gate.
         evaluations: Model-prompt evaluations (forward passes) of adaptation.
@@ -136,6 +137,7 @@ class LeaderboardRow:
     method: str
     label: str = ""
     bound: bool = False
+    is_base: bool = False
     own_gate: bool = False
     returned_base: bool = False
     letters: str | None = None
@@ -157,11 +159,6 @@ class LeaderboardRow:
     settings: str = "{}"
 
     @property
-    def is_base(self) -> bool:
-        """Whether this is the base's row: the only one of no method that has an accuracy and no difference."""
-        return self.accuracy is not None and self.difference is None and not self.returned_base
-
-    @property
     def failed(self) -> int:
         """Number of runs without an accuracy."""
         return sum(run.accuracy is None for run in self.runs)
@@ -169,7 +166,7 @@ class LeaderboardRow:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the row is better or worse than the base, from the interval.
+        """Whether the row is better or worse than the base, or than the board's `against`, from the interval.
 
         None for a row without a difference, and for one with a failed seed: those that ended do not speak for it.
         """
@@ -223,9 +220,9 @@ class Group:
         ruleset: Rules that the rows were made by: `published`, `tuned K`, `custom` or `declared`. Rows of the last two
             have no letters.
         controlled: Whether the runs replaced the reward or the prompts. Profiles over tasks leave such groups out.
-        comparisons: Number of different comparisons with the base that have an interval, as trained and gated. Rows
-            with the same answers are one, and copies of the base are none. Each interval has the level 1 - .05 /
-            comparisons.
+        comparisons: Number of different comparisons with the base that have an interval, as trained and gated, or of
+            those with the board's `against`, as trained. Rows with the same answers are one, and copies are none. Each
+            interval has the level 1 - .05 / comparisons.
     """
 
     task: str

@@ -84,6 +84,8 @@ class ScoredRow:
 
     Attributes:
         line: The line, still without `letters` and differences.
+        judged: Whether each item of the group counts: an answer to it was judged under every seed, and so was the
+            base's; shape [items]. None if every seed failed.
         correct: 1 for each correct answer, else 0; shape [items, seeds], over all items of the group. None if every
             seed failed.
         trained: Comparison of the results as trained with the base; None without one, or if every seed returned it.
@@ -91,6 +93,7 @@ class ScoredRow:
     """
 
     line: LeaderboardRow
+    judged: NDArray[np.bool_] | None = None
     correct: NDArray[np.float64] | None = None
     trained: Comparison | None = None
     gated: Comparison | None = None
@@ -153,7 +156,7 @@ def _scored_row(
     rows: list[Row] = [next(row for row in r.result.artifacts if row.label == label) for r in finished]
     now = _verdicts([text for _, text in found])
     before = _verdicts([record.base for record in finished])
-    judged = (now >= 0).all(axis=1) & (before >= 0).all(axis=1)
+    judged = np.asarray((now >= 0).all(axis=1) & (before >= 0).all(axis=1))
     groups = np.asarray(clusters)[judged] if clusters else None
     changed = np.array([row.changed for row in rows])
     evaluations, flops = zip(*map(_adaptation, finished), strict=True)
@@ -190,7 +193,7 @@ def _scored_row(
     old, new = before[judged], now[judged]
     accepted = np.array([decision.accepted for decision in decisions], dtype=bool)
     gated = Comparison(old, np.where(accepted, new, old), accepted, groups) if accepted.any() else None
-    return ScoredRow(line, (now == 1).astype(float), trained if changed.any() else None, gated)
+    return ScoredRow(line, judged, (now == 1).astype(float), trained if changed.any() else None, gated)
 
 
 def as_trained(

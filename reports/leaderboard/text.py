@@ -10,15 +10,14 @@ from itertools import chain
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from bench.console import PlainTable
 from bench.plain import csv_cell, line
 from bench.plain import markdown as md
 from bench.stats import Estimate
 from reports.leaderboard.board import Board
 from reports.leaderboard.columns import (
-    FOLDED,
+    LEFT,
     Column,
     area_text,
     columns,
@@ -33,16 +32,16 @@ from reports.leaderboard.summaries import Curve
 from reports.leaderboard.transfer import EXPLAINED as TRANSFER_EXPLAINED
 from reports.leaderboard.transfer import print_transfers
 
-LEFT = ("letters", "name", "verdict", "status")
-CURVE_COLUMNS = ("", "budget", "total FLOPs", "accuracy", "95 %", "front")
-CURVE_TEXTS = ("", "budget", "front")
+CURVE_COLUMNS = ("row", "budget", "total FLOPs", "accuracy", "95 %", "front")
+CURVE_TEXTS = ("row", "budget", "front")
 EXPLAINED = (
+    "The order of rows is no ranking; what can be told apart stands under verdict and letters. "
+    "verdict: better or worse than {base} exactly if the simultaneous interval excludes 0, and then p is at most .05. "
     "letters: two rows share one exactly if they are not significantly different (all pairs, Holm, 5 %). "
     "95 %: interval of this row alone, over items, and over seeds where a row has five or more. "
-    "simultaneous 95 %: interval of the difference from the base; all intervals of a table hold together in 95 % of "
+    "simultaneous 95 %: interval of the difference from {base}; all intervals of a table hold together in 95 % of "
     "tables (Bonferroni over its different comparisons). "
-    "corrected p: test of no difference from the base, with the same correction. "
-    "verdict: better or worse exactly if the interval excludes 0, and then p is at most .05. "
+    "corrected p: test of no difference from {base}, with the same correction. "
     "seeds: the values of the seeds, where an interval would not cover (two to four seeds, or fewer than two that are "
     "not the base) or no verdict differs from the base's. Such a row is not tested and has no letters, and neither has "
     "a row whose seeds all returned the base. An interval of one seed holds for the model of that seed. A method that "
@@ -52,6 +51,11 @@ EXPLAINED = (
     "repeats it (docs/trust.md)."
 )
 """Legend below the tables."""
+
+
+def explained(board: Board) -> str:
+    """Return the legend below the tables, with the row that the others are compared with."""
+    return EXPLAINED.format(base=board.against or "the base")
 
 
 def print_board(console: Console, board: Board) -> None:
@@ -65,41 +69,19 @@ def print_board(console: Console, board: Board) -> None:
     for curve in board.curves:
         if len(curve.points) < 2:
             continue
-        console.print(line(curve_title(curve)), style="italic", markup=False, highlight=False)
-        console.print(_curve_table(curve))
+        console.print(PlainTable(CURVE_COLUMNS, list(_curve_rows(curve)), CURVE_TEXTS, title=curve_title(curve)))
         console.print(area_text(curve), markup=False, highlight=False)
         console.print()
     print_transfers(console, board.transfers)
     for sentence in board.completeness:
         console.print(line(sentence), markup=False, highlight=False)
     if board.groups:
-        console.print(EXPLAINED, markup=False, highlight=False, style="dim")
+        console.print(line(explained(board)), markup=False, highlight=False, style="dim")
 
 
-def _table(group: Group, shown: tuple[Column, ...], width: int) -> Table:
-    rows = [[column.text(row) for column in shown] for row in group.lines]
-    table = Table(title=escape(title(group)), title_justify="left", box=None, pad_edge=False, collapse_padding=True)
-    kept = fitting(shown, rows, width)
-    for i in kept:
-        # On a narrow terminal names are folded. Numbers never are, so their headings take several lines instead.
-        heading = shown[i].heading.replace(" ", "\n").replace("95\n%", "95 %")
-        left = shown[i].key in ("name", "status")
-        table.add_column(
-            heading, justify="left" if left else "right", no_wrap=shown[i].key not in FOLDED, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(escape(row[i]) for i in kept))
-    return table
-
-
-def _curve_table(curve: Curve) -> Table:
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for heading in CURVE_COLUMNS:
-        text = heading in CURVE_TEXTS
-        table.add_column(heading, justify="left" if text else "right", no_wrap=bool(heading), overflow="fold")
-    for row in _curve_rows(curve):
-        table.add_row(*map(escape, row))
-    return table
+def _table(group: Group, shown: tuple[Column, ...], width: int) -> PlainTable:
+    made = fitting(shown, group.lines, width)
+    return PlainTable(made.headings, list(made.rows), made.left, made.folds, title(group))
 
 
 def _curve_rows(curve: Curve) -> list[list[str]]:
@@ -135,7 +117,7 @@ def markdown(board: Board) -> str:
     for transfer in board.transfers:
         table = _pipes(transfer.headings, [True, True, *[False] * (len(transfer.headings) - 2)], transfer.texts)
         parts.append([f"## {md(transfer.title)}", table, *map(md, transfer.notes), TRANSFER_EXPLAINED])
-    return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), EXPLAINED])
+    return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), md(explained(board))])
 
 
 def _share(share: Estimate) -> str:
@@ -159,19 +141,32 @@ def as_csv(board: Board) -> str:
 
     Unknown values are left empty. For example:
 
-        task,model,budget,ruleset,strategy,item_set,items,letters,name,accuracy,low,high,...
-        addition,tiny-adder,2048,published,greedy,ddf26b57e40c,1000,b,base,0.524,0.49301327402101147,...
+        task,model,budget,ruleset,strategy,item_set,items,name,accuracy,low,high,...
+        addition,tiny-adder,2048,published,greedy,ddf26b57e40c,1000,base,0.524,0.49301327402101147,...
     """
     file = io.StringIO()
-    where = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
-    fields = list(_values(board.groups[0], 0, board)) if board.groups else []
-    writer = csv.DictWriter(file, [*where, *fields], lineterminator="\n")
-    writer.writeheader()
-    for group in board.groups:
-        for row in range(len(group.lines)):
-            values = {name: getattr(group, name) for name in where} | _values(group, row, board)
-            writer.writerow({key: csv_cell(value) for key, value in values.items()})
+    csv.writer(file, lineterminator="\n").writerows(_records(board))
     return file.getvalue()
+
+
+def as_tsv(board: Board) -> str:
+    """Return the table of `as_csv` with tabs between the values and without quotes, as `cut` and `awk` read it.
+
+    A tab in a text is written as two characters, `\\t`, as in `bench.plain.line`.
+    """
+    return "".join("\t".join(map(str, row)) + "\n" for row in _records(board))
+
+
+def _records(board: Board) -> list[list[object]]:
+    """Return the names of the fields, and the values of each row, as cells of a file that may hold any text."""
+    where = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
+    rows = [
+        {name: getattr(group, name) for name in where} | _values(group, row, board)
+        for group in board.groups
+        for row in range(len(group.lines))
+    ]
+    fields = list(rows[0]) if rows else list(where)
+    return [[*fields], *([csv_cell(row[field]) for field in fields] for row in rows)]
 
 
 def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
@@ -189,11 +184,14 @@ def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
     if "gated" in values:
         found = {"gated_seeds": "seeds", "gated_share_low": "low", "gated_share_high": "high"}
         values |= {name: getattr(shown.gated, part) if shown.gated else None for name, part in found.items()}
+    if "gated_difference" in values:
         after = shown.gated and shown.gated.difference
         values |= {f"gated_difference_{part}": getattr(after, part) if after else None for part in ("low", "high")}
-    values |= {"own_gate": shown.own_gate, "returned_base": shown.returned_base}
-    values["seeds"] = " ".join(map(str, shown.seeds))
-    values["reason"] = "; ".join(shown.problems)
+    if "seeds" in values:
+        values["seeds"] = " ".join(map(str, shown.seeds))
+    if not board.columns:
+        values |= {"own_gate": shown.own_gate, "returned_base": shown.returned_base}
+        values["reason"] = "; ".join(shown.problems)
     return values
 
 

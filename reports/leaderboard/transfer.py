@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from bench.console import PlainTable
 from bench.records.schema import Result
 from bench.records.source import RunSource
 from reports.leaderboard.group import OverSeeds
@@ -331,13 +330,8 @@ def _names(rows: Sequence[_Row]) -> dict[_Row, str]:
 def print_transfers(console: Console, transfers: Sequence[Transfer]) -> None:
     """Print one table per matrix."""
     for transfer in transfers:
-        table = Table(title=escape(transfer.title), title_justify="left", box=None, pad_edge=False)
-        for heading in transfer.headings:
-            left = heading in ("method", "adapted on")
-            table.add_column(heading, justify="left" if left else "right", overflow="fold")
-        for row in transfer.texts:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        names, tasks = transfer.headings[:2], transfer.headings
+        console.print(PlainTable(tasks, list(transfer.texts), names, folds=tasks, title=transfer.title))
         for note in transfer.notes:
             console.print(note, markup=False, highlight=False)
         console.print(EXPLAINED, markup=False, highlight=False, style="dim")

@@ -160,17 +160,15 @@ def spent(budget: BudgetInfo) -> str:
 
 
 def decided(result: Result) -> str | None:
-    """Return what the gate decided, with the gain on its items. None without a gate.
+    """Return what the gate decided, with the largest gain on its items. None without a gate.
 
-    Example: `corp kept in place of the base (corp +12.4 points on 250 gate items)`.
+    Example: `corp kept in place of the base (corp +11.2 points on 250 gate items)`.
     """
-    gated = [(name.removesuffix(", gated"), row.gate) for name, row in named_rows(result) if row.gate is not None]
+    gated = [(row_name(result, row).removesuffix(", gated"), row.gate) for row in result.rows if row.gate is not None]
     if not gated:
         return None
     kept = [name for name, gate in gated if gate.accepted]
-    found = [
-        f"{name} {100 * gate.gain:+.1f} points on {gate.items} gate items" if gate.items else f"{name} was not tested"
-        for name, gate in gated
-    ]
     verdict = f"{', '.join(kept)} kept in place of the base" if kept else "the base stays"
-    return f"{verdict} ({', '.join(found)})"
+    name, best = max(gated, key=lambda each: each[1].gain)
+    shown = f"{name} {100 * best.gain:+.1f} points on {best.items} gate items" if best.items else f"{name} was not tested"
+    return f"{verdict} ({shown})"

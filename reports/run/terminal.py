@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.compute.ledger import ADAPTATION
+from bench.console import PlainTable, fold, heading
 from bench.plain import line
 from bench.records.pricing import Repricing
 from bench.records.rows import Row
@@ -63,14 +63,16 @@ def print_run(console: Console, folder: Path, result: Result, more: str | None =
         _print(console, f"gate:   {found}")
     if more:
         _print(console, f"more:   {more}")
-    _print(console, f"record: {folder}")
-    _print(console, f"next:   {_next(folder, result)}")
+    # These are copied, so they stay in one line.
+    for text in (f"record: {folder}", f"next:   {_next(folder, result)}"):
+        console.print(line(text), markup=False, **_VERBATIM)
     console.print()
 
 
 def _print(console: Console, text: str, style: str = "") -> None:
-    """Print one line, whatever the text holds."""
-    console.print(line(text), style=style, markup=False, **_VERBATIM)
+    """Print one line, whatever the text holds. A terminal folds it at its words."""
+    shown = fold(line(text), console.width, 2) if console.is_terminal else line(text)
+    console.print(shown, style=style, markup=False, **_VERBATIM)
 
 
 def print_history(console: Console, result: Result) -> None:
@@ -95,7 +97,7 @@ def print_times(console: Console, timing: Timing, limit: float | None = None) ->
     ):
         table = _table("", "seconds", "share")
         for name, value in seconds.items():
-            table.add_row(escape(name), f"{value:.1f}", f"{value / timing.total:.1%}" if timing.total else "")
+            table.add_row(name, f"{value:.1f}", f"{value / timing.total:.1%}" if timing.total else "")
         console.print(title, style="bold")
         console.print(table)
     generating = timing.kinds.get("generation", 0.0)
@@ -112,25 +114,20 @@ def print_repricing(console: Console, found: Repricing) -> None:
     for name, price in {"formula version": found.flops_version, **found.figures}.items():
         old, new = price.recorded, price.repriced
         ratio = f"{new / old:.4g}" if old and new is not None and price is not found.flops_version else ""
-        table.add_row(escape(name), *("unknown" if value is None else f"{value:.6g}" for value in (old, new)), ratio)
+        table.add_row(name, *("unknown" if value is None else f"{value:.6g}" for value in (old, new)), ratio)
     console.print(table)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        name = column in ("", "account")
-        # On a narrow terminal names are folded; numbers never are.
-        table.add_column(column, justify="left" if name else "right", no_wrap=not name, overflow="fold")
-    return table
+def _table(*columns: str) -> PlainTable:
+    return PlainTable(columns, left=("", "account"))
 
 
-def _accuracies(rows: list[tuple[str, Row]]) -> Table:
-    table = _table("", "accuracy", "95 % interval", "correct", "passes per\nanswer", "FLOPs per\nanswer", "excluded")
+def _accuracies(rows: list[tuple[str, Row]]) -> PlainTable:
+    table = _table("", "accuracy", "95 % interval", "correct", "passes per answer", "FLOPs per answer", "excluded")
     for name, row in rows:
         accuracy, cost = row.accuracy, row.cost
         table.add_row(
-            escape(name),
+            name,
             f"{100 * accuracy.accuracy:.1f} %",
             f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
             f"{accuracy.correct}/{accuracy.items}",
@@ -152,7 +149,7 @@ def _reported(result: Result) -> list[str]:
     return lines
 
 
-def _ledger(result: Result) -> Table:
+def _ledger(result: Result) -> PlainTable:
     table = _table("account", "evaluations", "prompt tokens", "new tokens", "moves", "FLOPs", "of budget")
     limit = result.budget.flops if result.budget else 0
     for name, row in result.ledger.items():
@@ -190,7 +187,7 @@ def print_samples(console: Console, result: Result, samples: list[Sample]) -> No
     for sample in samples:
         verdict = {True: "right", False: "wrong", None: "not judged"}[sample.correct]
         name = row_name(result, result.rows[sample.row])
-        console.rule(escape(f"{sample.id}, {name}: {verdict}"), align="left")
+        heading(console, f"{sample.id}, {name}: {verdict}")
         console.print(sample.text, markup=False, **_VERBATIM)
         if sample.detail:
             console.print(f"({sample.detail})", markup=False, style="dim", **_VERBATIM)

@@ -41,7 +41,7 @@ def test_names_are_what_differs():
     assert short_names(same) == ("addition, tiny-adder, budget 600, seed 0", ["base", "base #2"])
 
 
-@pytest.mark.parametrize("width", [50, 80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_narrow_terminal_keeps_best_spent_and_time(width):
     cells = table(grid(), width)
     display = cells.begin(2)

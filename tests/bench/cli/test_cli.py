@@ -279,7 +279,7 @@ def test_a_move_that_the_dtype_rounds_away_is_on_record_and_is_told(rounded):
     assert row["move"]["cosine"] < 0.9
     line = "es: bfloat16 does not hold the move of the weights (cosine "
     assert f"warning: {line}" in invoke("show", rounded["es"]["folder"]).stdout
-    board = invoke("leaderboard", *(run["folder"] for run in rounded.values())).stdout
+    board = invoke("leaderboard", "--format", "terminal", *(run["folder"] for run in rounded.values())).stdout
     line = "bfloat16 does not hold the moves of these rows' weights (cosine below 0.9, the lowest over seeds): es ("
     assert line in " ".join(board.split())
     others = [row for row in rounded["randopt"]["result"]["rows"] if row["kind"] == "method"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from bench.cli import main
-from bench.errors import Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import find_runs
 from methods.base import Base
 
@@ -178,6 +179,14 @@ def test_an_interrupted_grid_names_its_own_command(tmp_path, method, code, how):
     assert outcome.stderr.endswith(f"bench: {how}; {HOW}\n  {line}\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert "(1 of 2)" not in invoke(*shlex.split(line)[1:], code=code).stderr  # the first cell was done before
+
+
+def test_the_table_of_exit_statuses_has_all_of_them():
+    text = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
+    documented = [int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    raised = {0, BenchError.exit_code, UsageError.exit_code, Refused.exit_code}
+    ended_by = {128 + each for each in (signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGTERM)}
+    assert documented == sorted(raised | ended_by)
 
 
 @pytest.mark.slow

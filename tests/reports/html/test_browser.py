@@ -144,8 +144,8 @@ def test_the_best_accuracy_comes_first_when_sorted_by_it(opened, board):
     for name in ("status", "accuracy (95 %)"):
         page.find_element(By.XPATH, f"//section[starts-with(@id, 'group-')]//th/button[text()='{name}']").click()
     values = [line.accuracy.value for line in board.groups[0].lines if line.accuracy]
-    assert [float(value) for value in column(page, 3)[:-1]] == sorted(values, reverse=True)
-    names = column(page, 2)
+    assert [float(value) for value in column(page, 2)[:-1]] == sorted(values, reverse=True)
+    names = column(page, 1)
     assert names[0] == "corp"
     assert names[-1] == "grpo"
 

@@ -376,7 +376,7 @@ def test_a_narrow_console_folds_names_and_the_values_of_seeds_and_no_interval():
     file = io.StringIO()
     records = [*seeds([BETTER, worse(0), BETTER], "self-consistency"), run("es", correct=worse(4))]
     print_board(Console(file=file, width=80), make_board(records))
-    table = file.getvalue().split("simultaneous 95 %:")[0]
+    table = file.getvalue().split("The order of rows")[0]
     line = lines(*records)["es"]
     assert f"{100 * line.difference.low:+.1f} to {100 * line.difference.high:+.1f}" in table
     assert "seeds: +25.0," in table

@@ -8,8 +8,7 @@ from reports.leaderboard.group import Group, LeaderboardRow, OverSeeds
 
 def line(name, accuracy, flops, answer=1.0):
     bounds = OverSeeds(accuracy, accuracy - 0.1, accuracy + 0.1)
-    difference = None if name == "base" else bounds
-    return LeaderboardRow(name, name, accuracy=bounds, difference=difference, flops=flops, answer_flops=answer)
+    return LeaderboardRow(name, name, accuracy=bounds, is_base=name == "base", flops=flops, answer_flops=answer)
 
 
 def group(*lines, budget="small"):

@@ -35,7 +35,7 @@ def test_a_method_without_stages_has_no_such_note():
 def test_a_row_without_adaptation_below_the_base_bounds_nothing_whatever_its_name():
     def bounds(*rows):
         record = Record(result=Result(identity_version=3, id="0" * 64, status="ok", config=CONFIG))
-        base = LeaderboardRow("base", "base", bound=True, accuracy=Estimate(0.5, 0.4, 0.6))
+        base = LeaderboardRow("base", "base", bound=True, is_base=True, accuracy=Estimate(0.5, 0.4, 0.6))
         lines = [base, *(LeaderboardRow(n, n, bound=b, accuracy=Estimate(v, 0, 1)) for n, b, v in rows)]
         return [note for note in notes_of([record], lines, "float32") if "bounds nothing" in note]
 

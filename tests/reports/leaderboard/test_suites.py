@@ -80,8 +80,10 @@ def test_the_leaderboard_says_how_complete_a_suite_is(suite: Path, tmp_path: Pat
     runs = tmp_path / "runs"
     command = ["run", "-m", "base", "-t", "addition", "-M", "tiny-adder", "-b", "2048", "--dtype", "float32", "-L", "5"]
     assert runner.invoke(cli, [*command, "-o", str(runs)], catch_exceptions=False).exit_code == 0
-    text = runner.invoke(cli, ["leaderboard", str(runs), "--suite", str(suite)], catch_exceptions=False).stdout
-    assert "suite mine: 0 of 6 planned runs; missing: base on addition" in text, "the suite has no limit"
+    for more, stream in ((["--format", "terminal"], "stdout"), ([], "stderr")):
+        done = runner.invoke(cli, ["leaderboard", str(runs), "--suite", str(suite), *more], catch_exceptions=False)
+        missing = "suite mine: 0 of 6 planned runs; missing: base on addition"
+        assert missing in getattr(done, stream), "the suite has no limit"
     suite.write_text("limit = 5\n" + SUITE)
     asked = ["leaderboard", str(runs), "--suite", str(suite), "--json"]
     (found,) = json.loads(runner.invoke(cli, asked, catch_exceptions=False).stdout)["suites"]
