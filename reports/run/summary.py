@@ -170,5 +170,5 @@ def decided(result: Result) -> str | None:
     kept = [name for name, gate in gated if gate.accepted]
     verdict = f"{', '.join(kept)} kept in place of the base" if kept else "the base stays"
     name, best = max(gated, key=lambda each: each[1].gain)
-    shown = f"{name} {100 * best.gain:+.1f} points on {best.items} gate items" if best.items else f"{name} was not tested"
-    return f"{verdict} ({shown})"
+    tested = f"{100 * best.gain:+.1f} points on {best.items} gate items" if best.items else "was not tested"
+    return f"{verdict} ({name} {tested})"
