@@ -11,7 +11,7 @@ def test_the_picture_shows_the_committed_records():
 
 def test_the_picture_has_the_base_and_the_verdicts_and_loads_nothing():
     text = board_picture.PICTURE.read_text()
-    shown = re.sub(r"<[^>]+>", "", text).replace("&#160;", " ")
+    shown = re.sub(r"<[^>]+>", " ", text).replace("&#160;", " ")
     assert "base" in shown
     assert re.search(r"\b(better|worse|cannot be told)\b", shown)
     assert not re.search(r"url\(\s*['\"]?https?:|@import|<image|href", text)
