@@ -10,7 +10,7 @@ from bench.records.rows import Frozen
 
 PUBLISHED, CUSTOM, DECLARED = "published", "custom", "declared"
 Ruleset = Annotated[str, Field(pattern=r"^(published|tuned [1-9][0-9]*|custom|declared)$")]
-"""Rules that a run was made by. Only runs by the same rules are ranked together.
+"""Rules that a run was made by. Only runs by the same rules are compared.
 
 `published`: every setting in the method's search space has its default. `tuned K`: K trials within the budget chose
 them. `custom`: a person chose them.

@@ -90,7 +90,7 @@ def _table(board: Board, group: Group, pages: Collection[str]) -> HtmlTable:
         small = f" ({by_key[interval].heading})" if (interval := INTERVALS.get(column.key, "")) in by_key else ""
         headings.append(Heading(column.heading + small, not text, column.key == "name", column.key in DESCENDING))
         if column.key == "accuracy":
-            headings.append(Heading("95 % intervals", number=False, sortable=False))
+            headings.append(Heading("95 % intervals", number=False, sortable=False, drawn=True))
     rows = []
     for line, whisker in zip(group.lines, drawn, strict=True):
         cells: list[HtmlCell] = []

@@ -128,7 +128,7 @@ def _accuracies(rows: Sequence[tuple[str, Row]]) -> HtmlTable:
     headings = (
         Heading("row", number=False, head=True),
         Heading("accuracy", descending=True),
-        Heading("95 % intervals", number=False, sortable=False),
+        Heading("95 % intervals", number=False, sortable=False, drawn=True),
         Heading("correct"),
         Heading("not judged"),
         Heading("passes per answer"),

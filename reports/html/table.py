@@ -69,6 +69,7 @@ class Heading:
         head: Whether the column holds the names of the rows.
         descending: Whether the first click sorts the largest value to the top.
         sortable: Whether the reader can sort by this column.
+        drawn: Whether the column holds drawings of another column's numbers, which a narrow screen leaves out.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Heading:
     head: bool = False
     descending: bool = False
     sortable: bool = True
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -53,9 +53,9 @@ EXPLAINED = (
 """Legend below the tables."""
 
 
-def explained(board: Board) -> str:
-    """Return the legend below the tables, with the row that the others are compared with."""
-    return EXPLAINED.format(base=board.against or "the base")
+def explained(board: Board, shown: Callable[[str], str] = line) -> str:
+    """Return the legend below the tables, which names the row that the others are compared with, as `shown` does."""
+    return EXPLAINED.format(base=shown(board.against) or "the base")
 
 
 def print_board(console: Console, board: Board) -> None:
@@ -76,7 +76,7 @@ def print_board(console: Console, board: Board) -> None:
     for sentence in board.completeness:
         console.print(line(sentence), markup=False, highlight=False)
     if board.groups:
-        console.print(line(explained(board)), markup=False, highlight=False, style="dim")
+        console.print(explained(board), markup=False, highlight=False, style="dim")
 
 
 def group_table(group: Group, shown: tuple[Column, ...], width: int) -> PlainTable:
@@ -118,7 +118,7 @@ def markdown(board: Board) -> str:
     for transfer in board.transfers:
         table = _pipes(transfer.headings, [True, True, *[False] * (len(transfer.headings) - 2)], transfer.texts)
         parts.append([f"## {md(transfer.title)}", table, *map(md, transfer.notes), TRANSFER_EXPLAINED])
-    return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), md(explained(board))])
+    return "\n\n".join([*chain.from_iterable(parts), *map(md, board.completeness), explained(board, md)])
 
 
 def _share(share: Estimate) -> str:

@@ -64,6 +64,46 @@ def test_every_format_shows_each_row_including_failed_runs(records):
         assert "stopped at its budget" in text
         assert "\x1b" not in text
     assert leaderboard(records, "--json").stdout == leaderboard(records, "--format", "json").stdout
+    assert leaderboard(records, "--csv").stdout == leaderboard(records, "--format", "csv").stdout
+    with pytest.raises(UsageError, match="--format csv and json: different formats; give one"):
+        leaderboard(records, "--csv", "--json")
+
+
+def test_a_pipe_gets_tab_separated_values_with_full_names_and_all_columns(records):
+    text = leaderboard(records).stdout
+    assert text == leaderboard(records, "--format", "tsv").stdout
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [(row["task"], row["name"]) for row in rows][:3] == [("addition", name) for name in ("base", "corp", "es")]
+    assert rows[2]["reason"] == "seed 0: over_budget: stopped at its budget"
+
+
+@pytest.mark.parametrize(("more", "lines"), [((), 2), (("--wide",), 1)])
+def test_a_terminal_gets_text_that_fits_it_or_one_line_for_each_row(records, more, lines, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    text = leaderboard(records, "--format", "terminal", *more).stdout
+    assert ("adaptation passes" in text) == (lines == 1)
+    assert "adaptation" in text
+    widest = max(len(line.rstrip()) for line in text.splitlines())
+    assert (widest <= 80) == (lines == 2)
+
+
+def test_columns_can_be_chosen_and_json_has_all(records):
+    text = leaderboard(records, "--csv", "--columns", "verdict, flops").stdout
+    assert text.splitlines()[0].split(",")[7:] == ["name", "verdict", "flops"]
+    with pytest.raises(UsageError, match="--columns: chooses columns of tables, and JSON has all"):
+        leaderboard(records, "--json", "--columns", "flops")
+    with pytest.raises(UsageError, match="--columns flop: no such column; did you mean 'flops'"):
+        leaderboard(records, "--columns", "flop")
+
+
+def test_rows_are_compared_with_a_row_by_its_name(records):
+    found = json.loads(leaderboard(records, "--against", "corp", "--json").stdout)
+    assert found["against"] == "corp"
+    assert [line["difference"] is None for line in found["groups"][0]["lines"]] == [False, True, True]
+    assert leaderboard(records, "--against", "base").stdout == leaderboard(records).stdout
+    with pytest.raises(UsageError, match="--against crop: no row has this name; did you mean 'corp'"):
+        leaderboard(records, "--against", "crop")
 
 
 def test_rows_are_filtered_by_task_and_sorted(records):

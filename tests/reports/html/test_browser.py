@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -10,6 +11,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+import reports
 from reports.html.leaderboard import board_page
 from reports.html.run import run_page
 from reports.leaderboard.build import make_board
@@ -77,6 +79,8 @@ def site(tmp_path_factory, board, make_record, hostile):
     record, samples = hostile
     pages = {
         "board": board_page(board),
+        "index": board_page(board, [run.id for line in board.groups[0].lines for run in line.runs]),
+        "committed board": (Path(reports.__file__).parent / "leaderboard.html").read_text(),
         "run": run_page(make_record("corp", right=27, report=REPORT).result),
         "hostile board": board_page(make_board([record])),
         "hostile run": run_page(record.result, samples),
@@ -104,14 +108,32 @@ def opened(driver, site):
     assert driver.get_log("browser") == []
 
 
-@pytest.mark.parametrize("name", ["board", "run", "hostile board", "hostile run"])
+OUTSIDE = """
+const width = document.documentElement.clientWidth;
+return [...document.querySelectorAll("body *")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.width && !e.closest("svg, pre, #tip") && !e.parentElement.closest(".scroll")
+    && (box.left < 0 || box.right > width + 1);
+}).map((e) => e.outerHTML.slice(0, 80));
+"""
+CUT = """
+return [...document.querySelectorAll(".scroll")].filter((box) => {
+  box.scrollLeft = 1e6;
+  return box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+}).length;
+"""
+
+
+@pytest.mark.parametrize("name", ["board", "index", "committed board", "run", "hostile board", "hostile run"])
 def test_pages_log_nothing_and_fit_the_screen(opened, name):
     for width in WIDTHS:
         page = opened(name, width)
         wide, room = page.execute_script(
             "const d = document.documentElement; return [d.scrollWidth, d.clientWidth]",
         )
-        assert wide <= room
+        assert wide <= room <= width
+        assert page.execute_script(OUTSIDE) == []
+        assert page.execute_script(CUT) == 0
         assert page.execute_script("return document.images.length") == 0
         assert page.execute_script("return window.owned") is None
 
@@ -196,3 +218,15 @@ def test_the_theme_is_the_one_that_the_system_prefers(opened):
     ground = "return getComputedStyle(document.body).backgroundColor"
     assert opened("board", theme="dark").execute_script(ground) == "rgb(20, 23, 26)"
     assert opened("board", theme="light").execute_script(ground) == "rgb(255, 255, 255)"
+
+
+def test_a_phone_shows_the_difference_beside_the_accuracy_and_a_desk_the_drawn_intervals(opened):
+    for width, shown in ((360, False), (1400, True)):
+        page = opened("board", width)
+        drawn = page.find_elements(By.CSS_SELECTOR, "section[id^=group-] .drawn")
+        assert drawn
+        assert {cell.is_displayed() for cell in drawn} == {shown}
+    page = opened("board", 360)
+    heads = page.find_elements(By.CSS_SELECTOR, "section[id^=group-] thead th")
+    difference = next(head for head in heads if head.text.startswith("vs base"))
+    assert difference.rect["x"] + difference.rect["width"] <= 360

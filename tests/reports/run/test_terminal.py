@@ -231,7 +231,8 @@ def test_a_terminal_gets_the_same_text_in_colour() -> None:
     assert "\x1b[1m" in file.getvalue()
     text = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert text.split() == printed().split()
-    assert all(len(line) <= 80 for line in text.splitlines())
+    copied = ("record: ", "next:   ")
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith(copied))
 
 
 def test_a_run_that_kept_the_base_says_so_and_claims_no_difference() -> None:
