@@ -117,9 +117,10 @@ class CellTable:
         """Show how a cell ended."""
         cell = self.cells[number]
         cell.last = cell.display.snapshot() if cell.display else Snapshot()
+        again = cell.outcome is not None and cell.outcome.reason == outcome.reason  # it is still held
         cell.outcome, cell.display = outcome, None
         cell.seconds = time.perf_counter() - cell.started
-        if not self._console.is_terminal and cell.state != "done before":
+        if not self._console.is_terminal and cell.state != "done before" and not again:
             took = f" in {_clock(cell.seconds)}" if cell.state == "done" else ""
             ended = sum(each.outcome is not None for each in self.cells)
             reason = f": {outcome.reason}" if outcome.reason else ""
@@ -161,7 +162,7 @@ class CellTable:
         now = cell.display.snapshot() if cell.display else cell.last
         state, left = cell.state, ""
         if cell.display is not None:
-            state = _shortened(now.stage or "starting", now.steps, width)
+            state = _shortened(now.stage or "running", now.steps, width)
             left = _clock(self._left(cell, now))
         elif cell.outcome is not None and cell.outcome.reason:
             state = f"{cell.state}: {cell.outcome.reason}"

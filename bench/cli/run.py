@@ -9,7 +9,7 @@ import click
 
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
-from bench.cli.options import engine_options, json_option, output_option, run_options
+from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
 
 
 @click.command(
@@ -29,7 +29,7 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are not run
-    again. Source says where the default of an option comes from.
+    again. A grid ends with the leaderboard of its runs. Source says where the default of an option comes from.
     """
     from bench.run.grid import expand
 
@@ -39,7 +39,7 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @engine_options
 @json_option
 def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None) -> int:

@@ -101,7 +101,7 @@ def test_the_time_left_is_that_of_done_cells_of_the_same_kind(monkeypatch):
     cells.begin(4)
     now[0] += 20
     lines = frame(cells)
-    assert lines[6].split() == ["corp,", "seed", "1", "starting", "0:40"]
+    assert lines[6].split() == ["corp,", "seed", "1", "running", "0:40"]
     assert lines[-1] == "2 of 6 done, 1 running, 3 waiting; about 2:00 left"
 
 

@@ -193,7 +193,8 @@ def test_the_table_of_exit_statuses_has_all_of_them():
 def test_a_terminal_of_80_columns_shows_every_cell_with_best_spent_and_time(tmp_path):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = ["run", "-m", "base", "-m", "corp", *QUICK, "-s", "0", "-s", "1", "-o", str(tmp_path)]
+    command = ["run", "-m", "base", "-m", "corp", "-t", "addition", "-M", "tiny-adder", "-b", "1000", "-L", "400"]
+    command += ["-s", "0", "-s", "1", "-o", str(tmp_path)]
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
     program = [sys.executable, "-m", "bench", *command]
     with subprocess.Popen(program, stdin=slave, stdout=slave, stderr=slave, env=environment | {"TERM": "xterm"}) as run:

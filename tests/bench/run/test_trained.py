@@ -397,8 +397,8 @@ def test_runs_and_tests_are_one_grid(tmp_path):
     (made,) = run_grid(
         expand(methods=["base"], tasks=["addition"], models=["tiny-adder"], budgets=["256"], seeds=[0], limit=20),
         tmp_path,
-        lambda: ProgressDisplay(quiet=True),
-        lambda _: None,
+        lambda _: ProgressDisplay(quiet=True),
+        lambda *_: None,
     )
     folder, now = retest(tmp_path, made.folder, task="modular-addition", limit=20)
     assert now.is_control
