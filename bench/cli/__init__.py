@@ -22,6 +22,7 @@ from bench.imports import check_packages
 from bench.plain import terminal
 
 COMMANDS = {
+    "demo": "bench.cli.demo:demo",
     "run": "bench.cli.run:run",
     "resume": "bench.cli.run:resume",
     "test": "bench.cli.test:test",
@@ -92,7 +93,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Compare LLM post-training methods at equal compute.
 
-    A first run on a CPU: bench run -t addition -M tiny-adder
+    A first minute on a CPU: bench demo
     """
     check_packages()
 

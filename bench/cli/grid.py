@@ -22,6 +22,7 @@ from bench.plain import line
 if TYPE_CHECKING:
     from bench.console import PlainConsole
     from bench.engines.placement import Engines
+    from bench.records.schema import Result
     from bench.run.grid import GridRun, RunOutcome
 
 
@@ -93,7 +94,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
         elif not as_json:
             assert outcome.folder is not None
             assert outcome.result is not None
-            print_run(PlainConsole(), outcome.folder, outcome.result)
+            print_run(PlainConsole(), outcome.folder, outcome.result, _more(outcome.result))
 
     def command(stop: KeyboardInterrupt) -> str:
         if isinstance(stop, RunInterrupted) and (stop.folder / "config.json").exists():
@@ -102,6 +103,20 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
 
     with interruptible(command):
         return GridOutcome(tuple(execute(runs, output, begin, end, engines)))
+
+
+def _more(result: Result) -> str | None:
+    """Return what would let the gate of a run decide more; None without a gate."""
+    from bench.registry import load_method
+    from bench.run.data import load_task_data
+    from bench.run.forecast import deciding_budget
+
+    config = result.config
+    if config.source is not None or result.budget is None or not result.rows:
+        return None
+    kind = load_method(config.method)
+    method = kind(kind.Config.model_validate(config.method_config))
+    return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
 def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:

@@ -38,7 +38,7 @@ class RunOutput(_Output):
 
 
 class RunOutputs(_Output):
-    """Output of `bench run`, `bench resume` and `bench test`.
+    """Output of `bench run`, `bench resume`, `bench test` and `bench demo`.
 
     Attributes:
         runs: Outcome of each run of the grid, in the order of the grid.
@@ -381,6 +381,7 @@ def output_types() -> dict[str, Any]:
     from reports.leaderboard.text import BoardOutput
 
     return {
+        "demo": RunOutputs,
         "run": RunOutputs,
         "resume": RunOutputs,
         "test": RunOutputs,

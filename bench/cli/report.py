@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -25,6 +26,27 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     replaced, and other files in the folder are kept. Long answers are cut off on a page, which then links to a copy of
     the run's samples.jsonl beside it. A run that cannot be read is named and left out, and the exit status is then 1.
     """
+    found = write_report(runs or (Path("runs"),), output)
+    if as_json:
+        output_json(found)
+    else:
+        number = len(found.pages)
+        say(f"{found.index}: {number} run" + ("s" if number != 1 else ""))
+        if found.unfinished:
+            say(f"left out {len(found.unfinished)} unfinished: {', '.join(found.unfinished)}", err=True)
+    return left_out(found.unreadable)
+
+
+def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
+    """Write finished runs as a website.
+
+    Args:
+        roots: Run directories, record files, or folders of these.
+        output: Folder to write to.
+
+    Raises:
+        UsageError: If there is no finished run.
+    """
     from bench.errors import UsageError
     from bench.records.digests import SAMPLES
     from bench.records.files import read, write_atomically
@@ -37,7 +59,6 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     from reports.leaderboard.grouping import distinct
     from reports.reading import find_records, read_records
 
-    roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
     if not finished:
         raise UsageError(
@@ -62,11 +83,9 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     board = board_page(make_board(list(runs_once.values())), links)
     for page, text in (copied | pages | {index: board}).items():
         write_atomically(page, text)
-    if as_json:
-        left = {"unfinished": tuple(map(str, unfinished)), "unreadable": unreadable}
-        output_json(ReportOutput(index=str(index), pages=tuple(map(str, pages)), **left))
-    else:
-        say(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
-        if unfinished:
-            say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
-    return left_out(unreadable)
+    return ReportOutput(
+        index=str(index),
+        pages=tuple(map(str, pages)),
+        unfinished=tuple(map(str, unfinished)),
+        unreadable=unreadable,
+    )

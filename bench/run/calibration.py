@@ -18,6 +18,7 @@ from bench.run.chunks import Chunk
 from bench.run.context import AdaptationContext
 from bench.run.estimate import CALIBRATION_EXAMPLES
 from bench.run.evaluator import Evaluator, sparse
+from bench.run.forecast import TimeForecast, gate_forecast
 from bench.run.plan import RunPlan
 from bench.run.prepare import PreparedRun
 from bench.run.progress import ProgressDisplay
@@ -82,7 +83,7 @@ def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
     evaluator.meter.limit = int(plan.evaluations * evaluation_flops)  # the gate's part is not the method's
     run = CalibratedRun(prepared, evaluator, evaluation_flops, flops, plan, display)
     if attempt.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
-        display.say(_estimate(run, seconds, attempt.engines.count or 1))
+        _forecast(run, seconds, attempt.engines.count or 1)
     display.watch(evaluator.meter, evaluations, flops)
     return run
 
@@ -170,12 +171,27 @@ def _answer(evaluator: Evaluator, chunks: Sequence[Chunk]) -> None:
         evaluator.run_chunk(Point(), chunk)
 
 
-def _estimate(run: CalibratedRun, seconds: float, engines: int) -> str:
-    """Say how long the run will take, given the seconds of the calibration for each of its examples."""
-    prepared = run.prepared
+def _forecast(run: CalibratedRun, seconds: float, engines: int) -> None:
+    """Say what the gate can detect, and how long the run will take.
+
+    Args:
+        run: The run, after its calibration.
+        seconds: Seconds of the calibration for each of its examples.
+        engines: Number of engines.
+    """
+    prepared, plan = run.prepared, run.plan
+    if not run.display.quiet:  # its power takes a second to compute
+        run.display.say(gate_forecast(plan.gate))
     tested = len(prepared.task_data.splits.test[: prepared.config.limit])
-    planned = sum(run.plan.planned.values())
+    planned = sum(plan.planned.values())
+    samples = prepared.strategy.k if prepared.strategy else 1
+    answers = samples * tested * (1 + sum(plan.method.passes))  # base and results answer the test split
+    forecast = TimeForecast(
+        run.evaluator.meter,
+        run.display,
+        f"{planned:,} evaluations planned, {tested:,} test items",
+        (planned + answers) * run.evaluation_flops,
+    )
     calibrated = min(engines, len(run.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
-    total = seconds * (planned + 2 * tested) * calibrated / engines  # base and result answer the test split
-    minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
-    return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
+    examples = min(CALIBRATION_EXAMPLES, len(prepared.task_data.splits.support))
+    forecast.measured(seconds * examples, run.evaluation_flops * examples * engines / calibrated)

@@ -62,7 +62,7 @@ def print_board(console: Console, board: Board) -> None:
     """Print one table per group, with the columns that fit the console, and one per curve."""
     shown = columns(board)
     for group in board.groups:
-        console.print(_table(group, shown, console.width))
+        console.print(group_table(group, shown, console.width))
         for note in group.notes:
             console.print(line(note), markup=False, highlight=False)
         console.print()
@@ -79,7 +79,8 @@ def print_board(console: Console, board: Board) -> None:
         console.print(explained(board), markup=False, highlight=False, style="dim")
 
 
-def _table(group: Group, shown: tuple[Column, ...], width: int) -> PlainTable:
+def group_table(group: Group, shown: tuple[Column, ...], width: int) -> PlainTable:
+    """Return the table of one group, with the columns that fit a width."""
     made = fitting(shown, group.lines, width)
     return PlainTable(made.headings, list(made.rows), made.left, made.folds, title(group))
 

@@ -157,3 +157,18 @@ def spent(budget: BudgetInfo) -> str:
         f"adaptation spent {budget.spent:.4g} of {budget.flops:.4g} FLOPs ({100 * budget.share:.1f} %), the budget "
         f"{budget.name} of {budget.evaluations:,} evaluations at {budget.evaluation_flops:.3g} FLOPs each"
     )
+
+
+def decided(result: Result) -> str | None:
+    """Return what the gate decided, with the largest gain on its items. None without a gate.
+
+    Example: `corp kept in place of the base (corp +11.2 points on 250 gate items)`.
+    """
+    gated = [(row_name(result, row).removesuffix(", gated"), row.gate) for row in result.rows if row.gate is not None]
+    if not gated:
+        return None
+    kept = [name for name, gate in gated if gate.accepted]
+    verdict = f"{', '.join(kept)} kept in place of the base" if kept else "the base stays"
+    name, best = max(gated, key=lambda each: each[1].gain)
+    tested = f"{100 * best.gain:+.1f} points on {best.items} gate items" if best.items else "was not tested"
+    return f"{verdict} ({name} {tested})"

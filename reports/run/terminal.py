@@ -17,14 +17,21 @@ from bench.records.rows import Row
 from bench.records.samples import Sample
 from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
-from reports.run.summary import lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
+from reports.run.summary import decided, lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
 
 
-def print_run(console: Console, folder: Path, result: Result) -> None:
-    """Print a run's results and costs, its directory, and the next command to run."""
+def print_run(console: Console, folder: Path, result: Result, more: str | None = None) -> None:
+    """Print a run's results and costs, what its gate decided, its directory, and the next command to run.
+
+    Args:
+        console: Console to print to.
+        folder: Run directory.
+        result: Record of the run.
+        more: What would let the gate decide more; None if that is not known.
+    """
     config = result.config
     console.print()
     _print(console, run_title(config), "bold")
@@ -52,6 +59,10 @@ def print_run(console: Console, folder: Path, result: Result) -> None:
             _print(console, text)
     if result.budget:
         _print(console, spent(result.budget))
+    if found := decided(result):
+        _print(console, f"gate:   {found}")
+    if more:
+        _print(console, f"more:   {more}")
     # These are copied, so they stay in one line.
     for text in (f"record: {folder}", f"next:   {_next(folder, result)}"):
         console.print(line(text), markup=False, **_VERBATIM)

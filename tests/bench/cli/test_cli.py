@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,9 @@ def test_the_summary_shows_accuracy_costs_gate_and_next_steps(tmp_path):
     for word in ("accuracy", "95 % interval", "FLOPs per", "gate", "inference", "not billed", "record:", "next:"):
         assert word in outcome.stdout
     assert "\x1b[" not in outcome.stdout
+    assert "gate: base and result on at most 66 items; detects a gain of " in outcome.stderr
+    assert re.search(r"^gate:   (corp kept in place of the base|the base stays) \(corp ", outcome.stdout, re.MULTILINE)
+    assert "more:   budget small (4,096 evaluations): its gate keeps a gain of 10 points in 9 of 10" in outcome.stdout
 
 
 def test_a_grid_skips_complete_runs(finished):

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import cli
+from bench.cli import cli, demo
 from bench.cli.outputs import output_types
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
@@ -33,7 +33,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (folder / "programs.jsonl").write_text(json.dumps(PROGRAM) + "\n")
     example = json.loads((Path(corp) / "samples.jsonl").read_text().splitlines()[0])["id"]
     (folder / "answers.jsonl").write_text(json.dumps({"task_id": example, "completion": "3"}) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "METHODS", ("base",))
+        patch.setattr(demo, "find_spec", lambda _: None)
+        shown = printed("demo", "-o", folder / "demo")
     return {
+        "demo": [shown],
         "run": [ran, refused],
         "resume": [printed("resume", corp)],
         "test": [printed("test", corp, "-t", "modular-addition", "-L", "20", "-o", runs)],

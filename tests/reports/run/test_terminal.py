@@ -19,6 +19,7 @@ from bench.records.rows import (
 )
 from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, Result, RunConfig, Timing
+from reports.run.summary import decided
 from reports.run.terminal import print_run, print_samples, print_times
 
 FOLDER = Path("runs/humaneval/smollm2-135m-instruct/corp/paper/seed-3-0123abcd")
@@ -424,3 +425,29 @@ def test_times_end_with_the_speed_of_generation(limit, expected):
     text = console.export_text()
     assert expected in text
     assert "the harness itself" in text
+
+
+def judged(label: str, *, accepted: bool, items: int, fixes: int) -> Row:
+    gain = fixes / items if items else 0.0
+    gate = GateRecord(
+        accepted=accepted, items=items, max_items=100, fixes=fixes, gain=gain, level=0.05, reason="as tested"
+    )
+    return RESULT.rows[1].model_copy(update={"kind": "gated", "label": label, "gate": gate, "answers_of": 0})
+
+
+def decision(*rows: Row) -> str | None:
+    return decided(RESULT.model_copy(update={"rows": (*RESULT.rows, *rows)}))
+
+
+def test_the_end_says_what_the_gate_decided_and_what_would_decide_more() -> None:
+    kept, rejected = judged("k=1", accepted=True, items=50, fixes=6), judged("k=5", accepted=False, items=100, fixes=2)
+    assert decision(kept, rejected) == "corp k=1 kept in place of the base (corp k=1 +12.0 points on 50 gate items)"
+    assert decision(rejected) == "the base stays (corp k=5 +2.0 points on 100 gate items)"
+    assert decision(judged("", accepted=False, items=0, fixes=0)) == "the base stays (corp was not tested)"
+    assert decision() is None
+    file = io.StringIO()
+    result = RESULT.model_copy(update={"rows": (*RESULT.rows, rejected)})
+    print_run(Console(file=file, width=200), FOLDER, result, "budget small")
+    end = "gate:   the base stays (corp k=5 +2.0 points on 100 gate items)\nmore:   budget small\nrecord: "
+    assert end in file.getvalue()
+    assert "more:" not in printed()

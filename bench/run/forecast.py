@@ -1,0 +1,108 @@
+"""Forecasts for the user: how long a run will take, what its gate can detect, and which budget would decide more.
+
+They never affect a result.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.compute.budget import BUDGETS
+from bench.compute.meter import Meter
+from bench.errors import Refused
+from bench.records.config import RunConfig
+from bench.run.plan import REGRESSIONS, GatePlan, plan_run
+from bench.run.progress import ProgressDisplay
+from bench.stats.gate import GateDesign, detectable_gain, keep_probability
+from methods.interface import Method
+from tasks.interface import TaskTraits
+
+MEASURED = 5.0
+"""Seconds of work that a forecast of the time needs. The first answers of a process take up to a hundred times as long
+as those that follow, because libraries are loaded and code is compiled."""
+GAIN, OFTEN = 0.1, 0.9
+"""Gain in accuracy, and share of runs in which a gate that decides well keeps it."""
+
+
+class TimeForecast:
+    """Says once how long a run will take: as soon as `MEASURED` seconds of its work have been measured.
+
+    A shorter run ends without a forecast.
+
+    Args:
+        meter: Meter of the run.
+        display: Progress display, which says it.
+        what: Description of the work, such as `384 evaluations planned, 64 test items`.
+        flops: Estimated model FLOPs of all work from `begun` to the end of the run.
+    """
+
+    def __init__(self, meter: Meter, display: ProgressDisplay, what: str, flops: float) -> None:
+        self._meter, self._display, self._what, self._flops = meter, display, what, flops
+        self._begun: float | None = time.perf_counter()
+        self._before = self._done()
+        meter.listeners.append(self._booked)
+
+    def measured(self, seconds: float, flops: float) -> None:
+        """Take work into account that was done before, such as the calibration."""
+        if self._begun is not None and seconds >= MEASURED:
+            self._say(seconds, flops)
+
+    def _done(self) -> int:
+        return sum(self._meter.flops(work) for work in self._meter.ledger.accounts().values())
+
+    def _booked(self) -> None:
+        if self._begun is not None and (seconds := time.perf_counter() - self._begun) >= MEASURED:
+            self._say(seconds, self._done() - self._before)
+
+    def _say(self, seconds: float, flops: float) -> None:
+        self._begun = None
+        if flops:
+            left = duration(max(0.0, self._flops - (self._done() - self._before)) * seconds / flops)
+            self._display.say(f"about {left} left, judging by {seconds:.0f} s of work: {self._what}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time for a reader, such as `40 seconds`, `12 minutes` or `3.5 hours`."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def gate_forecast(gate: GatePlan) -> str:
+    """Return what a run's gate can detect, or why there is none."""
+    return f"gate: {gate.what}" if gate.items else f"no gate: {gate.ungated}"
+
+
+def deciding_budget(method: Method, config: RunConfig, evaluations: int, task: TaskTraits) -> str | None:
+    """Return what would let a gate decide more: the smallest named budget whose gate keeps most gains.
+
+    The gate is the one of `bench plan`. None for a run that has no gate at any budget.
+
+    Example: `budget small (4,096 evaluations): its gate keeps a gain of 10 points in 9 of 10 runs`.
+
+    Args:
+        method: Configured method.
+        config: Configuration of the run.
+        evaluations: Budget of the run in evaluations.
+        task: Traits of the task that it adapts on.
+    """
+    kept = f"a gain of {100 * GAIN:g} points in {10 * OFTEN:g} of 10 runs"
+    most = 0
+    for name, amount in {"": evaluations, **{n: size for n, size in BUDGETS.items() if size > evaluations}}.items():
+        try:
+            items = plan_run(method, config, amount, task).gate.items
+        except Refused:
+            continue
+        most = max(most, items)
+        if items and keep_probability(GateDesign(items), REGRESSIONS + GAIN, REGRESSIONS) >= OFTEN:
+            if name:
+                return f"budget {name} ({amount:,} evaluations): its gate keeps {kept}"
+            return f"this gate keeps {kept}; five seeds (-s 0 -s 1 -s 2 -s 3 -s 4) show how much seeds differ"
+    if not most:
+        return None
+    gain = detectable_gain(GateDesign(most), REGRESSIONS, OFTEN)
+    largest = "no gain" if gain is None else f"a gain of {100 * gain:.1f} points"
+    return (
+        f"no named budget: its gate has at most {most} items and keeps {largest} in {10 * OFTEN:g} of 10 runs; adapt "
+        "on a task with more gate items (--adapt-on)"
+    )
