@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.cli.options import json_option, number_from, output_json
+from bench.cli.paths import Place
 from bench.errors import BenchError, UsageError
 from bench.plain import line
 
@@ -30,10 +31,10 @@ _STYLES = {"agrees": "green", "differs": "red", "tolerated": "yellow", "not chec
     epilog="\b\nExamples:\n  bench audit runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d"
     "\n  bench audit reports/records/addition/tiny-adder/randopt/small/seed-10-b0536844.json"
 )
-@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("records", nargs=-1, required=True, type=Place(exists=True))
 @click.option(
     "--items",
-    type=click.IntRange(min=1),
+    type=number_from(1),
     default=10,
     show_default=True,
     help="Number of test items that the base and the artifacts of a run directory answer again.",

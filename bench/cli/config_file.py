@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import Validated, engine_options, output_option, run_options
+from bench.cli.paths import Place
 from bench.errors import UsageError, shown
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
 config_option = click.option(
     "-C",
     "--config",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=Place(exists=True, dir_okay=False),
     is_eager=True,
     expose_value=False,
     callback=_read,

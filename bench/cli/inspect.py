@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import RUN, json_option, output_json, say
+from bench.cli.options import RUN, json_option, number_from, output_json, say
 from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
+from bench.cli.paths import Place
 from bench.settings import settings_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(),
     default=Path("runs"),
     show_default=True,
     help="Folder to search for runs.",
@@ -112,7 +113,7 @@ def _run_row(folder: Path) -> ListedRun:
 @click.option(
     "-n",
     "--samples",
-    type=click.IntRange(min=0),
+    type=number_from(0),
     default=0,
     show_default=True,
     help="Number of test examples to print, with their answers.",
@@ -173,7 +174,7 @@ def _show_repriced(result: Result, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to create.")
+@click.option("-o", "--output", type=Place(), required=True, help="Folder to create.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32"]),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json, say
+from bench.cli.options import json_option, left_out, number_from, output_json, say
+from bench.cli.paths import Place
 
 if TYPE_CHECKING:
     from reports.leaderboard.board import Rate
@@ -20,7 +21,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, type=Place(exists=True))
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="Output format."
 )
@@ -46,7 +47,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 )
 @click.option(
     "--answers",
-    type=click.IntRange(min=1),
+    type=number_from(1),
     metavar="N",
     help="Number of deployed answers that the curves of accuracy against compute count beside adaptation. Default: the "
     "number of test items.",
@@ -55,7 +56,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
     "--suite",
     "suites",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=Place(exists=True, dir_okay=False),
     metavar="FILE",
     help="TOML file of `bench run`: say how many of its runs are among RUNS, and which are missing. Repeatable.",
 )

@@ -9,17 +9,18 @@ import click
 
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import PublishOutput
+from bench.cli.paths import Place
 
 if TYPE_CHECKING:
     from reports.record import Record
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, type=Place(exists=True))
 @click.option(
     "--into",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     default=Path("reports"),
     show_default=True,
     help="Folder of the committed leaderboard.",

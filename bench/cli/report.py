@@ -8,13 +8,12 @@ import click
 
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import ReportOutput
+from bench.cli.paths import Place
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
-)
+@click.argument("runs", nargs=-1, type=Place(exists=True))
+@click.option("-o", "--output", type=Place(file_okay=False), required=True, help="Folder to write to.")
 @json_option
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     """Write finished runs as a static website.

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.cli.config_file import config_option
-from bench.cli.options import engine_options, json_option, output_json, output_option, run_options
+from bench.cli.options import RUN, engine_options, json_option, output_json, output_option, run_options
 from bench.cli.outputs import RunOutput, RunOutputs
 
 
@@ -40,7 +40,7 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @engine_options
 @json_option
 def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from bench.cli.options import fields_option, json_option, output_json, say
+from bench.cli.options import fields_option, json_option, number_from, output_json, say
 from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
+from bench.cli.paths import Place
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = Place(exists=True, dir_okay=False)
 unsandboxed_option = click.option(
     "--allow-unsandboxed", is_flag=True, help="Run model-written code even if the sandbox is weaker than required."
 )
@@ -28,9 +29,7 @@ def sandbox() -> None:
     '\n   "test": "def check(candidate): assert candidate(2) == 3"}',
 )
 @click.argument("file", type=FILE)
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Number of programs to judge in parallel. Default: one per core."
-)
+@click.option("--workers", type=number_from(1), help="Number of programs to judge in parallel. Default: one per core.")
 @unsandboxed_option
 @json_option
 def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_json: bool) -> None:
@@ -94,7 +93,7 @@ def _program(number: int, where: str, row: dict[str, Any]) -> Any:
     required=True,
     help="File of rows. Each row has `task_id`, the id of an example, and `completion`, an answer.",
 )
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
+@click.option("--data", type=Place(exists=True, dir_okay=False), help="File with the task's rows.")
 @fields_option
 @unsandboxed_option
 @json_option

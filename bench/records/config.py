@@ -21,7 +21,8 @@ from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
 from bench.records.files import read
 from bench.records.source import RunSource, Source
-from bench.settings import Option, setting
+from bench.settings import Option, form, setting
+from bench.strategy import STRATEGIES
 
 RewardKind = Literal["true", "random", "inverted"]
 """Reward that a method sees while it adapts; see `bench.run.reward`."""
@@ -146,7 +147,7 @@ class RunConfig(BaseModel):
     )
     strategy: Annotated[
         str,
-        Field(pattern=r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$"),
+        form(r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$", STRATEGIES),
         Option(metavar="greedy|maj@K|bon@K|pass@K[,K...]"),
     ] = setting(
         "greedy",
