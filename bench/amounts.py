@@ -46,12 +46,12 @@ def whole_number(text: str) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def count(n: int, singular: str, plural: str | None = None) -> str:
-    """Return a number of things in words: `1 fix`, `2 fixes`, `65,536 items`.
+def counted(n: int, singular: str, plural: str | None = None) -> str:
+    """Return a number of things in words: `1 fix`, `2 fixes`.
 
     Args:
         n: The number.
         singular: Name of one.
         plural: Name of several. Default: the singular with an s.
     """
-    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+    return f"{n} {singular if n == 1 else plural or singular + 's'}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench.amounts import count
+from bench.amounts import counted
 from bench.settings import FORMS, settings_of
 
 RETIRED = "retired"
@@ -157,9 +157,9 @@ def in_words(problem: Mapping[str, Any]) -> str:
         pattern = str(context["pattern"])
         return f"expected {FORMS.get(pattern) or f'text that matches {pattern}'}"
     if kind in _SIZES:
-        least, most = (context.get(f"{bound}_length") for bound in ("min", "max"))
-        size, more = (most, "at most ") if least is None else (least, "at least ")
-        return f"expected {more}{count(int(size), _SIZES[kind], _PLURALS.get(_SIZES[kind]))}"
+        bound = "max" if kind.endswith("long") else "min"
+        size = counted(int(context[f"{bound}_length"]), _SIZES[kind], _PLURALS.get(_SIZES[kind]))
+        return f"expected at {'most' if bound == 'max' else 'least'} {size}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind].format_map(context)}"
     return str(problem["msg"]).replace("Input should be", "expected").removeprefix("Value error, ")

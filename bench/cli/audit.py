@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, number_from, output_json
 from bench.cli.paths import Place
 from bench.errors import BenchError, UsageError
@@ -154,7 +155,7 @@ def _answers(
         again = answer_again(path, result, ids, scratch / "all", display)
         differences, differing = compare_answers(recorded, again)
     rows = len({sample.row for sample in again})
-    name = f"answers of {rows} rows to {len(again) // max(rows, 1)} items, repeated"
+    name = f"answers of {counted(rows, 'row')} to {counted(len(again) // max(rows, 1), 'item')}, repeated"
     return [answers_finding(name, differing, len(again), same=same_processor(result))], differences
 
 

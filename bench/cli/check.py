@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bench.amounts import counted
 from bench.cli.options import SettingText, fields_option, json_option, number_from, output_json
 from bench.cli.paths import Place
 from bench.errors import UsageError
@@ -110,7 +111,7 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
         output_json(found)
     else:
         title = f"{found.task}, version {found.version}, content {found.content_hash[:16]}"
-        _print(title, found.findings, f"scored answers to {found.examined} examples")
+        _print(title, found.findings, f"scored answers to {counted(found.examined, 'example')}")
     return 0 if found.passed else 1
 
 

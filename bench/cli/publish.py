@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import PublishOutput
 from bench.cli.paths import Place
@@ -59,7 +60,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
         written, pages = tuple(map(str, made.records)), tuple(map(str, made.pages))
         output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable, unchecked=unchecked))
     else:
-        say(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
+        say(f"{counted(len(made.records), 'record')} written; built {', '.join(map(str, made.pages))}")
     for identity, reason in unchecked.items():
         say(f"test items of run {identity[:8]}: {reason}", err=True)
     return left_out(made.unreadable)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import ReportOutput
 from bench.cli.paths import Place
@@ -62,7 +63,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
         left = {"unfinished": tuple(map(str, unfinished)), "unreadable": unreadable}
         output_json(ReportOutput(index=str(index), pages=tuple(map(str, pages)), **left))
     else:
-        say(f"{index}: {len(records)} run" + ("s" if len(records) != 1 else ""))
+        say(f"{index}: {counted(len(records), 'run')}")
         if unfinished:
             say(f"left out {len(unfinished)} unfinished: {', '.join(map(str, unfinished))}", err=True)
     return left_out(unreadable)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import fields_option, json_option, number_from, output_json, say
 from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
 from bench.cli.paths import Place
@@ -145,5 +146,6 @@ def score(
         say(f"{'right' if line.correct else 'wrong'}  {line.task_id}  {line.detail}".rstrip())
     say(
         f"accuracy {100 * found.accuracy:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}), {found.correct} of "
-        f"{found.items} answers to {answered} of {len(examples)} examples; {found.excluded} could not be judged"
+        f"{counted(found.items, 'answer')} to {answered} of {counted(len(examples), 'example')}; "
+        f"{found.excluded} could not be judged"
     )

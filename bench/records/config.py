@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from bench.amounts import counted
 from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
 from bench.records.files import read
@@ -204,7 +205,7 @@ class RunConfig(BaseModel):
         """Options that change what is asked, in words."""
         found = {
             f"prompt {self.template}": self.template != "default",
-            f"{self.shots} shots": self.shots,
+            f"{counted(self.shots, 'shot')}": self.shots,
             f"shots seed {self.shots_seed}": self.shots_seed,
             f"system message {hashlib.sha256((self.system or '').encode()).hexdigest()[:8]}": self.system,
         }

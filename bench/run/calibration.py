@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
+from bench.amounts import counted
 from bench.compute.ledger import Work
 from bench.errors import Refused
 from bench.records.entries import Timed, shape
@@ -177,5 +178,7 @@ def _estimate(run: CalibratedRun, seconds: float, engines: int) -> str:
     planned = sum(run.plan.planned.values())
     calibrated = min(engines, len(run.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
     total = seconds * (planned + 2 * tested) * calibrated / engines  # base and result answer the test split
-    minutes = f"{total / 60:.0f} minutes" if total >= 120 else f"{total:.0f} seconds"
-    return f"about {minutes}: {planned} evaluations planned, {tested} test items, {seconds:.2g} s each"
+    time = counted(round(total / 60), "minute") if total >= 120 else counted(max(1, round(total)), "second")
+    return (
+        f"about {time}: {counted(planned, 'evaluation')} planned, {counted(tested, 'test item')}, {seconds:.2g} s each"
+    )

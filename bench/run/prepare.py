@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
@@ -128,7 +129,10 @@ def prepare(
     for note in task_data.notes:
         display.say(note)
     if config.limit is not None and config.limit > len(splits.test):
-        raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
+        raise UsageError(
+            f"--limit {config.limit}: the test split of {config.task} has {counted(len(splits.test), 'example')}; "
+            "give no more than these, or leave out --limit"
+        )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
     source = resolve(config.model)

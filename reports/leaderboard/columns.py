@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.amounts import counted
 from reports.leaderboard.board import Board, Rate
 from reports.leaderboard.group import Group, LeaderboardRow
 from reports.leaderboard.naming import interval_text, seeds_text
@@ -150,7 +151,11 @@ def _accuracy(line: LeaderboardRow) -> str:
 
 def _beside(line: LeaderboardRow, text: str) -> str:
     """Return an interval, or the values of the seeds, with the number of seeds behind it if some failed."""
-    return f"{text} (of the {len(line.seeds)} seeds that ended, of {len(line.runs)})" if text and line.failed else text
+    return (
+        f"{text} (of the {counted(len(line.seeds), 'seed')} that ended, of {len(line.runs)})"
+        if text and line.failed
+        else text
+    )
 
 
 def _difference(line: LeaderboardRow) -> str:
