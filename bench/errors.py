@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -46,6 +47,7 @@ _REMEDIES = {
     errno.EACCES: "give this user access to it",
     errno.EPERM: "give this user access to it",
     errno.EROFS: "make it writable",
+    errno.EEXIST: "move the file of this name away, because a folder is expected",
     errno.EISDIR: "move the folder of this name away, because a file is expected",
     errno.ENOTDIR: "move the file of this name away, because a folder is expected",
     errno.ENOENT: "restore it",
@@ -66,7 +68,13 @@ def os_reason(error: OSError, other: str = "file") -> str:
         other: What the user may choose in place of the file, such as `--output`.
     """
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{reason}; {_REMEDIES.get(error.errno or 0, 'check it')}, or choose another {other}"
+    return f"{reason}; {_REMEDIES.get(_number(error), 'check it')}, or choose another {other}"
+
+
+def _number(error: OSError) -> int:
+    """Return the number of an error, also of one that another language raised: `I/O error: ... (os error 28)`."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or (int(told[1]) if told else 0)
 
 
 def os_problem(error: OSError) -> BenchError:

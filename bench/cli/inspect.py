@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,9 +212,24 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     if as_json:
         output_json(ExportOutput(folder=str(output), changed=changed, run=result.id))
     else:
-        rejected = ", ".join(row.label or "it" for row in result.gated if row.gate and not row.gate.accepted)
-        gate = f"; the gate rejected {rejected}" if changed and rejected else ""
-        say(f"{output}: " + ("adapted model" if changed else "base model, unchanged") + gate)
+        for text in _exported(result, output):
+            say(text)
+
+
+def _exported(result: Result, output: Path) -> Iterator[str]:
+    """Yield a line for each exported artifact: its folder, what it is, and whether the gate rejected it."""
+    classes = result.saved.classes if result.saved else {}
+    rejected = {row.label for row in result.gated if row.changed and row.gate and not row.gate.accepted}
+    for row in result.artifacts:
+        folder = output / row.label
+        kind = classes.get(row.label, "").rpartition(":")[2]
+        if (folder / "config.json").exists():
+            text = "adapted model" if row.changed else "base model, unchanged"
+            text += f", to be used as {kind} does" if kind not in ("", "SingleModel") else ""
+        else:
+            files = ", ".join(sorted(file.name for file in folder.iterdir()))
+            text = f"{kind or 'artifact'} of several models ({files}), not a checkpoint; `bench test` answers with it"
+        yield f"{folder}: {text}" + ("; the gate rejected it" if row.label in rejected else "")
 
 
 def _limit(engine: dict[str, str | int]) -> float | None:

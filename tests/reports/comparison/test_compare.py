@@ -108,7 +108,7 @@ def test_both_answers_are_printed_side_by_side_unchanged(tmp_path, width):
     file = io.StringIO()
     print_comparison(Console(file=file, width=width), found, samples=1)
     text = file.getvalue()
-    assert "2 fixes, 1 regressions: +20.0 (" in text
+    assert "2 fixes, 1 regression: +20.0 (" in text
     assert "exact McNemar p = 1" in text
     assert "fixes: b, c\n" in text
     rows = [line for line in text.splitlines() if "x says [red]" in line]
