@@ -150,7 +150,12 @@ def _example(row: Row, where: str) -> Example:
 
 def _messages(row: Row, where: str) -> list[Message]:
     if ("prompt" in row) == ("messages" in row):
-        raise UsageError(f"{where}: expected either field 'prompt' or field 'messages'")
+        both = "fields 'prompt' and 'messages'; remove one of them"
+        listed = ", ".join(map(repr, row)) or "no fields"
+        neither = (
+            f"{listed}; expected 'prompt' or 'messages', and `--fields prompt=NAME` reads another field as 'prompt'"
+        )
+        raise UsageError(f"{where}: the row has {both if 'prompt' in row else neither}")
     if "prompt" in row:
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise UsageError(f"{where}: field 'prompt' is {_short(row['prompt'])}; expected text")

@@ -55,13 +55,13 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
     """
     from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
-    from reports.reading import find_records
+    from reports.reading import find_records, none_finished
 
     found, unfinished = find_records(records)
     if unfinished:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if not found:
-        raise UsageError(f"{', '.join(map(str, records))}: no finished run")
+        raise none_finished(records)
     audits = []
     for path in found:
         audits.append(_audit(path, items, whole, ProgressDisplay(PlainConsole(stderr=True))))

@@ -41,6 +41,8 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
     if as_json:
         output_json(found)
         return
+    if what == "runs" and not found.root[what]:
+        say(f"{output}: no run; create one with: bench run -t addition -M tiny-adder", err=True)
     for kind, rows in found.root.items():
         say(kind, bold=True)
         width = max((len(row.name) for row in rows), default=0)
@@ -200,7 +202,8 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
         remedy = "; restore the folder, or repeat the run" if result.status == "ok" else ""
         raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact{remedy}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
+        what = "is a file" if output.is_file() else "exists and is not empty"
+        raise UsageError(f"--output {output}: {what}; name a new folder")
     check_digests(result, run, [ARTIFACT])
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)

@@ -12,12 +12,29 @@ import click
 
 from bench.cli.options import json_option, left_out, number_from, output_json, say
 from bench.cli.paths import Place
+from bench.errors import shown
 
 if TYPE_CHECKING:
     from reports.leaderboard.board import Rate
 
 FORMATS = ["terminal", "markdown", "html", "csv", "json"]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
+
+
+class Date(click.DateTime):
+    """Day, or day and time."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse a text. The error names the forms with an example in place of the patterns of strptime."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r}: expected a day or a day and time, such as 2026-01-31 or 2026-01-31T12:00:00.", param, ctx
+            )
 
 
 @click.command()
@@ -35,7 +52,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 @click.option("-t", "--task", "tasks", multiple=True, help="Show only this task; repeatable.")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    type=Date(),
     metavar="DATE",
     help="Show only run directories whose last attempt started at this time (UTC) or later: YYYY-MM-DD or "
     "YYYY-MM-DDTHH:MM:SS.",
@@ -90,7 +107,7 @@ def leaderboard(
     from reports.leaderboard.grouping import distinct
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, markdown, print_board
-    from reports.reading import find_records, gc_disabled, read_records
+    from reports.reading import find_records, gc_disabled, none_finished, read_records
 
     if check:
         return _check(runs or (Path("reports"),))
@@ -106,10 +123,12 @@ def leaderboard(
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records and not unreadable:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
-        raise UsageError(
-            f"{', '.join(map(str, roots))}{filters}: no finished run; create one with: "
-            "bench run -t addition -M tiny-adder"
-        )
+        if missing := sorted(set(tasks) - (known := {record.result.config.task_label for record in read.values()})):
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(
+                f"--task {missing[0]}: {', '.join(map(str, roots))}: no run of it; tasks of the runs: {listed}"
+            )
+        raise none_finished(roots, unfinished, filters)
     if as_json or form == "json":
         output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished)), unreadable=unreadable))
     elif form == "markdown":
@@ -165,7 +184,7 @@ def _started(path: Path) -> datetime:
 
 
 def _start_of(attempt: Path) -> datetime:
-    from bench.errors import BenchError, shown
+    from bench.errors import BenchError
     from bench.records.migrations import parse
 
     started: Any = parse(attempt).get("started")

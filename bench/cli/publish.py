@@ -40,13 +40,13 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     from bench.errors import UsageError
     from bench.run.items import NotHere, check_items
     from reports.leaderboard.committed import publish
-    from reports.reading import find_records
+    from reports.reading import find_records, none_finished
 
     finished, unfinished = find_records(runs)
     if unfinished:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
-        raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
+        raise none_finished(runs)
     unchecked: dict[str, str] = {}
 
     def check(record: Record) -> None:

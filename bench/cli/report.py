@@ -24,7 +24,6 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     replaced, and other files in the folder are kept. Long answers are cut off on a page, which then links to a copy of
     the run's samples.jsonl beside it. A run that cannot be read is named and left out, and the exit status is then 1.
     """
-    from bench.errors import UsageError
     from bench.records.digests import SAMPLES
     from bench.records.files import read, write_atomically
     from bench.records.samples import read_samples
@@ -34,14 +33,12 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
     from reports.leaderboard.grouping import distinct
-    from reports.reading import find_records, read_records
+    from reports.reading import find_records, none_finished, read_records
 
     roots = runs or (Path("runs"),)
     finished, unfinished = find_records(roots)
     if not finished:
-        raise UsageError(
-            f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
-        )
+        raise none_finished(roots, unfinished)
     records, unreadable = read_records(finished)
     runs_once = distinct(records)
     pages: dict[Path, str] = {}

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, shown
+from bench.errors import UsageError, os_reason, shown
 from bench.models.checkpoint import check_file, configured_dtype, json_object
 
 WEIGHTS = "model.safetensors"
@@ -130,7 +130,7 @@ def file_headers(file: Path) -> dict[str, Header]:
                 raise UsageError(f"{file}: its {size} bytes are no safetensors file, or are cut off; {AGAIN}")
             text = opened.read(length)
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{file}: cannot be read: {os_reason(error, 'model')}") from error
     try:
         tensors = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
         end = max((_natural(entry["data_offsets"][1]) for entry in tensors.values()), default=0)

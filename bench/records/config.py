@@ -242,8 +242,16 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     if not path.exists():
-        raise UsageError(f"{folder}: not a run directory (it has no config.json)")
+        raise UsageError(f"{folder}: not a run directory (it has no config.json){_run_in(folder)}")
     try:
         return RunConfig.model_validate_json(read(path))
     except ValidationError as error:
         raise UsageError(f"{usage_error(str(path), error, RunConfig)}; restore it, or start a new run") from error
+
+
+def _run_in(folder: Path) -> str:
+    """Name a run in the folders below a folder, which the user may have meant; empty if there is none."""
+    for depth in range(5):  # task, model, method and budget are between --output and its runs
+        for found in sorted(folder.glob("*/" * depth + "seed-*/config.json"))[:1]:
+            return f"; did you mean {found.parent}?"
+    return ""

@@ -85,7 +85,7 @@ def test_rows_are_chosen_by_label(tmp_path):
     x, y = write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER, rows=("k=1", "k=5"))
     with pytest.raises(UsageError, match="rows k=1, k=5; choose with --row"):
         compare_runs([x, y], [])
-    with pytest.raises(UsageError, match="choose with --row"):
+    with pytest.raises(UsageError, match="--row k=9: neither run has such a row; expected one of k=1, k=5"):
         compare_runs([x, y], ["k=9"])
     assert compare_runs([x, y], ["k=5"]).second.name.startswith("corp k=5")
     both = compare_runs([y, y], ["k=1", "k=5"])
