@@ -164,6 +164,8 @@ def in_words(problem: Mapping[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         pattern = str(context["pattern"])
         return f"expected {FORMS.get(pattern) or f'text that matches {pattern}'}"
+    if kind == "greater_than" and isinstance(problem["ctx"]["gt"], int):  # of a whole number
+        return f"expected {problem['ctx']['gt'] + 1} or more"
     if kind in _SIZES:
         bound = "max" if kind.endswith("long") else "min"
         size = counted(int(context[f"{bound}_length"]), _SIZES[kind], _PLURALS.get(_SIZES[kind]))

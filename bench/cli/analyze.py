@@ -58,7 +58,7 @@ analyze.add_command(geometry)
 )
 @json_option
 def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json: bool) -> None:
-    """Test whether two halves of a population find the same structure.
+    """Test whether halves of a population find the same structure.
 
     Permutation tests compare halves that share no example, and halves that also share no candidate. RUN is a run of
     landscape, or of randopt or corp without racing.

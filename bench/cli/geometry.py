@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def geometry(
     runs: tuple[Path, ...], tasks: tuple[str, ...], along: int, limit: int, as_json: bool, output: Path | None
 ) -> None:
-    """Show how far runs moved from their base, in which directions, and with which effect.
+    """Show how far, and in which directions, runs moved the weights.
 
     RUNS are finished runs of one base model, with their artifacts. The analysis compares the changes of their weights,
     the divergence of their answers from the base's on the tasks that they were tested on and on others (-t), and the

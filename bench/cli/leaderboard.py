@@ -95,7 +95,7 @@ def leaderboard(
     suites: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Compare finished runs: accuracy, difference from the base, and costs.
+    """Compare finished runs: accuracy, gain over the base, costs.
 
     RUNS are run directories, record files, or folders of these. Default: `runs`. Each table compares only runs of the
     same task, model, budget and test items. The seeds of a method are averaged.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import click
 from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from bench.amounts import whole_number
 from bench.cli.paths import Place
@@ -165,7 +166,9 @@ class Validated(click.ParamType):
         try:
             return self._adapter.validate_python(value, strict=strict)
         except ValidationError as error:
-            self.fail(f"{in_words(error.errors()[0])}{forms} (given {shown(value)}).", param, ctx)
+            problem = error.errors()[0]
+            forms = forms if problem["type"] == "int_type" else ""
+            self.fail(f"{in_words(problem)}{forms} (given {shown(value)}).", param, ctx)
 
 
 def number_from(least: int) -> Validated:
@@ -214,7 +217,14 @@ class SettingText(click.ParamType):
         return parse(value, self._option, self._separator) if isinstance(value, str) else value
 
 
-_EngineCount = Annotated[PositiveInt | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+def _auto(value: Any) -> Any:
+    """Return None for `auto`, and a number unchanged."""
+    if isinstance(value, str) and value != "auto":
+        raise PydanticCustomError("engines", "expected auto, or a whole number of 1 or more")
+    return None if value == "auto" else value
+
+
+_EngineCount = Annotated[PositiveInt | None, BeforeValidator(_auto)]
 """Type of a number of engines; None for `auto`."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from bench.amounts import measure
@@ -77,7 +78,9 @@ def parse_budget(name: str) -> Budget:
     if name in BUDGETS:
         return Budget("evaluations", BUDGETS[name])
     known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
-    return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units")
+    near = get_close_matches(name.lower(), BUDGETS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units{hint}")
 
 
 def parse_flops(option: str, text: str) -> int:

@@ -78,7 +78,8 @@ def _value(text: str) -> Any:
         found = json.loads(re.sub(r"^(-?)\.(?=\d)", r"\g<1>0.", text))  # JSON has no number .5
     except json.JSONDecodeError:
         return _Plain(text)
-    return int(found) if isinstance(found, float) and "." not in text and found.is_integer() else found
+    exponent = isinstance(found, float) and "e" in text.lower()  # 1e5 is a whole number, and 2.0 is not
+    return int(found) if exponent and found.is_integer() else found
 
 
 def from_table(
@@ -216,8 +217,17 @@ def _validated(method: str, given: dict[str, Any], taken: Sequence[tuple[tuple[s
     except ValidationError as error:
         if _read_numbers(given, error):
             return _validated(method, given, taken)
+        hint = _separator_hint(taken)
         texts = [f"{_origin(place, taken) or 'settings'}: {method}.{text}" for place, text in problems(error, config)]
-        raise UsageError("; ".join(texts)) from error
+        raise UsageError("; ".join(texts) + hint) from error
+
+
+def _separator_hint(taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> str:
+    """Say how several values are separated, if one of a variation has commas."""
+    values = [value for _, each in taken if each.origin.startswith("--vary") for value in each.values]
+    if any(isinstance(value, _Plain) and "," in value for value in values):
+        return "; values of --vary are separated by |, in quotes, such as 'rank=4|8'"
+    return ""
 
 
 def _read_numbers(given: dict[str, Any], error: ValidationError) -> bool:

@@ -91,7 +91,7 @@ def test_an_option_overrides_the_file(tmp_path):
         ("seed = 1979-05-27", 'seed = "1979-05-27": expected a whole number'),
         ("seed = true", "seed = true: expected a whole number .given true"),
         ("seed = []", r"seed = \[\]: expected at least one value"),
-        ("limit = 0", "limit = 0: expected more than 0"),
+        ("limit = 0", "limit = 0: expected 1 or more"),
         ("limit = [5]", r"limit = \[5\]: expected a whole number"),
         ('limit = "60"', 'limit = "60": expected a whole number .given "60"'),
         ("limit = false", "limit = false: expected a whole number"),
@@ -101,8 +101,8 @@ def test_an_option_overrides_the_file(tmp_path):
         ("prompt = 1", r"prompt = 1: expected \[auto\|chat\|completion\] as text, in quotes"),
         ('strategy = "maj"', 'strategy = "maj": expected greedy.*given "maj"'),
         ('allow_unsandboxed = "yes"', 'allow_unsandboxed = "yes": expected true or false'),
-        ("engines = 0", "engines = 0: expected more than 0"),
-        ('engines = "2"', 'engines = "2": expected a whole number'),
+        ("engines = 0", "engines = 0: expected 1 or more"),
+        ('engines = "2"', 'engines = "2": expected auto, or a whole number'),
         ('data = "missing.jsonl"', 'data = "missing.jsonl": missing.jsonl: there is no such file'),
         ("data = 3", "data = 3: expected FILE as text, in quotes"),
         ('budget = "smol"', "--budget smol: expected smoke"),
@@ -145,7 +145,7 @@ def test_an_invalid_file_is_an_error_that_names_file_key_value_and_what_is_expec
         ("[set]\ncrop = {}", r"\[set\] crop = {}: no method of this run has a setting 'crop'"),
         ("[set.corp]\nrank = 1979-05-27", r'\[set\] corp.rank = "1979-05-27": JSON has no such value; expected text'),
         ("[vary.es]\nsigma = [1, nan]", r"\[vary\] es.sigma = \[1, NaN\]: JSON has no such value; .* finite"),
-        ("[vary.corp]\nrank = [1, 0]", r"\[vary\] corp.rank = \[1, 0\]: corp.rank: expected more than 0 \(given 0\)"),
+        ("[vary.corp]\nrank = [1, 0]", r"\[vary\] corp.rank = \[1, 0\]: corp.rank: expected 1 or more \(given 0\)"),
     ],
 )
 def test_an_invalid_setting_of_a_file_is_an_error_that_names_both(tmp_path, text, message):
@@ -160,7 +160,7 @@ def test_an_invalid_setting_of_a_file_is_an_error_that_names_both(tmp_path, text
         (["-s", "-1"], "'--seed': expected 0 or more .given -1"),
         (["--prompt", "chatty"], "'--prompt': 'chatty' is not one of 'auto', 'chat', 'completion'"),
         (["--strategy", "pass@0"], "'--strategy': expected greedy.*given \"pass@0\""),
-        (["--engines", "0"], "'--engines': expected more than 0 .given 0"),
+        (["--engines", "0"], "'--engines': expected 1 or more .given 0"),
     ],
 )
 def test_an_invalid_option_is_an_error_that_names_option_value_and_what_is_expected(arguments, message):
