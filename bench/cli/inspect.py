@@ -155,7 +155,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
         if result.timing is None:
             from bench.errors import Refused
 
-            raise Refused(f"{run}: its record contains no times")
+            raise Refused(f"{run}: its record contains no times, as the run ended before it had any; leave out --time")
         print_times(console, result.timing, _limit(result.engine))
         return
     print_run(console, run, result)
@@ -199,8 +199,8 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     if result.source is not None:
         raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
     if not (run / "artifact").is_dir():
-        remedy = "; restore the folder, or repeat the run" if result.status == "ok" else ""
-        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact{remedy}")
+        why = "restore the folder, or repeat the run" if result.status == "ok" else f"reason: {result.reason}"
+        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact; {why}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         what = "is a file" if output.is_file() else "exists and is not empty"
         raise UsageError(f"--output {output}: {what}; name a new folder")

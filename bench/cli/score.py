@@ -70,7 +70,8 @@ def _program(number: int, where: str, row: dict[str, Any]) -> Any:
     texts = {"name": f"row {number}", "prompt": ""} | {k: row[k] for k in ("name", "prompt") if k in row}
     for field in ("code", "test", "entry_point"):
         if field not in row:
-            raise UsageError(f"{where}: field {field!r} is missing")
+            listed = ", ".join(map(repr, row)) or "no fields"
+            raise UsageError(f"{where}: field {field!r} is missing; expected text; the row has {listed}")
         texts[field] = row[field]
     for field, value in texts.items():
         if not isinstance(value, str):
@@ -107,7 +108,7 @@ def score(
     all answers that could be judged. Its interval assumes independent answers; with several answers per example it is
     too narrow.
     """
-    from bench.errors import BenchError, UsageError
+    from bench.errors import BenchError, UsageError, shown
     from bench.registry import load_task
     from bench.run.data import field_names
     from bench.run.prepare import admit
@@ -124,9 +125,14 @@ def score(
     for where, row in read_file(completions):
         for field in ("task_id", "completion"):
             if not isinstance(row.get(field), str):
-                raise UsageError(f"{where}: field {field!r} is missing or not text")
+                what = f"is {shown(row[field])}" if field in row else "is missing"
+                listed = ", ".join(map(repr, row)) or "no fields"
+                raise UsageError(f"{where}: field {field!r} {what}; expected text; the row has {listed}")
         if row["task_id"] not in examples:
-            raise UsageError(f"{where}: task_id {row['task_id']!r} is not an example of {task}")
+            one = shown(next(iter(examples)))
+            raise UsageError(
+                f"{where}: task_id {shown(row['task_id'])} is not an example of {task}; expected one such as {one}"
+            )
         rows.append(row)
     scores = scorer.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
     judged = [s for s in scores if s.status != "infrastructure"]

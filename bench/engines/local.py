@@ -120,7 +120,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             token = shown(self._tokenizer.convert_ids_to_tokens(largest))
             raise Refused(
                 f"a prompt has the token {token} with the id {largest}, and the model's embedding has "
-                f"{self.shape.vocab_size} rows"
+                f"{self.shape.vocab_size} rows; take the tokenizer that belongs to the model"
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)

@@ -69,7 +69,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UsageError(f"{others[0]}: expected weights in {WEIGHTS}, or {INDEX} and the files that it names")
     if pickles := sorted(file for pattern in PICKLES for file in folder.glob(pattern)):
         raise UsageError(f"{pickles[0]}: weights in pickle files can run code and are not read; {_converted(pickles)}")
-    raise UsageError(f"{folder}: holds no {WEIGHTS}; expected a checkpoint folder")
+    raise UsageError(f"{folder}: holds no {WEIGHTS}; expected a checkpoint folder, as save_pretrained writes it")
 
 
 def _converted(pickles: list[Path]) -> str:
