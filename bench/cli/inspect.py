@@ -222,7 +222,7 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
 def _exported(result: Result, output: Path) -> Iterator[str]:
     """Yield a line for each exported artifact: its folder, what it is, and whether the gate rejected it."""
     classes = result.saved.classes if result.saved else {}
-    rejected = {row.label for row in result.gated if row.changed and row.gate and not row.gate.accepted}
+    rejected = {row.label for row in result.gated if row.gate and not row.gate.accepted}
     for row in result.artifacts:
         folder = output / row.label
         kind = classes.get(row.label, "").rpartition(":")[2]
@@ -232,7 +232,7 @@ def _exported(result: Result, output: Path) -> Iterator[str]:
         else:
             files = ", ".join(sorted(file.name for file in folder.iterdir()))
             text = f"{kind or 'artifact'} of several models ({files}), not a checkpoint; `bench test` answers with it"
-        yield f"{folder}: {text}" + ("; the gate rejected it" if row.label in rejected else "")
+        yield f"{folder}: {text}" + ("; the gate rejected it" if row.changed and row.label in rejected else "")
 
 
 def _limit(engine: dict[str, str | int]) -> float | None:
