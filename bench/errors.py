@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench.settings import settings_of
+from bench.amounts import counted
+from bench.settings import FORMS, settings_of
 
 RETIRED = "retired"
 """Type of a pydantic error about a setting of an earlier version, with its name and value as context."""
@@ -45,6 +47,7 @@ _REMEDIES = {
     errno.EACCES: "give this user access to it",
     errno.EPERM: "give this user access to it",
     errno.EROFS: "make it writable",
+    errno.EEXIST: "move the file of this name away, because a folder is expected",
     errno.EISDIR: "move the folder of this name away, because a file is expected",
     errno.ENOTDIR: "move the file of this name away, because a folder is expected",
     errno.ENOENT: "restore it",
@@ -65,7 +68,13 @@ def os_reason(error: OSError, other: str = "file") -> str:
         other: What the user may choose in place of the file, such as `--output`.
     """
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{reason}; {_REMEDIES.get(error.errno or 0, 'check it')}, or choose another {other}"
+    return f"{reason}; {_REMEDIES.get(_number(error), 'check it')}, or choose another {other}"
+
+
+def _number(error: OSError) -> int:
+    """Return the number of an error, also of one that another language raised: `I/O error: ... (os error 28)`."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or (int(told[1]) if told else 0)
 
 
 def os_problem(error: OSError) -> BenchError:
@@ -94,7 +103,7 @@ def problems(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place of each problem in a pydantic error, and a text that names field, value and what is expected.
 
-    Example texts: `seed: Input should be greater than or equal to 0 (given -1)`,
+    Example texts: `seed: expected 0 or more (given -1)`,
     `sead: unknown field (given 1); did you mean 'seed'?`.
 
     Args:
@@ -110,7 +119,60 @@ def problems(
         elif kind == "extra_forbidden":
             yield place, f"{field}: unknown field (given {shown(value)}){_hint(place, model)}"
         else:
-            yield place, f"{field}: {problem['msg']}" + ("" if _is_whole(kind, value) else f" (given {shown(value)})")
+            yield (
+                place,
+                f"{field}: {in_words(problem)}" + ("" if _is_whole(kind, value) else f" (given {shown(value)})"),
+            )
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a table of keys and values",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_type": "a whole number",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_type": "a table of keys and values",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What is expected where pydantic finds a problem, by the problem's type. The braces name values of its context."""
+_SIZES = {"string_too_short": "character", "string_too_long": "character", "too_short": "entry", "too_long": "entry"}
+_PLURALS = {"entry": "entries"}
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """Return what a problem of pydantic says is expected, in words: `expected 0 or more`, `expected a whole number`.
+
+    Args:
+        problem: One of the `errors()` of a ValidationError.
+    """
+    kind = str(problem["type"])
+    context = {k: f"{v:g}" if isinstance(v, float) else v for k, v in problem.get("ctx", {}).items()}
+    if kind == "missing":
+        return "missing"
+    if kind == "string_pattern_mismatch":
+        pattern = str(context["pattern"])
+        return f"expected {FORMS.get(pattern) or f'text that matches {pattern}'}"
+    if kind == "greater_than" and isinstance(problem["ctx"]["gt"], int):  # of a whole number
+        return f"expected {problem['ctx']['gt'] + 1} or more"
+    if kind in _SIZES:
+        bound = "max" if kind.endswith("long") else "min"
+        size = counted(int(context[f"{bound}_length"]), _SIZES[kind], _PLURALS.get(_SIZES[kind]))
+        return f"expected at {'most' if bound == 'max' else 'least'} {size}"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind].format_map(context)}"
+    return str(problem["msg"]).replace("Input should be", "expected").removeprefix("Value error, ")
 
 
 def _is_whole(kind: str, value: Any) -> bool:
@@ -138,7 +200,7 @@ def _hint(place: tuple[str | int, ...], model: type[BaseModel] | None) -> str:
 def usage_error(where: str, error: ValidationError, model: type[BaseModel] | None = None) -> UsageError:
     """Convert a pydantic error into one that names each field, its value and what would be accepted.
 
-    Example message: `config.json: seed: Input should be greater than or equal to 0 (given -1)`.
+    Example message: `config.json: seed: expected 0 or more (given -1)`.
 
     Args:
         where: Place of the values, such as a file.

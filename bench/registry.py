@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import shlex
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -103,9 +104,19 @@ def _resolve(kind: Kind, name: str) -> tuple[str, tuple[str, ...]]:
         return known[name][0], ()
     if colon and all(part.isidentifier() for part in [*module.split("."), attribute]):
         return name, ()
+    raise UsageError(f"--{kind} {shlex.quote(name)}: unknown; {_hint(kind, name)}")
+
+
+def _hint(kind: Kind, name: str) -> str:
+    """Return what to type in place of an unknown name."""
+    other: Kind = "task" if kind == "method" else "method"
+    known = names(kind)
+    if name in names(other):
+        return f"it is a {other}, so give it as --{other} {name}"
+    if name.endswith(".py"):
+        return f"name the class in the file, as {Path(name).stem}:ClassName, and set PYTHONPATH to the file's folder"
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
-    raise UsageError(f"--{kind} {name}: unknown; {hint}")
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
 
 
 def _load(kind: Kind, name: str) -> object:

@@ -88,6 +88,23 @@ class Setting:
         return " ".join(parts)
 
 
+FORMS: dict[str, str] = {}
+"""Regular expressions that a text must match, each with the forms in words, which messages show in its place."""
+
+
+def form(pattern: str, words: str) -> Any:
+    """Return the pydantic metadata of a text that must match a regular expression.
+
+    Example: `Annotated[str, form("^[0-9a-f]{64}$", "64 hexadecimal digits")]`.
+
+    Args:
+        pattern: The regular expression.
+        words: The forms in words, with an example: messages say "expected" and these.
+    """
+    FORMS[pattern] = words
+    return Field(pattern=pattern)
+
+
 def describe(name: str, field: FieldInfo) -> Setting:
     """Return a field as a setting. What the field does not say is empty."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple
 from bench.errors import UsageError
 from tasks.interface import Vote
 
+STRATEGIES = "greedy, maj@K, bon@K, pass@K or pass@K,K,... with ascending K of 1 to 9999, such as maj@8 or pass@1,4,16"
+"""Forms of `--strategy`, for error messages."""
+
 
 class Strategy(NamedTuple):
     """Test-time strategy: its kind (pass@k, majority vote, best-of-k) and the number of samples k."""
@@ -59,7 +62,7 @@ def curve_of(text: str) -> tuple[int, ...]:
     except UsageError:
         ks = ()
     if not ks or any(a >= b for a, b in pairwise(ks)):
-        raise UsageError(f"{text!r}: expected pass@N, or pass@1,2,4 with ascending N of 1 or more")
+        raise UsageError(f"--strategy {text}: expected {STRATEGIES}")
     return ks
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from bench.errors import Refused, UsageError, usage_error
+from bench.errors import Refused, UsageError, os_reason, usage_error
 from bench.records.files import write_atomically
 from bench.seeds import derive
 from bench.settings import setting
@@ -216,7 +216,7 @@ class Ensemble(Artifact):
         try:
             content = _EnsembleFile.model_validate_json(path.read_bytes())
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}; expected a folder that holds a saved ensemble") from error
+            raise UsageError(f"{path}: {os_reason(error)}; expected a folder that holds a saved ensemble") from error
         except ValidationError as error:
             raise usage_error(str(path), error) from error
         for name, saved, wanted in (("base", content.base, base), ("noise", content.noise, NOISE_VERSION)):

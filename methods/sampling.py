@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from bench.amounts import counted
 from bench.errors import BenchError
 from bench.records.files import write_atomically
 from bench.seeds import derive
@@ -126,7 +127,9 @@ class SamplingMethod(Method):
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return an empty plan that states the cost of an answer."""
-        notes = (f"nothing is adapted and no budget spent; an answer takes {self.config.samples} passes",)
+        notes = (
+            f"nothing is adapted and no budget spent; an answer takes {counted(self.config.samples, 'pass', 'passes')}",
+        )
         return Plan((), notes, passes=(self.config.samples,))
 
     def adapt(self, context: Context) -> Artifact | Mapping[str, Artifact]:

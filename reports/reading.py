@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import BenchError, shown
+from bench.errors import BenchError, UsageError, shown
 from bench.records.digests import JOURNAL, SAMPLES, check_digests, items_digest
 from bench.records.migrations import migrate, parse
 from bench.records.samples import Sample, read_lines, samples_of
@@ -145,3 +145,22 @@ def find_records(roots: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         for folder in find_runs(root):
             (found if (folder / "result.json").exists() else unfinished).add(folder)
     return sorted(found, key=str), sorted(unfinished, key=str)
+
+
+def none_finished(roots: Iterable[Path], unfinished: Sequence[Path] = (), chosen: str = "") -> UsageError:
+    """Return the error for folders without a finished run, which says what to do.
+
+    Args:
+        roots: Folders that were searched.
+        unfinished: Unfinished runs that were found in them.
+        chosen: Options that chose among the runs, for the message, such as `, --task addition`.
+    """
+    roots = list(roots)
+    where = ", ".join(map(str, roots)) + chosen
+    if renamed := [root for root in roots if (root / "config.json").exists() and not root.name.startswith("seed-")]:
+        return UsageError(
+            f"{renamed[0]}: the folder of this run was renamed; give it back its name, such as seed-0-1a2b3c4d"
+        )
+    if unfinished:
+        return UsageError(f"{where}: no finished run; continue one with: bench resume {unfinished[0]}")
+    return UsageError(f"{where}: no finished run; create one with: bench run -t addition -M tiny-adder")

@@ -12,11 +12,13 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from bench.records.schema import Result
+from bench.settings import form
 
 RIGHT, WRONG, UNJUDGED = "1", "0", "-"
+Verdicts = Annotated[str, form("^[01-]*$", "one character for each item: 0 wrong, 1 right, - not judged")]
 
 
 class Record(BaseModel):
@@ -35,7 +37,7 @@ class Record(BaseModel):
 
     result: Result
     items: str = ""
-    verdicts: tuple[Annotated[str, Field(pattern="^[01-]*$")], ...] = ()
+    verdicts: tuple[Verdicts, ...] = ()
     clusters: tuple[NonNegativeInt, ...] | None = None
 
     @property

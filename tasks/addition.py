@@ -44,7 +44,7 @@ class Addition(Task):
     def load(self, data: Path | None = None) -> Splits:
         """Return 400 support, 400 select, 1000 gate and 2000 test pairs."""
         if data is not None:
-            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
+            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file; leave out --data")
         examples = [Example(f"{a}+{b}", {"a": a, "b": b}) for a, b in _ordered_pairs()[:HELD_OUT]]
         return cut(examples, salt=SALT, support=400, select=400, gate=1000, test=2000)
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, UsageError, shown
+from bench.errors import BenchError, UsageError, os_reason, shown
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
@@ -79,7 +79,7 @@ def _unpacked(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {os_reason(error)}") from error
     for magic, unpack in _PACKED.items():
         if data.startswith(magic):
             try:
@@ -141,7 +141,9 @@ def _json_rows(path: Path, text: str, start: int) -> Iterator[Placed]:
             return
         if position == len(text):
             if listed:
-                raise UsageError(f"{where}: the file ends within the list of rows; it is not complete")
+                raise UsageError(
+                    f"{where}: the file ends within the list of rows, so it is not complete; copy or download it again"
+                )
             return
         try:
             row, position = decoder.raw_decode(text, position)

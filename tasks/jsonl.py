@@ -57,7 +57,10 @@ class JsonLines(Task):
     def load(self, data: Path | None = None) -> Splits:
         """Return 200 support, 100 select and 200 gate rows. The other rows, at least half, are the test split."""
         if data is None:
-            raise UsageError("jsonl: name your file with --data; each line has prompt or messages, answer, and check")
+            raise UsageError(
+                "jsonl: name your file with --data; each line has prompt or messages, answer, and check, such as "
+                '{"prompt": "6 times 7?", "answer": 42, "check": "number"}'
+            )
         examples = distinct((_example(row, where) for where, row in read_file(data, self.field_names)), str(data))
         self.executes_code = any(e.fields["check"] == "python" for e in examples)
         return cut_one_file(examples, str(data), salt="jsonl-1", content=self.content, **SIZES)
@@ -150,7 +153,12 @@ def _example(row: Row, where: str) -> Example:
 
 def _messages(row: Row, where: str) -> list[Message]:
     if ("prompt" in row) == ("messages" in row):
-        raise UsageError(f"{where}: expected either field 'prompt' or field 'messages'")
+        both = "fields 'prompt' and 'messages'; remove one of them"
+        listed = ", ".join(map(repr, row)) or "no fields"
+        neither = (
+            f"{listed}; expected 'prompt' or 'messages', and `--fields prompt=NAME` reads another field as 'prompt'"
+        )
+        raise UsageError(f"{where}: the row has {both if 'prompt' in row else neither}")
     if "prompt" in row:
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise UsageError(f"{where}: field 'prompt' is {_short(row['prompt'])}; expected text")

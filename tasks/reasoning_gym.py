@@ -56,7 +56,7 @@ class ReasoningGym(Task):
         Repeated questions count once. If fewer than 1000 remain, all splits shrink.
         """
         if data is not None:
-            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
+            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file; leave out --data")
         try:
             rows = reasoning_gym_worker.draw(self.generator)
         except Unanswerable as error:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from bench.amounts import counted
 from bench.errors import UsageError, shown
 from tasks.duplicates import grouped, near_duplicates
 from tasks.examples import Example, Splits, cut
@@ -47,7 +48,7 @@ def cut_one_file(
     sizes = {name: size if total <= half else size * half // total for name, size in wanted.items()}
     if not all(sizes.values()):
         needed = 2 * -(-total // min(wanted.values()))
-        raise UsageError(f"{origin}: {len(examples)} rows; the splits need at least {needed}")
+        raise UsageError(f"{origin}: {counted(len(examples), 'row')}; the splits need at least {needed}; add rows")
     return _cut(examples, origin, salt, {**sizes, "test": len(examples) - sum(sizes.values())})
 
 

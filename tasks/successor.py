@@ -34,7 +34,7 @@ class Successor(Task):
     def load(self, data: Path | None = None) -> Splits:
         """Return 200 support, 200 select, 400 gate and 500 test questions."""
         if data is not None:
-            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file")
+            raise UsageError(f"--data {data}: the task {self.name} is generated and takes no file; leave out --data")
         numbers = sorted(range(10, 2000), key=self._random_key)
         examples = [Example(str(n), {"n": n}) for n in numbers[: sum(SIZES.values())]]
         return cut(examples, salt=f"{self.name}-1", **SIZES)

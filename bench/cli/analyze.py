@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.geometry import geometry
-from bench.cli.options import RUN, json_option, output_json, say
+from bench.cli.options import RUN, json_option, number_from, output_json, say
 from bench.cli.outputs import LedgerOutput
 
 if TYPE_CHECKING:
@@ -36,21 +36,21 @@ analyze.add_command(geometry)
 @click.option(
     "-r",
     "--rank",
-    type=click.IntRange(1),
+    type=number_from(1),
     default=8,
     show_default=True,
     help="Number of principal directions to compare.",
 )
 @click.option(
     "--permutations",
-    type=click.IntRange(1),
+    type=number_from(1),
     default=1000,
     show_default=True,
     help="Number of permutations of the rewards for each null distribution.",
 )
 @click.option(
     "--dimensions",
-    type=click.IntRange(min=0),
+    type=number_from(0),
     default=4096,
     show_default=True,
     help="Dimensions of the random projection (sketch) of weight vectors, used to compare disjoint candidates. "
@@ -58,7 +58,7 @@ analyze.add_command(geometry)
 )
 @json_option
 def split_half(run: Path, rank: int, permutations: int, dimensions: int, as_json: bool) -> None:
-    """Test whether two halves of a population find the same structure.
+    """Test whether halves of a population find the same structure.
 
     Permutation tests compare halves that share no example, and halves that also share no candidate. RUN is a run of
     landscape, or of randopt or corp without racing.

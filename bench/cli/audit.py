@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, output_json
+from bench.amounts import counted
+from bench.cli.options import json_option, number_from, output_json
+from bench.cli.paths import Place
 from bench.errors import BenchError, UsageError
 from bench.plain import line
 
@@ -29,10 +31,10 @@ _STYLES = {"agrees": "green", "differs": "red", "tolerated": "yellow", "not chec
     epilog="\b\nExamples:\n  bench audit runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d"
     "\n  bench audit reports/records/addition/tiny-adder/randopt/small/seed-10-b0536844.json"
 )
-@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("records", nargs=-1, required=True, type=Place(exists=True))
 @click.option(
     "--items",
-    type=click.IntRange(min=1),
+    type=number_from(1),
     default=10,
     show_default=True,
     help="Number of test items that the base and the artifacts of a run directory answer again.",
@@ -53,13 +55,13 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
     """
     from bench.console import PlainConsole
     from bench.run.progress import ProgressDisplay
-    from reports.reading import find_records
+    from reports.reading import find_records, none_finished
 
     found, unfinished = find_records(records)
     if unfinished:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if not found:
-        raise UsageError(f"{', '.join(map(str, records))}: no finished run")
+        raise none_finished(records)
     audits = []
     for path in found:
         audits.append(_audit(path, items, whole, ProgressDisplay(PlainConsole(stderr=True))))
@@ -160,7 +162,7 @@ def _answers(
         again = answer_again(path, result, ids, scratch / "all", display)
         differences, differing = compare_answers(recorded, again)
     rows = len({sample.row for sample in again})
-    name = f"answers of {rows} rows to {len(again) // max(rows, 1)} items, repeated"
+    name = f"answers of {counted(rows, 'row')} to {counted(len(again) // max(rows, 1), 'item')}, repeated"
     return [answers_finding(name, differing, len(again), same=same_processor(result))], differences
 
 

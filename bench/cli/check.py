@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import SettingText, fields_option, json_option, output_json
+from bench.amounts import counted
+from bench.cli.options import SettingText, fields_option, json_option, number_from, output_json
+from bench.cli.paths import Place
 from bench.errors import UsageError
 from bench.plain import line
 
@@ -26,12 +28,12 @@ _PASSED = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", "")}
 )
 @click.option("-t", "--task", help="Task to check: a name from `bench list tasks`, or package.module:Class.")
 @click.option("-m", "--method", help="Method to check: a name from `bench list methods`, or package.module:Class.")
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
+@click.option("--data", type=Place(exists=True, dir_okay=False), help="File with the task's rows.")
 @fields_option
 @click.option(
     "-L",
     "--limit",
-    type=click.IntRange(min=2),
+    type=number_from(2),
     default=40,
     show_default=True,
     help="Task only: number of examples whose answers are scored.",
@@ -44,7 +46,7 @@ _PASSED = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", "")}
 @click.option(
     "-b",
     "--budget",
-    type=click.IntRange(min=1),
+    type=number_from(1),
     default=256,
     show_default=True,
     help="Method only: budget of each run in model-prompt evaluations.",
@@ -109,7 +111,7 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
         output_json(found)
     else:
         title = f"{found.task}, version {found.version}, content {found.content_hash[:16]}"
-        _print(title, found.findings, f"scored answers to {found.examined} examples")
+        _print(title, found.findings, f"scored answers to {counted(found.examined, 'example')}")
     return 0 if found.passed else 1
 
 

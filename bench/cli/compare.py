@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import RUN, json_option, output_json
+from bench.cli.options import RUN, json_option, number_from, output_json
 
 
 @click.command()
@@ -22,7 +22,7 @@ from bench.cli.options import RUN, json_option, output_json
 @click.option(
     "-n",
     "--samples",
-    type=click.IntRange(min=0),
+    type=number_from(0),
     default=3,
     show_default=True,
     help="Number of fixes, and of regressions, to print with both answers.",

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import Validated, engine_options, output_option, run_options
-from bench.errors import UsageError, shown
+from bench.cli.paths import Place
+from bench.errors import UsageError, os_reason, shown
 
 if TYPE_CHECKING:
     from bench.run.grid import GridRun
@@ -61,8 +62,13 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
 
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read: {os_reason(error)}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f'--config {path}: not TOML: {error}; expected lines such as task = "gsm8k", with text in quotes, and '
+            "tables such as [set.corp]"
+        ) from error
     known = keys(click.command()(run_options(output_option(engine_options(lambda: None)))))
     values: dict[str, Any] = {}
     for key, value in content.items():
@@ -151,7 +157,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
 config_option = click.option(
     "-C",
     "--config",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=Place(exists=True, dir_okay=False),
     is_eager=True,
     expose_value=False,
     callback=_read,

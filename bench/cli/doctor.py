@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import DoctorOutput, ProcessorOutput, SandboxOutput
 from bench.imports import ROOT
@@ -58,7 +59,7 @@ def _vllm() -> str | None:
 
 
 def _devices() -> list[str]:
-    devices = [f"cpu, {os.cpu_count()} cores"]
+    devices = [f"cpu, {counted(os.cpu_count() or 1, 'core')}"]
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -129,7 +130,7 @@ def _print(report: DoctorOutput) -> None:
     if limits := report.processor:
         flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in limits.flops.items())
         say(
-            f"processor: {limits.cores} cores, bfloat16 {limits.bfloat16}; products {flops}; "
+            f"processor: {counted(limits.cores, 'core')}, bfloat16 {limits.bfloat16}; products {flops}; "
             f"memory {limits.bandwidth / 1e9:.1f} GB/s",
             hang=2,
         )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import RUN, json_option, output_json
+from bench.cli.options import RUN, json_option, number_from, output_json
+from bench.cli.paths import Place
 
 if TYPE_CHECKING:
     from bench.engines.interface import TokenIds
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--along",
-    type=click.IntRange(min=3),
+    type=number_from(3),
     default=5,
     show_default=True,
     metavar="N",
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "-L",
     "--limit",
-    type=click.IntRange(min=2),
+    type=number_from(2),
     default=100,
     show_default=True,
     help="Number of test items of each task: the first of its test split.",
@@ -50,14 +51,14 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(dir_okay=False),
     metavar="FILE",
     help="Write the result to this file, and not into the folders of the runs.",
 )
 def geometry(
     runs: tuple[Path, ...], tasks: tuple[str, ...], along: int, limit: int, as_json: bool, output: Path | None
 ) -> None:
-    """Show how far runs moved from their base, in which directions, and with which effect.
+    """Show how far, and in which directions, runs moved the weights.
 
     RUNS are finished runs of one base model, with their artifacts. The analysis compares the changes of their weights,
     the divergence of their answers from the base's on the tasks that they were tested on and on others (-t), and the

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import RUN, json_option, output_json, say
-from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, Listing, RecordWithSamples
+from bench.cli.options import RUN, json_option, number_from, output_json, say
+from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
+from bench.cli.paths import Place
 from bench.settings import settings_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(),
     default=Path("runs"),
     show_default=True,
     help="Folder to search for runs.",
@@ -41,6 +42,8 @@ def list_(what: str | None, output: Path, verbose: bool, as_json: bool) -> None:
     if as_json:
         output_json(found)
         return
+    if what == "runs" and not found.root[what]:
+        say(f"{output}: no run; create one with: bench run -t addition -M tiny-adder", err=True)
     for kind, rows in found.root.items():
         say(kind, bold=True)
         width = max((len(row.name) for row in rows), default=0)
@@ -99,7 +102,7 @@ def _listed_method(name: str, description: str) -> ListedMethod:
 @click.option(
     "-n",
     "--samples",
-    type=click.IntRange(min=0),
+    type=number_from(0),
     default=0,
     show_default=True,
     help="Number of test examples to print, each with its question, reference answer and answers.",
@@ -138,7 +141,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
         if result.timing is None:
             from bench.errors import Refused
 
-            raise Refused(f"{run}: its record contains no times")
+            raise Refused(f"{run}: its record contains no times, as the run ended before it had any; leave out --time")
         print_times(console, result.timing, _limit(result.engine))
         return
     print_run(console, run, result)
@@ -160,7 +163,7 @@ def _show_repriced(result: Result, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to create.")
+@click.option("-o", "--output", type=Place(), required=True, help="Folder to create.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32"]),
@@ -182,10 +185,11 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     if result.source is not None:
         raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
     if not (run / "artifact").is_dir():
-        remedy = "; restore the folder, or repeat the run" if result.status == "ok" else ""
-        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact{remedy}")
+        why = "restore the folder, or repeat the run" if result.status == "ok" else f"reason: {result.reason}"
+        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact; {why}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise UsageError(f"--output {output}: exists and is not empty; name a new folder")
+        what = "is a file" if output.is_file() else "exists and is not empty"
+        raise UsageError(f"--output {output}: {what}; name a new folder")
     check_digests(result, run, [ARTIFACT])
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
@@ -197,9 +201,24 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     if as_json:
         output_json(ExportOutput(folder=str(output), changed=changed, run=result.id))
     else:
-        rejected = ", ".join(row.label or "it" for row in result.gated if row.gate and not row.gate.accepted)
-        gate = f"; the gate rejected {rejected}" if changed and rejected else ""
-        say(f"{output}: " + ("adapted model" if changed else "base model, unchanged") + gate)
+        for text in _exported(result, output):
+            say(text)
+
+
+def _exported(result: Result, output: Path) -> Iterator[str]:
+    """Yield a line for each exported artifact: its folder, what it is, and whether the gate rejected it."""
+    classes = result.saved.classes if result.saved else {}
+    rejected = {row.label for row in result.gated if row.gate and not row.gate.accepted}
+    for row in result.artifacts:
+        folder = output / row.label
+        kind = classes.get(row.label, "").rpartition(":")[2]
+        if (folder / "config.json").exists():
+            text = "adapted model" if row.changed else "base model, unchanged"
+            text += f", to be used as {kind} does" if kind not in ("", "SingleModel") else ""
+        else:
+            files = ", ".join(sorted(file.name for file in folder.iterdir()))
+            text = f"{kind or 'artifact'} of several models ({files}), not a checkpoint; `bench test` answers with it"
+        yield f"{folder}: {text}" + ("; the gate rejected it" if row.changed and row.label in rejected else "")
 
 
 def _limit(engine: dict[str, str | int]) -> float | None:

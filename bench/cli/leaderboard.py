@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import json_option, left_out, output_json, say
+from bench.cli.options import json_option, left_out, number_from, output_json, say
+from bench.cli.paths import Place
+from bench.errors import shown
 
 if TYPE_CHECKING:
     from reports.leaderboard.board import Board, Rate
@@ -19,8 +21,24 @@ FORMATS = ["terminal", "markdown", "html", "csv", "tsv", "json"]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
 
 
+class Date(click.DateTime):
+    """Day, or day and time."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse a text. The error names the forms with an example in place of the patterns of strptime."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r}: expected a day or a day and time, such as 2026-01-31 or 2026-01-31T12:00:00.", param, ctx
+            )
+
+
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, type=Place(exists=True))
 @click.option(
     "--format",
     "form",
@@ -50,7 +68,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 @click.option("-t", "--task", "tasks", multiple=True, help="Show only this task; repeatable.")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    type=Date(),
     metavar="DATE",
     help="Show only run directories whose last attempt started at this time (UTC) or later: YYYY-MM-DD or "
     "YYYY-MM-DDTHH:MM:SS.",
@@ -62,7 +80,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
 )
 @click.option(
     "--answers",
-    type=click.IntRange(min=1),
+    type=number_from(1),
     metavar="N",
     help="Number of deployed answers that the curves of accuracy against compute count beside adaptation. Default: the "
     "number of test items.",
@@ -71,7 +89,7 @@ SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops"
     "--suite",
     "suites",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=Place(exists=True, dir_okay=False),
     metavar="FILE",
     help="TOML file of `bench run`: say how many of its runs are among RUNS, and which are missing. Repeatable.",
 )
@@ -97,7 +115,7 @@ def leaderboard(
     suites: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Compare finished runs: accuracy, difference from the base, and costs.
+    """Compare finished runs: accuracy, gain over the base, costs.
 
     RUNS are run directories, record files, or folders of these. Default: `runs`. Each table compares only runs of the
     same task, model, budget and test items. The seeds of a method are averaged. The order of rows is no ranking: the
@@ -110,7 +128,7 @@ def leaderboard(
     from reports.leaderboard.grouping import distinct
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, as_tsv, markdown, print_board
-    from reports.reading import find_records, gc_disabled, read_records
+    from reports.reading import find_records, gc_disabled, none_finished, read_records
 
     if check:
         return _check(runs or (Path("reports"),))
@@ -136,10 +154,12 @@ def leaderboard(
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records and not unreadable:
         filters = "".join([*(f", --task {task}" for task in tasks), f", --since {since:%F %T}" if since else ""])
-        raise UsageError(
-            f"{', '.join(map(str, roots))}{filters}: no finished run; create one with: "
-            "bench run -t addition -M tiny-adder"
-        )
+        if missing := sorted(set(tasks) - (known := {record.result.config.task_label for record in read.values()})):
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(
+                f"--task {missing[0]}: {', '.join(map(str, roots))}: no run of it; tasks of the runs: {listed}"
+            )
+        raise none_finished(roots, unfinished, filters)
     _check_row(board)
     if form == "json":
         output_json(BoardOutput(**vars(board), unfinished=tuple(map(str, unfinished)), unreadable=unreadable))
@@ -220,7 +240,7 @@ def _started(path: Path) -> datetime:
 
 
 def _start_of(attempt: Path) -> datetime:
-    from bench.errors import BenchError, shown
+    from bench.errors import BenchError
     from bench.records.migrations import parse
 
     started: Any = parse(attempt).get("started")

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import BeforeValidator, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
-from bench.errors import shown
+from bench.amounts import whole_number
+from bench.cli.paths import Place
+from bench.errors import in_words, os_reason, shown
 from bench.plain import line
 from bench.records.config import RunConfig
 from bench.settings import Option, describe
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+RUN = Place(exists=True, file_okay=False)
 """Path to a run directory."""
 
 
@@ -58,7 +61,7 @@ def run_options(command: F) -> F:
         ),
         click.option(
             "--launch-config",
-            type=click.Path(path_type=Path),
+            type=Place(),
             metavar="FILE",
             help="Accelerate config file, as written by `accelerate config`. Default: accelerate's own path.",
         ),
@@ -109,7 +112,7 @@ def _made_from(
     if field.annotation is bool:
         return click.option(*flags, is_flag=True, help=setting.text)
     if option.file:
-        valid: click.ParamType = click.Path(exists=True, dir_okay=False)
+        valid: click.ParamType = Place(exists=True, dir_okay=False, path_type=str)
     elif option.content:
         valid = Content()
     elif get_origin(field.annotation) is Literal:
@@ -127,7 +130,7 @@ def _made_from(
 
 
 class Validated(click.ParamType):
-    """Value that pydantic validates as one of a type."""
+    """Value that pydantic validates as one of a type. A whole number is read as people write it: `65,536`, `64k`."""
 
     def __init__(self, kind: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
@@ -137,6 +140,13 @@ class Validated(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Validate a text of the command line, or a value that `from_file` returned."""
+        if self.name == "integer" and isinstance(value, str):
+            if param is not None and param.multiple and "," in value:  # 1,200 may be two values
+                self.fail(f"expected one number; repeat the option for several (given {shown(value)}).", param, ctx)
+            read = whole_number(value)
+            if read is None:
+                return self._validate(value, param, ctx, strict=True, forms=", such as 2048, 65,536, 1e5 or 64k")
+            return self._validate(read, param, ctx, strict=True)
         return self._validate(value, param, ctx, strict=False)
 
     def from_file(self, value: Any, param: click.Parameter, ctx: click.Context) -> Any:
@@ -148,11 +158,28 @@ class Validated(click.ParamType):
             value = str(value)
         return self._validate(value, param, ctx, strict=True)
 
-    def _validate(self, value: Any, param: click.Parameter | None, ctx: click.Context | None, *, strict: bool) -> Any:
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str | None:
+        """Say what a missing option is."""
+        return param.help if isinstance(param, click.Option) else None
+
+    def _validate(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None, *, strict: bool, forms: str = ""
+    ) -> Any:
         try:
             return self._adapter.validate_python(value, strict=strict)
         except ValidationError as error:
-            self.fail(f"{error.errors()[0]['msg']} (given {shown(value)}).", param, ctx)
+            problem = error.errors()[0]
+            forms = forms if problem["type"] == "int_type" else ""
+            self.fail(f"{in_words(problem)}{forms} (given {shown(value)}).", param, ctx)
+
+
+def number_from(least: int) -> Validated:
+    """Return the type of an option that takes a whole number.
+
+    Args:
+        least: The smallest one.
+    """
+    return Validated(Annotated[int, Field(ge=least)])
 
 
 class Content(click.ParamType):
@@ -162,13 +189,14 @@ class Content(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read the file."""
+        path: Path = Place(exists=True, dir_okay=False).convert(value, param, ctx)
         try:
-            text = Path(value).read_text(encoding="utf-8").strip()
+            text = path.read_text(encoding="utf-8").strip()
         except OSError as error:
-            self.fail(f"{value}: {error.strerror}.", param, ctx)
+            self.fail(f"{value}: {os_reason(error)}.", param, ctx)
         except ValueError as error:
-            self.fail(f"{value}: not UTF-8 text ({error}).", param, ctx)
-        return text or self.fail(f"{value}: has no text.", param, ctx)
+            self.fail(f"{value}: not UTF-8 text ({error}); save the file as UTF-8.", param, ctx)
+        return text or self.fail(f"{value}: is empty; expected text.", param, ctx)
 
 
 class SettingText(click.ParamType):
@@ -191,7 +219,14 @@ class SettingText(click.ParamType):
         return parse(value, self._option, self._separator) if isinstance(value, str) else value
 
 
-_EngineCount = Annotated[PositiveInt | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+def _auto(value: Any) -> Any:
+    """Return None for `auto`, and a number unchanged."""
+    if isinstance(value, str) and value != "auto":
+        raise PydanticCustomError("engines", "expected auto, or a whole number of 1 or more")
+    return None if value == "auto" else value
+
+
+_EngineCount = Annotated[PositiveInt | None, BeforeValidator(_auto)]
 """Type of a number of engines; None for `auto`."""
 
 
@@ -217,7 +252,7 @@ def engine_options(command: F) -> F:
 output_option = click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(),
     default=Path("runs"),
     show_default=True,
     help="Folder for run directories.",

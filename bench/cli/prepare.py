@@ -9,6 +9,7 @@ import click
 
 from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import PreparedName, PreparedTask, PrepareOutput
+from bench.cli.paths import Place
 
 
 @click.command()
@@ -18,7 +19,7 @@ from bench.cli.outputs import PreparedName, PreparedTask, PrepareOutput
     "--data",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=Place(exists=True, dir_okay=False),
     help="Local copy of the task's published data, to use instead of a download; repeatable.",
 )
 @json_option

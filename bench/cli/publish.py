@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import PublishOutput
+from bench.cli.paths import Place
 
 if TYPE_CHECKING:
     from reports.record import Record
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, type=Place(exists=True))
 @click.option(
     "--into",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     default=Path("reports"),
     show_default=True,
     help="Folder of the committed leaderboard.",
@@ -38,13 +40,13 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     from bench.errors import UsageError
     from bench.run.recheck import check_here
     from reports.leaderboard.committed import publish
-    from reports.reading import find_records
+    from reports.reading import find_records, none_finished
 
     finished, unfinished = find_records(runs)
     if unfinished:
         raise UsageError(f"{unfinished[0]}: this run has not finished; continue it with: bench resume {unfinished[0]}")
     if runs and not finished:
-        raise UsageError(f"{', '.join(map(str, runs))}: no finished run")
+        raise none_finished(runs)
     unchecked: dict[str, str] = {}
 
     def check(record: Record) -> None:
@@ -56,7 +58,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
         written, pages = tuple(map(str, made.records)), tuple(map(str, made.pages))
         output_json(PublishOutput(records=written, pages=pages, unreadable=made.unreadable, unchecked=unchecked))
     else:
-        say(f"{len(made.records)} records written; built {', '.join(map(str, made.pages))}")
+        say(f"{counted(len(made.records), 'record')} written; built {', '.join(map(str, made.pages))}")
     for identity, reason in unchecked.items():
         say(f"run {identity[:8]}: {reason}", err=True)
     return left_out(made.unreadable)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from bench.amounts import counted
 from bench.cli.options import json_option, left_out, output_json, say
 from bench.cli.outputs import ReportOutput
+from bench.cli.paths import Place
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
-)
+@click.argument("runs", nargs=-1, type=Place(exists=True))
+@click.option("-o", "--output", type=Place(file_okay=False), required=True, help="Folder to write to.")
 @json_option
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     """Write finished runs as a static website.
@@ -30,8 +30,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     if as_json:
         output_json(found)
     else:
-        number = len(found.pages)
-        say(f"{found.index}: {number} run" + ("s" if number != 1 else ""))
+        say(f"{found.index}: {counted(len(found.pages), 'run')}")
         if found.unfinished:
             say(f"left out {len(found.unfinished)} unfinished: {', '.join(found.unfinished)}", err=True)
     return left_out(found.unreadable)
@@ -47,7 +46,6 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     Raises:
         UsageError: If there is no finished run.
     """
-    from bench.errors import UsageError
     from bench.records.digests import SAMPLES
     from bench.records.files import read, write_atomically
     from bench.records.samples import read_samples
@@ -57,13 +55,11 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
     from reports.leaderboard.grouping import distinct
-    from reports.reading import find_records, read_records
+    from reports.reading import find_records, none_finished, read_records
 
     finished, unfinished = find_records(roots)
     if not finished:
-        raise UsageError(
-            f"{', '.join(map(str, roots))}: no finished run; create one with: bench run -t addition -M tiny-adder"
-        )
+        raise none_finished(roots, unfinished)
     records, unreadable = read_records(finished)
     runs_once = distinct(records)
     pages: dict[Path, str] = {}

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from bench.cli.options import fields_option, json_option, output_json, say
+from bench.amounts import counted
+from bench.cli.options import fields_option, json_option, number_from, output_json, say
 from bench.cli.outputs import JudgedProgram, ScoredAnswer, ScoreOutput, ScoreSummary
+from bench.cli.paths import Place
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = Place(exists=True, dir_okay=False)
 unsandboxed_option = click.option(
     "--allow-unsandboxed", is_flag=True, help="Run model-written code even if the sandbox is weaker than required."
 )
@@ -28,9 +30,7 @@ def sandbox() -> None:
     '\n   "test": "def check(candidate): assert candidate(2) == 3"}',
 )
 @click.argument("file", type=FILE)
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Number of programs to judge in parallel. Default: one per core."
-)
+@click.option("--workers", type=number_from(1), help="Number of programs to judge in parallel. Default: one per core.")
 @unsandboxed_option
 @json_option
 def sandbox_run(file: Path, workers: int | None, allow_unsandboxed: bool, as_json: bool) -> None:
@@ -70,7 +70,8 @@ def _program(number: int, where: str, row: dict[str, Any]) -> Any:
     texts = {"name": f"row {number}", "prompt": ""} | {k: row[k] for k in ("name", "prompt") if k in row}
     for field in ("code", "test", "entry_point"):
         if field not in row:
-            raise UsageError(f"{where}: field {field!r} is missing")
+            listed = ", ".join(map(repr, row)) or "no fields"
+            raise UsageError(f"{where}: field {field!r} is missing; expected text; the row has {listed}")
         texts[field] = row[field]
     for field, value in texts.items():
         if not isinstance(value, str):
@@ -94,7 +95,7 @@ def _program(number: int, where: str, row: dict[str, Any]) -> Any:
     required=True,
     help="File of rows. Each row has `task_id`, the id of an example, and `completion`, an answer.",
 )
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the task's rows.")
+@click.option("--data", type=Place(exists=True, dir_okay=False), help="File with the task's rows.")
 @fields_option
 @unsandboxed_option
 @json_option
@@ -107,7 +108,7 @@ def score(
     all answers that could be judged. Its interval assumes independent answers; with several answers per example it is
     too narrow.
     """
-    from bench.errors import BenchError, UsageError
+    from bench.errors import BenchError, UsageError, shown
     from bench.registry import load_task
     from bench.run.data import field_names
     from bench.run.prepare import admit
@@ -124,9 +125,14 @@ def score(
     for where, row in read_file(completions):
         for field in ("task_id", "completion"):
             if not isinstance(row.get(field), str):
-                raise UsageError(f"{where}: field {field!r} is missing or not text")
+                what = f"is {shown(row[field])}" if field in row else "is missing"
+                listed = ", ".join(map(repr, row)) or "no fields"
+                raise UsageError(f"{where}: field {field!r} {what}; expected text; the row has {listed}")
         if row["task_id"] not in examples:
-            raise UsageError(f"{where}: task_id {row['task_id']!r} is not an example of {task}")
+            one = shown(next(iter(examples)))
+            raise UsageError(
+                f"{where}: task_id {shown(row['task_id'])} is not an example of {task}; expected one such as {one}"
+            )
         rows.append(row)
     scores = scorer.score_many([examples[row["task_id"]] for row in rows], [row["completion"] for row in rows])
     judged = [s for s in scores if s.status != "infrastructure"]
@@ -146,5 +152,6 @@ def score(
         say(f"{'right' if line.correct else 'wrong'}  {line.task_id}  {line.detail}".rstrip())
     say(
         f"accuracy {100 * found.accuracy:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}), {found.correct} of "
-        f"{found.items} answers to {answered} of {len(examples)} examples; {found.excluded} could not be judged"
+        f"{counted(found.items, 'answer')} to {answered} of {counted(len(examples), 'example')}; "
+        f"{found.excluded} could not be judged"
     )

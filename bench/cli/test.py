@@ -48,11 +48,11 @@ def test(
     ray_address: str | None,
     **fields: Any,
 ) -> int:
-    """Test finished models on another task, prompt or strategy, without adapting again.
+    """Test finished models on another task, prompt or strategy.
 
-    RUNS are run directories. Their artifacts, and the base on the same items, answer each task. Options that are left
-    out are as in the run, but another task brings its own data, limit and length of answers. Each test has a record of
-    its own, with the run's costs of adaptation. Complete tests are not repeated.
+    Nothing is adapted again. RUNS are run directories. Their artifacts, and the base on the same items, answer each
+    task. Options that are left out are as in the run, but another task brings its own data, limit and length of
+    answers. Each test has a record of its own, with the run's costs of adaptation. Complete tests are not repeated.
     """
     from bench.run.grid import CHECKS, GridRun
 

@@ -8,11 +8,12 @@ machine's speed at that time and on the number of engines.
 
 from __future__ import annotations
 
-import re
+import shlex
 from dataclasses import dataclass
-from fractions import Fraction
+from difflib import get_close_matches
 from typing import Literal
 
+from bench.amounts import measure
 from bench.errors import UsageError
 
 BUDGETS = {"smoke": 256, "quick": 512, "small": 4_096, "medium": 65_536, "paper": 1_000_000}
@@ -29,7 +30,6 @@ _LARGEST = {
 }
 """Largest budget of each unit, and its text. A larger one is a slip of the pen, and its run would never end."""
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
-_FORM = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(\.\d+)?(?:[eE]\+?(\d{1,2}))? ?([a-zA-Z]*)", re.ASCII)
 
 Unit = Literal["evaluations", "flops", "seconds"]
 
@@ -78,7 +78,9 @@ def parse_budget(name: str) -> Budget:
     if name in BUDGETS:
         return Budget("evaluations", BUDGETS[name])
     known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
-    return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units")
+    near = get_close_matches(name.lower(), BUDGETS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units{hint}")
 
 
 def parse_flops(option: str, text: str) -> int:
@@ -100,21 +102,21 @@ def parse_flops(option: str, text: str) -> int:
 
 def _read(option: str, name: str, plain: Unit, expected: str) -> Budget:
     """Read a number with its unit; a number without one is in the unit `plain`."""
-    found = _FORM.fullmatch(name)
-    problem = UsageError(f"{option} {name}: expected {expected}")
+    found = measure(name)
+    problem = UsageError(f"{option} {shlex.quote(name)}: expected {expected}")
     if found is None:
         raise problem
-    whole, fraction, power, suffix = found.groups("")
+    number, suffix = found
     unit: Unit
     if suffix.lower() in _FLOPS:
         unit, size = "flops", _FLOPS[suffix.lower()]
     elif suffix in _SECONDS:
         unit, size = "seconds", _SECONDS[suffix]
-    elif suffix in ("", "k", "M"):
-        unit, size = plain, {"": 1, "k": 10**3, "M": 10**6}[suffix]
+    elif not suffix:
+        unit, size = plain, 1
     else:
         raise problem
-    amount = Fraction(whole.replace(",", "").replace("_", "") + fraction) * 10 ** int(power or 0) * size
+    amount = number * size
     if amount <= 0 or amount.denominator > 1:
         raise problem
     largest, text = _LARGEST[unit]

@@ -109,15 +109,18 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         if self.positions is not None and longest > self.positions:
+            prompt = longest - sampling.max_new_tokens
+            room = self.positions - prompt
+            remedy = f"start a run with --max-new-tokens {room} or less" if room > 0 else "shorten the prompts"
             raise Refused(
-                f"a prompt and {sampling.max_new_tokens} new tokens need {longest} positions; "
-                f"{self.POSITIONS_ARE} {self.positions}"
+                f"a prompt of {prompt} tokens and {sampling.max_new_tokens} new tokens need {longest} positions; "
+                f"{self.POSITIONS_ARE} {self.positions}; {remedy}, or take a model with a longer context"
             )
         if (largest := max(map(max, prompts))) >= self.shape.vocab_size:
             token = shown(self._tokenizer.convert_ids_to_tokens(largest))
             raise Refused(
                 f"a prompt has the token {token} with the id {largest}, and the model's embedding has "
-                f"{self.shape.vocab_size} rows"
+                f"{self.shape.vocab_size} rows; take the tokenizer that belongs to the model"
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)

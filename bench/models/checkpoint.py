@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, shown
+from bench.errors import UsageError, os_reason, shown
 
 FILES = (
     "*.safetensors",
@@ -70,7 +70,7 @@ def json_object(file: Path) -> dict[str, Any]:
         check_file(file, LARGEST_TEXT)
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}); expected a checkpoint's JSON file") from error
+        raise UsageError(f"{file}: cannot be read: {os_reason(error, 'model')}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: not valid JSON ({error}); copy the file from its source again") from error
     if not isinstance(found, dict):

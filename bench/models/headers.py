@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, shown
+from bench.errors import UsageError, os_reason, shown
 from bench.models.checkpoint import check_file, configured_dtype, json_object
 
 WEIGHTS = "model.safetensors"
@@ -69,7 +69,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UsageError(f"{others[0]}: expected weights in {WEIGHTS}, or {INDEX} and the files that it names")
     if pickles := sorted(file for pattern in PICKLES for file in folder.glob(pattern)):
         raise UsageError(f"{pickles[0]}: weights in pickle files can run code and are not read; {_converted(pickles)}")
-    raise UsageError(f"{folder}: holds no {WEIGHTS}; expected a checkpoint folder")
+    raise UsageError(f"{folder}: holds no {WEIGHTS}; expected a checkpoint folder, as save_pretrained writes it")
 
 
 def _converted(pickles: list[Path]) -> str:
@@ -130,7 +130,7 @@ def file_headers(file: Path) -> dict[str, Header]:
                 raise UsageError(f"{file}: its {size} bytes are no safetensors file, or are cut off; {AGAIN}")
             text = opened.read(length)
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{file}: cannot be read: {os_reason(error, 'model')}") from error
     try:
         tensors = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
         end = max((_natural(entry["data_offsets"][1]) for entry in tensors.values()), default=0)

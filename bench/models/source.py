@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from bench.errors import UsageError
+from bench.errors import UsageError, os_reason
 from bench.models.adapter import Adapter, is_adapter
 from bench.models.checkpoint import check_file, json_object
 from bench.models.embedded import ACCEPTED, DEFAULT_MODEL, EMBEDDED
@@ -56,6 +56,12 @@ def resolve(name: str) -> ModelSource:
 def _folder(folder: Path) -> ModelSource:
     if is_adapter(folder):
         return Adapter.at(folder, resolve)
+    if (folder / "artifact").is_dir():
+        raise UsageError(f"--model {folder}: a run directory; its model is in {folder / 'artifact'}")
+    if not (folder / "config.json").exists():
+        raise UsageError(
+            f"--model {folder}: holds no config.json; expected a checkpoint: config.json, weights, tokenizer"
+        )
     json_object(folder / "config.json")
     weight_files(folder)
     return Folder.at(folder)
@@ -70,4 +76,4 @@ def _gguf_file(name: str, file: Path) -> GgufFile:
             raise UsageError(f"--model {name}: not a GGUF file; {ACCEPTED}")
         return GgufFile.at(file)
     except OSError as error:
-        raise UsageError(f"--model {name}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"--model {name}: cannot be read: {os_reason(error, 'model')}") from error

@@ -17,11 +17,13 @@ from pydantic import (
     field_validator,
 )
 
+from bench.amounts import counted
 from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
 from bench.records.files import read
 from bench.records.source import RunSource, Source
-from bench.settings import Option, setting
+from bench.settings import Option, form, setting
+from bench.strategy import STRATEGIES
 
 RewardKind = Literal["true", "random", "inverted"]
 """Reward that a method sees while it adapts; see `bench.run.reward`."""
@@ -146,7 +148,7 @@ class RunConfig(BaseModel):
     )
     strategy: Annotated[
         str,
-        Field(pattern=r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$"),
+        form(r"^(greedy|(maj|bon)@[1-9][0-9]{0,3}|pass@[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)$", STRATEGIES),
         Option(metavar="greedy|maj@K|bon@K|pass@K[,K...]"),
     ] = setting(
         "greedy",
@@ -203,7 +205,7 @@ class RunConfig(BaseModel):
         """Options that change what is asked, in words."""
         found = {
             f"prompt {self.template}": self.template != "default",
-            f"{self.shots} shots": self.shots,
+            f"{counted(self.shots, 'shot')}": self.shots,
             f"shots seed {self.shots_seed}": self.shots_seed,
             f"system message {hashlib.sha256((self.system or '').encode()).hexdigest()[:8]}": self.system,
         }
@@ -240,8 +242,16 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     if not path.exists():
-        raise UsageError(f"{folder}: not a run directory (it has no config.json)")
+        raise UsageError(f"{folder}: not a run directory (it has no config.json){_run_in(folder)}")
     try:
         return RunConfig.model_validate_json(read(path))
     except ValidationError as error:
         raise UsageError(f"{usage_error(str(path), error, RunConfig)}; restore it, or start a new run") from error
+
+
+def _run_in(folder: Path) -> str:
+    """Name a run in the folders below a folder, which the user may have meant; empty if there is none."""
+    for depth in range(5):  # task, model, method and budget are between --output and its runs
+        for found in sorted(folder.glob("*/" * depth + "seed-*/config.json"))[:1]:
+            return f"; did you mean {found.parent}?"
+    return ""

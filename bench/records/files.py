@@ -20,7 +20,9 @@ class WriteFailed(BenchError):
     """Error for a file or folder that cannot be written."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"cannot write {path}: {os_reason(error, '--output')}")
+        file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else path
+        cause = f"{file}: " if file in path.parents else ""  # a part of the path is at fault
+        super().__init__(f"cannot write {path}: {cause}{os_reason(error, '--output')}")
 
 
 def read(path: Path) -> bytes:

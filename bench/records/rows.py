@@ -17,9 +17,9 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from bench.compute.ledger import Work
-from bench.settings import strict_numbers
+from bench.settings import form, strict_numbers
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, form("^[0-9a-f]{64}$", "64 hexadecimal digits (0-9, a-f)")]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 RowKind = Literal["base", "method", "gated"]
 

@@ -7,9 +7,16 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bench.records.rows import Frozen
+from bench.settings import form
 
 PUBLISHED, CUSTOM, DECLARED = "published", "custom", "declared"
-Ruleset = Annotated[str, Field(pattern=r"^(published|tuned [1-9][0-9]*|custom|declared)$")]
+Ruleset = Annotated[
+    str,
+    form(
+        r"^(published|tuned [1-9][0-9]*|custom|declared)$",
+        "published, custom, declared, or tuned and the number of trials, such as tuned 8",
+    ),
+]
 """Rules that a run was made by. Only runs by the same rules are compared.
 
 `published`: every setting in the method's search space has its default. `tuned K`: K trials within the budget chose

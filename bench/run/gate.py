@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.amounts import counted
 from bench.compute.meter import AllowanceSpent
 from bench.errors import BenchError
 from bench.records.rows import GateLook, GateRecord
@@ -152,7 +153,7 @@ class Gate:
     def _record(self, decision: GateDecision, excluded: int) -> GateRecord:
         judged = decision.items - excluded
         design = GateDesign(max(1, round(self._design.items * judged / decision.items)))
-        missing = f"; {excluded} of {decision.items} items could not be judged" if excluded else ""
+        missing = f"; {excluded} of {counted(decision.items, 'item')} could not be judged" if excluded else ""
         return GateRecord(
             accepted=decision.accepted,
             items=decision.items,

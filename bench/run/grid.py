@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -340,6 +341,10 @@ def resumed(folder: Path) -> GridRun:
     return GridRun(read_config(folder), folder=folder)
 
 
+def _is_run_name(folder: Path) -> bool:
+    return re.fullmatch(r"seed-\d+-[0-9a-f]{8}", folder.absolute().name) is not None
+
+
 def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -> RunOutcome:
     """Continue the run in a directory.
 
@@ -359,6 +364,12 @@ def resume_run(folder: Path, display: ProgressDisplay, engines: Engines = ONE) -
             raise
         if prepared.folder.name != folder.absolute().name:
             check_schema(folder / "journal.jsonl")  # of a run of an earlier version this says more
+            if prepared.id.startswith(folder.absolute().name.rpartition("-")[2]) or not _is_run_name(folder):
+                raise UsageError(
+                    f"{folder}: the folder of this run was renamed; give it back its name, which shows that "
+                    f"nothing has changed since it began (with the present configuration, data and code it is "
+                    f"{prepared.folder.name})"
+                )
             raise UsageError(
                 f"{folder}: its configuration, data or code has changed since it began (its folder would now be "
                 f"{prepared.folder.name}); restore them, or start a new run"

@@ -53,7 +53,9 @@ def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | Non
         load_config_from_file(str(path))
         content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except Exception as error:  # accelerate raises many kinds of errors for invalid files
-        raise UsageError(f"{where}: accelerate cannot read it: {error}") from error
+        raise UsageError(
+            f"{where}: accelerate cannot read it ({error}); expected a file that `accelerate config` wrote"
+        ) from error
     _check(content, where)
     return content
 

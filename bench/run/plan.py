@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from bench.amounts import counted
 from bench.compute.ledger import BilledAccount
 from bench.errors import Refused
 from bench.records.config import RunConfig
@@ -56,7 +57,7 @@ class GatePlan:
         answering = f"each of {self.results} results" if several else "result"
         shared = "; all are paid from the same reserve, so fewer results leave more items to each" if several else ""
         return (
-            f"base and {answering} on at most {self.items} items; {detects} in {POWER:.0%} of runs if "
+            f"base and {answering} on at most {counted(self.items, 'item')}; {detects} in {POWER:.0%} of runs if "
             f"{REGRESSIONS:.0%} of the items regress{shared}"
         )
 
@@ -154,7 +155,7 @@ def _plan_gate(plan: Plan, config: RunConfig, reserved: int, task: TaskTraits) -
     if not task.sizes.get("gate"):
         return GatePlan(0, 0, "the task has no gate split")
     if task.sizes["gate"] < FEWEST_ITEMS:
-        return GatePlan(0, 0, f"the gate split has {task.sizes['gate']} items; a gate needs {FEWEST_ITEMS}")
+        return GatePlan(0, 0, f"the gate split has {counted(task.sizes['gate'], 'item')}; a gate needs {FEWEST_ITEMS}")
     if not plan.passes:
         return GatePlan(0, 0, f"{config.method} leaves the base unchanged")
     strategy = run_strategy(config.strategy)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
@@ -128,7 +130,10 @@ def prepare(
     for note in task_data.notes:
         display.note(note)
     if config.limit is not None and config.limit > len(splits.test):
-        raise UsageError(f"--limit {config.limit}: the test split of {config.task} has {len(splits.test)} examples")
+        raise UsageError(
+            f"--limit {config.limit}: the test split of {config.task} has {counted(len(splits.test), 'example')}; "
+            "give no more than these, or leave out --limit"
+        )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
     source = resolve(config.model)
@@ -239,9 +244,24 @@ def resolved_device(name: str) -> str:
         try:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
+            reason = f"this torch has no such device ({str(error).splitlines()[0]})" if _is_device(name) else "unknown"
+            raise UsageError(
+                f"--device {shlex.quote(name)}: {reason}; expected auto, cpu, cuda, cuda:1 or another device that "
+                "`bench doctor` names"
+            ) from error
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_device(name: str) -> bool:
+    """Return whether a text has the form of a torch device, such as `cuda:1`."""
+    import torch
+
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def resolved_dtype(name: str, device: str, checkpoint: Path) -> str:

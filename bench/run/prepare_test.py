@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION, ModelShape
 from bench.errors import BenchError, Refused, UsageError, usage_error
@@ -113,7 +114,8 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
     task_data = load_task_data(config)
     if config.limit is not None and config.limit > len(task_data.splits.test):
         raise UsageError(
-            f"--limit {config.limit}: the test split of {config.task} has {len(task_data.splits.test)} examples"
+            f"--limit {config.limit}: the test split of {config.task} has "
+            f"{counted(len(task_data.splits.test), 'example')}; give no more than these, or leave out --limit"
         )
     strategy = run_strategy(config.strategy)
     reason = unsupported_reason(strategy, task_data.traits) if strategy else None

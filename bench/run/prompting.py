@@ -135,7 +135,10 @@ def prompting_of(config: RunConfig, data: TaskData) -> Prompting:
     """
     prompts = data.traits.prompts
     if config.template not in prompts:
-        raise UsageError(f"--template {config.template}: {config.task_label} has the prompts {', '.join(prompts)}")
+        raise UsageError(
+            f"--template {config.template}: {config.task_label} has no such prompt; expected one of "
+            f"{', '.join(prompts)}"
+        )
     if not config.shots:
         return Prompting(config.template, system=config.system)
     return Prompting(

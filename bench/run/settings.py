@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.amounts import number
 from bench.errors import UsageError, problems, shown
 from bench.registry import load_method
 from bench.registry import names as registered
@@ -61,16 +63,23 @@ def parse(text: str, option: str, separator: str | None = None) -> Assignment:
     """
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise UsageError(f"{option} {text}: expected key=value")
+        form = "KEY=V1|V2|... in quotes, such as 'corp.rank=4|8'" if separator else "KEY=VALUE, such as corp.rank=4"
+        raise UsageError(f"{option} {shlex.quote(text)}: expected {form}; `bench list methods -v` names the settings")
     values = value.split(separator) if separator else [value]
     return Assignment(tuple(key.split(".")), tuple(map(_value, values)), f"{option} {text}")
 
 
+class _Plain(str):
+    """Text of the command line that is not JSON. Where a number is expected, it may be one such as `64k`."""
+
+
 def _value(text: str) -> Any:
     try:
-        return json.loads(re.sub(r"^(-?)\.(?=\d)", r"\g<1>0.", text))  # JSON has no number .5
+        found = json.loads(re.sub(r"^(-?)\.(?=\d)", r"\g<1>0.", text))  # JSON has no number .5
     except json.JSONDecodeError:
-        return text
+        return _Plain(text)
+    exponent = isinstance(found, float) and "e" in text.lower()  # 1e5 is a whole number, and 2.0 is not
+    return int(found) if exponent and found.is_integer() else found
 
 
 def from_table(
@@ -146,6 +155,8 @@ def _owners(assignment: Assignment, methods: Sequence[str], others: Sequence[str
     found = [(name, path) for name, paths in known.items() if _is_known(path, paths)]
     if not found:
         key, every = _key(path), sorted({_key(each) for paths in known.values() for each in paths})
+        if not owner and len(path) > 1:  # the method may be misspelt
+            every += [f"{name}.{_key(each)}" for name, paths in known.items() for each in paths]
         near = get_close_matches(key, every, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(every) or 'none'}"
         reason = f"{owner} has no setting" if owner else "no method of this run has a setting"
@@ -204,8 +215,35 @@ def _validated(method: str, given: dict[str, Any], taken: Sequence[tuple[tuple[s
     try:
         return config.model_validate(given)
     except ValidationError as error:
+        if _read_numbers(given, error):
+            return _validated(method, given, taken)
+        hint = _separator_hint(taken)
         texts = [f"{_origin(place, taken) or 'settings'}: {method}.{text}" for place, text in problems(error, config)]
-        raise UsageError("; ".join(texts)) from error
+        raise UsageError("; ".join(texts) + hint) from error
+
+
+def _separator_hint(taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> str:
+    """Say how several values are separated, if one of a variation has commas."""
+    values = [value for _, each in taken if each.origin.startswith("--vary") for value in each.values]
+    if any(isinstance(value, _Plain) and "," in value for value in values):
+        return "; values of --vary are separated by |, in quotes, such as 'rank=4|8'"
+    return ""
+
+
+def _read_numbers(given: dict[str, Any], error: ValidationError) -> bool:
+    """Replace texts of the command line by the numbers that they give, where numbers were expected.
+
+    Returns:
+        Whether there was such a text.
+    """
+    found = False
+    for problem in error.errors():
+        value, place = problem["input"], [str(key) for key in problem["loc"]]
+        expected = problem["type"] in ("int_type", "float_type")
+        if expected and isinstance(value, _Plain) and is_given(given, place) and (read := number(value)) is not None:
+            put(given, place, read)
+            found = True
+    return found
 
 
 def _origin(place: tuple[str | int, ...], taken: Sequence[tuple[tuple[str, ...], Assignment]]) -> str | None:

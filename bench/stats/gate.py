@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaln, xlog1py, xlogy
 
+from bench.amounts import counted
+
 LOOKS = 4
 SPENDING = 1.5
 """Exponent of the spending function. A larger one spends less of the error rate at the early looks: the gate then needs
@@ -129,7 +131,7 @@ def decide(design: GateDesign, counts: Sequence[tuple[int, int]]) -> GateDecisio
     if len(looks) < len(counts):
         raise ValueError(f"counts has {len(counts)} looks, but the gate decided at look {len(looks)}: it ends there")
     accepted, why = verdict
-    pairs = f"{_number(fixes, 'fix', 'fixes')} against {_number(regressions, 'regression', 'regressions')}"
+    pairs = f"{counted(fixes, 'fix', 'fixes')} against {counted(regressions, 'regression')}"
     where = f"{'kept' if accepted else 'rejected'} at look {len(looks)} of {len(design.looks)}"
     gain = (fixes - regressions) / items
     return GateDecision(
@@ -199,7 +201,7 @@ def _verdict(design: GateDesign, look: Look) -> tuple[bool, str] | None:
             return False, "too few changed answers to show a gain"
         return False, f"{look.needed} {'was' if look.needed == 1 else 'were'} needed"
     if look.fixes < _fewest(look.items / design.items, look.fixes + look.regressions):
-        return False, f"too few to show a gain on the remaining {_number(design.items - look.items, 'item', 'items')}"
+        return False, f"too few to show a gain on the remaining {counted(design.items - look.items, 'item')}"
     return None
 
 
@@ -295,10 +297,6 @@ def _binomial(n: int, p: float) -> NDArray[np.float64]:
         gammaln(n + 1.0) - gammaln(k + 1) - gammaln(n - k + 1) + xlogy(k, p) + xlog1py(n - k, -p)
     )
     return pmf
-
-
-def _number(n: int, singular: str, plural: str) -> str:
-    return f"{n} {singular if n == 1 else plural}"
 
 
 def _check_counts(design: GateDesign, counts: Sequence[tuple[int, int]]) -> None:

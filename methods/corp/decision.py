@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.amounts import counted
 from bench.stats.paired import paired_counts
 from methods.interface import Evaluation
 
@@ -53,8 +54,9 @@ def decide(before: NDArray[np.bool_], now: NDArray[np.bool_], *, z: float, penal
     variance = (fixes + penalty**2 * regressions) / n - gain**2 if n else 0.0
     error = math.sqrt(max(variance, 0.0) / n) if n else 0.0
     accepted = gain > 0 and gain - z * error > 0
+    pairs = f"{counted(fixes, 'fix', 'fixes')}, {counted(regressions, 'regression')} on {counted(n, 'example')}"
     reason = (
-        f"{fixes} fixes, {regressions} regressions on {n} examples: a mean constructive gain of {gain:+.3f} "
+        f"{pairs}: a mean constructive gain of {gain:+.3f} "
         f"{'exceeds' if accepted else 'does not exceed'} {z:g} standard errors of {error:.3f}"
     )
     return Decision(accepted, n, fixes, regressions, gain, error, reason)

@@ -183,7 +183,8 @@ def make_schedule(
         affordable = int(evaluations / (WANTED_STEPS * cost))
         batch = max(multiple, min(batch, affordable) // multiple * multiple)
     elif config.batch % multiple:
-        raise Refused(f"batch {config.batch} must be a multiple of {multiple}")
+        nearest = max(multiple, config.batch // multiple * multiple)
+        raise Refused(f"batch {config.batch} must be a multiple of {multiple}, such as {nearest}")
     else:
         batch = config.batch
     step = batch * cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,9 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
     """
     runs = [(read_record(folder).result, read_samples(folder)) for folder in folders]
     picked = [*labels, *labels][:2] if labels else [None, None]
+    known = {row.label for result, _ in runs for row in result.artifacts}
+    if unknown := [label for label in labels if label not in known]:
+        raise UsageError(f"--row {unknown[0]}: neither run has such a row; {_rows(known)}")
     rows = [_pick(f, result, label) for f, (result, _), label in zip(folders, runs, picked, strict=True)]
     (first, second), (a, b) = [result for result, _ in runs], rows
     same = [(r.config.task_label, r.versions.task if r.versions else "", r.content_hash) for r in (first, second)]
@@ -120,6 +123,11 @@ def compare_runs(folders: Sequence[Path], labels: Sequence[str]) -> RunCompariso
     return compare(first, a, before, second, b, after)
 
 
+def _rows(labels: Collection[str]) -> str:
+    named = sorted(filter(None, labels))
+    return f"expected one of {', '.join(named)}" if named else "each has one row, so leave out --row"
+
+
 def _describe(task: str, version: str, content_hash: str | None) -> str:
     return f"{task}, version {version or 'unknown'}, data {(content_hash or 'unknown')[:12]}"
 
@@ -129,11 +137,12 @@ def _pick(folder: Path, result: Result, label: str | None) -> int:
     numbers = {row.label: number for number, row in enumerate(result.rows) if row.kind == "method"}
     if not numbers:
         raise UsageError(f"{folder}: ended with status {result.status} and has no answers: {result.reason}")
-    if len(numbers) == 1:
-        return next(iter(numbers.values()))
     if label in numbers:
         return numbers[label]
-    raise UsageError(f"{folder}: has rows {', '.join(numbers)}; choose with --row")
+    if len(numbers) == 1:
+        return next(iter(numbers.values()))
+    given = "" if label is None else f"--row {label}: "
+    raise UsageError(f"{given}{folder}: has rows {', '.join(numbers)}; choose with --row")
 
 
 def _judged(first: Sample, second: Sample) -> bool:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.amounts import counted
 from bench.console import PlainTable, heading
 from bench.plain import line
 from bench.stats import Estimate
@@ -38,11 +39,11 @@ def print_comparison(console: Console, found: RunComparison, samples: int) -> No
         table.add_row(name, f"{100 * a.value:.1f} %", interval, *costs)
     console.print(table)
     _print(console, "")
-    _print(console, f"{found.items} items judged for both, {found.excluded} not")
+    _print(console, f"{counted(found.items, 'item')} judged for both, {found.excluded} not")
     _print(console, f"both right {found.both_right}, both wrong {found.both_wrong}")
     p_value = found.difference.p_value
-    counts = f"{len(found.fixes)} fixes, {len(found.regressions)} regressions: {_points(found.difference)} points"
-    _print(console, f"{counts}, exact McNemar p = {p_value:.3g}")
+    counts = f"{counted(len(found.fixes), 'fix', 'fixes')}, {counted(len(found.regressions), 'regression')}"
+    _print(console, f"{counts}: {_points(found.difference)} points, exact McNemar p = {p_value:.3g}")
     if found.reward:
         r = found.reward
         _print(console, f"shaped reward (not accuracy): {r.value:+.4f} ({r.low:+.4f} to {r.high:+.4f}, bootstrap)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from bench.amounts import counted
 from bench.console import fits
 from bench.errors import UsageError
 from reports.leaderboard.board import Board, Rate
@@ -227,7 +228,11 @@ def _accuracy(line: LeaderboardRow) -> str:
 
 def _beside(line: LeaderboardRow, text: str) -> str:
     """Return an interval, or the values of the seeds, with the number of seeds behind it if some failed."""
-    return f"{text} (of the {len(line.seeds)} seeds that ended, of {len(line.runs)})" if text and line.failed else text
+    return (
+        f"{text} (of the {counted(len(line.seeds), 'seed')} that ended, of {len(line.runs)})"
+        if text and line.failed
+        else text
+    )
 
 
 def _difference(line: LeaderboardRow) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.amounts import counted
 from bench.records.tuning import PUBLISHED
 from bench.stats import Estimate
 from reports.leaderboard.group import OverSeeds
@@ -132,5 +133,4 @@ class Withdrawal:
     @property
     def text(self) -> str:
         """Sentence such as `withdrawn: 2 records (listed in withdrawn.toml): a gate of its own decided each`."""
-        count = f"{len(self.records)} record{'s' if len(self.records) != 1 else ''}"
-        return f"withdrawn: {count} (listed in withdrawn.toml): {self.reason}"
+        return f"withdrawn: {counted(len(self.records), 'record')} (listed in withdrawn.toml): {self.reason}"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
+from bench.amounts import counted
 from bench.records.lines import LARGEST
 from bench.records.schema import Result
 from bench.settings import put
@@ -153,7 +154,7 @@ def gate_summary(report: Mapping[str, Any]) -> Iterator[str]:
     levels = [gate.level or 0.0 for gate in looks]
     changes = [(gate.fixes or 0) + (gate.regressions or 0) for gate in looks]
     chance = sum(map(mcnemar_size, changes, levels))
-    number = f"{len(looks)} look" + ("s" if len(looks) > 1 else "")
+    number = counted(len(looks), "look")
     yield (
         f"gate: {number}, {passed} passed; chance alone would have passed {chance:.2g} on average "
         f"(allowed by the significance levels: {sum(levels):.2g})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.amounts import counted
 from bench.records.config import RunConfig
 from bench.records.rows import GateRecord, PairedComparison, Row
 from bench.records.schema import BudgetInfo, Result
@@ -79,14 +80,17 @@ def _comparison(name: str, row: Row, c: PairedComparison) -> str:
         return f"{name} returned the base model unchanged, so its answers and cost are the base's"
     return (
         f"{name}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) on the same "
-        f"{c.items} items: {c.fixes} fixes, {c.regressions} regressions, exact McNemar p = {c.p_value:.3g}"
+        f"{counted(c.items, 'item')}: {counted(c.fixes, 'fix', 'fixes')}, {counted(c.regressions, 'regression')}, "
+        f"exact McNemar p = {c.p_value:.3g}"
     )
 
 
 def _detectable(gate: GateRecord) -> str:
     if gate.detectable is None:
         return ""
-    return f" (detectable gain on {gate.max_items} items: {100 * gate.detectable:+.1f} points in 80 % of runs)"
+    return (
+        f" (detectable gain on {counted(gate.max_items, 'item')}: {100 * gate.detectable:+.1f} points in 80 % of runs)"
+    )
 
 
 def truncations(rows: Sequence[tuple[str, Row]]) -> list[str]:
@@ -121,7 +125,7 @@ def coverages(rows: Sequence[tuple[str, Row]]) -> list[str]:
         if (c := row.coverage) is None or row.gate is not None:
             continue
         each = [f"pass@{c.k} {100 * c.value:.1f} % ({100 * c.low:.1f} to {100 * c.high:.1f})" for c in row.coverages]
-        line = f"{name}: {', '.join(each)}, from {c.samples} samples for each of {c.items} items"
+        line = f"{name}: {', '.join(each)}, from {counted(c.samples, 'sample')} for each of {counted(c.items, 'item')}"
         if d := c.difference:
             at = f" at k = {c.k}" if row.curve else ""
             bounds = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}"

@@ -19,6 +19,9 @@ from bench.records.schema import Result, Timing
 from reports.run.history import configuration, curves, gate_summary, gates
 from reports.run.summary import decided, lost_moves, named_rows, origin, row_name, run_title, spent, statements, trials
 
+SIGNIFICANT = 0.05
+"""Significance level at which a row without a gate is taken for better than the base."""
+
 # By default rich colours numbers, breaks lines, and replaces the `:100:` of `a[:100:]` by an emoji.
 _VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False}
 
@@ -176,10 +179,18 @@ def _next(directory: Path, result: Result) -> str:
     if result.status == "failed":
         return f"fix the cause, then bench resume {folder}"
     if result.status == "refused":
-        return f"run it with other settings, or remove the cause and bench resume {folder}"
-    if result.source is None and any(row.changed for row in result.rows):
+        return "change what the reason names, and start the run again; a refused run is not resumed with other options"
+    if result.source is None and any(_is_better(row) for row in result.gated or result.artifacts):
         return f"bench export {folder} -o my-model"
     return f"bench show {folder}"
+
+
+def _is_better(row: Row) -> bool:
+    """Return whether a row was shown to be better than the base: by its gate, or by the test split without a gate."""
+    if row.gate is not None:
+        return row.gate.accepted
+    gain = row.comparison
+    return row.changed and gain is not None and gain.difference > 0 and gain.p_value < SIGNIFICANT
 
 
 def print_samples(console: Console, result: Result, samples: list[Sample]) -> None:

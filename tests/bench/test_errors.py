@@ -51,5 +51,5 @@ def test_an_unknown_field_is_shown_with_its_value_and_the_nearest_or_the_known_f
 
 
 def test_an_error_about_a_whole_object_does_not_print_the_object():
-    assert message({"text": "x" * 9000, "rows": [{"rank": 1}] * 2}) == "file: value: Value error, at most one row"
-    assert message({"rows": [{}]}) == "file: rows.0.rank: Field required"
+    assert message({"text": "x" * 9000, "rows": [{"rank": 1}] * 2}) == "file: value: at most one row"
+    assert message({"rows": [{}]}) == "file: rows.0.rank: missing"

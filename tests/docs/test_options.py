@@ -38,7 +38,8 @@ noise = ["iid", "tied"]
 ```
 
 Values in a file have types: `limit = "60"`, `seed = 1.0` and `attempts = true` are errors. On the command line, the
-value of a setting is read as JSON, and as text if it is not JSON.
+value of a setting is read as JSON, and as text if it is not JSON. Whole numbers may be written as `65,536`, `1e5` or
+`64k`.
 
 The last column says where a default comes from. `python tests/docs/test_options.py` writes this page, and a test
 compares it with the code.

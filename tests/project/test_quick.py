@@ -27,6 +27,7 @@ INDIRECT = {
     "bench.cli.inspect": "bench/cli/test_cli.py",
     "bench.cli.interrupts": "bench/cli/test_grid.py",
     "bench.cli.options": "bench/cli/test_cli.py",
+    "bench.cli.paths": "bench/cli/test_messages.py",
     "bench.cli.plan": "bench/cli/test_cli.py",
     "bench.cli.publish": "bench/cli/test_leaderboard.py",
     "bench.cli.report": "bench/cli/test_report.py",

@@ -125,8 +125,8 @@ GOOD = {"prompt": "What?", "answer": "that", "check": "exact"}
     [
         ("{", "not JSON"),
         ("[1]", "found list, expected a JSON object"),
-        ({"answer": "a", "check": "exact"}, "expected either field 'prompt' or field 'messages'"),
-        (GOOD | {"messages": []}, "expected either field 'prompt' or field 'messages'"),
+        ({"answer": "a", "check": "exact"}, "the row has 'answer', 'check'; expected 'prompt' or 'messages'"),
+        (GOOD | {"messages": []}, "the row has fields 'prompt' and 'messages'; remove one"),
         (GOOD | {"prompt": 3}, "field 'prompt' is 3; expected text"),
         (GOOD | {"prompt": " "}, "field 'prompt' is ' '; expected text"),
         ({"prompt": "What?", "check": "exact"}, "field 'answer' is missing"),

@@ -87,7 +87,10 @@ class VllmEngine(LocalEngine[int]):
         config = open_config(Path(model))
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
-            raise Refused(f"a prompt and its answer need {max_model_len} positions; the model has {limit}")
+            raise Refused(
+                f"a prompt and its answer need {max_model_len} positions; the model has {limit}; start a run with a "
+                "smaller --max-new-tokens, or take a model with a longer context"
+            )
         self.shape = ModelShape.from_config(config)
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])

@@ -206,7 +206,7 @@ def test_adapt_on_uses_all_examples_of_the_task_for_testing():
         (["run", "-t", "addition", "-b", "smal"], 2, "--budget smal"),
         (["run", "-t", "addition", "--set", "alpha=1"], 2, "did you mean 'alphas'"),
         (["run", "-t", "addition", "--set", "attempts=-1"], 2, "attempts"),
-        (["run", "-t", "addition", "--set", "attempts"], 2, "expected key=value"),
+        (["run", "-t", "addition", "--set", "attempts"], 2, "expected KEY="),
         (["run", "-t", "addition", "-M", "tiny-addr"], 2, "did you mean tiny-adder"),
         (["run", "-t", "addition", "-s", "-1"], 2, "-1"),
         (["rnu"], 2, "did you mean 'run'"),

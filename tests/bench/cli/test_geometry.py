@@ -174,8 +174,8 @@ def test_a_run_is_asked_with_its_own_prompts_and_never_compared_with_another_kin
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", r"point\.json: .*valid dictionary.*; restore it, or leave"),
-        ('{"checkpoint": "x"}', r"point\.json: prompt: Field required.*; restore it, or leave"),
+        ("[]", r"point\.json: .*expected a table.*; restore it, or leave"),
+        ('{"checkpoint": "x"}', r"point\.json: prompt: missing.*; restore it, or leave"),
         ('{"prompt": "default", "amplitudes": {}}', r"expected either checkpoint, or noise, kind and amplitudes"),
         ('{"prompt": "default", "noise": "n", "kind": "iid", "amplitudes": {"a": 1}}', r"point\.json: amplitudes\.a"),
     ],

@@ -81,7 +81,10 @@ def test_completions_from_a_file_are_scored(write):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"task_id": "HumanEval/999", "completion": ""}], "'HumanEval/999' is not an example"),
+        (
+            [{"task_id": "HumanEval/999", "completion": ""}],
+            '"HumanEval/999" is not an example of humaneval; expected one such',
+        ),
         ([{"task_id": "HumanEval/1"}], "field 'completion' is missing"),
         ([], "the file has no rows"),
     ],

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +87,7 @@ def test_anything_else_is_refused_with_the_accepted_values(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_budget(name)
     message = str(caught.value)
-    assert message.startswith(f"--budget {name}:")
+    assert message.startswith(f"--budget {shlex.quote(name)}:")
     assert "smoke (256)" in message
     assert "1e15flops" in message
     assert "2h" in message

@@ -34,7 +34,7 @@ def test_a_file_without_a_json_object_is_refused_with_its_name(tmp_path, text, r
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"config\.json: cannot be read \(No such file"):
+    with pytest.raises(UsageError, match=r"config\.json: cannot be read: No such file"):
         json_object(tmp_path / "config.json")
     (tmp_path / "config.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(UsageError, match="not valid JSON"):

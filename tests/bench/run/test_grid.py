@@ -57,19 +57,19 @@ def test_settings_of_methods_outside_the_grid_are_ignored():
         (["base.rank=4"], "--set base.rank=4: base has no setting 'rank'"),
         (["grpo.lrr=1"], "did you mean 'lr'"),
         (["grpoo.lr=1"], "no method of this run has a setting 'grpoo.lr'"),
-        (["rank=zero"], '--set rank=zero: corp.rank: Input should be a valid integer.*given "zero"'),
-        (["corp.sigmas=[0.1, -1]"], r"--set corp.sigmas=.*: corp.sigmas.1: Input should be greater than 0 .given -1"),
+        (["rank=zero"], '--set rank=zero: corp.rank: expected a whole number.*given "zero"'),
+        (["corp.sigmas=[0.1, -1]"], r"--set corp.sigmas=.*: corp.sigmas.1: expected more than 0 .given -1"),
         (["grpo.lora.rnak=4"], "--set grpo.lora.rnak=4: grpo has no setting 'lora.rnak'; did you mean 'lora.rank'"),
-        (["grpo.lora.alpha=4"], "--set grpo.lora.alpha=4: grpo.lora.rank: Field required$"),
-        (["grpo.lora={}"], "--set grpo.lora={}: grpo.lora.rank: Field required$"),
+        (["grpo.lora.alpha=4"], "--set grpo.lora.alpha=4: grpo.lora.rank: missing$"),
+        (["grpo.lora={}"], "--set grpo.lora={}: grpo.lora.rank: missing$"),
         (['grpo.lora={"rnak": 4, "rank": 2}'], r"grpo.lora.rnak: unknown field .given 4.; did you mean 'rank'\?"),
         (['grpo.lora={"x": 4, "rank": 2}'], r"grpo.lora.x: unknown field .given 4.; known: rank, alpha$"),
-        (["attempts=true"], "--set attempts=true: corp.attempts: Input should be a valid integer .given true"),
-        (['attempts="4"'], '--set attempts="4": corp.attempts: Input should be a valid integer .given "4"'),
-        (["sigmas=true"], "--set sigmas=true: corp.sigmas.0: Input should be a valid number .given true"),
-        (['sigmas=["0.1"]'], 'corp.sigmas.0: Input should be a valid number .given "0.1"'),
-        (["sigmas=0.1,x"], 'corp.sigmas.1: Input should be a valid number .given "x"'),
-        (["rank"], "--set rank: expected key=value"),
+        (["attempts=true"], "--set attempts=true: corp.attempts: expected a whole number .given true"),
+        (['attempts="4"'], '--set attempts="4": corp.attempts: expected a whole number .given "4"'),
+        (["sigmas=true"], "--set sigmas=true: corp.sigmas.0: expected a number .given true"),
+        (['sigmas=["0.1"]'], 'corp.sigmas.0: expected a number .given "0.1"'),
+        (["sigmas=0.1,x"], 'corp.sigmas.1: expected a number .given "x"'),
+        (["rank"], "--set rank: expected KEY="),
     ],
 )
 def test_an_invalid_setting_is_an_error_that_names_it(settings, message):
@@ -94,8 +94,8 @@ def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
     ("variation", "message"),
     [
         ("corp.nois=iid|tied", "--vary corp.nois=iid.*did you mean 'noise'"),
-        ("noise=iid|id", r"--vary noise=iid\|id: corp.noise: Input should be 'iid' or 'tied'.*given \"id\""),
-        ("noise", "--vary noise: expected key=value"),
+        ("noise=iid|id", r"--vary noise=iid\|id: corp.noise: expected 'iid' or 'tied'.*given \"id\""),
+        ("noise", "--vary noise: expected KEY="),
         (
             "gate=off|both",
             r"--vary gate=off\|both: corp.gate: no longer a setting; .*--gate off\|harness",
@@ -175,7 +175,7 @@ def test_numbers_of_a_third_party_method_are_numbers_and_lists_are_tuples():
     found = tabled({"sizes": [1, 2], "weights": [1, 0.5]}).settings
     assert (found.sizes, found.weights) == ((1, 2), [1.0, 0.5])
     for table in ({"sizes": [1, "2"]}, {"sizes": [True]}, {"sizes": [1.0]}, {"weights": ["1"]}, {"weights": [False]}):
-        with pytest.raises(UsageError, match=r"(sizes|weights)\.\d: Input should be a valid (integer|number) \(given"):
+        with pytest.raises(UsageError, match=r"(sizes|weights)\.\d: expected a (whole )?number \(given"):
             tabled(table)
 
 

@@ -124,7 +124,10 @@ def test_a_prompt_with_a_token_beyond_the_embedding_is_refused(folder, tmp_path)
     (folder / "chat_template.jinja").write_text("<image>{{ messages[0]['content'] }}")
     result = execute(prepared(folder, tmp_path / "b"), QUIET)
     assert result.status == "refused"
-    assert result.reason == ('a prompt has the token "<image>" with the id 16, and the model\'s embedding has 16 rows')
+    assert result.reason == (
+        'a prompt has the token "<image>" with the id 16, and the model\'s embedding has 16 rows; take the tokenizer '
+        "that belongs to the model"
+    )
 
 
 class WithSystem(Addition):

@@ -85,7 +85,7 @@ def test_rows_are_chosen_by_label(tmp_path):
     x, y = write(tmp_path / "x", BEFORE), write(tmp_path / "y", AFTER, rows=("k=1", "k=5"))
     with pytest.raises(UsageError, match="rows k=1, k=5; choose with --row"):
         compare_runs([x, y], [])
-    with pytest.raises(UsageError, match="choose with --row"):
+    with pytest.raises(UsageError, match="--row k=9: neither run has such a row; expected one of k=1, k=5"):
         compare_runs([x, y], ["k=9"])
     assert compare_runs([x, y], ["k=5"]).second.name.startswith("corp k=5")
     both = compare_runs([y, y], ["k=1", "k=5"])
@@ -108,7 +108,7 @@ def test_both_answers_are_printed_side_by_side_unchanged(tmp_path, width):
     file = io.StringIO()
     print_comparison(Console(file=file, width=width), found, samples=1)
     text = file.getvalue()
-    assert "2 fixes, 1 regressions: +20.0 (" in text
+    assert "2 fixes, 1 regression: +20.0 (" in text
     assert "exact McNemar p = 1" in text
     assert "fixes: b, c\n" in text
     rows = [line for line in text.splitlines() if "x says [red]" in line]

@@ -95,6 +95,21 @@ def cells(text: str, name: str) -> list[str]:
     return re.split(r"  +", row.strip())
 
 
+def gate_record(*, accepted: bool) -> GateRecord:
+    return GateRecord(
+        accepted=accepted,
+        items=32,
+        max_items=64,
+        fixes=12,
+        regressions=1,
+        gain=11 / 32,
+        level=0.05,
+        looks=(GateLook(items=32, fixes=12, regressions=1, needed=11),),
+        reason="kept at look 2 of 4: 12 fixes against 1 regression, 11 were needed" if accepted else "rejected",
+        detectable=0.182,
+    )
+
+
 def failed(reason: str | None) -> Result:
     return Result(
         identity_version=2, id="x", status="failed", reason=reason, traceback="Traceback ...", config=RESULT.config
@@ -165,18 +180,7 @@ def test_the_budget_is_shown_with_what_was_spent_of_it() -> None:
 
 
 def gated(*, accepted: bool, label: str = "") -> Row:
-    gate = GateRecord(
-        accepted=accepted,
-        items=32,
-        max_items=64,
-        fixes=12,
-        regressions=1,
-        gain=11 / 32,
-        level=0.05,
-        looks=(GateLook(items=32, fixes=12, regressions=1, needed=11),),
-        reason="kept at look 2 of 4: 12 fixes against 1 regression, 11 were needed" if accepted else "rejected",
-        detectable=0.182,
-    )
+    gate = gate_record(accepted=accepted)
     numbers = RESULT.rows[1] if accepted else BASE.model_copy(update={"comparison": RESULT.rows[1].comparison})
     update = {"kind": "gated", "label": label, "gate": gate, "answers_of": int(accepted)}
     return numbers.model_copy(update=update)
@@ -296,11 +300,23 @@ def test_a_refused_run_shows_its_reason_and_no_traceback() -> None:
     refused = {"status": "refused", "reason": "too small a budget", "rows": (), "report": {}}
     text = printed(RESULT.model_copy(update=refused))
     assert "refused: too small a budget\n" in text
-    assert f"next:   run it with other settings, or remove the cause and bench resume {FOLDER}\n" in text
+    assert "next:   change what the reason names, and start the run again" in text
+    assert "bench resume" not in text
 
 
-def test_a_changed_model_can_be_exported_next() -> None:
-    assert f"record: {FOLDER}\nnext:   bench export {FOLDER} -o my-model\n" in printed()
+def test_only_a_model_that_was_shown_to_be_better_is_exported_next() -> None:
+    export, show = f"next:   bench export {FOLDER} -o my-model\n", f"next:   bench show {FOLDER}\n"
+    assert show in printed()  # p = .27
+    row = RESULT.rows[1]
+    assert row.comparison is not None
+    better = row.model_copy(update={"comparison": row.comparison.model_copy(update={"p_value": 0.01})})
+    lower = row.comparison.model_copy(update={"p_value": 0.01, "difference": -0.1})
+    worse = row.model_copy(update={"comparison": lower})
+    assert export in printed(RESULT.model_copy(update={"rows": (BASE, better)}))
+    assert show in printed(RESULT.model_copy(update={"rows": (BASE, worse)}))
+    for accepted, text in ((True, export), (False, show)):  # with a gate, the gate alone decides
+        gated = better.model_copy(update={"kind": "gated", "gate": gate_record(accepted=accepted)})
+        assert text in printed(RESULT.model_copy(update={"rows": (BASE, better, gated)}))
 
 
 def test_a_failed_run_shows_its_reason_and_how_to_go_on_and_no_accuracy() -> None:
