@@ -1,7 +1,7 @@
 """Run every command of the documentation at a small budget, or parse it.
 
-A command is a line in a code block of README.md or docs/ that begins with `bench` or `$ bench`. Each is parsed, and the
-settings in it are validated. Each is run too, unless `NOT_RUN` says why not. Commands in the guides run in test_guides.py.
+A command is a line in a code block of README.md or docs/ that begins with `bench` or `$ bench`. Each is parsed, and its
+settings are validated. Each is run too, unless `NOT_RUN` says why not. Those of the guides run in test_guides.py.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ NOT_RUN = {
     "bench run -m randopt -t gsm8k --engines 16 --ray-address HOST:6379": HUB,
     "bench run -m base -m grpo -t gsm8k -M Qwen/Qwen2.5-0.5B --shots 8 --shots-seed 1 --max-new-tokens 512 "
     "--strategy maj@8": HUB,
-    "bench run -m grpo -t successor -M smollm2-135m -b smoke -L 100 -s 1 --gate off --set lr=1e-6 --dtype bfloat16": MODEL,
+    "bench run -m grpo -t successor -M smollm2-135m -b smoke -L 100 -s 1 --gate off --set lr=1e-6 "
+    "--dtype bfloat16": MODEL,
     "bench run -m grpo -t gsm8k --launch accelerate --launch-config two.yaml": HUB,
     "bench run -m grpo -m ppo -t jsonl --data larger.jsonl -b small -L 400 --max-new-tokens 16 --set lr=1e-5 "
     "--dtype bfloat16": MODEL,
