@@ -6,11 +6,12 @@ settings are validated. Each is run too, unless `NOT_RUN` says why not. Those of
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import documented
@@ -58,11 +59,12 @@ NOT_RUN = {
 }
 """Commands that are only parsed, and why."""
 
-BUDGET, TUNED_BUDGET = "512", "2048"
+BUDGET, TUNED_BUDGET = "256", "2048"
 """Budget of a run, and of a run with `--tune`, in place of the page's."""
 SMALLER = {"-b": BUDGET, "--budget": BUDGET, "-L": "8", "--limit": "8", "--tune": "2"}
-"""Values of options in place of the page's. Of several seeds the first one stays."""
-RUNS = "runs/addition/tiny-adder/{}/{}/seed-0-*"
+"""Values of options in place of the page's. A run or test without a limit gets this one. Of several seeds the first stays."""
+MADE = "made"
+"""Folder of the runs that are made for commands that name one."""
 PLACEHOLDERS = {"RUN": "es", "A": "base", "B": "es"}
 """Methods whose runs stand for the names of runs in a command."""
 NEEDS = {"split-half": "landscape", "density": "landscape"}
@@ -91,7 +93,8 @@ EVERY = list(dict.fromkeys(command for found in ALL.values() for command in foun
 
 def words(command: str) -> list[str]:
     """Split a command behind `bench`. A synopsis gives its longest form, with one name for each."""
-    plain = re.sub(r"\[=\w+\]|\b[A-Z]+\|(?=[A-Z]+\b)|(?<=[A-Z])\.\.\.", "", command)
+    plain = re.sub(r"(\b[A-Z]+) \[\1\.\.\.\]", r"\1", command)
+    plain = re.sub(r"\[=\w+\]|\b[A-Z]+\|(?=[A-Z]+\b)|(?<=[A-Z])\.\.\.", "", plain)
     plain = re.sub(r"\[([A-Z-][^\]]*)\]", r"\1", plain)
     return shlex.split(plain)[1:]
 
@@ -108,39 +111,39 @@ def small(arguments: list[str]) -> list[str]:
         value = SMALLER.get(option or "", word)
         value = TUNED_BUDGET if tuned and option in ("-b", "--budget") else value
         found.append(re.sub(r"/(small|smoke|quick)/", f"/{BUDGET}/", value))
-    return found
+    limited = arguments[0] not in ("run", "test") or "-L" in arguments
+    return found if limited else [*found, "-L", SMALLER["-L"]]
 
 
 def resolved(arguments: list[str]) -> list[str]:
-    """Return a command with the runs and files that were made for it in place of names such as RUN."""
+    """Return a command with what was made for it in place of names such as RUN."""
     needed = next((NEEDS[word] for word in arguments if word in NEEDS), None)
-    found = []
-    for word in arguments:
-        if word in PLACEHOLDERS or word == "RUNS":
-            (word,) = glob.glob(RUNS.format(needed or PLACEHOLDERS.get(word, "es"), BUDGET))  # noqa: PTH207
-        found.append("addition" if word == "TASK" else word)
-    return found
+    made = f"{MADE}/addition/tiny-adder"
+    runs = {name: f"{made}/{needed or method}/{BUDGET}/seed-0-*" for name, method in PLACEHOLDERS.items()}
+    replaced = {**runs, "RUNS": MADE, "TASK": "addition", "DIR": tempfile.mkdtemp(dir=".")}
+    return [replaced.get(word, word) for word in arguments]
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[None]:
+def made() -> Iterator[Path]:
     """Make runs of three methods in a temporary folder, and make it the current one."""
-    with documented.workplace({"FILE": json.dumps(PROGRAM)}):
+    with documented.workplace({}) as folder:
         status, output = documented.run(
-            f"bench run -m base -m es -m landscape -t addition -M tiny-adder -b {BUDGET} -L 8"
+            f"bench run -m base -m es -m landscape -t addition -M tiny-adder -b {BUDGET} -L 8 -o {MADE}"
         )
         assert status == 0, output
-        yield
+        yield folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ALL)
-def test_the_commands_of_a_page_run(page: str, runs: None) -> None:
+def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
+    (made / "FILE").write_text(json.dumps(PROGRAM))
     for command in ALL[page]:
         if command not in NOT_RUN:
-            made = small(resolved(words(command)))
-            status, output = documented.run(shlex.join(["bench", *made]))
-            assert status == 0, f"{command}\nas {shlex.join(made)}\n{output}"
+            smaller = small(resolved(words(command)))
+            status, output = documented.run(shlex.join(["bench", *smaller]))
+            assert status == 0, f"{command}\nas bench {' '.join(smaller)}\n{output}"
 
 
 @pytest.fixture
@@ -179,8 +182,8 @@ def test_a_line_is_read_as_a_person_would_type_it() -> None:
     assert words("bench audit RECORD|RUN") == ["audit", "RUN"]
     assert words("bench report [RUNS...] -o DIR") == ["report", "RUNS", "-o", "DIR"]
     assert words("bench analyze geometry RUN [RUN...] [-t TASK[=FILE]] [-L 100] [--json]") == [
-        "analyze", "geometry", "RUN", "RUN", "-t", "TASK", "-L", "100", "--json"
+        "analyze", "geometry", "RUN", "-t", "TASK", "-L", "100", "--json"
     ]  # fmt: skip
     assert words("bench run --set 'randopt.top_k=[1,5]'") == ["run", "--set", "randopt.top_k=[1,5]"]
-    assert small(["run", "-b", "64k", "-s", "0", "-s", "1"]) == ["run", "-b", "512", "-s", "0"]
-    assert small(["run", "-b", "64k", "--tune", "5"]) == ["run", "-b", "2048", "--tune", "2"]
+    assert small(["run", "-b", "64k", "-s", "0", "-s", "1"]) == ["run", "-b", "256", "-s", "0", "-L", "8"]
+    assert small(["plan", "-b", "64k", "--tune", "5"]) == ["plan", "-b", "2048", "--tune", "2"]
