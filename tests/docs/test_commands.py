@@ -62,7 +62,7 @@ NOT_RUN = {
 BUDGET, TUNED_BUDGET = "256", "2048"
 """Budget of a run, and of a run with `--tune`, in place of the page's."""
 SMALLER = {"-b": BUDGET, "--budget": BUDGET, "-L": "8", "--limit": "8", "--tune": "2"}
-"""Values of options in place of the page's. A run or test without a limit gets this one. Of several seeds the first stays."""
+"""Values of options in place of the page's. Each run has a limit, and the first of its seeds."""
 MADE = "made"
 """Folder of the runs that are made for commands that name one."""
 PLACEHOLDERS = {"RUN": "es", "A": "base", "B": "es"}
@@ -157,13 +157,14 @@ def names() -> Iterator[None]:
 
 @pytest.mark.parametrize("command", EVERY)
 def test_a_command_has_valid_options(command: str, names: None) -> None:
-    found, context = cli, click.Context(cli)
+    found: click.Command | None = cli
+    context = click.Context(cli)
     arguments = ["RUN" if word.startswith("runs/") else word for word in words(command)]
     path = []
     while isinstance(found, click.Group):
         name, found, arguments = found.resolve_command(context, arguments)
-        assert found is not None
         path.append(name)
+    assert found is not None
     context = found.make_context(path[-1], arguments)
     if path in (["run"], ["plan"]) and NOT_RUN.get(command) != EARLIER:
         own = {"output", "as_json", "engines", "ray_address", "config"}
