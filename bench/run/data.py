@@ -90,7 +90,7 @@ class TaskData:
             listed = ", ".join(f"{names} {count}" for names, count in across.items())
             notes.append(
                 f"pairs of examples in two splits are near duplicates ({listed}): accuracies may be too high; a task "
-                "keeps examples together by their `group` (docs/extending.md)"
+                "keeps examples together by their `group` (docs/guides/write-a-task.md)"
             )
         return tuple(notes)
 
