@@ -136,5 +136,5 @@ def test_another_task_may_have_its_data_in_a_file(tmp_path):
     with pytest.raises(UsageError, match=f"task jsonl={path}: its test split has 1 examples; at least 2 are needed"):
         other_task(config, f"jsonl={path}", 1)
     swapped = config.model_copy(update={"template": "swapped"})
-    with pytest.raises(UsageError, match="--template swapped: jsonl has the prompts default"):
+    with pytest.raises(UsageError, match="--template swapped: jsonl has no such prompt; expected one of default"):
         other_task(swapped, f"jsonl={path}", 3)

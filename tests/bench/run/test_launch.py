@@ -48,7 +48,7 @@ def test_the_content_of_the_launch_file_is_stored_with_the_run(write):
         ({"distributed_type": "DEEPSPEED"}, Refused, "cannot be saved or resumed"),
         ({"distributed_type": "MULTI_CPU"}, UsageError, "starts one process only; use MULTI_GPU"),
         ({"mixed_precision": "fp16"}, Refused, "mixed_precision is 'fp16'; set 'no'"),
-        ({"nonsense": 3}, UsageError, "accelerate cannot read it: .*nonsense"),
+        ({"nonsense": 3}, UsageError, "accelerate cannot read it .*nonsense"),
     ],
 )
 def test_an_unusable_launch_file_is_an_error_before_anything_runs(write, changes, error, message):

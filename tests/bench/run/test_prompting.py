@@ -192,7 +192,7 @@ def test_an_invented_next_question_is_no_part_of_an_answer(tmp_path):
 
 
 def test_an_unknown_prompt_is_an_error_that_names_the_known_ones():
-    with pytest.raises(UsageError, match="--template terse: addition has the prompts default, swapped"):
+    with pytest.raises(UsageError, match="--template terse: addition has no such prompt; expected one of default"):
         load_task_data(config(template="terse"))
 
 
