@@ -63,8 +63,8 @@ BUDGET, TUNED_BUDGET = "256", "2048"
 """Budget of a run, and of a run with `--tune`, in place of the page's."""
 SMALLER = {"-b": BUDGET, "--budget": BUDGET, "-L": "8", "--limit": "8", "--tune": "2"}
 """Values of options in place of the page's. Each run has a limit, and the first of its seeds."""
-MADE = "made"
-"""Folder of the runs that are made for commands that name one."""
+SEED = "77"
+"""Seed of the runs that are made for commands that name a run, and of no other run."""
 PLACEHOLDERS = {"RUN": "es", "A": "base", "B": "es"}
 """Methods whose runs stand for the names of runs in a command."""
 NEEDS = {"split-half": "landscape", "density": "landscape"}
@@ -92,11 +92,12 @@ EVERY = list(dict.fromkeys(command for found in ALL.values() for command in foun
 
 
 def words(command: str) -> list[str]:
-    """Split a command behind `bench`. A synopsis gives its longest form, with one name for each."""
+    """Split a command behind `bench`, up to a pipe. A synopsis gives its longest form, with one name for each."""
     plain = re.sub(r"(\b[A-Z]+) \[\1\.\.\.\]", r"\1", command)
     plain = re.sub(r"\[=\w+\]|\b[A-Z]+\|(?=[A-Z]+\b)|(?<=[A-Z])\.\.\.", "", plain)
     plain = re.sub(r"\[([A-Z-][^\]]*)\]", r"\1", plain)
-    return shlex.split(plain)[1:]
+    _, *arguments = shlex.split(plain)
+    return arguments[: arguments.index("|")] if "|" in arguments else arguments
 
 
 def small(arguments: list[str]) -> list[str]:
@@ -118,19 +119,18 @@ def small(arguments: list[str]) -> list[str]:
 def resolved(arguments: list[str]) -> list[str]:
     """Return a command with what was made for it in place of names such as RUN."""
     needed = next((NEEDS[word] for word in arguments if word in NEEDS), None)
-    made = f"{MADE}/addition/tiny-adder"
-    runs = {name: f"{made}/{needed or method}/{BUDGET}/seed-0-*" for name, method in PLACEHOLDERS.items()}
-    replaced = {**runs, "RUNS": MADE, "TASK": "addition", "DIR": tempfile.mkdtemp(dir=".")}
+    made = f"runs/addition/tiny-adder/{{}}/{BUDGET}/seed-{SEED}-*"
+    runs = {name: made.format(needed or method) for name, method in PLACEHOLDERS.items()}
+    replaced = {**runs, "RUNS": "runs", "TASK": "addition", "DIR": tempfile.mkdtemp(dir=".")}
     return [replaced.get(word, word) for word in arguments]
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
-    """Make runs of three methods in a temporary folder, and make it the current one."""
+    """Make runs of four methods in a temporary folder, and make it the current one."""
     with documented.workplace({}) as folder:
-        status, output = documented.run(
-            f"bench run -m base -m es -m landscape -t addition -M tiny-adder -b {BUDGET} -L 8 -o {MADE}"
-        )
+        methods = "-m base -m es -m randopt -m landscape"
+        status, output = documented.run(f"bench run {methods} -t addition -M tiny-adder -b {BUDGET} -L 8 -s {SEED}")
         assert status == 0, output
         yield folder
 
@@ -185,6 +185,7 @@ def test_a_line_is_read_as_a_person_would_type_it() -> None:
     assert words("bench analyze geometry RUN [RUN...] [-t TASK[=FILE]] [-L 100] [--json]") == [
         "analyze", "geometry", "RUN", "-t", "TASK", "-L", "100", "--json"
     ]  # fmt: skip
+    assert words("bench leaderboard | cut -f 8") == ["leaderboard"]
     assert words("bench run --set 'randopt.top_k=[1,5]'") == ["run", "--set", "randopt.top_k=[1,5]"]
     assert small(["run", "-b", "64k", "-s", "0", "-s", "1"]) == ["run", "-b", "256", "-s", "0", "-L", "8"]
     assert small(["plan", "-b", "64k", "--tune", "5"]) == ["plan", "-b", "2048", "--tune", "2"]

@@ -32,8 +32,8 @@ MACHINE = (
     (r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?\S*)?", "DATE"),
     (r"\d[\d.,]*(?:e\+?\d+)? FLOP/s", "N FLOP/s"),
     (r"\d[\d.,]* (s|min|h)\b", r"N \1"),
-    (r"^seconds: .*$", "seconds: N"),
-    (r"^processor:.*$", "processor: NAME"),
+    (r"^seconds: .*(?:\n +.*)*$", "seconds: N"),
+    (r"^processor:.*(?:\n +.*)*$", "processor: NAME"),
 )
 """What depends on the machine, and what stands for it in a comparison."""
 
@@ -144,6 +144,7 @@ def test_a_marker_chooses_a_part() -> None:
 def test_only_what_depends_on_the_machine_is_left_out_of_the_comparison() -> None:
     page = "x seed-0-1a2b3c4d 12.5 %  2026-01-02T03:04:05+00:00, 8.1 s at 2.5e+09 FLOP/s, 1,234 tokens"
     assert comparable(page, numbers=True) == "x seed-0-HASH 12.5 % DATE N s at N FLOP/s, 1,234 tokens"
+    assert comparable("seconds: sample 1.1, setup\n  0.7\nadaptation", numbers=True) == "seconds: N\nadaptation"
     assert comparable("+12.5 points (-1.0 to +3)", numbers=False) == "N points (N to N)"
 
 
