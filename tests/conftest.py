@@ -10,6 +10,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
 
+# A pipe has no width. Workers of pytest-xdist get one.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # Processes that tests start import what the tests do: the working directory may hold other copies of our packages.
 os.environ["PYTHONSAFEPATH"] = "1"
 
