@@ -41,7 +41,7 @@ MEMBERS = [1, 5]
 )
 @json_option
 def demo(output: Path, as_json: bool) -> int:
-    """Compare four methods in about a minute on two cores, and show how to read the result.
+    """Compare four methods in a minute, and explain the result.
 
     The model tiny-adder, which is part of the package, learns sums. All methods have the same budget of FLOPs. This
     needs the extra `local`, and no network. Runs that are complete are not run again.

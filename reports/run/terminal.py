@@ -80,7 +80,7 @@ def _print(console: Console, text: str, style: str = "") -> None:
 
 def print_history(console: Console, result: Result) -> None:
     """Print a run's configuration, its rewards over time, and a summary of its gate."""
-    named = [f"{name + ':':<10}{text}" for name, text in configuration(result).items()]
+    named = [f"{name + ':':<11}{text}" for name, text in configuration(result).items()]
     for text in (*named, *curves(result.report), *gate_summary(result.report)):
         _print(console, text)
 

@@ -34,6 +34,7 @@ NOT_RUN = {
     "bench score -t gsm8k --completions FILE": HUB,
     "bench check -t gsm8k": HUB,
     "bench check -m grpo": LONG,
+    "bench demo": LONG,
     "bench run -m corp -t addition -M tiny-adder -b small -s 0 -s 1 -s 2 -o runs/ablation-small --vary "
     "'corp.gate=both|off' --vary 'corp.noise=iid|tied' --vary 'corp.reweight=on|off'": EARLIER,
     "bench leaderboard runs/ablation-small --format markdown": EARLIER,

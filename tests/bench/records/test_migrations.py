@@ -18,6 +18,7 @@ from bench.run.grid import resume_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from reports.html.page import page_name
 from reports.leaderboard.build import make_board
 from reports.reading import read_record
 
@@ -153,7 +154,7 @@ def test_old_runs_are_shown_compared_reported_and_published(runs, tmp_path):
     compared = read_result(randopt).rows[1].comparison
     assert (len(found["fixes"]), len(found["regressions"])) == (compared.fixes, compared.regressions)
     invoke("report", runs, "-o", tmp_path / "site")
-    page = (tmp_path / "site" / "runs" / f"{read_result(randopt).id}.html").read_text()
+    page = (tmp_path / "site" / "runs" / page_name(read_result(randopt))).read_text()
     assert "Samples" in page
     assert read_samples(randopt)[0].text in page
     (record, _) = json.loads(invoke("publish", runs, "--into", tmp_path / "board", "--json"))["records"]
