@@ -132,7 +132,7 @@ def _group(records: Sequence[Record], sort: str, clusters: Clusters, against: st
     lines = [each.line for each in made]
     unlettered: list[str] = []
     if same_rules:
-        letters = _letters(made, stems)
+        letters = _letters(made, stems, against)
         if letters is None:
             unlettered = [f"no letters: the pairs that differ need more than {MOST_LETTERS}"]
         else:
@@ -211,11 +211,18 @@ def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[Sco
     return []
 
 
-def _letters(rows: Sequence[ScoredRow], clusters: Sequence[int] | None) -> list[str | None] | None:
+def _letters(rows: Sequence[ScoredRow], clusters: Sequence[int] | None, against: str) -> list[str | None] | None:
     """Return the letters of each row, from tests of all pairs of rows with different answers.
 
     None if there are too many. The base has letters, and every row as trained that is tested against the base and has
-    no failed seed. Only here does an item that was not judged count as wrong.
+    no failed seed. Only here does an item that was not judged count as wrong. Pairs that have a verdict are those that
+    it tells apart: a row shares a letter with the row that it is compared with exactly if its verdict is `cannot be
+    told`.
+
+    Args:
+        rows: Rows with their differences.
+        clusters: Cluster of each item; None if items are independent.
+        against: Name of the row that the others are compared with; empty for the base.
     """
     different: dict[tuple[int, bytes], NDArray[np.float64]] = {}
     keys: list[tuple[int, bytes] | None] = []
@@ -228,6 +235,13 @@ def _letters(rows: Sequence[ScoredRow], clusters: Sequence[int] | None) -> list[
     differ = np.zeros((1, 1), dtype=bool)
     if len(ordered) > 1:
         differ = different_pairs(pairwise_p_values([different[key] for key in ordered], clusters), LEVEL)
+        named = (key for row, key in zip(rows, keys, strict=True) if row.line.name == (against or "base"))
+        if (compared_with := next(named, None)) is not None:
+            one = ordered.index(compared_with)
+            for row, key in zip(rows, keys, strict=True):
+                if key and key != compared_with and row.line.verdict is not None:
+                    other = ordered.index(key)
+                    differ[one, other] = differ[other, one] = row.line.verdict != "cannot be told"
     found = compact_letters(differ)
     if found is None:
         return None
