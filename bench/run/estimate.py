@@ -40,6 +40,7 @@ class Estimate:
         new_tokens: Mean length of an answer.
         tokenized: Whether the prompts were counted by the model's tokenizer.
         known: Whether answers are the reference answers alone, so that their length is known.
+        limited: Whether the limit of an answer is no longer than the task's typical length.
     """
 
     flops: float | None
@@ -47,6 +48,7 @@ class Estimate:
     new_tokens: float
     tokenized: bool
     known: bool
+    limited: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -60,7 +62,8 @@ class Estimate:
                 "tokenizer is not on this machine"
             )
         if not self.known:
-            found.append(f"answers of {self.new_tokens:.0f} tokens, the task's typical length")
+            length = "the most that are allowed" if self.limited else "the task's typical length"
+            found.append(f"answers of {self.new_tokens:.0f} tokens, {length}")
         if not found:
             return ()
         return (f"FLOPs assume {' and '.join(found)}; the run measures the base's answers before it adapts",)
@@ -91,6 +94,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         sum(answers) / len(answers),
         tokenizer is not None,
         known,
+        limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
     )
 
 

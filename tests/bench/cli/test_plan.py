@@ -59,6 +59,8 @@ def test_a_plan_says_which_length_it_assumes():
         "FLOPs assume answers of 3 tokens, the task's typical length; the run measures the base's answers before it "
         "adapts"
     )
+    (limited,) = planned("-t", f"{__name__}:Unknown", "-M", "tiny-adder", "--max-new-tokens", 2)
+    assert "FLOPs assume answers of 2 tokens, the most that are allowed; " in " ".join(limited["notes"])
     assert known["prompt_tokens"] == unknown["prompt_tokens"]
     assert (unknown["new_tokens"], 3 <= known["new_tokens"] <= 4) == (3, True)
 
