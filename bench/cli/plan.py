@@ -71,7 +71,7 @@ def _plan(run: GridRun) -> PlanOutput:
         exact=estimated.tokenized and estimated.known,
         notes=unknown,
     )
-    if refused := refused_because(config, method, task_data.traits, budget):
+    if refused := refused_because(config, method, task_data.traits, budget) or _too_small(budget, cost):
         return found.model_copy(update={"refused": refused})
     if evaluations is None:
         return found
@@ -83,6 +83,16 @@ def _plan(run: GridRun) -> PlanOutput:
         )
     notes = (*unknown, *estimated.notes, *task_data.notes, *planned.notes, *_rounding(config, planned.method))
     return found.model_copy(update={"lines": tuple(lines), "notes": notes})
+
+
+def _too_small(budget: Budget, cost: float | None) -> str | None:
+    """Return why a budget in FLOPs pays for nothing; None if it does, or that is not known."""
+    if budget.unit != "flops" or cost is None or budget.amount >= cost:
+        return None
+    return (
+        f"--budget {budget.text}: one evaluation of the base on this task costs an estimated {cost:.3g} FLOPs; give a "
+        "larger budget"
+    )
 
 
 def _evaluations(budget: Budget, cost: float | None) -> tuple[int | None, tuple[str, ...]]:
@@ -102,7 +112,7 @@ def _evaluations(budget: Budget, cost: float | None) -> tuple[int | None, tuple[
     if cost is None:
         return None, (f"{budget.text}: the evaluations that it pays for depend on the model, which is not known here",)
     evaluations = int(budget.amount / cost)
-    return evaluations or None, (
+    return evaluations, (
         f"{budget.text} pay for about {evaluations:,} evaluations at an estimated {cost:.3g} FLOPs each; a run "
         "measures this cost, and plans with it",
     )

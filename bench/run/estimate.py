@@ -39,7 +39,8 @@ class Estimate:
         prompt_tokens: Mean length of a prompt in the model's tokens.
         new_tokens: Mean length of an answer.
         tokenized: Whether the prompts were counted by the model's tokenizer.
-        known: Whether answers are the reference answers alone, so that their length is known.
+        known: Whether answers are the reference answers alone, so that their length is known. Behind worked examples a
+            model may answer in another way.
         limited: Whether the limit of an answer is no longer than the task's typical length.
     """
 
@@ -62,7 +63,7 @@ class Estimate:
                 "tokenizer is not on this machine"
             )
         if not self.known:
-            length = "the most that are allowed" if self.limited else "the task's typical length"
+            length = "the most that are allowed" if self.limited else "a typical length"
             found.append(f"answers of {self.new_tokens:.0f} tokens, {length}")
         if not found:
             return ()
@@ -87,7 +88,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
     if task.expected_new_tokens is None:
         worked = [task.worked(example, style) or "" for example in examples]
         count = tokenizer.length if tokenizer else _characters
-        answers, known = [min(task.max_new_tokens, count(text) + 1) for text in worked], True
+        answers, known = [min(task.max_new_tokens, count(text) + 1) for text in worked], not config.shots
     return Estimate(
         _mean_flops(config.model, lengths, answers),
         sum(lengths) / len(lengths),

@@ -56,8 +56,7 @@ def test_a_plan_says_which_length_it_assumes():
     assert not any("assume" in note for note in known["notes"])
     (note,) = (note for note in unknown["notes"] if "assume" in note)
     assert note == (
-        "FLOPs assume answers of 3 tokens, the task's typical length; the run measures the base's answers before it "
-        "adapts"
+        "FLOPs assume answers of 3 tokens, a typical length; the run measures the base's answers before it adapts"
     )
     (limited,) = planned("-t", f"{__name__}:Unknown", "-M", "tiny-adder", "--max-new-tokens", 2)
     assert "FLOPs assume answers of 2 tokens, the most that are allowed; " in " ".join(limited["notes"])
@@ -69,12 +68,19 @@ def test_worked_examples_lengthen_the_planned_prompts():
     (plain,), (shown,) = (planned("-t", "addition", "-M", "tiny-adder", "--shots", count) for count in (0, 2))
     assert shown["prompt_tokens"] > 2 * plain["prompt_tokens"]
     assert shown["evaluation_flops_estimate"] > plain["evaluation_flops_estimate"]
+    assert (plain["exact"], shown["exact"]) == (True, False)  # how the model answers behind them is not known
 
 
 def test_a_model_without_its_files_is_planned_by_characters():
     (plan,) = planned("-t", "addition", "-M", "nobody/nothing")
     assert (plan["evaluation_flops_estimate"], plan["exact"]) == (None, False)
     assert "FLOPs are unknown until the model's config.json is on this machine" in plan["notes"]
+
+
+def test_a_budget_that_pays_for_nothing_is_refused():
+    (plan,) = planned("-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "1flops")
+    assert plan["refused"].startswith("--budget 1flops: one evaluation of the base on this task costs an estimated 6.")
+    assert plan["lines"] == []
 
 
 def test_headings_name_what_differs():
