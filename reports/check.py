@@ -111,12 +111,19 @@ def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
 
 
 def _engine(result: Result) -> Iterator[tuple[str, Any, str]]:
-    """Compare the settings of the engine with those that were asked for. `auto` and None stand for any."""
-    config = result.config
-    asked = {"backend": config.engine, "dtype": config.dtype, "device": config.device, "batch_size": config.batch_size}
+    """Compare the settings of the engine with those that were asked for. `auto` and None stand for any.
+
+    A record has the type of the device alone, such as `cuda` for `cuda:1`. An engine halves its batch if memory runs
+    out, so the recorded size may be below the one asked for.
+    """
+    config, engine = result.config, result.engine
+    asked = {"backend": config.engine, "dtype": config.dtype, "device": config.device.partition(":")[0]}
     for name, wanted in asked.items():
-        if wanted not in ("auto", None) and name in result.engine and result.engine[name] != wanted:
-            yield f"engine.{name}", result.engine[name], f"{wanted}, as in config"
+        if wanted != "auto" and name in engine and engine[name] != wanted:
+            yield f"engine.{name}", engine[name], f"{wanted}, as in config"
+    if (size := engine.get("batch_size")) is not None and config.batch_size is not None:
+        if not isinstance(size, int) or not 1 <= size <= config.batch_size:
+            yield "engine.batch_size", size, f"a whole number from 1 to {config.batch_size}, which config.batch_size is"
     if config.prompt != "auto" and result.prompt != config.prompt:
         yield "prompt", result.prompt, f"{config.prompt}, as in config"
 

@@ -207,6 +207,28 @@ def in_gate(*path, to):
     return in_result("rows", 2, "gate", *path, to=to)
 
 
+def renamed(document):
+    """Give a record the id of its configuration."""
+    record = Record.model_validate_json(json.dumps(document)).result
+    content = (record.content_hash, record.model.fingerprint, parse_budget(record.config.budget).identity)
+    document["result"]["id"] = run_id(record.config, record.versions, *content, version=record.identity_version)
+
+
+def engine_of(config, engine):
+    """Ask for settings of the engine, and record the ones that were used."""
+
+    def edit(document):
+        document["result"]["config"].update(config)
+        document["result"]["engine"].update(engine)
+        renamed(document)
+
+    return edit
+
+
+def batch_of(size):
+    return engine_of({"batch_size": 64}, {"batch_size": size})
+
+
 EDITS = {
     # What was edited, in several places where one alone would be too plain: the record, the edit, the field named.
     "adaptation removed": ("gated", without_adaptation, "ledger"),
@@ -275,6 +297,10 @@ EDITS = {
     "backend": ("gated", in_result("engine", "backend", to="vllm"), "engine.backend"),
     "dtype": ("gated", in_result("engine", "dtype", to="bfloat16"), "engine.dtype"),
     "device": ("gated", in_result("engine", "device", to="cuda"), "engine.device"),
+    "device of another type": ("gated", engine_of({"device": "cuda:1"}, {"device": "cpu"}), "engine.device"),
+    "larger batch": ("gated", batch_of(65), "engine.batch_size"),
+    "empty batch": ("gated", batch_of(0), "engine.batch_size"),
+    "batch as text": ("gated", batch_of("64"), "engine.batch_size"),
     "prompt": ("gated", in_result("prompt", to="x"), "prompt"),
     "negative cost": ("old", in_result("rows", 1, "cost", "flops", to=-1.0), "rows.1.cost.flops"),
     "negative passes": ("old", in_result("rows", 1, "cost", "evaluations", to=-1.0), "rows.1.cost.evaluations"),
@@ -321,4 +347,19 @@ def test_a_gate_that_ran_out_of_its_reserve_after_a_look_is_no_contradiction():
     first = GateDesign(gate["max_items"]).looks[0]
     stopped = {"looks": [], "items": first, "fixes": 1, "regressions": 0, "gain": 1 / first, "detectable": None}
     gate |= {**stopped, "accepted": False, "excluded": 0, "reason": "rejected: its answers cost more than reserved"}
+    assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+
+
+@pytest.mark.parametrize(
+    ("config", "engine"),
+    [
+        ({"device": "cpu:0"}, {"device": "cpu"}),
+        ({"device": "cuda:1"}, {"device": "cuda"}),
+        ({"batch_size": 64}, {"batch_size": 64}),
+        ({"batch_size": 64}, {"batch_size": 16}),
+    ],
+)
+def test_a_device_with_a_number_and_a_batch_that_was_halved_are_no_contradiction(config, engine):
+    document = json.loads(SOURCES["gated"].read_bytes())
+    engine_of(config, engine)(document)
     assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
