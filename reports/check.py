@@ -121,9 +121,9 @@ def _engine(result: Result) -> Iterator[tuple[str, Any, str]]:
     for name, wanted in asked.items():
         if wanted != "auto" and name in engine and engine[name] != wanted:
             yield f"engine.{name}", engine[name], f"{wanted}, as in config"
-    if (size := engine.get("batch_size")) is not None and config.batch_size is not None:
-        if not isinstance(size, int) or not 1 <= size <= config.batch_size:
-            yield "engine.batch_size", size, f"a whole number from 1 to {config.batch_size}, which config.batch_size is"
+    size, most = engine.get("batch_size"), config.batch_size
+    if size is not None and most is not None and not (isinstance(size, int) and 1 <= size <= most):
+        yield "engine.batch_size", size, f"a whole number from 1 to {most}, which config.batch_size is"
     if config.prompt != "auto" and result.prompt != config.prompt:
         yield "prompt", result.prompt, f"{config.prompt}, as in config"
 

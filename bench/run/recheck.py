@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.ledger import model_flops
 from bench.errors import BenchError, Refused, shown
 from bench.models.digest import digest
 from bench.models.embedded import EMBEDDED, InWheel, Shipped
@@ -86,6 +87,12 @@ def _model(result: Result) -> Found:
                     booked.flops,
                     f"{priced.flops}, which the shape of {source.label} gives",
                 )
+        for number, row in enumerate(result.rows):
+            if row.work is None:  # the record's own check compares the costs of all rows with the ledger
+                continue
+            flops = model_flops(shape, row.work) / (row.accuracy.items + row.accuracy.excluded)
+            if not math.isclose(row.cost.flops, flops, rel_tol=1e-9):
+                yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the shape of {source.label} gives"
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
 
