@@ -25,6 +25,10 @@ class NotHere(BenchError):
     """Error for a record whose items cannot be checked on this machine. The message says why."""
 
 
+class OtherVersion(NotHere):
+    """Error for a record whose built-in method has another version here, so that its settings cannot be checked."""
+
+
 def check_items(result: Result, items: str, clusters: Sequence[int] | None = None) -> None:
     """Check that a record's test items are those of its task, in order, and that its content hash is the data's.
 

@@ -26,6 +26,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
+from bench.run.items import NotHere
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -90,7 +91,8 @@ def publish(
         try:
             check(record)
         except BenchError as error:
-            refused.append(f"{path}: {error}. The record was changed or is damaged")
+            damaged = "" if isinstance(error, NotHere) else ". The record was changed or is damaged"
+            refused.append(f"{path}: {error}{damaged}")
         else:
             checked[path] = record
     places = {path: record_path(record, folder / "records").resolve() for path, record in checked.items()}
@@ -114,6 +116,12 @@ def publish(
         write_atomically(path, text)
     written = sorted({record_path(record, folder / "records") for record in kept.values()})
     return Published(tuple(written), tuple(built), reasons)
+
+
+def is_committed(record: Record, folder: Path) -> bool:
+    """Return whether a folder of a committed leaderboard has this record, unchanged."""
+    before = _readable(record_path(record, folder / "records"))
+    return before is not None and compact(before) == compact(record)
 
 
 def _readable(path: Path) -> Record | None:
