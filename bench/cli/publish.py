@@ -37,7 +37,7 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     with another version of a built-in method is named and left out, and the exit status is then 1.
     """
     from bench.cli.config_file import suites_beside
-    from bench.errors import UsageError
+    from bench.errors import BenchError, UsageError
     from bench.run.items import OtherVersion
     from bench.run.recheck import check_here
     from reports.leaderboard.committed import is_committed, publish
@@ -58,6 +58,8 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
                 advice = "publish it with the release of bench that made it, or repeat the run"
                 raise OtherVersion(f"{error}, so its ruleset and plan cannot be checked; {advice}") from error
             reason = str(error)
+        except BenchError as error:
+            raise BenchError(f"{error}. The record was changed or is damaged") from error
         if reason:
             unchecked[record.result.id] = reason
 

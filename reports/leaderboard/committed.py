@@ -26,7 +26,6 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
-from bench.run.items import NotHere
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -91,8 +90,7 @@ def publish(
         try:
             check(record)
         except BenchError as error:
-            damaged = "" if isinstance(error, NotHere) else ". The record was changed or is damaged"
-            refused.append(f"{path}: {error}{damaged}")
+            refused.append(f"{path}: {error}")
         else:
             checked[path] = record
     places = {path: record_path(record, folder / "records").resolve() for path, record in checked.items()}

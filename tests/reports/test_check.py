@@ -229,6 +229,34 @@ def batch_of(size):
     return engine_of({"batch_size": 64}, {"batch_size": size})
 
 
+def timed(evaluation=1.0, flops=1.0):
+    """Give a run a budget in device time, with its cost of an evaluation and its FLOPs multiplied."""
+
+    def edit(document):
+        result = document["result"]
+        budget, result["config"]["budget"] = result["budget"], "5s"
+        budget.update(name="5s", flops=int(budget["flops"] * flops))
+        budget["evaluation_flops"] *= evaluation
+        budget["evaluations"] = int(budget["flops"] / budget["evaluation_flops"])
+        renamed(document)
+
+    return edit
+
+
+def large_gate(changed):
+    """Let a gate of so many items that its decision was not computed again keep an artifact."""
+
+    def edit(document):
+        document["result"]["splits"]["gate"] = 10**6
+        accepted(document)
+        gate = rows(document)[2]["gate"]
+        gate["max_items"] = 10**6
+        gate["looks"] = [{"items": 250_000, "fixes": changed, "regressions": 0, "needed": 1}]
+        gate |= {"items": 250_000, "fixes": changed, "regressions": 0, "gain": changed / 250_000, "excluded": 0}
+
+    return edit
+
+
 EDITS = {
     # What was edited, in several places where one alone would be too plain: the record, the edit, the field named.
     "adaptation removed": ("gated", without_adaptation, "ledger"),
@@ -267,6 +295,10 @@ EDITS = {
     "gate fixes": ("gated", in_gate("fixes", to=50), "rows[2].gate"),
     "gate fixes at the look": ("gated", in_gate("looks", -1, "fixes", to=50), "rows[2].gate"),
     "gate gain": ("gated", in_gate("gain", to=0.9), "rows[2].gate.gain"),
+    "large gate": ("gated", large_gate(9), "rows[2].gate.looks[0].needed"),
+    "too large gate": ("gated", large_gate(60_000), "rows[2].gate.looks is 60000"),
+    "time, dearer evaluation": ("gated", timed(evaluation=1000.0, flops=1000.0), "budget.evaluation_flops"),
+    "time, cheaper evaluation": ("gated", timed(evaluation=0.1), "budget.evaluation_flops"),
     "gate size": ("gated", in_gate("max_items", to=10**6), "rows[2].gate.max_items"),
     "gate of fewer items": ("gated", in_gate("max_items", to=4), "rows[2].gate.looks"),
     "gate detectable": ("gated", in_gate("detectable", to=-5.0), "rows[2].gate.detectable"),
@@ -366,4 +398,10 @@ def test_a_gate_that_ran_out_of_its_reserve_after_a_look_is_no_contradiction():
 def test_a_device_with_a_number_and_a_batch_that_was_halved_are_no_contradiction(config, engine):
     document = json.loads(SOURCES["gated"].read_bytes())
     engine_of(config, engine)(document)
+    assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+
+
+def test_the_measurement_of_a_budget_in_time_may_round_to_other_answers():
+    document = json.loads(SOURCES["gated"].read_bytes())
+    timed(evaluation=1.2, flops=2.0)(document)
     assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
