@@ -1,4 +1,4 @@
-"""Run the command line as `python -m bench`."""
+"""Run the command line, as `bench` or as `python -m bench`."""
 
 import os
 import sys
@@ -13,6 +13,9 @@ def leave_current_directory() -> None:
     which it is removed, unless it holds this very package. A relative component of PYTHONPATH, such as `.` or an empty
     one, depends on it. It moves to the end, where a user's own methods and tasks are still found. Child processes get
     this path, too.
+
+    Raises:
+        FileNotFoundError: If the current directory was removed.
     """
     current = os.getcwd()  # noqa: PTH109  # as Python wrote it
     if not sys.flags.safe_path and sys.path[0] == current != ROOT:
@@ -30,9 +33,17 @@ def leave_current_directory() -> None:
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 
+def main() -> None:
+    """Run the command line, without imports from the current directory."""
+    try:
+        leave_current_directory()
+    except FileNotFoundError:
+        sys.exit("bench: the current directory was removed; change to one that exists")
+
+    from bench.cli import main as run
+
+    run()
+
+
 if __name__ == "__main__":
-    leave_current_directory()
-
-    from bench.cli import main
-
     main()

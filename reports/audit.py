@@ -235,11 +235,11 @@ def _same_gate(one: GateRecord | None, two: GateRecord | None) -> bool:
 
 
 _COUNTED = ("kind", "label", "accuracy", "comparison", "answers_of", "changed", "weights", "truncated", "measures")
-_FIGURES = (*_COUNTED, "move", "coverage", "curve")
+_FIGURES = (*_COUNTED, "move", "coverage", "curve", "cost", "work")
 
 
 def _numbers(before: Result, now: Result, *, same: bool) -> Finding:
-    """Compare figures of the rows, the gate's decisions, the trials and the digests of the weights.
+    """Compare figures and costs of the rows, the gate's decisions, the trials and the digests of the weights.
 
     Values that a record of an earlier version does not have are left out.
     """

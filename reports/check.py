@@ -33,8 +33,9 @@ from reports.record import Record, outcomes
 _SHA256 = "[0-9a-f]{64}"
 _WITH_GATE = 3
 """Rule of the run id under which gate and tuning exist, and since which records have the shape of the model."""
-LARGEST_GATE = 20_000
-"""Number of a gate's items up to which its bounds are computed again. The time grows with the square of the number."""
+MOST_CHANGED = 50_000
+"""Number of changed answers up to which a gate's bounds are computed again. The time grows with its square: it is
+about a second for this number."""
 
 
 def check_record(record: Record, path: Path) -> None:
@@ -111,12 +112,19 @@ def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
 
 
 def _engine(result: Result) -> Iterator[tuple[str, Any, str]]:
-    """Compare the settings of the engine with those that were asked for. `auto` and None stand for any."""
-    config = result.config
-    asked = {"backend": config.engine, "dtype": config.dtype, "device": config.device, "batch_size": config.batch_size}
+    """Compare the settings of the engine with those that were asked for. `auto` and None stand for any.
+
+    A record has the type of the device alone, such as `cuda` for `cuda:1`. An engine halves its batch if memory runs
+    out, so the recorded size may be below the one asked for.
+    """
+    config, engine = result.config, result.engine
+    asked = {"backend": config.engine, "dtype": config.dtype, "device": config.device.partition(":")[0]}
     for name, wanted in asked.items():
-        if wanted not in ("auto", None) and name in result.engine and result.engine[name] != wanted:
-            yield f"engine.{name}", result.engine[name], f"{wanted}, as in config"
+        if wanted != "auto" and name in engine and engine[name] != wanted:
+            yield f"engine.{name}", engine[name], f"{wanted}, as in config"
+    size, most = engine.get("batch_size"), config.batch_size
+    if size is not None and most is not None and not (isinstance(size, int) and 1 <= size <= most):
+        yield "engine.batch_size", size, f"a whole number from 1 to {most}, which config.batch_size is"
     if config.prompt != "auto" and result.prompt != config.prompt:
         yield "prompt", result.prompt, f"{config.prompt}, as in config"
 
@@ -229,7 +237,9 @@ def _gate(result: Result, gate: GateRecord) -> Iterator[tuple[str, Any, str]]:
         if not alike(gate.gain, gain):
             yield "gain", gate.gain, f"{gain}, which fixes, regressions and items give"
         return
-    if gate.max_items > LARGEST_GATE:
+    last = gate.looks[-1]
+    if (changed := last.fixes + last.regressions) > MOST_CHANGED:
+        yield "looks", changed, f"at most {MOST_CHANGED} changed answers, from which the decision can be computed again"
         return
     try:
         expected = decide(design, [(look.fixes, look.regressions) for look in gate.looks])

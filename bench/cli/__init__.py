@@ -76,6 +76,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. If the reader of its output has gone, as `head` does, end quietly with status 141."""
+        check_packages()  # before the module of a command imports them
         try:
             status = super().invoke(ctx)
             sys.stdout.flush()
@@ -95,7 +96,6 @@ def cli() -> None:
 
     A first minute on a CPU: bench demo
     """
-    check_packages()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

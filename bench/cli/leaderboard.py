@@ -125,7 +125,7 @@ def leaderboard(
     from bench.console import UNFOLDED, PlainConsole
     from bench.errors import UsageError
     from reports.leaderboard.build import make_board
-    from reports.leaderboard.grouping import distinct
+    from reports.leaderboard.grouping import agreeing
     from reports.leaderboard.suites import coverage
     from reports.leaderboard.text import BoardOutput, as_csv, as_tsv, markdown, print_board
     from reports.reading import find_records, gc_disabled, none_finished, read_records
@@ -141,7 +141,9 @@ def leaderboard(
     if since is not None:
         finished = [path for path in finished if _started(path) >= since.replace(tzinfo=UTC)]
     read, unreadable = read_records(finished)
-    records = [record for record in distinct(read).values() if not tasks or record.result.config.task_label in tasks]
+    kept, contradicting = agreeing(read)
+    unreadable += tuple(contradicting.values())
+    records = [record for record in kept.values() if not tasks or record.result.config.task_label in tasks]
     with gc_disabled():
         board = make_board(
             records,

@@ -33,13 +33,14 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     This writes one small record file per run, without samples, journal and paths, and rebuilds the leaderboard
     (Markdown and HTML) from all records. RUNS are run directories, record files, or folders of these. Without RUNS,
     only the leaderboard is rebuilt. Each run is compared with the data of its task, its method and its model where
-    these are on this machine. A run that cannot be read, or differs from these, is named and left out, and the exit
-    status is then 1.
+    these are on this machine. A run that cannot be read, differs from these, contradicts a committed record or was made
+    with another version of a built-in method is named and left out, and the exit status is then 1.
     """
     from bench.cli.config_file import suites_beside
-    from bench.errors import UsageError
+    from bench.errors import BenchError, UsageError
+    from bench.run.items import OtherVersion
     from bench.run.recheck import check_here
-    from reports.leaderboard.committed import publish
+    from reports.leaderboard.committed import is_committed, publish
     from reports.reading import find_records, none_finished
 
     finished, unfinished = find_records(runs)
@@ -50,7 +51,16 @@ def publish(runs: tuple[Path, ...], folder: Path, as_json: bool) -> int:
     unchecked: dict[str, str] = {}
 
     def check(record: Record) -> None:
-        if reason := check_here(record.result, record.items, record.clusters):
+        try:
+            reason = check_here(record.result, record.items, record.clusters)
+        except OtherVersion as error:
+            if not is_committed(record, folder):
+                advice = "publish it with the release of bench that made it, or repeat the run"
+                raise OtherVersion(f"{error}, so its ruleset and plan cannot be checked; {advice}") from error
+            reason = str(error)
+        except BenchError as error:
+            raise BenchError(f"{error}. The record was changed or is damaged") from error
+        if reason:
             unchecked[record.result.id] = reason
 
     made = publish(finished, folder, suites_beside(folder), check)

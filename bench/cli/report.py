@@ -54,18 +54,20 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     from reports.html.page import page_name
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
-    from reports.leaderboard.grouping import distinct
+    from reports.leaderboard.grouping import agreeing
     from reports.reading import find_records, none_finished, read_records
 
     finished, unfinished = find_records(roots)
     if not finished:
         raise none_finished(roots, unfinished)
     records, unreadable = read_records(finished)
-    runs_once = distinct(records)
+    runs_once, contradicting = agreeing(records)
     pages: dict[Path, str] = {}
     links: dict[str, str] = {}
     copied: dict[Path, str] = {}
     for path, record in records.items():
+        if path in contradicting:
+            continue
         samples = read_samples(path) if path.is_dir() else []
         analyses = read_analyses(path) if path.is_dir() else NONE
         page = output / "runs" / page_name(record.result)
@@ -83,5 +85,5 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
         index=str(index),
         pages=tuple(map(str, pages)),
         unfinished=tuple(map(str, unfinished)),
-        unreadable=unreadable,
+        unreadable=(*unreadable, *contradicting.values()),
     )

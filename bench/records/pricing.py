@@ -30,10 +30,13 @@ def answer_cost(shape: ModelShape, work: Work, answers: float) -> AnswerCost:
         work: Work of all answers.
         answers: Number of answers.
     """
+    return counted_cost(work, answers, model_flops(shape, work))
+
+
+def counted_cost(work: Work, answers: float, flops: float) -> AnswerCost:
+    """Return the mean cost of one answer, given the FLOPs of all answers."""
     return AnswerCost(
-        evaluations=work.evaluations / answers,
-        flops=model_flops(shape, work) / answers,
-        new_tokens=work.decode_tokens / answers,
+        evaluations=work.evaluations / answers, flops=flops / answers, new_tokens=work.decode_tokens / answers
     )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.ledger import model_flops
 from bench.errors import BenchError, Refused, shown
 from bench.models.digest import digest
 from bench.models.embedded import EMBEDDED, InWheel, Shipped
 from bench.records.pricing import priced_account
 from bench.records.schema import ModelInfo, Result
 from bench.registry import load_method
-from bench.run.items import NotHere, check_items, data_of
+from bench.run.items import NotHere, OtherVersion, check_items, data_of
 from bench.run.plan import RunPlan, plan_run
 from bench.run.tuning import ruleset, sample
 from methods.interface import Method
@@ -35,12 +36,16 @@ def check_here(result: Result, items: str, clusters: Sequence[int] | None) -> st
         Why a part of it could not be checked; empty if all was.
 
     Raises:
+        OtherVersion: If the built-in method has another version here. Any version can be written into a record, so
+            nobody should rely on settings that this hides.
         BenchError: If something differs. The message names the field, its value, and what was expected.
     """
     reasons = []
     for check in (lambda: check_items(result, items, clusters), lambda: check_origins(result)):
         try:
             check()
+        except OtherVersion:
+            raise
         except NotHere as reason:
             reasons.append(str(reason))
     return "; ".join(dict.fromkeys(reasons))
@@ -86,6 +91,12 @@ def _model(result: Result) -> Found:
                     booked.flops,
                     f"{priced.flops}, which the shape of {source.label} gives",
                 )
+        for number, row in enumerate(result.rows):
+            if row.work is None:  # the record's own check compares the costs of all rows with the ledger
+                continue
+            flops = model_flops(shape, row.work) / (row.accuracy.items + row.accuracy.excluded)
+            if not math.isclose(row.cost.flops, flops, rel_tol=1e-9):
+                yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the shape of {source.label} gives"
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
 
@@ -137,7 +148,7 @@ def _configured(result: Result) -> Method:
     except BenchError as error:
         raise NotHere(f"not checked: method {name} is not here: {error}") from error
     if versions is None or versions.method != kind.version:
-        raise NotHere(
+        raise OtherVersion(
             f"not checked: method {name} has version {kind.version} here, and had {versions and versions.method}"
         )
     try:

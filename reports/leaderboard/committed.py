@@ -29,7 +29,7 @@ from bench.records.migrations import migrate
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
-from reports.leaderboard.grouping import distinct
+from reports.leaderboard.grouping import agreeing, distinct
 from reports.leaderboard.suites import NO_SUITES, Suites, coverage
 from reports.leaderboard.summaries import Withdrawal
 from reports.leaderboard.text import markdown
@@ -71,7 +71,7 @@ def publish(
     """Write compact records of finished runs to a folder and rebuild its pages.
 
     All texts are made before the first file is written. A run that cannot be read is left out, and so is one that the
-    check refuses.
+    check refuses, or that contradicts a committed record or another run, see `agreeing`.
 
     Args:
         runs: Run directories or record files, as `find_records` returns them.
@@ -80,9 +80,9 @@ def publish(
         check: Check of each new record against what its run had, such as the task's data. It raises a BenchError.
 
     Raises:
-        BenchError: If no run is left for the board, if the folder has a record that cannot be read or is not under its
-            own name, if two results of one run differ, or if a new record is larger than `MAX_BYTES` bytes. Nothing is
-            written then.
+        BenchError: If no run is left for the board, if the folder has a record that cannot be read, is not under its
+            own name or contradicts another of the folder, or if a new record is larger than `MAX_BYTES` bytes. Nothing
+            is written then.
     """
     given, left_out = read_records(runs)
     checked, refused = {}, []
@@ -90,23 +90,36 @@ def publish(
         try:
             check(record)
         except BenchError as error:
-            refused.append(f"{path}: {error}. The record was changed or is damaged")
+            refused.append(f"{path}: {error}")
         else:
             checked[path] = record
-    new = {}
-    for path, record in distinct(checked).items():
-        own = record_path(record, folder / "records")
-        if (before := _readable(own)) is not None:
-            distinct({own: before, path: record})
-        new[own] = record
+    places = {path: record_path(record, folder / "records").resolve() for path, record in checked.items()}
+    replaced = set(places.values())
+    committed = {}
+    for path in find_records([folder / "records"])[0]:
+        found = _readable(path) if path in replaced else read_record(path)
+        if found is not None:
+            committed[path] = found
+    kept, contradicting = agreeing(checked, committed)
+    new = {places[path]: record for path, record in kept.items()}
+    for path in replaced - new.keys() - committed.keys():
+        if path.exists():
+            read_record(path)  # is damaged, and stays, as what would have replaced it was left out
+    reasons = (*left_out, *refused, *contradicting.values())
     texts = {path: compact(record) for path, record in new.items()}
-    committed = {path: read_record(path) for path in find_records([folder / "records"])[0] if path not in new}
-    if not (committed or new) and (reasons := (*left_out, *refused)):
+    if not (committed or new) and reasons:
         raise BenchError("; ".join(reasons))
     built = {folder / name: text for name, text in _pages(committed | new, folder, suites).items()}
     for path, text in (texts | built).items():
         write_atomically(path, text)
-    return Published(tuple(sorted(texts)), tuple(built), (*left_out, *refused))
+    written = sorted({record_path(record, folder / "records") for record in kept.values()})
+    return Published(tuple(written), tuple(built), reasons)
+
+
+def is_committed(record: Record, folder: Path) -> bool:
+    """Return whether a folder of a committed leaderboard has this record, unchanged."""
+    before = _readable(record_path(record, folder / "records"))
+    return before is not None and compact(before) == compact(record)
 
 
 def _readable(path: Path) -> Record | None:

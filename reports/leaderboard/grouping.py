@@ -26,6 +26,45 @@ Clusters = Mapping[tuple[str, str], Sequence[int]]
 NO_CLUSTERS: Clusters = MappingProxyType({})
 
 
+def agreeing(
+    records: Mapping[Place, Record], known: Mapping[Place, Record] = MappingProxyType({})
+) -> tuple[dict[Place, Record], dict[Place, str]]:
+    """Return each run once, and leave out records that contradict others.
+
+    Of two different results of one run, the first stays. Of different clusters of the same items, those stay that most
+    records have.
+
+    Args:
+        records: Records by the place that a reason names, such as the path.
+        known: Records that stay whatever `records` say, such as those of a committed board. They are not returned.
+
+    Returns:
+        Records by place: of equal results of one run, the first. And the reason for each that was left out.
+    """
+    first = {record.result.id: (place, record) for place, record in known.items()}
+    once, reasons = dict[str, Place](), dict[Place, str]()
+    for place, record in records.items():
+        other, same = first.setdefault(record.result.id, (place, record))
+        if _outcome(same) != _outcome(record):
+            reasons[place] = (
+                f"{other} and {place}: two different results of run {record.result.id[:8]}; expected one result for "
+                "each id. Leave one of them out"
+            )
+        else:
+            once.setdefault(record.result.id, place)
+    kept = {place: records[place] for place in once.values()}
+    chosen = _most_common_clusters(kept) | _most_common_clusters(known)
+    for place, record in list(kept.items()):
+        if _has_clusters(record) and (usual := chosen[record.item_set])[1].clusters != record.clusters:
+            del kept[place]
+            reasons[place] = (
+                f"{place}: run {record.result.id[:8]} has different clusters of the same test items than run "
+                f"{usual[1].result.id[:8]}, {usual[0]}; expected equal ones. Repeat the run whose task was loaded with "
+                "other groups, or leave it out"
+            )
+    return kept, reasons
+
+
 def distinct(records: Mapping[Place, Record]) -> dict[Place, Record]:
     """Return each run once: of equal results of one run, the first.
 
@@ -33,17 +72,28 @@ def distinct(records: Mapping[Place, Record]) -> dict[Place, Record]:
         records: Records by the place that an error names, such as the path.
 
     Raises:
-        BenchError: If two results of one run differ in more than their timing.
+        BenchError: If two results of one run differ in more than their timing, or two records have different clusters
+            of the same items.
     """
-    first: dict[str, Place] = {}
+    kept, reasons = agreeing(records)
+    for reason in reasons.values():
+        raise BenchError(reason)
+    return kept
+
+
+def _has_clusters(record: Record) -> bool:
+    """Return whether a record says which items belong together; those of earlier versions do not."""
+    # Records have had the digest of their samples for longer than they have had clusters.
+    return bool(record.items) and (record.clusters is not None or record.result.samples_sha256 is not None)
+
+
+def _most_common_clusters(records: Mapping[Place, Record]) -> dict[tuple[str, str], tuple[Place, Record]]:
+    """Return, for each set of items, the first record with the clusters that most records have."""
+    found: dict[tuple[str, str], dict[Any, list[tuple[Place, Record]]]] = defaultdict(lambda: defaultdict(list))
     for place, record in records.items():
-        other = first.setdefault(record.result.id, place)
-        if _outcome(records[other]) != _outcome(record):
-            raise BenchError(
-                f"{other} and {place}: two different results of run {record.result.id[:8]}; expected one result for "
-                "each id. Leave one of them out"
-            )
-    return {place: records[place] for place in first.values()}
+        if _has_clusters(record):
+            found[record.item_set][record.clusters].append((place, record))
+    return {items: max(alike.values(), key=len)[0] for items, alike in found.items()}
 
 
 def _outcome(record: Record) -> tuple[Any, ...]:
@@ -54,24 +104,8 @@ def _outcome(record: Record) -> tuple[Any, ...]:
 
 
 def clusters_of(records: Iterable[Record]) -> Clusters:
-    """Return the clusters of each set of items, from any record that knows them. Records of earlier versions do not.
-
-    Raises:
-        BenchError: If two records that know them have different clusters of the same items.
-    """
-    found: dict[tuple[str, str], Record] = {}
-    for record in records:
-        # Records have had the digest of their samples for longer than they have had clusters.
-        knows = record.clusters is not None or record.result.samples_sha256 is not None
-        if not knows or not record.items:
-            continue
-        other = found.setdefault(record.item_set, record)
-        if other.clusters != record.clusters:
-            raise BenchError(
-                f"runs {other.result.id[:8]} and {record.result.id[:8]}: different clusters of the same test items; "
-                "expected equal ones. Repeat the run whose task was loaded with other groups, or leave it out"
-            )
-    return {items: record.clusters for items, record in found.items() if record.clusters}
+    """Return the clusters of each set of items, from any record that has them; all that do agree, see `distinct`."""
+    return {record.item_set: record.clusters for record in records if record.items and record.clusters}
 
 
 def comparable(result: Result) -> tuple[Any, ...]:

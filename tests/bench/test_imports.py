@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,27 @@ def strangers(tmp_path, request):
     return tmp_path
 
 
-def bench(*arguments, cwd, path):
+def bench(*arguments, **given):
+    return started([sys.executable, "-m", "bench", *arguments], **given)
+
+
+def script(*arguments, **given):
+    """Run the script that pip makes of the entry point."""
+    module, _, function = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["bench"].partition(
+        ":"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bench"
+        file.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+        return started([sys.executable, str(file), *arguments], **given)
+
+
+def started(command, *, cwd, path, before=":"):
+    """Run a command, after another one in the same folder and shell."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
-    command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    shell = ["sh", "-c", f'{before} && exec "$@"', "sh", *command]
+    return subprocess.run(shell, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_our_packages_are_where_bench_is():
@@ -40,12 +58,13 @@ def test_the_current_directory_is_not_on_the_path(strangers):
     assert "corp on addition" in done.stdout
 
 
+@pytest.mark.parametrize("run", [bench, script], ids=["python -m bench", "bench"])
 @pytest.mark.parametrize("path", [["", ROOT], [ROOT, ""], [".", ROOT], ["../{}", ROOT], ["", "", ROOT]], ids=str)
-def test_a_relative_component_of_pythonpath_hides_nothing(strangers, path):
+def test_a_relative_component_of_pythonpath_hides_nothing(strangers, run, path):
     for name in ("click", "json", "selectors"):
         (strangers / f"{name}.py").write_text(STRANGER)
     path = [str(component).format(strangers.name) for component in path]
-    done = bench("plan", "-t", "addition", "-M", "tiny-adder", cwd=strangers, path=path)
+    done = run("plan", "-t", "addition", "-M", "tiny-adder", cwd=strangers, path=path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "corp on addition" in done.stdout
 
@@ -82,13 +101,23 @@ def test_packages_that_are_missing_are_named(monkeypatch):
         check_packages()
 
 
-def test_a_users_method_is_imported_from_where_pythonpath_says(tmp_path):
+@pytest.mark.parametrize("run", [bench, script], ids=["python -m bench", "bench"])
+def test_a_current_directory_that_was_removed_is_named_in_one_sentence(run, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    done = run("list", cwd=folder, path=[ROOT], before="rmdir ../gone")
+    expected = "bench: the current directory was removed; change to one that exists\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+@pytest.mark.parametrize("run", [bench, script], ids=["python -m bench", "bench"])
+def test_a_users_method_is_imported_from_where_pythonpath_says(run, tmp_path):
     (tmp_path / "mine.py").write_text("from methods.base import Base\nclass Mine(Base):\n    pass\n")
     given = ("plan", "-m", "mine:Mine", "-t", "addition", "-M", "tiny-adder")
-    done = bench(*given, cwd=tmp_path, path=[".", ROOT])
+    done = run(*given, cwd=tmp_path, path=[".", ROOT])
     assert (done.returncode, done.stderr) == (0, "")
     assert "mine:Mine on addition" in done.stdout
-    done = bench(*given, cwd=tmp_path, path=[ROOT])
+    done = run(*given, cwd=tmp_path, path=[ROOT])
     assert done.returncode == 2
     assert "to import mine.py from the current directory, set PYTHONPATH=." in done.stderr
 

@@ -267,6 +267,19 @@ def test_answers_of_other_lengths_cost_other_flops(factor, same, verdict):
     assert [f.verdict for f in findings if f.check.startswith("FLOPs")] == [verdict]
 
 
+@pytest.mark.parametrize(("same", "verdict"), [(True, "differs"), (False, "tolerated")])
+@pytest.mark.parametrize("name", ["cost", "work"])
+def test_a_repetition_compares_the_cost_of_answers(name, same, verdict):
+    record = read_record(next(RECORDS.glob("addition/tiny-adder/randopt/small/seed-10-*.json")))
+    base, row, *others = record.result.rows
+    part = getattr(row, name)
+    dearer = row.model_copy(update={name: part.model_copy(update={"evaluations": part.evaluations + 1})})
+    again = record.model_copy(update={"result": record.result.model_copy(update={"rows": (base, dearer, *others)})})
+    findings, _ = compare_runs(record, again, [str(number) for number in range(len(record.base))], same=same)
+    (found,) = (each for each in findings if each.verdict != "agrees")
+    assert (found.verdict, found.detail) == (verdict, f"rows[1].{name}")
+
+
 def test_an_older_record_is_not_known_to_be_of_the_same_kind_of_processor(original):
     result = read_record(original).result
     assert same_processor(result)

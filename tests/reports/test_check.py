@@ -207,6 +207,56 @@ def in_gate(*path, to):
     return in_result("rows", 2, "gate", *path, to=to)
 
 
+def renamed(document):
+    """Give a record the id of its configuration."""
+    record = Record.model_validate_json(json.dumps(document)).result
+    content = (record.content_hash, record.model.fingerprint, parse_budget(record.config.budget).identity)
+    document["result"]["id"] = run_id(record.config, record.versions, *content, version=record.identity_version)
+
+
+def engine_of(config, engine):
+    """Ask for settings of the engine, and record the ones that were used."""
+
+    def edit(document):
+        document["result"]["config"].update(config)
+        document["result"]["engine"].update(engine)
+        renamed(document)
+
+    return edit
+
+
+def batch_of(size):
+    return engine_of({"batch_size": 64}, {"batch_size": size})
+
+
+def timed(evaluation=1.0, flops=1.0):
+    """Give a run a budget in device time, with its cost of an evaluation and its FLOPs multiplied."""
+
+    def edit(document):
+        result = document["result"]
+        budget, result["config"]["budget"] = result["budget"], "5s"
+        budget.update(name="5s", flops=int(budget["flops"] * flops))
+        budget["evaluation_flops"] *= evaluation
+        budget["evaluations"] = int(budget["flops"] / budget["evaluation_flops"])
+        renamed(document)
+
+    return edit
+
+
+def large_gate(changed):
+    """Let a gate of so many items that its decision was not computed again keep an artifact."""
+
+    def edit(document):
+        document["result"]["splits"]["gate"] = 10**6
+        accepted(document)
+        gate = rows(document)[2]["gate"]
+        gate["max_items"] = 10**6
+        gate["looks"] = [{"items": 250_000, "fixes": changed, "regressions": 0, "needed": 1}]
+        gate |= {"items": 250_000, "fixes": changed, "regressions": 0, "gain": changed / 250_000, "excluded": 0}
+
+    return edit
+
+
 EDITS = {
     # What was edited, in several places where one alone would be too plain: the record, the edit, the field named.
     "adaptation removed": ("gated", without_adaptation, "ledger"),
@@ -245,6 +295,10 @@ EDITS = {
     "gate fixes": ("gated", in_gate("fixes", to=50), "rows[2].gate"),
     "gate fixes at the look": ("gated", in_gate("looks", -1, "fixes", to=50), "rows[2].gate"),
     "gate gain": ("gated", in_gate("gain", to=0.9), "rows[2].gate.gain"),
+    "large gate": ("gated", large_gate(9), "rows[2].gate.looks[0].needed"),
+    "too large gate": ("gated", large_gate(60_000), "rows[2].gate.looks is 60000"),
+    "time, dearer evaluation": ("gated", timed(evaluation=1000.0, flops=1000.0), "budget.evaluation_flops"),
+    "time, cheaper evaluation": ("gated", timed(evaluation=0.1), "budget.evaluation_flops"),
     "gate size": ("gated", in_gate("max_items", to=10**6), "rows[2].gate.max_items"),
     "gate of fewer items": ("gated", in_gate("max_items", to=4), "rows[2].gate.looks"),
     "gate detectable": ("gated", in_gate("detectable", to=-5.0), "rows[2].gate.detectable"),
@@ -275,10 +329,18 @@ EDITS = {
     "backend": ("gated", in_result("engine", "backend", to="vllm"), "engine.backend"),
     "dtype": ("gated", in_result("engine", "dtype", to="bfloat16"), "engine.dtype"),
     "device": ("gated", in_result("engine", "device", to="cuda"), "engine.device"),
+    "device of another type": ("gated", engine_of({"device": "cuda:1"}, {"device": "cpu"}), "engine.device"),
+    "larger batch": ("gated", batch_of(65), "engine.batch_size"),
+    "empty batch": ("gated", batch_of(0), "engine.batch_size"),
+    "batch as text": ("gated", batch_of("64"), "engine.batch_size"),
     "prompt": ("gated", in_result("prompt", to="x"), "prompt"),
     "negative cost": ("old", in_result("rows", 1, "cost", "flops", to=-1.0), "rows.1.cost.flops"),
     "negative passes": ("old", in_result("rows", 1, "cost", "evaluations", to=-1.0), "rows.1.cost.evaluations"),
     "negative tokens": ("old", in_result("rows", 1, "cost", "new_tokens", to=-1.0), "rows.1.cost.new_tokens"),
+    "cheaper answers": ("old", in_result("rows", 1, "cost", "flops", to=10.0), "ledger.inference.flops"),
+    "fewer passes": ("old", in_result("rows", 1, "cost", "evaluations", to=0.5), "ledger.inference.work.evaluations"),
+    "fewer tokens": ("old", in_result("rows", 1, "cost", "new_tokens", to=0.5), "ledger.inference.work.decode_tokens"),
+    "a cheaper base": ("old", in_result("rows", 0, "cost", "flops", to=10.0), "ledger.evaluation.flops"),
     "inference of an old record": ("old", lambda d: ledger(d).pop("inference"), "ledger.inference"),
     "gate of an old record": ("old", in_result("config", "gate", to="harness"), "config"),
     "trials of an old record": ("old", in_result("config", "tune", to=5), "ruleset"),
@@ -321,4 +383,25 @@ def test_a_gate_that_ran_out_of_its_reserve_after_a_look_is_no_contradiction():
     first = GateDesign(gate["max_items"]).looks[0]
     stopped = {"looks": [], "items": first, "fixes": 1, "regressions": 0, "gain": 1 / first, "detectable": None}
     gate |= {**stopped, "accepted": False, "excluded": 0, "reason": "rejected: its answers cost more than reserved"}
+    assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+
+
+@pytest.mark.parametrize(
+    ("config", "engine"),
+    [
+        ({"device": "cpu:0"}, {"device": "cpu"}),
+        ({"device": "cuda:1"}, {"device": "cuda"}),
+        ({"batch_size": 64}, {"batch_size": 64}),
+        ({"batch_size": 64}, {"batch_size": 16}),
+    ],
+)
+def test_a_device_with_a_number_and_a_batch_that_was_halved_are_no_contradiction(config, engine):
+    document = json.loads(SOURCES["gated"].read_bytes())
+    engine_of(config, engine)(document)
+    assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+
+
+def test_the_measurement_of_a_budget_in_time_may_round_to_other_answers():
+    document = json.loads(SOURCES["gated"].read_bytes())
+    timed(evaluation=1.2, flops=2.0)(document)
     assert not list(contradictions(Record.model_validate_json(json.dumps(document))))

@@ -1,5 +1,6 @@
 """Synthetic records whose parts agree, as `reports.check` demands of every record that is read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bench.compute.budget import parse_budget
@@ -26,7 +27,9 @@ def consistent(record: Record) -> Record:
     content_hash, size = result.content_hash or "c", parse_budget(config.budget).amount
     rows = [_row(record, number, row) for number, row in enumerate(result.rows)]
     planned = result.budget.planned if result.budget else {"sample": size}
-    ledger = dict.fromkeys(("inference", "evaluation", "setup"), EMPTY) | result.ledger
+    answered = {"evaluation": result.rows[:1], "inference": result.artifacts}
+    booked = {account: _answers(rows, len(record.base)) for account, rows in answered.items()}
+    ledger = {"setup": EMPTY} | result.ledger | booked
     if planned and not ledger.keys() & set(ADAPTATION):
         ledger["sample"] = EMPTY.model_copy(update={"flops": 1})  # what was planned to change a row costs something
     spent = sum(account.flops for name, account in ledger.items() if name in ADAPTATION)
@@ -57,6 +60,14 @@ def consistent(record: Record) -> Record:
             ),
         }
     )
+
+
+def _answers(rows: Sequence[Row], answers: int) -> AccountRow:
+    """Return the account of the answers of rows, from the cost of one answer of each."""
+    evaluations, flops, tokens = (
+        round(sum(getattr(row.cost, name) for row in rows) * answers) for name in ("evaluations", "flops", "new_tokens")
+    )
+    return AccountRow(work=Work(evaluations=evaluations, decode_tokens=tokens), flops=flops, hardware_flops=flops)
 
 
 def _row(record: Record, number: int, row: Row) -> Row:

@@ -9,10 +9,12 @@ from bench.errors import BenchError
 from bench.records.config import RunConfig
 from bench.records.digests import items_digest
 from bench.records.schema import Result, Versions
+from bench.registry import load_task
 from bench.run import items
 from bench.run.data import load_task_data
 from bench.run.items import NotHere, check_items
 from reports.reading import read_record
+from tasks.examples import clusters
 
 RECORDS = Path(__file__).parents[3] / "reports" / "records"
 
@@ -20,7 +22,7 @@ RECORDS = Path(__file__).parents[3] / "reports" / "records"
 def test_the_committed_records_have_the_items_of_their_tasks():
     for path in RECORDS.rglob("seed-*.json"):
         record = read_record(path)
-        check_items(record.result, record.items)
+        check_items(record.result, record.items, record.clusters)
 
 
 def result(*, limit=10, version="1", content_hash=None, sizes=None, **fields):
@@ -47,6 +49,24 @@ def test_the_digest_is_that_of_the_limited_test_split_in_order():
     for other in (ids(9), ids(11), ids(10)[::-1], [*ids(9), "1+1"]):
         with pytest.raises(BenchError, match=r"items is .*; expected .*, the digest of the ids of the test items"):
             check_items(result(), items_digest(other))
+
+
+def test_clusters_that_were_removed_are_missed_in_records_that_have_the_digest_of_their_samples(tmp_path):
+    rows = [{"prompt": f"{n}=", "answer": str(n), "check": "exact", "group": n // 2} for n in range(40)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = RunConfig(task="jsonl", model="tiny-adder", data=str(data))
+    splits = load_task_data(config).splits
+    fields = {"config": config, "content_hash": splits.content_hash, "splits": splits.sizes}
+    fields["versions"] = result().versions.model_copy(update={"task": load_task("jsonl").version})
+    old = result().model_copy(update=fields)
+    digest, labels = items_digest([example.id for example in splits.test]), clusters(splits.test)
+    assert labels is not None
+    new = old.model_copy(update={"samples_sha256": "1" * 64})
+    check_items(new, digest, labels)
+    check_items(old, digest, None)
+    with pytest.raises(BenchError, match=r"clusters is null; expected \[0, .*, the groups of the test items"):
+        check_items(new, digest, None)
 
 
 @pytest.mark.parametrize(

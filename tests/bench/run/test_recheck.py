@@ -10,10 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
+from bench.compute.budget import parse_budget
 from bench.errors import BenchError
 from bench.run.items import NotHere, check_items
 from bench.run.recheck import check_here, check_origins
+from bench.run.run_id import run_id
 from reports.check import contradictions
+from reports.leaderboard.committed import publish as make
 from reports.reading import read_record
 from reports.record import Record
 
@@ -61,6 +64,18 @@ def free(document):
     result["budget"]["spent"] //= 2
 
 
+def counted(document):
+    """Give the rows of a record without a shape raw counts that agree with all but the FLOPs of their answers."""
+    result = document["result"]
+    base, first, second = result["rows"]
+    answers, total = len(document["verdicts"][0]), result["ledger"]["inference"]["work"]
+    base["work"] = result["ledger"]["evaluation"]["work"]
+    exact = {"evaluations": first["cost"]["evaluations"], "decode_tokens": first["cost"]["new_tokens"]}
+    first["work"] = {name: count // 9 for name, count in total.items()}
+    first["work"] |= {name: round(mean * answers) for name, mean in exact.items()}
+    second["work"] = {name: count - first["work"][name] for name, count in total.items()}
+
+
 EDITS = {
     "custom settings called published": ("custom", set_to("ruleset", to="published"), "ruleset"),
     "published settings called custom": ("gated", set_to("ruleset", to="custom"), "ruleset"),
@@ -71,6 +86,7 @@ EDITS = {
     "name of the model": ("gated", set_to("model", "name", to="gpt"), "model.name"),
     "weights of the model": ("gated", weights, "model.digest"),
     "FLOPs without a shape": ("old", free, "ledger.sample.flops"),
+    "FLOPs of answers without a shape": ("old", counted, r"rows\[1\].cost.flops"),
 }
 
 
@@ -123,3 +139,31 @@ def test_publish_and_audit_refuse_it(tmp_path):
     (found,) = json.loads(done.stdout)["audits"]
     assert {each["check"] for each in found["findings"] if each["verdict"] == "differs"} == {"method and model"}
     assert done.return_value == 1
+
+
+def test_settings_that_another_version_of_the_method_hides_are_not_published_anew(tmp_path):
+    """Any version can be written into a record. A committed record of an older release stays."""
+
+    def hidden(document):
+        result = document["result"]
+        result["versions"]["method"] = "0"
+        result["ruleset"] = "published"
+        record = Record.model_validate_json(json.dumps(document)).result
+        content = (record.content_hash, record.model.fingerprint, parse_budget(record.config.budget).identity)
+        result["id"] = run_id(record.config, record.versions, *content, version=record.identity_version)
+
+    document, board = edited("custom", hidden), tmp_path / "board"
+    path = tmp_path / f"seed-0-{document['result']['id'][:8]}.json"
+    path.write_text(json.dumps(document))
+    read_record(path)
+    publish = ["publish", str(path), str(PATHS["gated"]), "--into", str(board)]
+    done = CliRunner().invoke(cli, publish, standalone_mode=False)
+    assert done.return_value == 1
+    method = document["result"]["config"]["method"]
+    assert f"{path}: not checked: method {method} has version" in done.stderr
+    assert "so its ruleset and plan cannot be checked; publish it with the release" in done.stderr
+    assert [each.name for each in board.rglob("seed-*.json")] == [PATHS["gated"].name]
+    (committed,) = make([path], board).records
+    done = CliRunner().invoke(cli, ["publish", str(committed), "--into", str(board)], standalone_mode=False)
+    assert done.return_value == 0
+    assert "has version" in done.stderr

@@ -120,19 +120,40 @@ def test_a_run_that_cannot_be_read_is_left_out_and_named(runs, tmp_path):
     assert reason.startswith(f"{broken}: rows[0].accuracy.correct is 40; expected 20")
 
 
-def test_two_different_results_with_one_id_are_refused_with_both_paths(runs, tmp_path):
+def test_of_two_different_results_with_one_id_one_is_left_out_and_named_with_both_paths(runs, tmp_path):
     other = consistent(record("corp", 0, right=24))
     twin = tmp_path / "other" / runs[0].name
     twin.parent.mkdir()
     twin.write_text(other.model_dump_json())
     assert other.result.id == read_record(runs[0]).result.id
-    with pytest.raises(BenchError, match=f"{runs[0]} and {twin}: two different results of run"):
-        publish([*runs, twin], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    done = CliRunner().invoke(cli, ["leaderboard", str(runs[0]), str(twin)])
-    assert "two different results of run" in str(done.exception)
+    made = publish([*runs, twin], tmp_path / "out")
+    assert len(made.records) == len(runs)
+    assert made.unreadable[0].startswith(f"{runs[0]} and {twin}: two different results of run")
+    assert pages(tmp_path / "out") == pages_of(runs, tmp_path / "again")
+    site = tmp_path / "site"
+    for command in (["leaderboard"], ["report", "-o", str(site)]):
+        done = CliRunner().invoke(cli, [*command, *map(str, [*runs, twin])], standalone_mode=False)
+        assert done.return_value == 1
+        assert f"left out: {twin} and {runs[0]}: two different results of run" in done.stderr  # in the order of paths
+    assert len(list((site / "runs").iterdir())) == len(runs)
     twin.write_text(read_record(runs[0]).model_dump_json())
     assert len(publish([*runs, twin], tmp_path / "out").records) == len(runs)
+
+
+def pages_of(runs, folder):
+    publish(runs, folder)
+    return pages(folder)
+
+
+def test_a_committed_result_stays_if_a_new_one_of_its_run_differs(runs, tmp_path):
+    folder = tmp_path / "a"
+    publish(runs, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    runs[0].write_text(consistent(record("corp", 0, right=24)).model_dump_json())
+    made = publish(runs[:2], folder)
+    assert [path.name for path in made.records] == [runs[1].name]
+    assert "two different results of run" in made.unreadable[0]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_nothing_is_written_if_a_committed_record_cannot_be_read(runs, tmp_path):

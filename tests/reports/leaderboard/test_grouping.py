@@ -1,10 +1,11 @@
 import json
 
 import pytest
-from synthetic_board import ENGINE, run
+from synthetic_board import BASE, ENGINE, run
 
 from bench.errors import BenchError
 from reports.leaderboard.grouping import (
+    agreeing,
     by_items,
     clusters_of,
     distinct,
@@ -47,7 +48,28 @@ def test_clusters_are_those_of_the_task():
     one, two, three = (run(task=task, clusters=labels) for task, labels in (("t", (0, 0)), ("u", (0, 1)), ("v", None)))
     assert clusters_of([one, two, three]) == {("t", "i"): (0, 0), ("u", "i"): (0, 1)}
     with pytest.raises(BenchError, match="different clusters of the same test items"):
-        clusters_of([one, run(1, task="t", clusters=(0, 1))])
+        distinct({"one": one, "four": run(1, task="t", clusters=(0, 1))})
+
+
+def test_a_record_that_contradicts_others_is_left_out_and_named():
+    first, forged = run(id="x"), run(0, BASE, id="x")
+    kept, reasons = agreeing({"a": first, "b": forged, "c": run(1)})
+    assert kept == {"a": first, "c": run(1)}
+    assert list(reasons) == ["b"]
+    assert reasons["b"].startswith("a and b: two different results of run x; expected one result for each id")
+    assert agreeing({"b": forged, "c": run(1)}, {"a": first})[0] == {"c": run(1)}
+    assert agreeing({"b": first}, {"a": first})[0] == {"b": first}
+
+
+def test_the_clusters_that_most_records_have_stay_unless_a_known_record_has_others():
+    forged, one, two = run(0, clusters=(0, 0)), run(1, clusters=(0, 1)), run(2, clusters=(0, 1))
+    old = run(3)
+    kept, reasons = agreeing({"a": forged, "b": one, "c": two, "d": old})
+    assert list(kept) == ["b", "c", "d"]
+    assert "a: run " in reasons["a"]
+    assert ", b; expected equal ones" in reasons["a"]
+    kept, reasons = agreeing({"b": one, "c": two, "d": old}, {"a": forged})
+    assert (list(kept), list(reasons)) == (["d"], ["b", "c"])
 
 
 def test_records_are_split_by_base_weights_and_items():
