@@ -127,9 +127,7 @@ def test_an_empty_name_is_called_empty(names, given):
 
 @pytest.mark.parametrize("name", ["gated_difference", "gated_difference_low"])
 def test_against_a_row_what_the_gate_made_of_the_others_is_not_compared(name):
-    with pytest.raises(
-        UsageError, match=f"--columns {name}: with --against, rows are compared as trained, and not what"
-    ):
+    with pytest.raises(UsageError, match=f"--columns {name}: with --against, what the gate made of the rows is not"):
         columns(make_board([], columns=[name], against="corp"))
 
 
