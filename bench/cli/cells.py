@@ -117,13 +117,14 @@ class CellTable:
         """Show how a cell ended."""
         cell = self.cells[number]
         cell.last = cell.display.snapshot() if cell.display else Snapshot()
-        again = cell.outcome is not None and cell.outcome.reason == outcome.reason  # it is still held
+        again = cell.outcome is not None and cell.outcome.state == outcome.state  # it is still held
         cell.outcome, cell.display = outcome, None
         cell.seconds = time.perf_counter() - cell.started
         if not self._console.is_terminal and cell.state != "done before" and not again:
             took = f" in {_clock(cell.seconds)}" if cell.state == "done" else ""
             ended = sum(each.outcome is not None for each in self.cells)
-            reason = f": {outcome.reason}" if outcome.reason else ""
+            # A held cell is tried again, and the grid's end has its reason.
+            reason = f": {outcome.reason}" if outcome.reason and cell.state != "held" else ""
             text = f"{cell.name}: {cell.state}{took}{reason}  ({ended} of {len(self.cells)})"
             self._console.print(line(text), style=STYLES.get(cell.state), **PLAIN)
 

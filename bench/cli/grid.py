@@ -159,8 +159,10 @@ def _ending(outcomes: Sequence[RunOutcome], names: Sequence[str]) -> Iterable[tu
         yield f"  {'; '.join(names[number] for number in found)}", ""
         if state == "failed" and (folder := outcomes[found[0]].folder):
             yield f"  traceback: {folder / 'result.json'}", ""
-    if reasons:
+    if states["failed"] or states["held"]:
         yield f"next:   {same_command()}", ""
+    elif reasons:
+        yield "next:   change what the reasons name; the same command is refused again", ""
 
 
 def _plain(outcome: RunOutcome) -> RunOutput:

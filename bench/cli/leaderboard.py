@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from reports.leaderboard.board import Board, Rate
 
 FORMATS = ["terminal", "markdown", "html", "csv", "tsv", "json"]
+COLUMNS = [
+    *("name", "accuracy", "interval", "difference", "difference_interval", "p", "verdict", "letters", "gated"),
+    *("gated_difference", "evaluations", "flops", "share", "matched", "passes", "answer_flops", "seconds", "seeds"),
+    *("status", "adaptation_price", "answer_price"),
+]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
 
 
@@ -49,8 +54,8 @@ class Date(click.DateTime):
 @click.option(
     "--columns",
     metavar="NAME,...",
-    help="Columns to show, such as accuracy,verdict,flops: the names of the fields in CSV. Default: all that apply; a "
-    "narrow terminal leaves out some, but never accuracy, verdict and costs.",
+    help=f"Columns to show, such as accuracy,verdict,flops, out of {', '.join(COLUMNS)}. A price needs --rate. "
+    "Default: all that apply; a narrow terminal leaves out some, but never accuracy, verdict and costs.",
 )
 @click.option("--wide", is_flag=True, help="Show all columns in one line for each row, however narrow the terminal is.")
 @click.option(
@@ -133,7 +138,7 @@ def leaderboard(
     if check:
         return _check(runs or (Path("reports"),))
     form = _format(form, as_csv=as_csv_, as_json=as_json)
-    if form == "json" and columns:
+    if form == "json" and columns is not None:
         raise UsageError("--columns: chooses columns of tables, and JSON has all; leave it out, or take --csv")
     price = _rate(rate)
     roots = runs or (Path("runs"),)
@@ -151,7 +156,7 @@ def leaderboard(
             rate=price,
             answers=answers,
             against="" if against in (None, "base") else against,
-            columns=[name.strip() for name in columns.split(",")] if columns else (),
+            columns=() if columns is None else [name.strip() for name in columns.split(",")],
         )
     board = replace(board, suites=tuple(coverage(path.stem, planned_runs(path), records) for path in suites))
     if not records and not unreadable:

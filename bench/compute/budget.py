@@ -80,6 +80,8 @@ def parse_budget(name: str) -> Budget:
     known = ", ".join(f"{key} ({value:,})" for key, value in BUDGETS.items())
     near = get_close_matches(name.lower(), BUDGETS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
+    if "," in name:
+        hint = "; for several budgets, repeat -b"
     return _read("--budget", name, "evaluations", f"{known}, or {FORMS}; positive, and in whole units{hint}")
 
 

@@ -8,6 +8,7 @@ saved state consists of weights, optimiser state and rows, without any generator
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -125,7 +126,7 @@ class Loop:
             stage.advance()
         alone = self.training.ranks.world_size == 1
         removed = LAUNCHER_VARIABLES + (GROUP_VARIABLES if alone else ())
-        with self.training.metered(), suppress(Finished), without_variables(*removed):
+        with self.training.metered(), suppress(Finished), without_variables(*removed), without_renames():
             train()
 
     def order(self, each: int) -> Iterator[int]:
@@ -300,6 +301,18 @@ def without_variables(*prefixes: str) -> Iterator[None]:
         yield
     finally:
         os.environ.update(removed)
+
+
+@contextmanager
+def without_renames() -> Iterator[None]:
+    """Suppress the two warnings of transformers that name its new words for gradient checkpointing.
+
+    TRL still takes and reads the old words, and versions of transformers that are supported here do not know the new
+    ones.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 class StepCallback(TrainerCallback):

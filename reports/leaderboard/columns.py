@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any, Literal
 
 from bench.amounts import counted
@@ -21,12 +23,14 @@ class Column:
     """Column of a table.
 
     Attributes:
-        key: Name of the column in CSV and JSON.
+        key: Name of the column, which chooses it.
         heading: Name of the column for a reader.
         text: Text of a cell.
-        value: Value of a cell, for CSV, JSON and sorting; None for an empty cell.
+        value: Value of a cell, for sorting; None for an empty cell.
         needed: Priority on a narrow terminal: the columns with the lowest number are dropped first, 9 is never dropped.
             Accuracy, its difference, the verdict and the costs of adaptation and of an answer have 9.
+        parts: Fields of the column in CSV, such as `low` and `high` of an interval. Empty: one field, with the key and
+            the value.
     """
 
     key: str
@@ -34,6 +38,12 @@ class Column:
     text: Callable[[LeaderboardRow], str]
     value: Callable[[LeaderboardRow], Any]
     needed: int = 9
+    parts: Mapping[str, Callable[[LeaderboardRow], Any]] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> Mapping[str, Callable[[LeaderboardRow], Any]]:
+        """Fields of the column in CSV, with the function of each value."""
+        return self.parts or {self.key: self.value}
 
 
 def columns(board: Board) -> tuple[Column, ...]:
@@ -52,21 +62,38 @@ def columns(board: Board) -> tuple[Column, ...]:
         known["difference"] = replace(known["difference"], heading=f"vs {against}")
         del known["gated_difference"]
     if board.columns:
-        return tuple(replace(known[key], needed=9) for key in _chosen(board.columns, list(known)))
+        return tuple(replace(known[key], needed=9) for key in _chosen(board, list(known)))
     gated = any(line.gated for group in board.groups for line in group.lines)
     return tuple(column for key, column in known.items() if gated or key not in GATED)
 
 
-def _chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
+def _chosen(board: Board, known: Sequence[str]) -> list[str]:
     """Return the keys of the columns to show: the row's name, and those that were chosen, in their order."""
+    names = board.columns
+    if not all(names):
+        raise UsageError(
+            f"--columns {shlex.quote(','.join(names))}: a name is empty; expected names and a comma between two"
+        )
     for name in names:
-        if name in ("adaptation_price", "answer_price") and name not in known:
-            raise UsageError(f"--columns {name}: a price needs --rate, such as --rate '0.002 USD'")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
-            raise UsageError(f"--columns {name}: no such column; {hint}")
+            raise UsageError(f"--columns {shlex.quote(name)}: {_problem(name.lower(), known, board)}")
     return list(dict.fromkeys(names if "name" in names else ("name", *names)))
+
+
+def _problem(name: str, known: Sequence[str], board: Board) -> str:
+    """Say why a name, in small letters, is not that of a column, and what to choose."""
+    if name in (*GROUP_FIELDS, *ROW_FIELDS):
+        where = "whatever columns are chosen" if name in GROUP_FIELDS else "where no columns are chosen"
+        return f"a field of CSV and no column; CSV has it {where}"
+    column = next((column.key for column in _COLUMNS if name in column.fields), name)
+    if column in ("adaptation_price", "answer_price"):
+        return "a price needs --rate, such as --rate '0.002 USD'"
+    if column == "gated_difference" and board.against:
+        return "with --against, what the gate made of the rows is not compared; leave out one of the two"
+    if column in known and column != name:
+        return f"a field of CSV that belongs to the column {column!r}; give its name"
+    near = get_close_matches(name, known, n=1)
+    return "no such column; " + (f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}")
 
 
 def _price(rate: Rate, what: Literal["adaptation", "answer"], times: int) -> Column:
@@ -269,12 +296,9 @@ def _gated_difference(line: LeaderboardRow) -> str:
     return f"{100 * found.value:+.1f} ({interval_text(found, '+') or seeds_text(found)})" if found else ""
 
 
-def _estimate(name: str, part: str) -> Callable[[LeaderboardRow], float | None]:
-    return lambda line: getattr(getattr(line, name), part) if getattr(line, name) else None
-
-
-def _field(name: str) -> Callable[[LeaderboardRow], Any]:
-    return lambda line: getattr(line, name)
+def _field(*path: str) -> Callable[[LeaderboardRow], Any]:
+    """Return a function of a value in a row, such as that of `accuracy.low`; None where the row has no accuracy."""
+    return lambda line: reduce(lambda found, name: None if found is None else getattr(found, name), path, line)
 
 
 def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
@@ -283,23 +307,64 @@ def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
 
 GATED = ("gated", "gated_difference")
 """Keys of the columns of the harness's gate."""
+GROUP_FIELDS = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
+"""Fields of a group, with which every row of CSV begins."""
+ROW_FIELDS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
+    "own_gate": lambda line: line.own_gate,
+    "returned_base": lambda line: line.returned_base,
+    "reason": lambda line: "; ".join(line.problems),
+}
+"""Fields that belong to no column, with which a row of CSV ends if no columns were chosen."""
 
 _COLUMNS = (
     Column("name", "method", _field("name"), _field("name")),
-    Column("accuracy", "accuracy", _accuracy, _estimate("accuracy", "value")),
-    Column("interval", "95 %", lambda line: _beside(line, interval_text(line.accuracy)), _estimate("accuracy", "low")),
-    Column("difference", "vs base", _difference, _estimate("difference", "value")),
-    Column("difference_interval", "simultaneous 95 %", _difference_interval, _estimate("difference", "low")),
-    Column("p", "corrected p", _p_value, _estimate("difference", "p_value"), 7),
+    Column("accuracy", "accuracy", _accuracy, _field("accuracy", "value")),
+    Column(
+        "interval",
+        "95 %",
+        lambda line: _beside(line, interval_text(line.accuracy)),
+        _field("accuracy", "low"),
+        parts={"low": _field("accuracy", "low"), "high": _field("accuracy", "high")},
+    ),
+    Column("difference", "vs base", _difference, _field("difference", "value")),
+    Column(
+        "difference_interval",
+        "simultaneous 95 %",
+        _difference_interval,
+        _field("difference", "low"),
+        parts={
+            "difference_low": _field("difference", "low"),
+            "difference_high": _field("difference", "high"),
+            "difference_seeds": lambda line: " ".join(map(repr, line.difference.seeds)) if line.difference else None,
+        },
+    ),
+    Column("p", "corrected p", _p_value, _field("difference", "p_value"), 7),
     Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict")),
     Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
-    Column("gated", "gated", _kept, lambda line: line.gated.kept if line.gated else None, 5),
+    Column(
+        "gated",
+        "gated",
+        _kept,
+        _field("gated", "kept"),
+        5,
+        parts={
+            "gated": _field("gated", "kept"),
+            "gated_seeds": _field("gated", "seeds"),
+            "gated_share_low": _field("gated", "low"),
+            "gated_share_high": _field("gated", "high"),
+        },
+    ),
     Column(
         "gated_difference",
         "gated vs base",
         _gated_difference,
-        lambda line: line.gated.difference.value if line.gated and line.gated.difference else None,
+        _field("gated", "difference", "value"),
         5,
+        parts={
+            "gated_difference": _field("gated", "difference", "value"),
+            "gated_difference_low": _field("gated", "difference", "low"),
+            "gated_difference_high": _field("gated", "difference", "high"),
+        },
     ),
     Column(
         "evaluations",
@@ -331,6 +396,13 @@ _COLUMNS = (
         _field("seconds"),
         2,
     ),
-    Column("seeds", "seeds", lambda line: ",".join(map(str, line.seeds)), lambda line: list(line.seeds), 1),
+    Column(
+        "seeds",
+        "seeds",
+        lambda line: ",".join(map(str, line.seeds)),
+        lambda line: list(line.seeds),
+        1,
+        parts={"seeds": lambda line: " ".join(map(str, line.seeds))},
+    ),
     Column("status", "status", _field("status"), _field("status"), 1),
 )

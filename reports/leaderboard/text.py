@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +16,9 @@ from bench.plain import markdown as md
 from bench.stats import Estimate
 from reports.leaderboard.board import Board
 from reports.leaderboard.columns import (
+    GROUP_FIELDS,
     LEFT,
+    ROW_FIELDS,
     Column,
     area_text,
     columns,
@@ -160,40 +161,15 @@ def as_tsv(board: Board) -> str:
 
 def _records(board: Board) -> list[list[object]]:
     """Return the names of the fields, and the values of each row, as cells of a file that may hold any text."""
-    where = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
-    rows = [
-        {name: getattr(group, name) for name in where} | _values(group, row, board)
-        for group in board.groups
-        for row in range(len(group.lines))
-    ]
-    fields = list(rows[0]) if rows else list(where)
-    return [[*fields], *([csv_cell(row[field]) for field in fields] for row in rows)]
-
-
-def _values(group: Group, row: int, board: Board) -> dict[str, Any]:
-    shown = group.lines[row]
-    values: dict[str, Any] = {}
-    for column in columns(board):
-        if column.key == "interval":
-            values |= {"low": column.value(shown), "high": shown.accuracy.high if shown.accuracy else None}
-        elif column.key == "difference_interval":
-            high = shown.difference.high if shown.difference else None
-            values |= {"difference_low": column.value(shown), "difference_high": high}
-            values["difference_seeds"] = " ".join(map(repr, shown.difference.seeds)) if shown.difference else None
-        else:
-            values[column.key] = column.value(shown)
-    if "gated" in values:
-        found = {"gated_seeds": "seeds", "gated_share_low": "low", "gated_share_high": "high"}
-        values |= {name: getattr(shown.gated, part) if shown.gated else None for name, part in found.items()}
-    if "gated_difference" in values:
-        after = shown.gated and shown.gated.difference
-        values |= {f"gated_difference_{part}": getattr(after, part) if after else None for part in ("low", "high")}
-    if "seeds" in values:
-        values["seeds"] = " ".join(map(str, shown.seeds))
+    shown = dict(chain.from_iterable(column.fields.items() for column in columns(board)))
     if not board.columns:
-        values |= {"own_gate": shown.own_gate, "returned_base": shown.returned_base}
-        values["reason"] = "; ".join(shown.problems)
-    return values
+        shown |= ROW_FIELDS
+    rows = [
+        [getattr(group, name) for name in GROUP_FIELDS] + [value(row) for value in shown.values()]
+        for group in board.groups
+        for row in group.lines
+    ]
+    return [[*GROUP_FIELDS, *shown], *(list(map(csv_cell, row)) for row in rows)]
 
 
 @dataclass(frozen=True)

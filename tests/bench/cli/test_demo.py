@@ -31,13 +31,19 @@ def test_it_ends_with_the_board_how_to_read_it_and_a_page(small, tmp_path):
     assert done.return_value == 0, done.stderr
     assert "without grpo: it needs pip install" in done.stderr
     assert "randopt k=5" in done.stdout
-    assert "the same budget of" in done.stdout
+    assert "the same budget of" in done.stderr
     page = tmp_path / "report" / "index.html"
-    assert done.stdout.splitlines()[-1] == f"page to open: {page}"
+    assert done.stderr.splitlines()[-1] == f"page to open: {page}"
     assert "randopt k=5" in page.read_text()
     results = [read_result(folder) for folder in find_runs(tmp_path)]
     assert {result.status for result in results} == {"ok"}
     assert len({result.budget.flops for result in results}) == 1  # equal FLOPs
+
+
+def test_a_file_gets_data_alone(small, tmp_path):
+    rows = [line.split("\t") for line in invoke("-o", tmp_path).stdout.splitlines()]
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert rows[1][rows[0].index("name")] == "base"
 
 
 def test_a_second_call_finds_the_runs_done(small, tmp_path):

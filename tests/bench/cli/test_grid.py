@@ -120,6 +120,17 @@ def test_cells_that_were_done_before_are_counted_and_not_printed(ended):
     assert again.stdout == first.stdout
 
 
+def test_a_grid_with_refusals_alone_says_to_change_what_they_name(tmp_path):
+    command = ["run", "-m", "base", "-m", PICKY, *QUICK, "-o", tmp_path]
+    last = invoke(*command, code=3).stderr.splitlines()[-4:]
+    assert last == [
+        "1 of 2 cells done, 1 refused",
+        "refused: no seed is good enough, not even 0",
+        f"  {PICKY}",
+        "next:   change what the reasons name; the same command is refused again",
+    ]
+
+
 def test_json_of_a_grid_is_all_of_stdout(ended):
     command, _ = ended
     states = [run["result"]["status"] for run in json.loads(invoke(*command, "--json", code=1).stdout)["runs"]]
@@ -136,7 +147,8 @@ def test_a_run_that_another_process_executes_is_named_and_the_others_go_on(tmp_p
         alone = invoke("resume", folder, code=3)
     who = f"another process ({os.getpid()} on {attempt['host']}, since {attempt['started']})"
     reason = f"{folder}: {who} is executing this run; wait for it, or stop it"
-    assert f"seed 0: held: {reason}" in outcome.stderr
+    assert re.search(r"seed 0: held  \(1 of 2\)$", outcome.stderr, re.MULTILINE)
+    assert outcome.stderr.count(str(folder)) == 1
     assert f"1 of 2 cells done, 1 held\nheld: {reason}\n  seed 0\nnext:   bench run" in outcome.stderr.replace(
         "base, ", ""
     )

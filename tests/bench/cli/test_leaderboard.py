@@ -2,23 +2,36 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from consistent_records import consistent
 
 from bench.cli import cli
-from bench.cli.leaderboard import SORT_KEYS
+from bench.cli.leaderboard import COLUMNS, SORT_KEYS
 from bench.compute.flops import FLOPS_VERSION
 from bench.errors import UsageError
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.schema import BudgetInfo, Result, RunConfig, Versions
-from reports.leaderboard.build import SORTS
+from reports.leaderboard.board import Rate
+from reports.leaderboard.build import SORTS, make_board
+from reports.leaderboard.columns import columns
 from reports.record import Record
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_sort_option_lists_all_sort_keys_of_the_board() -> None:
     assert list(SORTS) == SORT_KEYS
+
+
+def test_help_and_documentation_list_all_columns() -> None:
+    known = [column.key for column in columns(make_board([], rate=Rate(1.0, "USD"), columns=COLUMNS))]
+    assert known == COLUMNS
+    assert ", ".join(COLUMNS) in " ".join(leaderboard("--help").output.split())
+    listed = (ROOT / "docs" / "board.md").read_text().partition("`--columns` takes ")[2].partition("Most of them")[0]
+    assert re.findall(r"`([a-z_]+)`", listed) == COLUMNS
 
 
 @pytest.fixture
@@ -95,6 +108,9 @@ def test_columns_can_be_chosen_and_json_has_all(records):
         leaderboard(records, "--json", "--columns", "flops")
     with pytest.raises(UsageError, match="--columns flop: no such column; did you mean 'flops'"):
         leaderboard(records, "--columns", "flop")
+    for empty in ("accuracy,", ""):
+        with pytest.raises(UsageError, match=f"--columns {empty or repr(empty)}: a name is empty"):
+            leaderboard(records, "--columns", empty)
 
 
 def test_rows_are_compared_with_a_row_by_its_name(records):

@@ -78,6 +78,8 @@ def folder(tmp_path, monkeypatch):
         ([*PLAN, "-b", "smal"], "and in whole units; did you mean small?"),
         ([*PLAN, "-b", ""], "--budget '': expected smoke (256)"),
         ([*PLAN, "-b", "2 hours"], "--budget '2 hours': expected smoke (256)"),
+        ([*PLAN, "-b", "512,1024"], "positive, and in whole units; for several budgets, repeat -b"),
+        ([*PLAN, "-b", "small,medium"], "positive, and in whole units; for several budgets, repeat -b"),
         ([*PLAN, "-L", "ten"], 'expected a whole number, such as 2048, 65,536, 1e5 or 64k (given "ten")'),
         ([*PLAN, "-L", "0"], "expected 1 or more (given 0)"),
         ([*PLAN, "--max-new-tokens", "-1k"], "expected 1 or more (given -1000)"),

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,6 +6,7 @@ from bench.weights.checkpoint import Checkpoint
 from methods.interface import SingleModel
 from methods.training.config import GrpoConfig
 from methods.training.grpo import Grpo
+from methods.training.loop import without_renames
 from tasks.interface import TaskTraits
 
 TRAINED = Checkpoint(Path("anywhere"), "digest")
@@ -28,3 +30,23 @@ def test_training_gets_all_that_remains_and_its_result_is_returned_as_it_is():
     assert Grpo(GrpoConfig()).adapt(context) == SingleModel(TRAINED)
     assert allowed == [(500, None)]
     assert context.report["training"] == {"steps": 3}
+
+
+def test_of_transformers_warnings_only_the_two_new_names_are_left_out():
+    texts = [
+        "`gradient_checkpointing` is deprecated and will be removed in v6. Use `activation_checkpointing` instead.",
+        "`is_gradient_checkpointing` is deprecated and will be removed in v6.",
+        "`gradient_checkpointing_kwargs` is deprecated and will be removed in v6.",
+    ]
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with without_renames():
+            for text in texts:
+                warnings.warn(text, FutureWarning, stacklevel=1)
+            warnings.warn(texts[0], UserWarning, stacklevel=1)
+        warnings.warn(texts[0], FutureWarning, stacklevel=1)
+    assert [(str(each.message), each.category) for each in shown] == [
+        (texts[2], FutureWarning),
+        (texts[0], UserWarning),
+        (texts[0], FutureWarning),
+    ]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import torch
@@ -46,7 +47,11 @@ def run(folder, method, **fields):
 
 @pytest.fixture(scope="module", params=["grpo", "ppo"])
 def unbroken(request, tmp_path_factory):
-    return request.param, *run(tmp_path_factory.mktemp(request.param), request.param)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always", FutureWarning)
+        found = run(tmp_path_factory.mktemp(request.param), request.param)
+    assert not [each for each in shown if issubclass(each.category, FutureWarning)]  # they would be on stderr
+    return request.param, *found
 
 
 def comparable(folder):

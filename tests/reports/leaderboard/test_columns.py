@@ -1,6 +1,7 @@
 """The board in every width: which columns stand, in how many lines, and that costs never leave."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,12 +105,41 @@ def test_chosen_columns_stand_in_their_order_in_every_form(committed):
         ("accurcy", "no such column; did you mean 'accuracy'?"),
         ("zzz", "no such column; expected some of name, accuracy,"),
         ("answer_price", "a price needs --rate"),
+        ("ACCURACY", "no such column; did you mean 'accuracy'?"),
+        ("low", "a field of CSV that belongs to the column 'interval'; give its name"),
+        ("difference_seeds", "a field of CSV that belongs to the column 'difference_interval'; give its name"),
+        ("gated_share_high", "a field of CSV that belongs to the column 'gated'; give its name"),
+        ("task", "a field of CSV and no column; CSV has it whatever columns are chosen"),
+        ("reason", "a field of CSV and no column; CSV has it where no columns are chosen"),
     ],
 )
 def test_an_unknown_column_is_an_error_with_a_remedy(name, message):
     with pytest.raises(UsageError, match=f"--columns {name}: ") as error:
         columns(make_board([], columns=[name]))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("names", "given"), [(["accuracy", ""], "accuracy,"), ([""], "''")])
+def test_an_empty_name_is_called_empty(names, given):
+    with pytest.raises(UsageError, match=f"^--columns {given}: a name is empty; expected names"):
+        columns(make_board([], columns=names))
+
+
+@pytest.mark.parametrize("name", ["gated_difference", "gated_difference_low"])
+def test_against_a_row_what_the_gate_made_of_the_others_is_not_compared(name):
+    with pytest.raises(UsageError, match=f"--columns {name}: with --against, what the gate made of the rows is not"):
+        columns(make_board([], columns=[name], against="corp"))
+
+
+def test_each_field_of_csv_is_a_column_or_is_refused_with_its_reason(committed):
+    board = make_board(committed[:20], rate=Rate(1.0, "USD"))
+    named = {column.key for column in columns(board)}
+    for field in as_csv(board).splitlines()[0].split(","):
+        if field in named:
+            assert field in as_csv(replace(board, columns=(field,))).splitlines()[0].split(",")
+        else:
+            with pytest.raises(UsageError, match="a field of CSV"):
+                columns(replace(board, columns=(field,)))
 
 
 def test_tsv_has_the_values_of_csv_without_quotes(board):
