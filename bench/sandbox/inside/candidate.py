@@ -26,15 +26,11 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
     confinement.apply(seconds)
     os.dup2(descriptor, 3)
     os.closerange(4, 256)
-    os.environ.clear()
     sys.argv = [MODULE]
-    tail = _Tail()
-    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
-        tail, encoding="utf-8", errors="backslashreplace", write_through=True
-    )
+    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = _STREAM  # type: ignore[misc]
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
-    peer = _Program(3, module, tail)
+    peer = _Program(3, module)
     peer.send({"ready": True})
     job = peer.receive()
     code, peer.objects = job["code"], job["objects"]
@@ -43,7 +39,7 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
         outcome: dict[str, Any] = {"loaded": True}
     except BaseException as error:
         outcome = raised.message(error)
-    peer.send(outcome | {"printed": tail.take()})
+    peer.send(outcome | {"printed": _TAIL.take()})
     while True:
         peer.answer(peer.receive())
 
@@ -51,11 +47,10 @@ def main(descriptor: int, confinement: Confinement, seconds: float) -> None:
 class _Program(Peer):
     """The candidate's end of the socket. It serves the functions that the program defines, and holds its objects."""
 
-    def __init__(self, descriptor: int, module: types.ModuleType, tail: _Tail) -> None:
+    def __init__(self, descriptor: int, module: types.ModuleType) -> None:
         super().__init__(descriptor)
         self.objects = False  # whether the test names classes of the program
         self._module = module
-        self._tail = tail
         self._objects: list[Any] = []
         self._places: dict[int, int] = {}
 
@@ -100,7 +95,7 @@ class _Program(Peer):
         return _Held(found), None
 
     def take_printed(self) -> str:
-        return self._tail.take()
+        return _TAIL.take()
 
 
 class _Held(NamedTuple):
@@ -136,3 +131,10 @@ class _Tail(io.RawIOBase):
         text = self._bytes[-_KEPT:].decode("utf-8", "backslashreplace")
         self._bytes.clear()
         return text
+
+
+# The fork server makes the stream, and holds the inherited ones, because to make and to close them takes time for each
+# program.
+_INHERITED = sys.stdout, sys.stderr
+_TAIL = _Tail()
+_STREAM = io.TextIOWrapper(_TAIL, encoding="utf-8", errors="backslashreplace", write_through=True)

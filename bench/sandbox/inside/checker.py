@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import importlib
@@ -38,7 +37,6 @@ def main(descriptor: int, verdict: int, confinement: Confinement, seconds: float
     except OSError as error:
         wire.send(verdict, {"status": "infrastructure", "detail": f"the checker could not be confined: {error}"})
         return
-    os.environ.clear()
     job = wire.receive(lambda size: os.read(verdict, size))
     status, detail, output = judge(Program(descriptor), job)
     printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in detail[:_DETAIL])
@@ -99,23 +97,23 @@ def run(program: Program, job: dict[str, Any]) -> str | None:
     """
     entry_point, test = job["entry_point"], job["test"]
     namespace: dict[str, Any] = {"__name__": "test"}
-    tree = ast.parse(test, "<test>")
     table = symtable.symtable(test, "<test>", "exec")
     own = {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
     used = _global_names(table) - own
     _define(job["prompt"], namespace, used - {entry_point, *job["classes"]})
-    for name in used - namespace.keys() - vars(builtins).keys():
-        is_module = name in sys.stdlib_module_names and not forms.calls(tree, name)
+    for name in [name for name in used if name not in namespace and name not in vars(builtins)]:
+        is_module = name in sys.stdlib_module_names and not forms.calls(test, name)
         namespace[name] = importlib.import_module(name) if is_module else program.function(name)
     namespace[entry_point] = program.function(entry_point)
     for name in job["classes"]:
         namespace[name] = program.named_class(name)
-    candidate, pending = namespace[entry_point], forms.pending(tree)
-    if forms.runs_main(tree, pending):
+    candidate = namespace[entry_point]
+    pending, runs_main = forms.outline(test, own)
+    if runs_main:
         namespace["__name__"] = "__main__"
     forms.prepare(test)
-    exec(compile(tree, "<test>", "exec"), namespace)
-    result = forms.run(tree, pending, namespace, candidate)
+    exec(compile(test, "<test>", "exec"), namespace)
+    result = forms.run(test, pending, namespace, candidate)
     return result if type(result) is str else None
 
 

@@ -35,7 +35,6 @@ class Confinement:
             OSError: If this system lacks one of them.
         """
         self._layers = layers
-        self._filter = b""
         self._rules = -1
         if sys.platform != "linux":
             if LANDLOCK in layers or SECCOMP in layers:
@@ -48,7 +47,7 @@ class Confinement:
             if machine not in syscalls.AUDIT_ARCH:
                 known = " and ".join(syscalls.AUDIT_ARCH)
                 raise OSError(f"no system-call table for {machine}, only for {known}")
-            self._filter = seccomp.program(machine, read_only=LANDLOCK not in layers)
+            self._filter = seccomp.prepare(seccomp.program(machine, read_only=LANDLOCK not in layers))
 
     def apply(self, seconds: float) -> None:
         """Confine this process permanently.

@@ -82,7 +82,9 @@ class Program(Peer):
         return self._call(target, args, kwargs, target in self._mixed)
 
     def _call(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
-        before, self._mixing = self._mixing, self._mixing or mixed
+        if not mixed:
+            return super().call(target, args, kwargs)
+        before, self._mixing = self._mixing, True
         try:
             return super().call(target, args, kwargs)
         finally:

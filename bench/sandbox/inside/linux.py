@@ -10,6 +10,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS =
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Found here, and not in each forked process.
+_prctl, _syscall, _capset = _libc.prctl, _libc.syscall, _libc.capset
 
 
 def prctl(option: int, *arguments: int | bytes) -> None:
@@ -20,7 +22,7 @@ def prctl(option: int, *arguments: int | bytes) -> None:
     """
     padded = [*arguments, 0, 0, 0, 0][:4]
     words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_ulong(a) for a in padded]
-    if _libc.prctl(ctypes.c_int(option), *words) != 0:
+    if _prctl(ctypes.c_int(option), *words) != 0:
         raise _error(f"prctl({option})")
 
 
@@ -31,7 +33,7 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
         OSError: If the kernel refuses.
     """
     words = [ctypes.c_char_p(a) if isinstance(a, bytes | None) else ctypes.c_long(a) for a in arguments]
-    result: int = _libc.syscall(ctypes.c_long(number), *words)
+    result: int = _syscall(ctypes.c_long(number), *words)
     if result < 0:
         raise _error(f"system call {number}")
     return result
@@ -44,7 +46,7 @@ def drop_capabilities() -> None:
         OSError: If the kernel refuses.
     """
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    if _libc.capset(header, bytes(24)) != 0:
+    if _capset(header, bytes(24)) != 0:
         raise _error("capset")
 
 

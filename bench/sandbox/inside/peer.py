@@ -14,6 +14,7 @@ reply names the changed ones by their numbers, and so does a result that is one 
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import sys
@@ -46,6 +47,7 @@ class Peer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._read = functools.partial(os.read, descriptor)
         self._exported: list[Any] = []
         self._numbers: dict[int, int] = {}
         self._stand_ins: dict[tuple[str, int], Any] = {}
@@ -84,7 +86,7 @@ class Peer:
     def receive(self) -> dict[str, Any]:
         """Wait for a message, and return it."""
         try:
-            message = wire.receive(lambda size: os.read(self._descriptor, size))
+            message = wire.receive(self._read)
         except (EOFError, OSError):
             self.fail("crashed", "the program ended before it answered")
         except (wire.WireError, MemoryError) as error:

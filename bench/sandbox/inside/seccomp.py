@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+from typing import NamedTuple
 
 from . import linux, syscalls
 
@@ -74,16 +75,27 @@ def program(machine: str, *, read_only: bool) -> bytes:
     return b"".join([*code, _instruction(_RETURN, _DENY)])
 
 
-def install(code: bytes) -> None:
+class Prepared(NamedTuple):
+    """Filter in the form that the kernel takes: `struct sock_fprog`, and the code that it points to."""
+
+    header: bytes
+    code: ctypes.Array[ctypes.c_char]
+
+
+def prepare(code: bytes) -> Prepared:
+    """Return the filter in the form that the kernel takes."""
+    buffer = ctypes.create_string_buffer(code, len(code))
+    # A count, padding, a pointer.
+    return Prepared(struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer)), buffer)
+
+
+def install(prepared: Prepared) -> None:
     """Apply the filter to this process permanently. `no_new_privs` must be set.
 
     Raises:
         OSError: If the kernel refuses.
     """
-    buffer = ctypes.create_string_buffer(code, len(code))
-    # struct sock_fprog: a count, padding, a pointer.
-    header = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    linux.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
+    linux.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, prepared.header)
 
 
 def _instruction(code: int, operand: int, *, equal: int = 0, unequal: int = 0) -> bytes:

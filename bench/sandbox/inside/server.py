@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> None:
     for name in _WARM.split():
         importlib.import_module(name)
     folders = _import(argument.split("=", 1) for argument in arguments if "=" in argument)
+    os.environ.clear()
     if sys.platform == "linux":
         # Without seccomp, a program may fork, and its processes are found in /proc.
         if MOUNTS in layers and SECCOMP in layers:

@@ -32,6 +32,9 @@ MAX_ITEMS = 1_000_000
 
 _HEADER = struct.Struct(">I")
 _JSON_INT = 1 << 63
+_JSON_TYPES = frozenset({type(None), bool, str, float})
+# A Python string may contain lone surrogates. Written as escapes, two of them would be read as one character.
+_JSON = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 
 
 class WireError(ValueError):
@@ -148,6 +151,8 @@ def encode(
     Raises:
         WireError: If the value is not plain, or it exceeds the limits on depth or size.
     """
+    if type(value) in _JSON_TYPES:  # as most results are, for which the functions below are not worth defining
+        return value
     left = MAX_ITEMS
     shared = [] if shared is None else shared
     # Position and number of values of each shared value. The list keeps them alive, so their ids stay theirs. The first
@@ -164,7 +169,7 @@ def encode(
         if depth > MAX_DEPTH:
             raise WireError(f"nested deeper than {MAX_DEPTH}")
         kind = type(value)
-        if value is None or kind in (bool, str, float):
+        if kind in _JSON_TYPES:
             return value
         if kind is int:
             # Decimal conversion takes quadratic time and is limited to 4300 digits; hexadecimal has neither problem.
@@ -242,6 +247,8 @@ def decode(
     Raises:
         WireError: If the tree is not a possible result of `encode`, or exceeds the limits.
     """
+    if not isinstance(tree, (list, dict)):
+        return tree
     left = MAX_ITEMS
     shared = [] if shared is None else shared
     sizes = [1] * len(shared)
@@ -303,9 +310,7 @@ def decode(
 
 def dumps(tree: Any) -> bytes:
     """Return the frame of a JSON tree: the length of its text in 4 bytes, big-endian, then the text."""
-    # A Python string may contain lone surrogates. Written as escapes, two of them would be read as one character.
-    text = json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":"))
-    body = text.encode("utf-8", "surrogatepass")
+    body = _JSON.encode(tree).encode("utf-8", "surrogatepass")
     if len(body) > MAX_BYTES:
         raise WireError(f"more than {MAX_BYTES >> 20} MiB")
     return _HEADER.pack(len(body)) + body

@@ -1,8 +1,12 @@
 """Tests of programs that would pass if a part of their test were left out, or a result were believed."""
 
+import ast
+import symtable
+
 import pytest
 
 from bench.sandbox import Program, judge
+from bench.sandbox.inside import forms
 
 WRONG = "def add(a, b):\n    return 0\n"
 RIGHT = "def add(a, b):\n    return a + b\n"
@@ -72,3 +76,25 @@ def test_a_subclass_of_a_plain_type_is_not_believed_as_the_result_of_an_operator
     found = verdict(FORGED, f"def check(c):\n    assert {claim}\n", "Num", ("Num",))
     assert found.status == "failed"
     assert "operator made of a plain value" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("test", "pending", "runs_main"),
+    [
+        ("assert add(1, 2) == 3\n", [], False),
+        ("def check(c):\n    assert c(1, 2) == 3\n", ["check"], False),
+        ("async def check(c):\n    assert c(1, 2) == 3\n", ["check"], False),
+        ("def check(c):\n    assert c(1, 2) == 3\ncheck(add)\n", [], False),
+        ("def check(c):\n    assert c(1, 2) == 3\n\uff43heck(add)\n", [], False),  # Python reads this letter as c
+        ('TEXT = """\ndef check(c):\n"""\ndef test_a():\n    assert add(1, 2) == 3\n', ["test_a"], False),
+        ("class TestAdd:\n    def test_a(self):\n        assert add(1, 2) == 3\n", ["TestAdd"], False),
+        ("if __name__ == '__main__':\n    assert add(1, 2) == 3\n", [], True),
+        ("def check(c):\n    pass\nif __name__ == '__main__':\n    assert add(1, 2) == 3\n", ["check"], True),
+    ],
+)
+def test_the_text_of_a_test_shows_the_same_form_as_its_tree(test: str, pending: list[str], runs_main: bool) -> None:
+    symbols = symtable.symtable(test, "<test>", "exec").get_symbols()
+    own = {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
+    assert forms.outline(test, own) == (pending, runs_main)
+    tree = ast.parse(test)
+    assert (forms.pending(tree), forms.runs_main(tree, pending)) == (pending, runs_main)
