@@ -22,7 +22,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from . import standins, wire
+from . import raised, standins, wire
 from .classes import PLAIN_ATTRIBUTES, PLAIN_METHODS, PLAIN_TYPES
 from .operations import BINARY, OPERATIONS, ORDER, PREFIX, STRANGERS, UNARY
 from .peer import Peer
@@ -255,10 +255,13 @@ class Handle:
         _state(self).program.operate("delitem", self, key)
 
     def __enter__(self) -> Any:
+        _state(self).program.objects = True
         return _state(self).program.operate("enter", self)
 
-    def __exit__(self, *error: object) -> None:
-        _state(self).program.operate("exit", self)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Tell the program of the exception. Its answer counts only where no check of the test can have failed."""
+        answer = _state(self).program.operate("exit", self, None if error is None else raised.message(error))
+        return answer is True and error is not None and raised.deliberately(error)
 
     def __copy__(self) -> Any:
         return _derived(self, "copy")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dis
 from typing import Any
 
 from . import wire
 
 _TEXT = 10_000  # maximum number of characters of an argument
+_LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_CLOSURE", "LOAD_FROM_DICT")
 _EXCEPTIONS = {
     name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
 }
@@ -34,6 +36,33 @@ def message(error: BaseException) -> dict[str, Any]:
     where = "" if line is None else f"line {line} of the program"
     found = {"raise": kind.__name__, "args": args, "where": where}
     return found if kind is type(error) else found | {"own": type(error).__name__}
+
+
+def deliberately(error: BaseException) -> bool:
+    """Return whether a statement `raise` of the test raised an exception, other than a failed assertion.
+
+    An expression such as `1 / 0` counts as well, if it uses no names but those of built-in values.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_filename != "<test>" or isinstance(error, AssertionError):
+        return False
+    code = list(dis.get_instructions(trace.tb_frame.f_code))
+    place = next(instruction for instruction in code if instruction.offset == trace.tb_lasti)
+    if place.opname == "RAISE_VARARGS":
+        return True
+    names = {part.argval for part in code if part.opname.startswith(_LOADS) and _is_within(part, place)}
+    known = vars(builtins).keys() - trace.tb_frame.f_globals.keys()
+    return place.opname.startswith(("BINARY_", "PRECALL", "CALL")) and names <= known
+
+
+def _is_within(part: dis.Instruction, whole: dis.Instruction) -> bool:
+    one, other = part.positions, whole.positions
+    if one is None or other is None or None in (*one, *other):
+        return True
+    first, last = (other.lineno, other.col_offset), (other.end_lineno, other.end_col_offset)
+    return bool(first <= (one.lineno, one.col_offset) and (one.end_lineno, one.end_col_offset) <= last)
 
 
 def rebuilt(message: dict[str, Any], own: type[BaseException] | None) -> BaseException:

@@ -416,3 +416,66 @@ def forged():
 """
     (found,) = judge([Program(code, "assert forged() is not None", "forged", classes=("A",), timeout=5)])
     assert (found.status, found.detail[:20]) == ("failed", "the program broke th")
+
+
+CONTEXT = """
+from contextlib import contextmanager
+class Left(Exception): pass
+class Context:
+    def __init__(self, value=None, kinds=()):
+        self.value, self.kinds, self.told = value, kinds, None
+    def __enter__(self): return self.value
+    def __exit__(self, kind, error, trace):
+        self.told = (kind and kind.__name__, error and str(error), isinstance(error, Left))
+        return kind in self.kinds
+def context(value): return Context(value, (ValueError, ZeroDivisionError))
+def swallow(value):
+    found = Context(value)
+    found.kinds = Everything()
+    return found
+class Everything:
+    def __contains__(self, kind): return True
+@contextmanager
+def managed(value):
+    try: yield value
+    except ValueError: pass
+"""
+CONTEXTS = {
+    "hears of the exception": (
+        "c = Context()\ntry:\n    with c:\n        raise KeyError('k')\nexcept KeyError:\n    pass\n"
+        "assert c.told == ('KeyError', \"'k'\", False)\nwith c:\n    pass\nassert c.told == (None, None, False)"
+    ),
+    "hears of the program's own exception": (
+        "c = Context()\ntry:\n    with c:\n        raise Left('now')\nexcept Left:\n    pass\n"
+        "assert c.told == ('Left', 'now', True)"
+    ),
+    "ends the exception": "with context(1) as one:\n    assert one == 1\n    raise ValueError('x')",
+    "ends the exception of an expression": "with context(1):\n    1 / 0\nwith context(1):\n    int('x')",
+    "made of a generator": "with managed(5) as five:\n    assert five == 5\nwith managed(5):\n    raise ValueError",
+}
+"""Tests that right programs pass."""
+SWALLOWED = {
+    "an assertion": "with swallow(1) as found:\n    assert found == 2",
+    "a value that is used": "with swallow('a') as found:\n    assert found + 1 == 2",
+    "values that are unpacked": "with swallow(1) as (one, two):\n    assert two == 2",
+    "a function of the test": "def show(x): return x.y\nwith swallow(1) as found:\n    assert show(found) == 1",
+    "items that are read": "with swallow(1) as found:\n    assert sum(x for x in found) == 1",
+    "a call of the program": "with swallow(1) as found:\n    assert context() == 2",
+    "an exception of another class": "with context(1):\n    raise KeyError",
+    "an exception that must leave": (
+        "try:\n    with swallow(1):\n        raise KeyError\nexcept KeyError:\n    pass\nelse:\n    assert False"
+    ),
+}
+"""Tests that a context manager must not pass, although it swallows every exception."""
+
+
+@pytest.mark.parametrize("test", CONTEXTS.values(), ids=CONTEXTS)
+def test_a_context_manager_is_told_how_its_block_ended(test: str) -> None:
+    (found,) = judge([Program(CONTEXT, test, "context", classes=("Context", "Left"))])
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize("test", SWALLOWED.values(), ids=SWALLOWED)
+def test_a_context_manager_hides_no_failure_of_the_test(test: str) -> None:
+    (found,) = judge([Program(CONTEXT, test, "context", classes=("Context", "Left"))])
+    assert found.status == "failed"
