@@ -26,6 +26,7 @@ from . import raised, standins, wire
 from .classes import PLAIN_ATTRIBUTES, PLAIN_METHODS, PLAIN_TYPES
 from .operations import BINARY, OPERATIONS, ORDER, PREFIX, STRANGERS, UNARY
 from .peer import Peer
+from .sharing import Shared
 
 Plain = TypeVar("Plain")
 
@@ -90,11 +91,11 @@ class Program(Peer):
         finally:
             self._mixing = before
 
-    def remote(self, kind: str, number: int) -> Any:
+    def remote(self, shared: Shared, kind: str, number: int) -> Any:
         """Return a stand-in. A function or iterator of a mixed object is mixed."""
         if self._mixing:
             self._mixed.add(number)
-        return super().remote(kind, number)
+        return super().remote(shared, kind, number)
 
     def own_exception(self, name: object) -> type[BaseException] | None:
         """Return the stand-in of an exception class of the program that the test names."""

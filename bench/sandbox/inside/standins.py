@@ -170,9 +170,9 @@ class _Step(RemoteAwaitable):
 
     def __next__(self) -> Any:
         match ask(self):
-            case (item,):
+            case (True, item):
                 raise StopIteration(item)
-            case ():
+            case (False, None):
                 raise StopAsyncIteration
         _read(self, "_peer").fail("failed", "the program broke the protocol: not the next item")
 
@@ -198,6 +198,8 @@ STAND_INS: dict[str, Callable[[Any, int], StandIn]] = {
     "stream": RemoteStream,
 }
 """Stand-ins by the kinds of `wire`."""
+ITERATORS = frozenset({"iterator", "generator", "stream"})
+"""Kinds that have items."""
 
 
 def served(kind: str | None, value: Any, rebuild: Callable[[dict[str, Any]], BaseException]) -> Callable[..., Any]:
@@ -236,15 +238,20 @@ def _advance(
         return False, end.value
 
 
+def is_end(answer: Any) -> bool:
+    """Return whether an answer to a stand-in of `ITERATORS` is not an item."""
+    return answer is None or answer[0] is False
+
+
 async def _finish(awaitable: Any) -> Any:
     return await awaitable
 
 
 async def _next_of(stream: Any) -> Any:
     try:
-        return (await anext(stream),)
+        return True, await anext(stream)
     except StopAsyncIteration:
-        return ()
+        return False, None
 
 
 def _advance_stream(stream: Any) -> Any:

@@ -282,6 +282,126 @@ def test_a_right_program_passes(code: str, test: str) -> None:
     assert found.passed, found.detail
 
 
+SHARED = {
+    "an argument that is emptied": (
+        "def f(d):\n    while d:\n        yield d.popitem()",
+        "def check(c):\n    d = {'a': 1, 'b': 2}\n    assert list(c(d)) == [('b', 2), ('a', 1)] and d == {}",
+    ),
+    "the steps of a sort": (
+        "def f(a):\n    for n in range(len(a), 1, -1):\n        for i in range(n - 1):\n"
+        "            if a[i] > a[i + 1]:\n                a[i], a[i + 1] = a[i + 1], a[i]\n                yield list(a)",
+        "def check(c):\n    a = [3, 1, 2]\n    assert list(c(a)) == [[1, 3, 2], [1, 2, 3]] and a == [1, 2, 3]",
+    ),
+    "an argument that grows meanwhile": (
+        "def f(s):\n    for x in s:\n        yield x",
+        "def check(c):\n    s = [1]\n    g = c(s)\n    assert next(g) == 1\n    s.append(2)\n    assert list(g) == [2]",
+    ),
+    "items that are changed": (
+        "def f(rows):\n    yield from rows",
+        "def check(c):\n    rows = [[1], [2]]\n    for row in c(rows):\n        row.append(0)\n"
+        "    assert rows == [[1, 0], [2, 0]]",
+    ),
+    "one list as each item": (
+        "def f(n):\n    found = []\n    for i in range(n):\n        found.append(i)\n        yield found",
+        "def check(c):\n    g = c(2000)\n    a = next(g)\n    assert a == [0] and next(g) is a and a == [0, 1]\n"
+        "    assert all(x is a for x in g) and a == list(range(2000))",
+    ),
+    "a list that comes back": (
+        "def f():\n    xs = yield\n    xs.append(1)\n    yield xs",
+        "def check(c):\n    g = c()\n    next(g)\n    xs = []\n    assert g.send(xs) is xs and xs == [1]",
+    ),
+    "a long list, at the end": (
+        "def f(s):\n    while s:\n        yield s.pop()",
+        "def check(c):\n    s = list(range(3000))\n    assert list(c(s)) == list(range(3000))[::-1] and s == []",
+    ),
+    "many lists that are kept": (
+        "def f(n):\n    rows = [[] for _ in range(n)]\n    yield from rows\n"
+        "    for row in rows:\n        row.append(7)",
+        "def check(c):\n    assert list(c(3000)) == [[7]] * 3000",
+    ),
+    "an iterator of iterators": (
+        "def f(xs):\n    for _ in range(2):\n        yield (xs.pop() for _ in range(2))",
+        "def check(c):\n    xs = [1, 2, 3, 4]\n    assert [list(g) for g in c(xs)] == [[4, 3], [2, 1]] and xs == []",
+    ),
+    "an asynchronous generator": (
+        "async def f(xs):\n    while xs:\n        yield xs.pop()",
+        "import asyncio\ndef check(c):\n    xs = [1, 2]\n    async def listed():\n"
+        "        return [x async for x in c(xs)]\n    assert asyncio.run(listed()) == [2, 1] and xs == []",
+    ),
+    "a generator of the test": (
+        "def f(g):\n    return [len(xs) for xs in g]",
+        "def check(c):\n    xs = []\n    def g():\n        for _ in range(3):\n            xs.append(0)\n"
+        "            yield xs\n    assert c(g()) == [1, 2, 3]",
+    ),
+    "an error after a change": (
+        "def f(xs):\n    yield 1\n    xs.clear()\n    raise ValueError",
+        "def check(c):\n    xs = [1]\n    g = c(xs)\n    next(g)\n    try:\n        next(g)\n    except ValueError:\n"
+        "        assert xs == []\n    else:\n        assert False",
+    ),
+}
+"""Values that an iterator and its reader share."""
+SNAPSHOTS = {
+    "permutations": (
+        "def f(xs):\n    path = []\n    def go():\n        if len(path) == len(xs):\n            yield path\n"
+        "        for x in xs:\n            if x not in path:\n                path.append(x)\n"
+        "                yield from go()\n                path.pop()\n    return go()",
+        "yield path\n",
+        "yield path[:]\n",
+        "def check(c):\n    assert list(c([1, 2])) == [[1, 2], [2, 1]]",
+    ),
+    "a power set": (
+        "def f(xs):\n    cur = []\n    def go(i):\n        if i == len(xs):\n            yield cur\n"
+        "            return\n        yield from go(i + 1)\n        cur.append(xs[i])\n        yield from go(i + 1)\n        cur.pop()\n"
+        "    return go(0)",
+        "yield cur\n",
+        "yield list(cur)\n",
+        "def check(c):\n    assert sorted(c([1, 2])) == [[], [1], [1, 2], [2]]",
+    ),
+    "a window": (
+        "from collections import deque\ndef f(xs, n):\n    d = deque(maxlen=n)\n    for x in xs:\n        d.append(x)\n"
+        "        if len(d) == n: yield d",
+        "yield d",
+        "yield d.copy()",
+        "def check(c):\n    assert [list(w) for w in list(c([1, 2, 3], 2))] == [[1, 2], [2, 3]]",
+    ),
+    "an argument that must stay": (
+        "def f(s):\n    t = s\n    while t:\n        yield t.pop(0)",
+        "t = s",
+        "t = s[:]",
+        "def check(c):\n    s = [1, 2]\n    assert list(c(s)) == [1, 2] and s == [1, 2]",
+    ),
+}
+"""Wrong programs, what is wrong, what is right, and the test."""
+
+
+@pytest.mark.parametrize(("code", "test"), SHARED.values(), ids=SHARED)
+def test_an_iterator_and_its_reader_share_values(code: str, test: str) -> None:
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize(("code", "wrong", "right", "test"), SNAPSHOTS.values(), ids=SNAPSHOTS)
+def test_items_are_no_copies(code: str, wrong: str, right: str, test: str) -> None:
+    assert code.count(wrong) == 1
+    assert verdict(code, test).status == "failed"
+    found = verdict(code.replace(wrong, right), test)
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "test"),
+    [
+        ("xs = []\ndef f(): return xs", "f().append(1)\nassert f() == [] and f() is not f()"),
+        ("def f(xs): return lambda: xs.append(1)", "xs = []\nf(xs)()\nassert xs == []"),
+    ],
+    ids=["the result of another call", "an argument that a function keeps"],
+)
+def test_values_of_a_call_that_has_ended_are_copies(code: str, test: str) -> None:
+    """This is a limit of the sandbox: in one process, the assertions would fail."""
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
 @pytest.mark.parametrize(("code", "test"), OWN_EXCEPTIONS.values(), ids=OWN_EXCEPTIONS)
 def test_an_exception_class_of_the_program_may_be_raised_by_the_test(code: str, test: str) -> None:
     (found,) = judge([Program(FULL + code, test, "f", classes=("Full",))])
@@ -328,6 +448,9 @@ def test_an_iterator_is_read_only_so_far() -> None:
         "{'value': 1, 'changed': [[0, {'dict': []}]]}",
         "{'value': 1, 'changed': [[1, []]]}",
         "{'value': 1, 'changed': [[0, {'same': [0]}]]}",
+        "{'value': {'iterator': [0]}, 'unused': [0, 0, 7, 'a']}",
+        "{'value': {'iterator': [0]}, 'unused': 5}",
+        "{'value': {'tuple': [{'iterator': [0]}, {'same': [0]}]}, 'unused': [0], 'changed': [[0, []]]}",
     ],
 )
 def test_a_forged_reply_passes_nothing(reply: str) -> None:
