@@ -8,8 +8,8 @@ calls. What they return is decided by the program, so a handle must never stand 
   it ordered with one. Only of an object of a subclass of a plain type, such as a named tuple, the plain data is fetched
   and compared here.
 - An operator with a plain value hands that value to the program, as in `abs(f(x) - 3.5) < 1e-6`. It is allowed for
-  objects of classes that the test names, and must return an object again. Numbers are not read from such a result, nor
-  from the objects that are reached from it.
+  objects of classes that the test names, and must return an object again. Such a result is not converted to a number,
+  nor are the objects that are reached from it. Plain values that are reached from it can be read.
 - A test that names no class expects objects only if it uses one as no plain value can be used: it reads an attribute
   that no plain value has, such as `push`, or it makes a call. Otherwise an object fails the program.
 - The methods of text, tuples, sets and numbers, such as `startswith`, are refused on results of functions.

@@ -479,3 +479,21 @@ def test_a_context_manager_is_told_how_its_block_ended(test: str) -> None:
 def test_a_context_manager_hides_no_failure_of_the_test(test: str) -> None:
     (found,) = judge([Program(CONTEXT, test, "context", classes=("Context", "Left"))])
     assert found.status == "failed"
+
+
+@pytest.mark.parametrize("zero", [".norm()", ".size", "[0]", ".parts()[0]"])
+def test_a_difference_from_an_expected_value_is_only_as_strong_as_the_class(zero: str) -> None:
+    """This is a limit of the sandbox. The same number as a conversion is refused."""
+    code = """
+class V:
+    size = 0
+    def __sub__(self, expected): return self
+    def __getitem__(self, n): return 0
+    def __float__(self): return 0.0
+    def norm(self): return 0
+    def parts(self): return [0]
+"""
+    weak, strong = f"assert (V() - [1, 2]){zero} == 0", "assert float(V() - [1, 2]) == 0"
+    weaker, stronger = (judge([Program(code, test, "V", classes=("V",))])[0] for test in (weak, strong))
+    assert stronger.status == "failed"
+    assert weaker.passed, weaker.detail

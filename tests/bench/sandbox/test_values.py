@@ -289,7 +289,8 @@ SHARED = {
     ),
     "the steps of a sort": (
         "def f(a):\n    for n in range(len(a), 1, -1):\n        for i in range(n - 1):\n"
-        "            if a[i] > a[i + 1]:\n                a[i], a[i + 1] = a[i + 1], a[i]\n                yield list(a)",
+        "            if a[i] > a[i + 1]:\n                a[i], a[i + 1] = a[i + 1], a[i]\n"
+        "                yield list(a)",
         "def check(c):\n    a = [3, 1, 2]\n    assert list(c(a)) == [[1, 3, 2], [1, 2, 3]] and a == [1, 2, 3]",
     ),
     "an argument that grows meanwhile": (
@@ -351,7 +352,8 @@ SNAPSHOTS = {
     ),
     "a power set": (
         "def f(xs):\n    cur = []\n    def go(i):\n        if i == len(xs):\n            yield cur\n"
-        "            return\n        yield from go(i + 1)\n        cur.append(xs[i])\n        yield from go(i + 1)\n        cur.pop()\n"
+        "            return\n        yield from go(i + 1)\n"
+        "        cur.append(xs[i])\n        yield from go(i + 1)\n        cur.pop()\n"
         "    return go(0)",
         "yield cur\n",
         "yield list(cur)\n",
