@@ -65,6 +65,9 @@ class _Program(Peer):
             raise NameError(f"the program does not define {target!r}") from None
         return function
 
+    def told(self, target: str | int, name: str) -> Any:
+        return getattr(self._value(target), name)
+
     def hold(self, value: Any, last: bool) -> list[Any] | None:
         # If the test names classes, their objects are held even if they are plain values, or iterators, too. So are
         # context managers: those of `contextlib` can be called, and are more than functions.

@@ -82,6 +82,14 @@ class Program(Peer):
         """Call a function of the candidate. What a mixed function or iterator gives is mixed."""
         return self._call(target, args, kwargs, target in self._mixed)
 
+    def attribute(self, target: str | int, name: str) -> Any:
+        """Return an attribute of a function or iterator. That of a mixed one is mixed."""
+        before, self._mixing = self._mixing, self._mixing or target in self._mixed
+        try:
+            return super().attribute(target, name)
+        finally:
+            self._mixing = before
+
     def _call(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
         if not mixed:
             return super().call(target, args, kwargs)

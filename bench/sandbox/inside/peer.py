@@ -25,6 +25,9 @@ from typing import Any, NoReturn
 from . import raised, standins, wire
 from .sharing import Shared
 
+ATTRIBUTE = "attribute:"
+"""Target under which each side tells attributes of its functions and iterators."""
+
 
 class Broken(BaseException):
     """The other side ended or broke the protocol. A BaseException, so that `except Exception` does not catch it."""
@@ -165,6 +168,24 @@ class Peer:
                 self.fail("failed", "the program broke the protocol: a reply to no call")
             return self._outcome(message, shared)
 
+    def attribute(self, target: str | int, name: str) -> Any:
+        """Return an attribute of a function or iterator of the other side."""
+        try:
+            return self.call(ATTRIBUTE, (target, name), {})
+        finally:
+            self.calls -= 1
+
+    def told(self, target: str | int, name: str) -> Any:
+        """Return an attribute that the other side asks for: a text that describes a function.
+
+        Raises:
+            AttributeError: If it is another attribute.
+        """
+        value = getattr(self._value(target), name, None) if name in standins.DESCRIBED else None
+        if not isinstance(value, str):
+            raise AttributeError(f"no attribute {name!r} here")
+        return value
+
     def load(self, code: str, *, objects: bool = False) -> None:
         """Let the other side run the program.
 
@@ -253,12 +274,17 @@ class Peer:
             shared.replace(number, new)
 
     def _served(self, target: str | int) -> Callable[..., Any]:
+        if target == ATTRIBUTE:
+            return self.told
+        value = self._value(target)
+        return value if isinstance(target, str) else standins.served(wire.remote_kind(value), value, self._rebuilt)
+
+    def _value(self, target: str | int) -> Any:
         if isinstance(target, str):
             return self.find(target)
         if not 0 <= target < len(self._exported):
             self.fail("failed", "the program broke the protocol: it called a function it was not given")
-        value = self._exported[target]
-        return standins.served(wire.remote_kind(value), value, self._rebuilt)
+        return self._exported[target]
 
     def _export(self, shared: Shared, value: Any) -> int:
         number = self._numbers.setdefault(id(value), len(self._exported))

@@ -26,16 +26,37 @@ def message(error: BaseException) -> dict[str, Any]:
     args: list[Any] = []
     # Formatting may itself raise, and text may have any length.
     with contextlib.suppress(Exception):
-        values = error.args if kind is type(error) else (str(error),)
-        args = [wire.encode(v[:_TEXT] if isinstance(v, (str, bytes)) else v) for v in values]
+        try:
+            args = [
+                _argument(value) for value in (error.args if type(error).__str__ is kind.__str__ else (str(error),))
+            ]
+        except wire.WireError:
+            args = [str(error)[:_TEXT]]
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<program>":
             line = trace.tb_lineno
         trace = trace.tb_next
     where = "" if line is None else f"line {line} of the program"
-    found = {"raise": kind.__name__, "args": args, "where": where}
+    found: dict[str, Any] = {"raise": kind.__name__, "args": args, "where": where}
+    if attributes := _attributes(error):
+        found["attributes"] = attributes
     return found if kind is type(error) else found | {"own": type(error).__name__}
+
+
+def _argument(value: Any) -> Any:
+    return wire.encode(value[:_TEXT] if isinstance(value, (str, bytes)) else value)
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """Return the plain attributes that a program gave an exception."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):
+        for name, value in vars(error).items():
+            if not name.startswith("_"):
+                with contextlib.suppress(wire.WireError):
+                    found[name] = _argument(value)
+    return found
 
 
 def deliberately(error: BaseException) -> bool:
@@ -87,6 +108,12 @@ def rebuilt(message: dict[str, Any], own: type[BaseException] | None) -> BaseExc
         error = (own or _EXCEPTIONS.get(name, Exception))(*values)
     except Exception:
         error = Exception(name, *values)
+    attributes = message.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise wire.WireError("not the attributes of an exception")
+    for attribute, tree in attributes.items():
+        if not (attribute.startswith("_") or hasattr(error, attribute)):
+            setattr(error, attribute, wire.decode(tree))
     # Not a note, which would be a part of the message that a doctest compares.
     error.where = where[:200]  # type: ignore[attr-defined]
     return error

@@ -330,7 +330,18 @@ def f(x): return Pair(x)
 
 
 @pytest.mark.parametrize(
-    "way", ["m.same", "m.copy()", "m()", "m.parts[0]", "m[0]", "next(iter(m))", "next(m.each())", "m.make()()"]
+    "way",
+    [
+        "m.same",
+        "m.copy()",
+        "m()",
+        "m.parts[0]",
+        "m[0]",
+        "next(iter(m))",
+        "next(m.each())",
+        "m.make()()",
+        "m.make().more",
+    ],
 )
 def test_no_number_is_read_from_what_comes_of_a_mixed_object(way: str) -> None:
     code = """
@@ -340,7 +351,10 @@ class Num:
     def __abs__(self): return 0.0
     def copy(self): return Num()
     __call__ = copy
-    def make(self): return self.copy
+    def make(self):
+        found = lambda: self.copy()
+        found.more = self
+        return found
     def __getitem__(self, key): return Num()
     def __iter__(self): return iter([Num()])
     def each(self): yield Num()

@@ -207,6 +207,39 @@ RIGHT = {
         "def check(c):\n    assert c(b'abcd') == b'bc' and bytes(c(b'abcd')) == b'bc'\n"
         "    assert isinstance(c(b'ab'), memoryview)",
     ),
+    "an iterator is one": (
+        "def f(n): return iter(range(n))",
+        "def check(c):\n    r = c(2)\n    assert hasattr(r, '__iter__') and r.__iter__() is r and r.__next__() == 0\n"
+        "    assert not hasattr(r, 'send') and not hasattr(r, '__len__') and list(r) == [1]",
+    ),
+    "an iterator of the test is one": (
+        "def f(x): return hasattr(x, '__next__'), x.__iter__() is x, x.__next__()",
+        "def check(c):\n    assert c(iter('ab')) == (True, True, 'a')",
+    ),
+    "an iterator with a method of its own": (
+        "class f:\n    def __init__(self, n): self.n = n\n    def __iter__(self): return self\n"
+        "    def peek(self): return self.n\n    def __next__(self):\n        if not self.n: raise StopIteration\n"
+        "        self.n -= 1\n        return self.n + 1",
+        "def check(c):\n    x = c(3)\n    assert x.peek() == 3 and next(x) == 3 and x.n == 2 and list(x) == [2, 1]",
+    ),
+    "attributes of functions": (
+        "import functools\ndef f(g):\n    'Count calls.'\n    @functools.wraps(g)\n    def count(*args):\n"
+        "        count.calls += 1\n        return g(*args)\n    count.calls = 0\n    return count",
+        "def check(c):\n    @c\n    def half(x):\n        'Half of x.'\n        return x / 2\n"
+        "    assert half(3) == 1.5 and half(2) == 1 and half.calls == 2\n"
+        "    assert (half.__name__, half.__doc__, c.__doc__) == ('half', 'Half of x.', 'Count calls.')",
+    ),
+    "a cache": (
+        "import functools\n@functools.lru_cache(None)\ndef f(n): return n if n < 2 else f(n - 1) + f(n - 2)",
+        "def check(c):\n    c.cache_clear()\n    assert c(30) == 832040 and c.cache_info().misses == 31",
+    ),
+    "attributes of an exception": (
+        "class Bad(ValueError):\n    def __init__(self, code):\n        super().__init__('bad', code)\n"
+        "        self.code, self.of = code, self\ndef f(n): raise Bad(n)",
+        "def check(c):\n    try:\n        c(5)\n    except ValueError as error:\n"
+        "        assert (error.args, error.code, hasattr(error, 'of')) == (('bad', 5), 5, False)\n"
+        "    else:\n        assert False",
+    ),
     "a slice": ("def f(a, b): return slice(a, b)", "def check(c):\n    assert c(1, 3) == slice(1, 3)"),
     "an ellipsis": ("def f(): return ...", "def check(c):\n    assert c() is ..."),
     "300,000 numbers": (
@@ -426,6 +459,32 @@ def test_a_named_tuple_answers_no_question_about_text() -> None:
     found = verdict(code, "def check(c):\n    assert c('x').startswith('abc')")
     assert (found.status, found.passed) == ("failed", False)
     assert "'tuple' object has no attribute 'startswith'" in found.detail
+
+
+@pytest.mark.parametrize("value", ["g", "g()", "iter(It())"])
+@pytest.mark.parametrize("name", ["startswith", "isdigit", "real", "count", "__len__", "__eq__", "__array__"])
+def test_a_stand_in_answers_no_question_about_plain_values(value: str, name: str) -> None:
+    code = (
+        f"class It:\n    def __iter__(self): return self\n    def __next__(self): return 1\n    {name} = lambda *_: 1\n"
+    )
+    code += f"def g(): yield 1\ng.{name} = lambda *_: True\ndef f(): return {value}"
+    found = verdict(code, f"def check(c):\n    assert not hasattr(c(), {name!r}), c()\n    assert c() != 5")
+    assert found.passed is (name != "__eq__" or True), found.detail
+
+
+@pytest.mark.parametrize("name", ["__globals__", "__code__", "__closure__", "__defaults__", "secret", "__dict__"])
+def test_a_program_reads_nothing_of_a_function_of_the_test_but_its_texts(name: str) -> None:
+    """The program speaks the protocol itself, and asks for an attribute of the test's function."""
+    code = f"""
+def f(g):
+    try:
+        return type(g).__call__.__globals__["_read"](g, "_peer").attribute(0, {name!r})
+    except AttributeError as error:
+        return str(error)
+"""
+    test = f'def check(c):\n    def g(): pass\n    g.secret = 7\n    assert c(g) == "no attribute {name!r} here", c(g)'
+    found = verdict(code, test)
+    assert found.passed, found.detail
 
 
 def test_a_copy_is_not_its_argument() -> None:
