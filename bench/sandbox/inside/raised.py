@@ -27,9 +27,8 @@ def message(error: BaseException) -> dict[str, Any]:
     # Formatting may itself raise, and text may have any length.
     with contextlib.suppress(Exception):
         try:
-            args = [
-                _argument(value) for value in (error.args if type(error).__str__ is kind.__str__ else (str(error),))
-            ]
+            own_text = type(error).__str__ is not kind.__str__
+            args = [_argument(value) for value in ((str(error),) if own_text else error.args)]
         except wire.WireError:
             args = [str(error)[:_TEXT]]
     line, trace = None, error.__traceback__
