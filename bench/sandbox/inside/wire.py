@@ -347,11 +347,13 @@ def receive(read: Callable[[int], bytes]) -> Any:
 
 
 def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while size:
         part = read(min(size, 1 << 20))
         if not part:
             raise EOFError("the stream ended")
+        if len(part) == size and not parts:
+            return part
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
