@@ -60,6 +60,7 @@ INDIRECT = {
     "bench.sandbox.inside.mounts": "bench/sandbox/test_probe.py",
     "bench.sandbox.inside.linux": "bench/sandbox/test_probe.py",
     "bench.sandbox.inside.operations": "bench/sandbox/test_handles.py",
+    "bench.sandbox.inside.sharing": "bench/sandbox/test_values.py",
     "bench.sandbox.inside.peer": "bench/sandbox/test_judge.py",
     "bench.sandbox.inside.probe_child": "bench/sandbox/test_probe.py",
     "bench.sandbox.inside.readable": "bench/sandbox/test_probe.py",

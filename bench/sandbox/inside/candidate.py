@@ -55,8 +55,9 @@ class _Program(Peer):
         self._places: dict[int, int] = {}
 
     def find(self, target: str) -> Callable[..., Any]:
-        if target == "class":
-            return self._class
+        own: dict[str, Callable[..., Any]] = {"class": self._class, f"{PREFIX}exit": self._exit}
+        if target in own:
+            return own[target]
         table, name = (OPERATIONS, target.removeprefix(PREFIX)) if target.startswith(PREFIX) else (None, target)
         try:
             function: Callable[..., Any] = (vars(self._module) if table is None else table)[name]
@@ -64,9 +65,14 @@ class _Program(Peer):
             raise NameError(f"the program does not define {target!r}") from None
         return function
 
+    def told(self, target: str | int, name: str) -> Any:
+        return getattr(self._value(target), name)
+
     def hold(self, value: Any, last: bool) -> list[Any] | None:
-        # If the test names classes, their objects are held even if they are plain values, or iterators, too.
+        # If the test names classes, their objects are held even if they are plain values, or iterators, too. So are
+        # context managers: those of `contextlib` can be called, and are more than functions.
         own = type(value).__module__ == MODULE and (self.objects or callable(value))
+        own = own or hasattr(type(value), "__enter__")
         if not (last or own or isinstance(value, _Held)):
             return None
         if isinstance(value, _Held):
@@ -93,6 +99,10 @@ class _Program(Peer):
             base = next(kind.__name__ for kind in found.__mro__ if kind.__module__ == "builtins")
             return None, base
         return _Held(found), None
+
+    def _exit(self, value: Any, error: dict[str, Any] | None) -> bool:
+        """Leave the context of an object, with the exception of a message; return whether that ends here."""
+        return bool(OPERATIONS["exit"](value, *([] if error is None else [self._rebuilt(error)])))
 
     def take_printed(self) -> str:
         return _TAIL.take()

@@ -8,8 +8,8 @@ calls. What they return is decided by the program, so a handle must never stand 
   it ordered with one. Only of an object of a subclass of a plain type, such as a named tuple, the plain data is fetched
   and compared here.
 - An operator with a plain value hands that value to the program, as in `abs(f(x) - 3.5) < 1e-6`. It is allowed for
-  objects of classes that the test names, and must return an object again. Numbers are not read from such a result, nor
-  from the objects that are reached from it.
+  objects of classes that the test names, and must return an object again. Such a result is not converted to a number,
+  nor are the objects that are reached from it. Plain values that are reached from it can be read.
 - A test that names no class expects objects only if it uses one as no plain value can be used: it reads an attribute
   that no plain value has, such as `push`, or it makes a call. Otherwise an object fails the program.
 - The methods of text, tuples, sets and numbers, such as `startswith`, are refused on results of functions.
@@ -22,10 +22,11 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from . import standins, wire
+from . import raised, standins, wire
 from .classes import PLAIN_ATTRIBUTES, PLAIN_METHODS, PLAIN_TYPES
 from .operations import BINARY, OPERATIONS, ORDER, PREFIX, STRANGERS, UNARY
 from .peer import Peer
+from .sharing import Shared
 
 Plain = TypeVar("Plain")
 
@@ -81,6 +82,14 @@ class Program(Peer):
         """Call a function of the candidate. What a mixed function or iterator gives is mixed."""
         return self._call(target, args, kwargs, target in self._mixed)
 
+    def attribute(self, target: str | int, name: str) -> Any:
+        """Return an attribute of a function or iterator. That of a mixed one is mixed."""
+        before, self._mixing = self._mixing, self._mixing or target in self._mixed
+        try:
+            return super().attribute(target, name)
+        finally:
+            self._mixing = before
+
     def _call(self, target: str | int, args: Any, kwargs: dict[str, Any], mixed: bool) -> Any:
         if not mixed:
             return super().call(target, args, kwargs)
@@ -90,11 +99,11 @@ class Program(Peer):
         finally:
             self._mixing = before
 
-    def remote(self, kind: str, number: int) -> Any:
+    def remote(self, shared: Shared, kind: str, number: int) -> Any:
         """Return a stand-in. A function or iterator of a mixed object is mixed."""
         if self._mixing:
             self._mixed.add(number)
-        return super().remote(kind, number)
+        return super().remote(shared, kind, number)
 
     def own_exception(self, name: object) -> type[BaseException] | None:
         """Return the stand-in of an exception class of the program that the test names."""
@@ -255,10 +264,13 @@ class Handle:
         _state(self).program.operate("delitem", self, key)
 
     def __enter__(self) -> Any:
+        _state(self).program.objects = True
         return _state(self).program.operate("enter", self)
 
-    def __exit__(self, *error: object) -> None:
-        _state(self).program.operate("exit", self)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Tell the program of the exception. Its answer counts only where no check of the test can have failed."""
+        answer = _state(self).program.operate("exit", self, None if error is None else raised.message(error))
+        return answer is True and error is not None and raised.deliberately(error)
 
     def __copy__(self) -> Any:
         return _derived(self, "copy")

@@ -58,6 +58,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "enter": lambda value: value.__enter__(),
-    "exit": lambda value: value.__exit__(None, None, None),
+    "exit": lambda value, error=None: value.__exit__(error and type(error), error, error and error.__traceback__),
 }
 """Operations on the program's objects, which the candidate serves under `PREFIX` and these names."""

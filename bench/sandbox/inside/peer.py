@@ -9,22 +9,24 @@ Example of the messages for `f([3, 1])`, where f sorts its argument and returns 
     {"changed": [[0, [1, 3]]], "value": null, "reply": "5f3a...", "printed": ""}
 
 Both sides number the lists and other values of a call that can be changed, in the order in which `wire` encodes them. A
-reply names the changed ones by their numbers, and so does a result that is one of them.
+reply names the changed ones by their numbers, and so does a result that is one of them. If an iterator crosses, its
+calls go on with these numbers: see `sharing`.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
 import os
 import sys
 import threading
-from array import array
-from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NoReturn
 
 from . import raised, standins, wire
+from .sharing import Shared
+
+ATTRIBUTE = "attribute:"
+"""Target under which each side tells attributes of its functions and iterators."""
 
 
 class Broken(BaseException):
@@ -47,8 +49,11 @@ class Peer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._read = functools.partial(os.read, descriptor)
+        self._read = partial(os.read, descriptor)
         self._exported: list[Any] = []
+        # Values that are shared as long as an iterator, by its number: those of this side, and those of the other.
+        self._lent: dict[int, Shared] = {}
+        self._borrowed: dict[str | int, Shared] = {}
         self._numbers: dict[int, int] = {}
         self._stand_ins: dict[tuple[str, int], Any] = {}
         self._turn = threading.RLock()
@@ -109,9 +114,18 @@ class Peer:
         """Return a proxy that calls the other side's function of this name."""
         return standins.Proxy(self, target)
 
-    def remote(self, kind: str, number: int) -> Any:
-        """Return the stand-in of the other side's function, iterator or coroutine: the same one for the same value."""
+    def remote(self, shared: Shared, kind: str, number: int) -> Any:
+        """Return the stand-in of the other side's function, iterator or coroutine: the same one for the same value.
+
+        Args:
+            shared: Values that the two sides share at this moment.
+            kind: Kind of the stand-in, a key of `standins.STAND_INS`.
+            number: Number of the value on the other side.
+        """
         if (kind, number) not in self._stand_ins:
+            if kind in standins.ITERATORS:
+                self._borrowed.setdefault(number, shared)
+                shared.followed = True
             self._stand_ins[kind, number] = standins.STAND_INS[kind](self, number)
         return self._stand_ins[kind, number]
 
@@ -134,18 +148,43 @@ class Peer:
                 raise self.broken
             self.calls += 1
             number = os.urandom(8).hex()
-            shared: list[Any] = []
+            shared = self._borrowed.get(target) or Shared()
+            export = partial(self._export, shared)
             try:
-                trees = [wire.encode(value, self._export, self.hold, shared) for value in args]
-                named = {name: wire.encode(value, self._export, self.hold, shared) for name, value in kwargs.items()}
-                self.send({"call": number, "target": target, "args": trees, "kwargs": named})
+                trees = [wire.encode(value, export, self.hold, shared) for value in args]
+                named = {name: wire.encode(value, export, self.hold, shared) for name, value in kwargs.items()}
+                message = {"call": number, "target": target, "args": trees, "kwargs": named}
+                if shared.followed:
+                    message["changed"] = self._changes(shared, complete=False)
+                    shared.note()
+                self.send(message)
             except wire.WireError as error:
+                if shared.followed:  # what this side noted, the other one will not know
+                    self.fail("failed", f"cannot pass this argument to the program: {error}")
                 raise TypeError(f"cannot pass this argument to the program: {error}") from None
             while "call" in (message := self.receive()):
                 self.answer(message)
             if message.get("reply") != number:
                 self.fail("failed", "the program broke the protocol: a reply to no call")
             return self._outcome(message, shared)
+
+    def attribute(self, target: str | int, name: str) -> Any:
+        """Return an attribute of a function or iterator of the other side."""
+        try:
+            return self.call(ATTRIBUTE, (target, name), {})
+        finally:
+            self.calls -= 1
+
+    def told(self, target: str | int, name: str) -> Any:
+        """Return an attribute that the other side asks for: a text that describes a function.
+
+        Raises:
+            AttributeError: If it is another attribute.
+        """
+        value = getattr(self._value(target), name, None) if name in standins.DESCRIBED else None
+        if not isinstance(value, str):
+            raise AttributeError(f"no attribute {name!r} here")
+        return value
 
     def load(self, code: str, *, objects: bool = False) -> None:
         """Let the other side run the program.
@@ -161,7 +200,7 @@ class Peer:
         self.send({"code": code, "objects": objects})
         message = self.receive()
         if message.get("loaded") is not True:
-            self._outcome(message, [])
+            self._outcome(message, Shared())
             self.fail("failed", "the program broke the protocol: not a reply")
 
     def answer(self, message: dict[str, Any]) -> None:
@@ -176,112 +215,112 @@ class Peer:
                 pass
             case _:
                 self.fail("failed", "the program broke the protocol: not a call")
-        shared: list[Any] = []
-        before: list[Any] = []
-        changed = None
+        shared = self._lent.get(target) if isinstance(target, int) else None
+        shared, ended = shared or Shared(), True
         reply: dict[str, Any]
         try:
             function = self._served(target)
-            values = [wire.decode(tree, self.remote, self.held, shared) for tree in (*args, *kw.values())]
-            before = [_content(value) for value in shared]
+            remote = partial(self.remote, shared)
+            values = [wire.decode(tree, remote, self.held, shared) for tree in (*args, *kw.values())]
+            if changes := message.get("changed"):
+                self._change(changes, shared)
+            shared.note()
             result = function(*values[: len(args)], **dict(zip(kw, values[len(args) :], strict=True)))
-            changed = self._changes(before, shared)
+            ended = target not in self._lent or standins.is_end(result)
             try:
-                reply = {"value": wire.encode(result, self._export, self.hold, shared)}
+                reply = {"value": wire.encode(result, partial(self._export, shared), self.hold, shared)}
             except wire.WireError as error:
                 reply = {"unplain": str(error)}
         except Broken:
             raise
         except BaseException as error:
             reply = raised.message(error)
-        if changed is None:
-            changed = self._changes(before, shared)
-        reply |= {"reply": number, "printed": self.take_printed(), "changed": changed}
+        reply |= {"reply": number, "printed": self.take_printed(), "changed": self._changes(shared, complete=ended)}
+        if shared.followed:
+            shared.note()
+            reply["unused"] = shared.drop()
         try:
             self.send(reply)
         except wire.WireError as error:
             self.send({"reply": number, "unplain": str(error), "changed": []})
 
-    def _changes(self, before: list[Any], shared: list[Any]) -> list[Any]:
-        """Return number and new tree of each value that a call changed. The trees' own such values join `shared`."""
+    def _changes(self, shared: Shared, *, complete: bool = True) -> list[Any]:
+        """Return number and new tree of each shared value that this side changed; see `Shared.changed`."""
         changes = []
-        for number, old in enumerate(before):
-            new = _content(shared[number])
-            if len(old) != len(new) or not all(map(operator.is_, old, new)):
-                known = len(shared)
-                try:
-                    changes.append([number, wire.encode(shared[number], self._export, self.hold, shared, again=True)])
-                except wire.WireError:
-                    del shared[known:]
+        for number in shared.changed(complete=complete):
+            known, export = shared.count, partial(self._export, shared)
+            try:
+                changes.append([number, wire.encode(shared.values[number], export, self.hold, shared, again=True)])
+            except wire.WireError:
+                shared.cut(known)
         return changes
 
+    def _change(self, changes: Any, shared: Shared) -> None:
+        """Change shared values as the other side did.
+
+        Raises:
+            WireError: If this is no result of `_changes`.
+            TypeError: If a value would become one of another kind.
+        """
+        found = []
+        remote = partial(self.remote, shared)
+        for change in changes:
+            match change:
+                case [int(number), tree] if number in shared.values:
+                    found.append((number, wire.decode(tree, remote, self.held, shared, again=True)))
+                case _:
+                    raise wire.WireError("not a change of an argument")
+        for number, new in found:
+            shared.replace(number, new)
+
     def _served(self, target: str | int) -> Callable[..., Any]:
+        if target == ATTRIBUTE:
+            return self.told
+        value = self._value(target)
+        return value if isinstance(target, str) else standins.served(wire.remote_kind(value), value, self._rebuilt)
+
+    def _value(self, target: str | int) -> Any:
         if isinstance(target, str):
             return self.find(target)
         if not 0 <= target < len(self._exported):
             self.fail("failed", "the program broke the protocol: it called a function it was not given")
-        value = self._exported[target]
-        return standins.served(wire.remote_kind(value), value, self._rebuilt)
+        return self._exported[target]
 
-    def _export(self, value: Any) -> int:
+    def _export(self, shared: Shared, value: Any) -> int:
         number = self._numbers.setdefault(id(value), len(self._exported))
         if number == len(self._exported):
             self._exported.append(value)
+            if wire.remote_kind(value) in standins.ITERATORS:
+                self._lent[number] = shared
+                shared.followed = True
         return number
 
-    def _outcome(self, message: dict[str, Any], shared: list[Any]) -> Any:
-        """Copy changed arguments back, then return the value of a reply or raise its exception."""
+    def _outcome(self, message: dict[str, Any], shared: Shared) -> Any:
+        """Change the shared values as the other side did, and return the value of a reply or raise its exception."""
+        value: Any = None
+        error: BaseException | None = None
         try:
-            passed, changes = len(shared), []
-            for change in message.get("changed", ()):
-                match change:
-                    case [int(number), tree] if 0 <= number < passed:
-                        changes.append((shared[number], wire.decode(tree, self.remote, self.held, shared)))
-                    case _:
-                        raise wire.WireError("not a change of an argument")
-            for old, new in changes:
-                _replace_content(old, new)
             match message:
-                case {"value": value}:
-                    return wire.decode(value, self.remote, self.held, shared)
+                case {"value": tree}:
+                    value = wire.decode(tree, partial(self.remote, shared), self.held, shared)
                 case {"raise": _}:
                     error = self._rebuilt(message)
                 case {"unplain": str(why)}:
                     self.fail("failed", f"the result cannot be judged: {why}")
                 case _:
                     raise wire.WireError("not a reply")
+            if changes := message.get("changed"):
+                self._change(changes, shared)
+            if shared.followed:
+                for number in message.get("unused", ()):
+                    if type(number) is int and number in shared.values:
+                        shared.forget(number)
+                shared.note()
         except (wire.WireError, TypeError, RecursionError, MemoryError) as violation:
             self.fail("failed", f"the program broke the protocol: {type(violation).__name__}: {violation}")
-        raise error
+        if error is not None:
+            raise error
+        return value
 
     def _rebuilt(self, message: dict[str, Any]) -> BaseException:
         return raised.rebuilt(message, self.own_exception(message.get("own")))
-
-
-def _content(value: Any) -> list[Any] | bytes:
-    """Return the items of a value that can be changed: references to them, or the bytes of an array."""
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    return bytes(value) if isinstance(value, (bytearray, array)) else list(value)
-
-
-def _replace_content(old: Any, new: Any) -> None:
-    """Give a value that can be changed the items of another one.
-
-    Raises:
-        TypeError: If they are not of the same kind.
-    """
-    kind: Any = next((kind for kind in (list, bytearray, array, deque, dict, set) if isinstance(old, kind)), None)
-    if kind is None or not isinstance(new, kind):
-        raise TypeError("a change of an argument keeps its kind")
-    if kind in (list, bytearray, array):
-        old[:] = new
-        return
-    old.clear()
-    if kind is dict:  # Counter.update would count
-        for key, item in new.items():
-            old[key] = item
-    elif kind is set:
-        old.update(new)
-    else:
-        old.extend(new)

@@ -1,5 +1,8 @@
 """Stand-ins of functions, iterators and coroutines of the other side: each use of one is a call across the socket.
 
+Other attributes, such as `cache_clear` of a function or `peek` of an iterator, are read from the program, unless plain
+values have them. A program asks for nothing of the test but the name and the text of a function.
+
 No attribute of a stand-in leads into the process that holds it. Otherwise "{0.__init__.__globals__}", which a program
 may pass to a `format` that a test gave it, would read the checker's memory. So a stand-in has slots, hides its class,
 and its methods are stand-ins, too.
@@ -13,11 +16,13 @@ from functools import partial
 from typing import Any, ClassVar, NoReturn, Protocol
 
 from . import raised
+from .classes import PLAIN_ATTRIBUTES
 
 MOST_READ = 200_000
 """Maximum number of values that are read from one iterator."""
 
-_NOTHING = object()
+DESCRIBED = frozenset({"__name__", "__qualname__", "__doc__"})
+"""Texts that describe a function."""
 _read = object.__getattribute__
 
 
@@ -26,6 +31,9 @@ class Caller(Protocol):
 
     def call(self, target: str | int, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call a function of the other side."""
+
+    def attribute(self, target: str | int, name: str) -> Any:
+        """Return an attribute of a value of the other side."""
 
     def fail(self, status: str, detail: str) -> NoReturn:
         """End the communication permanently."""
@@ -55,6 +63,8 @@ class StandIn:
     __slots__ = ("_peer", "_target")
     looks_like: ClassVar[type] = types.FunctionType
     methods: ClassVar[dict[str, Callable[..., Any]]] = {}
+    # Special attributes that the other side tells, besides those with names of their own. None: it tells no attribute.
+    described: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, peer: Caller, target: str | int) -> None:
         self._peer, self._target = peer, target
@@ -67,6 +77,9 @@ class StandIn:
             return Bound(lambda self, memo: self, self)
         if name in kind.methods:
             return Bound(kind.methods[name], self)
+        asked = kind.described is not None and not (name.startswith("_") or name in PLAIN_ATTRIBUTES)
+        if asked or name in (kind.described or ()):
+            return _read(self, "_peer").attribute(_read(self, "_target"), name)
         raise AttributeError(f"{self!r} has no attribute {name!r} here")
 
     def __repr__(self) -> str:
@@ -80,19 +93,14 @@ def ask(self: StandIn, *args: Any, **kwargs: Any) -> Any:
 
 
 class Proxy(StandIn):
-    """Proxy of a function. It shows its name."""
+    """Proxy of a function."""
 
     __slots__ = ()
+    described: ClassVar = DESCRIBED
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return ask(self, *args, **kwargs)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("__name__", "__qualname__"):
-            target = _read(self, "_target")
-            return target if isinstance(target, str) else "function"
-        return super().__getattribute__(name)
 
 
 class RemoteIterator(StandIn):
@@ -100,6 +108,8 @@ class RemoteIterator(StandIn):
 
     __slots__ = ("_left",)
     looks_like = object
+    described: ClassVar = frozenset()
+    methods: ClassVar = {"__iter__": lambda self: self, "__next__": lambda self: next(self)}
 
     def __init__(self, peer: Caller, target: int) -> None:
         super().__init__(peer, target)
@@ -142,7 +152,7 @@ class RemoteGenerator(RemoteIterator):
 
     __slots__ = ()
     looks_like = types.GeneratorType
-    methods: ClassVar = {
+    methods: ClassVar = RemoteIterator.methods | {
         "send": lambda self, value: _item(self, "send", value),
         "throw": _throw,
         "close": lambda self: ask(self, "close"),
@@ -170,9 +180,9 @@ class _Step(RemoteAwaitable):
 
     def __next__(self) -> Any:
         match ask(self):
-            case (item,):
+            case (True, item):
                 raise StopIteration(item)
-            case ():
+            case (False, None):
                 raise StopAsyncIteration
         _read(self, "_peer").fail("failed", "the program broke the protocol: not the next item")
 
@@ -198,6 +208,8 @@ STAND_INS: dict[str, Callable[[Any, int], StandIn]] = {
     "stream": RemoteStream,
 }
 """Stand-ins by the kinds of `wire`."""
+ITERATORS = frozenset({"iterator", "generator", "stream"})
+"""Kinds that have items."""
 
 
 def served(kind: str | None, value: Any, rebuild: Callable[[dict[str, Any]], BaseException]) -> Callable[..., Any]:
@@ -236,15 +248,20 @@ def _advance(
         return False, end.value
 
 
+def is_end(answer: Any) -> bool:
+    """Return whether an answer to a stand-in of `ITERATORS` is not an item."""
+    return answer is None or answer[0] is False
+
+
 async def _finish(awaitable: Any) -> Any:
     return await awaitable
 
 
 async def _next_of(stream: Any) -> Any:
     try:
-        return (await anext(stream),)
+        return True, await anext(stream)
     except StopAsyncIteration:
-        return ()
+        return False, None
 
 
 def _advance_stream(stream: Any) -> Any:

@@ -25,6 +25,7 @@ from types import GeneratorType
 from typing import Any, NamedTuple
 
 from . import classes
+from .sharing import Shared
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 200
@@ -133,7 +134,7 @@ def encode(
     value: Any,
     export: Callable[[Any], int] | None = None,
     hold: Hold | None = None,
-    shared: list[Any] | None = None,
+    shared: Shared | None = None,
     *,
     again: bool = False,
 ) -> Any:
@@ -145,8 +146,8 @@ def encode(
             these are refused, so that encoding does not change the value.
         hold: Function that returns the parts by which an object is known to the other side, or None if the object is
             sent as a plain value or not at all. Its second argument is true if no other encoding is left.
-        shared: Values that can be changed and that the other side has already. Those of this value are appended.
-        again: Whether to encode the value in full although it is one of `shared`.
+        shared: Values that can be changed and that the other side has already. Those of this value are added.
+        again: Whether this is the new content of a value of `shared`, which is sent in full.
 
     Raises:
         WireError: If the value is not plain, or it exceeds the limits on depth or size.
@@ -154,12 +155,7 @@ def encode(
     if type(value) in _JSON_TYPES:  # as most results are, for which the functions below are not worth defining
         return value
     left = MAX_ITEMS
-    shared = [] if shared is None else shared
-    # Position and number of values of each shared value. The list keeps them alive, so their ids stay theirs. The first
-    # of several positions counts: it is that of the value itself, and not of its changed content.
-    known: dict[int, tuple[int, int]] = {}
-    for position, item in enumerate(shared):
-        known.setdefault(id(item), (position, 1))
+    shared = Shared() if shared is None else shared
 
     def walk(value: Any, depth: int) -> Any:
         nonlocal left
@@ -216,14 +212,15 @@ def encode(
 
     def changeable(value: Any, tag: str | None, depth: int) -> Any:
         nonlocal left
-        if (before := known.get(id(value))) is not None and (depth or not again):
-            position, size = before
-            left -= size  # values count as often as they occur
-            return {"same": [position]}
+        new = depth > 0 or not again
+        if new and (number := shared.number(value)) is not None:
+            left -= shared.sizes[number]  # values count as often as they occur
+            shared.met = True
+            return {"same": [number]}
         start = left
         tree: Any = [walk(part, depth + 1) for part in (value if tag is None else _PLAIN[tag].parts(value))]
-        known.setdefault(id(value), (len(shared), start - left))
-        shared.append(value)
+        if new:
+            shared.add(value, start - left)
         return tree if tag is None else {tag: tree}
 
     return walk(value, 0)
@@ -233,7 +230,9 @@ def decode(
     tree: Any,
     remote: Callable[[str, int], Any] | None = None,
     held: Callable[..., Any] | None = None,
-    shared: list[Any] | None = None,
+    shared: Shared | None = None,
+    *,
+    again: bool = False,
 ) -> Any:
     """Return the value of a JSON tree, rebuilt from data as exactly the base type.
 
@@ -243,6 +242,7 @@ def decode(
             `_REMOTE`) and number. Without it, these are refused.
         held: Function that returns the object of some parts. Without it, objects are refused.
         shared: See `encode`.
+        again: See `encode`.
 
     Raises:
         WireError: If the tree is not a possible result of `encode`, or exceeds the limits.
@@ -250,8 +250,7 @@ def decode(
     if not isinstance(tree, (list, dict)):
         return tree
     left = MAX_ITEMS
-    shared = [] if shared is None else shared
-    sizes = [1] * len(shared)
+    shared = Shared() if shared is None else shared
 
     def walk(tree: Any, depth: int) -> Any:
         nonlocal left
@@ -262,7 +261,7 @@ def decode(
             raise WireError(f"nested deeper than {MAX_DEPTH}")
         if isinstance(tree, list):
             start = left
-            return share([walk(item, depth + 1) for item in tree], start)
+            return share([walk(item, depth + 1) for item in tree], start, depth)
         if not isinstance(tree, dict):
             return tree
         if len(tree) != 1:
@@ -274,7 +273,7 @@ def decode(
         values = [walk(part, depth + 1) for part in parts]
         if tag in _PLAIN:
             value = _PLAIN[tag].rebuild(*values)
-            return share(value, start) if tag in _CHANGEABLE else value
+            return share(value, start, depth) if tag in _CHANGEABLE else value
         if tag in _VIEWS:
             return _VIEWS[tag][1](values)
         if tag in classes.REBUILD:
@@ -282,9 +281,9 @@ def decode(
         if tag == "object" and held is not None:
             return held(*values)
         (part,) = values
-        if tag == "same" and type(part) is int and 0 <= part < len(shared):
-            left -= sizes[part]
-            return shared[part]
+        if tag == "same" and type(part) is int and part in shared.values:
+            left -= shared.sizes[part]
+            return shared.values[part]
         if tag == "int":
             return int(part, 16)
         if tag == "type":
@@ -295,9 +294,9 @@ def decode(
             return remote(tag, part)
         raise WireError(f"unknown tag {tag!r}")
 
-    def share(value: Any, start: int) -> Any:
-        shared.append(value)
-        sizes.append(start - left)
+    def share(value: Any, start: int, depth: int) -> Any:
+        if depth or not again:
+            shared.add(value, start - left)
         return value
 
     try:

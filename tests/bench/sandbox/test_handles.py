@@ -330,7 +330,18 @@ def f(x): return Pair(x)
 
 
 @pytest.mark.parametrize(
-    "way", ["m.same", "m.copy()", "m()", "m.parts[0]", "m[0]", "next(iter(m))", "next(m.each())", "m.make()()"]
+    "way",
+    [
+        "m.same",
+        "m.copy()",
+        "m()",
+        "m.parts[0]",
+        "m[0]",
+        "next(iter(m))",
+        "next(m.each())",
+        "m.make()()",
+        "m.make().more",
+    ],
 )
 def test_no_number_is_read_from_what_comes_of_a_mixed_object(way: str) -> None:
     code = """
@@ -340,7 +351,10 @@ class Num:
     def __abs__(self): return 0.0
     def copy(self): return Num()
     __call__ = copy
-    def make(self): return self.copy
+    def make(self):
+        found = lambda: self.copy()
+        found.more = self
+        return found
     def __getitem__(self, key): return Num()
     def __iter__(self): return iter([Num()])
     def each(self): yield Num()
@@ -416,3 +430,84 @@ def forged():
 """
     (found,) = judge([Program(code, "assert forged() is not None", "forged", classes=("A",), timeout=5)])
     assert (found.status, found.detail[:20]) == ("failed", "the program broke th")
+
+
+CONTEXT = """
+from contextlib import contextmanager
+class Left(Exception): pass
+class Context:
+    def __init__(self, value=None, kinds=()):
+        self.value, self.kinds, self.told = value, kinds, None
+    def __enter__(self): return self.value
+    def __exit__(self, kind, error, trace):
+        self.told = (kind and kind.__name__, error and str(error), isinstance(error, Left))
+        return kind in self.kinds
+def context(value): return Context(value, (ValueError, ZeroDivisionError))
+def swallow(value):
+    found = Context(value)
+    found.kinds = Everything()
+    return found
+class Everything:
+    def __contains__(self, kind): return True
+@contextmanager
+def managed(value):
+    try: yield value
+    except ValueError: pass
+"""
+CONTEXTS = {
+    "hears of the exception": (
+        "c = Context()\ntry:\n    with c:\n        raise KeyError('k')\nexcept KeyError:\n    pass\n"
+        "assert c.told == ('KeyError', \"'k'\", False)\nwith c:\n    pass\nassert c.told == (None, None, False)"
+    ),
+    "hears of the program's own exception": (
+        "c = Context()\ntry:\n    with c:\n        raise Left('now')\nexcept Left:\n    pass\n"
+        "assert c.told == ('Left', 'now', True)"
+    ),
+    "ends the exception": "with context(1) as one:\n    assert one == 1\n    raise ValueError('x')",
+    "ends the exception of an expression": "with context(1):\n    1 / 0\nwith context(1):\n    int('x')",
+    "made of a generator": "with managed(5) as five:\n    assert five == 5\nwith managed(5):\n    raise ValueError",
+}
+"""Tests that right programs pass."""
+SWALLOWED = {
+    "an assertion": "with swallow(1) as found:\n    assert found == 2",
+    "a value that is used": "with swallow('a') as found:\n    assert found + 1 == 2",
+    "values that are unpacked": "with swallow(1) as (one, two):\n    assert two == 2",
+    "a function of the test": "def show(x): return x.y\nwith swallow(1) as found:\n    assert show(found) == 1",
+    "items that are read": "with swallow(1) as found:\n    assert sum(x for x in found) == 1",
+    "a call of the program": "with swallow(1) as found:\n    assert context() == 2",
+    "an exception of another class": "with context(1):\n    raise KeyError",
+    "an exception that must leave": (
+        "try:\n    with swallow(1):\n        raise KeyError\nexcept KeyError:\n    pass\nelse:\n    assert False"
+    ),
+}
+"""Tests that a context manager must not pass, although it swallows every exception."""
+
+
+@pytest.mark.parametrize("test", CONTEXTS.values(), ids=CONTEXTS)
+def test_a_context_manager_is_told_how_its_block_ended(test: str) -> None:
+    (found,) = judge([Program(CONTEXT, test, "context", classes=("Context", "Left"))])
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize("test", SWALLOWED.values(), ids=SWALLOWED)
+def test_a_context_manager_hides_no_failure_of_the_test(test: str) -> None:
+    (found,) = judge([Program(CONTEXT, test, "context", classes=("Context", "Left"))])
+    assert found.status == "failed"
+
+
+@pytest.mark.parametrize("zero", [".norm()", ".size", "[0]", ".parts()[0]"])
+def test_a_difference_from_an_expected_value_is_only_as_strong_as_the_class(zero: str) -> None:
+    """This is a limit of the sandbox. The same number as a conversion is refused."""
+    code = """
+class V:
+    size = 0
+    def __sub__(self, expected): return self
+    def __getitem__(self, n): return 0
+    def __float__(self): return 0.0
+    def norm(self): return 0
+    def parts(self): return [0]
+"""
+    weak, strong = f"assert (V() - [1, 2]){zero} == 0", "assert float(V() - [1, 2]) == 0"
+    weaker, stronger = (judge([Program(code, test, "V", classes=("V",))])[0] for test in (weak, strong))
+    assert stronger.status == "failed"
+    assert weaker.passed, weaker.detail

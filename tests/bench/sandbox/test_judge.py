@@ -183,7 +183,7 @@ def raised(kind):
     except Exception as error: return type(error), error.args
 assert raised('value') == (ValueError, ('bad', 3))
 assert raised('file') == (FileNotFoundError, (2, 'gone'))
-assert raised('own') == (KeyError, ("'no a'",))
+assert raised('own') == (KeyError, ('no a',))
 """
     assert passes(code, test)
 

@@ -207,6 +207,39 @@ RIGHT = {
         "def check(c):\n    assert c(b'abcd') == b'bc' and bytes(c(b'abcd')) == b'bc'\n"
         "    assert isinstance(c(b'ab'), memoryview)",
     ),
+    "an iterator is one": (
+        "def f(n): return iter(range(n))",
+        "def check(c):\n    r = c(2)\n    assert hasattr(r, '__iter__') and r.__iter__() is r and r.__next__() == 0\n"
+        "    assert not hasattr(r, 'send') and not hasattr(r, '__len__') and list(r) == [1]",
+    ),
+    "an iterator of the test is one": (
+        "def f(x): return hasattr(x, '__next__'), x.__iter__() is x, x.__next__()",
+        "def check(c):\n    assert c(iter('ab')) == (True, True, 'a')",
+    ),
+    "an iterator with a method of its own": (
+        "class f:\n    def __init__(self, n): self.n = n\n    def __iter__(self): return self\n"
+        "    def peek(self): return self.n\n    def __next__(self):\n        if not self.n: raise StopIteration\n"
+        "        self.n -= 1\n        return self.n + 1",
+        "def check(c):\n    x = c(3)\n    assert x.peek() == 3 and next(x) == 3 and x.n == 2 and list(x) == [2, 1]",
+    ),
+    "attributes of functions": (
+        "import functools\ndef f(g):\n    'Count calls.'\n    @functools.wraps(g)\n    def count(*args):\n"
+        "        count.calls += 1\n        return g(*args)\n    count.calls = 0\n    return count",
+        "def check(c):\n    @c\n    def half(x):\n        'Half of x.'\n        return x / 2\n"
+        "    assert half(3) == 1.5 and half(2) == 1 and half.calls == 2\n"
+        "    assert (half.__name__, half.__doc__, c.__doc__) == ('half', 'Half of x.', 'Count calls.')",
+    ),
+    "a cache": (
+        "import functools\n@functools.lru_cache(None)\ndef f(n): return n if n < 2 else f(n - 1) + f(n - 2)",
+        "def check(c):\n    c.cache_clear()\n    assert c(30) == 832040 and c.cache_info().misses == 31",
+    ),
+    "attributes of an exception": (
+        "class Bad(ValueError):\n    def __init__(self, code):\n        super().__init__('bad', code)\n"
+        "        self.code, self.of = code, self\ndef f(n): raise Bad(n)",
+        "def check(c):\n    try:\n        c(5)\n    except ValueError as error:\n"
+        "        assert (error.args, error.code, hasattr(error, 'of')) == (('bad', 5), 5, False)\n"
+        "    else:\n        assert False",
+    ),
     "a slice": ("def f(a, b): return slice(a, b)", "def check(c):\n    assert c(1, 3) == slice(1, 3)"),
     "an ellipsis": ("def f(): return ...", "def check(c):\n    assert c() is ..."),
     "300,000 numbers": (
@@ -282,6 +315,128 @@ def test_a_right_program_passes(code: str, test: str) -> None:
     assert found.passed, found.detail
 
 
+SHARED = {
+    "an argument that is emptied": (
+        "def f(d):\n    while d:\n        yield d.popitem()",
+        "def check(c):\n    d = {'a': 1, 'b': 2}\n    assert list(c(d)) == [('b', 2), ('a', 1)] and d == {}",
+    ),
+    "the steps of a sort": (
+        "def f(a):\n    for n in range(len(a), 1, -1):\n        for i in range(n - 1):\n"
+        "            if a[i] > a[i + 1]:\n                a[i], a[i + 1] = a[i + 1], a[i]\n"
+        "                yield list(a)",
+        "def check(c):\n    a = [3, 1, 2]\n    assert list(c(a)) == [[1, 3, 2], [1, 2, 3]] and a == [1, 2, 3]",
+    ),
+    "an argument that grows meanwhile": (
+        "def f(s):\n    for x in s:\n        yield x",
+        "def check(c):\n    s = [1]\n    g = c(s)\n    assert next(g) == 1\n    s.append(2)\n    assert list(g) == [2]",
+    ),
+    "items that are changed": (
+        "def f(rows):\n    yield from rows",
+        "def check(c):\n    rows = [[1], [2]]\n    for row in c(rows):\n        row.append(0)\n"
+        "    assert rows == [[1, 0], [2, 0]]",
+    ),
+    "one list as each item": (
+        "def f(n):\n    found = []\n    for i in range(n):\n        found.append(i)\n        yield found",
+        "def check(c):\n    g = c(2000)\n    a = next(g)\n    assert a == [0] and next(g) is a and a == [0, 1]\n"
+        "    assert all(x is a for x in g) and a == list(range(2000))",
+    ),
+    "a list that comes back": (
+        "def f():\n    xs = yield\n    xs.append(1)\n    yield xs",
+        "def check(c):\n    g = c()\n    next(g)\n    xs = []\n    assert g.send(xs) is xs and xs == [1]",
+    ),
+    "a long list, at the end": (
+        "def f(s):\n    while s:\n        yield s.pop()",
+        "def check(c):\n    s = list(range(3000))\n    assert list(c(s)) == list(range(3000))[::-1] and s == []",
+    ),
+    "many lists that are kept": (
+        "def f(n):\n    rows = [[] for _ in range(n)]\n    yield from rows\n"
+        "    for row in rows:\n        row.append(7)",
+        "def check(c):\n    assert list(c(3000)) == [[7]] * 3000",
+    ),
+    "an iterator of iterators": (
+        "def f(xs):\n    for _ in range(2):\n        yield (xs.pop() for _ in range(2))",
+        "def check(c):\n    xs = [1, 2, 3, 4]\n    assert [list(g) for g in c(xs)] == [[4, 3], [2, 1]] and xs == []",
+    ),
+    "an asynchronous generator": (
+        "async def f(xs):\n    while xs:\n        yield xs.pop()",
+        "import asyncio\ndef check(c):\n    xs = [1, 2]\n    async def listed():\n"
+        "        return [x async for x in c(xs)]\n    assert asyncio.run(listed()) == [2, 1] and xs == []",
+    ),
+    "a generator of the test": (
+        "def f(g):\n    return [len(xs) for xs in g]",
+        "def check(c):\n    xs = []\n    def g():\n        for _ in range(3):\n            xs.append(0)\n"
+        "            yield xs\n    assert c(g()) == [1, 2, 3]",
+    ),
+    "an error after a change": (
+        "def f(xs):\n    yield 1\n    xs.clear()\n    raise ValueError",
+        "def check(c):\n    xs = [1]\n    g = c(xs)\n    next(g)\n    try:\n        next(g)\n    except ValueError:\n"
+        "        assert xs == []\n    else:\n        assert False",
+    ),
+}
+"""Values that an iterator and its reader share."""
+SNAPSHOTS = {
+    "permutations": (
+        "def f(xs):\n    path = []\n    def go():\n        if len(path) == len(xs):\n            yield path\n"
+        "        for x in xs:\n            if x not in path:\n                path.append(x)\n"
+        "                yield from go()\n                path.pop()\n    return go()",
+        "yield path\n",
+        "yield path[:]\n",
+        "def check(c):\n    assert list(c([1, 2])) == [[1, 2], [2, 1]]",
+    ),
+    "a power set": (
+        "def f(xs):\n    cur = []\n    def go(i):\n        if i == len(xs):\n            yield cur\n"
+        "            return\n        yield from go(i + 1)\n"
+        "        cur.append(xs[i])\n        yield from go(i + 1)\n        cur.pop()\n"
+        "    return go(0)",
+        "yield cur\n",
+        "yield list(cur)\n",
+        "def check(c):\n    assert sorted(c([1, 2])) == [[], [1], [1, 2], [2]]",
+    ),
+    "a window": (
+        "from collections import deque\ndef f(xs, n):\n    d = deque(maxlen=n)\n    for x in xs:\n        d.append(x)\n"
+        "        if len(d) == n: yield d",
+        "yield d",
+        "yield d.copy()",
+        "def check(c):\n    assert [list(w) for w in list(c([1, 2, 3], 2))] == [[1, 2], [2, 3]]",
+    ),
+    "an argument that must stay": (
+        "def f(s):\n    t = s\n    while t:\n        yield t.pop(0)",
+        "t = s",
+        "t = s[:]",
+        "def check(c):\n    s = [1, 2]\n    assert list(c(s)) == [1, 2] and s == [1, 2]",
+    ),
+}
+"""Wrong programs, what is wrong, what is right, and the test."""
+
+
+@pytest.mark.parametrize(("code", "test"), SHARED.values(), ids=SHARED)
+def test_an_iterator_and_its_reader_share_values(code: str, test: str) -> None:
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize(("code", "wrong", "right", "test"), SNAPSHOTS.values(), ids=SNAPSHOTS)
+def test_items_are_no_copies(code: str, wrong: str, right: str, test: str) -> None:
+    assert code.count(wrong) == 1
+    assert verdict(code, test).status == "failed"
+    found = verdict(code.replace(wrong, right), test)
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "test"),
+    [
+        ("xs = []\ndef f(): return xs", "f().append(1)\nassert f() == [] and f() is not f()"),
+        ("def f(xs): return lambda: xs.append(1)", "xs = []\nf(xs)()\nassert xs == []"),
+    ],
+    ids=["the result of another call", "an argument that a function keeps"],
+)
+def test_values_of_a_call_that_has_ended_are_copies(code: str, test: str) -> None:
+    """This is a limit of the sandbox: in one process, the assertions would fail."""
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
 @pytest.mark.parametrize(("code", "test"), OWN_EXCEPTIONS.values(), ids=OWN_EXCEPTIONS)
 def test_an_exception_class_of_the_program_may_be_raised_by_the_test(code: str, test: str) -> None:
     (found,) = judge([Program(FULL + code, test, "f", classes=("Full",))])
@@ -306,6 +461,32 @@ def test_a_named_tuple_answers_no_question_about_text() -> None:
     assert "'tuple' object has no attribute 'startswith'" in found.detail
 
 
+@pytest.mark.parametrize("value", ["g", "g()", "iter(It())"])
+@pytest.mark.parametrize("name", ["startswith", "isdigit", "real", "count", "__len__", "__eq__", "__array__"])
+def test_a_stand_in_answers_no_question_about_plain_values(value: str, name: str) -> None:
+    code = (
+        f"class It:\n    def __iter__(self): return self\n    def __next__(self): return 1\n    {name} = lambda *_: 1\n"
+    )
+    code += f"def g(): yield 1\ng.{name} = lambda *_: True\ndef f(): return {value}"
+    found = verdict(code, f"def check(c):\n    assert not hasattr(c(), {name!r}) and c() != 5")
+    assert found.passed, found.detail
+
+
+@pytest.mark.parametrize("name", ["__globals__", "__code__", "__closure__", "__defaults__", "secret", "__dict__"])
+def test_a_program_reads_nothing_of_a_function_of_the_test_but_its_texts(name: str) -> None:
+    """The program speaks the protocol itself, and asks for an attribute of the test's function."""
+    code = f"""
+def f(g):
+    try:
+        return type(g).__call__.__globals__["_read"](g, "_peer").attribute(0, {name!r})
+    except AttributeError as error:
+        return str(error)
+"""
+    test = f'def check(c):\n    def g(): pass\n    g.secret = 7\n    assert c(g) == "no attribute {name!r} here", c(g)'
+    found = verdict(code, test)
+    assert found.passed, found.detail
+
+
 def test_a_copy_is_not_its_argument() -> None:
     test = "def check(c):\n    xs = [1]\n    assert c(xs) == xs and c(xs) is not xs"
     assert verdict("def f(xs): return xs[:]", test).passed
@@ -328,6 +509,9 @@ def test_an_iterator_is_read_only_so_far() -> None:
         "{'value': 1, 'changed': [[0, {'dict': []}]]}",
         "{'value': 1, 'changed': [[1, []]]}",
         "{'value': 1, 'changed': [[0, {'same': [0]}]]}",
+        "{'value': {'iterator': [0]}, 'unused': [0, 0, 7, 'a']}",
+        "{'value': {'iterator': [0]}, 'unused': 5}",
+        "{'value': {'tuple': [{'iterator': [0]}, {'same': [0]}]}, 'unused': [0], 'changed': [[0, []]]}",
     ],
 )
 def test_a_forged_reply_passes_nothing(reply: str) -> None:
