@@ -71,7 +71,11 @@ def _plan(run: GridRun) -> PlanOutput:
         exact=estimated.tokenized and estimated.known,
         notes=unknown,
     )
-    if refused := refused_because(config, method, task_data.traits, budget) or _too_small(budget, cost):
+    if (
+        refused := refused_because(config, method, task_data.traits, budget)
+        or estimated.too_long
+        or _too_small(budget, cost)
+    ):
         return found.model_copy(update={"refused": refused})
     if evaluations is None:
         return found

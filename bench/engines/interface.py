@@ -161,3 +161,22 @@ class Engine(Protocol):
         Returns:
             Move of these weights from the base; None at the base. See `bench.weights.space.WeightSpace.measure`.
         """
+
+
+def too_long(prompt: int, new_tokens: int, positions: int | None, positions_are: str = "the model has") -> str | None:
+    """Return why a prompt and its answer do not fit, with what would; None if they do.
+
+    Args:
+        prompt: Length of the longest prompt in tokens.
+        new_tokens: Maximum length of an answer.
+        positions: Maximum length of both together; None if there is no limit.
+        positions_are: Words before that limit.
+    """
+    if positions is None or prompt + new_tokens <= positions:
+        return None
+    room = positions - prompt
+    remedy = f"start a run with --max-new-tokens {room} or less" if room > 0 else "shorten the prompts"
+    return (
+        f"a prompt of {prompt} tokens and {new_tokens} new tokens need {prompt + new_tokens} positions; "
+        f"{positions_are} {positions}; {remedy}, or take a model with a longer context"
+    )

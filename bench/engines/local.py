@@ -14,7 +14,7 @@ import torch
 from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
 from bench.engines.decoding import Lookup, StopStrings
-from bench.engines.interface import Completion, Finish, Sampling, TokenIds
+from bench.engines.interface import Completion, Finish, Sampling, TokenIds, too_long
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError, Refused, shown
 from bench.records.rows import Move
@@ -107,15 +107,8 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             return []
         if not all(prompts):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
-        longest = max(map(len, prompts)) + sampling.max_new_tokens
-        if self.positions is not None and longest > self.positions:
-            prompt = longest - sampling.max_new_tokens
-            room = self.positions - prompt
-            remedy = f"start a run with --max-new-tokens {room} or less" if room > 0 else "shorten the prompts"
-            raise Refused(
-                f"a prompt of {prompt} tokens and {sampling.max_new_tokens} new tokens need {longest} positions; "
-                f"{self.POSITIONS_ARE} {self.positions}; {remedy}, or take a model with a longer context"
-            )
+        if reason := too_long(max(map(len, prompts)), sampling.max_new_tokens, self.positions, self.POSITIONS_ARE):
+            raise Refused(reason)
         if (largest := max(map(max, prompts))) >= self.shape.vocab_size:
             token = shown(self._tokenizer.convert_ids_to_tokens(largest))
             raise Refused(

@@ -80,6 +80,10 @@ class CheckpointTokenizer:
         """Return the number of tokens of a text alone, without special tokens."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def unknown(self, prompt: TokenIds) -> int:
+        """Return how many tokens of a prompt stand for text that the tokenizer has no token for."""
+        return prompt.count(self._tokenizer.unk_token_id) if self._tokenizer.unk_token_id is not None else 0
+
     def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`."""
         model = open_model(self._folder, self.settings["dtype"])

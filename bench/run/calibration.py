@@ -16,7 +16,7 @@ from bench.records.schema import BudgetInfo
 from bench.run.attempt import Attempt
 from bench.run.chunks import Chunk
 from bench.run.context import AdaptationContext
-from bench.run.estimate import CALIBRATION_EXAMPLES
+from bench.run.estimate import CALIBRATION_EXAMPLES, estimate
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.forecast import TimeForecast, gate_forecast
 from bench.run.plan import RunPlan
@@ -180,7 +180,9 @@ def _forecast(run: CalibratedRun, seconds: float, engines: int) -> None:
         engines: Number of engines.
     """
     prepared, plan = run.prepared, run.plan
-    if not run.display.quiet:  # its power takes a second to compute
+    if not run.display.quiet:  # its power takes a second to compute, and so does the tokenizer
+        for sentence in estimate(prepared.config, prepared.task_data).unreadable:
+            run.display.note(sentence)
         run.display.say(gate_forecast(plan.gate))
     tested = len(prepared.task_data.splits.test[: prepared.config.limit])
     planned = sum(plan.planned.values())

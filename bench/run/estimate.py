@@ -6,7 +6,7 @@ the same examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.compute.flops import ModelShape, generation_flops
+from bench.engines.interface import too_long
 from bench.errors import BenchError
 from bench.models.source import resolve
 from bench.records.config import RunConfig
@@ -41,6 +42,8 @@ class Estimate:
         tokenized: Whether the prompts were counted by the model's tokenizer.
         known: Whether answers are the reference answers alone, so that their length is known. Behind worked examples a
             model may answer in another way.
+        unknown: Share of the prompts' tokens that stand for text that the model's tokenizer has no token for.
+        too_long: Why prompts and answers do not fit into the model's positions; None if they do.
         limited: Whether the limit of an answer is no longer than the task's typical length.
     """
 
@@ -50,10 +53,26 @@ class Estimate:
     tokenized: bool
     known: bool
     limited: bool = False
+    unknown: float = 0.0
+    too_long: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the estimate assumes; empty if it knows both lengths."""
+        """What the model cannot read, and what the estimate assumes; empty if it knows both lengths."""
+        return (*self.unreadable, *self._assumed)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What the model cannot read of the prompts; empty if it can read all."""
+        if not self.unknown:
+            return ()
+        return (
+            f"{self.unknown:.1%} of the prompts' tokens are unknown to the model's tokenizer, so the model does not "
+            "see this text; take a model that can read the task",
+        )
+
+    @property
+    def _assumed(self) -> tuple[str, ...]:
         if self.flops is None:
             return ("FLOPs are unknown until the model's config.json is on this machine",)
         found = []
@@ -82,8 +101,8 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
     own: PromptStyle = tokenizer.style if tokenizer else "chat"
     style: PromptStyle = own if config.prompt == "auto" else config.prompt
     prompts = [data.prompting.format(task, style, example) for example in examples]
-    encode: Callable[[list[Message] | str], int] = (lambda p: len(tokenizer.encode(p))) if tokenizer else _characters
-    lengths = [encode(prompt) for prompt in prompts]
+    encoded = [tokenizer.encode(prompt) for prompt in prompts] if tokenizer else []
+    lengths = [len(tokens) for tokens in encoded] or [_characters(prompt) for prompt in prompts]
     answers, known = [min(task.max_new_tokens, task.expected_new_tokens or 1)] * len(examples), False
     if task.expected_new_tokens is None:
         worked = [task.worked(example, style) or "" for example in examples]
@@ -95,8 +114,16 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         sum(answers) / len(answers),
         tokenizer is not None,
         known,
+        unknown=sum(map(tokenizer.unknown, encoded)) / max(1, sum(lengths)) if tokenizer else 0.0,
+        too_long=too_long(max(lengths), task.max_new_tokens, _positions(config.model)) if tokenizer else None,
         limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
     )
+
+
+def _positions(model: str) -> int | None:
+    found = resolve(model).config() or {}
+    limit: int | None = found.get("text_config", found).get("max_position_embeddings")
+    return limit
 
 
 def _mean_flops(model: str, prompts: Sequence[int], answers: Sequence[int]) -> float | None:

@@ -340,7 +340,7 @@ _COLUMNS = (
     ),
     Column("p", "corrected p", _p_value, _field("difference", "p_value"), 7),
     Column("verdict", "verdict", lambda line: line.verdict or "", _field("verdict")),
-    Column("letters", "letters", lambda line: line.letters or "", _field("letters"), 8),
+    Column("letters", "letters", lambda line: line.letters or "", _field("letters")),
     Column(
         "gated",
         "gated",

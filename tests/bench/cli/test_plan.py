@@ -83,6 +83,30 @@ def test_a_budget_that_pays_for_nothing_is_refused():
     assert plan["lines"] == []
 
 
+def rows(tmp_path, sign):
+    path = tmp_path / "rows.jsonl"
+    lines = [{"prompt": f"{a}{sign}{b}=", "answer": a, "check": "number"} for a in range(20, 30) for b in range(5)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return "-t", "jsonl", "--data", path, "-M", "tiny-adder"
+
+
+def test_a_plan_says_that_the_model_cannot_read_the_prompts(tmp_path):
+    for sign, unknown in (("+", False), ("-", True)):
+        (plan,) = planned(*rows(tmp_path, sign), "--max-new-tokens", 4)
+        notes = [note for note in plan["notes"] if "unknown to the model's tokenizer" in note]
+        assert bool(notes) == unknown
+    assert notes[0].startswith("16.7% of the prompts' tokens")  # one of `<s>20-0=`
+
+
+def test_prompts_and_answers_that_do_not_fit_are_refused(tmp_path):
+    (plan,) = planned(*rows(tmp_path, "+"))
+    assert plan["refused"] == (
+        "a prompt of 6 tokens and 1024 new tokens need 1030 positions; the model has 32; start a run with "
+        "--max-new-tokens 26 or less, or take a model with a longer context"
+    )
+    assert plan["lines"] == []
+
+
 def test_headings_name_what_differs():
     out = called("plan", "-m", "corp", "-t", "addition", "-M", "tiny-adder", "--vary", "corp.noise=iid|tied")
     first, second = (line for line in out.splitlines() if " on addition, " in line)
