@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.errors import BenchError, UsageError, problems, shown
 from bench.records.entries import Judged
@@ -12,6 +13,7 @@ from bench.records.samples import Turn
 from tasks.interface import DEFAULT_PROMPT, Example, Score, Task
 
 _TURNS = TypeAdapter(list[Turn])
+_MEASURES = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
 
 
 def require_texts(task: Task, *parts: Sequence[Example]) -> None:
@@ -83,3 +85,17 @@ def _score(task: Task, example: Example, score: Score) -> Score:
         return Score(**dict(Judged.One.model_validate(vars(score))))
     except ValidationError as error:
         raise BenchError(f"{where}: {'; '.join(text for _, text in problems(error))}") from error
+
+
+def measures_of(
+    task: Task, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+) -> dict[str, float]:
+    """Return a task's additional metrics of scored answers.
+
+    Raises:
+        BenchError: If one is no finite number; names the task, the metric and the value.
+    """
+    try:
+        return _MEASURES.validate_python(task.measures(examples, texts, scores))
+    except ValidationError as error:
+        raise BenchError(f"task {task.name}: measures: {'; '.join(text for _, text in problems(error))}") from error

@@ -13,7 +13,7 @@ from bench.run.data import load_task_data
 from bench.run.grid import resume_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.returned import prompt_problems, scores_of
+from bench.run.returned import measures_of, prompt_problems, scores_of
 from bench.run.runner import execute
 from tasks.addition import Addition
 from tasks.interface import DEFAULT_PROMPT, Example, Score
@@ -143,6 +143,12 @@ def test_a_score_that_no_record_holds_names_example_field_and_value(monkeypatch,
     with pytest.raises(Exception, match=r"^task addition: score of an answer to example 3\+4") as wrong:
         scores_of(Addition(), [ONE], ["7"])
     assert message in str(wrong.value)
+
+
+def test_a_metric_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setattr(Addition, "measures", lambda self, examples, texts, scores: {"close": "very"})
+    with pytest.raises(Exception, match=r'^task addition: measures: close: expected a number \(given "very"\)$'):
+        measures_of(Addition(), [ONE], ["7"], [Score(1.0, True)])
 
 
 def test_one_score_is_wanted_for_each_answer(monkeypatch):
