@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from bench.cli.interrupts import ARGUMENTS
+from bench.cli.interrupts import ARGUMENTS, Interrupted, ignore_interrupts
 from bench.imports import check_packages
 from bench.plain import terminal
 
@@ -114,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = cli.main(arguments, standalone_mode=False)
     except BenchError as error:
+        if isinstance(error, Interrupted) and arguments is None:  # Python's own end takes a second
+            ignore_interrupts()
         _end(str(error), error.exit_code)
     except click.ClickException as error:
         shown = io.StringIO()

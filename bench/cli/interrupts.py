@@ -33,7 +33,10 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def interruptible(command: Callable[[KeyboardInterrupt], str]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM within a block into an error that says how to go on. A second SIGTERM kills at once.
+    """Turn Ctrl-C and SIGTERM within a block into an error that says how to go on.
+
+    Engines and training processes are stopped then, which takes a moment. A second Ctrl-C does not disturb it. A second
+    SIGTERM kills at once.
 
     Args:
         command: Function that returns the command to go on with, given what was raised.
@@ -41,7 +44,9 @@ def interruptible(command: Callable[[KeyboardInterrupt], str]) -> Iterator[None]
     Raises:
         Interrupted: If the block is interrupted.
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -50,10 +55,22 @@ def interruptible(command: Callable[[KeyboardInterrupt], str]) -> Iterator[None]
         message = f"{how}; all finished work is saved. Go on with:\n  {command(stop)}"
         raise Interrupted(message, 128 + number) from stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C from now on: the process is ending."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    ignore_interrupts()
+    raise KeyboardInterrupt
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise _Terminated
 

@@ -51,7 +51,7 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     from bench.records.samples import read_samples
     from reports.html.analysis import NONE, read_analyses
     from reports.html.leaderboard import board_page
-    from reports.html.page import page_name
+    from reports.html.page import page_names
     from reports.html.run import run_page, sample_kinds
     from reports.leaderboard.build import make_board
     from reports.leaderboard.grouping import agreeing
@@ -61,7 +61,12 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     if not finished:
         raise none_finished(roots, unfinished)
     records, unreadable = read_records(finished)
+<<<<<<< HEAD
     runs_once, contradicting = agreeing(records)
+=======
+    runs_once = distinct(records)
+    names = page_names(record.result for record in records.values())
+>>>>>>> w-fixb
     pages: dict[Path, str] = {}
     links: dict[str, str] = {}
     copied: dict[Path, str] = {}
@@ -70,7 +75,7 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
             continue
         samples = read_samples(path) if path.is_dir() else []
         analyses = read_analyses(path) if path.is_dir() else NONE
-        page = output / "runs" / page_name(record.result)
+        page = output / "runs" / names[record.result.id]
         links[record.result.id] = f"runs/{page.name}"
         raw = page.with_suffix(".samples.jsonl")
         is_cut = any(kind.is_cut for kind in sample_kinds(record.result, samples))

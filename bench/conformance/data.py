@@ -15,6 +15,7 @@ from bench.conformance.overlap import RUN, contains_answer, overlap, plain
 from bench.conformance.session import Observation, TaskSession, outcome
 from bench.errors import BenchError
 from bench.imports import child_environment
+from bench.run.returned import prompt_problems
 from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Task
 
@@ -79,6 +80,8 @@ def check_prompts(session: TaskSession) -> Observation:
     names = session.task.prompts
     if names[:1] != (DEFAULT_PROMPT,) or len(set(names)) != len(names):
         return False, f"prompts are {', '.join(names)}; expected {DEFAULT_PROMPT!r} first, and each name once"
+    if wrong := [problem for e in session.examples for problem in prompt_problems(session.task, e)]:
+        return outcome(wrong, "")
     wrong = [
         f"example {e.id}, prompt {name}"
         for e in session.examples

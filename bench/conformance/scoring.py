@@ -8,6 +8,7 @@ from itertools import cycle, islice
 from bench.conformance.answers import EMPTY, absurd, cut_off, noise
 from bench.conformance.session import Observation, Pair, TaskSession, describe, outcome
 from bench.run.golds import wrong_gold
+from bench.run.returned import gold_problem
 from tasks.interface import Score, Vote
 
 MAX_CUT_OFF_RIGHT = 0.05
@@ -19,6 +20,8 @@ _OTHERS = 3  # number of other examples' gold answers used as wrong answers
 
 def check_gold(session: TaskSession) -> Observation:
     """Check that every gold answer is correct and has reward 1: of all rows of a file, else of the examples."""
+    if wrong := [problem for example in session.all_examples if (problem := gold_problem(session.task, example))]:
+        return outcome(wrong, "")
     golds, scores = session.golds, session.gold_scores
     if session.data is not None:
         golds = session.golds_of(session.all_examples)

@@ -48,7 +48,7 @@ class TaskSession:
 
     def golds_of(self, examples: Sequence[Example]) -> list[Pair]:
         """Return the examples that have a gold answer, with that answer."""
-        return [(example, gold) for example in examples if (gold := self.task.gold(example)) is not None]
+        return [(example, gold) for example in examples if isinstance(gold := self.task.gold(example), str)]
 
     @cached_property
     def gold_scores(self) -> list[Score]:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_connections
 from threading import Thread
 from typing import Any
+
+import psutil
 
 from bench.engines.interface import Engine, Job
 from bench.engines.pool import ALL_DIED, EngineInfo, JobResult, run_job
@@ -32,8 +35,9 @@ def child_processes(loads: Sequence[Callable[[], Engine]], threads: int) -> Iter
         loads: For each process a picklable function that returns its engine.
         threads: Torch threads of each.
     """
-    workers = ProcessWorkers(loads, threads)
+    workers = ProcessWorkers(len(loads))
     try:
+        workers.load(loads, threads)
         yield workers
     finally:
         workers.close()
@@ -46,17 +50,25 @@ class ProcessWorkers:
     their tracebacks, and notices a process that dies.
 
     Args:
-        loads: For each process a picklable function that returns its engine.
-        threads: Torch threads of each.
+        count: Number of processes.
     """
 
-    def __init__(self, loads: Sequence[Callable[[], Engine]], threads: int) -> None:
+    def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        self._executors = {i: ProcessPoolExecutor(1, context, _stay_with_parent) for i in range(len(loads))}
+        self._executors = {i: ProcessPoolExecutor(1, context, _stay_with_parent) for i in range(count)}
         self._running: dict[Future[JobResult], tuple[int, Job]] = {}
-        executors = self._executors.values()
-        self._loading = [e.submit(_load, load, threads) for e, load in zip(executors, loads, strict=True)]
+        self._loading: list[Future[EngineInfo]] = []
+
+    def load(self, loads: Sequence[Callable[[], Engine]], threads: int) -> None:
+        """Start the processes, and begin to load their engines.
+
+        Args:
+            loads: For each process a picklable function that returns its engine.
+            threads: Torch threads of each.
+        """
+        _start_server()
+        for executor, load in zip(self._executors.values(), loads, strict=True):
+            self._loading.append(executor.submit(_load, load, threads))
 
     @property
     def alive(self) -> Sequence[int]:
@@ -111,12 +123,39 @@ class ProcessWorkers:
             return worker, job, error
 
     def close(self) -> None:
-        """End all processes, also in the middle of a job."""
+        """End all processes, also in the middle of a job or of their start."""
+        if len(self._loading) < len(self._executors):  # interrupted: no executor knows a process that is starting
+            _end_server()
         for executor in self._executors.values():
             for process in list((executor._processes or {}).values()):
                 process.kill()  # it holds nothing that is worth saving
             executor.shutdown(wait=True, cancel_futures=True)
         self._executors.clear()
+
+
+def _start_server() -> None:
+    """Start the server that forks the processes. It leaves Ctrl-C to this process, and so do those from their start."""
+    forkserver.set_forkserver_preload(PRELOADED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what it starts inherits this
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_server() -> None:
+    """End the server and all processes that it forked. It would fork those that it was asked for, which then fail."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(server._forkserver_pid)
+        process.suspend()  # it forks no more
+        for each in process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.kill()
+    server._stop()
 
 
 def _stay_with_parent() -> None:

@@ -95,7 +95,7 @@ class Judged(_Entry):
         """Score of one answer."""
 
         # A task of a third party may score with integers.
-        reward: Annotated[float, Strict(False)]
+        reward: Annotated[float, Strict(False), Field(allow_inf_nan=False)]
         correct: Annotated[bool, Strict(False)]
         answer: str | None
         status: Literal["ok", "no_answer", "timeout", "infrastructure"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, JsonValue, NonNegativeInt, TypeAdapter, ValidationError
 
 from bench.errors import BenchError, usage_error
 from bench.records.files import read
@@ -18,10 +18,15 @@ from bench.records.schema import result_path
 class Turn(Frozen):
     """One turn of a conversation: `{"role": "user", "content": "What is 2 * 91?"}`.
 
+    Further keys that a task gives to the chat template, such as `name`, are kept.
+
     Attributes:
         role: Speaker: `system`, `user` or `assistant`.
         content: Text of the turn.
     """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
 
     role: str
     content: str

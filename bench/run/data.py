@@ -13,6 +13,7 @@ from bench.records.schema import Duplicates
 from bench.registry import load_task
 from bench.run.golds import require_golds
 from bench.run.prompting import PLAIN, Prompting, prompting_of
+from bench.run.returned import require_texts
 from bench.run.reward import TRUE, Reward
 from tasks.duplicates import Pair, grouped, near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Message, PromptStyle, Splits, Task, TaskTraits
@@ -206,6 +207,7 @@ def _load(config: RunConfig) -> TaskData:
             if value is not None:
                 raise UsageError(f"--adapt-{option} {value}: name the task that it belongs to with --adapt-on")
         splits = task.load(data or None)
+        require_texts(task, *(getattr(splits, name) for name in SPLITS))
         if data:
             task.allow_unsandboxed = config.allow_unsandboxed
             require_golds(task, [example for name in SPLITS for example in getattr(splits, name)])
@@ -213,6 +215,8 @@ def _load(config: RunConfig) -> TaskData:
     adapted_on, adapt_data = load_task(config.adapt_on), config.adapt_data and Path(config.adapt_data)
     adapted_on.field_names = field_names(config.adapt_fields, config.adapt_data, "adapt-")
     splits, tested = adapted_on.load(adapt_data or None), task.whole(data or None)
+    require_texts(adapted_on, splits.support, splits.select, splits.gate)
+    require_texts(task, tested)
     adaptation = (*splits.support, *splits.select, *splits.gate)
     for judged, file, examples in ((adapted_on, adapt_data, adaptation), (task, data, tested)):
         if file:

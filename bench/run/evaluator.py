@@ -24,6 +24,7 @@ from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Sig
 from bench.records.journal import Journal
 from bench.run.chunks import Answer, Chunk, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
+from bench.run.returned import scores_of
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
@@ -176,7 +177,7 @@ class Evaluator:
 
     def rewards(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
         """Return the scores of answers that a method may see: the task's own, unless the run replaces the reward."""
-        return self._reward.replace(examples, texts, self.task.score_many(examples, texts))
+        return self._reward.replace(examples, texts, scores_of(self.task, examples, texts))
 
     def gold(self, example: Example) -> str | None:
         """Return the reference answer that a method may train on; None if there is none, or the reward is replaced."""
@@ -294,7 +295,7 @@ class Evaluator:
         """
 
         def scores() -> list[dict[str, Any]]:
-            found = self.rewards(examples, texts) if adapting else self.task.score_many(examples, texts)
+            found = self.rewards(examples, texts) if adapting else scores_of(self.task, examples, texts)
             return [asdict(score) for score in found]
 
         return [Score(**score) for score in self._journalled(f"judge {label}", examples, texts, scores, Judged)]

@@ -7,20 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from bench.compute.ledger import Work
-from bench.errors import BenchError
+from bench.errors import BenchError, problems
 from bench.records.config import RunConfig
 from bench.records.derived import accuracy_of, comparison_of
+from bench.records.digests import SAMPLES
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
-from bench.records.samples import Sample, Turn
+from bench.records.samples import Sample
 from bench.run.chunks import Answer
 from bench.run.evaluator import Evaluator
 from bench.stats import PairedCounts, paired_counts
 from methods.interface import Artifact, Deployment
 from tasks.examples import clusters
-from tasks.interface import Example, Message, Score
+from tasks.interface import Example, Score
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ def write_samples(
 
     Raises:
         WriteFailed: If the file cannot be written.
+        BenchError: If a task returned what no sample holds.
     """
     lines = []
     labels = clusters(examples) or [None] * len(examples)
@@ -198,7 +202,8 @@ def write_samples(
             examples, labels, row.texts, row.scores, row.generated, strict=True
         ):
             judged = score.status != "infrastructure"
-            sample = Sample(
+            sample = _sample(
+                evaluator.task.name,
                 row=number,
                 task=config.task,
                 model=config.model,
@@ -207,7 +212,7 @@ def write_samples(
                 seed=config.seed,
                 id=example.id,
                 prompt_id=evaluator.prompting.named(generated.prompt) if generated else None,
-                prompt=_prompt(evaluator.format_prompt(example, generated.prompt)) if generated else None,
+                prompt=evaluator.format_prompt(example, generated.prompt) if generated else None,
                 prompt_sha256=evaluator.prompt_sha256(example),
                 gold=evaluator.task.gold(example),
                 text=text,
@@ -225,5 +230,18 @@ def write_samples(
     write_atomically(path, "".join(lines))
 
 
-def _prompt(prompt: list[Message] | str) -> str | tuple[Turn, ...]:
-    return prompt if isinstance(prompt, str) else tuple(Turn(**message) for message in prompt)
+def _sample(name: str, /, **fields: Any) -> Sample:
+    """Return a sample.
+
+    Args:
+        name: Name of the task that returned prompt, reference answer and score.
+        fields: Fields of the sample.
+
+    Raises:
+        BenchError: If a value does not fit its field.
+    """
+    try:
+        return Sample.model_validate(fields)
+    except ValidationError as error:
+        what = "; ".join(text for _, text in problems(error))
+        raise BenchError(f"task {name}, example {fields['id']}: {SAMPLES} cannot hold its {what}") from error

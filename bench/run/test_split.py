@@ -18,6 +18,7 @@ from bench.run.data import TaskData
 from bench.run.evaluator import Evaluator
 from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
+from bench.run.returned import measures_of
 from bench.run.rows import Answered, add_gated, answered_rows, checked_answers, make_rows, write_samples
 from bench.run.sampling import apply_strategy
 from bench.strategy import Strategy, curve_of
@@ -177,7 +178,7 @@ class TestSplit:
             work=work,
             cost=answer_cost(evaluator.meter.shape, work, len(ids)),
             weights=None,
-            measures=evaluator.task.measures(examples, texts, scores),
+            measures=measures_of(evaluator.task, examples, texts, scores),
         )
 
     def _save(

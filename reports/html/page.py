@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -55,12 +57,24 @@ def anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def page_name(result: Result) -> str:
+def page_names(results: Iterable[Result]) -> dict[str, str]:
+    """Return the file names of runs' pages by id: see `page_name`. Those that would be equal have the whole id."""
+    runs = {result.id: result for result in results}
+    names = {run: page_name(result) for run, result in runs.items()}
+    taken = Counter(names.values())
+    return {run: name if taken[name] == 1 else page_name(runs[run], digits=64) for run, name in names.items()}
+
+
+def page_name(result: Result, digits: int = 8) -> str:
     """Return the file name of a run's page, such as `addition-corp-small-seed-0-50bb76b7.html`.
 
     An id that is not hexadecimal, of a record that nobody has checked, is hashed.
+
+    Args:
+        result: Result of the run.
+        digits: Digits of its id in the name.
     """
     config, run = result.config, result.id
     known = run if re.fullmatch(r"[0-9a-f]{8,64}", run) else hashlib.sha256(run.encode()).hexdigest()
-    parts = (config.task_label, config.method, config.budget, f"seed-{config.seed}", known[:8])
+    parts = (config.task_label, config.method, config.budget, f"seed-{config.seed}", known[:digits])
     return file_name("-".join(parts)) + ".html"

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
@@ -53,6 +55,18 @@ class Stopped(Base):
         os.kill(os.getpid(), self.number)
         time.sleep(60)
         raise AssertionError("the signal was ignored")
+
+
+class Impatient(Base):
+    """Method during whose end Ctrl-C is pressed twice more."""
+
+    def adapt(self, context):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class Terminated(Stopped):
@@ -191,6 +205,51 @@ def test_an_interrupted_grid_names_its_own_command(tmp_path, method, code, how):
     assert outcome.stderr.endswith(f"bench: {how}; {HOW}\n  {line}\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert "(1 of 2)" not in invoke(*shlex.split(line)[1:], code=code).stderr  # the first cell was done before
+
+
+def test_a_further_ctrl_c_does_not_disturb_the_end(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    outcome = invoke("run", "-m", f"{__name__}:{Impatient.__name__}", *QUICK, "-o", tmp_path, code=130)
+    assert outcome.stderr.count(HOW) == 1
+    assert "Traceback" not in outcome.stderr
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def imports(server):
+    """Return whether the server that forks the engines' processes is importing what they share."""
+    return server.cpu_times().user > 0.3
+
+
+def forks(server):
+    """Return whether a process of an engine is starting."""
+    return bool(server.children())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reached", [imports, forks])
+@pytest.mark.parametrize(
+    ("send", "times", "number"),
+    [(os.killpg, 1, signal.SIGINT), (os.killpg, 3, signal.SIGINT), (os.kill, 1, signal.SIGTERM)],
+)
+def test_nothing_is_printed_after_the_command_to_go_on_while_engines_start(tmp_path, reached, send, times, number):
+    command = ["run", "-m", "base", *QUICK[:-1], "2", "-o", str(tmp_path)]
+    program = [sys.executable, "-m", "bench", *command]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        while run.poll() is None:
+            with suppress(psutil.Error):
+                started = psutil.Process(run.pid).children(recursive=True)
+                if any("forkserver" in " ".join(each.cmdline()) and reached(each) for each in started):
+                    break
+            time.sleep(0.01)
+        for _ in range(times):  # a terminal sends Ctrl-C to all processes
+            send(run.pid, number)
+            time.sleep(0.05)
+        stderr = run.stderr.read()  # ends when the last process has closed it
+    (folder,) = find_runs(tmp_path)
+    assert run.returncode == 128 + number
+    how = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
+    assert stderr.endswith(f"bench: {how}; {HOW}\n  bench resume {folder} --engines 2\n")
+    assert "Traceback" not in stderr
 
 
 def test_the_table_of_exit_statuses_has_all_of_them():

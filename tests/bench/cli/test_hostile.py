@@ -98,6 +98,19 @@ def test_a_terminal_gets_no_orders(folder, command):
     assert not UNSEEN.search(printed)
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_board_of_long_hostile_names_keeps_to_its_width(tmp_path, monkeypatch, width):
+    monkeypatch.setattr(f"{__name__}.TEXT", TEXT + "y" * 300)
+    for seed in (0, 1):
+        _write(tmp_path / "runs", seed)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = CliRunner().invoke(cli, ["leaderboard", str(tmp_path), "--format", "terminal"], catch_exceptions=False)
+    assert done.output.count("y" * 30) > 5
+    assert not UNSEEN.search(done.output)
+    assert max(map(len, done.output.splitlines())) <= width
+
+
 def test_json_escapes_what_a_terminal_would_obey(folder):
     run, other = sorted(folder.rglob("seed-*"))
     for command in (["show", run, "-n", 2], ["compare", run, other], ["leaderboard", folder]):

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from reports.html.page import page_name, render
+from reports.html.page import page_name, page_names, render
 
 STYLE = files("reports.html").joinpath("templates/style.css").read_text()
 
@@ -41,6 +41,17 @@ def test_only_the_pages_own_style_and_script_may_run():
         (source,) = re.findall(f"<{tag}>(.*)</{tag}>", page, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in page
+
+
+def test_pages_of_runs_whose_names_would_be_equal_have_the_whole_id(make_record):
+    first = make_record("corp", right=20).result
+    alone = first.model_copy(update={"id": "f" * 64})
+    one, two = (first.model_copy(update={"id": "0123abcd" + digit * 56}) for digit in "01")
+    assert page_name(one) == page_name(two)
+    names = page_names([one, alone, two, one])
+    assert names[alone.id] == page_name(alone)
+    assert [name.endswith(f"-{run}.html") for run, name in names.items()] == [True, False, True]
+    assert len(set(names.values())) == 3
 
 
 def test_a_page_is_named_so_that_a_person_recognises_its_run(make_record, hostile):
