@@ -61,12 +61,8 @@ def write_report(roots: Sequence[Path], output: Path) -> ReportOutput:
     if not finished:
         raise none_finished(roots, unfinished)
     records, unreadable = read_records(finished)
-<<<<<<< HEAD
     runs_once, contradicting = agreeing(records)
-=======
-    runs_once = distinct(records)
-    names = page_names(record.result for record in records.values())
->>>>>>> w-fixb
+    names = page_names(record.result for path, record in records.items() if path not in contradicting)
     pages: dict[Path, str] = {}
     links: dict[str, str] = {}
     copied: dict[Path, str] = {}
