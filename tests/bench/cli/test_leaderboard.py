@@ -184,8 +184,10 @@ def leaderboard_status(records):
 def test_a_committed_leaderboard_is_built_and_checked(records, tmp_path):
     folder = tmp_path / "board"
     written = json.loads(CliRunner().invoke(cli, ["publish", str(records), "--into", str(folder), "--json"]).stdout)
-    assert len(written["records"]) == 6
-    assert len(written["unchecked"]) == 6
+    # Those of corp and es have another version of the method, so their settings and plans cannot be checked here.
+    assert len(written["records"]) == len(written["unchecked"]) == 2
+    assert len(written["unreadable"]) == 4
+    assert [r for r in written["unreadable"] if "has version" not in str(r)] == []
     assert "not checked: addition has version 1 here, and had made up" in written["unchecked"].values()
     first = written["records"][0]
     assert re.search(r"board/records/addition/m/base/quick/seed-0-[0-9a-f]{8}\.json$", first)
