@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.compute.budget import parse_budget
 from bench.compute.flops import FLOPS_VERSION
-from bench.compute.ledger import ADAPTATION, Work
+from bench.compute.ledger import ADAPTATION, BilledAccount, Work
 from bench.records.derived import accuracy_of, comparison_of
 from bench.records.rows import Row
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Versions
@@ -26,7 +26,8 @@ def consistent(record: Record) -> Record:
     model = result.model or ModelInfo(name=config.model, origin="o", fingerprint="f", digest="d" * 64, licence=None)
     content_hash, size = result.content_hash or "c", parse_budget(config.budget).amount
     rows = [_row(record, number, row) for number, row in enumerate(result.rows)]
-    planned = result.budget.planned if result.budget else {"sample": size}
+    usual: dict[BilledAccount, int] = {"sample": size}
+    planned = result.budget.planned if result.budget else usual
     answered = {"evaluation": result.rows[:1], "inference": result.artifacts}
     booked = {account: _answers(rows, len(record.base)) for account, rows in answered.items()}
     ledger = {"setup": EMPTY} | result.ledger | booked

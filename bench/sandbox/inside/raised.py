@@ -27,7 +27,8 @@ def message(error: BaseException) -> dict[str, Any]:
     # Formatting may itself raise, and text may have any length.
     with contextlib.suppress(Exception):
         try:
-            own_text = type(error).__str__ is not kind.__str__
+            given: object = type(error).__str__
+            own_text = given is not kind.__str__
             args = [_argument(value) for value in ((str(error),) if own_text else error.args)]
         except wire.WireError:
             args = [str(error)[:_TEXT]]
