@@ -82,11 +82,11 @@ def same_command() -> str:
 
 def resume_command(folder: Path) -> str:
     """Return the command that continues a run, with those options of this command that it takes."""
-    from bench.cli.run import resume
-
     context = click.get_current_context()
+    group = context.find_root().command
+    resume = group.get_command(context, "resume") if isinstance(group, click.Group) else None
     given = []
-    for option in resume.params:
+    for option in resume.params if resume else ():
         name = option.name or ""
         if isinstance(option, click.Option) and context.get_parameter_source(name) not in (
             None,
