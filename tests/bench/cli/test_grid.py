@@ -123,6 +123,17 @@ def test_show_prints_the_traceback_of_a_failed_run_on_standard_error(ended):
     assert 'raise ZeroDivisionError("division by zero")' in shown.stderr
 
 
+def test_a_run_whose_base_is_never_right_says_to_look_at_its_answers(tmp_path):
+    rows = [json.dumps({"prompt": f"{n}+1=", "answer": "never", "check": "exact"}) for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    options = ["-t", "jsonl", "--data", tmp_path / "rows.jsonl", "-M", "tiny-adder", "-b", "300"]
+    outcome = invoke("run", "-m", "base", *options, "--max-new-tokens", "5", "-o", tmp_path / "runs")
+    (folder,) = find_runs(tmp_path / "runs")
+    (more,) = (text for text in outcome.stdout.splitlines() if text.startswith("more:"))
+    assert more.startswith("more:   the base has no right answer to 20 test items")
+    assert f"bench show {folder} -n 5" in " ".join(outcome.stdout.split())
+
+
 def test_cells_that_were_done_before_are_counted_and_not_printed(ended):
     command, first = ended
     again = invoke(*command, code=1)
