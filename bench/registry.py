@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import shlex
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -115,8 +116,15 @@ def _hint(kind: Kind, name: str) -> str:
         return f"it is a {other}, so give it as --{other} {name}"
     if name.endswith(".py"):
         return f"name the class in the file, as {Path(name).stem}:ClassName, and set PYTHONPATH to the file's folder"
+    if (parts := name.split(","))[1:] and any(part.strip() in known for part in parts):
+        several = " ".join(f"--{kind} {shlex.quote(part.strip())}" for part in parts if part.strip())
+        return f"repeat the option for several: {several}"
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    example = f"my_{kind}s:My{kind.capitalize()}"
+    listed = ", ".join(sorted(known))
+    return f"expected one of {listed}; or a class of your own as module:Class, such as --{kind} {example}"
 
 
 def _load(kind: Kind, name: str) -> object:
@@ -125,8 +133,27 @@ def _load(kind: Kind, name: str) -> object:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing third-party code can raise anything
-        hint = _not_on_path(module) if isinstance(error, ModuleNotFoundError) else ""
+        hint = _not_on_path(module) if isinstance(error, ModuleNotFoundError) else _near(kind, module, attribute)
         raise UsageError(f"--{kind} {name}: cannot load {target}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _near(kind: Kind, module: str, attribute: str) -> str:
+    """Return which class of a module was probably meant by a name that the module lacks; empty if none was."""
+    loaded = sys.modules.get(module)
+    if loaded is None or hasattr(loaded, attribute):
+        return ""
+    classes = {name.lower(): name for name, value in vars(loaded).items() if _is_own(kind, value, module)}
+    near = difflib.get_close_matches(attribute.lower(), classes, n=1)
+    return f"; did you mean --{kind} {module}:{classes[near[0]]}?" if near else ""
+
+
+def _is_own(kind: Kind, value: object, module: str) -> bool:
+    """Return whether a value is a method or a task that a module defines."""
+    from methods.interface import Method
+    from tasks.interface import Task
+
+    base = Method if kind == "method" else Task
+    return isinstance(value, type) and issubclass(value, base) and value.__module__ == module
 
 
 def _not_on_path(module: str) -> str:

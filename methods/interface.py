@@ -719,6 +719,9 @@ class Method(ABC):
             tries each of them.
         space: Settings that `--tune` may change, with their ranges, such as `{"lr": Dimension(3e-7, 3e-4)}`. Empty for
             a method with nothing to tune.
+        libraries: Modules that `adapt` imports beyond those of the core and of a model, such as `("trl", "datasets")`.
+            A run is refused at once where one is missing. Settings can add some: set it in `__init__`.
+        install: Command that installs the libraries; empty for `pip install` with their names.
     """
 
     name: ClassVar[str]
@@ -726,6 +729,8 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     space: ClassVar[Space] = {}
+    libraries: tuple[str, ...] = ()
+    install: ClassVar[str] = ""
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

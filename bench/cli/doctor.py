@@ -14,7 +14,25 @@ from bench.cli.options import json_option, output_json, say
 from bench.cli.outputs import DoctorOutput, ProcessorOutput, SandboxOutput
 from bench.imports import ROOT
 
-PACKAGES = ("bench-post-training", "torch", "transformers", "tokenizers", "accelerate", "gguf", "numpy", "scipy", "ray")
+PACKAGES = {
+    "bench-post-training": "",
+    "numpy": "",
+    "scipy": "",
+    "tokenizers": "local",
+    "torch": "local",
+    "transformers": "local",
+    "accelerate": "local",
+    "gguf": "local",
+    "numba": "local",
+    "datasets": "tasks, train",
+    "math-verify": "tasks",
+    "reasoning-gym": "tasks",
+    "peft": "train",
+    "trl": "train",
+    "ray": "ray",
+    "vllm": "vllm",
+}
+"""Packages with the extras that install them; empty for the core."""
 
 
 @click.command()
@@ -125,7 +143,8 @@ def _print(report: DoctorOutput) -> None:
     say(f"python {report.python} on {report.platform}")
     say(f"code: {report.code}, which bench, methods, reports and tasks are imported from", hang=2)
     for name, found in report.packages.items():
-        say(f"  {name:<22}{found or 'not installed'}")
+        missing = f"not installed; extra {extra}" if (extra := PACKAGES[name]) else "not installed"
+        say(f"  {name:<22}{found or missing}", hang=24)
     say("devices: " + "; ".join(report.devices))
     if limits := report.processor:
         flops = ", ".join(f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in limits.flops.items())

@@ -94,7 +94,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
         elif not as_json:
             assert outcome.folder is not None
             assert outcome.result is not None
-            print_run(PlainConsole(), outcome.folder, outcome.result, _more(outcome.result))
+            print_run(PlainConsole(), outcome.folder, outcome.result, _more(outcome.folder, outcome.result))
 
     def command(stop: KeyboardInterrupt) -> str:
         if isinstance(stop, RunInterrupted) and (stop.folder / "config.json").exists():
@@ -105,15 +105,17 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
         return GridOutcome(tuple(execute(runs, output, begin, end, engines)))
 
 
-def _more(result: Result) -> str | None:
-    """Return what would let the gate of a run decide more; None without a gate."""
+def _more(folder: Path, result: Result) -> str | None:
+    """Return what to try next: for a base that is never right, or to let the gate decide more. None without a gate."""
     from bench.registry import load_method
     from bench.run.data import load_task_data
-    from bench.run.forecast import deciding_budget
+    from bench.run.forecast import deciding_budget, never_right
 
     config = result.config
     if config.source is not None or result.budget is None or not result.rows:
         return None
+    if found := never_right(result.rows, folder):
+        return found
     kind = load_method(config.method)
     method = kind(kind.Config.model_validate(config.method_config))
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)

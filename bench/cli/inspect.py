@@ -119,6 +119,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     """Show one finished run.
 
     The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
+    The traceback of a failed run follows on standard error.
     """
     from bench.records.samples import first_samples
     from reports.reading import read_record
@@ -134,6 +135,7 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
         output_json(RecordWithSamples(**dict(result), samples=tuple(lines)) if lines else result)
         return
     from bench.console import PlainConsole
+    from bench.plain import terminal
     from reports.run.terminal import print_history, print_run, print_samples, print_times
 
     console = PlainConsole()
@@ -147,6 +149,8 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
     print_run(console, run, result)
     print_history(console, result)
     print_samples(console, result, lines)
+    if result.traceback is not None:
+        click.echo(terminal(result.traceback), err=True)
 
 
 def _show_repriced(result: Result, as_json: bool) -> None:

@@ -45,7 +45,7 @@ def _plan(run: GridRun) -> PlanOutput:
     from bench.run.data import load_task_data
     from bench.run.estimate import estimate
     from bench.run.plan import plan_run
-    from bench.run.prepare import refused_because
+    from bench.run.prepare import missing_libraries, refused_because
 
     config = run.config
     budget = parse_budget(config.budget)
@@ -71,11 +71,13 @@ def _plan(run: GridRun) -> PlanOutput:
         exact=estimated.tokenized and estimated.known,
         notes=unknown,
     )
-    if (
-        refused := refused_because(config, method, task_data.traits, budget)
+    refused = (
+        refused_because(config, method, task_data.traits, budget)
         or estimated.too_long
         or _too_small(budget, cost)
-    ):
+        or missing_libraries(method)
+    )
+    if refused:
         return found.model_copy(update={"refused": refused})
     if evaluations is None:
         return found

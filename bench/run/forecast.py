@@ -5,12 +5,17 @@ They never affect a result.
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
+from bench.amounts import counted
 from bench.compute.budget import BUDGETS
 from bench.compute.meter import Meter
 from bench.errors import Refused
 from bench.records.config import RunConfig
+from bench.records.rows import Row
 from bench.run.plan import REGRESSIONS, GatePlan, plan_run
 from bench.run.progress import ProgressDisplay
 from bench.stats.gate import GateDesign, detectable_gain, keep_probability
@@ -102,7 +107,30 @@ def deciding_budget(method: Method, config: RunConfig, evaluations: int, task: T
         return None
     gain = detectable_gain(GateDesign(most), REGRESSIONS, OFTEN)
     largest = "no gain" if gain is None else f"a gain of {100 * gain:.1f} points"
+    file = config.adapt_data if config.adapt_on else config.data
+    larger = f"add rows to {file}" if file else "adapt on a task with more gate items (--adapt-on)"
     return (
-        f"no named budget: its gate has at most {most} items and keeps {largest} in {10 * OFTEN:g} of 10 runs; adapt "
-        "on a task with more gate items (--adapt-on)"
+        f"no named budget: its gate has at most {most} items and keeps {largest} in {10 * OFTEN:g} of 10 runs; {larger}"
+    )
+
+
+def never_right(rows: Sequence[Row], folder: Path) -> str | None:
+    """Return what to do about a base with no right answer, and no reward, in any answer that a record has.
+
+    None if any answer of the base or of an artifact earned anything, on the test or the gate split: there is then
+    something to reinforce.
+
+    Args:
+        rows: Rows of the record, the base first.
+        folder: Run directory.
+    """
+    tested = [row.accuracy for row in rows]
+    gates = [row.gate for row in rows if row.gate is not None]
+    if not tested or not tested[0].items or any(found.correct or found.mean_reward for found in tested):
+        return None
+    if any(gate.fixes or gate.regressions for gate in gates):
+        return None
+    return (
+        f"the base has no right answer to {counted(tested[0].items, 'test item')}, and none has a reward, which gives "
+        f"a method nothing to reinforce; look at its answers: bench show {shlex.quote(str(folder))} -n 5"
     )

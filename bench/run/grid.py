@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from bench.compute.budget import canonical, parse_budget
 from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError, os_problem, usage_error
+from bench.failures import located
 from bench.models.embedded import EMBEDDED
 from bench.models.source import resolve
 from bench.plain import sentence
@@ -317,8 +317,7 @@ def _actionable(error: Exception) -> BenchError:
         return error
     if isinstance(error, OSError) and error.filename:
         return os_problem(error)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return BenchError(f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})")
+    return BenchError(located(error))
 
 
 def _finish(prepared: Prepared, display: ProgressDisplay, engines: Engines) -> RunOutcome:

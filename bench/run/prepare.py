@@ -140,6 +140,8 @@ def prepare(
     if refusal is not None and source.config() is None:
         raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
     require_libraries(config.engine)
+    if lacking := missing_libraries(method):
+        raise Refused(lacking)  # without a record: a run says nothing about a machine that cannot do it
     model = source.prepare(display.bytes)
     checkpoint = Path(model.path)
     device = resolved_device(config.device)
@@ -222,14 +224,30 @@ def require_libraries(engine: str) -> None:
         Refused: If one is missing.
     """
     for name in ("torch", "transformers"):
-        try:
-            found = importlib.util.find_spec(name)
-        except ImportError:
-            found = None
-        if found is None:
+        if not _importable(name):
             raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
     if engine == "vllm":
         require()
+
+
+def missing_libraries(method: Method) -> str | None:
+    """Return what a configured method needs that is not installed, and how to install it; None if nothing is missing.
+
+    Example: `sft needs trl and datasets: pip install -c requirements/cpu.txt '.[train]'`.
+    """
+    missing = [name for name in method.libraries if not _importable(name)]
+    if not missing:
+        return None
+    *others, last = missing
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"{method.name} needs {listed}: {method.install or 'pip install ' + ' '.join(missing)}"
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 def resolved_device(name: str) -> str:

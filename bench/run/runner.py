@@ -21,6 +21,7 @@ from bench.distributed import ProcessGroup
 from bench.engines.interface import Engine
 from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused
+from bench.failures import located
 from bench.records.digests import JOURNAL, SAMPLES
 from bench.records.files import WriteFailed, file_digest, sweep, write_atomically
 from bench.records.journal import Journal, JournalRemoved
@@ -87,7 +88,7 @@ def execute(
         except (JournalRemoved, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as error:
-            reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, BenchError) else located(error)
             result = attempt.ended("failed", reason, traceback.format_exc())
         finally:
             attempt.close()

@@ -34,9 +34,16 @@ class GradientMethod(Method):
     space: ClassVar[Space] = {"lr": Dimension(3e-7, 3e-4)}
     # With a rate that suits a small model, so that the result depends on what was trained.
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lora": {"rank": 2}, "lr": 1e-3},)
+    libraries: tuple[str, ...] = ("trl", "datasets")
+    install: ClassVar[str] = "pip install -c requirements/cpu.txt '.[train]'"
     batch: ClassVar[int]
     processes: int = 1
     updates: int = 1
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        if config.lora is not None:
+            self.libraries = (*self.libraries, "peft")
 
     def spread(self, processes: int) -> None:
         """Set the number of training processes. Each gets an equal part of every batch."""

@@ -50,6 +50,28 @@ def test_a_name_without_a_close_match_lists_all_names() -> None:
         load_task("zzz")
 
 
+@pytest.mark.parametrize(("kind", "name"), [("method", "anneal"), ("task", "carryless")])
+def test_a_name_without_a_close_match_says_how_a_class_of_ones_own_is_given(kind: Kind, name: str) -> None:
+    own = f"--{kind} my_{kind}s:My{kind.capitalize()}"
+    with pytest.raises(UsageError, match=f"; or a class of your own as module:Class, such as {own}$"):
+        check(kind, name)
+
+
+@pytest.mark.parametrize(("name", "several"), [("base,corp", "base --method corp"), ("base, x", "base --method x")])
+def test_several_names_in_one_are_to_be_given_one_by_one(name: str, several: str) -> None:
+    with pytest.raises(UsageError, match=f": unknown; repeat the option for several: --method {several}$"):
+        check("method", name)
+
+
+def test_a_class_of_another_name_is_suggested() -> None:
+    with pytest.raises(UsageError, match=r"has no attribute 'base'; did you mean --method methods\.base:Base\?$"):
+        load_method("methods.base:base")
+    with pytest.raises(UsageError, match=r"; did you mean --task tasks\.addition:Addition\?$"):
+        load_task("tasks.addition:addition")
+    with pytest.raises(UsageError, match=r"has no attribute 'zzz'$"):
+        load_method("methods.base:zzz")
+
+
 def test_a_pattern_name_passes_its_parameter_to_the_class() -> None:
     check("task", "rg:anything at all")
     assert load_task("rg:products").name == "rg:products"

@@ -1,7 +1,9 @@
+import importlib.metadata
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,34 @@ def test_doctor_reports_every_part():
     assert report["packages"]["torch"]
     assert report["tasks"]["humaneval"].startswith("support 28")
     assert report["models"]["tiny-adder"] == "ready"
+
+
+def test_doctor_names_the_extra_of_each_missing_library(monkeypatch):
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name in ("trl", "reasoning-gym"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr("bench.cli.doctor.version", version)
+    lines = [" ".join(line.split()) for line in invoke("doctor").stdout.splitlines()]
+    assert "trl not installed; extra train" in lines
+    assert "reasoning-gym not installed; extra tasks" in lines
+
+
+def test_doctor_names_the_extras_as_they_are_declared():
+    from bench.cli.doctor import PACKAGES
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {
+        extra: {re.split(r"[<>=\[]", text)[0] for text in texts}
+        for extra, texts in project["optional-dependencies"].items()
+    }
+    for package, extras in PACKAGES.items():
+        if package not in ("bench-post-training", "tokenizers"):  # itself, and what comes with transformers
+            found = {extra for extra in ("local", "tasks", "train", "ray", "vllm") if package in declared[extra]}
+            assert found == set(filter(None, extras.split(", "))), package
 
 
 def test_doctor_reads_the_cache_and_does_not_use_the_network(tmp_path, monkeypatch):

@@ -108,22 +108,44 @@ def test_a_grid_ends_with_its_board_what_is_not_done_and_the_command_to_go_on(en
     command, outcome = ended
     assert outcome.stdout == invoke("leaderboard", command[-1]).stdout
     (failed,) = (run for run in find_runs(command[-1]) if "Faulty" in str(run) and "seed-1" in run.name)
+    number = Faulty.adapt.__code__.co_firstlineno + 2
+    reason = f"ZeroDivisionError: division by zero (test_grid.py, line {number}, in adapt)"
     assert unclocked(outcome.stderr).splitlines() == [
         "grid of 6 cells: addition, tiny-adder, budget 300",
         "base, seed 0: done in 0:00  (1 of 6)",
         "base, seed 1: done in 0:00  (2 of 6)",
         f"{FAULTY}, seed 0: done in 0:00  (3 of 6)",
-        f"{FAULTY}, seed 1: failed: ZeroDivisionError: division by zero  (4 of 6)",
+        f"{FAULTY}, seed 1: failed: {reason}  (4 of 6)",
         f"{PICKY}, seed 0: refused: no seed is good enough, not even 0  (5 of 6)",
         f"{PICKY}, seed 1: refused: no seed is good enough, not even 0  (6 of 6)",
         "3 of 6 cells done, 1 failed, 2 refused",
-        "failed: ZeroDivisionError: division by zero",
+        f"failed: {reason}",
         f"  {FAULTY}, seed 1",
         f"  traceback: {failed / 'result.json'}",
         "refused: no seed is good enough, not even 0",
         f"  {PICKY}, seed 0; {PICKY}, seed 1",
         f"next:   {shlex.join(['bench', *map(str, command)])}",
     ]
+
+
+def test_show_prints_the_traceback_of_a_failed_run_on_standard_error(ended):
+    command, _ = ended
+    (failed,) = (run for run in find_runs(command[-1]) if "Faulty" in str(run) and "seed-1" in run.name)
+    shown = invoke("show", failed)
+    assert "failed: ZeroDivisionError: division by zero (test_grid.py, line " in shown.stdout
+    assert shown.stderr == json.loads((failed / "result.json").read_text())["traceback"] + "\n"
+    assert 'raise ZeroDivisionError("division by zero")' in shown.stderr
+
+
+def test_a_run_whose_base_is_never_right_says_to_look_at_its_answers(tmp_path):
+    rows = [json.dumps({"prompt": f"{n}+1=", "answer": "never", "check": "exact"}) for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    options = ["-t", "jsonl", "--data", tmp_path / "rows.jsonl", "-M", "tiny-adder", "-b", "300"]
+    outcome = invoke("run", "-m", "base", *options, "--max-new-tokens", "5", "-o", tmp_path / "runs")
+    (folder,) = find_runs(tmp_path / "runs")
+    (more,) = (text for text in outcome.stdout.splitlines() if text.startswith("more:"))
+    assert more.startswith("more:   the base has no right answer to 20 test items")
+    assert f"bench show {folder} -n 5" in " ".join(outcome.stdout.split())
 
 
 def test_cells_that_were_done_before_are_counted_and_not_printed(ended):

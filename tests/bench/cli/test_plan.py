@@ -1,5 +1,6 @@
 """`bench plan` against the runs that it plans, and what it says where it does not know."""
 
+import importlib.util
 import json
 
 import pytest
@@ -20,6 +21,15 @@ def called(*arguments):
 
 def planned(*arguments):
     return json.loads(called("plan", *arguments, "--json"))["plans"]
+
+
+def test_a_plan_refuses_a_method_whose_libraries_are_missing(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("trl", "datasets") else find(name))
+    sft, es = planned("-m", "sft", "-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "small")
+    assert sft["refused"] == "sft needs trl and datasets: pip install -c requirements/cpu.txt '.[train]'"
+    assert sft["lines"] == []
+    assert es["refused"] is None
 
 
 class Unknown(Addition):

@@ -121,7 +121,8 @@ def test_a_run_goes_over_budget_at_the_same_point_as_on_one_engine(tmp_path, on_
 def test_an_error_in_an_engine_fails_the_run_with_its_traceback(tmp_path, on_ray):
     on_ray.loads = partial(Broken, resolve("tiny-adder").prepare().path)
     _, result = run(tmp_path, 2, **RANDOPT)
-    assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
+    assert result.status == "failed"
+    assert result.reason.startswith("ZeroDivisionError: on purpose (")
     assert "in generate" in result.traceback
 
 

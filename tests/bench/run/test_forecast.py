@@ -1,4 +1,6 @@
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,9 +8,10 @@ from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.records.config import RunConfig
+from bench.records.rows import Accuracy
 from bench.registry import load_method
 from bench.run import forecast
-from bench.run.forecast import TimeForecast, deciding_budget, duration, gate_forecast
+from bench.run.forecast import TimeForecast, deciding_budget, duration, gate_forecast, never_right
 from bench.run.plan import GatePlan
 from bench.run.progress import ProgressDisplay
 from tasks.interface import TaskTraits
@@ -92,6 +95,36 @@ def test_a_gate_split_that_is_too_small_for_every_budget_is_named():
     found = decides("es", 512, gate=56)
     assert found.startswith("no named budget: its gate has at most 56 items and keeps a gain of 22.9 points in 9 of 10")
     assert found.endswith("(--adapt-on)")
+
+
+def test_more_rows_of_ones_own_are_asked_for_in_their_file():
+    assert decides("es", 512, gate=56, data="my rows.jsonl").endswith("of 10 runs; add rows to my rows.jsonl")
+    elsewhere = decides("es", 512, gate=56, data="my rows.jsonl", adapt_on="addition", adapt_data="sums.jsonl")
+    assert elsewhere.endswith("; add rows to sums.jsonl")
+
+
+def accuracy(correct, reward):
+    return Accuracy(correct=correct, items=40, excluded=0, accuracy=correct / 40, low=0, high=1, mean_reward=reward)
+
+
+def rows(*results, **gate):
+    """Return the rows of a record: the base and artifacts, and the gated row of the last one."""
+    found = [SimpleNamespace(accuracy=accuracy(*each), gate=None) for each in results]
+    return [*found, SimpleNamespace(accuracy=accuracy(*results[-1]), gate=SimpleNamespace(**gate))] if gate else found
+
+
+def test_a_base_that_is_never_right_is_to_be_looked_at():
+    nothing = {"fixes": 0, "regressions": 0}
+    expected = (
+        "the base has no right answer to 40 test items, and none has a reward, which gives a method nothing to "
+        "reinforce; look at its answers: bench show 'my runs/a' -n 5"
+    )
+    assert never_right(rows((0, 0.0), (0, 0.0), **nothing), Path("my runs/a")) == expected
+    assert never_right(rows((0, 0.0)), Path("my runs/a")) == expected
+    assert never_right(rows((1, 0.025), (0, 0.0), **nothing), Path("a")) is None
+    assert never_right(rows((0, 0.1), (0, 0.0), **nothing), Path("a")) is None
+    assert never_right(rows((0, 0.0), (3, 0.1), **nothing), Path("a")) is None
+    assert never_right(rows((0, 0.0), (0, 0.0), fixes=1, regressions=0), Path("a")) is None
 
 
 def test_a_run_without_a_gate_at_any_budget_has_no_such_budget():

@@ -1,10 +1,12 @@
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
-from bench.run.prepare import prepare, resolved_dtype
+from bench.registry import load_method
+from bench.run.prepare import missing_libraries, prepare, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 
@@ -97,3 +99,37 @@ def test_a_run_refused_for_its_sandbox_goes_on_when_that_is_allowed(tmp_path):
     allowed = prepare(config.model_copy(update={"allow_unsandboxed": True}), tmp_path, ProgressDisplay(quiet=True))
     assert allowed.folder == refused.folder
     assert execute(allowed, ProgressDisplay(quiet=True)).status == "ok"
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Let libraries seem not installed."""
+    find = importlib.util.find_spec
+
+    def hide(*names):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in names else find(name))
+
+    return hide
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo", "ppo", "cat"])
+def test_a_method_without_its_libraries_is_refused_before_anything_is_loaded(tmp_path, without, monkeypatch, method):
+    without("trl", "datasets")
+    monkeypatch.setattr("bench.models.embedded.Shipped.prepare", lambda *_: pytest.fail("the model was prepared"))
+    config = RunConfig(method=method, task="addition", model="tiny-adder", budget="small")
+    expected = rf"^{method} needs trl and datasets: pip install -c requirements/cpu.txt '\.\[train\]'$"
+    with pytest.raises(Refused, match=expected):
+        prepare(config, tmp_path, ProgressDisplay(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_missing_and_needed_is_named(without):
+    sft, base = load_method("sft"), load_method("base")
+    without("peft")
+    assert missing_libraries(sft(sft.Config())) is None
+    adapter = sft(sft.Config.model_validate({"lora": {"rank": 2}}))
+    assert missing_libraries(adapter) == "sft needs peft: pip install -c requirements/cpu.txt '.[train]'"
+    without("trl", "datasets", "peft")
+    assert missing_libraries(base(base.Config())) is None
+    theirs = type("Theirs", (type(base(base.Config())),), {"name": "theirs", "libraries": ("trl", "json", "peft")})
+    assert missing_libraries(theirs(theirs.Config())) == "theirs needs trl and peft: pip install trl peft"

@@ -332,7 +332,8 @@ def test_a_method_can_book_to_adaptation_accounts_only(tmp_path):
 
 def test_a_failed_run_records_its_traceback_and_can_be_run_again(tmp_path):
     prepared, result = run(tmp_path, Broken)
-    assert (result.status, result.reason) == ("failed", "ZeroDivisionError: on purpose")
+    where = f"test_runner.py, line {Broken.adapt.__code__.co_firstlineno + 2}, in adapt"
+    assert (result.status, result.reason) == ("failed", f"ZeroDivisionError: on purpose ({where})")
     assert "adapt" in result.traceback
     assert finished(prepared) is None
     assert result.ledger["sample"].work.evaluations == 20
