@@ -1,6 +1,7 @@
 """Settings of the whole suite: threads and order under pytest-xdist, the cost of coverage, Hypothesis."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # A pipe has no width. Workers of pytest-xdist get one.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+# A shell starts a job in the background without Ctrl-C, and its children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Processes that tests start import what the tests do: the working directory may hold other copies of our packages.
 os.environ["PYTHONSAFEPATH"] = "1"

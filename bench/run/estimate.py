@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,10 +144,12 @@ def _characters(prompt: list[Message] | str) -> int:
 def _tokenizer(model: str) -> CheckpointTokenizer | None:
     """Return a model's tokenizer; None if it or its libraries are not on this machine."""
     folder: Path | None = resolve(model).local()
-    if folder is None or find_spec("transformers") is None or find_spec("torch") is None:
+    if folder is None:
         return None
-    from bench.engines.tokenizer import CheckpointTokenizer
-
+    try:
+        from bench.engines.tokenizer import CheckpointTokenizer
+    except ImportError:
+        return None
     try:
         return CheckpointTokenizer(str(folder), "cpu")
     except BenchError:  # the run will say what is wrong with it

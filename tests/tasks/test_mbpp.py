@@ -164,7 +164,7 @@ class TestPublishedData:
         assert {e.fields["task_id"] for e in splits.test} == set(range(11, 511))
         listed = "\n".join(f"{name} {e.id}" for name in SPLITS for e in getattr(splits, name))
         digest = hashlib.sha256((listed + splits.content_hash).encode()).hexdigest()
-        assert (TASK.version, digest[:32]) == ("3", "41f05fef26af847c736377dff95f93b5")
+        assert (TASK.version, digest[:32]) == ("4", "41f05fef26af847c736377dff95f93b5")
 
     def test_no_prompt_shows_a_second_test(self) -> None:
         examples = every(TASK.load(SHARED))

@@ -15,6 +15,7 @@ from typing import Any
 from bench.conformance.method.instrument import Instrument, InstrumentedEngine, InstrumentedMethod
 from bench.conformance.method.task import Sums
 from bench.records.config import RunConfig
+from bench.records.samples import read_samples
 from bench.records.schema import Result
 from bench.registry import load_method
 from bench.run.prepare import PreparedRun, prepare
@@ -44,12 +45,15 @@ class ObservedRun:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """Everything that two runs with the same seed must share: the record without times, and hashes of all files."""
+        """Everything that two runs with the same seed must share: the record without times, and hashes of all files.
+
+        Samples are without their seed, so that two seeds differ in what the method did alone.
+        """
         files = sorted(path for path in (self.prepared.folder / "artifact").rglob("*") if path.is_file())
         content = {str(path.relative_to(self.prepared.folder)): _sha256(path) for path in files}
         samples = self.prepared.folder / "samples.jsonl"
-        record = self.result.model_dump(mode="json", exclude={"timing"})
-        return record | {"artifact": content, "samples": _sha256(samples) if samples.exists() else None}
+        record = self.result.model_dump(mode="json", exclude={"timing", "samples_sha256"})
+        return record | {"artifact": content, "samples": _answers(self.prepared.folder) if samples.exists() else None}
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,12 @@ def _execute_and_kill(config: str, output: str, step: int) -> None:
     _execute(
         prepare(RunConfig.model_validate_json(config), path, ProgressDisplay(quiet=True)), Instrument(kill_at=step)
     )
+
+
+def _answers(folder: Path) -> str:
+    """Return the hash of a run's samples without their seed."""
+    lines = (sample.model_dump_json(exclude={"seed"}) for sample in read_samples(folder))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

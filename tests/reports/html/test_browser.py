@@ -11,7 +11,6 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-import reports
 from reports.html.leaderboard import board_page
 from reports.html.run import run_page
 from reports.leaderboard.build import make_board
@@ -79,8 +78,10 @@ def site(tmp_path_factory, board, make_record, hostile):
     record, samples = hostile
     pages = {
         "board": board_page(board),
-        "index": board_page(board, [run.id for line in board.groups[0].lines for run in line.runs]),
-        "committed board": (Path(reports.__file__).parent / "leaderboard.html").read_text(),
+        "index": board_page(
+            board, {run.id: f"runs/{run.id}.html" for line in board.groups[0].lines for run in line.runs}
+        ),
+        "committed board": (Path(__file__).parents[3] / "reports" / "leaderboard.html").read_text(),
         "run": run_page(make_record("corp", right=27, report=REPORT).result),
         "hostile board": board_page(make_board([record])),
         "hostile run": run_page(record.result, samples),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-import reports
 from bench.console import PlainConsole
 from bench.errors import UsageError
 from reports.html.leaderboard import board_page
@@ -23,7 +22,7 @@ ALWAYS = {"name", "accuracy", "interval", "difference", "difference_interval", "
 @pytest.fixture(scope="module")
 def committed():
     """Return the records of the committed board."""
-    found, _ = find_records([Path(reports.__file__).parent / "records"])
+    found, _ = find_records([Path(__file__).parents[3] / "reports" / "records"])
     records, unreadable = read_records(found)
     assert not unreadable
     return list(records.values())
