@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.compute.flops import ModelShape, generation_flops
 from bench.engines.interface import too_long
@@ -107,29 +107,28 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         worked = [task.worked(example, style) or "" for example in examples]
         count = tokenizer.length if tokenizer else _characters
         answers, known = [min(task.max_new_tokens, count(text) + 1) for text in worked], not config.shots
+    model = resolve(config.model).config()
     return Estimate(
-        _mean_flops(config.model, lengths, answers),
+        _mean_flops(model, lengths, answers),
         sum(lengths) / len(lengths),
         sum(answers) / len(answers),
         tokenizer is not None,
         known,
         unknown=sum(map(tokenizer.unknown, encoded)) / max(1, sum(lengths)) if tokenizer else 0.0,
-        too_long=too_long(max(lengths), task.max_new_tokens, _positions(config.model)) if tokenizer else None,
+        too_long=too_long(max(lengths), task.max_new_tokens, _positions(model)) if tokenizer else None,
         limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
     )
 
 
-def _positions(model: str) -> int | None:
-    found = resolve(model).config() or {}
-    limit: int | None = found.get("text_config", found).get("max_position_embeddings")
+def _positions(model: dict[str, Any] | None) -> int | None:
+    limit: int | None = (model or {}).get("text_config", model or {}).get("max_position_embeddings")
     return limit
 
 
-def _mean_flops(model: str, prompts: Sequence[int], answers: Sequence[int]) -> float | None:
-    found = resolve(model).config()
-    if found is None:
+def _mean_flops(model: dict[str, Any] | None, prompts: Sequence[int], answers: Sequence[int]) -> float | None:
+    if model is None:
         return None
-    shape = ModelShape.from_config(found)
+    shape = ModelShape.from_config(model)
     costs = [generation_flops(shape, *lengths) for lengths in zip(prompts, answers, strict=True)]
     return sum(costs) / len(costs)
 

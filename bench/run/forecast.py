@@ -69,8 +69,8 @@ class TimeForecast:
 def duration(seconds: float) -> str:
     """Return a time for a reader, such as `40 seconds`, `12 minutes` or `3.5 hours`."""
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+        return counted(round(seconds), "second")
+    return counted(round(seconds / 60), "minute") if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def gate_forecast(gate: GatePlan) -> str:

@@ -30,9 +30,8 @@ def bench(*arguments, **given):
 
 def script(*arguments, **given):
     """Run the script that pip makes of the entry point."""
-    module, _, function = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
-        "scripts"
-    ]["bench"].partition(":")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["bench"].partition(":")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench"
         file.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
