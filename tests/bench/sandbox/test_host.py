@@ -28,7 +28,10 @@ def children() -> set[int]:
     rest = [os.getpid()]
     while rest:
         for tasks in Path(f"/proc/{rest.pop()}/task").glob("*/children"):
-            new = set(map(int, tasks.read_text().split()))
+            try:
+                new = set(map(int, tasks.read_text().split()))
+            except (FileNotFoundError, ProcessLookupError):  # the thread or the process has ended
+                continue
             rest += new
             found |= new
     return found
