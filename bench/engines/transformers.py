@@ -30,6 +30,7 @@ from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.models.opening import open_model
+from bench.models.tensors import held, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
@@ -79,12 +80,13 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         logging.disable_progress_bar()  # the harness shows its own
         super().__init__(model, device)
         loaded = open_model(Path(model), DTYPES[dtype])
-        self._model = loaded.to(device).eval().requires_grad_(False)
+        self._model = loaded.to(device).eval()
+        parameters, tensors = movable(self._model), held(self._model)
+        self._model.requires_grad_(False)
         use_ragged_attention(self._model)
-        parameters = dict(self._model.named_parameters())
         self.shape = ModelShape.from_config(self._model.config)
         self.positions = max_positions(self._model.config)
-        self.digest = digest(parameters)
+        self.digest = digest(tensors)
         small = self.shape.matmul_parameters < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
@@ -98,7 +100,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             "kernels": kernels,
             "decoding": DECODING,
         }
-        self._space = WeightSpace(parameters, neighbours=neighbours)
+        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
 
     @property

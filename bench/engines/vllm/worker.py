@@ -1,8 +1,8 @@
 """Extension of vLLM's workers that moves their weights.
 
-Each worker receives a point as seeds and amplitudes, and adds the noise to the checkpoint's own tensors. It then passes
-these tensors to vLLM's loader under their checkpoint names. Writing to vLLM's tensors in place would be wrong, because
-they may be fused, sharded, repacked or quantised.
+Each worker receives a point as seeds and amplitudes, and adds the noise to the tensors of the transformers model. It
+then passes these to vLLM's loader in the form that a checkpoint's files have. Writing to vLLM's tensors in place would
+be wrong, because they may be fused, sharded, repacked or quantised.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
 from bench.models.opening import open_model
+from bench.models.tensors import as_filed, held, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
@@ -30,11 +31,11 @@ class WorkerWeights:
 
     def bench_open(self, folder: str, dtype: str) -> str:
         """Load the checkpoint, and return the digest of its tensors."""
-        model = open_model(Path(folder), dtype)
-        self.bench_model = model.to(self.device).eval().requires_grad_(False)
-        self.bench_parameters = {name: tensor.detach() for name, tensor in self.bench_model.named_parameters()}
-        self.bench_space = WeightSpace(self.bench_parameters)
-        return digest(self.bench_parameters)
+        self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
+        parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
+        self.bench_model.requires_grad_(False)
+        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors)
+        return digest(self.bench_tensors)
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""
@@ -50,13 +51,15 @@ class WorkerWeights:
             self.bench_space.load(place)
         else:
             self.bench_space.move_to(place)
-        self.model_runner.reload_weights(weights_iterator=iter(self.bench_parameters.items()))
+        filed = as_filed(self.bench_model, self.bench_tensors)
+        self.model_runner.reload_weights(weights_iterator=iter(filed.items()))
         _pack_tied_heads(self.model_runner.get_model())
 
     def bench_scale(self) -> float:
         """Return the root mean square of all parameters."""
-        squares = sum(tensor.double().square().sum().item() for tensor in self.bench_parameters.values())
-        return float((squares / sum(tensor.numel() for tensor in self.bench_parameters.values())) ** 0.5)
+        parameters = list(self.bench_model.parameters())
+        squares = sum(parameter.double().square().sum().item() for parameter in parameters)
+        return float((squares / sum(parameter.numel() for parameter in parameters)) ** 0.5)
 
     @torch.inference_mode()
     def bench_logprobs(self, prompt: TokenIds) -> list[float]:

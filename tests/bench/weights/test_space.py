@@ -500,7 +500,7 @@ def test_training_is_measured_before_its_weights_are_rounded(tmp_path: Path) -> 
     moved = {name: 4e-3 * torch.randn(tensor.shape) for name, tensor in base.items()}
     trained = {name: tensor.float() + moved[name] for name, tensor in base.items()}
     space = WeightSpace(live := copied(base))
-    checkpoint = write_checkpoint(tmp_path / "narrow", trained, torch.bfloat16)
+    checkpoint = write_checkpoint(tmp_path / "narrow", trained, dict.fromkeys(trained, torch.bfloat16))
     found = space.measure(checkpoint)
     space.load(checkpoint)
     assert_close(found, by_hand(base, moved, live))
