@@ -54,6 +54,7 @@ class WorkerWeights:
         filed = as_filed(self.bench_model, self.bench_tensors)
         self.model_runner.reload_weights(weights_iterator=iter(filed.items()))
         _pack_tied_heads(self.model_runner.get_model())
+        _pack_experts(self.model_runner.get_model())
 
     def bench_scale(self) -> float:
         """Return the root mean square of all parameters."""
@@ -81,3 +82,13 @@ def _pack_tied_heads(model: torch.nn.Module) -> None:
     for head in model.modules():
         if isinstance(head, ParallelLMHead) and isinstance(head.quant_method, UnquantizedEmbeddingMethod):
             head.quant_method.process_weights_after_loading(head)
+
+
+def _pack_experts(model: torch.nn.Module) -> None:
+    """Repack the experts of a mixture for a CPU's kernels, because vLLM packs them at the first load only."""
+    from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+
+    for layer in model.modules():
+        kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
+        if isinstance(experts := getattr(kernel, "fused_experts", None), CPUUnquantizedExperts):
+            experts.process_weights_after_loading(layer)
