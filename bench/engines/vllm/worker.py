@@ -7,6 +7,7 @@ be wrong, because they may be fused, sharded, repacked or quantised.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,17 @@ class WorkerWeights:
     device: torch.device
     rank: int
     model_runner: Any
+    vllm_config: Any
 
     def bench_open(self, folder: str, dtype: str) -> str:
         """Load the checkpoint, and return the digest of its tensors."""
-        self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
+        from vllm.config import CompilationConfig, CompilationMode, set_current_vllm_config
+
+        # vLLM runs some models by the class of transformers, such as OLMo 3's, which then asks for vLLM's configuration.
+        eager = copy.copy(self.vllm_config)
+        eager.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
+        with set_current_vllm_config(eager):
+            self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
         self.bench_model.requires_grad_(False)
         self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors)
