@@ -30,6 +30,11 @@ def movable(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: each.detach() for name, each in found if each.requires_grad and each.is_floating_point()}
 
 
+def matrix_weights(parameters: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of weights in matrices and larger tensors, such as those of experts and convolutions."""
+    return sum(parameter.numel() for parameter in parameters.values() if parameter.dim() > 1)
+
+
 def held(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return all tensors that a checkpoint of a model holds, each storage once: parameters and persistent buffers.
 

@@ -16,7 +16,7 @@ import torch
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
 from bench.models.opening import open_model
-from bench.models.tensors import as_filed, held, movable
+from bench.models.tensors import as_filed, held, matrix_weights, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
@@ -31,11 +31,11 @@ class WorkerWeights:
     model_runner: Any
     vllm_config: Any
 
-    def bench_open(self, folder: str, dtype: str) -> str:
-        """Load the checkpoint, and return the digest of its tensors."""
+    def bench_open(self, folder: str, dtype: str) -> tuple[str, int]:
+        """Load the checkpoint, and return the digest of its tensors and the number of weights in its matrices."""
         from vllm.config import CompilationConfig, CompilationMode, set_current_vllm_config
 
-        # vLLM runs some models by the class of transformers, such as OLMo 3's, which then asks for vLLM's configuration.
+        # vLLM runs some models by transformers' own class, such as OLMo 3's, which then asks for its configuration.
         eager = copy.copy(self.vllm_config)
         eager.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
         with set_current_vllm_config(eager):
@@ -43,7 +43,7 @@ class WorkerWeights:
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
         self.bench_model.requires_grad_(False)
         self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors)
-        return digest(self.bench_tensors)
+        return digest(self.bench_tensors), matrix_weights(parameters)
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""
