@@ -181,7 +181,7 @@ def test_attention_outside_the_interface_is_refused_unless_it_is_known(monkeypat
     local = CONFIG_MAPPING["gpt_neo"](
         hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]]
     )
-    with pytest.raises(UsageError, match="'gpt_neo': .* does not attend through transformers' attention interface"):
+    with pytest.raises(UsageError, match=r"'gpt_neo': .* does not attend through transformers' attention interface"):
         measure(local)
 
 
