@@ -33,7 +33,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from bench.compute.flops import closed_form
-from bench.compute.patterns import Mask, Pattern
+from bench.compute.patterns import LONGEST, Mask, Pattern
 from bench.compute.profile import AttentionLayer, ComputeProfile
 from bench.compute.scans import defined
 from bench.errors import UsageError
@@ -42,6 +42,9 @@ ATTENTION = "bench_measured"
 """Name of our attention and mask functions in transformers."""
 PROBED, CHECKED, KEPT = 24, 41, 3
 """Tokens of the passes that give the profile and of those that check it, and positions kept in the latter."""
+LONG = 2049
+"""Tokens of the checking passes of models without recurrences, which may step through a prompt token by token. A long
+prompt shows what a short one hides: a compressed cache, or attention to the best of many positions."""
 ATTENDS_TO_ALL = ("bloom", "falcon", "gptj")
 """Model types whose attention is not transformers' interface, and attends to all earlier positions in every layer.
 
@@ -209,6 +212,7 @@ class _Pass:
 
     Attributes:
         layers: Number of decoder layers.
+        tokens: Number of tokens.
         kept: Number of positions whose logits are computed.
         calls: Calls of attention.
         mixers: Names of recurrences that ran.
@@ -220,6 +224,7 @@ class _Pass:
     """
 
     layers: int
+    tokens: int
     kept: int
     calls: list[_Call] = field(default_factory=list)
     mixers: set[str] = field(default_factory=set)
@@ -297,12 +302,15 @@ class _Probe:
     Attributes:
         layers: Its decoder layers.
         keeps: Whether its logits can be limited to the last positions.
+        positions: Number of positions that it is made for, with room for one more token.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.layers = decoder_layers(model)
         self._arguments = inspect.signature(model.forward).parameters
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.positions = LONGEST if positions is None else max(int(positions) - 1, 1)
         self.keeps = "logits_to_keep" in self._arguments
         self._cache_name = "past_key_values" if "past_key_values" in self._arguments else "cache_params"
         self._gives_cache = False
@@ -333,7 +341,7 @@ class _Probe:
         if cache is not None:
             given[self._cache_name] = cache
         ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-        counts = _Pass(len(self.layers), tokens if kept is None or not self.keeps else kept)
+        counts = _Pass(len(self.layers), tokens, tokens if kept is None or not self.keeps else kept)
         token = _CURRENT.set(counts)
         try:
             with torch.no_grad(), self._counting(counts):
@@ -406,13 +414,13 @@ def _probed(probe: _Probe) -> Measured:
     calls = _described(probe, every, [later.queries == 1 for later in one.calls])
     layers = tuple(call.as_layer() for call in calls)
     profile = ComputeProfile(_whole("token", token), _whole("head", head), _whole("context", context), layers)
-    _check(profile, *_check_passes(probe))
+    _check(profile, *_check_passes(probe, CHECKED if every.mixers else min(LONG, probe.positions)))
     return Measured(profile, calls, frozenset(every.mixers | step.mixers), *_foreign(every, every.counted, PROBED))
 
 
 def _verified(probe: _Probe, profile: ComputeProfile) -> Measured:
     """Hold the closed form of a model against its passes."""
-    prompt, step = _check_passes(probe)
+    prompt, step = _check_passes(probe, CHECKED)
     calls = _described(probe, prompt, [call.queries < CHECKED for call in prompt.calls])
     if (layers := tuple(call.as_layer() for call in calls)) != profile.layers:
         raise UsageError(
@@ -434,15 +442,14 @@ def _fitted(probe: _Probe) -> Measured:
     each = _whole("pair", pair / len(probe.layers))
     layers = tuple(AttentionLayer(each, layer=index) for index in range(len(probe.layers)))
     profile = ComputeProfile(_whole("token", token), _whole("head", head), 0, layers)
-    _check(profile, *_check_passes(probe), square=True)
+    _check(profile, *_check_passes(probe, min(LONG, probe.positions)), square=True)
     square = [each * (4 * PROBED) ** 2] * len(probe.layers) + [0]
     linear = [all_ - attention for all_, attention in zip(every.counted, square, strict=True)]
     return Measured(profile, (), frozenset(every.mixers), *_foreign(every, linear, 4 * PROBED))
 
 
 def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[AttentionCall, ...]:
-    positions = int(getattr(probe.model.config.get_text_config(), "max_position_embeddings", None) or 1)
-    patterns = {id(mask): mask.pattern(positions) for mask in counts.masks}
+    patterns = {id(mask): mask.pattern(probe.positions) for mask in counts.masks}
     return tuple(
         AttentionCall(
             layer=call.layer,
@@ -460,9 +467,9 @@ def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[Atte
     )
 
 
-def _check_passes(probe: _Probe) -> tuple[_Pass, _Pass]:
-    """Return the passes that a profile is held against: a prompt, and a token after it."""
-    prompt, cache = probe.prefill(CHECKED, KEPT)
+def _check_passes(probe: _Probe, tokens: int) -> tuple[_Pass, _Pass]:
+    """Return the passes that a profile is held against: a prompt of this length, and a token after it."""
+    prompt, cache = probe.prefill(tokens, KEPT)
     return prompt, probe.step(cache)
 
 
@@ -475,16 +482,17 @@ def _check(profile: ComputeProfile, prompt: _Pass, step: _Pass, square: bool = F
         step: Counts of the next token's pass.
         square: Whether the counter saw attention, and saw it without its mask.
     """
-    attended = profile.attended(0, CHECKED, prompt.kept)
+    tokens = prompt.tokens
+    attended = profile.attended(0, tokens, prompt.kept)
     if square:
-        attended = sum(layer.pair // profile.unit * CHECKED**2 for layer in profile.layers)
+        attended = sum(layer.pair // profile.unit * tokens**2 for layer in profile.layers)
     for label, measured, predicted in (
-        ("a prompt", prompt, profile.token * CHECKED + profile.head * prompt.kept + profile.unit * attended),
-        ("a token after a prompt", step, profile.token + profile.head + profile.unit * profile.attended(CHECKED, 1)),
+        ("a prompt", prompt, profile.token * tokens + profile.head * prompt.kept + profile.unit * attended),
+        ("a token after a prompt", step, profile.token + profile.head + profile.unit * profile.attended(tokens, 1)),
     ):
         if measured.flops != predicted:
             raise UsageError(
-                f"{label} of {CHECKED} tokens costs {measured.flops:,} FLOPs, and its profile predicts {predicted:,}"
+                f"{label} of {tokens} tokens costs {measured.flops:,} FLOPs, and its profile predicts {predicted:,}"
             )
 
 
