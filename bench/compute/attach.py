@@ -23,14 +23,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._pytree import tree_leaves
 
-from bench.compute.flops import ModelShape, attended_in_layer
 from bench.compute.ledger import Phase, Work
+from bench.compute.measured import measure
+from bench.compute.profile import attended_in_layer
+from bench.compute.scans import Foreign
 from bench.errors import UsageError
 
 Role = Literal["policy", "reference", "value"]
 Book = Callable[[Work, Phase], None]
 
+CACHES = ("past_key_values", "cache_params")
+"""Names of a decoder's argument for its cache."""
+TOLERANCE = 0.01
+"""Share of the promised products that may be missing from a pass."""
 _WITHOUT_GRADIENT: dict[Role, Phase] = {"policy": "logprobs", "reference": "reference", "value": "value"}
 
 
@@ -75,88 +83,113 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
 
 @dataclass(slots=True)
 class _Recomputed:
-    """Work that was recomputed in a backward pass and is not recorded yet.
+    """Work that was recomputed in a backward pass and is not recorded yet, in multiply-adds with padding.
 
     Attributes:
-        products: Multiply-adds per token.
-        gradients: Multiply-adds per token of the gradients that follow, if no hook knew them before.
-        attended: Positions attended to by real tokens.
-        padded_attended: Positions attended to by all tokens.
+        products: Products of the layers.
+        gradients: Products of the gradients that follow, if no hook knew them before.
     """
 
     products: int = 0
     gradients: int = 0
-    attended: int = 0
-    padded_attended: int = 0
 
 
 @dataclass(slots=True)
 class _Pass:
-    """One forward pass through the decoder.
+    """One forward pass through the decoder. Products are multiply-adds with padding.
 
     Attributes:
         phase: Phase of the pass.
         rows: Number of sequences.
-        real: Number of tokens without padding.
-        run: Number of tokens with padding.
+        width: Number of columns of the batch.
+        context: Number of columns in the cache.
         valid: Mask of the real tokens, shape (rows, width); None if all are real.
-        attended: Positions attended to in one layer, by window size: by real tokens, and by all tokens.
-        ran: Multiply-adds per token of the linear layers that have run.
-        gradients: Multiply-adds per token of each layer's backward pass; zero if its graph is built only during
-            recomputation.
+        ends: Number of real tokens of each row, in the cache and in the batch.
+        real: Number of tokens without padding.
+        promised: Products that the model's profile promises.
+        ran: Products that have run.
+        late: Products among these of layers that run for the last positions only. No promise includes them.
+        queries: Columns that each layer runs for.
+        gradients: Products of each layer's backward pass; zero if its graph is built only during recomputation.
         recomputed: Recomputed work that is not recorded yet.
+        positions: Positions attended to in one layer by real and by all tokens, by window, chunk and columns.
     """
 
     phase: Phase
     rows: int
-    real: int
-    run: int
+    width: int
+    context: int
     valid: np.ndarray | None
-    attended: dict[int | None, tuple[int, int]]
+    ends: np.ndarray
+    queries: list[int]
     gradients: list[int]
+    real: int = 0
+    promised: int = 0
     ran: int = 0
+    late: int = 0
     recomputed: _Recomputed = field(default_factory=_Recomputed)
+    positions: dict[tuple[int | None, bool, int], tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def run(self) -> int:
+        """Number of tokens with padding."""
+        return self.rows * self.width
+
+    def lengths(self, queries: int) -> Counter[tuple[int, int]]:
+        """Return the number of rows by their real tokens before the last columns, and in them."""
+        if self.valid is None:
+            return Counter({(self.context + self.width - queries, queries): self.rows})
+        new = self.valid[:, -queries:].sum(1)
+        return Counter(zip((self.ends - new).tolist(), new.tolist(), strict=True))
+
+    def work(self, products: int, **counts: int) -> Work:
+        """Return products with their share of real tokens as work."""
+        return Work(products=products * self.real // self.run, padded_products=products, **counts)
 
 
 class Attachment:
     """Hooks on a metered model. See `attach`.
 
     Attributes:
-        shape: Shape of the metered model.
+        profile: Compute profile of the metered model.
     """
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
         self._decoder, layers = _find_decoder(model)
-        self.shape = ModelShape.from_config(self._decoder.config)
-        self._windows = self.shape.windows or (None,) * self.shape.layers
+        measured = measure(self._decoder.config)
+        self.profile = measured.profile
+        self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
+        self._late = {call.layer for call in self.profile.layers if call.late}
         self._book, self._role, self._pad_id = book, role, pad_id
         self._arguments = list(inspect.signature(self._decoder.forward).parameters)
         self._pass: _Pass | None = None
         self._backward: _Pass | None = None
+        self._layer: int | None = None
         self._inside = False
         owners = (getattr(hook, "__self__", None) for hook in self._decoder._forward_pre_hooks.values())
         if any(isinstance(owner, Attachment) and owner._book is not _book_nothing for owner in owners):
             raise UsageError("the model's decoder, or the one that it is a copy of, is metered already")
-        inner = [[m for m in layer.modules() if isinstance(m, nn.Linear)] for layer in layers]
-        self._expected = self.shape.layers * self.shape.layer_matmul_parameters
-        if (found := sum(_weights(linear) for layer in inner for linear in layer)) < self._expected:
-            raise UsageError(
-                f"the model's layers hold {found:,} weights in torch.nn.Linear and its configuration promises "
-                f"{self._expected:,}: fused or foreign linear layers cannot be metered"
-            )
         self._hooks = [
             self._decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
             self._decoder.register_forward_hook(self._leave, always_call=True),
         ]
         for index, layer in enumerate(layers):
+            self._hooks.append(layer.register_forward_pre_hook(partial(self._before_layer, index), with_kwargs=True))
             self._hooks.append(layer.register_forward_hook(partial(self._after_layer, index)))
-            for place, linear in enumerate(inner[index]):
-                after = partial(self._after_linear, index, _weights(linear), place == 0)
-                self._hooks.append(linear.register_forward_hook(after))
-        decoding = {linear for layer in inner for linear in layer}
-        for head in (m for m in model.modules() if isinstance(m, nn.Linear) and m not in decoding):
-            self._hooks.append(head.register_forward_pre_hook(self._before_head))
-            self._hooks.append(head.register_forward_hook(self._after_head))
+        inner = set(self._decoder.modules())
+        for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
+            if linear in inner:
+                self._hooks.append(linear.register_forward_hook(self._after_linear))
+            else:
+                self._hooks.append(linear.register_forward_pre_hook(self._before_head))
+                self._hooks.append(linear.register_forward_hook(self._after_head))
+        for name, foreign in measured.foreign.items():
+            module = _named(self._decoder, name)
+            after = partial(self._after_foreign, foreign)
+            self._hooks.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+        for module in self._decoder.modules():
+            if _folds(module):
+                self._hooks.append(module.register_forward_hook(self._after_folded, always_call=True))
 
     def remove(self) -> None:
         """Stop counting, including the backward passes of earlier forward passes."""
@@ -176,48 +209,44 @@ class Attachment:
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
-        ids, cache = given.get("input_ids"), given.get("past_key_values")
+        ids = given.get("input_ids")
+        cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
         entering = given["inputs_embeds"] if ids is None else ids
         rows, width = entering.shape[:2]
-        context = 0 if cache is None else int(cache.get_seq_length())
+        context = 0 if cache is None else _cached(cache)
         fed = ids if context and width == 1 else None
         mask = self._mask(given.get("attention_mask"), fed)
         valid = None if mask is None else mask[:, -width:]
-        if mask is None or valid is None:
-            lengths = Counter({(context, width): rows})
-        else:
+        ends = np.full(rows, context)
+        if mask is not None and valid is not None:
             # If the mask does not cover the cache, the whole cache is context.
-            before = mask[:, :-width].sum(1) if mask.shape[1] > width else np.full(rows, context)
-            lengths = Counter(zip(before.tolist(), valid.sum(1).tolist(), strict=True))
-        phase = self._phase(module, entering, cache is not None)
+            ends = (mask[:, :-width].sum(1) if mask.shape[1] > width else ends) + valid.sum(1)
         current = _Pass(
-            phase=phase,
+            phase=self._phase(module, entering, cache is not None),
             rows=rows,
-            real=sum(new * n for (_, new), n in lengths.items()),
-            run=rows * width,
+            width=width,
+            context=context,
             valid=valid,
-            attended={
-                window: (
-                    sum(attended_in_layer(window, *length) * n for length, n in lengths.items()),
-                    attended_in_layer(window, context, width) * rows,
-                )
-                for window in set(self._windows)
-            },
-            gradients=[0] * self.shape.layers,
+            ends=ends,
+            queries=[width] * len(self._calls),
+            gradients=[0] * len(self._calls),
         )
-        work = Work(
-            evaluations=rows if phase == "rollout" and not context else 0,
+        lengths, profile = current.lengths(width), self.profile
+        current.real = sum(new * n for (_, new), n in lengths.items())
+        current.promised = profile.token // 2 * current.run
+        work = current.work(
+            current.promised,
+            evaluations=rows if current.phase == "rollout" and not context else 0,
             forward_tokens=current.real,
-            products=self._expected * current.real,
-            padded_products=self._expected * current.run,
-            attended=sum(current.attended[window][0] for window in self._windows),
-            padded_attended=sum(current.attended[window][1] for window in self._windows),
+            attended=sum(profile.attended(*length, kept=0) * n for length, n in lengths.items()),
+            padded_attended=profile.attended(context, width, kept=0) * rows,
         )
-        self._book(work, phase)
-        self._pass, self._backward, self._inside = current, None, True
+        current.promised += profile.context // 2 * rows * (context + width)
+        self._book(work, current.phase)
+        self._pass, self._backward, self._layer, self._inside = current, None, None, True
 
     def _phase(self, decoder: nn.Module, entering: Tensor, cached: bool) -> Phase:
-        if torch.is_grad_enabled() and (entering.requires_grad or any(p.requires_grad for p in decoder.parameters())):
+        if _trains(decoder, entering):
             return "update"
         if cached:
             return "rollout"
@@ -234,13 +263,66 @@ class Attachment:
 
     def _leave(self, module: nn.Module, args: object, output: object) -> None:
         self._inside = False
-        # The output is None if the pass raised an exception.
-        if output is not None and self._pass is not None and (more := self._pass.ran - self._expected) > 0:
-            work = Work(products=more * self._pass.real, padded_products=more * self._pass.run)
-            self._book(work, self._pass.phase)
+        current = self._pass
+        if output is None or current is None:  # the pass raised an exception
+            return
+        if (ran := current.ran - current.late) < (1 - TOLERANCE) * current.promised:
+            raise UsageError(
+                f"the model's layers ran {ran:,} multiply-adds in modules and its configuration promises "
+                f"{current.promised:,}: fused or foreign linear layers cannot be metered"
+            )
+        real, padded = (sum(n) for n in zip((0, 0), *(self._attended(current, i, late=True) for i in self._late)))
+        if (more := current.ran - current.promised) > 0 or padded:
+            work = current.work(max(more, 0), attended=real, padded_attended=padded)
+            self._book(work, current.phase)
+
+    def _attended(self, current: _Pass, index: int, late: bool = False) -> tuple[int, int]:
+        """Return the positions that a layer attends to in units of the profile: by real tokens, and by all tokens.
+
+        Args:
+            current: The pass.
+            index: Index of the layer.
+            late: Whether to count only calls that run for the last positions.
+        """
+        real = padded = 0
+        for call in self._calls[index]:
+            if late and not call.late:
+                continue
+            queries = current.queries[index]
+            key = call.window, call.chunked, queries
+            if key not in current.positions:
+                in_layer = partial(attended_in_layer, call.window, chunked=call.chunked)
+                current.positions[key] = (
+                    sum(in_layer(*length) * n for length, n in current.lengths(queries).items()),
+                    in_layer(current.context + current.width - queries, queries) * current.rows,
+                )
+            weight = call.pair // self.profile.unit
+            real += weight * current.positions[key][0]
+            padded += weight * current.positions[key][1]
+        return real, padded
+
+    def _before_layer(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._backward is not None:
+            return
+        entering = args[0] if args else kwargs["hidden_states"]
+        self._layer, width = index, entering.shape[-2]
+        if self._inside and self._pass is not None:
+            self._pass.queries[index] = width
+            return
+        # The layer runs alone.
+        attended = sum(
+            call.pair // self.profile.unit * attended_in_layer(call.window, 0, width, call.chunked)
+            for call in self._calls[index]
+        )
+        attended *= entering.shape[:-1].numel() // width
+        phase = "update" if _trains(module, entering) else _WITHOUT_GRADIENT[self._role]
+        self._book(Work(attended=attended, padded_attended=attended), phase)
 
     def _after_layer(self, index: int, module: nn.Module, args: object, output: Any) -> None:
+        if self._backward is not None:
+            return
         hidden = output if isinstance(output, Tensor) else output[0]
+        self._layer = None
         if self._inside and self._pass is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._layer_backward, self._pass, index))
 
@@ -250,65 +332,95 @@ class Attachment:
             torch.autograd.Variable._execution_engine.queue_callback(partial(self._end_backward, current))
         self._backward = current
         self._book_recomputed(current)
-        real, run = current.attended[self._windows[index]]
-        work = Work(
-            products=current.gradients[index] * current.real,
-            padded_products=current.gradients[index] * current.run,
+        self._layer = index
+        real, run = self._attended(current, index)
+        work = current.work(
+            current.gradients[index],
             attended=2 * real,
             padded_attended=2 * run,
-            backward_passes=current.rows if index == self.shape.layers - 1 else 0,
+            backward_passes=current.rows if index == len(self._calls) - 1 else 0,
         )
         self._book(work, "update")
 
     def _end_backward(self, current: _Pass) -> None:
         self._book_recomputed(current)
-        self._backward = None
+        self._backward = self._layer = None
 
     def _book_recomputed(self, current: _Pass) -> None:
         recomputed, current.recomputed = current.recomputed, _Recomputed()
-        if recomputed.products:
-            work = Work(
-                products=recomputed.products * current.real,
-                padded_products=recomputed.products * current.run,
-                attended=recomputed.attended,
-                padded_attended=recomputed.padded_attended,
-            )
+        if recomputed.products and self._layer is not None:
+            attended, padded_attended = self._attended(current, self._layer)
+            work = current.work(recomputed.products, attended=attended, padded_attended=padded_attended)
             self._book(work, "recompute")
         if recomputed.gradients:
-            work = Work(
-                products=recomputed.gradients * current.real, padded_products=recomputed.gradients * current.run
-            )
-            self._book(work, "update")
+            self._book(current.work(recomputed.gradients), "update")
 
-    def _after_linear(
-        self, index: int, weights: int, first: bool, module: nn.Linear, args: tuple[Tensor], output: Tensor
+    def _after_linear(self, module: nn.Linear, args: tuple[Tensor], output: Any) -> None:
+        products, leaving = _weights(module) * args[0].shape[:-1].numel(), _with_gradient(output)
+        gradients = 0 if leaving is None else _gradients(module, args[0]) * products
+        self._count(products, gradients, leaving)
+
+    def _after_foreign(
+        self, foreign: Foreign, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        gradients = _gradients(module, args[0]) * weights if output.requires_grad else 0
-        if self._inside and self._pass is not None:
-            self._pass.ran += weights
-            self._pass.gradients[index] += gradients
+        weights, linear = _weights_of(module)
+        if output is None and [weight.dim() for weight in weights] == [2]:
+            # Recomputation stops before the last product of a layer that the backward pass needs. Here it is the only
+            # one. Other modules go on after their products, with activations that the backward pass needs.
             return
-        current, window, tokens = self._backward, self._windows[index], args[0].shape[:-1].numel()
-        if current is None or current.run != tokens:
-            self._book_alone(window, weights, first, gradients, args[0])
-            return
-        current.recomputed.products += weights
-        if first:
-            # Attention has no module of its own. It runs once for each run of the layer's first linear layer.
-            attended, padded_attended = current.attended[window]
-            current.recomputed.attended += attended
-            current.recomputed.padded_attended += padded_attended
-        if not current.gradients[index]:
-            # The graph is built only now, so the forward pass could not count the gradients.
-            current.recomputed.gradients += gradients
+        entering = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        current = self._pass if self._inside else self._backward
+        if current is None:
+            tokens = entering[0].shape[:-1].numel()
+        else:
+            tokens = current.rows * (current.width if self._layer is None else current.queries[self._layer])
+        products, states = foreign.products // 2 * tokens, foreign.states // 2 * tokens
+        leaving = _with_gradient(output)
+        gradients = 0
+        if leaving is not None:
+            # Without weights, a product is one of two activations, and both have a gradient.
+            trained, all_ = sum(w.numel() for w in weights if w.requires_grad), sum(w.numel() for w in weights)
+            enters = any(tensor.requires_grad for tensor in (*entering, *linear))
+            gradients = products * enters + (products * trained // all_ if weights else products) + 2 * states
+        self._count(products + states, gradients, leaving)
 
-    def _book_alone(self, window: int | None, weights: int, first: bool, gradients: int, given: Tensor) -> None:
-        """Record a linear layer that ran outside a pass of the decoder, and the gradients that may follow."""
-        width, tokens = given.shape[-2], given.shape[:-1].numel()
-        attended = first * attended_in_layer(window, 0, width) * (tokens // width)
-        products = (weights + gradients) * tokens
-        work = Work(products=products, padded_products=products, attended=attended, padded_attended=attended)
-        self._book(work, "update" if gradients else _WITHOUT_GRADIENT[self._role])
+    def _after_folded(self, module: Any, args: object, output: object) -> None:
+        """Count the product of an adapter's factors, which is added to a matrix before the matrix is used."""
+        if module.disable_adapters or module.merged:
+            return
+        factors = [
+            (module.lora_A[name], module.lora_B[name]) for name in module.active_adapters if name in module.lora_A
+        ]
+        products = sum(first.weight.numel() * second.weight.shape[0] for first, second in factors)
+        # PyTorch runs the product with a stack of matrices once more, to check the shape of its result.
+        runs = 2 if module.num_experts > 1 else 1
+        self._count(runs * products, 2 * products if torch.is_grad_enabled() else 0, None)
+
+    def _count(self, products: int, gradients: int, output: Tensor | None) -> None:
+        """Count a part of the decoder that has run.
+
+        Args:
+            products: Multiply-adds of its forward pass.
+            gradients: Multiply-adds of its backward pass.
+            output: Its output, if that has a gradient.
+        """
+        if self._inside and self._pass is not None:
+            self._pass.ran += products
+            if self._layer is not None:
+                self._pass.gradients[self._layer] += gradients
+                if self._layer in self._late:
+                    self._pass.late += products
+            elif gradients and output is not None:
+                output.register_hook(partial(self._head_backward, self._pass.work(gradients)))
+        elif (current := self._backward) is not None:
+            current.recomputed.products += products
+            if self._layer is not None and not current.gradients[self._layer]:
+                # The graph is built only now, so the forward pass could not count the gradients.
+                current.recomputed.gradients += gradients
+        else:
+            products += gradients
+            phase = "update" if gradients else _WITHOUT_GRADIENT[self._role]
+            self._book(Work(products=products, padded_products=products), phase)
 
     def _before_head(self, module: nn.Module, args: tuple[Tensor]) -> None:
         weights, (real, run) = _weights(module), self._head_tokens(args[0])
@@ -348,6 +460,58 @@ def _find_decoder(model: nn.Module) -> tuple[Any, nn.ModuleList]:
             "num_hidden_layers layers): exactly one is needed"
         )
     return found[0]
+
+
+def _named(decoder: nn.Module, name: str) -> nn.Module:
+    """Return a module of the decoder by its name, below the adapters that wrap it."""
+    module = decoder
+    for part in name.split(".") if name else ():
+        module = getattr(module, part, None)
+        while isinstance(wrapped := getattr(module, "base_layer", None), nn.Module):
+            module = wrapped
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"the model has no module {name!r}, which its configuration promises: fused or foreign layers cannot be metered"
+        )
+    return module
+
+
+def _weights_of(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the matrices that a module multiplies with itself, and those of the linear layers in it."""
+    own: list[Tensor] = []
+    linear: list[Tensor] = []
+    for part in module.modules():
+        if isinstance(part, ParametrizationList):
+            continue
+        found = linear if isinstance(part, nn.Linear) else own
+        # By attribute: an adapter on a parameter replaces it while the module runs.
+        names = [*part._parameters, *getattr(part, "parametrizations", ())]
+        found += [weight for name in names if (weight := getattr(part, name)) is not None and weight.dim() > 1]
+    return own, linear
+
+
+def _folds(module: nn.Module) -> bool:
+    """Return whether a module is an adapter of PEFT that changes a parameter of the module that it wraps."""
+    return hasattr(module, "parameter_name") and hasattr(module, "lora_A")
+
+
+def _cached(cache: Any) -> int:
+    """Return the number of columns in a cache. One with states alone does not count them: 1 if it holds any."""
+    lengths = [int(layer.get_seq_length()) for layer in cache.layers if hasattr(layer, "get_seq_length")]
+    if lengths:
+        return max(lengths)
+    return int(any(any(layer.has_previous_state.values()) for layer in cache.layers))
+
+
+def _with_gradient(output: Any) -> Tensor | None:
+    """Return the first tensor of an output that has a gradient; None if none has."""
+    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad), None)
+
+
+def _trains(module: nn.Module, entering: Tensor) -> bool:
+    """Return whether the module's pass has a gradient."""
+    trained = entering.requires_grad or any(parameter.requires_grad for parameter in module.parameters())
+    return torch.is_grad_enabled() and trained
 
 
 def _weights(linear: nn.Module) -> int:

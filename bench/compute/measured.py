@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from transformers.initialization import no_init_weights
 from bench.compute.flops import closed_form
 from bench.compute.patterns import Mask, Pattern
 from bench.compute.profile import AttentionLayer, ComputeProfile
-from bench.compute.scans import defined
+from bench.compute.scans import Foreign, defined
 from bench.errors import UsageError
 
 ATTENTION = "bench_measured"
@@ -98,16 +98,14 @@ class Measured:
         calls: Calls of attention through transformers' interface, in order. Empty if the model attends by itself, when
             only `profile.layers` is known, or has no attention.
         mixers: Names of recurrences and convolutions that carry states from token to token.
-        foreign: FLOPs per token of each decoder layer that are neither attention nor a torch.nn.Linear that was called:
-            experts, routers, convolutions, recurrences.
-        foreign_outside: The same outside the decoder layers.
+        foreign: Costs of the decoder's modules that are no torch.nn.Linear and compute products outside attention, by
+            their names in the decoder, such as "layers.0.mlp.experts".
     """
 
     profile: ComputeProfile
     calls: tuple[AttentionCall, ...]
     mixers: frozenset[str]
-    foreign: tuple[int, ...]
-    foreign_outside: int
+    foreign: Mapping[str, Foreign]
 
 
 def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None = None) -> Measured:
@@ -184,39 +182,40 @@ class _Call:
         return 2 * self.heads * (self.key_width + self.value_width)
 
 
+class _Opened(NamedTuple):
+    """Counts when a recurrence began: the module that runs it, its cost, and FLOPs without linear layers until then."""
+
+    name: str | None
+    cost: Foreign
+    products: int
+    foreign: dict[str, Foreign]
+
+
 @dataclass(slots=True)
 class _Pass:
     """Counts of one pass.
 
     Attributes:
-        layers: Number of decoder layers.
         kept: Number of positions whose logits are computed.
         calls: Calls of attention.
         mixers: Names of recurrences that ran.
-        counted: FLOPs of each decoder layer, and of everything outside them as the last entry; without attention.
-        linear: FLOPs of called torch.nn.Linear layers, likewise.
+        products: FLOPs of all but attention.
+        linear: FLOPs among these of called torch.nn.Linear layers.
+        foreign: FLOPs among these of the decoder's other modules, by name.
         head: FLOPs of the output head.
         masks: Masks of this pass.
-        layer: Entry of the decoder layer that runs.
+        layer: Index of the decoder layer that runs; -1 outside them.
     """
 
-    layers: int
     kept: int
     calls: list[_Call] = field(default_factory=list)
     mixers: set[str] = field(default_factory=set)
-    counted: list[int] = field(default_factory=list)
-    linear: list[int] = field(default_factory=list)
+    products: int = 0
+    linear: int = 0
+    foreign: dict[str, Foreign] = field(default_factory=dict)
     head: int = 0
     masks: list[Mask] = field(default_factory=list)
     layer: int = -1
-
-    def __post_init__(self) -> None:
-        self.counted, self.linear = [0] * (self.layers + 1), [0] * (self.layers + 1)
-
-    @property
-    def products(self) -> int:
-        """FLOPs of all but attention."""
-        return sum(self.counted)
 
     @property
     def flops(self) -> int:
@@ -277,12 +276,14 @@ class _Probe:
 
     Attributes:
         layers: Its decoder layers.
+        decoder: The module that holds them.
         keeps: Whether its logits can be limited to the last positions.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.layers = decoder_layers(model)
+        self.decoder = next(m for m in model.modules() if any(child is self.layers for child in m.children()))
         self._arguments = inspect.signature(model.forward).parameters
         self.keeps = "logits_to_keep" in self._arguments
         self._cache_name = "past_key_values" if "past_key_values" in self._arguments else "cache_params"
@@ -314,7 +315,7 @@ class _Probe:
         if cache is not None:
             given[self._cache_name] = cache
         ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-        counts = _Pass(len(self.layers), tokens if kept is None or not self.keeps else kept)
+        counts = _Pass(tokens if kept is None or not self.keeps else kept)
         token = _CURRENT.set(counts)
         try:
             with torch.no_grad(), self._counting(counts):
@@ -327,50 +328,66 @@ class _Probe:
     def _counting(self, counts: _Pass) -> Iterator[None]:
         counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
         booked = 0
+        names = {module: name for name, module in self.decoder.named_modules() if not isinstance(module, nn.Linear)}
+        running: list[str | None] = [None]
 
-        def book(entry: int) -> None:
-            """Book to an entry what was counted since the last call."""
+        def add(name: str | None, cost: Foreign) -> None:
+            counts.products += cost.products + cost.states
+            if name is not None:
+                before = counts.foreign.get(name, Foreign())
+                counts.foreign[name] = Foreign(before.products + cost.products, before.states + cost.states)
+
+        def book() -> None:
+            """Book what was counted since the last call to the innermost module that runs."""
             nonlocal booked
             total = counter.get_total_flops()
-            counts.counted[entry] += total - booked
+            add(running[-1], Foreign(total - booked))
             booked = total
 
+        def enter(module: nn.Module, *_: object) -> None:
+            book()
+            running.append(names.get(module))
+
+        def leave(*_: object) -> None:
+            book()
+            running.pop()
+
         def enter_layer(index: int, *_: object) -> None:
-            book(counts.layer)
             counts.layer = index
 
-        def leave_layer(index: int, *_: object) -> None:
-            book(index)
+        def leave_layer(*_: object) -> None:
             counts.layer = -1
 
         def after_linear(module: nn.Linear, args: tuple[Tensor], output: object) -> None:
-            counts.linear[counts.layer] += 2 * module.weight.numel() * (args[0].numel() // module.in_features)
+            counts.linear += 2 * module.weight.numel() * (args[0].numel() // module.in_features)
 
         def after_head(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
             counts.head += 2 * output.numel() * args[0].shape[-1]
 
-        def begin(name: str, flops: int) -> tuple[int, int, int]:
-            book(counts.layer)
+        def begin(name: str, cost: Foreign) -> _Opened:
+            book()
             counts.mixers.add(name)
-            return flops, counts.counted[counts.layer], counts.linear[counts.layer]
+            return _Opened(running[-1], cost, counts.products - counts.linear, dict(counts.foreign))
 
-        def end(opened: tuple[int, int, int]) -> None:
+        def end(opened: _Opened) -> None:
             # Linear layers that ran inside count as they are; the rest is replaced by the definition.
-            book(counts.layer)
-            flops, counted, linear = opened
-            counts.counted[counts.layer] = counted + flops + counts.linear[counts.layer] - linear
+            book()
+            counts.products, counts.foreign = opened.products + counts.linear, opened.foreign
+            add(opened.name, opened.cost)
 
         head = self.model.get_output_embeddings()
         hooks = [
+            *(module.register_forward_pre_hook(enter) for module in self.model.modules()),
+            *(module.register_forward_hook(leave) for module in self.model.modules()),
             *(layer.register_forward_pre_hook(partial(enter_layer, i)) for i, layer in enumerate(self.layers)),
-            *(layer.register_forward_hook(partial(leave_layer, i)) for i, layer in enumerate(self.layers)),
+            *(layer.register_forward_hook(leave_layer) for layer in self.layers),
             *(m.register_forward_hook(after_linear) for m in self.model.modules() if isinstance(m, nn.Linear)),
             *([head.register_forward_hook(after_head)] if head is not None else []),
         ]
         try:
             with counter, defined(self.model, begin, end):
                 yield
-                book(-1)
+                book()
         finally:
             for hook in hooks:
                 hook.remove()
@@ -388,7 +405,7 @@ def _probed(probe: _Probe) -> Measured:
     layers = tuple(call.as_layer() for call in calls)
     profile = ComputeProfile(_whole("token", token), _whole("head", head), _whole("context", context), layers)
     _check(profile, *_check_passes(probe))
-    return Measured(profile, calls, frozenset(every.mixers | step.mixers), *_foreign(every, every.counted, PROBED))
+    return Measured(profile, calls, frozenset(every.mixers | step.mixers), _foreign(every, PROBED))
 
 
 def _verified(probe: _Probe, profile: ComputeProfile) -> Measured:
@@ -400,7 +417,7 @@ def _verified(probe: _Probe, profile: ComputeProfile) -> Measured:
             f"its layers attend as {_summary(layers)}, and its closed form says {_summary(profile.layers)}"
         )
     _check(profile, prompt, step)
-    return Measured(profile, calls, frozenset(prompt.mixers | step.mixers), *_foreign(prompt, prompt.counted, CHECKED))
+    return Measured(profile, calls, frozenset(prompt.mixers | step.mixers), _foreign(prompt, CHECKED))
 
 
 def _fitted(probe: _Probe) -> Measured:
@@ -416,9 +433,10 @@ def _fitted(probe: _Probe) -> Measured:
     layers = tuple(AttentionLayer(each, layer=index) for index in range(len(probe.layers)))
     profile = ComputeProfile(_whole("token", token), _whole("head", head), 0, layers)
     _check(profile, *_check_passes(probe), square=True)
-    square = [each * (4 * PROBED) ** 2] * len(probe.layers) + [0]
-    linear = [all_ - attention for all_, attention in zip(every.counted, square, strict=True)]
-    return Measured(profile, (), frozenset(every.mixers), *_foreign(every, linear, 4 * PROBED))
+    # The square is a product of attention's module here: 4 a n - 2 a n = 2 a n, and the squares cancel.
+    for name, cost in middle.foreign.items():
+        middle.foreign[name] = Foreign(4 * short.foreign[name].products - cost.products, cost.states)
+    return Measured(profile, (), frozenset(every.mixers), _foreign(middle, 2 * PROBED))
 
 
 def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[AttentionCall, ...]:
@@ -468,12 +486,13 @@ def _check(profile: ComputeProfile, prompt: _Pass, step: _Pass, square: bool = F
             )
 
 
-def _foreign(counts: _Pass, counted: Sequence[int], tokens: int) -> tuple[tuple[int, ...], int]:
-    """Return FLOPs per token that no torch.nn.Linear has: of each decoder layer, and outside them."""
-    *inside, outside = (
-        _whole("layer", Fraction(all_ - linear, tokens)) for all_, linear in zip(counted, counts.linear, strict=True)
-    )
-    return tuple(inside), outside
+def _foreign(counts: _Pass, tokens: int) -> dict[str, Foreign]:
+    """Return the costs per token of modules that are no torch.nn.Linear."""
+    each = {
+        name: Foreign(_whole(name, Fraction(cost.products, tokens)), _whole(name, Fraction(cost.states, tokens)))
+        for name, cost in counts.foreign.items()
+    }
+    return {name: cost for name, cost in each.items() if cost != Foreign()}
 
 
 def _summary(layers: Sequence[AttentionLayer]) -> str:

@@ -28,6 +28,7 @@ from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
+from bench.run.adapters import with_adapters
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.rollouts import Sampler, without_own_settings
 from bench.seeds import derive
@@ -144,7 +145,7 @@ class TrainingSession:
         self._sampler = Sampler(model, self._finish)
         if self._lora is not None:
             set_seed(derive(self._seed, "adapters") % 2**32)
-            model = _with_adapters(model, self._lora)
+            model = with_adapters(model, self._lora)
         self._attached.enter_context(attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id))
         return model, tokenizer
 
@@ -329,12 +330,3 @@ class TrainingSession:
 
 def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase, Work]:
     return {phase: one.get(phase, Work()) + other.get(phase, Work()) for phase in {**one, **other}}
-
-
-def _with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
-    from peft import LoraConfig, get_peft_model
-
-    alpha = 2 * lora.rank if lora.alpha is None else lora.alpha
-    config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, target_modules="all-linear")
-    adapted: PreTrainedModel = get_peft_model(model, config)
-    return adapted

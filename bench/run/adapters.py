@@ -1,0 +1,43 @@
+"""Low-rank adapters on a model of any family."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from bench.compute.measured import decoder_layers
+from methods.interface import Lora
+
+
+def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
+    """Return the model with low-rank adapters on every linear layer but its output head, and on experts."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
+        target_modules="all-linear",
+        exclude_modules=_excluded(model) or None,
+    )
+    adapted: PreTrainedModel = get_peft_model(model, config)
+    return adapted
+
+
+def _excluded(model: PreTrainedModel) -> list[str]:
+    """Return the names of linear layers that an adapter would break, or that would not run it.
+
+    A kernel for state-space layers reads the weights of their output projection, so an adapter there would not run. A
+    subclass of torch.nn.Linear with a forward of its own may be more than a product, such as a router, unless a model
+    has no others.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    inner = set(decoder_layers(model).modules())
+    special = [name for name, m in linear.items() if m in inner and type(m).forward is not nn.Linear.forward]
+    plain = any(m in inner and type(m).forward is nn.Linear.forward for m in linear.values())
+    fused = [
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if {"A_log", "D"} <= {n for n, _ in module.named_parameters(recurse=False)}
+    ]
+    return [*(special if plain else []), *(name for name in fused if name in linear)]
