@@ -14,21 +14,29 @@ model's name.
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
-from torch.utils._pytree import tree_leaves
 
 from bench.compute.ledger import Phase, Work
 from bench.compute.measured import measure
-from bench.compute.profile import attended_in_layer
+from bench.compute.modules import (
+    Cost,
+    cached_tokens,
+    find_decoder,
+    folded_cost,
+    foreign_cost,
+    has_gradient,
+    is_folded,
+    linear_cost,
+    linear_weights,
+    named_module,
+)
+from bench.compute.passes import Pass
 from bench.compute.scans import Foreign
 from bench.errors import UsageError
 
@@ -81,72 +89,6 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
     return Attachment(model, book, role, pad_id)
 
 
-@dataclass(slots=True)
-class _Recomputed:
-    """Work that was recomputed in a backward pass and is not recorded yet, in multiply-adds with padding.
-
-    Attributes:
-        products: Products of the layers.
-        gradients: Products of the gradients that follow, if no hook knew them before.
-    """
-
-    products: int = 0
-    gradients: int = 0
-
-
-@dataclass(slots=True)
-class _Pass:
-    """One forward pass through the decoder. Products are multiply-adds with padding.
-
-    Attributes:
-        phase: Phase of the pass.
-        rows: Number of sequences.
-        width: Number of columns of the batch.
-        context: Number of columns in the cache.
-        valid: Mask of the real tokens, shape (rows, width); None if all are real.
-        ends: Number of real tokens of each row, in the cache and in the batch.
-        real: Number of tokens without padding.
-        promised: Products that the model's profile promises.
-        ran: Products that have run.
-        late: Products among these of layers that run for the last positions only. No promise includes them.
-        queries: Columns that each layer runs for.
-        gradients: Products of each layer's backward pass; zero if its graph is built only during recomputation.
-        recomputed: Recomputed work that is not recorded yet.
-        positions: Positions attended to in one layer by real and by all tokens, by window, chunk and columns.
-    """
-
-    phase: Phase
-    rows: int
-    width: int
-    context: int
-    valid: np.ndarray | None
-    ends: np.ndarray
-    queries: list[int]
-    gradients: list[int]
-    real: int = 0
-    promised: int = 0
-    ran: int = 0
-    late: int = 0
-    recomputed: _Recomputed = field(default_factory=_Recomputed)
-    positions: dict[tuple[int | None, bool, int], tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def run(self) -> int:
-        """Number of tokens with padding."""
-        return self.rows * self.width
-
-    def lengths(self, queries: int) -> Counter[tuple[int, int]]:
-        """Return the number of rows by their real tokens before the last columns, and in them."""
-        if self.valid is None:
-            return Counter({(self.context + self.width - queries, queries): self.rows})
-        new = self.valid[:, -queries:].sum(1)
-        return Counter(zip((self.ends - new).tolist(), new.tolist(), strict=True))
-
-    def work(self, products: int, **counts: int) -> Work:
-        """Return products with their share of real tokens as work."""
-        return Work(products=products * self.real // self.run, padded_products=products, **counts)
-
-
 class Attachment:
     """Hooks on a metered model. See `attach`.
 
@@ -155,20 +97,20 @@ class Attachment:
     """
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
-        self._decoder, layers = _find_decoder(model)
+        self._decoder, layers = find_decoder(model)
         measured = measure(self._decoder.config)
         self.profile = measured.profile
         self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
-        self._late = {call.layer for call in self.profile.layers if call.late}
         self._book, self._role, self._pad_id = book, role, pad_id
         self._arguments = list(inspect.signature(self._decoder.forward).parameters)
-        self._pass: _Pass | None = None
-        self._backward: _Pass | None = None
+        self._pass: Pass | None = None
+        self._backward: Pass | None = None
         self._layer: int | None = None
         self._inside = False
         owners = (getattr(hook, "__self__", None) for hook in self._decoder._forward_pre_hooks.values())
         if any(isinstance(owner, Attachment) and owner._book is not _book_nothing for owner in owners):
             raise UsageError("the model's decoder, or the one that it is a copy of, is metered already")
+        foreign = {named_module(self._decoder, name): cost for name, cost in measured.foreign.items()}
         self._hooks = [
             self._decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
             self._decoder.register_forward_hook(self._leave, always_call=True),
@@ -177,18 +119,16 @@ class Attachment:
             self._hooks.append(layer.register_forward_pre_hook(partial(self._before_layer, index), with_kwargs=True))
             self._hooks.append(layer.register_forward_hook(partial(self._after_layer, index)))
         inner = set(self._decoder.modules())
-        for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
-            if linear in inner:
-                self._hooks.append(linear.register_forward_hook(self._after_linear))
-            else:
-                self._hooks.append(linear.register_forward_pre_hook(self._before_head))
-                self._hooks.append(linear.register_forward_hook(self._after_head))
-        for name, foreign in measured.foreign.items():
-            module = _named(self._decoder, name)
-            after = partial(self._after_foreign, foreign)
-            self._hooks.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
-        for module in self._decoder.modules():
-            if _folds(module):
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module in inner:
+                self._hooks.append(module.register_forward_hook(self._after_linear))
+            elif isinstance(module, nn.Linear):
+                self._hooks.append(module.register_forward_pre_hook(self._before_head))
+                self._hooks.append(module.register_forward_hook(self._after_head))
+            elif module in foreign:
+                after = partial(self._after_foreign, foreign[module])
+                self._hooks.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+            elif is_folded(module):
                 self._hooks.append(module.register_forward_hook(self._after_folded, always_call=True))
 
     def remove(self) -> None:
@@ -207,46 +147,36 @@ class Attachment:
         # Hooks are copied with their module, so the work of a trainer's copy of the policy is recorded here too.
         return self
 
+    # The decoder's pass
+
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
         ids = given.get("input_ids")
         cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
         entering = given["inputs_embeds"] if ids is None else ids
         rows, width = entering.shape[:2]
-        context = 0 if cache is None else _cached(cache)
+        context = 0 if cache is None else cached_tokens(cache)
         fed = ids if context and width == 1 else None
         mask = self._mask(given.get("attention_mask"), fed)
-        valid = None if mask is None else mask[:, -width:]
-        ends = np.full(rows, context)
-        if mask is not None and valid is not None:
-            # If the mask does not cover the cache, the whole cache is context.
-            ends = (mask[:, :-width].sum(1) if mask.shape[1] > width else ends) + valid.sum(1)
-        current = _Pass(
-            phase=self._phase(module, entering, cache is not None),
-            rows=rows,
-            width=width,
-            context=context,
-            valid=valid,
-            ends=ends,
-            queries=[width] * len(self._calls),
-            gradients=[0] * len(self._calls),
-        )
-        lengths, profile = current.lengths(width), self.profile
-        current.real = sum(new * n for (_, new), n in lengths.items())
+        phase = self._phase(module, entering, cache is not None)
+        current = Pass(phase, rows, width, context, mask, len(self._calls))
+        profile, lengths = self.profile, current.lengths(width)
+        # Layers that run for the last positions only are recorded when they have run.
         current.promised = profile.token // 2 * current.run
         work = current.work(
             current.promised,
-            evaluations=rows if current.phase == "rollout" and not context else 0,
+            evaluations=rows if phase == "rollout" and not context else 0,
             forward_tokens=current.real,
             attended=sum(profile.attended(*length, kept=0) * n for length, n in lengths.items()),
             padded_attended=profile.attended(context, width, kept=0) * rows,
         )
-        current.promised += profile.context // 2 * rows * (context + width)
-        self._book(work, current.phase)
+        # Attended positions include what latent attention expands from its cache, in linear layers.
+        current.promised += profile.context // 2 * (context + width) * rows
+        self._book(work, phase)
         self._pass, self._backward, self._layer, self._inside = current, None, None, True
 
     def _phase(self, decoder: nn.Module, entering: Tensor, cached: bool) -> Phase:
-        if _trains(decoder, entering):
+        if has_gradient(decoder, entering):
             return "update"
         if cached:
             return "rollout"
@@ -268,41 +198,25 @@ class Attachment:
             return
         if (ran := current.ran - current.late) < (1 - TOLERANCE) * current.promised:
             raise UsageError(
-                f"the model's layers ran {ran:,} multiply-adds in modules and its configuration promises "
-                f"{current.promised:,}: fused or foreign linear layers cannot be metered"
+                f"the model's modules ran {ran:,} multiply-adds and its configuration promises {current.promised:,}: "
+                "fused or foreign linear layers cannot be metered"
             )
-        real, padded = (sum(n) for n in zip((0, 0), *(self._attended(current, i, late=True) for i in self._late)))
-        if (more := current.ran - current.promised) > 0 or padded:
-            work = current.work(max(more, 0), attended=real, padded_attended=padded)
-            self._book(work, current.phase)
+        late = [
+            current.attended([call for call in calls if call.late], queries)
+            for calls, queries in zip(self._calls, current.queries, strict=True)
+        ]
+        attended = self._units(sum(real for real, _ in late), sum(padded for _, padded in late))
+        if (more := max(current.ran - current.promised, 0)) or attended["padded_attended"]:
+            self._book(current.work(more, **attended), current.phase)
 
-    def _attended(self, current: _Pass, index: int, late: bool = False) -> tuple[int, int]:
-        """Return the positions that a layer attends to in units of the profile: by real tokens, and by all tokens.
+    def _units(self, real: int, padded: int) -> dict[str, int]:
+        """Return FLOPs of attention of real and of all tokens as fields of `Work`."""
+        return {"attended": real // self.profile.unit, "padded_attended": padded // self.profile.unit}
 
-        Args:
-            current: The pass.
-            index: Index of the layer.
-            late: Whether to count only calls that run for the last positions.
-        """
-        real = padded = 0
-        for call in self._calls[index]:
-            if late and not call.late:
-                continue
-            queries = current.queries[index]
-            key = call.window, call.chunked, queries
-            if key not in current.positions:
-                in_layer = partial(attended_in_layer, call.window, chunked=call.chunked)
-                current.positions[key] = (
-                    sum(in_layer(*length) * n for length, n in current.lengths(queries).items()),
-                    in_layer(current.context + current.width - queries, queries) * current.rows,
-                )
-            weight = call.pair // self.profile.unit
-            real += weight * current.positions[key][0]
-            padded += weight * current.positions[key][1]
-        return real, padded
+    # Its layers
 
     def _before_layer(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._backward is not None:
+        if self._backward is not None:  # a checkpointed layer runs again
             return
         entering = args[0] if args else kwargs["hidden_states"]
         self._layer, width = index, entering.shape[-2]
@@ -310,131 +224,101 @@ class Attachment:
             self._pass.queries[index] = width
             return
         # The layer runs alone.
-        attended = sum(
-            call.pair // self.profile.unit * attended_in_layer(call.window, 0, width, call.chunked)
-            for call in self._calls[index]
-        )
-        attended *= entering.shape[:-1].numel() // width
-        phase = "update" if _trains(module, entering) else _WITHOUT_GRADIENT[self._role]
-        self._book(Work(attended=attended, padded_attended=attended), phase)
+        alone = Pass("update", entering.shape[:-1].numel() // width, width, 0, None, 0)
+        phase = "update" if has_gradient(module, entering) else _WITHOUT_GRADIENT[self._role]
+        self._book(Work(**self._units(*alone.attended(self._calls[index], width))), phase)
 
     def _after_layer(self, index: int, module: nn.Module, args: object, output: Any) -> None:
         if self._backward is not None:
             return
-        hidden = output if isinstance(output, Tensor) else output[0]
         self._layer = None
+        hidden = output if isinstance(output, Tensor) else output[0]
         if self._inside and self._pass is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._layer_backward, self._pass, index))
 
-    def _layer_backward(self, current: _Pass, index: int, gradient: Tensor) -> None:
+    def _layer_backward(self, current: Pass, index: int, gradient: Tensor) -> None:
         if self._backward is not current:
             # No layer follows the last recomputed one, so autograd's callback at the end of the pass records it.
             torch.autograd.Variable._execution_engine.queue_callback(partial(self._end_backward, current))
         self._backward = current
         self._book_recomputed(current)
         self._layer = index
-        real, run = self._attended(current, index)
+        real, padded = current.attended(self._calls[index], current.queries[index])
         work = current.work(
             current.gradients[index],
-            attended=2 * real,
-            padded_attended=2 * run,
+            **self._units(2 * real, 2 * padded),
             backward_passes=current.rows if index == len(self._calls) - 1 else 0,
         )
         self._book(work, "update")
 
-    def _end_backward(self, current: _Pass) -> None:
+    def _end_backward(self, current: Pass) -> None:
         self._book_recomputed(current)
         self._backward = self._layer = None
 
-    def _book_recomputed(self, current: _Pass) -> None:
-        recomputed, current.recomputed = current.recomputed, _Recomputed()
-        if recomputed.products and self._layer is not None:
-            attended, padded_attended = self._attended(current, self._layer)
-            work = current.work(recomputed.products, attended=attended, padded_attended=padded_attended)
-            self._book(work, "recompute")
-        if recomputed.gradients:
-            self._book(current.work(recomputed.gradients), "update")
+    def _book_recomputed(self, current: Pass) -> None:
+        """Record what the backward pass of the last layer has computed again."""
+        products, gradients = current.take_recomputed()
+        if products and self._layer is not None:
+            # Attention has no module of its own. It runs once for each run of its layer.
+            attended = current.attended(self._calls[self._layer], current.queries[self._layer])
+            self._book(current.work(products, **self._units(*attended)), "recompute")
+        if gradients:
+            self._book(current.work(gradients), "update")
+
+    # Modules of its layers, and beside them
 
     def _after_linear(self, module: nn.Linear, args: tuple[Tensor], output: Any) -> None:
-        products, leaving = _weights(module) * args[0].shape[:-1].numel(), _with_gradient(output)
-        gradients = 0 if leaving is None else _gradients(module, args[0]) * products
-        self._count(products, gradients, leaving)
+        self._count(linear_cost(module, args[0], output))
 
     def _after_foreign(
         self, foreign: Foreign, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        weights, linear = _weights_of(module)
-        if output is None and [weight.dim() for weight in weights] == [2]:
-            # Recomputation stops before the last product of a layer that the backward pass needs. Here it is the only
-            # one. Other modules go on after their products, with activations that the backward pass needs.
-            return
-        entering = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         current = self._pass if self._inside else self._backward
         if current is None:
-            tokens = entering[0].shape[:-1].numel()
+            tokens = args[0].shape[:-1].numel()
         else:
             tokens = current.rows * (current.width if self._layer is None else current.queries[self._layer])
-        products, states = foreign.products // 2 * tokens, foreign.states // 2 * tokens
-        leaving = _with_gradient(output)
-        gradients = 0
-        if leaving is not None:
-            # Without weights, a product is one of two activations, and both have a gradient.
-            trained, all_ = sum(w.numel() for w in weights if w.requires_grad), sum(w.numel() for w in weights)
-            enters = any(tensor.requires_grad for tensor in (*entering, *linear))
-            gradients = products * enters + (products * trained // all_ if weights else products) + 2 * states
-        self._count(products + states, gradients, leaving)
+        self._count(foreign_cost(foreign, module, (*args, *kwargs.values()), output, tokens))
 
-    def _after_folded(self, module: Any, args: object, output: object) -> None:
-        """Count the product of an adapter's factors, which is added to a matrix before the matrix is used."""
-        if module.disable_adapters or module.merged:
-            return
-        factors = [
-            (module.lora_A[name], module.lora_B[name]) for name in module.active_adapters if name in module.lora_A
-        ]
-        products = sum(first.weight.numel() * second.weight.shape[0] for first, second in factors)
-        # PyTorch runs the product with a stack of matrices once more, to check the shape of its result.
-        runs = 2 if module.num_experts > 1 else 1
-        self._count(runs * products, 2 * products if torch.is_grad_enabled() else 0, None)
+    def _after_folded(self, module: nn.Module, args: object, output: object) -> None:
+        self._count(folded_cost(module))
 
-    def _count(self, products: int, gradients: int, output: Tensor | None) -> None:
-        """Count a part of the decoder that has run.
-
-        Args:
-            products: Multiply-adds of its forward pass.
-            gradients: Multiply-adds of its backward pass.
-            output: Its output, if that has a gradient.
-        """
+    def _count(self, cost: Cost) -> None:
+        """Count a module of the decoder that has run."""
         if self._inside and self._pass is not None:
-            self._pass.ran += products
-            if self._layer is not None:
-                self._pass.gradients[self._layer] += gradients
-                if self._layer in self._late:
-                    self._pass.late += products
-            elif gradients and output is not None:
-                output.register_hook(partial(self._head_backward, self._pass.work(gradients)))
-        elif (current := self._backward) is not None:
-            current.recomputed.products += products
-            if self._layer is not None and not current.gradients[self._layer]:
-                # The graph is built only now, so the forward pass could not count the gradients.
-                current.recomputed.gradients += gradients
+            self._pass.ran += cost.products
+            if self._layer is None:
+                if cost.output is not None:
+                    cost.output.register_hook(partial(self._beside_backward, self._pass.work(cost.gradients)))
+                return
+            self._pass.gradients[self._layer] += cost.gradients
+            if any(call.late for call in self._calls[self._layer]):
+                self._pass.late += cost.products
+        elif self._backward is not None:
+            # If the graph is built only now, the forward pass could not count the gradients.
+            new = self._layer is not None and not self._backward.gradients[self._layer]
+            self._backward.recomputed += cost.products
+            self._backward.recomputed_gradients += cost.gradients * new
         else:
-            products += gradients
-            phase = "update" if gradients else _WITHOUT_GRADIENT[self._role]
+            products = cost.products + cost.gradients
+            phase: Phase = "update" if cost.gradients else _WITHOUT_GRADIENT[self._role]
             self._book(Work(products=products, padded_products=products), phase)
 
+    def _beside_backward(self, work: Work, gradient: Tensor) -> None:
+        self._book(work, "update")
+
+    # Linear layers outside it
+
     def _before_head(self, module: nn.Module, args: tuple[Tensor]) -> None:
-        weights, (real, run) = _weights(module), self._head_tokens(args[0])
+        weights, (real, run) = linear_weights(module), self._head_tokens(args[0])
         self._book(Work(products=weights * real, padded_products=weights * run), self._head_phase())
 
     def _after_head(self, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         if output.requires_grad:
-            gradients = _gradients(module, args[0]) * _weights(module)
+            gradients = linear_cost(module, args[0], output).gradients
             real, run = self._head_tokens(args[0])
-            work = Work(products=gradients * real, padded_products=gradients * run)
-            output.register_hook(partial(self._head_backward, work))
-
-    def _head_backward(self, work: Work, gradient: Tensor) -> None:
-        self._book(work, "update")
+            work = Work(products=gradients // run * real, padded_products=gradients)
+            output.register_hook(partial(self._beside_backward, work))
 
     def _head_tokens(self, given: Tensor) -> tuple[int, int]:
         run, current = given.shape[:-1].numel(), self._pass
@@ -446,81 +330,6 @@ class Attachment:
         if self._pass is not None:
             return self._pass.phase
         return "update" if torch.is_grad_enabled() else _WITHOUT_GRADIENT[self._role]
-
-
-def _find_decoder(model: nn.Module) -> tuple[Any, nn.ModuleList]:
-    found = []
-    for module in model.modules():
-        layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
-        stacks = [child for child in module.children() if isinstance(child, nn.ModuleList) and len(child) == layers]
-        found += [(module, stack) for stack in stacks]
-    if len(found) != 1:
-        raise UsageError(
-            f"{type(model).__name__} holds {len(found)} decoders (modules with a configuration and an nn.ModuleList of "
-            "num_hidden_layers layers): exactly one is needed"
-        )
-    return found[0]
-
-
-def _named(decoder: nn.Module, name: str) -> nn.Module:
-    """Return a module of the decoder by its name, below the adapters that wrap it."""
-    module = decoder
-    for part in name.split(".") if name else ():
-        module = getattr(module, part, None)
-        while isinstance(wrapped := getattr(module, "base_layer", None), nn.Module):
-            module = wrapped
-    if not isinstance(module, nn.Module):
-        raise UsageError(
-            f"the model has no module {name!r}, which its configuration promises: fused or foreign layers cannot be metered"
-        )
-    return module
-
-
-def _weights_of(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the matrices that a module multiplies with itself, and those of the linear layers in it."""
-    own: list[Tensor] = []
-    linear: list[Tensor] = []
-    for part in module.modules():
-        if isinstance(part, ParametrizationList):
-            continue
-        found = linear if isinstance(part, nn.Linear) else own
-        # By attribute: an adapter on a parameter replaces it while the module runs.
-        names = [*part._parameters, *getattr(part, "parametrizations", ())]
-        found += [weight for name in names if (weight := getattr(part, name)) is not None and weight.dim() > 1]
-    return own, linear
-
-
-def _folds(module: nn.Module) -> bool:
-    """Return whether a module is an adapter of PEFT that changes a parameter of the module that it wraps."""
-    return hasattr(module, "parameter_name") and hasattr(module, "lora_A")
-
-
-def _cached(cache: Any) -> int:
-    """Return the number of columns in a cache. One with states alone does not count them: 1 if it holds any."""
-    lengths = [int(layer.get_seq_length()) for layer in cache.layers if hasattr(layer, "get_seq_length")]
-    if lengths:
-        return max(lengths)
-    return int(any(any(layer.has_previous_state.values()) for layer in cache.layers))
-
-
-def _with_gradient(output: Any) -> Tensor | None:
-    """Return the first tensor of an output that has a gradient; None if none has."""
-    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad), None)
-
-
-def _trains(module: nn.Module, entering: Tensor) -> bool:
-    """Return whether the module's pass has a gradient."""
-    trained = entering.requires_grad or any(parameter.requires_grad for parameter in module.parameters())
-    return torch.is_grad_enabled() and trained
-
-
-def _weights(linear: nn.Module) -> int:
-    return int(linear.in_features * linear.out_features)
-
-
-def _gradients(linear: nn.Module, given: Tensor) -> int:
-    """Return the number of gradients that a linear layer's backward pass computes: 0, 1 (input or weights) or 2."""
-    return int(given.requires_grad) + int(linear.weight.requires_grad)
 
 
 def _book_nothing(work: Work, phase: Phase) -> None: ...

@@ -122,7 +122,7 @@ class Measured:
 
 
 def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None = None) -> Measured:
-    """Measure a model's costs from its configuration.
+    """Measure a model's costs from its configuration, once per process.
 
     Args:
         config: Configuration of a causal language model.
@@ -132,6 +132,17 @@ def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None 
         UsageError: If the model cannot be built, its cost depends on the tokens' values (sparse masks, routing by
             data), or its passes do not cost what the profile says.
     """
+    key = config.to_json_string(use_diff=False), model_class
+    if key not in _MEASURED:
+        _MEASURED[key] = _measure(config, model_class)
+    return _MEASURED[key]
+
+
+_MEASURED: dict[tuple[str, type[PreTrainedModel] | None], Measured] = {}
+"""Results of `measure` in this process, by configuration and class."""
+
+
+def _measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None) -> Measured:
     kind, shape = str(config.model_type), closed_form(config)
     try:
         if kind in ATTENDS_TO_ALL:

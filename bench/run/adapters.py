@@ -33,11 +33,7 @@ def _excluded(model: PreTrainedModel) -> list[str]:
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     inner = set(decoder_layers(model).modules())
-    special = [name for name, m in linear.items() if m in inner and type(m).forward is not nn.Linear.forward]
-    plain = any(m in inner and type(m).forward is nn.Linear.forward for m in linear.values())
-    fused = [
-        f"{name}.out_proj"
-        for name, module in model.named_modules()
-        if {"A_log", "D"} <= {n for n, _ in module.named_parameters(recurse=False)}
-    ]
-    return [*(special if plain else []), *(name for name in fused if name in linear)]
+    plain = {module for module in linear.values() if type(module).forward is nn.Linear.forward}
+    special = [name for name, module in linear.items() if module in inner - plain] if inner & plain else []
+    spaces = [name for name, module in model.named_modules() if {"A_log", "D"} <= module._parameters.keys()]
+    return [*special, *(name for owner in spaces if (name := f"{owner}.out_proj") in linear)]

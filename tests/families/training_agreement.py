@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from bench.compute.attach import attach
-from bench.compute.ledger import PhaseBook, Work
+from bench.compute.ledger import PhaseBook, Work, hardware_flops
 from bench.run.adapters import with_adapters
 from methods.interface import Lora
 from tests.families.tiny_families import FAMILIES, make
@@ -51,8 +51,7 @@ def step_agreement(model: PreTrainedModel, *, lora: bool, checkpointing: bool) -
     book = PhaseBook(lambda work: None)
     with attach(model, book, role="policy", pad_id=0) as attached, Reference(model) as reference:
         _step(model)
-    work = sum(book.phases().values(), Work())
-    return (2 * work.padded_products + attached.profile.unit * work.padded_attended) / reference.flops
+    return hardware_flops(attached.profile, sum(book.phases().values(), Work())) / reference.flops
 
 
 def _step(model: Any) -> None:
@@ -91,9 +90,8 @@ class Reference:
         self._model = model
         self._counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._grouped_mm: _grouped})
         self._defined = self._excluded = 0
-        self._modules = [
-            sys.modules[name] for name in {type(m).__module__ for m in model.modules()} if "modeling" in name
-        ]
+        files = {type(module).__module__ for module in model.modules()}
+        self._modules = [sys.modules[name] for name in files if "modeling" in name]
         self._replaced: list[tuple[Any, str, Any]] = []
         self._hooks: list[Any] = []
 
@@ -202,9 +200,7 @@ def _rows(mask: Tensor | None, queries: int, keys: int) -> int:
     return int(visible[:, 0, :, :keys].sum((1, 2)).max())
 
 
-def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any, **__: Any
-) -> int:
+def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any, **__: Any) -> int:
     rows, heads, queries, width = query.shape
     return 2 * rows * heads * (width + value.shape[-1]) * _rows(mask, queries, key.shape[2])
 
