@@ -178,12 +178,12 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 def _build(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None, attention: str) -> PreTrainedModel:
+    config = copy.deepcopy(config)
+    config.pad_token_id = None  # or some models look for padding in the tokens
     maker = AutoModelForCausalLM.from_config if model_class is None else model_class._from_config
     with torch.device("meta"), no_init_weights():
         # These experts gather the weights of the tokens' experts. The other kinds branch on the tokens' values.
-        model: PreTrainedModel = maker(
-            copy.deepcopy(config), attn_implementation=attention, experts_implementation="batched_mm"
-        )
+        model: PreTrainedModel = maker(config, attn_implementation=attention, experts_implementation="batched_mm")
     return model.eval()
 
 

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.compute.measured import decoder_layers
+from bench.compute.modules import folded_cost, is_folded, linear_weights
 from methods.interface import Lora
 
 
@@ -22,6 +23,17 @@ def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
     )
     adapted: PreTrainedModel = get_peft_model(model, config)
     return adapted
+
+
+def adapter_products(model: nn.Module) -> int:
+    """Return the multiply-adds that a model's adapters add to a forward pass of one token."""
+    linear = sum(
+        linear_weights(adapter)
+        for module in model.modules()
+        if hasattr(module, "lora_A") and not is_folded(module)
+        for adapter in (*module.lora_A.values(), *module.lora_B.values())
+    )
+    return linear + sum(folded_cost(module).products for module in model.modules() if is_folded(module))
 
 
 def _excluded(model: PreTrainedModel) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,14 +104,36 @@ class Reference:
         for module in self._modules:
             for name, flops in DEFINITIONS.items():
                 if (function := getattr(module, name, None)) is not None:
-                    self._replaced.append((module, name, function))
-                    setattr(module, name, self._by_definition(function, flops))
+                    self._replace(module, name, self._by_definition(function, flops))
+        for module in self._model.modules():
+            if isinstance(module, nn.Conv1d):
+                convolve = self._by_definition(module._conv_forward, _convolution)
+                self._replace(module, "forward", partial(_call_convolution, module, convolve))
+            if type(module).__name__ == "MiniMaxLightningAttention":
+                # Its recurrence is in its own forward, as products of chunks.
+                file = sys.modules[type(module).__module__]
+                without = {"matmul": self._by_definition(torch.matmul, lambda *_: 0)}
+                self._replace(file, "torch", SimpleNamespace(**(vars(torch) | without)))
+                self._hooks.append(module.register_forward_hook(self._after_lightning))
         by_itself = any("Attention" in type(module).__name__ for module in self._model.modules())
         if by_itself and not any(hasattr(module, "eager_attention_forward") for module in self._modules):
             for decoder in (m for m in self._model.modules() if type(m) is type(self._model.get_decoder())):
                 self._hooks.append(decoder.register_forward_pre_hook(self._without_masked, with_kwargs=True))
         self._counter.__enter__()
         return self
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        self._replaced.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def _after_lightning(self, module: Any, args: Any, output: Any) -> None:
+        cost = 4 * output[0].shape[:2].numel() * module.num_attention_heads * module.head_dim**2
+        self._defined += cost
+        if output[0].requires_grad:
+            output[0].register_hook(partial(self._add, 2 * cost))
+
+    def _add(self, cost: int, gradient: Tensor) -> None:
+        self._defined += cost
 
     def _without_masked(self, decoder: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Exclude the masked half of attention, of a decoder whose layers attend to all earlier positions."""
@@ -124,14 +147,14 @@ class Reference:
         self._counter.__exit__(*error)
         for hook in self._hooks:
             hook.remove()
-        for module, name, function in self._replaced:
-            setattr(module, name, function)
+        for owner, name, value in reversed(self._replaced):
+            setattr(owner, name, value)
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
-        before = self._counter.get_total_flops()
+        before, excluded = self._counter.get_total_flops(), self._excluded
         yield
-        self._excluded += self._counter.get_total_flops() - before
+        self._excluded = excluded + self._counter.get_total_flops() - before
 
     def _by_definition(self, function: Callable[..., Any], flops: Callable[..., int]) -> Callable[..., Any]:
         """Return the function with its FLOPs by a definition, in the forward pass and twice in the backward pass."""
@@ -200,9 +223,11 @@ def _rows(mask: Tensor | None, queries: int, keys: int) -> int:
     return int(visible[:, 0, :, :keys].sum((1, 2)).max())
 
 
-def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any, **__: Any) -> int:
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *_: Any, **__: Any
+) -> int:
     rows, heads, queries, width = query.shape
-    return 2 * rows * heads * (width + value.shape[-1]) * _rows(mask, queries, key.shape[2])
+    return 2 * rows * heads * (width + value.shape[-1]) * _rows(attention_mask, queries, key.shape[2])
 
 
 def _delta_rule(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
@@ -223,6 +248,10 @@ def _state_update(state: Tensor, *_: Any, **__: Any) -> int:
 
 def _convolution(hidden: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
     return 2 * hidden.numel() * weight.shape[-1]
+
+
+def _call_convolution(module: Any, convolve: Callable[..., Tensor], hidden: Tensor) -> Tensor:
+    return convolve(hidden, module.weight, module.bias)
 
 
 def _convolution_update(hidden: Tensor, state: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
