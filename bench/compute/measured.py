@@ -33,7 +33,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from bench.compute.flops import closed_form
-from bench.compute.patterns import Mask, Pattern
+from bench.compute.patterns import LONGEST, Mask, Pattern
 from bench.compute.profile import AttentionLayer, ComputeProfile
 from bench.compute.scans import Foreign, defined
 from bench.errors import UsageError
@@ -42,6 +42,9 @@ ATTENTION = "bench_measured"
 """Name of our attention and mask functions in transformers."""
 PROBED, CHECKED, KEPT = 24, 41, 3
 """Tokens of the passes that give the profile and of those that check it, and positions kept in the latter."""
+LONG = 2049
+"""Tokens of the checking passes of models without recurrences, which may step through a prompt token by token. A long
+prompt shows what a short one hides: a compressed cache, or attention to the best of many positions."""
 ATTENDS_TO_ALL = ("bloom", "falcon", "gptj")
 """Model types whose attention is not transformers' interface, and attends to all earlier positions in every layer.
 
@@ -152,6 +155,11 @@ def _measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None
     except UsageError as error:
         raise UsageError(f"model_type is {kind!r}: its FLOPs cannot be measured: {error}") from None
     except Exception as error:  # of the model's own code, which may need values where there are only shapes
+        if isinstance(error, KeyError) and error.args == (ATTENTION,):
+            raise UsageError(
+                f"model_type is {kind!r}: its FLOPs cannot be measured: it does not attend through transformers' "
+                "attention interface"
+            ) from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         raise UsageError(
             f"model_type is {kind!r}: its FLOPs cannot be measured, because its code does not run without values "
@@ -221,6 +229,7 @@ class _Pass:
     """Counts of one pass.
 
     Attributes:
+        tokens: Number of tokens.
         kept: Number of positions whose logits are computed.
         calls: Calls of attention.
         mixers: Names of recurrences that ran.
@@ -232,6 +241,7 @@ class _Pass:
         layer: Index of the decoder layer that runs; -1 outside them.
     """
 
+    tokens: int
     kept: int
     calls: list[_Call] = field(default_factory=list)
     mixers: set[str] = field(default_factory=set)
@@ -303,6 +313,7 @@ class _Probe:
         layers: Its decoder layers.
         decoder: The module that holds them.
         keeps: Whether its logits can be limited to the last positions.
+        positions: Number of positions that it is made for, with room for one more token.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -310,6 +321,8 @@ class _Probe:
         self.layers = decoder_layers(model)
         self.decoder = next(m for m in model.modules() if any(child is self.layers for child in m.children()))
         self._arguments = inspect.signature(model.forward).parameters
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.positions = LONGEST if positions is None else max(int(positions) - 1, 1)
         self.keeps = "logits_to_keep" in self._arguments
         self._cache_name = "past_key_values" if "past_key_values" in self._arguments else "cache_params"
         self._gives_cache = False
@@ -340,7 +353,7 @@ class _Probe:
         if cache is not None:
             given[self._cache_name] = cache
         ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-        counts = _Pass(tokens if kept is None or not self.keeps else kept)
+        counts = _Pass(tokens, tokens if kept is None or not self.keeps else kept)
         token = _CURRENT.set(counts)
         try:
             with torch.no_grad(), self._counting(counts):
@@ -429,13 +442,13 @@ def _probed(probe: _Probe) -> Measured:
     calls = _described(probe, every, [later.queries == 1 for later in one.calls])
     layers = tuple(call.as_layer() for call in calls)
     profile = ComputeProfile(_whole("token", token), _whole("head", head), _whole("context", context), layers)
-    _check(profile, *_check_passes(probe))
+    _check(profile, *_check_passes(probe, CHECKED if every.mixers else min(LONG, probe.positions)))
     return Measured(profile, calls, frozenset(every.mixers | step.mixers), _foreign(every, PROBED))
 
 
 def _verified(probe: _Probe, profile: ComputeProfile) -> Measured:
     """Hold the closed form of a model against its passes."""
-    prompt, step = _check_passes(probe)
+    prompt, step = _check_passes(probe, CHECKED)
     calls = _described(probe, prompt, [call.queries < CHECKED for call in prompt.calls])
     if (layers := tuple(call.as_layer() for call in calls)) != profile.layers:
         raise UsageError(
@@ -457,7 +470,7 @@ def _fitted(probe: _Probe) -> Measured:
     each = _whole("pair", pair / len(probe.layers))
     layers = tuple(AttentionLayer(each, layer=index) for index in range(len(probe.layers)))
     profile = ComputeProfile(_whole("token", token), _whole("head", head), 0, layers)
-    _check(profile, *_check_passes(probe), square=True)
+    _check(profile, *_check_passes(probe, min(LONG, probe.positions)), square=True)
     # The square is a product of attention's module here: 4 a n - 2 a n = 2 a n, and the squares cancel.
     for name, cost in middle.foreign.items():
         middle.foreign[name] = Foreign(4 * short.foreign[name].products - cost.products, cost.states)
@@ -465,8 +478,7 @@ def _fitted(probe: _Probe) -> Measured:
 
 
 def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[AttentionCall, ...]:
-    positions = int(getattr(probe.model.config.get_text_config(), "max_position_embeddings", None) or 1)
-    patterns = {id(mask): mask.pattern(positions) for mask in counts.masks}
+    patterns = {id(mask): mask.pattern(probe.positions) for mask in counts.masks}
     return tuple(
         AttentionCall(
             layer=call.layer,
@@ -484,9 +496,9 @@ def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[Atte
     )
 
 
-def _check_passes(probe: _Probe) -> tuple[_Pass, _Pass]:
-    """Return the passes that a profile is held against: a prompt, and a token after it."""
-    prompt, cache = probe.prefill(CHECKED, KEPT)
+def _check_passes(probe: _Probe, tokens: int) -> tuple[_Pass, _Pass]:
+    """Return the passes that a profile is held against: a prompt of this length, and a token after it."""
+    prompt, cache = probe.prefill(tokens, KEPT)
     return prompt, probe.step(cache)
 
 
@@ -499,16 +511,17 @@ def _check(profile: ComputeProfile, prompt: _Pass, step: _Pass, square: bool = F
         step: Counts of the next token's pass.
         square: Whether the counter saw attention, and saw it without its mask.
     """
-    attended = profile.attended(0, CHECKED, prompt.kept)
+    tokens = prompt.tokens
+    attended = profile.attended(0, tokens, prompt.kept)
     if square:
-        attended = sum(layer.pair // profile.unit * CHECKED**2 for layer in profile.layers)
+        attended = sum(layer.pair // profile.unit * tokens**2 for layer in profile.layers)
     for label, measured, predicted in (
-        ("a prompt", prompt, profile.token * CHECKED + profile.head * prompt.kept + profile.unit * attended),
-        ("a token after a prompt", step, profile.token + profile.head + profile.unit * profile.attended(CHECKED, 1)),
+        ("a prompt", prompt, profile.token * tokens + profile.head * prompt.kept + profile.unit * attended),
+        ("a token after a prompt", step, profile.token + profile.head + profile.unit * profile.attended(tokens, 1)),
     ):
         if measured.flops != predicted:
             raise UsageError(
-                f"{label} of {CHECKED} tokens costs {measured.flops:,} FLOPs, and its profile predicts {predicted:,}"
+                f"{label} of {tokens} tokens costs {measured.flops:,} FLOPs, and its profile predicts {predicted:,}"
             )
 
 
