@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
+from bench.compute.modules import folded_cost, is_folded, linear_weights
+from bench.compute.probe import decoder_layers
 from methods.interface import Lora
 
 READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
@@ -35,16 +37,31 @@ def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
     return adapted
 
 
-def _unsuitable(model: PreTrainedModel) -> Iterator[str]:
-    """Yield the linear layers that can have no adapter of their own.
+def adapter_products(model: nn.Module) -> int:
+    """Return the multiply-adds that a model's adapters add to a forward pass of one token."""
+    linear = sum(
+        linear_weights(adapter)
+        for module in model.modules()
+        if hasattr(module, "lora_A") and not is_folded(module)
+        for adapter in (*module.lora_A.values(), *module.lora_B.values())
+    )
+    return linear + sum(folded_cost(module).products for module in model.modules() if is_folded(module))
 
-    These are layers whose weights other layers share (blocks of Zamba 2), linear layers that return more than a
-    product (the router of Llama 4), and those that the scan of a state-space mixer reads.
+
+def _unsuitable(model: PreTrainedModel) -> Iterator[str]:
+    """Yield the names of linear layers that can have no adapter of their own.
+
+    These are layers whose weights other layers share (blocks of Zamba 2), those that the scan of a state-space mixer
+    reads, and linear layers with a forward pass of their own, which may return more than a product (the router of
+    Llama 4), unless a model has no others (Falcon).
     """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
-            around = model.get_submodule(name.rpartition(".")[0])
-            of_scan = hasattr(around, "A_log") and hasattr(around, "D") and name.endswith(READ_BY_KERNELS)
-            if shared[id(module.weight)] > 1 or type(module) is not nn.Linear or of_scan:
-                yield name
+    inner = set(decoder_layers(model).modules())
+    plain = {module for module in linear.values() if type(module).forward is nn.Linear.forward}
+    for name, module in linear.items():
+        around = model.get_submodule(name.rpartition(".")[0])
+        of_scan = hasattr(around, "A_log") and hasattr(around, "D") and name.endswith(READ_BY_KERNELS)
+        special = module in inner - plain and inner & plain
+        if module is not model.get_output_embeddings() and (shared[id(module.weight)] > 1 or of_scan or special):
+            yield name
