@@ -92,6 +92,8 @@ class VllmEngine(LocalEngine[int]):
                 "smaller --max-new-tokens, or take a model with a longer context"
             )
         measured = measure(config)
+        if measured.mixers:
+            raise self._unfit("some of its layers keep a state in place of keys and values")
         self.profile, self._cached_values = measured.profile, measured.cached_values
         self.vocabulary = config.get_text_config().vocab_size
         kind = torch.device(device).type
@@ -123,7 +125,9 @@ class VllmEngine(LocalEngine[int]):
             prompt = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
             off = error_of_moves(lambda place: self._both_at(place, prompt), scale, TOLERANCE[chosen])
-        except RuntimeError as error:
+        except BenchError:
+            raise
+        except Exception as error:
             raise self._unfit(error) from error
         if not off < TOLERANCE[chosen]:
             raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
@@ -155,7 +159,7 @@ class VllmEngine(LocalEngine[int]):
                 worker_extension_cls="bench.engines.vllm.worker.WorkerWeights",
                 seed=0,
             )
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # a model that vLLM does not know well fails anywhere in its code
             raise self._unfit(error) from error
         return model.llm_engine
 
@@ -165,7 +169,9 @@ class VllmEngine(LocalEngine[int]):
         return tokens * self._cached_values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(str(error).strip().splitlines()), "")
+        if not isinstance(error, str | RuntimeError | ValueError):
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:

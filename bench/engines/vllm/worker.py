@@ -33,13 +33,8 @@ class WorkerWeights:
 
     def bench_open(self, folder: str, dtype: str) -> tuple[str, int]:
         """Load the checkpoint, and return the digest of its tensors and the number of weights in its matrices."""
-        from vllm.config import CompilationConfig, CompilationMode, set_current_vllm_config
-
-        # vLLM runs some models by transformers' own class, such as OLMo 3's, which then asks for its configuration.
-        eager = copy.copy(self.vllm_config)
-        eager.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
-        with set_current_vllm_config(eager):
-            self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
+        _leave_classes_usable(self.vllm_config)
+        self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
         self.bench_model.requires_grad_(False)
         self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors)
@@ -81,6 +76,19 @@ class WorkerWeights:
         """Write a Hugging Face checkpoint, from the first worker only."""
         if self.rank == 0:
             self.bench_model.save_pretrained(folder)
+
+
+def _leave_classes_usable(config: Any) -> None:
+    """Let classes of transformers that vLLM runs itself, such as OLMo 3's, make models outside it too.
+
+    vLLM changes such a class: each new model asks for vLLM's configuration, which is set only while vLLM makes its own.
+    """
+    from vllm.compilation import decorators
+    from vllm.config import CompilationConfig, CompilationMode, get_current_vllm_config_or_none
+
+    eager = copy.copy(config)
+    eager.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
+    decorators.get_current_vllm_config = lambda: get_current_vllm_config_or_none() or eager
 
 
 def _pack_tied_heads(model: torch.nn.Module) -> None:
