@@ -38,13 +38,15 @@ SLACK = 32
 
 
 class RaggedBatch:
-    """A model's sequences that are decoded together.
+    """A model's sequences that are decoded together. They enter and leave one by one.
 
     Args:
         model: Causal language model after `use_ragged_attention`.
         capacity: Maximum number of sequences.
 
     """
+
+    joins = True
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         self._model, self._capacity = model, capacity
@@ -161,6 +163,7 @@ class Pass:
     Attributes:
         rows: Rows of the sequences.
         width: Largest number of new tokens.
+        computed: Number of tokens that are computed.
         ids: Token ids [1, tokens].
         positions: Position of each token in its sequence [1, tokens].
         row: Number of each token's sequence in this pass [tokens].
@@ -168,6 +171,8 @@ class Pass:
         ends: Index of the last token of each sequence [sequences].
         contexts: `before` as a tensor [sequences].
     """
+
+    spare_heads = 0
 
     def __init__(
         self,
@@ -182,6 +187,7 @@ class Pass:
         self.rows = slice(first, first + len(tokens))
         counts = [len(new) for new in tokens]
         self.width, self._even = max(counts), min(counts) == max(counts)
+        self.computed = sum(counts)
         places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
         self.row, self.offset = torch.tensor(places, device=device).T.contiguous()
         self.ends = torch.tensor(counts, device=device).cumsum(0) - 1
