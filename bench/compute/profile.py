@@ -100,7 +100,7 @@ class ComputeProfile:
         if kept > new:
             raise ValueError(f"kept is {kept}: at most new, {new}, is possible")
         total = self.context // self.unit * (context + new) if new else 0
-        for (window, chunked, late), weight in self._kinds.items():
+        for (window, chunked, late), weight in self.kinds.items():
             queries = kept if late else new
             total += weight * attended_in_layer(window, context + new - queries, queries, chunked)
         return total
@@ -111,7 +111,7 @@ class ComputeProfile:
         return self.attended(context, new) + self.context // self.unit * (expanded - (context + new if new else 0))
 
     @cached_property
-    def _kinds(self) -> Counter[tuple[int | None, bool, bool]]:
+    def kinds(self) -> Counter[tuple[int | None, bool, bool]]:
         """Units of one attended position, summed over the layers that attend to the same positions."""
         kinds: Counter[tuple[int | None, bool, bool]] = Counter()
         for layer in self.layers:

@@ -7,6 +7,7 @@ without a cache, because some models of transformers have caches that are wrong 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -14,16 +15,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.compute.flops import ModelShape
+from bench.compute.measured import AttentionCall, Measured
+from bench.compute.profile import ComputeProfile
 from bench.engines.cached import CachedBatch
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 
 Kind = Literal["ragged", "cached", "equal-length"]
 """`ragged`: `RaggedBatch`. `cached`: `CachedBatch` whose sequences enter and leave one by one. `equal-length`:
 `CachedBatch` of prompts of one length, which stay together."""
 
-AGREEMENT = 1e-3
+HONOURED = {"dropout", "output_router_logits", "position_ids", "scaling", "sliding_window", "use_cache"}
+"""Keyword arguments of attention that `RaggedBatch` honours, or that change nothing in it: there is no dropout, and the
+others are meant for other parts of a model and for other implementations."""
+AGREEMENT = 1e-4
 """Largest difference of logits from those without a cache, relative to their spread, in float32."""
 HALF_AGREEMENT = 0.2
 """The same in half precision, where rounding may also send a token to another expert."""
@@ -64,11 +69,38 @@ class Batch(Protocol):
 
     def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any: ...
 
-    def attended(self, running: Any, shape: ModelShape) -> int: ...
+    def attended(self, running: Any, profile: ComputeProfile) -> int: ...
 
     def run(self, running: Any) -> Tensor: ...
 
     def move(self, source: int, target: int) -> None: ...
+
+
+def serves_ragged(measured: Measured, positions: int | None) -> bool:
+    """Return whether `RaggedBatch` may serve a model.
+
+    Each decoder layer must attend once through transformers' interface, to all earlier positions or within the window
+    that it passes on, and nothing else may mix tokens. Latent attention and layers that run for some positions only
+    are left to `CachedBatch`, so that no work is counted that is not done.
+
+    Args:
+        measured: Properties of the model.
+        positions: Maximum number of positions; None if there is no limit.
+    """
+
+    def is_plain(call: AttentionCall) -> bool:
+        window = call.sliding_window
+        binds = window is not None and (positions is None or window < positions)
+        return (
+            not call.late
+            and not call.pattern.chunked
+            and call.pattern.window == (window if binds else None)
+            and call.keywords <= HONOURED
+        )
+
+    layers = len(measured.foreign)
+    mixes = measured.mixers or measured.profile.context
+    return not mixes and [c.layer_idx for c in measured.calls] == list(range(layers)) and all(map(is_plain, measured.calls))
 
 
 def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:
@@ -83,18 +115,22 @@ def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:
     """
     sequences, expected = _without_cache(model)
     own = model.config._attn_implementation
-    kinds: list[Kind] = ["ragged", "cached", "equal-length"] if ragged else ["cached", "equal-length"]
-    differences = {}
-    for kind in kinds:
+    difference = math.inf
+    kinds: list[Kind] = ["ragged", "cached", "equal-length"]
+    for kind in kinds if ragged else kinds[1:]:
         if kind == "ragged":
             use_ragged_attention(model)
-        differences[kind] = _difference(new_batch(kind, model, len(sequences)), sequences, expected)
-        if differences[kind] <= (AGREEMENT if model.dtype == torch.float32 else HALF_AGREEMENT):
-            return kind
+        try:
+            difference = _difference(new_batch(kind, model, len(sequences)), sequences, expected)
+        except BenchError:
+            pass  # the batch does not know the model's attention or its cache
+        else:
+            if difference <= (AGREEMENT if model.dtype == torch.float32 else HALF_AGREEMENT):
+                return kind
         model.set_attn_implementation(own)
     raise UsageError(
-        f"{type(model).__name__}: the cache that transformers makes for it changes its logits, by "
-        f"{differences['equal-length']:.2g} of their spread; use another model"
+        f"{type(model).__name__}: the cache that transformers makes for it changes its logits, by {difference:.2g} of "
+        "their spread; use another model"
     )
 
 

@@ -33,7 +33,8 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
-from bench.compute.flops import ModelShape
+from bench.compute.profile import ComputeProfile
+from bench.errors import BenchError
 
 JOINABLE = {
     DummyLayer,
@@ -123,19 +124,27 @@ class CachedBatch:
         heads = len(ids) if "logits_to_keep" in self._takes else ids.numel()
         return PaddedPass(rows, entering, ids, mask, positions, ids.numel(), heads - len(rows))
 
-    def attended(self, running: PaddedPass, shape: ModelShape) -> int:
-        """Return the number of positions that a pass computes attention with: all columns, masked or not."""
-        columns = running.mask.shape[1]
-        windows = shape.windows or (None,) * shape.layers
-        whole = running.entering  # the keys of a prompt are cut to the window only after it
-        seen = sum(columns if window is None or whole else min(columns, window) for window in windows)
-        return running.computed * seen
+    def attended(self, running: PaddedPass, profile: ComputeProfile) -> int:
+        """Return the number of positions that a pass computes attention with: all columns, masked or not.
+
+        They are summed over tokens and layers, in the profile's units.
+        """
+        rows, columns = running.mask.shape
+        total = profile.context // profile.unit * rows * columns
+        for (window, _, late), weight in profile.kinds.items():
+            tokens = rows if late else running.computed
+            # The keys of a prompt are cut to the window only after its pass.
+            total += weight * tokens * (columns if window is None or running.entering else min(columns, window))
+        return total
 
     def run(self, running: PaddedPass) -> Tensor:
         """Run a pass that `enter` or `step` returned last.
 
         Returns:
             Logits [sequences, vocabulary] after each prompt, or after each token of a step.
+
+        Raises:
+            BenchError: If sequences are to enter one by one, and the model's cache cannot take them in.
         """
         given: dict[str, Any] = {"position_ids": running.positions, "logits_to_keep": 1}
         name = "cache_params" if "cache_params" in self._takes else "past_key_values"
@@ -160,6 +169,8 @@ class CachedBatch:
         return DynamicCache(config=self._model.config) if self._model._supports_default_dynamic_cache() else None
 
     def _enter(self, cache: Cache, size: int, columns: int) -> None:
+        if self.joins and not is_joinable(cache):
+            raise BenchError(f"{type(self._model).__name__}: sequences cannot enter or leave {type(cache).__name__}")
         self._rows += range(self._size, self._size + size)
         self._size += size
         if self._cache is None:

@@ -75,10 +75,12 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         device: Torch device, such as `cuda:0`.
 
     Attributes:
+        rows: Number of rows of the model's embedding.
         positions: Maximum length of prompt plus answer, in tokens; None if there is no limit.
     """
 
-    shape: ModelShape
+    shape: ModelShape | None
+    rows: int
     digest: str
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
@@ -109,11 +111,11 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
         if reason := too_long(max(map(len, prompts)), sampling.max_new_tokens, self.positions, self.POSITIONS_ARE):
             raise Refused(reason)
-        if (largest := max(map(max, prompts))) >= self.shape.vocab_size:
+        if (largest := max(map(max, prompts))) >= self.rows:
             token = shown(self._tokenizer.convert_ids_to_tokens(largest))
             raise Refused(
                 f"a prompt has the token {token} with the id {largest}, and the model's embedding has "
-                f"{self.shape.vocab_size} rows; take the tokenizer that belongs to the model"
+                f"{self.rows} rows; take the tokenizer that belongs to the model"
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)
@@ -154,9 +156,16 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
 
 def max_positions(config: Any) -> int | None:
-    """Return the maximum number of positions in a model configuration, or None if it has no limit."""
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    """Return the maximum number of positions in a model configuration, or None if it has no limit.
+
+    Rotary embeddings of the kind `longrope` change for all sequences of a batch once one is longer than those of
+    pre-training, so that an answer would depend on its batch. Such a model is used up to that length.
+    """
+    text = config.get_text_config()
+    limit: int | None = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    before = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+    return min(limit, before) if limit and before and rope.get("rope_type") == "longrope" else limit
 
 
 def _make_deterministic() -> None:

@@ -13,15 +13,15 @@ Columns past a sequence's end may hold tokens that were thrown away. They are ma
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-from bench.compute.flops import ModelShape, attended_in_layer
+from bench.compute.profile import ComputeProfile, attended_in_layer
 from bench.engines.attention import (
     among_prompts,
     computed_among_prompts,
@@ -80,12 +80,14 @@ class RaggedBatch:
             raise ValueError("several tokens of a sequence in one step need compiled attention")
         return Pass(tokens, contexts, self._model.device)
 
-    def attended(self, running: Pass, shape: ModelShape) -> int:
-        """Return the number of positions that a pass computes attention with, including masked ones."""
+    def attended(self, running: Pass, profile: ComputeProfile) -> int:
+        """Return the number of positions that a pass computes attention with, including masked ones.
+
+        They are summed over tokens and layers, in the profile's units.
+        """
         if not running.entering and not self.compiled:
-            return shape.layers * len(running.tokens) * self._columns
-        windows = Counter(shape.windows or (None,) * shape.layers)
-        return sum(layers * self._attended_in_layer(running, window) for window, layers in windows.items())
+            return sum(profile.kinds.values()) * len(running.tokens) * self._columns
+        return sum(weight * self._attended_in_layer(running, kind[0]) for kind, weight in profile.kinds.items())
 
     def _attended_in_layer(self, running: Pass, window: int | None) -> int:
         if running.entering:
@@ -102,13 +104,16 @@ class RaggedBatch:
         Raises:
             BenchError: If the model has layers whose attention is not transformers' interface.
         """
-        output = self._model(
-            input_ids=running.ids,
-            position_ids=running.positions,
-            logits_to_keep=running.ends if running.entering else 0,
-            use_cache=False,
-            ragged=(self, running),
-        )
+        token = _RUNNING.set((self, running))
+        try:
+            output = self._model(
+                input_ids=running.ids,
+                position_ids=running.positions,
+                logits_to_keep=running.ends if running.entering else 0,
+                use_cache=False,
+            )
+        finally:
+            _RUNNING.reset(token)
         if len(self._layers) != self._expected:
             raise BenchError(f"{type(self._model).__name__}: some layers do not attend through transformers' interface")
         logits: Tensor = output.logits[0]
@@ -209,6 +214,10 @@ class Pass:
         return states.flatten(0, 1)[None] if self._even else states[self.row, self.offset][None]
 
 
+_RUNNING: ContextVar[tuple[RaggedBatch, Pass] | None] = ContextVar("running", default=None)
+"""Batch and pass that attention belongs to; None if each row is one whole sequence, and nothing is stored."""
+
+
 def use_ragged_attention(model: PreTrainedModel) -> None:
     """Let a model attend by `RaggedBatch` alone."""
     AttentionInterface.register(ATTENTION, _attend)
@@ -223,8 +232,6 @@ def _attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    *,
-    ragged: tuple[RaggedBatch, Pass] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Store the new keys and values, and attend to those of each token's own sequence.
@@ -237,13 +244,12 @@ def _attend(
         attention_mask: Not used.
         scaling: Factor of the attention scores; None for 1 / sqrt(head_dim).
         sliding_window: Maximum number of positions attended to; None for all.
-        ragged: The batch and the pass; None if each row is one whole sequence, and nothing is stored.
         kwargs: Not used: dropout and the like.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if ragged is None:
-        return among_prompts(query, key, value, scale, sliding_window).transpose(1, 2), None
-    batch, running = ragged
+    if (current := _RUNNING.get()) is None:
+        return among_prompts(query, key, value, scale, sliding_window).transpose(1, 2).contiguous(), None
+    batch, running = current
     keys, values = batch.buffers(int(module.layer_idx), key, value)
     rows, row, position = running.rows, running.row, running.positions[0]
     if running.entering:
@@ -251,7 +257,8 @@ def _attend(
         for buffer, states in ((keys, key), (values, value)):
             buffer[rows, :, : states.shape[2]] = states
             buffer[rows, :, states.shape[2] :] = 0.0  # an earlier sequence's infinity times a weight of 0 would be NaN
-        return running.flat(among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)), None
+        answer = among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)
+        return running.flat(answer).contiguous(), None
     keys[row, :, position], values[row, :, position] = key[0].transpose(0, 1), value[0].transpose(0, 1)
     attend = to_stored if batch.compiled else to_stored_by_torch
     return attend(query[0].transpose(0, 1), keys, values, row, position, scale, sliding_window)[None], None

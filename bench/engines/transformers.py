@@ -17,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from bench.compute.flops import ModelShape, attended
+from bench.compute.flops import closed_form
 from bench.compute.ledger import Work
+from bench.compute.measured import measure
 from bench.compute.meter import Meter
-from bench.engines.batches import Batch, Pass, choose_batch, new_batch
+from bench.engines.batches import Batch, Pass, choose_batch, new_batch, serves_ragged
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
@@ -45,7 +47,8 @@ PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
-"""Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
+"""Number of weights of matrices below which a CPU decodes faster with one thread, and with larger batches. An embedding
+counts where it is the output head too."""
 
 
 _Row = BatchRow[np.ndarray]
@@ -80,14 +83,17 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         super().__init__(model, device)
         loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
-        self._batch_kind = choose_batch(self._model, ragged=True)
         parameters = dict(self._model.named_parameters())
-        self.shape = ModelShape.from_config(self._model.config)
+        measured = measure(self._model.config, type(self._model))
+        self.profile = measured.profile
+        self.shape = closed_form(self._model.config)
+        self.rows = int(self._model.get_input_embeddings().weight.shape[0])
         self.positions = max_positions(self._model.config)
         self.digest = digest(parameters)
-        small = self.shape.matmul_parameters < SMALL_MODEL
+        small = _weights_per_token(self._model) < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
+        self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured, self.positions))
         self._batch_size = batch_size or (256 if small else 64)
         kernels = kernels_for(device, self._model.dtype, small=small)
         self.settings = {
@@ -203,7 +209,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 evaluations=len(lengths),
                 prefill_tokens=sum(lengths),
                 head_tokens=len(lengths),
-                attended=sum(attended(self.shape, 0, n) for n in lengths),
+                attended=sum(self.profile.attended(0, n, kept=1) for n in lengths),
             )
             + self._computed(batch, running)
         )
@@ -234,7 +240,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """Return what the hardware computes in a pass."""
         return Work(
             padded_tokens=running.computed,
-            padded_attended=batch.attended(running, self.shape),
+            padded_attended=batch.attended(running, self.profile),
             discarded_head_tokens=running.spare_heads,
         )
 
@@ -243,7 +249,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return Work(
             decode_tokens=sum(counts),
             head_tokens=sum(counts),
-            attended=sum(attended(self.shape, c, n) for c, n in zip(contexts, counts, strict=True)),
+            attended=sum(self.profile.attended_singly(c, n) for c, n in zip(contexts, counts, strict=True)),
         )
 
     def _append(
@@ -289,6 +295,15 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
     def _move(self) -> Move | None:
         return self._space.measure(self._space.point)
+
+
+def _weights_per_token(model: PreTrainedModel) -> int:
+    """Return the number of weights of all matrices, without an embedding that only looks tokens up."""
+    looked_up, head = model.get_input_embeddings(), model.get_output_embeddings()
+    matrices = {id(weights): weights.numel() for weights in model.parameters() if weights.dim() > 1}
+    if head is None or head.weight is not looked_up.weight:
+        matrices.pop(id(looked_up.weight))
+    return sum(matrices.values())
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
