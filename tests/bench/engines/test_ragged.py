@@ -81,9 +81,9 @@ def test_only_what_is_attended_to_is_computed_by_compiled_loops():
     shape = ModelShape.from_config(model.config)
     batch = RaggedBatch(model, 2)
     running = batch.step([[1], [2, 3]], [3, 20])
-    assert batch.attended(running, shape) == 3 * (4 + 7 + 7)
+    assert batch.attended(running, shape.profile()) == 3 * (4 + 7 + 7)
     batch.compiled = False
-    assert batch.attended(running, shape) == 3 * 2 * batch._columns
+    assert batch.attended(running, shape.profile()) == 3 * 2 * batch._columns
     with pytest.raises(ValueError, match="need compiled attention"):
         batch.step([[1], [2, 3]], [3, 20])
 
