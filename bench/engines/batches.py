@@ -8,7 +8,7 @@ without a cache, because some models of transformers have caches that are wrong 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -100,7 +100,11 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
 
     layers = len(measured.foreign)
     mixes = measured.mixers or measured.profile.context
-    return not mixes and [c.layer_idx for c in measured.calls] == list(range(layers)) and all(map(is_plain, measured.calls))
+    return (
+        not mixes
+        and [c.layer_idx for c in measured.calls] == list(range(layers))
+        and all(map(is_plain, measured.calls))
+    )
 
 
 def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:

@@ -131,10 +131,11 @@ class CachedBatch:
         """
         rows, columns = running.mask.shape
         total = profile.context // profile.unit * rows * columns
-        for (window, _, late), weight in profile.kinds.items():
-            tokens = rows if late else running.computed
+        for kind, weight in profile.kinds.items():
+            tokens = rows if kind.late else running.computed
             # The keys of a prompt are cut to the window only after its pass.
-            total += weight * tokens * (columns if window is None or running.entering else min(columns, window))
+            cut = kind.window is not None and not running.entering
+            total += weight * tokens * (min(columns, kind.window) if cut else columns)
         return total
 
     def run(self, running: PaddedPass) -> Tensor:
@@ -200,7 +201,9 @@ def is_joinable(cache: object) -> bool:
     Args:
         cache: Cache after a pass. A layer of states that then has none keeps them elsewhere.
     """
-    return type(cache) is DynamicCache and all(type(layer) in JOINABLE and _holds_states(layer) for layer in cache.layers)
+    return type(cache) is DynamicCache and all(
+        type(layer) in JOINABLE and _holds_states(layer) for layer in cache.layers
+    )
 
 
 def _holds_states(layer: object) -> bool:

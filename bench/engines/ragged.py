@@ -81,13 +81,10 @@ class RaggedBatch:
         return Pass(tokens, contexts, self._model.device)
 
     def attended(self, running: Pass, profile: ComputeProfile) -> int:
-        """Return the number of positions that a pass computes attention with, including masked ones.
-
-        They are summed over tokens and layers, in the profile's units.
-        """
+        """Return the number of positions that a pass computes attention with, including masked ones, in units."""
         if not running.entering and not self.compiled:
             return sum(profile.kinds.values()) * len(running.tokens) * self._columns
-        return sum(weight * self._attended_in_layer(running, kind[0]) for kind, weight in profile.kinds.items())
+        return sum(weight * self._attended_in_layer(running, kind.window) for kind, weight in profile.kinds.items())
 
     def _attended_in_layer(self, running: Pass, window: int | None) -> int:
         if running.entering:

@@ -17,10 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from bench.compute.flops import closed_form
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.compute.meter import Meter
@@ -47,8 +45,7 @@ PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
-"""Number of weights of matrices below which a CPU decodes faster with one thread, and with larger batches. An embedding
-counts where it is the output head too."""
+"""Number of parameters below which a CPU decodes faster with one thread, and with larger batches."""
 
 
 _Row = BatchRow[np.ndarray]
@@ -86,11 +83,11 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         parameters = dict(self._model.named_parameters())
         measured = measure(self._model.config, type(self._model))
         self.profile = measured.profile
-        self.shape = closed_form(self._model.config)
-        self.rows = int(self._model.get_input_embeddings().weight.shape[0])
         self.positions = max_positions(self._model.config)
         self.digest = digest(parameters)
-        small = _weights_per_token(self._model) < SMALL_MODEL
+        self.vocabulary = self._model.get_input_embeddings().num_embeddings
+        self.matrix_weights = sum(each.numel() for each in parameters.values() if each.dim() > 1)
+        small = sum(each.numel() for each in parameters.values()) < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
         self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured, self.positions))
@@ -295,15 +292,6 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
     def _move(self) -> Move | None:
         return self._space.measure(self._space.point)
-
-
-def _weights_per_token(model: PreTrainedModel) -> int:
-    """Return the number of weights of all matrices, without an embedding that only looks tokens up."""
-    looked_up, head = model.get_input_embeddings(), model.get_output_embeddings()
-    matrices = {id(weights): weights.numel() for weights in model.parameters() if weights.dim() > 1}
-    if head is None or head.weight is not looked_up.weight:
-        matrices.pop(id(looked_up.weight))
-    return sum(matrices.values())
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

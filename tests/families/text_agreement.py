@@ -1,6 +1,6 @@
 """Agreement of the transformers engine's texts with `generate` of transformers, for tests and measurements.
 
-    agreement = text_agreement("gemma2", folder)
+agreement = text_agreement("gemma2", folder)
 """
 
 from __future__ import annotations
