@@ -195,7 +195,7 @@ class CachedBatch:
             self._columns = max(contexts)
 
 
-def is_joinable(cache: object) -> bool:
+def is_joinable(cache: Cache) -> bool:
     """Return whether sequences can enter and leave a cache: `_join` and `_trim` know all that it holds.
 
     Args:
