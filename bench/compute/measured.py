@@ -143,6 +143,11 @@ def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None 
     except UsageError as error:
         raise UsageError(f"model_type is {kind!r}: its FLOPs cannot be measured: {error}") from None
     except Exception as error:  # of the model's own code, which may need values where there are only shapes
+        if isinstance(error, KeyError) and error.args == (ATTENTION,):
+            raise UsageError(
+                f"model_type is {kind!r}: its FLOPs cannot be measured: it does not attend through transformers' "
+                "attention interface"
+            ) from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         raise UsageError(
             f"model_type is {kind!r}: its FLOPs cannot be measured, because its code does not run without values "
