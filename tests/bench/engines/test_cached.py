@@ -177,6 +177,24 @@ def test_the_hardware_s_work_is_what_torch_counts(family):
     check(batch.step([[7], [8], [9]], [WINDOW + 7, 5, 3]))
 
 
+@torch.inference_mode()
+def test_all_logits_are_the_hardware_s_work_where_a_model_cannot_leave_some_out(monkeypatch):
+    model = make("gemma2")
+    prompts = [[5] * 7, [6] * 4]
+    expected = CachedBatch(model, joins=True)
+    logits = expected.run(expected.enter(prompts, []))
+    forward = model.forward
+
+    def every(input_ids, attention_mask, position_ids, past_key_values, use_cache):
+        return forward(input_ids, attention_mask, position_ids, past_key_values, use_cache=use_cache)
+
+    monkeypatch.setattr(model, "forward", every)
+    batch = CachedBatch(model, joins=True)
+    running = batch.enter(prompts, [])
+    assert running.spare_heads == 14 - 2
+    torch.testing.assert_close(batch.run(running), logits)
+
+
 def test_prompts_of_one_length_stay_together_and_rows_that_ended_are_the_hardware_s_work():
     batch = CachedBatch(make("recurrent_gemma"), joins=False)
     with torch.inference_mode():
