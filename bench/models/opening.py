@@ -124,6 +124,9 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
         )
+    except RuntimeError as error:
+        _refuse_unmerged(folder, error)
+        raise
     except SafetensorError as error:
         reason = sentence(str(error))
         raise UsageError(
@@ -229,10 +232,23 @@ def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
         return loaded
 
     file = folder / "config.json"
-    model, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    try:
+        model, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    except UsageError as error:
+        _refuse_unmerged(folder, error)
+        raise
     _check_loaded(folder, model_class.__name__, loaded, model.state_dict())
     _check_tied(folder, model.all_tied_weights_keys, headers)
     return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _refuse_unmerged(folder: Path, error: Exception) -> None:
+    """Raise a `UsageError` if a load failed because weights that transformers merges do not fit together."""
+    if "conversion of the weights" in str(error):
+        raise UsageError(
+            f"{folder}: weights that transformers merges, such as the experts of a layer, do not fit together: one is "
+            "missing or of another shape; save the whole model again, or correct config.json"
+        ) from error
 
 
 def _check_tied(folder: Path, tied: Mapping[str, str], headers: Mapping[str, Header]) -> None:

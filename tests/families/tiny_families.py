@@ -347,7 +347,8 @@ def make(family: str, seed: int = 0, **options: Any) -> PreTrainedModel:
             if weights.dim() < 2 or any(part in name for part in _KEPT):
                 continue
             if weights is embedding.weight:
-                spread = 1.0
+                tied = head is not None and head.weight is weights
+                spread = 0.1 if tied else 1.0  # a wide embedding that is the head too repeats its input
             elif head is not None and weights is head.weight:
                 spread = 3 / weights.shape[-1] ** 0.5
             else:
