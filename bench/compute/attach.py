@@ -54,7 +54,7 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
     """Count every pass through a model's decoder and linear layers until the attachment is removed.
 
     Each pass has a phase. `update` is a pass with gradient, forward and backward. `recompute` is the recomputation of
-    checkpointed layers. `rollout` is a pass without gradient and with a cache. Every other pass is `logprobs`,
+    checkpointed layers. `rollout` is a pass without gradient that uses a cache. Every other pass is `logprobs`,
     `reference` or `value`, by the model's role. A policy with its adapter disabled, as its own reference, counts as
     `logprobs`. A copy of a metered model is metered too, as a `reference`. A model that the trainer loads itself needs
     its own attachment. The compute of reward functions is not counted.
@@ -158,7 +158,8 @@ class Attachment:
         context = 0 if cache is None else cached_tokens(cache)
         fed = ids if context and width == 1 else None
         mask = self._mask(given.get("attention_mask"), fed)
-        phase = self._phase(module, entering, cache is not None)
+        # Some families make their own cache in the first pass.
+        phase = self._phase(module, entering, cache is not None or given.get("use_cache") is True)
         current = Pass(phase, rows, width, context, mask, len(self._calls))
         profile, lengths = self.profile, current.lengths(width)
         # Layers that run for the last positions only are recorded when they have run.
@@ -196,18 +197,17 @@ class Attachment:
         current = self._pass
         if output is None or current is None:  # the pass raised an exception
             return
-        if (ran := current.ran - current.late) < (1 - TOLERANCE) * current.promised:
+        if current.ran < (1 - TOLERANCE) * current.promised:
             raise UsageError(
-                f"the model's modules ran {ran:,} multiply-adds and its configuration promises {current.promised:,}: "
-                "fused or foreign linear layers cannot be metered"
+                f"the model's modules ran {current.ran:,} multiply-adds and its configuration promises "
+                f"{current.promised:,}: fused or foreign linear layers cannot be metered"
             )
-        late = [
-            current.attended([call for call in calls if call.late], queries)
-            for calls, queries in zip(self._calls, current.queries, strict=True)
-        ]
-        attended = self._units(sum(real for real, _ in late), sum(padded for _, padded in late))
-        if (more := max(current.ran - current.promised, 0)) or attended["padded_attended"]:
-            self._book(current.work(more, **attended), current.phase)
+        if (more := current.ran - current.promised) > 0:  # adapters
+            self._book(current.work(more), current.phase)
+        for queries, products in current.late.items():
+            late = [call for call in self.profile.layers if call.late]
+            attended = self._units(*current.attended(late, queries))
+            self._book(current.work(products, queries, **attended), current.phase)
 
     def _units(self, real: int, padded: int) -> dict[str, int]:
         """Return FLOPs of attention of real and of all tokens as fields of `Work`."""
@@ -243,9 +243,11 @@ class Attachment:
         self._backward = current
         self._book_recomputed(current)
         self._layer = index
-        real, padded = current.attended(self._calls[index], current.queries[index])
+        queries = current.queries[index]
+        real, padded = current.attended(self._calls[index], queries)
         work = current.work(
             current.gradients[index],
+            queries,
             **self._units(2 * real, 2 * padded),
             backward_passes=current.rows if index == len(self._calls) - 1 else 0,
         )
@@ -258,12 +260,15 @@ class Attachment:
     def _book_recomputed(self, current: Pass) -> None:
         """Record what the backward pass of the last layer has computed again."""
         products, gradients = current.take_recomputed()
-        if products and self._layer is not None:
+        if self._layer is None:
+            return
+        queries = current.queries[self._layer]
+        if products:
             # Attention has no module of its own. It runs once for each run of its layer.
-            attended = current.attended(self._calls[self._layer], current.queries[self._layer])
-            self._book(current.work(products, **self._units(*attended)), "recompute")
+            attended = self._units(*current.attended(self._calls[self._layer], queries))
+            self._book(current.work(products, queries, **attended), "recompute")
         if gradients:
-            self._book(current.work(gradients), "update")
+            self._book(current.work(gradients, queries), "update")
 
     # Modules of its layers, and beside them
 
@@ -286,14 +291,16 @@ class Attachment:
     def _count(self, cost: Cost) -> None:
         """Count a module of the decoder that has run."""
         if self._inside and self._pass is not None:
-            self._pass.ran += cost.products
             if self._layer is None:
+                self._pass.ran += cost.products
                 if cost.output is not None:
                     cost.output.register_hook(partial(self._beside_backward, self._pass.work(cost.gradients)))
                 return
             self._pass.gradients[self._layer] += cost.gradients
             if any(call.late for call in self._calls[self._layer]):
-                self._pass.late += cost.products
+                self._pass.late[self._pass.queries[self._layer]] += cost.products
+            else:
+                self._pass.ran += cost.products
         elif self._backward is not None:
             # If the graph is built only now, the forward pass could not count the gradients.
             new = self._layer is not None and not self._backward.gradients[self._layer]

@@ -28,8 +28,8 @@ class Pass:
         real: Number of tokens without padding.
         run: Number of tokens with padding.
         promised: Products that the model's profile promises.
-        ran: Products that have run.
-        late: Those of layers that run for the last columns only. They are not promised.
+        ran: Products that have run, but for those of late layers.
+        late: Products of layers that run for the last columns only, by their number. They are not promised.
         queries: Number of last columns that each layer runs for.
         gradients: Products of each layer's backward pass; zero if its graph is built only during recomputation.
         recomputed: Products that were computed again and are not recorded yet.
@@ -44,9 +44,10 @@ class Pass:
             # If the mask does not cover the cache, the whole cache is context.
             before = mask[:, :-width].sum(1) if mask.shape[1] > width else self._ends
             self._ends = before + self.valid.sum(1)
-        self.real = sum(new * n for (_, new), n in self.lengths(width).items())
+        self.real = self._real(width)
         self.run = rows * width
-        self.promised = self.ran = self.late = 0
+        self.promised = self.ran = 0
+        self.late: Counter[int] = Counter()
         self.queries = [width] * layers
         self.gradients = [0] * layers
         self.recomputed = self.recomputed_gradients = 0
@@ -74,9 +75,20 @@ class Pass:
             padded += call.pair * self._positions[key][1]
         return real, padded
 
-    def work(self, products: int, **counts: int) -> Work:
-        """Return products as work, with the share of real tokens in the pass."""
-        return Work(products=products * self.real // self.run, padded_products=products, **counts)
+    def work(self, products: int, queries: int | None = None, **counts: int) -> Work:
+        """Return products as work.
+
+        Args:
+            products: Multiply-adds with padding.
+            queries: Number of last columns that they are for; None for all. Their share of real tokens is real work.
+            counts: Other fields of the work.
+        """
+        columns = self.width if queries is None else queries
+        real = products * self._real(columns) // (self.rows * columns)
+        return Work(products=real, padded_products=products, **counts)
+
+    def _real(self, queries: int) -> int:
+        return sum(new * rows for (_, new), rows in self.lengths(queries).items())
 
     def take_recomputed(self) -> tuple[int, int]:
         """Return the products that were computed again and those of their gradients, and forget them."""

@@ -1,13 +1,12 @@
-"""FLOPs of a step of GRPO by the attached meter, held against PyTorch's counter, for any family.
+"""FLOPs of a step of GRPO by the attached meter, held against PyTorch's counter, for tests and measurements.
 
-    ratio = training_agreement("mixtral", lora=True, checkpointing=True)
-
+    agreement = training_agreement("mixtral", lora=True, checkpointing=True)
     python -m tests.families.training_agreement [FAMILY ...]
 
 A step samples answers with a cache, computes their log-probabilities without one, and updates the weights. Meter and
-counter both include padding. The counter takes every masked position and the chunks of a scan's implementation for
-work, so attention, scans and causal convolutions are counted here by their definitions, in the forward pass and twice
-in the backward pass.
+counter both include padding. The counter would take masked positions and the chunks of a recurrence for work, so
+attention, recurrences and causal convolutions count here by their definitions: once in the forward pass, and twice in
+the backward pass.
 """
 
 from __future__ import annotations
@@ -17,32 +16,54 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
 
 from bench.compute.attach import attach
 from bench.compute.ledger import PhaseBook, Work, hardware_flops
 from bench.run.adapters import with_adapters
 from methods.interface import Lora
-from tests.families.tiny_families import FAMILIES, make
+
+try:
+    from tiny_families import FAMILIES, make
+except ImportError:
+    from tests.families.tiny_families import FAMILIES, make
 
 LENGTHS, NEW = (45, 29, 38), 9
 """Lengths of the prompts, the first of them the longest, and number of tokens of each answer."""
 
 
-def training_agreement(family: str, *, lora: bool, checkpointing: bool) -> float:
-    """Return the FLOPs of a step by the attached meter, divided by those of the counter."""
-    model = make(family, attn_implementation="eager")
-    return step_agreement(model, lora=lora, checkpointing=checkpointing)
+class TrainingAgreement(NamedTuple):
+    """FLOPs of a step, including padding.
+
+    Attributes:
+        ours: By the attached meter.
+        counter: By PyTorch's counter.
+    """
+
+    ours: int
+    counter: int
+
+    @property
+    def ratio(self) -> float:
+        """Ours by the counter's."""
+        return self.ours / self.counter
 
 
-def step_agreement(model: PreTrainedModel, *, lora: bool, checkpointing: bool) -> float:
-    """Return the same ratio for a model with eager attention."""
+def training_agreement(family: str, *, lora: bool, checkpointing: bool) -> TrainingAgreement:
+    """Return the FLOPs of a step of a family's tiny model.
+
+    Args:
+        family: A key of `FAMILIES`.
+        lora: Whether to train adapters instead of all parameters.
+        checkpointing: Whether the backward pass recomputes the layers' activations.
+    """
+    torch.manual_seed(0)
+    model: Any = make(family, attn_implementation="eager")
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     if lora:
@@ -52,7 +73,7 @@ def step_agreement(model: PreTrainedModel, *, lora: bool, checkpointing: bool) -
     book = PhaseBook(lambda work: None)
     with attach(model, book, role="policy", pad_id=0) as attached, Reference(model) as reference:
         _step(model)
-    return hardware_flops(attached.profile, sum(book.phases().values(), Work())) / reference.flops
+    return TrainingAgreement(hardware_flops(attached.profile, sum(book.phases().values(), Work())), reference.flops)
 
 
 def _step(model: Any) -> None:
@@ -216,11 +237,11 @@ class _Opaque(torch.autograd.Function):
 
 
 def _rows(mask: Tensor | None, queries: int, keys: int) -> int:
-    """Return the positions that the queries of a row without padding attend to."""
+    """Return the positions that the queries of the first row attend to, which has no padding."""
     if mask is None:
         return sum(range(keys - queries + 1, keys + 1))
     visible = mask if mask.dtype == torch.bool else mask == 0
-    return int(visible[:, 0, :, :keys].sum((1, 2)).max())
+    return int(visible[0, 0, :, :keys].sum())
 
 
 def _attention(
@@ -295,7 +316,7 @@ if __name__ == "__main__":
         for lora in (False, True):
             for checkpointing in (False, True):
                 try:
-                    cells.append(f"{training_agreement(name, lora=lora, checkpointing=checkpointing):.5f}")
+                    cells.append(f"{training_agreement(name, lora=lora, checkpointing=checkpointing).ratio:.7f}")
                 except Exception as error:  # the table shows what failed
                     cells.append(f"{type(error).__name__}: {error}"[:110])
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
