@@ -29,7 +29,7 @@ from bench.engines.packed import PackedLinears, kernels_for
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
-from bench.models.opening import open_model
+from bench.models.opening import open_model, save_model
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
@@ -277,7 +277,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return kept
 
     def _save_model(self, folder: Path) -> None:
-        self._model.save_pretrained(folder)
+        save_model(self._model, folder)
 
     def _move(self) -> Move | None:
         return self._space.measure(self._space.point)

@@ -6,7 +6,7 @@ the meta device, which have the names and shapes of the stored ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import (
     CONFIG_MAPPING,
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -32,8 +30,17 @@ from bench.errors import UsageError, shown
 from bench.models.checkpoint import json_object, loaded_files, read_config
 from bench.models.folder import check_files
 from bench.models.headers import FLOATS, Header, read_headers
+from bench.models.multimodal import (
+    check_same_text,
+    first_logits,
+    is_multimodal,
+    keeps_whole,
+    loaded_class,
+    loader,
+    text_model,
+)
 from bench.models.rendering import TemplateLimit, use_limits
-from bench.models.template import check_not_random, template_file
+from bench.models.template import PROBE, accept_text, check_not_random, processor_template, template_file
 from bench.plain import sentence
 from tasks.interface import PromptStyle
 
@@ -103,36 +110,73 @@ def open_config(folder: Path) -> PreTrainedConfig:
     config: PreTrainedConfig = _explained(
         lambda: AutoConfig.from_pretrained(folder, **SAFE), f"{file}: cannot be used", "correct the file"
     )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if loaded_class(config) is None:
         raise UsageError(f"{file}: {kind} is not a causal language model; use one that continues a text")
     return config
 
 
 def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
-    """Return the model of a folder on the CPU.
+    """Return the model of a folder on the CPU: of a multimodal checkpoint, its text model.
 
     Args:
         folder: Checkpoint folder.
         dtype: Dtype of the weights, as `AutoModelForCausalLM.from_pretrained` takes it.
 
     Raises:
-        UsageError: If the folder does not hold exactly the model's weights.
+        UsageError: If the folder does not hold exactly the model's weights, or a multimodal model's text model answers
+            a text otherwise than the whole model.
     """
     check_files(folder)
+    whole, loaded = _open_whole(folder, dtype)
+    name, expected = type(whole).__name__, whole.state_dict()
+    if not is_multimodal(whole.config):
+        _check_loaded(folder, name, loaded, expected)
+        return whole
+    try:
+        logits = first_logits(whole)
+        model, left_out = text_model(whole)
+        check_same_text(model, logits)
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error}") from error
+    _check_loaded(folder, name, _without(loaded, left_out), expected)
+    return model
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model that `open_model` returned as a checkpoint which transformers opens, and `open_model` too.
+
+    A multimodal model without its other towers is written with them, as they are in the folder that it came from.
+    """
+    if keeps_whole(model):
+        whole, _ = _open_whole(Path(model.name_or_path), model.dtype)
+        whole.load_state_dict(model.state_dict(), strict=False, assign=True)
+        whole.tie_weights()
+        model = whole
+    model.save_pretrained(folder)
+
+
+def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return the model of a folder with everything in it, and the report of the load."""
+    config = open_config(folder)
+    model_class, own_config = loader(config)
     model: PreTrainedModel
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        model, loaded = model_class.from_pretrained(
+            folder, config=own_config, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
         )
     except SafetensorError as error:
         reason = sentence(str(error))
         raise UsageError(
             f"{folder}: the weights cannot be read ({reason}); copy or download the files again"
         ) from error
-    _check_loaded(folder, type(model).__name__, loaded, model.state_dict())
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
-    return model
+    return model, loaded if own_config is config else _without(loaded, loaded["unexpected_keys"])
+
+
+def _without(loaded: dict[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    """Return the report of a load without the weights of a multimodal model that its text model leaves out."""
+    return {**loaded, **{kind: set(loaded[kind]) - set(left_out) for kind in ("missing_keys", "unexpected_keys")}}
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -170,6 +214,8 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     sets += [list(names.values())] if names else []
     if sets and not any(all((folder / name).exists() for name in one) for one in sets):
         raise UsageError(f"{folder}: holds no tokenizer ({' or '.join(', '.join(one) for one in sets)}); {remedy}")
+    tokenizer.chat_template = tokenizer.chat_template or processor_template(folder)
+    accept_text(tokenizer)
     return tokenizer
 
 
@@ -211,15 +257,12 @@ def _quiet() -> Iterator[None]:
 def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
     """Check the names and shapes of the stored weights; return the number of rows of the embedding."""
     headers = read_headers(folder)
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    text = config.get_text_config()
-    # As AutoModelForCausalLM does for a model of text and images whose text part is a model of its own.
-    config = text if model_class.config_class is type(text) else config
+    model_class, own_config = loader(config)
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
             None,
-            config=config,
+            config=own_config,
             state_dict={name: _meta(header) for name, header in headers.items()},
             device_map={"": "meta"},
             dtype=torch.float32,
@@ -229,9 +272,12 @@ def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
         return loaded
 
     file = folder / "config.json"
-    model, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
-    _check_loaded(folder, model_class.__name__, loaded, model.state_dict())
-    _check_tied(folder, model.all_tied_weights_keys, headers)
+    whole, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    expected = whole.state_dict()
+    _check_tied(folder, whole.all_tied_weights_keys, headers)
+    model, left_out = _explained(lambda: text_model(whole), str(file), "use another model")
+    unread = left_out if own_config is config else loaded["unexpected_keys"]
+    _check_loaded(folder, model_class.__name__, _without(loaded, unread), expected)
     return int(model.get_input_embeddings().weight.shape[0])
 
 
@@ -317,15 +363,14 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: in
 
 def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that the chat template formats a user's message, and ends with other conversations too."""
-    probe = "What is 17 + 25?"
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": probe}], add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": PROBE}], add_generation_prompt=True, tokenize=False
         )
         drops_system_message(tokenizer)
     except Exception as error:
         raise UsageError(unformatted(folder, error)) from error
-    if probe not in text:
+    if PROBE not in text:
         raise UsageError(
             f"{template_file(folder)}: the chat template leaves out the user's message; correct it, or use --prompt "
             "completion"
@@ -335,7 +380,7 @@ def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Return whether the chat template formats a conversation with a system message, and leaves the message out."""
     probe = "Answer with the number alone."
-    conversation = [{"role": "system", "content": probe}, {"role": "user", "content": "What is 17 + 25?"}]
+    conversation = [{"role": "system", "content": probe}, {"role": "user", "content": PROBE}]
     try:
         text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
     except TemplateLimit:
