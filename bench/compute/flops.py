@@ -17,15 +17,22 @@ Model FLOPs and hardware FLOPs are the same functions, applied to counts without
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
+from bench.compute.profile import AttentionLayer, ComputeProfile, attended_in_layer, check_size
 from bench.errors import UsageError
 
 FLOPS_VERSION = 2
 """Version of the formula, stored in records. Increment it with any change of a returned number."""
+
+
+class NoClosedForm(UsageError):
+    """The FLOPs of a model do not follow from its dimensions alone."""
 
 
 class _HasToDict(Protocol):
@@ -71,14 +78,24 @@ class ModelShape:
     def __post_init__(self) -> None:
         sizes = ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size")
         for name in sizes:
-            _check_size(name, getattr(self, name))
+            check_size(name, getattr(self, name))
         for window in self.windows:
             if window is not None:
-                _check_size("windows", window)
+                check_size("windows", window)
         if self.heads % self.kv_heads:
             raise UsageError(f"kv_heads is {self.kv_heads}: a divisor of heads, {self.heads}, is needed")
         if len(self.windows) not in (0, self.layers):
             raise UsageError(f"windows has {len(self.windows)} entries: none or {self.layers} are needed")
+
+    def profile(self) -> ComputeProfile:
+        """Return the compute profile that these dimensions give."""
+        windows = self.windows or (None,) * self.layers
+        pair = 4 * self.heads * self.head_dim
+        return ComputeProfile(
+            token=2 * self.layers * self.layer_matmul_parameters,
+            head=2 * self.head_matmul_parameters,
+            layers=tuple(AttentionLayer(pair, window, layer=index) for index, window in enumerate(windows)),
+        )
 
     @property
     def layer_matmul_parameters(self) -> int:
@@ -109,8 +126,9 @@ class ModelShape:
         runs. Missing fields take the family's defaults in `transformers`.
 
         Raises:
-            UsageError: If the family is unknown, a size is not a positive integer, or the formula does not cover the
-                configuration: experts, layers other than full or sliding-window attention, non-causal attention.
+            NoClosedForm: If the family is unknown, or the formula does not cover the configuration: experts, layers
+                other than full or sliding-window attention, non-causal attention.
+            UsageError: If a size is not a positive integer.
         """
         given = config if isinstance(config, Mapping) else config.to_dict()
         if isinstance(text := given.get("text_config"), Mapping):
@@ -119,14 +137,14 @@ class ModelShape:
         model_type = given.get("model_type")
         family = _FAMILIES.get(str(model_type))
         if family is None:
-            raise UsageError(
+            raise NoClosedForm(
                 f"model_type is {model_type!r}: its FLOPs are not known; supported are dense causal decoders "
                 f"with gated MLPs of the families {', '.join(sorted(_FAMILIES))}"
             )
         values = {**family.defaults, **given}
-        layers = _check_size("num_hidden_layers", values["num_hidden_layers"])
-        heads = _check_size("num_attention_heads", values["num_attention_heads"])
-        hidden_size = _check_size("hidden_size", values["hidden_size"])
+        layers = check_size("num_hidden_layers", values["num_hidden_layers"])
+        heads = check_size("num_attention_heads", values["num_attention_heads"])
+        hidden_size = check_size("hidden_size", values["hidden_size"])
         _refuse_variants(values)
         kv_heads, head_dim, window = (values[name] for name in ("num_key_value_heads", "head_dim", "sliding_window"))
         windows = tuple(window if family.slides(values, layer) else None for layer in range(layers))
@@ -141,6 +159,42 @@ class ModelShape:
             tied=bool(values["tie_word_embeddings"]),
             windows=() if set(windows) == {None} else windows,
         )
+
+
+def closed_form(config: Config) -> ModelShape | None:
+    """Return the shape of a model of a family whose FLOPs have a closed form; None for every other model."""
+    try:
+        return ModelShape.from_config(config)
+    except NoClosedForm:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _measured_profile(content: str) -> ComputeProfile:
+    from transformers import CONFIG_MAPPING
+
+    from bench.compute.measured import measure
+
+    given = json.loads(content)
+    kind = given.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
+    return measure(CONFIG_MAPPING[kind].from_dict(given).get_text_config()).profile
+
+
+def compute_profile(config: Config) -> ComputeProfile:
+    """Return the compute profile of a model from its configuration alone.
+
+    Families with a closed form need no torch. Every other model is measured, once per process, which takes seconds: see
+    `bench.compute.measured`.
+
+    Raises:
+        UsageError: If the model's FLOPs can be neither computed nor measured, with the reason.
+    """
+    if shape := closed_form(config):
+        return shape.profile()
+    given = config if isinstance(config, Mapping) else config.to_dict()
+    return _measured_profile(json.dumps(given, sort_keys=True, default=str))
 
 
 def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
@@ -161,19 +215,6 @@ def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
     _check_counts(context=context, new_tokens=new_tokens)
     windows = Counter(shape.windows or (None,) * shape.layers)
     return sum(layers * attended_in_layer(window, context, new_tokens) for window, layers in windows.items())
-
-
-def attended_in_layer(window: int | None, context: int, new_tokens: int) -> int:
-    """Return the number of positions that new tokens attend to in one layer. See `attended`.
-
-    Args:
-        window: Maximum number of positions that the layer attends to; None for all.
-        context: Number of tokens in the cache before the first new one.
-        new_tokens: Number of tokens passed through the layer.
-    """
-    unbounded = new_tokens if window is None else min(max(window - context, 0), new_tokens)
-    rising = unbounded * context + unbounded * (unbounded + 1) // 2
-    return rising + (new_tokens - unbounded) * (window or 0)
 
 
 def forward_flops(shape: ModelShape, *, tokens: int, head_tokens: int, attended: int) -> int:
@@ -238,22 +279,16 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} is {count}: a count of at least 0 is needed")
 
 
-def _check_size(name: str, size: object) -> int:
-    if not isinstance(size, int) or size < 1:
-        raise UsageError(f"{name} is {size!r}: a positive integer is needed")
-    return size
-
-
 def _refuse_variants(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if "expert" in name and value:
-            raise UsageError(f"{name} is {value!r}: mixtures of experts are not supported, dense models are")
+            raise NoClosedForm(f"{name} is {value!r}: mixtures of experts are not supported, dense models are")
     if values.get("use_bidirectional_attention"):
-        raise UsageError("use_bidirectional_attention is true: only causal attention is supported")
+        raise NoClosedForm("use_bidirectional_attention is true: only causal attention is supported")
     types = values.get("layer_types") or []
     for kind in types:
         if kind not in ("full_attention", "sliding_attention"):
-            raise UsageError(f"layer_types has {kind!r}: full_attention or sliding_attention is supported")
+            raise NoClosedForm(f"layer_types has {kind!r}: full_attention or sliding_attention is supported")
     if types and len(types) != (layers := values["num_hidden_layers"]):
         raise UsageError(f"layer_types has {len(types)} entries: num_hidden_layers, {layers}, are needed")
 
