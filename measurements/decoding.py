@@ -40,7 +40,7 @@ CANDIDATES = 2
 
 
 def answers(engine: Engine, prompts: Sequence[TokenIds], sampling: Sampling) -> list[Completion]:
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("evaluation"):
         return engine.generate(prompts, sampling, meter)
 
@@ -67,7 +67,7 @@ def ours(pool: EnginePool, prompts: Sequence[TokenIds], sampling: Sampling, firs
     """Tokens of all candidates' answers, and seconds. Candidates lie so near the base that texts hardly differ."""
     jobs = [Job(Point({first + i: 1e-7}), tuple(prompts), sampling) for i in range(CANDIDATES)]
     early: dict[Job, list[Completion]] = {}
-    meter = Meter(pool.shape)
+    meter = Meter(pool.profile)
     started = time.perf_counter()
     pool.prepare(jobs, lambda job, completions, work: early.setdefault(job, completions))
     with meter.account("sample"):
@@ -171,7 +171,7 @@ def print_lookup(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -
     answers(engine, prompts[:2], Sampling(max_new_tokens=4))
     for tokens in (0, room, 0, room):
         transformers.PASS_TOKENS = tokens
-        meter = Meter(engine.shape)
+        meter = Meter(engine.profile)
         started = time.perf_counter()
         with meter.account("evaluation"):
             found[tokens] = [a.token_ids for a in engine.generate(prompts, sampling, meter)]

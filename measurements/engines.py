@@ -32,7 +32,7 @@ def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         engine.generate(prompts[:2], Sampling(max_new_tokens=4), meter)  # warm-up
         started = time.perf_counter()

@@ -19,7 +19,7 @@ import transformers
 from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.compute.flops import ModelShape, attended, decode_flops, generation_flops, prefill_flops, training_flops
+from bench.compute.flops import ModelShape, decode_flops, generation_flops, prefill_flops, training_flops
 
 LENGTH, NEW = 1024, 16
 
@@ -69,12 +69,12 @@ def count(work: Callable[[], object]) -> int:
 def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
     ids = torch.zeros(1, LENGTH, dtype=torch.long, device="meta")
     mask = torch.ones_like(ids)
-    square = shape.layers * LENGTH**2 - attended(shape, 0, LENGTH)
+    square = shape.layers * LENGTH**2 - shape.profile().attended(0, LENGTH)
     masked = 4 * shape.heads * shape.head_dim * square
     head = 2 * shape.head_matmul_parameters * LENGTH
 
     counted = count(lambda: model(ids, attention_mask=mask, use_cache=False))
-    yield Row(f"prefill {LENGTH}", prefill_flops(shape, LENGTH), counted, counted - masked)
+    yield Row(f"prefill {LENGTH}", prefill_flops(shape.profile(), LENGTH), counted, counted - masked)
 
     cache = transformers.DynamicCache(config=model.config)
     model(ids, attention_mask=mask, past_key_values=cache)
@@ -84,7 +84,7 @@ def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
             model(ids[:, :1], past_key_values=cache)
 
     counted = count(decode)
-    yield Row(f"decode {NEW} after {LENGTH}", decode_flops(shape, LENGTH, NEW), counted, counted)
+    yield Row(f"decode {NEW} after {LENGTH}", decode_flops(shape.profile(), LENGTH, NEW), counted, counted)
 
     def answer() -> None:
         cache = transformers.DynamicCache(config=model.config)
@@ -93,13 +93,13 @@ def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
             model(ids[:, :1], past_key_values=cache)
 
     counted = count(answer)
-    yield Row(f"answer of {NEW} to {LENGTH}", generation_flops(shape, LENGTH, NEW), counted, counted - masked)
+    yield Row(f"answer of {NEW} to {LENGTH}", generation_flops(shape.profile(), LENGTH, NEW), counted, counted - masked)
 
     def train() -> None:
         model(ids, attention_mask=mask, labels=ids, use_cache=False).loss.backward()
 
     counted = count(train)
-    yield Row(f"train {LENGTH}", training_flops(shape, LENGTH), counted, counted - 3 * masked)
+    yield Row(f"train {LENGTH}", training_flops(shape.profile(), LENGTH), counted, counted - 3 * masked)
 
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -107,7 +107,7 @@ def measure(model: Any, shape: ModelShape) -> Iterator[Row]:
         with set_checkpoint_early_stop(early):
             counted = count(train)
         mode = f"train {LENGTH}, recompute, {'early stop' if early else 'whole layers'}"
-        yield Row(mode, training_flops(shape, LENGTH, recompute=True), counted, counted - 4 * masked + head)
+        yield Row(mode, training_flops(shape.profile(), LENGTH, recompute=True), counted, counted - 4 * masked + head)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
     load = partial(TransformersEngine, resolve("tiny-adder").prepare().path)
     alone, task = load(), load_task("addition")
     prompts = tuple(alone.encode(task.completion(example)) for example in task.load().test[:examples])
-    sampling = Evaluator(alone, task, "completion", Meter(alone.shape), None).sampling  # type: ignore[arg-type]
+    sampling = Evaluator(alone, task, "completion", Meter(alone.profile), None).sampling  # type: ignore[arg-type]
     with child_processes([load] * engines, 1) as workers:
         pool = EnginePool(alone, load, workers)
         rates: dict[str, list[float]] = {"one engine here": [], f"{engines} engines": []}
@@ -50,7 +50,7 @@ def main(engines: int, candidates: int, examples: int, rounds: int) -> None:
 
 def score(engine: Engine, jobs: list[Job]) -> float:
     """Return the seconds for running all jobs."""
-    meter, early = Meter(engine.shape), set()
+    meter, early = Meter(engine.profile), set()
     began = time.perf_counter()
     engine.prepare(jobs, lambda job, completions, work: early.add(job))
     with meter.account("sample"):

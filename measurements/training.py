@@ -38,9 +38,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from bench.compute.attach import attach
-from bench.compute.flops import ModelShape, attended
+from bench.compute.flops import ModelShape
 from bench.compute.ledger import PHASES, Phase, PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import Meter
+from bench.compute.profile import ComputeProfile
 
 PAD, END = 0, 1
 SIZES: dict[str, Any] = {
@@ -73,13 +74,13 @@ class Count:
     """Counts of a training.
 
     Attributes:
-        shape: Shape of the model.
+        profile: Compute profile of the model.
         phases: Work by phase, from the meter.
         counter: FLOPs by PyTorch's counter, including masked attention.
         masked: FLOPs of masked attention.
     """
 
-    shape: Any
+    profile: ComputeProfile
     phases: dict[Phase, Work]
     counter: int
     masked: int
@@ -90,7 +91,7 @@ class Count:
 
     @property
     def ratio(self) -> float:
-        return hardware_flops(self.shape, self.work) / (self.counter - self.masked)
+        return hardware_flops(self.profile, self.work) / (self.counter - self.masked)
 
 
 def tokenizer() -> Any:
@@ -219,7 +220,7 @@ def masked_squares(trainer: Any) -> Iterator[list[int]]:
             passes = 3 + module.is_gradient_checkpointing if training else 1
             # A layer with a window keeps only the part of the cache that its next token attends to.
             kept = [context if w is None else min(context, w - 1) for w in shape.windows or [None] * shape.layers]
-            masked = sum(width * (k + width) for k in kept) - attended(shape, context, width)
+            masked = sum(width * (k + width) for k in kept) - shape.profile().attended(context, width)
             found.append(passes * 4 * shape.heads * shape.head_dim * rows * masked)
 
         hooks.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
@@ -235,7 +236,7 @@ def count(trainer: Any) -> Count:
         attached = [stack.enter_context(a) for a in attachments(trainer, book)]
         with FlopCounterMode(display=False) as counter:
             trainer.train()
-    return Count(attached[0].shape, book.phases(), counter.get_total_flops(), sum(masked))
+    return Count(attached[0].shape.profile(), book.phases(), counter.get_total_flops(), sum(masked))
 
 
 def print_ratios() -> None:
@@ -250,16 +251,16 @@ def print_ratios() -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             trainer = METHODS[method](family, Path(folder), CHECKPOINTING[checkpointing], lora)
             found = count(trainer)
-        ours = hardware_flops(found.shape, found.work)
-        padding = 1 - model_flops(found.shape, found.work) / ours
+        ours = hardware_flops(found.profile, found.work)
+        padding = 1 - model_flops(found.profile, found.work) / ours
         adapters = "LoRA" if lora else "no"
         print(
             f"| {method} | {family} | {checkpointing} | {adapters} | {found.counter:,} "
             f"| {found.counter - found.masked:,} | {ours:,} | {found.ratio:.5f} | {padding:.1%} |",
             flush=True,
         )
-        total = model_flops(found.shape, found.work)
-        parts = {phase: model_flops(found.shape, work) / total for phase, work in found.phases.items()}
+        total = model_flops(found.profile, found.work)
+        parts = {phase: model_flops(found.profile, work) / total for phase, work in found.phases.items()}
         cells = " | ".join(f"{parts.get(phase, 0):.1%}" for phase in PHASES)
         shares.append(f"| {method} | {family} | {checkpointing} | {adapters} | {cells} |")
     print(f"\nModel FLOPs by phase:\n\n| method | model | checkpointing | adapters | {' | '.join(PHASES)} |")
@@ -272,7 +273,7 @@ def print_overhead(checkpoint: str, pairs: int = 12) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     ids = torch.randint(100, 1000, (2, 128), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
-    meter = Meter(ModelShape.from_config(model.config))
+    meter = Meter(ModelShape.from_config(model.config).profile())
 
     def step() -> float:
         started = time.perf_counter()

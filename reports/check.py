@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compute.budget import parse_budget
+from bench.compute.flops import is_present_rule
 from bench.errors import BenchError, UsageError, shown
 from bench.records import pricing
 from bench.records.derived import accuracy_of, comparison_of
@@ -104,8 +105,10 @@ def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
     for name in ("rows", "ledger", "splits"):
         if not getattr(result, name):
             yield name, None, "at least one entry, as status is ok"
-    if result.model and result.model.shape is None and result.identity_version >= _WITH_GATE:
-        yield "model.shape", None, "the dimensions of the model, from which FLOPs follow"
+    if result.model and result.model.costs is None and result.identity_version >= _WITH_GATE:
+        yield "model.profile", None, "the costs of the model, from which FLOPs follow"
+    if result.model and result.model.shape and result.model.costs != (expected := result.model.shape.profile()):
+        yield "model.profile", str(result.model.profile), f"{expected}, which model.shape gives"
     if result.model and result.rows and result.rows[0].weights not in (None, result.model.digest):
         yield "rows[0].weights", result.rows[0].weights, f"{result.model.digest}, which model.digest is"
     yield from _engine(result)
@@ -273,7 +276,8 @@ def _coverage(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any,
         yield f"{name}.curve", "another value", f"that of row {row.answers_of}, whose answers it has"
     if (given := tuple(each.k for each in row.coverages)) != ks:
         yield f"{name}.coverage", given, f"pass@k for k in {ks}, those of config.strategy"
-    priced = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
+    present = result.versions is not None and is_present_rule(result.versions.flops)
+    profile = result.model.costs if result.model and present else None
     for place, each in enumerate(row.coverages):
         part = f"{name}.coverage" if each is row.coverage else f"{name}.curve[{place}]"
         if not -CLOSE <= each.low <= each.value + CLOSE <= each.high + 2 * CLOSE <= 1 + 3 * CLOSE:
@@ -285,10 +289,10 @@ def _coverage(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any,
         if each.items + each.excluded != len(record.base) or each.k > each.samples:
             yield f"{part}.items", each.items, f"{len(record.base)} test items, those excluded included"
         yield from _gain(result.rows[0], row, each, part)
-        if result.model and result.model.shape and priced and each.work is None:
-            yield f"{part}.work", None, "raw counts, as the model's shape is known"
-        if result.model and result.model.shape and priced and each.work is not None:
-            expected = pricing.priced_coverage(result.model.shape, each).cost
+        if profile and each.work is None:
+            yield f"{part}.work", None, "raw counts, as the model's costs are known"
+        if profile and each.work is not None:
+            expected = pricing.priced_coverage(profile, each).cost
             yield from differences(f"{part}.cost", each.cost, expected)
 
 

@@ -1,4 +1,4 @@
-"""Check of a record's FLOPs, budget, tuning and times: what follows from its raw counts and the model's shape."""
+"""Check of a record's FLOPs, budget, tuning and times: what follows from its raw counts and the model's costs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import ModelShape
+from bench.compute.flops import is_present_rule
 from bench.compute.ledger import ADAPTATION, Account, Work, model_flops
+from bench.compute.profile import ComputeProfile
 from bench.errors import shown
 from bench.records import pricing
 from bench.records.rows import Row
@@ -33,24 +34,24 @@ def check_flops(result: Result, answers: int) -> Found:
     """
     if result.versions is not None and result.versions.flops > pricing.FLOPS_VERSION:
         yield "versions.flops", result.versions.flops, f"at most {pricing.FLOPS_VERSION}, the present formula"
-    if (shape := _priced(result)) is not None:
+    if (profile := _priced(result)) is not None:
         for account, booked in result.ledger.items():
-            yield from differences(f"ledger.{account}", booked, pricing.priced_account(shape, booked.work))
+            yield from differences(f"ledger.{account}", booked, pricing.priced_account(profile, booked.work))
     for number, row in enumerate(result.rows):
         if row.work is None:
-            if shape is not None:
-                yield f"rows[{number}].work", None, "raw counts, as the model's shape is known"
+            if profile is not None:
+                yield f"rows[{number}].work", None, "raw counts, as the model's costs are known"
         elif answers:
             cost = pricing.counted_cost(row.work, answers, row.cost.flops * answers)
-            expected = cost if shape is None else pricing.answer_cost(shape, row.work, answers)
+            expected = cost if profile is None else pricing.answer_cost(profile, row.work, answers)
             yield from differences(f"rows[{number}].cost", row.cost, expected)
     yield from _accounts(result, answers)
 
 
-def _priced(result: Result) -> ModelShape | None:
-    """Return the shape of the model if the FLOPs of a record follow from it under the present formula."""
-    present = result.versions is not None and result.versions.flops == pricing.FLOPS_VERSION
-    return result.model.shape if result.model and present else None
+def _priced(result: Result) -> ComputeProfile | None:
+    """Return the costs of the model if the FLOPs of a record follow from them under the present formula."""
+    present = result.versions is not None and is_present_rule(result.versions.flops)
+    return result.model.costs if result.model and present else None
 
 
 def check_budget(result: Result) -> Found:
@@ -64,8 +65,8 @@ def check_budget(result: Result) -> Found:
     if budget.name != result.config.budget:
         yield "budget.name", budget.name, f"{result.config.budget}, which config.budget is"
     setup = result.ledger.get("setup")
-    if (shape := _priced(result)) is not None and setup:
-        measured = pricing.evaluation_cost(shape, setup.work) if setup.work.evaluations else 0.0
+    if (profile := _priced(result)) is not None and setup:
+        measured = pricing.evaluation_cost(profile, setup.work) if setup.work.evaluations else 0.0
         # The measurement of the speed answers the same examples in larger batches, which may round to longer answers.
         timed = parse_budget(budget.name).unit == "seconds"
         near = measured / TIMED <= budget.evaluation_flops <= measured * TIMED
@@ -166,7 +167,7 @@ def check_timing(result: Result) -> Found:
         return
     if timing.new_tokens != work.decode_tokens:
         yield "timing.new_tokens", timing.new_tokens, f"{work.decode_tokens}, which timing.generation_work has"
-    if (shape := _priced(result)) is not None and timing.generation_flops != (flops := model_flops(shape, work)):
+    if (profile := _priced(result)) is not None and timing.generation_flops != (flops := model_flops(profile, work)):
         yield "timing.generation_flops", timing.generation_flops, f"{flops}, which timing.generation_work gives"
 
 
@@ -198,7 +199,7 @@ def _accounts(result: Result, answers: int) -> Found:
 
 
 def _costs(result: Result, account: Account, rows: tuple[Row, ...], answers: int) -> Found:
-    """Compare an account of answers with the costs of these answers. This needs no shape of the model."""
+    """Compare an account of answers with the costs of these answers. This needs no costs of the model."""
     costs = [(row.cost, float(answers)) for row in rows]
     costs += [(c.cost, c.samples / c.k * (c.items + c.excluded)) for row in rows if (c := row.coverage)]
     booked = result.ledger[account]

@@ -167,13 +167,17 @@ def _count_shared(first: Population, second: Population) -> int:
 
 
 def _parameters(model: str) -> int | None:
-    from bench.compute.flops import ModelShape
+    from bench.compute.flops import closed_form
     from bench.errors import BenchError
+    from bench.models.headers import count_weights
     from bench.models.source import resolve
 
     try:
-        config = resolve(model).config()
-        return ModelShape.from_config(config).matrix_parameters if config else None
+        source = resolve(model)
+        if shape := closed_form(source.config() or {}):
+            return shape.matrix_parameters
+        folder = source.local()
+        return count_weights(folder, matrices=True) if folder else None
     except BenchError:
         return None
 

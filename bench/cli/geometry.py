@@ -120,7 +120,7 @@ def _measure(
         drifts=drifts,
         lines=lines,
         computed=Computed(
-            ACCOUNT, work.evaluations, around.meter.flops(work), hardware_flops(around.meter.shape, work)
+            ACCOUNT, work.evaluations, around.meter.flops(work), hardware_flops(around.meter.profile, work)
         ),
         notes=(*notes, *measured.notes),
     )

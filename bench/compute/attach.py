@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.compute.flops import ModelShape, attended_in_layer
+from bench.compute.flops import ModelShape
 from bench.compute.ledger import Phase, Work
+from bench.compute.profile import attended_in_layer
 from bench.errors import UsageError
 
 Role = Literal["policy", "reference", "value"]

@@ -18,17 +18,32 @@ Model FLOPs and hardware FLOPs are the same functions, applied to counts without
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from bench.compute.profile import AttentionLayer, ComputeProfile, attended_in_layer, check_size
+from bench.compute.profile import AttentionLayer, ComputeProfile, check_counts, check_size
 from bench.errors import UsageError
 
-FLOPS_VERSION = 2
-"""Version of the formula, stored in records. Increment it with any change of a returned number."""
+FLOPS_VERSION = 3
+"""Version of the formula, stored in records. Increment it with any change of a returned number, or of the models that
+have one."""
+_SAME_NUMBERS = {3: 2}
+"""Earlier version that gives the same numbers for every model it knows: version 3 measures those that 2 refused."""
+
+
+def flops_rule(version: int) -> int:
+    """Return the earliest version of the formula that gives the same numbers as this one wherever it has any.
+
+    Records of both versions can be compared, and have the same ids.
+    """
+    return _SAME_NUMBERS.get(version, version)
+
+
+def is_present_rule(version: int) -> bool:
+    """Return whether records of a version of the formula have the numbers that the present one gives."""
+    return flops_rule(version) == flops_rule(FLOPS_VERSION)
 
 
 class NoClosedForm(UsageError):
@@ -197,86 +212,60 @@ def compute_profile(config: Config) -> ComputeProfile:
     return _measured_profile(json.dumps(given, sort_keys=True, default=str))
 
 
-def attended(shape: ModelShape, context: int, new_tokens: int) -> int:
-    """Return the number of positions that new tokens attend to, summed over tokens and layers.
-
-    Each token also attends to itself. A layer with a window counts min(c, window) at context c. The count is additive
-    over sequences and steps, so the ledger needs only this integer for attention.
-
-    Args:
-        shape: Shape of the model.
-        context: Number of tokens in the cache before the first new one.
-        new_tokens: Number of tokens passed through the model. Each attends to the cache and to the new tokens up to
-            itself.
-
-    Raises:
-        ValueError: If a count is negative.
-    """
-    _check_counts(context=context, new_tokens=new_tokens)
-    windows = Counter(shape.windows or (None,) * shape.layers)
-    return sum(layers * attended_in_layer(window, context, new_tokens) for window, layers in windows.items())
-
-
-def forward_flops(shape: ModelShape, *, tokens: int, head_tokens: int, attended: int) -> int:
+def forward_flops(profile: ComputeProfile, *, tokens: int, head_tokens: int, attended: int) -> int:
     """Return the FLOPs of a forward pass of tokens through the layers, and of some of them through the output head.
 
     The function is linear in all counts, so it can be applied to the sums in a ledger.
 
     Args:
-        shape: Shape of the model.
+        profile: Compute profile of the model.
         tokens: Number of tokens passed through the layers.
         head_tokens: Number of tokens whose logits are computed.
-        attended: Positions attended to, summed over tokens and layers, from the function `attended`.
+        attended: Positions attended to, summed over tokens and layers, from `ComputeProfile.attended`.
 
     Raises:
         ValueError: If a count is negative.
     """
-    _check_counts(tokens=tokens, head_tokens=head_tokens, attended=attended)
-    products = shape.layers * shape.layer_matmul_parameters * tokens + shape.head_matmul_parameters * head_tokens
-    return 2 * products + 4 * shape.heads * shape.head_dim * attended
+    check_counts(tokens=tokens, head_tokens=head_tokens, attended=attended)
+    return profile.token * tokens + profile.head * head_tokens + profile.unit * attended
 
 
-def generation_flops(shape: ModelShape, prompt: int, new_tokens: int) -> int:
+def generation_flops(profile: ComputeProfile, prompt: int, new_tokens: int) -> int:
     """Return the FLOPs of generating `new_tokens` tokens (at least one) after a prompt of `prompt` tokens.
 
-    The prompt's pass gives the first token, and the last token is not fed back.
+    The prompt's pass gives the first token, each further token has a pass of its own, and the last token is not fed
+    back.
     """
-    tokens = prompt + new_tokens - 1
-    return forward_flops(shape, tokens=tokens, head_tokens=new_tokens, attended=attended(shape, 0, tokens))
+    decoded = new_tokens - 1
+    attended = profile.attended(0, prompt, kept=min(prompt, 1)) + profile.attended_singly(prompt, decoded)
+    return forward_flops(profile, tokens=prompt + decoded, head_tokens=new_tokens, attended=attended)
 
 
-def decode_flops(shape: ModelShape, context: int, new_tokens: int) -> int:
-    """Return the FLOPs of a forward pass of `new_tokens` tokens through layers and head, with `context` cached."""
-    return forward_flops(
-        shape, tokens=new_tokens, head_tokens=new_tokens, attended=attended(shape, context, new_tokens)
-    )
+def decode_flops(profile: ComputeProfile, context: int, new_tokens: int) -> int:
+    """Return the FLOPs of one forward pass of `new_tokens` tokens through layers and head, with `context` cached."""
+    attended = profile.attended(context, new_tokens)
+    return forward_flops(profile, tokens=new_tokens, head_tokens=new_tokens, attended=attended)
 
 
-def prefill_flops(shape: ModelShape, tokens: int) -> int:
+def prefill_flops(profile: ComputeProfile, tokens: int) -> int:
     """Return the FLOPs of a forward pass of one sequence through layers and head, without a cache."""
-    return decode_flops(shape, 0, tokens)
+    return decode_flops(profile, 0, tokens)
 
 
-def training_flops(shape: ModelShape, tokens: int, recompute: bool = False) -> int:
+def training_flops(profile: ComputeProfile, tokens: int, recompute: bool = False) -> int:
     """Return the FLOPs of one forward and backward pass over one sequence, without the optimiser's step.
 
     The backward pass costs twice the forward pass: one product for the gradient of the inputs, and one for the gradient
     of the weights.
 
     Args:
-        shape: Shape of the model.
+        profile: Compute profile of the model.
         tokens: Length of the sequence.
         recompute: Whether the backward pass recomputes activations, which adds one forward pass (Chowdhery et al. 2022,
             appendix B). Checkpointing of decoder layers recomputes less: it skips the head's product, and with early
             stopping also each layer's last product.
     """
-    return (4 if recompute else 3) * prefill_flops(shape, tokens)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 0:
-            raise ValueError(f"{name} is {count}: a count of at least 0 is needed")
+    return (4 if recompute else 3) * prefill_flops(profile, tokens)
 
 
 def _refuse_variants(values: Mapping[str, Any]) -> None:

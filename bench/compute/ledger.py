@@ -1,7 +1,7 @@
 """Ledger of the work of a run: integer counts by named account.
 
-The ledger contains no FLOPs. They are a function of the counts and the model's shape, so that a better formula can be
-applied to old records. Engines and training hooks record work here. A method has no access to it.
+The ledger contains no FLOPs. They are a function of the counts and the model's compute profile, so that a better
+formula can be applied to old records. Engines and training hooks record work here. A method has no access to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
-from bench.compute.flops import ModelShape, forward_flops
+from bench.compute.flops import forward_flops
+from bench.compute.profile import ComputeProfile
 
 Account = Literal["sample", "select", "gate", "train", "tune", "inference", "evaluation", "setup", "analysis"]
 BilledAccount = Literal["sample", "select", "gate", "train", "tune"]
@@ -38,7 +39,8 @@ class Work(BaseModel):
         prefill_tokens: Prompt tokens run forward.
         decode_tokens: Generated tokens run forward. The last token of an answer is never run.
         head_tokens: Positions where the LM head ran: the last prompt token and every decoded token.
-        attended: Positions attended to by all these tokens, summed over tokens and layers.
+        attended: Positions attended to by all these tokens, summed over tokens and layers. Where layers differ in
+            their cost, positions are counted in units: see `bench.compute.profile`.
         padded_tokens: Tokens run by the hardware, including padding, finished sequences and proposed tokens that were
             thrown away.
         padded_attended: Positions attended to by the padded tokens.
@@ -84,10 +86,10 @@ class Work(BaseModel):
         return Work(**{name: getattr(self, name) - getattr(other, name) for name in Work.model_fields})
 
 
-def model_flops(shape: ModelShape, work: Work) -> int:
+def model_flops(profile: ComputeProfile, work: Work) -> int:
     """Return the FLOPs of the real tokens, without padding. Budgets and leaderboards use this number."""
     forward = forward_flops(
-        shape,
+        profile,
         tokens=work.prefill_tokens + work.decode_tokens,
         head_tokens=work.head_tokens,
         attended=work.attended,
@@ -95,13 +97,13 @@ def model_flops(shape: ModelShape, work: Work) -> int:
     return forward + 2 * work.products
 
 
-def hardware_flops(shape: ModelShape, work: Work) -> int:
+def hardware_flops(profile: ComputeProfile, work: Work) -> int:
     """Return the FLOPs that the hardware ran, including padding, finished sequences and tokens thrown away.
 
     Engines compute no logits for padding. Training counts only if it was metered.
     """
     heads = work.head_tokens + work.discarded_head_tokens
-    forward = forward_flops(shape, tokens=work.padded_tokens, head_tokens=heads, attended=work.padded_attended)
+    forward = forward_flops(profile, tokens=work.padded_tokens, head_tokens=heads, attended=work.padded_attended)
     return forward + 2 * work.padded_products
 
 

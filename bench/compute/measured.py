@@ -65,6 +65,7 @@ class AttentionCall:
         layer: Index of the decoder layer that makes the call.
         layer_idx: Attribute of this name of the calling module: its place in the cache. None if it has none.
         heads: Number of query heads.
+        kv_heads: Number of key and value heads.
         key_width: Width of a head's queries and keys.
         value_width: Width of a head's values.
         pattern: Positions that a token attends to.
@@ -76,6 +77,7 @@ class AttentionCall:
     layer: int
     layer_idx: int | None
     heads: int
+    kv_heads: int
     key_width: int
     value_width: int
     pattern: Pattern
@@ -108,6 +110,17 @@ class Measured:
     mixers: frozenset[str]
     foreign: tuple[int, ...]
     foreign_outside: int
+
+    @property
+    def cached_values(self) -> int:
+        """Values of keys and values per token that attention is given, without recurrent states.
+
+        Latent attention may store fewer, from which it expands them. A model that attends by itself may too, with fewer
+        key heads than query heads.
+        """
+        if self.calls:
+            return sum(call.kv_heads * (call.key_width + call.value_width) for call in self.calls)
+        return sum(layer.pair // 2 for layer in self.profile.layers)
 
 
 def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None = None) -> Measured:
@@ -172,6 +185,7 @@ class _Call:
     module: nn.Module
     layer: int
     heads: int
+    kv_heads: int
     key_width: int
     value_width: int
     queries: int
@@ -253,7 +267,7 @@ def _attention(
     layer = current.layer
     if layer < 0:
         raise UsageError("it attends outside its decoder layers")
-    call = _Call(module, layer, heads, width, value.shape[-1], queries, positions, mask, keywords)
+    call = _Call(module, layer, heads, key.shape[1], width, value.shape[-1], queries, positions, mask, keywords)
     current.calls.append(call)
     return query.new_empty(rows, queries, heads, value.shape[-1]), None
 
@@ -429,6 +443,7 @@ def _described(probe: _Probe, counts: _Pass, late: Sequence[bool]) -> tuple[Atte
             layer=call.layer,
             layer_idx=getattr(call.module, "layer_idx", None),
             heads=call.heads,
+            kv_heads=call.kv_heads,
             key_width=call.key_width,
             value_width=call.value_width,
             pattern=Pattern() if call.mask is None else patterns[id(call.mask)],

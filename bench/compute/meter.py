@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench.compute.flops import ModelShape
 from bench.compute.ledger import ADAPTATION, Account, AdaptationAccount, Ledger, Work, model_flops
+from bench.compute.profile import ComputeProfile
 from bench.errors import BenchError
 
 
@@ -39,7 +39,7 @@ class Meter:
             engine.generate(prompts, sampling, meter)
 
     Args:
-        shape: Shape of the metered model.
+        profile: Compute profile of the metered model.
         limit: Adaptation budget in model FLOPs; None while it is not known.
 
     Attributes:
@@ -47,8 +47,8 @@ class Meter:
         listeners: Functions that are called after each recorded step.
     """
 
-    def __init__(self, shape: ModelShape, limit: int | None = None) -> None:
-        self.shape = shape
+    def __init__(self, profile: ComputeProfile, limit: int | None = None) -> None:
+        self.profile = profile
         self.limit = limit
         self.ledger = Ledger()
         self.tripped = False
@@ -90,7 +90,7 @@ class Meter:
 
     def flops(self, work: Work) -> int:
         """Return the model FLOPs of this work on the metered model."""
-        return model_flops(self.shape, work)
+        return model_flops(self.profile, work)
 
     @contextmanager
     def account(self, name: Account, allowance: int | None = None) -> Iterator[None]:

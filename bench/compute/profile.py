@@ -16,9 +16,11 @@ that depend on positions are multiples of one `unit`, so that the last two terms
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
+from typing import NamedTuple
 
 from bench.errors import UsageError
 
@@ -48,6 +50,14 @@ class AttentionLayer:
             check_size("window", self.window)
         elif self.chunked:
             raise UsageError("chunked is true and window is None: the size of the chunks is needed")
+
+
+class Attends(NamedTuple):
+    """Positions that a layer attends to. See `AttentionLayer`."""
+
+    window: int | None
+    chunked: bool
+    late: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class ComputeProfile:
         if kept > new:
             raise ValueError(f"kept is {kept}: at most new, {new}, is possible")
         total = self.context // self.unit * (context + new) if new else 0
-        for (window, chunked, late), weight in self._kinds.items():
+        for (window, chunked, late), weight in self.kinds.items():
             queries = kept if late else new
             total += weight * attended_in_layer(window, context + new - queries, queries, chunked)
         return total
@@ -111,11 +121,11 @@ class ComputeProfile:
         return self.attended(context, new) + self.context // self.unit * (expanded - (context + new if new else 0))
 
     @cached_property
-    def _kinds(self) -> Counter[tuple[int | None, bool, bool]]:
+    def kinds(self) -> Mapping[Attends, int]:
         """Units of one attended position, summed over the layers that attend to the same positions."""
-        kinds: Counter[tuple[int | None, bool, bool]] = Counter()
+        kinds: Counter[Attends] = Counter()
         for layer in self.layers:
-            kinds[layer.window, layer.chunked, layer.late] += layer.pair // self.unit
+            kinds[Attends(layer.window, layer.chunked, layer.late)] += layer.pair // self.unit
         return kinds
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, softmax
 
-from bench.compute.flops import attended_in_layer
+from bench.compute.profile import attended_in_layer
 from bench.engines import attention_numba
 
 BLOCK = 32

@@ -93,7 +93,7 @@ class _Actor:
 
         torch.set_num_threads(threads)
         self._engine = load()
-        return EngineInfo(self._engine.shape, self._engine.digest, self._engine.settings)
+        return EngineInfo.of(self._engine)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         self._engine.prepare(jobs, lambda job, completions, work: None)

@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
+from bench.compute.profile import ComputeProfile
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
@@ -102,14 +102,16 @@ class Engine(Protocol):
     """A model that generates and moves through weight space.
 
     Attributes:
-        shape: Model dimensions from which FLOPs are computed.
+        profile: Costs of the model, from which FLOPs are computed.
         digest: Identity of the base weights.
+        matrix_weights: Number of weights in matrices and larger tensors; a tied one counts once.
         settings: Backend, dtype, device type and batch size: everything besides weights, prompts and sampling that can
             change the text. Recorded, and checked when a run is resumed.
     """
 
-    shape: ModelShape
+    profile: ComputeProfile
     digest: str
+    matrix_weights: int
     settings: dict[str, str | int]
 
     @property

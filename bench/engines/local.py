@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
+from bench.compute.profile import ComputeProfile
 from bench.engines.decoding import Lookup, StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds, too_long
 from bench.engines.tokenizer import CheckpointTokenizer
@@ -75,11 +75,14 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         device: Torch device, such as `cuda:0`.
 
     Attributes:
+        vocabulary: Number of token ids that the model's embedding has a row for.
         positions: Maximum length of prompt plus answer, in tokens; None if there is no limit.
     """
 
-    shape: ModelShape
+    profile: ComputeProfile
     digest: str
+    matrix_weights: int
+    vocabulary: int
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
 
@@ -109,11 +112,11 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
         if reason := too_long(max(map(len, prompts)), sampling.max_new_tokens, self.positions, self.POSITIONS_ARE):
             raise Refused(reason)
-        if (largest := max(map(max, prompts))) >= self.shape.vocab_size:
+        if (largest := max(map(max, prompts))) >= self.vocabulary:
             token = shown(self._tokenizer.convert_ids_to_tokens(largest))
             raise Refused(
                 f"a prompt has the token {token} with the id {largest}, and the model's embedding has "
-                f"{self.shape.vocab_size} rows; take the tokenizer that belongs to the model"
+                f"{self.vocabulary} rows; take the tokenizer that belongs to the model"
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)

@@ -17,9 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.compute.flops import ModelShape, generation_flops
+from bench.compute.flops import generation_flops
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
+from bench.compute.profile import ComputeProfile
 from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.records.rows import Move
@@ -55,7 +56,7 @@ class JobResult:
 
 def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
     """Run a job on an engine within a limit in FLOPs; None means no limit."""
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup", limit):
         try:
             engine.move_to(job.point)
@@ -66,11 +67,17 @@ def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Description of an engine: shape, digest and settings as in `bench.engines.interface.Engine`."""
+    """Description of an engine: profile, digest, matrix_weights and settings as in `bench.engines.interface.Engine`."""
 
-    shape: ModelShape
+    profile: ComputeProfile
     digest: str
+    matrix_weights: int
     settings: dict[str, str | int]
+
+    @classmethod
+    def of(cls, engine: Engine) -> EngineInfo:
+        """Return the description of an engine."""
+        return cls(engine.profile, engine.digest, engine.matrix_weights, engine.settings)
 
 
 class Workers(Protocol):
@@ -108,7 +115,8 @@ class EnginePool:
 
     def __init__(self, tokenizer: CheckpointTokenizer, load: Callable[[], Engine], workers: Workers) -> None:
         described = workers.describe()
-        self.shape, self.digest, self.settings = described.shape, described.digest, described.settings
+        self.profile, self.digest, self.settings = described.profile, described.digest, described.settings
+        self.matrix_weights = described.matrix_weights
         tokenizer.settings = described.settings
         self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()
@@ -263,7 +271,7 @@ class EnginePool:
 
     def _longest(self, job: Job) -> int:
         """Return the FLOPs of a job if every answer reaches max_new_tokens."""
-        return sum(_flops_of(self.shape, len(prompt), job.sampling.max_new_tokens) for prompt in job.prompts)
+        return sum(_flops_of(self.profile, len(prompt), job.sampling.max_new_tokens) for prompt in job.prompts)
 
     def _flops(self, work: Work) -> int:
-        return Meter(self.shape).flops(work)
+        return Meter(self.profile).flops(work)

@@ -177,7 +177,7 @@ def _load(load: Callable[[], Engine], threads: int) -> EngineInfo:
     global _engine
     torch.set_num_threads(threads)
     _engine = load()
-    return EngineInfo(_engine.shape, _engine.digest, _engine.settings)
+    return EngineInfo.of(_engine)
 
 
 def _prepare(jobs: Sequence[Job]) -> None:

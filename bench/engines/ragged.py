@@ -13,7 +13,6 @@ Columns past a sequence's end may hold tokens that were thrown away. They are ma
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-from bench.compute.flops import ModelShape, attended_in_layer
+from bench.compute.profile import ComputeProfile, attended_in_layer
 from bench.engines.attention import (
     among_prompts,
     computed_among_prompts,
@@ -78,12 +77,11 @@ class RaggedBatch:
             raise ValueError("several tokens of a sequence in one step need compiled attention")
         return Pass(tokens, contexts, self._model.device)
 
-    def attended(self, running: Pass, shape: ModelShape) -> int:
-        """Return the number of positions that a pass computes attention with, including masked ones."""
+    def attended(self, running: Pass, profile: ComputeProfile) -> int:
+        """Return the number of positions that a pass computes attention with, including masked ones, in units."""
         if not running.entering and not self.compiled:
-            return shape.layers * len(running.tokens) * self._columns
-        windows = Counter(shape.windows or (None,) * shape.layers)
-        return sum(layers * self._attended_in_layer(running, window) for window, layers in windows.items())
+            return sum(profile.kinds.values()) * len(running.tokens) * self._columns
+        return sum(weight * self._attended_in_layer(running, kind.window) for kind, weight in profile.kinds.items())
 
     def _attended_in_layer(self, running: Pass, window: int | None) -> int:
         if running.entering:

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
+from bench.compute.measured import measure
 from bench.compute.meter import Meter
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
@@ -45,7 +45,7 @@ PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
-"""Number of matmul parameters below which a CPU decodes faster with one thread, and with larger batches."""
+"""Number of parameters below which a CPU decodes faster with one thread, and with larger batches."""
 
 
 _Row = BatchRow[np.ndarray]
@@ -82,10 +82,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         self._model = loaded.to(device).eval().requires_grad_(False)
         use_ragged_attention(self._model)
         parameters = dict(self._model.named_parameters())
-        self.shape = ModelShape.from_config(self._model.config)
+        self.profile = measure(self._model.config, type(self._model)).profile
         self.positions = max_positions(self._model.config)
         self.digest = digest(parameters)
-        small = self.shape.matmul_parameters < SMALL_MODEL
+        self.vocabulary = self._model.get_input_embeddings().num_embeddings
+        self.matrix_weights = sum(each.numel() for each in parameters.values() if each.dim() > 1)
+        small = sum(each.numel() for each in parameters.values()) < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
         self._batch_size = batch_size or (256 if small else 64)
@@ -201,9 +203,9 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 evaluations=len(lengths),
                 prefill_tokens=sum(lengths),
                 head_tokens=len(lengths),
-                attended=sum(attended(self.shape, 0, n) for n in lengths),
+                attended=sum(self.profile.attended(0, n, kept=1) for n in lengths),
                 padded_tokens=sum(lengths),
-                padded_attended=batch.attended(running, self.shape),
+                padded_attended=batch.attended(running, self.profile),
             )
         )
         self._append(entering, batch.run(running), [[] for _ in entering], stop, sampling)
@@ -214,7 +216,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         proposed = self._proposals(batch, rows, sampling)
         tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
         running = batch.step(tokens, contexts)
-        computed = Work(padded_tokens=sum(map(len, tokens)), padded_attended=batch.attended(running, self.shape))
+        computed = Work(padded_tokens=sum(map(len, tokens)), padded_attended=batch.attended(running, self.profile))
         meter.reserve(self._decoding(contexts, [1] * len(rows)) + computed)
         kept = self._append(rows, batch.run(running), proposed, stop, sampling)
         if any(proposed):
@@ -235,7 +237,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return Work(
             decode_tokens=sum(counts),
             head_tokens=sum(counts),
-            attended=sum(attended(self.shape, c, n) for c, n in zip(contexts, counts, strict=True)),
+            attended=sum(self.profile.attended_singly(c, n) for c, n in zip(contexts, counts, strict=True)),
         )
 
     def _append(

@@ -1,4 +1,4 @@
-"""FLOPs of a record, computed from its raw counts and the model's shape. Pure functions.
+"""FLOPs of a record, computed from its raw counts and the model's compute profile. Pure functions.
 
 A run prices its work with these functions, and `reprice` applies them again. A record is therefore repriced under the
 present formula exactly as a fresh run would book it.
@@ -9,28 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.flops import FLOPS_VERSION
 from bench.compute.ledger import ADAPTATION, Account, Work, hardware_flops, model_flops
+from bench.compute.profile import ComputeProfile
 from bench.errors import Refused
 from bench.records.rows import AnswerCost, Frozen, PassAtK, Row
 from bench.records.schema import AccountRow, BudgetInfo, Result, Timing
 from bench.records.tuning import Tuning
 
 
-def priced_account(shape: ModelShape, work: Work) -> AccountRow:
+def priced_account(profile: ComputeProfile, work: Work) -> AccountRow:
     """Return an account of the ledger with the FLOPs of its work."""
-    return AccountRow(work=work, flops=model_flops(shape, work), hardware_flops=hardware_flops(shape, work))
+    return AccountRow(work=work, flops=model_flops(profile, work), hardware_flops=hardware_flops(profile, work))
 
 
-def answer_cost(shape: ModelShape, work: Work, answers: float) -> AnswerCost:
+def answer_cost(profile: ComputeProfile, work: Work, answers: float) -> AnswerCost:
     """Return the mean cost of one answer.
 
     Args:
-        shape: Shape of the model.
+        profile: Compute profile of the model.
         work: Work of all answers.
         answers: Number of answers.
     """
-    return counted_cost(work, answers, model_flops(shape, work))
+    return counted_cost(work, answers, model_flops(profile, work))
 
 
 def counted_cost(work: Work, answers: float, flops: float) -> AnswerCost:
@@ -47,26 +48,26 @@ def reprice(result: Result) -> Result:
     method decided, any FLOPs in its own report, and those of each trial, which has no counts, stay as they were.
 
     Raises:
-        Refused: If the record lacks the model's shape or the raw counts of a row.
+        Refused: If the record lacks the model's compute profile or the raw counts of a row.
     """
-    lacking = [] if result.model and result.model.shape else ["the model's shape"]
+    profile = result.model and result.model.costs
+    lacking = [] if profile else ["the model's costs"]
     if any(row.work is None or any(c.work is None for c in row.coverages) for row in result.rows):
         lacking.append("the raw counts of its rows")
-    if lacking or not (result.model and result.model.shape):
+    if lacking or not profile:
         raise Refused(
             f"run {result.id[:8]}: its record lacks {' and '.join(lacking)}, so its FLOPs cannot be computed again; "
             "records of schema 3 have them if the model was loaded"
         )
-    shape = result.model.shape
-    ledger = {name: priced_account(shape, account.work) for name, account in result.ledger.items()}
+    ledger = {name: priced_account(profile, account.work) for name, account in result.ledger.items()}
     return result.model_copy(
         update={
             "versions": result.versions and result.versions.model_copy(update={"flops": FLOPS_VERSION}),
             "ledger": ledger,
-            "budget": result.budget and _budget(shape, result.budget, ledger),
+            "budget": result.budget and _budget(profile, result.budget, ledger),
             "tuning": result.tuning and _tuning(result, result.tuning, ledger["tune"]),
-            "rows": tuple(_row(shape, row) for row in result.rows),
-            "timing": result.timing and _timing(shape, result.timing),
+            "rows": tuple(_row(profile, row) for row in result.rows),
+            "timing": result.timing and _timing(profile, result.timing),
         }
     )
 
@@ -137,13 +138,13 @@ def flops_of(result: Result) -> dict[str, float]:
     return found
 
 
-def evaluation_cost(shape: ModelShape, calibration: Work) -> float:
+def evaluation_cost(profile: ComputeProfile, calibration: Work) -> float:
     """Return the model FLOPs of one evaluation of the base: the mean over the calibration (account `setup`)."""
-    return model_flops(shape, calibration) / calibration.evaluations
+    return model_flops(profile, calibration) / calibration.evaluations
 
 
-def _budget(shape: ModelShape, budget: BudgetInfo, ledger: Mapping[Account, AccountRow]) -> BudgetInfo:
-    evaluation_flops = evaluation_cost(shape, ledger["setup"].work)
+def _budget(profile: ComputeProfile, budget: BudgetInfo, ledger: Mapping[Account, AccountRow]) -> BudgetInfo:
+    evaluation_flops = evaluation_cost(profile, ledger["setup"].work)
     return budget.model_copy(
         update={
             "evaluation_flops": evaluation_flops,
@@ -159,22 +160,22 @@ def _limit(budget: BudgetInfo, evaluation_flops: float) -> int:
     return int(budget.evaluations * evaluation_flops) if given_in_evaluations else budget.flops
 
 
-def _row(shape: ModelShape, row: Row) -> Row:
+def _row(profile: ComputeProfile, row: Row) -> Row:
     assert row.work is not None
-    cost = answer_cost(shape, row.work, row.accuracy.items + row.accuracy.excluded)
-    coverage = row.coverage and priced_coverage(shape, row.coverage)
-    curve = tuple(priced_coverage(shape, found) for found in row.curve)
+    cost = answer_cost(profile, row.work, row.accuracy.items + row.accuracy.excluded)
+    coverage = row.coverage and priced_coverage(profile, row.coverage)
+    curve = tuple(priced_coverage(profile, found) for found in row.curve)
     return row.model_copy(update={"cost": cost, "coverage": coverage, "curve": curve})
 
 
-def priced_coverage(shape: ModelShape, found: PassAtK) -> PassAtK:
+def priced_coverage(profile: ComputeProfile, found: PassAtK) -> PassAtK:
     """Return pass@k with the cost of its k answers. Its work must be known, which is that of all samples."""
     assert found.work is not None
     answers = found.samples / found.k * (found.items + found.excluded)
-    return found.model_copy(update={"cost": answer_cost(shape, found.work, answers)})
+    return found.model_copy(update={"cost": answer_cost(profile, found.work, answers)})
 
 
-def _timing(shape: ModelShape, timing: Timing) -> Timing:
+def _timing(profile: ComputeProfile, timing: Timing) -> Timing:
     if timing.generation_work is None:
         return timing
-    return timing.model_copy(update={"generation_flops": model_flops(shape, timing.generation_work)})
+    return timing.model_copy(update={"generation_flops": model_flops(profile, timing.generation_work)})

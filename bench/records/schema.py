@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Account, BilledAccount, Work
+from bench.compute.profile import ComputeProfile
 from bench.errors import BenchError, UsageError, usage_error
 from bench.records.config import RunConfig, read_config
 from bench.records.migrations import OLDEST, SCHEMA_VERSION, migrate, parse
@@ -57,7 +58,8 @@ class ModelInfo(Frozen):
         fingerprint: sha256 of the source files, or a hub revision.
         digest: sha256 of the weights as loaded.
         licence: Licence; None if unknown.
-        shape: Dimensions that determine FLOPs; None in records of schema 2.
+        shape: Dimensions that determine FLOPs; None if the family has no closed form, and in records of schema 2.
+        profile: Costs from which FLOPs follow; None in records of earlier versions, whose costs follow from `shape`.
     """
 
     name: str
@@ -66,6 +68,12 @@ class ModelInfo(Frozen):
     digest: Sha256
     licence: str | None
     shape: ModelShape | None = None
+    profile: ComputeProfile | None = None
+
+    @property
+    def costs(self) -> ComputeProfile | None:
+        """The compute profile; None in records of schema 2."""
+        return self.shape.profile() if self.profile is None and self.shape else self.profile
 
 
 class Processor(Frozen):

@@ -9,11 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.compute.flops import closed_form
 from bench.compute.ledger import ACCOUNTS, Account
 from bench.compute.meter import Meter
 from bench.engines.interface import Engine
 from bench.engines.placement import Engines
 from bench.errors import Refused, UsageError
+from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.records.config import read_config
 from bench.records.files import write_atomically
 from bench.records.journal import Journal, read_entries
@@ -139,7 +141,7 @@ class Attempt:
         with self.clock.span("loading"):
             engine = load_engine(prepared, self.engines, self.display, self._opened)
             engine = engine if self._wrap_engine is None else self._wrap_engine(engine)
-        self._meter = Meter(engine.shape)
+        self._meter = Meter(engine.profile)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
         data.check_conversations(style, engine.encode)
         provenance = prepared.model.provenance
@@ -149,7 +151,8 @@ class Attempt:
             fingerprint=provenance.sha256,
             digest=engine.digest,
             licence=provenance.licence,
-            shape=engine.shape,
+            shape=closed_form(read_checkpoint_config(Path(prepared.model.path)) or {}),
+            profile=engine.profile,
         )
         facts.engine, facts.prompt, facts.sandbox = engine.settings, style, sandbox
         facts.processor = processor(prepared.config.device)
@@ -186,7 +189,7 @@ class Attempt:
         ledger, budget = dict(facts.ledger), facts.budget
         if self._meter is not None:
             accounts = self._meter.ledger.accounts()
-            ledger |= {name: priced_account(self._meter.shape, work) for name, work in accounts.items()}
+            ledger |= {name: priced_account(self._meter.profile, work) for name, work in accounts.items()}
             budget = budget and budget.model_copy(update={"spent": budget.spent + self._meter.spent})
         return Result(
             identity_version=IDENTITY_VERSION,

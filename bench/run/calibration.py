@@ -100,7 +100,7 @@ def calibrate(evaluator: Evaluator, examples: Sequence[Example]) -> tuple[float,
         evaluator.generate(Point(), some, "setup", label)
     seconds = time.perf_counter() - started
     work = meter.ledger["setup"] - before
-    return evaluation_cost(meter.shape, work), seconds / len(examples)
+    return evaluation_cost(meter.profile, work), seconds / len(examples)
 
 
 def _size(

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.compute.flops import ModelShape, generation_flops
+from bench.compute.flops import compute_profile, generation_flops
 from bench.engines.interface import too_long
 from bench.errors import BenchError
 from bench.models.source import resolve
@@ -128,8 +128,8 @@ def _positions(model: dict[str, Any] | None) -> int | None:
 def _mean_flops(model: dict[str, Any] | None, prompts: Sequence[int], answers: Sequence[int]) -> float | None:
     if model is None:
         return None
-    shape = ModelShape.from_config(model)
-    costs = [generation_flops(shape, *lengths) for lengths in zip(prompts, answers, strict=True)]
+    profile = compute_profile(model)
+    costs = [generation_flops(profile, *lengths) for lengths in zip(prompts, answers, strict=True)]
     return sum(costs) / len(costs)
 
 

@@ -146,7 +146,7 @@ class Evaluator:
         if point == self._last_point:
             return Work()
         seeds = noise_seeds(point, self._centre) if isinstance(point, Point) else 0
-        return Work(weight_moves=1, noise_values=seeds * self.meter.shape.matrix_parameters)
+        return Work(weight_moves=1, noise_values=seeds * self.engine.matrix_weights)
 
     def _evaluated(self, point: Place, account: Account, seconds: float) -> None:
         """Note the point of the last evaluation, and book its time."""

@@ -92,7 +92,7 @@ class Neighbourhood:
         self.base: Weights = {name: tensor.detach().to(self._dtype, copy=True) for name, tensor in parameters.items()}
         self.kinds: dict[str, LayerKind] = layer_kinds(model)
         self._model = model.to(device).eval().requires_grad_(False)
-        self.meter = Meter(self._engine.shape)
+        self.meter = Meter(self._engine.profile)
         self._style = self._engine.style if result.config.prompt == "auto" else result.config.prompt
         self._scratch = scratch
         self._journal = Journal(scratch / "journal.jsonl")  # every evaluator has one; nothing here is resumed
@@ -133,7 +133,7 @@ class Neighbourhood:
         chunk: list[Asked] = []
         free = 0
         for sequence in sequences:
-            size = 4 * len(sequence[1]) * self._engine.shape.vocab_size
+            size = 4 * len(sequence[1]) * self._engine.vocabulary
             if chunk and size > free:
                 yield chunk
                 chunk = []

@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.compute.flops import ModelShape
 from bench.engines.interface import Engine
 from bench.engines.placement import Engines, cores
 from bench.errors import UsageError
-from bench.models.checkpoint import read_config as read_checkpoint_config
+from bench.models.headers import count_weights
 from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
 from tasks.interface import PromptStyle
@@ -26,7 +25,7 @@ def placed(prepared: Prepared, engines: Engines) -> Engines:
     from bench.engines.transformers import SMALL_MODEL
 
     try:
-        parameters = ModelShape.from_config(read_checkpoint_config(Path(prepared.model.path)) or {}).matmul_parameters
+        parameters = count_weights(Path(prepared.model.path))
     except UsageError:  # loading the engine raises it again, and the run fails with it on record
         return replace(engines, count=1)
     width = 4 if prepared.config.dtype == "float32" else 2

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.compute.flops import ModelShape
 from bench.compute.ledger import Account, Work
+from bench.compute.profile import ComputeProfile
 from bench.errors import BenchError
 from bench.records.pricing import answer_cost
 from bench.records.rows import Difference, PassAtK
@@ -52,13 +52,13 @@ def coverages(
         judged = _sample(evaluator, deployed, examples, model, max(ks))
         return [estimate(judged, k) for k in ks], evaluator.meter.ledger[account] - before
 
-    shape, samples = evaluator.meter.shape, SAMPLES_PER_ANSWER * max(ks)
+    profile, samples = evaluator.meter.profile, SAMPLES_PER_ANSWER * max(ks)
     base, work = measured("evaluation", SingleModel())
-    found = [[summarise(now, None, k, work, shape, samples) for now, k in zip(base, ks, strict=True)]]
+    found = [[summarise(now, None, k, work, profile, samples) for now, k in zip(base, ks, strict=True)]]
     for model in models:
         estimates, work = measured("inference", model)
         pairs = zip(estimates, base, ks, strict=True)
-        found.append([summarise(now, before, k, work, shape, samples) for now, before, k in pairs])
+        found.append([summarise(now, before, k, work, profile, samples) for now, before, k in pairs])
     return found
 
 
@@ -84,7 +84,12 @@ def estimate(judged: Sequence[Sequence[Score]], k: int) -> NDArray[np.float64]:
 
 
 def summarise(
-    now: NDArray[np.float64], base: NDArray[np.float64] | None, k: int, work: Work, shape: ModelShape, samples: int
+    now: NDArray[np.float64],
+    base: NDArray[np.float64] | None,
+    k: int,
+    work: Work,
+    profile: ComputeProfile,
+    samples: int,
 ) -> PassAtK:
     """Return mean pass@k over the examples with an estimate, and its difference from the base.
 
@@ -93,7 +98,7 @@ def summarise(
         base: Estimates of the base, shape [examples]; None for the base itself.
         k: Number of answers.
         work: Work of all samples.
-        shape: Shape of the model.
+        profile: Compute profile of the model.
         samples: Number of samples per example.
 
     Raises:
@@ -117,7 +122,7 @@ def summarise(
         low=mean.low,
         high=mean.high,
         # The work is that of all samples, and this is the cost of k of them.
-        cost=answer_cost(shape, work, samples / k * len(now)),
+        cost=answer_cost(profile, work, samples / k * len(now)),
         work=work,
         difference=difference,
     )

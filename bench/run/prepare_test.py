@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
-from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.flops import FLOPS_VERSION, ModelShape, closed_form, is_present_rule
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.checkpoint import read_config as read_checkpoint_config
+from bench.models.headers import read_headers
 from bench.models.source import PreparedModel, resolve
 from bench.models.template import clock_date
 from bench.records.config import RunConfig
@@ -193,7 +194,7 @@ def _source_result(source: RunSource, config: RunConfig, model: PreparedModel) -
 def _run_artifacts(folder: Path, result: Result) -> tuple[RunArtifacts, Versions]:
     """Return the artifacts of a source run and its versions."""
     assert result.versions is not None
-    current = result if result.versions.flops == FLOPS_VERSION else reprice(result)
+    current = result if is_present_rule(result.versions.flops) else reprice(result)
     return RunArtifacts(folder, current), result.versions
 
 
@@ -253,6 +254,30 @@ def _check_saved(trained: RunArtifacts) -> None:
         raise UsageError(f"{error}. Or test it as a model from elsewhere, with --artifact") from error
 
 
+def _differences(model: Path, base: Path) -> str:
+    """Return in which sizes a model differs from a base; empty if in none.
+
+    Models of families whose FLOPs have a closed form differ in its dimensions, all others in the shapes of their
+    weights.
+    """
+    configs = [read_checkpoint_config(folder) or {} for folder in (model, base)]
+    mine, its = (closed_form(config) for config in configs)
+    if mine and its:
+        sizes = [(name, getattr(mine, name), getattr(its, name)) for name in ModelShape.__slots__]
+        return ", ".join(f"{name} is {one}, not {other}" for name, one, other in sizes if one != other)
+    kinds = [config.get("model_type") for config in configs]
+    if kinds[0] != kinds[1]:
+        return f"model_type is {kinds[0]!r}, not {kinds[1]!r}"
+    weights, expected = read_headers(model), read_headers(base)
+    for name, header in expected.items():
+        if name not in weights:
+            return f"it has no {name}"
+        if weights[name].shape != header.shape:
+            return f"{name} has the shape {list(weights[name].shape)}, not {list(header.shape)}"
+    added = next((name for name in weights if name not in expected), None)
+    return f"it has {added}, which the base lacks" if added else ""
+
+
 def _declared_model(config: RunConfig, base: PreparedModel, display: ProgressDisplay) -> tuple[DeclaredModel, Versions]:
     """Return a model that was trained elsewhere.
 
@@ -264,10 +289,7 @@ def _declared_model(config: RunConfig, base: PreparedModel, display: ProgressDis
     model = resolve(source.folder).prepare(display.bytes)
     if model.provenance.sha256 != source.sha256:
         raise UsageError(f"{source.folder}: was changed since the test began; start the test again in another --output")
-    shapes = [ModelShape.from_config(read_checkpoint_config(Path(each.path)) or {}) for each in (model, base)]
-    names = [name for name in ModelShape.__slots__ if getattr(shapes[0], name) != getattr(shapes[1], name)]
-    if names:
-        differing = ", ".join(f"{name} is {getattr(shapes[0], name)}, not {getattr(shapes[1], name)}" for name in names)
+    if differing := _differences(Path(model.path), Path(base.path)):
         raise UsageError(
             f"--artifact {source.folder}: not of the shape of {config.model}: {differing}; name the base that it was "
             "trained from with --model"

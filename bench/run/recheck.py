@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.compute.flops import FLOPS_VERSION, ModelShape
+from bench.compute.flops import closed_form, compute_profile, is_present_rule
 from bench.compute.ledger import model_flops
 from bench.errors import BenchError, Refused, shown
 from bench.models.digest import digest
@@ -54,8 +54,8 @@ def check_here(result: Result, items: str, clusters: Sequence[int] | None) -> st
 def check_origins(result: Result) -> None:
     """Check what follows from the method, its settings, the task and the model of a record.
 
-    Of a built-in model: name, fingerprint, shape, the FLOPs of the ledger and, if it is part of this package, the
-    digest of its weights. Of a method: the ruleset, the planned evaluations, the size of the gate or the reason for
+    Of a built-in model: name, fingerprint, shape, costs, the FLOPs of the ledger and, if it is part of this package,
+    the digest of its weights. Of a method: the ruleset, the planned evaluations, the size of the gate or the reason for
     having none, and the settings of each trial.
 
     Raises:
@@ -80,23 +80,26 @@ def _model(result: Result) -> Found:
     sha256 = source.member.sha256 if isinstance(source, InWheel) else source.prepare().provenance.sha256
     if model.fingerprint != sha256:
         yield "model.fingerprint", model.fingerprint, f"{sha256}, that of {source.label}"
-    shape = ModelShape.from_config(source.config() or {})
+    config = source.config() or {}
+    shape, profile = closed_form(config), compute_profile(config)
     if model.shape is not None and model.shape != shape:
         yield "model.shape", str(model.shape), f"{shape}, that of {source.label}"
-    if result.versions and result.versions.flops == FLOPS_VERSION:
+    if model.profile is not None and model.profile != profile:
+        yield "model.profile", str(model.profile), f"{profile}, that of {source.label}"
+    if result.versions and is_present_rule(result.versions.flops):
         for account, booked in result.ledger.items():
-            if booked != (priced := priced_account(shape, booked.work)):
+            if booked != (priced := priced_account(profile, booked.work)):
                 yield (
                     f"ledger.{account}.flops",
                     booked.flops,
-                    f"{priced.flops}, which the shape of {source.label} gives",
+                    f"{priced.flops}, which the costs of {source.label} give",
                 )
         for number, row in enumerate(result.rows):
             if row.work is None:  # the record's own check compares the costs of all rows with the ledger
                 continue
-            flops = model_flops(shape, row.work) / (row.accuracy.items + row.accuracy.excluded)
+            flops = model_flops(profile, row.work) / (row.accuracy.items + row.accuracy.excluded)
             if not math.isclose(row.cost.flops, flops, rel_tol=1e-9):
-                yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the shape of {source.label} gives"
+                yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the costs of {source.label} give"
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import FLOPS_VERSION
+from bench.compute.flops import FLOPS_VERSION, is_present_rule
 from bench.errors import BenchError, Refused, UsageError
 from bench.models.source import resolve
 from bench.records.digests import ARTIFACT
@@ -117,10 +117,12 @@ def unrepeatable(result: Result) -> str | None:
     if parse_budget(config.budget).unit == "seconds":
         return f"a budget in device time ({config.budget}) is another number of FLOPs each time"
     try:
-        here = {"method": load_method(config.method).version, "noise": NOISE_VERSION, "flops": FLOPS_VERSION}
+        here: dict[str, str | int] = {"method": load_method(config.method).version, "noise": NOISE_VERSION}
         _require_model(result)
     except BenchError as error:
         return str(error)
+    if not is_present_rule(versions.flops):
+        here["flops"] = FLOPS_VERSION
     for name, version in here.items():
         if (recorded := getattr(versions, name)) != version:
             what = f"method {config.method}" if name == "method" else name

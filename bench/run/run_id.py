@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.compute.flops import flops_rule
 from bench.errors import UsageError
 from bench.plain import file_name
 from bench.records.config import RunConfig
@@ -83,6 +84,7 @@ def _version_3(config: RunConfig, versions: Versions) -> dict[str, Any]:
     if fields["source"] is not None:
         del fields["source"]["folder"]
     fields = {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
+    versions = versions.model_copy(update={"flops": flops_rule(versions.flops)})
     return fields | {"versions": versions.model_dump(mode="json", exclude_none=True)}
 
 

@@ -176,7 +176,7 @@ class TestSplit:
             scores=scores,
             generated=[deployed.answers.get((i, text)) for i, text in zip(ids, texts, strict=True)],
             work=work,
-            cost=answer_cost(evaluator.meter.shape, work, len(ids)),
+            cost=answer_cost(evaluator.meter.profile, work, len(ids)),
             weights=None,
             measures=measures_of(evaluator.task, examples, texts, scores),
         )

@@ -244,7 +244,7 @@ class TrainingSession:
             for prompt in self.prompts
         )
         weights = sum(m.in_features * m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
-        attended = self._evaluator.meter.shape.layers * tokens * (tokens + 1) // 2
+        attended = self._evaluator.meter.profile.attended(0, tokens)
         return self._evaluator.meter.flops(Work(products=weights * tokens, attended=attended))
 
     def settle(self) -> None:

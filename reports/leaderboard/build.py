@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.compute.flops import FLOPS_VERSION
+from bench.compute.flops import is_present_rule
 from bench.records.schema import Result
 from bench.records.source import NOT_METERED, DeclaredSource, RunSource
 from bench.records.tuning import CUSTOM, DECLARED
@@ -176,8 +176,8 @@ def _group_settings(result: Result) -> list[str]:
 
 
 def _old_flops_version(result: Result) -> int | None:
-    """Return the version of the FLOPs formula of a run, or None if it is the current one."""
-    return result.versions.flops if result.versions and result.versions.flops != FLOPS_VERSION else None
+    """Return the version of the FLOPs formula of a run, or None if it has the present one's numbers."""
+    return result.versions.flops if result.versions and not is_present_rule(result.versions.flops) else None
 
 
 def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[ScoredRow]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from bench.compute.budget import parse_budget
+from bench.compute.flops import flops_rule
 from bench.errors import BenchError
 from bench.records.schema import Result
 from bench.records.tuning import CUSTOM, DECLARED, PUBLISHED
@@ -118,7 +119,7 @@ def comparable(result: Result) -> tuple[Any, ...]:
         parse_budget(config.budget).amount,
         _ruleset_order(result.ruleset),
         config.strategy,
-        (result.versions.task, result.versions.adapt_on, result.versions.flops) if result.versions else (),
+        (result.versions.task, result.versions.adapt_on, flops_rule(result.versions.flops)) if result.versions else (),
         result.content_hash,
         config.limit,
         config.max_new_tokens,

@@ -238,7 +238,7 @@ def test_a_loaded_ensemble_gives_the_same_answers_as_the_run(saved):
 
         def answer(self, point, ids):
             engine.move_to(point)
-            meter = Meter(engine.shape)
+            meter = Meter(engine.profile)
             prompts = [engine.encode(prepared.task_data.task.messages(examples[i])) for i in ids]
             with meter.account("inference"):
                 found = engine.generate(prompts, Sampling(max_new_tokens=prepared.task_data.task.max_new_tokens), meter)

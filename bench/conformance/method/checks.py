@@ -111,9 +111,9 @@ def _spent(run: ObservedRun) -> tuple[str, bool]:
 
 def _computed(run: ObservedRun) -> int:
     """Return the FLOPs that the engine was seen to compute, plus the FLOPs booked for training."""
-    assert run.instrument.shape is not None
+    assert run.instrument.profile is not None
     trained = run.result.ledger.get("train")
-    return model_flops(run.instrument.shape, run.instrument.work) + (
+    return model_flops(run.instrument.profile, run.instrument.work) + (
         trained.flops if trained and trained.work.products else 0
     )
 
@@ -140,7 +140,7 @@ def check_artifact(session: MethodSession) -> Observation:
         engine = TransformersEngine(prepared.model.path, dtype=prepared.config.dtype)
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(Path(folder, "journal.jsonl"))
-            evaluator = Evaluator(engine, prepared.task_data.task, engine.style, Meter(engine.shape), journal)
+            evaluator = Evaluator(engine, prepared.task_data.task, engine.style, Meter(engine.profile), journal)
             loaded = type(artifact).load(prepared.folder / "artifact" / label, engine.digest)
             texts = loaded.answer(
                 DeploymentContext(evaluator, examples, ProgressDisplay(quiet=True)), [e.id for e in examples]

@@ -18,9 +18,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
+from bench.compute.profile import ComputeProfile
 from bench.engines.interface import Completion, Engine, Sampling, TokenIds
 from bench.errors import BenchError
 from bench.run.data import TaskData
@@ -51,7 +51,7 @@ class Instrument:
         embedded_tokens: Tokens processed by any model of this process during adaptation.
         weights: Digests of the base weights before and after adaptation; None if it did not complete.
         artifacts: Artifacts returned by the method, by label.
-        shape: Shape of the model.
+        profile: Compute profile of the model.
     """
 
     kill_at: int | None = None
@@ -66,7 +66,7 @@ class Instrument:
     embedded_tokens: int = 0
     weights: tuple[str, str] | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
-    shape: ModelShape | None = None
+    profile: ComputeProfile | None = None
     _test_ids: frozenset[str] = frozenset()
 
     def protect(self, task_data: TaskData) -> None:
@@ -173,7 +173,7 @@ class InstrumentedEngine:
 
     def __init__(self, engine: Engine, instrument: Instrument, task_data: TaskData) -> None:
         self._engine, self._instrument = engine, instrument
-        instrument.shape = engine.shape
+        instrument.profile = engine.profile
         splits = task_data.splits
         support, rest = self._prompts(task_data, splits.support), self._prompts(task_data, splits.select + splits.gate)
         self._test_prompts = self._prompts(task_data, splits.test) - support - rest

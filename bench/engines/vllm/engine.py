@@ -16,8 +16,8 @@ from weakref import WeakSet
 
 import torch
 
-from bench.compute.flops import ModelShape, attended
 from bench.compute.ledger import Work
+from bench.compute.measured import measure
 from bench.compute.meter import Meter
 from bench.engines.decoding import answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
@@ -91,7 +91,9 @@ class VllmEngine(LocalEngine[int]):
                 f"a prompt and its answer need {max_model_len} positions; the model has {limit}; start a run with a "
                 "smaller --max-new-tokens, or take a model with a longer context"
             )
-        self.shape = ModelShape.from_config(config)
+        measured = measure(config)
+        self.profile, self._cached_values = measured.profile, measured.cached_values
+        self.vocabulary = config.get_text_config().vocab_size
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
         self.positions = max_model_len
@@ -116,8 +118,9 @@ class VllmEngine(LocalEngine[int]):
         self._ids = count()
         self._current = CurrentPoint()
         try:
-            self.digest: str = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            prompt = probe(self.shape.vocab_size, max_model_len - 1)
+            self.digest: str
+            self.digest, self.matrix_weights = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
+            prompt = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
             off = error_of_moves(lambda place: self._both_at(place, prompt), scale, TOLERANCE[chosen])
         except RuntimeError as error:
@@ -159,8 +162,7 @@ class VllmEngine(LocalEngine[int]):
     def _cache_bytes(self) -> int:
         """Return the cache size in bytes for a batch of full-length answers, so that vLLM never has to preempt one."""
         tokens = (self._batch_size * -(-self.positions // BLOCK) + 1) * BLOCK
-        values = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
-        return tokens * values * getattr(torch, str(self.settings["dtype"])).itemsize
+        return tokens * self._cached_values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -247,7 +249,8 @@ class VllmEngine(LocalEngine[int]):
         lengths = [row.position for row in running]
         prompts = [len(row.prompt) for row in entering]
         tokens = sum(prompts) + len(lengths)
-        positions = sum(attended(self.shape, n, 1) for n in lengths) + sum(attended(self.shape, 0, n) for n in prompts)
+        positions = sum(self.profile.attended(n, 1) for n in lengths)
+        positions += sum(self.profile.attended(0, n, kept=1) for n in prompts)
         return Work(
             evaluations=len(prompts),
             prefill_tokens=sum(prompts),

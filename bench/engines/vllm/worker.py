@@ -28,13 +28,14 @@ class WorkerWeights:
     rank: int
     model_runner: Any
 
-    def bench_open(self, folder: str, dtype: str) -> str:
-        """Load the checkpoint, and return the digest of its tensors."""
+    def bench_open(self, folder: str, dtype: str) -> tuple[str, int]:
+        """Load the checkpoint, and return the digest of its tensors and the number of weights in its matrices."""
         model = open_model(Path(folder), dtype)
         self.bench_model = model.to(self.device).eval().requires_grad_(False)
         self.bench_parameters = {name: tensor.detach() for name, tensor in self.bench_model.named_parameters()}
         self.bench_space = WeightSpace(self.bench_parameters)
-        return digest(self.bench_parameters)
+        matrices = sum(each.numel() for each in self.bench_parameters.values() if each.dim() > 1)
+        return digest(self.bench_parameters), matrices
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compute.attach import attach
-from bench.compute.flops import ModelShape, attended, prefill_flops, training_flops
+from bench.compute.flops import ModelShape, prefill_flops, training_flops
 from bench.compute.ledger import PHASES, PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import Meter, OverBudget
 from bench.errors import UsageError
@@ -74,8 +74,8 @@ def test_training_follows_the_formula_and_padding_is_counted_separately(model, s
         model(**batch(lengths, side), use_cache=False).logits.sum().backward()
     work = book.phases()["update"]
     assert list(book.phases()) == ["update"]
-    assert model_flops(shape, work) == sum(training_flops(shape, length) for length in lengths)
-    assert hardware_flops(shape, work) == len(lengths) * training_flops(shape, max(lengths))
+    assert model_flops(shape.profile(), work) == sum(training_flops(shape.profile(), length) for length in lengths)
+    assert hardware_flops(shape.profile(), work) == len(lengths) * training_flops(shape.profile(), max(lengths))
     assert (work.forward_tokens, work.backward_passes) == (sum(lengths), len(lengths))
 
 
@@ -89,7 +89,7 @@ def test_the_head_is_counted_where_it_runs(model, shape, lengths, kept, side):
     seen = int(given_batch["attention_mask"][:, -kept:].sum())
     layers = shape.layers * shape.layer_matmul_parameters
     assert work.products == layers * sum(lengths) + shape.head_matmul_parameters * seen
-    assert work.attended == sum(attended(shape, 0, length) for length in lengths)
+    assert work.attended == sum(shape.profile().attended(0, length) for length in lengths)
     width = max(lengths)
     seen = len(lengths) * min(kept, width)
     assert work.padded_products == layers * len(lengths) * width + shape.head_matmul_parameters * seen
@@ -101,7 +101,7 @@ def test_the_head_is_counted_where_it_runs(model, shape, lengths, kept, side):
     st.booleans(),
 )
 def test_phases_add_up_to_the_billed_work(shape, passes, checkpointing):
-    model, meter = build().train(), Meter(shape)
+    model, meter = build().train(), Meter(shape.profile())
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     book = PhaseBook(meter.reserve)
@@ -113,7 +113,7 @@ def test_phases_add_up_to_the_billed_work(shape, passes, checkpointing):
             if phase == "update":
                 output.logits.sum().backward()
     assert total(book) == meter.ledger["train"]
-    assert sum(model_flops(shape, work) for work in book.phases().values()) == meter.spent
+    assert sum(model_flops(shape.profile(), work) for work in book.phases().values()) == meter.spent
     ran = {phase for _, phase in passes}
     assert set(book.phases()) == ran | ({"recompute"} if checkpointing and "update" in ran else set())
     assert list(book.phases()) == [phase for phase in PHASES if phase in book.phases()]
@@ -141,7 +141,7 @@ def test_gradients_and_recomputation_agree_with_the_counter(family, trained, ree
         shape = attached.shape
         # In eager attention the counter includes masked positions: rows * layers * length^2 in total.
         work, square = total(book), 2 * shape.layers * length**2
-        causal = 2 * attended(shape, 0, length)
+        causal = 2 * shape.profile().attended(0, length)
         assert work.attended % (causal // shape.layers) == 0
         ours = 2 * work.products + 4 * shape.heads * shape.head_dim * (work.attended * square // causal)
         # We count attention's backward as two forward passes even in a first layer whose keys need no gradient.
@@ -184,9 +184,9 @@ def test_generation_counts_each_row_until_its_end_token_is_fed(model, shape):
     layers = shape.layers * shape.layer_matmul_parameters
     # The head runs at the last prompt position and at each fed token.
     assert work.products == layers * (sum(rows) + sum(fed)) + shape.head_matmul_parameters * (3 + sum(fed))
-    assert work.attended == sum(attended(shape, 0, row + n) for row, n in zip(rows, fed, strict=True))
+    assert work.attended == sum(shape.profile().attended(0, row + n) for row, n in zip(rows, fed, strict=True))
     assert work.padded_products == layers * 3 * (5 + 6) + shape.head_matmul_parameters * 3 * (1 + 6)
-    assert work.padded_attended == 3 * attended(shape, 0, 5 + 6)
+    assert work.padded_attended == 3 * shape.profile().attended(0, 5 + 6)
 
 
 def test_without_a_pad_id_finished_rows_are_counted_too(model):
@@ -202,7 +202,7 @@ def test_windows_limit_attended_positions():
     assert shape.windows == (None, 4)
     with attach(model, book, role="policy", pad_id=0):
         generate(model, [6, 6], 5, [9, 9])
-    assert book.phases()["rollout"].attended == 2 * attended(shape, 0, 6 + 4)
+    assert book.phases()["rollout"].attended == 2 * shape.profile().attended(0, 6 + 4)
 
 
 @pytest.mark.parametrize(("role", "phase"), [("policy", "logprobs"), ("reference", "reference"), ("value", "value")])
@@ -226,20 +226,19 @@ def test_without_a_mask_all_tokens_are_real(model, shape):
         book = unlimited_book()
         with attach(model, book, role="policy"), torch.no_grad():
             model(**given_inputs, use_cache=False)
-        assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
+        assert model_flops(shape.profile(), total(book)) == 2 * prefill_flops(shape.profile(), 5)
 
 
 def test_every_backward_pass_is_counted(model, shape):
     book = unlimited_book()
     with attach(model, book, role="policy"):
         losses = [model(**batch(lengths, "left"), use_cache=False).logits.sum() for lengths in ([3, 5], [7])]
-        forward = model_flops(shape, total(book))
-        assert forward * 3 == sum(training_flops(shape, length) for length in (3, 5, 7))
+        forward = model_flops(shape.profile(), total(book))
+        assert forward * 3 == sum(training_flops(shape.profile(), length) for length in (3, 5, 7))
         losses[0].backward(retain_graph=True)
         losses[0].backward()
-        assert (
-            model_flops(shape, total(book)) - forward == 4 * (training_flops(shape, 3) + training_flops(shape, 5)) // 3
-        )
+        again = sum(training_flops(shape.profile(), length) for length in (3, 5))
+        assert model_flops(shape.profile(), total(book)) - forward == 4 * again // 3
     losses[1].backward()
 
 
@@ -286,7 +285,7 @@ def test_a_model_in_several_wrappers_is_counted_once(shape):
         with pytest.raises(UsageError, match="metered already"):
             attach(again, book, role="reference")
     wrapped(**batch([4], "left"), use_cache=False).logits.sum().backward()
-    assert model_flops(shape, total(book)) == training_flops(shape, 4)
+    assert model_flops(shape.profile(), total(book)) == training_flops(shape.profile(), 4)
     attached.remove()
     attach(model, book, role="policy").remove()
 
@@ -299,9 +298,9 @@ def test_a_copy_is_metered_with_its_model_as_a_reference(shape):
             reference(**batch([4], "left"), use_cache=False)
         assert list(book.phases()) == ["reference"]
         model(**batch([4], "left"), use_cache=False).logits.sum().backward()
-    assert model_flops(shape, book.phases()["update"]) == training_flops(shape, 4)
+    assert model_flops(shape.profile(), book.phases()["update"]) == training_flops(shape.profile(), 4)
     reference(**batch([4], "left"))
-    assert model_flops(shape, total(book)) == 4 * training_flops(shape, 4) // 3
+    assert model_flops(shape.profile(), total(book)) == 4 * training_flops(shape.profile(), 4) // 3
 
 
 def test_layers_called_outside_the_decoder_are_counted(model, shape):
@@ -315,14 +314,14 @@ def test_layers_called_outside_the_decoder_are_counted(model, shape):
         with torch.no_grad():
             model.lm_head(hidden)
     assert list(book.phases()) == ["logprobs"]
-    assert model_flops(shape, total(book)) == 2 * prefill_flops(shape, 5)
+    assert model_flops(shape.profile(), total(book)) == 2 * prefill_flops(shape.profile(), 5)
 
 
 def test_a_pass_that_exceeds_the_budget_does_not_run(shape):
     model, ran = build(), []
     model.model.layers[0].register_forward_hook(lambda *_: ran.append("forward"))
-    one = training_flops(shape, 6)
-    meter = Meter(shape, one // 3 - 1)
+    one = training_flops(shape.profile(), 6)
+    meter = Meter(shape.profile(), one // 3 - 1)
     book = PhaseBook(meter.reserve)
     with attach(model, book, role="policy"), meter.account("train"):
         with pytest.raises(OverBudget):
@@ -338,7 +337,7 @@ def test_a_pass_that_exceeds_the_budget_does_not_run(shape):
 
 def test_a_backward_pass_that_exceeds_the_budget_raises_over_budget(shape):
     model = build()
-    meter = Meter(shape, training_flops(shape, 6) - 1)
+    meter = Meter(shape.profile(), training_flops(shape.profile(), 6) - 1)
     with attach(model, PhaseBook(meter.reserve), role="policy"), meter.account("train"):
         loss = model(**batch([6], "left"), use_cache=False).logits.sum()
         with pytest.raises(OverBudget):

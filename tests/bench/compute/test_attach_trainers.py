@@ -43,10 +43,10 @@ PLAIN = {"grpo": {"rollout", "logprobs", "reference", "update"}, "ppo": {"rollou
 def test_the_flops_of_a_step_are_those_of_the_counter(training, tmp_path, method, family, checkpointing, lora):
     trainer = training.METHODS[method](family, tmp_path, training.CHECKPOINTING[checkpointing], lora)
     found = training.count(trainer)
-    assert hardware_flops(found.shape, found.work) == found.counter - found.masked
+    assert hardware_flops(found.profile, found.work) == found.counter - found.masked
     # Masked attention is a small part of such short steps.
-    assert hardware_flops(found.shape, found.work) == pytest.approx(found.counter, rel=0.03)
-    assert model_flops(found.shape, found.work) < hardware_flops(found.shape, found.work)
+    assert hardware_flops(found.profile, found.work) == pytest.approx(found.counter, rel=0.03)
+    assert model_flops(found.profile, found.work) < hardware_flops(found.profile, found.work)
     expected = PLAIN[method] | ({"recompute"} if checkpointing != "none" else set())
     # With adapters the policy serves as its own reference.
     assert set(found.phases) == (expected - {"reference"} | {"logprobs"} if lora else expected)

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compute.flops import (
     ModelShape,
-    attended,
     decode_flops,
     forward_flops,
     generation_flops,
@@ -104,7 +103,7 @@ def count(work):
 
 def masked(shape, length):
     """Return the FLOPs of masked attention that the counter includes in one eager forward pass."""
-    return 4 * shape.heads * shape.head_dim * (shape.layers * length**2 - attended(shape, 0, length))
+    return 4 * shape.heads * shape.head_dim * (shape.layers * length**2 - shape.profile().attended(0, length))
 
 
 def backward(model, length):
@@ -124,9 +123,9 @@ def test_short_sequences_agree_with_the_counter_within_one_percent(case):
     model, shape = case
     length = 12
     counted = count(lambda: model(**tokens(length), use_cache=False))
-    assert prefill_flops(shape, length) == pytest.approx(counted, rel=0.01)
+    assert prefill_flops(shape.profile(), length) == pytest.approx(counted, rel=0.01)
     counted = count(lambda: backward(model, length))
-    assert training_flops(shape, length) == pytest.approx(counted, rel=0.01)
+    assert training_flops(shape.profile(), length) == pytest.approx(counted, rel=0.01)
 
 
 def test_long_prefill_agrees_with_the_counter_except_for_masked_attention(case):
@@ -134,7 +133,7 @@ def test_long_prefill_agrees_with_the_counter_except_for_masked_attention(case):
     length = 512
     counted = count(lambda: model(**tokens(length), use_cache=False))
     assert masked(shape, length) > 0.01 * counted
-    assert prefill_flops(shape, length) == pytest.approx(counted - masked(shape, length), rel=1e-3)
+    assert prefill_flops(shape.profile(), length) == pytest.approx(counted - masked(shape, length), rel=1e-3)
 
 
 def test_cached_decoding_agrees_with_the_counter(case):
@@ -147,7 +146,7 @@ def test_cached_decoding_agrees_with_the_counter(case):
         for _ in range(new):
             model(tokens(1)["input_ids"], past_key_values=cache)
 
-    assert decode_flops(shape, prompt, new) == pytest.approx(count(decode), rel=1e-3)
+    assert decode_flops(shape.profile(), prompt, new) == pytest.approx(count(decode), rel=1e-3)
 
 
 def test_generation_agrees_with_the_counter(case):
@@ -160,14 +159,15 @@ def test_generation_agrees_with_the_counter(case):
         for _ in range(new - 1):
             model(tokens(1)["input_ids"], past_key_values=cache)
 
-    assert generation_flops(shape, prompt, new) == pytest.approx(count(answer) - masked(shape, prompt), rel=1e-3)
+    counted = count(answer) - masked(shape, prompt)
+    assert generation_flops(shape.profile(), prompt, new) == pytest.approx(counted, rel=1e-3)
 
 
 def test_training_agrees_with_the_counter_except_for_masked_attention(case):
     model, shape = case
     length = 128
     counted = count(lambda: backward(model, length))
-    assert training_flops(shape, length) == pytest.approx(counted - 3 * masked(shape, length), rel=1e-3)
+    assert training_flops(shape.profile(), length) == pytest.approx(counted - 3 * masked(shape, length), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma 3"])
@@ -178,10 +178,10 @@ def test_recompute_adds_a_forward_pass_and_checkpointing_adds_less(name):
     with set_checkpoint_early_stop(False):
         whole_layers = count(lambda: backward(model, length))
     stopped_early = count(lambda: backward(model, length))
-    ours = training_flops(shape, length, recompute=True)
+    ours = training_flops(shape.profile(), length, recompute=True)
     head = 2 * shape.head_matmul_parameters * length
     assert ours == pytest.approx(whole_layers - 4 * masked(shape, length) + head, rel=1e-3)
-    assert training_flops(shape, length) < stopped_early - 4 * masked(shape, length) < ours
+    assert training_flops(shape.profile(), length) < stopped_early - 4 * masked(shape, length) < ours
 
 
 def test_by_hand():
@@ -191,15 +191,15 @@ def test_by_hand():
     assert TINY.matrix_parameters == 292
     assert replace(TINY, tied=False).matrix_parameters == 320
     # Contexts 1, 2, 3 in two layers; 4 * 2 heads * head_dim 3 per position.
-    assert prefill_flops(TINY, 3) == 2 * 292 * 3 + 24 * 2 * (1 + 2 + 3) == 2040
-    assert decode_flops(TINY, 3, 2) == 2 * 292 * 2 + 24 * 2 * (4 + 5) == 1600
+    assert prefill_flops(TINY.profile(), 3) == 2 * 292 * 3 + 24 * 2 * (1 + 2 + 3) == 2040
+    assert decode_flops(TINY.profile(), 3, 2) == 2 * 292 * 2 + 24 * 2 * (4 + 5) == 1600
     # A prompt of 3 tokens and an answer of 2: four tokens pass the layers and two the head.
-    assert generation_flops(TINY, 3, 2) == 2 * (264 * 4 + 28 * 2) + 24 * 2 * (1 + 2 + 3 + 4) == 2704
-    assert training_flops(TINY, 3) == 6120
-    assert training_flops(TINY, 3, recompute=True) == 8160
+    assert generation_flops(TINY.profile(), 3, 2) == 2 * (264 * 4 + 28 * 2) + 24 * 2 * (1 + 2 + 3 + 4) == 2704
+    assert training_flops(TINY.profile(), 3) == 6120
+    assert training_flops(TINY.profile(), 3, recompute=True) == 8160
     windowed = replace(TINY, windows=(2, None))
-    assert prefill_flops(windowed, 3) == 2 * 292 * 3 + 24 * ((1 + 2 + 2) + (1 + 2 + 3)) == 2016
-    assert decode_flops(windowed, 3, 2) == 2 * 292 * 2 + 24 * ((2 + 2) + (4 + 5)) == 1480
+    assert prefill_flops(windowed.profile(), 3) == 2 * 292 * 3 + 24 * ((1 + 2 + 2) + (1 + 2 + 3)) == 2016
+    assert decode_flops(windowed.profile(), 3, 2) == 2 * 292 * 2 + 24 * ((2 + 2) + (4 + 5)) == 1480
 
 
 def test_published_parameters():
@@ -215,7 +215,7 @@ LENGTHS = st.integers(0, 80)
 
 @given(SHAPES, LENGTHS, LENGTHS)
 def test_attended_agrees_with_its_definition(shape, context, new):
-    assert attended(shape, context, new) == sum(
+    assert shape.profile().attended(context, new) == sum(
         position if window is None else min(position, window)
         for window in shape.windows
         for position in range(context + 1, context + new + 1)
@@ -224,34 +224,34 @@ def test_attended_agrees_with_its_definition(shape, context, new):
 
 @given(SHAPES, LENGTHS, LENGTHS)
 def test_decoding_token_by_token_costs_as_much_as_decoding_all_at_once(shape, context, new):
-    steps = sum(decode_flops(shape, context + step, 1) for step in range(new))
-    assert steps == decode_flops(shape, context, new)
-    assert prefill_flops(shape, context + new) == prefill_flops(shape, context) + steps
+    steps = sum(decode_flops(shape.profile(), context + step, 1) for step in range(new))
+    assert steps == decode_flops(shape.profile(), context, new)
+    assert prefill_flops(shape.profile(), context + new) == prefill_flops(shape.profile(), context) + steps
 
 
 @given(SHAPES, st.integers(1, 80), st.integers(1, 80))
 def test_generation_needs_the_head_at_one_prompt_position(shape, prompt, new):
     spared = 2 * shape.head_matmul_parameters * (prompt - 1)
-    whole = prefill_flops(shape, prompt) + decode_flops(shape, prompt, new - 1)
-    assert generation_flops(shape, prompt, new) == whole - spared
+    whole = prefill_flops(shape.profile(), prompt) + decode_flops(shape.profile(), prompt, new - 1)
+    assert generation_flops(shape.profile(), prompt, new) == whole - spared
 
 
 @given(SHAPES, LENGTHS)
 def test_prefill_is_decoding_without_a_cache(shape, length):
-    assert prefill_flops(shape, length) == decode_flops(shape, 0, length)
+    assert prefill_flops(shape.profile(), length) == decode_flops(shape.profile(), 0, length)
     if not any(shape.windows):
         mean_context = (length + 1) / 2
         attention = 4 * shape.layers * shape.heads * shape.head_dim * mean_context * length
-        assert prefill_flops(shape, length) == 2 * shape.matmul_parameters * length + attention
+        assert prefill_flops(shape.profile(), length) == 2 * shape.matmul_parameters * length + attention
 
 
 @given(SHAPES, LENGTHS, LENGTHS)
 def test_more_tokens_or_context_cost_more(shape, context, new):
-    here = decode_flops(shape, context, new)
-    assert decode_flops(shape, context, new + 1) > here
-    assert decode_flops(shape, context + 1, new) >= here
+    here = decode_flops(shape.profile(), context, new)
+    assert decode_flops(shape.profile(), context, new + 1) > here
+    assert decode_flops(shape.profile(), context + 1, new) >= here
     without_windows = replace(shape, windows=())
-    assert decode_flops(without_windows, context, new) >= here
+    assert decode_flops(without_windows.profile(), context, new) >= here
 
 
 COUNTS = st.fixed_dictionaries(dict.fromkeys(("tokens", "head_tokens", "attended"), st.integers(0, 10**12)))
@@ -260,15 +260,15 @@ COUNTS = st.fixed_dictionaries(dict.fromkeys(("tokens", "head_tokens", "attended
 @given(SHAPES, st.lists(COUNTS, max_size=5))
 def test_flops_of_sums_are_sums_of_flops(shape, steps):
     sums = {name: sum(step[name] for step in steps) for name in ("tokens", "head_tokens", "attended")}
-    assert forward_flops(shape, **sums) == sum(forward_flops(shape, **step) for step in steps)
+    assert forward_flops(shape.profile(), **sums) == sum(forward_flops(shape.profile(), **step) for step in steps)
 
 
 @pytest.mark.parametrize("name", ["tokens", "head_tokens", "attended"])
 def test_negative_counts_are_refused(name):
     with pytest.raises(ValueError, match=f"^{name} is -1"):
-        forward_flops(TINY, **{"tokens": 2, "head_tokens": 2, "attended": 2, name: -1})
+        forward_flops(TINY.profile(), **{"tokens": 2, "head_tokens": 2, "attended": 2, name: -1})
     with pytest.raises(ValueError, match="is -1"):
-        attended(TINY, -1, 2)
+        TINY.profile().attended(-1, 2)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"])

@@ -4,12 +4,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.compute.flops import ModelShape, generation_flops
-from bench.compute.flops import attended as positions
 from bench.compute.ledger import ACCOUNTS, ADAPTATION, Account, Ledger, Work, hardware_flops, model_flops
 
 SHAPE = ModelShape(
     layers=2, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32, tied=True
-)
+).profile()
 FIELDS = tuple(Work.model_fields)
 WORK = st.builds(Work, **{name: st.integers(0, 10**15) for name in FIELDS})
 BOOKINGS = st.lists(st.tuples(st.sampled_from(ACCOUNTS), WORK), max_size=20)
@@ -53,8 +52,8 @@ def test_flops_are_additive_over_work(a: Work, b: Work) -> None:
 
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_an_answer_costs_the_flops_of_its_prefill_and_its_decoding(prompt: int, new: int) -> None:
-    prefill = Work(evaluations=1, prefill_tokens=prompt, head_tokens=1, attended=positions(SHAPE, 0, prompt))
-    decode = Work(decode_tokens=new - 1, head_tokens=new - 1, attended=positions(SHAPE, prompt, new - 1))
+    prefill = Work(evaluations=1, prefill_tokens=prompt, head_tokens=1, attended=SHAPE.attended(0, prompt))
+    decode = Work(decode_tokens=new - 1, head_tokens=new - 1, attended=SHAPE.attended(prompt, new - 1))
     assert model_flops(SHAPE, prefill + decode) == generation_flops(SHAPE, prompt, new)
 
 

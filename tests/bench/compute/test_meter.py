@@ -8,7 +8,7 @@ from bench.compute.meter import AllowanceSpent, Meter, OverBudget
 
 SHAPE = ModelShape(
     layers=2, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32, tied=True
-)
+).profile()
 TOKEN = Meter(SHAPE).flops(Work(prefill_tokens=1))
 BILLED: tuple[AdaptationAccount, ...] = ADAPTATION
 UNBILLED = tuple(name for name in ACCOUNTS if name not in ADAPTATION)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.compute.flops import attended_in_layer
+from bench.compute.profile import attended_in_layer
 from bench.engines import attention, attention_numba
 from bench.engines.attention import among_prompts, computed_among_prompts, to_stored, to_stored_by_torch
 

@@ -50,7 +50,7 @@ class LocalWorkers:
         return tuple(self.queues)
 
     def describe(self):
-        return EngineInfo(self.engine.shape, self.engine.digest, self.engine.settings)
+        return EngineInfo.of(self.engine)
 
     def prepare(self, jobs):
         self.engine.prepare(jobs, lambda *_: None)
@@ -73,7 +73,7 @@ class LocalWorkers:
             found = run_job(self.engine, job, limit)
         except Exception as error:
             return worker, job, error
-        self.computed += Meter(self.engine.shape).flops(found.work)
+        self.computed += Meter(self.engine.profile).flops(found.work)
         return worker, job, found
 
 
@@ -113,7 +113,7 @@ def ask(engine, asked, meter, announced=()):
 
 
 def metered(engine, limit=None, allowance=None):
-    meter = Meter(engine.shape, limit)
+    meter = Meter(engine.profile, limit)
     meter.allowance = allowance
     return meter
 
@@ -192,7 +192,7 @@ def test_prompts_that_were_never_announced_are_answered(engine, prompts):
 def test_a_limit_returns_the_step_that_it_refused(engine, prompts):
     job = jobs(prompts, 1)[0]
     whole = run_job(engine, job, None)
-    flops = Meter(engine.shape).flops
+    flops = Meter(engine.profile).flops
     cut_off = run_job(engine, job, flops(whole.work) - 1)
     assert isinstance(cut_off, JobResult)
     assert cut_off.completions is None
@@ -205,7 +205,7 @@ def test_the_bound_of_a_job_is_its_cost_with_answers_of_full_length(engine, prom
     job = Job(Point(), tuple(prompts[2:]), Sampling(max_new_tokens=2))
     found = run_job(engine, job, None)
     assert {completion.finish for completion in found.completions} == {"length"}
-    assert EnginePool(engine, lambda: engine, LocalWorkers(engine, 1))._longest(job) == Meter(engine.shape).flops(
+    assert EnginePool(engine, lambda: engine, LocalWorkers(engine, 1))._longest(job) == Meter(engine.profile).flops(
         found.work
     )
 

@@ -78,12 +78,12 @@ def test_states_go_to_their_sequences_and_back(counts):
 
 def test_only_what_is_attended_to_is_computed_by_compiled_loops():
     model = built("mistral")
-    shape = ModelShape.from_config(model.config)
+    profile = ModelShape.from_config(model.config).profile()
     batch = RaggedBatch(model, 2)
     running = batch.step([[1], [2, 3]], [3, 20])
-    assert batch.attended(running, shape) == 3 * (4 + 7 + 7)
+    assert batch.attended(running, profile) == 3 * (4 + 7 + 7)
     batch.compiled = False
-    assert batch.attended(running, shape) == 3 * 2 * batch._columns
+    assert batch.attended(running, profile) == 3 * 2 * batch._columns
     with pytest.raises(ValueError, match="need compiled attention"):
         batch.step([[1], [2, 3]], [3, 20])
 

@@ -40,7 +40,7 @@ def prompts(engine):
 
 
 def answers(engine, prompts, sampling=GREEDY):
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         return engine.generate(prompts, sampling, meter), meter.ledger["setup"]
 
@@ -61,7 +61,7 @@ def test_answers_are_those_of_generate_one_prompt_at_a_time(engine, prompts):
 def test_an_answer_ends_by_its_own_rule_and_no_more_tokens_are_computed(engine, prompts):
     whole = answers(engine, prompts)[0]
     rules = [AtDigit(str(i % 10)) if i % 3 else None for i in range(len(prompts))]
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         found = engine.generate(prompts, GREEDY, meter, rules)
     ended = 0
@@ -267,10 +267,10 @@ def test_recorded_flops_are_those_of_pytorch_s_counter(prompts, monkeypatch, com
         completions, work = answers(engine, prompts[:20])
     assert bool(work.discarded_head_tokens) == compiled  # some proposals were thrown away
     # The counter sees neither compiled loops nor torch's fused attention on a CPU.
-    entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * engine.shape.layers
+    entered = max(len(prompt) for prompt in prompts[:20]) ** 2 * 20 * len(engine.profile.layers)
     seen = work.model_copy(update={"padded_attended": entered})
-    assert counter.get_total_flops() == hardware_flops(engine.shape, seen)
-    assert model_flops(engine.shape, work) <= hardware_flops(engine.shape, work)
+    assert counter.get_total_flops() == hardware_flops(engine.profile, seen)
+    assert model_flops(engine.profile, work) <= hardware_flops(engine.profile, work)
     assert len(completions) == 20
 
 
@@ -301,8 +301,8 @@ def test_an_answer_costs_as_much_as_inside_a_trainer(tmp_path):
     # A trainer's batch runs until its longest answer ends, and feeds the end token of every shorter answer too.
     fed = [len(p) + n - 1 for p, n in zip(prompts, lengths, strict=True) if n < max(lengths)]
     assert 0 < len(fed) < len(prompts)
-    ends = sum(decode_flops(engine.shape, context, 1) for context in fed)
-    assert model_flops(engine.shape, book.phases()["rollout"]) == model_flops(engine.shape, work) + ends
+    ends = sum(decode_flops(engine.profile, context, 1) for context in fed)
+    assert model_flops(engine.profile, book.phases()["rollout"]) == model_flops(engine.profile, work) + ends
 
 
 def test_nothing_is_computed_for_answers_that_have_ended(prompts, monkeypatch):
@@ -349,8 +349,8 @@ def test_proposed_tokens_change_the_passes_and_not_the_answers_nor_their_cost(pr
             patch.setattr(transformers, "PASS_TOKENS", 0)
             expected, plain = answers(engine, prompts, sampling)
         assert found == expected
-        assert model_flops(engine.shape, work) == model_flops(engine.shape, plain)
-        assert hardware_flops(engine.shape, work) > hardware_flops(engine.shape, plain)
+        assert model_flops(engine.profile, work) == model_flops(engine.profile, plain)
+        assert hardware_flops(engine.profile, work) > hardware_flops(engine.profile, plain)
         assert work.discarded_head_tokens > plain.discarded_head_tokens == 0
 
 
@@ -367,9 +367,9 @@ def test_an_answer_that_repeats_itself_takes_few_passes(engine, monkeypatch):
 def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(prompts):
     engine = TransformersEngine(TINY, batch_size=10)
     _, work = answers(engine, prompts[:30])
-    total = model_flops(engine.shape, work)
+    total = model_flops(engine.profile, work)
     for limit in (0, total // 3, total - 1):
-        meter = Meter(engine.shape, limit)
+        meter = Meter(engine.profile, limit)
         with meter.account("sample"), pytest.raises(OverBudget):
             engine.generate(prompts[:30], GREEDY, meter)
         assert meter.spent <= limit
@@ -379,19 +379,19 @@ def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(p
     )
     for limit in range(total // 2, total, total // 40):
         positions.clear()
-        meter = Meter(engine.shape, limit)
+        meter = Meter(engine.profile, limit)
         with meter.account("sample"), pytest.raises(OverBudget):
             engine.generate(prompts[:30], GREEDY, meter)
         booked = meter.ledger["sample"]
         assert booked.head_tokens + booked.discarded_head_tokens == sum(positions)
-    exact = Meter(engine.shape, total)
+    exact = Meter(engine.profile, total)
     with exact.account("sample"):
         engine.generate(prompts[:30], GREEDY, exact)
     assert exact.spent == total
 
 
 def test_an_allowance_ends_one_generation_and_not_the_run(engine, prompts):
-    meter = Meter(engine.shape, 10**15)
+    meter = Meter(engine.profile, 10**15)
     with meter.account("sample", allowance=10**6), pytest.raises(AllowanceSpent):
         engine.generate(prompts, GREEDY, meter)
     with meter.account("sample"):

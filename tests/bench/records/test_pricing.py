@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
-from bench.compute import ledger
+from bench.compute import flops, ledger
 from bench.errors import Refused
 from bench.records import pricing
 from bench.records.pricing import flops_of, reprice
@@ -58,12 +58,12 @@ def other_formula(monkeypatch):
     """Return a function that installs another version of the FLOPs formula, one in which heads cost nothing."""
     forward = ledger.forward_flops
 
-    def headless(shape, *, tokens, head_tokens, attended):
-        return forward(shape, tokens=tokens, head_tokens=0, attended=3 * attended)
+    def headless(profile, *, tokens, head_tokens, attended):
+        return forward(profile, tokens=tokens, head_tokens=0, attended=3 * attended)
 
     def install():
         monkeypatch.setattr(ledger, "forward_flops", headless)
-        for module in (pricing, preparation):
+        for module in (flops, pricing, preparation):
             monkeypatch.setattr(module, "FLOPS_VERSION", 99)
 
     return install
@@ -125,8 +125,15 @@ def test_the_command_prints_old_and_new_figures(tmp_path, other_formula):
     assert read_result(prepared.folder) == result  # the record is not changed
 
 
-def test_a_record_without_shape_is_refused(tmp_path):
+def test_a_record_of_an_earlier_version_is_priced_by_its_shape(tmp_path):
     _, result = run(tmp_path)
-    model = result.model.model_copy(update={"shape": None})
-    with pytest.raises(Refused, match="lacks the model's shape"):
+    assert result.model.profile == result.model.shape.profile()
+    before = result.model_copy(update={"model": result.model.model_copy(update={"profile": None})})
+    assert flops_of(reprice(before)) == flops_of(result)
+
+
+def test_a_record_without_costs_is_refused(tmp_path):
+    _, result = run(tmp_path)
+    model = result.model.model_copy(update={"shape": None, "profile": None})
+    with pytest.raises(Refused, match="lacks the model's costs"):
         reprice(result.model_copy(update={"model": model}))

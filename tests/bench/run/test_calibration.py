@@ -37,7 +37,7 @@ class Slow:
 
     def __init__(self, path):
         self.journal = Journal(path)
-        self.meter = Meter(ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True))
+        self.meter = Meter(ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile())
         self.rounds = []
 
     def answer_chunk(self, point, examples, label, decoding):

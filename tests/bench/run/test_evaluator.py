@@ -13,7 +13,7 @@ from tasks.addition import Addition
 @pytest.fixture
 def evaluator(tmp_path):
     engine = TransformersEngine(str(EMBEDDED["tiny-adder"].prepare().path), batch_size=16)
-    return Evaluator(engine, Addition(), engine.style, Meter(engine.shape), Journal(tmp_path / "journal.jsonl"))
+    return Evaluator(engine, Addition(), engine.style, Meter(engine.profile), Journal(tmp_path / "journal.jsonl"))
 
 
 def test_chunks_stay_the_same_when_memory_runs_out_in_between(evaluator):
@@ -43,7 +43,7 @@ def test_the_calibration_is_shared_by_engines_and_read_from_the_journal_by_a_res
         evaluator.engine,
         evaluator.task,
         evaluator.style,
-        Meter(evaluator.engine.shape),
+        Meter(evaluator.engine.profile),
         Journal(tmp_path / "journal.jsonl"),
     )
     evaluator.engine.generate = None  # nothing is computed again
@@ -72,7 +72,7 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
             before = evaluator.meter.ledger["sample"]
             evaluator.score(point, examples, "support 0", "sample", None, "default")
             work = evaluator.meter.ledger["sample"] - before
-            found.append((work.weight_moves, work.noise_values / evaluator.engine.shape.matrix_parameters))
+            found.append((work.weight_moves, work.noise_values / evaluator.engine.matrix_weights))
         return found
 
     assert booked(evaluator) == list(evaluations.values())
@@ -81,7 +81,7 @@ def test_moves_are_booked_with_the_noise_that_they_add_and_their_time(evaluator,
         evaluator.engine,
         evaluator.task,
         evaluator.style,
-        Meter(evaluator.engine.shape),
+        Meter(evaluator.engine.profile),
         Journal(tmp_path / "journal.jsonl"),
     )
     assert booked(again) == list(evaluations.values())

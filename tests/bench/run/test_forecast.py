@@ -18,7 +18,7 @@ from tasks.interface import TaskTraits
 
 SHAPE = ModelShape(
     layers=2, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32, tied=True
-)
+).profile()
 WORK = Work(evaluations=1, decode_tokens=1, head_tokens=1)
 
 

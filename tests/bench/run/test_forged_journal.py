@@ -75,7 +75,7 @@ def engine():
 def evaluated(journal):
     """Compute one entry of each kind that an evaluator writes, and use all values."""
     task = Addition()
-    evaluator = Evaluator(engine(), task, engine().style, Meter(engine().shape), journal)
+    evaluator = Evaluator(engine(), task, engine().style, Meter(engine().profile), journal)
     examples, point = task.load().support[:3], Point({1: 1e-3})
     found = evaluator.score(point, examples, "support 0", "sample", None, "default")
     answers = evaluator.generate(point, examples, "inference", "test 0")

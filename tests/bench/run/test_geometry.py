@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from bench.compute.flops import attended, forward_flops
+from bench.compute.flops import forward_flops
 from bench.errors import Refused, UsageError
 from bench.models.source import resolve
 from bench.records.schema import RunConfig
@@ -72,13 +72,13 @@ def test_passes_are_metered_token_by_token(measured):
     _, around, weights, asked = measured
     before = around.meter.ledger["analysis"]
     list(around.logits(weights, asked))
-    work, shape = around.meter.ledger["analysis"] - before, around.meter.shape
+    work, profile = around.meter.ledger["analysis"] - before, around.meter.profile
     lengths = [len(prompt) + len(answer) - 1 for prompt, answer in asked]
     assert around.meter.flops(work) == forward_flops(
-        shape,
+        profile,
         tokens=sum(lengths),
         head_tokens=sum(len(answer) for _, answer in asked),
-        attended=sum(attended(shape, 0, length) for length in lengths),
+        attended=sum(profile.attended(0, length) for length in lengths),
     )
     assert list(around.meter.ledger.accounts()) == ["analysis"]
     assert around.meter.spent == 0
@@ -105,7 +105,7 @@ def test_a_foreign_run_cannot_allow_a_weak_sandbox_here(measured, monkeypatch):
 
 def test_chunks_keep_the_order_and_fit_into_memory(measured, monkeypatch):
     _, around, _, _ = measured
-    row = 4 * around.meter.shape.vocab_size
+    row = 4 * around._engine.vocabulary
     monkeypatch.setattr(geometry, "LOGITS", 5 * row)
     sequences = [((1,), (2,) * length) for length in (2, 3, 1, 9, 4, 1)]
     chunks = [[len(answer) for _, answer in chunk] for chunk in around.chunks(sequences)]

@@ -22,7 +22,7 @@ from tasks.interface import Score
 WORK = Work(evaluations=16)
 SHAPE = ModelShape(
     layers=1, hidden_size=2, heads=1, kv_heads=1, head_dim=2, intermediate_size=4, vocab_size=8, tied=True
-)
+).profile()
 RIGHT, WRONG, LOST = Score(1.0, True), Score(0.0, False), Score(0.0, True, status="infrastructure")
 
 

@@ -9,7 +9,7 @@ from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.run.progress import ProgressDisplay, Snapshot
 
-SHAPE = ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True)
+SHAPE = ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile()
 
 
 def console(terminal, width=120):

@@ -35,7 +35,7 @@ def path():
 def open_session(tmp_path, path):
     def open_session(style="chat", allowance=ALLOWANCE, lora=None, seed=0, path=path, prompting=PLAIN):
         engine = TransformersEngine(str(path), dtype="float32")
-        meter = Meter(engine.shape, ALLOWANCE)
+        meter = Meter(engine.profile, ALLOWANCE)
         task = Addition()
         evaluator = Evaluator(engine, task, style, meter, Journal(tmp_path / "journal.jsonl"), prompting=prompting)
         return TrainingSession(evaluator, task.load().support, tmp_path / "training", allowance, seed, lora), meter

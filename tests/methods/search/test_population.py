@@ -17,7 +17,7 @@ from methods.testing import FLOPS, CoinFlips
 SIZES = {"support": 40, "select": 10, "gate": 10}
 SHAPE = ModelShape(
     layers=1, hidden_size=2, heads=1, kv_heads=1, head_dim=2, intermediate_size=2, vocab_size=2, tied=True
-)
+).profile()
 TOKEN = Meter(SHAPE).flops(Work(prefill_tokens=1))
 
 

@@ -34,7 +34,7 @@ def session(tmp_path):
 def open_session(folder, lora=None):
     engine = TransformersEngine(PATH, dtype="float32")
     task = Addition()
-    evaluator = Evaluator(engine, task, "chat", Meter(engine.shape, 10**12), Journal(folder / "journal.jsonl"))
+    evaluator = Evaluator(engine, task, "chat", Meter(engine.profile, 10**12), Journal(folder / "journal.jsonl"))
     return TrainingSession(evaluator, task.load().support, folder / "training", 10**12, 0, lora)
 
 

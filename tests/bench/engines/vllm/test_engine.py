@@ -38,7 +38,7 @@ def at_the_base(engine):
 
 
 def answers(engine, prompts=PROMPTS, sampling=GREEDY):
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         return engine.generate(prompts, sampling, meter), meter.ledger["setup"]
 
@@ -179,23 +179,23 @@ def test_stop_strings_end_an_answer_and_are_cut(engine, llama, device):
 
 def test_generation_stops_before_the_first_step_that_the_budget_does_not_cover(engine):
     completions, work = answers(engine)
-    total = model_flops(engine.shape, work)
+    total = model_flops(engine.profile, work)
     for limit in (0, total // 3, total - 1):
-        meter = Meter(engine.shape, limit)
+        meter = Meter(engine.profile, limit)
         with meter.account("sample"), pytest.raises(OverBudget):
             engine.generate(PROMPTS, GREEDY, meter)
         assert meter.spent <= limit
         engine.move_to(FAR)  # fails if an aborted request is still in the cache
         engine.move_to(Point())
-    exact = Meter(engine.shape, total)
+    exact = Meter(engine.profile, total)
     with exact.account("sample"):
         assert engine.generate(PROMPTS, GREEDY, exact) == completions
     assert exact.spent == total
 
 
 def test_an_allowance_ends_one_generation_and_not_the_run(engine):
-    total = model_flops(engine.shape, answers(engine)[1])
-    meter = Meter(engine.shape, 2 * total)
+    total = model_flops(engine.profile, answers(engine)[1])
+    meter = Meter(engine.profile, 2 * total)
     with meter.account("sample", allowance=total - 1), pytest.raises(AllowanceSpent):
         engine.generate(PROMPTS, GREEDY, meter)
     assert 0 < meter.spent < total

@@ -38,7 +38,7 @@ def prompts(engine):
 
 
 def answers(engine, prompts):
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         return [completion.token_ids for completion in engine.generate(prompts, SAMPLING, meter)]
 

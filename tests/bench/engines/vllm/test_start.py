@@ -23,7 +23,7 @@ def start(device):
 
 
 def answers(engine):
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         completions = engine.generate(PROMPTS, GREEDY, meter)
     return completions, meter.ledger["setup"].model_copy(
