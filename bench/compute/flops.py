@@ -186,7 +186,7 @@ def closed_form(config: Config) -> ModelShape | None:
 
 @lru_cache(maxsize=64)
 def _measured_profile(content: str) -> ComputeProfile:
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
 
     from bench.compute.measured import measure
 
@@ -194,7 +194,12 @@ def _measured_profile(content: str) -> ComputeProfile:
     kind = given.get("model_type")
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    return measure(CONFIG_MAPPING[kind].from_dict(given).get_text_config()).profile
+    config = CONFIG_MAPPING[kind].from_dict(given)
+    text = config.get_text_config()
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        # No class runs the text part alone.
+        return measure(config, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]).profile
+    return measure(text).profile
 
 
 def compute_profile(config: Config) -> ComputeProfile:

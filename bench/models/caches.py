@@ -95,7 +95,7 @@ def _held(model: nn.Module) -> list[Tensor]:
 
 
 def _described(layer: Any) -> CachedLayer:
-    growing = [tensor for tensor in (getattr(layer, "keys", None), getattr(layer, "values", None)) if _filled(tensor)]
+    growing: list[Tensor] = [each for name in ("keys", "values") if _filled(each := getattr(layer, name, None))]
     fixed = sum(t.numel() for t in _states([v for k, v in vars(layer).items() if k not in ("keys", "values")]))
     window = getattr(layer, "sliding_window", None)
     # The newest token has left before the next one comes.

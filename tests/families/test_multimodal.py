@@ -100,7 +100,7 @@ def test_the_engine_answers_as_the_whole_model_generates(name, tmp_path):
     engine = TransformersEngine(str(saved(tmp_path, whole)), dtype="float32")
     generator = torch.Generator().manual_seed(0)
     prompts = [tuple(torch.randint(4, 16, (n,), generator=generator).tolist()) for n in (3, 30, 11)]
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("inference"):
         found = engine.generate(prompts, Sampling(max_new_tokens=12), meter)
     for prompt, completion in zip(prompts, found, strict=True):
