@@ -268,6 +268,100 @@ class DoctorOutput(_Output):
     tasks: dict[str, str]
 
 
+class ModelFlopsOutput(_Output):
+    """FLOPs of passes of a model; None beyond its positions.
+
+    Attributes:
+        decode_1k: One token after 1,024 others.
+        decode_32k: One token after 32,767 others.
+        prompt_1k: Prompt of 1,024 tokens, with the logits of its last.
+    """
+
+    decode_1k: int | None
+    decode_32k: int | None
+    prompt_1k: int | None
+
+
+class SequenceOutput(_Output):
+    """Bytes of keys, values and states of one sequence in the batch that serves here; None beyond its positions.
+
+    Attributes:
+        at_1k: A sequence of 1,024 tokens.
+        at_32k: A sequence of 32,768 tokens.
+    """
+
+    at_1k: int | None
+    at_32k: int | None
+
+
+class CopiesOutput(_Output):
+    """Bytes of an engine's copies of the weights. See `bench.engines.memory.Copies`.
+
+    Attributes:
+        engine: The engine.
+        dtype: Dtype of the weights.
+        live: Weights that answer.
+        base: Weights that every move starts from.
+        packed: Linear layers as the kernels of a CPU read them.
+        centre: Float32 copy, which only methods with a centre need.
+    """
+
+    engine: str
+    dtype: str
+    live: int
+    base: int
+    packed: int
+    centre: int
+
+
+class ModelOutput(_Output):
+    """Output of `bench doctor -M MODEL`. What is not known is None.
+
+    Attributes:
+        model: Name of the model.
+        folder: Its checkpoint; None if it is not on this machine.
+        device: Torch device.
+        dtype: Dtype that a run computes in.
+        family: Model type of transformers.
+        model_class: Class of transformers.
+        left_out: For a multimodal model, which parts of it take no part.
+        layers: Number of decoder layers by what mixes tokens in them.
+        experts: Number of decoder layers by their experts, such as `2 of 8`.
+        parameters: Number of parameters.
+        active_parameters: The same without experts that a token is not sent to.
+        positions: Maximum length of a sequence.
+        flops: Cost of passes.
+        sequence: Memory of a sequence.
+        weights: Memory of the weights, by engine and dtype.
+        free: Bytes of memory that are free on the device.
+        engines: How each engine serves the model, or why it does not.
+        chat_template: Whether prompts can be conversations.
+        thinking: Whether the chat template delimits thoughts.
+        refused: Reasons why the model cannot run here; empty if it can.
+    """
+
+    model: str
+    folder: str | None
+    device: str
+    dtype: str | None = None
+    family: str | None = None
+    model_class: str | None = None
+    left_out: str | None = None
+    layers: dict[str, int] | None = None
+    experts: dict[str, int] | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
+    positions: int | None = None
+    flops: ModelFlopsOutput | None = None
+    sequence: SequenceOutput | None = None
+    weights: tuple[CopiesOutput, ...] = ()
+    free: int | None = None
+    engines: dict[str, str] = {}
+    chat_template: bool | None = None
+    thinking: bool | None = None
+    refused: tuple[str, ...] = ()
+
+
 class LedgerOutput(RootModel[dict[Account, AccountRow]]):
     """Output of `bench analyze ledger`, by account."""
 
@@ -400,7 +494,7 @@ def output_types() -> dict[str, Any]:
         "report": ReportOutput,
         "export": ExportOutput,
         "prepare": PrepareOutput,
-        "doctor": DoctorOutput,
+        "doctor": DoctorOutput | ModelOutput,
         "score": ScoreOutput,
         "sandbox run": JudgedProgram,
         "check": TaskReport | MethodReport,

@@ -15,11 +15,12 @@ CHOSEN = ("top_k", "num_experts_per_tok", "top_k_experts")
 """Attributes of routers, or of their configuration, with the number of experts that a token is sent to."""
 
 
-def layer_kinds(model: PreTrainedModel, profile: ComputeProfile) -> dict[str, int]:
+def layers_by_kind(model: PreTrainedModel, profile: ComputeProfile) -> dict[str, int]:
     """Return how many decoder layers mix tokens in which way, most frequent first.
 
-    Examples of kinds: `full attention`, `sliding window of 512`, `chunks of 8,192`, `state space`, `linear attention`,
-    `convolution`, `full attention and state space`; `feed-forward alone` for a layer that mixes no tokens.
+    Examples of kinds: `full attention`, `latent attention`, `sliding window of 512`, `chunks of 8,192`, `state space`,
+    `linear attention`, `convolution`, `full attention and state space`; `feed-forward alone` for a layer that mixes no
+    tokens.
 
     Args:
         model: Model, also on the meta device.
@@ -28,7 +29,9 @@ def layer_kinds(model: PreTrainedModel, profile: ComputeProfile) -> dict[str, in
     named = getattr(model.config.get_text_config(), "layer_types", None) or ()
     kinds: Counter[str] = Counter()
     for index, layer in enumerate(decoder_layers(model)):
-        attends = dict.fromkeys(_attention(call) for call in profile.layers if call.layer == index)
+        attends = dict.fromkeys(
+            _attention(call, latent=profile.context > 0) for call in profile.layers if call.layer == index
+        )
         recurs = _recurrence(layer, linear=not attends and named[index : index + 1] == ["linear_attention"])
         found = [*attends, *([recurs] if recurs else [])]
         kinds[" and ".join(found) or "feed-forward alone"] += 1
@@ -54,9 +57,9 @@ def packed_parameters(model: PreTrainedModel) -> int:
     return sum(module.weight.numel() for module in model.modules() if type(module) is nn.Linear)
 
 
-def _attention(call: AttentionLayer) -> str:
+def _attention(call: AttentionLayer, *, latent: bool) -> str:
     if call.window is None:
-        return "full attention"
+        return "latent attention" if latent else "full attention"
     return f"chunks of {call.window:,}" if call.chunked else f"sliding window of {call.window:,}"
 
 

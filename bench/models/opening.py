@@ -96,7 +96,22 @@ def open_config(folder: Path) -> PreTrainedConfig:
         UsageError: If it is not that of a causal language model that is part of transformers.
     """
     file = folder / "config.json"
-    given = json_object(file)
+    return config_of(json_object(file), str(file), lambda: AutoConfig.from_pretrained(folder, **SAFE))
+
+
+def config_of(
+    given: dict[str, Any], file: str, opened: Callable[[], PreTrainedConfig] | None = None
+) -> PreTrainedConfig:
+    """Return the configuration that the content of a config.json gives.
+
+    Args:
+        given: The content.
+        file: Where it comes from, for messages.
+        opened: Function that opens the configuration; None to make it from the content.
+
+    Raises:
+        UsageError: If it is not that of a causal language model that is part of transformers.
+    """
     kind = given.get("model_type")
     if kind not in CONFIG_MAPPING:
         if "auto_map" in given:
@@ -107,9 +122,8 @@ def open_config(folder: Path) -> PreTrainedConfig:
         raise UsageError(
             f"{file}: transformers {transformers.__version__} has no model type {shown(kind)}; a later release may have"
         )
-    config: PreTrainedConfig = _explained(
-        lambda: AutoConfig.from_pretrained(folder, **SAFE), f"{file}: cannot be used", "correct the file"
-    )
+    made = opened or (lambda: CONFIG_MAPPING[kind].from_dict(given))
+    config: PreTrainedConfig = _explained(made, f"{file}: cannot be used", "correct the file")
     if loaded_class(config) is None:
         raise UsageError(f"{file}: {kind} is not a causal language model; use one that continues a text")
     return config
