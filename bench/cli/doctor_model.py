@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.amounts import counted
 from bench.cli.options import say
-from bench.cli.outputs import CopiesOutput, ModelFlopsOutput, ModelOutput, SequenceOutput
+from bench.cli.outputs import CopiesOutput, LengthOutput, ModelOutput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bench.models.caches import CachedLayer
     from bench.models.source import ModelSource
 
-SHORT, LONG = 1024, 32768
-"""Lengths that costs are given for, in tokens."""
+LENGTHS = (1024, 32768)
+"""Lengths that costs are given for, in tokens, as far as the model takes them."""
 DTYPES = ("float32", "bfloat16")
 """Dtypes that the memory of the weights is given for, besides the one that a run computes in."""
 LABEL = 16
@@ -120,8 +120,10 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
         "parameters": values,
         "active_parameters": anatomy.active_parameters(model),
         "positions": positions,
-        "flops": _flops(measured, positions),
-        "sequence": _sequence(layers, computed, positions, windows=batch != "ragged"),
+        "lengths": [
+            _at_length(min(length, positions or length), measured, layers, computed, windows=batch != "ragged")
+            for length in LENGTHS[: 1 if positions is not None and positions <= LENGTHS[0] else None]
+        ],
         "weights": [
             CopiesOutput(engine=engine, dtype=kind, **vars(made))
             for engine in ("transformers", "vllm")
@@ -129,7 +131,7 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
             for made in [copies(engine, values, linear, dtype=kind, device=device, small=small)]
         ],
         "free": free_memory(device),
-        "engines": {"transformers": f"{batch} batch of {256 if small else 64}", "vllm": _vllm()},
+        "engines": {"transformers": f"{batch} batch of up to {256 if small else 64}", "vllm": _vllm()},
     }
 
 
@@ -152,31 +154,20 @@ def _batch(measured: Measured, layers: Sequence[CachedLayer], positions: int | N
     return "cached" if all(layer.kind in JOINABLE for layer in layers) else "equal-length"
 
 
-def _flops(measured: Measured, positions: int | None) -> ModelFlopsOutput:
-    from bench.compute.flops import decode_flops, generation_flops
-
-    def fits(tokens: int) -> bool:
-        return positions is None or tokens <= positions
-
-    profile = measured.profile
-    return ModelFlopsOutput(
-        decode_1k=decode_flops(profile, SHORT - 1, 1) if fits(SHORT) else None,
-        decode_32k=decode_flops(profile, LONG - 1, 1) if fits(LONG) else None,
-        prompt_1k=generation_flops(profile, SHORT, 1) if fits(SHORT) else None,
-    )
-
-
-def _sequence(layers: Sequence[CachedLayer], dtype: str, positions: int | None, *, windows: bool) -> SequenceOutput:
+def _at_length(
+    tokens: int, measured: Measured, layers: Sequence[CachedLayer], dtype: str, *, windows: bool
+) -> LengthOutput:
     import torch
 
+    from bench.compute.flops import decode_flops, generation_flops
     from bench.models.caches import cached_values
 
-    width = getattr(torch, dtype).itemsize
-    at_1k, at_32k = (
-        width * cached_values(layers, tokens, windows=windows) if positions is None or tokens <= positions else None
-        for tokens in (SHORT, LONG)
+    return LengthOutput(
+        tokens=tokens,
+        decode_flops=decode_flops(measured.profile, tokens - 1, 1),
+        prompt_flops=generation_flops(measured.profile, tokens, 1),
+        cache_bytes=cached_values(layers, tokens, windows=windows) * getattr(torch, dtype).itemsize,
     )
-    return SequenceOutput(at_1k=at_1k, at_32k=at_32k)
 
 
 def _vllm() -> str:
@@ -210,10 +201,6 @@ def _lack_of_memory(found: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.2f} MB"
-
-
 def show(found: ModelOutput) -> None:
     """Print what is known of a model."""
     from bench.console import PlainConsole
@@ -224,7 +211,7 @@ def show(found: ModelOutput) -> None:
     for label, value in _facts(found):
         say(f"{label:<{LABEL}}{value}", hang=LABEL)
     if found.weights:
-        PlainConsole().print(_weights_table(found))
+        PlainConsole().print(_lengths_table(found), _weights_table(found), sep="\n")
     for engine, state in found.engines.items():
         say(f"{engine:<{LABEL}}{state}", hang=LABEL)
     if found.chat_template is not None:
@@ -233,7 +220,9 @@ def show(found: ModelOutput) -> None:
     for reason in found.refused:
         say(f"refused: {reason}", hang=2)
     if not found.refused:
-        say(f"runs here, in {found.dtype} on {found.device}; {_bytes(found.free or 0)} of memory are free", hang=2)
+        fetched = "" if found.folder else " once its weights are fetched"
+        free = f"{_bytes(found.free or 0)} of memory are free"
+        say(f"runs here{fetched}, in {found.dtype} on {found.device}; {free}", hang=2)
 
 
 def _facts(found: ModelOutput) -> Iterator[tuple[str, str]]:
@@ -245,30 +234,34 @@ def _facts(found: ModelOutput) -> Iterator[tuple[str, str]]:
     active = f", {found.active_parameters:,} active" if found.active_parameters != found.parameters else ""
     yield "parameters", f"{found.parameters:,}{active}"
     yield "positions", "no limit" if found.positions is None else f"{found.positions:,}"
-    if (flops := found.flops) is not None:
-        yield "FLOPs", _at_both("token", flops.decode_1k, flops.decode_32k, "{:.3g}".format)
-        yield "", _at_one("prompt of", flops.prompt_1k, "{:.3g}".format)
-    if (sequence := found.sequence) is not None:
-        yield f"cache, {found.dtype}"[:LABEL], _at_both("sequence", sequence.at_1k, sequence.at_32k, _bytes)
 
 
-def _at_both(what: str, short: int | None, long: int | None, form: Callable[[int], str]) -> str:
-    """Return a cost at both lengths, such as `3.05e+08 a token at 1,024, 1.02e+09 at 32,768`."""
-    if short is None or long is None:
-        return _at_one(f"{what} at", short, form)
-    return f"{form(short)} a {what} at {SHORT:,}, {form(long)} at {LONG:,}"
+def _lengths_table(found: ModelOutput) -> PlainTable:
+    from bench.console import PlainTable
 
-
-def _at_one(what: str, cost: int | None, form: Callable[[int], str]) -> str:
-    return f"more than its positions for a {what} {SHORT:,}" if cost is None else f"{form(cost)} a {what} {SHORT:,}"
+    table = PlainTable(["tokens", "FLOPs of the last", "FLOPs of a prompt", f"cache in {found.dtype}"], left=[])
+    for each in found.lengths:
+        cache = _bytes(each.cache_bytes)
+        table.add_row(f"{each.tokens:,}", f"{each.decode_flops:.3g}", f"{each.prompt_flops:.3g}", cache)
+    return table
 
 
 def _weights_table(found: ModelOutput) -> PlainTable:
     from bench.console import PlainTable
 
-    named = ["weights in GB", "dtype"]
+    unit, name = max((_unit(each.live) for each in found.weights), key=lambda found: found[0])
+    named = [f"weights in {name}", "dtype"]
     table = PlainTable([*named, "live", "base", "packed", "all", "float32 centre"], left=named)
     for each in found.weights:
         sizes = (each.live, each.base, each.packed, each.live + each.base + each.packed, each.centre)
-        table.add_row(each.engine, each.dtype, *(f"{size / 1e9:,.2f}" if size else "-" for size in sizes))
+        table.add_row(each.engine, each.dtype, *(f"{size / unit:,.2f}" if size else "-" for size in sizes))
     return table
+
+
+def _unit(count: int) -> tuple[int, str]:
+    return (10**9, "GB") if count >= 10**8 else (10**6, "MB")
+
+
+def _bytes(count: int) -> str:
+    unit, name = _unit(count)
+    return f"{count / unit:,.2f} {name}"

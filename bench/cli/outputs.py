@@ -268,30 +268,20 @@ class DoctorOutput(_Output):
     tasks: dict[str, str]
 
 
-class ModelFlopsOutput(_Output):
-    """FLOPs of passes of a model; None beyond its positions.
+class LengthOutput(_Output):
+    """Cost of a model at one length of its sequences.
 
     Attributes:
-        decode_1k: One token after 1,024 others.
-        decode_32k: One token after 32,767 others.
-        prompt_1k: Prompt of 1,024 tokens, with the logits of its last.
+        tokens: The length.
+        decode_flops: FLOPs of the last token, after all others.
+        prompt_flops: FLOPs of a prompt of this length, with the logits of its last token.
+        cache_bytes: Bytes of keys, values and states of such a sequence, in the batch that serves here.
     """
 
-    decode_1k: int | None
-    decode_32k: int | None
-    prompt_1k: int | None
-
-
-class SequenceOutput(_Output):
-    """Bytes of keys, values and states of one sequence in the batch that serves here; None beyond its positions.
-
-    Attributes:
-        at_1k: A sequence of 1,024 tokens.
-        at_32k: A sequence of 32,768 tokens.
-    """
-
-    at_1k: int | None
-    at_32k: int | None
+    tokens: int
+    decode_flops: int
+    prompt_flops: int
+    cache_bytes: int
 
 
 class CopiesOutput(_Output):
@@ -330,8 +320,7 @@ class ModelOutput(_Output):
         parameters: Number of parameters.
         active_parameters: The same without experts that a token is not sent to.
         positions: Maximum length of a sequence.
-        flops: Cost of passes.
-        sequence: Memory of a sequence.
+        lengths: Costs at 1,024 and 32,768 tokens, or at as many as the model takes.
         weights: Memory of the weights, by engine and dtype.
         free: Bytes of memory that are free on the device.
         engines: How each engine serves the model, or why it does not.
@@ -352,8 +341,7 @@ class ModelOutput(_Output):
     parameters: int | None = None
     active_parameters: int | None = None
     positions: int | None = None
-    flops: ModelFlopsOutput | None = None
-    sequence: SequenceOutput | None = None
+    lengths: tuple[LengthOutput, ...] = ()
     weights: tuple[CopiesOutput, ...] = ()
     free: int | None = None
     engines: dict[str, str] = {}
