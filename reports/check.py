@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import is_present_rule
+from bench.compute.flops import MEASURED, is_present_rule
 from bench.errors import BenchError, UsageError, shown
 from bench.records import pricing
 from bench.records.derived import accuracy_of, comparison_of
@@ -107,11 +107,21 @@ def _ending(record: Record) -> Iterator[tuple[str, Any, str]]:
             yield name, None, "at least one entry, as status is ok"
     if result.model and result.model.costs is None and result.identity_version >= _WITH_GATE:
         yield "model.profile", None, "the costs of the model, from which FLOPs follow"
-    if result.model and result.model.shape and result.model.costs != (expected := result.model.shape.profile()):
-        yield "model.profile", str(result.model.profile), f"{expected}, which model.shape gives"
+    yield from _profile(result)
     if result.model and result.rows and result.rows[0].weights not in (None, result.model.digest):
         yield "rows[0].weights", result.rows[0].weights, f"{result.model.digest}, which model.digest is"
     yield from _engine(result)
+
+
+def _profile(result: Result) -> Iterator[tuple[str, Any, str]]:
+    """Compare the costs of the model with its dimensions and the version of the FLOPs formula."""
+    if not (result.model and result.versions and result.model.costs):
+        return
+    profile, measured = result.model.profile, result.versions.flops >= MEASURED
+    if (profile is not None) != measured:
+        yield "model.profile", profile and str(profile), f"{'a value' if measured else 'null'}, by versions.flops"
+    if result.model.shape and profile not in (None, expected := result.model.shape.profile()):
+        yield "model.profile", str(profile), f"{expected}, which model.shape gives"
 
 
 def _engine(result: Result) -> Iterator[tuple[str, Any, str]]:

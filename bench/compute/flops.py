@@ -29,7 +29,9 @@ from bench.errors import UsageError
 FLOPS_VERSION = 3
 """Version of the formula, stored in records. Increment it with any change of a returned number, or of the models that
 have one."""
-_SAME_NUMBERS = {3: 2}
+MEASURED = 3
+"""First version under which records hold the compute profile."""
+_SAME_NUMBERS = {MEASURED: 2}
 """Earlier version that gives the same numbers for every model it knows: version 3 measures those that 2 refused."""
 
 

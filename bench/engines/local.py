@@ -157,9 +157,16 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
 
 def max_positions(config: Any) -> int | None:
-    """Return the maximum number of positions in a model configuration, or None if it has no limit."""
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    """Return the maximum number of positions in a model configuration, or None if it has no limit.
+
+    Rotary embeddings of the kind `longrope` change for all sequences of a batch once one is longer than those of
+    pre-training, so that an answer would depend on its batch. Such a model is used up to that length.
+    """
+    text = config.get_text_config()
+    limit: int | None = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    before = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+    return min(limit, before) if limit and before and rope.get("rope_type") == "longrope" else limit
 
 
 def _make_deterministic() -> None:

@@ -440,7 +440,9 @@ def _drawn(auto: Any, config: PreTrainedConfig, seed: int, **options: Any) -> Pr
             if weights.dim() < 2 or any(part in name for part in _KEPT):
                 continue
             if weights is embedding.weight:
-                spread = 1.0
+                spread = (
+                    1.0 if head is None or head.weight is not weights else 0.1
+                )  # a tied head would repeat its input
             elif head is not None and weights is head.weight:
                 spread = 3 / weights.shape[-1] ** 0.5
             else:

@@ -476,10 +476,18 @@ def test_a_table_of_tuned_runs_says_which_settings_were_chosen():
 
 def test_runs_billed_by_another_version_of_flops_share_no_table():
     es = run("es")
-    versions = es.result.versions.model_copy(update={"flops": FLOPS_VERSION - 1})
+    versions = es.result.versions.model_copy(update={"flops": 1})
     old = Record(result=es.result.model_copy(update={"versions": versions}), items=es.items, verdicts=es.verdicts)
     board = make_board([run(), old])
-    assert [group.settings for group in board.groups] == [f"FLOPs version {FLOPS_VERSION - 1}", ""]
+    assert [group.settings for group in board.groups] == ["FLOPs version 1", ""]
+
+
+def test_versions_of_flops_with_the_same_numbers_share_a_table():
+    new, old = run(), run("es")
+    versions = old.result.versions.model_copy(update={"flops": 2})
+    old = Record(result=old.result.model_copy(update={"versions": versions}), items=old.items, verdicts=old.verdicts)
+    assert new.result.versions.flops == 3
+    assert [group.settings for group in make_board([new, old]).groups] == [""]
 
 
 def test_rows_without_adaptation_come_first_in_every_order():
