@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,26 +38,49 @@ def examine(name: str, dtype: str, device: str) -> ModelOutput:
         UsageError: If the name is no model, or the device does not exist.
     """
     from bench.errors import BenchError
-    from bench.models.source import resolve
     from bench.run.prepare import require_libraries, resolved_device
 
     require_libraries("transformers")
-    source = resolve(name)
-    folder = source.local()
+    source, refused = _source(name)
+    folder = _checkpoint(source)
     found: dict[str, Any] = {"model": source.label, "folder": folder and str(folder), "device": resolved_device(device)}
-    refused = [*_damages(folder)] if folder else []
+    refused += _damages(folder) if folder and not refused else ()
     try:
         config = _config(source, folder)
         if config is None:
             refused.append(_how_to_fetch(source, name))
         else:
             found |= _of_model(config, found["device"], dtype, folder)
-        if folder:
+        if folder and not refused:
             found |= _of_conversations(folder)
     except BenchError as error:
         refused.append(str(error))
     refused += _lack_of_memory(found)
     return ModelOutput(**found, refused=tuple(dict.fromkeys(refused)))
+
+
+def _source(name: str) -> tuple[ModelSource, list[str]]:
+    """Return the source of a model, and the reason why a folder is none, although it has a configuration."""
+    from bench.errors import UsageError
+    from bench.models.local import Folder
+    from bench.models.source import resolve
+
+    try:
+        return resolve(name), []
+    except UsageError as error:
+        folder = Path(name).expanduser()
+        if not (folder / "config.json").is_file():
+            raise
+        return Folder.at(folder.resolve()), [str(error)]
+
+
+def _checkpoint(source: ModelSource) -> Path | None:
+    """Return a model's folder; None if its weights are not on this machine."""
+    from bench.models.hub import HubModel
+
+    folder = source.local()
+    fetched = folder is not None and (not isinstance(source, HubModel) or any(folder.glob("*.safetensors")))
+    return folder if fetched else None
 
 
 def _config(source: ModelSource, folder: Path | None) -> PreTrainedConfig | None:
@@ -144,7 +167,7 @@ def _dtype(config: PreTrainedConfig, dtype: str, device: str, folder: Path | Non
     return str(config.get_text_config().dtype or "bfloat16").removeprefix("torch.")
 
 
-def _batch(measured: Measured, layers: Sequence[CachedLayer], positions: int | None) -> str:
+def _batch(measured: Measured, layers: tuple[CachedLayer, ...], positions: int | None) -> str:
     """Return the kind of batch that serves the model, unless its logits turn out to be others when it is loaded."""
     from bench.engines.batches import serves_ragged
     from bench.engines.cached import JOINABLE
@@ -155,7 +178,7 @@ def _batch(measured: Measured, layers: Sequence[CachedLayer], positions: int | N
 
 
 def _at_length(
-    tokens: int, measured: Measured, layers: Sequence[CachedLayer], dtype: str, *, windows: bool
+    tokens: int, measured: Measured, layers: tuple[CachedLayer, ...], dtype: str, *, windows: bool
 ) -> LengthOutput:
     import torch
 
@@ -239,7 +262,7 @@ def _facts(found: ModelOutput) -> Iterator[tuple[str, str]]:
 def _lengths_table(found: ModelOutput) -> PlainTable:
     from bench.console import PlainTable
 
-    table = PlainTable(["tokens", "FLOPs of the last", "FLOPs of a prompt", f"cache in {found.dtype}"], left=[])
+    table = PlainTable(["tokens", "FLOPs of the last token", "FLOPs of a prompt", f"cache in {found.dtype}"], left=[])
     for each in found.lengths:
         cache = _bytes(each.cache_bytes)
         table.add_row(f"{each.tokens:,}", f"{each.decode_flops:.3g}", f"{each.prompt_flops:.3g}", cache)

@@ -32,11 +32,6 @@ class Copies:
     packed: int
     centre: int
 
-    @property
-    def needed(self) -> int:
-        """Bytes that every run takes."""
-        return self.live + self.base + self.packed
-
 
 def copies(
     engine: Literal["transformers", "vllm"], values: int, linear: int, *, dtype: str, device: str, small: bool
