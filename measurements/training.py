@@ -208,20 +208,22 @@ def masked_squares(trainer: Any) -> Iterator[list[int]]:
     with ExitStack() as stack:
         book = PhaseBook(lambda work: None)
         attached = [stack.enter_context(a) for a in attachments(trainer, book)]
-        decoders = [(a._decoder, a.shape) for a in attached]
+        decoders = [(a._decoder, a.profile) for a in attached]
     hooks = []
-    for decoder, shape in decoders:
+    for decoder, profile in decoders:
 
-        def before(module: Any, args: Any, kwargs: Any, shape: Any = shape) -> None:
+        def before(module: Any, args: Any, kwargs: Any, profile: ComputeProfile = profile) -> None:
             rows, width = kwargs["input_ids"].shape
             cache = kwargs.get("past_key_values")
             context = 0 if cache is None else cache.get_seq_length()
             training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
             passes = 3 + module.is_gradient_checkpointing if training else 1
             # A layer with a window keeps only the part of the cache that its next token attends to.
-            kept = [context if w is None else min(context, w - 1) for w in shape.windows or [None] * shape.layers]
-            masked = sum(width * (k + width) for k in kept) - shape.profile().attended(context, width)
-            found.append(passes * 4 * shape.heads * shape.head_dim * rows * masked)
+            squares = sum(
+                call.pair * width * (width + min(context, call.window - 1 if call.window else context))
+                for call in profile.layers
+            )
+            found.append(passes * rows * (squares - profile.unit * profile.attended(context, width)))
 
         hooks.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
     yield found
@@ -236,7 +238,7 @@ def count(trainer: Any) -> Count:
         attached = [stack.enter_context(a) for a in attachments(trainer, book)]
         with FlopCounterMode(display=False) as counter:
             trainer.train()
-    return Count(attached[0].shape.profile(), book.phases(), counter.get_total_flops(), sum(masked))
+    return Count(attached[0].profile, book.phases(), counter.get_total_flops(), sum(masked))
 
 
 def print_ratios() -> None:

@@ -14,9 +14,7 @@ model's name.
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -24,14 +22,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.compute.flops import ModelShape
 from bench.compute.ledger import Phase, Work
-from bench.compute.profile import attended_in_layer
+from bench.compute.measured import measure
+from bench.compute.modules import (
+    Cost,
+    cached_tokens,
+    find_decoder,
+    folded_cost,
+    foreign_cost,
+    has_gradient,
+    is_folded,
+    linear_cost,
+    linear_weights,
+    named_module,
+)
+from bench.compute.passes import Pass
+from bench.compute.scans import Foreign
 from bench.errors import UsageError
 
 Role = Literal["policy", "reference", "value"]
 Book = Callable[[Work, Phase], None]
 
+CACHES = ("past_key_values", "cache_params")
+"""Names of a decoder's argument for its cache."""
+TOLERANCE = 0.01
+"""Share of the promised products that may be missing from a pass."""
 _WITHOUT_GRADIENT: dict[Role, Phase] = {"policy": "logprobs", "reference": "reference", "value": "value"}
 
 
@@ -74,90 +89,47 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
     return Attachment(model, book, role, pad_id)
 
 
-@dataclass(slots=True)
-class _Recomputed:
-    """Work that was recomputed in a backward pass and is not recorded yet.
-
-    Attributes:
-        products: Multiply-adds per token.
-        gradients: Multiply-adds per token of the gradients that follow, if no hook knew them before.
-        attended: Positions attended to by real tokens.
-        padded_attended: Positions attended to by all tokens.
-    """
-
-    products: int = 0
-    gradients: int = 0
-    attended: int = 0
-    padded_attended: int = 0
-
-
-@dataclass(slots=True)
-class _Pass:
-    """One forward pass through the decoder.
-
-    Attributes:
-        phase: Phase of the pass.
-        rows: Number of sequences.
-        real: Number of tokens without padding.
-        run: Number of tokens with padding.
-        valid: Mask of the real tokens, shape (rows, width); None if all are real.
-        attended: Positions attended to in one layer, by window size: by real tokens, and by all tokens.
-        ran: Multiply-adds per token of the linear layers that have run.
-        gradients: Multiply-adds per token of each layer's backward pass; zero if its graph is built only during
-            recomputation.
-        recomputed: Recomputed work that is not recorded yet.
-    """
-
-    phase: Phase
-    rows: int
-    real: int
-    run: int
-    valid: np.ndarray | None
-    attended: dict[int | None, tuple[int, int]]
-    gradients: list[int]
-    ran: int = 0
-    recomputed: _Recomputed = field(default_factory=_Recomputed)
-
-
 class Attachment:
     """Hooks on a metered model. See `attach`.
 
     Attributes:
-        shape: Shape of the metered model.
+        profile: Compute profile of the metered model.
     """
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
-        self._decoder, layers = _find_decoder(model)
-        self.shape = ModelShape.from_config(self._decoder.config)
-        self._windows = self.shape.windows or (None,) * self.shape.layers
+        self._decoder, layers = find_decoder(model)
+        measured = measure(self._decoder.config)
+        self.profile = measured.profile
+        self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
         self._book, self._role, self._pad_id = book, role, pad_id
         self._arguments = list(inspect.signature(self._decoder.forward).parameters)
-        self._pass: _Pass | None = None
-        self._backward: _Pass | None = None
+        self._pass: Pass | None = None
+        self._backward: Pass | None = None
+        self._layer: int | None = None
         self._inside = False
         owners = (getattr(hook, "__self__", None) for hook in self._decoder._forward_pre_hooks.values())
         if any(isinstance(owner, Attachment) and owner._book is not _book_nothing for owner in owners):
             raise UsageError("the model's decoder, or the one that it is a copy of, is metered already")
-        inner = [[m for m in layer.modules() if isinstance(m, nn.Linear)] for layer in layers]
-        self._expected = self.shape.layers * self.shape.layer_matmul_parameters
-        if (found := sum(_weights(linear) for layer in inner for linear in layer)) < self._expected:
-            raise UsageError(
-                f"the model's layers hold {found:,} weights in torch.nn.Linear and its configuration promises "
-                f"{self._expected:,}: fused or foreign linear layers cannot be metered"
-            )
+        foreign = {named_module(self._decoder, name): cost for name, cost in measured.foreign.items()}
         self._hooks = [
             self._decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
             self._decoder.register_forward_hook(self._leave, always_call=True),
         ]
         for index, layer in enumerate(layers):
+            self._hooks.append(layer.register_forward_pre_hook(partial(self._before_layer, index), with_kwargs=True))
             self._hooks.append(layer.register_forward_hook(partial(self._after_layer, index)))
-            for place, linear in enumerate(inner[index]):
-                after = partial(self._after_linear, index, _weights(linear), place == 0)
-                self._hooks.append(linear.register_forward_hook(after))
-        decoding = {linear for layer in inner for linear in layer}
-        for head in (m for m in model.modules() if isinstance(m, nn.Linear) and m not in decoding):
-            self._hooks.append(head.register_forward_pre_hook(self._before_head))
-            self._hooks.append(head.register_forward_hook(self._after_head))
+        inner = set(self._decoder.modules())
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module in inner:
+                self._hooks.append(module.register_forward_hook(self._after_linear))
+            elif isinstance(module, nn.Linear):
+                self._hooks.append(module.register_forward_pre_hook(self._before_head))
+                self._hooks.append(module.register_forward_hook(self._after_head))
+            elif module in foreign:
+                after = partial(self._after_foreign, foreign[module])
+                self._hooks.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+            elif is_folded(module):
+                self._hooks.append(module.register_forward_hook(self._after_folded, always_call=True))
 
     def remove(self) -> None:
         """Stop counting, including the backward passes of earlier forward passes."""
@@ -175,50 +147,36 @@ class Attachment:
         # Hooks are copied with their module, so the work of a trainer's copy of the policy is recorded here too.
         return self
 
+    # The decoder's pass
+
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
-        ids, cache = given.get("input_ids"), given.get("past_key_values")
+        ids = given.get("input_ids")
+        cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
         entering = given["inputs_embeds"] if ids is None else ids
         rows, width = entering.shape[:2]
-        context = 0 if cache is None else int(cache.get_seq_length())
+        context = 0 if cache is None else cached_tokens(cache)
         fed = ids if context and width == 1 else None
         mask = self._mask(given.get("attention_mask"), fed)
-        valid = None if mask is None else mask[:, -width:]
-        if mask is None or valid is None:
-            lengths = Counter({(context, width): rows})
-        else:
-            # If the mask does not cover the cache, the whole cache is context.
-            before = mask[:, :-width].sum(1) if mask.shape[1] > width else np.full(rows, context)
-            lengths = Counter(zip(before.tolist(), valid.sum(1).tolist(), strict=True))
         phase = self._phase(module, entering, cache is not None)
-        current = _Pass(
-            phase=phase,
-            rows=rows,
-            real=sum(new * n for (_, new), n in lengths.items()),
-            run=rows * width,
-            valid=valid,
-            attended={
-                window: (
-                    sum(attended_in_layer(window, *length) * n for length, n in lengths.items()),
-                    attended_in_layer(window, context, width) * rows,
-                )
-                for window in set(self._windows)
-            },
-            gradients=[0] * self.shape.layers,
-        )
-        work = Work(
+        current = Pass(phase, rows, width, context, mask, len(self._calls))
+        profile, lengths = self.profile, current.lengths(width)
+        # Layers that run for the last positions only are recorded when they have run.
+        current.promised = profile.token // 2 * current.run
+        work = current.work(
+            current.promised,
             evaluations=rows if phase == "rollout" and not context else 0,
             forward_tokens=current.real,
-            products=self._expected * current.real,
-            padded_products=self._expected * current.run,
-            attended=sum(current.attended[window][0] for window in self._windows),
-            padded_attended=sum(current.attended[window][1] for window in self._windows),
+            attended=sum(profile.attended(*length, kept=0) * n for length, n in lengths.items()),
+            padded_attended=profile.attended(context, width, kept=0) * rows,
         )
+        # Attended positions include what latent attention expands from its cache, in linear layers.
+        current.promised += profile.context // 2 * (context + width) * rows
         self._book(work, phase)
-        self._pass, self._backward, self._inside = current, None, True
+        self._pass, self._backward, self._layer, self._inside = current, None, None, True
 
     def _phase(self, decoder: nn.Module, entering: Tensor, cached: bool) -> Phase:
-        if torch.is_grad_enabled() and (entering.requires_grad or any(p.requires_grad for p in decoder.parameters())):
+        if has_gradient(decoder, entering):
             return "update"
         if cached:
             return "rollout"
@@ -235,95 +193,132 @@ class Attachment:
 
     def _leave(self, module: nn.Module, args: object, output: object) -> None:
         self._inside = False
-        # The output is None if the pass raised an exception.
-        if output is not None and self._pass is not None and (more := self._pass.ran - self._expected) > 0:
-            work = Work(products=more * self._pass.real, padded_products=more * self._pass.run)
-            self._book(work, self._pass.phase)
+        current = self._pass
+        if output is None or current is None:  # the pass raised an exception
+            return
+        if (ran := current.ran - current.late) < (1 - TOLERANCE) * current.promised:
+            raise UsageError(
+                f"the model's modules ran {ran:,} multiply-adds and its configuration promises {current.promised:,}: "
+                "fused or foreign linear layers cannot be metered"
+            )
+        late = [
+            current.attended([call for call in calls if call.late], queries)
+            for calls, queries in zip(self._calls, current.queries, strict=True)
+        ]
+        attended = self._units(sum(real for real, _ in late), sum(padded for _, padded in late))
+        if (more := max(current.ran - current.promised, 0)) or attended["padded_attended"]:
+            self._book(current.work(more, **attended), current.phase)
+
+    def _units(self, real: int, padded: int) -> dict[str, int]:
+        """Return FLOPs of attention of real and of all tokens as fields of `Work`."""
+        return {"attended": real // self.profile.unit, "padded_attended": padded // self.profile.unit}
+
+    # Its layers
+
+    def _before_layer(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._backward is not None:  # a checkpointed layer runs again
+            return
+        entering = args[0] if args else kwargs["hidden_states"]
+        self._layer, width = index, entering.shape[-2]
+        if self._inside and self._pass is not None:
+            self._pass.queries[index] = width
+            return
+        # The layer runs alone.
+        alone = Pass("update", entering.shape[:-1].numel() // width, width, 0, None, 0)
+        phase = "update" if has_gradient(module, entering) else _WITHOUT_GRADIENT[self._role]
+        self._book(Work(**self._units(*alone.attended(self._calls[index], width))), phase)
 
     def _after_layer(self, index: int, module: nn.Module, args: object, output: Any) -> None:
+        if self._backward is not None:
+            return
+        self._layer = None
         hidden = output if isinstance(output, Tensor) else output[0]
         if self._inside and self._pass is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._layer_backward, self._pass, index))
 
-    def _layer_backward(self, current: _Pass, index: int, gradient: Tensor) -> None:
+    def _layer_backward(self, current: Pass, index: int, gradient: Tensor) -> None:
         if self._backward is not current:
             # No layer follows the last recomputed one, so autograd's callback at the end of the pass records it.
             torch.autograd.Variable._execution_engine.queue_callback(partial(self._end_backward, current))
         self._backward = current
         self._book_recomputed(current)
-        real, run = current.attended[self._windows[index]]
-        work = Work(
-            products=current.gradients[index] * current.real,
-            padded_products=current.gradients[index] * current.run,
-            attended=2 * real,
-            padded_attended=2 * run,
-            backward_passes=current.rows if index == self.shape.layers - 1 else 0,
+        self._layer = index
+        real, padded = current.attended(self._calls[index], current.queries[index])
+        work = current.work(
+            current.gradients[index],
+            **self._units(2 * real, 2 * padded),
+            backward_passes=current.rows if index == len(self._calls) - 1 else 0,
         )
         self._book(work, "update")
 
-    def _end_backward(self, current: _Pass) -> None:
+    def _end_backward(self, current: Pass) -> None:
         self._book_recomputed(current)
-        self._backward = None
+        self._backward = self._layer = None
 
-    def _book_recomputed(self, current: _Pass) -> None:
-        recomputed, current.recomputed = current.recomputed, _Recomputed()
-        if recomputed.products:
-            work = Work(
-                products=recomputed.products * current.real,
-                padded_products=recomputed.products * current.run,
-                attended=recomputed.attended,
-                padded_attended=recomputed.padded_attended,
-            )
-            self._book(work, "recompute")
-        if recomputed.gradients:
-            work = Work(
-                products=recomputed.gradients * current.real, padded_products=recomputed.gradients * current.run
-            )
-            self._book(work, "update")
+    def _book_recomputed(self, current: Pass) -> None:
+        """Record what the backward pass of the last layer has computed again."""
+        products, gradients = current.take_recomputed()
+        if products and self._layer is not None:
+            # Attention has no module of its own. It runs once for each run of its layer.
+            attended = current.attended(self._calls[self._layer], current.queries[self._layer])
+            self._book(current.work(products, **self._units(*attended)), "recompute")
+        if gradients:
+            self._book(current.work(gradients), "update")
 
-    def _after_linear(
-        self, index: int, weights: int, first: bool, module: nn.Linear, args: tuple[Tensor], output: Tensor
+    # Modules of its layers, and beside them
+
+    def _after_linear(self, module: nn.Linear, args: tuple[Tensor], output: Any) -> None:
+        self._count(linear_cost(module, args[0], output))
+
+    def _after_foreign(
+        self, foreign: Foreign, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        gradients = _gradients(module, args[0]) * weights if output.requires_grad else 0
-        if self._inside and self._pass is not None:
-            self._pass.ran += weights
-            self._pass.gradients[index] += gradients
-            return
-        current, window, tokens = self._backward, self._windows[index], args[0].shape[:-1].numel()
-        if current is None or current.run != tokens:
-            self._book_alone(window, weights, first, gradients, args[0])
-            return
-        current.recomputed.products += weights
-        if first:
-            # Attention has no module of its own. It runs once for each run of the layer's first linear layer.
-            attended, padded_attended = current.attended[window]
-            current.recomputed.attended += attended
-            current.recomputed.padded_attended += padded_attended
-        if not current.gradients[index]:
-            # The graph is built only now, so the forward pass could not count the gradients.
-            current.recomputed.gradients += gradients
+        current = self._pass if self._inside else self._backward
+        if current is None:
+            tokens = args[0].shape[:-1].numel()
+        else:
+            tokens = current.rows * (current.width if self._layer is None else current.queries[self._layer])
+        self._count(foreign_cost(foreign, module, (*args, *kwargs.values()), output, tokens))
 
-    def _book_alone(self, window: int | None, weights: int, first: bool, gradients: int, given: Tensor) -> None:
-        """Record a linear layer that ran outside a pass of the decoder, and the gradients that may follow."""
-        width, tokens = given.shape[-2], given.shape[:-1].numel()
-        attended = first * attended_in_layer(window, 0, width) * (tokens // width)
-        products = (weights + gradients) * tokens
-        work = Work(products=products, padded_products=products, attended=attended, padded_attended=attended)
-        self._book(work, "update" if gradients else _WITHOUT_GRADIENT[self._role])
+    def _after_folded(self, module: nn.Module, args: object, output: object) -> None:
+        self._count(folded_cost(module))
+
+    def _count(self, cost: Cost) -> None:
+        """Count a module of the decoder that has run."""
+        if self._inside and self._pass is not None:
+            self._pass.ran += cost.products
+            if self._layer is None:
+                if cost.output is not None:
+                    cost.output.register_hook(partial(self._beside_backward, self._pass.work(cost.gradients)))
+                return
+            self._pass.gradients[self._layer] += cost.gradients
+            if any(call.late for call in self._calls[self._layer]):
+                self._pass.late += cost.products
+        elif self._backward is not None:
+            # If the graph is built only now, the forward pass could not count the gradients.
+            new = self._layer is not None and not self._backward.gradients[self._layer]
+            self._backward.recomputed += cost.products
+            self._backward.recomputed_gradients += cost.gradients * new
+        else:
+            products = cost.products + cost.gradients
+            phase: Phase = "update" if cost.gradients else _WITHOUT_GRADIENT[self._role]
+            self._book(Work(products=products, padded_products=products), phase)
+
+    def _beside_backward(self, work: Work, gradient: Tensor) -> None:
+        self._book(work, "update")
+
+    # Linear layers outside it
 
     def _before_head(self, module: nn.Module, args: tuple[Tensor]) -> None:
-        weights, (real, run) = _weights(module), self._head_tokens(args[0])
+        weights, (real, run) = linear_weights(module), self._head_tokens(args[0])
         self._book(Work(products=weights * real, padded_products=weights * run), self._head_phase())
 
     def _after_head(self, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         if output.requires_grad:
-            gradients = _gradients(module, args[0]) * _weights(module)
+            gradients = linear_cost(module, args[0], output).gradients
             real, run = self._head_tokens(args[0])
-            work = Work(products=gradients * real, padded_products=gradients * run)
-            output.register_hook(partial(self._head_backward, work))
-
-    def _head_backward(self, work: Work, gradient: Tensor) -> None:
-        self._book(work, "update")
+            work = Work(products=gradients // run * real, padded_products=gradients)
+            output.register_hook(partial(self._beside_backward, work))
 
     def _head_tokens(self, given: Tensor) -> tuple[int, int]:
         run, current = given.shape[:-1].numel(), self._pass
@@ -335,29 +330,6 @@ class Attachment:
         if self._pass is not None:
             return self._pass.phase
         return "update" if torch.is_grad_enabled() else _WITHOUT_GRADIENT[self._role]
-
-
-def _find_decoder(model: nn.Module) -> tuple[Any, nn.ModuleList]:
-    found = []
-    for module in model.modules():
-        layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
-        stacks = [child for child in module.children() if isinstance(child, nn.ModuleList) and len(child) == layers]
-        found += [(module, stack) for stack in stacks]
-    if len(found) != 1:
-        raise UsageError(
-            f"{type(model).__name__} holds {len(found)} decoders (modules with a configuration and an nn.ModuleList of "
-            "num_hidden_layers layers): exactly one is needed"
-        )
-    return found[0]
-
-
-def _weights(linear: nn.Module) -> int:
-    return int(linear.in_features * linear.out_features)
-
-
-def _gradients(linear: nn.Module, given: Tensor) -> int:
-    """Return the number of gradients that a linear layer's backward pass computes: 0, 1 (input or weights) or 2."""
-    return int(given.requires_grad) + int(linear.weight.requires_grad)
 
 
 def _book_nothing(work: Work, phase: Phase) -> None: ...

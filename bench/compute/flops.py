@@ -1,8 +1,10 @@
-"""FLOPs of dense decoder language models, as exact integers from their shape and token counts.
+"""FLOPs of causal language models, as exact integers from their compute profile and token counts.
 
-One multiply-add is two FLOPs. The linear layers, the output head and attention's two products are counted. The
-embedding look-up, biases, norms, activations, rotary embeddings and the softmax are not. For one token at context c,
-which includes the token itself:
+One multiply-add is two FLOPs. Matrix products are counted: linear layers, experts, the output head, attention's two
+products, recurrences and convolutions. The embedding look-up, biases, norms, activations, rotary embeddings and the
+softmax are not. See `bench.compute.profile` for the costs, and `bench.compute.measured` for how they are measured.
+
+Dense decoders with gated MLPs have a closed form. For one token at context c, which includes the token itself:
 
     layers(c) = 2 * matmul parameters of all layers + 4 * layers * heads * head_dim * c
     head      = 2 * vocab_size * hidden_size
@@ -17,10 +19,8 @@ Model FLOPs and hardware FLOPs are the same functions, applied to counts without
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 from bench.compute.profile import AttentionLayer, ComputeProfile, check_counts, check_size
@@ -155,8 +155,8 @@ class ModelShape:
         family = _FAMILIES.get(str(model_type))
         if family is None:
             raise NoClosedForm(
-                f"model_type is {model_type!r}: its FLOPs are not known; supported are dense causal decoders "
-                f"with gated MLPs of the families {', '.join(sorted(_FAMILIES))}"
+                f"model_type is {model_type!r}: its FLOPs have no closed form, as those of dense causal decoders with "
+                f"gated MLPs of the families {', '.join(sorted(_FAMILIES))} have"
             )
         values = {**family.defaults, **given}
         layers = check_size("num_hidden_layers", values["num_hidden_layers"])
@@ -186,17 +186,21 @@ def closed_form(config: Config) -> ModelShape | None:
         return None
 
 
-@lru_cache(maxsize=64)
-def _measured_profile(content: str) -> ComputeProfile:
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
-
-    from bench.compute.measured import measure
-
-    given = json.loads(content)
+def _measured_profile(config: Config) -> ComputeProfile:
+    given = config if isinstance(config, Mapping) else config.to_dict()
     kind = given.get("model_type")
+    try:
+        from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+        from bench.compute.measured import measure
+    except ImportError as error:
+        raise UsageError(
+            f"model_type is {kind!r}: its FLOPs are measured with torch and transformers: "
+            "pip install 'bench-post-training[local]'"
+        ) from error
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    config = CONFIG_MAPPING[kind].from_dict(given)
+    config = CONFIG_MAPPING[kind].from_dict(dict(given))
     text = config.get_text_config()
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         # No class runs the text part alone.
@@ -215,8 +219,7 @@ def compute_profile(config: Config) -> ComputeProfile:
     """
     if shape := closed_form(config):
         return shape.profile()
-    given = config if isinstance(config, Mapping) else config.to_dict()
-    return _measured_profile(json.dumps(given, sort_keys=True, default=str))
+    return _measured_profile(config)
 
 
 def forward_flops(profile: ComputeProfile, *, tokens: int, head_tokens: int, attended: int) -> int:

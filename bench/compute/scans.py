@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -25,10 +26,28 @@ from unittest.mock import patch
 from torch import nn
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """FLOPs per token of a module that is no torch.nn.Linear, without those of the modules in it.
+
+    Attributes:
+        products: Matrix products and convolutions, such as those of experts and routers.
+        states: Products of recurrences, which have no weights, by their definition.
+    """
+
+    products: int = 0
+    states: int = 0
+
+
 class _Definition(NamedTuple):
     factor: int
     values: str
     states: str
+
+    def cost(self, given: Mapping[str, Any]) -> Foreign:
+        """Return the cost of a call with these arguments."""
+        flops = self.factor * given[self.values].numel() * given[self.states].shape[-1]
+        return Foreign(products=flops) if self is _CONVOLUTION else Foreign(states=flops)
 
 
 _DELTA_RULE = _Definition(6, "value", "key")
@@ -48,37 +67,37 @@ _FUNCTIONS = {
 """Functions of transformers' modeling files, by name."""
 
 
-def _lightning_attention(module: Any) -> int:
+def _lightning_attention(module: Any, tokens: int) -> Foreign:
     """Two products of each head's state [width, width] (Qin et al. 2024, arXiv 2401.04658)."""
-    return 4 * int(module.num_attention_heads) * int(module.head_dim) ** 2
+    return Foreign(states=4 * int(module.num_attention_heads) * int(module.head_dim) ** 2 * tokens)
 
 
-def _gated_linear_recurrence(module: Any) -> int:
+def _gated_linear_recurrence(module: Any, tokens: int) -> Foreign:
     """The convolution's kernel and the weights of both gates, once each (De et al. 2024, arXiv 2402.19427)."""
     weights = module.conv_1d.weight, module.rg_lru.input_gate_weight, module.rg_lru.recurrent_gate_weight
-    return 2 * sum(int(each.numel()) for each in weights)
+    return Foreign(products=2 * sum(int(each.numel()) for each in weights) * tokens)
 
 
-_MODULES: dict[str, Callable[[Any], int]] = {
+_MODULES: dict[str, Callable[[Any, int], Foreign]] = {
     "MiniMaxLightningAttention": _lightning_attention,
     "RecurrentGemmaRecurrentBlock": _gated_linear_recurrence,
 }
-"""FLOPs per token of modules that hold their recurrence in their own forward, beside their torch.nn.Linear layers."""
+"""FLOPs of modules that hold their recurrence in their own forward, beside their torch.nn.Linear layers."""
 
 
 @contextmanager
-def defined(model: nn.Module, begin: Callable[[str, int], Any], end: Callable[[Any], None]) -> Iterator[None]:
+def defined(model: nn.Module, begin: Callable[[str, Foreign], Any], end: Callable[[Any], None]) -> Iterator[None]:
     """Report every recurrence and convolution of a model while the block runs.
 
     Args:
         model: Model of transformers.
-        begin: Called with a recurrence's name and the FLOPs of its definition before it runs.
+        begin: Called with a recurrence's name and its cost by its definition before it runs.
         end: Called with the result of `begin` after it ran.
     """
     with ExitStack() as stack:
         for module in model.modules():
             if formula := _MODULES.get(type(module).__name__):
-                _report_module(stack, module, formula(module), begin, end)
+                _report_module(stack, module, formula, begin, end)
         for file in {sys.modules[type(module).__module__] for module in model.modules()}:
             for name, definition in _FUNCTIONS.items():
                 if function := getattr(file, name, None):
@@ -87,13 +106,17 @@ def defined(model: nn.Module, begin: Callable[[str, int], Any], end: Callable[[A
 
 
 def _report_module(
-    stack: ExitStack, module: nn.Module, cost: int, begin: Callable[[str, int], Any], end: Callable[[Any], None]
+    stack: ExitStack,
+    module: nn.Module,
+    formula: Callable[[Any, int], Foreign],
+    begin: Callable[[str, Foreign], Any],
+    end: Callable[[Any], None],
 ) -> None:
     open_: list[Any] = []
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entering = args[0] if args else next(iter(kwargs.values()))
-        open_.append(begin(type(module).__name__, cost * entering.shape[0] * entering.shape[1]))
+        open_.append(begin(type(module).__name__, formula(module, entering.shape[0] * entering.shape[1])))
 
     def after(*_: object) -> None:
         end(open_.pop())
@@ -109,7 +132,7 @@ def _reporting(
     function: Callable[..., Any],
     name: str,
     definition: _Definition,
-    begin: Callable[[str, int], Any],
+    begin: Callable[[str, Foreign], Any],
     end: Callable[[Any], None],
 ) -> Callable[..., Any]:
     # The model may have a kernel of another package here, which knows no meta device.
@@ -119,8 +142,7 @@ def _reporting(
     @wraps(function)
     def reporting(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
-        values, states = given[definition.values], given[definition.states]
-        opened = begin(name, definition.factor * values.numel() * states.shape[-1])
+        opened = begin(name, definition.cost(given))
         try:
             return plain(*args, **kwargs)
         finally:

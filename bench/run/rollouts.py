@@ -6,6 +6,7 @@ samples from, and its config.json can ask for dropout. Neither is part of a run'
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,32 @@ def _zero(owner: nn.Module | PreTrainedConfig) -> None:
             _zero(value)
         elif "drop" in name.lower() and isinstance(value, float) and value:
             setattr(owner, name, 0.0)
+
+
+def with_positions(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a model with learned positions number the tokens of a padded batch as `generate` does, in place.
+
+    Trainers that give no positions would otherwise train on others than were sampled with. Other models compute
+    positions from the mask, or attend by distances alone.
+
+    Args:
+        model: The model. Adapters must be added afterwards.
+    """
+    embedding, length = model.get_input_embeddings(), getattr(model.config, "max_position_embeddings", None)
+    learned = any(
+        isinstance(module, nn.Embedding) and module is not embedding and module.num_embeddings == length
+        for module in model.modules()
+    )
+    if learned and "position_ids" in inspect.signature(model.forward).parameters:
+        model.register_forward_pre_hook(_add_positions, with_kwargs=True)
+    return model
+
+
+def _add_positions(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    mask = given.get("attention_mask")
+    if mask is not None and given.get("position_ids") is None and given.get("past_key_values") is None:
+        given = given | {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
+    return args, given
 
 
 class Sampler:

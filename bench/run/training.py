@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 
 from bench.compute.attach import attach
 from bench.compute.ledger import Phase, PhaseBook, Work
@@ -28,8 +27,10 @@ from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
+from bench.run.adapters import adapter_products, with_adapters
 from bench.run.evaluator import Evaluator, sparse
-from bench.run.rollouts import Sampler, without_own_settings
+from bench.run.rollouts import Sampler, with_positions, without_own_settings
+from bench.run.value_model import ValueModel
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
 from methods.interface import FormattedPrompt, Lora, Rollout
@@ -140,11 +141,11 @@ class TrainingSession:
         model, tokenizer = self._evaluator.engine.trainable()
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
-        without_own_settings(model, tokenizer.pad_token_id)
+        with_positions(without_own_settings(model, tokenizer.pad_token_id))
         self._sampler = Sampler(model, self._finish)
         if self._lora is not None:
             set_seed(derive(self._seed, "adapters") % 2**32)
-            model = _with_adapters(model, self._lora)
+            model = with_adapters(model, self._lora)
         self._attached.enter_context(attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id))
         return model, tokenizer
 
@@ -171,15 +172,10 @@ class TrainingSession:
                 return int(token)
         raise BenchError("the tokenizer has no special id for padding: each one ends an answer or occurs in a prompt")
 
-    def value_model(self) -> PreTrainedModel:
+    def value_model(self) -> ValueModel:
         """Return a copy of the base model with a scalar value head, initialised to zero, instead of the LM head."""
-        model = without_own_settings(self._evaluator.engine.trainable()[0], self.tokenizer.pad_token_id)
-        model.config.num_labels = 1
-        with torch.device("meta"):
-            value = AutoModelForSequenceClassification.from_config(model.config)
-        setattr(value, value.base_model_prefix, model.base_model)
-        value.score = nn.Linear(value.score.in_features, 1, bias=False, device=model.device, dtype=model.dtype)
-        nn.init.zeros_(value.score.weight)
+        model, _ = self._evaluator.engine.trainable()
+        value = ValueModel(without_own_settings(model, self.tokenizer.pad_token_id))
         self._attached.enter_context(attach(value, self._book, role="value", pad_id=self.tokenizer.pad_token_id))
         return value
 
@@ -243,9 +239,9 @@ class TrainingSession:
             + max(self.max_new_tokens, 1 + len(self.tokenizer.encode(prompt.gold or "", add_special_tokens=False)))
             for prompt in self.prompts
         )
-        weights = sum(m.in_features * m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
-        attended = self._evaluator.meter.profile.attended(0, tokens)
-        return self._evaluator.meter.flops(Work(products=weights * tokens, attended=attended))
+        profile = self._evaluator.meter.profile
+        base = (profile.token + profile.head) * tokens + profile.unit * profile.attended_singly(0, tokens)
+        return base + 2 * adapter_products(self.model) * tokens
 
     def settle(self) -> None:
         """Book the work of the other processes since the last call.
@@ -329,12 +325,3 @@ class TrainingSession:
 
 def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase, Work]:
     return {phase: one.get(phase, Work()) + other.get(phase, Work()) for phase in {**one, **other}}
-
-
-def _with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
-    from peft import LoraConfig, get_peft_model
-
-    alpha = 2 * lora.rank if lora.alpha is None else lora.alpha
-    config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=alpha, target_modules="all-linear")
-    adapted: PreTrainedModel = get_peft_model(model, config)
-    return adapted

@@ -64,6 +64,7 @@ class GroupTrainer(GRPOTrainer):
             shuffle_dataset=False,  # the loop orders the prompts
             reward_weights=[1.0, *(0.0 for _ in rewards)],
             scale_rewards="group" if scaled else "none",
+            router_aux_loss_coef=0.0,  # the loss is that of GRPO; some mixtures of experts have no other
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))

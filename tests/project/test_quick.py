@@ -38,6 +38,7 @@ INDIRECT = {
     "bench.conformance.method.instrument": "bench/conformance/method/test_report.py",
     "bench.conformance.method.session": "bench/conformance/method/test_report.py",
     "bench.conformance.method.task": "bench/conformance/method/test_report.py",
+    "bench.compute.scans": "bench/compute/test_measured.py",
     "bench.conformance.scoring": "bench/conformance/test_report.py",
     "bench.engines.local": "bench/engines/test_transformers.py",
     "bench.engines.memory": "bench/cli/test_doctor_model.py",

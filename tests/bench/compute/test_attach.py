@@ -138,7 +138,8 @@ def test_gradients_and_recomputation_agree_with_the_counter(family, trained, ree
         book, length = unlimited_book(), 8
         with attach(model, book, role="policy") as attached, FlopCounterMode(display=False) as counter:
             model(**batch([length, length], "left"), use_cache=False).logits.sum().backward()
-        shape = attached.shape
+        shape = ModelShape.from_config(model.config)
+        assert attached.profile == shape.profile()
         # In eager attention the counter includes masked positions: rows * layers * length^2 in total.
         work, square = total(book), 2 * shape.layers * length**2
         causal = 2 * shape.profile().attended(0, length)
@@ -359,15 +360,12 @@ def test_models_that_cannot_be_metered_are_refused(make, message):
         attach(make(), unlimited_book(), role="policy")
 
 
-def test_linear_layers_of_other_classes_are_refused():
-    model = build()
-
-    class Foreign(nn.Module):
-        pass
-
-    model.model.layers[1].mlp.up_proj = Foreign()
-    with pytest.raises(UsageError, match="fused or foreign linear layers"):
-        attach(model, unlimited_book(), role="policy")
+def test_a_kernel_that_reads_the_weights_of_linear_layers_is_refused(model):
+    model = copy.deepcopy(model)
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda hidden: nn.functional.linear(hidden, mlp.up_proj.weight) @ mlp.down_proj.weight.T
+    with attach(model, unlimited_book(), role="policy"), pytest.raises(UsageError, match="fused or foreign linear"):
+        model(**batch([4], "left"), use_cache=False)
 
 
 def test_a_mask_of_another_shape_is_refused(model):

@@ -44,7 +44,7 @@ def write_model(folder, kind, **more):
     model.generation_config.eos_token_id = config.eos_token_id
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.profile))  # norms and biases must differ from their defaults too
+            parameter.add_(0.1 * torch.randn(parameter.shape))  # norms and biases must differ from their defaults too
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
