@@ -200,11 +200,11 @@ def _measured_profile(config: Config) -> ComputeProfile:
         ) from error
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    config = CONFIG_MAPPING[kind].from_dict(dict(given))
-    text = config.get_text_config()
-    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+    whole = CONFIG_MAPPING[kind].from_dict(dict(given))
+    text = whole.get_text_config()
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(whole) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         # No class runs the text part alone.
-        return measure(config, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]).profile
+        return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)]).profile
     return measure(text).profile
 
 

@@ -31,49 +31,48 @@ others are meant for other parts of a model and for other implementations."""
 AGREEMENT = 1e-4
 """Largest difference of logits from those without a cache, relative to their spread, in float32."""
 HALF_AGREEMENT = 0.5
-"""The same in half precision, where rounding alone changes logits by a tenth, and may send a token to another expert."""
+"""The same in half precision, where rounding alone changes logits by a tenth."""
 TOKENS = 8
 """Length of the sequences that the batches are tried with."""
 
 
 class Pass(Protocol):
-    """Tokens of one forward pass.
-
-    Attributes:
-        computed: Number of tokens that are computed.
-        spare_heads: Number of positions whose logits are computed, and belong to no sequence.
-    """
+    """Tokens of one forward pass."""
 
     @property
-    def computed(self) -> int: ...
+    def computed(self) -> int:
+        """Number of tokens that are computed."""
 
     @property
-    def spare_heads(self) -> int: ...
+    def spare_heads(self) -> int:
+        """Number of positions whose logits are computed, and belong to no sequence."""
 
 
 class Batch(Protocol):
-    """A model's sequences that are decoded together. See `RaggedBatch` for what the methods do.
-
-    Attributes:
-        compiled: Whether a step may have several tokens of a sequence.
-        joins: Whether sequences enter one by one. Otherwise prompts enter together, and all have one length.
-    """
+    """A model's sequences that are decoded together."""
 
     @property
-    def compiled(self) -> bool: ...
+    def compiled(self) -> bool:
+        """Whether a step may have several tokens of a sequence."""
 
     @property
-    def joins(self) -> bool: ...
+    def joins(self) -> bool:
+        """Whether sequences enter one by one. Otherwise all enter together, as prompts of one length."""
 
-    def enter(self, prompts: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any: ...
+    def enter(self, prompts: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any:
+        """Return the pass of whole prompts, which take the next rows."""
 
-    def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any: ...
+    def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any:
+        """Return the pass of the next tokens of all sequences."""
 
-    def attended(self, running: Any, profile: ComputeProfile) -> int: ...
+    def attended(self, running: Any, profile: ComputeProfile) -> int:
+        """Return the number of positions that a pass computes attention with, in units."""
 
-    def run(self, running: Any) -> Tensor: ...
+    def run(self, running: Any) -> Tensor:
+        """Run a pass and return the logits after each prompt, or after each token of a step."""
 
-    def move(self, source: int, target: int) -> None: ...
+    def move(self, source: int, target: int) -> None:
+        """Move a sequence to another row."""
 
 
 def serves_ragged(measured: Measured, positions: int | None) -> bool:
@@ -160,7 +159,7 @@ def _difference(batch: Batch, sequences: list[list[int]], expected: Tensor) -> f
     lengths = {0: 6, 1: 3, 2: 4} if batch.joins else {0: 4, 1: 4}
     entering = [[0, 1], [2]] if batch.joins else [[0, 1]]
     rows: list[int] = []
-    pairs = []
+    pairs: list[tuple[Tensor, Tensor]] = []
 
     def compare(which: list[int], logits: Tensor) -> None:
         pairs.extend((given, expected[i, lengths[i] - 1]) for i, given in zip(which, logits, strict=True))

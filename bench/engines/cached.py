@@ -149,7 +149,7 @@ class CachedBatch:
         """
         given: dict[str, Any] = {"position_ids": running.positions, "logits_to_keep": 1}
         name = "cache_params" if "cache_params" in self._takes else "past_key_values"
-        if running.entering or name == "past_key_values":  # models of states alone would mask every token of a step
+        if running.entering or name == "past_key_values":  # mamba would multiply a step's one token by the mask of all
             given["attention_mask"] = running.mask.long()
         given = {key: value for key, value in given.items() if key in self._takes}
         past = self._new_cache() if running.entering else self._cache
@@ -195,7 +195,7 @@ class CachedBatch:
             self._columns = max(contexts)
 
 
-def is_joinable(cache: object) -> bool:
+def is_joinable(cache: Cache) -> bool:
     """Return whether sequences can enter and leave a cache: `_join` and `_trim` know all that it holds.
 
     Args:

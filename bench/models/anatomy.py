@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
-from bench.compute.measured import decoder_layers
+from bench.compute.probe import decoder_layers
 from bench.compute.profile import AttentionLayer, ComputeProfile
 
 CHOSEN = ("top_k", "num_experts_per_tok", "top_k_experts")

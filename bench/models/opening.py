@@ -6,7 +6,7 @@ the meta device, which have the names and shapes of the stored ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -27,9 +27,10 @@ from transformers import (
 from transformers.utils import logging
 
 from bench.errors import UsageError, shown
-from bench.models.checkpoint import json_object, loaded_files, read_config
+from bench.models.checkpoint import json_object, loaded_files
 from bench.models.folder import check_files
 from bench.models.headers import FLOATS, Header, read_headers
+from bench.models.load_report import check_loaded, check_tied, refuse_unmerged, without
 from bench.models.multimodal import (
     check_same_text,
     first_logits,
@@ -45,18 +46,8 @@ from bench.plain import sentence
 from tasks.interface import PromptStyle
 
 SAFE = {"trust_remote_code": False, "local_files_only": True}
-WRAPPERS = {
-    "_orig_mod.": "torch.compile",
-    "base_model.model.": "peft",
-    "module.": "data-parallel training",
-    "_fsdp_wrapped_module.": "FSDP",
-    "_checkpoint_wrapped_module.": "activation checkpointing",
-}
-"""Parts that trainers add to the names of weights, and who adds them."""
 VOCABULARIES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 """Patterns of the files that hold a vocabulary."""
-NAMED = 3
-"""Number of weights that a message names of each kind."""
 LONGEST_REASON = 300
 
 Opened = TypeVar("Opened")
@@ -144,7 +135,7 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
     whole, loaded = _open_whole(folder, dtype)
     name, expected = type(whole).__name__, whole.state_dict()
     if not is_multimodal(whole.config):
-        _check_loaded(folder, name, loaded, expected)
+        check_loaded(folder, name, loaded, expected)
         return whole
     try:
         logits = first_logits(whole)
@@ -152,7 +143,7 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
         check_same_text(model, logits)
     except UsageError as error:
         raise UsageError(f"{folder}: {error}") from error
-    _check_loaded(folder, name, _without(loaded, left_out), expected)
+    check_loaded(folder, name, without(loaded, left_out), expected)
     return model
 
 
@@ -178,6 +169,9 @@ def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, An
         model, loaded = model_class.from_pretrained(
             folder, config=own_config, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
         )
+    except RuntimeError as error:
+        refuse_unmerged(folder, error)
+        raise
     except SafetensorError as error:
         reason = sentence(str(error))
         raise UsageError(
@@ -185,12 +179,7 @@ def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, An
         ) from error
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
-    return model, loaded if own_config is config else _without(loaded, loaded["unexpected_keys"])
-
-
-def _without(loaded: dict[str, Any], left_out: Collection[str]) -> dict[str, Any]:
-    """Return the report of a load without the weights of a multimodal model that its text model leaves out."""
-    return {**loaded, **{kind: set(loaded[kind]) - set(left_out) for kind in ("missing_keys", "unexpected_keys")}}
+    return model, loaded if own_config is config else without(loaded, loaded["unexpected_keys"])
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -286,75 +275,22 @@ def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
         return loaded
 
     file = folder / "config.json"
-    whole, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    try:
+        whole, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    except UsageError as error:
+        refuse_unmerged(folder, error)
+        raise
     expected = whole.state_dict()
-    _check_tied(folder, whole.all_tied_weights_keys, headers)
+    check_tied(folder, whole.all_tied_weights_keys, headers)
     model, left_out = _explained(lambda: text_model(whole), str(file), "use another model")
     unread = left_out if own_config is config else loaded["unexpected_keys"]
-    _check_loaded(folder, model_class.__name__, _without(loaded, unread), expected)
+    check_loaded(folder, model_class.__name__, without(loaded, unread), expected)
     return int(model.get_input_embeddings().weight.shape[0])
-
-
-def _check_tied(folder: Path, tied: Mapping[str, str], headers: Mapping[str, Header]) -> None:
-    """Check that weights which the configuration ties have one value, where a checkpoint stores them under both names.
-
-    Otherwise transformers would leave them apart, and vLLM would not.
-    """
-    for name, other in tied.items():
-        if name in headers and other in headers and not torch.equal(*(_value(headers, n) for n in (name, other))):
-            raise UsageError(
-                f"{folder / 'config.json'}: ties {name} to {other}, and {headers[name].file.name} holds another value; "
-                "set tie_word_embeddings to false, or remove the one that is not meant from the file"
-            )
-
-
-def _value(headers: Mapping[str, Header], name: str) -> torch.Tensor:
-    with safe_open(headers[name].file, "pt") as opened:
-        tensor: torch.Tensor = opened.get_tensor(name)
-    return tensor
 
 
 def _meta(header: Header) -> torch.Tensor:
     dtype = getattr(torch, FLOATS[header.dtype]) if header.dtype in FLOATS else torch.uint8
     return torch.empty(header.shape, dtype=dtype, device="meta")
-
-
-def _check_loaded(folder: Path, model: str, loaded: dict[str, Any], expected: Iterable[str]) -> None:
-    """Check the report of a load.
-
-    Raises:
-        UsageError: If weights are missing, unexpected or of another shape.
-    """
-    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
-    reshaped = [
-        f"{name} is {list(stored)} in the file and {list(needed)} in the model"
-        for name, stored, needed in sorted(loaded["mismatched_keys"])
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-    if not any(kinds.values()):
-        return
-    found = ", ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
-    raise UsageError(
-        f"{folder}: the weights are not those of {model}: {found}; {_remedy(folder, model, unexpected, set(expected))}"
-    )
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-
-
-def _remedy(folder: Path, model: str, unexpected: list[str], expected: set[str]) -> str:
-    for name in unexpected:
-        for part, origin in WRAPPERS.items():
-            if part in name and (name.replace(part, "") in expected or name.startswith(part)):
-                return f"{origin} has put {part} into the names, so save the model that it wraps"
-    for name in unexpected:
-        if end := next((other for other in expected if name.endswith(f".{other}")), None):
-            return f"the names begin with {name.removesuffix(end)}, so save the model that this part belongs to"
-    named = (read_config(folder) or {}).get("architectures") or [model]
-    if named != [model]:
-        return f"config.json names {', '.join(map(str, named))}, and a causal language model ({model}) is needed"
-    return "save the whole model again, or correct config.json"
 
 
 def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:

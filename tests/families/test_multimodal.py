@@ -94,7 +94,7 @@ def test_towers_are_saved_as_they_are_where_transformers_needs_them(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["smolvlm", "gemma3", "mistral3", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", MULTIMODAL)
 def test_the_engine_answers_as_the_whole_model_generates(name, tmp_path):
     whole = make_multimodal(name)
     engine = TransformersEngine(str(saved(tmp_path, whole)), dtype="float32")

@@ -5,6 +5,7 @@ agreement = text_agreement("gemma2", folder)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(folder)
 
 
-def text_agreement(family: str, folder: Path) -> TextAgreement:
+def text_agreement(family: str, folder: Path, batch_sizes: Sequence[int] = BATCH_SIZES) -> TextAgreement:
     """Compare the engine's answers with those of `generate`, one prompt at a time, in float32.
 
     Answers end at different lengths, so rows leave and enter the batch at different times.
@@ -90,15 +91,16 @@ def text_agreement(family: str, folder: Path) -> TextAgreement:
     Args:
         family: Name of a tiny model: see `tiny_families.FAMILIES`.
         folder: Empty folder for its checkpoint.
+        batch_sizes: Batch sizes of greedy decoding. Answers are sampled with the smallest and the largest.
     """
     model = make(family)
     save(model, folder)
     generator = torch.Generator().manual_seed(1)
     prompts = [tuple(torch.randint(3, VOCABULARY - 1, (n,), generator=generator).tolist()) for n in LENGTHS]
     expected = [_generated(model, prompt) for prompt in prompts]
-    engine = TransformersEngine(str(folder), dtype="float32", batch_size=max(BATCH_SIZES))
-    greedy = {size: _answers(engine, prompts, size, 0.0) for size in BATCH_SIZES}
-    sampled = [_answers(engine, prompts, size, 1.0) for size in (min(BATCH_SIZES), max(BATCH_SIZES))]
+    engine = TransformersEngine(str(folder), dtype="float32", batch_size=max(batch_sizes))
+    greedy = {size: _answers(engine, prompts, size, 0.0) for size in batch_sizes}
+    sampled = [_answers(engine, prompts, size, 1.0) for size in (min(batch_sizes), max(batch_sizes))]
     return TextAgreement(
         batch=str(engine.settings.get("batch", "ragged")),
         equal={

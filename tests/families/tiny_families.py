@@ -440,9 +440,8 @@ def _drawn(auto: Any, config: PreTrainedConfig, seed: int, **options: Any) -> Pr
             if weights.dim() < 2 or any(part in name for part in _KEPT):
                 continue
             if weights is embedding.weight:
-                spread = (
-                    1.0 if head is None or head.weight is not weights else 0.1
-                )  # a tied head would repeat its input
+                tied = head is not None and head.weight is weights
+                spread = 0.1 if tied else 1.0  # a wide embedding that is the head too repeats its input
             elif head is not None and weights is head.weight:
                 spread = 3 / weights.shape[-1] ** 0.5
             else:

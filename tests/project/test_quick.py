@@ -43,6 +43,7 @@ INDIRECT = {
     "bench.engines.local": "bench/engines/test_transformers.py",
     "bench.engines.memory": "bench/cli/test_doctor_model.py",
     "bench.models.checkpoint": "bench/models/test_source.py",
+    "bench.models.load_report": "bench/models/test_opening.py",
     "bench.run.attempt": "bench/run/test_runner.py",
     "bench.run.estimate": "bench/cli/test_plan.py",
     "bench.run.export": "bench/cli/test_cli.py",

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from text_agreement import save
+from tiny_families import make
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import bench
@@ -330,3 +333,25 @@ def test_the_layouts_that_other_families_save_are_whole(copy, family):
     config = AutoConfig.for_model(family, **({} if family == "gpt2" else SIZES) | FAMILIES[family])
     AutoModelForCausalLM.from_config(config).save_pretrained(copy.folder)
     check(copy)
+
+
+def test_a_folder_of_every_kind_of_model_opens(tmp_path):
+    for family in ("mixtral", "gpt_oss", "qwen3_5_moe", "mamba", "zamba2", "bloom", "gemma3n"):
+        folder = tmp_path / family
+        model = make(family)
+        save(model, folder)
+        check_opens(folder, family)
+        opened = open_model(folder, "auto").state_dict()
+        assert all(torch.equal(opened[name], weights) for name, weights in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("family", "expert"), [("mixtral", "experts.3.w1"), ("qwen3_moe", "experts.3.up_proj")])
+def test_a_model_that_lacks_an_expert_is_refused(family, expert, tmp_path):
+    save(make(family), tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    lacking = next(name for name in weights if expert in name)
+    save_file({name: weights[name] for name in weights if name != lacking}, file, metadata={"format": "pt"})
+    for opens in (lambda: check_opens(tmp_path, f"{family} without {lacking}"), lambda: open_model(tmp_path, "auto")):
+        with pytest.raises(UsageError, match=r"such as the experts of a layer, do not fit together.*save the whole"):
+            opens()
