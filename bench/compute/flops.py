@@ -190,7 +190,7 @@ def _measured_profile(config: Config) -> ComputeProfile:
     given = config if isinstance(config, Mapping) else config.to_dict()
     kind = given.get("model_type")
     try:
-        from transformers import CONFIG_MAPPING
+        from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
 
         from bench.compute.measured import measure
     except ImportError as error:
@@ -200,7 +200,12 @@ def _measured_profile(config: Config) -> ComputeProfile:
         ) from error
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    return measure(CONFIG_MAPPING[kind].from_dict(dict(given)).get_text_config()).profile
+    whole = CONFIG_MAPPING[kind].from_dict(dict(given))
+    text = whole.get_text_config()
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(whole) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        # No class runs the text part alone.
+        return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)]).profile
+    return measure(text).profile
 
 
 def compute_profile(config: Config) -> ComputeProfile:

@@ -30,7 +30,7 @@ from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
-from bench.models.opening import open_model
+from bench.models.opening import open_model, save_model
 from bench.models.tensors import held, matrix_weights, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
@@ -291,7 +291,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return kept
 
     def _save_model(self, folder: Path) -> None:
-        self._model.save_pretrained(folder)
+        save_model(self._model, folder)
 
     def _move(self) -> Move | None:
         return self._space.measure(self._space.point)

@@ -41,6 +41,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
     if result.engine.get("dtype") == "float32":
         return
+    from bench.models.opening import save_model
     from bench.models.tensors import movable
 
     model, tensors = open_base(result)
@@ -58,7 +59,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
-            model.save_pretrained(each)
+            save_model(model, each)
 
 
 def open_base(result: Result) -> tuple[Any, dict[str, Any]]:

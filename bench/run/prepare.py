@@ -174,9 +174,12 @@ def prepare(
         refusal=refusal,
     )
     if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
-        from bench.models.opening import check_opens
+        from bench.models.multimodal import what_is_left_out
+        from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
+        if left_out := what_is_left_out(open_config(checkpoint)):
+            display.note(left_out)
     return prepared
 
 

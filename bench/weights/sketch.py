@@ -67,12 +67,8 @@ def weight_sizes(checkpoint: str) -> dict[str, int]:
     """
     from pathlib import Path
 
-    import torch
-    from transformers import AutoModelForCausalLM
-
+    from bench.models.multimodal import meta_model
     from bench.models.opening import open_config
     from bench.models.tensors import movable
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(open_config(Path(checkpoint)))
-    return {name: parameter.numel() for name, parameter in movable(model).items()}
+    return {name: each.numel() for name, each in movable(meta_model(open_config(Path(checkpoint)))).items()}

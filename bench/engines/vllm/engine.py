@@ -25,6 +25,7 @@ from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import contained, require
 from bench.errors import BenchError, Refused, UsageError
+from bench.models.multimodal import meta_model
 from bench.models.opening import open_config
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
@@ -91,7 +92,8 @@ class VllmEngine(LocalEngine[int]):
                 f"a prompt and its answer need {max_model_len} positions; the model has {limit}; start a run with a "
                 "smaller --max-new-tokens, or take a model with a longer context"
             )
-        measured = measure(config)
+        text = meta_model(config)
+        measured = measure(text.config, type(text))
         if measured.mixers:
             raise self._unfit("some of its layers keep a state in place of keys and values")
         self.profile, self._cached_values = measured.profile, measured.cached_values

@@ -15,7 +15,7 @@ import torch
 
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
-from bench.models.opening import open_model
+from bench.models.opening import open_model, save_model
 from bench.models.tensors import as_filed, held, matrix_weights, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
@@ -75,7 +75,7 @@ class WorkerWeights:
     def bench_save(self, folder: str) -> None:
         """Write a Hugging Face checkpoint, from the first worker only."""
         if self.rank == 0:
-            self.bench_model.save_pretrained(folder)
+            save_model(self.bench_model, Path(folder))
 
 
 def _leave_classes_usable(config: Any) -> None:
