@@ -30,6 +30,7 @@ from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.models.opening import open_model
+from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
@@ -60,9 +61,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: Torch device, such as `cuda:0`.
         batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
         neighbours: Number of engines that share this machine's memory, including this one.
+        think: Whether chat prompts ask for a thought.
 
     Raises:
-        UsageError: If the dtype is unknown.
+        UsageError: If the dtype is unknown, or the chat template takes no argument that says whether to think.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: str = "cpu",
         batch_size: int | None = None,
         neighbours: int = 1,
+        think: Think = "auto",
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
-        super().__init__(model, device)
+        super().__init__(model, device, think)
         loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval().requires_grad_(False)
         use_ragged_attention(self._model)
@@ -248,6 +251,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     ) -> list[int]:
         """Append the chosen tokens to every row, up to the first that differs from its proposal or ends the answer.
 
+        Forced tokens replace chosen ones. They take their random numbers as well, so that later ones do not move.
+
         Args:
             rows: Rows of the pass.
             logits: Logits after each row's newest token and after each token that it proposed [tokens, vocabulary].
@@ -270,8 +275,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             tokens = list(islice(chosen, len(more) + 1))
             before = len(row.generated)
             for token, expected in zip_longest(tokens, more):
-                row.generated.append(token)
-                if self._ended(row, stop, sampling) or token != expected:
+                row.generated.append(row.forced.pop(0) if row.forced else token)
+                if self._ended(row, stop, sampling) or row.generated[-1] != expected:
                     break
             kept.append(len(row.generated) - before - 1)
         return kept

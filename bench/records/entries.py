@@ -15,7 +15,11 @@ Shape = Callable[[Any], object]
 """Check of a value. It raises a ValueError that names the field."""
 
 
-_Fields = Annotated[tuple[str, Literal["end", "stop", "length"], Count, Count], Strict(False)]  # a list in JSON
+_Finish = Literal["end", "stop", "length"]
+_Fields = Annotated[
+    tuple[str, _Finish, Count, Count] | tuple[str, _Finish, Count, Count, Count, bool],  # with a thought
+    Strict(False),  # a list in JSON
+]
 
 
 class _Entry(BaseModel):

@@ -33,6 +33,7 @@ from bench.run.timing import Clock
 from tasks.interface import PromptStyle, Task
 
 ONE = Engines()
+MERGED = "has no place for a system message: its text stands before that of the user's first message"
 
 
 def open_journal(prepared: Prepared, engines: Engines) -> Journal:
@@ -84,6 +85,7 @@ class Facts:
     processor: Processor | None = None
     prompt: PromptStyle | None = None
     stop: tuple[str, ...] = ()
+    system_merged: bool = False
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     ledger: dict[Account, AccountRow] = field(default_factory=dict)
@@ -141,7 +143,9 @@ class Attempt:
             engine = engine if self._wrap_engine is None else self._wrap_engine(engine)
         self._meter = Meter(engine.shape)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
-        data.check_conversations(style, engine.encode)
+        if data.check_conversations(style, engine.encode) and not engine.takes_system_message:
+            facts.system_merged = True
+            self.display.note(f"the chat template of {prepared.source.label} {MERGED}")
         provenance = prepared.model.provenance
         facts.model = ModelInfo(
             name=prepared.source.label,
@@ -205,6 +209,7 @@ class Attempt:
             processor=facts.processor,
             prompt=facts.prompt,
             stop=facts.stop,
+            system_merged=facts.system_merged,
             sandbox=facts.sandbox,
             budget=budget,
             rows=rows,

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import bench
 from bench.errors import UsageError
-from bench.models.opening import check_opens, drops_system_message, open_generation_config, open_model, open_tokenizer
+from bench.models.opening import check_opens, open_generation_config, open_model, open_tokenizer, takes_system_message
 from bench.models.source import resolve
 
 NAMES = "model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight, model.layers.2.mlp.up_proj.weight"
@@ -289,7 +289,7 @@ def test_a_template_in_the_tokenizer_s_settings_is_named_by_that_file(copy):
 def test_a_template_that_leaves_out_a_system_message_is_recognised(copy, template, drops):
     copy.write("chat_template.jinja", template)
     check(copy)
-    assert drops_system_message(open_tokenizer(copy.folder)) is drops
+    assert takes_system_message(open_tokenizer(copy.folder)) is drops
 
 
 def test_chat_prompts_without_a_template_are_refused(copy):
