@@ -16,10 +16,9 @@ Shape = Callable[[Any], object]
 
 
 _Finish = Literal["end", "stop", "length"]
-_Fields = Annotated[
-    tuple[str, _Finish, Count, Count] | tuple[str, _Finish, Count, Count, Count, bool],  # with a thought
-    Strict(False),  # a list in JSON
-]
+_Answer = Annotated[tuple[str, _Finish, Count, Count], Strict(False)]  # a list in JSON
+_WithThought = Annotated[tuple[str, _Finish, Count, Count, Count, bool], Strict(False)]
+_Fields = _Answer | _WithThought
 
 
 class _Entry(BaseModel):

@@ -37,8 +37,8 @@ from tasks.interface import SPLITS
 _OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
 """Fields of a run that another task does not take over.
 
-It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays too:
-it tells the artifacts of a control from those of other runs.
+It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays
+too: it tells the artifacts of a control from those of other runs.
 """
 
 

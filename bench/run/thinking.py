@@ -1,4 +1,4 @@
-"""Check of the options on thoughts, `--think` and `--max-think-tokens`, against a model's tokenizer. Loads no weights."""
+"""Check of the options on thoughts, `--think` and `--max-think-tokens`, against a model's chat template."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def check_thinking(config: RunConfig, tasks: Sequence[Task], folder: Path) -> No
 
     option = f"--think {config.think}" if config.think != "auto" else f"--max-think-tokens {config.max_think_tokens}"
     if config.prompt == "completion":
-        raise UsageError(
-            f"{option}: --prompt completion gives texts to complete, without thoughts; leave out one of both"
-        )
+        raise UsageError(f"{option}: texts to complete (--prompt completion) have no thoughts; leave out one option")
     tokenizer = CheckpointTokenizer(str(folder), "cpu", config.think)
     if config.max_think_tokens is not None:
         _check_room(config.max_think_tokens, tasks, tokenizer, folder)
@@ -51,6 +49,6 @@ def _check_room(limit: int, tasks: Sequence[Task], tokenizer: CheckpointTokenize
         if (most := task.max_new_tokens - end - 1) < limit:
             remedy = f"give at most {most}, or " if most > 0 else "give "
             raise UsageError(
-                f"{option}: a thought of {limit} tokens and the {end} that end it leave no room for an answer within the "
-                f"{task.max_new_tokens} tokens of {task.name}; {remedy}--max-new-tokens {limit + end + 1} or more"
+                f"{option}: a thought of {limit} tokens and the {end} that end it leave no room for an answer within "
+                f"the {task.max_new_tokens} tokens of {task.name}; {remedy}--max-new-tokens {limit + end + 1} or more"
             )

@@ -49,8 +49,8 @@ class Column:
 def columns(board: Board) -> tuple[Column, ...]:
     """Return the columns of a board's tables: those that the board names, else all that apply to it.
 
-    A board with a rate has prices, one with a gated row the gate's columns, and one with thoughts their length. Of a board whose rows are compared with
-    another row than the base, the gate's differences are left out.
+    A board with a rate has prices, one with a gated row the gate's columns, and one with thoughts their length. Of a
+    board whose rows are compared with another row than the base, the gate's differences are left out.
 
     Raises:
         UsageError: If the board names a column that it does not have.
@@ -64,8 +64,9 @@ def columns(board: Board) -> tuple[Column, ...]:
     if board.columns:
         return tuple(replace(known[key], needed=9) for key in _chosen(board, list(known)))
     lines = [line for group in board.groups for line in group.lines]
-    absent = () if any(line.gated for line in lines) else GATED
-    absent += () if any(line.thought_tokens is not None for line in lines) else (THOUGHTS,)
+    gated = any(line.gated for line in lines)
+    thoughts = any(line.thought_tokens is not None for line in lines)
+    absent = {*(() if gated else GATED), *(() if thoughts else (THOUGHTS,))}
     return tuple(column for key, column in known.items() if key not in absent)
 
 
