@@ -220,7 +220,7 @@ class RunConfig(BaseModel):
             f"shots seed {self.shots_seed}": self.shots_seed,
             f"system message {hashlib.sha256((self.system or '').encode()).hexdigest()[:8]}": self.system,
             f"thinking {self.think}": self.think != "auto",
-            f"thoughts of {self.max_think_tokens} tokens": self.max_think_tokens,
+            f"thoughts of at most {self.max_think_tokens} tokens": self.max_think_tokens,
         }
         return tuple(text for text, present in found.items() if present)
 

@@ -179,7 +179,7 @@ class Thoughts(Frozen):
     Attributes:
         tokens: Mean number of tokens of a thought, over all answers: one without a thought counts as 0.
         cut: Number of thoughts that were ended at the run's limit, `max_think_tokens`.
-        unended: Number of thoughts that never ended, as the answer reached its limit on length before.
+        unended: Number of thoughts that never ended, as the answer did before.
     """
 
     tokens: NonNegativeFloat

@@ -45,8 +45,8 @@ class Estimate:
         unknown: Share of the prompts' tokens that stand for text that the model's tokenizer has no token for.
         too_long: Why prompts and answers do not fit into the model's positions; None if they do.
         limited: Whether the limit of an answer is no longer than the task's typical length.
-        thought_tokens: Tokens of a thought among `new_tokens`: the most that a run with `max_think_tokens` allows; 0 if
-            thoughts have no limit, or are turned off.
+        thought_tokens: Tokens of a thought and its end among `new_tokens`: the most that a run with `max_think_tokens`
+            allows; 0 if thoughts have no limit, or are turned off.
         refused: Why the model does not take the run's options on thoughts; None if it does, or is not here.
     """
 
@@ -116,6 +116,8 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         count = tokenizer.length if tokenizer else _characters
         lasting, known = [count(text) + 1 for text in worked], not config.shots
     thought = 0 if config.think == "off" else config.max_think_tokens or 0
+    if thought and tokenizer:
+        thought += tokenizer.longest_thought_end or 0
     answers, known = [min(task.max_new_tokens, thought + length) for length in lasting], known and not thought
     model = resolve(config.model).config()
     return Estimate(

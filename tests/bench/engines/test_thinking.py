@@ -73,7 +73,7 @@ def test_the_thought_before_the_limit_is_that_without_one(engine, prompts):
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_answers_do_not_depend_on_the_batch(folder, engine, prompts, sampling):
-    prompts = prompts[:16]
+    prompts = prompts[:10]
     expected = answers(engine, prompts, sampling)[0]
     assert {each.thought_cut for each in expected} == {False, True}
     for size in (1, 3):
