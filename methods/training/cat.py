@@ -49,7 +49,7 @@ class Cat(Grpo):
     )
 
     @property
-    def samples(self) -> bool:
+    def _samples(self) -> bool:
         """Whether the method samples answers from the model in training."""
         return self.config.on == "rl"
 

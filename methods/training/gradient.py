@@ -51,7 +51,7 @@ class GradientMethod(Method):
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if the method samples answers, or rewards them, in a way that the run does not allow."""
-        if not self.samples:
+        if not self._samples:
             return None
         if task.refused_rollouts:
             return f"it samples answers, and {task.refused_rollouts}; leave out the option"
@@ -60,7 +60,7 @@ class GradientMethod(Method):
         return None
 
     @property
-    def samples(self) -> bool:
+    def _samples(self) -> bool:
         """Whether the method samples answers from the model in training."""
         return isinstance(self.config, RolloutConfig)
 

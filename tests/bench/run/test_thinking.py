@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from bench.run.prepare import prepare
 from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.run.thinking import check_thinking
 from reports.alike import alike
 from reports.html.run import run_page
 from reports.leaderboard.build import make_board
@@ -207,3 +209,9 @@ def test_a_journal_holds_thoughts_only_where_there_are_any(folder, tmp_path):
 
     assert fields(prepared) == {6}
     assert fields(plain) == {4}
+
+
+def test_without_the_options_no_tokenizer_is_opened():
+    check_thinking(config("m", max_think_tokens=None), (), Path("no folder"))
+    with pytest.raises(UsageError, match="no folder"):
+        check_thinking(config("m"), (), Path("no folder"))
