@@ -21,6 +21,7 @@ from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
 from tasks.interface import EndRule
+from tasks.thoughts import answer_start
 
 Draws = TypeVar("Draws")
 """Random numbers of one answer: an array of uniforms, or a seed."""
@@ -152,14 +153,9 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
     def _completion(self, row: BatchRow[Draws], sampling: Sampling) -> Completion:
         assert row.finish is not None
-        return Completion(
-            self.text(row.generated, sampling),
-            tuple(row.generated),
-            len(row.prompt),
-            row.finish,
-            self.thought_tokens(row.generated),
-            row.cut,
-        )
+        text = self.text(row.generated, sampling)
+        thought = 0 if answer_start(text) == 0 else self.thought_tokens(row.generated)
+        return Completion(text, tuple(row.generated), len(row.prompt), row.finish, thought, row.cut)
 
     def save(self, folder: Path) -> Move | None:
         """Write the current weights and the tokenizer as a Hugging Face checkpoint, and return their move."""

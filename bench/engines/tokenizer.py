@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +23,7 @@ from bench.models.opening import (
     unformatted,
 )
 from bench.models.rendering import TemplateLimit
+from bench.models.template import template_file
 from bench.models.thinking import Think, fix, switch
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import answer_start, closing_of, closings_in, delimiters_in, opening_of
@@ -68,6 +69,12 @@ class CheckpointTokenizer:
         except TemplateLimit as error:
             raise UsageError(unformatted(self._folder, error)) from error
 
+    @overload
+    def as_sent(self, prompt: list[Message]) -> list[Message]: ...
+
+    @overload
+    def as_sent(self, prompt: list[Message] | str) -> list[Message] | str: ...
+
     def as_sent(self, prompt: list[Message] | str) -> list[Message] | str:
         """Return a conversation with its system message in the user's turn if the chat template has no place for it.
 
@@ -89,17 +96,23 @@ class CheckpointTokenizer:
         by default, except an end of sequence behind it: the answer continues the text.
 
         Raises:
-            Refused: If the chat template does not take the conversation, such as one with two turns of the user.
+            Refused: If the chat template does not take the conversation, such as one with two turns of the user, or one
+                with a system message in another place than before the first.
         """
         if isinstance(prompt, str):
             token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
             return tuple(token_ids[: len(token_ids) - self._appended])
+        sent, roles = self.as_sent(prompt), ", ".join(message["role"] for message in prompt)
+        if any(message["role"] == "system" for message in sent) and not self.takes_system_message:
+            raise Refused(
+                f"a conversation of {roles}: {template_file(self._folder)}: the chat template has no place for a "
+                "system message, and this one does not stand before a user's; put its text into a user's message"
+            )
         try:
             encoded = self._tokenizer.apply_chat_template(
-                self.as_sent(prompt), add_generation_prompt=True, tokenize=True, return_dict=True, **self._switch
+                sent, add_generation_prompt=True, tokenize=True, return_dict=True, **self._switch
             )
         except Exception as error:  # a template is a program and may raise anything
-            roles = ", ".join(message["role"] for message in prompt)
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
         return tuple(encoded["input_ids"])
 

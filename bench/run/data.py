@@ -130,7 +130,7 @@ class TaskData:
         """Check that the model's chat template takes the default prompts: one of each sequence of roles.
 
         Returns:
-            Whether a prompt has a system message.
+            Whether one of them has a system message, or one of the tasks' other prompts that a method may choose.
 
         Raises:
             Refused: If it does not. The message names the example. Also if the run has a system message, and its
@@ -154,7 +154,14 @@ class TaskData:
                     encode(messages)
                 except Refused as error:
                     raise Refused(f"{given}{task.name}, example {example.id}: {error}") from error
-        return any("system" in roles for roles in seen)
+        others = (
+            self.prompting.format(task, style, examples[0], prompt)
+            for task, examples in self.asked
+            for prompt in self.prompting.names(task.prompts)
+        )
+        return any("system" in roles for roles in seen) or any(
+            message["role"] == "system" for messages in others for message in messages if not isinstance(message, str)
+        )
 
     @property
     def asked(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:

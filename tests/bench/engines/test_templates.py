@@ -5,7 +5,7 @@ from tiny_thinker import OPENED, write_tokenizer
 
 from bench.engines.interface import Sampling
 from bench.engines.tokenizer import CheckpointTokenizer
-from bench.errors import UsageError
+from bench.errors import Refused, UsageError
 from bench.models.thinking import fix
 from tasks.thoughts import HARMONY_END, answer_of
 
@@ -201,3 +201,15 @@ def test_the_system_message_of_a_template_without_one_stands_before_the_first_qu
     takes = opened(tmp_path, LOOP)
     assert takes.takes_system_message
     assert takes.as_sent([*system, *turns]) == [*system, *turns]
+
+
+@pytest.mark.parametrize("template", ["strict", "silent"])
+def test_a_system_message_that_has_no_user_s_behind_it_is_refused_where_the_template_has_no_place(tmp_path, template):
+    templates = {
+        "silent": "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+        "strict": "{% for m in messages %}{{ raise_exception('no') if m.role == 'system' }}{{ m.content }}{% endfor %}",
+    }
+    tokenizer, system = opened(tmp_path, templates[template]), {"role": "system", "content": "Be brief."}
+    for conversation in ([*USER, system], [system, {"role": "assistant", "content": "Yes?"}, *USER]):
+        with pytest.raises(Refused, match=r"chat_template\.jinja: the chat template has no place for a system message"):
+            tokenizer.encode(conversation)
