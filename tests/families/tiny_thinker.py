@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config
 
-SPECIAL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+SPECIAL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|pad|>"]
 TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
@@ -43,7 +43,7 @@ def write_tokenizer(folder: Path, template: str | None, special: Sequence[str] =
     return str(folder)
 
 
-def write_thinker(folder: Path, template: str = OPENED) -> str:
+def write_thinker(folder: Path, template: str = OPENED, seed: int = 7) -> str:
     """Write the model and its tokenizer, and return the folder."""
     write_tokenizer(folder, template, SPECIAL)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -60,12 +60,12 @@ def write_thinker(folder: Path, template: str = OPENED) -> str:
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         for name, weights in model.named_parameters():
             if weights.dim() == 2:
                 weights.data.normal_(0, (1.0 if "embed" in name else 1.5) / weights.shape[-1] ** 0.5)
-        for token in ("<|im_end|>", "</think>"):
-            model.lm_head.weight.data[tokenizer.convert_tokens_to_ids(token)] *= 2.5
+        for token, factor in (("<|im_end|>", 1.7), ("</think>", 2.3)):
+            model.lm_head.weight.data[tokenizer.convert_tokens_to_ids(token)] *= factor
     model.save_pretrained(folder)
     return str(folder)
