@@ -32,6 +32,7 @@ from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.models.opening import open_model, save_model
 from bench.models.tensors import held, matrix_weights, movable
+from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
@@ -62,9 +63,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: Torch device, such as `cuda:0`.
         batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
         neighbours: Number of engines that share this machine's memory, including this one.
+        think: Whether chat prompts ask for a thought.
 
     Raises:
-        UsageError: If the dtype is unknown.
+        UsageError: If the dtype is unknown, or the chat template takes no argument that says whether to think.
     """
 
     def __init__(
@@ -75,11 +77,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: str = "cpu",
         batch_size: int | None = None,
         neighbours: int = 1,
+        think: Think = "auto",
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
-        super().__init__(model, device)
+        super().__init__(model, device, think)
         loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval()
         parameters, tensors = movable(self._model), held(self._model)
@@ -262,6 +265,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     ) -> list[int]:
         """Append the chosen tokens to every row, up to the first that differs from its proposal or ends the answer.
 
+        Forced tokens replace chosen ones. They take their random numbers as well, so that later ones do not move.
+
         Args:
             rows: Rows of the pass.
             logits: Logits after each row's newest token and after each token that it proposed [tokens, vocabulary].
@@ -284,8 +289,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             tokens = list(islice(chosen, len(more) + 1))
             before = len(row.generated)
             for token, expected in zip_longest(tokens, more):
-                row.generated.append(token)
-                if self._ended(row, stop, sampling) or token != expected:
+                row.generated.append(row.forced.pop(0) if row.forced else token)
+                if self._ended(row, stop, sampling) or row.generated[-1] != expected:
                     break
             kept.append(len(row.generated) - before - 1)
         return kept

@@ -317,7 +317,7 @@ def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": PROBE}], add_generation_prompt=True, tokenize=False
         )
-        drops_system_message(tokenizer)
+        takes_system_message(tokenizer)
     except Exception as error:
         raise UsageError(unformatted(folder, error)) from error
     if PROBE not in text:
@@ -327,8 +327,8 @@ def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the chat template formats a conversation with a system message, and leaves the message out."""
+def takes_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the chat template writes a system message. Others raise an error, or leave the message out."""
     probe = "Answer with the number alone."
     conversation = [{"role": "system", "content": probe}, {"role": "user", "content": PROBE}]
     try:
@@ -337,7 +337,7 @@ def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
         raise
     except Exception:  # a template that has no system role and says so
         return False
-    return probe not in text
+    return probe in text
 
 
 def unformatted(folder: Path, error: Exception) -> str:

@@ -97,7 +97,8 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
 
 def _asking(result: Result) -> tuple[Any, ...]:
     config = result.config
-    return result.prompt, config.template, config.shots, config.shots_seed, config.system
+    shots = config.shots, config.shots_seed
+    return result.prompt, config.template, *shots, config.system, config.think, config.max_think_tokens
 
 
 def _asked(result: Result) -> str:

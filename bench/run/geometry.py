@@ -60,7 +60,7 @@ class Questions:
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions, though each run has a task object of its own."""
         shots = [(shot.task.name, shot.example) for shot in self.prompting.shots]
-        asked = self.prompting.template, self.prompting.system, repr(shots)
+        asked = self.prompting.template, self.prompting.system, repr(shots), self.prompting.max_think_tokens
         return self.task.name, self.task.max_new_tokens, repr(self.examples), asked
 
 
@@ -87,6 +87,7 @@ class Neighbourhood:
             dtype=str(result.engine["dtype"]),
             device=device,
             batch_size=int(result.engine["batch_size"]),
+            think=result.config.think,
         )
         model, tensors = open_base(result)
         dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import bench
 from bench.errors import UsageError
-from bench.models.opening import check_opens, drops_system_message, open_generation_config, open_model, open_tokenizer
+from bench.models.opening import check_opens, open_generation_config, open_model, open_tokenizer, takes_system_message
 from bench.models.source import resolve
 
 NAMES = "model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight, model.layers.2.mlp.up_proj.weight"
@@ -277,22 +277,22 @@ def test_a_template_in_the_tokenizer_s_settings_is_named_by_that_file(copy):
 
 
 @pytest.mark.parametrize(
-    ("template", "drops"),
+    ("template", "takes"),
     [
-        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", False),
-        ("{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}", True),
-        ("{{ messages[-1]['content'] }}", True),
-        ("{{ messages[0]['content'] | trim }}{{ messages[-1]['content'] }}", False),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", True),
+        ("{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}", False),
+        ("{{ messages[-1]['content'] }}", False),
+        ("{{ messages[0]['content'] | trim }}{{ messages[-1]['content'] }}", True),
         (
             "{{ raise_exception('no system role') if messages[0]['role'] == 'system' }}{{ messages[0]['content'] }}",
             False,
         ),
     ],
 )
-def test_a_template_that_leaves_out_a_system_message_is_recognised(copy, template, drops):
+def test_a_template_that_takes_no_system_message_is_recognised(copy, template, takes):
     copy.write("chat_template.jinja", template)
     check(copy)
-    assert drops_system_message(open_tokenizer(copy.folder)) is drops
+    assert takes_system_message(open_tokenizer(copy.folder)) is takes
 
 
 def test_chat_prompts_without_a_template_are_refused(copy):
