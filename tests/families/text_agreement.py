@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tiny_families import VOCABULARY, WINDOW, make
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bench.compute.meter import Meter
 from bench.engines.interface import Sampling, TokenIds
 from bench.engines.transformers import TransformersEngine
-
-try:
-    from tiny_families import VOCABULARY, WINDOW, make
-except ImportError:
-    from tests.families.tiny_families import VOCABULARY, WINDOW, make
 
 LENGTHS = (3, 7, WINDOW + 17, 12, WINDOW + 6)
 """Lengths of the prompts. None equals another, and the longest is not the first."""

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from safetensors import safe_open
+from tiny_families import make
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import bench.models
@@ -27,11 +28,6 @@ from bench.weights.checkpoint import Checkpoint, open_checkpoint, saved_digest, 
 from bench.weights.noise import draw
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
-
-try:  # tests import their own files by name alone
-    from tiny_families import make
-except ImportError:
-    from tests.families.tiny_families import make
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")

@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from tiny_families import FAMILIES, make, make_multimodal
 from transformers import CONFIG_MAPPING
 
 from bench.cli import cli
-from tests.families.tiny_families import FAMILIES, make, make_multimodal
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "bench" / "models" / "tiny_adder"

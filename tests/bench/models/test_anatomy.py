@@ -1,11 +1,11 @@
 """Kinds of layers, experts and parameters of models without weights."""
 
 import pytest
+from tiny_families import configuration
 
 from bench.compute.flops import compute_profile
 from bench.models.anatomy import active_parameters, experts, layers_by_kind, packed_parameters
 from bench.models.multimodal import meta_model
-from tests.families.tiny_families import configuration
 
 
 def model(family):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tiny_families import FAMILIES, configuration, make
 from transformers import DynamicCache
 
 from bench.models.caches import cached_layers, cached_values
-from tests.families.tiny_families import FAMILIES, configuration, make
 
 TOKENS = 60
 """Length of the sequences, beyond all windows."""
