@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny_families import make
 
-from bench.run.adapters import with_adapters
+from bench.run.adapters import adapter_products, with_adapters
 from methods.interface import Lora
 
 TARGETS = {
@@ -14,23 +14,66 @@ TARGETS = {
 }
 
 
+def adapted(model):
+    """Return the names of a model's modules that have an adapter."""
+    return {
+        name.removeprefix("base_model.model.") for name, module in model.named_modules() if hasattr(module, "lora_A")
+    }
+
+
+def test_every_linear_layer_but_the_head_has_an_adapter():
+    model = make("qwen3")
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert adapted(with_adapters(model, Lora(rank=2))) == linear - {"lm_head"}
+
+
+def test_experts_have_adapters():
+    names = adapted(with_adapters(make("mixtral"), Lora(rank=2)))
+    assert {"model.layers.0.mlp.experts", "model.layers.0.self_attn.q_proj"} <= names
+
+
+@pytest.mark.parametrize(
+    ("family", "left_out"),
+    [("mamba2", "backbone.layers.0.mixer.out_proj"), ("llama4", "model.layers.1.feed_forward.router")],
+)
+def test_layers_that_an_adapter_would_break_have_none(family, left_out):
+    model = make(family)
+    assert isinstance(model.get_submodule(left_out), torch.nn.Linear)
+    assert left_out not in adapted(with_adapters(model, Lora(rank=2)))
+
+
+def test_a_model_without_plain_linear_layers_has_adapters_on_its_own():
+    assert "transformer.h.0.mlp.dense_h_to_4h" in adapted(with_adapters(make("falcon"), Lora(rank=2)))
+
+
+def test_adapters_add_the_products_of_their_factors():
+    model = make("qwen3")
+    ranks = sum(m.in_features + m.out_features for m in model.model.modules() if isinstance(m, torch.nn.Linear))
+    assert adapter_products(model) == 0
+    assert adapter_products(with_adapters(model, Lora(rank=3))) == 3 * ranks
+
+
+def test_an_adapter_on_experts_costs_products_of_whole_matrices():
+    model = with_adapters(make("mixtral"), Lora(rank=2))
+    experts = model.get_submodule("base_model.model.model.layers.0.mlp.experts")
+    assert experts.parameter_name == "down_proj"
+    assert experts.base_layer.parameter_name == "gate_up_proj"
+    # Of 8 experts; two matrices are one parameter, so its rank is doubled. PyTorch checks the shape by a second run.
+    assert adapter_products(experts) == 2 * 8 * 64 * 128 * (2 + 2 * 4)
+
+
 @pytest.mark.parametrize("family", TARGETS)
 @torch.no_grad()
 def test_an_adapted_model_computes_what_the_merged_one_does(family):
     base = make(family)
-    adapted = with_adapters(make(family), Lora(rank=2)).eval()
-    trained = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
+    model = with_adapters(make(family), Lora(rank=2)).eval()
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained} == TARGETS[family]
     generator = torch.Generator().manual_seed(0)
     for each in trained.values():
         each.add_(0.1 * torch.randn(each.shape, generator=generator))
     tokens = torch.arange(3, 23)[None]
-    before, found = (model(input_ids=tokens, use_cache=False).logits for model in (base, adapted))
-    merged = adapted.merge_and_unload()(input_ids=tokens, use_cache=False).logits
+    before, found = (each(input_ids=tokens, use_cache=False).logits for each in (base, model))
+    merged = model.merge_and_unload()(input_ids=tokens, use_cache=False).logits
     assert (found - before).abs().max() > 0.5
     torch.testing.assert_close(merged, found, rtol=1e-3, atol=1e-3)
-
-
-def test_experts_have_adapters_too():
-    names = [name for name, _ in with_adapters(make("qwen3_moe"), Lora(rank=2)).named_parameters() if "lora_" in name]
-    assert any("experts" in name for name in names)

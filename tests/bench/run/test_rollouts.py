@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from bench.models.source import resolve
-from bench.run.rollouts import Sampler, without_own_settings
+from bench.run.rollouts import Sampler, with_positions, without_own_settings
 
 PROMPTS = ["12+34=", "1+2="]
 
@@ -105,3 +105,19 @@ def test_dropout_is_found_however_a_model_writes_it():
 def test_ends_that_only_the_generation_config_names_are_kept(path, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(edited(path, tmp_path, "generation_config.json", eos_token_id=[2, 5]))
     assert without_own_settings(model, 0).generation_config.eos_token_id == [2, 5]
+
+
+@torch.no_grad()
+def test_padding_does_not_shift_learned_positions():
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2)).eval()
+    ids, mask = torch.tensor([[0, 0, 5, 6, 7]]), torch.tensor([[0, 0, 1, 1, 1]])
+    alone = model(ids[:, 2:]).logits
+    assert not torch.allclose(model(ids, attention_mask=mask).logits[:, 2:], alone)
+    with_positions(model)
+    torch.testing.assert_close(model(ids, attention_mask=mask).logits[:, 2:], alone)
+
+
+def test_models_that_attend_by_distances_are_left_as_they_are(path):
+    model = with_positions(AutoModelForCausalLM.from_pretrained(path))
+    assert not model._forward_pre_hooks
