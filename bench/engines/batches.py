@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bench.compute.measured import AttentionCall, Measured
 from bench.compute.profile import ComputeProfile
 from bench.engines.cached import CachedBatch
+from bench.engines.local import max_positions
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 
@@ -75,7 +76,7 @@ class Batch(Protocol):
         """Move a sequence to another row."""
 
 
-def serves_ragged(measured: Measured, positions: int | None) -> bool:
+def serves_ragged(measured: Measured, config: PreTrainedConfig) -> bool:
     """Return whether `RaggedBatch` may serve a model.
 
     Each decoder layer must attend once through transformers' interface, to all earlier positions or within the window
@@ -84,8 +85,9 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
 
     Args:
         measured: Properties of the model.
-        positions: Maximum number of positions; None if there is no limit.
+        config: Its configuration.
     """
+    positions = max_positions(config)
 
     def is_plain(call: AttentionCall) -> bool:
         window = call.sliding_window
@@ -97,13 +99,9 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
             and call.keywords <= HONOURED
         )
 
-    layers = len(measured.foreign)
-    mixes = measured.mixers or measured.profile.context
-    return (
-        not mixes
-        and [c.layer_idx for c in measured.calls] == list(range(layers))
-        and all(map(is_plain, measured.calls))
-    )
+    layers = range(config.get_text_config().num_hidden_layers)
+    once = [call.layer_idx for call in measured.calls] == list(layers)
+    return once and all(map(is_plain, measured.calls)) and not measured.mixers and not measured.profile.context
 
 
 def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:

@@ -40,7 +40,7 @@ SERVES = {
 @pytest.mark.parametrize("family", SERVES)
 def test_the_batch_follows_from_the_model(family):
     model = make(family)
-    ragged = serves_ragged(measure(model.config, type(model)), 512)
+    ragged = serves_ragged(measure(model.config, type(model)), model.config)
     assert choose_batch(model, ragged=ragged) == SERVES[family]
     assert (model.config._attn_implementation == "bench_ragged") == (SERVES[family] == "ragged")
 
@@ -58,20 +58,23 @@ def test_the_batch_follows_from_the_model(family):
     ids=str,
 )
 def test_a_model_with_another_attention_is_not_served_by_the_ragged_batch(changed):
-    measured = measure(configuration("llama"))
-    assert serves_ragged(measured, 512)
+    config = configuration("llama")
+    measured = measure(config)
+    assert serves_ragged(measured, config)
     pattern = measured.calls[1].pattern
     changed = {**changed, "pattern": type(pattern)(*changed.get("pattern", pattern))}
     calls = (measured.calls[0], dataclasses.replace(measured.calls[1], **changed), *measured.calls[2:])
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), 512)
-    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})), 512)
+    assert not serves_ragged(dataclasses.replace(measured, calls=calls), config)
+    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})), config)
 
 
 def test_a_window_as_long_as_the_model_s_positions_is_none():
-    measured = measure(configuration("llama"))
+    config = configuration("llama")
+    measured = measure(config)
     calls = tuple(dataclasses.replace(call, sliding_window=512) for call in measured.calls)
-    assert serves_ragged(dataclasses.replace(measured, calls=calls), 512)
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), None)
+    assert serves_ragged(dataclasses.replace(measured, calls=calls), config)
+    config.max_position_embeddings = 513
+    assert not serves_ragged(dataclasses.replace(measured, calls=calls), config)
 
 
 def test_a_model_whose_cache_is_wrong_is_refused(monkeypatch):
