@@ -13,12 +13,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from bench.compute.measured import AttentionCall, Measured
 from bench.compute.profile import ComputeProfile
 from bench.engines.cached import CachedBatch
-from bench.engines.local import max_positions
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 
@@ -76,7 +75,7 @@ class Batch(Protocol):
         """Move a sequence to another row."""
 
 
-def serves_ragged(measured: Measured, config: PreTrainedConfig) -> bool:
+def serves_ragged(measured: Measured, positions: int | None) -> bool:
     """Return whether `RaggedBatch` may serve a model.
 
     Each decoder layer must attend once through transformers' interface, to all earlier positions or within the window
@@ -85,9 +84,8 @@ def serves_ragged(measured: Measured, config: PreTrainedConfig) -> bool:
 
     Args:
         measured: Properties of the model.
-        config: Its configuration.
+        positions: Maximum number of positions; None if there is no limit.
     """
-    positions = max_positions(config)
 
     def is_plain(call: AttentionCall) -> bool:
         window = call.sliding_window
@@ -99,8 +97,7 @@ def serves_ragged(measured: Measured, config: PreTrainedConfig) -> bool:
             and call.keywords <= HONOURED
         )
 
-    layers = range(config.get_text_config().num_hidden_layers)
-    once = [call.layer_idx for call in measured.calls] == list(layers)
+    once = [call.layer_idx for call in measured.calls] == list(range(measured.layers))
     return once and all(map(is_plain, measured.calls)) and not measured.mixers and not measured.profile.context
 
 

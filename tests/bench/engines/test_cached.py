@@ -20,6 +20,7 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
 
 SERVES = {
+    "llama": "ragged",
     "qwen3_moe": "ragged",
     "gemma3n": "ragged",  # late layers attend to the keys of earlier ones
     "stablelm": "ragged",  # hands no keyword arguments to its attention
@@ -40,7 +41,7 @@ SERVES = {
 @pytest.mark.parametrize("family", SERVES)
 def test_the_batch_follows_from_the_model(family):
     model = make(family)
-    ragged = serves_ragged(measure(model.config, type(model)), model.config)
+    ragged = serves_ragged(measure(model.config, type(model)), 512)
     assert choose_batch(model, ragged=ragged) == SERVES[family]
     assert (model.config._attn_implementation == "bench_ragged") == (SERVES[family] == "ragged")
 
@@ -58,23 +59,20 @@ def test_the_batch_follows_from_the_model(family):
     ids=str,
 )
 def test_a_model_with_another_attention_is_not_served_by_the_ragged_batch(changed):
-    config = configuration("llama")
-    measured = measure(config)
-    assert serves_ragged(measured, config)
+    measured = measure(configuration("llama"))
+    assert serves_ragged(measured, 512)
     pattern = measured.calls[1].pattern
     changed = {**changed, "pattern": type(pattern)(*changed.get("pattern", pattern))}
     calls = (measured.calls[0], dataclasses.replace(measured.calls[1], **changed), *measured.calls[2:])
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), config)
-    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})), config)
+    assert not serves_ragged(dataclasses.replace(measured, calls=calls), 512)
+    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})), 512)
 
 
 def test_a_window_as_long_as_the_model_s_positions_is_none():
-    config = configuration("llama")
-    measured = measure(config)
+    measured = measure(configuration("llama"))
     calls = tuple(dataclasses.replace(call, sliding_window=512) for call in measured.calls)
-    assert serves_ragged(dataclasses.replace(measured, calls=calls), config)
-    config.max_position_embeddings = 513
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), config)
+    assert serves_ragged(dataclasses.replace(measured, calls=calls), 512)
+    assert not serves_ragged(dataclasses.replace(measured, calls=calls), None)
 
 
 def test_a_model_whose_cache_is_wrong_is_refused(monkeypatch):
