@@ -20,6 +20,7 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
 
 SERVES = {
+    "llama": "ragged",
     "qwen3_moe": "ragged",
     "gemma3n": "ragged",  # late layers attend to the keys of earlier ones
     "stablelm": "ragged",  # hands no keyword arguments to its attention
