@@ -73,6 +73,7 @@ class Measured:
     """Properties of a model that a few passes on the meta device show.
 
     Attributes:
+        layers: Number of decoder layers.
         profile: Compute profile.
         calls: Calls of attention through transformers' interface, in order. Empty if the model attends by itself, when
             only `profile.layers` is known, or has no attention.
@@ -81,6 +82,7 @@ class Measured:
             their names in the decoder, such as "layers.0.mlp.experts".
     """
 
+    layers: int
     profile: ComputeProfile
     calls: tuple[AttentionCall, ...]
     mixers: frozenset[str]
@@ -153,7 +155,7 @@ def _probed(probe: Probe) -> Measured:
     layers = tuple(call.as_layer() for call in calls)
     profile = ComputeProfile(_whole("token", token), _whole("head", head), _whole("context", context), layers)
     _check(profile, *_check_passes(probe, CHECKED if every.mixers else min(LONG, probe.positions)))
-    return Measured(profile, calls, frozenset(every.mixers | step.mixers), _foreign(every, PROBED))
+    return Measured(len(probe.layers), profile, calls, frozenset(every.mixers | step.mixers), _foreign(every, PROBED))
 
 
 def _verified(probe: Probe, profile: ComputeProfile) -> Measured:
@@ -165,7 +167,7 @@ def _verified(probe: Probe, profile: ComputeProfile) -> Measured:
             f"its layers attend as {_summary(layers)}, and its closed form says {_summary(profile.layers)}"
         )
     _check(profile, prompt, step)
-    return Measured(profile, calls, frozenset(prompt.mixers | step.mixers), _foreign(prompt, CHECKED))
+    return Measured(len(probe.layers), profile, calls, frozenset(prompt.mixers | step.mixers), _foreign(prompt, CHECKED))
 
 
 def _fitted(probe: Probe) -> Measured:
@@ -184,7 +186,7 @@ def _fitted(probe: Probe) -> Measured:
     # The square is a product of attention's module here: 4 a n - 2 a n = 2 a n, and the squares cancel.
     for name, cost in middle.foreign.items():
         middle.foreign[name] = Foreign(4 * short.foreign[name].products - cost.products, cost.states)
-    return Measured(profile, (), frozenset(every.mixers), _foreign(middle, 2 * PROBED))
+    return Measured(len(probe.layers), profile, (), frozenset(every.mixers), _foreign(middle, 2 * PROBED))
 
 
 def _described(probe: Probe, counts: Pass, late: Sequence[bool]) -> tuple[AttentionCall, ...]:

@@ -97,11 +97,10 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
             and call.keywords <= HONOURED
         )
 
-    layers = len(measured.foreign)
     mixes = measured.mixers or measured.profile.context
     return (
         not mixes
-        and [c.layer_idx for c in measured.calls] == list(range(layers))
+        and [c.layer_idx for c in measured.calls] == list(range(measured.layers))
         and all(map(is_plain, measured.calls))
     )
 

@@ -118,7 +118,7 @@ class CachedBatch:
         ids[rows] = torch.tensor(tokens, device=ids.device)
         positions[rows] = torch.tensor(contexts, device=ids.device)[:, None]
         mask = torch.arange(self._columns + 1, device=ids.device) >= self._columns - positions
-        return self._pass(self._rows, ids, mask, positions, entering=False)
+        return self._pass(list(self._rows), ids, mask, positions, entering=False)
 
     def _pass(self, rows: list[int], ids: Tensor, mask: Tensor, positions: Tensor, *, entering: bool) -> PaddedPass:
         heads = len(ids) if "logits_to_keep" in self._takes else ids.numel()

@@ -2,11 +2,12 @@
 
 A candidate's answers do not depend on earlier candidates. In half precision they do depend on the batch, as on any
 backend. The composition of the batch is therefore a function of the call alone: the longest prompts enter first, and
-the next ones enter as answers end.
+the next ones enter as answers end. Where a model's cache takes no prompts in, those of one length run together: see
+`bench.engines.batches`.
 
-On a CPU, while a pass has room, rows propose their next tokens by looking up how their last ones went on before. The
-pass computes them all, and a proposal stays if it is the token that decoding chooses. So answers are what they would be
-without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
+On a CPU, while a pass has room, rows of a `RaggedBatch` propose their next tokens by looking up how their last ones
+went on before. The pass computes them all, and a proposal stays if it is the token that decoding chooses. So answers
+are what they would be without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
 """
 
 from __future__ import annotations

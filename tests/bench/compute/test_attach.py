@@ -352,7 +352,6 @@ def test_a_backward_pass_that_exceeds_the_budget_raises_over_budget(shape):
     [
         (lambda: nn.Linear(2, 2), "holds 0 decoders"),
         (lambda: nn.ModuleList([build(), build()]), "holds 2 decoders"),
-        (lambda: build(family="gpt2"), "holds 0 decoders|model_type is 'gpt2'"),
     ],
 )
 def test_models_that_cannot_be_metered_are_refused(make, message):

@@ -18,6 +18,7 @@ from bench.compute import measured
 from bench.compute.flops import ModelShape, closed_form, compute_profile
 from bench.compute.measured import measure
 from bench.compute.patterns import LONGEST, Mask, Pattern
+from bench.compute.scans import Foreign
 from bench.errors import UsageError
 
 CLOSED = ["llama", "mistral", "qwen2", "qwen3", "gemma3"]
@@ -26,12 +27,17 @@ SCANS_FREE = ["olmo3", "gpt2", "diffllama", "llama4", "deepseek_v3", "qwen3_moe"
 cache, experts, late layers, and attention outside the interface."""
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch):
+    """Measure anew in each test."""
+    monkeypatch.setattr(measured, "_MEASURED", {})
+
+
 @pytest.mark.parametrize("family", CLOSED)
 def test_the_closed_form_is_what_the_probe_measures(family, monkeypatch):
     config = configuration(family)
     known = measure(config)
     monkeypatch.setattr(measured, "closed_form", lambda config: None)
-    monkeypatch.setattr(measured, "_MEASURED", {})
     assert measure(config) == known
     assert known.profile == ModelShape.from_config(config).profile() == compute_profile(config)
     assert known.foreign == {}
@@ -60,14 +66,6 @@ def test_profiles_agree_with_direct_counts(family):
         context += new
 
 
-def foreign(found, *, products=True, states=True):
-    """Return the FLOPs per token of each of four decoder layers that no linear layer has."""
-    layers = [0] * 4
-    for name, cost in found.foreign.items():
-        layers[int(name.split(".")[1])] += products * cost.products + states * cost.states
-    return layers
-
-
 def linear(model, *without):
     """Return the FLOPs per token of a model's linear layers, shared weights once, without those of some names."""
     named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -79,10 +77,9 @@ def test_scans_count_by_their_definition():
     model, found = make("mamba"), measure(configuration("mamba"))
     inner, states, kernel, rank = 128, 16, 4, 4
     # The weights of dt_proj are used without a call of the layer.
-    products = 2 * inner * kernel + 2 * inner * rank
-    assert foreign(found, states=False) == [products] * 4
-    assert foreign(found, products=False) == [4 * inner * states] * 4
-    assert found.profile.token == linear(model, "lm_head", "dt_proj") + 4 * (products + 4 * inner * states)
+    each = Foreign(products=2 * inner * kernel + 2 * inner * rank, states=4 * inner * states)
+    assert found.foreign == {f"layers.{index}.mixer": each for index in range(4)}
+    assert found.profile.token == linear(model, "lm_head", "dt_proj") + 4 * (each.products + each.states)
     assert found.profile.head == 2 * 64 * VOCABULARY
     assert (found.profile.layers, found.calls) == ((), ())
     assert found.mixers >= {"causal_conv1d_fn", "mamba_selective_scan"}
@@ -92,39 +89,40 @@ def test_scans_count_by_their_definition():
 def test_a_delta_rule_and_attention_alternate():
     model, found = make("qwen3_5"), measure(configuration("qwen3_5"))
     # Four value heads of a state [16, 16]; the convolution is over queries and keys of two heads, and values.
-    each = 6 * 4 * 16 * 16 + 2 * 4 * (2 * 2 * 16 + 4 * 16)
-    assert foreign(found) == [each, each, each, 0]
-    assert found.profile.token == linear(model, "lm_head") + 3 * each
+    each = Foreign(products=2 * 4 * (2 * 2 * 16 + 4 * 16), states=6 * 4 * 16 * 16)
+    assert found.foreign == {f"layers.{index}.linear_attn": each for index in range(3)}
+    assert found.profile.token == linear(model, "lm_head") + 3 * (each.products + each.states)
     assert [(layer.layer, layer.window) for layer in found.profile.layers] == [(3, None)]
 
 
 @pytest.mark.slow
 def test_recurrences_within_a_modules_own_forward_count():
     found = measure(configuration("minimax"))
-    assert foreign(found, products=False) == [0, 4 * 4 * 16**2] * 2
+    assert found.foreign["layers.1.self_attn"] == Foreign(states=4 * 4 * 16**2)
+    assert "layers.0.self_attn" not in found.foreign
     assert found.mixers == {"MiniMaxLightningAttention"}
     griffin = measure(configuration("recurrent_gemma"))
-    gates_and_kernel = griffin.foreign["layers.0.temporal_block"]
-    assert (gates_and_kernel.products, gates_and_kernel.states) == (2 * (64 * 4 + 2 * 4 * 16 * 16), 0)
+    assert griffin.foreign["layers.0.temporal_block"] == Foreign(products=2 * (64 * 4 + 2 * 4 * 16 * 16))
     assert griffin.profile.layers[0].window == WINDOW
 
 
 def test_a_convolution_counts_its_kernel():
     found = measure(configuration("lfm2"))
-    assert foreign(found, states=False) == [2 * 64 * 3, 0, 2 * 64 * 3, 0]
+    assert found.foreign == {f"layers.{index}.conv": Foreign(products=2 * 64 * 3) for index in (0, 2)}
 
 
 def test_shared_blocks_count_each_time_they_run():
     model, found = make("zamba2"), measure(configuration("zamba2"))
-    recurrent = sum(cost.products + cost.states for cost in found.foreign.values())
-    assert found.profile.token > linear(model, "lm_head") + recurrent
+    foreign = sum(each.products + each.states for each in found.foreign.values())
+    assert found.profile.token > linear(model, "lm_head") + foreign
     assert [(layer.layer, layer.pair) for layer in found.profile.layers] == [(2, 512), (5, 512)]
 
 
 def test_routed_experts_and_their_router_are_foreign():
     found = measure(configuration("qwen3_moe"))
-    assert foreign(found) == [2 * 64 * 8 + 2 * (2 * 3 * 64 * 48)] * 4
-    assert found.foreign["layers.0.mlp.experts"].products == 2 * (2 * 3 * 64 * 48)
+    router, experts = Foreign(products=2 * 64 * 8), Foreign(products=2 * (2 * 3 * 64 * 48))
+    expected = [{f"layers.{i}.mlp.gate": router, f"layers.{i}.mlp.experts": experts} for i in range(4)]
+    assert found.foreign == {name: each for layer in expected for name, each in layer.items()}
 
 
 def test_calls_name_what_they_pass():
@@ -174,7 +172,6 @@ def test_other_masks_are_refused(function):
 
 
 def test_a_closed_form_that_differs_is_refused_with_both_numbers(monkeypatch):
-    monkeypatch.setattr(measured, "_MEASURED", {})
     config = configuration("llama")
     shape = ModelShape.from_config({**config.to_dict(), "intermediate_size": 256})
     monkeypatch.setattr(measured, "closed_form", lambda config: shape)
@@ -188,7 +185,6 @@ def test_a_closed_form_that_differs_is_refused_with_both_numbers(monkeypatch):
 
 def test_attention_outside_the_interface_is_refused_unless_it_is_known(monkeypatch):
     monkeypatch.setattr(measured, "ATTENDS_TO_ALL", ())
-    monkeypatch.setattr(measured, "_MEASURED", {})
     with pytest.raises(UsageError, match="model_type is 'bloom': its FLOPs cannot be measured"):
         measure(configuration("bloom"))
     local = CONFIG_MAPPING["gpt_neo"](
