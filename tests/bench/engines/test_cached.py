@@ -50,7 +50,7 @@ def test_the_batch_follows_from_the_model(family):
     "changed",
     [
         {"late": True},
-        {"keywords": frozenset({"scaling", "s_aux"})},
+        {"keywords": frozenset({"s_aux"})},
         {"sliding_window": 7},
         {"pattern": (7, False)},
         {"pattern": (7, True), "sliding_window": 7},
