@@ -71,9 +71,9 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
         model: A causal or value model, or a wrapper of exactly one (PEFT, DDP). Attach after adding adapters. TRL's PPO
             wrapper holds two models: attach its `policy` and its `value_model`, each with its role.
         book: Called as book(work, phase) before the layers run, before the head runs, and before a layer's backward
-            pass runs. An exception that it raises stops the pass and reaches the caller. Adapters are recorded after
-            the decoder's pass, and a recomputed layer before the next layer's backward pass. `PhaseBook(meter.reserve)`
-            bills the work and keeps totals by phase.
+            pass runs. An exception that it raises stops the pass and reaches the caller. Adapters, and layers that run
+            for the last positions only, are recorded after the decoder's pass, and a recomputed layer before the next
+            layer's backward pass. `PhaseBook(meter.reserve)` bills the work and keeps totals by phase.
         role: Role of the model in the trainer.
         pad_id: Id that generation feeds to finished rows; None if it feeds none.
 
