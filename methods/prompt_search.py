@@ -72,7 +72,7 @@ class PromptSearch(Method):
         """Compare the prompts in rounds, all on the same examples; return the best. Ties go to the first prompt.
 
         Each round uses examples that no earlier round used. Prompts that the model's chat template refuses, such as one
-        with a system message, are left out, and the report names them.
+        with two turns of the user, are left out, and the report names them.
 
         Raises:
             Refused: If the run's model has a single distinct prompt.

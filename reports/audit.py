@@ -235,7 +235,7 @@ def _same_gate(one: GateRecord | None, two: GateRecord | None) -> bool:
 
 
 _COUNTED = ("kind", "label", "accuracy", "comparison", "answers_of", "changed", "weights", "truncated", "measures")
-_FIGURES = (*_COUNTED, "move", "coverage", "curve", "cost", "work")
+_FIGURES = (*_COUNTED, "thoughts", "move", "coverage", "curve", "cost", "work")
 
 
 def _numbers(before: Result, now: Result, *, same: bool) -> Finding:

@@ -353,6 +353,8 @@ class TaskTraits:
             none`; None if it can.
         refused_rewards: Reason why a method cannot give answers a reward of its own, such as `--reward random replaces
             every reward`; None if it can.
+        refused_rollouts: Reason why a method cannot sample answers from a model in training, such as
+            `--max-think-tokens 512 ends thoughts, ...`; None if it can.
     """
 
     sizes: Mapping[str, int]
@@ -362,6 +364,7 @@ class TaskTraits:
     refused_prompts: Mapping[str, str] = field(default_factory=dict)
     refused_golds: str | None = None
     refused_rewards: str | None = None
+    refused_rollouts: str | None = None
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:

@@ -51,6 +51,8 @@ _OPENED = re.compile(rf"[\s\ufeff]*(?:({_OPENS})|{_CHANNEL})")
 _FINAL = r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
 _FINAL_END = re.compile(r"<\|(?:return|end|call)\|>")
 _ENDS = [*(closing for _, closing in PAIRS), HARMONY[1]]
+HARMONY_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
+"""Text that ends a thought in the harmony format."""
 _MARKS = re.compile(
     rf"^[ \t>]*(?:[-*+] |\d+[.)] )?(?P<fence>`{{3,}}|~{{3,}})(?P<language>[ \t]*[A-Za-z{{][^`\n]*$)?"
     rf"|(?P<closing>{_CLOSES}|{_FINAL})|(?P<opening>{_OPENS})",
@@ -70,8 +72,8 @@ def answer_of(reply: str) -> str | None:
 
     The answer of an answer is itself.
     """
-    start, harmony = _division(reply)
-    if start is None:
+    start, opened, harmony = _division(reply)
+    if opened:
         return None
     answer = reply[start:]
     if start and (stray := _STRAY.search(answer)):
@@ -81,22 +83,35 @@ def answer_of(reply: str) -> str | None:
 
 def answer_start(reply: str) -> int | None:
     """Return the position at which the answer of a reply begins; None if the thought has not ended."""
-    return _division(reply)[0]
+    start, opened, _ = _division(reply)
+    return None if opened else start
 
 
-def _division(reply: str) -> tuple[int | None, bool]:
-    """Return where the answer begins, or None, and whether it is in the channel `final` of the harmony format."""
+def closing_of(reply: str) -> str | None:
+    """Return the delimiter that would end the thought that a reply is in; None if it is in none."""
+    _, opened, _ = _division(reply)
+    if opened is None:
+        return None
+    return dict(PAIRS)[opened[1]] if opened[1] else HARMONY_END
+
+
+def _division(reply: str) -> tuple[int, re.Match[str] | None, bool]:
+    """Return where the answer begins, and whether it is in the channel `final` of the harmony format.
+
+    Between the two stands the opening delimiter of a thought that has not ended, in which case there is no answer, and
+    the position is that of the thought. It is None if there is no such thought.
+    """
     may_end = any(text in reply for text in _ENDS)  # most replies hold no thought
     marks = list(_MARKS.finditer(reply)) if may_end else []
     start, harmony, found = 0, False, 0
     while (end := _end(reply, start, marks, found)) is not None:
         start, found = marks[end].end(), end + 1
         harmony |= _is_final(marks[end])
-    if _OPENED.match(reply, start):
-        return None, harmony
+    if opened := _OPENED.match(reply, start):
+        return start, opened, harmony
     while 0 < start < len(reply) and reply[start] in "\r\n":
         start += 1
-    return start, harmony
+    return start, None, harmony
 
 
 def _end(reply: str, start: int, marks: list[re.Match[str]], first: int) -> int | None:
@@ -181,5 +196,11 @@ def delimiters_in(template: str) -> set[str]:
 
     They may be special tokens. An engine keeps these in a reply, or the thought could not be told from the answer.
     """
-    harmony = set(HARMONY) if "<|channel|>" in template else set()  # other templates use some of its tokens too
+    harmony = set(HARMONY) if HARMONY[1] in template else set()  # other templates use some of its tokens too
     return harmony | {delimiter for pair in PAIRS for delimiter in pair if delimiter in template}
+
+
+def closings_in(template: str) -> list[str]:
+    """Return what ends a thought, for each kind of thought that a chat template writes a delimiter of."""
+    harmony = [HARMONY_END] if HARMONY[1] in template else []
+    return harmony + [pair[1] for pair in PAIRS if any(delimiter in template for delimiter in pair)]

@@ -111,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # Child processes do not import from the current directory either.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    # transformers would fetch and run compiled code from the hub where the package `kernels` is installed.
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     try:
         status = cli.main(arguments, standalone_mode=False)
     except BenchError as error:

@@ -36,12 +36,30 @@ PACKAGES = {
 
 
 @click.command()
+@click.option("-M", "--model", help="Model to examine: a name, a checkpoint folder, a GGUF file or a hub id.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the examined model's weights, as a run takes it.",
+)
+@click.option("--device", default="auto", show_default=True, help="Torch device for the examined model.")
 @json_option
-def doctor(as_json: bool) -> int:
+def doctor(model: str | None, dtype: str, device: str, as_json: bool) -> int:
     """Check versions, devices, sandbox, models and data.
 
     The exit status is 3 if the sandbox is too weak to run model-written code.
+
+    With --model: say what the model is, what it costs, and whether it can run here. No weights are loaded, and nothing
+    is fetched. The exit status is 1 if it cannot run.
     """
+    if model is not None:
+        from bench.cli.doctor_model import examine, show
+
+        found = examine(model, dtype, device)
+        output_json(found) if as_json else show(found)
+        return 1 if found.refused else 0
     report = DoctorOutput(
         python=platform.python_version(),
         platform=platform.platform(),

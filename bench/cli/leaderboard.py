@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FORMATS = ["terminal", "markdown", "html", "csv", "tsv", "json"]
 COLUMNS = [
     *("name", "accuracy", "interval", "difference", "difference_interval", "p", "verdict", "letters", "gated"),
-    *("gated_difference", "evaluations", "flops", "share", "matched", "passes", "answer_flops", "seconds", "seeds"),
-    *("status", "adaptation_price", "answer_price"),
+    *("gated_difference", "evaluations", "flops", "share", "matched", "passes", "answer_flops"),
+    *("thought_tokens", "seconds", "seeds", "status", "adaptation_price", "answer_price"),
 ]
 SORT_KEYS = ["accuracy", "difference", "name", "flops", "passes", "answer-flops", "seconds"]
 

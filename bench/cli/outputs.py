@@ -268,6 +268,88 @@ class DoctorOutput(_Output):
     tasks: dict[str, str]
 
 
+class LengthOutput(_Output):
+    """Cost of a model at one length of its sequences.
+
+    Attributes:
+        tokens: The length.
+        decode_flops: FLOPs of the last token, after all others.
+        prompt_flops: FLOPs of a prompt of this length, with the logits of its last token.
+        cache_bytes: Bytes of keys, values and states of such a sequence, in the batch that serves here.
+    """
+
+    tokens: int
+    decode_flops: int
+    prompt_flops: int
+    cache_bytes: int
+
+
+class CopiesOutput(_Output):
+    """Bytes of an engine's copies of the weights. See `bench.engines.memory.Copies`.
+
+    Attributes:
+        engine: The engine.
+        dtype: Dtype of the weights.
+        live: Weights that answer.
+        base: Weights that every move starts from.
+        packed: Linear layers as the kernels of a CPU read them.
+        centre: Float32 copy, which only methods with a centre need.
+    """
+
+    engine: str
+    dtype: str
+    live: int
+    base: int
+    packed: int
+    centre: int
+
+
+class ModelOutput(_Output):
+    """Output of `bench doctor -M MODEL`. What is not known is None.
+
+    Attributes:
+        model: Name of the model.
+        folder: Its checkpoint; None if it is not on this machine.
+        device: Torch device.
+        dtype: Dtype that a run computes in.
+        family: Model type of transformers.
+        model_class: Class of transformers.
+        left_out: For a multimodal model, which parts of it take no part.
+        layers: Number of decoder layers by what mixes tokens in them.
+        experts: Number of decoder layers by their experts, such as `2 of 8`.
+        parameters: Number of parameters.
+        active_parameters: The same without experts that a token is not sent to.
+        positions: Maximum length of a sequence.
+        lengths: Costs at 1,024 and 32,768 tokens, or at as many as the model takes.
+        weights: Memory of the weights, by engine and dtype.
+        free: Bytes of memory that are free on the device.
+        engines: How each engine serves the model, or why it does not.
+        chat_template: Whether prompts can be conversations.
+        thinking: Whether the chat template delimits thoughts.
+        refused: Reasons why the model cannot run here; empty if it can.
+    """
+
+    model: str
+    folder: str | None
+    device: str
+    dtype: str | None = None
+    family: str | None = None
+    model_class: str | None = None
+    left_out: str | None = None
+    layers: dict[str, int] | None = None
+    experts: dict[str, int] | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
+    positions: int | None = None
+    lengths: tuple[LengthOutput, ...] = ()
+    weights: tuple[CopiesOutput, ...] = ()
+    free: int | None = None
+    engines: dict[str, str] = {}
+    chat_template: bool | None = None
+    thinking: bool | None = None
+    refused: tuple[str, ...] = ()
+
+
 class LedgerOutput(RootModel[dict[Account, AccountRow]]):
     """Output of `bench analyze ledger`, by account."""
 
@@ -400,7 +482,7 @@ def output_types() -> dict[str, Any]:
         "report": ReportOutput,
         "export": ExportOutput,
         "prepare": PrepareOutput,
-        "doctor": DoctorOutput,
+        "doctor": DoctorOutput | ModelOutput,
         "score": ScoreOutput,
         "sandbox run": JudgedProgram,
         "check": TaskReport | MethodReport,

@@ -73,6 +73,7 @@ def _plan(run: GridRun) -> PlanOutput:
     )
     refused = (
         refused_because(config, method, task_data.traits, budget)
+        or estimated.refused
         or estimated.too_long
         or _too_small(budget, cost)
         or missing_libraries(method)

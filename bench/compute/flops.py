@@ -19,10 +19,8 @@ Model FLOPs and hardware FLOPs are the same functions, applied to counts without
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 from bench.compute.profile import AttentionLayer, ComputeProfile, check_counts, check_size
@@ -188,12 +186,11 @@ def closed_form(config: Config) -> ModelShape | None:
         return None
 
 
-@lru_cache(maxsize=64)
-def _measured_profile(content: str) -> ComputeProfile:
-    given = json.loads(content)
+def _measured_profile(config: Config) -> ComputeProfile:
+    given = config if isinstance(config, Mapping) else config.to_dict()
     kind = given.get("model_type")
     try:
-        from transformers import CONFIG_MAPPING
+        from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
 
         from bench.compute.measured import measure
     except ImportError as error:
@@ -203,7 +200,12 @@ def _measured_profile(content: str) -> ComputeProfile:
         ) from error
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    return measure(CONFIG_MAPPING[kind].from_dict(given).get_text_config()).profile
+    whole = CONFIG_MAPPING[kind].from_dict(dict(given))
+    text = whole.get_text_config()
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(whole) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        # No class runs the text part alone.
+        return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)]).profile
+    return measure(text).profile
 
 
 def compute_profile(config: Config) -> ComputeProfile:
@@ -217,8 +219,7 @@ def compute_profile(config: Config) -> ComputeProfile:
     """
     if shape := closed_form(config):
         return shape.profile()
-    given = config if isinstance(config, Mapping) else config.to_dict()
-    return _measured_profile(json.dumps(given, sort_keys=True, default=str))
+    return _measured_profile(config)
 
 
 def forward_flops(profile: ComputeProfile, *, tokens: int, head_tokens: int, attended: int) -> int:

@@ -30,6 +30,8 @@ class Sampling(BaseModel):
         top_p: Probability mass of the nucleus; 1 keeps the whole vocabulary.
         seed: Seed of sampled decoding; each prompt has its own random stream.
         stop: Strings that end an answer; the text excludes them.
+        max_think_tokens: Number of tokens after which a thought that has not ended is ended by its closing delimiter;
+            None for no limit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,7 @@ class Sampling(BaseModel):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     seed: int = 0
     stop: tuple[str, ...] = ()
+    max_think_tokens: PositiveInt | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,16 @@ class Completion:
         prompt_tokens: Length of the prompt in tokens.
         finish: Reason for the end: an end-of-sequence id ("end"), a stop string or the task's rule ("stop"), or the
             length limit.
+        thought_tokens: Number of tokens of the thought, its delimiters included; 0 without a thought.
+        thought_cut: Whether the thought was ended because it had reached `max_think_tokens`.
     """
 
     text: str
     token_ids: TokenIds
     prompt_tokens: int
     finish: Finish
+    thought_tokens: int = 0
+    thought_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,13 @@ class Engine(Protocol):
     @property
     def point(self) -> Place:
         """Current point or checkpoint of the weights."""
+
+    @property
+    def takes_system_message(self) -> bool:
+        """Whether the chat template writes a system message."""
+
+    def as_sent(self, prompt: list[Message] | str) -> list[Message] | str:
+        """Return a conversation with its system message in the user's turn if the chat template has no place for it."""
 
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, formatted with the chat template, or of a plain text."""

@@ -17,9 +17,11 @@ from bench.engines.decoding import Lookup, StopStrings
 from bench.engines.interface import Completion, Finish, Sampling, TokenIds, too_long
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError, Refused, shown
+from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
 from tasks.interface import EndRule
+from tasks.thoughts import answer_start
 
 Draws = TypeVar("Draws")
 """Random numbers of one answer: an array of uniforms, or a seed."""
@@ -35,6 +37,8 @@ class BatchRow(Generic[Draws]):
         rule: The task's rule that ends the answer; None for none.
         generated: Token ids of the answer so far.
         finish: Reason for the end; None while the answer is not finished.
+        forced: Tokens that come next whatever the model chooses: the rest of a delimiter that ends a thought.
+        cut: Whether the thought was ended by such a delimiter.
     """
 
     prompt: TokenIds
@@ -42,17 +46,22 @@ class BatchRow(Generic[Draws]):
     rule: EndRule | None = None
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    forced: list[int] = field(default_factory=list)
+    cut: bool = False
     _lookup: Lookup | None = None
 
     def propose(self, most: int) -> tuple[int, list[int]]:
         """Propose at most so many next tokens: see `Lookup.propose`."""
+        if self.forced:
+            return 0, []
         self._lookup = self._lookup or Lookup(self.prompt)
         return self._lookup.propose(self.generated, most)
 
     def restart(self) -> None:
         """Forget the answer so far."""
         self.generated.clear()
-        self._lookup = None
+        self.forced.clear()
+        self.cut, self._lookup = False, None
 
     def end(self, finish: Finish | None) -> bool:
         """Store the reason for the end, if there is one; return whether there is."""
@@ -73,6 +82,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     Args:
         model: Checkpoint folder.
         device: Torch device, such as `cuda:0`.
+        think: Whether chat prompts ask for a thought.
 
     Attributes:
         vocabulary: Number of token ids that the model's embedding has a row for.
@@ -86,10 +96,10 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, model: str, device: str, think: Think = "auto") -> None:
         if torch.device(device).type == "cuda":
             _make_deterministic()
-        super().__init__(model, device)
+        super().__init__(model, device, think)
 
     def generate(
         self,
@@ -133,12 +143,22 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         """Generate until every row is finished, and record each step with the meter."""
 
     def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
-        """Return whether the newest token ends a row, and store the reason in the row."""
-        return row.end(self._finish(row.generated, stop, sampling, row.rule))
+        """Return whether the newest token ends a row, and store the reason in the row.
+
+        A thought that has reached its limit gets its end: see `BatchRow.forced`.
+        """
+        if row.end(self._finish(row.generated, stop, sampling, row.rule)):
+            return True
+        if len(row.generated) == sampling.max_think_tokens:
+            row.forced = list(self._end_of_thought(row.generated))
+            row.cut = bool(row.forced)
+        return False
 
     def _completion(self, row: BatchRow[Draws], sampling: Sampling) -> Completion:
         assert row.finish is not None
-        return Completion(self.text(row.generated, sampling), tuple(row.generated), len(row.prompt), row.finish)
+        text = self.text(row.generated, sampling)
+        thought = 0 if answer_start(text) == 0 else self.thought_tokens(row.generated)
+        return Completion(text, tuple(row.generated), len(row.prompt), row.finish, thought, row.cut)
 
     def save(self, folder: Path) -> Move | None:
         """Write the current weights and the tokenizer as a Hugging Face checkpoint, and return their move."""
@@ -157,9 +177,16 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
 
 
 def max_positions(config: Any) -> int | None:
-    """Return the maximum number of positions in a model configuration, or None if it has no limit."""
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    """Return the maximum number of positions in a model configuration, or None if it has no limit.
+
+    Rotary embeddings of the kind `longrope` change for all sequences of a batch once one is longer than those of
+    pre-training, so that an answer would depend on its batch. Such a model is used up to that length.
+    """
+    text = config.get_text_config()
+    limit: int | None = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    before = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+    return min(limit, before) if limit and before and rope.get("rope_type") == "longrope" else limit
 
 
 def _make_deterministic() -> None:

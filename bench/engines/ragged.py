@@ -14,6 +14,7 @@ Columns past a sequence's end may hold tokens that were thrown away. They are ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -37,13 +38,15 @@ SLACK = 32
 
 
 class RaggedBatch:
-    """A model's sequences that are decoded together.
+    """A model's sequences that are decoded together. They enter and leave one by one.
 
     Args:
         model: Causal language model after `use_ragged_attention`.
         capacity: Maximum number of sequences.
 
     """
+
+    joins = True
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         self._model, self._capacity = model, capacity
@@ -98,13 +101,16 @@ class RaggedBatch:
         Raises:
             BenchError: If the model has layers whose attention is not transformers' interface.
         """
-        output = self._model(
-            input_ids=running.ids,
-            position_ids=running.positions,
-            logits_to_keep=running.ends if running.entering else 0,
-            use_cache=False,
-            ragged=(self, running),
-        )
+        token = _RUNNING.set((self, running))
+        try:
+            output = self._model(
+                input_ids=running.ids,
+                position_ids=running.positions,
+                logits_to_keep=running.ends if running.entering else 0,
+                use_cache=False,
+            )
+        finally:
+            _RUNNING.reset(token)
         if len(self._layers) != self._expected:
             raise BenchError(f"{type(self._model).__name__}: some layers do not attend through transformers' interface")
         logits: Tensor = output.logits[0]
@@ -159,6 +165,7 @@ class Pass:
     Attributes:
         rows: Rows of the sequences.
         width: Largest number of new tokens.
+        computed: Number of tokens that are computed.
         ids: Token ids [1, tokens].
         positions: Position of each token in its sequence [1, tokens].
         row: Number of each token's sequence in this pass [tokens].
@@ -166,6 +173,8 @@ class Pass:
         ends: Index of the last token of each sequence [sequences].
         contexts: `before` as a tensor [sequences].
     """
+
+    spare_heads = 0
 
     def __init__(
         self,
@@ -180,6 +189,7 @@ class Pass:
         self.rows = slice(first, first + len(tokens))
         counts = [len(new) for new in tokens]
         self.width, self._even = max(counts), min(counts) == max(counts)
+        self.computed = sum(counts)
         places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
         self.row, self.offset = torch.tensor(places, device=device).T.contiguous()
         self.ends = torch.tensor(counts, device=device).cumsum(0) - 1
@@ -201,6 +211,10 @@ class Pass:
         return states.flatten(0, 1)[None] if self._even else states[self.row, self.offset][None]
 
 
+_RUNNING: ContextVar[tuple[RaggedBatch, Pass] | None] = ContextVar("running", default=None)
+"""Batch and pass that attention belongs to; None if each row is one whole sequence, and nothing is stored."""
+
+
 def use_ragged_attention(model: PreTrainedModel) -> None:
     """Let a model attend by `RaggedBatch` alone."""
     AttentionInterface.register(ATTENTION, _attend)
@@ -215,8 +229,6 @@ def _attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    *,
-    ragged: tuple[RaggedBatch, Pass] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Store the new keys and values, and attend to those of each token's own sequence.
@@ -229,13 +241,12 @@ def _attend(
         attention_mask: Not used.
         scaling: Factor of the attention scores; None for 1 / sqrt(head_dim).
         sliding_window: Maximum number of positions attended to; None for all.
-        ragged: The batch and the pass; None if each row is one whole sequence, and nothing is stored.
         kwargs: Not used: dropout and the like.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if ragged is None:
-        return among_prompts(query, key, value, scale, sliding_window).transpose(1, 2), None
-    batch, running = ragged
+    if (current := _RUNNING.get()) is None:
+        return among_prompts(query, key, value, scale, sliding_window).transpose(1, 2).contiguous(), None
+    batch, running = current
     keys, values = batch.buffers(int(module.layer_idx), key, value)
     rows, row, position = running.rows, running.row, running.positions[0]
     if running.entering:
@@ -243,7 +254,8 @@ def _attend(
         for buffer, states in ((keys, key), (values, value)):
             buffer[rows, :, : states.shape[2]] = states
             buffer[rows, :, states.shape[2] :] = 0.0  # an earlier sequence's infinity times a weight of 0 would be NaN
-        return running.flat(among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)), None
+        answer = among_prompts(query, key, value, scale, sliding_window).transpose(1, 2)
+        return running.flat(answer).contiguous(), None
     keys[row, :, position], values[row, :, position] = key[0].transpose(0, 1), value[0].transpose(0, 1)
     attend = to_stored if batch.compiled else to_stored_by_torch
     return attend(query[0].transpose(0, 1), keys, values, row, position, scale, sliding_window)[None], None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
+from typing import Any, overload
 
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,19 +16,22 @@ from bench.engines.decoding import StopStrings
 from bench.engines.interface import Finish, Sampling, TokenIds
 from bench.errors import Refused, UsageError
 from bench.models.opening import (
-    drops_system_message,
     open_generation_config,
     open_model,
     open_tokenizer,
+    takes_system_message,
     unformatted,
 )
 from bench.models.rendering import TemplateLimit
 from bench.models.template import template_file
+from bench.models.thinking import Think, fix, switch
 from tasks.interface import EndRule, Message, PromptStyle
-from tasks.thoughts import delimiters_in, opening_of
+from tasks.thoughts import answer_start, closing_of, closings_in, delimiters_in, opening_of
 
-QUESTION, ANSWER = "Mongolia's capital?", "Ulan Bator"
+QUESTION, THOUGHT, ANSWER = "Mongolia's capital?", "Is it Darkhan?", "Ulan Bator"
 """Turns that show what a chat template writes around them."""
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Names under which chat templates read the thought of an assistant's turn."""
 
 
 class CheckpointTokenizer:
@@ -34,13 +40,19 @@ class CheckpointTokenizer:
     Args:
         model: Checkpoint folder.
         device: Torch device of a trainable copy.
+        think: Whether chat prompts ask for a thought.
+
+    Raises:
+        UsageError: If the chat template takes no argument that says so.
     """
 
     settings: dict[str, str | int]
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, model: str, device: str, think: Think = "auto") -> None:
         self._folder, self._device = Path(model), device
         self._tokenizer = open_tokenizer(self._folder)
+        self._switch = switch(self._folder, self._tokenizer, think)
+        self._thought_ends: dict[str, TokenIds] = {}
         self._ends = _end_ids(self._folder, self._tokenizer) | self._turn_end()
         self._kept = self._special_delimiters()
 
@@ -49,28 +61,56 @@ class CheckpointTokenizer:
         """`chat` if the tokenizer has a chat template, else `completion`."""
         return "chat" if self._tokenizer.chat_template else "completion"
 
+    @cached_property
+    def takes_system_message(self) -> bool:
+        """Whether the chat template writes a system message."""
+        try:
+            return takes_system_message(self._tokenizer)
+        except TemplateLimit as error:
+            raise UsageError(unformatted(self._folder, error)) from error
+
+    @overload
+    def as_sent(self, prompt: list[Message]) -> list[Message]: ...
+
+    @overload
+    def as_sent(self, prompt: list[Message] | str) -> list[Message] | str: ...
+
+    def as_sent(self, prompt: list[Message] | str) -> list[Message] | str:
+        """Return a conversation with its system message in the user's turn if the chat template has no place for it.
+
+        The message's text then stands before the text of the first user's turn, with an empty line between.
+        """
+        if isinstance(prompt, str):
+            return prompt
+        system = list(takewhile(lambda message: message["role"] == "system", prompt))
+        turns = prompt[len(system) :]
+        if not system or not turns or turns[0]["role"] != "user" or self.takes_system_message:
+            return prompt
+        text = "\n\n".join(message["content"] for message in (*system, turns[0]))
+        return [{**turns[0], "content": text}, *turns[1:]]
+
     def encode(self, prompt: list[Message] | str) -> TokenIds:
         """Return the token ids of a conversation, formatted with the chat template, or of a plain text.
 
-        Plain text gets the special tokens that the tokenizer adds by default, except an end of sequence behind it:
-        the answer continues the text.
+        A conversation is formatted as `as_sent` returns it. Plain text gets the special tokens that the tokenizer adds
+        by default, except an end of sequence behind it: the answer continues the text.
 
         Raises:
-            Refused: If the chat template does not take the conversation, such as one with a system message, or leaves
-                the system message out.
+            Refused: If the chat template does not take the conversation, such as one with two turns of the user, or one
+                with a system message in another place than before the first.
         """
         if isinstance(prompt, str):
             token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
             return tuple(token_ids[: len(token_ids) - self._appended])
-        roles = ", ".join(message["role"] for message in prompt)
-        if any(message["role"] == "system" for message in prompt) and self._drops_system_message:
+        sent, roles = self.as_sent(prompt), ", ".join(message["role"] for message in prompt)
+        if any(message["role"] == "system" for message in sent) and not self.takes_system_message:
             raise Refused(
-                f"a conversation of {roles}: {template_file(self._folder)}: the chat template leaves out the system "
-                "message; correct it, or put the message's text into the user's message"
+                f"a conversation of {roles}: {template_file(self._folder)}: the chat template has no place for a "
+                "system message, and this one does not stand before a user's; put its text into a user's message"
             )
         try:
             encoded = self._tokenizer.apply_chat_template(
-                prompt, add_generation_prompt=True, tokenize=True, return_dict=True
+                sent, add_generation_prompt=True, tokenize=True, return_dict=True, **self._switch
             )
         except Exception as error:  # a template is a program and may raise anything
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
@@ -87,7 +127,10 @@ class CheckpointTokenizer:
     def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`."""
         model = open_model(self._folder, self.settings["dtype"])
-        return model.float().to(self._device).train(), _without_end(open_tokenizer(self._folder))
+        tokenizer = _without_end(open_tokenizer(self._folder))
+        if self._switch:
+            tokenizer.chat_template = fix(tokenizer.get_chat_template(), self._switch)
+        return model.float().to(self._device).train(), tokenizer
 
     def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""
@@ -102,6 +145,40 @@ class CheckpointTokenizer:
         ended = bool(generated) and generated[-1] in self._ends
         text = self._text(generated[:-1] if ended else generated)
         return self._opening + self._stop_strings(sampling).cut(text)
+
+    @property
+    def longest_thought_end(self) -> int | None:
+        """Number of tokens that end a thought, at most; None if the chat template writes no delimiter of thoughts."""
+        kinds = {closing for each in self._templates for closing in closings_in(each)}
+        return max((len(self._thought_end(closing)) for closing in kinds), default=None)
+
+    def thought_tokens(self, generated: Sequence[int]) -> int:
+        """Return how many tokens of an answer are those of its thought, with the delimiters; 0 without a thought."""
+        start = answer_start(self._opening + self._text(generated))
+        if start is None:
+            return len(generated)
+        behind = start - len(self._opening)
+        return bisect_left(range(len(generated)), behind, key=lambda n: len(self._text(generated[:n]))) if start else 0
+
+    def _end_of_thought(self, generated: Sequence[int]) -> TokenIds:
+        """Return the tokens that end the thought that an answer is in; none if it is in no thought."""
+        closing = closing_of(self._opening + self._text(generated))
+        return () if closing is None else self._thought_end(closing)
+
+    def _thought_end(self, closing: str) -> TokenIds:
+        """Return the tokens of a closing delimiter with what the chat template writes around it: line breaks, mostly.
+
+        Where it shows that in no turn, the delimiter stands on a line of its own, with an empty line behind it.
+        """
+        if closing not in self._thought_ends:
+            turn: Any = {"role": "assistant", "content": ANSWER, **dict.fromkeys(THOUGHTS, THOUGHT)}
+            _, _, behind = self._rendered(turn).rpartition(THOUGHT)
+            written, found, _ = behind.partition(ANSWER)
+            texts = [*([written] if found and closing in written else []), f"\n{closing}\n\n"]
+            tokens = (tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+            # A template that writes the thought as a turn of its own ends it by a token that ends an answer.
+            self._thought_ends[closing] = next(each for each in tokens if not self._ends.intersection(each))
+        return self._thought_ends[closing]
 
     def _stop_strings(self, sampling: Sampling) -> StopStrings:
         return StopStrings(sampling.stop, self._text, self._opening)
@@ -129,13 +206,6 @@ class CheckpointTokenizer:
         return len(_added(self._tokenizer)[1])
 
     @cached_property
-    def _drops_system_message(self) -> bool:
-        try:
-            return drops_system_message(self._tokenizer)
-        except TemplateLimit as error:
-            raise UsageError(unformatted(self._folder, error)) from error
-
-    @cached_property
     def _opening(self) -> str:
         """Delimiter of a thought that the template's prompt for an answer ends with; empty if it has none."""
         return opening_of(self._rendered(add_generation_prompt=True))
@@ -145,11 +215,15 @@ class CheckpointTokenizer:
         """Special tokens by id."""
         return {i: token.content for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
 
+    @property
+    def _templates(self) -> list[str]:
+        """Chat templates of the tokenizer, which may have several by name."""
+        template = self._tokenizer.chat_template or ""
+        return list(template.values()) if isinstance(template, dict) else [template]
+
     def _special_delimiters(self) -> frozenset[int]:
         """Return the ids of special tokens with which the chat template delimits thoughts."""
-        template = self._tokenizer.chat_template or ""
-        templates = template.values() if isinstance(template, dict) else [template]
-        delimiters = {delimiter for each in templates for delimiter in delimiters_in(each)}
+        delimiters = {delimiter for each in self._templates for delimiter in delimiters_in(each)}
         return frozenset(i for i, token in self._special.items() if any(token in each for each in delimiters))
 
     def _turn_end(self) -> frozenset[int]:
@@ -170,7 +244,7 @@ class CheckpointTokenizer:
             return ""
         try:
             text: str = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+                conversation, tokenize=False, add_generation_prompt=add_generation_prompt, **self._switch
             )
         except TemplateLimit as error:
             raise UsageError(unformatted(self._folder, error)) from error

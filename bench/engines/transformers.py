@@ -2,11 +2,12 @@
 
 A candidate's answers do not depend on earlier candidates. In half precision they do depend on the batch, as on any
 backend. The composition of the batch is therefore a function of the call alone: the longest prompts enter first, and
-the next ones enter as answers end.
+the next ones enter as answers end. Where a model's cache takes no prompts in, those of one length run together: see
+`bench.engines.batches`.
 
-On a CPU, while a pass has room, rows propose their next tokens by looking up how their last ones went on before. The
-pass computes them all, and a proposal stays if it is the token that decoding chooses. So answers are what they would be
-without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
+On a CPU, while a pass has room, rows of a `RaggedBatch` propose their next tokens by looking up how their last ones
+went on before. The pass computes them all, and a proposal stays if it is the token that decoding chooses. So answers
+are what they would be without, in fewer passes; what is thrown away counts as hardware FLOPs, not as model FLOPs.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from transformers.utils import logging
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.compute.meter import Meter
+from bench.engines.batches import Batch, Pass, choose_batch, new_batch, serves_ragged
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
-from bench.engines.ragged import RaggedBatch, use_ragged_attention
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
-from bench.models.opening import open_model
+from bench.models.opening import open_model, save_model
+from bench.models.tensors import held, matrix_weights, movable
+from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
@@ -60,9 +63,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: Torch device, such as `cuda:0`.
         batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
         neighbours: Number of engines that share this machine's memory, including this one.
+        think: Whether chat prompts ask for a thought.
 
     Raises:
-        UsageError: If the dtype is unknown.
+        UsageError: If the dtype is unknown, or the chat template takes no argument that says whether to think.
     """
 
     def __init__(
@@ -73,23 +77,26 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         device: str = "cpu",
         batch_size: int | None = None,
         neighbours: int = 1,
+        think: Think = "auto",
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
-        super().__init__(model, device)
+        super().__init__(model, device, think)
         loaded = open_model(Path(model), DTYPES[dtype])
-        self._model = loaded.to(device).eval().requires_grad_(False)
-        use_ragged_attention(self._model)
-        parameters = dict(self._model.named_parameters())
-        self.profile = measure(self._model.config, type(self._model)).profile
+        self._model = loaded.to(device).eval()
+        parameters, tensors = movable(self._model), held(self._model)
+        self._model.requires_grad_(False)
+        measured = measure(self._model.config, type(self._model))
+        self.profile = measured.profile
         self.positions = max_positions(self._model.config)
-        self.digest = digest(parameters)
+        self.digest = digest(tensors)
         self.vocabulary = self._model.get_input_embeddings().num_embeddings
-        self.matrix_weights = sum(each.numel() for each in parameters.values() if each.dim() > 1)
+        self.matrix_weights = matrix_weights(parameters)
         small = sum(each.numel() for each in parameters.values()) < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
+        self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured, self.positions))
         self._batch_size = batch_size or (256 if small else 64)
         kernels = kernels_for(device, self._model.dtype, small=small)
         self.settings = {
@@ -100,7 +107,9 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             "kernels": kernels,
             "decoding": DECODING,
         }
-        self._space = WeightSpace(parameters, neighbours=neighbours)
+        if self._batch_kind != "ragged":
+            self.settings["batch"] = self._batch_kind
+        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
 
     @property
@@ -167,16 +176,16 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             meter: Records each step: its certain tokens before it runs, and the proposed ones that stay after it.
         """
         limit = min(self._batch_size, len(waiting))
-        batch = RaggedBatch(self._model, limit)
+        batch = new_batch(self._batch_kind, self._model, limit)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []
         filling = True
         while rows or waiting:
             # A few free rows do not justify a separate prefill pass.
-            free = limit - len(rows)
+            free = limit - len(rows) if batch.joins or not rows else 0
             filling = bool(waiting) and free >= (1 if filling else min(len(waiting), max(1, limit // REFILL)))
             if filling:
-                entering = _one_pass(waiting[:free])
+                entering = _one_pass(waiting[:free], equal=not batch.joins)
                 del waiting[: len(entering)]
                 self._prefill(batch, rows, entering, stop, sampling, meter)
                 rows += entering
@@ -189,7 +198,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
 
     def _prefill(
         self,
-        batch: RaggedBatch,
+        batch: Batch,
         rows: list[_Row],
         entering: list[_Row],
         stop: StopStrings,
@@ -204,20 +213,18 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 prefill_tokens=sum(lengths),
                 head_tokens=len(lengths),
                 attended=sum(self.profile.attended(0, n, kept=1) for n in lengths),
-                padded_tokens=sum(lengths),
-                padded_attended=batch.attended(running, self.profile),
             )
+            + self._computed(batch, running)
         )
         self._append(entering, batch.run(running), [[] for _ in entering], stop, sampling)
 
-    def _step(self, batch: RaggedBatch, rows: list[_Row], stop: StopStrings, sampling: Sampling, meter: Meter) -> None:
+    def _step(self, batch: Batch, rows: list[_Row], stop: StopStrings, sampling: Sampling, meter: Meter) -> None:
         """Compute the next token of every row, and check what the rows propose after it."""
         contexts = [row.position for row in rows]
         proposed = self._proposals(batch, rows, sampling)
         tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
         running = batch.step(tokens, contexts)
-        computed = Work(padded_tokens=sum(map(len, tokens)), padded_attended=batch.attended(running, self.profile))
-        meter.reserve(self._decoding(contexts, [1] * len(rows)) + computed)
+        meter.reserve(self._decoding(contexts, [1] * len(rows)) + self._computed(batch, running))
         kept = self._append(rows, batch.run(running), proposed, stop, sampling)
         if any(proposed):
             more = self._decoding([context + 1 for context in contexts], kept)
@@ -225,12 +232,20 @@ class TransformersEngine(LocalEngine[np.ndarray]):
                 meter.reserve(Work(discarded_head_tokens=sum(map(len, proposed))))
             meter.reserve(more + Work(discarded_head_tokens=sum(map(len, proposed)) - sum(kept)))
 
-    def _proposals(self, batch: RaggedBatch, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
+    def _proposals(self, batch: Batch, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
         room = PASS_TOKENS - len(rows)
         if room <= 0 or not batch.compiled:
             return [[] for _ in rows]
         left = [sampling.max_new_tokens - len(row.generated) - 1 for row in rows]
         return share_out([row.propose(min(n, room)) for row, n in zip(rows, left, strict=True)], room)
+
+    def _computed(self, batch: Batch, running: Pass) -> Work:
+        """Return what the hardware computes in a pass."""
+        return Work(
+            padded_tokens=running.computed,
+            padded_attended=batch.attended(running, self.profile),
+            discarded_head_tokens=running.spare_heads,
+        )
 
     def _decoding(self, contexts: Sequence[int], counts: Sequence[int]) -> Work:
         """Return the model's work for some more tokens of each row, without what the hardware adds."""
@@ -249,6 +264,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         sampling: Sampling,
     ) -> list[int]:
         """Append the chosen tokens to every row, up to the first that differs from its proposal or ends the answer.
+
+        Forced tokens replace chosen ones. They take their random numbers as well, so that later ones do not move.
 
         Args:
             rows: Rows of the pass.
@@ -272,14 +289,14 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             tokens = list(islice(chosen, len(more) + 1))
             before = len(row.generated)
             for token, expected in zip_longest(tokens, more):
-                row.generated.append(token)
-                if self._ended(row, stop, sampling) or token != expected:
+                row.generated.append(row.forced.pop(0) if row.forced else token)
+                if self._ended(row, stop, sampling) or row.generated[-1] != expected:
                     break
             kept.append(len(row.generated) - before - 1)
         return kept
 
     def _save_model(self, folder: Path) -> None:
-        self._model.save_pretrained(folder)
+        save_model(self._model, folder)
 
     def _move(self) -> Move | None:
         return self._space.measure(self._space.point)
@@ -290,11 +307,13 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _one_pass(rows: list[_Row]) -> list[_Row]:
-    """Return the first rows, at most `PREFILL_TOKENS` tokens with the padding inside attention.
+def _one_pass(rows: list[_Row], *, equal: bool) -> list[_Row]:
+    """Return the first rows, at most `PREFILL_TOKENS` tokens with padding.
 
     Args:
         rows: Rows by descending prompt length.
+        equal: Whether their prompts must have one length.
     """
-    count = max(1, PREFILL_TOKENS // len(rows[0].prompt))
-    return rows[:count]
+    longest = len(rows[0].prompt)
+    count = max(1, PREFILL_TOKENS // longest)
+    return [row for row in rows[:count] if len(row.prompt) == longest or not equal]

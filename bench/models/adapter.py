@@ -145,7 +145,7 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
     """
     from peft import PeftConfig, get_peft_model
 
-    from bench.models.opening import open_model, open_tokenizer
+    from bench.models.opening import open_model, open_tokenizer, save_model
 
     config = PeftConfig.from_pretrained(str(adapter))
     config.inference_mode = True
@@ -160,7 +160,7 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
             f"it does not fit the base: {len(missing)} weights missing ({', '.join(missing[:3])}), "
             f"{len(unexpected)} unexpected ({', '.join(unexpected[:3])}); take the base that it was trained on"
         )
-    model.merge_and_unload(safe_merge=True).save_pretrained(folder)
+    save_model(model.merge_and_unload(safe_merge=True), folder)
     has_tokenizer = (adapter / "tokenizer_config.json").exists()
     open_tokenizer(adapter if has_tokenizer else base).save_pretrained(folder)
 

@@ -17,8 +17,7 @@ def digest(named_tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the sha256 over names, dtypes, shapes and bytes, independent of their order and division into files.
 
     Args:
-        named_tensors: Tensors by Hugging Face checkpoint name, tied ones under one name, as in
-            `dict(model.named_parameters())`.
+        named_tensors: Tensors under their names in the model, tied ones under one: see `bench.models.tensors.held`.
 
     Raises:
         ValueError: If two names share memory. Checkpoints do not agree on which of the two names they store, so the

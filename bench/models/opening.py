@@ -6,7 +6,7 @@ the meta device, which have the names and shapes of the stored ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,12 +14,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -29,27 +27,27 @@ from transformers import (
 from transformers.utils import logging
 
 from bench.errors import UsageError, shown
-from bench.models.checkpoint import json_object, loaded_files, read_config
+from bench.models.checkpoint import json_object, loaded_files
 from bench.models.folder import check_files
 from bench.models.headers import FLOATS, Header, read_headers
+from bench.models.load_report import check_loaded, check_tied, refuse_unmerged, without
+from bench.models.multimodal import (
+    check_same_text,
+    first_logits,
+    is_multimodal,
+    keeps_whole,
+    loaded_class,
+    loader,
+    text_model,
+)
 from bench.models.rendering import TemplateLimit, use_limits
-from bench.models.template import check_not_random, template_file
+from bench.models.template import PROBE, accept_text, check_not_random, processor_template, template_file
 from bench.plain import sentence
 from tasks.interface import PromptStyle
 
 SAFE = {"trust_remote_code": False, "local_files_only": True}
-WRAPPERS = {
-    "_orig_mod.": "torch.compile",
-    "base_model.model.": "peft",
-    "module.": "data-parallel training",
-    "_fsdp_wrapped_module.": "FSDP",
-    "_checkpoint_wrapped_module.": "activation checkpointing",
-}
-"""Parts that trainers add to the names of weights, and who adds them."""
 VOCABULARIES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 """Patterns of the files that hold a vocabulary."""
-NAMED = 3
-"""Number of weights that a message names of each kind."""
 LONGEST_REASON = 300
 
 Opened = TypeVar("Opened")
@@ -89,7 +87,22 @@ def open_config(folder: Path) -> PreTrainedConfig:
         UsageError: If it is not that of a causal language model that is part of transformers.
     """
     file = folder / "config.json"
-    given = json_object(file)
+    return config_of(json_object(file), str(file), lambda: AutoConfig.from_pretrained(folder, **SAFE))
+
+
+def config_of(
+    given: dict[str, Any], file: str, opened: Callable[[], PreTrainedConfig] | None = None
+) -> PreTrainedConfig:
+    """Return the configuration that the content of a config.json gives.
+
+    Args:
+        given: The content.
+        file: Where it comes from, for messages.
+        opened: Function that opens the configuration; None to make it from the content.
+
+    Raises:
+        UsageError: If it is not that of a causal language model that is part of transformers.
+    """
     kind = given.get("model_type")
     if kind not in CONFIG_MAPPING:
         if "auto_map" in given:
@@ -100,39 +113,73 @@ def open_config(folder: Path) -> PreTrainedConfig:
         raise UsageError(
             f"{file}: transformers {transformers.__version__} has no model type {shown(kind)}; a later release may have"
         )
-    config: PreTrainedConfig = _explained(
-        lambda: AutoConfig.from_pretrained(folder, **SAFE), f"{file}: cannot be used", "correct the file"
-    )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    made = opened or (lambda: CONFIG_MAPPING[kind].from_dict(given))
+    config: PreTrainedConfig = _explained(made, f"{file}: cannot be used", "correct the file")
+    if loaded_class(config) is None:
         raise UsageError(f"{file}: {kind} is not a causal language model; use one that continues a text")
     return config
 
 
 def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
-    """Return the model of a folder on the CPU.
+    """Return the model of a folder on the CPU: of a multimodal checkpoint, its text model.
 
     Args:
         folder: Checkpoint folder.
         dtype: Dtype of the weights, as `AutoModelForCausalLM.from_pretrained` takes it.
 
     Raises:
-        UsageError: If the folder does not hold exactly the model's weights.
+        UsageError: If the folder does not hold exactly the model's weights, or a multimodal model's text model answers
+            a text otherwise than the whole model.
     """
     check_files(folder)
+    whole, loaded = _open_whole(folder, dtype)
+    name, expected = type(whole).__name__, whole.state_dict()
+    if not is_multimodal(whole.config):
+        check_loaded(folder, name, loaded, expected)
+        return whole
+    try:
+        logits = first_logits(whole)
+        model, left_out = text_model(whole)
+        check_same_text(model, logits)
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error}") from error
+    check_loaded(folder, name, without(loaded, left_out), expected)
+    return model
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model that `open_model` returned as a checkpoint which transformers opens, and `open_model` too.
+
+    A multimodal model without its other towers is written with them, as they are in the folder that it came from.
+    """
+    if keeps_whole(model):
+        whole, _ = _open_whole(Path(model.name_or_path), model.dtype)
+        whole.load_state_dict(model.state_dict(), strict=False, assign=True)
+        whole.tie_weights()
+        model = whole
+    model.save_pretrained(folder)
+
+
+def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return the model of a folder with everything in it, and the report of the load."""
+    config = open_config(folder)
+    model_class, own_config = loader(config)
     model: PreTrainedModel
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        model, loaded = model_class.from_pretrained(
+            folder, config=own_config, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
         )
+    except RuntimeError as error:
+        refuse_unmerged(folder, error)
+        raise
     except SafetensorError as error:
         reason = sentence(str(error))
         raise UsageError(
             f"{folder}: the weights cannot be read ({reason}); copy or download the files again"
         ) from error
-    _check_loaded(folder, type(model).__name__, loaded, model.state_dict())
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
-    return model
+    return model, loaded if own_config is config else without(loaded, loaded["unexpected_keys"])
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -170,6 +217,8 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     sets += [list(names.values())] if names else []
     if sets and not any(all((folder / name).exists() for name in one) for one in sets):
         raise UsageError(f"{folder}: holds no tokenizer ({' or '.join(', '.join(one) for one in sets)}); {remedy}")
+    tokenizer.chat_template = tokenizer.chat_template or processor_template(folder)
+    accept_text(tokenizer)
     return tokenizer
 
 
@@ -211,15 +260,12 @@ def _quiet() -> Iterator[None]:
 def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
     """Check the names and shapes of the stored weights; return the number of rows of the embedding."""
     headers = read_headers(folder)
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    text = config.get_text_config()
-    # As AutoModelForCausalLM does for a model of text and images whose text part is a model of its own.
-    config = text if model_class.config_class is type(text) else config
+    model_class, own_config = loader(config)
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
             None,
-            config=config,
+            config=own_config,
             state_dict={name: _meta(header) for name, header in headers.items()},
             device_map={"": "meta"},
             dtype=torch.float32,
@@ -229,72 +275,22 @@ def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
         return loaded
 
     file = folder / "config.json"
-    model, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
-    _check_loaded(folder, model_class.__name__, loaded, model.state_dict())
-    _check_tied(folder, model.all_tied_weights_keys, headers)
+    try:
+        whole, loaded = _explained(load, f"{file}: transformers cannot build this model", "correct the file")
+    except UsageError as error:
+        refuse_unmerged(folder, error)
+        raise
+    expected = whole.state_dict()
+    check_tied(folder, whole.all_tied_weights_keys, headers)
+    model, left_out = _explained(lambda: text_model(whole), str(file), "use another model")
+    unread = left_out if own_config is config else loaded["unexpected_keys"]
+    check_loaded(folder, model_class.__name__, without(loaded, unread), expected)
     return int(model.get_input_embeddings().weight.shape[0])
-
-
-def _check_tied(folder: Path, tied: Mapping[str, str], headers: Mapping[str, Header]) -> None:
-    """Check that weights which the configuration ties have one value, where a checkpoint stores them under both names.
-
-    Otherwise transformers would leave them apart, and vLLM would not.
-    """
-    for name, other in tied.items():
-        if name in headers and other in headers and not torch.equal(*(_value(headers, n) for n in (name, other))):
-            raise UsageError(
-                f"{folder / 'config.json'}: ties {name} to {other}, and {headers[name].file.name} holds another value; "
-                "set tie_word_embeddings to false, or remove the one that is not meant from the file"
-            )
-
-
-def _value(headers: Mapping[str, Header], name: str) -> torch.Tensor:
-    with safe_open(headers[name].file, "pt") as opened:
-        tensor: torch.Tensor = opened.get_tensor(name)
-    return tensor
 
 
 def _meta(header: Header) -> torch.Tensor:
     dtype = getattr(torch, FLOATS[header.dtype]) if header.dtype in FLOATS else torch.uint8
     return torch.empty(header.shape, dtype=dtype, device="meta")
-
-
-def _check_loaded(folder: Path, model: str, loaded: dict[str, Any], expected: Iterable[str]) -> None:
-    """Check the report of a load.
-
-    Raises:
-        UsageError: If weights are missing, unexpected or of another shape.
-    """
-    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
-    reshaped = [
-        f"{name} is {list(stored)} in the file and {list(needed)} in the model"
-        for name, stored, needed in sorted(loaded["mismatched_keys"])
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-    if not any(kinds.values()):
-        return
-    found = ", ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
-    raise UsageError(
-        f"{folder}: the weights are not those of {model}: {found}; {_remedy(folder, model, unexpected, set(expected))}"
-    )
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-
-
-def _remedy(folder: Path, model: str, unexpected: list[str], expected: set[str]) -> str:
-    for name in unexpected:
-        for part, origin in WRAPPERS.items():
-            if part in name and (name.replace(part, "") in expected or name.startswith(part)):
-                return f"{origin} has put {part} into the names, so save the model that it wraps"
-    for name in unexpected:
-        if end := next((other for other in expected if name.endswith(f".{other}")), None):
-            return f"the names begin with {name.removesuffix(end)}, so save the model that this part belongs to"
-    named = (read_config(folder) or {}).get("architectures") or [model]
-    if named != [model]:
-        return f"config.json names {', '.join(map(str, named))}, and a causal language model ({model}) is needed"
-    return "save the whole model again, or correct config.json"
 
 
 def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
@@ -317,32 +313,31 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: in
 
 def _check_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that the chat template formats a user's message, and ends with other conversations too."""
-    probe = "What is 17 + 25?"
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": probe}], add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": PROBE}], add_generation_prompt=True, tokenize=False
         )
-        drops_system_message(tokenizer)
+        takes_system_message(tokenizer)
     except Exception as error:
         raise UsageError(unformatted(folder, error)) from error
-    if probe not in text:
+    if PROBE not in text:
         raise UsageError(
             f"{template_file(folder)}: the chat template leaves out the user's message; correct it, or use --prompt "
             "completion"
         )
 
 
-def drops_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the chat template formats a conversation with a system message, and leaves the message out."""
+def takes_system_message(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the chat template writes a system message. Others raise an error, or leave the message out."""
     probe = "Answer with the number alone."
-    conversation = [{"role": "system", "content": probe}, {"role": "user", "content": "What is 17 + 25?"}]
+    conversation = [{"role": "system", "content": probe}, {"role": "user", "content": PROBE}]
     try:
         text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
     except TemplateLimit:
         raise
     except Exception:  # a template that has no system role and says so
         return False
-    return probe not in text
+    return probe in text
 
 
 def unformatted(folder: Path, error: Exception) -> str:

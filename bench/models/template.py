@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jinja2
 
@@ -23,6 +23,20 @@ RANDOM_FUNCTION, RANDOM_FILTER = "lipsum", "random"
 LARGEST = 1_000_000
 """Limit of a template in characters. Templates in use have at most 30,000."""
 PLACES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json", "processor_config.json")
+PROCESSORS = ("chat_template.json", "processor_config.json")
+"""Files of a multimodal model's processor, which its tokenizer does not read."""
+AS_PARTS = (
+    "{%- set turns = namespace(all=[]) -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['content'] is string -%}"
+    "{%- set part = {'type': 'text', 'text': message['content']} -%}"
+    "{%- set turns.all = turns.all + [dict(message, content=[part])] -%}"
+    "{%- else -%}{%- set turns.all = turns.all + [message] -%}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- set messages = turns.all %}"
+)
+"""Beginning of a template that turns each text into a list of one part, for a rest that reads lists only."""
+PROBE = "What is 17 + 25?"
 
 
 def use_fixed_date() -> None:
@@ -59,6 +73,34 @@ def check_not_random(folder: Path) -> None:
                 f"{file}: the chat template calls {min(found)}, so its prompts change at random, and runs with one id "
                 "would differ; copy the checkpoint, put a fixed value in place of the call, and give --model the copy"
             )
+
+
+def processor_template(folder: Path) -> str | None:
+    """Return the chat template of a folder's processor; None if it has none."""
+    return next((template for file, template in _templates(folder) if file.name in PROCESSORS), None)
+
+
+def accept_text(tokenizer: Any) -> None:
+    """Let a tokenizer's chat template take messages whose content is a text.
+
+    A multimodal model's template may read lists of parts only, such as `[{"type": "text", "text": "..."}]`. It leaves
+    out a text, or fails on it. `AS_PARTS` is put before such a template, if that helps.
+    """
+    template = tokenizer.chat_template
+    # A template that reads parts compares their type.
+    if not isinstance(template, str) or "type" not in template or _shows_text(tokenizer):
+        return
+    tokenizer.chat_template = AS_PARTS + template
+    if not _shows_text(tokenizer):
+        tokenizer.chat_template = template
+
+
+def _shows_text(tokenizer: Any) -> bool:
+    conversation = [{"role": "user", "content": PROBE}]
+    try:
+        return PROBE in tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    except Exception:  # a template is a program and may raise anything; where it is needed, the error is reported
+        return False
 
 
 def template_file(folder: Path) -> Path:

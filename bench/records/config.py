@@ -126,6 +126,17 @@ class RunConfig(BaseModel):
     system: Annotated[Annotated[str, Field(min_length=1)] | None, Option(content=True, metavar="FILE")] = setting(
         None, "File with a system message for all questions. The record has its text."
     )
+    think: Annotated[Literal["auto", "on", "off"], Option()] = setting(
+        "auto",
+        "Whether chat prompts ask for a thought before the answer; auto: as the model's chat template does by default.",
+        source="our choice (docs/thinking.md)",
+    )
+    max_think_tokens: Annotated[PositiveInt | None, Option(metavar="N")] = setting(
+        None,
+        "Number of tokens after which a thought is ended, so that an answer follows within --max-new-tokens. Default: "
+        "no limit.",
+        unit="tokens",
+    )
     engine: Annotated[Literal["transformers", "vllm"], Option()] = setting(
         "transformers",
         "Inference backend; vllm must be installed in a separate environment.",
@@ -208,6 +219,8 @@ class RunConfig(BaseModel):
             f"{counted(self.shots, 'shot')}": self.shots,
             f"shots seed {self.shots_seed}": self.shots_seed,
             f"system message {hashlib.sha256((self.system or '').encode()).hexdigest()[:8]}": self.system,
+            f"thinking {self.think}": self.think != "auto",
+            f"thoughts of at most {self.max_think_tokens} tokens": self.max_think_tokens,
         }
         return tuple(text for text, present in found.items() if present)
 

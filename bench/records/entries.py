@@ -15,7 +15,10 @@ Shape = Callable[[Any], object]
 """Check of a value. It raises a ValueError that names the field."""
 
 
-_Fields = Annotated[tuple[str, Literal["end", "stop", "length"], Count, Count], Strict(False)]  # a list in JSON
+_Finish = Literal["end", "stop", "length"]
+_Answer = Annotated[tuple[str, _Finish, Count, Count], Strict(False)]  # a list in JSON
+_WithThought = Annotated[tuple[str, _Finish, Count, Count, Count, bool], Strict(False)]
+_Fields = _Answer | _WithThought
 
 
 class _Entry(BaseModel):

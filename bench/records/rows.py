@@ -171,6 +171,22 @@ class PassAtK(Frozen):
     difference: Difference | None = None
 
 
+class Thoughts(Frozen):
+    """Thoughts of the answers to the test examples: what stands before an answer, between delimiters.
+
+    Example: `{"tokens": 412.5, "cut": 3, "unended": 1}`.
+
+    Attributes:
+        tokens: Mean number of tokens of a thought, over all answers: one without a thought counts as 0.
+        cut: Number of thoughts that were ended at the run's limit, `max_think_tokens`.
+        unended: Number of thoughts that never ended, as the answer did before.
+    """
+
+    tokens: NonNegativeFloat
+    cut: NonNegativeInt
+    unended: NonNegativeInt
+
+
 class GateLook(Frozen):
     """Counts of the gate at one look, over all items seen so far.
 
@@ -243,6 +259,7 @@ class Row(Frozen):
         move: Move of the weights from the base; None for the base, if several models answered, and in records of
             earlier versions.
         truncated: Fraction of the answers that ended at the length limit; None if it is not known.
+        thoughts: Thoughts of the answers; None if no answer has one, or it is not known for all of them.
         measures: The task's additional measures by name.
         coverage: pass@k; None unless the strategy is `pass@K`. For several K, that of the largest.
         curve: pass@k of the other K, ascending.
@@ -261,6 +278,7 @@ class Row(Frozen):
     weights: Sha256 | None = None
     move: Move | None = None
     truncated: Annotated[float, Field(ge=0, le=1)] | None = None
+    thoughts: Thoughts | None = None
     measures: dict[str, float] = Field(default_factory=dict)
     coverage: PassAtK | None = None
     curve: tuple[PassAtK, ...] = ()

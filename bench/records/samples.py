@@ -70,6 +70,9 @@ class Sample(Frozen):
             no model generated this text on its own, and in records of schema 2.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Length of the answer in tokens.
+        thought_tokens: Number of these that belong to its thought; 0 without a thought. None as above, and in records
+            of earlier versions.
+        thought_cut: Whether the thought was ended at the run's limit, `max_think_tokens`. None as above.
         cluster: Label of the example, equal for test examples that belong together, such as parts of one problem; None
             if no two of them do, and in records of earlier versions.
     """
@@ -94,6 +97,8 @@ class Sample(Frozen):
     finish: Literal["end", "stop", "length"] | None = None
     prompt_tokens: NonNegativeInt | None = None
     new_tokens: NonNegativeInt | None = None
+    thought_tokens: NonNegativeInt | None = None
+    thought_cut: bool | None = None
     cluster: NonNegativeInt | None = None
 
     @property

@@ -206,6 +206,8 @@ class Result(Frozen):
         processor: Kind of processor; None if it is not known.
         prompt: Prompt style, `chat` or `completion`.
         stop: Strings that ended a test answer: the task's, and with worked examples the beginning of a next one.
+        system_merged: Whether the text of system messages stands before that of the user's first message, as the
+            model's chat template has no place for them.
         sandbox: Level of the sandbox; None if no model-written code ran.
         budget: Budget, and how much of it was spent.
         rows: Test results: the base, then the artifacts as trained, each followed by its gated row if it has one.
@@ -237,6 +239,7 @@ class Result(Frozen):
     processor: Processor | None = None
     prompt: Literal["chat", "completion"] | None = None
     stop: tuple[str, ...] = ()
+    system_merged: bool = False
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     rows: tuple[Row, ...] = ()

@@ -1,22 +1,29 @@
-"""Low-rank adapters on a model of any family."""
+"""Low-rank adapters for training: on every linear layer where the adapted model computes what the merged one will."""
 
 from __future__ import annotations
 
+from collections import Counter
 from unittest.mock import patch
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bench.compute.modules import find_decoder, linear_weights
+from bench.compute.modules import linear_weights
+from bench.compute.probe import decoder_layers
 from methods.interface import Lora
+
+READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
+"""Linear layers of a state-space mixer whose weights its scan reads, on some machines or on all, without calling them.
+An adapter around such a layer would have no effect before it is merged."""
 
 
 def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
-    """Return the model with low-rank adapters on every linear layer but its output head.
+    """Return a model with adapters on its linear layers except the output head.
 
-    Experts that are one stack of matrices stay as they are. PEFT would add whole matrices to them in each pass, which
-    costs more than the experts themselves when few tokens are sampled at a time.
+    Experts that are one stack of matrices have none: PEFT would add whole matrices to them in each pass, which costs
+    more than the experts themselves when few tokens are sampled at a time. Nor has a layer whose adapter would not be
+    the same as one added to its weights: see `_targets`.
     """
     from peft import LoraConfig, get_peft_model
     from peft.utils import transformers_weight_conversion
@@ -44,18 +51,22 @@ def adapter_products(model: nn.Module) -> int:
 
 
 def _targets(model: PreTrainedModel) -> list[str]:
-    """Return the names of the linear layers that an adapter changes as it should.
+    """Return the names of the linear layers that can have adapters.
 
-    A kernel for state-space layers reads the weights of their output projection, so an adapter there would not run. A
-    subclass of torch.nn.Linear with a forward of its own may be more than a product, such as a router, unless a model
-    has no others.
+    These are all but the output head, layers whose weights other layers share (blocks of Zamba 2), those that the scan
+    of a state-space mixer reads, and linear layers with a forward pass of their own, which may return more than a
+    product (the router of Llama 4), unless a model has no others (Falcon).
     """
-    _, layers = find_decoder(model)
-    head, inner = model.get_output_embeddings(), set(layers.modules())
-    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head}
-    special = {m for m in inner if isinstance(m, nn.Linear) and type(m).forward is not nn.Linear.forward}
-    if not any(m in inner - special for m in linear.values()):
-        special = set()
-    spaces = [name for name, module in model.named_modules() if {"A_log", "D"} <= module._parameters.keys()]
-    fused = {f"{name}.out_proj" for name in spaces}
-    return [name for name, module in linear.items() if module not in special and name not in fused]
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    inner = set(decoder_layers(model).modules())
+    plain = {module for module in linear.values() if type(module).forward in (nn.Linear.forward, Conv1D.forward)}
+    special = inner - plain if inner & plain else set()
+    found = []
+    for name, module in linear.items():
+        around = model.get_submodule(name.rpartition(".")[0])
+        of_scan = hasattr(around, "A_log") and hasattr(around, "D") and name.endswith(READ_BY_KERNELS)
+        unsuitable = shared[id(module.weight)] > 1 or of_scan or module in special
+        if module is not model.get_output_embeddings() and not unsuitable:
+            found.append(name)
+    return found

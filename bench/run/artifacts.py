@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
 
 def _asking(result: Result) -> tuple[Any, ...]:
     config = result.config
-    return result.prompt, config.template, config.shots, config.shots_seed, config.system
+    shots = config.shots, config.shots_seed
+    return result.prompt, config.template, *shots, config.system, config.think, config.max_think_tokens
 
 
 def _asked(result: Result) -> str:
@@ -140,7 +141,9 @@ def _origin(each: Adapted) -> dict[str, Any] | None:
         raise BenchError(f"{error}; restore it, or leave {each.run} out") from error
 
 
-def adapted_weights(each: Adapted, base: Mapping[str, torch.Tensor], scratch: Path) -> dict[str, torch.Tensor]:
+def adapted_weights(
+    each: Adapted, base: Mapping[str, torch.Tensor], moving: Collection[str], scratch: Path
+) -> dict[str, torch.Tensor]:
     """Return an artifact's tensors by name, in the dtype that they are deployed in, mapped into memory from a file.
 
     If the artifact is a point around the base and has lost its weights, they are computed again from the point.
@@ -148,12 +151,13 @@ def adapted_weights(each: Adapted, base: Mapping[str, torch.Tensor], scratch: Pa
     Args:
         each: Artifact.
         base: The base's tensors in that dtype.
+        moving: Names of those that move.
         scratch: Empty folder for weights that are computed again.
 
     Raises:
         BenchError: If the weights are gone or are no longer those of the record.
     """
-    found = saved_weights(each.folder) or _computed_again(each, base, scratch)
+    found = saved_weights(each.folder) or _computed_again(each, base, moving, scratch)
     if {n: (t.shape, t.dtype) for n, t in found.items()} != {n: (t.shape, t.dtype) for n, t in base.items()}:
         raise BenchError(f"{each.folder}: its tensors are not those of {each.result.config.model}; restore them")
     if each.row.weights is not None and (now := digest(found)) != each.row.weights:
@@ -164,10 +168,12 @@ def adapted_weights(each: Adapted, base: Mapping[str, torch.Tensor], scratch: Pa
     return found
 
 
-def _computed_again(each: Adapted, base: Mapping[str, torch.Tensor], scratch: Path) -> dict[str, torch.Tensor]:
+def _computed_again(
+    each: Adapted, base: Mapping[str, torch.Tensor], moving: Collection[str], scratch: Path
+) -> dict[str, torch.Tensor]:
     origin = _origin(each)
     if origin is None or "amplitudes" not in origin:
         raise BenchError(f"{each.folder}: the artifact's weights are gone; run it again, or leave {each.run} out")
     live = {name: tensor.clone() for name, tensor in base.items()}
-    WeightSpace(live).move_to(read_point(each.folder / ORIGIN, origin))
+    WeightSpace({name: live[name] for name in moving}).move_to(read_point(each.folder / ORIGIN, origin))
     return saved_weights(write_checkpoint(scratch, live).folder)

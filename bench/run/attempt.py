@@ -35,6 +35,7 @@ from bench.run.timing import Clock
 from tasks.interface import PromptStyle, Task
 
 ONE = Engines()
+MERGED = "has no place for a system message: its text stands before that of the user's first message"
 
 
 def open_journal(prepared: Prepared, engines: Engines) -> Journal:
@@ -86,6 +87,7 @@ class Facts:
     processor: Processor | None = None
     prompt: PromptStyle | None = None
     stop: tuple[str, ...] = ()
+    system_merged: bool = False
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     ledger: dict[Account, AccountRow] = field(default_factory=dict)
@@ -143,7 +145,9 @@ class Attempt:
             engine = engine if self._wrap_engine is None else self._wrap_engine(engine)
         self._meter = Meter(engine.profile)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
-        data.check_conversations(style, engine.encode)
+        if data.check_conversations(style, engine.encode) and not engine.takes_system_message:
+            facts.system_merged = True
+            self.display.note(f"the chat template of {prepared.source.label} {MERGED}")
         provenance = prepared.model.provenance
         facts.model = ModelInfo(
             name=prepared.source.label,
@@ -208,6 +212,7 @@ class Attempt:
             processor=facts.processor,
             prompt=facts.prompt,
             stop=facts.stop,
+            system_merged=facts.system_merged,
             sandbox=facts.sandbox,
             budget=budget,
             rows=rows,

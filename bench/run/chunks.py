@@ -51,6 +51,8 @@ class Answer:
         finish: Reason for its end.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Number of generated tokens.
+        thought_tokens: Number of tokens of the thought among them; 0 without a thought.
+        thought_cut: Whether the thought was ended at the run's limit.
         prompt: Name of the prompt that it answers, as the method gave it.
     """
 
@@ -58,6 +60,8 @@ class Answer:
     finish: Finish
     prompt_tokens: int
     new_tokens: int
+    thought_tokens: int = 0
+    thought_cut: bool = False
     prompt: str = DEFAULT_PROMPT
 
 
@@ -79,5 +83,13 @@ class Chunk:
 
 
 def journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, all of `Answer` but the prompt."""
-    return {"answers": [[c.text, c.finish, c.prompt_tokens, len(c.token_ids)] for c in completions]}
+    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, all of `Answer` but the prompt.
+
+    An answer with a thought has two fields more: `["<think>6 * 7</think>42", "end", 7, 12, 9, false]`.
+    """
+    return {"answers": [_fields(completion) for completion in completions]}
+
+
+def _fields(found: Completion) -> list[Any]:
+    thought = [found.thought_tokens, found.thought_cut] if found.thought_tokens else []
+    return [found.text, found.finish, found.prompt_tokens, len(found.token_ids), *thought]

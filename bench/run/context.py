@@ -307,7 +307,10 @@ class DeploymentContext:
         move = self._evaluator.engine.save(folder)
         # A large model is saved in several files, and so may be what was trained.
         if isinstance(point, Checkpoint) and all((each / FILE).exists() for each in (folder, point.folder)):
-            share(point.folder / FILE, folder / FILE)
+            from bench.models.tensors import files_hold_tensors_of_model  # loads torch
+
+            if files_hold_tensors_of_model(folder):
+                share(point.folder / FILE, folder / FILE)
         self._saved[point] = saved_digest(folder), move
 
     def weights(self, points: Set[Place]) -> tuple[str | None, Move | None]:

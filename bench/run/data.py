@@ -110,6 +110,7 @@ class TaskData:
             refused_prompts=self.prompting.fixed(traits.prompts),
             refused_golds=traits.refused_golds or self.reward.hides_golds,
             refused_rewards=self.reward.replaces_all,
+            refused_rollouts=self.prompting.refused_rollouts,
         )
 
     def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
@@ -125,8 +126,11 @@ class TaskData:
                         raise
         return longest
 
-    def check_conversations(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> None:
+    def check_conversations(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> bool:
         """Check that the model's chat template takes the default prompts: one of each sequence of roles.
+
+        Returns:
+            Whether one of them has a system message, or one of the tasks' other prompts that a method may choose.
 
         Raises:
             Refused: If it does not. The message names the example. Also if the run has a system message, and its
@@ -136,8 +140,8 @@ class TaskData:
         if style != "chat":
             if given:
                 raise Refused(f"{given}prompts for this model are texts to complete, which have no system message")
-            return
-        seen = set()
+            return False
+        seen: set[tuple[str, ...]] = set()
         for task, examples in self.asked:
             for example in examples:
                 messages = self.prompting.format(task, style, example)
@@ -150,6 +154,14 @@ class TaskData:
                     encode(messages)
                 except Refused as error:
                     raise Refused(f"{given}{task.name}, example {example.id}: {error}") from error
+        others = (
+            self.prompting.format(task, style, examples[0], prompt)
+            for task, examples in self.asked
+            for prompt in self.prompting.names(task.prompts)
+        )
+        return any("system" in roles for roles in seen) or any(
+            message["role"] == "system" for messages in others for message in messages if not isinstance(message, str)
+        )
 
     @property
     def asked(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.compute.flops import compute_profile, generation_flops
 from bench.engines.interface import too_long
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.run.data import TaskData
+from bench.run.thinking import check_thinking
 from tasks.interface import Message, PromptStyle
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Estimate:
         unknown: Share of the prompts' tokens that stand for text that the model's tokenizer has no token for.
         too_long: Why prompts and answers do not fit into the model's positions; None if they do.
         limited: Whether the limit of an answer is no longer than the task's typical length.
+        thought_tokens: Tokens of a thought and its end among `new_tokens`: the most that a run with `max_think_tokens`
+            allows; 0 if thoughts have no limit, or are turned off.
+        refused: Why the model does not take the run's options on thoughts; None if it does, or is not here.
     """
 
     flops: float | None
@@ -54,6 +58,8 @@ class Estimate:
     limited: bool = False
     unknown: float = 0.0
     too_long: str | None = None
+    thought_tokens: int = 0
+    refused: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,6 +88,8 @@ class Estimate:
             )
         if not self.known:
             length = "the most that are allowed" if self.limited else "a typical length"
+            if self.thought_tokens:
+                length = f"{self.thought_tokens} of them a thought as long as it may be"
             found.append(f"answers of {self.new_tokens:.0f} tokens, {length}")
         if not found:
             return ()
@@ -96,17 +104,21 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         data: Its tasks and their data.
     """
     task, examples = data.adapted_on, data.splits.support[:CALIBRATION_EXAMPLES]
-    tokenizer = _tokenizer(config.model)
+    tokenizer = _tokenizer(config.model, config.think)
     own: PromptStyle = tokenizer.style if tokenizer else "chat"
     style: PromptStyle = own if config.prompt == "auto" else config.prompt
     prompts = [data.prompting.format(task, style, example) for example in examples]
     encoded = [tokenizer.encode(prompt) for prompt in prompts] if tokenizer else []
     lengths = [len(tokens) for tokens in encoded] or [_characters(prompt) for prompt in prompts]
-    answers, known = [min(task.max_new_tokens, task.expected_new_tokens or 1)] * len(examples), False
+    lasting, known = [task.expected_new_tokens or 1] * len(examples), False
     if task.expected_new_tokens is None:
         worked = [task.worked(example, style) or "" for example in examples]
         count = tokenizer.length if tokenizer else _characters
-        answers, known = [min(task.max_new_tokens, count(text) + 1) for text in worked], not config.shots
+        lasting, known = [count(text) + 1 for text in worked], not config.shots
+    thought = 0 if config.think == "off" else config.max_think_tokens or 0
+    if thought and tokenizer:
+        thought += tokenizer.longest_thought_end or 0
+    answers, known = [min(task.max_new_tokens, thought + length) for length in lasting], known and not thought
     model = resolve(config.model).config()
     return Estimate(
         _mean_flops(model, lengths, answers),
@@ -117,7 +129,21 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         unknown=sum(map(tokenizer.unknown, encoded)) / max(1, sum(lengths)) if tokenizer else 0.0,
         too_long=too_long(max(lengths), task.max_new_tokens, _positions(model)) if tokenizer else None,
         limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
+        thought_tokens=thought,
+        refused=_refused(config, data),
     )
+
+
+def _refused(config: RunConfig, data: TaskData) -> str | None:
+    if (folder := resolve(config.model).local()) is None:
+        return None
+    try:
+        check_thinking(config, data.tasks, folder)
+    except UsageError as error:
+        return str(error)
+    except ImportError:  # the tokenizer's library is not on this machine
+        pass
+    return None
 
 
 def _positions(model: dict[str, Any] | None) -> int | None:
@@ -140,7 +166,7 @@ def _characters(prompt: list[Message] | str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(model: str) -> CheckpointTokenizer | None:
+def _tokenizer(model: str, think: Literal["auto", "on", "off"]) -> CheckpointTokenizer | None:
     """Return a model's tokenizer; None if it or its libraries are not on this machine."""
     folder: Path | None = resolve(model).local()
     if folder is None:
@@ -150,6 +176,6 @@ def _tokenizer(model: str) -> CheckpointTokenizer | None:
     except ImportError:
         return None
     try:
-        return CheckpointTokenizer(str(folder), "cpu")
+        return CheckpointTokenizer(str(folder), "cpu", think)
     except BenchError:  # the run will say what is wrong with it
         return None

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,9 @@ class Evaluator:
         self.engine, self.task, self.style, self.meter, self.journal = engine, task, style, meter, journal
         self.clock, self.prompting, self._reward = clock or Clock(), prompting, reward
         stop = (*task.stop(style), *prompting.stop(style))
-        self.sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=stop)
+        self.sampling = Sampling(
+            max_new_tokens=task.max_new_tokens, stop=stop, max_think_tokens=prompting.max_think_tokens
+        )
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
@@ -92,8 +94,8 @@ class Evaluator:
         return self._prompts[key]
 
     def format_prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
-        """Format an example with one of the task's prompts, as chat messages or as a text to complete."""
-        return self.prompting.format(self.task, self.style, example, prompt)
+        """Format an example with one of the task's prompts, as the chat messages to send or as a text to complete."""
+        return self.engine.as_sent(self.prompting.format(self.task, self.style, example, prompt))
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the prompt names without duplicates, and the reasons why the model's chat template refuses others.
@@ -280,7 +282,7 @@ class Evaluator:
         self._evaluated(point, account, entry["seconds"])
         if entry["answers"] is None:
             return None
-        return [Answer(text, finish, asked, new, prompt) for text, finish, asked, new in entry["answers"]]
+        return [replace(Answer(*fields), prompt=prompt) for fields in entry["answers"]]
 
     def judge(
         self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False

@@ -41,42 +41,47 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
     if result.engine.get("dtype") == "float32":
         return
-    model, parameters = open_base(result)
-    space = WeightSpace(parameters)
+    from bench.models.opening import save_model
+    from bench.models.tensors import movable
+
+    model, tensors = open_base(result)
+    space = WeightSpace(movable(model), tensors=tensors)
     for each in folders:
         origin = read_origin(each / ORIGIN)
         if "checkpoint" in origin:
             trained = read_trained(Checkpoint(run / "training" / "finished", origin["checkpoint"]))
             if trained is None:
                 raise BenchError(f"{run}: an earlier version of bench trained it and kept no float32 weights")
-            for name, parameter in parameters.items():
-                parameter.detach().copy_(trained[name])
+            for name, tensor in tensors.items():
+                tensor.copy_(trained[name])
         else:
             space.move_to(read_point(each / ORIGIN, origin))
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
-            model.save_pretrained(each)
+            save_model(model, each)
 
 
 def open_base(result: Result) -> tuple[Any, dict[str, Any]]:
-    """Return the run's base, as it was deployed, in float32, and its parameters by name.
+    """Return the run's base, as it was deployed, in float32, and its tensors: see `bench.models.tensors.held`.
 
     Raises:
         BenchError: If the base on this machine is no longer that of the run.
     """
     import torch
 
+    from bench.models.tensors import deployed_dtypes, held
+
     assert result.model is not None
     prepared = resolve(result.config.model).prepare()
     loader = CheckpointTokenizer(prepared.path, "cpu")
     loader.settings = result.engine
     model = loader.trainable()[0]
-    parameters = dict(model.named_parameters())
-    dtype = getattr(torch, str(result.engine["dtype"]))
-    if digest({name: parameter.detach().to(dtype) for name, parameter in parameters.items()}) != result.model.digest:
+    tensors = held(model)
+    dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))
+    if digest({name: tensor.to(dtypes[name]) for name, tensor in tensors.items()}) != result.model.digest:
         raise BenchError(f"{prepared.path}: its weights are not those that the run began with; restore them")
-    return model, parameters
+    return model, tensors
 
 
 class _Origin(BaseModel):

@@ -18,6 +18,7 @@ from bench.engines.interface import Completion, TokenIds
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
 from bench.models.source import resolve
+from bench.models.tensors import deployed_dtypes, held
 from bench.records.config import RunConfig
 from bench.records.journal import Journal
 from bench.records.schema import Result
@@ -59,7 +60,7 @@ class Questions:
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions, though each run has a task object of its own."""
         shots = [(shot.task.name, shot.example) for shot in self.prompting.shots]
-        asked = self.prompting.template, self.prompting.system, repr(shots)
+        asked = self.prompting.template, self.prompting.system, repr(shots), self.prompting.max_think_tokens
         return self.task.name, self.task.max_new_tokens, repr(self.examples), asked
 
 
@@ -72,7 +73,7 @@ class Neighbourhood:
 
     Attributes:
         base: The base's tensors.
-        kinds: Kind of layer of each tensor.
+        kinds: Kind of layer of each tensor that moves.
         meter: Meter of all passes.
 
     Raises:
@@ -86,10 +87,11 @@ class Neighbourhood:
             dtype=str(result.engine["dtype"]),
             device=device,
             batch_size=int(result.engine["batch_size"]),
+            think=result.config.think,
         )
-        model, parameters = open_base(result)
-        self._dtype = getattr(torch, str(result.engine["dtype"]))
-        self.base: Weights = {name: tensor.detach().to(self._dtype, copy=True) for name, tensor in parameters.items()}
+        model, tensors = open_base(result)
+        dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))
+        self.base: Weights = {name: tensor.to(dtypes[name], copy=True) for name, tensor in tensors.items()}
         self.kinds: dict[str, LayerKind] = layer_kinds(model)
         self._model = model.to(device).eval().requires_grad_(False)
         self.meter = Meter(self._engine.profile)
@@ -124,7 +126,8 @@ class Neighbourhood:
         The weights are (1 - at) start + at end, computed in float32 and rounded to the dtype of the run.
         """
         weights = {
-            name: ((1 - at) * start[name].float() + at * end[name].float()).to(self._dtype) for name in self.base
+            name: ((1 - at) * start[name].float() + at * end[name].float()).to(base.dtype)
+            for name, base in self.base.items()
         }
         return write_checkpoint(self._scratch / "between", weights)
 
@@ -144,8 +147,8 @@ class Neighbourhood:
 
     def logits(self, weights: Weights, sequences: Sequence[Asked]) -> Iterator[NDArray[np.float32]]:
         """Yield a model's logits at each token of each answer, in float32, shape [tokens, vocabulary]."""
-        for name, parameter in self._model.named_parameters():
-            parameter.copy_(weights[name])
+        for name, tensor in held(self._model).items():
+            tensor.copy_(weights[name])
         with self.meter.account(ACCOUNT), attach(self._model, lambda work, _: self.meter.reserve(work), role="policy"):
             for prompt, answer in sequences:
                 yield self._logits(prompt, answer)

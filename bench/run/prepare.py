@@ -27,6 +27,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
+from bench.run.thinking import check_thinking
 from bench.run.tuning import ruleset
 from bench.strategy import Strategy, run_strategy
 from bench.weights.noise import NOISE_VERSION
@@ -108,7 +109,8 @@ def prepare(
 
     Raises:
         Refused: If a library is missing, or if the run is refused and its model is not on this machine.
-        UsageError: If the model's folder does not hold a complete causal language model with its tokenizer.
+        UsageError: If the model's folder does not hold a complete causal language model with its tokenizer, or its
+            chat template does not take the run's options on thoughts.
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
     budget = parse_budget(config.budget)
@@ -174,9 +176,13 @@ def prepare(
         refusal=refusal,
     )
     if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
-        from bench.models.opening import check_opens
+        from bench.models.multimodal import what_is_left_out
+        from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
+        check_thinking(config, task_data.tasks, checkpoint)
+        if left_out := what_is_left_out(open_config(checkpoint)):
+            display.note(left_out)
     return prepared
 
 

@@ -29,6 +29,7 @@ from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
+from bench.run.thinking import check_thinking
 from bench.run.trained import DeclaredModel, PreparedTest, RunArtifacts
 from bench.strategy import run_strategy
 from bench.weights.noise import NOISE_VERSION
@@ -37,8 +38,8 @@ from tasks.interface import SPLITS
 _OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
 """Fields of a run that another task does not take over.
 
-It is asked as the run asked (`template`, `shots`, `system`). The method's reward stays too: it tells the artifacts of a
-control from those of other runs.
+It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays
+too: it tells the artifacts of a control from those of other runs.
 """
 
 
@@ -163,6 +164,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         from bench.models.opening import check_opens
 
         check_opens(Path(model.path), model.provenance.sha256, config.prompt)
+        check_thinking(config, task_data.tasks, Path(model.path))
         if isinstance(trained, RunArtifacts):
             _check_saved(trained)
     return prepared

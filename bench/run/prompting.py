@@ -65,6 +65,7 @@ class Prompting:
         families: Names of the families of examples that are not alone, by id; see `bench.run.data.TaskData`.
         separator: Line breaks between worked examples of a text to complete.
         openings: Beginnings of a next example in such a text, without the separator.
+        max_think_tokens: Number of tokens after which the thought of an answer is ended; None for no limit.
     """
 
     template: str = DEFAULT_PROMPT
@@ -73,6 +74,7 @@ class Prompting:
     families: Mapping[str, str] = field(default_factory=dict)
     separator: str = "\n\n"
     openings: tuple[str, ...] = ("",)
+    max_think_tokens: int | None = None
 
     def names(self, prompts: Sequence[str]) -> tuple[str, ...]:
         """Return which of a task's prompts a method may choose from: the default alone if the run has fixed another."""
@@ -86,6 +88,13 @@ class Prompting:
         """Return which of a task's prompts a method may not choose, each with the reason."""
         names = self.names(prompts)
         return {name: f"--template {self.template} fixes the prompt" for name in prompts if name not in names}
+
+    @property
+    def refused_rollouts(self) -> str | None:
+        """Reason why a method cannot sample answers from a model in training; None if it can."""
+        if self.max_think_tokens is None:
+            return None
+        return f"--max-think-tokens {self.max_think_tokens} ends thoughts, and those sampled in training are not ended"
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
         """Return the strings that end an answer in addition to the task's own: where a next example begins.
@@ -140,7 +149,7 @@ def prompting_of(config: RunConfig, data: TaskData) -> Prompting:
             f"{', '.join(prompts)}"
         )
     if not config.shots:
-        return Prompting(config.template, system=config.system)
+        return Prompting(config.template, system=config.system, max_think_tokens=config.max_think_tokens)
     return Prompting(
         config.template,
         _draw(config, data),
@@ -148,6 +157,7 @@ def prompting_of(config: RunConfig, data: TaskData) -> Prompting:
         data.families,
         _separator(data.adapted_on, data.splits.support),
         tuple(sorted({_opening(task, examples, prompts) for task, examples in data.asked})),
+        config.max_think_tokens,
     )
 
 

@@ -16,7 +16,7 @@ from bench.records.derived import accuracy_of, comparison_of
 from bench.records.digests import SAMPLES
 from bench.records.files import write_atomically
 from bench.records.lines import encode
-from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row
+from bench.records.rows import Accuracy, AnswerCost, GateRecord, Move, PairedComparison, Row, Thoughts
 from bench.records.samples import Sample
 from bench.run.chunks import Answer
 from bench.run.evaluator import Evaluator
@@ -24,6 +24,7 @@ from bench.stats import PairedCounts, paired_counts
 from methods.interface import Artifact, Deployment
 from tasks.examples import clusters
 from tasks.interface import Example, Score
+from tasks.thoughts import answer_of
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,26 @@ class Answered:
     @property
     def truncated(self) -> float | None:
         """Fraction of the answers that ended at the length limit; None if it is not known for all of them."""
-        found = [answer for answer in self.generated if answer is not None]
-        if len(found) < len(self.texts):
+        found = self._all_generated
+        return sum(answer.finish == "length" for answer in found) / len(found) if found else None
+
+    @property
+    def thoughts(self) -> Thoughts | None:
+        """Thoughts of the answers; None if no answer has one, or it is not known for all of them."""
+        found = self._all_generated
+        if not any(answer.thought_tokens for answer in found):
             return None
-        return sum(answer.finish == "length" for answer in found) / len(found)
+        return Thoughts(
+            tokens=sum(answer.thought_tokens for answer in found) / len(found),
+            cut=sum(answer.thought_cut for answer in found),
+            unended=sum(answer_of(answer.text) is None for answer in found),
+        )
+
+    @property
+    def _all_generated(self) -> list[Answer]:
+        """The generated answers behind all texts; empty if there is a text that no model generated on its own."""
+        found = [answer for answer in self.generated if answer is not None]
+        return found if len(found) == len(self.texts) else []
 
 
 def accuracy(judged: Sequence[Score], excluded: int = 0) -> Accuracy:
@@ -170,6 +187,7 @@ def _row(
         weights=answered.weights,
         move=answered.move,
         truncated=answered.truncated,
+        thoughts=answered.thoughts,
         measures=answered.measures,
         report=answered.report,
     )
@@ -224,6 +242,8 @@ def write_samples(
                 finish=generated.finish if generated else None,
                 prompt_tokens=generated.prompt_tokens if generated else None,
                 new_tokens=generated.new_tokens if generated else None,
+                thought_tokens=generated.thought_tokens if generated else None,
+                thought_cut=generated.thought_cut if generated else None,
                 cluster=label,
             )
             lines.append(encode(sample.model_dump()).decode() + "\n")

@@ -62,12 +62,14 @@ _LATER: dict[str, Any] = {
     "engine": "transformers",
     "launch": None,
     "max_new_tokens": None,
+    "max_think_tokens": None,
     "reward": "true",
     "shots": 0,
     "shots_seed": 0,
     "source": None,
     "system": None,
     "template": "default",
+    "think": "auto",
 }
 """Fields that were added later, with their defaults. A default is left out, so that the ids of older runs stay."""
 

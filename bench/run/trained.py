@@ -134,10 +134,11 @@ class DeclaredModel:
         import torch
 
         from bench.models.opening import open_model
+        from bench.models.tensors import held
         from bench.weights.checkpoint import write_checkpoint
 
         model = open_model(Path(self.model.path), getattr(torch, self.dtype))
-        return {"": SingleModel(write_checkpoint(folder / "declared", dict(model.named_parameters())))}
+        return {"": SingleModel(write_checkpoint(folder / "declared", held(model)))}
 
     def moved(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """Return the rows of a test. The move of such a model is not known."""

@@ -25,6 +25,7 @@ from bench.compute.meter import AllowanceSpent
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
+from bench.models.tensors import deployed_dtypes, held
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
 from bench.run.adapters import adapter_products, with_adapters
@@ -301,8 +302,8 @@ class TrainingSession:
         if not self.ranks.main:
             self.ranks.leave()
         model = self.model if self._lora is None else self.model.merge_and_unload()
-        dtype = getattr(torch, str(self._evaluator.engine.settings["dtype"]))
-        checkpoint = write_checkpoint(self._folder / "finished", dict(model.named_parameters()), dtype)
+        dtypes = deployed_dtypes(model, getattr(torch, str(self._evaluator.engine.settings["dtype"])))
+        checkpoint = write_checkpoint(self._folder / "finished", held(model), dtypes)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
         self.ranks.leave()
         return checkpoint

@@ -28,7 +28,7 @@ class Checkpoint:
     Attributes:
         folder: Folder of the weights on this machine; not part of their identity. Its FILE, or the several files of a
             large model, have them as deployed.
-        digest: sha256 over the tensors' names, dtypes, shapes and bytes.
+        digest: sha256 over the tensors' names in the model, dtypes, shapes and bytes.
     """
 
     folder: Path = field(compare=False, repr=False)
@@ -45,22 +45,22 @@ Place = Point | Checkpoint
 
 
 def write_checkpoint(
-    folder: Path, parameters: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None
+    folder: Path, tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, torch.dtype] | None = None
 ) -> Checkpoint:
-    """Write parameters into a folder atomically, and replace its previous content.
+    """Write tensors into a folder atomically, and replace its previous content.
 
     Args:
         folder: Folder to write.
-        parameters: Tensors by canonical Hugging Face name, each storage once (a tied head under one name).
-        dtype: Dtype that they are deployed in; None for their own. If it differs, they are also kept as they are.
+        tensors: Tensors under the names of the model, each storage once: see `bench.models.tensors.held`.
+        dtypes: Dtype that each is deployed in; None for their own. If one differs, all are also kept as they are.
 
     Raises:
         bench.records.files.WriteFailed: If the folder cannot be written.
     """
     from safetensors.torch import save_file
 
-    trained = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
-    deployed = {name: tensor.to(dtype or tensor.dtype) for name, tensor in trained.items()}
+    trained = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    deployed = trained if dtypes is None else {name: tensor.to(dtypes[name]) for name, tensor in trained.items()}
     with folder_atomically(folder) as new, full_disk_as_os_error():
         save_file(deployed, new / FILE, metadata={"format": "pt"})
         if any(deployed[name] is not tensor for name, tensor in trained.items()):
@@ -93,15 +93,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def saved_digest(folder: Path) -> str | None:
-    """Return the digest of the weights of a Hugging Face checkpoint, in one file or several; None if it has none."""
+    """Return the digest of the weights of a Hugging Face checkpoint, as its model has them; None if it has none."""
     tensors = saved_weights(folder)
     return digest(tensors) if tensors else None
 
 
 def saved_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the deployed tensors of a Hugging Face checkpoint, in one file or several; empty if it has none.
+    """Return the deployed tensors of a checkpoint under the names of its model; empty if it has none.
 
-    The files are mapped into memory, so a tensor takes none until it is read.
+    The files are mapped into memory, so a tensor takes none until it is read. If they hold the tensors in another form
+    (see `bench.models.tensors`), transformers loads the model.
 
     Raises:
         BenchError: If a file cannot be read.
@@ -110,7 +111,11 @@ def saved_weights(folder: Path) -> dict[str, torch.Tensor]:
     for file in sorted(folder.glob("*.safetensors")):
         if file.name != TRAINED:
             tensors |= _tensors(file)
-    return tensors
+    if not tensors or not (folder / "config.json").exists():  # written by `write_checkpoint`
+        return tensors
+    from bench.models.tensors import files_hold_tensors_of_model, read_held
+
+    return tensors if files_hold_tensors_of_model(folder) else read_held(folder)
 
 
 def _deployed(folder: Path) -> dict[str, torch.Tensor]:

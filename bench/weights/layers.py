@@ -1,4 +1,4 @@
-"""Kinds of layers: which weights of a model are embedding, attention, MLP, norm or output head."""
+"""Kinds of layers: which weights of a model are embedding, attention, recurrence, MLP, norm or output head."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from typing import Literal, get_args
 from torch import nn
 from transformers import PreTrainedModel
 
-LayerKind = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
+from bench.models.tensors import movable
+
+LayerKind = Literal["embedding", "attention", "recurrence", "mlp", "norm", "head", "other"]
+"""Kind of a layer. Recurrences are scans and short convolutions along the text; experts and their routers are MLPs."""
 LAYER_KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 
 _WORDS: dict[LayerKind, tuple[str, ...]] = {
+    "recurrence": (
+        "mamba",
+        "rglru",
+        "recurrentblock",
+        "shortconv",
+        "linear_attn",
+        "deltaattention",
+        "lightningattention",
+    ),
     "attention": ("attention", "attn"),
-    "mlp": ("mlp", "feedforward", "feed_forward", "ffn"),
+    "mlp": ("mlp", "feedforward", "feed_forward", "ffn", "expert", "router"),
 }
-"""Parts of the class or attribute names of modules, in lower case, such as `LlamaMLP` or `self_attn`."""
+"""Parts of the class or attribute names of modules, in lower case, such as `LlamaMLP` or `self_attn`. The first kind
+counts: a recurrence may be named after attention."""
 
 
 def layer_kinds(model: PreTrainedModel) -> dict[str, LayerKind]:
-    """Return the kind of layer that each parameter of a model belongs to, by the parameter's name.
+    """Return the kind of layer that each parameter of a model that moves belongs to, by the parameter's name.
 
     The module that owns the parameter decides first: the output head, an embedding, or a class named after a norm. Then
     the modules around it decide, from the inside out, by the names of their classes and attributes. So the norm of
@@ -28,7 +41,7 @@ def layer_kinds(model: PreTrainedModel) -> dict[str, LayerKind]:
     with it, and is an embedding.
     """
     head, modules = model.get_output_embeddings(), dict(model.named_modules())
-    return {name: _kind(list(_around(name, modules)), head) for name, _ in model.named_parameters()}
+    return {name: _kind(list(_around(name, modules)), head) for name in movable(model)}
 
 
 def _around(parameter: str, modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

@@ -52,7 +52,7 @@ def stream_keys(seeds: Sequence[int], name: str, kind: NoiseKind = "iid") -> NDA
 
     Args:
         seeds: Seeds of the noise directions, any integers.
-        name: Canonical Hugging Face name of the tensor, such as `model.layers.0.mlp.up_proj.weight`.
+        name: Name of the tensor in the model, such as `model.layers.0.mlp.up_proj.weight`.
         kind: Noise kind: `iid`, or `tied`, whose keys do not depend on the name.
 
     Returns:
@@ -136,7 +136,7 @@ def draw(seed: int, name: str, out: NDArray[np.float32], *, start: int = 0, kind
 
     Args:
         seed: Seed of the noise direction.
-        name: Canonical Hugging Face name of the tensor.
+        name: Name of the tensor in the model.
         out: C-contiguous float32 array of any shape; overwritten.
         start: Position of the slice's first value in the tensor.
         kind: Noise kind: `iid`, or `tied`, where all tensors share one stream.

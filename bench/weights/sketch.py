@@ -30,7 +30,7 @@ def sketch(
 
     Args:
         seeds: Seeds of the noise directions.
-        sizes: Number of weights by canonical Hugging Face name of the tensor.
+        sizes: Number of weights by name of the tensor.
         dimensions: Number of dimensions k.
         noise: Noise kind, `iid` or `tied`.
 
@@ -58,7 +58,7 @@ def sketch(
 
 
 def weight_sizes(checkpoint: str) -> dict[str, int]:
-    """Return the number of weights of each tensor of a checkpoint, by name, without reading the weights.
+    """Return the number of weights of each tensor of a checkpoint that moves, by name, without reading the weights.
 
     Tied tensors are listed once.
 
@@ -67,11 +67,8 @@ def weight_sizes(checkpoint: str) -> dict[str, int]:
     """
     from pathlib import Path
 
-    import torch
-    from transformers import AutoModelForCausalLM
-
+    from bench.models.multimodal import meta_model
     from bench.models.opening import open_config
+    from bench.models.tensors import movable
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(open_config(Path(checkpoint)))
-    return {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return {name: each.numel() for name, each in movable(meta_model(open_config(Path(checkpoint)))).items()}

@@ -123,11 +123,13 @@ class WeightSpace:
     steps alone.
 
     Args:
-        parameters: Live tensors by canonical Hugging Face name, each storage once (a tied head under one name).
+        parameters: Live tensors that move, under their names in the model: see `bench.models.tensors.movable`.
         threads: Number of slices written at once; None for torch's number of threads.
         memory: Bytes for prepared directions; None for half of the memory that is free when they are made, divided by
             `neighbours`.
         neighbours: Number of spaces that share this machine's memory, including this one.
+        tensors: All live tensors that a checkpoint of the model holds: see `bench.models.tensors.held`. Those that do
+            not move are the base's at every point, and a checkpoint may have others. Default: `parameters`.
     """
 
     def __init__(
@@ -136,8 +138,10 @@ class WeightSpace:
         threads: int | None = None,
         memory: int | None = None,
         neighbours: int = 1,
+        tensors: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        self._live = {name: tensor.detach() for name, tensor in parameters.items()}
+        self._live = {name: tensor.detach() for name, tensor in (tensors or parameters).items()}
+        self._still = {name: each.clone() for name, each in self._live.items() if name not in parameters}
         self._slices = [part for name, tensor in parameters.items() for part in _slices(name, tensor.detach())]
         values = sum(part.size for part in self._slices)
         on_cpu = all(part.base.device.type == "cpu" for part in self._slices)
@@ -181,6 +185,8 @@ class WeightSpace:
         if self.is_at(point):
             return
         with self._current.moving_to(point):
+            for name, base in self._still.items():
+                self._live[name].copy_(base)
             if point.is_base:
                 self._each(lambda i, part: part.restore())
             else:

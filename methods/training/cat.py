@@ -49,6 +49,11 @@ class Cat(Grpo):
     )
 
     @property
+    def _samples(self) -> bool:
+        """Whether the method samples answers from the model in training."""
+        return self.config.on == "rl"
+
+    @property
     def cost(self) -> float:  # type: ignore[override]
         """Estimated cost of one answer, in evaluations. Fine-tuning generates no answers."""
         return UPDATE if self.config.on == "sft" else ROLLOUT + UPDATE

@@ -50,10 +50,19 @@ class GradientMethod(Method):
         self.processes = processes
 
     def supports(self, task: TaskTraits) -> str | None:
-        """Return a reason if the settings ask for a reward of the method's own and the run allows none, else None."""
+        """Return a reason if the method samples answers, or rewards them, in a way that the run does not allow."""
+        if not self._samples:
+            return None
+        if task.refused_rollouts:
+            return f"it samples answers, and {task.refused_rollouts}; leave out the option"
         if isinstance(self.config, RolloutConfig) and self.config.truncated == "punish" and task.refused_rewards:
             return f"truncated=punish sets rewards to 0, and {task.refused_rewards}; take --set truncated=train"
         return None
+
+    @property
+    def _samples(self) -> bool:
+        """Whether the method samples answers from the model in training."""
+        return isinstance(self.config, RolloutConfig)
 
     @property
     @abstractmethod

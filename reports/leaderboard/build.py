@@ -33,7 +33,7 @@ from reports.leaderboard.grouping import (
     without_engine,
 )
 from reports.leaderboard.notes import notes_of
-from reports.leaderboard.rows import Comparison, ScoredRow, has_own_gate, make_rows, run_of
+from reports.leaderboard.rows import Comparison, ScoredRow, has_own_gate, make_rows, run_of, thought_tokens
 from reports.leaderboard.transfer import make_transfers
 from reports.record import UNJUDGED, Record, outcomes
 
@@ -205,6 +205,7 @@ def _base(records: Sequence[Record], clusters: Sequence[int] | None) -> list[Sco
                 passes=row.cost.evaluations,
                 answer_flops=row.cost.flops,
                 answer_tokens=row.cost.new_tokens,
+                thought_tokens=thought_tokens([row]),
                 runs=runs,
             )
             return [ScoredRow(line, judged, (answers == 1).astype(float))]

@@ -49,8 +49,8 @@ class Column:
 def columns(board: Board) -> tuple[Column, ...]:
     """Return the columns of a board's tables: those that the board names, else all that apply to it.
 
-    A board with a rate has prices, and one with a gated row the gate's columns. Of a board whose rows are compared with
-    another row than the base, the gate's differences are left out.
+    A board with a rate has prices, one with a gated row the gate's columns, and one with thoughts their length. Of a
+    board whose rows are compared with another row than the base, the gate's differences are left out.
 
     Raises:
         UsageError: If the board names a column that it does not have.
@@ -63,8 +63,11 @@ def columns(board: Board) -> tuple[Column, ...]:
         del known["gated_difference"]
     if board.columns:
         return tuple(replace(known[key], needed=9) for key in _chosen(board, list(known)))
-    gated = any(line.gated for group in board.groups for line in group.lines)
-    return tuple(column for key, column in known.items() if gated or key not in GATED)
+    lines = [line for group in board.groups for line in group.lines]
+    gated = any(line.gated for line in lines)
+    thoughts = any(line.thought_tokens is not None for line in lines)
+    absent = {*(() if gated else GATED), *(() if thoughts else (THOUGHTS,))}
+    return tuple(column for key, column in known.items() if key not in absent)
 
 
 def _chosen(board: Board, known: Sequence[str]) -> list[str]:
@@ -307,6 +310,8 @@ def _scored_field(name: str) -> Callable[[LeaderboardRow], Any]:
 
 GATED = ("gated", "gated_difference")
 """Keys of the columns of the harness's gate."""
+THOUGHTS = "thought_tokens"
+"""Key of the column for the length of thoughts."""
 GROUP_FIELDS = ("task", "model", "budget", "ruleset", "strategy", "item_set", "items")
 """Fields of a group, with which every row of CSV begins."""
 ROW_FIELDS: Mapping[str, Callable[[LeaderboardRow], Any]] = {
@@ -388,6 +393,13 @@ _COLUMNS = (
         "FLOPs per answer",
         _where(_scored, lambda line: f"{line.answer_flops:.3g}"),
         _scored_field("answer_flops"),
+    ),
+    Column(
+        THOUGHTS,
+        "thought tokens per answer",
+        _where(lambda line: line.thought_tokens is not None, lambda line: f"{line.thought_tokens:.1f}"),
+        _scored_field("thought_tokens"),
+        5,
     ),
     Column(
         "seconds",

@@ -184,6 +184,7 @@ def _scored_row(
         passes=fmean(row.cost.evaluations for row in rows),
         answer_flops=fmean(row.cost.flops for row in rows),
         answer_tokens=fmean(row.cost.new_tokens for row in rows),
+        thought_tokens=thought_tokens(rows),
         seconds=fmean(seconds) if seconds else None,
         kept=min((row.move.cosine for row in rows if row.move and row.move.cosine is not None), default=None),
         runs=tuple(run_of(record, label) for record in records),
@@ -194,6 +195,12 @@ def _scored_row(
     accepted = np.array([decision.accepted for decision in decisions], dtype=bool)
     gated = Comparison(old, np.where(accepted, new, old), accepted, groups) if accepted.any() else None
     return ScoredRow(line, judged, (now == 1).astype(float), trained if changed.any() else None, gated)
+
+
+def thought_tokens(rows: Sequence[Row]) -> float | None:
+    """Return the mean number of tokens of a thought per answer; None if no answer has one."""
+    known = [row.thoughts.tokens if row.thoughts else 0.0 for row in rows if row.truncated is not None]
+    return fmean(known) if any(known) else None
 
 
 def as_trained(

@@ -30,6 +30,7 @@ def configuration(result: Result) -> dict[str, str]:
     """Return the configuration of a run as named lines, such as `{"data": "support 400, test 2000", ...}`."""
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
+    merged = ", system message in the user's turn" if result.system_merged else ""
     lines = {
         "ruleset": result.ruleset,
         "settings": _settings(config.method_config, result.tuning.chosen if result.tuning else {}),
@@ -39,7 +40,7 @@ def configuration(result: Result) -> dict[str, str]:
         "data": ", ".join(f"{split} {size}" for split, size in result.splits.items()),
         "test": f"the first {config.limit}" if config.limit else "",
         "model": f"{result.model.origin}, weights {result.model.digest[:12]}" if result.model else "",
-        "engine": engine + (f", prompt {result.prompt}" if result.prompt else ""),
+        "engine": engine + (f", prompt {result.prompt}" if result.prompt else "") + merged,
         "processor": " ".join([result.processor.name, *result.processor.features]) if result.processor else "",
         "sandbox": result.sandbox or "",
     }

@@ -63,8 +63,8 @@ def row_name(result: Result, row: Row) -> str:
 
 
 def statements(rows: Sequence[tuple[str, Row]]) -> list[str]:
-    """Return the sentences on the rows of a run: comparisons with the base, pass@k, and answers that were cut off."""
-    return [*comparisons(rows), *coverages(rows), *truncations(rows)]
+    """Return the sentences on the rows of a run: comparisons with the base, pass@k, cut answers, and thoughts."""
+    return [*comparisons(rows), *coverages(rows), *truncations(rows), *thoughts(rows)]
 
 
 def comparisons(rows: Sequence[tuple[str, Row]]) -> list[str]:
@@ -100,6 +100,17 @@ def truncations(rows: Sequence[tuple[str, Row]]) -> list[str]:
         for name, row in rows
         if row.truncated and row.gate is None
     ]
+
+
+def thoughts(rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Return one sentence for each row whose answers begin with thoughts."""
+    lines = []
+    for name, row in rows:
+        if (found := row.thoughts) is None or row.gate is not None:
+            continue
+        ended = f"{found.cut} ended at the limit, " if found.cut else ""
+        lines.append(f"{name}: {found.tokens:.1f} tokens of thought per answer; {ended}{found.unended} never ended")
+    return lines
 
 
 def lost_moves(result: Result) -> list[str]:

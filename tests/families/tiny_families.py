@@ -12,7 +12,15 @@ import copy
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from bench.models.multimodal import text_model
 
 VOCABULARY, WINDOW = 211, 24
 
@@ -321,9 +329,83 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 """Name of each family: its model type, and the values of its configuration."""
 
 
-def configuration(family: str) -> PreTrainedConfig:
-    """Return a family's tiny configuration."""
+_TOWER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_QWEN_TOWER = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}
+_IMAGE = {"image_token_id": VOCABULARY - 1}
+
+
+def _text(family: str) -> dict[str, Any]:
     model_type, values = FAMILIES[family]
+    return {"model_type": model_type, **values}
+
+
+MULTIMODAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2_5_vl": (
+        "qwen2_5_vl",
+        {
+            "text_config": {**_SIZES, "rope_parameters": {**_ROPE["rope_parameters"], "mrope_section": [2, 3, 3]}},
+            "vision_config": {**_QWEN_TOWER, "fullatt_block_indexes": [1]},
+        },
+    ),
+    "smolvlm": ("smolvlm", {"text_config": _text("llama"), "vision_config": _TOWER, "scale_factor": 2, **_IMAGE}),
+    "gemma3": ("gemma3", {"text_config": _text("gemma3"), "vision_config": _TOWER, "mm_tokens_per_image": 4}),
+    "gemma4": (
+        "gemma4",
+        {
+            "text_config": _text("gemma4"),
+            "vision_config": {
+                **_without(_TOWER, "image_size"),
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "patch_size": 4,
+                "position_embedding_size": 64,
+                "pooling_kernel_size": 2,
+            },
+            "audio_config": None,
+            **_IMAGE,
+        },
+    ),
+    "mistral3": (
+        "mistral3",
+        {"text_config": _text("mistral"), "vision_config": {"model_type": "pixtral", **_TOWER, "head_dim": 16}},
+    ),
+    "qwen3_5": (
+        "qwen3_5",
+        {"text_config": _text("qwen3_5"), "vision_config": {**_QWEN_TOWER, "num_position_embeddings": 16}},
+    ),
+    "qwen3_5_moe": (
+        "qwen3_5_moe",
+        {"text_config": _text("qwen3_5_moe"), "vision_config": {**_QWEN_TOWER, "num_position_embeddings": 16}},
+    ),
+    "llama4": (
+        "llama4",
+        {
+            "text_config": _text("llama4"),
+            "vision_config": {
+                **_TOWER,
+                "vision_output_dim": 32,
+                "projector_input_dim": 32,
+                "projector_output_dim": 32,
+            },
+        },
+    ),
+}
+"""Multimodal models with the text model of a family and a small tower for images. Two have no name in `FAMILIES`."""
+
+
+def configuration(family: str) -> PreTrainedConfig:
+    """Return a family's tiny configuration: that of a text model, or else a multimodal one."""
+    return _configuration(*(FAMILIES.get(family) or MULTIMODAL[family]))
+
+
+def _configuration(model_type: str, values: dict[str, Any]) -> PreTrainedConfig:
     config: PreTrainedConfig = CONFIG_MAPPING[model_type](**copy.deepcopy(values))
     return config
 
@@ -335,19 +417,31 @@ def make(family: str, seed: int = 0, **options: Any) -> PreTrainedModel:
     every answer repeats one token, and a wrong cache would go unnoticed.
 
     Args:
-        family: A key of `FAMILIES`.
+        family: A key of `FAMILIES`, or one that `MULTIMODAL` alone has, for the text model that `bench` opens.
         seed: Seed of the weights.
-        options: Further arguments of `AutoModelForCausalLM.from_config`.
+        options: Further arguments of transformers' `from_config`.
     """
+    if family not in FAMILIES:
+        return text_model(make_multimodal(family, seed, **options))[0]
+    return _drawn(AutoModelForCausalLM, configuration(family), seed, **options)
+
+
+def make_multimodal(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
+    """Return the whole tiny model of a key of `MULTIMODAL`, with its tower. See `make`."""
+    return _drawn(AutoModelForMultimodalLM, _configuration(*MULTIMODAL[name]), seed, **options)
+
+
+def _drawn(auto: Any, config: PreTrainedConfig, seed: int, **options: Any) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(configuration(family), dtype=torch.float32, **options)
+        model: PreTrainedModel = auto.from_config(config, dtype=torch.float32, **options)
         head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
         for name, weights in model.named_parameters():
             if weights.dim() < 2 or any(part in name for part in _KEPT):
                 continue
             if weights is embedding.weight:
-                spread = 1.0
+                tied = head is not None and head.weight is weights
+                spread = 0.1 if tied else 1.0  # a wide embedding that is the head too repeats its input
             elif head is not None and weights is head.weight:
                 spread = 3 / weights.shape[-1] ** 0.5
             else:

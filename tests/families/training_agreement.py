@@ -1,7 +1,7 @@
 """FLOPs of a step of GRPO by the attached meter, held against PyTorch's counter, for tests and measurements.
 
     agreement = training_agreement("mixtral", lora=True, checkpointing=True)
-    python -m tests.families.training_agreement [FAMILY ...]
+    python tests/families/training_agreement.py [FAMILY ...]
 
 A step samples answers with a cache, computes their log-probabilities without one, and updates the weights. Meter and
 counter both include padding. The counter would take masked positions and the chunks of a recurrence for work, so
@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from tiny_families import FAMILIES, make
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,11 +28,6 @@ from bench.compute.attach import attach
 from bench.compute.ledger import PhaseBook, Work, hardware_flops
 from bench.run.adapters import with_adapters
 from methods.interface import Lora
-
-try:
-    from tiny_families import FAMILIES, make
-except ImportError:
-    from tests.families.tiny_families import FAMILIES, make
 
 LENGTHS, NEW = (45, 29, 38), 9
 """Lengths of the prompts, the first of them the longest, and number of tokens of each answer."""

@@ -3,6 +3,9 @@
 vLLM never holds more requests than it runs at once, so the work of the next step is known in advance: one token of
 every running answer, and the prompts that enter. The meter records exactly this work. The composition of a batch is a
 function of the call alone: prompts enter in the order given, as soon as there is room.
+
+A thought that has reached its limit goes on as a new request, whose prompt is the old one with the thought and the end
+of the thought. vLLM computes all of it again, so that is what is recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import contained, require
 from bench.errors import BenchError, Refused, UsageError
+from bench.models.multimodal import meta_model
 from bench.models.opening import open_config
+from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.current_point import CurrentPoint
@@ -61,10 +66,12 @@ class VllmEngine(LocalEngine[int]):
         dtype: Dtype of the weights; `auto` keeps the checkpoint's own.
         device: `cpu` or `cuda`; must be the device that vLLM was built for.
         batch_size: Maximum number of answers decoded together; None for 64, or 256 on a GPU.
+        think: Whether chat prompts ask for a thought.
 
     Raises:
         Refused: If vLLM is not installed, or its version is not supported.
-        UsageError: If vLLM was built for another device, or the device is not the first GPU.
+        UsageError: If vLLM was built for another device, the device is not the first GPU, or the chat template takes
+            no argument that says whether to think.
         BenchError: If vLLM cannot run the model.
     """
 
@@ -79,11 +86,12 @@ class VllmEngine(LocalEngine[int]):
         dtype: str = "auto",
         device: str = "cpu",
         batch_size: int | None = None,
+        think: Think = "auto",
     ) -> None:
         release = require()
         if torch.device(device).index:
             raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
-        super().__init__(model, device)
+        super().__init__(model, device, think)
         config = open_config(Path(model))
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
@@ -91,7 +99,10 @@ class VllmEngine(LocalEngine[int]):
                 f"a prompt and its answer need {max_model_len} positions; the model has {limit}; start a run with a "
                 "smaller --max-new-tokens, or take a model with a longer context"
             )
-        measured = measure(config)
+        text = meta_model(config)
+        measured = measure(text.config, type(text))
+        if measured.mixers:
+            raise self._unfit("some of its layers keep a state in place of keys and values")
         self.profile, self._cached_values = measured.profile, measured.cached_values
         self.vocabulary = config.get_text_config().vocab_size
         kind = torch.device(device).type
@@ -123,7 +134,9 @@ class VllmEngine(LocalEngine[int]):
             prompt = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
             off = error_of_moves(lambda place: self._both_at(place, prompt), scale, TOLERANCE[chosen])
-        except RuntimeError as error:
+        except BenchError:
+            raise
+        except Exception as error:
             raise self._unfit(error) from error
         if not off < TOLERANCE[chosen]:
             raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
@@ -155,7 +168,7 @@ class VllmEngine(LocalEngine[int]):
                 worker_extension_cls="bench.engines.vllm.worker.WorkerWeights",
                 seed=0,
             )
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # a model that vLLM does not know well fails anywhere in its code
             raise self._unfit(error) from error
         return model.llm_engine
 
@@ -165,7 +178,9 @@ class VllmEngine(LocalEngine[int]):
         return tokens * self._cached_values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(str(error).strip().splitlines()), "")
+        if not isinstance(error, str | RuntimeError | ValueError):
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
@@ -225,21 +240,37 @@ class VllmEngine(LocalEngine[int]):
                 entering = self._entering(running, waiting)
                 meter.reserve(self._work(running.values(), entering))
                 del waiting[: len(entering)]
-                running |= {self._request(row.prompt, sampling, row.draws): row for row in entering}
+                running |= {self._enter(row, sampling): row for row in entering}
                 self._step(running)
                 ended = [name for name, row in running.items() if self._ended(row, stop, sampling)]
-                self._vllm.abort_request(ended)
-                for name in ended:
+                cut = [name for name, row in running.items() if row.forced]
+                self._vllm.abort_request([*ended, *cut])
+                waiting[:0] = [self._with_thought_ended(running[name]) for name in cut]
+                for name in (*ended, *cut):
                     del running[name]
         finally:
             self._vllm.abort_request(list(running))
+
+    def _enter(self, row: _Row, sampling: Sampling) -> str:
+        """Request an answer, or what follows a thought that was ended. Return the request's name.
+
+        What follows has a random stream of its own.
+        """
+        left = sampling.model_copy(update={"max_new_tokens": sampling.max_new_tokens - len(row.generated)})
+        draws = row.draws if row.draws is None or not row.generated else row.draws ^ 1
+        return self._request((*row.prompt, *row.generated), left, draws)
+
+    def _with_thought_ended(self, row: _Row) -> _Row:
+        row.generated += row.forced
+        row.forced.clear()
+        return row
 
     def _entering(self, running: dict[str, _Row], waiting: list[_Row]) -> list[_Row]:
         """Return the first waiting rows whose whole prompts fit into the next step."""
         free, tokens = self._batch_size - len(running), self._step_tokens - len(running)
         entering = []
         for row in waiting[:free]:
-            tokens -= len(row.prompt)
+            tokens -= row.position + 1
             if tokens < 0:
                 break
             entering.append(row)
@@ -247,12 +278,12 @@ class VllmEngine(LocalEngine[int]):
 
     def _work(self, running: Iterable[_Row], entering: Sequence[_Row]) -> Work:
         lengths = [row.position for row in running]
-        prompts = [len(row.prompt) for row in entering]
+        prompts = [row.position + 1 for row in entering]
         tokens = sum(prompts) + len(lengths)
         positions = sum(self.profile.attended(n, 1) for n in lengths)
         positions += sum(self.profile.attended(0, n, kept=1) for n in prompts)
         return Work(
-            evaluations=len(prompts),
+            evaluations=sum(not row.generated for row in entering),
             prefill_tokens=sum(prompts),
             decode_tokens=len(lengths),
             head_tokens=len(prompts) + len(lengths),

@@ -1,12 +1,13 @@
 """Extension of vLLM's workers that moves their weights.
 
-Each worker receives a point as seeds and amplitudes, and adds the noise to the checkpoint's own tensors. It then passes
-these tensors to vLLM's loader under their checkpoint names. Writing to vLLM's tensors in place would be wrong, because
-they may be fused, sharded, repacked or quantised.
+Each worker receives a point as seeds and amplitudes, and adds the noise to the tensors of the transformers model. It
+then passes these to vLLM's loader in the form that a checkpoint's files have. Writing to vLLM's tensors in place would
+be wrong, because they may be fused, sharded, repacked or quantised.
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 
 from bench.engines.interface import TokenIds
 from bench.models.digest import digest
-from bench.models.opening import open_model
+from bench.models.opening import open_model, save_model
+from bench.models.tensors import as_filed, held, matrix_weights, movable
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
@@ -27,15 +29,16 @@ class WorkerWeights:
     device: torch.device
     rank: int
     model_runner: Any
+    vllm_config: Any
 
     def bench_open(self, folder: str, dtype: str) -> tuple[str, int]:
         """Load the checkpoint, and return the digest of its tensors and the number of weights in its matrices."""
-        model = open_model(Path(folder), dtype)
-        self.bench_model = model.to(self.device).eval().requires_grad_(False)
-        self.bench_parameters = {name: tensor.detach() for name, tensor in self.bench_model.named_parameters()}
-        self.bench_space = WeightSpace(self.bench_parameters)
-        matrices = sum(each.numel() for each in self.bench_parameters.values() if each.dim() > 1)
-        return digest(self.bench_parameters), matrices
+        _leave_classes_usable(self.vllm_config)
+        self.bench_model = open_model(Path(folder), dtype).to(self.device).eval()
+        parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
+        self.bench_model.requires_grad_(False)
+        self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors)
+        return digest(self.bench_tensors), matrix_weights(parameters)
 
     def bench_measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint. See `WeightSpace.measure`."""
@@ -51,13 +54,16 @@ class WorkerWeights:
             self.bench_space.load(place)
         else:
             self.bench_space.move_to(place)
-        self.model_runner.reload_weights(weights_iterator=iter(self.bench_parameters.items()))
+        filed = as_filed(self.bench_model, self.bench_tensors)
+        self.model_runner.reload_weights(weights_iterator=iter(filed.items()))
         _pack_tied_heads(self.model_runner.get_model())
+        _pack_experts(self.model_runner.get_model())
 
     def bench_scale(self) -> float:
         """Return the root mean square of all parameters."""
-        squares = sum(tensor.double().square().sum().item() for tensor in self.bench_parameters.values())
-        return float((squares / sum(tensor.numel() for tensor in self.bench_parameters.values())) ** 0.5)
+        parameters = list(self.bench_model.parameters())
+        squares = sum(parameter.double().square().sum().item() for parameter in parameters)
+        return float((squares / sum(parameter.numel() for parameter in parameters)) ** 0.5)
 
     @torch.inference_mode()
     def bench_logprobs(self, prompt: TokenIds) -> list[float]:
@@ -69,7 +75,20 @@ class WorkerWeights:
     def bench_save(self, folder: str) -> None:
         """Write a Hugging Face checkpoint, from the first worker only."""
         if self.rank == 0:
-            self.bench_model.save_pretrained(folder)
+            save_model(self.bench_model, Path(folder))
+
+
+def _leave_classes_usable(config: Any) -> None:
+    """Let classes of transformers that vLLM runs itself, such as OLMo 3's, make models outside it too.
+
+    vLLM changes such a class: each new model asks for vLLM's configuration, which is set only while vLLM makes its own.
+    """
+    from vllm.compilation import decorators
+    from vllm.config import CompilationConfig, CompilationMode, get_current_vllm_config_or_none
+
+    eager = copy.copy(config)
+    eager.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
+    decorators.get_current_vllm_config = lambda: get_current_vllm_config_or_none() or eager
 
 
 def _pack_tied_heads(model: torch.nn.Module) -> None:
@@ -79,3 +98,13 @@ def _pack_tied_heads(model: torch.nn.Module) -> None:
     for head in model.modules():
         if isinstance(head, ParallelLMHead) and isinstance(head.quant_method, UnquantizedEmbeddingMethod):
             head.quant_method.process_weights_after_loading(head)
+
+
+def _pack_experts(model: torch.nn.Module) -> None:
+    """Repack the experts of a mixture for a CPU's kernels, because vLLM packs them at the first load only."""
+    from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+
+    for layer in model.modules():
+        kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
+        if isinstance(experts := getattr(kernel, "fused_experts", None), CPUUnquantizedExperts):
+            experts.process_weights_after_loading(layer)

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tiny_families import make
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.engines.packed import PackedLinears, kernels_for
@@ -106,3 +107,15 @@ def test_the_kernels_are_a_rule_of_device_and_dtype(monkeypatch: pytest.MonkeyPa
     for native, kernels in ((True, "onednn-packed"), (False, "torch")):
         monkeypatch.setattr("bench.engines.packed.native_bfloat16", lambda native=native: native)
         assert kernels_for("cpu", torch.bfloat16, small=False) == kernels
+
+
+@pytest.mark.parametrize("family", ["mamba", "zamba2", "kimi_linear", "gemma3n"])
+def test_logits_of_models_that_use_weights_in_other_ways_stay(family):
+    network = make(family)
+    ids = torch.arange(3, 43)[None]
+    with torch.inference_mode():
+        expected = network(input_ids=ids, use_cache=False).logits
+        packed = PackedLinears(network)
+        found = network(input_ids=ids, use_cache=False).logits
+    assert packed._packed
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)

@@ -14,7 +14,7 @@ from bench.compute.attach import attach
 from bench.compute.flops import decode_flops
 from bench.compute.ledger import PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import AllowanceSpent, Meter, OverBudget
-from bench.engines import ragged, transformers
+from bench.engines import batches, ragged, transformers
 from bench.engines.interface import Sampling
 from bench.engines.local import BatchRow
 from bench.engines.transformers import TransformersEngine
@@ -133,7 +133,7 @@ def test_the_cache_is_freed_before_the_gpu_s_unused_memory_is_released(prompts, 
         return forward(**given)
 
     forward = engine._model.forward
-    monkeypatch.setattr(transformers, "RaggedBatch", Noted)
+    monkeypatch.setattr(batches, "RaggedBatch", Noted)
     monkeypatch.setattr(engine._model, "forward", full)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(len(made)))
     answers(engine, prompts)

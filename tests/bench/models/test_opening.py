@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from text_agreement import save
+from tiny_families import make
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import bench
 from bench.errors import UsageError
-from bench.models.opening import check_opens, drops_system_message, open_generation_config, open_model, open_tokenizer
+from bench.models.opening import check_opens, open_generation_config, open_model, open_tokenizer, takes_system_message
 from bench.models.source import resolve
 
 NAMES = "model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight, model.layers.2.mlp.up_proj.weight"
@@ -274,22 +277,22 @@ def test_a_template_in_the_tokenizer_s_settings_is_named_by_that_file(copy):
 
 
 @pytest.mark.parametrize(
-    ("template", "drops"),
+    ("template", "takes"),
     [
-        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", False),
-        ("{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}", True),
-        ("{{ messages[-1]['content'] }}", True),
-        ("{{ messages[0]['content'] | trim }}{{ messages[-1]['content'] }}", False),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", True),
+        ("{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}", False),
+        ("{{ messages[-1]['content'] }}", False),
+        ("{{ messages[0]['content'] | trim }}{{ messages[-1]['content'] }}", True),
         (
             "{{ raise_exception('no system role') if messages[0]['role'] == 'system' }}{{ messages[0]['content'] }}",
             False,
         ),
     ],
 )
-def test_a_template_that_leaves_out_a_system_message_is_recognised(copy, template, drops):
+def test_a_template_that_takes_no_system_message_is_recognised(copy, template, takes):
     copy.write("chat_template.jinja", template)
     check(copy)
-    assert drops_system_message(open_tokenizer(copy.folder)) is drops
+    assert takes_system_message(open_tokenizer(copy.folder)) is takes
 
 
 def test_chat_prompts_without_a_template_are_refused(copy):
@@ -330,3 +333,25 @@ def test_the_layouts_that_other_families_save_are_whole(copy, family):
     config = AutoConfig.for_model(family, **({} if family == "gpt2" else SIZES) | FAMILIES[family])
     AutoModelForCausalLM.from_config(config).save_pretrained(copy.folder)
     check(copy)
+
+
+def test_a_folder_of_every_kind_of_model_opens(tmp_path):
+    for family in ("mixtral", "gpt_oss", "qwen3_5_moe", "mamba", "zamba2", "bloom", "gemma3n"):
+        folder = tmp_path / family
+        model = make(family)
+        save(model, folder)
+        check_opens(folder, family)
+        opened = open_model(folder, "auto").state_dict()
+        assert all(torch.equal(opened[name], weights) for name, weights in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("family", "expert"), [("mixtral", "experts.3.w1"), ("qwen3_moe", "experts.3.up_proj")])
+def test_a_model_that_lacks_an_expert_is_refused(family, expert, tmp_path):
+    save(make(family), tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    lacking = next(name for name in weights if expert in name)
+    save_file({name: weights[name] for name in weights if name != lacking}, file, metadata={"format": "pt"})
+    for opens in (lambda: check_opens(tmp_path, f"{family} without {lacking}"), lambda: open_model(tmp_path, "auto")):
+        with pytest.raises(UsageError, match=r"such as the experts of a layer, do not fit together.*save the whole"):
+            opens()

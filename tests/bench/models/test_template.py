@@ -4,7 +4,7 @@ import pytest
 
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import UsageError
-from bench.models.opening import open_tokenizer
+from bench.models.opening import check_opens, open_tokenizer
 from bench.models.template import DATE, check_not_random, clock_date, template_file
 
 LLAMA = """{%- if not date_string is defined %}
@@ -71,3 +71,31 @@ def test_a_folder_without_a_template_or_with_an_unreadable_file_has_none(tmp_pat
     assert clock_date(tmp_path) is None
     (tmp_path / "tokenizer_config.json").write_text(text)
     assert clock_date(tmp_path) is None
+
+
+PARTS = "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
+PARTS += "{% endfor %};{% endfor %}"
+"""Template that leaves out a content that is a text, as that of SmolVLM does."""
+FAILING = " ={% for m in messages %}{{ m['role'] + m['content'][0]['text'] }}{# type #};{% endfor %}"
+EITHER = "{% for m in messages %}{{ m.content if m.content is string else m.content[0].text ~ m.content[0].type }};"
+EITHER += "{% endfor %}"
+CONVERSATION = [{"role": "system", "content": "1"}, {"role": "user", "content": "2"}]
+
+
+@pytest.mark.parametrize(("template", "expected"), [(PARTS, "1;2;"), (FAILING, " =system1;user2;"), (EITHER, "1;2;")])
+@pytest.mark.parametrize("file", ["chat_template.json", "processor_config.json", "chat_template.jinja"])
+def test_a_template_that_takes_lists_of_parts_takes_texts_too(copy, template, expected, file):
+    (copy.folder / "chat_template.jinja").unlink()
+    copy.write(file, json.dumps({"chat_template": template}) if file.endswith(".json") else template)
+    check_opens(copy.folder, template + file)
+    tokenizer = open_tokenizer(copy.folder)
+    assert tokenizer.apply_chat_template(CONVERSATION, tokenize=False) == expected
+    tokenizer.save_pretrained(copy.folder)
+    assert open_tokenizer(copy.folder).apply_chat_template(CONVERSATION, tokenize=False) == expected
+
+
+def test_a_template_that_shows_no_message_is_left_as_it_is_and_refused(copy):
+    copy.write("chat_template.jinja", "{{ 'type' }}")
+    assert open_tokenizer(copy.folder).chat_template == "{{ 'type' }}"
+    with pytest.raises(UsageError, match="leaves out the user's message"):
+        check_opens(copy.folder, "type")

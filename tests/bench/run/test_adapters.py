@@ -5,6 +5,14 @@ from tiny_families import make
 from bench.run.adapters import adapter_products, with_adapters
 from methods.interface import Lora
 
+TARGETS = {
+    "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+    "llama4": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+    "mamba": {"in_proj"},
+    "jamba": {"in_proj", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+    "zamba2": {"in_proj", "linear"},
+}
+
 
 def adapted(model):
     """Return the names of a model's modules that have an adapter."""
@@ -45,3 +53,20 @@ def test_adapters_add_the_products_of_their_factors():
     ranks = sum(m.in_features + m.out_features for m in model.model.modules() if isinstance(m, torch.nn.Linear))
     assert adapter_products(model) == 0
     assert adapter_products(with_adapters(model, Lora(rank=3))) == 3 * ranks
+
+
+@pytest.mark.parametrize("family", TARGETS)
+@torch.no_grad()
+def test_an_adapted_model_computes_what_the_merged_one_does(family):
+    base = make(family)
+    model = with_adapters(make(family), Lora(rank=2)).eval()
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained} == TARGETS[family]
+    generator = torch.Generator().manual_seed(0)
+    for each in trained.values():
+        each.add_(0.1 * torch.randn(each.shape, generator=generator))
+    tokens = torch.arange(3, 23)[None]
+    before, found = (each(input_ids=tokens, use_cache=False).logits for each in (base, model))
+    merged = model.merge_and_unload()(input_ids=tokens, use_cache=False).logits
+    assert (found - before).abs().max() > 0.5
+    torch.testing.assert_close(merged, found, rtol=1e-3, atol=1e-3)

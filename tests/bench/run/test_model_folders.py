@@ -20,12 +20,9 @@ from bench.run.runner import execute
 from tasks.addition import Addition
 
 QUIET = ProgressDisplay(quiet=True)
-NO_SYSTEM = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
-    "{% endif %}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-)
-SILENT = (
-    "{{ bos_token }}{% for message in messages if message['role'] != 'system' %}{{ message['content'] }}{% endfor %}"
+ONE_TURN = (
+    "{{ bos_token }}{% if messages | length > 1 %}{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{{ messages[0]['content'] }}"
 )
 
 
@@ -130,87 +127,72 @@ def test_a_prompt_with_a_token_beyond_the_embedding_is_refused(folder, tmp_path)
     )
 
 
-class WithSystem(Addition):
-    """Addition with a prompt that has a system message."""
+class WithTurns(Addition):
+    """Addition with a prompt of two turns of the user."""
 
-    name = "with-system"
-    prompts = ("default", "swapped", "expert")
+    name = "with-turns"
+    prompts = (*Addition.prompts, "expert")
 
     def messages(self, example, prompt="default"):
         if prompt != "expert":
             return super().messages(example, prompt)
-        return [{"role": "system", "content": "1"}, *super().messages(example)]
+        return [{"role": "user", "content": "1"}, *super().messages(example)]
 
 
-class SystemAlways(WithSystem):
-    """Addition with a system message in the default prompt of some examples."""
+class TurnsAlways(WithTurns):
+    """Addition with two turns of the user in the default prompt of some examples."""
 
-    name = "system-always"
+    name = "turns-always"
 
     def messages(self, example, prompt="default"):
         return super().messages(example, "expert" if example.id.endswith("7") else prompt)
 
 
 @pytest.fixture
-def with_system(monkeypatch):
-    tasks = {"with-system": WithSystem, "system-always": SystemAlways}
+def with_turns(monkeypatch):
+    tasks = {"with-turns": WithTurns, "turns-always": TurnsAlways}
     monkeypatch.setattr("bench.run.data.load_task", lambda name: tasks[name]())
 
 
-@pytest.mark.usefixtures("with_system")
-def test_a_template_without_a_system_role_does_not_fail_methods_that_need_none(folder, tmp_path):
-    (folder / "chat_template.jinja").write_text(NO_SYSTEM)
+@pytest.mark.usefixtures("with_turns")
+def test_a_template_that_refuses_a_prompt_does_not_fail_methods_that_need_it_not(folder, tmp_path):
+    (folder / "chat_template.jinja").write_text(ONE_TURN)
     for method in ("base", "self-consistency"):
-        assert execute(prepared(folder, tmp_path, task="with-system", method=method), QUIET).status == "ok"
+        assert execute(prepared(folder, tmp_path, task="with-turns", method=method), QUIET).status == "ok"
 
 
-@pytest.mark.usefixtures("with_system")
+@pytest.mark.usefixtures("with_turns")
 def test_prompt_search_leaves_out_the_prompts_that_the_template_refuses_by_name(folder, tmp_path):
-    options = {"task": "with-system", "method": "prompt-search", "budget": "300"}
+    options = {"task": "with-turns", "method": "prompt-search", "budget": "300"}
     whole = execute(prepared(folder, tmp_path, **options), QUIET)
     assert set(whole.report["rewards"]) == {"default", "swapped", "expert"}
     assert "left_out" not in whole.report
-    (folder / "chat_template.jinja").write_text(NO_SYSTEM)
+    (folder / "chat_template.jinja").write_text(ONE_TURN)
     result = execute(prepared(folder, tmp_path, **options), QUIET)
     assert result.status == "ok"
     assert set(result.report["rewards"]) == {"default", "swapped"}
     assert set(result.report["left_out"]) == {"expert"}
-    assert "a conversation of system, user: " in result.report["left_out"]["expert"]
-    assert (
-        "chat_template.jinja: the chat template fails (System role not supported)"
-        in result.report["left_out"]["expert"]
-    )
+    assert "a conversation of user, user: " in result.report["left_out"]["expert"]
+    assert "chat_template.jinja: the chat template fails (Roles must alternate)" in result.report["left_out"]["expert"]
 
 
-@pytest.mark.usefixtures("with_system")
-def test_rows_that_need_a_system_message_are_refused_at_the_start_with_their_name(folder, tmp_path):
-    (folder / "chat_template.jinja").write_text(NO_SYSTEM)
-    result = execute(prepared(folder, tmp_path, task="system-always"), QUIET)
+@pytest.mark.usefixtures("with_turns")
+def test_rows_that_the_template_refuses_are_refused_at_the_start_with_their_name(folder, tmp_path):
+    (folder / "chat_template.jinja").write_text(ONE_TURN)
+    result = execute(prepared(folder, tmp_path, task="turns-always"), QUIET)
     assert result.status == "refused"
-    assert "system-always, example " in result.reason
-    assert "System role not supported" in result.reason
+    assert "turns-always, example " in result.reason
+    assert "Roles must alternate" in result.reason
     assert result.budget is None  # nothing was computed
 
 
-@pytest.mark.usefixtures("with_system")
-def test_a_template_that_drops_system_messages_in_silence_refuses_them(folder, tmp_path):
-    (folder / "chat_template.jinja").write_text(SILENT)
-    reason = "chat_template.jinja: the chat template leaves out the system message"
-    refused = execute(prepared(folder, tmp_path, task="system-always"), QUIET)
-    assert refused.status == "refused"
-    assert reason in refused.reason
-    assert execute(prepared(folder, tmp_path, task="with-system"), QUIET).status == "ok"
-    result = execute(prepared(folder, tmp_path, task="with-system", method="prompt-search", budget="300"), QUIET)
-    assert reason in result.report["left_out"]["expert"]
-
-
-@pytest.mark.usefixtures("with_system")
+@pytest.mark.usefixtures("with_turns")
 def test_the_longest_prompt_is_that_of_the_prompts_that_the_template_takes(folder, tmp_path):
     from bench.engines.tokenizer import CheckpointTokenizer
 
-    run = prepared(folder, tmp_path, task="with-system")
+    run = prepared(folder, tmp_path, task="with-turns")
     longest = run.task_data.max_length("chat", CheckpointTokenizer(str(folder), "cpu").encode)
-    (folder / "chat_template.jinja").write_text(NO_SYSTEM)
+    (folder / "chat_template.jinja").write_text(ONE_TURN)
     assert run.task_data.max_length("chat", CheckpointTokenizer(str(folder), "cpu").encode) == longest - 1
 
 

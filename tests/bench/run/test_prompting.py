@@ -231,18 +231,35 @@ def test_prompt_search_is_refused_under_a_named_prompt_with_the_reason(tmp_path)
     assert result.reason.endswith("leaves no choice (--template swapped fixes the prompt)")
 
 
-def test_a_model_whose_prompts_have_no_system_message_is_refused(tmp_path):
+def test_texts_to_complete_have_no_system_message(tmp_path):
     _, result = run(tmp_path, system="Add.", prompt="completion")
     assert result.status == "refused"
     assert result.reason == "--system: prompts for this model are texts to complete, which have no system message"
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+def test_a_template_without_a_system_message_gets_it_with_the_first_question(tmp_path, monkeypatch, shots):
     folder = shutil.copytree(resolve("tiny-adder").folder, tmp_path / "model")
+    said = []
+    monkeypatch.setattr(QUIET, "say", lambda text, **style: said.append(text))
+    template = "{% for m in messages %}{{ m.content.replace('\n', '=') }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0] }}"
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + template
     )
-    _, result = run(tmp_path, system="Add.", model=str(folder))
-    assert result.status == "refused"
-    assert result.reason.startswith("--system: addition, example ")
-    assert "no system role" in result.reason
+    prepared, result = run(tmp_path, system="1+1", shots=shots, model=str(folder))
+    assert result.status == "ok"
+    assert result.system_merged
+    note = f"the chat template of {result.model.name} has no place for a system message: its text stands before that"
+    assert [text for text in said if "system message" in text] == [f"{note} of the user's first message"]
+    sample = read_samples(prepared.folder)[0]
+    assert [turn.role for turn in sample.prompt] == ["user", "assistant"] * shots + ["user"]
+    texts = [turn.content for turn in sample.prompt]
+    assert texts[0].startswith("1+1\n\n")
+    assert texts[-1].endswith(f"{sample.id}=")
+    assert sample.prompt_tokens == len("".join(texts))
+    plain = run(tmp_path, model=str(folder))[1]
+    assert not plain.system_merged
+    assert len([text for text in said if "system message" in text]) == 1
 
 
 def test_the_record_has_the_text_of_the_system_message_and_not_its_path(tmp_path):

@@ -52,6 +52,8 @@ OTHER_OUTCOME = {
     "shots": 2,
     "shots_seed": 1,
     "system": "Be brief.",
+    "think": "on",
+    "max_think_tokens": 8,
     "source": RunSource(folder="runs/a", id="b", task="tenfold", sha256="0" * 64),
 }
 OTHER_VERSION = {

@@ -102,8 +102,8 @@ def test_a_checkpoint_is_opened_with_the_digest_of_its_folder(tmp_path):
 
 def test_weights_are_kept_as_trained_only_where_the_deployed_ones_are_rounded(tmp_path):
     trained = {"w": torch.tensor([1.0, 1.001, -3.0]), "b": torch.tensor([0.1])}
-    narrow = write_checkpoint(tmp_path / "narrow", trained, torch.bfloat16)
-    same = write_checkpoint(tmp_path / "same", trained, torch.float32)
+    narrow = write_checkpoint(tmp_path / "narrow", trained, dict.fromkeys(trained, torch.bfloat16))
+    same = write_checkpoint(tmp_path / "same", trained, dict.fromkeys(trained, torch.float32))
     assert same == write_checkpoint(tmp_path / "own", trained) != narrow
     assert read_checkpoint(narrow)["w"].tolist() == [1.0, 1.0, -3.0]
     assert {path.name for path in (tmp_path / "narrow").iterdir()} == {FILE, TRAINED}
@@ -120,8 +120,8 @@ def test_rounded_weights_alone_do_not_say_what_was_trained(tmp_path):
 
 
 def test_weights_as_trained_that_are_not_those_of_the_checkpoint_are_refused(tmp_path):
-    checkpoint = write_checkpoint(tmp_path / "one", {"w": torch.randn(4)}, torch.bfloat16)
-    write_checkpoint(tmp_path / "other", {"w": torch.randn(4)}, torch.bfloat16)
+    checkpoint = write_checkpoint(tmp_path / "one", {"w": torch.randn(4)}, {"w": torch.bfloat16})
+    write_checkpoint(tmp_path / "other", {"w": torch.randn(4)}, {"w": torch.bfloat16})
     (tmp_path / "other" / TRAINED).replace(tmp_path / "one" / TRAINED)
     with pytest.raises(BenchError, match="it is not the checkpoint beside it; start the run again"):
         read_trained(checkpoint)
@@ -143,7 +143,7 @@ def test_weights_in_several_files_are_one_checkpoint(tmp_path):
 
 
 def test_the_weights_of_a_folder_are_those_that_are_deployed_and_not_those_as_trained(tmp_path):
-    written = write_checkpoint(tmp_path / "one", {"a": torch.full((3,), 0.1)}, torch.bfloat16)
+    written = write_checkpoint(tmp_path / "one", {"a": torch.full((3,), 0.1)}, {"a": torch.bfloat16})
     assert (tmp_path / "one" / TRAINED).exists()
     assert saved_weights(tmp_path / "one")["a"].dtype == torch.bfloat16
     assert open_checkpoint(tmp_path / "one") == written

@@ -1,4 +1,6 @@
 import pytest
+import torch
+from tiny_families import configuration
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.weights.layers import LAYER_KINDS, layer_kinds
@@ -63,3 +65,29 @@ def test_a_tied_head_is_the_embedding():
 def test_layers_without_a_module_of_their_own_are_other():
     found = kinds("opt", tie_word_embeddings=False)
     assert {name.split(".")[-2] for name, kind in found.items() if kind == "other"} == {"fc1", "fc2"}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "parts"),
+    [
+        ("mixtral", "mlp", {"experts.gate_up_proj", "experts.down_proj", "gate.weight"}),
+        ("gemma4_moe", "mlp", {"experts.gate_up_proj", "experts.down_proj", "router.scale", "proj.weight"}),
+        ("jamba", "recurrence", {"mamba.A_log", "mamba.D", "conv1d.weight", "x_proj.weight"}),
+        ("qwen3_next", "recurrence", {"linear_attn.A_log", "conv1d.weight", "in_proj_qkvz.weight"}),
+        ("kimi_linear", "recurrence", {"forget_gate.A_log", "conv1d.weight"}),
+        ("minimax", "recurrence", {"qkv_proj.weight", "output_gate.weight"}),
+        ("recurrent_gemma", "recurrence", {"rg_lru.recurrent_param", "conv_1d.weight"}),
+        ("recurrent_gemma", "attention", {"q_proj.weight"}),
+        ("lfm2", "recurrence", {"conv.weight"}),
+        ("gpt_oss", "attention", {"self_attn.sinks"}),
+        ("gpt2", "embedding", {"wpe.weight", "wte.weight"}),
+        ("gemma3n", "embedding", {"embed_tokens_per_layer.weight"}),
+    ],
+)
+def test_experts_are_mlps_and_scans_are_recurrences(family, kind, parts):
+    with torch.device("meta"):
+        found = layer_kinds(AutoModelForCausalLM.from_config(configuration(family)))
+    assert set(found.values()) <= set(LAYER_KINDS)
+    for part in parts:
+        kinds_of_part = {each for name, each in found.items() if name.endswith(f".{part}")}
+        assert kinds_of_part == {kind}, part

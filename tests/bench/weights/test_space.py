@@ -500,7 +500,7 @@ def test_training_is_measured_before_its_weights_are_rounded(tmp_path: Path) -> 
     moved = {name: 4e-3 * torch.randn(tensor.shape) for name, tensor in base.items()}
     trained = {name: tensor.float() + moved[name] for name, tensor in base.items()}
     space = WeightSpace(live := copied(base))
-    checkpoint = write_checkpoint(tmp_path / "narrow", trained, torch.bfloat16)
+    checkpoint = write_checkpoint(tmp_path / "narrow", trained, dict.fromkeys(trained, torch.bfloat16))
     found = space.measure(checkpoint)
     space.load(checkpoint)
     assert_close(found, by_hand(base, moved, live))
@@ -522,3 +522,19 @@ def test_a_measured_move_does_not_depend_on_threads_or_layout() -> None:
     assert len(moves) == 1
     turned = WeightSpace({"w": wide.T.contiguous().T}, 1).measure(Point({3: 1e-3}))
     assert moves == {turned}
+
+
+def test_tensors_that_do_not_move_are_the_base_s_at_every_point_and_may_differ_in_a_checkpoint(tmp_path: Path) -> None:
+    live = {**parameters(torch.bfloat16), "bias": torch.randn(3), "steps": torch.tensor(7)}
+    base = copied(live)
+    space = WeightSpace({name: live[name] for name in SHAPES}, tensors=live)
+    space.move_to(point := Point({1: 0.1}))
+    moved = copied(live)
+    assert torch.equal(moved["bias"], base["bias"])
+    other = {**copied(base), "bias": base["bias"] + 1, "steps": torch.tensor(9)}
+    checkpoint = write_checkpoint(tmp_path, other)
+    for place, expected in ((point, moved), (Point(), base)):
+        space.load(checkpoint)
+        assert same(live, other)
+        space.move_to(place)
+        assert all(torch.equal(live[name], tensor) for name, tensor in expected.items())

@@ -66,7 +66,7 @@ def test_answers_end_by_their_own_rules_where_the_transformers_engine_ends_them(
     theirs = TransformersEngine(llama, device=device)
     found = []
     for each in (engine, theirs):
-        meter = Meter(each.shape)
+        meter = Meter(each.profile)
         with meter.account("setup"):
             found.append([(a.text, a.token_ids, a.finish) for a in each.generate(PROMPTS, GREEDY, meter, rules)])
     assert found[0] == found[1]

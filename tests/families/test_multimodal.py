@@ -1,0 +1,172 @@
+"""Multimodal checkpoints answer with their text model, and their towers stay out."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_families import MULTIMODAL, VOCABULARY, make, make_multimodal
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    SmolVLMForConditionalGeneration,
+)
+
+from bench.compute.meter import Meter
+from bench.engines.interface import Sampling
+from bench.engines.transformers import TransformersEngine
+from bench.errors import UsageError
+from bench.models.digest import digest
+from bench.models.multimodal import meta_model, what_is_left_out
+from bench.models.opening import check_opens, open_config, open_model, save_model
+from bench.weights.sketch import weight_sizes
+
+TINY = Path(__file__).parents[2] / "bench" / "models" / "tiny_adder"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MULTIMODAL if name not in ("qwen2_5_vl", "smolvlm")]
+NAMES = ["qwen2_5_vl", "smolvlm", *SLOW]
+"""One model without a text class of its own, one with another name for its weights, and the others."""
+
+
+def saved(folder, model):
+    model.save_pretrained(folder)
+    for name in TOKENIZER:
+        shutil.copy(TINY / name, folder)
+    return folder
+
+
+def logits(model, ids):
+    with torch.inference_mode():
+        return model(input_ids=ids).logits
+
+
+def parameters(model):
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_multimodal_checkpoint_opens_as_its_text_model_and_reads_text_as_the_whole_model(name, tmp_path):
+    whole = make_multimodal(name)
+    folder = saved(tmp_path / "whole", whole)
+    check_opens(folder, name)
+    model = open_model(folder, torch.float32)
+    ids = torch.randint(3, VOCABULARY - 1, (2, 60), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(logits(model, ids), logits(whole, ids))
+    assert not any("vision" in key or "visual" in key or "projector" in key for key in parameters(model))
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in whole.parameters())
+    assert parameters(model) == parameters(meta_model(open_config(folder)))
+    assert weight_sizes(str(folder)) == {key: p.numel() for key, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_text_model_opens_in_transformers_and_here_with_the_same_weights(name, tmp_path):
+    model = open_model(saved(tmp_path / "whole", make_multimodal(name)), torch.float32)
+    before = digest(dict(model.named_parameters()))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.full_like(parameter, 2**-8))
+    save_model(model, tmp_path / "moved")
+    for file in TOKENIZER:
+        shutil.copy(TINY / file, tmp_path / "moved")
+    check_opens(tmp_path / "moved", name)
+    again = open_model(tmp_path / "moved", torch.float32)
+    assert digest(dict(again.named_parameters())) == digest(dict(model.named_parameters())) != before
+    opener = AutoModelForCausalLM if what_is_left_out(again.config) is None else AutoModelForMultimodalLM
+    theirs, report = opener.from_pretrained(tmp_path / "moved", output_loading_info=True)
+    assert not any(report.values())
+    ids = torch.randint(3, VOCABULARY - 1, (1, 40), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(logits(theirs, ids), logits(model, ids))
+
+
+def test_towers_are_saved_as_they_are_where_transformers_needs_them(tmp_path):
+    whole = make_multimodal("qwen2_5_vl")
+    model = open_model(saved(tmp_path / "whole", whole), torch.float32)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    save_model(model, tmp_path / "moved")
+    again = AutoModelForMultimodalLM.from_pretrained(tmp_path / "moved")
+    assert not again.lm_head.weight.any()
+    towers = [name for name in whole.state_dict() if ".visual." in name]
+    assert towers
+    assert all(torch.equal(again.state_dict()[name], whole.state_dict()[name]) for name in towers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MULTIMODAL)
+def test_the_engine_answers_as_the_whole_model_generates(name, tmp_path):
+    whole = make_multimodal(name)
+    engine = TransformersEngine(str(saved(tmp_path, whole)), dtype="float32")
+    generator = torch.Generator().manual_seed(0)
+    prompts = [tuple(torch.randint(4, 16, (n,), generator=generator).tolist()) for n in (3, 30, 11)]
+    meter = Meter(engine.profile)
+    with meter.account("inference"):
+        found = engine.generate(prompts, Sampling(max_new_tokens=12), meter)
+    for prompt, completion in zip(prompts, found, strict=True):
+        given = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": sorted(engine._ends)}
+        expected = whole.generate(torch.tensor([prompt]), **given)[0, len(prompt) :]
+        assert completion.token_ids == tuple(expected.tolist())
+
+
+def test_missing_weights_of_a_tower_are_no_reason_to_refuse_and_those_of_the_text_model_are(tmp_path):
+    folder = saved(tmp_path, make_multimodal("smolvlm"))
+    tensors = load_file(folder / "model.safetensors")
+    change(folder, {name: tensor for name, tensor in tensors.items() if "vision_model.encoder" not in name})
+    check_opens(folder, "a tower")
+    open_model(folder, torch.float32)
+    change(folder, {name: tensor for name, tensor in tensors.items() if "text_model.layers.1.mlp" not in name})
+    for refused in (lambda: check_opens(folder, "text"), lambda: open_model(folder, torch.float32)):
+        with pytest.raises(UsageError, match=r"not those of SmolVLMForConditionalGeneration: 3 missing \(model\.text"):
+            refused()
+    change(folder, {**tensors, "v_head.weight": torch.zeros(1, 64)})
+    for refused in (lambda: check_opens(folder, "more"), lambda: open_model(folder, torch.float32)):
+        with pytest.raises(UsageError, match=r"1 unexpected \(v_head.weight\)"):
+            refused()
+
+
+def test_a_tower_whose_library_is_missing_is_no_reason_to_refuse(tmp_path):
+    """The tower of Gemma 3n needs timm. The class of its text model reads the whole model's names."""
+    text = make("gemma3n")
+    folder = saved(tmp_path, text)
+    config = CONFIG_MAPPING["gemma3n"](text_config=text.config.to_dict())
+    config.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    named = {name.replace("model.", "model.language_model.", 1): tensor for name, tensor in tensors.items()}
+    change(folder, {**named, "model.vision_tower.timm_model.stem.weight": torch.zeros(3)})
+    check_opens(folder, "gemma3n")
+    opened = open_model(folder, torch.float32)
+    assert digest(dict(opened.named_parameters())) == digest(dict(text.named_parameters()))
+
+
+def test_a_text_model_that_reads_otherwise_than_the_whole_model_is_refused(monkeypatch, tmp_path):
+    folder = saved(tmp_path, make_multimodal("smolvlm"))
+    run = SmolVLMForConditionalGeneration.forward
+
+    def bidirectional(self, input_ids, **given):
+        return run(self, input_ids=input_ids.flip(-1), **given)
+
+    monkeypatch.setattr(SmolVLMForConditionalGeneration, "forward", bidirectional)
+    with pytest.raises(UsageError, match="LlamaForCausalLM: reads a text otherwise than the multimodal model"):
+        open_model(folder, torch.float32)
+
+
+def test_a_model_that_needs_more_than_text_is_refused(monkeypatch, tmp_path):
+    folder = saved(tmp_path, make_multimodal("smolvlm"))
+
+    def needs_images(self, input_ids, **given):
+        raise ValueError("pixel_values are needed")
+
+    monkeypatch.setattr(SmolVLMForConditionalGeneration, "forward", needs_images)
+    with pytest.raises(UsageError, match=r"does not run on text alone \(pixel_values are needed\)"):
+        open_model(folder, torch.float32)
+
+
+def test_what_is_left_out_is_said():
+    said = "gemma3 is a multimodal model: its text model answers, without vision"
+    assert what_is_left_out(CONFIG_MAPPING["gemma3"]()) == said
+    assert what_is_left_out(CONFIG_MAPPING["llama"]()) is None
+
+
+def change(folder, tensors):
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
