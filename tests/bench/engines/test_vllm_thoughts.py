@@ -91,7 +91,9 @@ def test_a_request_behind_a_thought_is_not_started_if_the_budget_does_not_cover_
         found = ours.generate(prompts, SAMPLING, meter)
     prompt = next(prompt for prompt, each in zip(prompts, found, strict=True) if each.thought_cut)
     engine, tokens = Standing(ours, 1), len(prompt)
-    thought = Work(prefill_tokens=tokens, decode_tokens=9, head_tokens=10, attended=ours.profile.attended(0, tokens + 9))
+    thought = Work(
+        prefill_tokens=tokens, decode_tokens=9, head_tokens=10, attended=ours.profile.attended(0, tokens + 9)
+    )
     meter = Meter(ours.profile)
     with pytest.raises(AllowanceSpent), meter.account("setup", meter.flops(thought)):
         engine.generate([prompt], SAMPLING, meter)
