@@ -167,7 +167,9 @@ def _verified(probe: Probe, profile: ComputeProfile) -> Measured:
             f"its layers attend as {_summary(layers)}, and its closed form says {_summary(profile.layers)}"
         )
     _check(profile, prompt, step)
-    return Measured(len(probe.layers), profile, calls, frozenset(prompt.mixers | step.mixers), _foreign(prompt, CHECKED))
+    return Measured(
+        len(probe.layers), profile, calls, frozenset(prompt.mixers | step.mixers), _foreign(prompt, CHECKED)
+    )
 
 
 def _fitted(probe: Probe) -> Measured:

@@ -1,4 +1,5 @@
 """Checks of the weights that transformers has loaded, by the report that it makes of them."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
