@@ -97,12 +97,8 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
             and call.keywords <= HONOURED
         )
 
-    mixes = measured.mixers or measured.profile.context
-    return (
-        not mixes
-        and [c.layer_idx for c in measured.calls] == list(range(measured.layers))
-        and all(map(is_plain, measured.calls))
-    )
+    once = [call.layer_idx for call in measured.calls] == list(range(measured.layers))
+    return once and all(map(is_plain, measured.calls)) and not measured.mixers and not measured.profile.context
 
 
 def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:
