@@ -22,9 +22,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from bench.compute.ledger import Phase, Work
-from bench.compute.measured import measure
+from bench.compute.measured import Measured, measure
 from bench.compute.modules import (
     Cost,
     cached_tokens,
@@ -89,6 +95,20 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
     return Attachment(model, book, role, pad_id)
 
 
+def _measured(model: nn.Module, config: PreTrainedConfig) -> Measured:
+    """Measure a model by its decoder's configuration, or by that of the whole model if no class runs the decoder alone.
+
+    Args:
+        model: The metered model.
+        config: Configuration of its decoder.
+    """
+    wholes = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
+    whole = next((each for each in wholes if type(each) in MODEL_FOR_MULTIMODAL_LM_MAPPING), None)
+    if whole is None or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return measure(config)
+    return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)])
+
+
 class Attachment:
     """Hooks on a metered model. See `attach`.
 
@@ -98,7 +118,7 @@ class Attachment:
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
         self._decoder, layers = find_decoder(model)
-        measured = measure(self._decoder.config)
+        measured = _measured(model, self._decoder.config)
         self.profile = measured.profile
         self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
         self._book, self._role, self._pad_id = book, role, pad_id
