@@ -125,7 +125,7 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
     from bench.engines.transformers import SMALL_MODEL
     from bench.models import anatomy
     from bench.models.caches import cached_layers
-    from bench.models.multimodal import meta_model, what_is_left_out
+    from bench.models.multimodal import is_multimodal, meta_model, what_is_left_out
 
     model = meta_model(config)
     measured, positions = measure(model.config, type(model)), max_positions(config)
@@ -154,7 +154,10 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
             for made in [copies(engine, values, linear, dtype=kind, device=device, small=small)]
         ],
         "free": free_memory(device),
-        "engines": {"transformers": f"{batch} batch of up to {256 if small else 64}", "vllm": _vllm()},
+        "engines": {
+            "transformers": f"{batch} batch of up to {256 if small else 64}",
+            "vllm": _vllm(multimodal=is_multimodal(config)),
+        },
     }
 
 
@@ -193,10 +196,12 @@ def _at_length(
     )
 
 
-def _vllm() -> str:
+def _vllm(*, multimodal: bool) -> str:
     from bench.engines.vllm.support import SUPPORTED, installed, supported
 
     found = installed()
+    if multimodal:
+        return "refused: takes no multimodal checkpoint, so export the text model first"
     if found is None:
         return f"not installed; works with vllm {SUPPORTED}"
     if not supported(found):

@@ -28,7 +28,7 @@ from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import contained, require
 from bench.errors import BenchError, Refused, UsageError
-from bench.models.multimodal import meta_model
+from bench.models.multimodal import what_is_left_out
 from bench.models.opening import open_config
 from bench.models.thinking import Think
 from bench.records.rows import Move
@@ -93,14 +93,18 @@ class VllmEngine(LocalEngine[int]):
             raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
         super().__init__(model, device, think)
         config = open_config(Path(model))
+        if left_out := what_is_left_out(config):
+            raise Refused(
+                f"{left_out}, and vLLM would load all of it under other names; use --engine transformers, or export "
+                "the text model with `bench export` first"
+            )
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
             raise Refused(
                 f"a prompt and its answer need {max_model_len} positions; the model has {limit}; start a run with a "
                 "smaller --max-new-tokens, or take a model with a longer context"
             )
-        text = meta_model(config)
-        measured = measure(text.config, type(text))
+        measured = measure(config)
         if measured.mixers:
             raise self._unfit("some of its layers keep a state in place of keys and values")
         self.profile, self._cached_values = measured.profile, measured.cached_values

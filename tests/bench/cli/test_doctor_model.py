@@ -116,6 +116,7 @@ def test_a_multimodal_model_is_examined_as_its_text_model(tmp_path):
     found = doctor(saved(tmp_path, make_multimodal("gemma3")))
     assert (found["family"], found["model_class"]) == ("gemma3", "Gemma3ForCausalLM")
     assert found["left_out"] == "gemma3 is a multimodal model: its text model answers, without vision"
+    assert found["engines"]["vllm"].startswith("refused: takes no multimodal checkpoint")
 
 
 def test_a_configuration_without_weights_is_described_and_refused(only):

@@ -1,19 +1,24 @@
 """Start of the vLLM engine. A process has one engine at a time."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_families import make_multimodal
 
+import bench.models
 from bench.compute.meter import Meter
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.engines.vllm import worker
 from bench.engines.vllm.engine import VllmEngine
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, Refused, UsageError
 from bench.weights.points import Point
 
 GREEDY = Sampling(max_new_tokens=12)
+TOKENIZER = Path(bench.models.__path__[0]) / "tiny_adder"
 PROMPTS = [(1, *range(3, 4 + n % 11), 3 + n % 13) for n in range(60)]
 
 
@@ -91,3 +96,11 @@ def test_a_tied_head_that_is_not_updated_is_detected_at_the_start(start, llama, 
     monkeypatch.setattr(worker, "_pack_tied_heads", lambda model: None)
     with pytest.raises(BenchError, match="after a move"):
         start(llama)
+
+
+def test_a_multimodal_checkpoint_is_refused_with_the_way_out(start, tmp_path):
+    make_multimodal("gemma3").save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOKENIZER / name, tmp_path)
+    with pytest.raises(Refused, match="without vision, and vLLM would load all of it under other names; use --engine"):
+        start(str(tmp_path))
