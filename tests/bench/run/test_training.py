@@ -214,9 +214,9 @@ def edit(file, **fields):
 
 def test_the_checkpoint_chooses_neither_dropout_nor_sampling(open_session, noisy):
     session, _ = open_session(path=noisy)
-    for model in (session.model, session.value_model()):
-        assert model.config.attention_dropout == model.config.classifier_dropout == 0.0
-        assert {layer.self_attn.attention_dropout for layer in model.base_model.layers} == {0.0}
+    for decoder in (session.model.base_model, session.value_model().model):
+        assert decoder.config.attention_dropout == decoder.config.classifier_dropout == 0.0
+        assert {layer.self_attn.attention_dropout for layer in decoder.layers} == {0.0}
     generation = session.model.generation_config
     assert (generation.repetition_penalty, generation.top_h, generation.min_new_tokens) == (None, None, None)
     assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (1, 2, 0)
