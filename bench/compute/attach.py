@@ -4,11 +4,12 @@
     with attach(trainer.model, phases, role="policy", pad_id=tokenizer.pad_token_id):
         trainer.train()
 
-Two quantities are counted: the multiply-adds of every `torch.nn.Linear`, including adapters and heads, and the
-positions that attention attends to. Forward passes, the recomputation of checkpointed activations and backward passes
-all count. In a backward pass, the gradient of a layer's input and the gradient of its weights count only if they are
-computed. Attention's backward pass counts as twice its forward pass. Layers are recognised by their modules, never by a
-model's name.
+Two quantities are counted: multiply-adds, and the positions that attention attends to. Linear layers, including
+adapters and heads, count by their shapes and the tokens they run for. What other modules of the decoder multiply
+(experts, routers, convolutions, recurrences) is measured from the model's configuration, see `bench.compute.measured`.
+Forward passes, the recomputation of checkpointed activations and backward passes all count. In a backward pass, the
+gradient of a layer's input and the gradient of its weights count only if they are computed. Attention and recurrences,
+which have no weights, count twice their forward pass.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from bench.compute.ledger import Phase, Work
-from bench.compute.measured import measure
+from bench.compute.measured import Measured, measure
 from bench.compute.modules import (
     Cost,
     cached_tokens,
     find_decoder,
-    folded_cost,
     foreign_cost,
     has_gradient,
-    is_folded,
     linear_cost,
     linear_weights,
     named_module,
@@ -51,7 +56,7 @@ _WITHOUT_GRADIENT: dict[Role, Phase] = {"policy": "logprobs", "reference": "refe
 
 
 def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = None) -> Attachment:
-    """Count every pass through a model's decoder and linear layers until the attachment is removed.
+    """Count every pass through a model's decoder and heads until the attachment is removed.
 
     Each pass has a phase. `update` is a pass with gradient, forward and backward. `recompute` is the recomputation of
     checkpointed layers. `rollout` is a pass without gradient that uses a cache. Every other pass is `logprobs`,
@@ -72,21 +77,36 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
         model: A causal or value model, or a wrapper of exactly one (PEFT, DDP). Attach after adding adapters. TRL's PPO
             wrapper holds two models: attach its `policy` and its `value_model`, each with its role.
         book: Called as book(work, phase) before the layers run, before the head runs, and before a layer's backward
-            pass runs. An exception that it raises stops the pass and reaches the caller. Adapters are recorded after
-            the decoder's pass, and a recomputed layer before the next layer's backward pass. `PhaseBook(meter.reserve)`
-            bills the work and keeps totals by phase.
+            pass runs. An exception that it raises stops the pass and reaches the caller. Adapters, and layers that run
+            for the last positions only, are recorded after the decoder's pass, and a recomputed layer before the next
+            layer's backward pass. `PhaseBook(meter.reserve)` bills the work and keeps totals by phase.
         role: Role of the model in the trainer.
         pad_id: Id that generation feeds to finished rows; None if it feeds none.
 
     Returns:
-        The attachment: a context manager with `remove()`. Its `shape` is the model's shape. The meter computes the
-        FLOPs of attended positions from its own model, which must have the same number and width of heads.
+        The attachment: a context manager with `remove()`. Its `profile` is the model's compute profile. The meter
+        computes the FLOPs of attended positions from its own model's, so their units must be equal.
 
     Raises:
-        UsageError: If the model has no decoder or more than one, its family is not known to `ModelShape`, it is
-            metered already, or its layers have fewer linear weights than its configuration requires.
+        UsageError: If the model has no decoder or more than one, its FLOPs cannot be measured, it is metered already,
+            it lacks a module that its configuration promises, or it has adapters on parameters such as experts. The
+            first pass raises it too, if less ran in the decoder's modules than the profile promises.
     """
     return Attachment(model, book, role, pad_id)
+
+
+def _measured(model: nn.Module, config: PreTrainedConfig) -> Measured:
+    """Measure a model by its decoder's configuration, or by that of the whole model if no class runs the decoder alone.
+
+    Args:
+        model: The metered model.
+        config: Configuration of its decoder.
+    """
+    wholes = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
+    whole = next((each for each in wholes if type(each) in MODEL_FOR_MULTIMODAL_LM_MAPPING), None)
+    if whole is None or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return measure(config)
+    return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)])
 
 
 class Attachment:
@@ -98,7 +118,7 @@ class Attachment:
 
     def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
         self._decoder, layers = find_decoder(model)
-        measured = measure(self._decoder.config)
+        measured = _measured(model, self._decoder.config)
         self.profile = measured.profile
         self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
         self._book, self._role, self._pad_id = book, role, pad_id
@@ -110,6 +130,10 @@ class Attachment:
         owners = (getattr(hook, "__self__", None) for hook in self._decoder._forward_pre_hooks.values())
         if any(isinstance(owner, Attachment) and owner._book is not _book_nothing for owner in owners):
             raise UsageError("the model's decoder, or the one that it is a copy of, is metered already")
+        if any(hasattr(module, "lora_A") and hasattr(module, "parameter_name") for module in model.modules()):
+            raise UsageError(
+                "adapters on parameters (target_parameters of PEFT) cannot be metered: adapt linear layers"
+            )
         foreign = {named_module(self._decoder, name): cost for name, cost in measured.foreign.items()}
         self._hooks = [
             self._decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -128,8 +152,6 @@ class Attachment:
             elif module in foreign:
                 after = partial(self._after_foreign, foreign[module])
                 self._hooks.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
-            elif is_folded(module):
-                self._hooks.append(module.register_forward_hook(self._after_folded, always_call=True))
 
     def remove(self) -> None:
         """Stop counting, including the backward passes of earlier forward passes."""
@@ -284,9 +306,6 @@ class Attachment:
         else:
             tokens = current.rows * (current.width if self._layer is None else current.queries[self._layer])
         self._count(foreign_cost(foreign, module, (*args, *kwargs.values()), output, tokens))
-
-    def _after_folded(self, module: nn.Module, args: object, output: object) -> None:
-        self._count(folded_cost(module))
 
     def _count(self, cost: Cost) -> None:
         """Count a module of the decoder that has run."""

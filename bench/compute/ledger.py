@@ -52,8 +52,9 @@ class Work(BaseModel):
             they share only once.
         forward_tokens: Tokens run through the decoder of a model that `attach` meters. Their cost is in `products` and
             `attended`.
-        products: Multiply-adds of linear layers in metered passes: one per weight and token in the forward pass, and
-            one for each of the gradients of input and weights that was computed. Adapters are included.
+        products: Multiply-adds of linear layers, experts, convolutions and recurrences in metered passes: those of the
+            forward pass, and as many for each of the gradients of input and weights that was computed. Adapters are
+            included.
         padded_products: The same count including padding and finished sequences.
     """
 

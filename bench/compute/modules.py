@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._pytree import tree_leaves
 
 from bench.compute.scans import Foreign
@@ -109,7 +108,7 @@ def foreign_cost(foreign: Foreign, module: nn.Module, entering: Iterable[Any], o
         return Cost(0, 0, None)
     if leaving is None:
         return Cost(products + states, 0, None)
-    weights = list(_matrices(module))
+    weights = _matrices(module)
     trained, all_ = sum(w.numel() for w in weights if w.requires_grad), sum(w.numel() for w in weights)
     linear = [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
     enters = any(isinstance(value, Tensor) and value.requires_grad for value in (*entering, *linear))
@@ -118,34 +117,10 @@ def foreign_cost(foreign: Foreign, module: nn.Module, entering: Iterable[Any], o
     return Cost(products + states, gradients + 2 * states, leaving)
 
 
-def is_folded(module: nn.Module) -> bool:
-    """Return whether a module is an adapter of PEFT that is added to a parameter of the module that it wraps."""
-    return hasattr(module, "parameter_name") and hasattr(module, "lora_A")
-
-
-def folded_cost(module: Any) -> Cost:
-    """Return the cost of such an adapter: the product of its factors, whatever the number of tokens."""
-    if module.disable_adapters or module.merged:
-        return Cost(0, 0, None)
-    products = sum(
-        module.lora_A[name].weight.numel() * module.lora_B[name].weight.shape[0]
-        for name in module.active_adapters
-        if name in module.lora_A
-    )
-    # PyTorch runs the product for a stack of matrices once more, to check the shape of its result.
-    runs = 2 if module.num_experts > 1 else 1
-    return Cost(runs * products, 2 * products if torch.is_grad_enabled() else 0, None)
-
-
-def _matrices(module: nn.Module) -> Iterator[Tensor]:
-    """Yield the matrices that a module multiplies with by itself, not by the linear layers in it."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | ParametrizationList):
-            continue
-        # By attribute: an adapter on a parameter replaces it while the module runs.
-        for name in (*part._parameters, *getattr(part, "parametrizations", ())):
-            if (weight := getattr(part, name)) is not None and weight.dim() > 1:
-                yield weight
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the matrices that a module multiplies with by itself, not by the linear layers in it."""
+    parts = [part for part in module.modules() if not isinstance(part, nn.Linear)]
+    return [weight for part in parts for weight in part.parameters(recurse=False) if weight.dim() > 1]
 
 
 def _with_gradient(output: Any) -> Tensor | None:

@@ -44,6 +44,7 @@ class Pass:
             # If the mask does not cover the cache, the whole cache is context.
             before = mask[:, :-width].sum(1) if mask.shape[1] > width else self._ends
             self._ends = before + self.valid.sum(1)
+        self._lengths: dict[int, Counter[tuple[int, int]]] = {}
         self.real = self._real(width)
         self.run = rows * width
         self.promised = self.ran = 0
@@ -55,10 +56,14 @@ class Pass:
 
     def lengths(self, queries: int) -> Counter[tuple[int, int]]:
         """Return the number of rows by their real tokens before the last columns, and in them."""
-        if self.valid is None:
-            return Counter({(self.context + self.width - queries, queries): self.rows})
-        new = self.valid[:, -queries:].sum(1)
-        return Counter(zip((self._ends - new).tolist(), new.tolist(), strict=True))
+        if queries not in self._lengths:
+            if self.valid is None:
+                found = Counter({(self.context + self.width - queries, queries): self.rows})
+            else:
+                new = self.valid[:, -queries:].sum(1)
+                found = Counter(zip((self._ends - new).tolist(), new.tolist(), strict=True))
+            self._lengths[queries] = found
+        return self._lengths[queries]
 
     def attended(self, calls: Iterable[AttentionLayer], queries: int) -> tuple[int, int]:
         """Return the FLOPs of calls of attention for the last columns: of real tokens, and of all tokens."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from unittest.mock import patch
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from bench.compute.modules import folded_cost, is_folded, linear_weights
+from bench.compute.modules import linear_weights
 from bench.compute.probe import decoder_layers
 from methods.interface import Lora
 
@@ -20,48 +21,52 @@ An adapter around such a layer would have no effect before it is merged."""
 def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
     """Return a model with adapters on its linear layers except the output head.
 
-    Where peft knows how, the experts of a mixture have adapters too. A layer has none if an adapter around it is not
-    the same as one added to its weights: see `_unsuitable`.
+    Experts that are one stack of matrices have none: PEFT would add whole matrices to them in each pass, which costs
+    more than the experts themselves when few tokens are sampled at a time. Nor has a layer whose adapter would not be
+    the same as one added to its weights: see `_targets`.
     """
     from peft import LoraConfig, get_peft_model
+    from peft.utils import transformers_weight_conversion
 
-    alpha = 2 * lora.rank if lora.alpha is None else lora.alpha
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
-        lora_alpha=alpha,
-        target_modules="all-linear",
-        exclude_modules=list(_unsuitable(model)) or None,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
+        target_modules=_targets(model),
     )
-    adapted: PreTrainedModel = get_peft_model(model, config)
+    # PEFT would take some names of linear layers for experts, which had these names in earlier versions.
+    with patch.object(transformers_weight_conversion, "convert_peft_config_for_transformers"):
+        adapted: PreTrainedModel = get_peft_model(model, config)
     return adapted
 
 
 def adapter_products(model: nn.Module) -> int:
     """Return the multiply-adds that a model's adapters add to a forward pass of one token."""
-    linear = sum(
+    return sum(
         linear_weights(adapter)
         for module in model.modules()
-        if hasattr(module, "lora_A") and not is_folded(module)
+        if hasattr(module, "lora_A")
         for adapter in (*module.lora_A.values(), *module.lora_B.values())
     )
-    return linear + sum(folded_cost(module).products for module in model.modules() if is_folded(module))
 
 
-def _unsuitable(model: PreTrainedModel) -> Iterator[str]:
-    """Yield the names of linear layers that can have no adapter of their own.
+def _targets(model: PreTrainedModel) -> list[str]:
+    """Return the names of the linear layers that can have adapters.
 
-    These are layers whose weights other layers share (blocks of Zamba 2), those that the scan of a state-space mixer
-    reads, and linear layers with a forward pass of their own, which may return more than a product (the router of
-    Llama 4), unless a model has no others (Falcon).
+    These are all but the output head, layers whose weights other layers share (blocks of Zamba 2), those that the scan
+    of a state-space mixer reads, and linear layers with a forward pass of their own, which may return more than a
+    product (the router of Llama 4), unless a model has no others (Falcon).
     """
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     inner = set(decoder_layers(model).modules())
-    plain = {module for module in linear.values() if type(module).forward is nn.Linear.forward}
+    plain = {module for module in linear.values() if type(module).forward in (nn.Linear.forward, Conv1D.forward)}
+    special = inner - plain if inner & plain else set()
+    found = []
     for name, module in linear.items():
         around = model.get_submodule(name.rpartition(".")[0])
         of_scan = hasattr(around, "A_log") and hasattr(around, "D") and name.endswith(READ_BY_KERNELS)
-        special = module in inner - plain and inner & plain
-        if module is not model.get_output_embeddings() and (shared[id(module.weight)] > 1 or of_scan or special):
-            yield name
+        unsuitable = shared[id(module.weight)] > 1 or of_scan or module in special
+        if module is not model.get_output_embeddings() and not unsuitable:
+            found.append(name)
+    return found

@@ -14,6 +14,9 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
+from bench.compute.attach import attach
+from bench.compute.flops import compute_profile
+from bench.compute.measured import measure
 from bench.compute.meter import Meter
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
@@ -21,6 +24,7 @@ from bench.errors import UsageError
 from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
+from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
 
 TINY = Path(__file__).parents[2] / "bench" / "models" / "tiny_adder"
@@ -107,6 +111,37 @@ def test_the_engine_answers_as_the_whole_model_generates(name, tmp_path):
         given = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": sorted(engine._ends)}
         expected = whole.generate(torch.tensor([prompt]), **given)[0, len(prompt) :]
         assert completion.token_ids == tuple(expected.tolist())
+
+
+def test_a_tower_put_on_tiny_adder_changes_no_digest_no_answer_and_no_export(tmp_path):
+    text = AutoModelForCausalLM.from_pretrained(TINY)
+    values = {**MULTIMODAL["smolvlm"][1], "text_config": text.config.to_dict(), "image_token_id": 3}
+    whole = SmolVLMForConditionalGeneration(CONFIG_MAPPING["smolvlm"](**values, tie_word_embeddings=True))
+    whole.model.text_model.load_state_dict(text.model.state_dict())
+    whole.tie_weights()
+    folders = [saved(tmp_path / "whole", whole), TINY]
+    engines = [TransformersEngine(str(folder), dtype="float32") for folder in folders]
+    assert engines[0].digest == engines[1].digest
+    assert engines[0].profile == engines[1].profile
+    prompts = [engines[1].encode(f"{a}+17=") for a in range(10)]
+    answers = []
+    for engine in engines:
+        engine.move_to(Point({1: 0.01}))
+        meter = Meter(engine.profile)
+        with meter.account("inference"):
+            answers.append([each.text for each in engine.generate(prompts, Sampling(max_new_tokens=4), meter)])
+    assert answers[0] == answers[1]
+    engines[0].move_to(Point())
+    engines[0].save(tmp_path / "saved")
+    again = load_file(tmp_path / "saved" / "model.safetensors")
+    assert {name: tuple(t.shape) for name, t in again.items()} == parameters(text)
+    assert all(torch.equal(t, text.state_dict()[name]) for name, t in again.items())
+
+
+def test_training_is_metered_by_the_same_profile_where_no_class_runs_the_text_part_alone():
+    model = make("qwen2_5_vl")
+    attachment = attach(model, lambda work, phase: None, role="policy", pad_id=0)
+    assert attachment.profile == measure(model.config, type(model)).profile == compute_profile(model.config)
 
 
 def test_missing_weights_of_a_tower_are_no_reason_to_refuse_and_those_of_the_text_model_are(tmp_path):

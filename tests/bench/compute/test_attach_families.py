@@ -1,5 +1,6 @@
 """The attached meter on families whose layers hold more than linear layers and plain attention."""
 
+import peft
 import pytest
 import torch
 import transformers
@@ -9,10 +10,11 @@ from training_agreement import training_agreement
 from bench.compute.attach import attach
 from bench.compute.flops import forward_flops
 from bench.compute.ledger import PhaseBook, Work, model_flops
+from bench.errors import UsageError
 
 EXACT = [
     ("gpt2", False, True),  # no torch.nn.Linear in its layers
-    ("qwen3_moe", True, True),  # adapters on experts
+    ("qwen3_moe", True, True),  # experts and their router
     pytest.param("deepseek_v3", False, True, marks=pytest.mark.slow),  # latent attention
     pytest.param("falcon", True, False, marks=pytest.mark.slow),  # attention outside transformers' interface
     pytest.param("gemma4_moe", False, True, marks=pytest.mark.slow),  # layers for the last positions alone
@@ -34,6 +36,13 @@ def test_products_that_no_module_runs_again_are_a_small_part():
     # Gemma 3n mixes its streams in the layer's own forward, which a checkpoint runs without a hook.
     found = training_agreement("gemma3n", lora=False, checkpointing=True)
     assert found.ours == pytest.approx(found.counter, rel=0.005)
+
+
+def test_adapters_on_parameters_are_refused():
+    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["experts.down_proj"])
+    model = peft.get_peft_model(make("qwen3_moe"), config)
+    with pytest.raises(UsageError, match=r"adapters on parameters .* cannot be metered"):
+        attach(model, unlimited_book(), role="policy")
 
 
 def padded(lengths):

@@ -50,7 +50,7 @@ def test_the_batch_follows_from_the_model(family):
     "changed",
     [
         {"late": True},
-        {"keywords": frozenset({"scaling", "s_aux"})},
+        {"keywords": frozenset({"s_aux"})},
         {"sliding_window": 7},
         {"pattern": (7, False)},
         {"pattern": (7, True), "sliding_window": 7},
@@ -222,9 +222,7 @@ def test_texts_are_those_of_generate(family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family", ["gemma4_moe", "falcon_h1", "kimi_linear", "llama4", "mamba", "minimax", "qwen3_moe"]
-)
+@pytest.mark.parametrize("family", ["gemma4_moe", "kimi_linear", "mamba", "minimax", "qwen3_moe"])
 def test_texts_are_those_of_generate_with_every_batch_size(family, tmp_path):
     agreement = text_agreement(family, tmp_path)
     assert agreement.complete

@@ -33,7 +33,7 @@ def prompts(engine):
 
 
 def answers(engine, prompts, sampling):
-    meter = Meter(engine.shape)
+    meter = Meter(engine.profile)
     with meter.account("setup"):
         return engine.generate(prompts, sampling, meter), meter.ledger["setup"]
 
@@ -101,15 +101,15 @@ def test_forced_tokens_are_billed_as_all_others(engine, prompts):
     assert work.prefill_tokens == sum(map(len, prompts))
     assert work.decode_tokens == sum(len(each.token_ids) - 1 for each in found)
     assert work.head_tokens == sum(len(each.token_ids) for each in found)
-    costs = [generation_flops(engine.shape, len(p), len(a.token_ids)) for p, a in zip(prompts, found, strict=True)]
-    assert Meter(engine.shape).flops(work) == sum(costs)
+    costs = [generation_flops(engine.profile, len(p), len(a.token_ids)) for p, a in zip(prompts, found, strict=True)]
+    assert Meter(engine.profile).flops(work) == sum(costs)
 
 
 def test_a_budget_ends_within_the_forced_tokens_where_it_does_not_cover_them(engine, prompts):
     found = answers(engine, prompts, GREEDY)[0]
     prompt = next(prompt for prompt, each in zip(prompts, found, strict=True) if each.thought_cut)
-    enough = generation_flops(engine.shape, len(prompt), LIMIT + 2)
-    meter = Meter(engine.shape)
+    enough = generation_flops(engine.profile, len(prompt), LIMIT + 2)
+    meter = Meter(engine.profile)
     with pytest.raises(AllowanceSpent), meter.account("setup", enough):
         engine.generate([prompt], GREEDY, meter)
     assert meter.ledger["setup"].decode_tokens == LIMIT + 1

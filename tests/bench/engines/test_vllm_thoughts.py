@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_thinker import write_thinker
 
-from bench.compute.flops import attended
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Sampling
@@ -65,7 +64,7 @@ def ours(tmp_path_factory):
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_an_answer_goes_on_behind_a_thought_that_was_ended_and_what_runs_is_recorded(ours, batch_size):
     prompts = [ours.encode([{"role": "user", "content": f"{n} plus {n * n}?"}]) for n in range(6)]
-    meters = [Meter(ours.shape) for _ in range(2)]
+    meters = [Meter(ours.profile) for _ in range(2)]
     engine = Standing(ours, batch_size)
     with meters[0].account("setup"):
         expected = ours.generate(prompts, SAMPLING, meters[0])
@@ -87,13 +86,15 @@ def test_an_answer_goes_on_behind_a_thought_that_was_ended_and_what_runs_is_reco
 
 def test_a_request_behind_a_thought_is_not_started_if_the_budget_does_not_cover_it(ours):
     prompts = [ours.encode([{"role": "user", "content": f"{n} plus {n * n}?"}]) for n in range(6)]
-    meter = Meter(ours.shape)
+    meter = Meter(ours.profile)
     with meter.account("setup"):
         found = ours.generate(prompts, SAMPLING, meter)
     prompt = next(prompt for prompt, each in zip(prompts, found, strict=True) if each.thought_cut)
     engine, tokens = Standing(ours, 1), len(prompt)
-    thought = Work(prefill_tokens=tokens, decode_tokens=9, head_tokens=10, attended=attended(ours.shape, 0, tokens + 9))
-    meter = Meter(ours.shape)
+    thought = Work(
+        prefill_tokens=tokens, decode_tokens=9, head_tokens=10, attended=ours.profile.attended(0, tokens + 9)
+    )
+    meter = Meter(ours.profile)
     with pytest.raises(AllowanceSpent), meter.account("setup", meter.flops(thought)):
         engine.generate([prompt], SAMPLING, meter)
     assert engine._vllm.asked == [(tokens, 30)]
