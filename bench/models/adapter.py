@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +161,27 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
             f"it does not fit the base: {len(missing)} weights missing ({', '.join(missing[:3])}), "
             f"{len(unexpected)} unexpected ({', '.join(unexpected[:3])}); take the base that it was trained on"
         )
+    if shared := sorted(_on_shared_weights(model)):
+        raise BenchError(
+            f"it adapts {shared[0]}, whose weights another layer uses too, so the merged model would not be "
+            "the adapted one; train the adapter on other layers"
+        )
     save_model(model.merge_and_unload(safe_merge=True), folder)
     has_tokenizer = (adapter / "tokenizer_config.json").exists()
     open_tokenizer(adapter if has_tokenizer else base).save_pretrained(folder)
+
+
+def _on_shared_weights(model: Any) -> set[str]:
+    """Return the adapted layers whose own weights stand in several places, such as those of a tied embedding."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    places = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    return {
+        name.removeprefix("base_model.model.")
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        and any(places[id(weights)] > 1 for weights in module.get_base_layer().parameters())
+    }
 
 
 def stored(folder: Path) -> str:

@@ -194,6 +194,14 @@ def test_an_adapter_that_changes_the_prompt_cannot_be_merged(copy, tmp_path):
         merge(copy.folder, tmp_path / "soft", tmp_path / "merged")
 
 
+def test_an_adapter_on_weights_that_another_layer_shares_cannot_be_merged(copy, tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM")
+    peft.get_peft_model(open_model(copy.folder, "float32"), config).save_pretrained(tmp_path / "tied")
+    with pytest.raises(BenchError, match=r"adapts model\.embed_tokens, whose weights another layer uses too"):
+        merge(copy.folder, tmp_path / "tied", tmp_path / "merged")
+
+
 def test_without_peft_the_error_names_the_extra(adapter, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(BenchError, match=r"needs peft: pip install 'bench-post-training\[train\]'"):
