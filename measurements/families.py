@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 import click
 import torch
 import transformers
+from transformers import DynamicCache
 
 from bench.compute.measured import measure
 
@@ -58,11 +59,15 @@ def counted(family: str) -> tuple[float, float]:
     model = make(family, attn_implementation="eager")
     profile = measure(model.config).profile
     ids = torch.zeros(1, PROMPT + 1, dtype=torch.long) + 5
+    with torch.no_grad():
+        tried = model(input_ids=ids[:, :1], use_cache=True)
+    name = next((name for name in ("past_key_values", "cache_params") if name in tried), "past_key_values")
+    # Recurrent Gemma takes a cache and returns none.
+    given = {} if name in tried else {name: DynamicCache(config=model.config)}
     with torch.no_grad(), Reference(model) as reference:
-        output = model(input_ids=ids[:, :PROMPT], use_cache=True)
+        output = model(input_ids=ids[:, :PROMPT], use_cache=True, **given)
         prefill = reference.flops
-        name = "past_key_values" if "past_key_values" in output else "cache_params"
-        model(input_ids=ids[:, PROMPT:], use_cache=True, **{name: output[name]})
+        model(input_ids=ids[:, PROMPT:], use_cache=True, **(given or {name: output[name]}))
         decode = reference.flops - prefill
     return (
         (profile.token * PROMPT + profile.head * PROMPT + profile.unit * profile.attended(0, PROMPT)) / prefill,

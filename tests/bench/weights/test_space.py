@@ -461,7 +461,7 @@ def by_hand(base: dict[str, torch.Tensor], moved: dict[str, torch.Tensor], live:
     move = torch.cat([tensor.double().flatten() for tensor in moved.values()])
     kept = torch.cat([(live[name].float() - base[name].float()).double().flatten() for name in moved])
     changed = sum(int((live[name] != base[name]).sum()) for name in base) / move.numel()
-    cosine = 0.0 if not kept.any() else float(torch.nn.functional.cosine_similarity(move, kept, dim=0))
+    cosine = min(1.0, float(torch.nn.functional.cosine_similarity(move, kept, dim=0))) if kept.any() else 0.0
     return Move(norm=float(move.norm()), survived=float(kept.norm()), cosine=cosine, changed=changed)
 
 
