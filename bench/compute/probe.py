@@ -30,6 +30,9 @@ from bench.errors import UsageError
 
 ATTENTION = "bench_measured"
 """Name of our attention and mask functions in transformers."""
+NOT_CHOOSING = {"cache_position", "position_ids", "s_aux"}
+"""Tensors that models give to attention, and that do not change to which positions a token attends."""
+
 aten = torch.ops.aten
 FORMULAS = {
     aten.addmv: lambda bias, matrix, vector, **_: 2 * matrix[0] * matrix[1],
@@ -167,6 +170,9 @@ def _attention(
     layer = current.layer
     if layer < 0:
         raise UsageError("it attends outside its decoder layers")
+    for name, given in keywords.items():
+        if isinstance(given, Tensor) and name not in NOT_CHOOSING:
+            raise UsageError(f"it gives attention a tensor {name}, which may choose the positions to attend to")
     call = Call(module, layer, heads, key.shape[1], width, value.shape[-1], queries, positions, mask, keywords)
     current.calls.append(call)
     return query.new_empty(rows, queries, heads, value.shape[-1]), None

@@ -194,6 +194,14 @@ def test_attention_outside_the_interface_is_refused_unless_it_is_known(monkeypat
         measure(local)
 
 
+def test_attention_to_chosen_blocks_is_refused():
+    sizes = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 16, "num_attention_heads": 2, "head_dim": 16}
+    kinds = {"num_hidden_layers": 1, "layer_types": ["minimax_m3_sparse"], "mlp_layer_types": ["dense"]}
+    config = CONFIG_MAPPING["minimax_m3_vl_text"](**sizes, **kinds, num_key_value_heads=2, index_n_heads=2)
+    with pytest.raises(UsageError, match="tensor block_indices, which may choose the positions"):
+        measure(config)
+
+
 def test_routing_by_data_is_refused():
     sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 32}
     config = CONFIG_MAPPING["jetmoe"](**sizes, num_key_value_heads=2, kv_channels=8, num_local_experts=4)
