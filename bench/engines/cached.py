@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, cache_utils
 from transformers.cache_utils import (
     Cache,
-    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
@@ -37,7 +36,7 @@ from bench.compute.profile import ComputeProfile
 from bench.errors import BenchError
 
 JOINABLE = {
-    DummyLayer,
+    getattr(cache_utils, "DummyLayer", DynamicLayer),  # of recent releases: a layer without a cache
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
