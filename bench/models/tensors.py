@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from bench.models.multimodal import meta_model, text_model
 from bench.models.opening import open_config, open_model
 
 
@@ -58,8 +59,7 @@ def as_filed(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dic
 
 def files_hold_tensors_of_model(folder: Path) -> bool:
     """Return whether the files of a checkpoint folder hold the tensors of the model as they are in it."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(open_config(folder))
+    model = meta_model(open_config(folder))
     own = held(model)
     filed = as_filed(model, own)
     if filed.keys() != own.keys() or any(filed[name] is not tensor for name, tensor in own.items()):
@@ -93,4 +93,4 @@ def deployed_dtypes(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, tor
     loaded = type(model).from_pretrained(
         None, config=copy.deepcopy(model.config), state_dict=state, device_map={"": "meta"}, dtype=dtype
     )
-    return {name: tensor.dtype for name, tensor in held(loaded).items()}
+    return {name: tensor.dtype for name, tensor in held(text_model(loaded)[0]).items()}

@@ -1,11 +1,12 @@
 import pytest
 import torch
-from tiny_families import configuration, make
+from tiny_families import configuration, make, make_multimodal
 from transformers import AutoModelForCausalLM
 
 from bench.compute.flops import closed_form
 from bench.models.digest import digest
 from bench.models.embedded import EMBEDDED
+from bench.models.opening import open_model, save_model
 from bench.models.tensors import (
     as_filed,
     deployed_dtypes,
@@ -15,6 +16,7 @@ from bench.models.tensors import (
     movable,
     read_held,
 )
+from bench.weights.checkpoint import saved_digest
 
 
 def on_meta(family):
@@ -69,6 +71,18 @@ def test_each_expert_has_its_own_tensors_in_the_files():
     gate, up = experts.gate_up_proj[7].chunk(2)
     assert torch.equal(filed["model.layers.1.block_sparse_moe.experts.7.w1.weight"], gate)
     assert torch.equal(filed["model.layers.1.block_sparse_moe.experts.7.w3.weight"], up)
+
+
+def test_a_text_model_within_a_multimodal_one_is_saved_and_read_with_its_dtypes(tmp_path):
+    make_multimodal("qwen2_5_vl").save_pretrained(tmp_path / "whole")
+    model = open_model(tmp_path / "whole", torch.bfloat16)
+    assert deployed_dtypes(model, torch.bfloat16) == {name: tensor.dtype for name, tensor in held(model).items()}
+    before = digest(held(model))
+    for parameter in movable(model).values():
+        parameter.mul_(1.5)
+    save_model(model, tmp_path / "moved")
+    assert not files_hold_tensors_of_model(tmp_path / "moved")
+    assert digest(read_held(tmp_path / "moved")) == saved_digest(tmp_path / "moved") == digest(held(model)) != before
 
 
 def test_the_embedded_model_is_filed_as_it_is():
