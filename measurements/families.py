@@ -33,10 +33,12 @@ from bench.compute.measured import measure
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "families"))  # as pytest finds them
 
 from text_agreement import text_agreement
-from tiny_families import FAMILIES, make
+from tiny_families import FAMILIES, MULTIMODAL, make
 from training_agreement import Reference, training_agreement
 from weight_agreement import DTYPES, moves_exactly, saved_equal
 
+NAMES = list(dict.fromkeys([*FAMILIES, *MULTIMODAL]))
+"""Families, and multimodal ones whose text model has no name of its own."""
 PROMPT = 77
 HEADER = "| family | text 1, 3, 5; sampled | batch | prefill | decode | training | moves | saved | complete |"
 
@@ -57,13 +59,13 @@ class Cell:
 def counted(family: str) -> tuple[float, float]:
     """Return the profile's FLOPs divided by the counter's, of a prompt's pass and of a cached token's."""
     model = make(family, attn_implementation="eager")
-    profile = measure(model.config).profile
+    profile = measure(model.config, type(model)).profile
     ids = torch.zeros(1, PROMPT + 1, dtype=torch.long) + 5
     with torch.no_grad():
         tried = model(input_ids=ids[:, :1], use_cache=True)
     name = next((name for name in ("past_key_values", "cache_params") if name in tried), "past_key_values")
     # Recurrent Gemma takes a cache and returns none.
-    given = {} if name in tried else {name: DynamicCache(config=model.config)}
+    given = {} if name in tried else {name: DynamicCache(config=model.config.get_text_config())}
     with torch.no_grad(), Reference(model) as reference:
         output = model(input_ids=ids[:, :PROMPT], use_cache=True, **given)
         prefill = reference.flops
@@ -117,13 +119,13 @@ def row(family: str) -> list[Cell]:
 
 
 @click.command(help=__doc__)
-@click.argument("families", nargs=-1, type=click.Choice(list(FAMILIES)))
+@click.argument("families", nargs=-1, type=click.Choice(NAMES))
 def main(families: tuple[str, ...]) -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    chosen = families or tuple(FAMILIES)
+    chosen = families or tuple(NAMES)
     complete = 0
     print(HEADER)
     print("|---" * HEADER.count(" |") + "|")

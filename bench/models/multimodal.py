@@ -128,7 +128,6 @@ def keeps_whole(model: PreTrainedModel) -> bool:
     return is_multimodal(model.config)
 
 
-@torch.inference_mode()
 def first_logits(model: PreTrainedModel) -> torch.Tensor:
     """Return a model's logits for a short text [tokens, vocabulary].
 
@@ -138,7 +137,8 @@ def first_logits(model: PreTrainedModel) -> torch.Tensor:
     rows = model.get_input_embeddings().weight.shape[0]
     ids = torch.arange(3, 3 + PROBE, device=model.device)[None] % rows
     try:
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
+        with torch.inference_mode():
+            logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
     except Exception as error:
         reason = sentence(str(error)) or type(error).__name__
         raise UsageError(f"{type(model).__name__}: does not run on text alone ({reason})") from error

@@ -75,7 +75,7 @@ def training_agreement(family: str, *, lora: bool, checkpointing: bool) -> Train
 def _step(model: Any) -> None:
     width = max(LENGTHS)
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, model.config.vocab_size, (len(LENGTHS), width), generator=draw)
+    ids = torch.randint(3, model.config.get_text_config().vocab_size, (len(LENGTHS), width), generator=draw)
     mask = (torch.arange(width) >= width - torch.tensor(LENGTHS)[:, None]).long()
     ids = torch.where(mask.bool(), ids, 0)
     sequences = model.eval().generate(
