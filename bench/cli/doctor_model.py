@@ -130,7 +130,7 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
     model = meta_model(config)
     measured, positions = measure(model.config, type(model)), max_positions(config)
     values, linear = sum(weights.numel() for weights in model.parameters()), anatomy.packed_parameters(model)
-    small, computed = values < SMALL_MODEL, _dtype(config, dtype, device, folder)
+    small, computed = measured.profile.products < SMALL_MODEL, _dtype(config, dtype, device, folder)
     layers = cached_layers(config)
     batch = _batch(measured, layers, positions)
     return {

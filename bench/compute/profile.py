@@ -94,6 +94,11 @@ class ComputeProfile:
         """FLOPs of one attended position: the greatest common divisor of all costs that depend on positions."""
         return gcd(self.context, *(layer.pair for layer in self.layers)) or 1
 
+    @property
+    def products(self) -> int:
+        """Multiply-adds of a token through layers and head, without what depends on positions."""
+        return (self.token + self.head) // 2
+
     def attended(self, context: int, new: int, kept: int | None = None) -> int:
         """Return the positions that one call attends to, summed over tokens and layers, in units.
 

@@ -48,7 +48,7 @@ PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
 SMALL_MODEL = 20_000_000
-"""Number of parameters below which a CPU decodes faster with one thread, and with larger batches."""
+"""Multiply-adds of a token below which a CPU decodes faster with one thread, and with larger batches."""
 
 
 _Row = BatchRow[np.ndarray]
@@ -93,7 +93,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         self.digest = digest(tensors)
         self.vocabulary = self._model.get_input_embeddings().num_embeddings
         self.matrix_weights = matrix_weights(parameters)
-        small = sum(each.numel() for each in parameters.values()) < SMALL_MODEL
+        small = self.profile.products < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
         self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured, self.positions))

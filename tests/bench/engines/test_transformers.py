@@ -108,6 +108,15 @@ def test_out_of_memory_halves_the_batch_and_every_prompt_is_answered(prompts, mo
     assert more.evaluations > work.evaluations  # the failed attempts are recorded too
 
 
+@pytest.mark.parametrize(("limit", "batch_size"), [(0, 64), (1, 256)])
+def test_whether_a_model_is_small_depends_on_the_products_of_a_token_and_not_on_its_embedding(
+    limit, batch_size, engine, monkeypatch
+):
+    monkeypatch.setattr(transformers, "SMALL_MODEL", engine.profile.products + limit)
+    assert engine.profile.products < sum(each.numel() for each in engine._model.parameters())
+    assert TransformersEngine(TINY).settings["batch_size"] == batch_size
+
+
 def test_an_answer_that_starts_again_forgets_its_first_attempt():
     row = BatchRow((1, 2, 3, 1), None, generated=[2, 3, 1, 2])
     assert row.propose(3) == (4, [3, 1, 2])
