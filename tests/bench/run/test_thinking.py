@@ -9,10 +9,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 from tiny_thinker import write_thinker
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.cli import cli
 from bench.errors import UsageError
 from bench.records.config import RunConfig
+from bench.records.journal import _line, read_entries
+from bench.records.rows import Thoughts
 from bench.records.samples import read_samples
 from bench.run.data import load_task_data
 from bench.run.estimate import estimate
@@ -23,12 +26,13 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.run.thinking import check_thinking
 from reports.alike import alike
+from reports.check import contradictions
 from reports.html.run import run_page
 from reports.leaderboard.build import make_board
 from reports.leaderboard.columns import columns
 from reports.reading import read_record
 from reports.run.terminal import print_run
-from tasks.thoughts import answer_of
+from tasks.thoughts import answer_of, answer_start
 
 QUIET = ProgressDisplay(quiet=True)
 LIMIT = 12
@@ -152,7 +156,7 @@ def test_reports_show_thoughts_where_there_are_any(folder, tmp_path):
     assert sentence in run_page(result)
     for record in (_printed(prepared.folder, plain), run_page(plain)):
         assert "of thought" not in record
-    assert plain.base.thoughts is None
+    assert plain.base.thoughts == Thoughts(tokens=0, cut=0, unended=0)
     board = make_board([read_record(prepared.folder)])
     assert "thought_tokens" in [column.key for column in columns(board)]
     assert [line.thought_tokens for line in board.groups[0].lines] == [found.tokens]
@@ -171,9 +175,11 @@ def test_switched_off_thoughts_are_none(folder, tmp_path):
     prepared, off = run(folder, tmp_path, think="off", max_think_tokens=None)
     assert off.config.controls == ("thinking off",)
     assert on.base.thoughts.cut > 0
-    assert off.base.thoughts is None or not off.base.thoughts.cut
+    assert off.base.thoughts.cut == 0
+    assert off.base.thoughts.tokens < on.base.thoughts.tokens
     samples = read_samples(prepared.folder)
-    assert all(bool(sample.thought_tokens) == ("</think>" in sample.text) for sample in samples)
+    assert {bool(sample.thought_tokens) for sample in samples} == {True, False}  # random weights may write a thought
+    assert all(bool(sample.thought_tokens) == (answer_start(sample.text) != 0) for sample in samples)
     assert on.base.work.prefill_tokens != off.base.work.prefill_tokens
 
 
@@ -209,6 +215,35 @@ def test_a_journal_holds_thoughts_only_where_there_are_any(folder, tmp_path):
 
     assert fields(prepared) == {6}
     assert fields(plain) == {4}
+
+
+def test_a_thought_that_is_opened_again_is_no_contradiction(tmp_path):
+    folder = write_thinker(tmp_path / "model")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ends = tokenizer.convert_tokens_to_ids(["</think>", "<|im_end|>", "<eos>"])
+    model.lm_head.weight.data[ends] = 0
+    model.lm_head.weight.data[tokenizer.convert_tokens_to_ids("<think>")] *= 8
+    model.save_pretrained(folder)
+    prepared, result = run(folder, tmp_path / "runs")
+    assert result.base.thoughts.cut == result.base.thoughts.unended == 12
+    assert not list(contradictions(read_record(prepared.folder)))
+
+
+def test_of_answers_in_a_journal_of_an_earlier_version_thoughts_are_not_known(folder, tmp_path):
+    prepared, result = run(folder, tmp_path)
+    assert result.base.thoughts.tokens
+    known = [sample for sample in read_samples(prepared.folder) if not sample.thought_tokens]
+    journal = prepared.folder / "journal.jsonl"
+    entries, _ = read_entries(journal)
+    for entry in entries:
+        if answers := entry["value"].get("answers"):
+            entry["value"]["answers"] = [answer[:4] for answer in answers]
+    journal.write_bytes(b"".join(map(_line, entries)))
+    (prepared.folder / "result.json").unlink()
+    assert resume_run(prepared.folder, QUIET).result.base.thoughts is None
+    samples = read_samples(prepared.folder)
+    assert [sample for sample in samples if sample.thought_tokens is not None] == known
+    assert any(sample.thought_tokens is None and sample.thought_cut is None for sample in samples)
 
 
 def test_without_the_options_no_tokenizer_is_opened():
