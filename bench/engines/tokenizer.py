@@ -24,7 +24,7 @@ from bench.models.opening import (
 )
 from bench.models.rendering import TemplateLimit
 from bench.models.template import template_file
-from bench.models.thinking import Think, fix, switch
+from bench.models.thinking import Think, differ, fix, switch
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import answer_start, closing_of, closings_in, delimiters_in, opening_of
 
@@ -52,6 +52,8 @@ class CheckpointTokenizer:
         self._folder, self._device = Path(model), device
         self._tokenizer = open_tokenizer(self._folder)
         self._switch = switch(self._folder, self._tokenizer, think)
+        self._think = think
+        self._unswitched: dict[tuple[tuple[str, str], ...], str | None] = {}
         self._thought_ends: dict[str, TokenIds] = {}
         self._ends = _end_ids(self._folder, self._tokenizer) | self._turn_end()
         self._kept = self._special_delimiters()
@@ -97,7 +99,8 @@ class CheckpointTokenizer:
 
         Raises:
             Refused: If the chat template does not take the conversation, such as one with two turns of the user, or one
-                with a system message in another place than before the first.
+                with a system message in another place than before the first. Also if its prompt is the same with a
+                thought and without, and it was said which is asked for.
         """
         if isinstance(prompt, str):
             token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
@@ -114,7 +117,28 @@ class CheckpointTokenizer:
             )
         except Exception as error:  # a template is a program and may raise anything
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
+        if reason := self.unswitched(prompt):
+            raise Refused(reason)
         return tuple(encoded["input_ids"])
+
+    def unswitched(self, conversation: list[Message]) -> str | None:
+        """Return why a conversation's prompt does not follow what was said about thoughts; None if it does.
+
+        One conversation of each sequence of roles and system messages is formatted with a thought and without.
+        """
+        if not (name := next(iter(self._switch), None)):
+            return None
+        sent = self.as_sent(conversation)
+        kind = tuple((each["role"], each["content"] if each["role"] == "system" else "") for each in sent)
+        if kind not in self._unswitched:
+            roles = ", ".join(message["role"] for message in conversation)
+            self._unswitched[kind] = (
+                f"--think {self._think}: {template_file(self._folder)}: of a conversation of {roles}, the chat "
+                f"template makes the same prompt whatever {name} is; take --think auto, or no system message"
+                if differ(self._folder, self._tokenizer, name, sent) is False
+                else None
+            )
+        return self._unswitched[kind]
 
     def length(self, text: str) -> int:
         """Return the number of tokens of a text alone, without special tokens."""

@@ -260,7 +260,8 @@ class Row(Frozen):
         move: Move of the weights from the base; None for the base, if several models answered, and in records of
             earlier versions.
         truncated: Fraction of the answers that ended at the length limit; None if it is not known.
-        thoughts: Thoughts of the answers; None if they are not known for all of them, as in records of earlier versions.
+        thoughts: Thoughts of the answers; None if they are not known for all of them, as in records of earlier
+            versions.
         measures: The task's additional measures by name.
         coverage: pass@k; None unless the strategy is `pass@K`. For several K, that of the largest.
         curve: pass@k of the other K, ascending.

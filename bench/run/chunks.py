@@ -101,10 +101,9 @@ def answer_from(fields: Sequence[Any], prompt: str) -> Answer:
 
     Earlier versions did not write the two fields of a thought. What they say of an answer with a thought is not known.
     """
-    text, finish, prompt_tokens, new_tokens, *thought = fields
-    if not thought:
-        thought = [None, None] if _has_thought(text) else [0, False]
-    return Answer(text, finish, prompt_tokens, new_tokens, *thought, prompt)
+    text, finish, prompt_tokens, new_tokens, *known = fields
+    thought_tokens, cut_short = known or ((None, None) if _has_thought(text) else (0, False))
+    return Answer(text, finish, prompt_tokens, new_tokens, thought_tokens, cut_short, prompt)
 
 
 def _has_thought(text: str) -> bool:

@@ -138,7 +138,7 @@ def _refused(config: RunConfig, data: TaskData) -> str | None:
     if (folder := resolve(config.model).local()) is None:
         return None
     try:
-        check_thinking(config, data.tasks, folder)
+        check_thinking(config, data, folder)
     except UsageError as error:
         return str(error)
     except ImportError:  # the tokenizer's library is not on this machine

@@ -164,7 +164,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         from bench.models.opening import check_opens
 
         check_opens(Path(model.path), model.provenance.sha256, config.prompt)
-        check_thinking(config, task_data.tasks, Path(model.path))
+        check_thinking(config, task_data, Path(model.path))
         if isinstance(trained, RunArtifacts):
             _check_saved(trained)
     return prepared

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from tiny_thinker import write_thinker
+from tiny_thinker import OPENED, write_thinker
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.cli import cli
@@ -102,6 +102,18 @@ def test_a_model_without_thoughts_takes_neither_option(tmp_path):
         command = ["plan", "-m", "base", "-t", "addition", "-M", "tiny-adder", *_arguments(option)]
         planned = CliRunner().invoke(cli, command, catch_exceptions=False)
         assert "refused: --" in planned.output
+
+
+def test_a_switch_that_a_system_message_overrides_is_refused_before_the_run(tmp_path):
+    without = OPENED.replace("enable_thinking is false", "enable_thinking is false and messages[0].role != 'system'")
+    folder = write_thinker(tmp_path / "model", without)
+    given = {"think": "off", "max_think_tokens": None, "limit": 3}
+    reason = "--think off: .* of a conversation of system, user, the chat template makes the same prompt"
+    with pytest.raises(UsageError, match=reason):
+        run(folder, tmp_path / "runs", system="Be brief.", **given)
+    assert not (tmp_path / "runs").exists()
+    assert run(folder, tmp_path / "runs", **given)[1].status == "ok"
+    assert run(folder, tmp_path / "runs", system="Be brief.", **(given | {"think": "auto"}))[1].status == "ok"
 
 
 def _arguments(fields):
@@ -247,6 +259,7 @@ def test_of_answers_in_a_journal_of_an_earlier_version_thoughts_are_not_known(fo
 
 
 def test_without_the_options_no_tokenizer_is_opened():
-    check_thinking(config("m", max_think_tokens=None), (), Path("no folder"))
+    data = load_task_data(config("m"))
+    check_thinking(config("m", max_think_tokens=None), data, Path("no folder"))
     with pytest.raises(UsageError, match="no folder"):
-        check_thinking(config("m"), (), Path("no folder"))
+        check_thinking(config("m"), data, Path("no folder"))
