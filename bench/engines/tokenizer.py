@@ -172,7 +172,11 @@ class CheckpointTokenizer:
 
     @property
     def longest_thought_end(self) -> int | None:
-        """Number of tokens that end a thought, at most; None if the chat template writes no delimiter of thoughts."""
+        """Number of tokens that end a thought, at most; None if the chat template writes no delimiter of thoughts.
+
+        Raises:
+            UsageError: If what ends a thought also ends an answer.
+        """
         kinds = {closing for each in self._templates for closing in closings_in(each)}
         return max((len(self._thought_end(closing)) for closing in kinds), default=None)
 
@@ -193,15 +197,25 @@ class CheckpointTokenizer:
         """Return the tokens of a closing delimiter with what the chat template writes around it: line breaks, mostly.
 
         Where it shows that in no turn, the delimiter stands on a line of its own, with an empty line behind it.
+
+        Raises:
+            UsageError: If the delimiter holds a token that ends an answer.
         """
         if closing not in self._thought_ends:
             turn: Any = {"role": "assistant", "content": ANSWER, **dict.fromkeys(THOUGHTS, THOUGHT)}
             _, _, behind = self._rendered(turn).rpartition(THOUGHT)
             written, found, _ = behind.partition(ANSWER)
             texts = [*([written] if found and closing in written else []), f"\n{closing}\n\n"]
-            tokens = (tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+            tokens = [tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
             # A template that writes the thought as a turn of its own ends it by a token that ends an answer.
-            self._thought_ends[closing] = next(each for each in tokens if not self._ends.intersection(each))
+            fitting = [each for each in tokens if not self._ends.intersection(each)]
+            if not fitting:
+                ends = next(self._tokenizer.decode([i]) for i in tokens[-1] if i in self._ends)
+                raise UsageError(
+                    f"{template_file(self._folder)}: a thought cannot be ended by {closing}, as answers end at {ends}; "
+                    "leave out --max-think-tokens, or correct the chat template or generation_config.json"
+                )
+            self._thought_ends[closing] = fitting[0]
         return self._thought_ends[closing]
 
     def _stop_strings(self, sampling: Sampling) -> StopStrings:

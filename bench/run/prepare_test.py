@@ -38,7 +38,8 @@ from tasks.interface import SPLITS
 _OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
 """Fields of a run that another task does not take over.
 
-It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays
+It is asked as the run asked (`template`, `shots`, `system`, and unless it says otherwise `prompt`, `think` and
+`max_think_tokens`). The method's reward stays
 too: it tells the artifacts of a control from those of other runs.
 """
 

@@ -212,6 +212,16 @@ def test_a_template_that_ends_the_turn_behind_a_thought_gets_a_line_of_its_own(t
     assert tokenizer._tokenizer.decode(tokenizer._thought_end("</think>")) == "\n</think>\n\n"
 
 
+def test_a_thought_that_ends_as_an_answer_does_is_refused_in_a_sentence(tmp_path):
+    template = HARMONY.replace("{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|end|>' }}", "<|end|>")
+    assert template != HARMONY
+    tokens = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
+    assert CheckpointTokenizer(write_tokenizer(tmp_path, HARMONY, tokens), "cpu").longest_thought_end
+    tokenizer = CheckpointTokenizer(write_tokenizer(tmp_path, template, tokens), "cpu")
+    with pytest.raises(UsageError, match=r"jinja: a thought cannot be ended by .*, as answers end at <\|end\|>; leave"):
+        _ = tokenizer.longest_thought_end
+
+
 def test_the_system_message_of_a_template_without_one_stands_before_the_first_question(tmp_path):
     silent = "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     strict = "{{ raise_exception('no system role') if messages[0].role == 'system' }}" + LOOP

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def test_a_switch_that_a_system_message_overrides_is_refused_before_the_run(tmp_
     with pytest.raises(UsageError, match=reason):
         run(folder, tmp_path / "runs", system="Be brief.", **given)
     assert not (tmp_path / "runs").exists()
+    refused = config(folder, system="Be brief.", **given)
+    assert re.match(reason, estimate(refused, load_task_data(refused)).refused)
     assert run(folder, tmp_path / "runs", **given)[1].status == "ok"
     assert run(folder, tmp_path / "runs", system="Be brief.", **(given | {"think": "auto"}))[1].status == "ok"
 
@@ -206,6 +209,37 @@ def test_an_artifact_is_tested_as_its_run_asked(folder, tmp_path):
     other = config_of_run(prepared.folder, {"task": "modular-addition"})
     with pytest.raises(UsageError, match="within the 4 tokens of modular-addition"):
         prepare_test(other, tmp_path / "tests", QUIET)
+
+
+@pytest.mark.slow
+def test_a_model_from_elsewhere_is_tested_with_thoughts_as_the_options_say(folder, tmp_path):
+    elsewhere = write_thinker(tmp_path / "elsewhere", seed=8)
+    given = ["--artifact", elsewhere, "--declared-flops", "1e9", "-M", folder, "-t", "addition", "-L", "12", "--json"]
+
+    def tested(*options):
+        command = ["test", *given, "--max-new-tokens", "40", "-o", str(tmp_path / "tests"), *options]
+        (made,) = json.loads(CliRunner().invoke(cli, command, catch_exceptions=False).stdout)["runs"]
+        return made
+
+    on = tested("--think", "on", "--max-think-tokens", str(LIMIT))["result"]
+    off, auto = tested("--think", "off")["result"], tested()["result"]
+    assert [(each["config"]["think"], each["config"]["max_think_tokens"]) for each in (on, off, auto)] == [
+        ("on", LIMIT),
+        ("off", None),
+        ("auto", None),
+    ]
+    assert len({each["id"] for each in (on, off, auto)}) == 3
+    assert on["rows"][0]["thoughts"]["cut"] > 0
+    assert off["rows"][0]["work"]["prefill_tokens"] > on["rows"][0]["work"]["prefill_tokens"]
+    assert "give at most 35, or --max-new-tokens 42 or more" in tested("--max-think-tokens", "37")["error"]
+
+
+def test_a_test_of_a_run_can_ask_otherwise(folder, tmp_path):
+    prepared, _ = run(folder, tmp_path / "runs", think="on")
+    command = ["test", str(prepared.folder), "--think", "off", "-L", "5", "-o", str(tmp_path / "tests"), "--json"]
+    (made,) = json.loads(CliRunner().invoke(cli, command, catch_exceptions=False).stdout)["runs"]
+    config = made["result"]["config"]
+    assert (made["result"]["status"], config["think"], config["max_think_tokens"]) == ("ok", "off", LIMIT)
 
 
 def test_an_estimate_takes_a_limited_thought_at_full_length(folder):
