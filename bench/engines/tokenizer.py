@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,6 +41,7 @@ class CheckpointTokenizer:
         model: Checkpoint folder.
         device: Torch device of a trainable copy.
         think: Whether chat prompts ask for a thought.
+        prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
 
     Raises:
         UsageError: If the chat template takes no argument that says so.
@@ -48,11 +49,13 @@ class CheckpointTokenizer:
 
     settings: dict[str, str | int]
 
-    def __init__(self, model: str, device: str, think: Think = "auto") -> None:
+    def __init__(
+        self, model: str, device: str, think: Think = "auto", prompt: PromptStyle | Literal["auto"] = "auto"
+    ) -> None:
         self._folder, self._device = Path(model), device
         self._tokenizer = open_tokenizer(self._folder)
         self._switch = switch(self._folder, self._tokenizer, think)
-        self._think = think
+        self._think, self._prompt = think, prompt
         self._unswitched: dict[tuple[tuple[str, str], ...], str | None] = {}
         self._thought_ends: dict[str, TokenIds] = {}
         self._ends = _end_ids(self._folder, self._tokenizer) | self._turn_end()
@@ -245,7 +248,9 @@ class CheckpointTokenizer:
 
     @cached_property
     def _opening(self) -> str:
-        """Delimiter of a thought that the template's prompt for an answer ends with; empty if it has none."""
+        """Delimiter of a thought that the prompt for an answer ends with; empty if it has none."""
+        if self._prompt == "completion":
+            return ""
         return opening_of(self._rendered(add_generation_prompt=True))
 
     @cached_property

@@ -129,6 +129,16 @@ def test_the_largest_limit_leaves_one_token_for_the_answer(folder, tmp_path):
     assert result.base.thoughts.cut
 
 
+def test_an_answer_to_a_text_to_complete_begins_in_no_thought(folder, tmp_path):
+    """The chat template opens a thought, but no prompt is made by it."""
+    prepared, result = run(folder, tmp_path, prompt="completion", max_think_tokens=None)
+    samples = read_samples(prepared.folder)
+    assert not any(sample.text.startswith("<think>\n") for sample in samples)
+    assert result.base.thoughts.unended < len(samples)
+    chat, _ = run(folder, tmp_path, max_think_tokens=None)
+    assert all(sample.text.startswith("<think>\n") for sample in read_samples(chat.folder))
+
+
 def test_methods_that_sample_in_training_are_refused(folder):
     data = load_task_data(config(folder))
     assert data.traits.refused_rollouts.startswith("--max-think-tokens 12 ends thoughts")
