@@ -180,7 +180,7 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
-        check_thinking(config, task_data.tasks, checkpoint)
+        check_thinking(config, task_data, checkpoint)
         if left_out := what_is_left_out(open_config(checkpoint)):
             display.note(left_out)
     return prepared

@@ -38,7 +38,8 @@ from tasks.interface import SPLITS
 _OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
 """Fields of a run that another task does not take over.
 
-It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays
+It is asked as the run asked (`template`, `shots`, `system`, and unless it says otherwise `prompt`, `think` and
+`max_think_tokens`). The method's reward stays
 too: it tells the artifacts of a control from those of other runs.
 """
 
@@ -164,7 +165,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         from bench.models.opening import check_opens
 
         check_opens(Path(model.path), model.provenance.sha256, config.prompt)
-        check_thinking(config, task_data.tasks, Path(model.path))
+        check_thinking(config, task_data, Path(model.path))
         if isinstance(trained, RunArtifacts):
             _check_saved(trained)
     return prepared
