@@ -24,6 +24,8 @@ from bench.errors import UsageError
 from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
+from bench.models.tensors import held
+from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
 
@@ -75,6 +77,7 @@ def test_a_saved_text_model_opens_in_transformers_and_here_with_the_same_weights
     for file in TOKENIZER:
         shutil.copy(TINY / file, tmp_path / "moved")
     check_opens(tmp_path / "moved", name)
+    assert saved_digest(tmp_path / "moved") == digest(held(model))
     again = open_model(tmp_path / "moved", torch.float32)
     assert digest(dict(again.named_parameters())) == digest(dict(model.named_parameters())) != before
     opener = AutoModelForCausalLM if what_is_left_out(again.config) is None else AutoModelForMultimodalLM
