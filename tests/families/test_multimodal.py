@@ -14,6 +14,7 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
+from bench.cli.analyze import _parameters
 from bench.compute.attach import attach
 from bench.compute.flops import compute_profile
 from bench.compute.measured import measure
@@ -24,7 +25,8 @@ from bench.errors import UsageError
 from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
-from bench.models.tensors import held
+from bench.models.tensors import held, movable
+from bench.run.prepare_test import _differences
 from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
@@ -77,6 +79,7 @@ def test_a_saved_text_model_opens_in_transformers_and_here_with_the_same_weights
     for file in TOKENIZER:
         shutil.copy(TINY / file, tmp_path / "moved")
     check_opens(tmp_path / "moved", name)
+    assert _differences(tmp_path / "moved", tmp_path / "whole") == ""
     assert saved_digest(tmp_path / "moved") == digest(held(model))
     again = open_model(tmp_path / "moved", torch.float32)
     assert digest(dict(again.named_parameters())) == digest(dict(model.named_parameters())) != before
@@ -204,6 +207,13 @@ def test_what_is_left_out_is_said():
     said = "gemma3 is a multimodal model: its text model answers, without vision"
     assert what_is_left_out(CONFIG_MAPPING["gemma3"]()) == said
     assert what_is_left_out(CONFIG_MAPPING["llama"]()) is None
+
+
+def test_density_counts_the_matrices_that_noise_moves(tmp_path):
+    """The tower of the folder does not move, and neither do norms and biases."""
+    folder = saved(tmp_path, make_multimodal("qwen2_5_vl"))
+    moved = movable(open_model(folder, torch.float32))
+    assert _parameters(str(folder)) == sum(tensor.numel() for tensor in moved.values() if tensor.dim() > 1)
 
 
 def change(folder, tensors):
