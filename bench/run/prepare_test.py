@@ -14,7 +14,6 @@ from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION, compute_profile, is_present_rule
 from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.source import PreparedModel, resolve
-from bench.models.template import clock_date
 from bench.records.config import RunConfig
 from bench.records.digests import ARTIFACT, check_digests
 from bench.records.pricing import reprice
@@ -25,6 +24,7 @@ from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_
 from bench.run.prepare import STRICT, finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
+from bench.run.reading import reading_versions
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
@@ -141,7 +141,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
             "task": task_data.task.version,
             "flops": FLOPS_VERSION,
             "shots": SHOTS_VERSION if config.shots else None,
-            "template_date": None if config.prompt == "completion" else clock_date(Path(model.path)),
+            **reading_versions(config, task_data, Path(model.path)),
         }
     )
     content = task_data.splits.content_hash

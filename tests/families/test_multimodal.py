@@ -26,7 +26,10 @@ from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
 from bench.models.tensors import held, movable
+from bench.records.config import RunConfig
+from bench.run.prepare import prepare
 from bench.run.prepare_test import _differences
+from bench.run.progress import ProgressDisplay
 from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
@@ -201,6 +204,15 @@ def test_a_model_that_needs_more_than_text_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(SmolVLMForConditionalGeneration, "forward", needs_images)
     with pytest.raises(UsageError, match=r"does not run on text alone \(pixel_values are needed\)"):
         open_model(folder, torch.float32)
+
+
+def test_that_the_text_model_was_taken_out_is_part_of_the_id(tmp_path):
+    folder = saved(tmp_path / "whole", make_multimodal("gemma3"))
+    config = RunConfig(method="base", task="addition", model=str(folder), budget="64")
+    display = ProgressDisplay(quiet=True)
+    assert prepare(config, tmp_path / "runs", display).versions.text_model == 1
+    plain = prepare(config.model_copy(update={"model": "tiny-adder"}), tmp_path / "runs", display)
+    assert plain.versions.text_model is None
 
 
 def test_what_is_left_out_is_said():
