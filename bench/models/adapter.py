@@ -31,6 +31,8 @@ VERSION = 1
 
 WEIGHTS = "adapter_model.safetensors"
 BASE = "base_model_name_or_path"
+PREFIX = "base_model.model."
+"""What peft puts before the names of modules."""
 ELSEWHERE = {
     "megatron_config": "a module to import, and no code is run for a model's files",
     "adapters": "other adapters, which are not part of the folder",
@@ -146,14 +148,15 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
     """
     from peft import PeftConfig, get_peft_model
 
-    from bench.models.opening import open_model, open_tokenizer, save_model
+    from bench.models.opening import open_model, open_tokenizer, open_whole, save_model
 
     config = PeftConfig.from_pretrained(str(adapter))
     config.inference_mode = True
     if config.is_prompt_learning:
         raise BenchError(f"{config.peft_type.value} changes the prompt and not the weights, so it cannot be merged")
     # The stored dtype, not the configured one, so that nothing of the base is rounded.
-    model = get_peft_model(open_model(base, stored(base)), config)
+    of_text = _is_of_text_model(base, adapter)
+    model = get_peft_model((open_model if of_text else open_whole)(base, stored(base)), config)
     loaded = model.load_adapter(str(adapter), "default")
     missing, unexpected = sorted(loaded.missing_keys), sorted(loaded.unexpected_keys)
     if missing or unexpected:
@@ -166,9 +169,29 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
             f"it adapts {shared[0]}, whose weights another layer uses too, so the merged model would not be "
             "the adapted one; train the adapter on other layers"
         )
-    save_model(model.merge_and_unload(safe_merge=True), folder)
+    merged = model.merge_and_unload(safe_merge=True)
+    if of_text:
+        save_model(merged, folder)
+    else:
+        merged.save_pretrained(folder)
     has_tokenizer = (adapter / "tokenizer_config.json").exists()
     open_tokenizer(adapter if has_tokenizer else base).save_pretrained(folder)
+
+
+def _is_of_text_model(base: Path, adapter: Path) -> bool:
+    """Return whether all modules that an adapter names are those of the model that `open_model` gives.
+
+    An adapter that was trained on a whole multimodal model may name its modules otherwise, or adapt its towers.
+    """
+    from bench.models.multimodal import is_multimodal, meta_model
+    from bench.models.opening import open_config
+
+    config = open_config(base)
+    if not is_multimodal(config):
+        return True
+    layers = {name for name, module in meta_model(config).named_modules() if not any(module.children())}
+    weights = (name.removeprefix(PREFIX).split(".") for name in file_headers(adapter / WEIGHTS))
+    return all(any(".".join(parts[:end]) in layers for end in range(1, len(parts))) for parts in weights)
 
 
 def _on_shared_weights(model: Any) -> set[str]:
@@ -177,7 +200,7 @@ def _on_shared_weights(model: Any) -> set[str]:
 
     places = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     return {
-        name.removeprefix("base_model.model.")
+        name.removeprefix(PREFIX)
         for name, module in model.named_modules()
         if isinstance(module, BaseTunerLayer)
         and any(places[id(weights)] > 1 for weights in module.get_base_layer().parameters())

@@ -147,6 +147,22 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
     return model
 
 
+def open_whole(folder: Path, dtype: Any) -> PreTrainedModel:
+    """Return the model of a folder on the CPU with everything in it: of a multimodal checkpoint, the towers too.
+
+    Args:
+        folder: Checkpoint folder.
+        dtype: As in `open_model`.
+
+    Raises:
+        UsageError: If the folder does not hold exactly the model's weights.
+    """
+    check_files(folder)
+    whole, loaded = _open_whole(folder, dtype)
+    check_loaded(folder, type(whole).__name__, loaded, whole.state_dict())
+    return whole
+
+
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write a model that `open_model` returned as a checkpoint which transformers opens, and `open_model` too.
 

@@ -22,6 +22,7 @@ from bench.compute.meter import Meter
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UsageError
+from bench.models.adapter import merge
 from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
@@ -213,6 +214,35 @@ def test_that_the_text_model_was_taken_out_is_part_of_the_id(tmp_path):
     assert prepare(config, tmp_path / "runs", display).versions.text_model == 1
     plain = prepare(config.model_copy(update={"model": "tiny-adder"}), tmp_path / "runs", display)
     assert plain.versions.text_model is None
+
+
+@pytest.mark.parametrize(
+    ("name", "of_text", "target", "kept_whole"),
+    [
+        ("gemma3", True, ["q_proj", "v_proj"], False),
+        ("gemma3", False, r".*language_model.*\.(q_proj|v_proj)", True),
+        pytest.param("gemma3", False, ["q_proj", "v_proj"], True, marks=pytest.mark.slow),
+        pytest.param("qwen2_5_vl", False, ["q_proj", "v_proj"], True, marks=pytest.mark.slow),
+        ("qwen2_5_vl", False, "all-linear", True),
+    ],
+)
+def test_an_adapter_is_merged_into_the_model_whose_modules_it_names(name, of_text, target, kept_whole, tmp_path):
+    peft = pytest.importorskip("peft")
+    folder = saved(tmp_path / "whole", make_multimodal(name))
+    base = open_model(folder, torch.float32) if of_text else make_multimodal(name)
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, target_modules=target, task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = peft.get_peft_model(base, config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge(folder, tmp_path / "adapter", tmp_path / "merged")
+    check_opens(tmp_path / "merged", f"{name} {target}")
+    model = open_model(tmp_path / "merged", torch.float32)
+    ids = torch.randint(3, VOCABULARY - 1, (1, 40), generator=torch.Generator().manual_seed(0))
+    expected = logits(adapted, ids)
+    torch.testing.assert_close(logits(model, ids), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits(open_model(folder, torch.float32), ids), expected, rtol=1e-2, atol=1e-2)
+    towers = [key for file in (tmp_path / "merged").glob("*.safetensors") for key in load_file(file) if "vis" in key]
+    assert bool(towers) == kept_whole
 
 
 def test_what_is_left_out_is_said():
