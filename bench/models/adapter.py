@@ -40,6 +40,7 @@ ELSEWHERE = {
 }
 """Settings that make peft load more than the adapter and its base."""
 SHOWN_HASH = 16
+NEEDS_PEFT = "merging an adapter needs peft: pip install 'bench-post-training[train]'"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -99,7 +100,7 @@ class Adapter(ModelSource):
         Raises:
             BenchError: If peft is missing, or the adapter cannot be merged.
         """
-        self._check()
+        self.check()
         base = self.base.prepare(progress)
         progress(f"hashing {self.folder}", 0, None)
         own = folder_sha256(self.folder)
@@ -107,7 +108,7 @@ class Adapter(ModelSource):
 
         def build(folder: Path) -> None:
             if importlib.util.find_spec("peft") is None:
-                raise BenchError("merging an adapter needs peft: pip install 'bench-post-training[train]'")
+                raise BenchError(NEEDS_PEFT)
             progress(f"merging {self.folder} into {self.base.label}", 0, None)
             arguments = [base.path, str(self.folder), str(folder)]
             failed = f"{self.folder} could not be merged into {self.base.label}"
@@ -121,8 +122,12 @@ class Adapter(ModelSource):
         )
         return PreparedModel(str(merged), None, Provenance(origin, both, base.provenance.licence))
 
-    def _check(self) -> None:
-        """Check what the files tell: that the weights are whole, and that no named module would be imported."""
+    def check(self) -> None:
+        """Check what the files tell: that the weights are whole, and that no named module would be imported.
+
+        Raises:
+            UsageError: If they are not, or one would be.
+        """
         if not (self.folder / WEIGHTS).exists():
             raise UsageError(
                 f"{self.folder}: holds {ADAPTER} and no {WEIGHTS}; copy it there, or save the adapter as safetensors"
