@@ -182,6 +182,17 @@ def test_a_tower_whose_library_is_missing_is_no_reason_to_refuse(tmp_path):
     check_opens(folder, "gemma3n")
     opened = open_model(folder, torch.float32)
     assert digest(dict(opened.named_parameters())) == digest(dict(text.named_parameters()))
+    more = ("v_head.weight", "model.language_model.layers.0.self_attn.q_proj.lora_A.weight")
+    change(folder, {**load_file(folder / "model.safetensors"), **{name: torch.zeros(2, 64) for name in more}})
+    for refused in (lambda: check_opens(folder, "more"), lambda: open_model(folder, torch.float32)):
+        with pytest.raises(UsageError, match=r"2 unexpected \(model.layers.0.self_attn.q_proj.lora_A.*, v_head.weight"):
+            refused()
+
+
+def test_towers_that_no_text_config_tells_from_the_text_model_are_refused():
+    with pytest.raises(UsageError, match=r"Phi4MultimodalForCausalLM: has model\.embed_tokens_extend.*no text_config"):
+        meta_model(CONFIG_MAPPING["phi4_multimodal"](num_hidden_layers=1))
+    assert meta_model(CONFIG_MAPPING["mpt"](n_layers=1)).config.attn_config is not None
 
 
 def test_a_text_model_that_reads_otherwise_than_the_whole_model_is_refused(monkeypatch, tmp_path):
