@@ -114,8 +114,8 @@ def _refuse_towers(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
         if isinstance(module, PreTrainedModel) and "text" not in getattr(module, "input_modalities", "text"):
             raise UsageError(
-                f"{type(model).__name__}: has {name}, which reads no text, and its configuration has no text_config that "
-                "tells the text model from it; use another model"
+                f"{type(model).__name__}: has {name}, which reads no text, and its configuration has no text_config "
+                "that tells the text model from it; use another model"
             )
 
 
@@ -126,13 +126,9 @@ def of_towers(text: PreTrainedModel, unexpected: Iterable[str]) -> set[str]:
         text: Text model that was loaded from the files of the whole model.
         unexpected: Names of the weights in these files that it has not, as it would name them.
     """
-    own = {name for name, _ in text.base_model.named_children()}
-    parts = {name: name.split(".") for name in unexpected}
-    return {
-        name
-        for name, (first, *rest) in parts.items()
-        if first == text.base_model_prefix and rest and rest[0] not in own
-    }
+    prefix, own = text.base_model_prefix, {name for name, _ in text.base_model.named_children()}
+    parts = {name: name.split(".", 2) for name in unexpected}
+    return {name for name, (first, *rest) in parts.items() if first == prefix and rest and rest[0] not in own}
 
 
 def meta_model(config: PreTrainedConfig, **options: Any) -> PreTrainedModel:

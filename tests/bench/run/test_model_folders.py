@@ -16,6 +16,7 @@ from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
+from bench.run.reading import VERSION
 from bench.run.run_id import run_id
 from bench.run.runner import execute
 from tasks.addition import Addition
@@ -96,7 +97,7 @@ def test_a_template_of_the_processor_is_part_of_the_id(folder, tmp_path):
     assert prepared(folder, tmp_path).versions.processor_template is None
     template.unlink()
     taken = prepared(folder, tmp_path)
-    assert taken.versions.processor_template == 1
+    assert taken.versions.processor_template == VERSION
     assert run_id(taken.config, plain.versions, "c", "m", 1) != run_id(taken.config, taken.versions, "c", "m", 1)
     assert prepared(folder, tmp_path, prompt="completion").versions.processor_template is None
 
@@ -115,7 +116,7 @@ def test_a_candidate_prompt_with_a_system_message_is_part_of_the_id_where_it_is_
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     (folder / "chat_template.jinja").write_text(template + (folder / "chat_template.jinja").read_text())
     merged = prepared(folder, tmp_path, task="with-system")
-    assert merged.versions.system_merged == 1
+    assert merged.versions.system_merged == VERSION
     assert prepared(folder, tmp_path, task="with-system", prompt="completion").versions.system_merged is None
     monkeypatch.undo()
     assert prepared(folder, tmp_path).versions.system_merged is None

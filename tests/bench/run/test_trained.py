@@ -405,9 +405,7 @@ def test_a_declared_model_of_another_shape_is_an_error_that_says_where_it_differ
     folder = shutil.copytree(source / "artifact" / "far", tmp_path / "far")
     shape = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 2}
     (folder / "config.json").write_text(json.dumps(shape))
-    with pytest.raises(
-        UsageError, match=r"not of the shape of tiny-adder: it has no model\.layers\.2\..*; name the base"
-    ):
+    with pytest.raises(UsageError, match=r"not of the shape of tiny-adder: it has no model\.layers\.2\."):
         declared(tmp_path, folder)
 
 
