@@ -26,9 +26,9 @@ from bench.engines.decoding import answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
-from bench.engines.vllm.support import contained, require
+from bench.engines.vllm.support import MULTIMODAL, STATES, contained, require
 from bench.errors import BenchError, Refused, UsageError
-from bench.models.multimodal import what_is_left_out
+from bench.models.multimodal import text_class, what_is_left_out
 from bench.models.opening import open_config
 from bench.models.thinking import Think
 from bench.records.rows import Move
@@ -97,10 +97,8 @@ class VllmEngine(LocalEngine[int]):
         super().__init__(model, device, think, prompt)
         config = open_config(Path(model))
         if left_out := what_is_left_out(config):
-            raise Refused(
-                f"{left_out}, and vLLM would load all of it under other names; use --engine transformers, or export "
-                "the text model with `bench export` first"
-            )
+            export = "" if text_class(config) is None else ", or export the text model with `bench export` first"
+            raise Refused(f"{left_out}, and {MULTIMODAL}; use --engine transformers{export}")
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
             raise Refused(
@@ -109,7 +107,7 @@ class VllmEngine(LocalEngine[int]):
             )
         measured = measure(config)
         if measured.mixers:
-            raise self._unfit("some of its layers keep a state in place of keys and values")
+            raise self._unfit(STATES)
         self.profile, self._cached_values = measured.profile, measured.cached_values
         self.vocabulary = config.get_text_config().vocab_size
         kind = torch.device(device).type
