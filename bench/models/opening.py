@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from bench.compute.classes import is_multimodal, loaded_class
 from bench.errors import UsageError, shown
 from bench.models.checkpoint import json_object, loaded_files
 from bench.models.folder import check_files
@@ -34,9 +35,7 @@ from bench.models.load_report import check_loaded, check_tied, refuse_unmerged, 
 from bench.models.multimodal import (
     check_same_text,
     first_logits,
-    is_multimodal,
     keeps_whole,
-    loaded_class,
     loader,
     text_model,
 )
