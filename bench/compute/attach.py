@@ -22,17 +22,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from bench.compute.ledger import Phase, Work
 from bench.compute.measured import Measured, measure
 from bench.compute.modules import (
     Cost,
+    cache_name,
     cached_tokens,
     find_decoder,
     foreign_cost,
@@ -48,14 +44,14 @@ from bench.errors import UsageError
 Role = Literal["policy", "reference", "value"]
 Book = Callable[[Work, Phase], None]
 
-CACHES = ("past_key_values", "cache_params")
-"""Names of a decoder's argument for its cache."""
 TOLERANCE = 0.01
 """Share of the promised products that may be missing from a pass."""
 _WITHOUT_GRADIENT: dict[Role, Phase] = {"policy": "logprobs", "reference": "reference", "value": "value"}
 
 
-def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = None) -> Attachment:
+def attach(
+    model: nn.Module, book: Book, *, role: Role, pad_id: int | None = None, measured: Measured | None = None
+) -> Attachment:
     """Count every pass through a model's decoder and heads until the attachment is removed.
 
     Each pass has a phase. `update` is a pass with gradient, forward and backward. `recompute` is the recomputation of
@@ -82,6 +78,8 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
             layer's backward pass. `PhaseBook(meter.reserve)` bills the work and keeps totals by phase.
         role: Role of the model in the trainer.
         pad_id: Id that generation feeds to finished rows; None if it feeds none.
+        measured: What was measured of the causal model that a value model is made from (`measured` of its attachment);
+            None to measure the model. It is needed where no class of transformers runs the decoder alone.
 
     Returns:
         The attachment: a context manager with `remove()`. Its `profile` is the model's compute profile. The meter
@@ -92,34 +90,28 @@ def attach(model: nn.Module, book: Book, *, role: Role, pad_id: int | None = Non
             it lacks a module that its configuration promises, or it has adapters on parameters such as experts. The
             first pass raises it too, if less ran in the decoder's modules than the profile promises.
     """
-    return Attachment(model, book, role, pad_id)
+    return Attachment(model, book, role, pad_id, measured)
 
 
-def _measured(model: nn.Module, config: PreTrainedConfig) -> Measured:
-    """Measure a model by its decoder's configuration, or by that of the whole model if no class runs the decoder alone.
-
-    Args:
-        model: The metered model.
-        config: Configuration of its decoder.
-    """
-    wholes = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
-    whole = next((each for each in wholes if type(each) in MODEL_FOR_MULTIMODAL_LM_MAPPING), None)
-    if whole is None or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return measure(config)
-    return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)])
+def _measured(model: nn.Module, decoder: PreTrainedModel) -> Measured:
+    """Measure the model of text that a model holds; by the decoder's configuration, if it holds a decoder alone."""
+    texts = (module for module in model.modules() if isinstance(module, PreTrainedModel) and module.can_generate())
+    text = next(texts, None)
+    return measure(decoder.config) if text is None else measure(text.config, type(text))
 
 
 class Attachment:
     """Hooks on a metered model. See `attach`.
 
     Attributes:
-        profile: Compute profile of the metered model.
+        measured: What was measured of the model.
+        profile: Its compute profile.
     """
 
-    def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None) -> None:
+    def __init__(self, model: nn.Module, book: Book, role: Role, pad_id: int | None, measured: Measured | None) -> None:
         self._decoder, layers = find_decoder(model)
-        measured = _measured(model, self._decoder.config)
-        self.profile = measured.profile
+        self.measured = measured or _measured(model, self._decoder)
+        self.profile = self.measured.profile
         self._calls = [[call for call in self.profile.layers if call.layer == index] for index in range(len(layers))]
         self._book, self._role, self._pad_id = book, role, pad_id
         self._arguments = list(inspect.signature(self._decoder.forward).parameters)
@@ -134,7 +126,7 @@ class Attachment:
             raise UsageError(
                 "adapters on parameters (target_parameters of PEFT) cannot be metered: adapt linear layers"
             )
-        foreign = {named_module(self._decoder, name): cost for name, cost in measured.foreign.items()}
+        foreign = {named_module(self._decoder, name): cost for name, cost in self.measured.foreign.items()}
         self._hooks = [
             self._decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
             self._decoder.register_forward_hook(self._leave, always_call=True),
@@ -174,7 +166,7 @@ class Attachment:
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
         ids = given.get("input_ids")
-        cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
+        cache = given.get(cache_name(module))
         entering = given["inputs_embeds"] if ids is None else ids
         rows, width = entering.shape[:2]
         context = 0 if cache is None else cached_tokens(cache)

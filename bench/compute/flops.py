@@ -190,8 +190,9 @@ def _measured_profile(config: Config) -> ComputeProfile:
     given = config if isinstance(config, Mapping) else config.to_dict()
     kind = given.get("model_type")
     try:
-        from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+        from transformers import CONFIG_MAPPING
 
+        from bench.compute.classes import reading_text
         from bench.compute.measured import measure
     except ImportError as error:
         raise UsageError(
@@ -200,12 +201,8 @@ def _measured_profile(config: Config) -> ComputeProfile:
         ) from error
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"model_type is {kind!r}: not one of the installed version of transformers")
-    whole = CONFIG_MAPPING[kind].from_dict(dict(given))
-    text = whole.get_text_config()
-    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(whole) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
-        # No class runs the text part alone.
-        return measure(whole, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)]).profile
-    return measure(text).profile
+    model_class, own_config = reading_text(CONFIG_MAPPING[kind].from_dict(dict(given)))
+    return measure(own_config, model_class).profile
 
 
 def compute_profile(config: Config) -> ComputeProfile:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
+from bench.compute.classes import is_multimodal
 from bench.compute.scans import Foreign
 from bench.errors import UsageError
 
@@ -28,16 +31,23 @@ class Cost(NamedTuple):
 
 
 def find_decoder(model: nn.Module) -> tuple[Any, nn.ModuleList]:
-    """Return a model's decoder, and the stack of its layers.
+    """Return a model's decoder of text, and the stack of its layers.
 
     Raises:
         UsageError: If the model has none or more than one.
     """
-    found = []
+    found: list[tuple[nn.Module, nn.ModuleList]] = []
+    seen: set[nn.Module] = set()
+    configs = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
+    text = next((type(config.text_config) for config in configs if is_multimodal(config)), None)
     for module in model.modules():
-        layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+        own = getattr(module, "config", None)
+        layers = getattr(own, "num_hidden_layers", None)
         stacks = [child for child in module.children() if isinstance(child, nn.ModuleList) and len(child) == layers]
-        found += [(module, stack) for stack in stacks]
+        if stacks and text in (None, type(own)) and module not in seen:  # other parts have decoders of their own
+            # Beside the layers there may be as many small modules, and in a layer as many experts.
+            found.append((module, max(stacks, key=lambda stack: sum(each.numel() for each in stack.parameters()))))
+            seen.update(module.modules())
     if len(found) != 1:
         raise UsageError(
             f"{type(model).__name__} holds {len(found)} decoders (modules with a configuration and an nn.ModuleList of "
@@ -63,6 +73,11 @@ def named_module(decoder: nn.Module, name: str) -> nn.Module:
             "metered"
         )
     return module
+
+
+def cache_name(module: nn.Module) -> str:
+    """Return the name of a model's or decoder's argument for its cache."""
+    return "cache_params" if "cache_params" in inspect.signature(module.forward).parameters else "past_key_values"
 
 
 def cached_tokens(cache: Any) -> int:

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
+from bench.compute.modules import cache_name, find_decoder
 from bench.compute.patterns import LONGEST, Mask
 from bench.compute.scans import Foreign, defined
 from bench.errors import UsageError
@@ -40,24 +41,6 @@ FORMULAS = {
     aten.mv: lambda matrix, vector, **_: 2 * matrix[0] * matrix[1],
 }
 """FLOPs of operations that torch's counter lacks, as functions of the arguments' shapes."""
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the stack of a model's decoder layers.
-
-    Raises:
-        UsageError: If there is none.
-    """
-    stacks = [
-        child
-        for module in model.modules()
-        for child in module.children()
-        if isinstance(child, nn.ModuleList)
-        and len(child) == getattr(getattr(module, "config", None), "num_hidden_layers", None)
-    ]
-    if not stacks:
-        raise UsageError(f"{type(model).__name__} has no nn.ModuleList of num_hidden_layers layers")
-    return max(stacks, key=lambda stack: sum(weights.numel() for weights in stack.parameters()))
 
 
 def build(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None, attention: str) -> PreTrainedModel:
@@ -204,13 +187,12 @@ class Probe:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.layers = decoder_layers(model)
-        self.decoder = next(m for m in model.modules() if any(child is self.layers for child in m.children()))
+        self.decoder, self.layers = find_decoder(model)
         self._arguments = inspect.signature(model.forward).parameters
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.positions = LONGEST if positions is None else max(int(positions) - 1, 1)
         self.keeps = "logits_to_keep" in self._arguments
-        self._cache_name = "past_key_values" if "past_key_values" in self._arguments else "cache_params"
+        self._cache_name = cache_name(model)
         self._gives_cache = False
 
     def prefill(self, tokens: int, kept: int | None) -> tuple[Pass, Any]:

@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, cache_utils
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
+from bench.compute.modules import cache_name
 from bench.compute.profile import ComputeProfile
 from bench.errors import BenchError
 
@@ -141,7 +142,7 @@ class CachedBatch:
             BenchError: If sequences are to enter one by one, and the model's cache cannot take them in.
         """
         given: dict[str, Any] = {"position_ids": running.positions, "logits_to_keep": 1}
-        name = "cache_params" if "cache_params" in self._takes else "past_key_values"
+        name = cache_name(self._model)
         if running.entering or name == "past_key_values":  # mamba would multiply a step's one token by the mask of all
             given["attention_mask"] = running.mask.long()
         given = {key: value for key, value in given.items() if key in self._takes}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
-from bench.compute.probe import decoder_layers
+from bench.compute.modules import find_decoder
 from bench.compute.profile import AttentionLayer, ComputeProfile
 
 CHOSEN = ("top_k", "num_experts_per_tok", "top_k_experts")
@@ -28,7 +28,7 @@ def layers_by_kind(model: PreTrainedModel, profile: ComputeProfile) -> dict[str,
     """
     named = getattr(model.config.get_text_config(), "layer_types", None) or ()
     kinds: Counter[str] = Counter()
-    for index, layer in enumerate(decoder_layers(model)):
+    for index, layer in enumerate(find_decoder(model)[1]):
         attends = dict.fromkeys(
             _attention(call, latent=profile.context > 0) for call in profile.layers if call.layer == index
         )
@@ -81,7 +81,7 @@ def _recurrence(layer: nn.Module, *, linear: bool) -> str | None:
 def _routed(model: PreTrainedModel) -> Iterator[tuple[nn.Module, int, int]]:
     """Yield the experts of each decoder layer, how many of them a token is sent to, and how many there are."""
     config = model.config.get_text_config()
-    for layer in decoder_layers(model):
+    for layer in find_decoder(model)[1]:
         for module in layer.modules():
             total = getattr(module, "num_experts", None)
             if not isinstance(total, int) or not any(weights.ndim == 3 for weights in module.parameters(recurse=False)):

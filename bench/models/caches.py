@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from bench.compute.modules import cache_name
 from bench.models.multimodal import meta_model
 
 ATTENTION = "bench_shapes"
@@ -81,9 +82,8 @@ def _cache(model: PreTrainedModel) -> Any:
     """Return the cache after a short pass; None if the model has none."""
     ids = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
     output = model(input_ids=ids, use_cache=True, return_dict=True)
-    for name in ("past_key_values", "cache_params"):
-        if (found := output.get(name)) is not None:
-            return found
+    if (found := output.get(cache_name(model))) is not None:
+        return found
     cache = DynamicCache(config=model.config.get_text_config())  # a model that makes none may take one
     model(input_ids=ids, use_cache=True, past_key_values=cache)
     return cache

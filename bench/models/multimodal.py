@@ -16,23 +16,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from bench.compute.classes import is_multimodal, loaded_class, text_class
 from bench.errors import UsageError
 from bench.plain import sentence
 
 PROBE = 8
 """Number of tokens of the text on which a text model is held against the whole model."""
-
-
-def is_multimodal(config: PreTrainedConfig) -> bool:
-    """Return whether a configuration is that of a text model and something else, rather than of a text model alone."""
-    return isinstance(getattr(config, "text_config", None), PreTrainedConfig)
 
 
 def what_is_left_out(config: PreTrainedConfig) -> str | None:
@@ -46,16 +37,6 @@ def what_is_left_out(config: PreTrainedConfig) -> str | None:
 
 def _is_tower(name: str, value: object) -> bool:
     return name != "text_config" and isinstance(value, PreTrainedConfig)
-
-
-def loaded_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    """Return the class that loads a checkpoint's weights; None if transformers has none that continues a text."""
-    mappings = [MODEL_FOR_MULTIMODAL_LM_MAPPING] if is_multimodal(config) else []
-    for mapping in (*mappings, MODEL_FOR_CAUSAL_LM_MAPPING):
-        if type(config) in mapping:
-            found: type[PreTrainedModel] = mapping[type(config)]
-            return found
-    return None
 
 
 def loader(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
@@ -79,23 +60,13 @@ def loader(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], PreTrainedC
     return found, config
 
 
-def text_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    """Return the causal class of a multimodal configuration's text part; None if transformers has none."""
-    text = type(config.text_config)
-    if text in MODEL_FOR_CAUSAL_LM_MAPPING:
-        found: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[text]
-        return found
-    own = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    return own if own is not None and own.config_class is text else None
-
-
 def text_model(whole: PreTrainedModel) -> tuple[PreTrainedModel, set[str]]:
     """Return the text model of a loaded model, and the names of the weights of the whole model that it leaves out.
 
     A model of text alone is returned as it is. A multimodal one cannot be used afterwards.
 
     Args:
-        whole: Model of `loaded_class`, also on the meta device.
+        whole: Model of `bench.compute.classes.loaded_class`, also on the meta device.
 
     Raises:
         UsageError: If the model has no decoder or no head of its own, or has towers and no `text_config`.

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from bench.compute.classes import is_multimodal, loaded_class
 from bench.errors import UsageError, shown
 from bench.models.checkpoint import json_object, loaded_files
 from bench.models.folder import check_files
@@ -34,9 +35,7 @@ from bench.models.load_report import check_loaded, check_tied, refuse_unmerged, 
 from bench.models.multimodal import (
     check_same_text,
     first_logits,
-    is_multimodal,
     keeps_whole,
-    loaded_class,
     loader,
     of_towers,
     text_model,
@@ -194,9 +193,20 @@ def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, An
         raise UsageError(
             f"{folder}: the weights cannot be read ({reason}); copy or download the files again"
         ) from error
+    _freeze_as_made(model, own_config)
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
     return model, loaded if own_config is config else without(loaded, of_towers(model, loaded["unexpected_keys"]))
+
+
+def _freeze_as_made(model: PreTrainedModel, config: PreTrainedConfig) -> None:
+    """Freeze the parameters that the model's class does not train, as loading does not: the bias of AFMoE's experts."""
+    with torch.device("meta"):
+        made = type(model)._from_config(config)
+    frozen = {name for name, parameter in made.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -24,8 +24,8 @@ from bench.models.opening import open_config, open_model
 def movable(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return the parameters that a move through weight space and training change, each storage once.
 
-    These are the floating-point ones that transformers does not freeze when it loads a model. Take them before the
-    model is frozen. Tied heads and shared blocks have one name.
+    These are the floating-point ones that the class of the model does not freeze. `from_pretrained` forgets that, and
+    `open_model` restores it. Take them before the model is frozen. Tied heads and shared blocks have one name.
     """
     found = model.named_parameters()
     return {name: each.detach() for name, each in found if each.requires_grad and each.is_floating_point()}

@@ -9,8 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bench.compute.modules import linear_weights
-from bench.compute.probe import decoder_layers
+from bench.compute.modules import find_decoder, linear_weights
 from methods.interface import Lora
 
 READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
@@ -59,13 +58,15 @@ def _targets(model: PreTrainedModel) -> list[str]:
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    inner = set(decoder_layers(model).modules())
+    _, layers = find_decoder(model)
+    inner = set(layers.modules())
     plain = {module for module in linear.values() if type(module).forward in (nn.Linear.forward, Conv1D.forward)}
     special = inner - plain if inner & plain else set()
     found = []
     for name, module in linear.items():
-        around = model.get_submodule(name.rpartition(".")[0])
-        of_scan = hasattr(around, "A_log") and hasattr(around, "D") and name.endswith(READ_BY_KERNELS)
+        parent, _, own = name.rpartition(".")
+        around = model.get_submodule(parent)
+        of_scan = hasattr(around, "A_log") and hasattr(around, "D") and own in READ_BY_KERNELS
         unsuitable = shared[id(module.weight)] > 1 or of_scan or module in special
         if module is not model.get_output_embeddings() and not unsuitable:
             found.append(name)

@@ -128,7 +128,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         tokenizer is not None,
         known,
         unknown=sum(map(tokenizer.unknown, encoded)) / max(1, sum(lengths)) if tokenizer else 0.0,
-        too_long=too_long(max(lengths), task.max_new_tokens, _positions(model)) if tokenizer else None,
+        too_long=_too_long(model, max(lengths), task.max_new_tokens) if tokenizer and model else None,
         limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
         thought_tokens=thought,
         refused=refused,
@@ -147,9 +147,12 @@ def _refused(config: RunConfig, data: TaskData) -> str | None:
     return None
 
 
-def _positions(model: dict[str, Any] | None) -> int | None:
-    limit: int | None = (model or {}).get("text_config", model or {}).get("max_position_embeddings")
-    return limit
+def _too_long(model: dict[str, Any], prompt: int, answer: int) -> str | None:
+    """Return why a prompt and an answer do not fit into a model's positions. Needs the libraries of its tokenizer."""
+    from bench.engines.local import max_positions
+    from bench.models.opening import config_of
+
+    return too_long(prompt, answer, max_positions(config_of(model, "config.json")))
 
 
 def _mean_flops(model: dict[str, Any] | None, prompts: Sequence[int], answers: Sequence[int]) -> float | None:

@@ -147,7 +147,8 @@ class TrainingSession:
         if self._lora is not None:
             set_seed(derive(self._seed, "adapters") % 2**32)
             model = with_adapters(model, self._lora)
-        self._attached.enter_context(attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id))
+        self._metered = attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id)
+        self._attached.enter_context(self._metered)
         return model, tokenizer
 
     @property
@@ -176,8 +177,10 @@ class TrainingSession:
     def value_model(self) -> ValueModel:
         """Return a copy of the base model with a scalar value head, initialised to zero, instead of the LM head."""
         model, _ = self._evaluator.engine.trainable()
-        value = ValueModel(without_own_settings(model, self.tokenizer.pad_token_id))
-        self._attached.enter_context(attach(value, self._book, role="value", pad_id=self.tokenizer.pad_token_id))
+        pad_id = self.tokenizer.pad_token_id
+        value = ValueModel(without_own_settings(model, pad_id))
+        measured = self._metered.measured
+        self._attached.enter_context(attach(value, self._book, role="value", pad_id=pad_id, measured=measured))
         return value
 
     # Compute accounting
@@ -241,8 +244,10 @@ class TrainingSession:
             for prompt in self.prompts
         )
         profile = self._evaluator.meter.profile
-        base = (profile.token + profile.head) * tokens + profile.unit * profile.attended_singly(0, tokens)
-        return base + 2 * adapter_products(self.model) * tokens
+        # As if no layer had a window: a bound need not be tight, and training stays as long as it was.
+        pair = profile.context + sum(layer.pair for layer in profile.layers)
+        products = profile.token + profile.head + 2 * adapter_products(self.model)
+        return products * tokens + pair * tokens * (tokens + 1) // 2
 
     def settle(self) -> None:
         """Book the work of the other processes since the last call.

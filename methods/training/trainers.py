@@ -142,7 +142,7 @@ class PolicyValueTrainer(PPOTrainer):
             args=arguments,
             processing_class=training.tokenizer,
             model=policy,
-            ref_model=NoReference(policy.config.vocab_size),
+            ref_model=NoReference(policy.config.get_text_config().vocab_size),
             reward_model=reward,
             train_dataset=Dataset.from_list([{"input_ids": list(p.token_ids)} for p in training.prompts]),
             value_model=value,

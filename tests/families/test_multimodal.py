@@ -31,6 +31,7 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.prepare_test import _differences
 from bench.run.progress import ProgressDisplay
+from bench.run.value_model import ValueModel
 from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
@@ -152,6 +153,9 @@ def test_training_is_metered_by_the_same_profile_where_no_class_runs_the_text_pa
     model = make("qwen2_5_vl")
     attachment = attach(model, lambda work, phase: None, role="policy", pad_id=0)
     assert attachment.profile == measure(model.config, type(model)).profile == compute_profile(model.config)
+    value = ValueModel(make("qwen2_5_vl"))
+    with attach(value, lambda work, phase: None, role="value", measured=attachment.measured) as attached:
+        assert attached.profile == attachment.profile
 
 
 def test_missing_weights_of_a_tower_are_no_reason_to_refuse_and_those_of_the_text_model_are(tmp_path):

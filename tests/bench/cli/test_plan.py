@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
+from transformers import AutoModelForCausalLM, GPT2Config, Phi3Config
 
 from bench.cli import cli
+from bench.engines.transformers import TransformersEngine
+from bench.models.embedded import EMBEDDED
 from bench.registry import names
 from tasks.addition import Addition
 
@@ -115,6 +119,27 @@ def test_prompts_and_answers_that_do_not_fit_are_refused(tmp_path):
         "--max-new-tokens 26 or less, or take a model with a longer context"
     )
     assert plan["lines"] == []
+
+
+GPT2 = GPT2Config(n_layer=1, n_head=2, n_embd=8, n_positions=32, vocab_size=16, bos_token_id=1, eos_token_id=2)
+PHI3 = Phi3Config(
+    **{"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 8},
+    **{"intermediate_size": 8, "vocab_size": 16, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+    original_max_position_embeddings=32,
+    rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 2, "long_factor": [2.0] * 2},
+)
+
+
+@pytest.mark.parametrize("config", [GPT2, PHI3])
+def test_the_positions_of_a_plan_are_those_that_the_engine_has(config, tmp_path):
+    folder = tmp_path / "model"
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(EMBEDDED["tiny-adder"].folder / name, folder)
+    assert TransformersEngine(str(folder)).positions == 32
+    for most, refused in ((26, False), (27, True)):
+        (plan,) = planned(*rows(tmp_path, "+")[:-1], folder, "--max-new-tokens", most)
+        assert ("the model has 32" in (plan["refused"] or "")) == refused
 
 
 def test_headings_name_what_differs():

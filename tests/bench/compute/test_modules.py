@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tiny_families import make
+from tiny_families import make, make_multimodal
 from torch import nn
 from transformers import DynamicCache
 
-from bench.compute.modules import cached_tokens, find_decoder, foreign_cost, named_module
+from bench.compute.modules import cache_name, cached_tokens, find_decoder, foreign_cost, named_module
 from bench.compute.scans import Foreign
 from bench.errors import UsageError
 from bench.run.adapters import with_adapters
@@ -17,9 +17,28 @@ def test_a_cache_says_how_many_tokens_it_holds(family, tokens):
     model = make(family)
     cache = DynamicCache(config=model.config)
     assert cached_tokens(cache) == 0
-    name = "cache_params" if family == "mamba2" else "past_key_values"
+    name = cache_name(model)
+    assert name == cache_name(model.base_model) == ("cache_params" if family == "mamba2" else "past_key_values")
     model(torch.full((2, 30 if family == "gemma3" else 7), 5), **{name: cache}, use_cache=True)
     assert cached_tokens(cache) == tokens  # states alone do not count theirs
+
+
+@pytest.mark.parametrize(("family", "name"), [("qwen2_5_vl", "model.language_model"), ("smolvlm", "model.text_model")])
+def test_the_decoder_of_a_multimodal_model_is_that_of_text(family, name):
+    model = make_multimodal(family)
+    decoder, layers = find_decoder(model)
+    assert decoder is model.get_submodule(name)
+    assert layers is decoder.layers
+
+
+def test_as_many_experts_as_layers_are_no_decoder_and_another_model_is_one():
+    model = make("llama")
+    model.model.layers[1].mlp.config = model.config
+    model.model.layers[1].mlp.experts = nn.ModuleList(nn.Linear(2, 2) for _ in model.model.layers)
+    model.model.beside = nn.ModuleList(nn.Linear(2, 2) for _ in model.model.layers)
+    assert find_decoder(model) == (model.model, model.model.layers)
+    with pytest.raises(UsageError, match="holds 2 decoders"):
+        find_decoder(nn.ModuleList([model, make("qwen3")]))
 
 
 def test_modules_are_found_below_adapters():

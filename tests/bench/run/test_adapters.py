@@ -44,6 +44,15 @@ def test_layers_that_an_adapter_would_break_have_none(family, left_out):
     assert left_out not in adapted(with_adapters(model, Lora(rank=2)))
 
 
+def test_a_layer_whose_name_only_ends_like_one_that_a_scan_reads_has_an_adapter():
+    model = make("mamba2")
+    mixer = model.backbone.layers[0].mixer
+    mixer.layout_proj = torch.nn.Linear(4, 4)
+    names = adapted(with_adapters(model, Lora(rank=2)))
+    assert "backbone.layers.0.mixer.layout_proj" in names
+    assert "backbone.layers.0.mixer.out_proj" not in names
+
+
 def test_a_model_without_plain_linear_layers_has_adapters_on_its_own():
     assert "transformer.h.0.mlp.dense_h_to_4h" in adapted(with_adapters(make("falcon"), Lora(rank=2)))
 

@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from bench.compute.ledger import Work
 from bench.compute.meter import Meter
 from bench.distributed import ProcessGroup
 from bench.engines.transformers import TransformersEngine
@@ -293,6 +295,20 @@ def test_processes_that_together_exceed_the_allowance_fail(open_session):
     one.ranks = TwoRanks(0, 2)
     with pytest.raises(BenchError, match="so one process stopped"), one.metered():
         one.model(input_ids=ids)
+
+
+def test_windows_do_not_lower_the_bound_of_a_step(open_session):
+    bounds = []
+    for window in (None, 4):
+        session, meter = open_session()
+        session.ranks = ProcessGroup(0, 2)
+        layers = tuple(replace(layer, window=window) for layer in meter.profile.layers)
+        meter.profile = replace(meter.profile, layers=layers)
+        bounds.append(session.bound(3))
+    tokens = max(len(prompt.token_ids) for prompt in session.prompts) + session.max_new_tokens
+    attended = len(layers) * tokens * (tokens + 1) // 2
+    products = meter.profile.products * tokens
+    assert bounds == [3 * meter.flops(Work(products=products, attended=attended))] * 2
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])

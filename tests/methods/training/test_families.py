@@ -32,7 +32,7 @@ def session(tmp_path):
         engine = TransformersEngine(resolve("tiny-adder").prepare(lambda *_: None).path, dtype="float32")
         (_, tokenizer), model = engine.trainable(), make(family)
         engine.trainable = lambda: (copy.deepcopy(model), copy.deepcopy(tokenizer))
-        meter = Meter(measure(model.config).profile, 10**15)
+        meter = Meter(measure(model.config, type(model)).profile, 10**15)
         task = Addition()
         evaluator = Evaluator(engine, task, "chat", meter, Journal(tmp_path / "journal.jsonl"))
         opened = TrainingSession(evaluator, task.load().support, tmp_path / "training", 10**15, 0, lora)
@@ -71,8 +71,9 @@ def test_grpo_trains_adapters(session, tmp_path, family):
     one_step(session(family, Lora(rank=2)), GrpoConfig(group=4, lora=Lora(rank=2)), GroupTrainer, tmp_path)
 
 
-# Hidden states of several streams, a base without a model for classification, a decoder within its model.
-@pytest.mark.parametrize("family", ["gemma3n", "lfm2_moe", "opt"])
+# Hidden states of several streams, a base without a model for classification, a decoder within its model, one that no
+# class runs alone.
+@pytest.mark.parametrize("family", ["gemma3n", "lfm2_moe", "opt", "qwen2_5_vl"])
 def test_ppo_trains(session, tmp_path, family):
     opened = session(family)
     one_step(opened, PpoConfig(mini_batches=2), PolicyValueTrainer, tmp_path)
