@@ -151,7 +151,7 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
     values, linear = sum(weights.numel() for weights in model.parameters()), anatomy.packed_parameters(model)
     small, computed = measured.profile.products < SMALL_MODEL, _dtype(config, dtype, device, folder)
     layers = cached_layers(config)
-    batch, left_out = _batch(measured, layers, positions), what_is_left_out(config)
+    batch, left_out = _batch(measured, layers), what_is_left_out(config)
     unfit = _unfit_for_vllm(left_out, measured, export=not keeps_whole(model))
     return {
         "dtype": computed,
@@ -190,12 +190,12 @@ def _dtype(config: PreTrainedConfig, dtype: str, device: str, folder: Path | Non
     return str(config.get_text_config().dtype or "bfloat16").removeprefix("torch.")
 
 
-def _batch(measured: Measured, layers: tuple[CachedLayer, ...], positions: int | None) -> str:
+def _batch(measured: Measured, layers: tuple[CachedLayer, ...]) -> str:
     """Return the kind of batch that serves the model, unless its logits turn out to be others when it is loaded."""
     from bench.engines.batches import serves_ragged
     from bench.engines.cached import JOINABLE
 
-    if serves_ragged(measured, positions):
+    if serves_ragged(measured):
         return "ragged"
     return "cached" if all(layer.kind in JOINABLE for layer in layers) else "equal-length"
 

@@ -33,6 +33,9 @@ ATTENDS_TO_ALL = ("bloom", "falcon", "gptj")
 Their modeling files say so. A count cannot: eager attention with a window computes the full square too.
 """
 
+NEEDS_VALUES = ("item() cannot be called on meta", "out of meta tensor", "with Meta tensors")
+"""Parts of the messages of torch that say that code reads values where there are only shapes."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
@@ -109,7 +112,7 @@ def measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None 
 
     Raises:
         UsageError: If the model cannot be built, its cost depends on the tokens' values (sparse masks, routing by
-            data), or its passes do not cost what the profile says.
+            data), it mixes tokens in a way that is not known, or its passes do not cost what the profile says.
     """
     key = config.to_json_string(use_diff=False), model_class
     if key not in _MEASURED:
@@ -137,10 +140,14 @@ def _measure(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None
                 "attention interface"
             ) from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise UsageError(
-            f"model_type is {kind!r}: its FLOPs cannot be measured, because its code does not run without values "
-            f"({reason}): what it computes may depend on them, as in sparse attention and routing by data"
-        ) from error
+        if any(part in str(error) for part in NEEDS_VALUES):
+            reason = (
+                f"its code does not run without values ({reason}): what it computes may depend on them, as in sparse "
+                "attention and routing by data"
+            )
+        else:
+            reason = f"its code does not run on torch's meta device ({reason})"
+        raise UsageError(f"model_type is {kind!r}: its FLOPs cannot be measured, because {reason}") from error
 
 
 def _probed(probe: Probe) -> Measured:
@@ -148,6 +155,11 @@ def _probed(probe: Probe) -> Measured:
     every, _ = probe.prefill(PROBED, None)
     one, cache = probe.prefill(PROBED, 1)
     step = probe.step(cache)
+    if not every.calls and not every.mixers:
+        raise UsageError(
+            "it neither attends through transformers' attention interface nor has a recurrence whose definition is "
+            "known"
+        )
     head = Fraction(every.products - one.products, PROBED - 1) if probe.keeps else Fraction(every.head, PROBED)
     context = (step.products - Fraction(every.products, PROBED)) / PROBED
     token = Fraction(every.products, PROBED) - head - context

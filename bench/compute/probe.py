@@ -53,11 +53,29 @@ def build(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None, a
     """
     config = copy.deepcopy(config)
     config.pad_token_id = None  # or some models look for padding in the tokens
+    _fix_rotary_frequencies(config)
     maker = AutoModelForCausalLM.from_config if model_class is None else model_class._from_config
     with torch.device("meta"), no_init_weights():
         # These experts gather the weights of the tokens' experts. The other kinds branch on the tokens' values.
         model: PreTrainedModel = maker(config, attn_implementation=attention, experts_implementation="batched_mm")
     return model.eval()
+
+
+def _fix_rotary_frequencies(config: PreTrainedConfig) -> None:
+    """Replace rotary frequencies that depend on the tokens' positions by fixed ones, which cost the same."""
+
+    def fixed(rope: Any) -> Any:
+        if not isinstance(rope, dict):
+            return rope
+        if "dynamic" in str(rope.get("rope_type")):
+            return {**rope, "rope_type": "default"}
+        return {name: fixed(value) for name, value in rope.items()}  # some models have entries by kind of layer
+
+    if rope := getattr(config, "rope_parameters", None):
+        config.rope_parameters = fixed(rope)
+    for name in config.sub_configs:
+        if isinstance(part := getattr(config, name, None), PreTrainedConfig):
+            _fix_rotary_frequencies(part)
 
 
 @dataclass(slots=True)

@@ -2,24 +2,25 @@
 
 `RaggedBatch` computes no padding and proposes tokens, and attends by itself: it serves models in which plain attention
 alone mixes tokens. `CachedBatch` serves all others. Before either does, it must give the logits that the model gives
-without a cache, because some models of transformers have caches that are wrong in a batch.
+without a cache, because some models of transformers have caches that are wrong in a batch. Logits are compared in
+float32 whatever the dtype of the weights: in half precision, rounding alone may change them as much as a wrong batch.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bench.compute.measured import AttentionCall, Measured
 from bench.compute.profile import ComputeProfile
 from bench.engines.cached import CachedBatch
 from bench.engines.ragged import RaggedBatch, use_ragged_attention
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
 
 Kind = Literal["ragged", "cached", "equal-length"]
 """`ragged`: `RaggedBatch`. `cached`: `CachedBatch` whose sequences enter and leave one by one. `equal-length`:
@@ -30,8 +31,9 @@ HONOURED = {"dropout", "output_router_logits", "position_ids", "scaling", "slidi
 others are meant for other parts of a model and for other implementations."""
 AGREEMENT = 1e-4
 """Largest difference of logits from those without a cache, relative to their spread, in float32."""
-HALF_AGREEMENT = 0.5
-"""The same in half precision, where rounding alone changes logits by a tenth."""
+HALF_AGREEMENT = 1e-2
+"""The same for weights in half precision. A recurrence may hold a constant of its own, such as its decay, rounded, and
+use another formula without a cache, in which the rounding differs."""
 TOKENS = 8
 """Length of the sequences that the batches are tried with."""
 
@@ -75,7 +77,7 @@ class Batch(Protocol):
         """Move a sequence to another row."""
 
 
-def serves_ragged(measured: Measured, positions: int | None) -> bool:
+def serves_ragged(measured: Measured) -> bool:
     """Return whether `RaggedBatch` may serve a model.
 
     Each decoder layer must attend once through transformers' interface, to all earlier positions or within the window
@@ -84,16 +86,13 @@ def serves_ragged(measured: Measured, positions: int | None) -> bool:
 
     Args:
         measured: Properties of the model.
-        positions: Maximum number of positions; None if there is no limit.
     """
 
     def is_plain(call: AttentionCall) -> bool:
-        window = call.sliding_window
-        binds = window is not None and (positions is None or window < positions)
         return (
             not call.late
             and not call.pattern.chunked
-            and call.pattern.window == (window if binds else None)
+            and call.pattern.window == call.sliding_window
             and call.keywords <= HONOURED
         )
 
@@ -111,30 +110,76 @@ def choose_batch(model: PreTrainedModel, *, ragged: bool) -> Kind:
     Raises:
         UsageError: If no batch gives the model's own logits.
     """
-    sequences, expected = _without_cache(model)
-    own = model.config._attn_implementation
-    difference = math.inf
+    own, agreement = model.config._attn_implementation, AGREEMENT if model.dtype == torch.float32 else HALF_AGREEMENT
     kinds: list[Kind] = ["ragged", "cached", "equal-length"]
-    for kind in kinds if ragged else kinds[1:]:
-        if kind == "ragged":
-            use_ragged_attention(model)
-        try:
-            difference = _difference(new_batch(kind, model, len(sequences)), sequences, expected)
-        except BenchError:
-            pass  # the batch does not know the model's attention or its cache
-        else:
-            if difference <= (AGREEMENT if model.dtype == torch.float32 else HALF_AGREEMENT):
-                return kind
-        model.set_attn_implementation(own)
-    raise UsageError(
-        f"{type(model).__name__}: the cache that transformers makes for it changes its logits, by {difference:.2g} of "
-        "their spread; use another model"
-    )
+    reason = ""
+    with _in_float32(model):
+        sequences, expected = _without_cache(model)
+        for kind in kinds if ragged else kinds[1:]:
+            if kind == "ragged":
+                use_ragged_attention(model)
+            try:
+                difference = _difference(new_batch(kind, model, len(sequences)), sequences, expected)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of the batch, or of the model's own code, which may have another cache
+                reason = f"cannot be used ({type(error).__name__}: {error})".replace("\n", " ")
+            else:
+                if difference <= agreement:
+                    return kind
+                reason = f"changes its logits, by {difference:.2g} of their spread"
+            model.set_attn_implementation(own)
+    raise UsageError(f"{type(model).__name__}: the cache that transformers makes for it {reason}; use another model")
 
 
 def new_batch(kind: Kind, model: PreTrainedModel, capacity: int) -> Batch:
     """Return an empty batch for at most `capacity` sequences."""
     return RaggedBatch(model, capacity) if kind == "ragged" else CachedBatch(model, joins=kind == "cached")
+
+
+@contextmanager
+def _in_float32(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model compute in float32 while the block runs. Its weights stay.
+
+    Layers are converted one at a time, while they run, so memory is needed for one of them and for the embeddings.
+    """
+    layers = list(_layers(model))
+    inside = {module for layer in layers for module in layer.modules()}
+    converted: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def convert(layer: nn.Module, modules: Iterable[nn.Module]) -> None:
+        with torch.inference_mode(False):
+            for module in modules:
+                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                    if tensor.dtype in (torch.bfloat16, torch.float16):
+                        converted.setdefault(layer, []).append((tensor, tensor.data))
+                        tensor.data = tensor.data.float()
+
+    def enter(layer: nn.Module, _: object) -> None:
+        convert(layer, layer.modules())
+
+    def leave(layer: nn.Module, *_: object) -> None:
+        with torch.inference_mode(False):
+            for tensor, data in converted.pop(layer, ()):
+                tensor.data = data
+
+    hooks = [
+        *(layer.register_forward_pre_hook(enter) for layer in layers),
+        *(layer.register_forward_hook(leave, always_call=True) for layer in layers),
+    ]
+    try:
+        convert(model, (module for module in model.modules() if module not in inside))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        leave(model)
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules of a model's outermost lists."""
+    for child in module.children():
+        yield from child if isinstance(child, nn.ModuleList) else _layers(child)
 
 
 @torch.inference_mode()
@@ -147,7 +192,7 @@ def _without_cache(model: PreTrainedModel) -> tuple[list[list[int]], Tensor]:
 
 @torch.inference_mode()
 def _difference(batch: Batch, sequences: list[list[int]], expected: Tensor) -> float:
-    """Return how much logits differ from the expected ones, relative to the spread of these.
+    """Return how much logits differ from the expected ones, relative to the spread of these, where they are finite.
 
     Prompts of unequal length enter at different times, and the longest sequence leaves before the others.
     """
@@ -171,5 +216,7 @@ def _difference(batch: Batch, sequences: list[list[int]], expected: Tensor) -> f
         rows[0] = rows[-1]
         rows.pop()
     given, wanted = (torch.stack(logits).double() for logits in zip(*pairs, strict=True))
-    spread = wanted - wanted.mean(dim=-1, keepdim=True)
-    return float((given - wanted).norm() / spread.norm())
+    finite = wanted.isfinite()
+    spread = (wanted - wanted.where(finite, torch.nan).nanmean(dim=-1, keepdim=True))[finite].norm()
+    difference = (given - wanted)[finite].norm()
+    return float(difference / spread if spread else difference)  # a model whose logits are all equal has no spread

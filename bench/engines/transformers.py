@@ -100,7 +100,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         small = self.profile.products < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
-        self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured, self.positions))
+        self._batch_kind = choose_batch(self._model, ragged=serves_ragged(measured))
         self._batch_size = batch_size or (256 if small else 64)
         kernels = kernels_for(device, self._model.dtype, small=small)
         self.settings = {

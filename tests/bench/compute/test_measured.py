@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_families import VOCABULARY, WINDOW, configuration, make
+from tiny_families import VOCABULARY, WINDOW, configuration, make, make_multimodal
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, DynamicCache
@@ -207,6 +207,38 @@ def test_routing_by_data_is_refused():
     config = CONFIG_MAPPING["jetmoe"](**sizes, num_key_value_heads=2, kv_channels=8, num_local_experts=4)
     with pytest.raises(UsageError, match=r"does not run without values .* routing by data"):
         measure(config)
+
+
+def test_code_that_fails_for_another_reason_is_refused_with_its_error():
+    config = CONFIG_MAPPING["codegen"](vocab_size=99, n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4)
+    with pytest.raises(UsageError, match=r"does not run on torch's meta device \(RuntimeError: ") as refused:
+        measure(config)
+    assert "routing" not in str(refused.value)
+
+
+def test_a_model_that_mixes_tokens_in_an_unknown_way_is_refused():
+    config = CONFIG_MAPPING["rwkv"](vocab_size=99, hidden_size=32, num_hidden_layers=2, context_length=64)
+    with pytest.raises(UsageError, match=r"'rwkv': .* nor has a recurrence whose definition is known"):
+        measure(config)
+
+
+@pytest.mark.parametrize("family", CLOSED)
+def test_rotary_frequencies_that_depend_on_positions_cost_nothing(family):
+    config = configuration(family)
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    kinds = ["full_attention", "sliding_attention"]
+    config.rope_parameters = dict.fromkeys(kinds, dynamic) if family == "gemma3" else dynamic
+    assert measure(config) == measure(configuration(family))
+    assert "dynamic" in str(config.rope_parameters)  # of the model itself
+
+
+@pytest.mark.slow
+def test_rotary_frequencies_of_a_nested_configuration_cost_nothing():
+    config = make_multimodal("qwen2_5_vl").config
+    model_class = type(make_multimodal("qwen2_5_vl"))
+    known = measure(config, model_class)
+    config.text_config.rope_parameters = {**config.text_config.rope_parameters, "rope_type": "dynamic", "factor": 2.0}
+    assert measure(config, model_class) == known
 
 
 def test_a_profile_needs_the_configuration_alone():

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from bench.compute.ledger import Work, hardware_flops
 from bench.compute.measured import measure
 from bench.compute.meter import Meter, OverBudget
+from bench.engines import ragged
 from bench.engines.batches import choose_batch, new_batch, serves_ragged
 from bench.engines.cached import CachedBatch
 from bench.engines.interface import Sampling
@@ -41,8 +42,8 @@ SERVES = {
 @pytest.mark.parametrize("family", SERVES)
 def test_the_batch_follows_from_the_model(family):
     model = make(family)
-    ragged = serves_ragged(measure(model.config, type(model)), 512)
-    assert choose_batch(model, ragged=ragged) == SERVES[family]
+    measured = measure(model.config, type(model))
+    assert choose_batch(model, ragged=serves_ragged(measured)) == SERVES[family]
     assert (model.config._attn_implementation == "bench_ragged") == (SERVES[family] == "ragged")
 
 
@@ -60,19 +61,23 @@ def test_the_batch_follows_from_the_model(family):
 )
 def test_a_model_with_another_attention_is_not_served_by_the_ragged_batch(changed):
     measured = measure(configuration("llama"))
-    assert serves_ragged(measured, 512)
+    assert serves_ragged(measured)
     pattern = measured.calls[1].pattern
     changed = {**changed, "pattern": type(pattern)(*changed.get("pattern", pattern))}
     calls = (measured.calls[0], dataclasses.replace(measured.calls[1], **changed), *measured.calls[2:])
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), 512)
-    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})), 512)
+    assert not serves_ragged(dataclasses.replace(measured, calls=calls))
+    assert not serves_ragged(dataclasses.replace(measured, mixers=frozenset({"a scan"})))
 
 
-def test_a_window_as_long_as_the_model_s_positions_is_none():
-    measured = measure(configuration("llama"))
-    calls = tuple(dataclasses.replace(call, sliding_window=512) for call in measured.calls)
-    assert serves_ragged(dataclasses.replace(measured, calls=calls), 512)
-    assert not serves_ragged(dataclasses.replace(measured, calls=calls), None)
+@pytest.mark.parametrize("family", ["mistral", "gemma3"])
+@pytest.mark.parametrize("window", [511, 512, 700])
+def test_a_window_as_long_as_the_model_s_positions_is_served_by_the_ragged_batch(family, window):
+    config = configuration(family)
+    assert config.max_position_embeddings == 512
+    config.sliding_window = window
+    measured = measure(config)
+    assert measured.calls[0].pattern.window == window
+    assert serves_ragged(measured)
 
 
 def test_a_model_whose_cache_is_wrong_is_refused(monkeypatch):
@@ -90,6 +95,64 @@ def test_a_model_whose_cache_is_wrong_is_refused(monkeypatch):
     assert choose_batch(model, ragged=False) == "equal-length"  # without padding it is right
     monkeypatch.setattr(model, "forward", wrong)
     with pytest.raises(UsageError, match=r"Gemma2ForCausalLM: the cache .* changes its logits"):
+        choose_batch(model, ragged=False)
+
+
+HALVES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_a_wrong_batch_is_found_whatever_the_dtype_of_the_weights(dtype, monkeypatch):
+    model = make("llama").to(dtype)
+    weights = {name: (each.data_ptr(), each.dtype) for name, each in model.state_dict().items()}
+    attend = ragged._attend
+
+    def doubled(module, query, *given, scaling=None, **options):
+        return attend(module, query, *given, scaling=2 * query.shape[-1] ** -0.5, **options)
+
+    monkeypatch.setattr(ragged, "_attend", doubled)
+    assert choose_batch(model, ragged=True) == "cached"
+    assert weights == {name: (each.data_ptr(), each.dtype) for name, each in model.state_dict().items()}
+
+    model = make("bamba").to(dtype)
+    forward = model.forward
+
+    def unplaced(input_ids, attention_mask=None, past_key_values=None, use_cache=None, logits_to_keep=0):
+        return forward(input_ids, attention_mask, past_key_values=past_key_values, logits_to_keep=logits_to_keep)
+
+    assert choose_batch(model, ragged=False) == "cached"
+    monkeypatch.setattr(model, "forward", unplaced)
+    with pytest.raises(UsageError, match=r"BambaForCausalLM: the cache .* changes its logits"):
+        choose_batch(model, ragged=False)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("family", ["gemma3", "gemma4_moe", "nemotron_h", "minimax", "recurrent_gemma"])
+def test_half_precision_does_not_change_the_batch(family, dtype):
+    expected = {"gemma3": "ragged", "minimax": "equal-length", "recurrent_gemma": "equal-length"}
+    model = make(family).to(dtype)
+    assert choose_batch(model, ragged=family == "gemma3") == expected.get(family, "cached")
+
+
+@pytest.mark.parametrize("value", [0.0, torch.nan, torch.inf])
+def test_a_model_whose_logits_are_equal_or_not_finite_is_served(value):
+    model = make("olmo3")  # its head is a matrix of its own
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(value)
+    assert choose_batch(model, ragged=True) == "ragged"
+
+
+def test_a_cache_that_raises_is_refused_with_its_error(monkeypatch):
+    model = make("gemma2")
+    forward = model.forward
+
+    def raising(input_ids, use_cache, **given):
+        if use_cache:
+            raise KeyError("past_key_values")
+        return forward(input_ids, use_cache=False, **given)
+
+    monkeypatch.setattr(model, "forward", raising)
+    with pytest.raises(UsageError, match=r"the cache .* cannot be used \(KeyError: 'past_key_values'\)"):
         choose_batch(model, ragged=False)
 
 
