@@ -152,7 +152,7 @@ def test_trained_weights_that_are_gone_or_edited_are_an_error(copied):
     with pytest.raises(BenchError, match=r"its weights have digest .* where the run's record has"):
         analyze(run)
     save_file({"other": torch.zeros(2)}, file)
-    with pytest.raises(BenchError, match="the weights are not those of LlamaForCausalLM: .* missing"):
+    with pytest.raises(BenchError, match=r"the weights are not those of LlamaForCausalLM: .* missing"):
         analyze(run)
     shutil.rmtree(run / "artifact")
     with pytest.raises(BenchError, match="artifact: the artifact is gone"):
