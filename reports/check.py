@@ -196,8 +196,10 @@ def _row(record: Record, number: int, row: Row) -> Iterator[tuple[str, Any, str]
         yield f"rows[{number}].changed", False, "true, as its verdicts are not the base's"
     if row.truncated is not None and not alike(float(round(row.truncated * judged.size)), row.truncated * judged.size):
         yield f"rows[{number}].truncated", row.truncated, f"a share of {judged.size} answers"
-    if row.thoughts is not None and (most := row.thoughts.cut + row.thoughts.unended) > judged.size:
-        yield f"rows[{number}].thoughts", most, f"thoughts that were cut or never ended, at most {judged.size}"
+    if row.thoughts is not None:  # a thought that was cut may be followed by one that never ended: both counts have it
+        for name in ("cut", "unended"):
+            if (count := getattr(row.thoughts, name)) > judged.size:
+                yield f"rows[{number}].thoughts.{name}", count, f"at most {judged.size}, the number of answers"
     if row.comparison is not None:
         fixes = int((judged & (before == 0) & (after == 1)).sum())
         regressions = int((judged & (before == 1) & (after == 0)).sum())

@@ -167,17 +167,21 @@ def _count_shared(first: Population, second: Population) -> int:
 
 
 def _parameters(model: str) -> int | None:
-    from bench.compute.flops import closed_form
+    """Return the number of weights in matrices that noise moves; None without the model's configuration or torch."""
     from bench.errors import BenchError
-    from bench.models.headers import count_weights
     from bench.models.source import resolve
+    from bench.run.prepare import require_libraries
 
     try:
         source = resolve(model)
-        if shape := closed_form(source.config() or {}):
-            return shape.matrix_parameters
-        folder = source.local()
-        return count_weights(folder, matrices=True) if folder else None
+        if (given := source.config()) is None:
+            return None
+        require_libraries("transformers")
+        from bench.models.multimodal import meta_model
+        from bench.models.opening import config_of
+        from bench.models.tensors import matrix_weights, movable
+
+        return matrix_weights(movable(meta_model(config_of(given, f"{source.label}, config.json"))))
     except BenchError:
         return None
 

@@ -60,6 +60,10 @@ def doctor(model: str | None, dtype: str, device: str, as_json: bool) -> int:
         found = examine(model, dtype, device)
         output_json(found) if as_json else show(found)
         return 1 if found.refused else 0
+    if given := [f"--{name} {value}" for name, value in (("dtype", dtype), ("device", device)) if value != "auto"]:
+        from bench.errors import UsageError
+
+        raise UsageError(f"{' and '.join(given)}: describes the model to examine; name one with --model")
     report = DoctorOutput(
         python=platform.python_version(),
         platform=platform.platform(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from bench.compute.measured import Measured
     from bench.console import PlainTable
+    from bench.models.adapter import Adapter
     from bench.models.caches import CachedLayer
     from bench.models.source import ModelSource
 
@@ -38,6 +40,7 @@ def examine(name: str, dtype: str, device: str) -> ModelOutput:
         UsageError: If the name is no model, or the device does not exist.
     """
     from bench.errors import BenchError
+    from bench.models.adapter import Adapter
     from bench.run.prepare import require_libraries, resolved_device
 
     require_libraries("transformers")
@@ -45,6 +48,9 @@ def examine(name: str, dtype: str, device: str) -> ModelOutput:
     folder = _checkpoint(source)
     found: dict[str, Any] = {"model": source.label, "folder": folder and str(folder), "device": resolved_device(device)}
     refused += _damages(folder) if folder and not refused else ()
+    if isinstance(source, Adapter):
+        refused += _damages_of_adapter(source)
+        found["unchecked"] = "whether the adapter fits its base, which its merge tells when a run starts"
     try:
         config = _config(source, folder)
         if config is None:
@@ -117,6 +123,19 @@ def _damages(folder: Path) -> Iterator[str]:
         yield str(error)
 
 
+def _damages_of_adapter(adapter: Adapter) -> Iterator[str]:
+    """Yield the reasons why an adapter cannot be merged, as far as its files tell."""
+    from bench.errors import BenchError
+    from bench.models.adapter import NEEDS_PEFT
+
+    try:
+        adapter.check()
+    except BenchError as error:
+        yield str(error)
+    if importlib.util.find_spec("peft") is None:
+        yield NEEDS_PEFT
+
+
 def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | None) -> dict[str, Any]:
     """Return what follows from a configuration, and how the engines here serve it."""
     from bench.compute.measured import measure
@@ -125,19 +144,20 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
     from bench.engines.transformers import SMALL_MODEL
     from bench.models import anatomy
     from bench.models.caches import cached_layers
-    from bench.models.multimodal import is_multimodal, meta_model, what_is_left_out
+    from bench.models.multimodal import keeps_whole, meta_model, what_is_left_out
 
     model = meta_model(config)
     measured, positions = measure(model.config, type(model)), max_positions(config)
     values, linear = sum(weights.numel() for weights in model.parameters()), anatomy.packed_parameters(model)
     small, computed = measured.profile.products < SMALL_MODEL, _dtype(config, dtype, device, folder)
     layers = cached_layers(config)
-    batch = _batch(measured, layers)
+    batch, left_out = _batch(measured, layers), what_is_left_out(config)
+    unfit = _unfit_for_vllm(left_out, measured, export=not keeps_whole(model))
     return {
         "dtype": computed,
         "family": config.model_type,
         "model_class": type(model).__name__,
-        "left_out": what_is_left_out(config),
+        "left_out": left_out,
         "layers": anatomy.layers_by_kind(model, measured.profile),
         "experts": anatomy.experts(model),
         "parameters": values,
@@ -149,14 +169,14 @@ def _of_model(config: PreTrainedConfig, device: str, dtype: str, folder: Path | 
         ],
         "weights": [
             CopiesOutput(engine=engine, dtype=kind, **vars(made))
-            for engine in ("transformers", "vllm")
+            for engine in ("transformers", *(() if unfit else ("vllm",)))
             for kind in ([computed] if dtype != "auto" else dict.fromkeys([computed, *DTYPES]))
             for made in [copies(engine, values, linear, dtype=kind, device=device, small=small)]
         ],
         "free": free_memory(device),
         "engines": {
             "transformers": f"{batch} batch of up to {256 if small else 64}",
-            "vllm": _vllm(multimodal=is_multimodal(config)),
+            "vllm": f"refused: {unfit}" if unfit else _vllm(),
         },
     }
 
@@ -196,12 +216,25 @@ def _at_length(
     )
 
 
-def _vllm(*, multimodal: bool) -> str:
+def _unfit_for_vllm(left_out: str | None, measured: Measured, *, export: bool) -> str | None:
+    """Return the reason why vLLM's engine refuses a model; None if it does not.
+
+    Args:
+        left_out: What is left out of a multimodal model; None for any other.
+        measured: Costs of the model.
+        export: Whether a saved model is one of text alone.
+    """
+    from bench.engines.vllm.support import MULTIMODAL, STATES
+
+    if left_out is not None:
+        return MULTIMODAL + ("; export the text model with `bench export` first" if export else "")
+    return STATES if measured.mixers else None
+
+
+def _vllm() -> str:
     from bench.engines.vllm.support import SUPPORTED, installed, supported
 
     found = installed()
-    if multimodal:
-        return "refused: takes no multimodal checkpoint, so export the text model first"
     if found is None:
         return f"not installed; works with vllm {SUPPORTED}"
     if not supported(found):
@@ -251,6 +284,8 @@ def show(found: ModelOutput) -> None:
         fetched = "" if found.folder else " once its weights are fetched"
         free = f"{_bytes(found.free or 0)} of memory are free"
         say(f"runs here{fetched}, in {found.dtype} on {found.device}; {free}", hang=2)
+    if found.unchecked:
+        say(f"not checked: {found.unchecked}", hang=2)
 
 
 def _facts(found: ModelOutput) -> Iterator[tuple[str, str]]:

@@ -87,7 +87,10 @@ def test_options(command: F) -> F:
     return command
 
 
-TESTED = ("task", "data", "fields", "limit", "max_new_tokens", "prompt", "strategy", "allow_unsandboxed")
+TESTED = (
+    *("task", "data", "fields", "limit", "max_new_tokens", "prompt", "think", "max_think_tokens", "strategy"),
+    "allow_unsandboxed",
+)
 """Fields of `RunConfig` that a test can change."""
 
 

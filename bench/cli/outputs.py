@@ -326,6 +326,7 @@ class ModelOutput(_Output):
         engines: How each engine serves the model, or why it does not.
         chat_template: Whether prompts can be conversations.
         thinking: Whether the chat template delimits thoughts.
+        unchecked: What was not checked.
         refused: Reasons why the model cannot run here; empty if it can.
     """
 
@@ -347,6 +348,7 @@ class ModelOutput(_Output):
     engines: dict[str, str] = {}
     chat_template: bool | None = None
     thinking: bool | None = None
+    unchecked: str | None = None
     refused: tuple[str, ...] = ()
 
 

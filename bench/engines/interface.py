@@ -129,10 +129,6 @@ class Engine(Protocol):
     def point(self) -> Place:
         """Current point or checkpoint of the weights."""
 
-    @property
-    def takes_system_message(self) -> bool:
-        """Whether the chat template writes a system message."""
-
     def as_sent(self, prompt: list[Message] | str) -> list[Message] | str:
         """Return a conversation with its system message in the user's turn if the chat template has no place for it."""
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 
@@ -20,7 +20,7 @@ from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
-from tasks.interface import EndRule
+from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
 
 Draws = TypeVar("Draws")
@@ -83,6 +83,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         model: Checkpoint folder.
         device: Torch device, such as `cuda:0`.
         think: Whether chat prompts ask for a thought.
+        prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
 
     Attributes:
         vocabulary: Number of token ids that the model's embedding has a row for.
@@ -96,10 +97,12 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
 
-    def __init__(self, model: str, device: str, think: Think = "auto") -> None:
+    def __init__(
+        self, model: str, device: str, think: Think = "auto", prompt: PromptStyle | Literal["auto"] = "auto"
+    ) -> None:
         if torch.device(device).type == "cuda":
             _make_deterministic()
-        super().__init__(model, device, think)
+        super().__init__(model, device, think, prompt)
 
     def generate(
         self,

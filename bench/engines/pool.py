@@ -140,11 +140,6 @@ class EnginePool:
         """Point or checkpoint of the next answers."""
         return self._place
 
-    @property
-    def takes_system_message(self) -> bool:
-        """Whether the chat template writes a system message."""
-        return self._tokenizer.takes_system_message
-
     def as_sent(self, prompt: list[Message] | str) -> list[Message] | str:
         """Return a conversation with its system message in the user's turn if the chat template has no place for it."""
         return self._tokenizer.as_sent(prompt)

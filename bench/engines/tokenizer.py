@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,7 +24,7 @@ from bench.models.opening import (
 )
 from bench.models.rendering import TemplateLimit
 from bench.models.template import template_file
-from bench.models.thinking import Think, fix, switch
+from bench.models.thinking import Think, differ, fix, switch
 from tasks.interface import EndRule, Message, PromptStyle
 from tasks.thoughts import answer_start, closing_of, closings_in, delimiters_in, opening_of
 
@@ -41,6 +41,7 @@ class CheckpointTokenizer:
         model: Checkpoint folder.
         device: Torch device of a trainable copy.
         think: Whether chat prompts ask for a thought.
+        prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
 
     Raises:
         UsageError: If the chat template takes no argument that says so.
@@ -48,10 +49,14 @@ class CheckpointTokenizer:
 
     settings: dict[str, str | int]
 
-    def __init__(self, model: str, device: str, think: Think = "auto") -> None:
+    def __init__(
+        self, model: str, device: str, think: Think = "auto", prompt: PromptStyle | Literal["auto"] = "auto"
+    ) -> None:
         self._folder, self._device = Path(model), device
         self._tokenizer = open_tokenizer(self._folder)
         self._switch = switch(self._folder, self._tokenizer, think)
+        self._think, self._prompt = think, prompt
+        self._unswitched: dict[tuple[tuple[str, str], ...], str | None] = {}
         self._thought_ends: dict[str, TokenIds] = {}
         self._ends = _end_ids(self._folder, self._tokenizer) | self._turn_end()
         self._kept = self._special_delimiters()
@@ -97,7 +102,8 @@ class CheckpointTokenizer:
 
         Raises:
             Refused: If the chat template does not take the conversation, such as one with two turns of the user, or one
-                with a system message in another place than before the first.
+                with a system message in another place than before the first. Also if its prompt is the same with a
+                thought and without, and it was said which is asked for.
         """
         if isinstance(prompt, str):
             token_ids: list[int] = self._tokenizer(prompt)["input_ids"]
@@ -114,7 +120,28 @@ class CheckpointTokenizer:
             )
         except Exception as error:  # a template is a program and may raise anything
             raise Refused(f"a conversation of {roles}: {unformatted(self._folder, error)}") from error
+        if reason := self.unswitched(prompt):
+            raise Refused(reason)
         return tuple(encoded["input_ids"])
+
+    def unswitched(self, conversation: list[Message]) -> str | None:
+        """Return why a conversation's prompt does not follow what was said about thoughts; None if it does.
+
+        One conversation of each sequence of roles and system messages is formatted with a thought and without.
+        """
+        if not (name := next(iter(self._switch), None)):
+            return None
+        sent = self.as_sent(conversation)
+        kind = tuple((each["role"], each["content"] if each["role"] == "system" else "") for each in sent)
+        if kind not in self._unswitched:
+            roles = ", ".join(message["role"] for message in conversation)
+            self._unswitched[kind] = (
+                f"--think {self._think}: {template_file(self._folder)}: of a conversation of {roles}, the chat "
+                f"template makes the same prompt whatever {name} is; take --think auto, or no system message"
+                if differ(self._folder, self._tokenizer, name, sent) is False
+                else None
+            )
+        return self._unswitched[kind]
 
     def length(self, text: str) -> int:
         """Return the number of tokens of a text alone, without special tokens."""
@@ -148,7 +175,11 @@ class CheckpointTokenizer:
 
     @property
     def longest_thought_end(self) -> int | None:
-        """Number of tokens that end a thought, at most; None if the chat template writes no delimiter of thoughts."""
+        """Number of tokens that end a thought, at most; None if the chat template writes no delimiter of thoughts.
+
+        Raises:
+            UsageError: If what ends a thought also ends an answer.
+        """
         kinds = {closing for each in self._templates for closing in closings_in(each)}
         return max((len(self._thought_end(closing)) for closing in kinds), default=None)
 
@@ -169,15 +200,25 @@ class CheckpointTokenizer:
         """Return the tokens of a closing delimiter with what the chat template writes around it: line breaks, mostly.
 
         Where it shows that in no turn, the delimiter stands on a line of its own, with an empty line behind it.
+
+        Raises:
+            UsageError: If the delimiter holds a token that ends an answer.
         """
         if closing not in self._thought_ends:
             turn: Any = {"role": "assistant", "content": ANSWER, **dict.fromkeys(THOUGHTS, THOUGHT)}
             _, _, behind = self._rendered(turn).rpartition(THOUGHT)
             written, found, _ = behind.partition(ANSWER)
             texts = [*([written] if found and closing in written else []), f"\n{closing}\n\n"]
-            tokens = (tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+            tokens = [tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
             # A template that writes the thought as a turn of its own ends it by a token that ends an answer.
-            self._thought_ends[closing] = next(each for each in tokens if not self._ends.intersection(each))
+            fitting = [each for each in tokens if not self._ends.intersection(each)]
+            if not fitting:
+                ends = next(self._tokenizer.decode([i]) for i in tokens[-1] if i in self._ends)
+                raise UsageError(
+                    f"{template_file(self._folder)}: a thought cannot be ended by {closing}, as answers end at {ends}; "
+                    "leave out --max-think-tokens, or correct the chat template or generation_config.json"
+                )
+            self._thought_ends[closing] = fitting[0]
         return self._thought_ends[closing]
 
     def _stop_strings(self, sampling: Sampling) -> StopStrings:
@@ -207,7 +248,9 @@ class CheckpointTokenizer:
 
     @cached_property
     def _opening(self) -> str:
-        """Delimiter of a thought that the template's prompt for an answer ends with; empty if it has none."""
+        """Delimiter of a thought that the prompt for an answer ends with; empty if it has none."""
+        if self._prompt == "completion":
+            return ""
         return opening_of(self._rendered(add_generation_prompt=True))
 
     @cached_property

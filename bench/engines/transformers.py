@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.space import WeightSpace
+from tasks.interface import PromptStyle
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DECODING = "continuous-4"
@@ -64,6 +66,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         batch_size: Maximum number of prompts decoded together; None for 64, or 256 for a model below `SMALL_MODEL`.
         neighbours: Number of engines that share this machine's memory, including this one.
         think: Whether chat prompts ask for a thought.
+        prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
 
     Raises:
         UsageError: If the dtype is unknown, or the chat template takes no argument that says whether to think.
@@ -78,11 +81,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         batch_size: int | None = None,
         neighbours: int = 1,
         think: Think = "auto",
+        prompt: PromptStyle | Literal["auto"] = "auto",
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
         logging.disable_progress_bar()  # the harness shows its own
-        super().__init__(model, device, think)
+        super().__init__(model, device, think, prompt)
         loaded = open_model(Path(model), DTYPES[dtype])
         self._model = loaded.to(device).eval()
         parameters, tensors = movable(self._model), held(self._model)

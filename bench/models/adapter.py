@@ -31,6 +31,8 @@ VERSION = 1
 
 WEIGHTS = "adapter_model.safetensors"
 BASE = "base_model_name_or_path"
+PREFIX = "base_model.model."
+"""What peft puts before the names of modules."""
 ELSEWHERE = {
     "megatron_config": "a module to import, and no code is run for a model's files",
     "adapters": "other adapters, which are not part of the folder",
@@ -38,6 +40,7 @@ ELSEWHERE = {
 }
 """Settings that make peft load more than the adapter and its base."""
 SHOWN_HASH = 16
+NEEDS_PEFT = "merging an adapter needs peft: pip install 'bench-post-training[train]'"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -97,7 +100,7 @@ class Adapter(ModelSource):
         Raises:
             BenchError: If peft is missing, or the adapter cannot be merged.
         """
-        self._check()
+        self.check()
         base = self.base.prepare(progress)
         progress(f"hashing {self.folder}", 0, None)
         own = folder_sha256(self.folder)
@@ -105,7 +108,7 @@ class Adapter(ModelSource):
 
         def build(folder: Path) -> None:
             if importlib.util.find_spec("peft") is None:
-                raise BenchError("merging an adapter needs peft: pip install 'bench-post-training[train]'")
+                raise BenchError(NEEDS_PEFT)
             progress(f"merging {self.folder} into {self.base.label}", 0, None)
             arguments = [base.path, str(self.folder), str(folder)]
             failed = f"{self.folder} could not be merged into {self.base.label}"
@@ -119,8 +122,12 @@ class Adapter(ModelSource):
         )
         return PreparedModel(str(merged), None, Provenance(origin, both, base.provenance.licence))
 
-    def _check(self) -> None:
-        """Check what the files tell: that the weights are whole, and that no named module would be imported."""
+    def check(self) -> None:
+        """Check what the files tell: that the weights are whole, and that no named module would be imported.
+
+        Raises:
+            UsageError: If they are not, or one would be.
+        """
         if not (self.folder / WEIGHTS).exists():
             raise UsageError(
                 f"{self.folder}: holds {ADAPTER} and no {WEIGHTS}; copy it there, or save the adapter as safetensors"
@@ -146,14 +153,15 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
     """
     from peft import PeftConfig, get_peft_model
 
-    from bench.models.opening import open_model, open_tokenizer, save_model
+    from bench.models.opening import open_model, open_tokenizer, open_whole, save_model
 
     config = PeftConfig.from_pretrained(str(adapter))
     config.inference_mode = True
     if config.is_prompt_learning:
         raise BenchError(f"{config.peft_type.value} changes the prompt and not the weights, so it cannot be merged")
     # The stored dtype, not the configured one, so that nothing of the base is rounded.
-    model = get_peft_model(open_model(base, stored(base)), config)
+    of_text = _is_of_text_model(base, adapter)
+    model = get_peft_model((open_model if of_text else open_whole)(base, stored(base)), config)
     loaded = model.load_adapter(str(adapter), "default")
     missing, unexpected = sorted(loaded.missing_keys), sorted(loaded.unexpected_keys)
     if missing or unexpected:
@@ -166,9 +174,29 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
             f"it adapts {shared[0]}, whose weights another layer uses too, so the merged model would not be "
             "the adapted one; train the adapter on other layers"
         )
-    save_model(model.merge_and_unload(safe_merge=True), folder)
+    merged = model.merge_and_unload(safe_merge=True)
+    if of_text:
+        save_model(merged, folder)
+    else:
+        merged.save_pretrained(folder)
     has_tokenizer = (adapter / "tokenizer_config.json").exists()
     open_tokenizer(adapter if has_tokenizer else base).save_pretrained(folder)
+
+
+def _is_of_text_model(base: Path, adapter: Path) -> bool:
+    """Return whether all modules that an adapter names are those of the model that `open_model` gives.
+
+    An adapter that was trained on a whole multimodal model may name its modules otherwise, or adapt its towers.
+    """
+    from bench.models.multimodal import is_multimodal, meta_model
+    from bench.models.opening import open_config
+
+    config = open_config(base)
+    if not is_multimodal(config):
+        return True
+    layers = {name for name, module in meta_model(config).named_modules() if not any(module.children())}
+    weights = (name.removeprefix(PREFIX).split(".") for name in file_headers(adapter / WEIGHTS))
+    return all(any(".".join(parts[:end]) in layers for end in range(1, len(parts))) for parts in weights)
 
 
 def _on_shared_weights(model: Any) -> set[str]:
@@ -177,7 +205,7 @@ def _on_shared_weights(model: Any) -> set[str]:
 
     places = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     return {
-        name.removeprefix("base_model.model.")
+        name.removeprefix(PREFIX)
         for name, module in model.named_modules()
         if isinstance(module, BaseTunerLayer)
         and any(places[id(weights)] > 1 for weights in module.get_base_layer().parameters())

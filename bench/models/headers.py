@@ -115,18 +115,13 @@ def read_headers(folder: Path) -> dict[str, Header]:
     return found
 
 
-def count_weights(folder: Path, *, matrices: bool = False) -> int:
+def count_weights(folder: Path) -> int:
     """Return the number of weights in a checkpoint's files.
-
-    Args:
-        folder: Checkpoint folder.
-        matrices: Whether to leave out vectors and scalars.
 
     Raises:
         UsageError: See `read_headers`.
     """
-    shapes = [header.shape for header in read_headers(folder).values()]
-    return sum(prod(shape) for shape in shapes if len(shape) > 1 or not matrices)
+    return sum(prod(header.shape) for header in read_headers(folder).values())
 
 
 def file_headers(file: Path) -> dict[str, Header]:

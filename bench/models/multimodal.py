@@ -11,7 +11,7 @@ names (see `loader` for the exception). What is kept of it follows from the clas
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -98,14 +98,37 @@ def text_model(whole: PreTrainedModel) -> tuple[PreTrainedModel, set[str]]:
         whole: Model of `loaded_class`, also on the meta device.
 
     Raises:
-        UsageError: If the model has no decoder or no head of its own.
+        UsageError: If the model has no decoder or no head of its own, or has towers and no `text_config`.
     """
     if not is_multimodal(whole.config):
+        _refuse_towers(whole)
         return whole, set()
     before = whole.state_dict(keep_vars=True)
     model = _part(whole)
     kept = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
     return model, {name for name, tensor in before.items() if id(tensor) not in kept}
+
+
+def _refuse_towers(model: PreTrainedModel) -> None:
+    """Refuse a model with a part that reads no text. Without a `text_config` it is not known what a text needs."""
+    for name, module in model.named_modules():
+        if isinstance(module, PreTrainedModel) and "text" not in getattr(module, "input_modalities", "text"):
+            raise UsageError(
+                f"{type(model).__name__}: has {name}, which reads no text, and its configuration has no text_config "
+                "that tells the text model from it; use another model"
+            )
+
+
+def of_towers(text: PreTrainedModel, unexpected: Iterable[str]) -> set[str]:
+    """Return the weights of a whole model's base that are outside its text model, of those that the latter has not.
+
+    Args:
+        text: Text model that was loaded from the files of the whole model.
+        unexpected: Names of the weights in these files that it has not, as it would name them.
+    """
+    prefix, own = text.base_model_prefix, {name for name, _ in text.base_model.named_children()}
+    parts = {name: name.split(".", 2) for name in unexpected}
+    return {name for name, (first, *rest) in parts.items() if first == prefix and rest and rest[0] not in own}
 
 
 def meta_model(config: PreTrainedConfig, **options: Any) -> PreTrainedModel:

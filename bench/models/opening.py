@@ -38,6 +38,7 @@ from bench.models.multimodal import (
     keeps_whole,
     loaded_class,
     loader,
+    of_towers,
     text_model,
 )
 from bench.models.rendering import TemplateLimit, use_limits
@@ -136,7 +137,7 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
     name, expected = type(whole).__name__, whole.state_dict()
     if not is_multimodal(whole.config):
         check_loaded(folder, name, loaded, expected)
-        return whole
+        return text_model(whole)[0]
     try:
         logits = first_logits(whole)
         model, left_out = text_model(whole)
@@ -145,6 +146,22 @@ def open_model(folder: Path, dtype: Any) -> PreTrainedModel:
         raise UsageError(f"{folder}: {error}") from error
     check_loaded(folder, name, without(loaded, left_out), expected)
     return model
+
+
+def open_whole(folder: Path, dtype: Any) -> PreTrainedModel:
+    """Return the model of a folder on the CPU with everything in it: of a multimodal checkpoint, the towers too.
+
+    Args:
+        folder: Checkpoint folder.
+        dtype: As in `open_model`.
+
+    Raises:
+        UsageError: If the folder does not hold exactly the model's weights.
+    """
+    check_files(folder)
+    whole, loaded = _open_whole(folder, dtype)
+    check_loaded(folder, type(whole).__name__, loaded, whole.state_dict())
+    return whole
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
@@ -179,7 +196,7 @@ def _open_whole(folder: Path, dtype: Any) -> tuple[PreTrainedModel, dict[str, An
         ) from error
     # The model is of transformers' own class; a saved copy must not point to code that was not used.
     vars(model.config).pop("auto_map", None)
-    return model, loaded if own_config is config else without(loaded, loaded["unexpected_keys"])
+    return model, loaded if own_config is config else without(loaded, of_towers(model, loaded["unexpected_keys"]))
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -283,7 +300,7 @@ def _check_weights(folder: Path, config: PreTrainedConfig) -> int:
     expected = whole.state_dict()
     check_tied(folder, whole.all_tied_weights_keys, headers)
     model, left_out = _explained(lambda: text_model(whole), str(file), "use another model")
-    unread = left_out if own_config is config else loaded["unexpected_keys"]
+    unread = left_out if own_config is config else of_towers(whole, loaded["unexpected_keys"])
     check_loaded(folder, model_class.__name__, without(loaded, unread), expected)
     return int(model.get_input_embeddings().weight.shape[0])
 

@@ -80,6 +80,12 @@ def processor_template(folder: Path) -> str | None:
     return next((template for file, template in _templates(folder) if file.name in PROCESSORS), None)
 
 
+def has_template_of_processor(folder: Path) -> bool:
+    """Return whether a folder's only chat templates are those of its processor."""
+    files = {file.name for file, _ in _templates(folder)}
+    return bool(files) and files <= set(PROCESSORS)
+
+
 def accept_text(tokenizer: Any) -> None:
     """Let a tokenizer's chat template take messages whose content is a text.
 

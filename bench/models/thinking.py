@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from bench.errors import UsageError
 from bench.models.rendering import TemplateLimit
 from bench.models.template import template_file
+from tasks.interface import Message
 
 Think = Literal["auto", "on", "off"]
 """Whether an answer begins with a thought; `auto`: as the chat template does without being told."""
@@ -26,7 +27,7 @@ SWITCHES: Mapping[str, tuple[Any, Any]] = {
 }
 """Arguments of chat templates, each with its values for answers with thoughts and without."""
 
-_CONVERSATION = [{"role": "user", "content": "What is 17 + 25?"}]
+_CONVERSATION: list[Message] = [{"role": "user", "content": "What is 17 + 25?"}]
 
 
 def switch(folder: Path, tokenizer: PreTrainedTokenizerBase, think: Think) -> dict[str, Any]:
@@ -46,15 +47,30 @@ def switch(folder: Path, tokenizer: PreTrainedTokenizerBase, think: Think) -> di
         raise UsageError(f"--think {think}: {folder} holds no chat template to tell it to; leave out the option")
     template = tokenizer.get_chat_template()
     for name, values in SWITCHES.items():
-        if not _names(template, name, values):
-            continue
-        prompts = [_prompt(folder, tokenizer, {name: value}) for value in values]
-        if None not in prompts and prompts[0] != prompts[1]:
+        if _names(template, name, values) and differ(folder, tokenizer, name, _CONVERSATION):
             return {name: values[0] if think == "on" else values[1]}
     raise UsageError(
         f"--think {think}: {template_file(folder)}: the chat template takes no argument that turns thoughts on and off "
         f"(known are {', '.join(SWITCHES)}); leave out the option"
     )
+
+
+def differ(folder: Path, tokenizer: PreTrainedTokenizerBase, name: str, conversation: Sequence[Message]) -> bool | None:
+    """Return whether a conversation has another prompt with a thought than without; None if the template fails.
+
+    Templates may read the argument only in conversations without a system message, or let that message win.
+
+    Args:
+        folder: Checkpoint folder.
+        tokenizer: Its tokenizer.
+        name: Argument that turns thoughts on and off, of `SWITCHES`.
+        conversation: The conversation.
+
+    Raises:
+        UsageError: If the template exceeds a limit.
+    """
+    one, two = (_prompt(folder, tokenizer, conversation, {name: value}) for value in SWITCHES[name])
+    return None if one is None or two is None else one != two
 
 
 def fix(template: str, arguments: Mapping[str, Any]) -> str:
@@ -71,11 +87,13 @@ def _names(template: str, name: str, values: tuple[Any, Any]) -> bool:
     )
 
 
-def _prompt(folder: Path, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> str | None:
-    """Return a prompt that a template makes under an argument; None if it fails."""
+def _prompt(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, conversation: Sequence[Message], arguments: Mapping[str, Any]
+) -> str | None:
+    """Return the prompt that a template makes of a conversation under an argument; None if it fails."""
     try:
         text: str = tokenizer.apply_chat_template(
-            _CONVERSATION, tokenize=False, add_generation_prompt=True, **arguments
+            list(conversation), tokenize=False, add_generation_prompt=True, **arguments
         )
     except TemplateLimit as error:
         raise UsageError(f"{template_file(folder)}: the chat template fails ({error}); correct it") from error

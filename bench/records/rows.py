@@ -174,12 +174,13 @@ class PassAtK(Frozen):
 class Thoughts(Frozen):
     """Thoughts of the answers to the test examples: what stands before an answer, between delimiters.
 
-    Example: `{"tokens": 412.5, "cut": 3, "unended": 1}`.
+    Example: `{"tokens": 412.5, "cut": 3, "unended": 1}`. All three are 0 if no answer has a thought.
 
     Attributes:
         tokens: Mean number of tokens of a thought, over all answers: one without a thought counts as 0.
         cut: Number of thoughts that were ended at the run's limit, `max_think_tokens`.
-        unended: Number of thoughts that never ended, as the answer did before.
+        unended: Number of answers that ended within a thought. One whose first thought was cut may end within another
+            one, and counts in both.
     """
 
     tokens: NonNegativeFloat
@@ -259,7 +260,8 @@ class Row(Frozen):
         move: Move of the weights from the base; None for the base, if several models answered, and in records of
             earlier versions.
         truncated: Fraction of the answers that ended at the length limit; None if it is not known.
-        thoughts: Thoughts of the answers; None if no answer has one, or it is not known for all of them.
+        thoughts: Thoughts of the answers; None if they are not known for all of them, as in records of earlier
+            versions.
         measures: The task's additional measures by name.
         coverage: pass@k; None unless the strategy is `pass@K`. For several K, that of the largest.
         curve: pass@k of the other K, ascending.

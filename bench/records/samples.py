@@ -70,8 +70,8 @@ class Sample(Frozen):
             no model generated this text on its own, and in records of schema 2.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Length of the answer in tokens.
-        thought_tokens: Number of these that belong to its thought; 0 without a thought. None as above, and in records
-            of earlier versions.
+        thought_tokens: Number of these that belong to its thought; 0 without a thought. None as above, in
+            records of earlier versions, and if one of them began the run and answered with a thought.
         thought_cut: Whether the thought was ended at the run's limit, `max_think_tokens`. None as above.
         cluster: Label of the example, equal for test examples that belong together, such as parts of one problem; None
             if no two of them do, and in records of earlier versions.

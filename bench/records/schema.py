@@ -38,6 +38,11 @@ class Versions(Frozen):
         flops: Version of the FLOPs formula.
         shots: Version of the rules for worked examples; None without any, and in records of earlier versions.
         template_date: Date that the model's chat template sees, such as `2024-07-26`; None if it reads no clock.
+        text_model: Version of the rule that takes the text model out of a multimodal checkpoint; None for any other.
+        processor_template: Version of the rule that takes the chat template from the model's processor; None if the
+            tokenizer has one, or there is none.
+        system_merged: Version of the rule that puts the text of system messages before that of the user's first
+            message, as the model's chat template has no place for them; None if it has, or none is sent.
     """
 
     method: str
@@ -47,6 +52,9 @@ class Versions(Frozen):
     flops: int
     shots: int | None = None
     template_date: str | None = None
+    text_model: int | None = None
+    processor_template: int | None = None
+    system_merged: int | None = None
 
 
 class ModelInfo(Frozen):
@@ -206,8 +214,6 @@ class Result(Frozen):
         processor: Kind of processor; None if it is not known.
         prompt: Prompt style, `chat` or `completion`.
         stop: Strings that ended a test answer: the task's, and with worked examples the beginning of a next one.
-        system_merged: Whether the text of system messages stands before that of the user's first message, as the
-            model's chat template has no place for them.
         sandbox: Level of the sandbox; None if no model-written code ran.
         budget: Budget, and how much of it was spent.
         rows: Test results: the base, then the artifacts as trained, each followed by its gated row if it has one.
@@ -239,7 +245,6 @@ class Result(Frozen):
     processor: Processor | None = None
     prompt: Literal["chat", "completion"] | None = None
     stop: tuple[str, ...] = ()
-    system_merged: bool = False
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     rows: tuple[Row, ...] = ()

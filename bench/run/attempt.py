@@ -87,7 +87,6 @@ class Facts:
     processor: Processor | None = None
     prompt: PromptStyle | None = None
     stop: tuple[str, ...] = ()
-    system_merged: bool = False
     sandbox: str | None = None
     budget: BudgetInfo | None = None
     ledger: dict[Account, AccountRow] = field(default_factory=dict)
@@ -145,8 +144,8 @@ class Attempt:
             engine = engine if self._wrap_engine is None else self._wrap_engine(engine)
         self._meter = Meter(engine.profile)
         style: PromptStyle = engine.style if prepared.config.prompt == "auto" else prepared.config.prompt
-        if data.check_conversations(style, engine.encode) and not engine.takes_system_message:
-            facts.system_merged = True
+        data.check_conversations(style, engine.encode)
+        if prepared.versions.system_merged is not None:
             self.display.note(f"the chat template of {prepared.source.label} {MERGED}")
         provenance = prepared.model.provenance
         facts.model = ModelInfo(
@@ -212,7 +211,6 @@ class Attempt:
             processor=facts.processor,
             prompt=facts.prompt,
             stop=facts.stop,
-            system_merged=facts.system_merged,
             sandbox=facts.sandbox,
             budget=budget,
             rows=rows,

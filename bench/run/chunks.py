@@ -10,6 +10,7 @@ from typing import Any
 from bench.engines.interface import Completion, Finish, Job
 from bench.records.entries import Shape
 from tasks.interface import DEFAULT_PROMPT
+from tasks.thoughts import answer_start
 
 CHUNKS_ON_CPU = {8: 4.0, 4: 1.0, 2: 0.25}
 """Smallest evaluation, in batches, for each number of chunks. Engines of one core answer two chunks of 8 or 16 prompts
@@ -51,8 +52,8 @@ class Answer:
         finish: Reason for its end.
         prompt_tokens: Length of the prompt in tokens.
         new_tokens: Number of generated tokens.
-        thought_tokens: Number of tokens of the thought among them; 0 without a thought.
-        thought_cut: Whether the thought was ended at the run's limit.
+        thought_tokens: Number of tokens of the thought among them; 0 without a thought. None if it is not known.
+        thought_cut: Whether the thought was ended at the run's limit. None as above.
         prompt: Name of the prompt that it answers, as the method gave it.
     """
 
@@ -60,8 +61,8 @@ class Answer:
     finish: Finish
     prompt_tokens: int
     new_tokens: int
-    thought_tokens: int = 0
-    thought_cut: bool = False
+    thought_tokens: int | None
+    thought_cut: bool | None
     prompt: str = DEFAULT_PROMPT
 
 
@@ -83,13 +84,27 @@ class Chunk:
 
 
 def journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, all of `Answer` but the prompt.
+    """Return answers as a journal value: `{"answers": [["42", "end", 7, 3], ...]}`, an answer without a thought.
 
-    An answer with a thought has two fields more: `["<think>6 * 7</think>42", "end", 7, 12, 9, false]`.
+    One with a thought has two fields more: `["<think>6 * 7</think>42", "end", 7, 12, 9, false]`.
     """
     return {"answers": [_fields(completion) for completion in completions]}
 
 
 def _fields(found: Completion) -> list[Any]:
-    thought = [found.thought_tokens, found.thought_cut] if found.thought_tokens else []
+    thought = [found.thought_tokens, found.thought_cut] if _has_thought(found.text) else []
     return [found.text, found.finish, found.prompt_tokens, len(found.token_ids), *thought]
+
+
+def answer_from(fields: Sequence[Any], prompt: str) -> Answer:
+    """Return the answer that a journal holds, to a prompt.
+
+    Earlier versions did not write the two fields of a thought. What they say of an answer with a thought is not known.
+    """
+    text, finish, prompt_tokens, new_tokens, *known = fields
+    thought_tokens, cut_short = known or ((None, None) if _has_thought(text) else (0, False))
+    return Answer(text, finish, prompt_tokens, new_tokens, thought_tokens, cut_short, prompt)
+
+
+def _has_thought(text: str) -> bool:
+    return answer_start(text) != 0

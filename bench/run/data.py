@@ -126,11 +126,8 @@ class TaskData:
                         raise
         return longest
 
-    def check_conversations(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> bool:
+    def check_conversations(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> None:
         """Check that the model's chat template takes the default prompts: one of each sequence of roles.
-
-        Returns:
-            Whether one of them has a system message, or one of the tasks' other prompts that a method may choose.
 
         Raises:
             Refused: If it does not. The message names the example. Also if the run has a system message, and its
@@ -140,7 +137,7 @@ class TaskData:
         if style != "chat":
             if given:
                 raise Refused(f"{given}prompts for this model are texts to complete, which have no system message")
-            return False
+            return
         seen: set[tuple[str, ...]] = set()
         for task, examples in self.asked:
             for example in examples:
@@ -154,14 +151,19 @@ class TaskData:
                     encode(messages)
                 except Refused as error:
                     raise Refused(f"{given}{task.name}, example {example.id}: {error}") from error
-        others = (
-            self.prompting.format(task, style, examples[0], prompt)
-            for task, examples in self.asked
-            for prompt in self.prompting.names(task.prompts)
+
+    @property
+    def sends_system_message(self) -> bool:
+        """Whether a default conversation has a system message, or another of the tasks' that a method may choose."""
+        asked = (
+            *(self.prompting.format(task, "chat", example) for task, examples in self.asked for example in examples),
+            *(
+                self.prompting.format(task, "chat", examples[0], prompt)
+                for task, examples in self.asked
+                for prompt in self.prompting.names(task.prompts)
+            ),
         )
-        return any("system" in roles for roles in seen) or any(
-            message["role"] == "system" for messages in others for message in messages if not isinstance(message, str)
-        )
+        return any(message["role"] == "system" for each in asked for message in each if not isinstance(message, str))
 
     @property
     def asked(self) -> tuple[tuple[Task, tuple[Example, ...]], ...]:

@@ -104,7 +104,8 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         data: Its tasks and their data.
     """
     task, examples = data.adapted_on, data.splits.support[:CALIBRATION_EXAMPLES]
-    tokenizer = _tokenizer(config.model, config.think)
+    refused = _refused(config, data)
+    tokenizer = _tokenizer(config.model, "auto" if refused else config.think)
     own: PromptStyle = tokenizer.style if tokenizer else "chat"
     style: PromptStyle = own if config.prompt == "auto" else config.prompt
     prompts = [data.prompting.format(task, style, example) for example in examples]
@@ -116,7 +117,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         count = tokenizer.length if tokenizer else _characters
         lasting, known = [count(text) + 1 for text in worked], not config.shots
     thought = 0 if config.think == "off" else config.max_think_tokens or 0
-    if thought and tokenizer:
+    if thought and tokenizer and not refused:
         thought += tokenizer.longest_thought_end or 0
     answers, known = [min(task.max_new_tokens, thought + length) for length in lasting], known and not thought
     model = resolve(config.model).config()
@@ -130,7 +131,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
         too_long=too_long(max(lengths), task.max_new_tokens, _positions(model)) if tokenizer else None,
         limited=task.expected_new_tokens is not None and task.max_new_tokens <= task.expected_new_tokens,
         thought_tokens=thought,
-        refused=_refused(config, data),
+        refused=refused,
     )
 
 
@@ -138,7 +139,7 @@ def _refused(config: RunConfig, data: TaskData) -> str | None:
     if (folder := resolve(config.model).local()) is None:
         return None
     try:
-        check_thinking(config, data.tasks, folder)
+        check_thinking(config, data, folder)
     except UsageError as error:
         return str(error)
     except ImportError:  # the tokenizer's library is not on this machine

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.errors import Refused
 from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Signalled, Voted, shape
 from bench.records.journal import Journal
-from bench.run.chunks import Answer, Chunk, cut, journalled_answers
+from bench.run.chunks import Answer, Chunk, answer_from, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
 from bench.run.returned import scores_of
 from bench.run.reward import TRUE, Reward
@@ -282,7 +282,7 @@ class Evaluator:
         self._evaluated(point, account, entry["seconds"])
         if entry["answers"] is None:
             return None
-        return [replace(Answer(*fields), prompt=prompt) for fields in entry["answers"]]
+        return [answer_from(fields, prompt) for fields in entry["answers"]]
 
     def judge(
         self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False

@@ -88,6 +88,7 @@ class Neighbourhood:
             device=device,
             batch_size=int(result.engine["batch_size"]),
             think=result.config.think,
+            prompt=result.config.prompt,
         )
         model, tensors = open_base(result)
         dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))

@@ -66,7 +66,7 @@ def load_engine(prepared: Prepared, engines: Engines, display: ProgressDisplay, 
 
             # No index: each actor sees only its own GPU.
             workers = started(partial(load, device=kind), engines.count, engines.address, kind)
-        tokenizer = CheckpointTokenizer(prepared.model.path, config.device, config.think)
+        tokenizer = CheckpointTokenizer(prepared.model.path, config.device, config.think, config.prompt)
         pool = EnginePool(tokenizer, partial(load, device=config.device), opened.enter_context(workers))
         stage.advance(steps=engines.count)
     return pool
@@ -75,12 +75,13 @@ def load_engine(prepared: Prepared, engines: Engines, display: ProgressDisplay, 
 def _factory(prepared: Prepared, engines: Engines) -> Callable[..., Engine]:
     """Return a function that creates an engine on a device."""
     config, model = prepared.config, prepared.model.path
-    options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size, "think": config.think}
+    options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
+    options |= {"think": config.think, "prompt": config.prompt}
     if config.engine == "vllm":
         from bench.engines.tokenizer import CheckpointTokenizer
         from bench.engines.vllm.engine import VllmEngine
 
-        text = CheckpointTokenizer(model, config.device, config.think)
+        text = CheckpointTokenizer(model, config.device, config.think, config.prompt)
         style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
         longest = prepared.task_data.max_length(style, text.encode)
         return partial(VllmEngine, model, max_model_len=longest, **options)

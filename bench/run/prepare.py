@@ -17,7 +17,6 @@ from bench.engines.vllm.support import require
 from bench.errors import Refused, UsageError, usage_error
 from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
-from bench.models.template import clock_date
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
@@ -25,6 +24,7 @@ from bench.run.data import TaskData, load_task_data
 from bench.run.plan import RunPlan, plan_run
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
+from bench.run.reading import reading_versions
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
@@ -159,7 +159,7 @@ def prepare(
         noise=NOISE_VERSION,
         flops=FLOPS_VERSION,
         shots=SHOTS_VERSION if config.shots else None,
-        template_date=None if config.prompt == "completion" else clock_date(checkpoint),
+        **reading_versions(config, task_data, checkpoint),
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, budget.identity)
     prepared = PreparedRun(
@@ -180,7 +180,7 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
-        check_thinking(config, task_data.tasks, checkpoint)
+        check_thinking(config, task_data, checkpoint)
         if left_out := what_is_left_out(open_config(checkpoint)):
             display.note(left_out)
     return prepared

@@ -11,12 +11,9 @@ from pydantic import ValidationError
 
 from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
-from bench.compute.flops import FLOPS_VERSION, ModelShape, closed_form, is_present_rule
+from bench.compute.flops import FLOPS_VERSION, compute_profile, is_present_rule
 from bench.errors import BenchError, Refused, UsageError, usage_error
-from bench.models.checkpoint import read_config as read_checkpoint_config
-from bench.models.headers import read_headers
 from bench.models.source import PreparedModel, resolve
-from bench.models.template import clock_date
 from bench.records.config import RunConfig
 from bench.records.digests import ARTIFACT, check_digests
 from bench.records.pricing import reprice
@@ -27,6 +24,7 @@ from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_
 from bench.run.prepare import STRICT, finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
+from bench.run.reading import reading_versions
 from bench.run.run_id import run_folder, run_id
 from bench.run.sampling import unsupported_reason
 from bench.run.thinking import check_thinking
@@ -38,7 +36,8 @@ from tasks.interface import SPLITS
 _OF_A_TASK = ("data", "fields", "adapt_on", "adapt_data", "adapt_fields", "limit", "max_new_tokens")
 """Fields of a run that another task does not take over.
 
-It is asked as the run asked (`template`, `shots`, `system`, `think`, `max_think_tokens`). The method's reward stays
+It is asked as the run asked (`template`, `shots`, `system`, and unless it says otherwise `prompt`, `think` and
+`max_think_tokens`). The method's reward stays
 too: it tells the artifacts of a control from those of other runs.
 """
 
@@ -143,7 +142,7 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
             "task": task_data.task.version,
             "flops": FLOPS_VERSION,
             "shots": SHOTS_VERSION if config.shots else None,
-            "template_date": None if config.prompt == "completion" else clock_date(Path(model.path)),
+            **reading_versions(config, task_data, Path(model.path)),
         }
     )
     content = task_data.splits.content_hash
@@ -161,10 +160,13 @@ def prepare_test(config: RunConfig, output: Path, display: ProgressDisplay) -> P
         trained=trained,
     )
     if finished(prepared) is None:  # a complete test is only shown
-        from bench.models.opening import check_opens
+        from bench.models.multimodal import what_is_left_out
+        from bench.models.opening import check_opens, open_config
 
         check_opens(Path(model.path), model.provenance.sha256, config.prompt)
-        check_thinking(config, task_data.tasks, Path(model.path))
+        check_thinking(config, task_data, Path(model.path))
+        if left_out := what_is_left_out(open_config(Path(model.path))):
+            display.note(left_out)
         if isinstance(trained, RunArtifacts):
             _check_saved(trained)
     return prepared
@@ -257,27 +259,25 @@ def _check_saved(trained: RunArtifacts) -> None:
 
 
 def _differences(model: Path, base: Path) -> str:
-    """Return in which sizes a model differs from a base; empty if in none.
+    """Return in what a model's tensors or costs differ from those of a base; empty if in nothing.
 
-    Models of families whose FLOPs have a closed form differ in its dimensions, all others in the shapes of their
-    weights.
+    The tensors are those of the opened models, so a saved text model fits the multimodal model that it came from.
     """
-    configs = [read_checkpoint_config(folder) or {} for folder in (model, base)]
-    mine, its = (closed_form(config) for config in configs)
-    if mine and its:
-        sizes = [(name, getattr(mine, name), getattr(its, name)) for name in ModelShape.__slots__]
-        return ", ".join(f"{name} is {one}, not {other}" for name, one, other in sizes if one != other)
-    kinds = [config.get("model_type") for config in configs]
-    if kinds[0] != kinds[1]:
-        return f"model_type is {kinds[0]!r}, not {kinds[1]!r}"
-    weights, expected = read_headers(model), read_headers(base)
-    for name, header in expected.items():
-        if name not in weights:
+    from bench.models.multimodal import meta_model
+    from bench.models.opening import open_config
+    from bench.models.tensors import held
+
+    configs = [open_config(folder) for folder in (model, base)]
+    tensors, expected = (held(meta_model(config)) for config in configs)
+    for name, tensor in expected.items():
+        if name not in tensors:
             return f"it has no {name}"
-        if weights[name].shape != header.shape:
-            return f"{name} has the shape {list(weights[name].shape)}, not {list(header.shape)}"
-    added = next((name for name in weights if name not in expected), None)
-    return f"it has {added}, which the base lacks" if added else ""
+        if tensors[name].shape != tensor.shape:
+            return f"{name} has the shape {list(tensors[name].shape)}, not {list(tensor.shape)}"
+    if added := next((name for name in tensors if name not in expected), None):
+        return f"it has {added}, which the base lacks"
+    mine, its = map(compute_profile, configs)
+    return "" if mine == its else "a token costs other FLOPs, as with another number of heads or another window"
 
 
 def _declared_model(config: RunConfig, base: PreparedModel, display: ProgressDisplay) -> tuple[DeclaredModel, Versions]:

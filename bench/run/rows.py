@@ -65,13 +65,14 @@ class Answered:
 
     @property
     def thoughts(self) -> Thoughts | None:
-        """Thoughts of the answers; None if no answer has one, or it is not known for all of them."""
+        """Thoughts of the answers; None if they are not known for all of them."""
         found = self._all_generated
-        if not any(answer.thought_tokens for answer in found):
+        tokens = [answer.thought_tokens for answer in found if answer.thought_tokens is not None]
+        if not found or len(tokens) < len(found):
             return None
         return Thoughts(
-            tokens=sum(answer.thought_tokens for answer in found) / len(found),
-            cut=sum(answer.thought_cut for answer in found),
+            tokens=sum(tokens) / len(found),
+            cut=sum(bool(answer.thought_cut) for answer in found),
             unended=sum(answer_of(answer.text) is None for answer in found),
         )
 

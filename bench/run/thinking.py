@@ -1,4 +1,4 @@
-"""Check of the options on thoughts, `--think` and `--max-think-tokens`, against a model's chat template."""
+"""Check of the options on thoughts, `--think` and `--max-think-tokens`, against a model's chat template and prompts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from tasks.interface import Task
 
 if TYPE_CHECKING:
     from bench.engines.tokenizer import CheckpointTokenizer
+    from bench.run.data import TaskData
 
 
-def check_thinking(config: RunConfig, tasks: Sequence[Task], folder: Path) -> None:
+def check_thinking(config: RunConfig, data: TaskData, folder: Path) -> None:
     """Check that a model takes the options on thoughts that a run has.
 
     Args:
         config: Configuration of the run.
-        tasks: Its tasks, whose limits on the length of an answer are those of the run.
+        data: Its tasks, whose limits on the length of an answer are those of the run, and their examples.
         folder: The model's checkpoint folder.
 
     Raises:
-        UsageError: If the model takes no such option, or a thought leaves no room for an answer.
+        UsageError: If the model takes no such option, `--think` has no effect on a prompt of the run, or a thought
+            leaves no room for an answer.
     """
     if config.think == "auto" and config.max_think_tokens is None:
         return
@@ -33,8 +35,23 @@ def check_thinking(config: RunConfig, tasks: Sequence[Task], folder: Path) -> No
     if config.prompt == "completion":
         raise UsageError(f"{option}: texts to complete (--prompt completion) have no thoughts; leave out one option")
     tokenizer = CheckpointTokenizer(str(folder), "cpu", config.think)
+    if config.think != "auto":
+        _check_effect(data, tokenizer)
     if config.max_think_tokens is not None:
-        _check_room(config.max_think_tokens, tasks, tokenizer, folder)
+        _check_room(config.max_think_tokens, data.tasks, tokenizer, folder)
+
+
+def _check_effect(data: TaskData, tokenizer: CheckpointTokenizer) -> None:
+    """Check that the default prompts differ with a thought and without.
+
+    A method leaves out other prompts that do not, as it leaves out those that the chat template does not take.
+    """
+    for task, examples in data.asked:
+        for example in examples:
+            messages = data.prompting.format(task, "chat", example)
+            assert not isinstance(messages, str)
+            if reason := tokenizer.unswitched(messages):
+                raise UsageError(reason)
 
 
 def _check_room(limit: int, tasks: Sequence[Task], tokenizer: CheckpointTokenizer, folder: Path) -> None:

@@ -65,7 +65,7 @@ def columns(board: Board) -> tuple[Column, ...]:
         return tuple(replace(known[key], needed=9) for key in _chosen(board, list(known)))
     lines = [line for group in board.groups for line in group.lines]
     gated = any(line.gated for line in lines)
-    thoughts = any(line.thought_tokens is not None for line in lines)
+    thoughts = any(line.thought_tokens for line in lines)
     absent = {*(() if gated else GATED), *(() if thoughts else (THOUGHTS,))}
     return tuple(column for key, column in known.items() if key not in absent)
 

@@ -126,7 +126,7 @@ class LeaderboardRow:
         passes: Forward passes per answer.
         answer_flops: FLOPs per answer.
         answer_tokens: New tokens per answer.
-        thought_tokens: Tokens of a thought per answer, in the rows where it is known; None if no answer has one.
+        thought_tokens: Tokens of a thought per answer, in the rows where it is known; None if in none.
         seconds: Wall-clock seconds per run; None if unknown.
         kept: Cosine of the move of the weights and what the group's dtype kept of it; the lowest over seeds. None if
             no run has one.

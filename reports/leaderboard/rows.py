@@ -198,9 +198,9 @@ def _scored_row(
 
 
 def thought_tokens(rows: Sequence[Row]) -> float | None:
-    """Return the mean number of tokens of a thought per answer; None if no answer has one."""
-    known = [row.thoughts.tokens if row.thoughts else 0.0 for row in rows if row.truncated is not None]
-    return fmean(known) if any(known) else None
+    """Return the mean number of tokens of a thought per answer, in the rows where it is known; None if in none."""
+    known = [row.thoughts.tokens for row in rows if row.thoughts]
+    return fmean(known) if known else None
 
 
 def as_trained(

@@ -30,7 +30,7 @@ def configuration(result: Result) -> dict[str, str]:
     """Return the configuration of a run as named lines, such as `{"data": "support 400, test 2000", ...}`."""
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
-    merged = ", system message in the user's turn" if result.system_merged else ""
+    merged = ", system message in the user's turn" if versions and versions.system_merged else ""
     lines = {
         "ruleset": result.ruleset,
         "settings": _settings(config.method_config, result.tuning.chosen if result.tuning else {}),

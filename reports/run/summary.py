@@ -106,7 +106,7 @@ def thoughts(rows: Sequence[tuple[str, Row]]) -> list[str]:
     """Return one sentence for each row whose answers begin with thoughts."""
     lines = []
     for name, row in rows:
-        if (found := row.thoughts) is None or row.gate is not None:
+        if not (found := row.thoughts) or not found.tokens or row.gate is not None:
             continue
         ended = f"{found.cut} ended at the limit, " if found.cut else ""
         lines.append(f"{name}: {found.tokens:.1f} tokens of thought per answer; {ended}{found.unended} never ended")

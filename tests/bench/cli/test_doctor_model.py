@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from tiny_families import FAMILIES, make, make_multimodal
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from bench.cli import cli
+from bench.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "bench" / "models" / "tiny_adder"
@@ -116,7 +117,38 @@ def test_a_multimodal_model_is_examined_as_its_text_model(tmp_path):
     found = doctor(saved(tmp_path, make_multimodal("gemma3")))
     assert (found["family"], found["model_class"]) == ("gemma3", "Gemma3ForCausalLM")
     assert found["left_out"] == "gemma3 is a multimodal model: its text model answers, without vision"
-    assert found["engines"]["vllm"].startswith("refused: takes no multimodal checkpoint")
+    assert found["engines"]["vllm"] == (
+        "refused: vLLM would load all of it under other names; export the text model with `bench export` first"
+    )
+    assert {each["engine"] for each in found["weights"]} == {"transformers"}
+
+
+def test_an_engine_that_refuses_the_model_says_so_and_has_no_row_of_memory(only):
+    found = doctor(only(**CONFIG_MAPPING["mamba"](**FAMILIES["mamba"][1]).to_dict()), code=1)
+    assert found["engines"]["vllm"] == "refused: some of its layers keep a state in place of keys and values"
+    assert {each["engine"] for each in found["weights"]} == {"transformers"}
+
+
+def test_an_adapter_is_examined_by_its_own_files_too(tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(TINY), config).save_pretrained(tmp_path)
+    found = doctor(tmp_path)
+    assert found["parameters"] == 333984
+    assert found["unchecked"] == "whether the adapter fits its base, which its merge tells when a run starts"
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (reason,) = doctor(tmp_path, code=1)["refused"]
+    assert "adapter_model.safetensors: has " in reason
+    weights.unlink()
+    (reason,) = doctor(tmp_path, code=1)["refused"]
+    assert "no adapter_model.safetensors" in reason
+
+
+@pytest.mark.parametrize("options", [["--dtype", "bfloat16"], ["--device", "cpu"]])
+def test_options_of_a_model_need_one(options):
+    with pytest.raises(UsageError, match=f"{' '.join(options)}: describes the model to examine; name one with --model"):
+        CliRunner().invoke(cli, ["doctor", *options], standalone_mode=False, catch_exceptions=False)
 
 
 def test_a_configuration_without_weights_is_described_and_refused(only):
@@ -143,9 +175,10 @@ def test_code_in_the_folder_and_classes_that_do_not_continue_a_text_are_refused(
 
 
 def test_a_model_whose_cost_depends_on_the_tokens_is_refused_with_that_reason(only):
-    """The sparse attention of DeepSeek V3.2 chooses positions by their values."""
-    sparse = {"index_n_heads": 2, "index_head_dim": 16, "index_topk": 8}
-    folder = only(**CONFIG_MAPPING["deepseek_v32"](**FAMILIES["deepseek_v3"][1], **sparse).to_dict())
+    """JetMoE sorts tokens by the expert that their values choose."""
+    sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = CONFIG_MAPPING["jetmoe"](**sizes, num_key_value_heads=2, kv_channels=8, num_local_experts=4)
+    folder = only(**config.to_dict())
     found = doctor(folder, code=1)
     assert found["lengths"] == []
     assert "as in sparse attention and routing by data" in found["refused"][-1]

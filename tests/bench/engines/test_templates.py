@@ -28,9 +28,12 @@ SHAPES = {
     "smollm3": (
         "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
         "{% set mode = '/think' if enable_thinking else '/no_think' %}"
-        "{% if '/no_think' in messages[0].content %}{% set mode = '/no_think' %}{% endif %}"
-        "[system]Mode: {{ mode }}\n"
-        + LOOP
+        "{% if messages[0].role == 'system' %}{% set turns = messages[1:] %}"
+        "{% if '/no_think' in messages[0].content %}{% set mode = '/no_think' %}"
+        "{% elif '/think' in messages[0].content %}{% set mode = '/think' %}{% endif %}"
+        "{% else %}{% set turns = messages %}{% endif %}[system]Mode: {{ mode }}\n"
+        "{% if messages[0].role == 'system' %}{{ messages[0].content.replace(mode, '') }}{% endif %}"
+        "{% for m in turns %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         + ASK
         + "{{ '' if mode == '/think' else '<think>\n\n</think>\n' }}{% endif %}",
         "Mode: /think\n[user]3 + 4?[assistant]",
@@ -56,12 +59,14 @@ SHAPES = {
         "\n</think>\n\n",
     ),
     "granite": (
-        "{% if thinking %}[system]Put your thoughts between <think> and </think>.{% endif %}"
-        + LOOP
+        "{% if messages[0].role == 'system' %}{% set system, turns = messages[0].content, messages[1:] %}{% else %}"
+        "{% set system, turns = 'You are Granite.', messages %}"
+        "{% if thinking %}{% set system = system + ' Put your thoughts between <think> and </think>.' %}{% endif %}"
+        "{% endif %}[system]{{ system }}{% for m in turns %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         + ASK
         + "{% endif %}",
         "</think>.[user]3 + 4?[assistant]",
-        "[user]3 + 4?[assistant]",
+        "Granite.[user]3 + 4?[assistant]",
         "\n</think>\n\n",
     ),
     "command a": (
@@ -159,6 +164,28 @@ def test_what_ends_a_thought_is_what_the_template_writes_there(tmp_path, name):
     assert tokenizer._end_of_thought(reply) == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "works"),
+    [("granite", "Be brief.", False), ("smollm3", "Be brief.", True)]
+    + [("smollm3", mode, False) for mode in ("/think", "/no_think")]
+    + [(name, "/no_think", True) for name in sorted(SHAPES.keys() - {"granite", "smollm3"})],
+)
+def test_a_prompt_that_does_not_follow_the_argument_is_refused(tmp_path, name, text, works):
+    conversation = [{"role": "system", "content": text}, *USER]
+    for think in ("on", "off"):
+        tokenizer = opened(tmp_path, SHAPES[name][0], think)
+        assert tokenizer.encode(USER)
+        if works:
+            assert tokenizer.encode(conversation)
+            continue
+        with pytest.raises(
+            Refused,
+            match=rf"--think {think}: .*jinja: of a conversation of system, user, the chat template makes the same",
+        ):
+            tokenizer.encode(conversation)
+    assert opened(tmp_path, SHAPES[name][0]).encode(conversation)
+
+
 @pytest.mark.parametrize("name", NO_SWITCH)
 @pytest.mark.parametrize("think", ["on", "off"])
 def test_a_template_without_a_switch_is_refused_in_a_sentence(tmp_path, name, think):
@@ -183,6 +210,16 @@ def test_a_template_that_ends_the_turn_behind_a_thought_gets_a_line_of_its_own(t
     )
     tokenizer = opened(tmp_path, template)
     assert tokenizer._tokenizer.decode(tokenizer._thought_end("</think>")) == "\n</think>\n\n"
+
+
+def test_a_thought_that_ends_as_an_answer_does_is_refused_in_a_sentence(tmp_path):
+    template = HARMONY.replace("{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|end|>' }}", "<|end|>")
+    assert template != HARMONY
+    tokens = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
+    assert CheckpointTokenizer(write_tokenizer(tmp_path, HARMONY, tokens), "cpu").longest_thought_end
+    tokenizer = CheckpointTokenizer(write_tokenizer(tmp_path, template, tokens), "cpu")
+    with pytest.raises(UsageError, match=r"jinja: a thought cannot be ended by .*, as answers end at <\|end\|>; leave"):
+        _ = tokenizer.longest_thought_end
 
 
 def test_the_system_message_of_a_template_without_one_stands_before_the_first_question(tmp_path):

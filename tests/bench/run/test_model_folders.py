@@ -16,6 +16,8 @@ from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
+from bench.run.reading import VERSION
+from bench.run.run_id import run_id
 from bench.run.runner import execute
 from tasks.addition import Addition
 
@@ -85,6 +87,44 @@ def test_a_template_that_reads_the_clock_runs_and_its_date_is_part_of_the_id(fol
     result = execute(clocked, QUIET)
     assert result.status == "ok"
     assert result.versions.template_date == "2024-07-26"
+
+
+def test_a_template_of_the_processor_is_part_of_the_id(folder, tmp_path):
+    plain = prepared(folder, tmp_path)
+    assert plain.versions.processor_template is None
+    template = folder / "chat_template.jinja"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}))
+    assert prepared(folder, tmp_path).versions.processor_template is None
+    template.unlink()
+    taken = prepared(folder, tmp_path)
+    assert taken.versions.processor_template == VERSION
+    assert run_id(taken.config, plain.versions, "c", "m", 1) != run_id(taken.config, taken.versions, "c", "m", 1)
+    assert prepared(folder, tmp_path, prompt="completion").versions.processor_template is None
+
+
+def test_a_candidate_prompt_with_a_system_message_is_part_of_the_id_where_it_is_merged(folder, tmp_path, monkeypatch):
+    class WithSystem(Addition):
+        name = "with-system"
+        prompts = (*Addition.prompts, "expert")
+
+        def messages(self, example, prompt="default"):
+            system = [{"role": "system", "content": "1"}] if prompt == "expert" else []
+            return [*system, *super().messages(example, "default" if system else prompt)]
+
+    monkeypatch.setattr("bench.run.data.load_task", lambda name: WithSystem())
+    assert prepared(folder, tmp_path, task="with-system").versions.system_merged is None
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(template + (folder / "chat_template.jinja").read_text())
+    merged = prepared(folder, tmp_path, task="with-system")
+    assert merged.versions.system_merged == VERSION
+    assert prepared(folder, tmp_path, task="with-system", prompt="completion").versions.system_merged is None
+    monkeypatch.undo()
+    assert prepared(folder, tmp_path).versions.system_merged is None
+
+
+def test_ordinary_runs_have_no_rule_of_reading_in_their_id(folder, tmp_path):
+    added = {"text_model", "processor_template", "system_merged"}
+    assert not added & prepared(folder, tmp_path).versions.model_dump(exclude_none=True).keys()
 
 
 def test_another_date_is_another_run(folder, tmp_path, monkeypatch):

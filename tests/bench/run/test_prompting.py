@@ -248,7 +248,7 @@ def test_a_template_without_a_system_message_gets_it_with_the_first_question(tmp
     )
     prepared, result = run(tmp_path, system="1+1", shots=shots, model=str(folder))
     assert result.status == "ok"
-    assert result.system_merged
+    assert result.versions.system_merged == 1
     note = f"the chat template of {result.model.name} has no place for a system message: its text stands before that"
     assert [text for text in said if "system message" in text] == [f"{note} of the user's first message"]
     sample = read_samples(prepared.folder)[0]
@@ -258,7 +258,7 @@ def test_a_template_without_a_system_message_gets_it_with_the_first_question(tmp
     assert texts[-1].endswith(f"{sample.id}=")
     assert sample.prompt_tokens == len("".join(texts))
     plain = run(tmp_path, model=str(folder))[1]
-    assert not plain.system_merged
+    assert plain.versions.system_merged is None
     assert len([text for text in said if "system message" in text]) == 1
 
 

@@ -64,6 +64,9 @@ OTHER_VERSION = {
     "flops": 2,
     "shots": 2,
     "template_date": "2024-07-26",
+    "text_model": 1,
+    "processor_template": 1,
+    "system_merged": 1,
 }
 
 

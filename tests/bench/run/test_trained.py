@@ -405,7 +405,16 @@ def test_a_declared_model_of_another_shape_is_an_error_that_says_where_it_differ
     folder = shutil.copytree(source / "artifact" / "far", tmp_path / "far")
     shape = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 2}
     (folder / "config.json").write_text(json.dumps(shape))
-    with pytest.raises(UsageError, match=r"not of the shape of tiny-adder: layers is 2, not 3; name the base"):
+    with pytest.raises(UsageError, match=r"not of the shape of tiny-adder: it has no model\.layers\.2\."):
+        declared(tmp_path, folder)
+
+
+def test_a_declared_model_with_another_window_is_an_error(source, tmp_path):
+    """The files hold the same tensors, and a token costs other FLOPs."""
+    folder = shutil.copytree(source / "artifact" / "far", tmp_path / "far")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mistral", "sliding_window": 8}))
+    with pytest.raises(UsageError, match="not of the shape of tiny-adder: a token costs other FLOPs"):
         declared(tmp_path, folder)
 
 

@@ -5,6 +5,7 @@ import pytest
 from synthetic_board import BASE, BETTER, ENGINE, gated, run
 
 from bench.errors import BenchError
+from bench.records.rows import Thoughts
 from bench.stats import accuracy_over_seeds, difference_over_seeds, exact_interval
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -193,3 +194,15 @@ def test_profiles_join_rows_by_method_and_settings_whatever_their_names():
 
 def test_a_row_with_a_failed_seed_is_outside_every_margin():
     assert shares(tasks(failed=(4,))) == {"base": 0.0, "es": 0.0, "grpo": 1.0}
+
+
+def test_thoughts_of_unknown_length_are_left_out_of_the_mean():
+    def thinking(seed, tokens):
+        record = run(seed)
+        thoughts = None if tokens is None else Thoughts(tokens=tokens, cut=0, unended=0)
+        found = tuple(row.model_copy(update={"thoughts": thoughts}) for row in record.result.rows)
+        return record.model_copy(update={"result": record.result.model_copy(update={"rows": found})})
+
+    assert lines(thinking(0, 400.0), thinking(1, None))["es"].thought_tokens == 400
+    assert lines(thinking(0, 400.0), thinking(1, 0.0))["es"].thought_tokens == 200
+    assert lines(thinking(0, None), thinking(1, None))["es"].thought_tokens is None
