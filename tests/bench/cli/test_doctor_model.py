@@ -175,9 +175,10 @@ def test_code_in_the_folder_and_classes_that_do_not_continue_a_text_are_refused(
 
 
 def test_a_model_whose_cost_depends_on_the_tokens_is_refused_with_that_reason(only):
-    """The sparse attention of DeepSeek V3.2 chooses positions by their values."""
-    sparse = {"index_n_heads": 2, "index_head_dim": 16, "index_topk": 8}
-    folder = only(**CONFIG_MAPPING["deepseek_v32"](**FAMILIES["deepseek_v3"][1], **sparse).to_dict())
+    """JetMoE sorts tokens by the expert that their values choose."""
+    sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = CONFIG_MAPPING["jetmoe"](**sizes, num_key_value_heads=2, kv_channels=8, num_local_experts=4)
+    folder = only(**config.to_dict())
     found = doctor(folder, code=1)
     assert found["lengths"] == []
     assert "as in sparse attention and routing by data" in found["refused"][-1]
