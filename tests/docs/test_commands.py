@@ -122,7 +122,7 @@ def resolved(arguments: list[str]) -> list[str]:
     needed = next((NEEDS[word] for word in arguments if word in NEEDS), None)
     made = f"runs/addition/tiny-adder/{{}}/{BUDGET}/seed-{SEED}-*"
     runs = {name: made.format(needed or method) for name, method in PLACEHOLDERS.items()}
-    replaced = {**runs, "RUNS": "runs", "TASK": "addition", "DIR": tempfile.mkdtemp(dir=".")}
+    replaced = {**runs, "RUNS": "runs", "TASK": "addition", "MODEL": "tiny-adder", "DIR": tempfile.mkdtemp(dir=".")}
     return [replaced.get(word, word) for word in arguments]
 
 
