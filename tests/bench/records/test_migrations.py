@@ -159,7 +159,7 @@ def test_old_runs_are_shown_compared_reported_and_published(runs, tmp_path):
     assert read_samples(randopt)[0].text in page
     (record, _) = json.loads(invoke("publish", runs, "--into", tmp_path / "board", "--json"))["records"]
     assert json.loads(Path(record).read_bytes())["result"]["schema_version"] == SCHEMA_VERSION
-    with pytest.raises(BenchError, match="lacks the model's shape and the raw counts of its rows"):
+    with pytest.raises(BenchError, match="lacks the model's costs and the raw counts of its rows"):
         invoke("show", randopt, "--reprice")
 
 
