@@ -14,7 +14,7 @@ SUITES = Path(__file__).parents[2] / "suites"
 def plans(name: str) -> list[dict]:
     """Return the plans of a suite with seed 0, for the model tiny-adder, which needs no download."""
     arguments = ["plan", "-C", str(SUITES / f"{name}.toml"), "-M", "tiny-adder", "-s", "0", "--json"]
-    with mock.patch("bench.run.estimate._positions", return_value=None):  # the suites' models have more positions
+    with mock.patch("bench.engines.local.max_positions", return_value=None):  # the suites' models have more positions
         return json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout)["plans"]
 
 
