@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.compute.flops import compute_profile
 from bench.engines.interface import Engine
 from bench.engines.placement import Engines, cores
 from bench.errors import UsageError
+from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.models.headers import count_weights
 from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
@@ -25,15 +27,16 @@ def placed(prepared: Prepared, engines: Engines) -> Engines:
     from bench.engines.transformers import SMALL_MODEL
 
     try:
-        parameters = count_weights(Path(prepared.model.path))
+        folder = Path(prepared.model.path)
+        weights, products = count_weights(folder), compute_profile(read_checkpoint_config(folder) or {}).products
     except UsageError:  # loading the engine raises it again, and the run fails with it on record
         return replace(engines, count=1)
     width = 4 if prepared.config.dtype == "float32" else 2
     return engines.resolve(
         backend=prepared.config.engine,
         device=prepared.config.device,
-        weight_bytes=width * parameters,
-        small=parameters < SMALL_MODEL,
+        weight_bytes=width * weights,
+        small=products < SMALL_MODEL,
     )
 
 
