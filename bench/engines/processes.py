@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -141,6 +141,13 @@ def _start_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    forkserver.connect_to_new_process = _ask_whole
+
+
+def _ask_whole(fds: Sequence[int]) -> tuple[int, int]:
+    """Ask the server for a process. On half a request, which a signal would leave, it ends with a traceback."""
+    with ThreadPoolExecutor(1) as thread:  # signals interrupt the main thread alone
+        return thread.submit(forkserver._forkserver.connect_to_new_process, fds).result()
 
 
 def _end_server() -> None:

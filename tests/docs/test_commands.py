@@ -43,6 +43,9 @@ NOT_RUN = {
     "bench leaderboard runs/ablation-stage2 --format markdown": EARLIER,
     "bench run -m landscape -t successor -b 4096 -L 50 --dtype bfloat16 -o race": MODEL,
     "bench run -m base -m corp -t gsm8k -M Qwen/Qwen2.5-0.5B --shots 8 --shots-seed 1 --template brief -b small": HUB,
+    "bench run -m base -m corp -t gsm8k -M Qwen/Qwen3-0.6B --think on --max-think-tokens 512 "
+    "--max-new-tokens 1024": HUB,
+    "bench run -m base -m corp -t gsm8k -M Qwen/Qwen3-0.6B --think off": HUB,
     "bench run -m randopt -t gsm8k": HUB,
     "bench run -m randopt -t gsm8k --engines 4": HUB,
     "bench run -m randopt -t gsm8k --engines 16 --ray-address HOST:6379": HUB,

@@ -154,3 +154,32 @@ def test_ray_is_needed_for_a_cluster_only(monkeypatch):
 
 def _pids(workers, number):
     return set(workers._executors[number]._processes)
+
+
+INTERRUPTED = """
+import os, signal
+from multiprocessing import reduction
+from bench.engines.processes import child_processes
+
+send = reduction.sendfds
+
+def interrupted(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)  # while the server has a connection and no request
+    send(*arguments)
+
+def first(*arguments):
+    send(*arguments)
+    reduction.sendfds = interrupted  # for the second process, when the server is ready
+
+reduction.sendfds = first
+with child_processes([print, print], 1):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_the_server_is_never_left_with_half_a_request():
+    program = [sys.executable, "-c", INTERRUPTED]
+    outcome = subprocess.run(program, stderr=subprocess.PIPE, text=True, check=False)
+    assert outcome.stderr.count("Traceback") == 1, outcome.stderr
+    assert outcome.stderr.endswith("KeyboardInterrupt\n")
