@@ -61,17 +61,10 @@ class AlignedGroupTrainer(GroupTrainer):
         votes = self._objective.kind == "maj"
         super().__init__(config, loop, folder, [correct, vote] if votes else [correct], scaled=config.scaled)
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
-        return self._gathered
-
-    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        columns = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
-        weights = torch.as_tensor(group_weights(self._objective, columns)).to(output["advantages"])
-        start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = output["advantages"] * weights[start : start + len(inputs)]
-        return output
+    def advantages(self, rewards: Array, advantages: torch.Tensor) -> torch.Tensor:
+        """Return the advantages multiplied by their weights; see `GroupTrainer.advantages`."""
+        weights = torch.as_tensor(group_weights(self._objective, rewards)).to(advantages)
+        return advantages * weights.view_as(advantages)
 
 
 def group_weights(objective: Strategy, columns: Array) -> Array:

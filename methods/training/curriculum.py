@@ -21,7 +21,7 @@ class Curriculum(Protocol):
             def choose(self, step, count):
                 return sorted(range(len(self.rewards)), key=self.rewards.__getitem__)[:count]
 
-            def learn(self, chosen, rewards):
+            def learn(self, chosen, rewards, advantages):
                 for index, reward in zip(chosen, rewards):
                     self.rewards[index] = 1.0 if math.isnan(reward) else reward
 
@@ -52,12 +52,14 @@ class Curriculum(Protocol):
             count: Number of prompts to choose.
         """
 
-    def learn(self, chosen: Sequence[int], rewards: Sequence[float]) -> None:
-        """Update from the rewards of a step.
+    def learn(self, chosen: Sequence[int], rewards: Sequence[float], advantages: Sequence[float]) -> None:
+        """Update from a step.
 
         Args:
             chosen: Indices returned by `choose`.
             rewards: Mean reward of the answers to each of these prompts; NaN if none was scored.
+            advantages: Mean size of the advantages that the answers to each prompt were trained with; NaN for a
+                trainer without groups.
         """
 
     def state(self) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Loop:
         seed: The run's seed, from which all random streams are derived.
         rows: Rows of the training curve, one per step.
         scores: Scores of the answers last generated.
+        advantages: Mean size of the advantages of each prompt's answers in this step, as the curriculum learns them.
+        memory: What the method keeps from step to step, saved with the state: tensors and plain values, in dictionaries
+            and lists.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Loop:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
         self.rows: list[Row] = []
         self.scores: list[Score] = []
+        self.advantages: list[float] = []
+        self.memory: dict[str, Any] = {}
         self._costs: list[int] = []
         self._spent = training.spent
         self._answers: list[Answer] = []
@@ -223,7 +228,8 @@ class Loop:
             self._ratio.check(mixed=self.training.mixed)
         if self._curriculum is not None:
             rewards = [None if answer.score.status == "infrastructure" else answer.score.reward for answer in answers]
-            self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)))
+            advantages = self.advantages or [float("nan")] * len(self._chosen)
+            self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)), advantages)
         if answers:
             row = _means(answers) | row
             if row["reward"] is None and "flat" in row:
@@ -265,7 +271,7 @@ class Loop:
     def _save(self) -> None:
         weights = {name: parameter.detach() for name, parameter in self._trained().items()}
         state = {"weights": weights, "optimizer": self.optimizer.state_dict(), "rows": self.rows, "costs": self._costs}
-        state["ratio"] = tuple(self._ratio)
+        state |= {"ratio": tuple(self._ratio), "memory": self.memory}
         if self._curriculum is not None:
             state["curriculum"] = self._curriculum.state()
         self.training.save(state)
@@ -276,6 +282,7 @@ class Loop:
                 parameter.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows, self._costs, self._ratio = list(state["rows"]), list(state["costs"]), Ratio(*state["ratio"])
+        self.memory = state.get("memory", {})  # states of earlier versions have none
         if self._curriculum is not None:
             self._curriculum.restore(state["curriculum"])
 

@@ -15,6 +15,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from bench.seeds import derive
+from methods.training.cat_weights import Array
 from methods.training.loop import Loop, StepCallback, silence
 
 if TYPE_CHECKING:
@@ -91,12 +92,34 @@ class GroupTrainer(GRPOTrainer):
             rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        rewards = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
+        found = self.accelerator.gather(output["advantages"]).view(-1, self._group)
+        advantages = self.advantages(rewards, found)
+        self._loop.advantages = advantages.abs().mean(dim=1).tolist()
+        start = self.accelerator.process_index * len(inputs)
+        output["advantages"] = advantages.flatten()[start : start + len(inputs)]
         if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
             kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
             mask = output["completion_mask"] * kept.to(output["completion_mask"])
             output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
         return output
+
+    def advantages(self, rewards: Array, advantages: torch.Tensor) -> torch.Tensor:
+        """Return the advantages to train on, [groups, group]. Default: those of GRPOTrainer, as they are.
+
+        All processes call it with the whole batch.
+
+        Args:
+            rewards: Value of each answer by each reward function, the task's first, [functions, groups, group]; NaN
+                marks an answer that could not be scored, whose advantage is 0.
+            advantages: GRPOTrainer's, [groups, group].
+        """
+        return advantages
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        return self._gathered
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
         # The trainer would take tokens after an end that it does not know, such as a stop string, for the answer's.

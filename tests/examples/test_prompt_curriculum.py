@@ -94,7 +94,7 @@ def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
     def train(rewards: tuple[float, float], chooser: IntermediateDifficulty, steps: range) -> IntermediateDifficulty:
         for step in steps:
             chosen = chooser.choose(step, 8)
-            chooser.learn(chosen, [rewards[place % 2] for place in chosen])
+            chooser.learn(chosen, [rewards[place % 2] for place in chosen], [])
         return chooser
 
     chooser = train((0.5, 0.0), IntermediateDifficulty(Session(), 0, 4, 0.5, 0.1, 0.5), range(10))  # type: ignore[arg-type]
@@ -105,5 +105,5 @@ def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
     assert resumed.report() == chooser.report()
     train((0.0, 0.5), chooser, range(11, 40))
     assert {place % 2 for place in chooser.choose(40, 8)} == {1}
-    chooser.learn(chosen := chooser.choose(41, 8), [float("nan")] * len(chosen))
+    chooser.learn(chosen := chooser.choose(41, 8), [float("nan")] * len(chosen), [])
     assert np.isfinite(chooser.state()["moments"].numpy()).all()

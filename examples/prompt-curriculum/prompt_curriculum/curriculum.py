@@ -52,7 +52,7 @@ class IntermediateDifficulty:
         self._latest = features[kept], expected[kept]
         return [int(index) for index in pool[kept]]
 
-    def learn(self, chosen: Sequence[int], rewards: Sequence[float]) -> None:
+    def learn(self, chosen: Sequence[int], rewards: Sequence[float], advantages: Sequence[float]) -> None:
         """Add the mean reward of each prompt to the regression."""
         assert self._latest is not None
         features, expected = self._latest

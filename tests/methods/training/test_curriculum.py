@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from bench.errors import BenchError
@@ -30,8 +31,8 @@ class FirstPrompts:
     def choose(self, step: int, count: int) -> list[int]:
         return [self.first + place for place in range(count)]
 
-    def learn(self, chosen: list[int], rewards: list[float]) -> None:
-        self.learned.append((chosen, rewards))
+    def learn(self, chosen: list[int], rewards: list[float], advantages: list[float]) -> None:
+        self.learned.append((chosen, rewards, advantages))
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -95,11 +96,17 @@ def test_the_chosen_prompts_are_trained_on_and_the_curriculum_learns_their_rewar
     learned, steps = FirstPrompts.made[-1].learned, result.report["training"]["steps"]
     assert result.report["training"]["curriculum"] == {"learned": steps}
     assert len(learned) == steps > 1
-    for (examples, rewards, first), (chosen, means) in zip(scored, learned, strict=False):
+    for (examples, rewards, first), (chosen, means, advantages) in zip(scored, learned, strict=False):
         each = 16 // prompts
         assert examples == [example for example in first for _ in range(each)]
         assert chosen == list(range(prompts))
         assert means == [sum(rewards[i : i + each]) / each for i in range(0, 16, each)]
+        groups = np.array(rewards).reshape(prompts, each)
+        if method is GrpoOnFirst:
+            scaled = (groups - groups.mean(axis=1, keepdims=True)) / (groups.std(axis=1, keepdims=True, ddof=1) + 1e-4)
+            np.testing.assert_allclose(advantages, np.abs(scaled).mean(axis=1), rtol=1e-5)
+        else:
+            assert np.isnan(advantages).all()
 
 
 def test_an_index_out_of_range_is_an_error(tmp_path):
