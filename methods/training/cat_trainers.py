@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.distributed import ProcessGroup
@@ -45,7 +44,10 @@ class AlignedGroupTrainer(GroupTrainer):
     """
 
     def __init__(self, config: CatConfig, loop: Loop, folder: str) -> None:
-        self._objective = parse_strategy(config.objective)
+        objective = parse_strategy(config.objective)
+
+        def weighed(columns: Array, advantages: NDArray[np.float32]) -> NDArray[np.float32]:
+            return advantages * group_weights(objective, columns).astype(np.float32).reshape(advantages.shape)
 
         # The trainer leaves an unscored answer out only if all its reward functions give None.
         def correct(**_: Any) -> list[float | None]:
@@ -58,13 +60,9 @@ class AlignedGroupTrainer(GroupTrainer):
             scored = [score.status != "infrastructure" for score in loop.scores]
             return [number if known else None for number, known in zip(numbers, scored, strict=True)]
 
-        votes = self._objective.kind == "maj"
-        super().__init__(config, loop, folder, [correct, vote] if votes else [correct], scaled=config.scaled)
-
-    def advantages(self, rewards: Array, advantages: torch.Tensor) -> torch.Tensor:
-        """Return the advantages multiplied by their weights; see `GroupTrainer.advantages`."""
-        weights = torch.as_tensor(group_weights(self._objective, rewards)).to(advantages)
-        return advantages * weights.view_as(advantages)
+        votes = objective.kind == "maj"
+        columns = [correct, vote] if votes else [correct]
+        super().__init__(config, loop, folder, columns, scaled=config.scaled, advantages=weighed)
 
 
 def group_weights(objective: Strategy, columns: Array) -> Array:

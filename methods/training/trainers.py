@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import nn
 from transformers.utils import ModelOutput
 from trl import GRPOConfig, GRPOTrainer
@@ -28,6 +30,13 @@ VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "gra
 """Columns of PPOTrainer's log and their names in a row."""
 
 
+Advantages = Callable[[Array, NDArray[np.float32]], NDArray[np.floating[Any]]]
+"""Returns the advantages of a batch of answers, [groups, group]. All processes call it with the whole batch.
+
+Its first argument is the value of each answer by each reward function, the task's first, [functions, groups, group],
+where NaN marks an answer that could not be scored. Its second is the advantages of GRPOTrainer, [groups, group]."""
+
+
 class GroupTrainer(GRPOTrainer):
     """GRPOTrainer on a task.
 
@@ -40,14 +49,23 @@ class GroupTrainer(GRPOTrainer):
         folder: Temporary folder for the trainer's files.
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
         scaled: Whether advantages are divided by the standard deviation of their group's rewards.
+        advantages: Returns the advantages to train on; None for those of GRPOTrainer, as they are.
     """
 
     def __init__(
-        self, config: GrpoConfig, loop: Loop, folder: str, rewards: Sequence[Any] = (), *, scaled: bool = True
+        self,
+        config: GrpoConfig,
+        loop: Loop,
+        folder: str,
+        rewards: Sequence[Any] = (),
+        *,
+        scaled: bool = True,
+        advantages: Advantages | None = None,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
         self._loop, self._training, self._group = loop, training, config.group
+        self._advantages = advantages
         self._masked = config.truncated == "mask"
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
         micro = micro_batch(per_process, training.batch_size)
@@ -92,30 +110,19 @@ class GroupTrainer(GRPOTrainer):
             rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        rewards = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
         found = self.accelerator.gather(output["advantages"]).view(-1, self._group)
-        advantages = self.advantages(rewards, found)
-        self._loop.advantages = advantages.abs().mean(dim=1).tolist()
-        start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = advantages.flatten()[start : start + len(inputs)]
+        if self._advantages is not None:
+            rewards = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
+            found = torch.as_tensor(self._advantages(rewards, found.cpu().numpy())).to(found)
+            start = self.accelerator.process_index * len(inputs)
+            output["advantages"] = found.flatten()[start : start + len(inputs)]
+        self._loop.advantages = found.abs().mean(dim=1).tolist()
         if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
             kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
             mask = output["completion_mask"] * kept.to(output["completion_mask"])
             output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
         return output
-
-    def advantages(self, rewards: Array, advantages: torch.Tensor) -> torch.Tensor:
-        """Return the advantages to train on, [groups, group]. Default: those of GRPOTrainer, as they are.
-
-        All processes call it with the whole batch.
-
-        Args:
-            rewards: Value of each answer by each reward function, the task's first, [functions, groups, group]; NaN
-                marks an answer that could not be scored, whose advantage is 0.
-            advantages: GRPOTrainer's, [groups, group].
-        """
-        return advantages
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
