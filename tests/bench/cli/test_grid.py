@@ -237,14 +237,30 @@ def test_a_further_ctrl_c_does_not_disturb_the_end(tmp_path):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def children_of(pid):
+    """Return all processes below a process. One that has just ended has none."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def serves(process):
+    """Return whether a process is the server that forks the engines' processes. One that has ended is none."""
+    with suppress(psutil.Error):
+        return "forkserver" in " ".join(process.cmdline())
+    return False
+
+
 def imports(server):
-    """Return whether the server that forks the engines' processes is importing what they share."""
-    return server.cpu_times().user > 0.3
+    """Return whether the server is importing what the engines' processes share."""
+    with suppress(psutil.Error):
+        return server.cpu_times().user > 0.3
+    return False
 
 
 def forks(server):
     """Return whether a process of an engine is starting."""
-    return bool(server.children())
+    return bool(children_of(server.pid))
 
 
 @pytest.mark.slow
@@ -258,10 +274,8 @@ def test_nothing_is_printed_after_the_command_to_go_on_while_engines_start(tmp_p
     program = [sys.executable, "-m", "bench", *command]
     with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         while run.poll() is None:
-            with suppress(psutil.Error):
-                started = psutil.Process(run.pid).children(recursive=True)
-                if any("forkserver" in " ".join(each.cmdline()) and reached(each) for each in started):
-                    break
+            if any(serves(each) and reached(each) for each in children_of(run.pid)):
+                break
             time.sleep(0.01)
         for _ in range(times):  # a terminal sends Ctrl-C to all processes
             send(run.pid, number)
