@@ -31,7 +31,7 @@ LORA = {"lora": {"rank": 4}, "lr": 1e-3}
 
 def train(folder, method, model="tiny-adder", seed=0, **settings):
     name, own = METHODS[method]
-    fields = {"task": "addition", "model": str(model), "budget": "500", "limit": 40, "dtype": "float32", "seed": seed}
+    fields = {"task": "addition", "model": str(model), "budget": "360", "limit": 20, "dtype": "float32", "seed": seed}
     config = RunConfig(method=name, method_config={"lr": 1e-4} | own | settings, **fields)
     prepared = prepare(config, folder, ProgressDisplay(quiet=True))
     result = execute(prepared, ProgressDisplay(quiet=True))
@@ -124,21 +124,12 @@ def test_settings_in_the_folder_of_the_model_change_nothing(tmp_path, plain, loa
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_variables_that_accelerate_reads_change_nothing(tmp_path, plain, monkeypatch, method):
+def test_variables_that_libraries_read_change_nothing(tmp_path, plain, monkeypatch, method):
     expected, _ = plain(method)
     for name, value in (("GRADIENT_ACCUMULATION_STEPS", "4"), ("MIXED_PRECISION", "bf16"), ("USE_FSDP", "true")):
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
-    AcceleratorState._reset_state(reset_partial_state=True)  # as in a new process
-    GradientState._reset_state()
-    assert trained(train(tmp_path, method)[0]) == expected
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_variables_of_a_group_of_processes_that_the_run_is_not_part_of_change_nothing(
-    tmp_path, plain, monkeypatch, method
-):
-    expected, _ = plain(method)
-    # As in a batch job of two tasks. The address of the group is missing, so joining it would end with an error.
+    # As in a batch job of two tasks that the run is not part of. The address of the group is missing, so joining it
+    # would end with an error.
     for name in ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"):
         monkeypatch.setenv(name, "0")
     for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
