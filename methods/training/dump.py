@@ -107,8 +107,9 @@ class CategoryBandit:
         self, categories: Sequence[str | None], seed: int, group: int, window: int, temperature: float
     ) -> None:
         self._names = list(dict.fromkeys(categories))
-        self._members = [{i for i, own in enumerate(categories) if own == name} for name in self._names]
-        self._prompts, self._seed, self._group, self._temperature = len(categories), seed, group, temperature
+        self._arms = [self._names.index(category) for category in categories]  # one per prompt
+        self._sizes = [self._arms.count(arm) for arm in range(len(self._names))]
+        self._seed, self._group, self._temperature = seed, group, temperature
         self._kept = math.ceil(window / group)
         self._drawn = [0] * len(self._names)  # number of prompts of each category that were chosen
         self._answered = [0] * len(self._names)  # number of those with a scored answer
@@ -124,16 +125,16 @@ class CategoryBandit:
         return chances([_mean(window) for window in self._windows], answers, self._temperature)
 
     def _next(self, arm: int) -> int:
-        members = self._members[arm]
-        epoch, place = divmod(self._drawn[arm], len(members))
+        epoch, place = divmod(self._drawn[arm], self._sizes[arm])
         self._drawn[arm] += 1
-        return [i for i in epoch_order(self._seed, self._prompts, epoch) if i in members][place]
+        order = epoch_order(self._seed, len(self._arms), epoch)
+        return [prompt for prompt in order if self._arms[prompt] == arm][place]
 
     def learn(self, chosen: Sequence[int], rewards: Sequence[float], advantages: Sequence[float]) -> None:
         """Add the advantages of a step to the windows of the categories."""
-        for index, reward, advantage in zip(chosen, rewards, advantages, strict=True):
+        for prompt, reward, advantage in zip(chosen, rewards, advantages, strict=True):
             if not math.isnan(reward):
-                arm = next(arm for arm, members in enumerate(self._members) if index in members)
+                arm = self._arms[prompt]
                 self._answered[arm] += 1
                 self._windows[arm] = [*self._windows[arm], advantage][-self._kept :]
 
@@ -151,17 +152,17 @@ class CategoryBandit:
 
         Example: `{"categories": [{"category": "one carry", "prompts": 190, "drawn": 31, "advantage": 0.8, ...}]}`.
         """
-        rows = zip(self._names, self._members, self._drawn, self._windows, self._chances(), strict=True)
+        rows = zip(self._names, self._sizes, self._drawn, self._windows, self._chances(), strict=True)
         return {
             "categories": [
                 {
                     "category": name,
-                    "prompts": len(members),
+                    "prompts": size,
                     "drawn": drawn,
                     "advantage": float(f"{_mean(window):.6g}"),
                     "chance": float(f"{chance:.6g}"),
                 }
-                for name, members, drawn, window, chance in rows
+                for name, size, drawn, window, chance in rows
             ]
         }
 

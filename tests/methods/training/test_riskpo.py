@@ -137,17 +137,31 @@ def test_at_the_plain_settings_it_ends_in_the_weights_of_unscaled_grpo(tmp_path)
 
 
 @pytest.mark.slow
-def test_the_quantiles_are_kept_from_step_to_step_and_bundles_change_what_is_learned(tmp_path, monkeypatch):
+def test_the_quantiles_are_kept_from_step_to_step_and_over_an_interruption(tmp_path, monkeypatch):
     seen, end_step = [], Loop.end_step
 
     def logged(loop, row):
         end_step(loop, row)
         seen.append(tuple(loop.memory["quantiles"]))
 
+    def interrupted(loop, row):
+        end_step(loop, row)
+        if loop.step == 2:
+            raise KeyboardInterrupt
+
     monkeypatch.setattr(Loop, "end_step", logged)
-    result, _ = run(tmp_path, "riskpo", bundle=2)
+    result, weights = run(tmp_path / "whole", "riskpo", bundle=2)
     assert len(seen) == result.report["training"]["steps"] > 3
-    for (low, high), (lower, higher) in pairwise(seen):
-        assert abs(lower - low) <= 0.1 * 0.8 + 1e-9
-        assert abs(higher - high) <= 0.1 * 0.8 + 1e-9
-    assert len(set(seen)) > 1
+    for before, after in pairwise(seen):
+        assert before != after
+        assert np.abs(np.subtract(after, before)).max() <= 0.1 * 0.8 + 1e-9
+    monkeypatch.setattr(Loop, "end_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", "riskpo", bundle=2)
+    monkeypatch.setattr(Loop, "end_step", logged)
+    steps = seen[2:]
+    seen.clear()
+    resumed, same = run(tmp_path / "broken", "riskpo", bundle=2)
+    assert seen == steps
+    assert resumed.report["training"] == result.report["training"]
+    assert all(weights[name].equal(same[name]) for name in weights)
