@@ -60,8 +60,12 @@ class Pcl(Grpo):
 
     @property
     def cost(self) -> float:  # type: ignore[override]
-        """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates."""
-        return Grpo.cost + (self.config.candidates / self.config.group if self.config.candidates > 1 else 0)
+        """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates.
+
+        Each process makes all of these passes.
+        """
+        passes = self.processes * self.config.candidates / self.config.group
+        return Grpo.cost + (passes if self.config.candidates > 1 else 0)
 
     @property
     def what(self) -> str:  # type: ignore[override]

@@ -93,7 +93,10 @@ def test_one_candidate_a_prompt_makes_no_pass_and_costs_what_grpo_does():
     curriculum.learn([0, 1, 2], [1.0] * 3, [])
     assert model.asked == []
     assert Pcl(PclConfig(candidates=1)).cost == Grpo.cost
-    assert Pcl(PclConfig()).cost == Grpo.cost + 4 / 8
+    method = Pcl(PclConfig())
+    assert method.cost == Grpo.cost + 4 / 8
+    method.spread(3)
+    assert method.cost == Grpo.cost + 3 * 4 / 8  # each process passes over all candidates
 
 
 def run(folder, method, **settings):
