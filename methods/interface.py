@@ -221,12 +221,14 @@ class FormattedPrompt:
         prompt: Conversation for the model's chat template, or plain text for a model without one.
         token_ids: Token ids of the prompt, special tokens included.
         gold: Reference answer; None if the task has none, or if the run's `--reward` is not the task's own.
+        category: Name of the kind of example, such as `Algebra, level 2`; None if the task has no kinds.
     """
 
     id: str
     prompt: list[Message] | str
     token_ids: tuple[int, ...]
     gold: str | None
+    category: str | None = None
 
 
 class Lora(MethodConfig):

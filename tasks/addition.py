@@ -70,6 +70,11 @@ class Addition(Task):
         """Return the sum."""
         return str(example.fields["a"] + example.fields["b"])
 
+    def category(self, example: Example) -> str:
+        """Return the number of carries in words."""
+        a, b = example.fields["a"], example.fields["b"]
+        return ("no carry", "one carry", "two carries")[(a % 10 + b % 10 > 9) + (a + b > 99)]
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the number as the vote."""
         answer = self.score(example, text).answer

@@ -115,6 +115,10 @@ class Countdown(Task):
         solution = example.fields.get("solution")
         return solution and f"<answer>{solution}</answer>"
 
+    def category(self, example: Example) -> str:
+        """Return how many numbers are given, such as `4 numbers`."""
+        return f"{len(example.fields['numbers'])} numbers"
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the value of the expression as the vote; None if it does not use each number once.
 

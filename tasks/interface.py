@@ -152,6 +152,7 @@ class Task(ABC):
 
     - `stop` and `end_rule` end answers early, `measures` adds metrics to the record, `gold` gives reference answers.
     - `worked` gives the form of a reference answer in which `--shots` shows it.
+    - `category` names the kind of an example, for methods that train on some kinds more often than on others.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
     - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
@@ -309,6 +310,13 @@ class Task(ABC):
         """
         return self.gold(example)
 
+    def category(self, example: Example) -> str | None:
+        """Return the name of the kind of an example, such as `Algebra, level 2`; None if the task has no kinds.
+
+        Methods read it for the support split only. It is in no prompt.
+        """
+        return None
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the vote of an answer; None for an answer that does not vote. Required if `vote_by` is set."""
         raise NotImplementedError(f"task {self.name} has no vote key")
@@ -355,6 +363,7 @@ class TaskTraits:
             every reward`; None if it can.
         refused_rollouts: Reason why a method cannot sample answers from a model in training, such as
             `--max-think-tokens 512 ends thoughts, ...`; None if it can.
+        categories: Number of different categories in the support split. Examples without a category count as one.
     """
 
     sizes: Mapping[str, int]
@@ -365,6 +374,7 @@ class TaskTraits:
     refused_golds: str | None = None
     refused_rewards: str | None = None
     refused_rollouts: str | None = None
+    categories: int = 1
 
     @classmethod
     def of(cls, task: Task, splits: Splits, *, adapted_on: Task | None = None) -> TaskTraits:
@@ -386,4 +396,5 @@ class TaskTraits:
             other.vote_by and task.vote_by,
             other.signal_by and task.signal_by,
             refused_golds=some if missing else None,
+            categories=len({other.category(example) for example in splits.support}),
         )

@@ -19,8 +19,9 @@ A row can have `messages` in place of `prompt`:
   assertions (one text, or a list of texts), `check(f)`, tests of pytest or unittest, or doctests. It may import numpy.
 
 Rows with the same text or number in the optional field `group` belong together, such as questions about one passage:
-they are cut into one split. So are rows whose questions are near duplicates (`tasks.duplicates`). Other fields are
-ignored. Rows with the same question and answer count once.
+they are cut into one split. So are rows whose questions are near duplicates (`tasks.duplicates`). The optional field
+`category`, a text or a number, names the kind of a row for methods that train on some kinds more often than on others,
+as `dump` does. Other fields are ignored. Rows that agree in question, answer, check and category count once.
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class JsonLines(Task):
         """Return the answer in the form that its check expects; None for a pattern or assertions."""
         return _check(example).gold(example.fields["answer"])
 
+    def category(self, example: Example) -> str | None:
+        """Return the row's category; None for a row without one."""
+        return example.fields.get("category")
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the vote: the value for numbers and mathematics, else the text; None for programs."""
         check = _check(example)
@@ -130,9 +135,7 @@ def _program(example: Example, text: str) -> Program:
 
 def _example(row: Row, where: str) -> Example:
     messages = _messages(row, where)
-    group = "" if row.get("group") is None else row["group"]
-    if not isinstance(group, (str, int)) or isinstance(group, bool):
-        raise UsageError(f"{where}: field 'group' is {_short(group)}; expected text or a whole number")
+    group, category = _label(row, "group", where), _label(row, "category", where)
     row = typed(row, {"answer": object, "check": object}, where)
     answer, name = as_text(row["answer"]), row["check"]
     if not isinstance(name, str) or name not in CHECKS:
@@ -148,7 +151,17 @@ def _example(row: Row, where: str) -> Example:
     if problem := check.problem(answer):
         raise UsageError(f"{where}: field 'answer' is {_short(answer)}; for check {name!r}, {problem}")
     fields = {"messages": messages, "answer": answer, "check": name}
-    return Example(text_id(json.dumps(messages)), fields, where, str(group))
+    if category:  # rows without one keep their content hash
+        fields["category"] = category
+    return Example(text_id(json.dumps(messages)), fields, where, group)
+
+
+def _label(row: Row, name: str, where: str) -> str:
+    """Return an optional field as text; empty if the row has none."""
+    label = "" if row.get(name) is None else row[name]
+    if not isinstance(label, (str, int)) or isinstance(label, bool):
+        raise UsageError(f"{where}: field {name!r} is {_short(label)}; expected text or a whole number")
+    return str(label)
 
 
 def _messages(row: Row, where: str) -> list[Message]:

@@ -61,3 +61,9 @@ class Math500(BoxedTask):
         rows = SOURCE.load(None, {}) if data is None else read_rows(data, REQUIRED, self.field_names, _row, OPTIONAL)
         examples = [Example(row["unique_id"], row, where) for where, row in rows]
         return cut_one_file(examples, str(data or "math500"), salt="math500-1", content=self.content, **SIZES)
+
+    def category(self, example: Example) -> str | None:
+        """Return subject and level, such as `Algebra, level 2`, or the one that the row has."""
+        level = example.fields.get("level")
+        parts = [example.fields.get("subject"), None if level is None else f"level {level}"]
+        return ", ".join(part for part in parts if part) or None

@@ -105,6 +105,10 @@ class ReasoningGym(Task):
         answer = example.fields["answer"]
         return None if answer is None else f"<answer>{answer}</answer>"
 
+    def category(self, example: Example) -> str:
+        """Return the name of the generator."""
+        return self.generator
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the text of the answer as the vote."""
         answer = _answer(text)

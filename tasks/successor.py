@@ -63,6 +63,10 @@ class Successor(Task):
         """Return the next number."""
         return str(example.fields["n"] + 1)
 
+    def category(self, example: Example) -> str:
+        """Return the number of digits, such as `3 digits`."""
+        return f"{len(str(example.fields['n']))} digits"
+
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the last number as the vote."""
         return vote(last_number(text))

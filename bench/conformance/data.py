@@ -15,7 +15,7 @@ from bench.conformance.overlap import RUN, contains_answer, overlap, plain
 from bench.conformance.session import Observation, TaskSession, outcome
 from bench.errors import BenchError
 from bench.imports import child_environment
-from bench.run.returned import prompt_problems
+from bench.run.returned import category_problem, prompt_problems
 from tasks.duplicates import near_duplicates
 from tasks.interface import DEFAULT_PROMPT, SPLITS, Example, Task
 
@@ -76,11 +76,16 @@ def check_bad_data(session: TaskSession) -> Observation:
 
 
 def check_prompts(session: TaskSession) -> Observation:
-    """Check that every prompt formats every example, deterministically, and ends with a user turn."""
+    """Check that every prompt formats every example, deterministically, and ends with a user turn.
+
+    Categories are checked as well: each is a text or None.
+    """
     names = session.task.prompts
     if names[:1] != (DEFAULT_PROMPT,) or len(set(names)) != len(names):
         return False, f"prompts are {', '.join(names)}; expected {DEFAULT_PROMPT!r} first, and each name once"
     if wrong := [problem for e in session.examples for problem in prompt_problems(session.task, e)]:
+        return outcome(wrong, "")
+    if wrong := [problem for e in session.examples if (problem := category_problem(session.task, e))]:
         return outcome(wrong, "")
     wrong = [
         f"example {e.id}, prompt {name}"

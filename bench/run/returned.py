@@ -17,7 +17,7 @@ _MEASURES = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
 
 
 def require_texts(task: Task, *parts: Sequence[Example]) -> None:
-    """Check the reference answers of all examples, and the prompts of the first one of each part.
+    """Check the reference answers and categories of all examples, and the prompts of the first one of each part.
 
     Args:
         task: Task of the examples.
@@ -28,7 +28,8 @@ def require_texts(task: Task, *parts: Sequence[Example]) -> None:
     """
     for part in parts:
         found = [problem for example in part[:1] for problem in prompt_problems(task, example)]
-        found += [problem for example in part if (problem := gold_problem(task, example))]
+        for example in part:
+            found += filter(None, (gold_problem(task, example), category_problem(task, example)))
         if found:
             raise UsageError(f"task {task.name}: {found[0]}")
 
@@ -60,6 +61,20 @@ def gold_problem(task: Task, example: Example) -> str | None:
         return None
     return (
         f"gold of example {example.id} returned {shown(gold)}; expected text, or None if no reference answer is known"
+    )
+
+
+def category_problem(task: Task, example: Example) -> str | None:
+    """Return what is wrong with the category that a task returns for an example; None if nothing is.
+
+    Example text: `category of example 3+4 returned 7; expected text, or None if the example has no category`.
+    """
+    category = task.category(example)
+    if category is None or isinstance(category, str):
+        return None
+    return (
+        f"category of example {example.id} returned {shown(category)}; expected text, or None if the example has no "
+        "category"
     )
 
 

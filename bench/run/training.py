@@ -70,7 +70,10 @@ class TrainingSession:
         self._seed, self._lora, self.ranks = seed, lora, ranks
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(
-            FormattedPrompt(e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.gold(e)) for e in examples
+            FormattedPrompt(
+                e.id, evaluator.format_prompt(e), evaluator.prompt(e), evaluator.gold(e), evaluator.task.category(e)
+            )
+            for e in examples
         )
         self.max_new_tokens = evaluator.sampling.max_new_tokens
         self.batch_size = evaluator.batch_size  # size at the start of the run; the engine may halve its own later

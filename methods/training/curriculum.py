@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
+
+import numpy as np
+
+from bench.seeds import derive
 
 
 class Curriculum(Protocol):
@@ -70,6 +74,30 @@ class Curriculum(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return plain JSON values for the record."""
+
+
+def epoch_order(seed: int, prompts: int, epoch: int) -> list[int]:
+    """Return the random order in which an epoch passes over all prompts, as indices.
+
+    Args:
+        seed: Seed of the run.
+        prompts: Number of prompts.
+        epoch: Number of the epoch, from 0.
+    """
+    order: list[int] = np.random.default_rng(derive(seed, "training order", epoch)).permutation(prompts).tolist()
+    return order
+
+
+def endless_order(seed: int, prompts: int, start: int) -> Iterator[int]:
+    """Yield indices of prompts, epoch after epoch.
+
+    Args:
+        seed: Seed of the run.
+        prompts: Number of prompts.
+        start: Number of indices to leave out at the beginning.
+    """
+    for epoch in range(start // prompts, 1 << 62):
+        yield from epoch_order(seed, prompts, epoch)[max(0, start - epoch * prompts) :]
 
 
 def mean_rewards(rewards: Sequence[float | None], prompts: int) -> list[float]:

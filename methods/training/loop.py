@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
@@ -22,7 +21,7 @@ from bench.errors import BenchError
 from bench.seeds import derive
 from methods.interface import Context, Diverged, Stage, Training
 from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule
-from methods.training.curriculum import Curriculum, mean_rewards
+from methods.training.curriculum import Curriculum, endless_order, mean_rewards
 from methods.training.curve import Row, curve
 from methods.training.divergence import collapse, divergence, next_cost
 from methods.training.ratio import Ratio, RatioCheck
@@ -135,15 +134,12 @@ class Loop:
             train()
 
     def order(self, each: int) -> Iterator[int]:
-        """Yield indices of prompts from the next step on: all prompts in a new random order each epoch.
+        """Return indices of prompts from the next step on: all prompts in a new random order each epoch.
 
         Args:
             each: Number of prompts per step.
         """
-        count, start = len(self.training.prompts), self.step * each
-        for epoch in range(start // count, 1 << 62):
-            order = np.random.default_rng(derive(self.seed, "training order", epoch)).permutation(count)
-            yield from order[max(0, start - epoch * count) :].tolist()
+        return endless_order(self.seed, len(self.training.prompts), self.step * each)
 
     def choose(self, count: int) -> list[int] | None:
         """Return the indices of the prompts that the curriculum chose for this step; None without a curriculum.

@@ -40,13 +40,13 @@ def bench(*arguments: str) -> Any:
 
 def test_its_method_and_task_are_listed(site: Path) -> None:
     listed = bench("list")
-    for kind, name in (("methods", "pcl"), ("tasks", "carries")):
+    for kind, name in (("methods", "hardest-first"), ("tasks", "carries")):
         assert {"name": name, "description": "from bench-prompt-curriculum"} in listed[kind]
 
 
 @pytest.mark.slow
 def test_its_method_passes_bench_check(site: Path) -> None:
-    found = bench("check", "-m", "pcl", "--set", "lr=1e-3")
+    found = bench("check", "-m", "hardest-first", "--set", "lr=1e-3")
     assert found["passed"]
     assert {f["check"] for f in found["findings"] if f["passed"]} >= {"same seed", "ledger", "resume", "budget"}
 
@@ -57,53 +57,28 @@ def test_its_task_passes_bench_check(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_method_trains_on_candidates_near_the_threshold_and_is_billed_for_their_passes(
-    site: Path, tmp_path: Path
-) -> None:
-    run = ["-m", "pcl", "-t", "carries", "-M", "tiny-adder", "-b", "700", "-L", "20", "-o", str(tmp_path)]
+def test_its_method_trains_on_the_prompts_with_the_lowest_reward(site: Path, tmp_path: Path) -> None:
+    run = ["-m", "hardest-first", "-t", "carries", "-M", "tiny-adder", "-b", "700", "-L", "20", "-o", str(tmp_path)]
     settings = ["--set", "lr=1e-3", "--set", "batch=16", "--dtype", "float32"]
     training = bench("run", *run, *settings)["runs"][0]["result"]["report"]["training"]
-    curriculum = training["curriculum"]
-    assert len(curriculum["expected"]) == training["steps"] > 5
-    assert curriculum["expected"][0] == 0.5  # before any observation
-    assert max(abs(e - 0.5) for e in curriculum["expected"]) < 0.5
-    # The candidates' passes cover prompts without answers, so they cost less than the rollouts.
-    assert 0 < training["phases"]["logprobs"] < training["phases"]["rollout"]
+    assert len(training["curriculum"]["rewards"]) == training["steps"] > 5
+    assert training["curriculum"]["rewards"] == pytest.approx(training["curve"]["reward"], rel=1e-5)
+    assert 2 <= training["curriculum"]["seen"] <= 2 * training["steps"]
 
 
-def test_the_value_estimate_learns_and_forgets(site: Path) -> None:
-    import numpy as np
-    import torch
-    from prompt_curriculum.curriculum import IntermediateDifficulty
+def test_the_curriculum_prefers_new_prompts_then_low_rewards_and_resumes(site: Path) -> None:
+    from prompt_curriculum.curriculum import LowestReward
 
-    class Session:
-        """Session in which the hidden state of a prompt is one of two axes, by the parity of its number."""
-
-        batch_size = 5
-        prompts = tuple(type("FormattedPrompt", (), {"token_ids": (n,)})() for n in range(40))
-        tokenizer = type("Tokenizer", (), {"pad_token_id": 0})()
-
-        class model:  # noqa: N801
-            config = type("Config", (), {"hidden_size": 2})()
-            device = "cpu"
-
-            def __new__(cls, input_ids: torch.Tensor, **_: Any) -> Any:
-                even = (input_ids % 2 == 0).double()
-                return type("Output", (), {"hidden_states": [torch.stack([even, 1 - even], dim=-1)]})()
-
-    def train(rewards: tuple[float, float], chooser: IntermediateDifficulty, steps: range) -> IntermediateDifficulty:
-        for step in steps:
-            chosen = chooser.choose(step, 8)
-            chooser.learn(chosen, [rewards[place % 2] for place in chosen], [])
-        return chooser
-
-    chooser = train((0.5, 0.0), IntermediateDifficulty(Session(), 0, 4, 0.5, 0.1, 0.5), range(10))  # type: ignore[arg-type]
-    assert {place % 2 for place in chooser.choose(10, 8)} == {0}
-    resumed = IntermediateDifficulty(Session(), 0, 4, 0.5, 0.1, 0.5)  # type: ignore[arg-type]
+    chooser = LowestReward(6, 0, 6)
+    for step in range(3):
+        chosen = chooser.choose(step, 2)
+        chooser.learn(chosen, [place / 10 for place in chosen], [1.0, 1.0])
+    assert chooser.report()["seen"] == 6
+    assert chooser.choose(3, 3) == [0, 1, 2]
+    chooser.learn([0, 1], [float("nan"), 0.9], [0.0, 1.0])
+    assert chooser.choose(4, 3) == [0, 2, 3]
+    resumed = LowestReward(6, 0, 6)
     resumed.restore(chooser.state())
-    assert resumed.choose(11, 8) == chooser.choose(11, 8)
+    assert resumed.choose(5, 3) == chooser.choose(5, 3)
     assert resumed.report() == chooser.report()
-    train((0.0, 0.5), chooser, range(11, 40))
-    assert {place % 2 for place in chooser.choose(40, 8)} == {1}
-    chooser.learn(chosen := chooser.choose(41, 8), [float("nan")] * len(chosen), [])
-    assert np.isfinite(chooser.state()["moments"].numpy()).all()
+    assert sorted(LowestReward(2, 0, 1).choose(0, 4)) != []  # more prompts than there are

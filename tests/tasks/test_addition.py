@@ -50,6 +50,13 @@ def test_loading_twice_gives_the_same() -> None:
     assert TASK.load() == SPLIT
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "category"), [(1, 2, "no carry"), (8, 5, "one carry"), (70, 40, "one carry"), (99, 1, "two carries")]
+)
+def test_the_category_is_the_number_of_carries(a: int, b: int, category: str) -> None:
+    assert TASK.category(example(a, b)) == category
+
+
 def test_a_data_file_is_refused_with_its_name() -> None:
     with pytest.raises(UsageError, match=r"--data rows\.jsonl: .*takes no file"):
         TASK.load("rows.jsonl")  # type: ignore[arg-type]

@@ -104,6 +104,21 @@ def test_rows_of_olympiadbench_on_the_hub_are_converted(tmp_path: Path, monkeypa
     assert OlympiadBench().score(Example("1", found["1"]), r"\boxed{2, 1}").correct
 
 
+@pytest.mark.parametrize(
+    ("fields", "category"),
+    [
+        ({"subject": "Algebra", "level": 2}, "Algebra, level 2"),
+        ({"subject": "Algebra"}, "Algebra"),
+        ({"level": 5}, "level 5"),
+        ({}, None),
+    ],
+)
+def test_the_category_of_math500_is_subject_and_level_where_a_row_has_them(
+    fields: dict[str, object], category: str | None
+) -> None:
+    assert TASK.category(Example("half", {**EXAMPLE.fields, **fields})) == category
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the published data sets are not next to the checkout")
 class TestPublishedData:
     def test_the_splits_of_math500_match_its_version(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

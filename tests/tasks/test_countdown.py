@@ -177,6 +177,10 @@ class TestScore:
         assert [TASK.signal(example, text) for text in texts] == [TASK.signal(bare, text) for text in texts]
 
 
+def test_the_category_is_how_many_numbers_are_given() -> None:
+    assert {(len(e.fields["numbers"]), TASK.category(e)) for e in ALL} == {(3, "3 numbers"), (4, "4 numbers")}
+
+
 def test_expressions_of_equal_value_share_a_vote_and_invalid_ones_do_not_vote() -> None:
     keys = [TASK.vote_key(PUZZLE, text) for text in ("3*5+7+2", "2+7+5*3", "7*3+5-2", "3+5+7+2", "24", "3*5+7+2+0", "")]
     assert keys[0] == keys[1] == keys[2] is not None

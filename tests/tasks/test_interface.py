@@ -179,6 +179,17 @@ def test_gold_answers_are_missing_if_one_support_example_has_none() -> None:
         assert TaskTraits.of(Golden(), Golden().load()).refused_golds == reason
 
 
+def test_the_categories_of_the_support_split_are_counted() -> None:
+    class Sorted(Split):
+        def category(self, example: Example) -> str | None:
+            return "first" if example.id == "a" else None
+
+    splits = Split().load()
+    assert TaskTraits.of(Split(), splits).categories == 1
+    assert TaskTraits.of(Sorted(), splits).categories == 2
+    assert TaskTraits.of(Split(), splits, adapted_on=Sorted()).categories == 2
+
+
 def test_examples_and_scores_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Score(0.0, False).correct = True

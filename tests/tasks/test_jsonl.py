@@ -66,11 +66,26 @@ def test_rows_of_one_group_and_near_duplicates_are_cut_together(tmp_path: Path) 
     assert sum(splits.sizes.values()) == 79
 
 
-@pytest.mark.parametrize("group", [True, 1.5, ["a"]])
-def test_a_group_is_text_or_a_whole_number(tmp_path: Path, group: object) -> None:
-    lines = [*rows(10), rows(11)[-1] | {"group": group}]
-    with pytest.raises(UsageError, match=r"line 11: field 'group' is .*; expected text or a whole number"):
+@pytest.mark.parametrize("field", ["group", "category"])
+@pytest.mark.parametrize("label", [True, 1.5, ["a"]])
+def test_a_group_and_a_category_are_text_or_a_whole_number(tmp_path: Path, field: str, label: object) -> None:
+    lines = [*rows(10), rows(11)[-1] | {field: label}]
+    with pytest.raises(UsageError, match=rf"line 11: field '{field}' is .*; expected text or a whole number"):
         TASK.load(write(tmp_path / "a.jsonl", lines))
+
+
+def test_a_category_is_read_under_any_name_and_enters_the_identity(tmp_path: Path) -> None:
+    plain = TASK.load(write(tmp_path / "plain.jsonl", rows(10)))
+    assert {TASK.category(example) for example in plain.support} == {None}
+    named = write(tmp_path / "named.jsonl", [row | {"topic": n % 2} for n, row in enumerate(rows(10))])
+    assert TASK.load(named).content_hash == plain.content_hash  # other fields are ignored
+    task = JsonLines()
+    task.field_names = {"category": "topic"}
+    splits = task.load(named)
+    assert [e.id for e in splits.support] == [e.id for e in plain.support]
+    for example in splits.test:
+        assert task.category(example) == str((int(example.fields["answer"]) - 1) % 2)
+    assert splits.content_hash != plain.content_hash
 
 
 def test_every_check_accepts_a_right_reply_and_rejects_a_wrong_one() -> None:

@@ -47,6 +47,10 @@ def test_the_answer_is_between_tags_or_the_whole_text(form: str, correct: bool) 
     assert TASK.score(example, form.format(example.fields["answer"])).correct is correct
 
 
+def test_the_category_is_the_generator() -> None:
+    assert TASK.category(ALL[0]) == "chain_sum"
+
+
 def test_a_partial_score_is_a_reward_but_not_correct() -> None:
     score = TASK.score(ALL[0], f"It is {ALL[0].fields['answer']}, I think")
     assert 0.0 < score.reward < 1.0

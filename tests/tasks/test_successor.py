@@ -28,6 +28,11 @@ def test_tenfold_expects_ten_times_the_number() -> None:
     assert not Tenfold().score(EXAMPLE, "347").correct
 
 
+def test_the_category_is_the_number_of_digits() -> None:
+    assert Successor().category(EXAMPLE) == Tenfold().category(EXAMPLE) == "3 digits"
+    assert {Tenfold().category(example) for example in Tenfold().load().support} == {f"{n} digits" for n in (2, 3, 4)}
+
+
 @pytest.mark.parametrize("task", [Successor(), Tenfold()])
 def test_every_question_is_asked_once_in_each_form(task: Successor) -> None:
     splits = task.load()

@@ -1,113 +1,55 @@
-"""Choice of prompts of intermediate difficulty by a value estimate that is learned during training.
-
-The estimate is a ridge regression of the mean reward on the policy's last hidden state after the prompt. It runs the
-trainable copy inside a training step, so the harness bills its passes. The regression's own arithmetic is not billed,
-like an optimiser's.
-"""
+"""Choice of the prompts with the lowest reward so far."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from methods.interface import Training, derive
-
-Array = NDArray[np.floating]
+from methods.interface import derive
 
 
-class IntermediateDifficulty:
-    """Chooses the random candidates whose expected reward is closest to a threshold.
+class LowestReward:
+    """Chooses from random candidates those with the lowest reward so far. A prompt without one comes first.
 
     Args:
-        training: The trainable copy and its prompts.
+        prompts: Number of prompts.
         seed: Seed of the run.
         candidates: Number of candidates per chosen prompt.
-        threshold: Target of the expected reward, and its estimate before any observation.
-        ridge: Strength of the ridge penalty.
-        memory: Factor by which the weight of an observation decays per step, in (0, 1].
     """
 
-    def __init__(
-        self, training: Training, seed: int, candidates: int, threshold: float, ridge: float, memory: float
-    ) -> None:
-        self._training, self._seed = training, seed
-        self._candidates, self._threshold, self._ridge, self._memory = candidates, threshold, ridge, memory
-        size = training.model.config.hidden_size + 1
-        self._products, self._moments = np.zeros((size, size)), np.zeros(size)
-        self._steps: list[list[float]] = []  # per step: expected reward, reward, absolute error, error of the threshold
-        self._latest: tuple[Array, Array] | None = None
+    def __init__(self, prompts: int, seed: int, candidates: int) -> None:
+        self._seed, self._candidates = seed, candidates
+        self._rewards = [-math.inf] * prompts
+        self._means: list[float] = []  # mean reward of each step
 
     def choose(self, step: int, count: int) -> list[int]:
-        """Return the candidates closest to the threshold, in the order of drawing."""
-        prompts = len(self._training.prompts)
-        draws = np.random.default_rng(derive(self._seed, "pcl candidates", step))
-        pool = draws.choice(prompts, size=max(count, min(prompts, self._candidates * count)), replace=count > prompts)
-        features = self._features(pool.tolist())
-        expected = np.clip(self._threshold + features @ self._weights(), 0.0, 1.0)
-        kept = np.sort(np.argsort(np.abs(expected - self._threshold), kind="stable")[:count])
-        self._latest = features[kept], expected[kept]
-        return [int(index) for index in pool[kept]]
+        """Return the candidates with the lowest rewards, the lowest first."""
+        # From the run's seed and the step alone, so that a resumed run draws the same candidates.
+        draws = np.random.default_rng(derive(self._seed, "hardest first", step))
+        prompts = len(self._rewards)
+        size = max(count, min(prompts, self._candidates * count))
+        pool: list[int] = draws.choice(prompts, size=size, replace=size > prompts).tolist()
+        return sorted(pool, key=self._rewards.__getitem__)[:count]
 
     def learn(self, chosen: Sequence[int], rewards: Sequence[float], advantages: Sequence[float]) -> None:
-        """Add the mean reward of each prompt to the regression."""
-        assert self._latest is not None
-        features, expected = self._latest
-        observed = np.asarray(rewards, dtype=np.float64)
-        scored = ~np.isnan(observed)
-        features, expected, observed = features[scored], expected[scored], observed[scored]
-        self._products = self._memory * self._products + features.T @ features
-        self._moments = self._memory * self._moments + features.T @ (observed - self._threshold)
-        if observed.size:
-            errors = np.abs(expected - observed), np.abs(self._threshold - observed)
-            self._steps.append([float(column.mean()) for column in (expected, observed, *errors)])
-
-    def _weights(self) -> Array:
-        return np.linalg.solve(self._products + self._ridge * np.eye(len(self._moments)), self._moments)
-
-    def _features(self, indices: Sequence[int]) -> Array:
-        """Return the last hidden state after each prompt, scaled to norm 1, and a constant 1: [prompts, hidden + 1]."""
-        size = self._training.batch_size
-        parts = [self._pass(indices[start : start + size]) for start in range(0, len(indices), size)]
-        hidden = torch.cat(parts).double().cpu().numpy()
-        hidden /= np.linalg.norm(hidden, axis=1, keepdims=True)
-        return np.hstack([hidden, np.ones((len(indices), 1))])
-
-    def _pass(self, indices: Sequence[int]) -> torch.Tensor:
-        training = self._training
-        prompts = [list(training.prompts[index].token_ids) for index in indices]
-        width, pad = max(map(len, prompts)), training.tokenizer.pad_token_id
-        # Padding on the right does not affect the hidden states before it.
-        ids = torch.tensor([prompt + [pad] * (width - len(prompt)) for prompt in prompts])
-        mask = torch.tensor([[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
-        device = training.model.device
-        with torch.no_grad():
-            output = training.model(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                use_cache=False,
-                output_hidden_states=True,
-                logits_to_keep=1,
-            )
-        last = [len(prompt) - 1 for prompt in prompts]
-        state: torch.Tensor = output.hidden_states[-1][range(len(prompts)), last]
-        return state
+        """Remember the rewards of a step. A prompt without a scored answer keeps the one that it had."""
+        scored = {index: reward for index, reward in zip(chosen, rewards, strict=True) if not math.isnan(reward)}
+        for index, reward in scored.items():
+            self._rewards[index] = reward
+        if scored:
+            self._means.append(sum(scored.values()) / len(scored))
 
     def state(self) -> dict[str, Any]:
-        """Return the regression and the log of its predictions."""
-        products, moments = torch.from_numpy(self._products), torch.from_numpy(self._moments)
-        return {"products": products, "moments": moments, "steps": self._steps}
+        """Return all rewards so far."""
+        return {"rewards": self._rewards, "means": self._means}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state` returned."""
-        self._products, self._moments = state["products"].cpu().numpy(), state["moments"].cpu().numpy()
-        self._steps = [list(step) for step in state["steps"]]
+        self._rewards, self._means = list(state["rewards"]), list(state["means"])
 
     def report(self) -> dict[str, Any]:
-        """Return one value per step: expected and observed reward, and the errors of estimate and threshold."""
-        columns = zip(*self._steps, strict=True) if self._steps else [[]] * 4
-        names = ("expected", "reward", "error", "error_of_threshold")
-        return {name: [float(f"{v:.6g}") for v in column] for name, column in zip(names, columns, strict=True)}
+        """Return how many prompts have a reward, and the mean reward of the chosen prompts, per step."""
+        return {"seen": sum(map(math.isfinite, self._rewards)), "rewards": [float(f"{m:.6g}") for m in self._means]}

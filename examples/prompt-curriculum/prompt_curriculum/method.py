@@ -1,60 +1,32 @@
-"""Prompt curriculum learning (Gao et al. 2025, arXiv 2510.01135): GRPO on prompts of intermediate difficulty.
-
-Each step draws random candidates and trains on those whose expected reward is closest to one half. The expectation
-comes from a value estimate that learns from the rewards of earlier steps.
-"""
+"""GRPO on the prompts with the lowest reward so far: a sample method, which needs no pass of its own."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from methods.interface import Context, Training, setting
 from methods.training import Grpo, GrpoConfig
-from prompt_curriculum.curriculum import IntermediateDifficulty
+from prompt_curriculum.curriculum import LowestReward
 
 
-class PclConfig(GrpoConfig):
-    """Settings of prompt curriculum learning, in addition to those of GRPO."""
+class HardestFirstConfig(GrpoConfig):
+    """Settings of the sample method, in addition to those of GRPO."""
 
     candidates: PositiveInt = setting(
-        4, "Number of candidates per chosen prompt, the paper's k.", unit="prompts", source="our choice"
-    )
-    threshold: NonNegativeFloat = setting(
-        0.5, "Target of the expected reward.", unit="reward", source="arXiv 2510.01135"
-    )
-    ridge: PositiveFloat = setting(
-        0.1, "Strength of the ridge penalty of the value estimate.", source="our choice, like the estimate itself"
-    )
-    memory: Annotated[float, Field(gt=0, le=1)] = setting(
-        0.95,
-        "Factor by which the weight of an observation decays per step, because the policy changes.",
-        source="our choice",
+        4, "Number of candidates per chosen prompt.", unit="prompts", source="our choice, for the sample"
     )
 
 
-class PromptCurriculum(Grpo):
-    """GRPO on prompts that the policy is expected to solve about half of the time."""
+class HardestFirst(Grpo):
+    """GRPO on the prompts with the lowest reward so far."""
 
-    name = "pcl"
+    name = "hardest-first"
     version = "1"
-    Config: ClassVar[type[GrpoConfig]] = PclConfig
-    config: PclConfig
+    Config: ClassVar[type[GrpoConfig]] = HardestFirstConfig
+    config: HardestFirstConfig
 
-    @property
-    def cost(self) -> float:  # type: ignore[override]
-        """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates."""
-        return Grpo.cost + self.config.candidates / self.config.group
-
-    @property
-    def what(self) -> str:  # type: ignore[override]
-        """Content of a step in a few words."""
-        return f"answers, in groups, each prompt the best of {self.config.candidates}"
-
-    def curriculum(self, context: Context, training: Training) -> IntermediateDifficulty:
+    def curriculum(self, context: Context, training: Training) -> LowestReward:
         """Return the curriculum of this run."""
-        config = self.config
-        return IntermediateDifficulty(
-            training, context.seed, config.candidates, config.threshold, config.ridge, config.memory
-        )
+        return LowestReward(len(training.prompts), context.seed, self.config.candidates)

@@ -29,6 +29,13 @@ class Sums(Addition):
         return example.fields["a"] + example.fields["b"]
 
 
+class Sorted(Addition):
+    """Addition whose categories are numbers."""
+
+    def category(self, example):
+        return (example.fields["a"] + example.fields["b"]) // 100
+
+
 class Turns(Addition):
     """Addition whose chat prompts are no texts."""
 
@@ -90,6 +97,7 @@ def config_of(task, **fields):
             ' returned [{"role": "user", "content": 7}]: 0.content: expected text (given 7)',
         ),
         (Completes, "completion of example ", " and prompt swapped returned null; expected text"),
+        (Sorted, "category of example ", "; expected text, or None if the example has no category"),
     ],
 )
 def test_what_is_no_text_is_refused_before_the_run_with_one_sentence(task, where, returned):
@@ -106,7 +114,9 @@ def test_the_task_that_is_adapted_on_is_checked_too():
         load_task_data(config_of(Addition, adapt_on=f"{__name__}:{Sums.__name__}"))
 
 
-@pytest.mark.parametrize(("task", "check"), [(Sums, "gold answers"), (Turns, "prompts"), (Completes, "prompts")])
+@pytest.mark.parametrize(
+    ("task", "check"), [(Sums, "gold answers"), (Turns, "prompts"), (Completes, "prompts"), (Sorted, "prompts")]
+)
 def test_the_conformance_checks_name_the_function_and_the_value(task, check):
     report = check_task(f"{__name__}:{task.__name__}", task(), examined=4)
     details = {finding.check: finding.detail for finding in report.findings if finding.passed is False}

@@ -47,8 +47,11 @@ TRAINED = {"lr": 1e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "corp": {"sigmas": [0.003], "smallest_population": 3},
     "cat": TRAINED,
+    "dump": TRAINED,
     "grpo": TRAINED,
+    "pcl": TRAINED,
     "ppo": TRAINED,
+    "riskpo": TRAINED,
 }
 """Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
 
