@@ -43,12 +43,12 @@ class PromptCurriculum(Grpo):
     config: PclConfig
 
     @property
-    def cost(self) -> float:  # type: ignore[override]
+    def cost(self) -> float:
         """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates."""
-        return Grpo.cost + self.config.candidates / self.config.group
+        return super().cost + self.config.candidates / self.config.group
 
     @property
-    def what(self) -> str:  # type: ignore[override]
+    def what(self) -> str:
         """Content of a step in a few words."""
         return f"answers, in groups, each prompt the best of {self.config.candidates}"
 
