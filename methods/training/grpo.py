@@ -43,7 +43,6 @@ class Grpo(GradientMethod):
     config: GrpoConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
         *GradientMethod.variants,
-        {"loss": "rloo", "lr": 1e-3},
         {"loss": "gspo", "steps_per_batch": 2, "lr": 1e-3},
     )
     batch = 64

@@ -49,6 +49,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cat": TRAINED,
     "grpo": TRAINED,
     "ppo": TRAINED,
+    "vcpo": TRAINED,
 }
 """Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
 
