@@ -94,9 +94,10 @@ class MethodConfig(BaseModel):
 
     Each field becomes a setting: `--set climb.sigma=0.005` on the command line, `sigma = 0.005` in a TOML file.
     `setting` gives a field its sentence, its unit and the source of its default, which `bench list methods -v` shows.
-    A number must be given as a number: `true` is not read as 1, and `"4"` is not read as 4. The configuration is part of
-    a run's id. A setting that a published method gets later must not change the ids of runs without it: mark it with
-    `setting(..., later=True)`.
+    A number must be given as a number: `true` is not read as 1, and `"4"` is not read as 4.
+
+    The configuration is part of a run's id. A setting that a method gets later must not change the ids of runs without
+    it: mark it with `setting(..., later=True)`.
 
     Example:
         ```python
