@@ -49,6 +49,10 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "riskpo": ("methods.training.riskpo:RiskPo", "GRPO on the low tail of the scores of bundles of questions"),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
+        "vcpo": (
+            "methods.training.vcpo:Vcpo",
+            "variance-controlled GRPO: several weighted steps per batch of answers",
+        ),
     },
     "task": {
         "addition": ("tasks.addition:Addition", "sums below 200, for tiny-adder"),

@@ -15,7 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
 
-def setting(default: Any, sentence: str, *, unit: str | None = None, source: str | None = None) -> Any:
+def setting(
+    default: Any, sentence: str, *, unit: str | None = None, source: str | None = None, later: bool = False
+) -> Any:
     """Return a field of a pydantic model that is documented as a setting.
 
     Example:
@@ -30,8 +32,10 @@ def setting(default: Any, sentence: str, *, unit: str | None = None, source: str
         unit: Unit of the value; None if it has none.
         source: Source of the default: a paper, a library, a measurement, or `our choice`; None if there is no default,
             or if the default is None and means that nothing is set.
+        later: Whether a method's setting was added after its version. At its default it is then left out of the
+            configuration's dump, so that the ids of older runs stay.
     """
-    known = {"unit": unit, "source": source}
+    known = {"unit": unit, "source": source, "later": later or None}
     extra: dict[str, Any] = {key: value for key, value in known.items() if value is not None}
     return Field(default, description=sentence, json_schema_extra=extra)
 
@@ -112,6 +116,12 @@ def describe(name: str, field: FieldInfo) -> Setting:
     default = None if required else field.get_default(call_default_factory=True, validated_data={})
     unit, source = (None if extra.get(key) is None else str(extra[key]) for key in ("unit", "source"))
     return Setting(name, default, required, field.description or "", unit, source)
+
+
+def is_later(field: FieldInfo) -> bool:
+    """Return whether a setting was added later: see `setting`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("later"))
 
 
 def settings_of(config: type[BaseModel], prefix: str = "") -> Iterator[Setting]:

@@ -21,7 +21,15 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from bench.compute.ledger import AdaptationAccount
@@ -29,7 +37,7 @@ from bench.distributed import ProcessGroup
 from bench.errors import RETIRED, BenchError, Refused, UsageError
 from bench.records.files import write_atomically
 from bench.seeds import derive
-from bench.settings import setting, strict_numbers
+from bench.settings import is_later, setting, strict_numbers
 from bench.weights.checkpoint import Checkpoint, Place, open_checkpoint
 from bench.weights.noise import NOISE_VERSION
 from bench.weights.points import Point
@@ -88,6 +96,9 @@ class MethodConfig(BaseModel):
     `setting` gives a field its sentence, its unit and the source of its default, which `bench list methods -v` shows.
     A number must be given as a number: `true` is not read as 1, and `"4"` is not read as 4.
 
+    The configuration is part of a run's id. A setting that a method gets later must not change the ids of runs without
+    it: mark it with `setting(..., later=True)`.
+
     Example:
         ```python
         class ClimbConfig(MethodConfig):
@@ -110,6 +121,12 @@ class MethodConfig(BaseModel):
                 told: dict[str, Any] = {"name": name, "value": given[name], "remedy": remedy}
                 raise PydanticCustomError(RETIRED, "no longer a setting; {remedy}", told)
         return given
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        later = {name: field for name, field in type(self).model_fields.items() if is_later(field)}
+        unset = {name for name, field in later.items() if getattr(self, name) == field.default}
+        return {name: value for name, value in dump(self).items() if name not in unset}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:

@@ -13,11 +13,13 @@ The objective is pass@N, majority vote of N, or best-of-N; the weights are in `m
 
 The threshold of a majority is floor(N/2) + 1 votes in fine-tuning. In reinforcement learning it is the number of votes
 that beats the most common wrong answer among the other answers of the group, so the weight is that of an estimated
-threshold. All other settings are those of `grpo`, with the same differences from the released baselines.
+threshold. All other settings are those of `grpo`, with the same differences from the released baselines. Its `loss`
+decides how values are averaged and clipped; `scaled` alone decides whether advantages are scaled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,7 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.strategy import parse_strategy
 from methods.interface import Plan
 from methods.training.config import CatConfig, TrainingConfig
-from methods.training.grpo import ROLLOUT, UPDATE, Grpo
+from methods.training.gradient import GradientMethod
+from methods.training.grpo import UPDATE, Grpo
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class Cat(Grpo):
     Config: ClassVar[type[TrainingConfig]] = CatConfig
     config: CatConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        *Grpo.variants,
+        *GradientMethod.variants,
         {"on": "sft", "objective": "pass@4", "lr": 1e-3},
     )
 
@@ -54,19 +57,19 @@ class Cat(Grpo):
         return self.config.on == "rl"
 
     @property
-    def cost(self) -> float:  # type: ignore[override]
+    def cost(self) -> float:
         """Estimated cost of one answer, in evaluations. Fine-tuning generates no answers."""
-        return UPDATE if self.config.on == "sft" else ROLLOUT + UPDATE
+        return UPDATE if self.config.on == "sft" else super().cost
 
     @property
     def multiple(self) -> int:
         """Number that must divide the batch: `MIN_PROMPTS` examples, or as many groups."""
-        return MIN_PROMPTS * (1 if self.config.on == "sft" else self.config.group)
+        return MIN_PROMPTS if self.config.on == "sft" else math.lcm(MIN_PROMPTS * self.config.group, super().multiple)
 
     @property
-    def what(self) -> str:  # type: ignore[override]
+    def what(self) -> str:
         """Content of a step in a few words."""
-        return "gold answers" if self.config.on == "sft" else "answers, in groups"
+        return "gold answers" if self.config.on == "sft" else super().what
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if the objective needs a group, gold answers or votes that there are not, else None.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from bench.errors import Refused, UsageError
 from bench.settings import setting
 from bench.strategy import parse_strategy
 from methods.interface import GATE_SETTINGS, Lora, MethodConfig, Plan, PlanLine
+from methods.training.losses import LOSSES, Loss
 
 WANTED_STEPS = 32
 """The batch shrinks until the budget buys this many steps. With few large steps, much could stay unspent."""
@@ -82,6 +83,28 @@ class GrpoConfig(RolloutConfig):
     group: Annotated[int, Field(ge=2)] = setting(
         8, "Number of answers per prompt, whose mean reward is the baseline.", unit="answers", source=RELEASED
     )
+    loss: Loss = setting(
+        "dapo",
+        "How advantages are scaled, and how the values of tokens are averaged and clipped (docs/training.md).",
+        source="TRL's GRPOConfig",
+        later=True,
+    )
+    steps_per_batch: PositiveInt = setting(
+        1,
+        "Number of optimiser steps per batch, each on another part of its answers. With several, the log-probabilities "
+        "before the first step take one more pass.",
+        source="our choice (docs/training.md)",
+        later=True,
+    )
+
+    @model_validator(mode="after")
+    def _on_policy(self) -> Self:
+        if self.loss == "rloo" and self.steps_per_batch > 1:
+            raise ValueError(
+                f"steps_per_batch={self.steps_per_batch}: rloo has no probability ratio, so it trains on answers of "
+                "the present weights alone; expected steps_per_batch=1, another loss, or method vcpo"
+            )
+        return self
 
 
 class PpoConfig(RolloutConfig):
@@ -133,6 +156,12 @@ class CatConfig(GrpoConfig):
             raise ValueError(f"truncated={self.truncated}: on=sft samples no answers; expected truncated=train")
         if self.on == "sft" and self.scaled:
             raise ValueError("scaled=true: on=sft has no advantages; expected scaled=false")
+        if self.on == "sft" and self.loss != "dapo":
+            raise ValueError(f"loss={self.loss}: on=sft has the cross-entropy of gold answers; leave out the loss")
+        if self.on == "sft" and self.steps_per_batch > 1:
+            raise ValueError(f"steps_per_batch={self.steps_per_batch}: on=sft takes one step per batch; expected 1")
+        if self.scaled and not LOSSES[self.loss].scaled:
+            raise ValueError(f"scaled=true: loss={self.loss} scales no advantages; expected scaled=false")
         return self
 
     @field_validator("objective")

@@ -22,6 +22,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "loss": "the trainer's loss of the policy, a mean over the step's passes",
         "value_loss": "the trainer's loss of the value model, a mean over the step's passes",
         "norm": "norm of the policy's gradient before clipping, a mean over the step's updates",
+        "ess": "effective sample size of the answers' importance weights, as a share of the answers; a mean over the "
+        "step's updates",
         "flat": "share of groups whose answers have equal rewards, and so give no signal; none if no answer could be "
         "judged",
     }

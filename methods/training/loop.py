@@ -319,26 +319,34 @@ def without_renames() -> Iterator[None]:
 
 
 class StepCallback(TrainerCallback):
-    """Calls a loop at the start and end of each step of a trainer.
+    """Calls a loop at the start and end of each step, which may take several optimiser steps of a trainer.
 
     Args:
         loop: The loop.
         columns: Columns of the trainer's log, with their names in a row.
+        updates: Number of the trainer's logs per step of the loop. The row has the mean of each column.
     """
 
-    def __init__(self, loop: Loop, columns: dict[str, str]) -> None:
-        self._loop, self._columns = loop, columns
+    def __init__(self, loop: Loop, columns: dict[str, str], updates: int = 1) -> None:
+        self._loop, self._columns, self._updates = loop, columns, updates
+        self._logs: list[dict[str, float]] = []
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         """Start a step. PPOTrainer does not call this; `Batches` starts its steps."""
-        self._loop.begin_step()
+        if state.global_step % self._updates == 0:
+            self._loop.begin_step()
 
     def on_log(self, *_: Any, logs: dict[str, float | None], **__: Any) -> None:
-        """Finish a step. Trainers log each one after the optimiser's update."""
-        if all(column in logs for column in self._columns):
-            # A trainer logs None for a mean over values that are all NaN.
-            values = {name: logs[column] for column, name in self._columns.items()}
-            self._loop.end_step({name: float("nan" if value is None else value) for name, value in values.items()})
+        """Finish a step after its last update. Trainers log each update; only the first log is about the answers."""
+        found = {name: logs[column] for column, name in self._columns.items() if column in logs}
+        if not found:
+            return
+        # A trainer logs None for a mean over values that are all NaN.
+        self._logs.append({name: float("nan" if value is None else value) for name, value in found.items()})
+        if len(self._logs) == self._updates:
+            values = {name: [log[name] for log in self._logs if name in log] for name in self._logs[0]}
+            self._logs.clear()
+            self._loop.end_step({name: sum(each) / len(each) for name, each in values.items()})
 
 
 def silence(trainer: Any) -> None:

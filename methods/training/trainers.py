@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 from bench.seeds import derive
 from methods.training.cat_weights import Array
 from methods.training.loop import Loop, StepCallback, silence
+from methods.training.losses import LOSSES, leave_one_out
 
 if TYPE_CHECKING:
     from methods.training.config import GrpoConfig, PpoConfig
 
 
-GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
-"""Columns of GRPOTrainer's log and their names in a row."""
 VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "grad_norm": "norm"}
 """Columns of PPOTrainer's log and their names in a row."""
 
@@ -48,9 +47,15 @@ class GroupTrainer(GRPOTrainer):
         loop: Training loop.
         folder: Temporary folder for the trainer's files.
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
-        scaled: Whether advantages are divided by the standard deviation of their group's rewards.
-        advantages: Returns the advantages to train on; None for those of GRPOTrainer, as they are.
+        scaled: Whether advantages are divided by the standard deviation of their group's rewards; None: as the loss has
+            it.
+        advantages: Returns the advantages to train on; None for those of the loss, as they are.
+
+    Attributes:
+        columns: Columns of GRPOTrainer's log and their names in a row.
     """
+
+    columns: ClassVar[dict[str, str]] = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
 
     def __init__(
         self,
@@ -59,21 +64,24 @@ class GroupTrainer(GRPOTrainer):
         folder: str,
         rewards: Sequence[Any] = (),
         *,
-        scaled: bool = True,
+        scaled: bool | None = None,
         advantages: Advantages | None = None,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
-        per_process = batch // training.ranks.world_size
+        per_process, updates = batch // training.ranks.world_size, config.steps_per_batch
+        loss = LOSSES[config.loss]
         self._loop, self._training, self._group = loop, training, config.group
-        self._advantages = advantages
+        self._advantages = [f for f in (leave_one_out if loss.leave_one_out else None, advantages) if f is not None]
         self._masked = config.truncated == "mask"
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
-        micro = micro_batch(per_process, training.batch_size)
+        micro = micro_batch(per_process // updates, training.batch_size)
         arguments = GRPOConfig(
             **shared_arguments(loop, folder),
-            max_steps=steps,
+            **loss.arguments(),
+            max_steps=steps * updates,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=per_process // micro,
+            gradient_accumulation_steps=per_process // updates // micro,
+            steps_per_generation=per_process // micro,
             num_generations=config.group,
             max_completion_length=training.max_new_tokens,
             temperature=config.temperature,
@@ -82,7 +90,7 @@ class GroupTrainer(GRPOTrainer):
             max_grad_norm=config.clip,
             shuffle_dataset=False,  # the loop orders the prompts
             reward_weights=[1.0, *(0.0 for _ in rewards)],
-            scale_rewards="group" if scaled else "none",
+            scale_rewards="group" if (loss.scaled if scaled is None else scaled) else "none",
             router_aux_loss_coef=0.0,  # the loss is that of GRPO; some mixtures of experts have no other
         )
         each = batch // config.group
@@ -98,7 +106,7 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
-            callbacks=[StepCallback(loop, GROUP_COLUMNS)],
+            callbacks=[StepCallback(loop, self.columns, updates)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         silence(self)
@@ -111,9 +119,10 @@ class GroupTrainer(GRPOTrainer):
             inputs = rows[start : start + len(inputs)]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         found = self.accelerator.gather(output["advantages"]).view(-1, self._group)
-        if self._advantages is not None:
+        if self._advantages:
             rewards = self._gathered.double().cpu().numpy().T.reshape(self._gathered.shape[1], -1, self._group)
-            found = torch.as_tensor(self._advantages(rewards, found.cpu().numpy())).to(found)
+            for advantages in self._advantages:
+                found = torch.as_tensor(advantages(rewards, found.cpu().numpy())).to(found)
             start = self.accelerator.process_index * len(inputs)
             output["advantages"] = found.flatten()[start : start + len(inputs)]
         self._loop.advantages = found.abs().mean(dim=1).tolist()

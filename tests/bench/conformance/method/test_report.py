@@ -52,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pcl": TRAINED,
     "ppo": TRAINED,
     "riskpo": TRAINED,
+    "vcpo": TRAINED,
 }
 """Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
 
