@@ -59,16 +59,16 @@ class Pcl(Grpo):
     config: PclConfig
 
     @property
-    def cost(self) -> float:  # type: ignore[override]
+    def cost(self) -> float:
         """Estimated cost of one answer, in evaluations: GRPO's, plus its share of the passes over the candidates.
 
         Each process makes all of these passes.
         """
         passes = self.processes * self.config.candidates / self.config.group
-        return Grpo.cost + (passes if self.config.candidates > 1 else 0)
+        return super().cost + (passes if self.config.candidates > 1 else 0)
 
     @property
-    def what(self) -> str:  # type: ignore[override]
+    def what(self) -> str:
         """Content of a step in a few words."""
         return f"answers, in groups, each prompt the best of {self.config.candidates}"
 
