@@ -45,6 +45,11 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
+        "prefix-rft": (
+            "methods.training.prefix_rft:PrefixRft",
+            "GRPO in which one answer to each prompt begins with a part of the gold answer",
+        ),
+        "vpo": ("methods.training.vpo:Vpo", "vector policy optimisation: GRPO on sets of answers with several rewards"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },
     "task": {

@@ -13,6 +13,7 @@ from bench.records.samples import Turn
 from tasks.interface import DEFAULT_PROMPT, Example, Score, Task
 
 _TURNS = TypeAdapter(list[Turn])
+_REWARDS = TypeAdapter(list[Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] | None])
 _MEASURES = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
 
 
@@ -85,6 +86,26 @@ def _score(task: Task, example: Example, score: Score) -> Score:
         return Score(**dict(Judged.One.model_validate(vars(score))))
     except ValidationError as error:
         raise BenchError(f"{where}: {'; '.join(text for _, text in problems(error))}") from error
+
+
+def rewards_of(
+    task: Task, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+) -> list[dict[str, float] | None]:
+    """Return the parts of a task's reward for each answer.
+
+    Raises:
+        BenchError: If one is no number in [0, 1], or an answer has none; names the task, the part and the value.
+    """
+    found = task.rewards(examples, texts, scores)
+    try:
+        rewards = _REWARDS.validate_python(found)
+    except ValidationError as error:
+        raise BenchError(f"task {task.name}: rewards: {'; '.join(text for _, text in problems(error))}") from error
+    if len(rewards) != len(examples):
+        raise BenchError(
+            f"task {task.name}: rewards returned {len(rewards)} items for {len(examples)} answers; return one each"
+        )
+    return rewards
 
 
 def measures_of(
