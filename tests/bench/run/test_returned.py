@@ -182,15 +182,15 @@ def test_a_run_that_failed_at_its_end_goes_on_once_the_task_is_mended(tmp_path, 
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        ([{"number": 1.5}], r"number: is 1\.5"),
-        ([{"number": "one"}], "number: is 'one'"),
-        ([{}], "expected"),
-        ([], r"rewards returned 0 items for 1 answers; return one each"),
+        ([{"number": 1.5}], r"rewards of an answer to example 3\+4: number: expected 1 or less \(given 1\.5\)"),
+        ([{"number": "one"}], r"rewards of an answer to example 3\+4: number: expected a number \(given \"one\"\)"),
+        ([{}], r"rewards of an answer to example 3\+4: value: expected at least 1 entry"),
+        ([], "rewards returned 0 items for 1 answers; return one each"),
     ],
 )
 def test_parts_of_a_reward_that_are_not_from_0_to_1_are_an_error(monkeypatch, found, problem):
     monkeypatch.setattr(Addition, "rewards", lambda self, examples, texts, scores: found)
-    with pytest.raises(BenchError, match=f"task addition: rewards.*{problem}"):
+    with pytest.raises(BenchError, match=f"task addition: {problem}"):
         rewards_of(Addition(), [ONE], ["7"], [Score(1.0, True)])
 
 

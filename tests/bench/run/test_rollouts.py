@@ -147,7 +147,7 @@ def test_an_answer_may_begin_with_given_tokens_which_count_as_its_own(path):
     assert [rollout.prompt for rollout in sampler.rollouts] == [tuple(prompt) for prompt in prompts]
     assert (whole.prefix, begun.prefix) == (0, 2)
     assert begun.answer[:2] == tuple(prefixes[1])
-    assert [len(rollout.answer) for rollout in sampler.rollouts] == [4, 4]
-    assert [len(rollout.logprobs) for rollout in sampler.rollouts] == [4, 2]
-    assert [whole.truncated, begun.truncated] == [True, True]
+    assert len(whole.answer) == len(whole.logprobs)
+    assert (len(begun.answer), len(begun.logprobs), len(begun.entropies)) == (4, 2, 2)
+    assert begun.truncated  # after two sampled tokens
     assert (tuple(prompts[1]), (*prefixes[1], begun.answer[2])) in seen

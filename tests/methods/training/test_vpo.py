@@ -9,7 +9,7 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
-from methods.training.vpo import Vpo, VpoConfig, advantages, reward_vectors, set_rewards, standardised
+from methods.training.vpo import Vpo, VpoConfig, reward_vectors, rewards_of_sets, set_rewards
 from tasks.addition import Addition
 from tasks.interface import Task, TaskTraits
 
@@ -48,28 +48,30 @@ def test_a_part_that_an_answer_lacks_is_0_and_an_answer_without_a_score_is_unkno
     assert reward_vectors([None, None]).shape == (2, 1)
 
 
-def test_answers_without_a_score_count_in_no_set_and_have_no_advantage():
+def test_each_answer_has_the_reward_of_its_set_and_one_without_a_score_has_none():
     one, none = {"r": 1.0}, {"r": 0.0}
-    groups = [[one, None, none, none, None, None], [None] * 6]
-    found = advantages(groups, 2, 4, np.random.default_rng(0))
-    # Three sets: 1, 0, and one without a scored answer. Mean .5, deviation sqrt(.5).
-    high = 0.5 / (0.5**0.5 + 1e-4)
-    np.testing.assert_allclose(found, [[high, 0, -high, -high, 0, 0], [0] * 6], rtol=1e-6)
+    groups = [[one, None, none, none, None, None], [none, none, one, one, none, one]]
+    found = rewards_of_sets(groups, 2, 64, np.random.default_rng(0))
+    np.testing.assert_allclose(found, [[1.0, NAN, 0.0, 0.0, NAN, NAN], [0.0, 0.0, 1.0, 1.0, 1.0, 1.0]])
 
 
-def test_advantages_by_hand():
-    # Mean .25; deviation with Bessel's correction: sqrt((.75^2 + 3 * .25^2) / 3) = .5
-    np.testing.assert_allclose(standardised(np.array([1.0, 0, 0, 0])), np.array([0.75, -0.25, -0.25, -0.25]) / 0.5001)
-    np.testing.assert_array_equal(standardised(np.array([NAN, 1.0])), [0, 0])
-    # With one part, the reward of a set is that of its best answer: sets of 1, 0, 0, 0.
-    group = [{"r": float(reward)} for reward in (0, 1, 0, 0, 0, 0, 0, 0)]
-    found = advantages([group], 2, 64, np.random.default_rng(0))
-    np.testing.assert_allclose(found[0], np.repeat(np.array([0.75, -0.25, -0.25, -0.25]) / 0.5001, 2), rtol=1e-6)
+def test_with_one_part_and_m_1_the_reward_of_a_set_is_that_of_its_answer():
+    rewards = np.random.default_rng(1).random((3, 8))
+    groups = [[{"r": float(reward)} for reward in row] for row in rewards]
+    found = rewards_of_sets(groups, 1, 64, np.random.default_rng(0))
+    np.testing.assert_array_equal(found.astype(np.float32), rewards.astype(np.float32))
 
 
 def test_all_sets_of_a_prompt_share_the_weights():
-    found = advantages([[*PARTS[:2], *PARTS[:2]]], 2, 3, np.random.default_rng(0))
-    np.testing.assert_array_equal(found, 0)  # equal sets, equal rewards
+    found = rewards_of_sets([[*PARTS[:2], *PARTS[:2]]], 2, 3, np.random.default_rng(0))
+    assert len(set(found[0])) == 1
+    assert 0.5 < found[0, 0] < 1
+
+
+def test_the_standard_deviation_of_sets_is_larger_by_the_factor_that_the_docstring_names():
+    sets = np.array([1.0, 0.0, 0.0, 0.5])
+    assert sets.std(ddof=1) / np.repeat(sets, 4).std(ddof=1) == pytest.approx((4 / 3 * 15 / 16) ** 0.5)
+    assert f"{(4 / 3 * 15 / 16) ** 0.5:.2f}" == "1.12"
 
 
 @pytest.mark.parametrize(("settings", "nearest"), [({"m": 3}, "15"), ({"group": 4}, "8"), ({"m": 16}, "32")])
@@ -105,5 +107,3 @@ def test_a_replaced_reward_is_the_only_part(tmp_path):
     _, equal = run(tmp_path, "vpo", {"m": 1}, reward="random")
     assert plain.report["training"]["steps"] >= 3
     assert all(weights[name].equal(equal[name]) for name in weights)
-    _, own = run(tmp_path, "vpo", {"m": 1})
-    assert not all(weights[name].equal(own[name]) for name in weights)
