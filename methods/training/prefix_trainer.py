@@ -57,8 +57,8 @@ class PrefixTrainer(GroupTrainer):
         Args:
             entropies: Entropy of the policy at each token, [answers, tokens].
             mask: Whether each token counts, [answers, tokens].
-            threshold: Quantile, as a share of the tokens below it.
+            threshold: TRL's quantile, which is 1 minus the share of the configuration.
         """
         values, prefix = entropies.float().cpu().numpy(), self._prefix_mask.cpu().numpy()
-        kept = with_gradient(values, prefix, 1 - threshold)
+        kept = with_gradient(values, prefix, self._config.entropy_share)
         return torch.as_tensor(kept).to(mask.device) & mask.bool()

@@ -1,5 +1,7 @@
 """Prefix-RFT: schedule, tokens with a gradient, and that it is grpo at share 0 and resembles sft at share 1."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,28 @@ def test_it_needs_gold_answers_and_rollouts():
     refused = method.supports(TaskTraits(SIZES, refused_golds="the task has none"))
     assert refused == "its prefixes are those of gold answers, and the task has none; grpo needs none"
     assert "it samples answers, and no" in method.supports(TaskTraits(SIZES, refused_rollouts="no"))
+
+
+def test_the_first_answer_of_a_group_begins_with_whole_tokens_and_leaves_one_to_sample():
+    trainer = PrefixTrainer.__new__(PrefixTrainer)
+    trainer._golds, trainer._training = {"1+1": [5, 6, 7, 8, 9]}, SimpleNamespace(max_new_tokens=4)
+
+    def begin(place, step=0, **shares):
+        trainer._config = PrefixRftConfig(**shares)
+        trainer._loop = SimpleNamespace(step=step, schedule=SimpleNamespace(steps=3))
+        return trainer._begin("1+1", place)
+
+    assert [begin(place) for place in (0, 1, 7)] == [[5, 6, 7], [], []]  # the limit of 4 leaves one of 4.75 tokens out
+    assert begin(0, step=1) == [5, 6]  # 2.5 tokens
+    assert begin(0, step=2) == []  # .25 tokens
+    assert begin(0, first_share=0.6) == [5, 6, 7]
+
+
+def test_padding_gets_no_gradient():
+    trainer = PrefixTrainer.__new__(PrefixTrainer)
+    trainer._config, trainer._prefix_mask = PrefixRftConfig(), torch.tensor([[True, True, False, False]])
+    found = trainer.get_high_entropy_mask(torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[1, 1, 1, 0]]), 0.8)
+    assert found.tolist() == [[False, True, True, False]]
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """Vector policy optimisation: the reward of a set, its advantage, settings, and that one part and m = 1 give grpo."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -9,7 +12,9 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from methods.training.trainers import GroupTrainer
 from methods.training.vpo import Vpo, VpoConfig, reward_vectors, rewards_of_sets, set_rewards
+from methods.training.vpo_trainer import SetTrainer
 from tasks.addition import Addition
 from tasks.interface import Task, TaskTraits
 
@@ -72,6 +77,17 @@ def test_the_standard_deviation_of_sets_is_larger_by_the_factor_that_the_docstri
     sets = np.array([1.0, 0.0, 0.0, 0.5])
     assert sets.std(ddof=1) / np.repeat(sets, 4).std(ddof=1) == pytest.approx((4 / 3 * 15 / 16) ** 0.5)
     assert f"{(4 / 3 * 15 / 16) ** 0.5:.2f}" == "1.12"
+
+
+def test_a_set_whose_answers_two_processes_hold_is_rewarded_as_a_whole(monkeypatch):
+    own, rewards = [{"r": 0.0}, {"r": 1.0}], torch.tensor([[0.0], [0.0], [0.0], [1.0]])
+    monkeypatch.setattr(GroupTrainer, "_calculate_rewards", lambda self, *_: rewards)  # gathered already
+    trainer = SetTrainer.__new__(SetTrainer)
+    trainer._config, trainer._group = VpoConfig(group=4, m=2, draws=4), 4
+    trainer._loop = SimpleNamespace(seed=0, step=0, parts=lambda examples, answers: own)
+    trainer._training = SimpleNamespace(ranks=SimpleNamespace(gather=lambda mine: [[{"r": 0.0}, None], mine]))
+    found = trainer._calculate_rewards([{"example": "1+1"}] * 2, None, None, [[1], [2]])
+    torch.testing.assert_close(found, torch.tensor([[0.0], [NAN], [1.0], [1.0]]), equal_nan=True)
 
 
 @pytest.mark.parametrize(("settings", "nearest"), [({"m": 3}, "15"), ({"group": 4}, "8"), ({"m": 16}, "32")])
