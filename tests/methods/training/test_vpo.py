@@ -12,11 +12,12 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from methods.training.loop import Loop
 from methods.training.trainers import GroupTrainer
 from methods.training.vpo import Vpo, VpoConfig, reward_vectors, rewards_of_sets, set_rewards
 from methods.training.vpo_trainer import SetTrainer
 from tasks.addition import Addition
-from tasks.interface import Task, TaskTraits
+from tasks.interface import Score, Task, TaskTraits
 
 QUIET = ProgressDisplay(quiet=True)
 NAN = float("nan")
@@ -77,6 +78,16 @@ def test_the_standard_deviation_of_sets_is_larger_by_the_factor_that_the_docstri
     sets = np.array([1.0, 0.0, 0.0, 0.5])
     assert sets.std(ddof=1) / np.repeat(sets, 4).std(ddof=1) == pytest.approx((4 / 3 * 15 / 16) ** 0.5)
     assert f"{(4 / 3 * 15 / 16) ** 0.5:.2f}" == "1.12"
+
+
+def test_an_answer_that_was_cut_off_is_punished_in_every_part_and_one_without_a_score_has_none():
+    loop = Loop.__new__(Loop)
+    loop.config = VpoConfig(truncated="punish")
+    loop.scores = [Score(1.0, True), Score(1.0, True), Score(0.0, False, status="infrastructure"), Score(0.0, False)]
+    parts = [{"a": 1.0}, {"a": 1.0}, {"a": 1.0}, None]
+    rollouts = [SimpleNamespace(truncated=truncated) for truncated in (False, True, False, False)]
+    loop.training = SimpleNamespace(rollouts=rollouts, parts=lambda examples, answers, scores: parts)
+    assert loop.parts(["1+1"] * 4, [[1]] * 4) == [{"a": 1.0}, {"a": 0.0}, None, None]
 
 
 def test_a_set_whose_answers_two_processes_hold_is_rewarded_as_a_whole(monkeypatch):
