@@ -48,6 +48,11 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "pcl": ("methods.training.pcl:Pcl", "GRPO on prompts that are expected to be solved half of the time"),
         "riskpo": ("methods.training.riskpo:RiskPo", "GRPO on the low tail of the scores of bundles of questions"),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
+        "prefix-rft": (
+            "methods.training.prefix_rft:PrefixRft",
+            "GRPO in which one answer to each prompt begins with a part of the gold answer",
+        ),
+        "vpo": ("methods.training.vpo:Vpo", "vector policy optimisation: GRPO on sets of answers with several rewards"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
         "vcpo": (
             "methods.training.vcpo:Vcpo",

@@ -266,9 +266,10 @@ class Rollout:
     Attributes:
         prompt: Token ids of the prompt.
         answer: Token ids of the answer, its end included.
-        logprobs: Log-probability of each token of the answer, a tensor of shape [tokens].
-        entropies: Entropy of the distribution of each token in nats, a tensor of shape [tokens].
+        logprobs: Log-probability of each sampled token of the answer, a tensor of shape [tokens].
+        entropies: Entropy of the distribution of each sampled token in nats, a tensor of shape [tokens].
         truncated: Whether the answer was cut off at the limit on its length.
+        prefix: Number of the answer's first tokens that were given and not sampled.
     """
 
     prompt: tuple[int, ...]
@@ -276,6 +277,7 @@ class Rollout:
     logprobs: Any
     entropies: Any
     truncated: bool
+    prefix: int = 0
 
 
 class Training(Protocol):
@@ -326,6 +328,8 @@ class Training(Protocol):
         """The trainable `transformers` model in float32, with adapters if they were requested.
 
         Its `generate` takes `input_ids` and `attention_mask` by name, and ends answers where the base's decoding would.
+        An answer can begin with given tokens, which count as its own. They stand at the end of `input_ids`, and
+        `prefix_lengths`, a tensor of shape [rows], has their number in each row.
         """
 
     @property
@@ -378,6 +382,20 @@ class Training(Protocol):
         Args:
             examples: Ids of support examples, one per answer.
             answers: Token ids of the answers.
+        """
+
+    def parts(
+        self, examples: Sequence[str], answers: Sequence[Sequence[int]], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return the parts of each answer's reward by name; None for an answer that cannot be judged.
+
+        If the run's `--reward` is not the task's own, the replaced reward is the only part. Example:
+        `{"number": 0.0, "length": 1.0, "last digit": 1.0}`. See `tasks.interface.Task.rewards`.
+
+        Args:
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+            scores: Scores of the answers, from `judge`.
         """
 
     def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:

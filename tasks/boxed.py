@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.errors import UsageError
 from tasks.golds import sole
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Task, Vote
-from tasks.maths import accuracies, after_hashes, announced, boxed, score_answer, vote
+from tasks.maths import accuracies, after_hashes, announced, boxed, extractor_rewards, score_answer, vote
 from tasks.sources import Row
 from tasks.splitting import text_id
 
@@ -31,6 +31,7 @@ class BoxedTask(Task):
     expected_new_tokens = 500
     prompts = tuple(PROMPTS)
     vote_by = "the value of the answer"
+    rewards_by = "the strict and the flexible extractor"
 
     def content(self, example: Example) -> str:
         """Return the problem."""
@@ -56,6 +57,13 @@ class BoxedTask(Task):
         """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
         golds, questions = ([example.fields[name] for example in examples] for name in ("answer", "problem"))
         return accuracies(golds, questions, texts, boxed, scores)
+
+    def rewards(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return whether each answer is right under the strict and under the flexible extractor."""
+        golds, questions = ([example.fields[name] for example in examples] for name in ("answer", "problem"))
+        return extractor_rewards(golds, questions, texts, boxed, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published answer in a box."""

@@ -19,7 +19,7 @@ import operator
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +67,7 @@ class Countdown(Task):
     prompts = tuple(PROMPTS)
     vote_by = "the value of an expression that uses the numbers as asked"
     signal_by = "the expression uses the numbers as asked and reaches the target"
+    rewards_by = "an expression with a value, its numbers, and its value"
 
     def load(self, data: Path | None = None) -> Splits:
         """Return 200 support, 100 select, 400 gate and 1000 test puzzles.
@@ -110,6 +111,15 @@ class Countdown(Task):
             return Score(FORMAT_REWARD, False, expression, detail=f"is {value.value}"[:100])
         return Score(1.0, True, expression)
 
+    def rewards(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return whether there is an expression with a value, uses each number once, and reaches the target.
+
+        An expression of other numbers can reach the target, too.
+        """
+        return [_parts(example, evaluate(_answer(text))) for example, text in zip(examples, texts, strict=True)]
+
     def gold(self, example: Example) -> str | None:
         """Return the expression that the puzzle was generated from; None for puzzles from a file."""
         solution = example.fields.get("solution")
@@ -132,6 +142,14 @@ class Countdown(Task):
     def signal(self, example: Example, text: str) -> float:
         """Return the reward. It needs no gold answer, because the prompt gives the numbers and the target."""
         return self.score(example, text).reward
+
+
+def _parts(example: Example, value: Value | None) -> dict[str, float]:
+    return {
+        "expression": float(value is not None),
+        "numbers": float(value is not None and value.numbers == Counter(example.fields["numbers"])),
+        "target": float(value is not None and value.value == example.fields["target"]),
+    }
 
 
 class Value(NamedTuple):

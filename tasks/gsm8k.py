@@ -20,7 +20,7 @@ from tasks.asked import in_asked_multiple
 from tasks.extraction import stated_number, without_remarks
 from tasks.golds import sole
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Score, Splits, Task, Vote
-from tasks.maths import accuracies, after_hashes, announced, boxed, last_number, score_answer, vote
+from tasks.maths import accuracies, after_hashes, announced, boxed, extractor_rewards, last_number, score_answer, vote
 from tasks.numbers import amounts
 from tasks.sources import Placed, Row, Source
 from tasks.splitting import cut_beside, cut_one_file, distinct, text_id
@@ -89,6 +89,7 @@ class Gsm8k(Task):
     expected_new_tokens = 150
     prompts = tuple(PROMPTS)
     vote_by = "the number"
+    rewards_by = "the strict and the flexible extractor"
     sources = (TRAIN, TEST)
 
     def load(self, data: Path | None = None) -> Splits:
@@ -130,6 +131,13 @@ class Gsm8k(Task):
         """Return the accuracy under the strict and the flexible extractor, and under math-verify."""
         questions = [example.fields["question"] for example in examples]
         return accuracies(list(map(_gold, examples)), questions, texts, strict, scores)
+
+    def rewards(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return whether each answer is right under the strict and under the flexible extractor."""
+        questions = [example.fields["question"] for example in examples]
+        return extractor_rewards(list(map(_gold, examples)), questions, texts, strict, scores)
 
     def gold(self, example: Example) -> str:
         """Return the published solution with its number in a box and without calculator annotations."""

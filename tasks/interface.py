@@ -155,6 +155,7 @@ class Task(ABC):
     - `category` names the kind of an example, for methods that train on some kinds more often than on others.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
+    - `rewards` divides the reward into parts, for methods that train for several at once. Set `rewards_by` as well.
     - `score_many`, `vote_keys` and `signals` handle a batch; override them to work in parallel.
 
     These methods see answers without the thoughts before them, whoever calls them: see `tasks.thoughts`. A reply whose
@@ -172,6 +173,7 @@ class Task(ABC):
         vote_by: Short description of what equal votes have in common, such as `the number`; None for a task without
             voting.
         signal_by: Short description of a quality signal that needs no gold answer; None for a task without one.
+        rewards_by: Short description of the parts of a reward; None for a task whose reward has no parts.
         executes_code: Whether scoring executes code that the model wrote, which requires the sandbox.
         allow_unsandboxed: Whether code may run in a sandbox weaker than required; set by the harness.
         field_names: Names of fields in the file given with `--data`, by the task's own names; set by the harness from
@@ -187,6 +189,7 @@ class Task(ABC):
     prompts: ClassVar[tuple[str, ...]] = (DEFAULT_PROMPT,)
     vote_by: ClassVar[str | None] = None
     signal_by: ClassVar[str | None] = None
+    rewards_by: ClassVar[str | None] = None
     executes_code: bool = False
     allow_unsandboxed: bool = False
     field_names: Mapping[str, str] = MappingProxyType({})
@@ -291,6 +294,21 @@ class Task(ABC):
         """
         return {}
 
+    def rewards(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return the parts of each answer's reward by name, each in [0, 1]; None for an answer that cannot be judged.
+
+        All answers to one example have the same names. A correct answer has 1 in every part. By default, the reward is
+        the only part. Example: `{"expression": 1.0, "numbers": 1.0, "target": 0.0}`.
+
+        Args:
+            examples: Examples.
+            texts: Answers to them, in the same order.
+            scores: Scores of the answers, in the same order.
+        """
+        return [{"reward": score.reward} for score in scores]
+
     def gold(self, example: Example) -> str | None:
         """Return a reference answer, which must score as correct; None if none is known.
 
@@ -342,6 +360,7 @@ _DIVIDED = {
     "signal": for_one(0.0),
     "signals": for_many(0.0),
     "measures": for_measures,
+    "rewards": for_measures,
 }
 """The methods that judge answers, each with its decorator."""
 
@@ -355,6 +374,7 @@ class TaskTraits:
         prompts: See `Task`.
         vote_by: See `Task`.
         signal_by: See `Task`.
+        rewards_by: See `Task`; None if `--reward` replaces the reward.
         refused_prompts: Names of the prompts that cannot be used, each with the reason: the run has fixed another one,
             or the model's chat template refuses it, which is known once the run has started.
         refused_golds: Reason why a method cannot train on the support split's reference answers, such as `the task has
@@ -370,6 +390,7 @@ class TaskTraits:
     prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
     vote_by: str | None = None
     signal_by: str | None = None
+    rewards_by: str | None = None
     refused_prompts: Mapping[str, str] = field(default_factory=dict)
     refused_golds: str | None = None
     refused_rewards: str | None = None
@@ -395,6 +416,7 @@ class TaskTraits:
             prompts,
             other.vote_by and task.vote_by,
             other.signal_by and task.signal_by,
+            other.rewards_by,
             refused_golds=some if missing else None,
             categories=len({other.category(example) for example in splits.support}),
         )

@@ -43,6 +43,7 @@ __all__ = [
     "announced",
     "boxed",
     "equivalent",
+    "extractor_rewards",
     "last_number",
     "read",
     "score_answer",
@@ -133,11 +134,33 @@ def accuracies(
         return {}
     rows = list(zip(golds, questions, texts, strict=True))
     verdicts = {
-        "strict": [score_answer(gold, strict(text), question).correct for gold, question, text in rows],
+        "strict": _strict(golds, questions, texts, strict),
         "flexible": [score.correct for score in scores],
         "math_verify": [math_verify_accepts(gold, text[-LONGEST_REPLY:]) for gold, _, text in rows],
     }
     return {name: sum(column) / len(column) for name, column in verdicts.items()}
+
+
+def extractor_rewards(
+    golds: Sequence[str],
+    questions: Sequence[str],
+    texts: Sequence[str],
+    strict: Callable[[str], str | None],
+    scores: Sequence[Score],
+) -> list[dict[str, float] | None]:
+    """Return whether each reply is right under the strict and the flexible extractor: the parts of its reward.
+
+    Arguments are those of `accuracies`. Example: `{"strict": 0.0, "flexible": 1.0}`.
+    """
+    columns = zip(_strict(golds, questions, texts, strict), scores, strict=True)
+    return [{"strict": float(right), "flexible": score.reward} for right, score in columns]
+
+
+def _strict(
+    golds: Sequence[str], questions: Sequence[str], texts: Sequence[str], strict: Callable[[str], str | None]
+) -> list[bool]:
+    rows = zip(golds, questions, texts, strict=True)
+    return [score_answer(gold, strict(text), question).correct for gold, question, text in rows]
 
 
 def vote(answer: str | None) -> Vote | None:

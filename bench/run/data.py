@@ -108,6 +108,7 @@ class TaskData:
             traits,
             prompts=self.prompting.names(traits.prompts),
             refused_prompts=self.prompting.fixed(traits.prompts),
+            rewards_by=None if self.reward.replaces_all else traits.rewards_by,
             refused_golds=traits.refused_golds or self.reward.hides_golds,
             refused_rewards=self.reward.replaces_all,
             refused_rollouts=self.prompting.refused_rollouts,

@@ -24,7 +24,7 @@ from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Sig
 from bench.records.journal import Journal
 from bench.run.chunks import Answer, Chunk, answer_from, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
-from bench.run.returned import scores_of
+from bench.run.returned import rewards_of, scores_of
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
@@ -180,6 +180,14 @@ class Evaluator:
     def rewards(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
         """Return the scores of answers that a method may see: the task's own, unless the run replaces the reward."""
         return self._reward.replace(examples, texts, scores_of(self.task, examples, texts))
+
+    def reward_parts(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return the parts of the rewards of answers that `rewards` scored: one part if the run replaces the reward."""
+        if self._reward.replaces_all:
+            return [{"reward": score.reward} for score in scores]
+        return rewards_of(self.task, examples, texts, scores)
 
     def gold(self, example: Example) -> str | None:
         """Return the reference answer that a method may train on; None if there is none, or the reward is replaced."""

@@ -13,6 +13,7 @@ from bench.records.samples import Turn
 from tasks.interface import DEFAULT_PROMPT, Example, Score, Task
 
 _TURNS = TypeAdapter(list[Turn])
+_PARTS = TypeAdapter(Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)])
 _MEASURES = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
 
 
@@ -99,6 +100,31 @@ def _score(task: Task, example: Example, score: Score) -> Score:
     try:
         return Score(**dict(Judged.One.model_validate(vars(score))))
     except ValidationError as error:
+        raise BenchError(f"{where}: {'; '.join(text for _, text in problems(error))}") from error
+
+
+def rewards_of(
+    task: Task, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+) -> list[dict[str, float] | None]:
+    """Return the parts of a task's reward for each answer.
+
+    Raises:
+        BenchError: If one is no number in [0, 1], or an answer has none; names the task, the example, the part and the
+            value.
+    """
+    found = task.rewards(examples, texts, scores)
+    if len(found) != len(examples):
+        raise BenchError(
+            f"task {task.name}: rewards returned {len(found)} items for {len(examples)} answers; return one each"
+        )
+    return [None if p is None else _parts(task, example, p) for example, p in zip(examples, found, strict=True)]
+
+
+def _parts(task: Task, example: Example, parts: dict[str, float]) -> dict[str, float]:
+    try:
+        return _PARTS.validate_python(parts)
+    except ValidationError as error:
+        where = f"task {task.name}: rewards of an answer to example {example.id}"
         raise BenchError(f"{where}: {'; '.join(text for _, text in problems(error))}") from error
 
 

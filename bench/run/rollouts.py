@@ -114,9 +114,19 @@ class Sampler:
         self.rollouts: list[Rollout] = []
         model.generate = self._sample
 
-    def _sample(self, *args: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
-        prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        tokens, ends = _Tokens(), _Ended(self._finish, prompts, input_ids.shape[1])
+    def _sample(
+        self,
+        *args: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        prefix_lengths: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        rows = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        given = [0] * len(rows) if prefix_lengths is None else prefix_lengths.tolist()
+        prompts = [row[: len(row) - count] for row, count in zip(rows, given, strict=True)]
+        prefixes = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+        tokens, ends = _Tokens(), _Ended(self._finish, prompts, prefixes, input_ids.shape[1])
         # Appended to the list that `generate` makes, because it would put a processor of the caller before its own.
         self._model._get_logits_processor = lambda *a, **k: LogitsProcessorList([*self._processors(*a, **k), tokens])
         training = self._model.training
@@ -136,9 +146,10 @@ class Sampler:
         logprobs, entropies = tokens.columns(sequences)
         start, self.rollouts = input_ids.shape[1], []
         for row, (reason, length) in enumerate(zip(ends.reasons, ends.lengths, strict=True)):
-            answer = tuple(sequences[row, start : start + length].tolist())
+            answer = (*prefixes[row], *sequences[row, start : start + length].tolist())
             columns = logprobs[row, :length], entropies[row, :length]
-            self.rollouts.append(Rollout(prompts[row], answer, *columns, truncated=reason == "length"))
+            truncated, prefix = reason == "length", len(prefixes[row])
+            self.rollouts.append(Rollout(prompts[row], answer, *columns, truncated=truncated, prefix=prefix))
         return found
 
 
@@ -147,18 +158,19 @@ class _Ended(StoppingCriteria):
 
     Attributes:
         reasons: Why each answer ended; None for one that goes on.
-        lengths: Number of tokens of each answer, its end included.
+        lengths: Number of sampled tokens of each answer, its end included.
     """
 
-    def __init__(self, finish: Finished, prompts: Sequence[TokenIds], start: int) -> None:
-        self._finish, self._prompts, self._start = finish, prompts, start
+    def __init__(self, finish: Finished, prompts: Sequence[TokenIds], prefixes: Sequence[TokenIds], start: int) -> None:
+        self._finish, self._prompts, self._prefixes, self._start = finish, prompts, prefixes, start
         self.reasons: list[Finish | None] = [None] * len(prompts)
         self.lengths = [0] * len(prompts)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         for row, ids in enumerate(input_ids[:, self._start :].tolist()):
             if self.reasons[row] is None:
-                self.lengths[row], self.reasons[row] = len(ids), self._finish(self._prompts[row], ids)
+                reason = self._finish(self._prompts[row], [*self._prefixes[row], *ids])
+                self.lengths[row], self.reasons[row] = len(ids), reason
         return torch.tensor([reason is not None for reason in self.reasons], device=input_ids.device)
 
 

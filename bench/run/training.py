@@ -285,6 +285,12 @@ class TrainingSession:
         """Score answers to support examples, given by id, with the task's scorer or the run's reward."""
         return self._evaluator.rewards([self._examples[i] for i in examples], self._texts(answers))
 
+    def parts(
+        self, examples: Sequence[str], answers: Sequence[Sequence[int]], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return the parts of the rewards of answers to support examples, given by id, with the scores of `judge`."""
+        return self._evaluator.reward_parts([self._examples[i] for i in examples], self._texts(answers), scores)
+
     def votes(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[Vote | None]:
         """Return the votes of answers to support examples, given by id."""
         return self._evaluator.task.vote_keys([self._examples[i] for i in examples], self._texts(answers))

@@ -28,7 +28,9 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "judged",
     }
 )
-"""Columns of a training curve and their meaning, which is the same for every method that has the column."""
+"""Columns of a training curve and their meaning, which is the same for every method that has the column.
+
+An answer that began with given tokens counts in none of `reward`, `correct`, `length`, `truncated` and `entropy`."""
 
 
 def curve(rows: Sequence[Mapping[str, float | None]], points: int = 400) -> dict[str, list[float | None]]:

@@ -47,12 +47,14 @@ class Answer(NamedTuple):
         tokens: Number of its tokens, its end included.
         entropy: Sum of the entropies of their distributions.
         truncated: Whether it was cut off at the limit.
+        whole: Whether all of its tokens were sampled. The curve leaves out answers that began with given tokens.
     """
 
     score: Score
     tokens: int
     entropy: float
     truncated: bool
+    whole: bool = True
 
 
 class Loop:
@@ -184,7 +186,7 @@ class Loop:
         scores = self.training.judge(examples, answers)
         for score, answer, rollout in zip(scores, answers, self.training.rollouts, strict=True):
             entropy = float(rollout.entropies.sum())
-            self._answers.append(Answer(score, len(answer), entropy, rollout.truncated))
+            self._answers.append(Answer(score, len(answer), entropy, rollout.truncated, not rollout.prefix))
         self.scores = scores
         return scores
 
@@ -195,13 +197,30 @@ class Loop:
             examples: Ids of support examples, one per answer.
             answers: Token ids of the answers.
         """
-        assert isinstance(self.config, RolloutConfig)
         rewards: list[float | None] = []
-        for score, rollout in zip(self.score(examples, answers), self.training.rollouts, strict=True):
-            punished = rollout.truncated and self.config.truncated == "punish"
+        for score, punished in zip(self.score(examples, answers), self._punished(), strict=True):
             known = score.status != "infrastructure"
             rewards.append((0.0 if punished else score.reward) if known else None)
         return rewards
+
+    def parts(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[dict[str, float] | None]:
+        """Return the parts of the rewards that `rewards` returned last; None for an answer that could not be judged.
+
+        Args:
+            examples: Ids of support examples, one per answer.
+            answers: Token ids of the answers.
+        """
+        found = self.training.parts(examples, answers, self.scores)
+        parts: list[dict[str, float] | None] = []
+        for each, score, punished in zip(found, self.scores, self._punished(), strict=True):
+            known = each is not None and score.status != "infrastructure"
+            parts.append((dict.fromkeys(each or {}, 0.0) if punished else each) if known else None)
+        return parts
+
+    def _punished(self) -> list[bool]:
+        """Return whether each of the answers last generated has reward 0 because it was cut off."""
+        assert isinstance(self.config, RolloutConfig)
+        return [rollout.truncated and self.config.truncated == "punish" for rollout in self.training.rollouts]
 
     def end_step(self, row: Row) -> None:
         """Finish a step: add its row and its cost, and save the state if a save is due.
@@ -284,7 +303,11 @@ class Loop:
 
 
 def _means(answers: Sequence[Answer]) -> Row:
-    """Return the values of a row that follow from the answers. An answer that could not be judged has no reward."""
+    """Return the values of a row that follow from the answers. An answer that could not be judged has no reward.
+
+    Answers that began with given tokens do not count, because they do not show what the model does by itself.
+    """
+    answers = [answer for answer in answers if answer.whole] or answers
     scored = [answer.score for answer in answers if answer.score.status != "infrastructure"]
     tokens = sum(answer.tokens for answer in answers)
     return {

@@ -92,8 +92,9 @@ class RatioCheck:
             places = mask.nonzero()[:, 0]
             if (rollout := known.get((*ids[places].tolist(),))) is None:
                 continue
-            targets = places[len(rollout.prompt) :]
-            before = places[len(rollout.prompt) - 1 : -1] - first
+            sampled = len(rollout.prompt) + rollout.prefix
+            targets = places[sampled:]
+            before = places[sampled - 1 : -1] - first
             scores = torch.log_softmax(logits[row, before].float() / self._temperature, dim=-1)
             logprobs = scores.gather(-1, ids[targets][:, None])[:, 0]
             ratio = (logprobs - rollout.logprobs).double().exp()

@@ -36,6 +36,10 @@ Its first argument is the value of each answer by each reward function, the task
 where NaN marks an answer that could not be scored. Its second is the advantages of GRPOTrainer, [groups, group]."""
 
 
+Prefix = Callable[[str, int], Sequence[int]]
+"""Returns the token ids that an answer begins with, given the id of its example and its place in the group."""
+
+
 class GroupTrainer(GRPOTrainer):
     """GRPOTrainer on a task.
 
@@ -50,6 +54,7 @@ class GroupTrainer(GRPOTrainer):
         scaled: Whether advantages are divided by the standard deviation of their group's rewards; None: as the loss has
             it.
         advantages: Returns the advantages to train on; None for those of the loss, as they are.
+        prefix: Returns what each answer begins with; None if answers are sampled from their first token on.
 
     Attributes:
         columns: Columns of GRPOTrainer's log and their names in a row.
@@ -66,12 +71,14 @@ class GroupTrainer(GRPOTrainer):
         *,
         scaled: bool | None = None,
         advantages: Advantages | None = None,
+        prefix: Prefix | None = None,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process, updates = batch // training.ranks.world_size, config.steps_per_batch
         loss = LOSSES[config.loss]
         self._loop, self._training, self._group = loop, training, config.group
         self._advantages = [f for f in (leave_one_out if loss.leave_one_out else None, advantages) if f is not None]
+        self._prefix = prefix
         self._masked = config.truncated == "mask"
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
         micro = micro_batch(per_process // updates, training.batch_size)
@@ -117,6 +124,7 @@ class GroupTrainer(GRPOTrainer):
             start = self.accelerator.process_index * len(inputs)
             rows = [self._rows[index] for index in chosen for _ in range(self._group)]
             inputs = rows[start : start + len(inputs)]
+        self._examples = [row["example"] for row in inputs]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         found = self.accelerator.gather(output["advantages"]).view(-1, self._group)
         if self._advantages:
@@ -137,9 +145,15 @@ class GroupTrainer(GRPOTrainer):
         self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         return self._gathered
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any) -> tuple[list[list[int]], None]:
+        if self._prefix is not None:
+            start = self.accelerator.process_index * len(prompt_ids)
+            prefixes = [list(self._prefix(e, (start + i) % self._group)) for i, e in enumerate(self._examples)]
+            if any(prefixes):
+                prompt_ids = [[*ids, *prefix] for ids, prefix in zip(prompt_ids, prefixes, strict=True)]
+                fields = fields | {"prefix_lengths": torch.tensor(list(map(len, prefixes)))}
         # The trainer would take tokens after an end that it does not know, such as a stop string, for the answer's.
-        _, logprobs = super()._generate_single_turn(*args, **kwargs)
+        _, logprobs = super()._generate_single_turn(prompt_ids, images, fields)
         return [list(rollout.answer) for rollout in self._training.rollouts], logprobs
 
 

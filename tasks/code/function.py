@@ -9,6 +9,7 @@ from bench.sandbox import Program
 from tasks.code.answer import WholeProgram, program_in
 from tasks.code.behaviour import SIGNAL_BY, VOTE_BY, Behaviour, observe_all
 from tasks.code.forms import defined_classes, packages
+from tasks.code.parts import REWARDS_BY, rewards_of
 from tasks.code.scoring import judge_all
 from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
 
@@ -49,6 +50,7 @@ class FunctionTask(Task):
     prompts = tuple(PROMPTS)
     vote_by = VOTE_BY
     signal_by = SIGNAL_BY
+    rewards_by = REWARDS_BY
     executes_code = True
 
     def content(self, example: Example) -> str:
@@ -85,6 +87,13 @@ class FunctionTask(Task):
         """Run the tests on the programs in the answers."""
         programs = [_program(e, text) for e, text in zip(examples, texts, strict=True)]
         return judge_all(programs, allow_unsandboxed=self.allow_unsandboxed)
+
+    def rewards(
+        self, examples: Sequence[Example], texts: Sequence[str], scores: Sequence[Score]
+    ) -> list[dict[str, float] | None]:
+        """Return which of the tests each program passes; see `tasks.code.parts.rewards_of`."""
+        programs = [_program(e, text) for e, text in zip(examples, texts, strict=True)]
+        return rewards_of(programs, scores, allow_unsandboxed=self.allow_unsandboxed)
 
     def vote_key(self, example: Example, text: str) -> Vote | None:
         """Return the vote of one answer; see `vote_keys`."""

@@ -120,3 +120,13 @@ def test_the_signal_depends_on_the_addends_but_not_on_the_sum(a: int, b: int, nu
 @pytest.mark.parametrize("text", ["", "four", "9" * 1_000_000])
 def test_a_number_that_cannot_be_the_sum_has_signal_zero(text: str) -> None:
     assert TASK.signal(example(2, 2), text) == 0.0
+
+
+def test_the_reward_has_three_parts_which_are_all_1_for_the_sum_alone() -> None:
+    texts = ["100", "0100", "110", "90", "95", "many", ""]
+    examples = [example(34, 66)] * len(texts)
+    found = TASK.rewards(examples, texts, TASK.score_many(examples, texts))
+    assert [tuple((parts or {}).values()) for parts in found] == [
+        *((1, 1, 1), (1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0))
+    ]
+    assert all(list(parts or {}) == ["number", "length", "last digit"] for parts in found)

@@ -156,3 +156,13 @@ class TestPublishedData:
         announced = [f"The answer is ${e.fields['answer'].strip('$')}$." for e in examples]
         found = task.score_many(examples, announced)
         assert sum(score.correct for score in found) >= 0.98 * len(examples)
+
+
+def test_the_reward_has_a_part_for_either_extractor() -> None:
+    texts = [r"\boxed{0.5}", "The answer is 0.5.", "The answer is 3."]
+    found = TASK.rewards([EXAMPLE] * 3, texts, TASK.score_many([EXAMPLE] * 3, texts))
+    assert found == [
+        {"strict": 1.0, "flexible": 1.0},
+        {"strict": 0.0, "flexible": 1.0},
+        {"strict": 0.0, "flexible": 0.0},
+    ]

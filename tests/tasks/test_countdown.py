@@ -204,3 +204,12 @@ def test_every_prompt_states_the_puzzle_and_the_form(prompt: str) -> None:
     assert "the numbers 3, 5, 7, 2," in turn["content"]
     assert "equals 24" in turn["content"]
     assert "<answer>" in turn["content"]
+
+
+def test_the_reward_has_a_part_for_the_expression_its_numbers_and_its_value() -> None:
+    texts = ["6 * 7 - 2", "6 * 7", "40", "6 + 7 + 2", "6 *", ""]
+    examples = [Example("e", {"numbers": [2, 6, 7], "target": 40})] * len(texts)
+    found = TASK.rewards(examples, texts, TASK.score_many(examples, texts))
+    assert [tuple((parts or {}).values()) for parts in found] == [
+        *((1, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (0, 0, 0), (0, 0, 0))
+    ]

@@ -146,3 +146,13 @@ class TestPublishedData:
         plain = [example.fields["answer"].rpartition("####")[2].strip() for example in examples]
         others = [(e, text) for e, text, own in zip(examples, plain[1:] + plain[:1], plain, strict=True) if text != own]
         assert not any(TASK.score(e, rf"\boxed{{{text}}}").correct for e, text in others)
+
+
+def test_the_reward_has_a_part_for_either_extractor() -> None:
+    texts = [r"\boxed{18}", "The answer is 18.", "The answer is 3."]
+    found = TASK.rewards([EXAMPLE] * 3, texts, TASK.score_many([EXAMPLE] * 3, texts))
+    assert found == [
+        {"strict": 1.0, "flexible": 1.0},
+        {"strict": 0.0, "flexible": 1.0},
+        {"strict": 0.0, "flexible": 0.0},
+    ]

@@ -108,6 +108,9 @@ class Echo(Task):
     def measures(self, examples, texts, scores):
         return dict.fromkeys(texts, 1.0)
 
+    def rewards(self, examples, texts, scores):
+        return [{text: score.reward} for text, score in zip(texts, scores, strict=True)]
+
 
 class Borrowed:
     """Scorer of a class that is no task."""
@@ -136,6 +139,8 @@ class TestEveryTask:
         assert task.vote_keys([EXAMPLE] * 5, REPLIES) == [task.vote_key(EXAMPLE, reply) for reply in REPLIES] == votes
         assert task.signals([EXAMPLE] * 5, REPLIES) == [0.1, 0.1, 0.1, 0.0, 0.1]
         assert task.measures([EXAMPLE] * 5, REPLIES, scores) == {"7": 1.0, "": 1.0, "8": 1.0}
+        parts = [{"7": 1.0}, {"7": 1.0}, {"7": 1.0}, {"": 0.0}, {"8": 0.0}]
+        assert task.rewards([EXAMPLE] * 5, REPLIES, scores) == parts
 
     def test_a_thought_that_never_ended_is_no_answer_cut_off(self) -> None:
         task = Echo()

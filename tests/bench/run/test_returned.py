@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from bench.conformance import check_task
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.records.samples import Turn, read_samples
 from bench.records.schema import RunConfig
 from bench.run.data import load_task_data
 from bench.run.grid import resume_run
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.returned import measures_of, prompt_problems, scores_of
+from bench.run.returned import measures_of, prompt_problems, rewards_of, scores_of
 from bench.run.runner import execute
 from tasks.addition import Addition
 from tasks.interface import DEFAULT_PROMPT, Example, Score
@@ -187,3 +187,23 @@ def test_a_run_that_failed_at_its_end_goes_on_once_the_task_is_mended(tmp_path, 
     assert result.status == "ok"
     assert len(read_samples(prepared.folder)) == 2 * 8
     assert (prepared.folder / "journal.jsonl").read_bytes().startswith(journal)
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ([{"number": 1.5}], r"rewards of an answer to example 3\+4: number: expected 1 or less \(given 1\.5\)"),
+        ([{"number": "one"}], r"rewards of an answer to example 3\+4: number: expected a number \(given \"one\"\)"),
+        ([{}], r"rewards of an answer to example 3\+4: value: expected at least 1 entry"),
+        ([], "rewards returned 0 items for 1 answers; return one each"),
+    ],
+)
+def test_parts_of_a_reward_that_are_not_from_0_to_1_are_an_error(monkeypatch, found, problem):
+    monkeypatch.setattr(Addition, "rewards", lambda self, examples, texts, scores: found)
+    with pytest.raises(BenchError, match=f"task addition: {problem}"):
+        rewards_of(Addition(), [ONE], ["7"], [Score(1.0, True)])
+
+
+def test_parts_may_be_unknown_for_an_answer(monkeypatch):
+    monkeypatch.setattr(Addition, "rewards", lambda self, examples, texts, scores: [None, {"number": 1}])
+    assert rewards_of(Addition(), [ONE] * 2, ["7"] * 2, [Score(1.0, True)] * 2) == [None, {"number": 1.0}]

@@ -121,3 +121,33 @@ def test_padding_does_not_shift_learned_positions():
 def test_models_that_attend_by_distances_are_left_as_they_are(path):
     model = with_positions(AutoModelForCausalLM.from_pretrained(path))
     assert not model._forward_pre_hooks
+
+
+def test_an_answer_may_begin_with_given_tokens_which_count_as_its_own(path):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    seen = []
+
+    def finish(prompt, ids):
+        seen.append((prompt, tuple(ids)))
+        return "length" if len(ids) == 4 else None
+
+    sampler = Sampler(without_own_settings(model, pad_id=0), finish)
+    prompts = [tokenizer.encode(text) for text in PROMPTS]
+    prefixes = [[], tokenizer.encode("77", add_special_tokens=False)]
+    rows = [[*prompt, *prefix] for prompt, prefix in zip(prompts, prefixes, strict=True)]
+    inputs = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+    config = GenerationConfig(do_sample=False, max_new_tokens=4)
+    model.generate(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        prefix_lengths=torch.tensor([0, 2]),
+        generation_config=config,
+    )
+    whole, begun = sampler.rollouts
+    assert [rollout.prompt for rollout in sampler.rollouts] == [tuple(prompt) for prompt in prompts]
+    assert (whole.prefix, begun.prefix) == (0, 2)
+    assert begun.answer[:2] == tuple(prefixes[1])
+    assert len(whole.answer) == len(whole.logprobs)
+    assert (len(begun.answer), len(begun.logprobs), len(begun.entropies)) == (4, 2, 2)
+    assert begun.truncated  # after two sampled tokens
+    assert (tuple(prompts[1]), (*prefixes[1], begun.answer[2])) in seen

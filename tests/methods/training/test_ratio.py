@@ -23,14 +23,15 @@ class Model(nn.Module):
         return SimpleNamespace(logits=logits if last is None else logits[:, -last:])
 
 
-def measured(temperature=1.0, sampled_at=1.0, answer=ANSWER, **given):
+def measured(temperature=1.0, sampled_at=1.0, answer=ANSWER, prefix=0, **given):
     """Return the ratio in the update pass of a row with padding, for an answer sampled at a temperature."""
     torch.manual_seed(0)
     model = Model()
     ids = torch.tensor([[0, *PROMPT, *answer, 0]])
     mask = torch.tensor([[0, 1, 1, *[1] * len(answer), 0]])
     logprobs = torch.log_softmax(model.table(torch.tensor([PROMPT[-1], *ANSWER[:-1]])) / sampled_at, -1).detach()
-    rollout = Rollout(PROMPT, ANSWER, logprobs.gather(-1, torch.tensor([ANSWER]).T)[:, 0], None, truncated=False)
+    sampled = logprobs.gather(-1, torch.tensor([ANSWER]).T)[prefix:, 0]
+    rollout = Rollout(PROMPT, ANSWER, sampled, None, truncated=False, prefix=prefix)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     check = RatioCheck(SimpleNamespace(model=model, rollouts=[rollout]), optimizer, temperature)
     with torch.no_grad():
@@ -70,3 +71,7 @@ def test_a_ratio_that_is_no_number_is_refused_and_no_ratio_is_not():
         Ratio(1, float("nan"), float("nan")).check(mixed=True)
     Ratio().check(mixed=False)
     assert Ratio().report() is None
+
+
+def test_tokens_that_were_given_are_left_out():
+    assert measured(prefix=1, temperature=2.0, sampled_at=2.0).report()["tokens"] == 1
