@@ -44,6 +44,11 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         ),
         "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
+        "kdrl": (
+            "methods.training.kdrl:Kdrl",
+            "grpo with a penalty on the divergence from a teacher or the base",
+        ),
+        "dpo": ("methods.training.dpo:Dpo", "preference optimisation on right and wrong sampled answers, by TRL"),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -255,6 +255,7 @@ class Loop:
             "flops": self.training.spent,
             "phases": self.training.phases,
             "curve": curve(self.rows),
+            **({"teachers": self.training.teachers} if self.training.teachers else {}),
             **({} if self._curriculum is None else {"curriculum": self._curriculum.report()}),
         }
 
@@ -330,7 +331,7 @@ class StepCallback(TrainerCallback):
         columns: Columns of the trainer's log, with their names in a row.
     """
 
-    def __init__(self, loop: Loop, columns: dict[str, str]) -> None:
+    def __init__(self, loop: Loop, columns: Mapping[str, str]) -> None:
         self._loop, self._columns = loop, columns
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +50,12 @@ class GroupTrainer(GRPOTrainer):
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
         scaled: Whether advantages are divided by the standard deviation of their group's rewards.
         advantages: Returns the advantages to train on; None for those of GRPOTrainer, as they are.
+
+    Attributes:
+        columns: Columns of the trainer's log, with their names in a row.
     """
+
+    columns: ClassVar[Mapping[str, str]] = GROUP_COLUMNS
 
     def __init__(
         self,
@@ -98,7 +103,7 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
-            callbacks=[StepCallback(loop, GROUP_COLUMNS)],
+            callbacks=[StepCallback(loop, self.columns)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         silence(self)
