@@ -141,14 +141,14 @@ def prepare(
         )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
-    source = resolve(config.model)
-    if refusal is not None and source.config() is None:
-        raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
+    source, further = resolve(config.model), {name: _further(method, name) for name in method.models}
+    if refusal is not None and any(each.config() is None for each in (source, *further.values())):
+        raise Refused(refusal)  # the record needs the models' fingerprints, which are no reason to download one
     require_libraries(config.engine)
     if lacking := missing_libraries(method):
         raise Refused(lacking)  # without a record: a run says nothing about a machine that cannot do it
     model = source.prepare(display.bytes)
-    models = {name: _further(method, name).prepare(display.bytes) for name in method.models}
+    models = {name: each.prepare(display.bytes) for name, each in further.items()}
     checkpoint = Path(model.path)
     device = resolved_device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}

@@ -18,11 +18,11 @@ that of log policy(wrong) - log policy(right): a test compares the two.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from bench.errors import Refused
 from bench.settings import setting
@@ -39,8 +39,20 @@ REFERENCE = 1
 
 
 class DpoConfig(GrpoConfig):
-    """Settings of DPO, in addition to those of GRPO. With `truncated=mask` a truncated answer is in no pair."""
+    """Settings of DPO, in addition to those of every method that samples answers in groups."""
 
+    group: Annotated[int, Field(ge=2)] = setting(
+        8,
+        "Number of answers per prompt, among which right ones are paired with wrong ones.",
+        unit="answers",
+        source="grpo",
+    )
+    truncated: Literal["train", "mask", "punish"] = setting(
+        "train",
+        "Treatment of answers that were cut off at the limit on their length: `train` takes them like others; with "
+        "`mask` they are in no pair; with `punish` they are wrong.",
+        source="grpo",
+    )
     beta: PositiveFloat = setting(
         0.1, "Weight of the log-ratios: the larger, the closer the policy stays to the base.", source="TRL's DPOConfig"
     )

@@ -43,7 +43,9 @@ class KdrlConfig(GrpoConfig):
     """Settings of KDRL, in addition to those of GRPO."""
 
     teacher: str | None = setting(
-        None, "Teacher, given like `--model`, with the tokenizer of the base; null: the base itself."
+        None,
+        "Teacher, given like `--model`, with the tokenizer of the base; null: the base itself.",
+        source="our choice",
     )
     beta: NonNegativeFloat = setting(2e-3, "Weight of the divergence from the teacher in the first step.", source=PAPER)
     beta_end: NonNegativeFloat = setting(1e-3, "Weight of the divergence from the last planned step on.", source=PAPER)

@@ -1,20 +1,29 @@
 """KDRL: its weights and estimator, its plan, and the methods that it reduces to."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from bench.compute.meter import Meter
+from bench.engines.transformers import TransformersEngine
+from bench.models.source import resolve
 from bench.records.config import RunConfig
+from bench.records.journal import Journal
+from bench.run.evaluator import Evaluator
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.run.training import TrainingSession
 from methods.training.grpo import Grpo
 from methods.training.kdrl import Kdrl, KdrlConfig, annealed
-from methods.training.kdrl_trainer import k2
-from methods.training.loop import Loop
+from methods.training.kdrl_trainer import TaughtGroupTrainer, k2
+from methods.training.loop import Finished, Loop
+from methods.training.trainers import GroupTrainer
+from tasks.addition import Addition
 from tasks.interface import TaskTraits
 
 QUIET = ProgressDisplay(quiet=True)
@@ -87,6 +96,44 @@ def test_the_plan_counts_the_teachers_pass_and_says_what_it_does_not_know():
     )
     alone = Kdrl(KdrlConfig(beta=0, beta_end=0))
     assert (alone.models, alone.plan(3072, TRAITS)) == ((), Grpo(Grpo.Config()).plan(3072, TRAITS))
+
+
+class Recorded(TaughtGroupTrainer):
+    """Trainer that keeps what each pass adds to the loss of GRPO, and by hand what it should add."""
+
+    def _compute_loss(self, model, inputs):
+        loss, plain = super()._compute_loss(model, inputs), GroupTrainer._compute_loss(self, model, inputs)
+        kept = (inputs["completion_mask"] * inputs["taught"][:, None]).bool()
+        ratio = (self._logprobs.detach() - inputs["teacher_logprobs"])[kept]
+        self.added.append((float(loss - plain), float((ratio**2).sum() / 2)))
+        self.tokens.append(int(inputs["completion_mask"].sum()))
+        return loss
+
+
+@pytest.mark.parametrize("on_wrong", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_loss_is_that_of_grpo_and_the_weighted_mean_of_the_estimate_over_all_tokens(tmp_path, on_wrong):
+    engine, task = TransformersEngine(resolve("tiny-adder").prepare(lambda *_: None).path, dtype="float32"), Addition()
+    evaluator = Evaluator(engine, task, "chat", Meter(engine.profile, 10**12), Journal(tmp_path / "journal.jsonl"))
+    session = TrainingSession(evaluator, task.load().support, tmp_path / "training", 10**12, 0)
+    session.batch_size = 8  # the batch takes two passes
+    config = KdrlConfig(beta=0.5, beta_end=0.5, on_wrong=on_wrong)
+    schedule = SimpleNamespace(batch=16, train=64, save_every=9, step=32, steps=4)
+    loop = Loop(SimpleNamespace(seed=0), session, config, schedule, [(session.model, 1e-4)])
+    trainer = Recorded(config, loop, str(tmp_path / "trl"))
+    trainer.added, trainer.tokens = [], []
+    with torch.no_grad():
+        trainer._teacher.lm_head.weight.mul_(0.9)  # another model than the policy
+
+    def stop(*_):
+        raise Finished
+
+    loop.run(SimpleNamespace(advance=stop), trainer.train)
+    assert len(trainer.added) == 2
+    for added, squares in trainer.added:
+        assert added == pytest.approx(0.5 * squares / sum(trainer.tokens), rel=1e-3, abs=1e-9)
+    total = sum(squares for _, squares in trainer.added)
+    assert loop.rows[0]["divergence"] == pytest.approx(total / sum(trainer.tokens), rel=1e-4)
+    assert loop.rows[0]["divergence"] > 0
 
 
 @pytest.fixture(scope="module")
