@@ -18,7 +18,7 @@ from methods.training.trainers import shared_arguments
 if TYPE_CHECKING:
     from methods.training.dpo import DpoConfig
 
-COLUMNS = {"loss": "loss", "grad_norm": "norm", "flat": "flat"}
+COLUMNS = {"loss": "loss", "grad_norm": "norm", "unpaired": "unpaired"}
 """Columns of the trainer's log and their names in a row."""
 PLACEHOLDER = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 """Row that stands for one step in the trainer's data set. The step replaces it by the pairs that it samples."""
@@ -116,7 +116,7 @@ class PairTrainer(DPOTrainer):
             known &= ~cut
         found = pairs((known & right).reshape(-1, group), (known & ~right).reshape(-1, group))
         with_pair = {one // group for one, _ in found}
-        self._metrics["train"]["flat"].append(1 - len(with_pair) / self._prompts)
+        self._metrics["train"]["unpaired"].append(1 - len(with_pair) / self._prompts)
         return [
             {
                 "prompt_ids": list(rollouts[one].prompt),

@@ -141,7 +141,7 @@ def test_a_step_without_a_pair_is_billed_and_changes_nothing(opened, monkeypatch
 
     loop.run(SimpleNamespace(advance=advance), trainer.train)
     assert all(torch.equal(before[name], parameter) for name, parameter in session.model.named_parameters())
-    assert [(row["flat"], row["loss"], row["norm"]) for row in loop.rows] == [(1.0, 0.0, 0.0)] * 2
+    assert [(row["unpaired"], row["loss"], row["norm"]) for row in loop.rows] == [(1.0, 0.0, 0.0)] * 2
     assert set(session.phases) == {"rollout"}
     assert session.phases["rollout"] > 0
 
@@ -182,7 +182,7 @@ def test_its_first_answers_are_those_of_grpo_bit_for_bit(tmp_path):
         return result.report["training"]
 
     found, grpo = training("dpo"), training("grpo")
-    for name in ("reward", "correct", "length", "entropy", "truncated", "flat"):
+    for name in ("reward", "correct", "length", "entropy", "truncated"):
         assert found["curve"][name][0] == grpo["curve"][name][0]
     assert found["steps"] >= 3
     assert found["curve"]["loss"][0] == pytest.approx(math.log(2), abs=1e-5)
