@@ -47,6 +47,11 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
         "pcl": ("methods.training.pcl:Pcl", "GRPO on prompts that are expected to be solved half of the time"),
         "riskpo": ("methods.training.riskpo:RiskPo", "GRPO on the low tail of the scores of bundles of questions"),
+        "kdrl": (
+            "methods.training.kdrl:Kdrl",
+            "grpo with a penalty on the divergence from a teacher or the base",
+        ),
+        "dpo": ("methods.training.dpo:Dpo", "preference optimisation on right and wrong sampled answers, by TRL"),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "prefix-rft": (
             "methods.training.prefix_rft:PrefixRft",

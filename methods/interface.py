@@ -310,6 +310,7 @@ class Training(Protocol):
         finished: Checkpoint and report if an earlier attempt of this run finished training; otherwise None.
         cut: Whether the allowance ended the last `metered` block.
         ranks: Rank and world size of the training group.
+        teachers: Digest of the weights of each other model that `teacher` returned, by its name.
     """
 
     prompts: tuple[FormattedPrompt, ...]
@@ -318,6 +319,7 @@ class Training(Protocol):
     finished: tuple[Checkpoint, dict[str, Any]] | None
     cut: bool
     ranks: ProcessGroup
+    teachers: dict[str, str]
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -359,6 +361,17 @@ class Training(Protocol):
     def value_model(self) -> Any:
         """Return a trainable copy of the base whose output head is a scalar head, initialised to zero."""
 
+    def teacher(self, model: str | None = None) -> Any:
+        """Return a frozen model in float32, such as a reference or a teacher. Its passes are metered at its own size.
+
+        Args:
+            model: One of the method's `models`; None for the base.
+
+        Raises:
+            Refused: If its tokenizer is not the base's, or it has too few positions for a prompt and its answer.
+            BenchError: If the method does not name it, or its weights have changed since the run began.
+        """
+
     def metered(self) -> AbstractContextManager[None]:
         """Run models within the allowance.
 
@@ -368,9 +381,9 @@ class Training(Protocol):
     def bound(self, evaluations: float) -> int:
         """Return an upper bound in FLOPs on this many forward passes; 0 in a single process.
 
-        The bound assumes the longest prompt and the longest answer. Ranks would deadlock if one of them stopped
-        within a step, so with several processes a step may begin only if its bound fits. A single process needs no
-        bound, because the meter can stop it at any pass.
+        The bound assumes the longest prompt and the longest answer, and the largest of the models. Ranks would deadlock
+        if one of them stopped within a step, so with several processes a step may begin only if its bound fits. A
+        single process needs no bound, because the meter can stop it at any pass.
         """
 
     def settle(self) -> None:
@@ -759,6 +772,8 @@ class Method(ABC):
         libraries: Modules that `adapt` imports beyond those of the core and of a model, such as `("trl", "datasets")`.
             A run is refused at once where one is missing. Settings can add some: set it in `__init__`.
         install: Command that installs the libraries; empty for `pip install` with their names.
+        models: Further models that `adapt` runs, such as a teacher, each given like `--model`. They are downloaded
+            before the run begins, and the run's id depends on their content. Settings name them: set it in `__init__`.
     """
 
     name: ClassVar[str]
@@ -768,6 +783,7 @@ class Method(ABC):
     space: ClassVar[Space] = {}
     libraries: tuple[str, ...] = ()
     install: ClassVar[str] = ""
+    models: tuple[str, ...] = ()
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

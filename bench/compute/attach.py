@@ -83,7 +83,8 @@ def attach(
 
     Returns:
         The attachment: a context manager with `remove()`. Its `profile` is the model's compute profile. The meter
-        computes the FLOPs of attended positions from its own model's, so their units must be equal.
+        computes the FLOPs of attended positions from its own model's. Where their units differ, the book converts them
+        with `bench.compute.ledger.in_products`.
 
     Raises:
         UsageError: If the model has no decoder or more than one, its FLOPs cannot be measured, it is metered already,

@@ -54,7 +54,7 @@ class Work(BaseModel):
             `attended`.
         products: Multiply-adds of linear layers, experts, convolutions and recurrences in metered passes: those of the
             forward pass, and as many for each of the gradients of input and weights that was computed. Adapters are
-            included.
+            included, and so is the attention of a second model: see `in_products`.
         padded_products: The same count including padding and finished sequences.
     """
 
@@ -106,6 +106,26 @@ def hardware_flops(profile: ComputeProfile, work: Work) -> int:
     heads = work.head_tokens + work.discarded_head_tokens
     forward = forward_flops(profile, tokens=work.padded_tokens, head_tokens=heads, attended=work.padded_attended)
     return forward + 2 * work.padded_products
+
+
+def in_products(profile: ComputeProfile, work: Work) -> Work:
+    """Return metered work of a second model for the ledger of a run, with its attended positions as multiply-adds.
+
+    The ledger prices attended positions by the run's own model. Multiply-adds cost the same on every model.
+
+    Args:
+        profile: Compute profile of the second model.
+        work: Work that `attach` has metered.
+    """
+    each = profile.unit // 2  # a unit consists of multiply-adds, which are two FLOPs each
+    return work.model_copy(
+        update={
+            "attended": 0,
+            "padded_attended": 0,
+            "products": work.products + each * work.attended,
+            "padded_products": work.padded_products + each * work.padded_attended,
+        }
+    )
 
 
 class PhaseBook:

@@ -145,8 +145,12 @@ class Engine(Protocol):
     def move_to(self, point: Place) -> None:
         """Set the weights to a point or a checkpoint. Drops every cache that depends on the weights."""
 
-    def trainable(self) -> tuple[Any, Any]:
-        """Return a trainable float32 copy of the base model, and a copy of the tokenizer."""
+    def trainable(self, folder: Path | None = None) -> tuple[Any, Any]:
+        """Return a trainable float32 copy of the base model, and a copy of the tokenizer.
+
+        Args:
+            folder: Checkpoint folder of another model, to load that one in the same way; None for the base.
+        """
 
     def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""

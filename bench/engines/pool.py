@@ -148,9 +148,9 @@ class EnginePool:
         """Return the token ids of a conversation, formatted with the chat template, or of a plain text."""
         return self._tokenizer.encode(prompt)
 
-    def trainable(self) -> tuple[Any, Any]:
-        """Return a trainable float32 copy of the base model in this process, and a copy of the tokenizer."""
-        return self._tokenizer.trainable()
+    def trainable(self, folder: Path | None = None) -> tuple[Any, Any]:
+        """Return a trainable float32 copy of the base, or of another model, in this process, and its tokenizer."""
+        return self._tokenizer.trainable(folder)
 
     def ending(self, generated: Sequence[int], sampling: Sampling, rule: EndRule | None = None) -> Finish | None:
         """Return the reason if the newest token ends the answer, else None."""

@@ -151,11 +151,15 @@ class CheckpointTokenizer:
         """Return how many tokens of a prompt stand for text that the tokenizer has no token for."""
         return prompt.count(self._tokenizer.unk_token_id) if self._tokenizer.unk_token_id is not None else 0
 
-    def trainable(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`."""
-        model = open_model(self._folder, self.settings["dtype"])
-        tokenizer = _without_end(open_tokenizer(self._folder))
-        if self._switch:
+    def trainable(self, folder: Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Return a trainable float32 copy of the base model, and a copy of the tokenizer that encodes as `encode`.
+
+        Args:
+            folder: Checkpoint folder of another model, to return that one and its own tokenizer; None for the base.
+        """
+        model = open_model(folder or self._folder, self.settings["dtype"])
+        tokenizer = _without_end(open_tokenizer(folder or self._folder))
+        if self._switch and folder is None:
             tokenizer.chat_template = fix(tokenizer.get_chat_template(), self._switch)
         return model.float().to(self._device).train(), tokenizer
 

@@ -43,6 +43,8 @@ class Versions(Frozen):
             tokenizer has one, or there is none.
         system_merged: Version of the rule that puts the text of system messages before that of the user's first
             message, as the model's chat template has no place for them; None if it has, or none is sent.
+        models: Fingerprints of the further models that the method runs, such as a teacher, by the name that its
+            settings give; None if it runs none.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Versions(Frozen):
     text_model: int | None = None
     processor_template: int | None = None
     system_merged: int | None = None
+    models: dict[str, str] | None = None
 
 
 class ModelInfo(Frozen):

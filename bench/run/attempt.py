@@ -167,6 +167,7 @@ class Attempt:
         if self.journal.recovered > 1:
             self.display.say(f"resuming: {self.journal.recovered} journal entries will not be computed again")
         evaluator = Evaluator(engine, task, style, self._meter, self.journal, self.clock, data.prompting, data.reward)
+        evaluator.models = {name: Path(model.path) for name, model in prepared.models.items()}
         facts.stop = evaluator.for_task(data.task).sampling.stop
         return evaluator
 

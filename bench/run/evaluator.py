@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class Evaluator:
         clock: Clock that time is booked to; None for a new one.
         prompting: Prompts of the run.
         reward: Reward that methods see in place of the task's scores.
+
+    Attributes:
+        models: Checkpoint folders of the further models that the method runs, by name.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Evaluator:
         self.sampling = Sampling(
             max_new_tokens=task.max_new_tokens, stop=stop, max_think_tokens=prompting.max_think_tokens
         )
+        self.models: Mapping[str, Path] = {}
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
         self._prompts: dict[tuple[str, str], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -49,6 +50,7 @@ class Prepared(ABC):
         id: Run id.
         folder: Run directory.
         refusal: Reason why the task, the method or the strategy refuses the run; None if it can start.
+        models: Checkpoints of the further models that the method runs, by the name that it gives them.
     """
 
     config: RunConfig
@@ -60,6 +62,7 @@ class Prepared(ABC):
     id: str
     folder: Path
     refusal: str | None = None
+    models: Mapping[str, PreparedModel] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -138,13 +141,14 @@ def prepare(
         )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
-    source = resolve(config.model)
-    if refusal is not None and source.config() is None:
-        raise Refused(refusal)  # the record needs the model's fingerprint, which is no reason to download a model
+    source, further = resolve(config.model), {name: _further(method, name) for name in method.models}
+    if refusal is not None and any(each.config() is None for each in (source, *further.values())):
+        raise Refused(refusal)  # the record needs the models' fingerprints, which are no reason to download one
     require_libraries(config.engine)
     if lacking := missing_libraries(method):
         raise Refused(lacking)  # without a record: a run says nothing about a machine that cannot do it
     model = source.prepare(display.bytes)
+    models = {name: each.prepare(display.bytes) for name, each in further.items()}
     checkpoint = Path(model.path)
     device = resolved_device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
@@ -160,6 +164,7 @@ def prepare(
         flops=FLOPS_VERSION,
         shots=SHOTS_VERSION if config.shots else None,
         **reading_versions(config, task_data, checkpoint),
+        models={name: each.provenance.sha256 for name, each in models.items()} or None,
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, budget.identity)
     prepared = PreparedRun(
@@ -174,16 +179,31 @@ def prepare(
         id=identity,
         folder=run_folder(output, config, source.slug, identity),
         refusal=refusal,
+        models=models,
     )
     if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
         from bench.models.multimodal import what_is_left_out
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
+        for each in models.values():
+            check_opens(Path(each.path), each.provenance.sha256, "completion")  # it reads token ids, not conversations
         check_thinking(config, task_data, checkpoint)
         if left_out := what_is_left_out(open_config(checkpoint)):
             display.note(left_out)
     return prepared
+
+
+def _further(method: Method, name: str) -> ModelSource:
+    """Return the source of a further model that a method runs.
+
+    Raises:
+        UsageError: If there is no such model.
+    """
+    try:
+        return resolve(name)
+    except UsageError as error:
+        raise UsageError(f"method {method.name} runs the model {name!r}, looked up like --model: {error}") from error
 
 
 def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budget: Budget) -> str | None:

@@ -68,7 +68,7 @@ def answer_again(
         raise NotRepeatable(f"the run ended as {result.status} and has no test answers")
     if result.source is None and (result.saved is None or not (folder / ARTIFACT).is_dir()):
         raise NotRepeatable(f"{folder / ARTIFACT}: the run's artifact is not there, or the record does not name it")
-    _require_model(result)
+    _require_model(result.config.model)
     try:
         config = result.config if result.source is not None else config_of_run(folder, {})
         test = prepare_test(config.model_copy(update=STRICT), scratch, display)
@@ -118,7 +118,9 @@ def unrepeatable(result: Result) -> str | None:
         return f"a budget in device time ({config.budget}) is another number of FLOPs each time"
     try:
         here: dict[str, str | int] = {"method": load_method(config.method).version, "noise": NOISE_VERSION}
-        _require_model(result)
+        _require_model(config.model)
+        for name in versions.models or {}:
+            _require_model(name, "further model")
     except BenchError as error:
         return str(error)
     if not is_present_rule(versions.flops):
@@ -130,19 +132,18 @@ def unrepeatable(result: Result) -> str | None:
     return None
 
 
-def _require_model(result: Result) -> None:
-    """Check that the base of a run is on this machine.
+def _require_model(name: str, which: str = "base") -> None:
+    """Check that a model of a run is on this machine.
 
     Raises:
         NotRepeatable: If it would have to be downloaded or converted, or is a path of another machine.
     """
-    name = result.config.model
     try:
         source = resolve(name)
     except BenchError as error:
-        raise NotRepeatable(f"the base is not on this machine: {error}") from error
+        raise NotRepeatable(f"the {which} is not on this machine: {error}") from error
     if source.local() is None or not source.ready():
-        raise NotRepeatable(f"the base {name} is not on this machine; get it with: bench prepare -M {name}")
+        raise NotRepeatable(f"the {which} {name} is not on this machine; get it with: bench prepare -M {name}")
 
 
 def _execute(prepared: Prepared, display: ProgressDisplay) -> None:

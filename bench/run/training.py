@@ -20,17 +20,20 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from bench.compute.attach import attach
-from bench.compute.ledger import Phase, PhaseBook, Work
+from bench.compute.ledger import Phase, PhaseBook, Work, in_products
 from bench.compute.meter import AllowanceSpent
+from bench.compute.profile import ComputeProfile
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
+from bench.models.digest import digest
 from bench.models.tensors import deployed_dtypes, held
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
 from bench.run.adapters import adapter_products, with_adapters
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.rollouts import Sampler, with_positions, without_own_settings
+from bench.run.teacher import check_reads_alike
 from bench.run.value_model import ValueModel
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
@@ -54,6 +57,7 @@ class TrainingSession:
 
     Attributes:
         diverged: Reason and report of training that diverged in an earlier attempt; None if it did not.
+        teachers: Digest of the weights of each other model that `teacher` returned, by its name.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class TrainingSession:
         self._book = PhaseBook(self._reserve)
         self._settled: dict[Phase, Work] = {}  # work of all processes up to the last call of settle
         self._attached = ExitStack()
+        self.teachers: dict[str, str] = {}
+        self._profiles: list[ComputeProfile] = []  # of the models that `teacher` returned
         self._since = time.perf_counter()  # of the last save
         self.replay()
 
@@ -186,6 +192,44 @@ class TrainingSession:
         self._attached.enter_context(attach(value, self._book, role="value", pad_id=pad_id, measured=measured))
         return value
 
+    def teacher(self, model: str | None = None) -> PreTrainedModel:
+        """Return a frozen copy of the base, or of one of the method's further models, in float32.
+
+        Args:
+            model: Name of the model; None for the base.
+
+        Raises:
+            Refused: If its tokenizer is not the base's, or it has too few positions.
+            BenchError: If the method does not name it, or its weights have changed since the last save.
+        """
+        folders, pad_id = self._evaluator.models, self.tokenizer.pad_token_id
+        if model is not None and model not in folders:
+            raise BenchError(f"model {model}: the method runs it and does not name it in `models`")
+        found, tokenizer = self._evaluator.engine.trainable(None if model is None else folders[model])
+        if model is not None:
+            ids = [prompt.token_ids for prompt in self.prompts]
+            check_reads_alike(model, found, tokenizer, self.tokenizer, ids, self.max_new_tokens)
+            self.teachers[model] = self._same_as_saved(model, digest(held(found)))
+        found.requires_grad_(False).eval()
+        with_positions(without_own_settings(found, pad_id))
+
+        def book(work: Work, phase: Phase) -> None:
+            self._book(in_products(attached.profile, work), phase)
+
+        attached = self._attached.enter_context(attach(found, book, role="reference", pad_id=pad_id))
+        self._profiles.append(attached.profile)
+        return found
+
+    def _same_as_saved(self, model: str, weights: str) -> str:
+        """Return the digest of a teacher's weights, which must be the one that the state was saved with."""
+        saved = (self.state or {}).get("teachers", {}).get(model, weights)
+        if saved != weights:
+            raise BenchError(
+                f"model {model}: its weights have the digest {weights[:12]}, and this run was trained with "
+                f"{saved[:12]} so far; restore its files, or start a new run"
+            )
+        return weights
+
     # Compute accounting
 
     def _reserve(self, work: Work) -> None:
@@ -238,19 +282,22 @@ class TrainingSession:
         """Return the FLOPs of a number of forward passes over the longest prompt and answer; 0 for a single process."""
         return math.ceil(evaluations * self._longest) if self.ranks.world_size > 1 else 0
 
-    @cached_property
+    @property
     def _longest(self) -> int:
-        """FLOPs of one forward pass over the longest prompt and answer, with the LM head at every position."""
-        tokens = max(
+        """FLOPs of a forward pass of the largest model over the longest prompt and answer, with logits everywhere."""
+        tokens = self._longest_tokens
+        own = self._evaluator.meter.profile
+        # As if no layer had a window: a bound need not be tight, and training stays as long as it was.
+        passes = [_without_windows(profile, tokens) for profile in (own, *self._profiles)]
+        return max(passes[0] + 2 * adapter_products(self.model) * tokens, *passes)
+
+    @cached_property
+    def _longest_tokens(self) -> int:
+        return max(
             len(prompt.token_ids)
             + max(self.max_new_tokens, 1 + len(self.tokenizer.encode(prompt.gold or "", add_special_tokens=False)))
             for prompt in self.prompts
         )
-        profile = self._evaluator.meter.profile
-        # As if no layer had a window: a bound need not be tight, and training stays as long as it was.
-        pair = profile.context + sum(layer.pair for layer in profile.layers)
-        products = profile.token + profile.head + 2 * adapter_products(self.model)
-        return products * tokens + pair * tokens * (tokens + 1) // 2
 
     def settle(self) -> None:
         """Book the work of the other processes since the last call.
@@ -304,7 +351,7 @@ class TrainingSession:
         """Write the trainer's state to disk, and journal the work since the last save."""
         if self.ranks.main:
             with folder_atomically(self._folder / str(self._saved + 1)) as folder:
-                torch.save(state, folder / STATE)
+                torch.save(state | ({"teachers": self.teachers} if self.teachers else {}), folder / STATE)
         self._journal({})
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
@@ -336,6 +383,11 @@ class TrainingSession:
         self._saved += 1
         if self.ranks.main:
             shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)
+
+
+def _without_windows(profile: ComputeProfile, tokens: int) -> int:
+    pair = profile.context + sum(layer.pair for layer in profile.layers)
+    return (profile.token + profile.head) * tokens + pair * tokens * (tokens + 1) // 2
 
 
 def _added(one: Mapping[Phase, Work], other: Mapping[Phase, Work]) -> dict[Phase, Work]:

@@ -26,6 +26,9 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "step's updates",
         "flat": "share of groups whose answers have equal rewards, and so give no signal; none if no answer could be "
         "judged",
+        "divergence": "mean over the tokens of the batch of the estimated divergence from the teacher, before the "
+        "step's update",
+        "unpaired": "share of groups without a pair of a right and a wrong answer",
     }
 )
 """Columns of a training curve and their meaning, which is the same for every method that has the column.

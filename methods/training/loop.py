@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -270,6 +270,7 @@ class Loop:
             "flops": self.training.spent,
             "phases": self.training.phases,
             "curve": curve(self.rows),
+            **({"teachers": self.training.teachers} if self.training.teachers else {}),
             **({} if self._curriculum is None else {"curriculum": self._curriculum.report()}),
         }
 
@@ -350,7 +351,7 @@ class StepCallback(TrainerCallback):
         updates: Number of the trainer's logs per step of the loop. The row has the mean of each column.
     """
 
-    def __init__(self, loop: Loop, columns: dict[str, str], updates: int = 1) -> None:
+    def __init__(self, loop: Loop, columns: Mapping[str, str], updates: int = 1) -> None:
         self._loop, self._columns, self._updates = loop, columns, updates
         self._logs: list[dict[str, float]] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from methods.training.config import GrpoConfig, PpoConfig
 
 
+GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
+"""Columns of GRPOTrainer's log and their names in a row."""
 VALUE_COLUMNS = {"loss/policy_avg": "loss", "loss/value_avg": "value_loss", "grad_norm": "norm"}
 """Columns of PPOTrainer's log and their names in a row."""
 
@@ -57,10 +59,10 @@ class GroupTrainer(GRPOTrainer):
         prefix: Returns what each answer begins with; None if answers are sampled from their first token on.
 
     Attributes:
-        columns: Columns of GRPOTrainer's log and their names in a row.
+        columns: Columns of the trainer's log, with their names in a row.
     """
 
-    columns: ClassVar[dict[str, str]] = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
+    columns: ClassVar[Mapping[str, str]] = GROUP_COLUMNS
 
     def __init__(
         self,

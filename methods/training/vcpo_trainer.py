@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bench.errors import Refused
 from methods.training.loop import Loop
-from methods.training.trainers import GroupTrainer
+from methods.training.trainers import GROUP_COLUMNS, GroupTrainer
 from methods.training.vcpo import Array, capped, effective_share, recentred
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class VarianceControlledTrainer(GroupTrainer):
         Refused: If a process's part of an update does not fit one pass.
     """
 
-    columns: ClassVar[dict[str, str]] = GroupTrainer.columns | {"ess": "ess"}
+    columns: ClassVar[Mapping[str, str]] = GROUP_COLUMNS | {"ess": "ess"}
 
     def __init__(self, config: VcpoConfig, loop: Loop, folder: str) -> None:
         processes, updates = loop.training.ranks.world_size, config.steps_per_batch

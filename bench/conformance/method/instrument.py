@@ -204,9 +204,9 @@ class InstrumentedEngine:
         instrument.used_randomness |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
         return self._engine.generate(prompts, sampling, _CountingMeter(meter, instrument), end_rules)  # type: ignore[arg-type]
 
-    def trainable(self) -> tuple[Any, Any]:
+    def trainable(self, folder: Path | None = None) -> tuple[Any, Any]:
         """Return a trainable copy that accepts only prompts of the support split."""
-        model, tokenizer = self._engine.trainable()
+        model, tokenizer = self._engine.trainable(folder)
         instrument, forbidden = self._instrument, self._not_for_training
         lengths = sorted({len(prompt) for prompt in forbidden})
         instrument.used_randomness = True

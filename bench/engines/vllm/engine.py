@@ -226,7 +226,7 @@ class VllmEngine(LocalEngine[int]):
             if not self._vllm.reset_prefix_cache():
                 raise BenchError("vLLM still holds keys and values of the previous weights")
 
-    def trainable(self) -> NoReturn:
+    def trainable(self, folder: Path | None = None) -> NoReturn:
         """Refuse, because training with gradients needs the transformers engine.
 
         Raises:
