@@ -170,9 +170,13 @@ class Es(Method):
                 sigma=self.config.sigma,
                 step=self.config.step,
             )
-            theta = theta.step(update)
+            theta = self.moved(theta, update)
             trajectory.append(_describe(rewards, examples) | {"update_norm": update.norm, "norm": theta.norm})
         return SingleModel(theta)
+
+    def moved(self, theta: Point, update: Point) -> Point:
+        """Return the next iterate."""
+        return theta.step(update)
 
     def _sampler(self, seed: int, iteration: int) -> Callable[[int], Point]:
         sigma = self.config.sigma

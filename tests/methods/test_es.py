@@ -9,6 +9,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
+from methods.anchored_es import AnchoredEs, AnchoredEsConfig
 from methods.es import Es, EsConfig, es_update, make_schedule
 from methods.testing import CoinFlips
 
@@ -140,6 +141,54 @@ def test_antithetic_pairs_have_opposite_signs():
 def test_the_seed_determines_the_result():
     points = [adapt(CoinFlips(seed, ADDITION, 1000)).point for seed in (1, 1, 2)]
     assert points[0] == points[1] != points[2]
+
+
+def test_with_an_anchor_each_update_is_followed_by_decay():
+    # 0.9 (0.9 u_1 + u_2) = .81 u_1 + .9 u_2, with the same noise and no new one.
+    method = AnchoredEs(AnchoredEsConfig(decay=0.1))
+    theta = method.moved(method.moved(Point(), Point({1: 1e-3})), Point({1: 2e-3, 2: 5e-3}))
+    assert theta.amplitudes == pytest.approx({1: 0.81e-3 + 1.8e-3, 2: 4.5e-3})
+    assert method.moved(theta, Point()).norm == pytest.approx(0.9 * theta.norm)
+
+
+def test_an_anchored_run_stays_nearer_to_the_base_and_without_decay_it_is_es():
+    contexts = [CoinFlips(0, ADDITION, 1000) for _ in range(3)]
+    plain = Es(EsConfig()).adapt(contexts[0])
+    anchored = [AnchoredEs(AnchoredEsConfig(decay=d)).adapt(c) for d, c in zip((0, 0.2), contexts[1:], strict=True)]
+    assert anchored[0].point == plain.point
+    assert contexts[1].report == contexts[0].report
+    first, last = (context.report["trajectory"] for context in contexts[1:])
+    assert last[0]["norm"] == pytest.approx(0.8 * first[0]["norm"])
+    assert last[-1]["norm"] < first[-1]["norm"]
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_decay_is_a_share_below_one(decay):
+    with pytest.raises(ValueError, match="decay"):
+        AnchoredEsConfig(decay=decay)
+
+
+def test_on_a_model_anchored_es_without_decay_has_the_record_of_es(tmp_path):
+    found = {}
+    for method, settings in {"es": {}, "anchored-es": {"decay": 0.0}}.items():
+        config = RunConfig(
+            method=method,
+            method_config={"sigma": 0.01, "step": 0.02} | settings,
+            task="addition",
+            model="tiny-adder",
+            budget="200",
+            limit=20,
+            gate="off",
+            dtype="float32",
+        )
+        prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
+        found[method] = execute(prepared, ProgressDisplay(quiet=True))
+    es, anchored = found.values()
+    assert es.status == "ok", es.traceback
+    assert es.rows[1].changed
+    assert len(es.report["trajectory"]) >= 3
+    same = {"id", "config", "versions", "timing", "samples_sha256", "saved"}
+    assert anchored.model_dump(exclude=same) == es.model_dump(exclude=same)
 
 
 @pytest.mark.slow
