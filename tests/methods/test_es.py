@@ -168,49 +168,28 @@ def test_decay_is_a_share_below_one(decay):
         AnchoredEsConfig(decay=decay)
 
 
-def test_on_a_model_anchored_es_without_decay_has_the_record_of_es(tmp_path):
-    found = {}
-    for method, settings in {"es": {}, "anchored-es": {"decay": 0.0}}.items():
+@pytest.mark.slow
+def test_a_run_on_a_model_spends_its_budget_and_anchored_es_without_decay_has_the_same_record(tmp_path):
+    def run(method, seed=0, **settings):
         config = RunConfig(
             method=method,
             method_config={"sigma": 0.01, "step": 0.02} | settings,
+            seed=seed,
             task="addition",
             model="tiny-adder",
-            budget="200",
+            budget="300",
             limit=20,
             gate="off",
-            dtype="float32",
         )
         prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
-        found[method] = execute(prepared, ProgressDisplay(quiet=True))
-    es, anchored = found.values()
-    assert es.status == "ok", es.traceback
-    assert es.rows[1].changed
-    assert len(es.report["trajectory"]) >= 3
+        return execute(prepared, ProgressDisplay(quiet=True))
+
+    es, anchored, other = found = [run("es"), run("anchored-es", decay=0.0), run("es", seed=1)]
+    assert [result.status for result in found] == ["ok"] * 3, es.traceback
     same = {"id", "config", "versions", "timing", "samples_sha256", "saved"}
     assert anchored.model_dump(exclude=same) == es.model_dump(exclude=same)
-
-
-@pytest.mark.slow
-def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
-    settings = {"sigma": 0.01, "step": 0.02}
-    results = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        config = {
-            "method": "es",
-            "task": "addition",
-            "model": "tiny-adder",
-            "budget": "512",
-            "limit": 40,
-            "gate": "off",
-        }
-        prepared = prepare(
-            RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, ProgressDisplay(quiet=True)
-        )
-        results.append(execute(prepared, ProgressDisplay(quiet=True)).model_copy(update={"timing": None}))
-    assert [result.status for result in results] == ["ok"] * 3
-    assert results[0] == results[1]
-    assert results[0].report != results[2].report
-    assert all(0.95 <= result.budget.share <= 1 for result in results)
-    assert results[0].rows[1].cost.evaluations == 1
-    assert results[0].rows[1].changed
+    assert len(es.report["trajectory"]) >= 3
+    assert es.report != other.report
+    assert all(0.95 <= result.budget.share <= 1 for result in found)
+    assert es.rows[1].cost.evaluations == 1
+    assert es.rows[1].changed

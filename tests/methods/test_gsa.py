@@ -111,6 +111,7 @@ def test_it_runs_on_every_task_and_its_plan_counts_the_drafts_that_are_read():
         GsaConfig(samples=-1)
 
 
+@pytest.mark.slow
 def test_without_drafts_it_is_the_base(tmp_path):
     _, found = run(tmp_path, gate="off", method_config={"samples": 0})
     _, base = run(tmp_path, "base", gate="off")
@@ -120,6 +121,7 @@ def test_without_drafts_it_is_the_base(tmp_path):
     assert found.ledger == base.ledger
 
 
+@pytest.mark.slow
 def test_a_run_bills_drafts_and_the_long_prompt_and_continues_after_a_kill(tmp_path):
     prepared, result = run(tmp_path, method_config={"samples": 3}, batch_size=4)  # several chunks
     assert result.status == "ok", result.traceback
