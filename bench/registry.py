@@ -27,7 +27,7 @@ Kind = Literal["method", "task"]
 
 BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
-        "anchored-es": ("methods.anchored_es:AnchoredEs", "evolution strategies with weight decay towards the base"),
+        "anchored-es": ("methods.es:AnchoredEs", "evolution strategies with weight decay towards the base"),
         "base": ("methods.base:Base", "the base model, unchanged"),
         "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
         "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),

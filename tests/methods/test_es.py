@@ -9,8 +9,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
-from methods.anchored_es import AnchoredEs, AnchoredEsConfig
-from methods.es import Es, EsConfig, es_update, make_schedule
+from methods.es import AnchoredEs, AnchoredEsConfig, Es, EsConfig, es_update, make_schedule
 from methods.testing import CoinFlips
 
 ADDITION = {"support": 400, "select": 400, "gate": 1000}
