@@ -27,10 +27,12 @@ Kind = Literal["method", "task"]
 
 BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
+        "anchored-es": ("methods.es:AnchoredEs", "evolution strategies with weight decay towards the base"),
         "base": ("methods.base:Base", "the base model, unchanged"),
         "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
         "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
+        "gsa": ("methods.gsa:Gsa", "N sampled answers of the base, and one more with all of them in its prompt"),
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
         "prompted-self-consistency": (

@@ -15,6 +15,21 @@ Differences from the paper, with reasons:
   paper scores the same 200 examples each time. New examples keep ES from overfitting to one set.
 - Each iteration may spend an equal share of the remaining budget, which buys about the published population. So the
   last iteration ends with the budget.
+
+`AnchoredEs` adds weight decay towards the base (Schweighofer et al., arXiv 2605.30148). After each update, the
+displacement from the base shrinks by the factor 1 - decay:
+
+    theta <- theta_0 + (1 - decay) (theta + update - theta_0)
+
+Most of an update is a random walk in directions that the reward does not constrain. Old steps fade, so the walk stays
+near the base, and with it what the model knew before. The factor is that of the paper's L2 penalty, decay = alpha *
+lambda. Differences from the paper, with reasons:
+
+- The decay multiplies amplitudes. All noise seeds keep their directions, so it needs no weights and no evaluations.
+  But the weights of an iterate are then computed from the noise of all earlier candidates, once per iteration, where
+  `Es` adds that of the last update.
+- The setting is the decay of one step, and does not change with `step`, so the two can be tuned apart.
+- The L1 penalty is left out, as it is no function of the amplitudes.
 """
 
 from __future__ import annotations
@@ -170,9 +185,13 @@ class Es(Method):
                 sigma=self.config.sigma,
                 step=self.config.step,
             )
-            theta = theta.step(update)
+            theta = self.moved(theta, update)
             trajectory.append(_describe(rewards, examples) | {"update_norm": update.norm, "norm": theta.norm})
         return SingleModel(theta)
+
+    def moved(self, theta: Point, update: Point) -> Point:
+        """Return the next iterate."""
+        return theta.step(update)
 
     def _sampler(self, seed: int, iteration: int) -> Callable[[int], Point]:
         sigma = self.config.sigma
@@ -183,6 +202,31 @@ class Es(Method):
             return Point({derive(seed, "es", iteration, index): sigma})
 
         return draw
+
+
+class AnchoredEsConfig(EsConfig):
+    """Settings of anchored ES."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = setting(
+        5e-3,
+        "Share of the displacement from the base that is taken back after each update; 0 is es.",
+        source="arXiv 2605.30148, code: alpha 5e-4 times the recommended lambda 10",
+    )
+
+
+class AnchoredEs(Es):
+    """Evolution strategies whose displacement from the base decays after each update."""
+
+    name = "anchored-es"
+    version = "1"
+    Config = AnchoredEsConfig
+    config: AnchoredEsConfig
+    space: ClassVar[Space] = {**Es.space, "decay": Dimension(1e-4, 1e-1)}
+
+    def moved(self, theta: Point, update: Point) -> Point:
+        """Return the next iterate, nearer to the base by the decay."""
+        moved = super().moved(theta, update)
+        return (1 - self.config.decay) * moved if self.config.decay else moved
 
 
 def es_update(displacements: Sequence[Point], rewards: NDArray[np.float64], *, sigma: float, step: float) -> Point:

@@ -573,7 +573,12 @@ class Deployment(Protocol):
         """
 
     def answer(
-        self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
+        self,
+        point: Place,
+        examples: Sequence[str],
+        decoding: Decoding = GREEDY,
+        prompt: str = DEFAULT_PROMPT,
+        drafts: Sequence[Sequence[str]] = (),
     ) -> list[str]:
         """Return one answer per test example.
 
@@ -582,6 +587,11 @@ class Deployment(Protocol):
             examples: Ids of the test examples.
             decoding: Decoding settings.
             prompt: Name of one of the task's prompts.
+            drafts: Earlier answers that the questions show, [drafts, examples]. The task words them
+                (`Task.with_drafts`). Their thoughts are left out, and so are drafts without an answer.
+
+        Raises:
+            Refused: If a question with its drafts is too long for the model.
         """
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:

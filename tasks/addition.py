@@ -59,6 +59,10 @@ class Addition(Task):
         a, b = example.fields["a"], example.fields["b"]
         return f"{b}+{a}=" if prompt == "swapped" else f"{a}+{b}="
 
+    def with_drafts(self, question: str, drafts: Sequence[str]) -> str:
+        """Return the drafts before the sum, such as `46=47=12+34=`: `tiny-adder` reads digits, `+` and `=` only."""
+        return "".join(f"{draft}=" for draft in drafts) + question
+
     def score(self, example: Example, text: str) -> Score:
         """Compare the number with the sum. Leading zeros are ignored; any text but digits counts as no answer."""
         answer = text.strip()

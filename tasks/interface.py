@@ -153,6 +153,7 @@ class Task(ABC):
     - `stop` and `end_rule` end answers early, `measures` adds metrics to the record, `gold` gives reference answers.
     - `worked` gives the form of a reference answer in which `--shots` shows it.
     - `category` names the kind of an example, for methods that train on some kinds more often than on others.
+    - `with_drafts` words a question that is asked again with earlier answers to it.
     - `vote_key` makes majority votes possible. Set `vote_by` as well.
     - `signal` makes best-of-n possible. Set `signal_by` as well.
     - `rewards` divides the reward into parts, for methods that train for several at once. Set `rewards_by` as well.
@@ -254,6 +255,22 @@ class Task(ABC):
             example: Example to ask about.
             prompt: One of `prompts`.
         """
+
+    def with_drafts(self, question: str, drafts: Sequence[str]) -> str:
+        """Return a question that is asked again, behind earlier answers to it.
+
+        The question stands last, so that a text to complete still ends where the answer begins, and instructions on the
+        form of an answer come after the drafts. Override it for a model that does not read English.
+
+        Args:
+            question: Last turn of the user in `messages`, or the text of `completion`.
+            drafts: At least one answer, without thoughts and without white space around it.
+        """
+        shown = "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in enumerate(drafts, start=1))
+        return (
+            f"Drafts of an answer to the question at the end. Any of them may be wrong.\n\n{shown}\n\n"
+            f"Use what is right in them and answer the question anew.\n\n{question}"
+        )
 
     def stop(self, style: PromptStyle) -> tuple[str, ...]:
         """Return the strings that end an answer when they are generated. Those in a thought end nothing.

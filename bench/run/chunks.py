@@ -55,6 +55,7 @@ class Answer:
         thought_tokens: Number of tokens of the thought among them; 0 without a thought. None if it is not known.
         thought_cut: Whether the thought was ended at the run's limit. None as above.
         prompt: Name of the prompt that it answers, as the method gave it.
+        drafts: Earlier answers that its prompt shows.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Answer:
     thought_tokens: int | None
     thought_cut: bool | None
     prompt: str = DEFAULT_PROMPT
+    drafts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,14 @@ def _fields(found: Completion) -> list[Any]:
     return [found.text, found.finish, found.prompt_tokens, len(found.token_ids), *thought]
 
 
-def answer_from(fields: Sequence[Any], prompt: str) -> Answer:
-    """Return the answer that a journal holds, to a prompt.
+def answer_from(fields: Sequence[Any], prompt: str, drafts: tuple[str, ...] = ()) -> Answer:
+    """Return the answer that a journal holds, to a prompt with drafts.
 
     Earlier versions did not write the two fields of a thought. What they say of an answer with a thought is not known.
     """
     text, finish, prompt_tokens, new_tokens, *known = fields
     thought_tokens, cut_short = known or ((None, None) if _has_thought(text) else (0, False))
-    return Answer(text, finish, prompt_tokens, new_tokens, thought_tokens, cut_short, prompt)
+    return Answer(text, finish, prompt_tokens, new_tokens, thought_tokens, cut_short, prompt, drafts)
 
 
 def _has_thought(text: str) -> bool:

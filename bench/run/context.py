@@ -16,7 +16,7 @@ from bench.records.files import share
 from bench.records.rows import Move
 from bench.run.chunks import Answer
 from bench.run.data import TaskData
-from bench.run.evaluator import Evaluator
+from bench.run.evaluator import Drafts, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
@@ -166,8 +166,8 @@ class AdaptationContext:
         return self._display.stage(name, steps)
 
 
-_QueryKey = tuple[str, tuple[str, ...], Decoding, str]
-"""Digest of a point, example ids, decoding and prompt name."""
+_QueryKey = tuple[str, tuple[str, ...], Decoding, str, Drafts]
+"""Digest of a point, example ids, decoding, prompt name and drafts."""
 
 
 class DeploymentContext:
@@ -188,7 +188,8 @@ class DeploymentContext:
         account: Account that answers are booked to.
         exhausted: Whether answers were refused because the allowance did not cover them.
         queries: All distinct (point, decoding, prompt) used since they were last cleared.
-        answers: Answers generated since they were last cleared, by example id and text; the first of equal texts.
+        answers: Answers generated since they were last cleared, by example id and text. Of equal texts it is the last
+            one that was asked for with drafts, or else the first.
     """
 
     def __init__(
@@ -214,40 +215,50 @@ class DeploymentContext:
         self._saved: dict[Place, tuple[str | None, Move | None]] = {}
 
     def answer(
-        self, point: Place, examples: Sequence[str], decoding: Decoding = GREEDY, prompt: str = DEFAULT_PROMPT
+        self,
+        point: Place,
+        examples: Sequence[str],
+        decoding: Decoding = GREEDY,
+        prompt: str = DEFAULT_PROMPT,
+        drafts: Sequence[Sequence[str]] = (),
     ) -> list[str]:
         """Answer examples, given by id, with the model at a point.
 
         Raises:
             KeyError: If an id is not one of the examples.
-            ValueError: If the task has no such prompt.
+            ValueError: If the task has no such prompt, or the drafts are not one for each example.
             AllowanceSpent: If the allowance does not cover the answers.
         """
+        if any(len(each) != len(examples) for each in drafts):
+            lengths = ", ".join(str(len(each)) for each in drafts)
+            raise ValueError(f"drafts has lists of {lengths} answers; each must have {len(examples)}, one per example")
         _check_prompt(self._evaluator, prompt)
         self.queries.add((point, decoding, prompt))
-        key = (point.digest, tuple(examples), decoding, prompt)
+        shown: Drafts = tuple(zip(*drafts, strict=True))
+        key = (point.digest, tuple(examples), decoding, prompt, shown)
         if key in self._answered:
             answers, work = self._answered[key]
             if self._allowance is None:
                 self._evaluator.meter.replay(self.account, work)
             return self._texts(examples, answers)
         if key not in self._announced:
-            self.prepare([point], examples, [decoding], prompt)
+            self._announce([point], examples, [decoding], prompt, shown)
         before = self._evaluator.meter.ledger[self.account]
         answers = []
         title = self._name if self._name == self.account else f"{self._name}: {self.account}"
         with self._display.stage(title, len(examples)) as stage:
-            for label, part in self._chunks(examples):
-                answers += self._generate(point, part, label, decoding, prompt)
+            for label, part, theirs in self._chunks(examples, shown):
+                answers += self._generate(point, part, label, decoding, prompt, theirs)
                 stage.advance(steps=len(part))
         self._answered[key] = answers, self._evaluator.meter.ledger[self.account] - before
         return self._texts(examples, answers)
 
     def _generate(
-        self, point: Place, examples: Sequence[Example], label: str, decoding: Decoding, prompt: str
+        self, point: Place, examples: Sequence[Example], label: str, decoding: Decoding, prompt: str, drafts: Drafts
     ) -> list[Answer]:
-        before = self._evaluator.meter.ledger[self.account]
-        found = self._evaluator.generate(point, examples, self.account, label, decoding, prompt, self._allowance)
+        evaluator, account = self._evaluator, self.account
+        before = evaluator.meter.ledger[account]
+        found = evaluator.generate(point, examples, account, label, decoding, prompt, self._allowance, drafts)
         work = self._evaluator.meter.ledger[self.account] - before
         if self._allowance is not None:
             self._allowance -= self._evaluator.meter.flops(work)
@@ -258,6 +269,8 @@ class DeploymentContext:
 
     def _texts(self, examples: Sequence[str], answers: Sequence[Answer]) -> list[str]:
         for example, answer in zip(examples, answers, strict=True):
+            if answer.drafts:
+                self.answers[example, answer.text] = answer
             self.answers.setdefault((example, answer.text), answer)
         return [answer.text for answer in answers]
 
@@ -269,22 +282,36 @@ class DeploymentContext:
         prompt: str = DEFAULT_PROMPT,
     ) -> None:
         """Announce the answers that will be requested next."""
-        queries = {(p.digest, tuple(examples), d, prompt): (p, d) for p in points for d in decodings}
+        self._announce(points, examples, decodings, prompt, ())
+
+    def _announce(
+        self,
+        points: Sequence[Place],
+        examples: Sequence[str],
+        decodings: Sequence[Decoding],
+        prompt: str,
+        drafts: Drafts,
+    ) -> None:
+        queries = {(p.digest, tuple(examples), d, prompt, drafts): (p, d) for p in points for d in decodings}
         self._announced = queries.keys() - self._answered.keys()
         self._evaluator.announce(
             [
-                self._evaluator.answer_chunk(point, part, label, decoding, prompt)
+                self._evaluator.answer_chunk(point, part, label, decoding, prompt, theirs)
                 for key, (point, decoding) in queries.items()
                 if key in self._announced
-                for label, part in self._chunks(examples)
+                for label, part, theirs in self._chunks(examples, drafts)
             ]
         )
 
-    def _chunks(self, examples: Sequence[str]) -> list[tuple[str, list[Example]]]:
-        """Return the chunks that engines divide among themselves, each with its label in the journal."""
+    def _chunks(self, examples: Sequence[str], drafts: Drafts) -> list[tuple[str, list[Example], Drafts]]:
+        """Return the chunks that engines divide among themselves, each with its label in the journal and its drafts."""
         selected = self._lookup(examples)
-        parts = [selected[part.start : part.stop] for part in self._evaluator.cut(len(selected))]
-        return [(f"{self._name} {self._positions[part[0].id] if part else 0}", part) for part in parts]
+        found = []
+        for cut in self._evaluator.cut(len(selected)):
+            part = selected[cut.start : cut.stop]
+            label = f"{self._name} {self._positions[part[0].id] if part else 0}"
+            found.append((label, part, drafts[cut.start : cut.stop]))
+        return found
 
     def votes(self, examples: Sequence[str], texts: Sequence[str]) -> list[Vote | None]:
         """Return the votes of answers to examples, given by id."""

@@ -70,7 +70,7 @@ class Evaluator:
         )
         self.models: Mapping[str, Path] = {}
         self._settings = dict(engine.settings)  # as they were: memory that runs out changes the batch size later
-        self._prompts: dict[tuple[str, str], TokenIds] = {}
+        self._prompts: dict[tuple[str, ...], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
         self._last_point: Place | None = Point()
         self._centre: Sequence[Point] = ()  # steps to the centre of the last point that had one
@@ -91,16 +91,18 @@ class Evaluator:
         """Book a weight move at the next evaluation, whatever its point."""
         self._last_point = None
 
-    def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> TokenIds:
-        """Return the token ids of an example, formatted with one of the task's prompts."""
-        key = (example.id, prompt)
+    def prompt(self, example: Example, prompt: str = DEFAULT_PROMPT, drafts: Sequence[str] = ()) -> TokenIds:
+        """Return the token ids of an example, formatted with one of the task's prompts, and with drafts."""
+        key = (example.id, prompt, *drafts)
         if key not in self._prompts:
-            self._prompts[key] = self.engine.encode(self.format_prompt(example, prompt))
+            self._prompts[key] = self.engine.encode(self.format_prompt(example, prompt, drafts))
         return self._prompts[key]
 
-    def format_prompt(self, example: Example, prompt: str = DEFAULT_PROMPT) -> list[Message] | str:
+    def format_prompt(
+        self, example: Example, prompt: str = DEFAULT_PROMPT, drafts: Sequence[str] = ()
+    ) -> list[Message] | str:
         """Format an example with one of the task's prompts, as the chat messages to send or as a text to complete."""
-        return self.engine.as_sent(self.prompting.format(self.task, self.style, example, prompt))
+        return self.engine.as_sent(self.prompting.format(self.task, self.style, example, prompt, drafts))
 
     def prompts(self, names: Sequence[str], examples: Sequence[Example]) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the prompt names without duplicates, and the reasons why the model's chat template refuses others.
@@ -257,11 +259,13 @@ class Evaluator:
         label: str,
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
+        drafts: Drafts = (),
     ) -> Chunk:
         """Return the chunk that answers these examples."""
-        key = {"answered": label, "n": len(examples), "point": point.digest}
-        key |= {"decoding": asdict(decoding), "prompt": prompt}
-        prompts = tuple(self.prompt(example, prompt) for example in examples)
+        key: dict[str, Any] = {"answered": label, "n": len(examples), "point": point.digest}
+        key |= {"decoding": asdict(decoding), "prompt": prompt} | digest_of(drafts)
+        shown = drafts or [()] * len(examples)
+        prompts = tuple(self.prompt(example, prompt, each) for example, each in zip(examples, shown, strict=True))
         sampling = self.sampling.model_copy(update=asdict(decoding))
         checked = shape(Answers, len(examples))
         return Chunk(key, Job(point, prompts, sampling, self._end_rules(examples)), journalled_answers, checked)
@@ -275,17 +279,18 @@ class Evaluator:
         decoding: Decoding = GREEDY,
         prompt: str = DEFAULT_PROMPT,
         allowance: int | None = None,
+        drafts: Drafts = (),
     ) -> list[Answer] | None:
         """Answer examples. The answers are journalled when this returns. None if the allowance in FLOPs runs out."""
-        key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
-        key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt}
+        key: dict[str, Any] = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
+        key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt} | digest_of(drafts)
         entry = self.journal.recall(key, shape(Answered, len(examples)))
         if entry is None:
             started = time.perf_counter()
             answers = None
             with self.meter.account(account, allowance):
                 with suppress(AllowanceSpent):
-                    chunk = self.answer_chunk(point, examples, label, decoding, prompt)
+                    chunk = self.answer_chunk(point, examples, label, decoding, prompt, drafts)
                     answers = self.run_chunk(point, chunk)["answers"]
                 work = self.meter.opened
             entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
@@ -295,7 +300,8 @@ class Evaluator:
         self._evaluated(point, account, entry["seconds"])
         if entry["answers"] is None:
             return None
-        return [answer_from(fields, prompt) for fields in entry["answers"]]
+        shown = drafts or [()] * len(examples)
+        return [answer_from(fields, prompt, each) for fields, each in zip(entry["answers"], shown, strict=True)]
 
     def judge(
         self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False
@@ -343,6 +349,15 @@ class Evaluator:
                 entry = {"found": compute()}
             self.journal.append(key, entry)
         return list(entry["found"])
+
+
+Drafts = Sequence[tuple[str, ...]]
+"""Earlier answers to each of some examples, which their prompts show; empty if none does."""
+
+
+def digest_of(drafts: Drafts) -> dict[str, str]:
+    """Return the part of a journal key that tells drafts apart: `{"drafts": "83deaa83..."}`; empty without drafts."""
+    return {"drafts": hashlib.sha256(json.dumps(drafts).encode()).hexdigest()} if drafts else {}
 
 
 def sparse(work: Work) -> dict[str, int]:

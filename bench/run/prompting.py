@@ -26,6 +26,7 @@ from bench.errors import UsageError
 from bench.records.config import RunConfig
 from bench.seeds import derive
 from tasks.interface import DEFAULT_PROMPT, Example, Message, PromptStyle, Task
+from tasks.thoughts import answer_of
 
 if TYPE_CHECKING:
     from bench.run.data import TaskData
@@ -104,21 +105,32 @@ class Prompting:
         return tuple(self.separator + opening for opening in self.openings if self.shots and style == "completion")
 
     def format(
-        self, task: Task, style: PromptStyle, example: Example, prompt: str = DEFAULT_PROMPT
+        self,
+        task: Task,
+        style: PromptStyle,
+        example: Example,
+        prompt: str = DEFAULT_PROMPT,
+        drafts: Sequence[str] = (),
     ) -> list[Message] | str:
         """Format an example with one of the task's prompts, as chat messages or as a text to complete.
 
         Worked examples are turns of user and assistant before the question. In a text to complete they are paragraphs
         of question and answer, with a space between after a colon. A tag that the question opened is not opened again.
-        None is of the example's own family. A system message stands before the prompt's own.
+        None is of the example's own family. A system message stands before the prompt's own. With drafts, earlier
+        answers to the example, its question is the one that the task words with them. Their thoughts are left out, and
+        drafts without an answer.
         """
         name = self.named(prompt)
+        shown = [text for draft in drafts if (text := (answer_of(draft) or "").strip())]
         others = [shot for shot in self.shots if family(self.families, shot.example) != family(self.families, example)]
         shots = others[: max(0, len(self.shots) - 1)]
         if style == "completion":
             parts = [_completed(shot, name) for shot in shots]
-            return self.separator.join([*parts, task.completion(example, name)])
+            question = task.completion(example, name)
+            return self.separator.join([*parts, task.with_drafts(question, shown) if shown else question])
         system, turns = _divided(task.messages(example, name))
+        if shown:
+            turns = [*turns[:-1], {**turns[-1], "content": task.with_drafts(turns[-1]["content"], shown)}]
         for shot in reversed(shots):
             answer: Message = {"role": "assistant", "content": shot.answer(style)}
             turns = [*_divided(shot.task.messages(shot.example, name))[1], answer, *turns]

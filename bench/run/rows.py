@@ -231,7 +231,7 @@ def write_samples(
                 seed=config.seed,
                 id=example.id,
                 prompt_id=evaluator.prompting.named(generated.prompt) if generated else None,
-                prompt=evaluator.format_prompt(example, generated.prompt) if generated else None,
+                prompt=evaluator.format_prompt(example, generated.prompt, generated.drafts) if generated else None,
                 prompt_sha256=evaluator.prompt_sha256(example),
                 gold=evaluator.task.gold(example),
                 text=text,

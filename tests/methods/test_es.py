@@ -9,7 +9,7 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.points import Point
-from methods.es import Es, EsConfig, es_update, make_schedule
+from methods.es import AnchoredEs, AnchoredEsConfig, Es, EsConfig, es_update, make_schedule
 from methods.testing import CoinFlips
 
 ADDITION = {"support": 400, "select": 400, "gate": 1000}
@@ -142,26 +142,53 @@ def test_the_seed_determines_the_result():
     assert points[0] == points[1] != points[2]
 
 
+def test_with_an_anchor_each_update_is_followed_by_decay():
+    # 0.9 (0.9 u_1 + u_2) = .81 u_1 + .9 u_2, with the same noise and no new one.
+    method = AnchoredEs(AnchoredEsConfig(decay=0.1))
+    theta = method.moved(method.moved(Point(), Point({1: 1e-3})), Point({1: 2e-3, 2: 5e-3}))
+    assert theta.amplitudes == pytest.approx({1: 0.81e-3 + 1.8e-3, 2: 4.5e-3})
+    assert method.moved(theta, Point()).norm == pytest.approx(0.9 * theta.norm)
+
+
+def test_an_anchored_run_stays_nearer_to_the_base_and_without_decay_it_is_es():
+    contexts = [CoinFlips(0, ADDITION, 1000) for _ in range(3)]
+    plain = Es(EsConfig()).adapt(contexts[0])
+    anchored = [AnchoredEs(AnchoredEsConfig(decay=d)).adapt(c) for d, c in zip((0, 0.2), contexts[1:], strict=True)]
+    assert anchored[0].point == plain.point
+    assert contexts[1].report == contexts[0].report
+    first, last = (context.report["trajectory"] for context in contexts[1:])
+    assert last[0]["norm"] == pytest.approx(0.8 * first[0]["norm"])
+    assert last[-1]["norm"] < first[-1]["norm"]
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_decay_is_a_share_below_one(decay):
+    with pytest.raises(ValueError, match="decay"):
+        AnchoredEsConfig(decay=decay)
+
+
 @pytest.mark.slow
-def test_a_run_on_a_model_spends_its_budget_and_is_deterministic(tmp_path):
-    settings = {"sigma": 0.01, "step": 0.02}
-    results = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        config = {
-            "method": "es",
-            "task": "addition",
-            "model": "tiny-adder",
-            "budget": "512",
-            "limit": 40,
-            "gate": "off",
-        }
-        prepared = prepare(
-            RunConfig(**config, seed=seed, method_config=settings), tmp_path / name, ProgressDisplay(quiet=True)
+def test_a_run_on_a_model_spends_its_budget_and_anchored_es_without_decay_has_the_same_record(tmp_path):
+    def run(method, seed=0, **settings):
+        config = RunConfig(
+            method=method,
+            method_config={"sigma": 0.01, "step": 0.02} | settings,
+            seed=seed,
+            task="addition",
+            model="tiny-adder",
+            budget="300",
+            limit=20,
+            gate="off",
         )
-        results.append(execute(prepared, ProgressDisplay(quiet=True)).model_copy(update={"timing": None}))
-    assert [result.status for result in results] == ["ok"] * 3
-    assert results[0] == results[1]
-    assert results[0].report != results[2].report
-    assert all(0.95 <= result.budget.share <= 1 for result in results)
-    assert results[0].rows[1].cost.evaluations == 1
-    assert results[0].rows[1].changed
+        prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
+        return execute(prepared, ProgressDisplay(quiet=True))
+
+    es, anchored, other = found = [run("es"), run("anchored-es", decay=0.0), run("es", seed=1)]
+    assert [result.status for result in found] == ["ok"] * 3, es.traceback
+    same = {"id", "config", "versions", "timing", "samples_sha256", "saved"}
+    assert anchored.model_dump(exclude=same) == es.model_dump(exclude=same)
+    assert len(es.report["trajectory"]) >= 3
+    assert es.report != other.report
+    assert all(0.95 <= result.budget.share <= 1 for result in found)
+    assert es.rows[1].cost.evaluations == 1
+    assert es.rows[1].changed
