@@ -73,6 +73,7 @@ class Loop:
         rows: Rows of the training curve, one per step.
         scores: Scores of the answers last generated.
         advantages: Mean size of the advantages of each prompt's answers in this step, as the curriculum learns them.
+        values: Further values of this step's row, by column, which the method sets.
         memory: What the method keeps from step to step, saved with the state: tensors and plain values, in dictionaries
             and lists.
     """
@@ -100,6 +101,7 @@ class Loop:
         self.rows: list[Row] = []
         self.scores: list[Score] = []
         self.advantages: list[float] = []
+        self.values: Row = {}
         self.memory: dict[str, Any] = {}
         self._costs: list[int] = []
         self._spent = training.spent
@@ -135,14 +137,23 @@ class Loop:
             train()
 
     def order(self, each: int) -> Iterator[int]:
-        """Yield indices of prompts from the next step on: all prompts in a new random order each epoch.
+        """Return indices of prompts from the next step on: all prompts in a new random order each epoch.
 
         Args:
             each: Number of prompts per step.
         """
-        count, start = len(self.training.prompts), self.step * each
+        return self.shuffled(len(self.training.prompts), self.step * each)
+
+    def shuffled(self, count: int, start: int, stream: str = "training order") -> Iterator[int]:
+        """Yield indices below a number: all in a new random order each epoch.
+
+        Args:
+            count: The number.
+            start: Number of indices to leave out at the beginning.
+            stream: Name of the random stream.
+        """
         for epoch in range(start // count, 1 << 62):
-            order = np.random.default_rng(derive(self.seed, "training order", epoch)).permutation(count)
+            order = np.random.default_rng(derive(self.seed, stream, epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
 
     def choose(self, count: int) -> list[int] | None:
@@ -218,7 +229,8 @@ class Loop:
         """
         finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
         self.training.settle()
-        row |= {} if finite else {"weights": float("nan")}
+        row |= self.values if finite else {"weights": float("nan")}
+        self.values = {}
         parts = self.training.ranks.gather((row, self._answers))
         row, answers = parts[0][0], [answer for _, part in parts for answer in part]
         self._answers = []

@@ -106,13 +106,15 @@ def example(prompt: Sequence[int], answer: Sequence[int]) -> Example:
     return {"input_ids": [*prompt, *answer], "labels": [IGNORED] * len(prompt) + [*answer]}
 
 
+def ended(tokenizer: Any, answer: str) -> list[int]:
+    """Return the token ids of an answer with its end."""
+    return [*tokenizer.encode(answer, add_special_tokens=False), tokenizer.eos_token_id]
+
+
 def golds(loop: Loop) -> Examples:
     """Return the gold answers of the support split as a source: in a new random order each epoch."""
     tokenizer, batch = loop.training.tokenizer, loop.schedule.batch
-    rows = []
-    for prompt in loop.training.prompts:
-        gold = tokenizer.encode(prompt.gold, add_special_tokens=False)
-        rows.append(example(prompt.token_ids, [*gold, tokenizer.eos_token_id]))
+    rows = [example(prompt.token_ids, ended(tokenizer, prompt.gold)) for prompt in loop.training.prompts]
     order: Iterator[int] = loop.order(batch)
     return lambda: [rows[index] for index in islice(order, batch)]
 
