@@ -93,7 +93,7 @@ class Drpt(Sft):
     name = "drpt"
     version = "1"
     Config: ClassVar[type[TrainingConfig]] = DrptConfig
-    config: DrptConfig  # type: ignore[assignment]
+    config: DrptConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (*Sft.variants, {"space": "subset", "lr": 1e-3})
     batch = 16
 
@@ -196,7 +196,7 @@ def coefficients(gram: Array, inner: Array, tokens: Sequence[int], space: Space)
     if not len(kept):
         return found
     if space == "subset":
-        found[kept] = 1 / sum(tokens[index] for index in kept)
+        found[kept] = 1 / np.take(tokens, kept).sum()
     else:
         found[kept] = np.linalg.lstsq(gram[np.ix_(kept, kept)], inner[kept], rcond=ROUNDING)[0]
     return found

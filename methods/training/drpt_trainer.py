@@ -58,7 +58,7 @@ class ProjectedTuner(Tuner):
             gram, inner, square = _products(general, target)
             weights = coefficients(gram, inner, tokens, self._space)
             opposed += int((inner < 0).sum())
-            totals += weights @ inner, weights @ gram @ weights, square
+            totals += np.array([weights @ inner, weights @ gram @ weights, square])
             update = sum((float(w) * g for w, g in zip(weights, general, strict=True)), torch.zeros_like(target))
             for parameter, part in zip(layer, update.split([p.numel() for p in layer]), strict=True):
                 parameter.grad.copy_(part.view_as(parameter))

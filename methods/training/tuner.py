@@ -114,7 +114,10 @@ def ended(tokenizer: Any, answer: str) -> list[int]:
 def golds(loop: Loop) -> Examples:
     """Return the gold answers of the support split as a source: in a new random order each epoch."""
     tokenizer, batch = loop.training.tokenizer, loop.schedule.batch
-    rows = [example(prompt.token_ids, ended(tokenizer, prompt.gold)) for prompt in loop.training.prompts]
+    rows = []
+    for prompt in loop.training.prompts:
+        assert prompt.gold is not None, "a method that trains on gold answers is refused where there are none"
+        rows.append(example(prompt.token_ids, ended(tokenizer, prompt.gold)))
     order: Iterator[int] = loop.order(batch)
     return lambda: [rows[index] for index in islice(order, batch)]
 

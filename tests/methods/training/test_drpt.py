@@ -14,6 +14,8 @@ from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from methods.training.drpt import Drpt, DrptConfig, Pair, coefficients, read_general
+from methods.training.loop import Loop
+from tasks.addition import Addition
 from tasks.interface import TaskTraits
 
 QUIET = ProgressDisplay(quiet=True)
@@ -97,8 +99,8 @@ def test_a_prompt_is_a_turn_of_a_chat_or_a_text_to_complete():
     assert Pair("1+2=", "3").asked(chat=True) == [{"role": "user", "content": "1+2="}]
 
 
-def run(folder, method, settings):
-    fields = {"task": "addition", "model": "tiny-adder", "budget": "300", "limit": 60, "dtype": "float32"}
+def run(folder, method, settings, budget="300"):
+    fields = {"task": "addition", "model": "tiny-adder", "budget": budget, "limit": 60, "dtype": "float32"}
     settings = {"lr": 1e-4, "batch": 8} | settings
     prepared = prepare(RunConfig(method=method, method_config=settings, **fields), folder, QUIET)
     result = execute(prepared, QUIET)
@@ -123,18 +125,17 @@ def test_where_every_direction_is_allowed_it_is_fine_tuning_step_for_step(tmp_pa
 
 
 @pytest.mark.slow
-def test_general_data_that_are_the_target_allow_its_direction(tmp_path, monkeypatch):
-    from methods.training.loop import Loop
-
+def test_general_data_that_are_the_target_change_nothing_but_rounding(tmp_path, monkeypatch):
     shuffled = Loop.shuffled
-    monkeypatch.setattr(Loop, "shuffled", lambda loop, count, start, stream="": shuffled(loop, count, start))
-    fields = {"task": "addition", "model": "tiny-adder", "budget": "300", "limit": 60, "dtype": "float32"}
-    prepared = prepare(RunConfig(method="sft", method_config={}, **fields), tmp_path, QUIET)
-    task, support = prepared.task_data.task, prepared.task_data.splits.support
-    own = [{"prompt": task.completion(each), "answer": task.gold(each)} for each in support]
-    assert own
-    result, _ = run(tmp_path, "drpt", {"general": rows(tmp_path / "own.jsonl", own)})
-    curve = result.report["training"]["curve"]
-    free = [cosine for cosine, share in zip(curve["cosine"], curve["opposed"], strict=True) if share < 0.02]
-    assert free
-    assert min(free) > 0.99
+    monkeypatch.setattr(Loop, "shuffled", lambda loop, count, start, _="": shuffled(loop, count, start))
+    support = Addition().load().support
+    own = [{"prompt": Addition().messages(each)[0]["content"], "answer": Addition().gold(each)} for each in support]
+    settings = {"general": rows(tmp_path / "own.jsonl", own), "batch": 1}
+    for space in ("span", "subset"):
+        result, _ = run(tmp_path, "drpt", settings | {"space": space}, budget="60")
+        every, _ = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")
+        limited, free = (found.report["training"]["curve"] for found in (result, every))
+        assert limited["opposed"] == [0.0] * len(limited["step"])
+        assert limited["cosine"] == pytest.approx([1.0] * len(limited["step"]))
+        assert limited["loss"] == pytest.approx(free["loss"][: len(limited["loss"])], rel=1e-3)
+        assert len(limited["loss"]) > 3

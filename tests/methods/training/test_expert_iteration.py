@@ -146,8 +146,9 @@ def test_each_of_several_processes_samples_its_part_and_all_know_all_answers(tmp
 def test_an_answer_that_was_cut_off_is_kept_only_if_such_answers_are_trained_on(tmp_path, path):
     schedule = TrainingSchedule(train=10_000, batch=4, step=12, steps=4, save_every=1000)
     session = opened(tmp_path / "cut", path)
-    session.max_new_tokens = 1
     session.judge = lambda ids, _: [Score(1.0, True)] * len(ids)
+    assert session.model.training  # the model is loaded
+    session._sampler._finish = lambda _, tokens: "length" if len(tokens) == 2 else None
     found = {}
     for truncated in ("train", "mask"):
         config = ExpertIterationConfig(truncated=truncated)
@@ -157,7 +158,7 @@ def test_an_answer_that_was_cut_off_is_kept_only_if_such_answers_are_trained_on(
             assert Rounds(config, loop).examples() == []
         found[truncated] = loop.memory["kept"]
         assert loop.values == {"kept": len(found[truncated])}
-    assert found["train"]
+    assert {len(tokens) for _, tokens in found["train"]} == {2}
     assert not found["mask"]
     assert len({(index, *tokens) for index, tokens in found["train"]}) == len(found["train"])
 
@@ -167,29 +168,28 @@ def test_an_example_has_no_loss_on_its_prompt():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [9, 14])  # while the second round samples, and while it trains
-def test_a_run_stopped_within_a_round_ends_in_the_same_record(tmp_path, monkeypatch, stop):
-    fields = {"task": "addition", "model": "tiny-adder", "budget": "800", "limit": 60, "dtype": "float32"}
-    settings = {"lr": 1e-4, "rounds": 2, "saves": 16}
+def test_a_run_stopped_within_a_round_ends_in_the_same_record(tmp_path, monkeypatch):
+    fields = {"task": "addition", "model": "tiny-adder", "budget": "500", "limit": 60, "dtype": "float32"}
+    settings = {"lr": 1e-4, "rounds": 2, "batch": 8, "saves": 16}
     config = RunConfig(method="expert-iteration", method_config=settings, **fields)
     whole = execute(prepare(config, tmp_path / "whole", QUIET), QUIET)
     assert whole.status == "ok", whole.traceback
-    places = [place(step, whole.report["schedule"]["steps"], 2) for step in range(stop)]
-    assert places[-1].round == 1
-    end_step = Loop.end_step
+    steps, end_step = whole.report["schedule"]["steps"], Loop.end_step
+    sampling, training = (next(s for s in range(steps) if place(s, steps, 2) == (1, each)) for each in (True, False))
+    for stop in (sampling + 2, training + 2):
 
-    def interrupted(loop, row):
-        end_step(loop, row)
-        if loop.step == stop:
-            raise KeyboardInterrupt
+        def interrupted(loop, row, stop=stop):
+            end_step(loop, row)
+            if loop.step == stop:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(Loop, "end_step", interrupted)
-    prepared = prepare(config, tmp_path / "stopped", QUIET)
-    with pytest.raises(KeyboardInterrupt):
-        execute(prepared, QUIET)
-    monkeypatch.undo()
-    resumed = execute(prepared, QUIET)
-    assert resumed.model_copy(update={"timing": None}) == whole.model_copy(update={"timing": None})
+        monkeypatch.setattr(Loop, "end_step", interrupted)
+        prepared = prepare(config, tmp_path / str(stop), QUIET)
+        with pytest.raises(KeyboardInterrupt):
+            execute(prepared, QUIET)
+        monkeypatch.setattr(Loop, "end_step", end_step)
+        resumed = execute(prepared, QUIET)
+        assert resumed.model_copy(update={"timing": None}) == whole.model_copy(update={"timing": None})
     report = whole.report["training"]
     sampled = sum(value is not None for value in report["curve"]["reward"])
     assert 0 < sampled < report["steps"]
