@@ -16,15 +16,15 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "reward": "mean reward of the answers that could be judged; none if there is no such answer",
         "correct": "share of correct answers among those that could be judged; none if there is no such answer",
         "length": "mean number of tokens of an answer, with its end",
-        "kept": "number of different right answers that the round has kept so far",
-        "opposed": "share of the gradients of general examples, layer by layer, that oppose the target's",
-        "cosine": "cosine of the gradient that the step follows and the target's",
         "truncated": "share of answers that were cut off at the limit on their length",
         "entropy": "mean entropy, in nats, of the distributions that the tokens of the answers were sampled from, at "
         "the rollouts' temperature and before the step's update; with gold answers, of the predictions of their tokens",
         "loss": "the trainer's loss of the policy, a mean over the step's passes",
         "value_loss": "the trainer's loss of the value model, a mean over the step's passes",
         "norm": "norm of the policy's gradient before clipping, a mean over the step's updates",
+        "kept": "number of different right answers that the round has kept so far",
+        "opposed": "share of the gradients of general examples, layer by layer, that oppose the target's",
+        "cosine": "cosine of the gradient that the step follows and the target's",
         "flat": "share of groups whose answers have equal rewards, and so give no signal; none if no answer could be "
         "judged",
     }

@@ -67,6 +67,7 @@ class DrptConfig(SftConfig):
         None,
         "File of general data, such as `general=rows.jsonl`: rows with the texts `prompt` and `answer`. A chat model "
         "gets the prompt as a user's turn, and another model as a text to complete.",
+        source="none: a run without general data is refused",
     )
     space: Space = setting(
         "span",

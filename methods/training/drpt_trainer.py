@@ -55,7 +55,7 @@ class ProjectedTuner(Tuner):
         opposed, totals = 0, np.zeros(3)
         for layer, general in zip(layers, zip(*gradients, strict=True), strict=True):
             target = _flat(parameter.grad for parameter in layer)
-            gram, inner, square = _products(general, target)
+            gram, inner, square = products_of(general, target)
             weights = coefficients(gram, inner, tokens, self._space)
             opposed += int((inner < 0).sum())
             totals += np.array([weights @ inner, weights @ gram @ weights, square])
@@ -89,7 +89,7 @@ def _flat(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([part.detach().flatten() for part in parts])
 
 
-def _products(general: Sequence[torch.Tensor], target: torch.Tensor) -> tuple[Array, Array, float]:
+def products_of(general: Sequence[torch.Tensor], target: torch.Tensor) -> tuple[Array, Array, float]:
     """Return the inner products of general gradients, those with the target's, and the target's square, in float64."""
     found = torch.zeros(len(general) + 1, len(general) + 1, dtype=torch.float64, device=target.device)
     for parts in _columns([*general, target]):

@@ -33,7 +33,6 @@ from pydantic import PositiveInt
 from bench.errors import Refused
 from bench.settings import setting
 from methods.interface import Plan, PlanLine, Training
-from methods.space import Choices, Dimension, Space
 from methods.training.config import RolloutConfig, SftConfig, TrainingConfig, TrainingSchedule
 from methods.training.gradient import GradientMethod
 from methods.training.grpo import ROLLOUT, UPDATE
@@ -66,7 +65,6 @@ class ExpertIteration(GradientMethod):
     version = "1"
     Config: ClassVar[type[TrainingConfig]] = ExpertIterationConfig
     config: ExpertIterationConfig
-    space: ClassVar[Space] = {"lr": Dimension(3e-7, 3e-4), "samples": Choices((2, 4, 8)), "rounds": Choices((1, 2, 4))}
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (*GradientMethod.variants, {"rounds": 1, "lr": 1e-3})
     batch = 64
     cost = UPDATE

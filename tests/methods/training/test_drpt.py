@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -13,6 +14,7 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from methods.training import drpt_trainer
 from methods.training.drpt import Drpt, DrptConfig, Pair, coefficients, read_general
 from methods.training.loop import Loop
 from tasks.addition import Addition
@@ -42,6 +44,15 @@ def test_the_gradient_of_a_layer_by_hand():
     np.testing.assert_allclose(span @ general, [1, 2, 0], atol=1e-12)  # the target without its third part
     assert coefficients(gram, inner, [2, 3, 9], "subset").tolist() == [0.2, 0.2, 0]
     assert coefficients(gram, -np.abs(inner), [2, 3, 9], "span").tolist() == [0, 0, 0]
+
+
+def test_inner_products_are_summed_in_float64_part_by_part(monkeypatch):
+    monkeypatch.setattr(drpt_trainer, "COLUMNS", 2)
+    general = [torch.tensor([1.0, 2e8, 3]), torch.tensor([1.0, 0, -1])]
+    gram, inner, square = drpt_trainer.products_of(general, torch.tensor([1.0, 1, 1]))
+    assert gram.tolist() == [[4e16 + 10, -2], [-2, 2]]
+    assert inner.tolist() == [2e8 + 4, 0]
+    assert square == 3
 
 
 def test_equal_general_examples_share_their_part():

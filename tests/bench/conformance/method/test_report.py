@@ -47,6 +47,8 @@ TRAINED = {"lr": 1e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "corp": {"sigmas": [0.003], "smallest_population": 3},
     "cat": TRAINED,
+    "drpt": {**TRAINED, "general": str(HERE / "general.jsonl")},
+    "expert-iteration": TRAINED,
     "grpo": TRAINED,
     "ppo": TRAINED,
 }
