@@ -31,6 +31,14 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         "base": ("methods.base:Base", "the base model, unchanged"),
         "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
         "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),
+        "drpt": (
+            "methods.training.drpt:Drpt",
+            "fine-tuning on gold answers in directions that general data allow; needs --set general=FILE",
+        ),
+        "expert-iteration": (
+            "methods.training.expert_iteration:ExpertIteration",
+            "fine-tuning on the model's own right answers, in rounds, by TRL",
+        ),
         "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
         "gsa": ("methods.gsa:Gsa", "N sampled answers of the base, and one more with all of them in its prompt"),
         "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),

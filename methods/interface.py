@@ -338,6 +338,12 @@ class Training(Protocol):
     def tokenizer(self) -> Any:
         """A copy of the base's tokenizer. It pads on the left, with an id that ends no answer and is in no prompt."""
 
+    def encode(self, prompt: list[Message] | str) -> tuple[int, ...]:
+        """Return the token ids of a conversation or a text to complete, formatted as every prompt of this run.
+
+        For prompts that are not the task's. They get neither the run's system message nor its worked examples.
+        """
+
     @property
     def rollouts(self) -> Sequence[Rollout]:
         """The answers that the last call of the model's `generate` sampled, one per row, in eval mode."""

@@ -38,7 +38,7 @@ from bench.run.value_model import ValueModel
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
 from methods.interface import FormattedPrompt, Lora, Rollout
-from tasks.interface import EndRule, Example, Score, Vote
+from tasks.interface import EndRule, Example, Message, Score, Vote
 
 STATE = "state.pt"
 
@@ -321,6 +321,10 @@ class TrainingSession:
 
     def _finish(self, prompt: TokenIds, generated: Sequence[int]) -> Finish | None:
         return self._evaluator.engine.ending(generated, self._evaluator.sampling, self._end_rules.get(prompt))
+
+    def encode(self, prompt: list[Message] | str) -> TokenIds:
+        """Return the token ids of a prompt that is not the task's."""
+        return self._evaluator.engine.encode(prompt)
 
     @property
     def rollouts(self) -> Sequence[Rollout]:

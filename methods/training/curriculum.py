@@ -9,6 +9,9 @@ import numpy as np
 
 from bench.seeds import derive
 
+ORDER = "training order"
+"""Random stream of the order of prompts."""
+
 
 class Curriculum(Protocol):
     """Chooses the prompts of each training step and learns from their rewards.
@@ -76,28 +79,30 @@ class Curriculum(Protocol):
         """Return plain JSON values for the record."""
 
 
-def epoch_order(seed: int, prompts: int, epoch: int) -> list[int]:
+def epoch_order(seed: int, prompts: int, epoch: int, stream: str = ORDER) -> list[int]:
     """Return the random order in which an epoch passes over all prompts, as indices.
 
     Args:
         seed: Seed of the run.
         prompts: Number of prompts.
         epoch: Number of the epoch, from 0.
+        stream: Name of the random stream.
     """
-    order: list[int] = np.random.default_rng(derive(seed, "training order", epoch)).permutation(prompts).tolist()
+    order: list[int] = np.random.default_rng(derive(seed, stream, epoch)).permutation(prompts).tolist()
     return order
 
 
-def endless_order(seed: int, prompts: int, start: int) -> Iterator[int]:
+def endless_order(seed: int, prompts: int, start: int, stream: str = ORDER) -> Iterator[int]:
     """Yield indices of prompts, epoch after epoch.
 
     Args:
         seed: Seed of the run.
         prompts: Number of prompts.
         start: Number of indices to leave out at the beginning.
+        stream: Name of the random stream.
     """
     for epoch in range(start // prompts, 1 << 62):
-        yield from epoch_order(seed, prompts, epoch)[max(0, start - epoch * prompts) :]
+        yield from epoch_order(seed, prompts, epoch, stream)[max(0, start - epoch * prompts) :]
 
 
 def mean_rewards(rewards: Sequence[float | None], prompts: int) -> list[float]:

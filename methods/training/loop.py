@@ -74,6 +74,7 @@ class Loop:
         rows: Rows of the training curve, one per step.
         scores: Scores of the answers last generated.
         advantages: Mean size of the advantages of each prompt's answers in this step, as the curriculum learns them.
+        values: Further values of this step's row, by column, which the method sets.
         memory: What the method keeps from step to step, saved with the state: tensors and plain values, in dictionaries
             and lists.
     """
@@ -101,6 +102,7 @@ class Loop:
         self.rows: list[Row] = []
         self.scores: list[Score] = []
         self.advantages: list[float] = []
+        self.values: Row = {}
         self.memory: dict[str, Any] = {}
         self._costs: list[int] = []
         self._spent = training.spent
@@ -233,7 +235,8 @@ class Loop:
         """
         finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
         self.training.settle()
-        row |= {} if finite else {"weights": float("nan")}
+        row |= self.values if finite else {"weights": float("nan")}
+        self.values = {}
         parts = self.training.ranks.gather((row, self._answers))
         row, answers = parts[0][0], [answer for _, part in parts for answer in part]
         self._answers = []
@@ -342,8 +345,8 @@ def without_renames() -> Iterator[None]:
         yield
 
 
-class StepCallback(TrainerCallback):
-    """Calls a loop at the start and end of each step, which may take several optimiser steps of a trainer.
+class LogCallback(TrainerCallback):
+    """Calls a loop at the end of each step of a trainer that begins its steps itself.
 
     Args:
         loop: The loop.
@@ -354,11 +357,6 @@ class StepCallback(TrainerCallback):
     def __init__(self, loop: Loop, columns: Mapping[str, str], updates: int = 1) -> None:
         self._loop, self._columns, self._updates = loop, columns, updates
         self._logs: list[dict[str, float]] = []
-
-    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-        """Start a step. PPOTrainer does not call this; `Batches` starts its steps."""
-        if state.global_step % self._updates == 0:
-            self._loop.begin_step()
 
     def on_log(self, *_: Any, logs: dict[str, float | None], **__: Any) -> None:
         """Finish a step after its last update. Trainers log each update; only the first log is about the answers."""
@@ -371,6 +369,15 @@ class StepCallback(TrainerCallback):
             values = {name: [log[name] for log in self._logs if name in log] for name in self._logs[0]}
             self._logs.clear()
             self._loop.end_step({name: sum(each) / len(each) for name, each in values.items()})
+
+
+class StepCallback(LogCallback):
+    """Calls a loop at the start and end of each step, which may take several optimiser steps of a trainer."""
+
+    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Start a step."""
+        if state.global_step % self._updates == 0:
+            self._loop.begin_step()
 
 
 def silence(trainer: Any) -> None:

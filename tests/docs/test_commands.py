@@ -78,6 +78,7 @@ PROGRAM = {
     "entry_point": "f",
     "test": "def check(candidate): assert candidate(2) == 3",
 }
+GENERAL = json.dumps({"prompt": "1+2=", "answer": "3"})
 TWO_PROCESSES = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_processes": 2}
 
 
@@ -143,6 +144,7 @@ def made() -> Iterator[Path]:
 @pytest.mark.parametrize("page", ALL)
 def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
     (made / "FILE").write_text(json.dumps(PROGRAM))
+    (made / "general.jsonl").write_text(GENERAL)
     for command in ALL[page]:
         if command not in NOT_RUN:
             smaller = small(resolved(words(command)))
@@ -153,7 +155,8 @@ def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
 @pytest.fixture
 def names() -> Iterator[None]:
     """Make files and folders with the names that commands use the current ones."""
-    with documented.workplace({"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "larger.jsonl": ""}) as folder:
+    files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "larger.jsonl": "", "general.jsonl": GENERAL}
+    with documented.workplace(files) as folder:
         for name in ("RUN", "RUNS", "A", "B", "my-model"):
             (folder / name).mkdir()
         yield

@@ -46,7 +46,10 @@ class Unknown(Addition):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", names("method"))
 def test_a_plan_agrees_with_its_run_within_5_percent(method, tmp_path):
-    arguments = ("-m", method, "-t", "addition", "-M", "tiny-adder", "-b", "small")
+    arguments: tuple[object, ...] = ("-m", method, "-t", "addition", "-M", "tiny-adder", "-b", "small")
+    if method == "drpt":
+        (tmp_path / "general.jsonl").write_text('{"prompt": "1+2=", "answer": "3"}')
+        arguments += ("--set", f"general={tmp_path / 'general.jsonl'}")
     (plan,) = planned(*arguments)  # a smaller budget has few steps of training, and a part of one stays unspent
     assert plan["exact"]
     called("run", *arguments, "-L", 20, "-o", tmp_path, "--json")

@@ -19,9 +19,10 @@ from bench.run.prompting import PLAIN, Prompting, Shot
 from bench.run.training import TrainingSession
 from methods.interface import Lora, Rollout
 from methods.training.cat_trainers import AlignedTuner
-from methods.training.config import CatConfig, GrpoConfig, PpoConfig
+from methods.training.config import CatConfig, GrpoConfig, PpoConfig, SftConfig
 from methods.training.loop import Finished, Loop
 from methods.training.trainers import GroupTrainer, PolicyValueTrainer
+from methods.training.tuner import Tuner, example
 from tasks.addition import Addition
 
 ALLOWANCE = 10**12
@@ -397,6 +398,24 @@ def test_each_process_gets_its_part_of_a_batch(open_session, tmp_path):
     whole = examples(ProcessGroup())
     parts = [examples(SimpleNamespace(rank=rank, world_size=2, gather=lambda mine: [mine, mine])) for rank in (0, 1)]
     assert parts[0] + parts[1] == whole
+
+
+def test_fine_tuning_shares_the_passes_of_a_step_between_the_processes(open_session, tmp_path):
+    session, _ = open_session()
+    rows = [example((1, 4 + place), [2]) for place in range(8)]
+    steps = iter([[], rows, rows])  # a step without an update is ended, and the next one begins
+    trainer = Tuner(
+        SftConfig(), around := loop(session, SftConfig()), str(tmp_path / "trl"), examples=lambda: next(steps)
+    )
+    trainer._micro = 2
+    found = []
+    for rank in (0, 1):
+        session.ranks = SimpleNamespace(rank=rank, world_size=2, main=True, gather=lambda mine: [mine])
+        passes, tokens = trainer.get_batch_samples(None, 2, torch.device("cpu"))
+        assert tokens == 4
+        found.append([each["input_ids"][:, 1].tolist() for each in passes])
+    assert found == [[[4, 5], [8, 9]], [[6, 7], [10, 11]]]
+    assert around.rows == [{}]
 
 
 def test_fine_tuning_needs_the_whole_batch_in_one_pass(open_session, tmp_path):

@@ -60,6 +60,22 @@ def test_a_step_where_nothing_was_judged_has_no_value():
     assert divergence([*rows([0.5] * 10), *[unjudged] * 10], 64) is None
 
 
+def test_steps_may_have_different_columns():
+    sampled, trained = {"reward": 0.5, "length": 4.0}, {"loss": 0.1}
+    columns = {
+        "step": [1.0, 2.0, 3.0],
+        "reward": [0.5, None, 0.5],
+        "length": [4.0, None, 4.0],
+        "loss": [None, 0.1, None],
+    }
+    assert curve([sampled, trained, sampled]) == columns
+    assert curve([sampled, trained, sampled], points=2) == {
+        "step": [2.0, 3.0], "reward": [0.5, 0.5], "length": [4.0, 4.0], "loss": [0.1, None]
+    }  # fmt: skip
+    fallen = [*[sampled, trained] * 10, *[sampled | {"reward": 0.0}, trained] * 10]
+    assert divergence(fallen, 64) == "mean reward fell from 0.5 to 0 by step 40"
+
+
 def test_the_documentation_explains_every_column_in_the_same_words():
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
     assert [f"| `{name}` | {text} |" for name, text in COLUMNS.items()] == [

@@ -48,6 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "corp": {"sigmas": [0.003], "smallest_population": 3},
     "cat": TRAINED,
     "dump": TRAINED,
+    "drpt": {**TRAINED, "general": str(HERE / "general.jsonl")},
+    "expert-iteration": TRAINED,
     "grpo": TRAINED,
     "pcl": TRAINED,
     "ppo": TRAINED,
