@@ -259,6 +259,18 @@ class Rollout:
     truncated: bool
 
 
+class Peer(Protocol):
+    """A further trainable copy of the base, as returned by `Training.peer`. A `Training` has both properties too."""
+
+    @property
+    def model(self) -> Any:
+        """The trainable model: see `Training.model`."""
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """The answers that the last call of the model's `generate` sampled, one per row, in eval mode."""
+
+
 class Training(Protocol):
     """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
 
@@ -335,6 +347,16 @@ class Training(Protocol):
 
     def value_model(self) -> Any:
         """Return a trainable copy of the base whose output head is a scalar head, initialised to zero."""
+
+    def peer(self, number: int, sigma: float) -> Peer:
+        """Return a further trainable copy of the base with noise in its weights, which samples answers like the first.
+
+        Its passes are metered. `finish` does not write it.
+
+        Args:
+            number: Number of the peer, from 1. Its noise and its adapters are drawn from it and the run's seed.
+            sigma: Standard deviation of the noise; 0 for none.
+        """
 
     def metered(self) -> AbstractContextManager[None]:
         """Run models within the allowance.

@@ -24,6 +24,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "norm": "norm of the policy's gradient before clipping, a mean over the step's updates",
         "flat": "share of groups whose answers have equal rewards, and so give no signal; none if no answer could be "
         "judged",
+        "dropped": "share of answers that a model did not learn from, because another model sampled them and they were "
+        "too unlikely under its own distribution; a mean over models",
     }
 )
 """Columns of a training curve and their meaning, which is the same for every method that has the column."""

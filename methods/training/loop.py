@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from bench.errors import BenchError
 from bench.seeds import derive
-from methods.interface import Context, Diverged, Stage, Training
+from methods.interface import Context, Diverged, Rollout, Stage, Training
 from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, mean_rewards
 from methods.training.curve import Row, curve
@@ -104,6 +104,7 @@ class Loop:
         self._costs: list[int] = []
         self._spent = training.spent
         self._answers: list[Answer] = []
+        self._rollouts: Sequence[Rollout] = ()
         self._ratio, self._check = Ratio(), None
         self._stage: Stage | None = None
         if training.state is not None:
@@ -115,6 +116,15 @@ class Loop:
     def step(self) -> int:
         """Number of steps done."""
         return len(self.rows)
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """Answers of this step, in the order of the batch. Default: those that the model sampled last."""
+        return self._rollouts or self.training.rollouts
+
+    @rollouts.setter
+    def rollouts(self, rollouts: Sequence[Rollout]) -> None:
+        self._rollouts = rollouts
 
     def run(self, stage: Stage, train: Callable[[], object]) -> None:
         """Run a trainer until no further step fits the budget.
@@ -186,7 +196,7 @@ class Loop:
             answers: Token ids of the answers.
         """
         scores = self.training.judge(examples, answers)
-        for score, answer, rollout in zip(scores, answers, self.training.rollouts, strict=True):
+        for score, answer, rollout in zip(scores, answers, self.rollouts, strict=True):
             entropy = float(rollout.entropies.sum())
             self._answers.append(Answer(score, len(answer), entropy, rollout.truncated))
         self.scores = scores
@@ -201,7 +211,7 @@ class Loop:
         """
         assert isinstance(self.config, RolloutConfig)
         rewards: list[float | None] = []
-        for score, rollout in zip(self.score(examples, answers), self.training.rollouts, strict=True):
+        for score, rollout in zip(self.score(examples, answers), self.rollouts, strict=True):
             punished = rollout.truncated and self.config.truncated == "punish"
             known = score.status != "infrastructure"
             rewards.append((0.0 if punished else score.reward) if known else None)
@@ -330,7 +340,7 @@ class StepCallback(TrainerCallback):
         columns: Columns of the trainer's log, with their names in a row.
     """
 
-    def __init__(self, loop: Loop, columns: dict[str, str]) -> None:
+    def __init__(self, loop: Loop, columns: Mapping[str, str]) -> None:
         self._loop, self._columns = loop, columns
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,13 @@ class GroupTrainer(GRPOTrainer):
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
         scaled: Whether advantages are divided by the standard deviation of their group's rewards.
         advantages: Returns the advantages to train on; None for those of GRPOTrainer, as they are.
+        options: Further options of GRPOConfig.
+
+    Attributes:
+        columns: Columns of the log and their names in a row.
     """
+
+    columns: Mapping[str, str] = GROUP_COLUMNS
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class GroupTrainer(GRPOTrainer):
         *,
         scaled: bool = True,
         advantages: Advantages | None = None,
+        **options: Any,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
@@ -84,6 +91,7 @@ class GroupTrainer(GRPOTrainer):
             reward_weights=[1.0, *(0.0 for _ in rewards)],
             scale_rewards="group" if scaled else "none",
             router_aux_loss_coef=0.0,  # the loss is that of GRPO; some mixtures of experts have no other
+            **options,
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))
@@ -98,7 +106,7 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
-            callbacks=[StepCallback(loop, GROUP_COLUMNS)],
+            callbacks=[StepCallback(loop, self.columns)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         silence(self)
@@ -119,7 +127,7 @@ class GroupTrainer(GRPOTrainer):
         self._loop.advantages = found.abs().mean(dim=1).tolist()
         if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
-            kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
+            kept = torch.tensor([[not rollout.truncated] for rollout in self._loop.rollouts])
             mask = output["completion_mask"] * kept.to(output["completion_mask"])
             output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
         return output
@@ -128,9 +136,11 @@ class GroupTrainer(GRPOTrainer):
         self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         return self._gathered
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
         # The trainer would take tokens after an end that it does not know, such as a stop string, for the answer's.
-        _, logprobs = super()._generate_single_turn(*args, **kwargs)
+        _, logprobs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
         return [list(rollout.answer) for rollout in self._training.rollouts], logprobs
 
 
