@@ -13,15 +13,18 @@ is its loss `cispo`, and the filter its `off_policy_mask_threshold`.
 The weight of a model's own answer is 1, up to the rounding of sampling and training. With one model nothing is off
 policy, and the weights learned are those of `grpo`, bit for bit.
 
+The rule follows a summary of the paper: shared answers and their log-probabilities, advantages over all of them,
+weights truncated from above, and the filter. The summary leaves the following open, so they are our choices: weights of
+tokens rather than of answers, the estimate of the divergence by the answer's own tokens, the cap, and the threshold.
+
 Differences from the paper, with reasons:
 
-- The paper's models differ from one another. Here all are copies of the base, and every one but the first has noise of
-  standard deviation `sigma` in its weights, as a candidate of RandOpt has. Without noise, copies that learn from the
-  same answers stay equal. Adapters are drawn anew for each copy, so with `lora` copies differ from the
-  first step on, at `sigma=0` too. Models of other sizes or families would have to be billed as what they are.
-- All models take each step together. In the paper they are not synchronised.
+- Peers are copies of one base. Every one but the first has noise of standard deviation `sigma` in its weights, as a
+  candidate of RandOpt has. Without noise, copies that learn from the same answers stay equal. Adapters are drawn anew
+  for each copy, so with `lora` copies differ from the first step on, at `sigma=0` too. Models of other sizes or
+  families would have to be billed as what they are (docs/not-built.md).
+- All models take each step together, in one process.
 - The result is the first model, which starts as the base. The others are not tested.
-- The threshold is our choice.
 
 All other settings are those of `grpo`, with the same differences from the released baselines. Every model's sampling
 and training is billed, so a step of two models costs 7/4 of one of `grpo` of the same batch.
@@ -60,7 +63,7 @@ class FtisConfig(GrpoConfig):
     cap: Annotated[float, Field(ge=1)] = setting(
         2.0,
         "Largest importance weight of a token.",
-        source="our choice: the usual one of truncated importance sampling",
+        source="our choice, the usual one of truncated importance sampling",
     )
     threshold: PositiveFloat = setting(
         0.1,
