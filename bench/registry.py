@@ -62,6 +62,10 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
             "grpo with a penalty on the divergence from a teacher or the base",
         ),
         "dpo": ("methods.training.dpo:Dpo", "preference optimisation on right and wrong sampled answers, by TRL"),
+        "f-tis": (
+            "methods.training.ftis:Ftis",
+            "copies of the base that learn from one another's answers by GRPO, by TRL",
+        ),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "prefix-rft": (
             "methods.training.prefix_rft:PrefixRft",

@@ -280,6 +280,18 @@ class Rollout:
     prefix: int = 0
 
 
+class Peer(Protocol):
+    """A further trainable copy of the base, as returned by `Training.peer`. A `Training` has both properties too."""
+
+    @property
+    def model(self) -> Any:
+        """The trainable model: see `Training.model`."""
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """The answers that the last call of the model's `generate` sampled, one per row, in eval mode."""
+
+
 class Training(Protocol):
     """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
 
@@ -376,6 +388,16 @@ class Training(Protocol):
         Raises:
             Refused: If its tokenizer is not the base's, or it has too few positions for a prompt and its answer.
             BenchError: If the method does not name it, or its weights have changed since the run began.
+        """
+
+    def peer(self, number: int, sigma: float) -> Peer:
+        """Return a further trainable copy of the base with noise in its weights, which samples answers like the first.
+
+        Its passes are metered. `finish` does not write it.
+
+        Args:
+            number: Number of the peer, from 1. Its noise and its adapters are drawn from it and the run's seed.
+            sigma: Standard deviation of the noise; 0 for none.
         """
 
     def metered(self) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -151,6 +152,24 @@ class Sampler:
             truncated, prefix = reason == "length", len(prefixes[row])
             self.rollouts.append(Rollout(prompts[row], answer, *columns, truncated=truncated, prefix=prefix))
         return found
+
+
+@dataclass(frozen=True)
+class SamplingModel:
+    """A trainable model whose `generate` is a sampler's. Implements `methods.interface.Peer`.
+
+    Attributes:
+        model: The model, with adapters if they were requested.
+        sampler: Its sampler.
+    """
+
+    model: PreTrainedModel
+    sampler: Sampler
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """Answers that the last call of the model's `generate` sampled, one per row."""
+        return self.sampler.rollouts
 
 
 class _Ended(StoppingCriteria):

@@ -27,16 +27,18 @@ from bench.distributed import ProcessGroup
 from bench.engines.interface import Finish, TokenIds
 from bench.errors import BenchError
 from bench.models.digest import digest
-from bench.models.tensors import deployed_dtypes, held
+from bench.models.tensors import deployed_dtypes, held, movable
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
 from bench.run.adapters import adapter_products, with_adapters
 from bench.run.evaluator import Evaluator, sparse
-from bench.run.rollouts import Sampler, with_positions, without_own_settings
+from bench.run.rollouts import Sampler, SamplingModel, with_positions, without_own_settings
 from bench.run.teacher import check_reads_alike
 from bench.run.value_model import ValueModel
 from bench.seeds import derive
 from bench.weights.checkpoint import Checkpoint, write_checkpoint
+from bench.weights.points import Point
+from bench.weights.space import WeightSpace
 from methods.interface import FormattedPrompt, Lora, Rollout
 from tasks.interface import EndRule, Example, Message, Score, Vote
 
@@ -151,14 +153,19 @@ class TrainingSession:
         model, tokenizer = self._evaluator.engine.trainable()
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
-        with_positions(without_own_settings(model, tokenizer.pad_token_id))
-        self._sampler = Sampler(model, self._finish)
-        if self._lora is not None:
-            set_seed(derive(self._seed, "adapters") % 2**32)
-            model = with_adapters(model, self._lora)
+        model, self._sampler = self._sampling(model, tokenizer.pad_token_id, derive(self._seed, "adapters"))
         self._metered = attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id)
         self._attached.enter_context(self._metered)
         return model, tokenizer
+
+    def _sampling(self, model: PreTrainedModel, pad_id: int, seed: int) -> tuple[PreTrainedModel, Sampler]:
+        """Prepare a copy of the base for sampling and training, with adapters drawn from a seed if `lora` is given."""
+        with_positions(without_own_settings(model, pad_id))
+        sampler = Sampler(model, self._finish)
+        if self._lora is not None:
+            set_seed(seed % 2**32)
+            model = with_adapters(model, self._lora)
+        return model, sampler
 
     @property
     def model(self) -> PreTrainedModel:
@@ -229,6 +236,16 @@ class TrainingSession:
                 f"{saved[:12]} so far; restore its files, or start a new run"
             )
         return weights
+
+    def peer(self, number: int, sigma: float) -> SamplingModel:
+        """Return a further trainable copy of the base with noise in its weights, metered like the first."""
+        model, _ = self._evaluator.engine.trainable()
+        WeightSpace(movable(model)).move_to(Point({derive(self._seed, "peer", number): sigma}))
+        pad_id = self.tokenizer.pad_token_id
+        model, sampler = self._sampling(model, pad_id, derive(self._seed, "adapters", number))
+        measured = self._metered.measured
+        self._attached.enter_context(attach(model, self._book, role="policy", pad_id=pad_id, measured=measured))
+        return SamplingModel(model, sampler)
 
     # Compute accounting
 

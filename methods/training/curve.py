@@ -32,6 +32,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "divergence": "mean over the tokens of the batch of the estimated divergence from the teacher, before the "
         "step's update",
         "unpaired": "share of groups without a pair of a right and a wrong answer",
+        "dropped": "share of answers that a model did not learn from, because another model sampled them and they were "
+        "too unlikely under its own distribution; a mean over models",
     }
 )
 """Columns of a training curve and their meaning, which is the same for every method that has the column.

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from bench.errors import BenchError
 from bench.seeds import derive
-from methods.interface import Context, Diverged, Stage, Training
+from methods.interface import Context, Diverged, Rollout, Stage, Training
 from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule
 from methods.training.curriculum import Curriculum, endless_order, mean_rewards
 from methods.training.curve import Row, curve
@@ -107,6 +107,7 @@ class Loop:
         self._costs: list[int] = []
         self._spent = training.spent
         self._answers: list[Answer] = []
+        self._rollouts: Sequence[Rollout] = ()
         self._ratio, self._check = Ratio(), None
         self._stage: Stage | None = None
         if training.state is not None:
@@ -118,6 +119,15 @@ class Loop:
     def step(self) -> int:
         """Number of steps done."""
         return len(self.rows)
+
+    @property
+    def rollouts(self) -> Sequence[Rollout]:
+        """Answers of this step, in the order of the batch. Default: those that the model sampled last."""
+        return self._rollouts or self.training.rollouts
+
+    @rollouts.setter
+    def rollouts(self, rollouts: Sequence[Rollout]) -> None:
+        self._rollouts = rollouts
 
     def run(self, stage: Stage, train: Callable[[], object]) -> None:
         """Run a trainer until no further step fits the budget.
@@ -186,7 +196,7 @@ class Loop:
             answers: Token ids of the answers.
         """
         scores = self.training.judge(examples, answers)
-        for score, answer, rollout in zip(scores, answers, self.training.rollouts, strict=True):
+        for score, answer, rollout in zip(scores, answers, self.rollouts, strict=True):
             entropy = float(rollout.entropies.sum())
             self._answers.append(Answer(score, len(answer), entropy, rollout.truncated, not rollout.prefix))
         self.scores = scores
@@ -222,7 +232,7 @@ class Loop:
     def _punished(self) -> list[bool]:
         """Return whether each of the answers last generated has reward 0 because it was cut off."""
         assert isinstance(self.config, RolloutConfig)
-        return [rollout.truncated and self.config.truncated == "punish" for rollout in self.training.rollouts]
+        return [rollout.truncated and self.config.truncated == "punish" for rollout in self.rollouts]
 
     def end_step(self, row: Row) -> None:
         """Finish a step: add its row and its cost, and save the state if a save is due.

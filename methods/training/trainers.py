@@ -57,6 +57,7 @@ class GroupTrainer(GRPOTrainer):
             it.
         advantages: Returns the advantages to train on; None for those of the loss, as they are.
         prefix: Returns what each answer begins with; None if answers are sampled from their first token on.
+        options: Further options of GRPOConfig.
 
     Attributes:
         columns: Columns of the trainer's log, with their names in a row.
@@ -74,6 +75,7 @@ class GroupTrainer(GRPOTrainer):
         scaled: bool | None = None,
         advantages: Advantages | None = None,
         prefix: Prefix | None = None,
+        **options: Any,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process, updates = batch // training.ranks.world_size, config.steps_per_batch
@@ -86,7 +88,6 @@ class GroupTrainer(GRPOTrainer):
         micro = micro_batch(per_process // updates, training.batch_size)
         arguments = GRPOConfig(
             **shared_arguments(loop, folder),
-            **loss.arguments(),
             max_steps=steps * updates,
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=per_process // updates // micro,
@@ -101,6 +102,7 @@ class GroupTrainer(GRPOTrainer):
             reward_weights=[1.0, *(0.0 for _ in rewards)],
             scale_rewards="group" if (loss.scaled if scaled is None else scaled) else "none",
             router_aux_loss_coef=0.0,  # the loss is that of GRPO; some mixtures of experts have no other
+            **(loss.arguments() | options),
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))
@@ -138,7 +140,7 @@ class GroupTrainer(GRPOTrainer):
         self._loop.advantages = found.abs().mean(dim=1).tolist()
         if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
-            kept = torch.tensor([[not rollout.truncated] for rollout in self._training.rollouts])
+            kept = torch.tensor([[not rollout.truncated] for rollout in self._loop.rollouts])
             mask = output["completion_mask"] * kept.to(output["completion_mask"])
             output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
         return output
@@ -147,7 +149,7 @@ class GroupTrainer(GRPOTrainer):
         self._gathered: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         return self._gathered
 
-    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any) -> tuple[list[list[int]], Any]:
         if self._prefix is not None:
             start = self.accelerator.process_index * len(prompt_ids)
             prefixes = [list(self._prefix(e, (start + i) % self._group)) for i, e in enumerate(self._examples)]

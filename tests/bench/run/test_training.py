@@ -141,6 +141,41 @@ def test_a_value_model_copies_the_base_weights_and_its_head_starts_at_zero(open_
     assert value.model.embed_tokens.weight.data_ptr() != session.model.get_input_embeddings().weight.data_ptr()
 
 
+def test_a_peer_is_a_metered_copy_with_noise_and_adapters_of_its_own(open_session):
+    session, meter = open_session(lora=Lora(rank=2))
+    peers = [session.peer(1, 0.0), session.peer(1, 0.01), session.peer(2, 0.01), session]
+
+    def weights(peer, part):
+        return torch.cat([p.detach().flatten() for name, p in peer.model.named_parameters() if part in name])
+
+    exact, noisy, other, base = (weights(peer, "q_proj.base_layer") for peer in peers)
+    assert exact.equal(base)
+    assert float((noisy - base).std()) == pytest.approx(0.01, rel=0.1)
+    assert not torch.allclose(noisy, other)
+    assert weights(peers[0], "lora_A").equal(weights(peers[1], "lora_A"))
+    assert not any(weights(peers[0], "lora_A").equal(weights(peer, "lora_A")) for peer in peers[2:])
+    ids = torch.tensor([[1, 4, 5, 6]])
+    costs = []
+    for peer in peers:
+        with session.metered():
+            before = meter.ledger["train"]
+            peer.model(input_ids=ids).logits.sum().backward()
+            costs.append(meter.ledger["train"] - before)
+    assert costs[0].products > 0
+    assert costs.count(costs[0]) == 4
+
+
+def test_a_peer_samples_its_own_answers(open_session):
+    session, _ = open_session()
+    peer = session.peer(1, 0.02)
+    sample(session, temperature=2.0)
+    own = session.rollouts
+    sample(session, peer.model, temperature=2.0)
+    assert session.rollouts is own
+    assert len(peer.rollouts) == len(own)
+    assert [r.logprobs.tolist() for r in peer.rollouts] != [r.logprobs.tolist() for r in own]
+
+
 def test_the_padding_id_ends_no_answer_and_occurs_in_no_prompt(open_session):
     session, _ = open_session()
     assert session.tokenizer.pad_token_id == session.model.generation_config.pad_token_id == 0
@@ -225,14 +260,16 @@ def test_the_checkpoint_chooses_neither_dropout_nor_sampling(open_session, noisy
     assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (1, 2, 0)
 
 
-def sample(session, **settings):
+def sample(session, model=None, **settings):
     torch.manual_seed(0)
     prompts = [list(prompt.token_ids) for prompt in session.prompts[:6]]
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
     config = GenerationConfig(do_sample=True, max_new_tokens=session.max_new_tokens, top_k=0, **settings)
     with session.metered(), torch.no_grad():
-        return session.model.generate(input_ids=ids, attention_mask=(ids != 0).long(), generation_config=config)
+        return (model or session.model).generate(
+            input_ids=ids, attention_mask=(ids != 0).long(), generation_config=config
+        )
 
 
 def test_a_rollout_has_the_probability_and_entropy_of_each_token(open_session, path):
