@@ -8,8 +8,13 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.registry import BUILT_IN, load_method
 
-NEEDS_A_FILE = {"drpt"}
-"""Methods that a suite does not run, because they need a file of one's own."""
+METHODS = BUILT_IN["method"].keys() - {"landscape"}  # a diagnostic method, which returns the base
+MAIN = {
+    *("base", "self-consistency", "best-of-n", "prompt-search", "prompted-self-consistency"),
+    *("corp", "randopt", "es", "sft", "grpo", "ppo", "cat"),
+}
+"""Methods of the main comparison. All others stand in the suite of papers, beside those of `REFERENCES`."""
+REFERENCES = {"base", "sft", "grpo"}
 SUITES = Path(__file__).parents[2] / "suites"
 
 
@@ -23,22 +28,25 @@ def plans(name: str) -> list[dict]:
 @pytest.mark.parametrize(
     ("name", "tasks"), [("ci", ("addition", "modular-addition")), ("smollm2", ("successor", "tenfold"))]
 )
-def test_a_suite_runs_every_method_on_two_tasks_without_refusals(name, tasks):
+def test_a_suite_runs_the_main_methods_on_two_tasks_without_refusals(name, tasks):
     found = plans(name)
-    diagnostic = {"landscape"}  # it returns the base
-    built_in = BUILT_IN["method"].keys() - diagnostic - NEEDS_A_FILE
-    assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in built_in for t in tasks}
+    assert {(plan["method"], plan["task"]) for plan in found} == {(m, t) for m in MAIN for t in tasks}
     assert {plan["refused"] for plan in found} == {None}
 
 
-@pytest.mark.parametrize("name", ["ci-tuned", "stage2"])
-def test_a_tuned_suite_is_refused_nothing(name):
+def test_every_other_method_is_in_the_suite_of_papers():
+    assert {plan["method"] for plan in plans("papers")} == (METHODS - MAIN) | REFERENCES
+
+
+@pytest.mark.parametrize("name", ["ci-tuned", "stage2", "papers", "papers-tuned"])
+def test_a_suite_is_refused_nothing(name):
     assert {plan["refused"] for plan in plans(name)} == {None}
 
 
-def test_every_method_with_settings_to_tune_is_in_the_tuned_suite():
-    tunable = {name for name in BUILT_IN["method"] if load_method(name).space} - NEEDS_A_FILE
-    assert {plan["method"] for plan in plans("ci-tuned")} == tunable
+@pytest.mark.parametrize("name", ["ci", "papers"])
+def test_every_method_with_settings_to_tune_is_in_the_tuned_suite(name):
+    tunable = {plan["method"] for plan in plans(name) if load_method(plan["method"]).space}
+    assert {plan["method"] for plan in plans(f"{name}-tuned")} == tunable
 
 
 def test_nothing_in_the_suite_of_qwen_is_refused():
