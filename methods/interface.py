@@ -811,7 +811,8 @@ class Method(ABC):
             A run is refused at once where one is missing. Settings can add some: set it in `__init__`.
         install: Command that installs the libraries; empty for `pip install` with their names.
         models: Further models that `adapt` runs, such as a teacher, each given like `--model`. They are downloaded
-            before the run begins, and the run's id depends on their content. Settings name them: set it in `__init__`.
+            before the run begins, and the run's id depends on their content. Where settings name them, set it in
+            `__init__`.
     """
 
     name: ClassVar[str]

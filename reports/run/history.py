@@ -30,16 +30,18 @@ def configuration(result: Result) -> dict[str, str]:
     """Return the configuration of a run as named lines, such as `{"data": "support 400, test 2000", ...}`."""
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
+    further = versions.models if versions else None
     merged = ", system message in the user's turn" if versions and versions.system_merged else ""
     lines = {
         "ruleset": result.ruleset,
         "settings": _settings(config.method_config, result.tuning.chosen if result.tuning else {}),
-        "versions": ", ".join(f"{k} {v}" for k, v in versions.model_dump(exclude_none=True).items())
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.model_dump(exclude={"models"}, exclude_none=True).items())
         if versions
         else "",
         "data": ", ".join(f"{split} {size}" for split, size in result.splits.items()),
         "test": f"the first {config.limit}" if config.limit else "",
         "model": f"{result.model.origin}, weights {result.model.digest[:12]}" if result.model else "",
+        "also runs": ", ".join(f"{name}, files {each[:12]}" for name, each in (further or {}).items()),
         "engine": engine + (f", prompt {result.prompt}" if result.prompt else "") + merged,
         "processor": " ".join([result.processor.name, *result.processor.features]) if result.processor else "",
         "sandbox": result.sandbox or "",

@@ -98,6 +98,13 @@ def test_records_of_earlier_versions_are_not_chosen():
     assert unrepeatable(old) == "method es has version 2 here, and 1 in the record"
 
 
+def test_a_run_whose_further_model_is_not_on_this_machine_is_not_repeated():
+    result = read_record(next(RECORDS.glob("addition/tiny-adder/es/*/seed-*.json"))).result
+    versions = result.versions.model_copy(update={"models": {"./nowhere": "0" * 64}})
+    reason = unrepeatable(result.model_copy(update={"versions": versions}))
+    assert reason.startswith("the further model is not on this machine: --model ./nowhere: no such file or folder")
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     config = RunConfig(method="randopt", task="addition", model="tiny-adder", budget="100", limit=30)

@@ -185,6 +185,7 @@ def prepared(folder, output):
     return prepare(RunConfig(**config, budget="300"), output, ProgressDisplay(quiet=True))
 
 
+@pytest.mark.slow
 def test_the_id_of_a_run_depends_on_the_content_of_its_teacher(other, tmp_path):
     first = prepared(other, tmp_path)
     assert first.versions.models == {str(other): first.models[str(other)].provenance.sha256}
