@@ -63,7 +63,13 @@ def test_without_general_data_it_is_refused_and_not_silently_another_method(gene
     with pytest.raises(Refused, match=r"needs general data; give a file .*--set general=FILE.* or take the method sft"):
         Drpt(DrptConfig()).plan(2048, TRAITS)
     plan = Drpt(DrptConfig(general=general)).plan(2048, TRAITS)
-    assert (plan.evaluations, plan.lines[0].what) == (2048, "about 34 steps of 10 gold answers")
+    assert (plan.evaluations, plan.lines[0].what) == (
+        2048,
+        "about 34 steps of 10 gold answers, each with a general example",
+    )
+    assert plan.notes[-1] == (
+        "general data are seen by this method alone, and nothing compares them with the test split"
+    )
     assert Drpt(DrptConfig(space="all")).plan(2048, TRAITS).lines[0].what == "about 42 steps of 16 gold answers"
 
 
