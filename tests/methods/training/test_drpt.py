@@ -148,10 +148,10 @@ def test_general_data_that_are_the_target_change_nothing_but_rounding(tmp_path, 
     support = Addition().load().support
     own = [{"prompt": Addition().messages(each)[0]["content"], "answer": Addition().gold(each)} for each in support]
     settings = {"general": rows(tmp_path / "own.jsonl", own), "batch": 1}
+    free = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")[0].report["training"]["curve"]
     for space in ("span", "subset"):
         result, _ = run(tmp_path, "drpt", settings | {"space": space}, budget="60")
-        every, _ = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")
-        limited, free = (found.report["training"]["curve"] for found in (result, every))
+        limited = result.report["training"]["curve"]
         assert limited["opposed"] == [0.0] * len(limited["step"])
         assert limited["cosine"] == pytest.approx([1.0] * len(limited["step"]))
         assert limited["loss"] == pytest.approx(free["loss"][: len(limited["loss"])], rel=1e-3)
