@@ -20,14 +20,15 @@ examples where ours keep all that do not oppose the target. The gradient is proj
 not the optimiser's update.
 
 Each step holds the gradients of all general examples of its batch, so the memory is that of m + 1 models in float32,
-or of as many sets of adapters; take a small batch, or `lora`. General data are data that other methods do not see: a
-table with this row should say so.
+or of as many sets of adapters; take a small batch, or `lora`. General data are data that other methods do not see, and
+nothing compares them with the test split. The plan says so, and a table with this row should.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -103,6 +104,11 @@ class Drpt(Sft):
         """Estimated cost of one target example with its general example, in evaluations."""
         return UPDATE if self.config.space == "all" else 2 * UPDATE
 
+    @property
+    def what(self) -> str:  # type: ignore[override]
+        """Content of a step in a few words."""
+        return "gold answers" if self.config.space == "all" else "gold answers, each with a general example"
+
     def spread(self, processes: int) -> None:
         """Refuse several processes, because the gradients of single examples are not gathered."""
         if processes > 1:
@@ -122,7 +128,11 @@ class Drpt(Sft):
                 f"drpt with space={self.config.space} needs general data; give a file of rows with prompt and answer "
                 "(--set general=FILE), or take the method sft, which is drpt with space=all"
             )
-        return super().plan(evaluations, task)
+        plan = super().plan(evaluations, task)
+        if self.config.space == "all":
+            return plan
+        note = "general data are seen by this method alone, and nothing compares them with the test split"
+        return replace(plan, notes=(*plan.notes, note))
 
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's SFTTrainer with projected gradients, or as it is if every direction is allowed."""

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from bench.errors import Refused
+from bench.errors import BenchError, Refused
 from methods.training.cat_weights import Array
 from methods.training.loop import LogCallback, Loop, silence
 from methods.training.trainers import micro_batch, shared_arguments
@@ -93,11 +93,18 @@ class Tuner(SFTTrainer):
         return super().get_batch_samples(iter(passes), num_batches, device)
 
     def _begin(self) -> Sequence[Example]:
-        """Begin steps, and end those without an update, until one has examples."""
+        """Begin steps, and end those without an update, until one has examples.
+
+        Raises:
+            BenchError: If their number is wrong.
+        """
         while True:
             self._loop.begin_step()
-            if rows := self._examples():
+            rows, batch = self._examples(), self._loop.schedule.batch
+            if len(rows) == batch:
                 return rows
+            if rows:
+                raise BenchError(f"at step {self._loop.step} there are {len(rows)} examples; expected {batch}, or none")
             self._loop.end_step({})
 
 

@@ -440,7 +440,7 @@ def test_each_process_gets_its_part_of_a_batch(open_session, tmp_path):
 def test_fine_tuning_shares_the_passes_of_a_step_between_the_processes(open_session, tmp_path):
     session, _ = open_session()
     rows = [example((1, 4 + place), [2]) for place in range(8)]
-    steps = iter([[], rows, rows])  # a step without an update is ended, and the next one begins
+    steps = iter([[], rows, rows, rows[:7]])  # a step without an update is ended, and the next one begins
     trainer = Tuner(
         SftConfig(), around := loop(session, SftConfig()), str(tmp_path / "trl"), examples=lambda: next(steps)
     )
@@ -453,6 +453,8 @@ def test_fine_tuning_shares_the_passes_of_a_step_between_the_processes(open_sess
         found.append([each["input_ids"][:, 1].tolist() for each in passes])
     assert found == [[[4, 5], [8, 9]], [[6, 7], [10, 11]]]
     assert around.rows == [{}]
+    with pytest.raises(BenchError, match="at step 1 there are 7 examples; expected 8, or none"):
+        trainer.get_batch_samples(None, 2, torch.device("cpu"))
 
 
 def test_fine_tuning_needs_the_whole_batch_in_one_pass(open_session, tmp_path):

@@ -63,7 +63,13 @@ def test_without_general_data_it_is_refused_and_not_silently_another_method(gene
     with pytest.raises(Refused, match=r"needs general data; give a file .*--set general=FILE.* or take the method sft"):
         Drpt(DrptConfig()).plan(2048, TRAITS)
     plan = Drpt(DrptConfig(general=general)).plan(2048, TRAITS)
-    assert (plan.evaluations, plan.lines[0].what) == (2048, "about 34 steps of 10 gold answers")
+    assert (plan.evaluations, plan.lines[0].what) == (
+        2048,
+        "about 34 steps of 10 gold answers, each with a general example",
+    )
+    assert plan.notes[-1] == (
+        "general data are seen by this method alone, and nothing compares them with the test split"
+    )
     assert Drpt(DrptConfig(space="all")).plan(2048, TRAITS).lines[0].what == "about 42 steps of 16 gold answers"
 
 
@@ -141,10 +147,10 @@ def test_general_data_that_are_the_target_change_nothing_but_rounding(tmp_path, 
     support = Addition().load().support
     own = [{"prompt": Addition().messages(each)[0]["content"], "answer": Addition().gold(each)} for each in support]
     settings = {"general": rows(tmp_path / "own.jsonl", own), "batch": 1}
+    free = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")[0].report["training"]["curve"]
     for space in ("span", "subset"):
         result, _ = run(tmp_path, "drpt", settings | {"space": space}, budget="60")
-        every, _ = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")
-        limited, free = (found.report["training"]["curve"] for found in (result, every))
+        limited = result.report["training"]["curve"]
         assert limited["opposed"] == [0.0] * len(limited["step"])
         assert limited["cosine"] == pytest.approx([1.0] * len(limited["step"]))
         assert limited["loss"] == pytest.approx(free["loss"][: len(limited["loss"])], rel=1e-3)
