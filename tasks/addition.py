@@ -60,7 +60,7 @@ class Addition(Task):
         return f"{b}+{a}=" if prompt == "swapped" else f"{a}+{b}="
 
     def with_drafts(self, question: str, drafts: Sequence[str]) -> str:
-        """Return the drafts before the sum, such as `46=47=12+34=`: `tiny-adder` reads digits, `+` and `=` only."""
+        """Return the drafts before the sum, such as `46=47=12+34=`. The tokenizer of `tiny-adder` has no letters."""
         return "".join(f"{draft}=" for draft in drafts) + question
 
     def score(self, example: Example, text: str) -> Score:
