@@ -12,6 +12,7 @@ from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from methods.training.config import GrpoConfig
 from methods.training.curriculum import endless_order
 from methods.training.difficulty import IntermediateDifficulty
 from methods.training.grpo import Grpo
@@ -92,7 +93,7 @@ def test_one_candidate_a_prompt_makes_no_pass_and_costs_what_grpo_does():
     assert [i for step in range(9) for i in curriculum.choose(step, 3)] == list(islice(endless_order(0, 10, 0), 27))
     curriculum.learn([0, 1, 2], [1.0] * 3, [])
     assert model.asked == []
-    assert Pcl(PclConfig(candidates=1)).cost == Grpo.cost
+    assert Pcl(PclConfig(candidates=1)).cost == Grpo(GrpoConfig()).cost
     method = Pcl(PclConfig())
     assert method.cost == Grpo.cost + 4 / 8
     method.spread(3)

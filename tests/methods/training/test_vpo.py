@@ -82,7 +82,7 @@ def test_the_standard_deviation_of_sets_is_larger_by_the_factor_that_the_docstri
 
 def test_an_answer_that_was_cut_off_is_punished_in_every_part_and_one_without_a_score_has_none():
     loop = Loop.__new__(Loop)
-    loop.config = VpoConfig(truncated="punish")
+    loop.config, loop.rollouts = VpoConfig(truncated="punish"), ()
     loop.scores = [Score(1.0, True), Score(1.0, True), Score(0.0, False, status="infrastructure"), Score(0.0, False)]
     parts = [{"a": 1.0}, {"a": 1.0}, {"a": 1.0}, None]
     rollouts = [SimpleNamespace(truncated=truncated) for truncated in (False, True, False, False)]
