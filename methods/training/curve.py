@@ -33,7 +33,8 @@ def curve(rows: Sequence[Mapping[str, float | None]], points: int = 400) -> dict
     """Return the training curve as columns of at most `points` values.
 
     Each value is the mean over a run of steps, and `step` is the last step of that run. Steps without a value do not
-    count in the mean. Non-finite values become None, because JSON has none. Example:
+    count in the mean; a step without an update has no loss, for example. Non-finite values become None, because JSON
+    has none. Example:
     `{"step": [2.0, 4.0], "reward": [0.4, 0.5], "loss": [0.02, None]}`.
 
     Args:
@@ -47,7 +48,7 @@ def curve(rows: Sequence[Mapping[str, float | None]], points: int = 400) -> dict
     columns: dict[str, list[float | None]] = {"step": []}
     for number in range(1, len(bins) + 1):
         columns["step"].append(float(min(len(rows), number * width)))
-    for name in rows[0]:
+    for name in dict.fromkeys(name for row in rows for name in row):
         means = [mean_of(part, name) for part in bins]
         columns[name] = [float(f"{m:.6g}") if m is not None and math.isfinite(m) else None for m in means]
     return columns
@@ -55,5 +56,5 @@ def curve(rows: Sequence[Mapping[str, float | None]], points: int = 400) -> dict
 
 def mean_of(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
     """Return the mean of a column over the rows that have a value; None if none has."""
-    values = [value for row in rows if (value := row[name]) is not None]
+    values = [value for row in rows if (value := row.get(name)) is not None]
     return sum(values) / len(values) if values else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 from methods.training.curve import Row, mean_of
@@ -55,13 +55,13 @@ def divergence(rows: Sequence[Row], batch: int) -> str | None:
         if value is not None and not math.isfinite(value):
             return f"{name} is {value} at step {len(rows)}"
     dead = _lasting(rows, lambda row: row.get("reward") == 0.0 and _below(row.get("entropy"), NO_ENTROPY))
-    if dead >= LASTING and any(row["reward"] for row in rows):
+    if dead >= LASTING and any(row.get("reward") for row in rows):
         return f"reward and entropy are 0 since step {len(rows) - dead + 1}"
     window = max(WINDOW_STEPS, math.ceil(WINDOW_ANSWERS / batch))
     if len(rows) < 2 * window:
         return None
     for name in ("reward", "length"):
-        began, now = _mean(rows[:window], name), _mean(rows[-window:], name)
+        began, now = mean_of(rows[:window], name), mean_of(rows[-window:], name)
         if began is not None and now is not None and began > 0 and now < COLLAPSED * began:
             return f"mean {name} fell from {began:.3g} to {now:.3g} by step {len(rows)}"
     return None
@@ -90,7 +90,3 @@ def _lasting(rows: Sequence[Row], shown: Callable[[Row], bool]) -> int:
 
 def _below(value: float | None, limit: float) -> bool:
     return value is not None and value < limit
-
-
-def _mean(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
-    return mean_of(rows, name) if name in rows[0] else None

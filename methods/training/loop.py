@@ -322,8 +322,8 @@ def without_renames() -> Iterator[None]:
         yield
 
 
-class StepCallback(TrainerCallback):
-    """Calls a loop at the start and end of each step of a trainer.
+class LogCallback(TrainerCallback):
+    """Calls a loop at the end of each step of a trainer that begins its steps itself.
 
     Args:
         loop: The loop.
@@ -333,16 +333,20 @@ class StepCallback(TrainerCallback):
     def __init__(self, loop: Loop, columns: dict[str, str]) -> None:
         self._loop, self._columns = loop, columns
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start a step. PPOTrainer does not call this; `Batches` starts its steps."""
-        self._loop.begin_step()
-
     def on_log(self, *_: Any, logs: dict[str, float | None], **__: Any) -> None:
         """Finish a step. Trainers log each one after the optimiser's update."""
         if all(column in logs for column in self._columns):
             # A trainer logs None for a mean over values that are all NaN.
             values = {name: logs[column] for column, name in self._columns.items()}
             self._loop.end_step({name: float("nan" if value is None else value) for name, value in values.items()})
+
+
+class StepCallback(LogCallback):
+    """Calls a loop at the start and end of each step of a trainer."""
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start a step."""
+        self._loop.begin_step()
 
 
 def silence(trainer: Any) -> None:

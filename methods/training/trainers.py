@@ -18,7 +18,7 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from bench.seeds import derive
 from methods.training.cat_weights import Array
-from methods.training.loop import Loop, StepCallback, silence
+from methods.training.loop import LogCallback, Loop, StepCallback, silence
 
 if TYPE_CHECKING:
     from methods.training.config import GrpoConfig, PpoConfig
@@ -177,7 +177,7 @@ class PolicyValueTrainer(PPOTrainer):
             train_dataset=Dataset.from_list([{"input_ids": list(p.token_ids)} for p in training.prompts]),
             value_model=value,
             optimizers=(loop.optimizer, loop.scheduler),
-            callbacks=[StepCallback(loop, VALUE_COLUMNS)],
+            callbacks=[LogCallback(loop, VALUE_COLUMNS)],
         )
         self._norms: list[float] = []
         loop.optimizer.register_step_pre_hook(lambda optimizer, *_: self._norms.append(_clip(optimizer, config.clip)))
