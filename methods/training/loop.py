@@ -134,13 +134,14 @@ class Loop:
         with self.training.metered(), suppress(Finished), without_variables(*removed), without_renames():
             train()
 
-    def order(self, each: int) -> Iterator[int]:
+    def order(self, each: int, count: int | None = None) -> Iterator[int]:
         """Yield indices of prompts from the next step on: all prompts in a new random order each epoch.
 
         Args:
             each: Number of prompts per step.
+            count: Number of prompts. Default: all of the support split.
         """
-        count, start = len(self.training.prompts), self.step * each
+        count, start = len(self.training.prompts) if count is None else count, self.step * each
         for epoch in range(start // count, 1 << 62):
             order = np.random.default_rng(derive(self.seed, "training order", epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
