@@ -44,6 +44,10 @@ BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
         ),
         "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
         "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
+        "iterative-randopt": (
+            "methods.training.iterative_randopt:IterativeRandOpt",
+            "randopt's best K vote, one model is trained on their answers, and again around it",
+        ),
         "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
         "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
     },
