@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -267,15 +268,8 @@ class Evaluator:
             scores = {name: found[name] if found else [] for name in ("rewards", "correct")}
             return scores | {"complete": found is not None}
 
-        entry, work = self._run(
-            key,
-            shape(Scored, len(examples)),
-            lambda: self.score_chunk(point, examples, label, prompt),
-            value,
-            point,
-            account,
-            allowance,
-        )
+        chunk = partial(self.score_chunk, point, examples, label, prompt)
+        entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, point, account, allowance)
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),
@@ -314,15 +308,8 @@ class Evaluator:
         """Answer examples. The answers are journalled when this returns. None if the allowance in FLOPs runs out."""
         key = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt}
-        entry, _ = self._run(
-            key,
-            shape(Answered, len(examples)),
-            lambda: self.answer_chunk(point, examples, label, decoding, prompt),
-            _answers_in,
-            point,
-            account,
-            allowance,
-        )
+        chunk = partial(self.answer_chunk, point, examples, label, decoding, prompt)
+        entry, _ = self._run(key, shape(Answered, len(examples)), chunk, _answers_in, point, account, allowance)
         if entry["answers"] is None:
             return None
         return [answer_from(fields, prompt) for fields in entry["answers"]]

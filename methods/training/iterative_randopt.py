@@ -29,6 +29,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -119,10 +120,7 @@ class IterativeRandOpt(Sft):
     config: IterativeRandOptConfig
     what = "voted answers"
     space: ClassVar[Space] = {**Sft.space, "sigma": Dimension(1e-4, 3e-2)}
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        {"rounds": 2, "voters": 2, "lr": 1e-3, "lora": {"rank": 2}},
-        {"rounds": 2, "voters": 2, "lr": 1e-4},
-    )
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({"rounds": 2, "voters": 2, "lr": 1e-3, "lora": {"rank": 2}},)
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if the task's answers do not vote, else None."""
@@ -154,8 +152,10 @@ class IterativeRandOpt(Sft):
         examples = min(max(balanced_examples(search), MIN_EXAMPLES), config.examples, support)
         examples = min(examples, search // (config.voters + 1))  # a choice needs more candidates than voters
         multiple = math.lcm(self.multiple, self.processes)
+        schedule = partial(make_schedule, batch=self.batch, multiple=multiple, cost=self.cost)
         try:
-            training = make_schedule(train, config, batch=self.batch, multiple=multiple, cost=self.cost)
+            whole = schedule(rounds * train, config)  # whose batch gives enough steps over all rounds
+            training = schedule(train, config.model_copy(update={"batch": whole.batch}))
         except Refused as error:
             raise Refused(f"a round trains on {questions} questions: {error}") from error
         return RoundSchedule(rounds, search // examples, examples, search, questions, vote, training)
@@ -228,11 +228,15 @@ class IterativeRandOpt(Sft):
             return place
 
         def distil(loop: Loop, folder: str) -> None:
-            from methods.training.tuner import Tuner, epochs, example
+            from methods.training.tuner import Tuner, example
 
             prompts = [loop.training.prompts[index] for index in questions]
             examples = [example(prompts[question].token_ids, answer) for question, answer in rows]
-            Tuner(self.config, loop, folder, examples=epochs(loop, examples)).train()
+            batch = loop.schedule.batch
+            order = loop.shuffled(len(examples), loop.step * batch)
+            Tuner(
+                self.config, loop, folder, examples=lambda: [examples[index] for index in islice(order, batch)]
+            ).train()
 
         start = place if isinstance(place, Checkpoint) else None
         checkpoint = self.fit(context, context.remaining - kept, schedule.training, distil, start)

@@ -134,16 +134,24 @@ class Loop:
         with self.training.metered(), suppress(Finished), without_variables(*removed), without_renames():
             train()
 
-    def order(self, each: int, count: int | None = None) -> Iterator[int]:
-        """Yield indices of prompts from the next step on: all prompts in a new random order each epoch.
+    def order(self, each: int) -> Iterator[int]:
+        """Return indices of prompts from the next step on: all prompts in a new random order each epoch.
 
         Args:
             each: Number of prompts per step.
-            count: Number of prompts. Default: all of the support split.
         """
-        count, start = len(self.training.prompts) if count is None else count, self.step * each
+        return self.shuffled(len(self.training.prompts), self.step * each)
+
+    def shuffled(self, count: int, start: int, stream: str = "training order") -> Iterator[int]:
+        """Yield indices below a number: all in a new random order each epoch.
+
+        Args:
+            count: The number.
+            start: Number of indices to leave out at the beginning.
+            stream: Name of the random stream.
+        """
         for epoch in range(start // count, 1 << 62):
-            order = np.random.default_rng(derive(self.seed, "training order", epoch)).permutation(count)
+            order = np.random.default_rng(derive(self.seed, stream, epoch)).permutation(count)
             yield from order[max(0, start - epoch * count) :].tolist()
 
     def choose(self, count: int) -> list[int] | None:

@@ -107,18 +107,13 @@ def example(prompt: Sequence[int], answer: Sequence[int]) -> Example:
 
 
 def golds(loop: Loop) -> Examples:
-    """Return the gold answers of the support split as a source."""
-    tokenizer, rows = loop.training.tokenizer, []
+    """Return the gold answers of the support split as a source: in a new random order each epoch."""
+    tokenizer, batch = loop.training.tokenizer, loop.schedule.batch
+    rows = []
     for prompt in loop.training.prompts:
         gold = tokenizer.encode(prompt.gold, add_special_tokens=False)
         rows.append(example(prompt.token_ids, [*gold, tokenizer.eos_token_id]))
-    return epochs(loop, rows)
-
-
-def epochs(loop: Loop, rows: Sequence[Example]) -> Examples:
-    """Return rows that stay as they are as a source: in a new random order each epoch."""
-    batch = loop.schedule.batch
-    order: Iterator[int] = loop.order(batch, len(rows))
+    order: Iterator[int] = loop.order(batch)
     return lambda: [rows[index] for index in islice(order, batch)]
 
 

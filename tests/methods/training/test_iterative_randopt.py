@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +21,10 @@ from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.seeds import derive
 from bench.weights.checkpoint import open_checkpoint
-from methods.interface import Answers, Point
+from methods.interface import Answers, Checkpoint, Point, SingleModel
 from methods.search.population import perturbation
+from methods.testing import FLOPS, CoinFlips
+from methods.training import tuner
 from methods.training.config import SftConfig
 from methods.training.iterative_randopt import IterativeRandOpt, IterativeRandOptConfig, voted
 from methods.training.sft import Sft
@@ -51,6 +54,8 @@ def test_half_of_a_round_is_for_votes_and_training():
     assert (schedule.rounds, schedule.questions, schedule.vote, schedule.training.train) == (4, 18, 144, 108)
     assert (schedule.search, schedule.examples, schedule.population) == (260, 8, 32)
     assert schedule.evaluations == 512
+    # The batch is that of a training of all rounds, which gets 432 evaluations, for 32 steps; an answer costs 3.
+    assert (schedule.training.batch, schedule.training.steps) == (4, 9)
     large = method().rounds(1_000_000, TRAITS)
     assert (large.rounds, large.questions, large.examples) == (4, 400, 256)
     assert large.search == 250_000 - 400 * 14
@@ -75,6 +80,74 @@ def test_it_needs_votes_and_no_reference_answers():
     assert method().supports(replace(TRAITS, refused_golds="the task has none")) is None
     refused = method().supports(replace(TRAITS, vote_by=None))
     assert refused == "it trains on voted answers, and the task has no vote key"
+
+
+class Simulated(CoinFlips):
+    """Context whose model answers every question with 7, at a given cost, and whose trainings have ended before.
+
+    Attributes:
+        asked: Examples that voters answered.
+        trained: Allowance and start of each training.
+    """
+
+    def __init__(self, evaluations, price=1, vote="7"):
+        super().__init__(0, TRAITS.sizes, evaluations)
+        self.task, self.price, self.vote, self.asked, self.trained = TRAITS, price, vote, [], []
+
+    def answer(self, point, split, *, account, examples, allowance):
+        assert (split, account) == ("support", "sample")
+        flops = len(examples) * FLOPS * self.price
+        if flops > allowance:
+            self.remaining -= max(0, allowance)
+            return Answers((), (), max(0, allowance), complete=False)
+        self.remaining -= flops
+        self.asked.append(examples)
+        return Answers(("7",) * len(examples), ((7, 2),) * len(examples), flops)
+
+    def votes(self, split, examples, texts):
+        return [self.vote and Vote(self.vote) for _ in texts]
+
+    def train(self, allowance, lora, start):
+        self.trained.append((allowance, start))
+        self.remaining -= allowance
+        return SimpleNamespace(finished=(Checkpoint(Path(), str(len(self.trained))), {"steps": 3}))
+
+
+def test_rounds_share_the_budget_and_go_on_from_one_another_with_questions_in_turn():
+    context = Simulated(2048)
+    assert method().adapt(context) == SingleModel(Checkpoint(Path(), "4"))
+    assert context.remaining == 0
+    assert context.asked == [range(18 * i, 18 * i + 18) for i in range(4) for _ in range(8)]
+    assert [start for _, start in context.trained] == [None, *(Checkpoint(Path(), str(i)) for i in (1, 2, 3))]
+    # The search leaves less than a candidate's cost, 8 evaluations, to the training's 108.
+    assert all(108 <= allowance / FLOPS < 116 for allowance, _ in context.trained)
+    assert [len(found["scores"]) for found in context.report["rounds"]] == [32] * 4
+    votes = context.report["rounds"][0]["vote"]
+    assert (votes["voters"], votes["agreement"], votes["questions"], votes["answers"]) == (8, 1.0, 18, 18)
+
+
+def test_voters_that_cost_more_than_planned_are_fewer_and_training_keeps_its_share():
+    context = Simulated(2048, price=3)
+    method(rounds=1).adapt(context)
+    (found,) = context.report["rounds"]
+    planned = context.report["schedule"]
+    assert found["vote"]["voters"] == planned["vote"] // (3 * planned["questions"]) == 2
+    assert context.trained[0][0] >= planned["training"]["train"] * FLOPS
+    context = Simulated(2048, price=100)
+    assert method().adapt(context) == SingleModel(Point())
+    assert {found["ended"] for found in context.report["rounds"]} == {
+        "no voter could answer within the round's share of the budget"
+    }
+    assert context.trained == []
+    assert context.remaining >= 0
+
+
+def test_questions_without_votes_are_not_trained_on():
+    context = Simulated(2048, vote=None)
+    assert method().adapt(context) == SingleModel(Point())
+    assert [found["ended"] for found in context.report["rounds"]] == ["nobody voted on any question"] * 4
+    assert context.report["rounds"][0]["vote"]["answers"] == 0
+    assert context.trained == []
 
 
 class Own(Addition):
@@ -109,16 +182,14 @@ def meter_cost(evaluator, examples):
 
 @pytest.fixture
 def distilled(monkeypatch):
-    """List of the examples of each training."""
-    import methods.training.tuner as tuner
+    """List of the token ids of prompt and answer of all examples trained on."""
+    found, example = [], tuner.example
 
-    found, epochs = [], tuner.epochs
+    def kept(prompt, answer):
+        found.append((*prompt, *answer))
+        return example(prompt, answer)
 
-    def kept(loop, rows):
-        found.append([(tuple(row["input_ids"]), tuple(row["labels"])) for row in rows])
-        return epochs(loop, rows)
-
-    monkeypatch.setattr(tuner, "epochs", kept)
+    monkeypatch.setattr(tuner, "example", kept)
     return found
 
 
@@ -140,7 +211,7 @@ def test_a_round_of_voters_that_equal_the_base_is_sft_on_the_bases_own_answers(t
     assert golds != {i: Addition().gold(e) for i, e in zip(golds, evaluator.task.load().support, strict=False)}
     plain, _ = open_context(tmp_path / "c", Own(golds), 8, flops=allowance)
     expected = Sft(SftConfig(**settings)).adapt(plain)
-    assert distilled[0] == distilled[1]
+    assert distilled[:8] == distilled[8:]
     assert plain.report["training"]["curve"] == round_["training"]["curve"]
     assert result.point == expected.point  # equal digests: the same weights, bit for bit
 
@@ -155,7 +226,7 @@ def test_with_one_voter_a_round_trains_on_the_answers_of_randopts_best_candidate
     answers = again.answer(best, "support", account="sample")
     prompts = [evaluator.prompt(example) for example in evaluator.task.load().support[:16]]
     expected = [(*prompt, *answer) for prompt, answer in zip(prompts, answers.token_ids, strict=True)]
-    assert [ids for ids, _ in distilled[0]] == [expected[i] for i in range(16) if answers.texts[i].strip().isdigit()]
+    assert distilled == [expected[i] for i in range(16) if answers.texts[i].strip().isdigit()]
     assert max(round_["scores"]) == round_["scores"][round_["voters"][0]]
 
 
