@@ -27,55 +27,53 @@ Kind = Literal["method", "task"]
 
 BUILT_IN: dict[Kind, dict[str, tuple[str, str]]] = {
     "method": {
-        "anchored-es": ("methods.es:AnchoredEs", "evolution strategies with weight decay towards the base"),
         "base": ("methods.base:Base", "the base model, unchanged"),
+        "self-consistency": (
+            "methods.self_consistency:SelfConsistency",
+            "majority vote over samples of the base model",
+        ),
         "best-of-n": ("methods.best_of_n:BestOfN", "N sampled answers of the base; the task's own signal picks one"),
-        "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),
-        "drpt": (
-            "methods.training.drpt:Drpt",
-            "fine-tuning on gold answers in directions that general data allow; needs --set general=FILE",
-        ),
-        "expert-iteration": (
-            "methods.training.expert_iteration:ExpertIteration",
-            "fine-tuning on the model's own right answers, in rounds, by TRL",
-        ),
-        "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
-        "gsa": ("methods.gsa:Gsa", "N sampled answers of the base, and one more with all of them in its prompt"),
-        "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
         "prompt-search": ("methods.prompt_search:PromptSearch", "the best of the task's prompts; weights unchanged"),
         "prompted-self-consistency": (
             "methods.prompt_search:PromptedSelfConsistency",
             "prompt-search, then self-consistency under the prompt found",
         ),
+        "gsa": ("methods.gsa:Gsa", "N sampled answers of the base, and one more with all of them in its prompt"),
+        "corp": ("methods.corp.method:Corp", "random weight perturbations, consolidated into one model"),
         "randopt": ("methods.randopt:RandOpt", "the best of many random perturbations, alone and as a top-K vote"),
-        "self-consistency": (
-            "methods.self_consistency:SelfConsistency",
-            "majority vote over samples of the base model",
+        "iterative-randopt": (
+            "methods.training.iterative_randopt:IterativeRandOpt",
+            "randopt's best K vote, one model is trained on their answers, and again around it",
         ),
-        "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
-        "dump": ("methods.training.dump:Dump", "GRPO on the categories of prompts with the largest advantages"),
-        "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
-        "pcl": ("methods.training.pcl:Pcl", "GRPO on prompts that are expected to be solved half of the time"),
-        "riskpo": ("methods.training.riskpo:RiskPo", "GRPO on the low tail of the scores of bundles of questions"),
-        "kdrl": (
-            "methods.training.kdrl:Kdrl",
-            "grpo with a penalty on the divergence from a teacher or the base",
+        "es": ("methods.es:Es", "evolution strategies: steps along random perturbations, weighted by their rewards"),
+        "anchored-es": ("methods.es:AnchoredEs", "evolution strategies with weight decay towards the base"),
+        "landscape": ("methods.landscape:Landscape", "random perturbations scored item by item, for bench analyze"),
+        "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
+        "expert-iteration": (
+            "methods.training.expert_iteration:ExpertIteration",
+            "fine-tuning on the model's own right answers, in rounds, by TRL",
+        ),
+        "drpt": (
+            "methods.training.drpt:Drpt",
+            "fine-tuning on gold answers in directions that general data allow; needs --set general=FILE",
         ),
         "dpo": ("methods.training.dpo:Dpo", "preference optimisation on right and wrong sampled answers, by TRL"),
-        "f-tis": (
-            "methods.training.ftis:Ftis",
-            "copies of the base that learn from one another's answers by GRPO, by TRL",
-        ),
-        "sft": ("methods.training.sft:Sft", "supervised fine-tuning on the support split's gold answers, by TRL"),
+        "grpo": ("methods.training.grpo:Grpo", "group relative policy optimisation, by TRL"),
+        "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
+        "cat": ("methods.training.cat:Cat", "compute-aligned training: optimise pass@N, a majority vote or best-of-N"),
+        "riskpo": ("methods.training.riskpo:RiskPo", "GRPO on the low tail of the scores of bundles of questions"),
+        "dump": ("methods.training.dump:Dump", "GRPO on the categories of prompts with the largest advantages"),
+        "pcl": ("methods.training.pcl:Pcl", "GRPO on prompts that are expected to be solved half of the time"),
+        "kdrl": ("methods.training.kdrl:Kdrl", "grpo with a penalty on the divergence from a teacher or the base"),
         "prefix-rft": (
             "methods.training.prefix_rft:PrefixRft",
             "GRPO in which one answer to each prompt begins with a part of the gold answer",
         ),
         "vpo": ("methods.training.vpo:Vpo", "vector policy optimisation: GRPO on sets of answers with several rewards"),
-        "ppo": ("methods.training.ppo:Ppo", "proximal policy optimisation with a value model, by TRL"),
-        "vcpo": (
-            "methods.training.vcpo:Vcpo",
-            "variance-controlled GRPO: several weighted steps per batch of answers",
+        "vcpo": ("methods.training.vcpo:Vcpo", "variance-controlled GRPO: several weighted steps per batch of answers"),
+        "f-tis": (
+            "methods.training.ftis:Ftis",
+            "copies of the base that learn from one another's answers by GRPO, by TRL",
         ),
     },
     "task": {

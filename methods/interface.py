@@ -49,6 +49,7 @@ __all__ = [
     "GREEDY",
     "AdaptationAccount",
     "AdaptationSplit",
+    "Answers",
     "Artifact",
     "BenchError",
     "Checkpoint",
@@ -225,6 +226,23 @@ class Evaluation:
         return float(self.correct[scored].mean()) if scored.any() else float("nan")
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Answers of one point to some examples, as generated.
+
+    Attributes:
+        texts: Text of each answer, without special tokens. A thought whose beginning is part of the prompt has it too.
+        token_ids: Token ids of each answer, its end included.
+        flops: Adaptation FLOPs spent.
+        complete: False if the allowance ran out. Both tuples are then empty, and `flops` is spent all the same.
+    """
+
+    texts: tuple[str, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+    flops: int
+    complete: bool = True
+
+
 class Diverged(BenchError):
     """Training diverged (non-finite values or collapsed reward). Ends the run with status `diverged`."""
 
@@ -293,7 +311,7 @@ class Peer(Protocol):
 
 
 class Training(Protocol):
-    """A trainable copy of the base, as returned by `Context.train`. Its forward and backward passes are metered.
+    """A trainable copy of the model, as returned by `Context.train`. Its forward and backward passes are metered.
 
     The copy has no dropout, and its `generate` samples as its caller says: the checkpoint's own dropout, penalties,
     temperatures and limits have no effect. Adapters are drawn from the run's seed.
@@ -540,6 +558,37 @@ class Context(Protocol):
                 `allowance=context.remaining` to get an incomplete evaluation instead.
         """
 
+    def answer(
+        self,
+        point: Place,
+        split: AdaptationSplit,
+        *,
+        account: AdaptationAccount,
+        examples: range | None = None,
+        allowance: int | None = None,
+    ) -> Answers:
+        """Answer examples of a split by greedy decoding, without scores, and under the task's default prompt.
+
+        Args:
+            point: Weights that answer; `Point()` is the base.
+            split: Split that the examples belong to.
+            account: Ledger account that the work is booked to.
+            examples: Indices into the split's fixed order, as for `evaluate`.
+            allowance: FLOPs that this call may spend, as for `evaluate`.
+
+        Raises:
+            bench.compute.meter.OverBudget: As for `evaluate`.
+        """
+
+    def votes(self, split: AdaptationSplit, examples: Sequence[int], texts: Sequence[str]) -> list[Vote | None]:
+        """Return the vote of each answer by the task's vote key; None for an answer without a vote.
+
+        Args:
+            split: Split that the examples belong to.
+            examples: Indices into the split's fixed order, one per answer.
+            texts: The answers.
+        """
+
     def prepare(
         self,
         points: Sequence[Place],
@@ -561,12 +610,16 @@ class Context(Protocol):
             prompts: Names of the task's prompts; every point is evaluated under each of them.
         """
 
-    def train(self, allowance: int, lora: Lora | None = None) -> Training:
-        """Set up gradient training, or resume the training of an earlier attempt. Call it at most once per run.
+    def train(self, allowance: int, lora: Lora | None = None, start: Checkpoint | None = None) -> Training:
+        """Set up gradient training, or resume the training of an earlier attempt.
+
+        A method that trains several times calls it again after the last training has finished.
 
         Args:
             allowance: FLOPs that training may spend in total.
             lora: Adapters to train. Default: train all parameters.
+            start: Weights to begin from, as trained, before they were rounded to the base's precision. Default: the
+                base.
         """
 
     def stage(self, name: str, steps: int | None = None) -> AbstractContextManager[Stage]:
@@ -758,12 +811,17 @@ def describe_point(point: Place) -> dict[str, Any]:
     rebuilt, so a checkpoint is described by its digest alone. Examples:
     `{"noise": "philox4x32-10-box-muller-1", "kind": "iid", "amplitudes": {"42": 0.001}}`,
     `{"checkpoint": "83deaa83..."}`. A point around a centre also has the steps to the centre, such as
-    `"centre": [{"7": 0.002, "9": -0.001}, {"12": 0.003}]`.
+    `"centre": [{"7": 0.002, "9": -0.001}, {"12": 0.003}]`. If they begin at a checkpoint, its digest comes apart, as
+    `"start": "83deaa83..."`.
     """
     if isinstance(point, Checkpoint):
         return {"checkpoint": point.digest}
-    *centre, amplitudes = ({str(seed): a for seed, a in step.amplitudes.items()} for step in point.steps)
-    found = {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    *centre, amplitudes = (
+        {str(seed): a for seed, a in step.amplitudes.items()} for step in point.steps if isinstance(step, Point)
+    )
+    found: dict[str, Any] = {"noise": NOISE_VERSION, "kind": point.noise, "amplitudes": amplitudes}
+    if isinstance(point.steps[0], Checkpoint):
+        found["start"] = point.steps[0].digest
     return found | ({"centre": centre} if centre else {})
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -28,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from bench.errors import Refused, UsageError, os_reason, usage_error
 from bench.records.files import write_atomically
-from bench.seeds import derive
 from bench.settings import setting
 from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
@@ -44,20 +44,19 @@ from methods.interface import (
     PlanLine,
     SingleModel,
 )
-from methods.search.population import Candidate, Several, score_population
+from methods.search.population import (
+    MIN_EXAMPLES,
+    Candidate,
+    Several,
+    balanced_examples,
+    perturbation,
+    ranking,
+    score_population,
+)
 from methods.search.race import RACING_NOTE, Racing, race_population
 from methods.space import Space
 from methods.voting import ask_once, elect
 from tasks.interface import TaskTraits, Vote
-
-MIN_EXAMPLES = 8
-"""Minimum number of examples per candidate; a score on fewer is mostly noise."""
-WANTED_POPULATION = 40
-"""Number of candidates that a budget must buy before they are scored on more than `MIN_EXAMPLES` examples.
-
-A search leaves less than the cost of two candidates unspent. With 40 candidates that is below 5 % of the budget.
-"""
-
 
 PAPER = "arXiv 2603.12228"
 
@@ -132,10 +131,7 @@ def make_schedule(evaluations: int, support: int, config: RandOptConfig) -> Rand
     Raises:
         Refused: If the budget buys fewer than two candidates or cannot fill any ensemble.
     """
-    if config.population is None:
-        wanted = min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
-    else:
-        wanted = evaluations // config.population
+    wanted = balanced_examples(evaluations) if config.population is None else evaluations // config.population
     examples = min(max(wanted, MIN_EXAMPLES), config.examples, support)
     bought = evaluations // examples
     if config.population is not None and bought < config.population:
@@ -283,10 +279,7 @@ class RandOpt(Method):
         evaluations = round(context.budget / context.evaluation_flops)
         schedule = make_schedule(evaluations, context.task.sizes["support"], config)
 
-        def draw(index: int) -> Point:
-            scale = derive(context.seed, "randopt", "sigma", index) % len(config.sigmas)
-            return Point({derive(context.seed, "randopt", "population", index): config.sigmas[scale]})
-
+        draw = partial(perturbation, context.seed, config.sigmas)
         name, examples, budget = "population", range(schedule.examples), context.remaining
         if config.racing:
             racing = Racing(lambda size: min(size, schedule.top_k[-1]), config.confidence, self._values)
@@ -298,7 +291,7 @@ class RandOpt(Method):
                 context, name, draw, "support", examples, budget=budget, limit=config.population
             )
         scores = np.array([self._score(candidate) for candidate in population])
-        ranked = np.argsort(-scores, kind="stable")[: int((~np.isnan(scores)).sum())]  # ties keep sampling order
+        ranked = ranking(scores)
         context.report.update(_describe(population, scores, ranked, schedule))
         top_k, left_out = _fillable(config.top_k, ranked.size)
         context.report["left_out"] = list(left_out)

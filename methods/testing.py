@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from bench.compute.ledger import AdaptationAccount
 from bench.seeds import derive
-from bench.weights.checkpoint import Place
-from methods.interface import AdaptationSplit, Evaluation, Lora, Training
-from tasks.interface import DEFAULT_PROMPT, TaskTraits
+from bench.weights.checkpoint import Checkpoint, Place
+from methods.interface import AdaptationSplit, Answers, Evaluation, Lora, Training
+from tasks.interface import DEFAULT_PROMPT, TaskTraits, Vote
 
 __all__ = ["FLOPS", "CoinFlips"]
 
@@ -92,7 +92,15 @@ class CoinFlips:
         drawn = self._rng.random(odds.size) < odds + self._shift
         return np.where(flipped, drawn, base)
 
-    def train(self, allowance: int, lora: Lora | None = None) -> Training:
+    def answer(self, point: Place, split: AdaptationSplit, **rest: Any) -> Answers:
+        """Raise NotImplementedError: random answers have no text."""
+        raise NotImplementedError("a model that answers by coin flips writes no answers")
+
+    def votes(self, split: AdaptationSplit, examples: Sequence[int], texts: Sequence[str]) -> list[Vote | None]:
+        """Raise NotImplementedError: random answers have no text."""
+        raise NotImplementedError("a model that answers by coin flips writes no answers")
+
+    def train(self, allowance: int, lora: Lora | None = None, start: Checkpoint | None = None) -> Training:
         """Raise NotImplementedError: random answers cannot be trained."""
         raise NotImplementedError("a model that answers by coin flips cannot be trained")
 

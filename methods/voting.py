@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from bench.strategy import plurality
 from tasks.interface import Vote
 
 T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
 
 
 def elect(
@@ -44,18 +45,18 @@ def elect(
 
 
 def ask_once(
-    ask: Callable[[Sequence[str], Sequence[str]], list[T]],
-    examples: Sequence[str],
+    ask: Callable[[Sequence[Key], Sequence[str]], list[T]],
+    examples: Sequence[Key],
     answers: Sequence[Sequence[str]],
-    known: dict[tuple[str, str], T] | None = None,
+    known: dict[tuple[Key, str], T] | None = None,
 ) -> list[list[T]]:
     """Call `ask` once per distinct pair of example and answer, because it may be slow (it can execute code).
 
     Args:
-        ask: Function of example ids and as many answers; returns one result each.
-        examples: Ids of the examples.
+        ask: Function of examples and as many answers; returns one result each.
+        examples: Ids or indices of the examples.
         answers: Answers, shape [voters, examples].
-        known: Results by id and answer that need no call. New results are added to it.
+        known: Results by example and answer that need no call. New results are added to it.
 
     Returns:
         Results, shape [voters, examples].

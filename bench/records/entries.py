@@ -79,6 +79,19 @@ class Answered(_Booked):
         return self
 
 
+class Generated(_Booked):
+    """Answers to a chunk with their tokens: `{"answers": [["42", [52, 2]]], ...}`; null if the allowance ran out."""
+
+    answers: list[Annotated[tuple[str, list[Count]], Strict(False)]] | None
+    seconds: Seconds
+
+    @model_validator(mode="after")
+    def _one_each(self, info: ValidationInfo) -> Generated:
+        if self.answers is not None:
+            _require(len(self.answers), "answers", info)
+        return self
+
+
 class Timed(_Booked):
     """Work of timed batches and the seconds that they took, and work of the batches that warmed the engines up."""
 

@@ -19,7 +19,7 @@ from bench.run.data import TaskData
 from bench.run.evaluator import Drafts, Evaluator
 from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
-from methods.interface import GREEDY, AdaptationSplit, Decoding, Diverged, Evaluation, Lora, Training
+from methods.interface import GREEDY, AdaptationSplit, Answers, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Vote
 
 ACCOUNTS: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
@@ -55,6 +55,7 @@ class AdaptationContext:
         self._evaluator, self._display = evaluator, display
         self._training = evaluator.journal.path.parent / "training" if training is None else training
         self._closed = False
+        self._trainings = 0
         self.budget = evaluator.meter.remaining
         self.ranks = ProcessGroup()
         self.delegate_training: Callable[[], None] | None = None
@@ -98,11 +99,41 @@ class AdaptationContext:
             BenchError: If the method has returned.
         """
         self._check_open()
-        if account not in ACCOUNTS:
-            raise ValueError(f"a method may not book to account {account!r}; it has {', '.join(ACCOUNTS)}")
+        _check_account(account)
         selected, label = self._select(split, examples)
         _check_prompt(self._evaluator, prompt)
         return self._evaluator.score(point, selected, label, account, allowance, prompt)
+
+    def answer(
+        self,
+        point: Place,
+        split: AdaptationSplit,
+        *,
+        account: AdaptationAccount,
+        examples: range | None = None,
+        allowance: int | None = None,
+    ) -> Answers:
+        """Answer examples of a split with the model at a point.
+
+        Raises:
+            ValueError: As for `evaluate`.
+            BenchError: If the method has returned.
+        """
+        self._check_open()
+        _check_account(account)
+        selected, label = self._select(split, examples)
+        return self._evaluator.answers(point, selected, label, account, allowance)
+
+    def votes(self, split: AdaptationSplit, examples: Sequence[int], texts: Sequence[str]) -> list[Vote | None]:
+        """Return the votes of answers to examples of a split, given by index.
+
+        Raises:
+            ValueError: If methods may not see the split.
+            BenchError: If the method has returned.
+        """
+        self._check_open()
+        available, _ = self._select(split, None)
+        return self._evaluator.votes([available[index] for index in examples], texts)
 
     def prepare(
         self,
@@ -136,8 +167,10 @@ class AdaptationContext:
             )
         return available[chosen.start : chosen.stop], f"{split} {chosen.start}"
 
-    def train(self, allowance: int, lora: Lora | None = None) -> Training:
+    def train(self, allowance: int, lora: Lora | None = None, start: Checkpoint | None = None) -> Training:
         """Start gradient training, or continue from the last saved state of an earlier attempt.
+
+        Each training of a run has a folder of its own, as the checkpoint of one can be the start of the next.
 
         Raises:
             Diverged: If training diverged, in the launched processes or in an earlier attempt.
@@ -146,8 +179,10 @@ class AdaptationContext:
         self._check_open()
         from bench.run.training import TrainingSession  # loads torch
 
+        self._trainings += 1
+        folder = self._training if self._trainings == 1 else self._training / f"training-{self._trainings}"
         support = self._examples["support"]
-        session = TrainingSession(self._evaluator, support, self._training, allowance, self.seed, lora, self.ranks)
+        session = TrainingSession(self._evaluator, support, folder, allowance, self.seed, lora, self.ranks, start)
         if self.delegate_training is not None and not session.ended:
             try:
                 self.delegate_training()
@@ -352,6 +387,11 @@ class DeploymentContext:
         if point.is_base:
             return self.base_digest(), None
         return self._saved.get(point, (point.digest if isinstance(point, Checkpoint) else None, None))
+
+
+def _check_account(account: str) -> None:
+    if account not in ACCOUNTS:
+        raise ValueError(f"a method may not book to account {account!r}; it has {', '.join(ACCOUNTS)}")
 
 
 def _check_prompt(evaluator: Evaluator, prompt: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.engines.interface import Completion, Engine, Job, Sampling, TokenIds
 from bench.errors import Refused
-from bench.records.entries import Answered, Answers, Judged, Scored, Scores, Signalled, Voted, shape
+from bench.records.entries import (
+    Answered,
+    Answers,
+    Generated,
+    Judged,
+    Scored,
+    Scores,
+    Shape,
+    Signalled,
+    Voted,
+    shape,
+)
 from bench.records.journal import Journal
 from bench.run.chunks import Answer, Chunk, answer_from, cut, journalled_answers
 from bench.run.prompting import PLAIN, Prompting
@@ -31,6 +43,7 @@ from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
+from methods.interface import Answers as GivenAnswers
 from tasks.interface import DEFAULT_PROMPT, EndRule, Example, Message, PromptStyle, Score, Task, Vote
 
 
@@ -73,7 +86,7 @@ class Evaluator:
         self._prompts: dict[tuple[str, ...], TokenIds] = {}
         self._announced: dict[Job, Chunk] = {}
         self._last_point: Place | None = Point()
-        self._centre: Sequence[Point] = ()  # steps to the centre of the last point that had one
+        self._centre: Sequence[Place] = ()  # steps to the centre of the last point that had one
 
     @property
     def batch_size(self) -> int:
@@ -182,6 +195,43 @@ class Evaluator:
             self.clock.work += self.meter.opened - before
         return chunk.read(completions)
 
+    def _run(
+        self,
+        key: dict[str, Any],
+        checked: Shape,
+        chunk: Callable[[], Chunk],
+        value: Callable[[dict[str, Any] | None], dict[str, Any]],
+        point: Place,
+        account: Account,
+        allowance: int | None,
+    ) -> tuple[dict[str, Any], Work]:
+        """Return the journal entry of a chunk and its work. Compute it if it is not in the journal.
+
+        Args:
+            key: Key of the entry.
+            checked: Check of the entry.
+            chunk: Returns the chunk.
+            value: Returns what the entry says of the chunk's value, which is None if the allowance ran out.
+            point: Point that it is computed at.
+            account: Account that the work is booked to.
+            allowance: Maximum FLOPs; None for no limit.
+        """
+        entry = self.journal.recall(key, checked)
+        if entry is None:
+            started = time.perf_counter()
+            found = None
+            with self.meter.account(account, allowance):
+                with suppress(AllowanceSpent):
+                    found = self.run_chunk(point, chunk())
+                work = self.meter.opened
+            entry = value(found) | {"work": sparse(work), "seconds": time.perf_counter() - started}
+            self.journal.append(key, entry)
+        else:
+            work = Work(**entry["work"])
+            self.meter.replay(account, work)
+        self._evaluated(point, account, entry["seconds"])
+        return entry, work
+
     # Scores
 
     def rewards(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
@@ -228,21 +278,13 @@ class Evaluator:
         """Answer and score examples for a method. See `methods.interface.Context.evaluate`."""
         key = {"score": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "prompt": prompt}
-        entry = self.journal.recall(key, shape(Scored, len(examples)))
-        if entry is None:
-            started = time.perf_counter()
-            found: dict[str, Any] | None = None
-            with self.meter.account(account, allowance):
-                with suppress(AllowanceSpent):
-                    found = self.run_chunk(point, self.score_chunk(point, examples, label, prompt))
-                work = self.meter.opened
-            entry = {name: found[name] if found else [] for name in ("rewards", "correct")}
-            entry |= {"complete": found is not None, "work": sparse(work), "seconds": time.perf_counter() - started}
-            self.journal.append(key, entry)
-        else:
-            work = Work(**entry["work"])
-            self.meter.replay(account, work)
-        self._evaluated(point, account, entry["seconds"])
+
+        def value(found: dict[str, Any] | None) -> dict[str, Any]:
+            scores = {name: found[name] if found else [] for name in ("rewards", "correct")}
+            return scores | {"complete": found is not None}
+
+        chunk = partial(self.score_chunk, point, examples, label, prompt)
+        entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, point, account, allowance)
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),
@@ -284,24 +326,37 @@ class Evaluator:
         """Answer examples. The answers are journalled when this returns. None if the allowance in FLOPs runs out."""
         key: dict[str, Any] = {"answer": label, "n": len(examples), "point": point.digest, "account": account}
         key |= {"allowance": allowance, "decoding": asdict(decoding), "prompt": prompt} | digest_of(drafts)
-        entry = self.journal.recall(key, shape(Answered, len(examples)))
-        if entry is None:
-            started = time.perf_counter()
-            answers = None
-            with self.meter.account(account, allowance):
-                with suppress(AllowanceSpent):
-                    chunk = self.answer_chunk(point, examples, label, decoding, prompt, drafts)
-                    answers = self.run_chunk(point, chunk)["answers"]
-                work = self.meter.opened
-            entry = {"answers": answers, "work": sparse(work), "seconds": time.perf_counter() - started}
-            self.journal.append(key, entry)
-        else:
-            self.meter.replay(account, Work(**entry["work"]))
-        self._evaluated(point, account, entry["seconds"])
+        chunk = partial(self.answer_chunk, point, examples, label, decoding, prompt, drafts)
+        entry, _ = self._run(key, shape(Answered, len(examples)), chunk, _answers_in, point, account, allowance)
         if entry["answers"] is None:
             return None
         shown = drafts or [()] * len(examples)
         return [answer_from(fields, prompt, each) for fields, each in zip(entry["answers"], shown, strict=True)]
+
+    def answers(
+        self,
+        point: Place,
+        examples: Sequence[Example],
+        label: str,
+        account: AdaptationAccount,
+        allowance: int | None,
+    ) -> GivenAnswers:
+        """Answer examples for a method. See `methods.interface.Context.answer`."""
+        key = {"generate": label, "n": len(examples), "point": point.digest}
+        key |= {"account": account, "allowance": allowance}
+        checked = shape(Generated, len(examples))
+
+        def chunk() -> Chunk:
+            return Chunk(key, self.answer_chunk(point, examples, label).job, _with_tokens, checked)
+
+        entry, work = self._run(key, checked, chunk, _answers_in, point, account, allowance)
+        answers = entry["answers"] or ()
+        return GivenAnswers(
+            texts=tuple(text for text, _ in answers),
+            token_ids=tuple(tuple(token_ids) for _, token_ids in answers),
+            flops=self.meter.flops(work),
+            complete=entry["answers"] is not None,
+        )
 
     def judge(
         self, examples: Sequence[Example], texts: Sequence[str], label: str, *, adapting: bool = False
@@ -358,6 +413,14 @@ Drafts = Sequence[tuple[str, ...]]
 def digest_of(drafts: Drafts) -> dict[str, str]:
     """Return the part of a journal key that tells drafts apart: `{"drafts": "83deaa83..."}`; empty without drafts."""
     return {"drafts": hashlib.sha256(json.dumps(drafts).encode()).hexdigest()} if drafts else {}
+
+
+def _answers_in(found: dict[str, Any] | None) -> dict[str, Any]:
+    return {"answers": found and found["answers"]}
+
+
+def _with_tokens(completions: Sequence[Completion]) -> dict[str, Any]:
+    return {"answers": [[completion.text, list(completion.token_ids)] for completion in completions]}
 
 
 def sparse(work: Work) -> dict[str, int]:

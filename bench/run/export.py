@@ -13,7 +13,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.models.digest import digest
 from bench.models.source import resolve
 from bench.records.schema import Result
-from bench.weights.checkpoint import Checkpoint, full_disk_as_os_error, read_trained
+from bench.weights.checkpoint import FINISHED, Checkpoint, full_disk_as_os_error, open_checkpoint, read_trained
 from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
@@ -49,7 +49,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
     for each in folders:
         origin = read_origin(each / ORIGIN)
         if "checkpoint" in origin:
-            trained = read_trained(Checkpoint(run / "training" / "finished", origin["checkpoint"]))
+            trained = read_trained(_trained(run, origin["checkpoint"]))
             if trained is None:
                 raise BenchError(f"{run}: an earlier version of bench trained it and kept no float32 weights")
             for name, tensor in tensors.items():
@@ -60,6 +60,15 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
             old.unlink()
         with full_disk_as_os_error():
             save_model(model, each)
+
+
+def _trained(run: Path, digest: str) -> Checkpoint:
+    """Return a checkpoint of a run, whose method may have trained several times."""
+    first = run / "training" / FINISHED
+    found = [first, *sorted(first.parent.glob(f"*/{FINISHED}"))]
+    if len(found) > 1:
+        return next((each for each in map(open_checkpoint, found) if each.digest == digest), Checkpoint(first, digest))
+    return Checkpoint(first, digest)
 
 
 def open_base(result: Result) -> tuple[Any, dict[str, Any]]:
@@ -93,6 +102,7 @@ class _Origin(BaseModel):
     kind: NoiseKind | None = None
     amplitudes: dict[int, FiniteFloat] | None = None
     centre: list[dict[int, FiniteFloat]] | None = None
+    start: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> _Origin:
@@ -123,8 +133,10 @@ def read_point(path: Path, origin: dict[str, Any]) -> Point:
         origin: Its content, see `methods.interface.describe_point`.
 
     Raises:
-        BenchError: If this version of bench draws other noise.
+        BenchError: If this version of bench draws other noise, or the point lies around a checkpoint.
     """
+    if "start" in origin:
+        raise BenchError(f"{path}: lies around trained weights, and cannot be computed from this file; restore its own")
     if origin["noise"] != NOISE_VERSION:
         raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
     steps = [*origin.get("centre", []), origin["amplitudes"]]

@@ -36,7 +36,7 @@ from bench.run.rollouts import Sampler, SamplingModel, with_positions, without_o
 from bench.run.teacher import check_reads_alike
 from bench.run.value_model import ValueModel
 from bench.seeds import derive
-from bench.weights.checkpoint import Checkpoint, write_checkpoint
+from bench.weights.checkpoint import FINISHED, Checkpoint, read_checkpoint, read_trained, write_checkpoint
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
 from methods.interface import FormattedPrompt, Lora, Rollout
@@ -56,6 +56,7 @@ class TrainingSession:
         seed: The run's seed. Adapters are drawn from it.
         lora: Adapters to train instead of all parameters.
         ranks: Rank and world size of the training group.
+        start: Weights that training begins from, instead of the base's.
 
     Attributes:
         diverged: Reason and report of training that diverged in an earlier attempt; None if it did not.
@@ -71,8 +72,9 @@ class TrainingSession:
         seed: int,
         lora: Lora | None = None,
         ranks: ProcessGroup = ProcessGroup(),  # noqa: B008, an immutable value
+        start: Checkpoint | None = None,
     ) -> None:
-        self._evaluator, self._folder, self._allowance = evaluator, folder, allowance
+        self._evaluator, self._folder, self._allowance, self._start = evaluator, folder, allowance, start
         self._seed, self._lora, self.ranks = seed, lora, ranks
         self._examples = {example.id: example for example in examples}
         self.prompts = tuple(
@@ -100,7 +102,8 @@ class TrainingSession:
 
     def _key(self) -> dict[str, Any]:
         lora = self._lora and self._lora.model_dump()
-        return {"train": self._saved, "allowance": self._allowance, "lora": lora}
+        key = {"train": self._saved, "allowance": self._allowance, "lora": lora}
+        return key if self._start is None else key | {"start": self._start.digest}
 
     def _recalled(self) -> dict[str, Any] | None:
         return self._evaluator.journal.recall(self._key(), shape(Trained))
@@ -116,7 +119,7 @@ class TrainingSession:
             self._saved += 1
             if "digest" in entry:
                 self.cut = entry["cut"]
-                self.finished = Checkpoint(self._folder / "finished", entry["digest"]), entry["report"]
+                self.finished = Checkpoint(self._folder / FINISHED, entry["digest"]), entry["report"]
             elif "abandoned" in entry:
                 self.diverged = entry["abandoned"], entry["report"]
 
@@ -151,6 +154,10 @@ class TrainingSession:
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Any]:
         model, tokenizer = self._evaluator.engine.trainable()
+        if self._start is not None:
+            values = read_trained(self._start) or read_checkpoint(self._start)
+            for name, tensor in held(model).items():
+                tensor.copy_(values[name])
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
         model, self._sampler = self._sampling(model, tokenizer.pad_token_id, derive(self._seed, "adapters"))
@@ -169,7 +176,7 @@ class TrainingSession:
 
     @property
     def model(self) -> PreTrainedModel:
-        """Copy of the base model in float32, with adapters if `lora` is given."""
+        """Copy of the model in float32, with adapters if `lora` is given."""
         return self._loaded[0]
 
     @property
@@ -385,7 +392,7 @@ class TrainingSession:
             self.ranks.leave()
         model = self.model if self._lora is None else self.model.merge_and_unload()
         dtypes = deployed_dtypes(model, getattr(torch, str(self._evaluator.engine.settings["dtype"])))
-        checkpoint = write_checkpoint(self._folder / "finished", held(model), dtypes)
+        checkpoint = write_checkpoint(self._folder / FINISHED, held(model), dtypes)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
         self.ranks.leave()
         return checkpoint

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FILE = "model.safetensors"
 TRAINED = "trained.safetensors"
 """Weights as trained, beside FILE if they are of a wider dtype than the deployed ones."""
+FINISHED = "finished"
+"""Folder, in that of a training, of the checkpoint that it ends with."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Checkpoint:
     def is_base(self) -> bool:
         """Always False, even if training left the values unchanged."""
         return False
+
+    def step(self, displacement: Point) -> Place:
+        """Return the point at a displacement from these weights, with them as its centre.
+
+        Raises:
+            ValueError: If the displacement has a centre.
+        """
+        if displacement.centre:
+            raise ValueError("a step has a centre of its own; it must be a displacement without one")
+        return self if displacement.is_base else Point(displacement.amplitudes, displacement.noise, (self,))
 
 
 Place = Point | Checkpoint

@@ -7,6 +7,9 @@ of one noise direction.
 A search that moves its centre in many steps evaluates many points around each centre. Such points name their centre, so
 that the weights there are computed once, and each point around it costs the noise of its own seeds alone.
 
+A centre can also begin at trained weights, see `bench.weights.checkpoint.Checkpoint.step`. Such a point has no
+displacement from the base, so it has no norm and is combined with no other.
+
 Example:
     >>> p = Point({1: 0.3, 2: 0.4})
     >>> p.norm
@@ -25,12 +28,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.weights.noise import NOISE_VERSION, NoiseKind
+
+if TYPE_CHECKING:
+    from bench.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,13 @@ class Point:
             materialised in the same order. They are relative to the centre.
         noise: Noise kind: `iid`, or the ablation `tied`. Points of different kinds cannot be combined, but the base
             can be combined with both.
-        centre: Steps that lead from the base to the centre, in order: displacements without a centre. Empty if the
-            centre is the base.
+        centre: Steps that lead from the base to the centre, in order: displacements without a centre. The first can be
+            a checkpoint instead. Empty if the centre is the base.
     """
 
     amplitudes: Mapping[int, float] = field(default_factory=dict)
     noise: NoiseKind = "iid"
-    centre: tuple[Point, ...] = ()
+    centre: tuple[Point | Checkpoint, ...] = ()
 
     def __post_init__(self) -> None:
         if self.noise not in get_args(NoiseKind):
@@ -68,15 +74,19 @@ class Point:
 
     def _normalise_centre(self) -> None:
         """Drop steps of length zero. A point at its centre is the last step, around the centre before it."""
-        if any(step.centre for step in self.centre):
+        if any(isinstance(step, Point) and step.centre for step in self.centre):
             raise ValueError("a step of a centre has a centre of its own; its steps must be displacements without one")
+        if not all(isinstance(step, Point) for step in self.centre[1:]):
+            raise ValueError("a checkpoint is a later step of a centre; it can only be the first")
         steps = [step for step in self.centre if not step.is_base]
         if not self.amplitudes and steps:
             last = steps.pop()
+            if not isinstance(last, Point):
+                raise ValueError("a point at a distance of zero from a checkpoint is the checkpoint; use that instead")
             object.__setattr__(self, "amplitudes", last.amplitudes)
             object.__setattr__(self, "noise", last.noise)
         object.__setattr__(self, "centre", tuple(steps))
-        _shared_noise((self, *steps))
+        _shared_noise((self, *(step for step in steps if isinstance(step, Point))))
 
     def __hash__(self) -> int:
         return hash((self.noise, *self.amplitudes.items(), *self.centre))
@@ -98,7 +108,7 @@ class Point:
         return not self.amplitudes
 
     @property
-    def steps(self) -> tuple[Point, ...]:
+    def steps(self) -> tuple[Point | Checkpoint, ...]:
         """Steps that lead from the base to this point: those to its centre, then its own displacement from there."""
         return (*self.centre, Point(self.amplitudes, self.noise))
 
@@ -114,10 +124,17 @@ class Point:
 
     @property
     def displacement(self) -> Point:
-        """Displacement from the base as one sum of noise, without a centre."""
+        """Displacement from the base as one sum of noise, without a centre.
+
+        Raises:
+            ValueError: If the centre begins at a checkpoint.
+        """
         if not self.centre:
             return self
-        return combine((1.0, step) for step in self.steps)
+        steps = [step for step in self.steps if isinstance(step, Point)]
+        if len(steps) < len(self.steps):
+            raise ValueError("a point around a checkpoint is no sum of noise from the base, and has no displacement")
+        return combine((1.0, step) for step in steps)
 
     @property
     def norm(self) -> float:
@@ -157,7 +174,9 @@ def combine(terms: Iterable[tuple[float, Point]]) -> Point:
     return Point(total, noise)
 
 
-def steps_between(centre: Sequence[Point], other: Sequence[Point]) -> Sequence[Point]:
+def steps_between(
+    centre: Sequence[Point | Checkpoint], other: Sequence[Point | Checkpoint]
+) -> Sequence[Point | Checkpoint]:
     """Return the steps that lead from one centre to another; all of the other's if the first is not on its way.
 
     Args:
@@ -168,14 +187,15 @@ def steps_between(centre: Sequence[Point], other: Sequence[Point]) -> Sequence[P
     return other[known:] if tuple(other[:known]) == tuple(centre) else other
 
 
-def noise_seeds(point: Point, centre: Sequence[Point]) -> int:
+def noise_seeds(point: Point, centre: Sequence[Point | Checkpoint]) -> int:
     """Return the number of seeds whose noise a move to a point adds.
 
     Args:
         point: The point.
         centre: Steps to the centre that is kept so far.
     """
-    return sum(len(step.amplitudes) for step in (*steps_between(centre, point.centre), point))
+    steps = (*steps_between(centre, point.centre), point)
+    return sum(len(step.amplitudes) for step in steps if isinstance(step, Point))
 
 
 def gram(points: Sequence[Point]) -> NDArray[np.float64]:

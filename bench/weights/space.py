@@ -120,7 +120,7 @@ class WeightSpace:
     At a point around a centre, the centre's value in float32 takes the place of the base: it starts as the base, and
     each step adds its own s * sum, rounded to float32. The first move to such a point makes a copy of all weights in
     float32, which stays at the last centre. A move to a centre that lies further along draws the noise of the new
-    steps alone.
+    steps alone. If the first step is a checkpoint, its deployed weights take the place of the base.
 
     Args:
         parameters: Live tensors that move, under their names in the model: see `bench.models.tensors.movable`.
@@ -152,7 +152,8 @@ class WeightSpace:
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
         self._centred: list[_Slice] = []  # the live values over those of the centre, in float32
-        self._centre: Sequence[Point] = ()  # steps to the centre
+        self._centre: Sequence[Place] = ()  # steps to the centre
+        self._still_there = self._still  # the tensors that do not move, at the centre
         self._current = CurrentPoint()
 
     @property
@@ -185,12 +186,13 @@ class WeightSpace:
         if self.is_at(point):
             return
         with self._current.moving_to(point):
-            for name, base in self._still.items():
-                self._live[name].copy_(base)
+            around = self._around(point.centre)
+            for name, value in (self._still_there if point.centre else self._still).items():
+                self._live[name].copy_(value)
             if point.is_base:
                 self._each(lambda i, part: part.restore())
             else:
-                self._displace(self._around(point.centre), *_Direction.of(point))
+                self._displace(around, *_Direction.of(point))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Write trained weights into the live parameters. The copy of the base stays as it is.
@@ -200,14 +202,18 @@ class WeightSpace:
         """
         if self.is_at(checkpoint):
             return
+        trained = self._read(checkpoint)
+        with self._current.moving_to(checkpoint):
+            for name, live in self._live.items():
+                live.copy_(trained[name])
+
+    def _read(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         trained = read_checkpoint(checkpoint)
         if {n: (t.shape, t.dtype) for n, t in trained.items()} != {
             n: (t.shape, t.dtype) for n, t in self._live.items()
         }:
             raise BenchError(f"{checkpoint.folder}: its tensors are not those of this model")
-        with self._current.moving_to(checkpoint):
-            for name, live in self._live.items():
-                live.copy_(trained[name])
+        return trained
 
     def measure(self, place: Place) -> Move | None:
         """Return the move from the base to a point or checkpoint, in float32 and in the dtype of the live parameters.
@@ -265,7 +271,7 @@ class WeightSpace:
             changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
         )
 
-    def _around(self, centre: Sequence[Point]) -> list[_Slice]:
+    def _around(self, centre: Sequence[Place]) -> list[_Slice]:
         """Return the slices with the values of a centre as their base, and move the float32 copy there first."""
         if not centre:
             return self._slices
@@ -274,12 +280,27 @@ class WeightSpace:
         steps = steps_between(self._centre, centre)
         self._centre = ()  # if a step fails, the next move starts over
         if len(steps) == len(centre):
-            self._each(lambda i, part: self._centred[i].base.copy_(part.base))
-        itself = [replace(part, live=part.base).over(part.base) for part in self._centred] if steps else []
-        for step in steps:
+            self._begin(centre[0])
+        moves = [step for step in steps if isinstance(step, Point)]
+        itself = [replace(part, live=part.base).over(part.base) for part in self._centred] if moves else []
+        for step in moves:
             self._displace(itself, *_Direction.of(step))
         self._centre = centre
         return self._centred
+
+    def _begin(self, first: Place) -> None:
+        """Move the float32 copy to where a centre's steps begin: its first step if that is a checkpoint, or the base.
+
+        Raises:
+            BenchError: If the checkpoint cannot be read or belongs to another model.
+        """
+        if not isinstance(first, Checkpoint):
+            self._each(lambda i, part: self._centred[i].base.copy_(part.base))
+            self._still_there = self._still
+            return
+        trained = self._read(first)
+        self._each(lambda i, part: self._centred[i].base.copy_(_part_of(trained, part)))
+        self._still_there = {name: trained[name] for name in self._still}
 
     def _displace(self, slices: Sequence[_Slice], direction: _Direction, scale: float) -> None:
         """Write base + scale * direction into the live values of slices."""

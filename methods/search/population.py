@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Annotated, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from bench.weights.points import Point
-from methods.interface import AdaptationSplit, Context, Evaluation
+from bench.seeds import derive
+from methods.interface import AdaptationSplit, Context, Evaluation, Place, Point
 
+MIN_EXAMPLES = 8
+"""Minimum number of examples per candidate; a score on fewer is mostly noise."""
+WANTED_POPULATION = 40
+"""Number of candidates that a budget must buy before they are scored on more than `MIN_EXAMPLES` examples.
+
+A search leaves less than the cost of two candidates unspent. With 40 candidates that is below 5 % of the budget.
+"""
 LOOKAHEAD = 32
 """Maximum number of candidates that are drawn and announced ahead. At least half as many always are."""
 
@@ -30,7 +40,29 @@ class Candidate(NamedTuple):
     finalist: bool = True
 
 
-def _from_base(displacement: Point) -> Point:
+def balanced_examples(evaluations: int) -> int:
+    """Return the number of examples per candidate with which a budget buys about as many candidates as examples."""
+    return min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
+
+
+def perturbation(seed: int, sigmas: Sequence[float], index: int) -> Point:
+    """Return a candidate of RandOpt's population: i.i.d. noise with one of the standard deviations, drawn uniformly.
+
+    Args:
+        seed: Seed of the population.
+        sigmas: Standard deviations.
+        index: Index of the candidate.
+    """
+    scale = derive(seed, "randopt", "sigma", index) % len(sigmas)
+    return Point({derive(seed, "randopt", "population", index): sigmas[scale]})
+
+
+def ranking(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of the scores that are not NaN, best first. Ties keep sampling order."""
+    return np.argsort(-scores, kind="stable")[: int((~np.isnan(scores)).sum())]
+
+
+def _from_base(displacement: Point) -> Place:
     return displacement
 
 
@@ -43,7 +75,7 @@ def score_population(
     *,
     budget: int,
     limit: int | None = None,
-    place: Callable[[Point], Point] = _from_base,
+    place: Callable[[Point], Place] = _from_base,
 ) -> list[Candidate]:
     """Evaluate displacements from a centre until a budget is spent.
 
@@ -99,14 +131,14 @@ def next_allowance(budget: int, remaining: int, spent: Sequence[int]) -> int:
 def _announced(
     context: Context,
     draw: Callable[[int], Point],
-    place: Callable[[Point], Point],
+    place: Callable[[Point], Place],
     split: AdaptationSplit,
     examples: range,
     limit: int | None,
-) -> Iterator[tuple[Point, Point]]:
+) -> Iterator[tuple[Point, Place]]:
     """Yield displacements with their points, and announce the points ahead."""
     waiting = map(draw, count() if limit is None else range(limit))
-    ahead: deque[tuple[Point, Point]] = deque()
+    ahead: deque[tuple[Point, Place]] = deque()
     for index in count():
         if index % (LOOKAHEAD // 2) == 0:
             drawn = list(islice(waiting, LOOKAHEAD - len(ahead)))

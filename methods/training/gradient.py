@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from methods.interface import Artifact, Context, Dimension, Diverged, Method, Plan, SingleModel, Training
+from methods.interface import Artifact, Checkpoint, Context, Dimension, Diverged, Method, Plan, SingleModel, Training
 from methods.space import Space
 from methods.training.config import RolloutConfig, TrainingConfig, TrainingSchedule, describe, make_schedule
 from methods.training.curriculum import Curriculum
@@ -119,22 +119,42 @@ class GradientMethod(Method):
         """Train within the budget and return the trained model."""
         schedule = self.schedule(round(context.budget / context.evaluation_flops), context.task)
         context.report["schedule"] = asdict(schedule)
-        training = context.train(context.remaining, self.config.lora)
-        if training.finished is None:
-            self._train(context, training, schedule)
-            checkpoint = training.finish(context.report["training"])
-        else:
-            checkpoint, context.report["training"] = training.finished
-        return SingleModel(checkpoint)
+        return SingleModel(self.fit(context, context.remaining, schedule, self.train))
 
-    def _train(self, context: Context, training: Training, schedule: TrainingSchedule) -> None:
+    def fit(
+        self,
+        context: Context,
+        allowance: int,
+        schedule: TrainingSchedule,
+        train: Callable[[Loop, str], None],
+        start: Checkpoint | None = None,
+    ) -> Checkpoint:
+        """Train until the allowance is spent, and return the checkpoint. The report gets the record of the training.
+
+        Args:
+            context: Access to the run.
+            allowance: FLOPs that training may spend.
+            schedule: Planned schedule.
+            train: Function that runs TRL's trainer, see `train`.
+            start: Weights to begin from. Default: the base.
+        """
+        training = context.train(allowance, self.config.lora, start)
+        if training.finished is None:
+            self._train(context, training, schedule, train)
+            return training.finish(context.report["training"])
+        checkpoint, context.report["training"] = training.finished
+        return checkpoint
+
+    def _train(
+        self, context: Context, training: Training, schedule: TrainingSchedule, train: Callable[[Loop, str], None]
+    ) -> None:
         from methods.training.loop import Loop  # imports PyTorch, which plans do not need
 
         learners, curriculum = self.learners(training), self.curriculum(context, training)
         loop = Loop(context, training, self.config, schedule, learners, curriculum)
         with context.stage("training", schedule.steps) as stage, tempfile.TemporaryDirectory() as folder:
             try:
-                loop.run(stage, lambda: self.train(loop, folder))
+                loop.run(stage, lambda: train(loop, folder))
             except Diverged as error:
                 training.abandon(str(error), loop.report())
                 raise

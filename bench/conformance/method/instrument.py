@@ -26,7 +26,7 @@ from bench.errors import BenchError
 from bench.run.data import TaskData
 from bench.weights.checkpoint import open_checkpoint
 from bench.weights.points import Point
-from methods.interface import AdaptationSplit, Artifact, Context, Evaluation, Method
+from methods.interface import AdaptationSplit, Answers, Artifact, Context, Evaluation, Method
 from tasks.interface import EndRule, Example
 
 
@@ -142,7 +142,7 @@ class InstrumentedMethod:
 
 
 class InstrumentedContext:
-    """Context wrapper that forbids evaluation on the test split."""
+    """Context wrapper that forbids evaluation and answers on the test split."""
 
     def __init__(self, context: Context, instrument: Instrument) -> None:
         object.__setattr__(self, "_context", context)
@@ -156,10 +156,19 @@ class InstrumentedContext:
 
     def evaluate(self, point: Any, split: Any, **options: Any) -> Evaluation:
         """Evaluate on an adaptation split, and forbid every other split."""
-        if split not in get_args(AdaptationSplit):
-            self._instrument.forbid(f"evaluated on the split {split!r}")
+        self._check(split)
         evaluation: Evaluation = self._context.evaluate(point, split, **options)
         return evaluation
+
+    def answer(self, point: Any, split: Any, **options: Any) -> Answers:
+        """Answer examples of an adaptation split, and forbid every other split."""
+        self._check(split)
+        answers: Answers = self._context.answer(point, split, **options)
+        return answers
+
+    def _check(self, split: Any) -> None:
+        if split not in get_args(AdaptationSplit):
+            self._instrument.forbid(f"evaluated on the split {split!r}")
 
 
 class InstrumentedEngine:

@@ -80,6 +80,7 @@ def evaluated(journal):
     found = evaluator.score(point, examples, "support 0", "sample", None, "default")
     answers = evaluator.generate(point, examples, "inference", "test 0")
     texts = [answer.text for answer in answers or ()] or ["1", "2", "3"]
+    given = evaluator.answers(point, examples, "support 0", "sample", None)
     scores = evaluator.judge(examples, texts, "base")
     votes = evaluator.votes(examples, texts)
     work, seconds = timed(evaluator, examples, 1)
@@ -89,6 +90,8 @@ def evaluated(journal):
         sum(answer.new_tokens for answer in answers or ()),
         sum(score.reward for score in scores if score.correct),
         {vote.key for vote in votes if vote},
+        sum(map(sum, given.token_ids)),
+        "".join(given.texts),
         evaluator.meter.flops(work) / seconds,
     )
 

@@ -1,10 +1,12 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.weights.checkpoint import Checkpoint
 from bench.weights.points import Point, combine, gram, noise_seeds, steps_between
 
 AMPLITUDE = st.floats(-1e3, 1e3).filter(lambda a: a == 0 or abs(a) > 1e-6)
@@ -191,3 +193,36 @@ def test_a_move_adds_the_noise_of_new_steps_and_of_the_displacement() -> None:
     near = a.step(b).step(Point({6: 1.0}))
     assert [noise_seeds(near, centre) for centre in ((), (a,), (a, b), (b,))] == [6, 4, 1, 6]
     assert [noise_seeds(point, (a,)) for point in (Point(), a, a.step(b))] == [0, 2, 3]
+
+
+TRAINED = Checkpoint(Path("trained"), "83deaa83")
+
+
+def test_a_centre_can_begin_at_a_checkpoint() -> None:
+    near = TRAINED.step(Point({1: 0.3}))
+    theta = near.step(Point({2: 0.4}))
+    assert isinstance(near, Point)
+    assert not near.is_base
+    assert theta.steps == (TRAINED, Point({1: 0.3}), Point({2: 0.4}))
+    others = Point({1: 0.3}), Point({1: 0.3}, centre=(Point({9: 1}),))
+    assert len({point.digest for point in (near, theta, *others)}) == 4
+    assert near.digest != Checkpoint(Path("trained"), "other").step(Point({1: 0.3})).digest
+    assert near == Checkpoint(Path("moved"), "83deaa83").step(Point({1: 0.3}))
+    assert theta.step(Point()) == theta
+    assert TRAINED.step(Point()) == TRAINED
+    assert steps_between(near.centre, theta.centre) == (Point({1: 0.3}),)
+    assert noise_seeds(near, ()) == 1
+    assert noise_seeds(theta, near.centre) == 2
+
+
+def test_a_point_around_a_checkpoint_is_no_displacement_from_the_base() -> None:
+    near = TRAINED.step(Point({1: 0.3}))
+    for use in (lambda: near.norm, lambda: near + Point({1: 1.0}), lambda: 2 * near, lambda: gram([near])):
+        with pytest.raises(ValueError, match="no sum of noise from the base"):
+            use()
+    with pytest.raises(ValueError, match="it can only be the first"):
+        Point({2: 1.0}, centre=(Point({1: 1.0}), TRAINED))
+    with pytest.raises(ValueError, match="use that instead"):
+        Point(centre=(TRAINED,))
+    with pytest.raises(ValueError, match="a step has a centre of its own"):
+        TRAINED.step(near)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.errors import BenchError
 from bench.records.rows import Move
 from bench.weights import noise_numba, noise_torch
 from bench.weights import space as space_module
@@ -538,3 +539,39 @@ def test_tensors_that_do_not_move_are_the_base_s_at_every_point_and_may_differ_i
         assert same(live, other)
         space.move_to(place)
         assert all(torch.equal(live[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_point_around_a_checkpoint_is_its_deployed_weights_plus_noise(dtype: torch.dtype, tmp_path: Path) -> None:
+    live = {**parameters(dtype), "bias": torch.randn(3)}
+    base = copied(live)
+    space = WeightSpace({name: live[name] for name in SHAPES}, 1, tensors=live)
+    other = {name: tensor * 2 + 1 for name, tensor in base.items()}
+    checkpoint = write_checkpoint(tmp_path, other)
+    near, further = checkpoint.step(Point({3: 0.1})), checkpoint.step(Point({4: 0.2})).step(Point({5: -0.3}))
+    space.move_to(Point({9: 1.0}).step(Point({1: 0.5})))  # the copy at the centre stands elsewhere
+    space.move_to(near)
+    for name in SHAPES:
+        expected = (other[name].float() + 0.1 * noise(3, name)).to(dtype)
+        torch.testing.assert_close(live[name], expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(live["bias"], other["bias"])
+    first = copied(live)
+    for place, expected in ((Point(), base), (near, first), (further, None), (Point({2: 0.1}), None), (near, first)):
+        space.move_to(place)
+        assert expected is None or same(live, expected)
+        assert torch.equal(live["bias"], base["bias"]) == (not getattr(place, "centre", ()))
+    space.move_to(further)
+    for name in SHAPES:
+        expected = (other[name].float() + 0.2 * noise(4, name) - 0.3 * noise(5, name)).to(dtype)
+        torch.testing.assert_close(live[name], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_centre_whose_checkpoint_is_gone_fails_and_leaves_the_space_usable(tmp_path: Path) -> None:
+    live = parameters()
+    base, space = copied(live), WeightSpace(live, 1)
+    near = write_checkpoint(tmp_path / "gone", base).step(Point({3: 0.1}))
+    (tmp_path / "gone" / "model.safetensors").unlink()
+    with pytest.raises(BenchError, match="weights cannot be read"):
+        space.move_to(near)
+    space.move_to(Point())
+    assert same(live, base)

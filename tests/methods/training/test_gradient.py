@@ -15,8 +15,8 @@ TRAINED = Checkpoint(Path("anywhere"), "digest")
 def test_training_gets_all_that_remains_and_its_result_is_returned_as_it_is():
     allowed = []
 
-    def train(allowance, lora):
-        allowed.append((allowance, lora))
+    def train(allowance, lora, start):
+        allowed.append((allowance, lora, start))
         return SimpleNamespace(finished=(TRAINED, {"steps": 3}))
 
     context = SimpleNamespace(
@@ -28,7 +28,7 @@ def test_training_gets_all_that_remains_and_its_result_is_returned_as_it_is():
         train=train,
     )
     assert Grpo(GrpoConfig()).adapt(context) == SingleModel(TRAINED)
-    assert allowed == [(500, None)]
+    assert allowed == [(500, None, None)]
     assert context.report["training"] == {"steps": 3}
 
 
