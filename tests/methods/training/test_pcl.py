@@ -95,9 +95,9 @@ def test_one_candidate_a_prompt_makes_no_pass_and_costs_what_grpo_does():
     assert model.asked == []
     assert Pcl(PclConfig(candidates=1)).cost == Grpo(GrpoConfig()).cost
     method = Pcl(PclConfig())
-    assert method.cost == Grpo.cost + 4 / 8
+    assert method.cost == Grpo(GrpoConfig()).cost + 4 / 8
     method.spread(3)
-    assert method.cost == Grpo.cost + 3 * 4 / 8  # each process passes over all candidates
+    assert method.cost == Grpo(GrpoConfig()).cost + 3 * 4 / 8  # each process passes over all candidates
 
 
 def run(folder, method, **settings):
