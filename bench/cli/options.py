@@ -57,7 +57,7 @@ def run_options(command: F) -> F:
         click.option(
             "--launch",
             type=click.Choice(["accelerate"]),
-            help="Train in several processes with `accelerate launch` (sft, grpo, ppo and cat).",
+            help="Train in several processes with `accelerate launch` (methods of gradient training).",
         ),
         click.option(
             "--launch-config",
