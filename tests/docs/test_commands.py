@@ -46,6 +46,9 @@ NOT_RUN = {
     "bench run -m base -m corp -t gsm8k -M Qwen/Qwen3-0.6B --think on --max-think-tokens 512 "
     "--max-new-tokens 1024": HUB,
     "bench run -m base -m corp -t gsm8k -M Qwen/Qwen3-0.6B --think off": HUB,
+    "bench run -m kdrl -t gsm8k -M Qwen/Qwen2.5-0.5B-Instruct --set teacher=Qwen/Qwen2.5-7B-Instruct": HUB,
+    "bench run -m prefix-rft -t gsm8k -M qwen2.5-0.5b -b small": HUB,
+    "bench run -m vpo -t countdown -M qwen2.5-0.5b -b small": HUB,
     "bench run -m randopt -t gsm8k": HUB,
     "bench run -m randopt -t gsm8k --engines 4": HUB,
     "bench run -m randopt -t gsm8k --engines 16 --ray-address HOST:6379": HUB,
