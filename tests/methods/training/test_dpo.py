@@ -10,7 +10,7 @@ import torch
 
 from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
-from bench.errors import Refused
+from bench.errors import BenchError, Refused
 from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.records.journal import Journal
@@ -144,6 +144,20 @@ def test_a_step_without_a_pair_is_billed_and_changes_nothing(opened, monkeypatch
     assert [(row["unpaired"], row["loss"], row["norm"]) for row in loop.rows] == [(1.0, 0.0, 0.0)] * 2
     assert set(session.phases) == {"rollout"}
     assert session.phases["rollout"] > 0
+
+
+def test_the_first_step_with_a_pair_is_checked_to_be_trained_on_as_it_was_sampled(opened, monkeypatch):
+    trainer, loop, session = opened()
+    session.model.lm_head.register_forward_hook(lambda module, _, logits: logits * 1.01 if module.training else None)
+    judge = session.judge
+
+    def judged(*given):
+        return [replace(score, correct=score.correct and loop.step > 0) for score in judge(*given)]
+
+    monkeypatch.setattr(session, "judge", judged)
+    with pytest.raises(BenchError, match="before the first update the probability ratio of sampled tokens has a mean"):
+        loop.run(SimpleNamespace(advance=lambda *_: None), trainer.train)
+    assert [row["unpaired"] for row in loop.rows] == [1.0]
 
 
 @pytest.mark.parametrize("truncated", ["train", "mask", "punish"])
