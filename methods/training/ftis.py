@@ -11,7 +11,7 @@ The sum over all tokens is divided by their number, those of dropped answers inc
 is its loss `cispo`, and the filter its `off_policy_mask_threshold`.
 
 The weight of a model's own answer is 1, up to the rounding of sampling and training. With one model nothing is off
-policy, and the weights learned are those of `grpo`, bit for bit.
+policy, and the weights learned are those of `grpo` with its default loss, bit for bit.
 
 The rule follows a summary of the paper: shared answers and their log-probabilities, advantages over all of them,
 weights truncated from above, and the filter. The summary leaves the following open, so they are our choices: weights of
@@ -26,8 +26,8 @@ Differences from the paper, with reasons:
 - All models take each step together, in one process.
 - The result is the first model, which starts as the base. The others are not tested.
 
-All other settings are those of `grpo`, with the same differences from the released baselines. Every model's sampling
-and training is billed, so a step of two models costs 7/4 of one of `grpo` of the same batch.
+All other settings are those of `grpo` by default, with the same differences from the released baselines. Every model's
+sampling and training is billed, so a step of two models costs 7/4 of one of `grpo` of the same batch.
 """
 
 from __future__ import annotations

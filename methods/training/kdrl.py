@@ -12,8 +12,8 @@ At `beta = beta_end = 0` the method is `grpo`, bit for bit, and no teacher is lo
 token ids of the policy, so it needs the base's tokenizer. Its passes are billed at its own size, as `reference`.
 
 Differences from the paper: its teacher is a stronger model. Here the base takes that place by default, which makes the
-divergence a penalty on leaving the base. The settings of GRPO are those of `grpo`. The slope of beta follows from the
-number of planned steps.
+divergence a penalty on leaving the base. The loss of GRPO is that of `grpo` by default. The slope of beta follows from
+the number of planned steps.
 """
 
 from __future__ import annotations

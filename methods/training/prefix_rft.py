@@ -12,7 +12,7 @@ Differences from the paper:
 
 - The quantile of the entropy is taken within each prefix, so that it does not depend on the size of a pass.
 - Tokens without a gradient count in the number of tokens that TRL's loss is divided by.
-- Advantages and loss are those of `grpo`; the paper has the loss of Dr. GRPO.
+- Advantages and loss are those of `grpo` by default; the paper has the loss of Dr. GRPO.
 - A prefix leaves at least one token of the limit on the length of an answer.
 
 At `first_share=0` and `last_share=0` this is `grpo`, step for step. At shares of 1 the first answer is the gold one, of

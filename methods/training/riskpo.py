@@ -24,7 +24,7 @@ Differences from the paper and its released code:
   a bundle whose papers have equal scores by a millionth, and these would decide the whole step.
 - Papers with an answer that could not be scored have advantage 0.
 - The paper weighs sequences by clipped importance ratios. Here each batch takes one step, so all ratios are 1.
-- All other settings are those of `grpo` here.
+- All other settings, and the loss, are those of `grpo` by default here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Differences from the paper:
   all m in one rollout, with delimiters between them, and so can avoid what it has already said.
 - The standard deviation that divides advantages is that of the `group` answers with their sets' rewards. That of the
   sets is larger, by a factor that depends on `group` and m alone: 1.12 for 16 and 4.
-- All other settings are those of `grpo`, with its differences from the released baselines.
+- All other settings, and the loss, are those of `grpo` by default, with its differences from the released baselines.
 
 At m = 1, with one part, VPO is `grpo`. With one part and a larger m, R is the reward of the best of m answers (max@m).
 If `--reward` replaces the reward, the replaced one is the only part.
