@@ -368,6 +368,10 @@ class Training(Protocol):
     def tokenizer(self) -> Any:
         """A copy of the base's tokenizer. It pads on the left, with an id that ends no answer and is in no prompt."""
 
+    @property
+    def positions(self) -> int | None:
+        """Maximum length of a prompt and its answer, in tokens; None if the model has no limit."""
+
     def encode(self, prompt: list[Message] | str) -> tuple[int, ...]:
         """Return the token ids of a conversation or a text to complete, formatted as every prompt of this run.
 

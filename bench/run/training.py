@@ -25,6 +25,7 @@ from bench.compute.meter import AllowanceSpent
 from bench.compute.profile import ComputeProfile
 from bench.distributed import ProcessGroup
 from bench.engines.interface import Finish, TokenIds
+from bench.engines.local import max_positions
 from bench.errors import BenchError
 from bench.models.digest import digest
 from bench.models.tensors import deployed_dtypes, held, movable
@@ -183,6 +184,11 @@ class TrainingSession:
     def tokenizer(self) -> Any:
         """Copy of the tokenizer with left padding. The padding id ends no answer and occurs in no prompt."""
         return self._loaded[1]
+
+    @property
+    def positions(self) -> int | None:
+        """Maximum length of a prompt and its answer, in tokens; None if the model has no limit."""
+        return max_positions(self.model.config)
 
     def _pad_id(self, tokenizer: Any) -> int:
         # PPOTrainer recognises padding by its id, so the id must not end an answer or occur in a prompt.

@@ -28,7 +28,8 @@ from bench.strategy import parse_strategy
 from methods.interface import Plan
 from methods.training.config import CatConfig, TrainingConfig
 from methods.training.gradient import GradientMethod
-from methods.training.grpo import UPDATE, Grpo
+from methods.training.group import UPDATE
+from methods.training.grpo import Grpo
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Cat(Grpo):
         return MIN_PROMPTS if self.config.on == "sft" else math.lcm(MIN_PROMPTS * self.config.group, super().multiple)
 
     @property
-    def what(self) -> str:
+    def what(self) -> str:  # type: ignore[override]
         """Content of a step in a few words."""
         return "gold answers" if self.config.on == "sft" else super().what
 

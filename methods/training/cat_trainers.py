@@ -62,7 +62,16 @@ class AlignedGroupTrainer(GroupTrainer):
 
         votes = objective.kind == "maj"
         columns = [correct, vote] if votes else [correct]
-        super().__init__(config, loop, folder, columns, scaled=config.scaled, advantages=weighed)
+        super().__init__(
+            config,
+            loop,
+            folder,
+            columns,
+            loss=config.loss,
+            updates=config.steps_per_batch,
+            scaled=config.scaled,
+            advantages=weighed,
+        )
 
 
 def group_weights(objective: Strategy, columns: Array) -> Array:

@@ -77,12 +77,17 @@ class RolloutConfig(TrainingConfig):
     )
 
 
-class GrpoConfig(RolloutConfig):
-    """Settings of GRPO, in addition to those of every method that samples answers."""
+class GroupConfig(RolloutConfig):
+    """Settings of methods that compare the answers to one prompt, in addition to those of every one that samples."""
 
     group: Annotated[int, Field(ge=2)] = setting(
         8, "Number of answers per prompt, whose mean reward is the baseline.", unit="answers", source=RELEASED
     )
+
+
+class GrpoConfig(GroupConfig):
+    """Settings of GRPO, in addition to those of every method that compares the answers of a group."""
+
     loss: Loss = setting(
         "dapo",
         "How advantages are scaled, and how the values of tokens are averaged and clipped (docs/training.md).",

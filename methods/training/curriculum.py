@@ -64,9 +64,10 @@ class Curriculum(Protocol):
 
         Args:
             chosen: Indices returned by `choose`.
-            rewards: Mean reward of the answers to each of these prompts; NaN if none was scored.
-            advantages: Mean size of the advantages that the answers to each prompt were trained with; NaN for a
-                trainer without groups.
+            rewards: Mean reward of the answers to each of these prompts, as it was trained on: 0 for an answer that was
+                punished. NaN if none was scored.
+            advantages: Mean size of the advantages that the answers to each prompt were trained with, 0 for an answer
+                that was masked; NaN for a trainer without groups.
         """
 
     def state(self) -> dict[str, Any]:

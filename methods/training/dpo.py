@@ -28,8 +28,8 @@ from bench.errors import Refused
 from bench.settings import setting
 from methods.interface import Dimension
 from methods.space import Space
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import ROLLOUT, UPDATE, Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import ROLLOUT, UPDATE, GroupMethod
 
 if TYPE_CHECKING:
     from methods.training.loop import Loop
@@ -38,7 +38,7 @@ REFERENCE = 1
 """Cost of one answer's pass through the reference, in evaluations."""
 
 
-class DpoConfig(GrpoConfig):
+class DpoConfig(GroupConfig):
     """Settings of DPO, in addition to those of every method that samples answers in groups."""
 
     group: Annotated[int, Field(ge=2)] = setting(
@@ -58,7 +58,7 @@ class DpoConfig(GrpoConfig):
     )
 
 
-class Dpo(Grpo):
+class Dpo(GroupMethod):
     """Direct preference optimisation on sampled pairs of a right and a wrong answer: TRL's DPOTrainer."""
 
     name = "dpo"
@@ -66,8 +66,7 @@ class Dpo(Grpo):
     Config: ClassVar[type[TrainingConfig]] = DpoConfig
     config: DpoConfig
     cost = ROLLOUT + REFERENCE + UPDATE
-    what = "answers, in groups"
-    space: ClassVar[Space] = {**Grpo.space, "beta": Dimension(1e-2, 1.0)}
+    space: ClassVar[Space] = {**GroupMethod.space, "beta": Dimension(1e-2, 1.0)}
 
     def spread(self, processes: int) -> None:
         """Refuse several processes.

@@ -42,6 +42,7 @@ class PairTrainer(DPOTrainer):
     def __init__(self, config: DpoConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
         self._loop, self._config = loop, config
+        loop.check_ratio()
         self._prompts = batch // config.group
         self._order = loop.order(self._prompts)
         self._part = 1.0

@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from bench.errors import BenchError, Refused, UsageError, shown
 from bench.settings import setting
 from methods.interface import MethodConfig, Plan
 from methods.training.config import SftConfig, TrainingConfig
-from methods.training.grpo import UPDATE
+from methods.training.group import UPDATE
 from methods.training.sft import Sft
 from tasks.files import read_file
 from tasks.interface import Message, TaskTraits
@@ -76,6 +76,15 @@ class DrptConfig(SftConfig):
         "target's; `subset`, their mean, as the released code has it; `all`, every direction.",
         source="our choice",
     )
+
+    @model_validator(mode="after")
+    def _used(self) -> DrptConfig:
+        if self.space == "all" and self.general is not None:
+            raise ValueError(
+                f"general={self.general.file}: with space=all every direction is allowed, so no general data are read; "
+                "leave it out, or take space=span or space=subset"
+            )
+        return self
 
     @field_validator("general", mode="before")
     @classmethod
@@ -139,9 +148,10 @@ class Drpt(Sft):
         from methods.training.drpt_trainer import ProjectedTuner
         from methods.training.tuner import Tuner
 
-        if self.config.general is None or self.config.space == "all":
+        if self.config.space == "all":
             Tuner(self.config, loop, folder).train()
             return
+        assert self.config.general is not None, "the plan of a run without general data is refused"
         file, expected = self.config.general.file, self.config.general.sha256
         if (found := digest(file)) != expected:
             raise BenchError(
@@ -152,10 +162,11 @@ class Drpt(Sft):
 
 
 class Pair(NamedTuple):
-    """A prompt and the answer to train on."""
+    """A prompt and the answer to train on, with their place in the file, such as `rows.jsonl, line 2`."""
 
     prompt: str
     answer: str
+    place: str
 
     def asked(self, *, chat: bool) -> list[Message] | str:
         """Return the prompt as a conversation, or as a text to complete."""
@@ -184,12 +195,12 @@ def read_general(file: str) -> list[Pair]:
     """
     found = []
     for where, row in read_file(Path(file)):
-        for name in Pair._fields:
+        for name in ("prompt", "answer"):
             value = row.get(name)
             if not isinstance(value, str) or not value.strip():
                 given = f"is {shown(value)}" if name in row else f"is missing (the row has {', '.join(row) or 'none'})"
                 raise UsageError(f"{where}: field {name!r} {given}; expected a text that is not empty")
-        found.append(Pair(row["prompt"], row["answer"]))
+        found.append(Pair(row["prompt"], row["answer"], where))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bench.errors import Refused
 from methods.training.curriculum import endless_order
 from methods.training.drpt import Array, Pair, coefficients
 from methods.training.loop import Loop
@@ -29,6 +30,9 @@ class ProjectedTuner(Tuner):
         loop: Training loop of a single process.
         folder: Temporary folder for the trainer's files.
         general: General data.
+
+    Raises:
+        Refused: If a row does not fit into the model's positions.
     """
 
     def __init__(self, config: DrptConfig, loop: Loop, folder: str, general: Sequence[Pair]) -> None:
@@ -38,6 +42,13 @@ class ProjectedTuner(Tuner):
         self._rows = [
             example(training.encode(pair.asked(chat=chat)), ended(training.tokenizer, pair.answer)) for pair in general
         ]
+        for pair, row in zip(general, self._rows, strict=True):
+            tokens, most = len(row["input_ids"]), training.positions
+            if most is not None and tokens > most:
+                raise Refused(
+                    f"{pair.place}: the prompt and answer have {tokens} tokens, and the model has {most} positions; "
+                    "shorten the row or leave it out, or take a model with a longer context"
+                )
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run a pass over target examples. After the last one of a step, replace the gradient."""

@@ -36,7 +36,7 @@ from methods.interface import Plan, PlanLine, Training
 from methods.training.config import RolloutConfig, SftConfig, TrainingConfig, TrainingSchedule
 from methods.training.curriculum import endless_order
 from methods.training.gradient import GradientMethod
-from methods.training.grpo import ROLLOUT, UPDATE
+from methods.training.group import ROLLOUT, UPDATE
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ The sum over all tokens is divided by their number, those of dropped answers inc
 is its loss `cispo`, and the filter its `off_policy_mask_threshold`.
 
 The weight of a model's own answer is 1, up to the rounding of sampling and training. With one model nothing is off
-policy, and the weights learned are those of `grpo`, bit for bit.
+policy, and the weights learned are those of `grpo` with its default loss, bit for bit.
 
 The rule follows a summary of the paper: shared answers and their log-probabilities, advantages over all of them,
 weights truncated from above, and the filter. The summary leaves the following open, so they are our choices: weights of
@@ -26,8 +26,8 @@ Differences from the paper, with reasons:
 - All models take each step together, in one process.
 - The result is the first model, which starts as the base. The others are not tested.
 
-All other settings are those of `grpo`, with the same differences from the released baselines. Every model's sampling
-and training is billed, so a step of two models costs 7/4 of one of `grpo` of the same batch.
+All other settings are those of `grpo` by default, with the same differences from the released baselines. Every model's
+sampling and training is billed, so a step of two models costs 7/4 of one of `grpo` of the same batch.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from bench.errors import Refused
 from bench.settings import setting
 from methods.interface import Dimension, Peer, Training
 from methods.space import Space
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import ROLLOUT, UPDATE, Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import ROLLOUT, UPDATE, GroupMethod
 
 if TYPE_CHECKING:
     from methods.training.loop import Loop
 
 
-class FtisConfig(GrpoConfig):
-    """Settings of F-TIS, in addition to those of GRPO."""
+class FtisConfig(GroupConfig):
+    """Settings of F-TIS, in addition to those of every method that compares the answers of a group."""
 
     peers: PositiveInt = setting(
         2, "Number of models that share their answers; with 1 this is GRPO.", unit="models", source="our choice"
@@ -79,7 +79,14 @@ class FtisConfig(GrpoConfig):
                 f"peers={self.peers}: each model samples an equal share of a group of {self.group} answers; expected "
                 "a divisor of group"
             )
-        if self.peers > 1 and not self.sigma and self.lora is None:
+        if self.peers == 1:
+            for name in ("sigma", "cap", "threshold"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name}={value}: with peers=1 no other model answers, so it has no effect; leave it out, or "
+                        "take more peers"
+                    )
+        elif not self.sigma and self.lora is None:
             raise ValueError(
                 "sigma=0.0: copies that learn from the same answers stay equal; expected more than 0, adapters (lora), "
                 "or peers=1"
@@ -87,14 +94,14 @@ class FtisConfig(GrpoConfig):
         return self
 
 
-class Ftis(Grpo):
+class Ftis(GroupMethod):
     """Filtered truncated importance sampling: copies of the base that learn from one another's answers."""
 
     name = "f-tis"
     version = "1"
     Config: ClassVar[type[TrainingConfig]] = FtisConfig
     config: FtisConfig
-    space: ClassVar[Space] = {**Grpo.space, "sigma": Dimension(1e-4, 1e-2)}
+    space: ClassVar[Space] = {**GroupMethod.space, "sigma": Dimension(1e-4, 1e-2)}
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lora": {"rank": 2}, "sigma": 0.0, "lr": 1e-3},)
     what = "answers, in groups shared by peers"
 

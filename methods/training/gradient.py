@@ -99,7 +99,7 @@ class GradientMethod(Method):
     @property
     @abstractmethod
     def what(self) -> str:
-        """Content of a step in a few words, for the plan: `about 30 steps of 64 {what}`."""
+        """Content of a step in a few words, a noun. The plan adds the updates: `about 30 steps of 64 {what}`."""
 
     def schedule(self, evaluations: int, task: TaskTraits) -> TrainingSchedule:
         """Return the schedule for a budget."""
@@ -109,7 +109,8 @@ class GradientMethod(Method):
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the training steps that this budget buys."""
         schedule = self.schedule(evaluations, task)
-        return describe(schedule, evaluations, f"{schedule.batch} {self.what}", self._reach(schedule))
+        updates = f", in {self.updates} updates" if self.updates > 1 else ""
+        return describe(schedule, evaluations, f"{schedule.batch} {self.what}{updates}", self._reach(schedule))
 
     def _reach(self, schedule: TrainingSchedule) -> float | None:
         # A step of AdamW moves a weight by about the learning rate; adapters are multiplied before they move one.

@@ -18,23 +18,17 @@ computes the log-probabilities before the first step in a pass of its own, which
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from methods.interface import Training
 from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.gradient import GradientMethod
+from methods.training.group import GroupMethod
 
 if TYPE_CHECKING:
     from methods.training.loop import Loop
 
-ROLLOUT, LOGPROBS, UPDATE = 1, 1, 3
-"""Cost of one answer, in evaluations: generating it; its log-probabilities before the first of several updates; a
-forward and a backward pass over it."""
 
-
-class Grpo(GradientMethod):
+class Grpo(GroupMethod):
     """Group relative policy optimisation: TRL's GRPOTrainer with the task's scorer as reward."""
 
     name = "grpo"
@@ -42,37 +36,17 @@ class Grpo(GradientMethod):
     Config: ClassVar[type[TrainingConfig]] = GrpoConfig
     config: GrpoConfig
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        *GradientMethod.variants,
+        *GroupMethod.variants,
         {"loss": "gspo", "steps_per_batch": 2, "lr": 1e-3},
     )
-    batch = 64
-
-    @property
-    def cost(self) -> float:
-        """Estimated cost of one answer, in evaluations."""
-        return ROLLOUT + UPDATE + (LOGPROBS if self.updates > 1 else 0)
-
-    @property
-    def what(self) -> str:
-        """Content of a step in a few words."""
-        return "answers, in groups" + (f", in {self.updates} updates" if self.updates > 1 else "")
-
-    @property
-    def multiple(self) -> int:
-        """Number that must divide the batch, which has whole groups, and equal parts for processes and updates."""
-        return math.lcm(self.config.group, self.processes * self.updates)
 
     @property
     def updates(self) -> int:  # type: ignore[override]
         """Number of optimiser steps per batch."""
         return self.config.steps_per_batch
 
-    def learners(self, training: Training) -> list[tuple[Any, float]]:
-        """Return the policy."""
-        return [(training.model, self.config.lr)]
-
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer."""
         from methods.training.trainers import GroupTrainer
 
-        GroupTrainer(self.config, loop, folder).train()
+        GroupTrainer(self.config, loop, folder, loss=self.config.loss, updates=self.config.steps_per_batch).train()

@@ -55,7 +55,7 @@ from methods.search.population import MIN_EXAMPLES, balanced_examples, perturbat
 from methods.space import Space
 from methods.training.config import SftConfig, TrainingConfig, TrainingSchedule, make_schedule
 from methods.training.curriculum import endless_order
-from methods.training.grpo import UPDATE
+from methods.training.group import UPDATE
 from methods.training.sft import Sft
 from methods.voting import ask_once, elect
 from tasks.interface import TaskTraits, Vote

@@ -12,8 +12,8 @@ At `beta = beta_end = 0` the method is `grpo`, bit for bit, and no teacher is lo
 token ids of the policy, so it needs the base's tokenizer. Its passes are billed at its own size, as `reference`.
 
 Differences from the paper: its teacher is a stronger model. Here the base takes that place by default, which makes the
-divergence a penalty on leaving the base. The settings of GRPO are those of `grpo`. The slope of beta follows from the
-number of planned steps.
+divergence a penalty on leaving the base. The loss of GRPO is that of `grpo` by default. The slope of beta follows from
+the number of planned steps.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pydantic import NonNegativeFloat, model_validator
 from bench.settings import setting
 from methods.interface import Dimension, Plan
 from methods.space import Space
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import GroupMethod
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ TEACHER = 1
 """Cost of one answer's pass through a teacher of the base's size, in evaluations."""
 
 
-class KdrlConfig(GrpoConfig):
-    """Settings of KDRL, in addition to those of GRPO."""
+class KdrlConfig(GroupConfig):
+    """Settings of KDRL, in addition to those of every method that compares the answers of a group."""
 
     teacher: str | None = setting(
         None,
@@ -66,16 +66,16 @@ class KdrlConfig(GrpoConfig):
         return bool(self.beta or self.beta_end)
 
 
-class Kdrl(Grpo):
+class Kdrl(GroupMethod):
     """GRPO with a penalty on the divergence from a teacher."""
 
     name = "kdrl"
     version = "1"
     Config: ClassVar[type[TrainingConfig]] = KdrlConfig
     config: KdrlConfig
-    space: ClassVar[Space] = {**Grpo.space, "beta": Dimension(1e-3, 1e-1)}
+    space: ClassVar[Space] = {**GroupMethod.space, "beta": Dimension(1e-3, 1e-1)}
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        *Grpo.variants,
+        *GroupMethod.variants,
         {"teacher": "tiny-adder", "on_wrong": True, "beta": 0.1, "lr": 1e-3},
     )
 
@@ -101,12 +101,11 @@ class Kdrl(Grpo):
 
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer, with the divergence in its loss if that has a weight."""
-        if not self.config.distils:
-            return super().train(loop, folder)
         from methods.training.kdrl_trainer import TaughtGroupTrainer
+        from methods.training.trainers import GroupTrainer
 
-        TaughtGroupTrainer(self.config, loop, folder).train()
-        return None
+        trainer = TaughtGroupTrainer if self.config.distils else GroupTrainer
+        trainer(self.config, loop, folder).train()
 
 
 def annealed(first: float, last: float, step: int, steps: int) -> float:

@@ -67,7 +67,6 @@ class TaughtGroupTrainer(GroupTrainer):
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         # The number of tokens of the whole batch, which GRPO's loss is divided by too.
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
-        tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
         mask = inputs["completion_mask"] * inputs["taught"][:, None]
         divergence = (k2(self._logprobs, inputs["teacher_logprobs"]) * mask).sum() / tokens
         whole = self.accelerator.gather(divergence.detach() * self.current_gradient_accumulation_steps)

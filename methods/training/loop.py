@@ -44,6 +44,7 @@ class Answer(NamedTuple):
 
     Attributes:
         score: Its score.
+        reward: Reward to train on; None if it could not be judged.
         tokens: Number of its tokens, its end included.
         entropy: Sum of the entropies of their distributions.
         truncated: Whether it was cut off at the limit.
@@ -51,6 +52,7 @@ class Answer(NamedTuple):
     """
 
     score: Score
+    reward: float | None
     tokens: int
     entropy: float
     truncated: bool
@@ -108,12 +110,11 @@ class Loop:
         self._spent = training.spent
         self._answers: list[Answer] = []
         self._rollouts: Sequence[Rollout] = ()
-        self._ratio, self._check = Ratio(), None
+        self._ratio = Ratio()
+        self._check: RatioCheck | None = None
         self._stage: Stage | None = None
         if training.state is not None:
             self._restore(training.state)
-        elif isinstance(config, RolloutConfig):
-            self._check = RatioCheck(training, self.optimizer, config.temperature)
 
     @property
     def step(self) -> int:
@@ -128,6 +129,12 @@ class Loop:
     @rollouts.setter
     def rollouts(self, rollouts: Sequence[Rollout]) -> None:
         self._rollouts = rollouts
+
+    def check_ratio(self) -> None:
+        """Check the probability ratio before the first update of a trainer that updates on the answers sampled last."""
+        assert isinstance(self.config, RolloutConfig)
+        if not self._ratio.tokens:  # else an earlier attempt has checked it
+            self._check = RatioCheck(self.training, self.optimizer, self.config.temperature)
 
     def run(self, stage: Stage, train: Callable[[], object]) -> None:
         """Run a trainer until no further step fits the budget.
@@ -196,9 +203,10 @@ class Loop:
             answers: Token ids of the answers.
         """
         scores = self.training.judge(examples, answers)
-        for score, answer, rollout in zip(scores, answers, self.rollouts, strict=True):
+        for score, answer, rollout, punished in zip(scores, answers, self.rollouts, self._punished(), strict=True):
+            reward = None if score.status == "infrastructure" else 0.0 if punished else score.reward
             entropy = float(rollout.entropies.sum())
-            self._answers.append(Answer(score, len(answer), entropy, rollout.truncated, not rollout.prefix))
+            self._answers.append(Answer(score, reward, len(answer), entropy, rollout.truncated, not rollout.prefix))
         self.scores = scores
         return scores
 
@@ -209,11 +217,9 @@ class Loop:
             examples: Ids of support examples, one per answer.
             answers: Token ids of the answers.
         """
-        rewards: list[float | None] = []
-        for score, punished in zip(self.score(examples, answers), self._punished(), strict=True):
-            known = score.status != "infrastructure"
-            rewards.append((0.0 if punished else score.reward) if known else None)
-        return rewards
+        before = len(self._answers)
+        self.score(examples, answers)
+        return [answer.reward for answer in self._answers[before:]]
 
     def parts(self, examples: Sequence[str], answers: Sequence[Sequence[int]]) -> list[dict[str, float] | None]:
         """Return the parts of the rewards that `rewards` returned last; None for an answer that could not be judged.
@@ -250,12 +256,14 @@ class Loop:
         parts = self.training.ranks.gather((row, self._answers))
         row, answers = parts[0][0], [answer for _, part in parts for answer in part]
         self._answers = []
-        if not self.rows and self._check is not None:
+        if self._check is not None:
             for ratio in self.training.ranks.gather(self._check.ratio):
                 self._ratio = self._ratio.plus(ratio)
             self._ratio.check(mixed=self.training.mixed)
+            if self._ratio.tokens:  # a step may have no answer with a loss, as one of dpo without a pair
+                self._check = None
         if self._curriculum is not None:
-            rewards = [None if answer.score.status == "infrastructure" else answer.score.reward for answer in answers]
+            rewards = [answer.reward for answer in answers]
             advantages = self.advantages or [float("nan")] * len(self._chosen)
             self._curriculum.learn(self._chosen, mean_rewards(rewards, len(self._chosen)), advantages)
         if answers:

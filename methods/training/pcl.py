@@ -68,7 +68,7 @@ class Pcl(Grpo):
         return super().cost + (passes if self.config.candidates > 1 else 0)
 
     @property
-    def what(self) -> str:
+    def what(self) -> str:  # type: ignore[override]
         """Content of a step in a few words."""
         return f"answers, in groups, each prompt the best of {self.config.candidates}"
 

@@ -12,7 +12,7 @@ Differences from the paper:
 
 - The quantile of the entropy is taken within each prefix, so that it does not depend on the size of a pass.
 - Tokens without a gradient count in the number of tokens that TRL's loss is divided by.
-- Advantages and loss are those of `grpo`; the paper has the loss of Dr. GRPO.
+- Advantages and loss are those of `grpo` by default; the paper has the loss of Dr. GRPO.
 - A prefix leaves at least one token of the limit on the length of an answer.
 
 At `first_share=0` and `last_share=0` this is `grpo`, step for step. At shares of 1 the first answer is the gold one, of
@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.settings import setting
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import GroupMethod
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ PAPER = "arXiv 2507.01679"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class PrefixRftConfig(GrpoConfig):
-    """Settings of Prefix-RFT, in addition to those of GRPO."""
+class PrefixRftConfig(GroupConfig):
+    """Settings of Prefix-RFT, in addition to those of every method that compares the answers of a group."""
 
     first_share: Share = setting(0.95, "Share of the gold answer in a prefix at the first step.", source=PAPER)
     last_share: Share = setting(
@@ -56,7 +56,7 @@ class PrefixRftConfig(GrpoConfig):
     )
 
 
-class PrefixRft(Grpo):
+class PrefixRft(GroupMethod):
     """Prefix-RFT: GRPO in which one answer to each prompt begins with a part of the gold answer."""
 
     name = "prefix-rft"
@@ -64,7 +64,7 @@ class PrefixRft(Grpo):
     Config: ClassVar[type[TrainingConfig]] = PrefixRftConfig
     config: PrefixRftConfig
     what = "answers, in groups, one of each with a prefix of the gold answer"
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (*Grpo.variants, {"entropy_share": 1.0, "lr": 1e-3})
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (*GroupMethod.variants, {"entropy_share": 1.0, "lr": 1e-3})
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if there are no gold answers to begin with, else what `grpo` returns."""

@@ -67,9 +67,12 @@ class Ratio(NamedTuple):
 class RatioCheck:
     """Measures the ratio in the update passes of a model until its first update.
 
+    A step of the optimiser that has nothing to measure and moves nothing is no update: a step of dpo without a pair, or
+    one whose answers are all masked.
+
     Args:
         training: The trainable copy.
-        optimizer: Optimiser, whose first step ends the measurement.
+        optimizer: Optimiser, whose first update ends the measurement.
         temperature: Softmax temperature of the rollouts.
 
     Attributes:
@@ -79,8 +82,15 @@ class RatioCheck:
     def __init__(self, training: Training, optimizer: torch.optim.Optimizer, temperature: float) -> None:
         self._training, self._temperature = training, temperature
         self.ratio = Ratio()
-        handle = training.model.register_forward_hook(self._measure, with_kwargs=True)
-        optimizer.register_step_pre_hook(lambda *_: handle.remove())
+        self._handle = training.model.register_forward_hook(self._measure, with_kwargs=True)
+        optimizer.register_step_pre_hook(self._end)
+
+    def _end(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """End the measurement at an update."""
+        gradients = (p.grad for group in optimizer.param_groups for p in group["params"])
+        # Another process may have measured all that there was, so a gradient ends it as well.
+        if self.ratio.tokens or any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+            self._handle.remove()
 
     def _measure(self, _: Any, args: Any, given: dict[str, Any], output: Any) -> None:
         if not torch.is_grad_enabled():

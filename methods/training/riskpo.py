@@ -24,11 +24,12 @@ Differences from the paper and its released code:
   a bundle whose papers have equal scores by a millionth, and these would decide the whole step.
 - Papers with an answer that could not be scored have advantage 0.
 - The paper weighs sequences by clipped importance ratios. Here each batch takes one step, so all ratios are 1.
-- All other settings are those of `grpo` here.
+- All other settings, and the loss, are those of `grpo` by default here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -37,8 +38,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from bench.settings import setting
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import GroupMethod
 
 if TYPE_CHECKING:
     from methods.training.loop import Loop
@@ -50,8 +51,8 @@ SMALLEST = 1e-3
 Array = NDArray[np.float64]
 
 
-class RiskPoConfig(GrpoConfig):
-    """Settings of RiskPO, in addition to those of GRPO."""
+class RiskPoConfig(GroupConfig):
+    """Settings of RiskPO, in addition to those of every method that compares the answers of a group."""
 
     bundle: PositiveInt = setting(5, "Number of questions per bundle, the paper's B.", unit="questions", source=PAPER)
     omega: NonNegativeFloat = setting(1.5, "Weight of the tail below the quantile of level alpha.", source=PAPER)
@@ -84,7 +85,7 @@ class RiskPoConfig(GrpoConfig):
         return self
 
 
-class RiskPo(Grpo):
+class RiskPo(GroupMethod):
     """GRPO whose advantages weigh the low tail of the scores of bundles of questions."""
 
     name = "riskpo"
@@ -92,13 +93,16 @@ class RiskPo(Grpo):
     Config: ClassVar[type[TrainingConfig]] = RiskPoConfig
     config: RiskPoConfig
     batch = 80
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (*Grpo.variants, {"baseline": "mean", "bundle": 2, "lr": 1e-3})
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        *GroupMethod.variants,
+        {"baseline": "mean", "bundle": 2, "lr": 1e-3},
+    )
     what = "answers, in bundles of groups"
 
     @property
     def multiple(self) -> int:
-        """Number of answers of a bundle, because a batch consists of whole bundles."""
-        return self.config.group * self.config.bundle
+        """Number that must divide the batch, which has whole bundles, and equal parts for processes."""
+        return math.lcm(self.config.group * self.config.bundle, super().multiple)
 
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer with the advantages of the bundles."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from methods.interface import Plan, Training
 from methods.training.config import SftConfig, TrainingConfig
 from methods.training.gradient import GradientMethod
-from methods.training.grpo import UPDATE
+from methods.training.group import UPDATE
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:

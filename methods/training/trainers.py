@@ -19,10 +19,10 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 from bench.seeds import derive
 from methods.training.cat_weights import Array
 from methods.training.loop import LogCallback, Loop, StepCallback, silence
-from methods.training.losses import LOSSES, leave_one_out
+from methods.training.losses import LOSSES, Loss, leave_one_out
 
 if TYPE_CHECKING:
-    from methods.training.config import GrpoConfig, PpoConfig
+    from methods.training.config import GroupConfig, PpoConfig
 
 
 GROUP_COLUMNS = {"loss": "loss", "grad_norm": "norm", "frac_reward_zero_std": "flat"}
@@ -53,6 +53,8 @@ class GroupTrainer(GRPOTrainer):
         loop: Training loop.
         folder: Temporary folder for the trainer's files.
         rewards: Further reward functions with weight 0, whose values the trainer gathers over all processes.
+        loss: Name of the loss.
+        updates: Number of optimiser steps per batch, each on another part of its answers.
         scaled: Whether advantages are divided by the standard deviation of their group's rewards; None: as the loss has
             it.
         advantages: Returns the advantages to train on; None for those of the loss, as they are.
@@ -67,21 +69,23 @@ class GroupTrainer(GRPOTrainer):
 
     def __init__(
         self,
-        config: GrpoConfig,
+        config: GroupConfig,
         loop: Loop,
         folder: str,
         rewards: Sequence[Any] = (),
         *,
+        loss: Loss = "dapo",
+        updates: int = 1,
         scaled: bool | None = None,
         advantages: Advantages | None = None,
         prefix: Prefix | None = None,
         **options: Any,
     ) -> None:
         training, batch = loop.training, loop.schedule.batch
-        per_process, updates = batch // training.ranks.world_size, config.steps_per_batch
-        loss = LOSSES[config.loss]
+        loop.check_ratio()
+        per_process, rule = batch // training.ranks.world_size, LOSSES[loss]
         self._loop, self._training, self._group = loop, training, config.group
-        self._advantages = [f for f in (leave_one_out if loss.leave_one_out else None, advantages) if f is not None]
+        self._advantages = [f for f in (leave_one_out if rule.leave_one_out else None, advantages) if f is not None]
         self._prefix = prefix
         self._masked = config.truncated == "mask"
         steps = 4 * loop.schedule.train // batch + 1  # more than the budget buys, even if answers become short
@@ -100,9 +104,9 @@ class GroupTrainer(GRPOTrainer):
             max_grad_norm=config.clip,
             shuffle_dataset=False,  # the loop orders the prompts
             reward_weights=[1.0, *(0.0 for _ in rewards)],
-            scale_rewards="group" if (loss.scaled if scaled is None else scaled) else "none",
+            scale_rewards="group" if (rule.scaled if scaled is None else scaled) else "none",
             router_aux_loss_coef=0.0,  # the loss is that of GRPO; some mixtures of experts have no other
-            **(loss.arguments() | options),
+            **(rule.arguments() | options),
         )
         each = batch // config.group
         order = list(islice(loop.order(each), steps * each))
@@ -137,12 +141,14 @@ class GroupTrainer(GRPOTrainer):
                 found = torch.as_tensor(advantages(rewards, found.cpu().numpy())).to(found)
             start = self.accelerator.process_index * len(inputs)
             output["advantages"] = found.flatten()[start : start + len(inputs)]
-        self._loop.advantages = found.abs().mean(dim=1).tolist()
         if self._masked:
             # Not the trainer's own setting, which takes an answer that ends at a stop string for a truncated one.
             kept = torch.tensor([[not rollout.truncated] for rollout in self._loop.rollouts])
-            mask = output["completion_mask"] * kept.to(output["completion_mask"])
+            kept = kept.to(output["completion_mask"])
+            mask = output["completion_mask"] * kept
             output |= {"completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
+            found = found * self.accelerator.gather(kept).view(-1, self._group)  # what has no loss teaches nothing
+        self._loop.advantages = found.abs().mean(dim=1).tolist()
         return output
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -175,6 +181,7 @@ class PolicyValueTrainer(PPOTrainer):
     def __init__(self, config: PpoConfig, loop: Loop, folder: str) -> None:
         training, batch = loop.training, loop.schedule.batch
         per_process = batch // training.ranks.world_size
+        loop.check_ratio()
         policy, value = loop.modules
         reward = TaskReward(loop)
         arguments = PPOConfig(

@@ -38,7 +38,8 @@ from pydantic import PositiveFloat, PositiveInt, field_validator
 from bench.settings import setting
 from methods.training.config import GrpoConfig, TrainingConfig
 from methods.training.gradient import GradientMethod
-from methods.training.grpo import ROLLOUT, UPDATE, Grpo
+from methods.training.group import ROLLOUT, UPDATE
+from methods.training.grpo import Grpo
 from methods.training.losses import Loss
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class VarianceControlledTrainer(GroupTrainer):
                 f"of them; take a --set batch of at most {most * processes * updates}, or a larger --batch-size"
             )
         self._config = config
-        super().__init__(config, loop, folder)
+        super().__init__(config, loop, folder, loss=config.loss, updates=updates)
         if config.baseline == "weighted":
             loop.training.model.register_forward_hook(self._keep_logits)
 

@@ -15,7 +15,7 @@ Differences from the paper:
   all m in one rollout, with delimiters between them, and so can avoid what it has already said.
 - The standard deviation that divides advantages is that of the `group` answers with their sets' rewards. That of the
   sets is larger, by a factor that depends on `group` and m alone: 1.12 for 16 and 4.
-- All other settings are those of `grpo`, with its differences from the released baselines.
+- All other settings, and the loss, are those of `grpo` by default, with its differences from the released baselines.
 
 At m = 1, with one part, VPO is `grpo`. With one part and a larger m, R is the reward of the best of m answers (max@m).
 If `--reward` replaces the reward, the replaced one is the only part.
@@ -34,8 +34,8 @@ from pydantic import Field, PositiveInt, model_validator
 from bench.settings import setting
 from methods.interface import Plan
 from methods.space import Choices, Space
-from methods.training.config import GrpoConfig, TrainingConfig
-from methods.training.grpo import Grpo
+from methods.training.config import GroupConfig, TrainingConfig
+from methods.training.group import GroupMethod
 from tasks.interface import TaskTraits
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ Parts = dict[str, float] | None
 """Parts of the reward of one answer, such as `{"number": 0.0, "length": 1.0}`; None for an answer without a score."""
 
 
-class VpoConfig(GrpoConfig):
-    """Settings of vector policy optimisation, in addition to those of GRPO."""
+class VpoConfig(GroupConfig):
+    """Settings of vector policy optimisation, in addition to those of every method that compares answers."""
 
     group: Annotated[int, Field(ge=2)] = setting(
         16, "Number of answers per prompt, whose sets are compared.", unit="answers", source="our choice: four sets"
@@ -65,7 +65,7 @@ class VpoConfig(GrpoConfig):
         return self
 
 
-class Vpo(Grpo):
+class Vpo(GroupMethod):
     """Vector policy optimisation: GRPO on sets of answers, each rewarded by its best answer under random weights."""
 
     name = "vpo"
@@ -73,7 +73,7 @@ class Vpo(Grpo):
     Config: ClassVar[type[TrainingConfig]] = VpoConfig
     config: VpoConfig
     what = "answers, in sets"
-    space: ClassVar[Space] = {**Grpo.space, "m": Choices((1, 2, 4))}
+    space: ClassVar[Space] = {**GroupMethod.space, "m": Choices((1, 2, 4))}
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the training steps that this budget buys, and what the parts of the reward are."""

@@ -17,6 +17,7 @@ from methods.training.curriculum import mean_rewards
 from methods.training.grpo import Grpo
 from methods.training.loop import Loop
 from methods.training.ppo import Ppo
+from tasks.interface import Score
 
 
 class FirstPrompts:
@@ -59,7 +60,7 @@ class OutOfRange(Grpo):
         return FirstPrompts(10_000)
 
 
-def run(tmp_path, method):
+def run(tmp_path, method, **settings):
     config = RunConfig(
         method=f"{__name__}:{method.__name__}",
         task="addition",
@@ -67,7 +68,7 @@ def run(tmp_path, method):
         budget="400",
         limit=4,
         dtype="float32",
-        method_config={"batch": 16},
+        method_config={"batch": 16} | settings,
     )
     return execute(prepare(config, tmp_path, ProgressDisplay(quiet=True)), ProgressDisplay(quiet=True))
 
@@ -107,6 +108,26 @@ def test_the_chosen_prompts_are_trained_on_and_the_curriculum_learns_their_rewar
             np.testing.assert_allclose(advantages, np.abs(scaled).mean(axis=1), rtol=1e-5)
         else:
             assert np.isnan(advantages).all()
+
+
+@pytest.mark.parametrize("truncated", ["punish", "mask"])
+def test_the_curriculum_learns_of_truncated_answers_what_they_were_trained_with(tmp_path, monkeypatch, truncated):
+    cut, given = [], np.tile([1.0, 0.0], 8).reshape(2, 8)
+
+    def judged(self, examples, answers):
+        cut.append([rollout.truncated for rollout in self.rollouts])
+        return [Score(reward=reward, correct=reward == 1.0) for reward in given.flatten()]
+
+    monkeypatch.setattr(TrainingSession, "judge", judged)
+    assert run(tmp_path, GrpoOnFirst, truncated=truncated, temperature=5.0).status == "ok"
+    _, means, advantages = FirstPrompts.made[-1].learned[0]
+    lost = np.array(cut[0]).reshape(2, 8)
+    assert 0 < (lost & (given > 0)).sum() < given.sum()
+    rewards = given * ~lost if truncated == "punish" else given
+    scaled = (rewards - rewards.mean(axis=1, keepdims=True)) / (rewards.std(axis=1, keepdims=True, ddof=1) + 1e-4)
+    np.testing.assert_allclose(means, rewards.mean(axis=1))
+    trained = np.abs(scaled) * (~lost if truncated == "mask" else 1)
+    np.testing.assert_allclose(advantages, trained.mean(axis=1), rtol=1e-5)
 
 
 def test_an_index_out_of_range_is_an_error(tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
-from bench.errors import Refused
+from bench.errors import BenchError, Refused
 from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.records.journal import Journal
@@ -146,6 +146,20 @@ def test_a_step_without_a_pair_is_billed_and_changes_nothing(opened, monkeypatch
     assert session.phases["rollout"] > 0
 
 
+def test_the_first_step_with_a_pair_is_checked_to_be_trained_on_as_it_was_sampled(opened, monkeypatch):
+    trainer, loop, session = opened()
+    session.model.lm_head.register_forward_hook(lambda module, _, logits: logits * 1.01 if module.training else None)
+    judge = session.judge
+
+    def judged(*given):
+        return [replace(score, correct=score.correct and loop.step > 0) for score in judge(*given)]
+
+    monkeypatch.setattr(session, "judge", judged)
+    with pytest.raises(BenchError, match="before the first update the probability ratio of sampled tokens has a mean"):
+        loop.run(SimpleNamespace(advance=lambda *_: None), trainer.train)
+    assert [row["unpaired"] for row in loop.rows] == [1.0]
+
+
 @pytest.mark.parametrize("truncated", ["train", "mask", "punish"])
 def test_truncated_answers_are_like_others_or_in_no_pair_or_wrong(opened, monkeypatch, truncated):
     trainer, _, session = opened(truncated=truncated, temperature=2.0)
@@ -172,19 +186,45 @@ def trainer_id(session, rollout):
     return next(prompt.id for prompt in session.prompts if prompt.token_ids == rollout.prompt)
 
 
+def run(folder, method, budget="400", **settings):
+    config = {"task": "addition", "model": "tiny-adder", "budget": budget, "limit": 10, "dtype": "float32"}
+    given = RunConfig(method=method, method_config={"lr": 1e-4} | settings, **config, gate="off")
+    result = execute(prepare(given, folder, QUIET), QUIET)
+    assert result.status == "ok", result.traceback
+    return result.report["training"]
+
+
 @pytest.mark.slow
 def test_its_first_answers_are_those_of_grpo_bit_for_bit(tmp_path):
-    def training(method):
-        config = {"task": "addition", "model": "tiny-adder", "budget": "400", "limit": 60, "dtype": "float32"}
-        given = RunConfig(method=method, method_config={"lr": 1e-4, "batch": 32}, **config, gate="off")
-        result = execute(prepare(given, tmp_path / method, QUIET), QUIET)
-        assert result.status == "ok", result.traceback
-        return result.report["training"]
-
-    found, grpo = training("dpo"), training("grpo")
+    found, grpo = run(tmp_path, "dpo", batch=32), run(tmp_path, "grpo", batch=32)
     for name in ("reward", "correct", "length", "entropy", "truncated"):
         assert found["curve"][name][0] == grpo["curve"][name][0]
     assert found["steps"] >= 3
     assert found["curve"]["loss"][0] == pytest.approx(math.log(2), abs=1e-5)
     assert set(found["phases"]) == {"reference", "rollout", "update"}
     assert found["ratio"]["distance"] < 1e-5
+
+
+@pytest.mark.slow
+def test_a_run_whose_first_steps_have_no_pair_is_checked_after_an_interruption_as_well(tmp_path, monkeypatch):
+    judge, end_step, steps = TrainingSession.judge, Loop.end_step, 2
+    short = {"budget": "160", "batch": 8, "saves": 100}
+
+    def judged(session, *given):
+        late = session._saved >= steps  # each step is saved
+        return [replace(score, correct=score.correct and late) for score in judge(session, *given)]
+
+    def interrupted(loop, row):
+        end_step(loop, row)
+        if loop.step == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingSession, "judge", judged)
+    whole = run(tmp_path / "whole", "dpo", **short)
+    assert whole["curve"]["unpaired"][:steps] == [1.0] * steps
+    assert whole["ratio"]["tokens"] > 0
+    monkeypatch.setattr(Loop, "end_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", "dpo", **short)
+    monkeypatch.setattr(Loop, "end_step", end_step)
+    assert run(tmp_path / "broken", "dpo", **short) == whole

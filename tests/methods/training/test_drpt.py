@@ -1,6 +1,7 @@
 """Dr. Post-Training: its projection by hand, its file of general data, and that all directions are fine-tuning."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_the_content_of_the_file_is_part_of_the_settings_and_may_not_change(tmp_path, general):
     config = DrptConfig(general=general)
     assert DrptConfig.model_validate(config.model_dump(mode="json")) == config
-    assert read_general(general)[0] == Pair("1+2=", "3")
+    assert read_general(general)[0] == Pair("1+2=", "3", f"{general}, line 1")
     rows(tmp_path / "general.jsonl", SUMS[1:])
     assert DrptConfig(general=general) != config
     with pytest.raises(BenchError, match=r"the file has changed since this run began: .*; restore it, or start a new"):
@@ -112,15 +113,34 @@ def test_the_content_of_the_file_is_part_of_the_settings_and_may_not_change(tmp_
 
 
 def test_a_prompt_is_a_turn_of_a_chat_or_a_text_to_complete():
-    assert Pair("1+2=", "3").asked(chat=False) == "1+2="
-    assert Pair("1+2=", "3").asked(chat=True) == [{"role": "user", "content": "1+2="}]
+    pair = Pair("1+2=", "3", "rows.jsonl, line 1")
+    assert pair.asked(chat=False) == "1+2="
+    assert pair.asked(chat=True) == [{"role": "user", "content": "1+2="}]
 
 
-def run(folder, method, settings, budget="300"):
+def test_a_row_that_does_not_fit_into_the_models_positions_is_named(tmp_path):
+    long = rows(tmp_path / "long.jsonl", [SUMS[0], {"prompt": "1+1=", "answer": "2" * 2400}])
+    result, _ = started(tmp_path, "drpt", {"general": long})
+    assert result.status == "refused"
+    assert re.search(
+        r"long\.jsonl, line 2: the prompt and answer have 24\d\d tokens, and the model has 32 positions", result.reason
+    )
+
+
+def test_general_data_that_no_step_would_read_are_refused(general):
+    with pytest.raises(ValidationError, match=r"general=.*general\.jsonl: with space=all .* leave it out"):
+        DrptConfig(general=general, space="all")
+
+
+def started(folder, method, settings, budget="300"):
     fields = {"task": "addition", "model": "tiny-adder", "budget": budget, "limit": 60, "dtype": "float32"}
     settings = {"lr": 1e-4, "batch": 8} | settings
     prepared = prepare(RunConfig(method=method, method_config=settings, **fields), folder, QUIET)
-    result = execute(prepared, QUIET)
+    return execute(prepared, QUIET), prepared
+
+
+def run(*given, **budget):
+    result, prepared = started(*given, **budget)
     assert result.status == "ok", result.traceback
     return result, load_file(prepared.folder / "artifact" / "model.safetensors")
 
@@ -128,7 +148,7 @@ def run(folder, method, settings, budget="300"):
 @pytest.mark.slow
 def test_where_every_direction_is_allowed_it_is_fine_tuning_step_for_step(tmp_path, general):
     plain, weights = run(tmp_path, "sft", {})
-    every, same = run(tmp_path, "drpt", {"space": "all", "general": general})
+    every, same = run(tmp_path, "drpt", {"space": "all"})
     assert plain.report["training"]["steps"] > 5
     assert plain.report["training"] == every.report["training"]
     assert plain.ledger["train"] == every.ledger["train"]
@@ -147,7 +167,7 @@ def test_general_data_that_are_the_target_change_nothing_but_rounding(tmp_path, 
     support = Addition().load().support
     own = [{"prompt": Addition().messages(each)[0]["content"], "answer": Addition().gold(each)} for each in support]
     settings = {"general": rows(tmp_path / "own.jsonl", own), "batch": 1}
-    free = run(tmp_path, "drpt", settings | {"space": "all"}, budget="60")[0].report["training"]["curve"]
+    free = run(tmp_path, "drpt", {"space": "all", "batch": 1}, budget="60")[0].report["training"]["curve"]
     for space in ("span", "subset"):
         result, _ = run(tmp_path, "drpt", settings | {"space": space}, budget="60")
         limited = result.report["training"]["curve"]

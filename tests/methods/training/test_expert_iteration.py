@@ -106,6 +106,7 @@ def test_one_round_is_fine_tuning_on_the_kept_answers_as_golds(tmp_path, path):
         for index, tokens in kept
     )
     assert all(prompt.gold == str(sum(map(int, prompt.id.split("+")))) for prompt in plain.prompts)
+    assert loop._check is None  # its updates are not on the answers sampled last
     golds = train(plain, config, 5, lambda _: None, tmp_path / "trl", schedule)
     assert [row["loss"] for row in golds.rows] == [row["loss"] for row in loop.rows if "loss" in row]
     assert all(base[name].equal(value) is False for name, value in weights(session).items())

@@ -51,7 +51,11 @@ def test_a_group_is_shared_equally_and_copies_must_be_able_to_differ():
         FtisConfig(peers=3)
     with pytest.raises(ValidationError, match=r"sigma=0.0: copies that learn from the same answers stay equal"):
         FtisConfig(sigma=0.0)
-    assert FtisConfig(sigma=0.0, peers=1).sigma == FtisConfig(sigma=0.0, lora=Lora(rank=2)).sigma == 0.0
+    assert FtisConfig(sigma=0.0, lora=Lora(rank=2)).sigma == 0.0
+    assert FtisConfig.model_validate(FtisConfig(peers=1).model_dump()).peers == 1
+    for name in ("sigma", "cap", "threshold"):
+        with pytest.raises(ValidationError, match=rf"{name}=4.0: with peers=1 no other model answers, .* leave it out"):
+            FtisConfig(peers=1, **{name: 4.0})
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         FtisConfig(cap=0.5)
 

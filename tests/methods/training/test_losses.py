@@ -10,11 +10,22 @@ from training_steps import LR, PATH, REWARDS, gradient, open_session, train, wei
 from transformers import AutoModelForCausalLM
 
 from methods.training.cat import Cat
-from methods.training.config import CatConfig, GrpoConfig
+from methods.training.config import CatConfig, GrpoConfig, PpoConfig
+from methods.training.dpo import Dpo
+from methods.training.dump import Dump
+from methods.training.ftis import Ftis
+from methods.training.group import GroupMethod
 from methods.training.grpo import Grpo
+from methods.training.kdrl import Kdrl
 from methods.training.loop import StepCallback
 from methods.training.losses import LOSSES, leave_one_out
+from methods.training.pcl import Pcl
+from methods.training.ppo import Ppo
+from methods.training.prefix_rft import PrefixRft
+from methods.training.riskpo import RiskPo
 from methods.training.trainers import GroupTrainer
+from methods.training.vcpo import Vcpo
+from methods.training.vpo import Vpo
 from tasks.interface import TaskTraits
 
 TASK = TaskTraits({"support": 400, "select": 400, "gate": 1000}, vote_by="the number")
@@ -23,6 +34,10 @@ UNCLIPPED = 1e9
 
 def config(**settings):
     return GrpoConfig(**{"group": 4, "temperature": 3.0, "clip": UNCLIPPED, "lr": LR} | settings)
+
+
+def trainer(config, loop, folder):
+    return GroupTrainer(config, loop, folder, loss=config.loss, updates=config.steps_per_batch)
 
 
 def test_the_baseline_of_an_answer_is_the_mean_of_the_others():
@@ -46,7 +61,7 @@ def answer_gradients(rollouts, temperature=3.0):
 @pytest.mark.slow
 def test_each_loss_has_the_gradient_of_its_formula(tmp_path):
     session = open_session(tmp_path)
-    found = {loss: gradient(session, GroupTrainer, config(loss=loss), tmp_path) for loss in LOSSES}
+    found = {loss: gradient(session, trainer, config(loss=loss), tmp_path) for loss in LOSSES}
     each, lengths = answer_gradients(session.rollouts)
     assert len(set(lengths.tolist())) > 1
     groups = torch.tensor(REWARDS).reshape(-1, 4)
@@ -76,7 +91,7 @@ def test_losses_that_differ_in_lengths_and_clips_alone_train_the_same_weights_on
     def trained(**settings):
         session = open_session(tmp_path)
         session.max_new_tokens = 1
-        train(session, GroupTrainer, config(clip=1.0, **settings), tmp_path, steps=3)
+        train(session, trainer, config(clip=1.0, **settings), tmp_path, steps=3)
         return weights(session)
 
     expected = trained()
@@ -89,12 +104,12 @@ def test_losses_that_differ_in_lengths_and_clips_alone_train_the_same_weights_on
 def test_the_parts_of_a_batch_take_a_step_each_with_the_ratio_to_the_weights_before(tmp_path, loss):
     session, parts = open_session(tmp_path), []
 
-    def keep(trainer, _):
+    def keep(made, _):
         if not parts:
-            parts.extend({name: value.clone() for name, value in part.items()} for part in trainer._buffered_inputs)
+            parts.extend({name: value.clone() for name, value in part.items()} for part in made._buffered_inputs)
 
     settings = config(loss=loss, steps_per_batch=2, clip=1.0)
-    loop = train(session, GroupTrainer, settings, tmp_path, before_update=keep)
+    loop = train(session, trainer, settings, tmp_path, before_update=keep)
     rule, norms, losses, ratios = LOSSES[loss], [], [], []
     model = AutoModelForCausalLM.from_pretrained(PATH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
@@ -153,6 +168,20 @@ def test_the_plan_counts_the_updates_and_the_pass_before_them():
     four.spread(3)
     assert four.schedule(65_536, TASK).batch == 48  # 4 answers in each of 3 processes and 4 updates
     assert Cat(CatConfig(steps_per_batch=3)).multiple == 96
+    ends = {Pcl: "each prompt the best of 4, in 4 updates", Dump: "in groups, in 4 updates"}
+    for method, end in (ends | {Vcpo: "in groups, in 4 updates"}).items():
+        assert method(method.Config(steps_per_batch=4)).plan(65_536, TASK).lines[0].what.endswith(end)
+    assert Ppo(PpoConfig()).plan(65_536, TASK).lines[0].what.endswith("128 answers, in 4 updates")
+
+
+@pytest.mark.parametrize("method", [Dpo, Ftis, RiskPo, PrefixRft, Vpo, Kdrl])
+@pytest.mark.parametrize("settings", [{"loss": "gspo"}, {"steps_per_batch": 2}])
+def test_a_method_with_a_loss_of_its_own_has_neither_setting(method, settings):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        method.Config(**settings)
+    assert issubclass(method, GroupMethod)
+    assert method(method.Config()).updates == 1
+    assert not any(variant.keys() & settings.keys() for variant in method.variants)
 
 
 def test_settings_that_make_no_sense_together_are_refused():

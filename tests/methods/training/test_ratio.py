@@ -43,6 +43,22 @@ def measured(temperature=1.0, sampled_at=1.0, answer=ANSWER, prefix=0, **given):
     return check.ratio
 
 
+@pytest.mark.parametrize(("scale", "tokens"), [(0.0, 2), (1.0, 0)])
+def test_an_update_ends_the_measurement_and_a_step_that_moves_nothing_does_not(scale, tokens):
+    model, ids = Model(), torch.tensor([[*PROMPT, *ANSWER]])
+    rollout = Rollout(PROMPT, ANSWER, torch.zeros(2), None, truncated=False)
+    training = SimpleNamespace(model=model, rollouts=[])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    check = RatioCheck(training, optimizer, 1.0)
+    optimizer.step()  # without any gradient
+    for rollouts, factor in (([], scale), ([rollout], 1.0), ([rollout], 1.0)):
+        training.rollouts = rollouts
+        (model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum() * factor).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert check.ratio.tokens == tokens
+
+
 @pytest.mark.parametrize("given", [{}, {"last": 4}])
 def test_the_ratio_is_1_where_sampling_and_training_agree(given):
     ratio = measured(temperature=2.0, sampled_at=2.0, **given)

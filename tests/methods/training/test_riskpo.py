@@ -105,6 +105,9 @@ def test_a_batch_consists_of_whole_bundles():
     task = TaskTraits({"support": 100, "select": 10, "gate": 10})
     assert RiskPo(RiskPoConfig()).schedule(65_536, task).batch == 80
     assert RiskPo(RiskPoConfig(bundle=3)).schedule(1000, task).batch == 24
+    method = RiskPo(RiskPoConfig())
+    method.spread(3)
+    assert method.multiple == 120
     with pytest.raises(Refused, match="batch 64 must be a multiple of 40"):
         RiskPo(RiskPoConfig(batch=64)).schedule(65_536, task)
 

@@ -1,6 +1,7 @@
 """VCPO: its formulas by hand, and that it reduces to GRPO."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -61,8 +62,8 @@ def test_one_step_per_batch_with_the_mean_as_baseline_gives_grpo_s_weights(tmp_p
         loop = train(session, trainer, settings, tmp_path, steps=3)
         return weights(session), loop.rows, session.spent
 
-    common = {"group": 4, "temperature": 3.0, "lr": LR, "loss": "grpo"}
-    expected, rows, spent = trained(GroupTrainer, GrpoConfig(**common))
+    common = {"group": 4, "temperature": 3.0, "lr": LR}
+    expected, rows, spent = trained(partial(GroupTrainer, loss="grpo"), GrpoConfig(**common))
     found, same, cost = trained(VarianceControlledTrainer, config(steps_per_batch=1, baseline="mean"))
     assert not expected.equal(weights(open_session(tmp_path)))
     assert found.equal(expected)
