@@ -873,8 +873,10 @@ class Method(ABC):
             A run is refused at once where one is missing. Settings can add some: set it in `__init__`.
         install: Command that installs the libraries; empty for `pip install` with their names.
         models: Further models that `adapt` runs, such as a teacher, each given like `--model`. They are downloaded
-            before the run begins, and the run's id depends on their content. Where settings name them, set it in
-            `__init__`.
+            before the run begins, and the run's id depends on their names and their content. Where settings name them,
+            set it in `__init__`.
+        trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
+            cannot.
     """
 
     name: ClassVar[str]
@@ -885,6 +887,7 @@ class Method(ABC):
     libraries: tuple[str, ...] = ()
     install: ClassVar[str] = ""
     models: tuple[str, ...] = ()
+    trains: ClassVar[bool] = False
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
@@ -896,6 +899,16 @@ class Method(ABC):
             task: Facts about the task.
         """
         return None
+
+    def check_files(self) -> None:
+        """Check that the files that settings name are there, as they were when the run was configured.
+
+        Called before the run begins, and before it is resumed or repeated. The models have checks of their own.
+
+        Raises:
+            UsageError: If one is missing or has changed.
+        """
+        return
 
     def spread(self, processes: int) -> None:
         """Set the number of training processes.

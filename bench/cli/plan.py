@@ -45,11 +45,12 @@ def _plan(run: GridRun) -> PlanOutput:
     from bench.run.data import load_task_data
     from bench.run.estimate import estimate
     from bench.run.plan import plan_run
-    from bench.run.prepare import missing_libraries, refused_because
+    from bench.run.prepare import further_models, missing_libraries, refused_because
 
     config = run.config
     budget = parse_budget(config.budget)
     method = load_method(config.method)(run.settings)
+    further_models(method)  # a name that can be none is an error here, as it is in a run
     task_data = load_task_data(config)
     estimated = estimate(config, task_data)
     cost = estimated.flops

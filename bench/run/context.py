@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bench.compute.ledger import Account, AdaptationAccount, Work
 from bench.compute.meter import AllowanceSpent
@@ -21,6 +21,9 @@ from bench.run.progress import ProgressDisplay, StageDisplay
 from bench.weights.checkpoint import FILE, Checkpoint, Place, saved_digest
 from methods.interface import GREEDY, AdaptationSplit, Answers, Decoding, Diverged, Evaluation, Lora, Training
 from tasks.interface import DEFAULT_PROMPT, Example, Vote
+
+if TYPE_CHECKING:
+    from bench.run.training import TrainingSession
 
 ACCOUNTS: tuple[AdaptationAccount, ...] = get_args(AdaptationAccount)
 
@@ -56,6 +59,7 @@ class AdaptationContext:
         self._training = evaluator.journal.path.parent / "training" if training is None else training
         self._closed = False
         self._trainings = 0
+        self._session: TrainingSession | None = None  # of the last training
         self.budget = evaluator.meter.remaining
         self.ranks = ProcessGroup()
         self.delegate_training: Callable[[], None] | None = None
@@ -174,15 +178,20 @@ class AdaptationContext:
 
         Raises:
             Diverged: If training diverged, in the launched processes or in an earlier attempt.
-            BenchError: If the method has returned.
+            BenchError: If the method has returned, or its last training has not ended.
         """
         self._check_open()
+        if self._session is not None and not self._session.ended:
+            raise BenchError(
+                "the method began a training before the last one had ended; call its `finish` or `abandon` first"
+            )
         from bench.run.training import TrainingSession  # loads torch
 
         self._trainings += 1
         folder = self._training if self._trainings == 1 else self._training / f"training-{self._trainings}"
         support = self._examples["support"]
         session = TrainingSession(self._evaluator, support, folder, allowance, self.seed, lora, self.ranks, start)
+        self._session = session
         if self.delegate_training is not None and not session.ended:
             try:
                 self.delegate_training()

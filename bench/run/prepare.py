@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.amounts import counted
 from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
-from bench.errors import Refused, UsageError, usage_error
+from bench.errors import BenchError, Refused, UsageError, usage_error
 from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.records.config import RunConfig
@@ -124,6 +125,7 @@ def prepare(
         except ValidationError as error:
             raise usage_error(f"settings of {config.method}", error) from error
     method = method_class(settings)
+    method.check_files()
     if config.launch is not None and ":" in config.device:
         raise UsageError(
             f"--device {config.device}: each launched process takes its own device; give the type only, such as cuda"
@@ -141,14 +143,17 @@ def prepare(
         )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
-    source, further = resolve(config.model), {name: _further(method, name) for name in method.models}
+    source, further = resolve(config.model), further_models(method)
     if refusal is not None and any(each.config() is None for each in (source, *further.values())):
         raise Refused(refusal)  # the record needs the models' fingerprints, which are no reason to download one
-    require_libraries(config.engine)
+    require_libraries(config.engine if refusal is None else "transformers")  # a refused run starts no engine
     if lacking := missing_libraries(method):
         raise Refused(lacking)  # without a record: a run says nothing about a machine that cannot do it
     model = source.prepare(display.bytes)
-    models = {name: each.prepare(display.bytes) for name, each in further.items()}
+    models = {}
+    for name, each in further.items():
+        with _naming_setting(method, name):
+            models[name] = each.prepare(display.bytes)
     checkpoint = Path(model.path)
     device = resolved_device(config.device)
     resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
@@ -186,24 +191,41 @@ def prepare(
         from bench.models.opening import check_opens, open_config
 
         check_opens(checkpoint, model.provenance.sha256, config.prompt)
-        for each in models.values():
-            check_opens(Path(each.path), each.provenance.sha256, "completion")  # it reads token ids, not conversations
+        for name, found in models.items():
+            with _naming_setting(method, name):  # it reads token ids, not conversations
+                check_opens(Path(found.path), found.provenance.sha256, "completion")
         check_thinking(config, task_data, checkpoint)
         if left_out := what_is_left_out(open_config(checkpoint)):
             display.note(left_out)
     return prepared
 
 
-def _further(method: Method, name: str) -> ModelSource:
-    """Return the source of a further model that a method runs.
+def further_models(method: Method) -> dict[str, ModelSource]:
+    """Return the sources of the further models that a method runs, by name, without downloading anything.
 
     Raises:
-        UsageError: If there is no such model.
+        UsageError: If there is no such model. Names the setting.
     """
+    found = {}
+    for name in method.models:
+        with _naming_setting(method, name):
+            found[name] = resolve(name)
+    return found
+
+
+@contextmanager
+def _naming_setting(method: Method, name: str) -> Iterator[None]:
+    """Let an error about a further model name the method's setting, such as `kdrl.teacher`, in place of `--model`."""
     try:
-        return resolve(name)
-    except UsageError as error:
-        raise UsageError(f"method {method.name} runs the model {name!r}, looked up like --model: {error}") from error
+        yield
+    except BenchError as error:
+        fields = [field for field, value in method.config if value == name]
+        setting = f"{method.name}.{fields[0]}" if fields else f"a model of method {method.name}"
+        text = str(error)
+        given = text.removeprefix("--model ")
+        text = f"{setting}={given}" if given != text else f"{setting}={name}: {text}"
+        error.args = (text.replace("--model", setting),)  # a remedy may name the option, too
+        raise
 
 
 def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budget: Budget) -> str | None:
@@ -216,6 +238,10 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
         budget: Its budget. Whether the method can use one in FLOPs or time is known only once the run has measured the
             cost of an evaluation.
     """
+    if method.trains and config.engine != "transformers":
+        return (
+            f"--engine {config.engine}: method {config.method} trains by gradients, which needs --engine transformers"
+        )
     strategy = run_strategy(config.strategy)
     if reason := method.supports(traits):
         return f"method {config.method} cannot run on {config.task_label}: {reason}"

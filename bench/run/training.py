@@ -60,7 +60,8 @@ class TrainingSession:
         start: Weights that training begins from, instead of the base's.
 
     Attributes:
-        diverged: Reason and report of training that diverged in an earlier attempt; None if it did not.
+        finished: Checkpoint and report of training that finished, in this attempt or an earlier one; otherwise None.
+        diverged: Reason and report of training that diverged, in this attempt or an earlier one; otherwise None.
         teachers: Digest of the weights of each other model that `teacher` returned, by its name.
     """
 
@@ -400,12 +401,14 @@ class TrainingSession:
         dtypes = deployed_dtypes(model, getattr(torch, str(self._evaluator.engine.settings["dtype"])))
         checkpoint = write_checkpoint(self._folder / FINISHED, held(model), dtypes)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
+        self.finished = checkpoint, report
         self.ranks.leave()
         return checkpoint
 
     def abandon(self, reason: str, report: dict[str, Any]) -> None:
         """Journal that training diverged, with its report."""
         self._journal({"abandoned": reason, "report": report})
+        self.diverged = reason, report
 
     def _journal(self, entry: dict[str, Any]) -> None:
         now = time.perf_counter()

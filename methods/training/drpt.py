@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from bench.errors import BenchError, Refused, UsageError, shown
+from bench.errors import Refused, UsageError, shown
 from bench.settings import setting
 from methods.interface import MethodConfig, Plan
 from methods.training.config import SftConfig, TrainingConfig
@@ -55,7 +55,7 @@ ROUNDING = 1e-8
 
 
 class General(MethodConfig):
-    """File of general data with the digest of its content, by which it enters the run's id."""
+    """File of general data with the digest of its content. Path and digest are both part of the run's id."""
 
     file: str = setting(..., "Path of the file.")
     sha256: str = setting(..., "SHA-256 of the file.")
@@ -67,7 +67,8 @@ class DrptConfig(SftConfig):
     general: General | None = setting(
         None,
         "File of general data, such as `general=rows.jsonl`: rows with the texts `prompt` and `answer`. A chat model "
-        "gets the prompt as a user's turn, and another model as a text to complete.",
+        "gets the prompt as a user's turn, and another model as a text to complete. The run's id depends on the path "
+        "and on the file's content.",
         source="none: a run without general data is refused",
     )
     space: Space = setting(
@@ -126,6 +127,25 @@ class Drpt(Sft):
                 f"{processes}; leave it out"
             )
 
+    def check_files(self) -> None:
+        """Check that the file of general data is there, with the digest that the settings have.
+
+        Raises:
+            UsageError: If it cannot be read, or has another digest.
+        """
+        general = self.config.general
+        if general is None or self.config.space == "all":
+            return
+        try:
+            found = digest(general.file)
+        except UsageError as error:
+            raise UsageError(f"general={error}") from error
+        if found != general.sha256:
+            raise UsageError(
+                f"general={general.file}: the file has changed since this run was configured: its SHA-256 is "
+                f"{found[:12]}, and {general.sha256[:12]} is expected; restore it, or start a new run"
+            )
+
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return the training steps that this budget buys.
 
@@ -152,13 +172,8 @@ class Drpt(Sft):
             Tuner(self.config, loop, folder).train()
             return
         assert self.config.general is not None, "the plan of a run without general data is refused"
-        file, expected = self.config.general.file, self.config.general.sha256
-        if (found := digest(file)) != expected:
-            raise BenchError(
-                f"general={file}: the file has changed since this run began: its SHA-256 is {found[:12]}, and "
-                f"{expected[:12]} is expected; restore it, or start a new run"
-            )
-        ProjectedTuner(self.config, loop, folder, read_general(file)).train()
+        self.check_files()  # again, because loading the model takes time
+        ProjectedTuner(self.config, loop, folder, read_general(self.config.general.file)).train()
 
 
 class Pair(NamedTuple):

@@ -36,6 +36,7 @@ class GradientMethod(Method):
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lora": {"rank": 2}, "lr": 1e-3},)
     libraries: tuple[str, ...] = ("trl", "datasets")
     install: ClassVar[str] = "pip install -c requirements/cpu.txt '.[train]'"
+    trains: ClassVar[bool] = True
     batch: ClassVar[int]
     processes: int = 1
     updates: int = 1

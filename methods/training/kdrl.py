@@ -44,7 +44,8 @@ class KdrlConfig(GroupConfig):
 
     teacher: str | None = setting(
         None,
-        "Teacher, given like `--model`, with the tokenizer of the base; null: the base itself.",
+        "Teacher, given like `--model`, with the tokenizer of the base; null: the base itself. The run's id depends on "
+        "this name and on the model's content.",
         source="our choice",
     )
     beta: NonNegativeFloat = setting(2e-3, "Weight of the divergence from the teacher in the first step.", source=PAPER)

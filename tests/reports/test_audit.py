@@ -105,6 +105,27 @@ def test_a_run_whose_further_model_is_not_on_this_machine_is_not_repeated():
     assert reason.startswith("the further model is not on this machine: --model ./nowhere: no such file or folder")
 
 
+@pytest.mark.slow
+def test_a_run_whose_file_of_general_data_is_gone_is_not_repeated_and_nothing_differs(tmp_path):
+    file = tmp_path / "general.jsonl"
+    file.write_text('{"prompt": "1+2=", "answer": "3"}')
+    settings = {"general": str(file), "batch": 4}
+    config = RunConfig(
+        method="drpt", method_config=settings, task="addition", model="tiny-adder", budget="60", limit=10, gate="off"
+    )
+    prepared = prepare(config, tmp_path / "runs", ProgressDisplay(quiet=True))
+    assert execute(prepared, ProgressDisplay(quiet=True)).status == "ok"
+    for change, reason in (
+        (lambda: file.write_text('{"prompt": "1+2=", "answer": "4"}'), f"general={file}: the file has changed since"),
+        (file.unlink, f"general={file}: No such file or directory; give a file that can be read"),
+    ):
+        change()
+        status, (found,) = audited(prepared.folder, "--whole")
+        assert (status, verdicts(found)["repetition"]) == (0, "not checked")
+        assert next(each["detail"] for each in found["findings"] if each["check"] == "repetition").startswith(reason)
+        assert set(verdicts(found).values()) == {"agrees", "not checked"}
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     config = RunConfig(method="randopt", task="addition", model="tiny-adder", budget="100", limit=30)

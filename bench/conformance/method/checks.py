@@ -192,10 +192,16 @@ _WITHOUT_SHARED_FIELDS = dict.fromkeys(("evaluations", "attended", "padded_atten
 
 
 def check_refusals(session: MethodSession) -> Observation:
-    """Check that the method refuses unsupported tasks and budgets with a reason, and completes on all others."""
+    """Check that the method refuses unsupported tasks and budgets with a reason, and completes on all others.
+
+    A method that trains must say so, because it is refused on engines that cannot.
+    """
     if not _completed(session.reference):
         return _UNFINISHED
     method, wrong, refused = session.method(), [], []
+    trained = session.reference.result.ledger.get("train")
+    if trained is not None and trained.work.forward_tokens and not method.trains:
+        wrong.append("it trains by gradients and has trains = False, so it is refused late on an engine that cannot")
     try:
         type(method).Config.model_validate({**session.settings, "no such setting": 1})
         wrong.append("a setting that does not exist is accepted")

@@ -36,6 +36,13 @@ def test_a_plan_refuses_a_method_whose_libraries_are_missing(monkeypatch):
     assert es["refused"] is None
 
 
+def test_a_plan_refuses_a_method_that_trains_on_an_engine_that_cannot():
+    sft, es = planned("-m", "sft", "-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "small", "--engine", "vllm")
+    assert sft["refused"] == "--engine vllm: method sft trains by gradients, which needs --engine transformers"
+    assert sft["lines"] == []
+    assert es["refused"] is None
+
+
 class Unknown(Addition):
     """Addition whose answers have a typical length."""
 

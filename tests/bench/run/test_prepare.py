@@ -3,12 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.compute.budget import parse_budget
 from bench.errors import BenchError, Refused
 from bench.records.schema import RunConfig
 from bench.registry import load_method
-from bench.run.prepare import missing_libraries, prepare, resolved_dtype
+from bench.run.prepare import missing_libraries, prepare, refused_because, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from tasks.interface import TaskTraits
+
+TRAITS = TaskTraits({"support": 100, "select": 10, "gate": 10}, vote_by="it")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,20 @@ def test_a_run_refused_for_its_sandbox_goes_on_when_that_is_allowed(tmp_path):
     allowed = prepare(config.model_copy(update={"allow_unsandboxed": True}), tmp_path, ProgressDisplay(quiet=True))
     assert allowed.folder == refused.folder
     assert execute(allowed, ProgressDisplay(quiet=True)).status == "ok"
+
+
+def test_a_method_that_trains_is_refused_on_an_engine_that_cannot_before_anything_is_billed(tmp_path):
+    config = RunConfig(
+        method="iterative-randopt", task="addition", model="tiny-adder", engine="vllm", budget="small", limit=2
+    )
+    prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
+    assert prepared.refusal == (
+        "--engine vllm: method iterative-randopt trains by gradients, which needs --engine transformers"
+    )
+    result = execute(prepared, ProgressDisplay(quiet=True))
+    assert (result.status, result.reason, result.ledger) == ("refused", prepared.refusal, {})
+    search = load_method("randopt")
+    assert refused_because(config, search(search.Config()), TRAITS, parse_budget("2048")) is None
 
 
 @pytest.fixture

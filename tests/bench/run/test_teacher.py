@@ -1,18 +1,21 @@
 """A second model: metered at its own size, refused if it reads other tokens, and the same after a resume."""
 
 import json
+import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from bench.cli import cli
 from bench.compute.flops import compute_profile, prefill_flops
 from bench.compute.ledger import hardware_flops
 from bench.compute.meter import Meter
 from bench.distributed import ProcessGroup
 from bench.engines.transformers import TransformersEngine
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.models.digest import digest
 from bench.models.source import resolve
 from bench.models.tensors import held
@@ -198,5 +201,27 @@ def test_the_id_of_a_run_depends_on_the_content_of_its_teacher(other, tmp_path):
 
 
 def test_a_teacher_that_is_not_there_is_named_before_the_run_begins(tmp_path):
-    with pytest.raises(BenchError, match=r"method kdrl runs the model './nowhere'.*no such file or folder"):
-        prepared("./nowhere", tmp_path)
+    for name, message in (
+        ("./nowhere", "^kdrl.teacher=./nowhere: no such file or folder; expected"),
+        ("tiny-addr", r"^kdrl.teacher=tiny-addr: no such model; did you mean tiny-adder\?$"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            prepared(name, tmp_path)
+        command = ["plan", "-m", "kdrl", "-t", "addition", "-M", "tiny-adder", "--set", f"teacher={name}"]
+        assert re.match(message, str(CliRunner().invoke(cli, command, standalone_mode=False).exception))
+
+
+def test_a_teacher_that_cannot_be_prepared_is_named_by_its_setting(tmp_path, monkeypatch):
+    def unreachable(source, progress):
+        raise source._unavailable("cannot be fetched from the hub (offline)")
+
+    monkeypatch.setattr("bench.models.hub.HubModel.prepare", unreachable)
+    with pytest.raises(BenchError, match=r"^kdrl.teacher=nosuch: cannot be fetched from the hub \(offline\); expected"):
+        prepared("nosuch", tmp_path)
+
+
+def test_a_teacher_that_is_no_model_is_named_by_its_setting(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    with pytest.raises(BenchError, match=rf"^kdrl.teacher={tmp_path / 'empty'}: "):
+        prepared(tmp_path / "empty", tmp_path / "runs")

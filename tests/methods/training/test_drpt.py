@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.records.config import RunConfig
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
@@ -108,8 +108,18 @@ def test_the_content_of_the_file_is_part_of_the_settings_and_may_not_change(tmp_
     assert read_general(general)[0] == Pair("1+2=", "3", f"{general}, line 1")
     rows(tmp_path / "general.jsonl", SUMS[1:])
     assert DrptConfig(general=general) != config
-    with pytest.raises(BenchError, match=r"the file has changed since this run began: .*; restore it, or start a new"):
+    with pytest.raises(BenchError, match=r"the file has changed since this run was configured: .*; restore it"):
         Drpt(config).train(SimpleNamespace(), str(tmp_path))
+
+
+def test_a_run_whose_file_is_gone_is_refused_before_a_model_is_prepared(tmp_path, general, monkeypatch):
+    monkeypatch.setattr("bench.models.embedded.Shipped.prepare", lambda *_: pytest.fail("the model was prepared"))
+    settings = DrptConfig(general=general).model_dump(mode="json")
+    (tmp_path / "general.jsonl").unlink()
+    config = RunConfig(method="drpt", method_config=settings, task="addition", model="tiny-adder", budget="300")
+    with pytest.raises(UsageError, match=r"^general=.*general\.jsonl: No such file or directory; give a file that"):
+        prepare(config, tmp_path / "runs", QUIET)
+    Drpt(DrptConfig.model_validate(settings | {"space": "all"})).check_files()  # it reads no general data
 
 
 def test_a_prompt_is_a_turn_of_a_chat_or_a_text_to_complete():

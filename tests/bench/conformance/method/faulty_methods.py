@@ -224,6 +224,20 @@ class UnmeteredTraining(Sound):
         return super().adapt(context)
 
 
+class TrainsUnannounced(Sound):
+    """Defect: the method runs a trainable copy, and `trains` does not say so."""
+
+    def adapt(self, context: Any) -> Artifact:
+        found = super().adapt(context)
+        training = context.train(context.remaining)
+        if training.finished is None:
+            training.tokenizer  # noqa: B018, sets it up
+            with training.metered():
+                training.model(input_ids=torch.tensor([training.prompts[0].token_ids]))
+            training.finish({})
+        return found
+
+
 class RefusesWithoutReason(Sound):
     """Defect: the method refuses with an empty reason."""
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from bench.conformance.method import MethodReport, check_method
+from bench.conformance.method.checks import check_refusals
 from bench.conformance.method.report import CHECKS
+from bench.conformance.method.session import MethodSession
 from bench.errors import Refused, UsageError
 from bench.registry import BUILT_IN, load_method
 
@@ -86,6 +88,13 @@ def test_each_defect_is_found_by_its_check_only(name: str, check: str, detail: s
 def test_an_unknown_setting_is_detected_next_to_a_required_one() -> None:
     report = check_method("faulty_methods:RequiredSetting", {"sigma": 0.01})
     assert failed(report) == {"refusals": "a setting that does not exist is accepted"}
+
+
+@pytest.mark.slow
+def test_a_method_that_trains_and_does_not_say_so_is_detected(tmp_path: Path) -> None:
+    passed, detail = check_refusals(MethodSession("faulty_methods:TrainsUnannounced", {}, 64, tmp_path))
+    assert not passed
+    assert detail.startswith("it trains by gradients and has trains = False")
 
 
 def test_every_check_is_tested_with_a_defect() -> None:
