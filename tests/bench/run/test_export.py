@@ -24,13 +24,12 @@ def test_a_point_of_other_noise_is_not_rebuilt(tmp_path):
         read_point(tmp_path / "point.json", describe_point(NEAR) | {"noise": "pink"})
 
 
-def test_a_point_around_trained_weights_says_so_and_is_not_rebuilt_from_its_file(tmp_path):
+def test_a_point_around_trained_weights_names_their_digest(tmp_path):
     checkpoint = write_checkpoint(tmp_path, {"w": torch.ones(2)})
     origin = json.loads(json.dumps(describe_point(checkpoint.step(Point({1: 0.5})).step(Point({2: 0.25})))))
     assert origin["start"] == checkpoint.digest
     assert (origin["centre"], origin["amplitudes"]) == ([{"1": 0.5}], {"2": 0.25})
-    with pytest.raises(BenchError, match=r"point.json: lies around trained weights"):
-        read_point(tmp_path / "point.json", origin)
+    assert read_point(tmp_path / "point.json", origin) == Point({1: 0.5}).step(Point({2: 0.25}))
 
 
 def test_the_checkpoint_of_a_run_that_trained_several_times_is_found_by_its_digest(tmp_path):
