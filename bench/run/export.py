@@ -63,12 +63,24 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         else:
             point = read_point(each / ORIGIN, origin)
             if "start" in origin:  # the run added the noise to the weights as deployed
-                _write(read_checkpoint(_trained(run, origin["start"])), tensors)
+                _write(_start(run, origin["start"]), tensors)
             WeightSpace(movable(model), tensors=tensors).move_to(point)
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
             save_model(model, each)
+
+
+def _start(run: Path, digest: str) -> dict[str, Any]:
+    """Return the tensors, as deployed, of the checkpoint that an artifact lies around.
+
+    Raises:
+        BenchError: If they are not among the run's trainings.
+    """
+    try:
+        return read_checkpoint(_trained(run, digest))
+    except BenchError as error:
+        raise BenchError(f"{error}, or leave out --dtype float32: the artifact lies around these weights") from error
 
 
 def _write(weights: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:

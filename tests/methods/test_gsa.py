@@ -13,6 +13,7 @@ from bench.records.schema import RunConfig
 from bench.run.context import DeploymentContext
 from bench.run.loading import _factory
 from bench.run.prepare import prepare
+from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import PLAIN, Prompting, Shot
 from bench.run.runner import execute
@@ -134,6 +135,10 @@ def test_a_run_bills_drafts_and_the_long_prompt_and_continues_after_a_kill(tmp_p
     assert (row.cost.evaluations, result.ledger["inference"].work) == (4, row.work)
     samples = read_samples(prepared.folder)
     base, found = ([sample for sample in samples if sample.row == number] for number in (0, 1))
+    tested = prepare_test(config_of_run(prepared.folder, {}), tmp_path, QUIET)
+    assert (prepared.drafts, tested.drafts) == (3, 3)
+    unknown = tested.config.model_copy(update={"method": "not-installed"})
+    assert replace(tested, config=unknown).drafts == 0
     drafts = sampled(prepared.folder / "journal.jsonl")
     assert len(drafts) == 20
     assert {len(each) for each in drafts.values()} == {3}

@@ -1,6 +1,5 @@
 """Engine pool compared with a single engine. The workers here finish jobs in random order, and some of them die."""
 
-import json
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from bench.run.evaluator import Evaluator
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.weights.checkpoint import Checkpoint
 from bench.weights.points import Point
 from methods.training.iterative_randopt import IterativeRandOpt, IterativeRandOptConfig
 from tasks.addition import Addition
@@ -222,18 +222,17 @@ def test_announced_answers_of_a_method_are_computed_ahead_and_billed_as_by_one_e
 
 @pytest.mark.slow
 def test_several_engines_share_the_voters_of_iterative_randopt_and_train_the_same_weights(engine, tmp_path):
-    settings = IterativeRandOptConfig(rounds=2, voters=4, batch=4, lr=1e-3)
+    settings = IterativeRandOptConfig(rounds=1, voters=8, epochs=1, batch=4, lr=1e-3)
 
     def adapted(engine, folder):
-        context, evaluator = adapting(engine, folder, 320 * COST)
+        context, evaluator = adapting(engine, folder, 250 * COST)
         return IterativeRandOpt(settings).adapt(context), context.report, evaluator.meter.ledger.accounts()
 
     found = adapted(EnginePool(engine, lambda: engine, LocalWorkers(engine, 2)), tmp_path / "two")
     assert found == adapted(engine, tmp_path / "one")
-    assert [round_["vote"]["voters"] for round_ in found[1]["rounds"]] == [4, 4]
-    keys = [json.loads(line) for line in (tmp_path / "two" / "journal.jsonl").read_text().splitlines()]
-    assert sum("generated" in str(each) for each in keys) > 2
-    assert not found[0].point.is_base
+    assert [round_["vote"]["voters"] for round_ in found[1]["rounds"]] == [8]
+    assert isinstance(found[0].point, Checkpoint)
+    assert '"generated"' in (tmp_path / "two" / "journal.jsonl").read_text()
 
 
 def test_prompts_that_were_never_announced_are_answered(engine, prompts):
