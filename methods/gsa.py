@@ -63,7 +63,12 @@ class Gsa(SamplingMethod):
     name = "gsa"
     version = "1"
     Config = GsaConfig
+    config: GsaConfig
     artifact = Aggregated
+
+    def __init__(self, config: GsaConfig) -> None:
+        super().__init__(config)
+        self.drafts = config.samples
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return an empty plan that states the cost of an answer.

@@ -64,6 +64,7 @@ __all__ = [
     "Lora",
     "Method",
     "MethodConfig",
+    "Peer",
     "Place",
     "Plan",
     "PlanLine",
@@ -232,13 +233,15 @@ class Answers:
 
     Attributes:
         texts: Text of each answer, without special tokens. A thought whose beginning is part of the prompt has it too.
-        token_ids: Token ids of each answer, its end included.
+        token_ids: Token ids of each answer. Its end is included, unless the answer was cut off.
+        truncated: Whether each answer was cut off at the limit on its length.
         flops: Adaptation FLOPs spent.
-        complete: False if the allowance ran out. Both tuples are then empty, and `flops` is spent all the same.
+        complete: False if the allowance ran out. The tuples are then empty, and `flops` is spent all the same.
     """
 
     texts: tuple[str, ...]
     token_ids: tuple[tuple[int, ...], ...]
+    truncated: tuple[bool, ...]
     flops: int
     complete: bool = True
 
@@ -591,6 +594,9 @@ class Context(Protocol):
             split: Split that the examples belong to.
             examples: Indices into the split's fixed order, one per answer.
             texts: The answers.
+
+        Raises:
+            ValueError: If the split has no example with one of the indices.
         """
 
     def prepare(
@@ -600,6 +606,7 @@ class Context(Protocol):
         *,
         examples: range | None = None,
         prompts: Sequence[str] = (DEFAULT_PROMPT,),
+        scored: bool = True,
     ) -> None:
         """Announce the evaluations that will probably come next, in order. Replaces the previous announcement.
 
@@ -612,6 +619,8 @@ class Context(Protocol):
             split: Split of those evaluations.
             examples: Examples of those evaluations, as for `evaluate`.
             prompts: Names of the task's prompts; every point is evaluated under each of them.
+            scored: Whether they are calls of `evaluate`. False announces calls of `answer`, which have the default
+                prompt alone.
         """
 
     def train(self, allowance: int, lora: Lora | None = None, start: Checkpoint | None = None) -> Training:
@@ -877,6 +886,9 @@ class Method(ABC):
             set it in `__init__`.
         trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
             cannot.
+        drafts: Maximum number of earlier answers that an artifact shows in one question (`Deployment.answer`). vLLM,
+            which fixes the length of its prompts at the start, leaves room for them. Where settings say how many, set
+            it in `__init__`.
     """
 
     name: ClassVar[str]
@@ -888,6 +900,7 @@ class Method(ABC):
     install: ClassVar[str] = ""
     models: tuple[str, ...] = ()
     trains: ClassVar[bool] = False
+    drafts: int = 0
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

@@ -19,6 +19,7 @@ _Finish = Literal["end", "stop", "length"]
 _Answer = Annotated[tuple[str, _Finish, Count, Count], Strict(False)]  # a list in JSON
 _WithThought = Annotated[tuple[str, _Finish, Count, Count, Count, bool], Strict(False)]
 _Fields = _Answer | _WithThought
+_WithTokens = Annotated[tuple[str, list[Count], _Finish], Strict(False)]
 
 
 class _Entry(BaseModel):
@@ -79,10 +80,21 @@ class Answered(_Booked):
         return self
 
 
-class Generated(_Booked):
-    """Answers to a chunk with their tokens: `{"answers": [["42", [52, 2]]], ...}`; null if the allowance ran out."""
+class Tokens(_Booked):
+    """Prefetched answers to a chunk with their tokens: `{"answers": [["42", [52, 2], "end"]], "work": {...}}`."""
 
-    answers: list[Annotated[tuple[str, list[Count]], Strict(False)]] | None
+    answers: list[_WithTokens]
+
+    @model_validator(mode="after")
+    def _one_each(self, info: ValidationInfo) -> Tokens:
+        _require(len(self.answers), "answers", info)
+        return self
+
+
+class Generated(_Booked):
+    """Answers to a chunk with their tokens; null if the allowance ran out."""
+
+    answers: list[_WithTokens] | None
     seconds: Seconds
 
     @model_validator(mode="after")

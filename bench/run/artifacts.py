@@ -172,7 +172,7 @@ def _computed_again(
     each: Adapted, base: Mapping[str, torch.Tensor], moving: Collection[str], scratch: Path
 ) -> dict[str, torch.Tensor]:
     origin = _origin(each)
-    if origin is None or "amplitudes" not in origin:
+    if origin is None or "amplitudes" not in origin or "start" in origin:
         raise BenchError(f"{each.folder}: the artifact's weights are gone; run it again, or leave {each.run} out")
     live = {name: tensor.clone() for name, tensor in base.items()}
     WeightSpace({name: live[name] for name in moving}).move_to(read_point(each.folder / ORIGIN, origin))

@@ -132,11 +132,16 @@ class AdaptationContext:
         """Return the votes of answers to examples of a split, given by index.
 
         Raises:
-            ValueError: If methods may not see the split.
+            ValueError: If methods may not see the split, or it has no example with one of the indices.
             BenchError: If the method has returned.
         """
         self._check_open()
         available, _ = self._select(split, None)
+        if missing := [index for index in examples if not 0 <= index < len(available)]:
+            raise ValueError(
+                f"examples has {missing[0]}: split {split} has {len(available)} examples; give indices from 0 to "
+                f"{len(available) - 1}"
+            )
         return self._evaluator.votes([available[index] for index in examples], texts)
 
     def prepare(
@@ -146,13 +151,23 @@ class AdaptationContext:
         *,
         examples: range | None = None,
         prompts: Sequence[str] = (DEFAULT_PROMPT,),
+        scored: bool = True,
     ) -> None:
-        """Announce the evaluations that will probably come next."""
+        """Announce the evaluations or the answers that will probably come next.
+
+        Raises:
+            ValueError: If answers are announced under other prompts than the default one.
+        """
         self._check_open()
         selected, label = self._select(split, examples)
-        self._evaluator.announce(
-            [self._evaluator.score_chunk(point, selected, label, prompt) for point in points for prompt in prompts]
-        )
+        evaluator = self._evaluator
+        if scored:
+            chunks = [evaluator.score_chunk(point, selected, label, prompt) for point in points for prompt in prompts]
+        elif tuple(prompts) == (DEFAULT_PROMPT,):
+            chunks = [evaluator.tokens_chunk(point, selected, label) for point in points]
+        else:
+            raise ValueError(f"prompts is {', '.join(prompts)}: answers have the prompt {DEFAULT_PROMPT} alone")
+        evaluator.announce(chunks)
 
     def _select(self, split: AdaptationSplit, examples: range | None) -> tuple[Sequence[Example], str]:
         """Return the selected examples and their label in the journal.

@@ -114,14 +114,22 @@ class TaskData:
             refused_rollouts=self.prompting.refused_rollouts,
         )
 
-    def max_length(self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]]) -> int:
-        """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts."""
-        longest = 0
+    def max_length(
+        self, style: PromptStyle, encode: Callable[[list[Message] | str], Sequence[int]], drafts: int = 0
+    ) -> int:
+        """Return the maximum length of prompt plus answer, in tokens, over all examples and prompts.
+
+        Args:
+            style: Prompt style of the run.
+            encode: Function that returns the token ids of a prompt.
+            drafts: Number of earlier answers that a prompt shows. Each counts as long as an answer can be.
+        """
+        longest, shown = 0, ["0"] * drafts
         for task, examples in self.asked:
             for prompt in self.prompting.names(task.prompts):
                 try:
-                    tokens = (encode(self.prompting.format(task, style, e, prompt)) for e in examples)
-                    longest = max(longest, *(len(prompt) + task.max_new_tokens for prompt in tokens))
+                    tokens = (encode(self.prompting.format(task, style, e, prompt, shown)) for e in examples)
+                    longest = max(longest, *(len(prompt) + (drafts + 1) * task.max_new_tokens for prompt in tokens))
                 except Refused:
                     if prompt == DEFAULT_PROMPT:
                         raise

@@ -31,6 +31,7 @@ from bench.records.entries import (
     Scores,
     Shape,
     Signalled,
+    Tokens,
     Voted,
     shape,
 )
@@ -333,6 +334,12 @@ class Evaluator:
         shown = drafts or [()] * len(examples)
         return [answer_from(fields, prompt, each) for fields, each in zip(entry["answers"], shown, strict=True)]
 
+    def tokens_chunk(self, point: Place, examples: Sequence[Example], label: str) -> Chunk:
+        """Return the chunk that answers these examples for a method."""
+        key = {"generated": label, "n": len(examples), "point": point.digest}
+        job = self.answer_chunk(point, examples, label).job
+        return Chunk(key, job, _with_tokens, shape(Tokens, len(examples)))
+
     def answers(
         self,
         point: Place,
@@ -344,16 +351,13 @@ class Evaluator:
         """Answer examples for a method. See `methods.interface.Context.answer`."""
         key = {"generate": label, "n": len(examples), "point": point.digest}
         key |= {"account": account, "allowance": allowance}
-        checked = shape(Generated, len(examples))
-
-        def chunk() -> Chunk:
-            return Chunk(key, self.answer_chunk(point, examples, label).job, _with_tokens, checked)
-
-        entry, work = self._run(key, checked, chunk, _answers_in, point, account, allowance)
+        chunk = partial(self.tokens_chunk, point, examples, label)
+        entry, work = self._run(key, shape(Generated, len(examples)), chunk, _answers_in, point, account, allowance)
         answers = entry["answers"] or ()
         return GivenAnswers(
-            texts=tuple(text for text, _ in answers),
-            token_ids=tuple(tuple(token_ids) for _, token_ids in answers),
+            texts=tuple(text for text, _, _ in answers),
+            token_ids=tuple(tuple(token_ids) for _, token_ids, _ in answers),
+            truncated=tuple(finish == "length" for _, _, finish in answers),
             flops=self.meter.flops(work),
             complete=entry["answers"] is not None,
         )
@@ -420,7 +424,7 @@ def _answers_in(found: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _with_tokens(completions: Sequence[Completion]) -> dict[str, Any]:
-    return {"answers": [[completion.text, list(completion.token_ids)] for completion in completions]}
+    return {"answers": [[found.text, list(found.token_ids), found.finish] for found in completions]}
 
 
 def sparse(work: Work) -> dict[str, int]:

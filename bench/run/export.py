@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.models.digest import digest
 from bench.models.source import resolve
 from bench.records.schema import Result
-from bench.weights.checkpoint import FINISHED, Checkpoint, full_disk_as_os_error, open_checkpoint, read_trained
+from bench.weights.checkpoint import (
+    FINISHED,
+    Checkpoint,
+    full_disk_as_os_error,
+    open_checkpoint,
+    read_checkpoint,
+    read_trained,
+)
 from bench.weights.noise import NOISE_VERSION, NoiseKind
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
@@ -44,22 +52,40 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
     from bench.models.opening import save_model
     from bench.models.tensors import movable
 
-    model, tensors = open_base(result)
-    space = WeightSpace(movable(model), tensors=tensors)
     for each in folders:
+        model, tensors = open_base(result)
         origin = read_origin(each / ORIGIN)
         if "checkpoint" in origin:
             trained = read_trained(_trained(run, origin["checkpoint"]))
             if trained is None:
                 raise BenchError(f"{run}: an earlier version of bench trained it and kept no float32 weights")
-            for name, tensor in tensors.items():
-                tensor.copy_(trained[name])
+            _write(trained, tensors)
         else:
-            space.move_to(read_point(each / ORIGIN, origin))
+            point = read_point(each / ORIGIN, origin)
+            if "start" in origin:  # the run added the noise to the weights as deployed
+                _write(_start(run, origin["start"]), tensors)
+            WeightSpace(movable(model), tensors=tensors).move_to(point)
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():
             save_model(model, each)
+
+
+def _start(run: Path, digest: str) -> dict[str, Any]:
+    """Return the tensors, as deployed, of the checkpoint that an artifact lies around.
+
+    Raises:
+        BenchError: If they are not among the run's trainings.
+    """
+    try:
+        return read_checkpoint(_trained(run, digest))
+    except BenchError as error:
+        raise BenchError(f"{error}, or leave out --dtype float32: the artifact lies around these weights") from error
+
+
+def _write(weights: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    for name, tensor in tensors.items():
+        tensor.copy_(weights[name])
 
 
 def _trained(run: Path, digest: str) -> Checkpoint:
@@ -126,17 +152,15 @@ def read_origin(path: Path) -> dict[str, Any]:
 
 
 def read_point(path: Path, origin: dict[str, Any]) -> Point:
-    """Return the point that an artifact's ORIGIN describes.
+    """Return the point that an artifact's ORIGIN describes, around the base or around the checkpoint of its `start`.
 
     Args:
         path: The file, for error messages.
         origin: Its content, see `methods.interface.describe_point`.
 
     Raises:
-        BenchError: If this version of bench draws other noise, or the point lies around a checkpoint.
+        BenchError: If this version of bench draws other noise.
     """
-    if "start" in origin:
-        raise BenchError(f"{path}: lies around trained weights, and cannot be computed from this file; restore its own")
     if origin["noise"] != NOISE_VERSION:
         raise BenchError(f"{path}: its noise is {origin['noise']}, and this version of bench draws {NOISE_VERSION}")
     steps = [*origin.get("centre", []), origin["amplitudes"]]

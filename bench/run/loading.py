@@ -81,12 +81,18 @@ def _factory(prepared: Prepared, engines: Engines) -> Callable[..., Engine]:
     options: dict[str, Any] = {"dtype": config.dtype, "batch_size": config.batch_size}
     options |= {"think": config.think, "prompt": config.prompt}
     if config.engine == "vllm":
+        from bench.engines.local import max_positions
         from bench.engines.tokenizer import CheckpointTokenizer
         from bench.engines.vllm.engine import VllmEngine
+        from bench.models.opening import open_config
 
         text = CheckpointTokenizer(model, config.device, config.think, config.prompt)
         style: PromptStyle = text.style if config.prompt == "auto" else config.prompt
         longest = prepared.task_data.max_length(style, text.encode)
+        if prepared.drafts:
+            whole = prepared.task_data.max_length(style, text.encode, prepared.drafts)
+            # Drafts are seldom as long as they can be, so a model with fewer positions is no reason to refuse the run.
+            longest = max(longest, min(whole, max_positions(open_config(Path(model))) or whole))
         return partial(VllmEngine, model, max_model_len=longest, **options)
     from bench.engines.transformers import TransformersEngine
 

@@ -70,6 +70,11 @@ class Prepared(ABC):
     def ruleset(self) -> str:
         """Rules that the run is made by: see `bench.records.tuning.Ruleset`."""
 
+    @property
+    @abstractmethod
+    def drafts(self) -> int:
+        """Maximum number of earlier answers that a question shows: see `methods.interface.Method`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun(Prepared):
@@ -98,6 +103,11 @@ class PreparedRun(Prepared):
     def ruleset(self) -> str:
         """Rules that the run is made by: see `bench.records.tuning.Ruleset`."""
         return ruleset(self.config.tune, self.method)
+
+    @property
+    def drafts(self) -> int:
+        """Maximum number of earlier answers that a question shows: see `methods.interface.Method`."""
+        return self.method.drafts
 
 
 def prepare(
@@ -249,8 +259,8 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
         return f"--strategy {config.strategy} cannot be used on {config.task_label}: {reason}"
     if config.tune and config.launch is not None:
         return (
-            f"--tune {config.tune} trains once in each trial, and --launch trains once in a run; tune in one process, "
-            "then launch a run with the settings that it chose"
+            f"--tune {config.tune} trains in each of its trials, and --launch has processes for the training of the "
+            "run alone; tune in one process, then launch a run with the settings that it chose"
         )
     try:
         method.spread(config.processes)

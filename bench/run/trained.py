@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from bench.compute.ledger import Account
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.models.source import PreparedModel
 from bench.records.rows import GateRecord, Move, Row
 from bench.records.schema import AccountRow, BudgetInfo, Result
 from bench.records.source import DeclaredSource
 from bench.records.tuning import DECLARED
+from bench.registry import load_method
 from bench.run.attempt import Attempt
 from bench.run.prepare import Prepared
 from bench.run.test_split import TestSplit, deploy
@@ -159,6 +162,17 @@ class PreparedTest(Prepared):
     def ruleset(self) -> str:
         """Rules that the tested model was made by."""
         return self.trained.ruleset
+
+    @property
+    def drafts(self) -> int:
+        """Maximum number of earlier answers that a question shows, by the method of the source run."""
+        if isinstance(self.trained, DeclaredModel):
+            return 0
+        try:
+            found = load_method(self.config.method)
+            return found(found.Config.model_validate(self.config.method_config)).drafts
+        except (UsageError, ValidationError):  # not installed, or of an earlier version: its artifact alone is tested
+            return 0
 
 
 def run_test(attempt: Attempt, prepared: PreparedTest) -> tuple[Row, ...]:

@@ -6,8 +6,10 @@ them answer the support questions, and fine-tunes the present model on what they
 around the result.
 
 Here the K best answer each question once, by greedy decoding, and vote as RandOpt's ensemble does. The answer that won
-is trained on: that of the best-ranked member that gave the winning vote, token by token as generated. A question on
-which nobody voted is left out. Votes are not compared with reference answers, so the method needs none.
+is trained on: that of the best-ranked member that gave the winning vote, token by token as generated. An answer that
+was cut off at the limit on its length may vote, but is not trained on, because the model would learn to write no end. A
+question on which nobody voted, or whose winning answers were all cut off, is left out. Votes are not compared with
+reference answers, so the method needs none.
 
 All passes of the voters are billed, to the account `sample`. The first round's search is that of `randopt`, and the
 training is that of `sft` on other answers. So with voters that equal the base, one round equals `sft` on the base's
@@ -209,6 +211,7 @@ class IterativeRandOpt(Sft):
         voters = self._search(context, schedule, number, place, search, record)
         questions = _turn(number, schedule.questions, context.task.sizes["support"])
         answers: list[Answers] = []
+        context.prepare(voters, "support", examples=questions, scored=False)
         with context.stage(f"votes of round {number + 1}", len(voters)) as stage:
             for voter in voters:
                 allowance = context.remaining - kept - train
@@ -223,9 +226,12 @@ class IterativeRandOpt(Sft):
         texts = [given.texts for given in answers]
         ballots = ask_once(partial(context.votes, "support"), questions, texts)
         rows = voted(answers, ballots)
-        record["vote"] = elect(texts, ballots)[1] | {"questions": len(questions), "answers": len(rows)}
+        truncated = sum(map(sum, (given.truncated for given in answers)))
+        counts = {"questions": len(questions), "answers": len(rows), "truncated": truncated}
+        record["vote"] = elect(texts, ballots)[1] | counts
         if not rows:
-            record["ended"] = "nobody voted on any question"
+            unvoted = record["vote"]["nobody_voted"] == len(questions)
+            record["ended"] = "nobody voted on any question" if unvoted else "every winning answer was cut off"
             return place
 
         def distil(loop: Loop, folder: str) -> None:
@@ -258,7 +264,6 @@ class IterativeRandOpt(Sft):
             budget=budget,
             place=place.step,
         )
-        context.prepare([], "support")  # candidates beyond the budget are not computed ahead
         scores = np.array([candidate.evaluation.reward for candidate in population])
         record["scores"] = [None if math.isnan(score) else float(score) for score in scores]
         record["voters"] = ranking(scores)[: self.config.voters].tolist()
@@ -268,18 +273,20 @@ class IterativeRandOpt(Sft):
 def voted(answers: Sequence[Answers], ballots: Sequence[Sequence[Vote | None]]) -> list[tuple[int, tuple[int, ...]]]:
     """Return the token ids of the answer that won each question, with the question's index.
 
-    A question on which nobody voted is left out. A tie goes to the vote that the best-ranked voter gave first.
+    It is the answer of the best-ranked voter among those that gave the winning vote and were not cut off. A question on
+    which nobody voted, or without such an answer, is left out. A tie goes to the vote that the best-ranked voter gave
+    first.
 
     Args:
         answers: Answers of each voter, voters by descending rank.
         ballots: Vote of each answer, [voters, questions]; None for an answer without a vote.
     """
-    elections = [plurality(column) for column in zip(*ballots, strict=True)]
-    return [
-        (question, answers[election.winner].token_ids[question])
-        for question, election in enumerate(elections)
-        if election.votes
-    ]
+    rows: list[tuple[int, tuple[int, ...]]] = []
+    for question, column in enumerate(zip(*ballots, strict=True)):
+        won = column[plurality(column).winner]
+        given = (each for each, vote in zip(answers, column, strict=True) if vote is not None and vote == won)
+        rows += [(question, each.token_ids[question]) for each in given if not each.truncated[question]][:1]
+    return rows
 
 
 def _turn(number: int, size: int, support: int) -> range:

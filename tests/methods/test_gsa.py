@@ -2,13 +2,18 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
+from bench.engines.placement import Engines
+from bench.engines.tokenizer import CheckpointTokenizer
 from bench.records.samples import read_samples
 from bench.records.schema import RunConfig
 from bench.run.context import DeploymentContext
+from bench.run.loading import _factory
 from bench.run.prepare import prepare
+from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import PLAIN, Prompting, Shot
 from bench.run.runner import execute
@@ -130,6 +135,10 @@ def test_a_run_bills_drafts_and_the_long_prompt_and_continues_after_a_kill(tmp_p
     assert (row.cost.evaluations, result.ledger["inference"].work) == (4, row.work)
     samples = read_samples(prepared.folder)
     base, found = ([sample for sample in samples if sample.row == number] for number in (0, 1))
+    tested = prepare_test(config_of_run(prepared.folder, {}), tmp_path, QUIET)
+    assert (prepared.drafts, tested.drafts) == (3, 3)
+    unknown = tested.config.model_copy(update={"method": "not-installed"})
+    assert replace(tested, config=unknown).drafts == 0
     drafts = sampled(prepared.folder / "journal.jsonl")
     assert len(drafts) == 20
     assert {len(each) for each in drafts.values()} == {3}
@@ -155,6 +164,35 @@ def test_drafts_that_do_not_fit_are_refused_with_the_size_and_what_to_do(tmp_pat
     assert result.reason.startswith("gsa with 9 drafts: a prompt of ")
     assert "the model has 32" in result.reason
     assert result.reason.endswith("; or sample fewer: --set samples=8")
+
+
+@pytest.mark.parametrize("samples", [0, 2, 9])
+def test_vllm_has_room_for_the_drafts_as_far_as_the_model_has_positions(tmp_path, samples):
+    config = RunConfig(
+        method="gsa",
+        task="addition",
+        model="tiny-adder",
+        budget="400",
+        dtype="float32",
+        method_config={"samples": samples},
+        gate="off",
+    )
+    prepared = prepare(config, tmp_path, QUIET)
+    on_vllm = replace(prepared, config=prepared.config.model_copy(update={"engine": "vllm"}))
+    room = _factory(on_vllm, Engines()).keywords["max_model_len"]
+    encode = CheckpointTokenizer(str(prepared.model.path), "cpu").encode
+    new = Addition.max_new_tokens
+    # The longest drafts, of new - 1 digits and the end, before each example.
+    drafts = ["1" * (new - 1)] * samples
+    prompts = [
+        encode(PLAIN.format(Addition(), "chat", example, prompt, drafts))
+        for _, examples in prepared.task_data.asked
+        for example in examples
+        for prompt in Addition.prompts
+    ]
+    needed = max(map(len, prompts)) + new
+    assert min(needed, 32) <= room <= min(needed + 2 * samples, 32)
+    assert (room == 32) == (samples == 9)
 
 
 def test_drafts_must_be_one_for_each_example():

@@ -11,12 +11,13 @@ from bench.models.source import resolve
 from bench.records.journal import Journal
 from bench.run.evaluator import Evaluator
 from bench.run.training import TrainingSession
+from methods.training.config import TrainingSchedule
 from methods.training.loop import Finished, Loop
 from tasks.addition import Addition
 from tasks.interface import Score
 
 PATH = resolve("tiny-adder").prepare(lambda *_: None).path
-SCHEDULE = SimpleNamespace(batch=8, train=64, save_every=100, step=32)
+SCHEDULE = TrainingSchedule(train=64, batch=8, step=32, steps=2, save_every=100)
 REWARDS = [1.0, 0.0, 0.25, 0.0, 0.5, 1.0, 1.0, 0.75]
 LR = 1e-3
 
@@ -27,7 +28,7 @@ def open_session(folder, rewards=REWARDS):
     task = Addition()
     evaluator = Evaluator(engine, task, "chat", Meter(engine.profile, 10**12), Journal(folder / "journal.jsonl"))
     session = TrainingSession(evaluator, task.load().support, folder / "training", 10**12, 0)
-    session.judge = lambda *_: [
+    session.judge = lambda *_: [  # type: ignore[method-assign]
         Score(reward=reward or 0.0, correct=reward == 1.0, status="infrastructure" if reward is None else "ok")
         for reward in rewards
     ]
@@ -44,7 +45,7 @@ def train(session, trainer, config, folder, steps=1, before_update=lambda traine
         if loop.step == steps:
             raise Finished
 
-    loop.end_step = end
+    loop.end_step = end  # type: ignore[method-assign]
     made = trainer(config, loop, str(folder / "trl"))
     loop.optimizer.register_step_pre_hook(lambda *_: before_update(made, loop))
     loop.run(SimpleNamespace(advance=lambda *_: None), made.train)

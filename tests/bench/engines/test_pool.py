@@ -3,6 +3,7 @@
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from end_rules import AtDigit
@@ -16,14 +17,23 @@ from bench.engines.pool import DEPTH, EngineInfo, EnginePool, JobResult, run_job
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError
 from bench.models.source import resolve
+from bench.records.journal import Journal
 from bench.records.schema import RunConfig
 from bench.run.chunks import cut
+from bench.run.context import AdaptationContext
+from bench.run.evaluator import Evaluator
 from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
+from bench.weights.checkpoint import Checkpoint
 from bench.weights.points import Point
+from methods.training.iterative_randopt import IterativeRandOpt, IterativeRandOptConfig
+from tasks.addition import Addition
+from tasks.interface import Splits, TaskTraits
 
 SAMPLING = Sampling(max_new_tokens=5)
+COST = 6_500_000
+"""FLOPs of an answer to `addition`, about."""
 
 
 @dataclass
@@ -181,6 +191,48 @@ def test_when_all_have_died_the_error_says_so(engine, prompts):
     workers.dying, workers.queues = {0: [(jobs(prompts, 1)[0], None)]}, {}
     with pytest.raises(BenchError, match="dead"):
         ask(pool, jobs(prompts, 1), metered(engine), jobs(prompts, 1))
+
+
+def adapting(engine, folder, budget):
+    """Return a context on 16 support examples, and its evaluator."""
+    evaluator = Evaluator(engine, Addition(), "chat", metered(engine, budget), Journal(folder / "journal.jsonl"))
+    traits = TaskTraits({"support": 16}, vote_by="the number")
+    data = SimpleNamespace(splits=Splits(Addition().load().support[:16], (), (), ()), traits=traits)
+    return AdaptationContext(evaluator, data, 0, COST, ProgressDisplay(quiet=True)), evaluator
+
+
+def test_announced_answers_of_a_method_are_computed_ahead_and_billed_as_by_one_engine(engine, tmp_path):
+    points = [Point({seed: 1e-2}) for seed in (1, 2, 3)]
+
+    def answered(engine, folder):
+        context, evaluator = adapting(engine, folder, 10**9)
+        context.prepare(points, "support", scored=False)
+        found = [context.answer(p, "support", account="sample", allowance=context.remaining) for p in points]
+        return found, evaluator.meter.ledger.accounts()
+
+    workers = LocalWorkers(engine, 2)
+    found = answered(EnginePool(engine, lambda: engine, workers), tmp_path / "two")
+    assert found == answered(engine, tmp_path / "one")
+    assert '"generated"' in (tmp_path / "two" / "journal.jsonl").read_text()
+    assert max(at_once for _, at_once in workers.started) == len(workers.started) == 3
+    context, _ = adapting(engine, tmp_path / "three", 10**9)
+    with pytest.raises(ValueError, match="prompts is swapped: answers have the prompt default alone"):
+        context.prepare(points, "support", prompts=["swapped"], scored=False)
+
+
+@pytest.mark.slow
+def test_several_engines_share_the_voters_of_iterative_randopt_and_train_the_same_weights(engine, tmp_path):
+    settings = IterativeRandOptConfig(rounds=1, voters=8, epochs=1, batch=4, lr=1e-3)
+
+    def adapted(engine, folder):
+        context, evaluator = adapting(engine, folder, 250 * COST)
+        return IterativeRandOpt(settings).adapt(context), context.report, evaluator.meter.ledger.accounts()
+
+    found = adapted(EnginePool(engine, lambda: engine, LocalWorkers(engine, 2)), tmp_path / "two")
+    assert found == adapted(engine, tmp_path / "one")
+    assert [round_["vote"]["voters"] for round_ in found[1]["rounds"]] == [8]
+    assert isinstance(found[0].point, Checkpoint)
+    assert '"generated"' in (tmp_path / "two" / "journal.jsonl").read_text()
 
 
 def test_prompts_that_were_never_announced_are_answered(engine, prompts):

@@ -74,6 +74,7 @@ def test_a_method_gets_answers_with_tokens_and_votes_billed_and_journalled(adapt
         expected = engine.generate(prompts, evaluator.sampling, meter)
     assert found.token_ids == tuple(completion.token_ids for completion in expected)
     assert found.texts == tuple(completion.text for completion in expected)
+    assert found.truncated == (False,) * 4
     work = evaluator.meter.ledger["sample"]
     assert (work.evaluations, work.weight_moves, work.noise_values) == (4, 1, engine.matrix_weights)
     assert found.flops == evaluator.meter.spent == evaluator.meter.flops(work) > 0
@@ -95,7 +96,7 @@ def test_answers_beyond_the_allowance_are_incomplete_and_of_other_splits_and_acc
     context, evaluator = adapting(10**9)
     full = context.answer(Point(), "support", account="sample")
     cut = context.answer(Point(), "support", account="sample", allowance=full.flops - 1)
-    assert (cut.texts, cut.token_ids, cut.complete) == ((), (), False)
+    assert (cut.texts, cut.token_ids, cut.truncated, cut.complete) == ((), (), (), False)
     assert 0 < cut.flops < full.flops
     assert evaluator.meter.spent == full.flops + cut.flops
     assert context.answer(Point(), "support", account="sample", allowance=0).flops == 0
@@ -113,6 +114,25 @@ def test_answers_beyond_the_allowance_are_incomplete_and_of_other_splits_and_acc
     ):
         with pytest.raises(BenchError, match="after `adapt` had returned"):
             use()
+
+
+def test_an_answer_without_an_end_is_truncated(adapting):
+    context, evaluator = adapting(10**9)
+    whole = context.answer(Point(), "support", account="sample", allowance=10**8)
+    evaluator.sampling = evaluator.sampling.model_copy(update={"max_new_tokens": 2})
+    found = context.answer(Point(), "support", account="sample")
+    assert {len(tokens) for tokens in whole.token_ids} == {3, 4}
+    assert (whole.truncated, found.truncated) == ((False,) * 6, (True,) * 6)
+    assert found.token_ids == tuple(tokens[:2] for tokens in whole.token_ids)
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_votes_are_of_examples_that_the_split_has(adapting, index):
+    context, _ = adapting(10**9)
+    with pytest.raises(
+        ValueError, match=f"examples has {index}: split support has 6 examples; give indices from 0 to 5"
+    ):
+        context.votes("support", [0, index], ["7", "8"])
 
 
 def test_answers_beyond_the_budget_end_the_run(adapting):

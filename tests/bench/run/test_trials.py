@@ -288,7 +288,7 @@ def test_a_bug_in_a_trial_fails_the_run(tmp_path):
         ({"method": "es", "budget": "600"}, "which is too little: es cannot use a budget of"),
         (
             {"method": "grpo", "launch": {"num_processes": 2, "distributed_type": "MULTI_GPU"}},
-            "--tune 5 trains once in each trial, and --launch trains once in a run",
+            "--tune 5 trains in each of its trials, and --launch has processes for the training of the run alone",
         ),
     ],
 )

@@ -41,11 +41,17 @@ def method(**settings):
 
 def test_the_winning_answer_is_the_best_ranked_one_with_the_winning_vote():
     texts = [("7", "x", "1", "?"), ("8", "4", "2", "?"), (" 8", "4 ", "2", "!")]
-    answers = [Answers(row, tuple((voter, question) for question in range(4)), 0) for voter, row in enumerate(texts)]
+    tokens = [tuple((voter, question) for question in range(4)) for voter in range(3)]
+    answers = [Answers(row, given, (False,) * 4, 0) for row, given in zip(texts, tokens, strict=True)]
     keys = [("7", None, "1", None), ("8", "4", "2", None), ("8", "4", "3", None)]
     ballots = [[key and Vote(key) for key in row] for row in keys]
     # Two votes for 8, by the second voter first; two for 4; three different ones, a tie; no vote, and so no answer.
     assert voted(answers, ballots) == [(0, (1, 0)), (1, (1, 1)), (2, (0, 2))]
+    # Of answers with the winning vote, one that was cut off is not trained on: the next one is, if there is one.
+    answers[1] = replace(answers[1], truncated=(True, True, True, True))
+    assert voted(answers, ballots) == [(0, (2, 0)), (1, (2, 1)), (2, (0, 2))]
+    answers[0] = replace(answers[0], truncated=(True, True, True, True))
+    assert voted(answers, ballots) == [(0, (2, 0)), (1, (2, 1))]
 
 
 def test_half_of_a_round_is_for_votes_and_training():
@@ -93,16 +99,22 @@ class Simulated(CoinFlips):
     def __init__(self, evaluations, price=1, vote="7"):
         super().__init__(0, TRAITS.sizes, evaluations)
         self.task, self.price, self.vote, self.asked, self.trained = TRAITS, price, vote, [], []
+        self.announced, self.truncated = [], False
+
+    def prepare(self, points, split, *, examples, scored=True):
+        if not scored:
+            self.announced.append((len(points), split, examples))
 
     def answer(self, point, split, *, account, examples, allowance):
         assert (split, account) == ("support", "sample")
         flops = len(examples) * FLOPS * self.price
         if flops > allowance:
             self.remaining -= max(0, allowance)
-            return Answers((), (), max(0, allowance), complete=False)
+            return Answers((), (), (), max(0, allowance), complete=False)
         self.remaining -= flops
         self.asked.append(examples)
-        return Answers(("7",) * len(examples), ((7, 2),) * len(examples), flops)
+        count = len(examples)
+        return Answers(("7",) * count, ((7, 2),) * count, (self.truncated,) * count, flops)
 
     def votes(self, split, examples, texts):
         return [self.vote and Vote(self.vote) for _ in texts]
@@ -118,12 +130,14 @@ def test_rounds_share_the_budget_and_go_on_from_one_another_with_questions_in_tu
     assert method().adapt(context) == SingleModel(Checkpoint(Path(), "4"))
     assert context.remaining == 0
     assert context.asked == [range(18 * i, 18 * i + 18) for i in range(4) for _ in range(8)]
+    assert context.announced == [(8, "support", range(18 * i, 18 * i + 18)) for i in range(4)]
     assert [start for _, start in context.trained] == [None, *(Checkpoint(Path(), str(i)) for i in (1, 2, 3))]
     # The search leaves less than a candidate's cost, 8 evaluations, to the training's 108.
     assert all(108 <= allowance / FLOPS < 116 for allowance, _ in context.trained)
     assert [len(found["scores"]) for found in context.report["rounds"]] == [32] * 4
     votes = context.report["rounds"][0]["vote"]
     assert (votes["voters"], votes["agreement"], votes["questions"], votes["answers"]) == (8, 1.0, 18, 18)
+    assert votes["truncated"] == 0
 
 
 def test_voters_that_cost_more_than_planned_are_fewer_and_training_keeps_its_share():
@@ -148,6 +162,17 @@ def test_questions_without_votes_are_not_trained_on():
     assert [found["ended"] for found in context.report["rounds"]] == ["nobody voted on any question"] * 4
     assert context.report["rounds"][0]["vote"]["answers"] == 0
     assert context.trained == []
+
+
+def test_answers_that_were_cut_off_vote_and_are_not_trained_on():
+    context = Simulated(2048)
+    context.truncated = True
+    assert method().adapt(context) == SingleModel(Point())
+    assert context.trained == []
+    for found in context.report["rounds"]:
+        assert found["ended"] == "every winning answer was cut off"
+        votes = found["vote"]
+        assert (votes["agreement"], votes["questions"], votes["truncated"], votes["answers"]) == (1.0, 18, 144, 0)
 
 
 class Own(Addition):
