@@ -21,7 +21,7 @@ from bench.weights.points import Point
 from methods.gsa import Aggregated, Gsa, GsaConfig
 from methods.interface import Decoding
 from tasks.addition import Addition
-from tasks.interface import Example, TaskTraits
+from tasks.interface import SPLITS, Example, Splits, TaskTraits
 from tasks.successor import Successor
 
 QUIET = ProgressDisplay(quiet=True)
@@ -178,7 +178,12 @@ def test_vllm_has_room_for_the_drafts_as_far_as_the_model_has_positions(tmp_path
         gate="off",
     )
     prepared = prepare(config, tmp_path, QUIET)
-    on_vllm = replace(prepared, config=prepared.config.model_copy(update={"engine": "vllm"}))
+    few = Splits(*(getattr(prepared.task_data.splits, name)[:8] for name in SPLITS))
+    on_vllm = replace(
+        prepared,
+        config=prepared.config.model_copy(update={"engine": "vllm"}),
+        task_data=replace(prepared.task_data, splits=few),
+    )
     room = _factory(on_vllm, Engines()).keywords["max_model_len"]
     encode = CheckpointTokenizer(str(prepared.model.path), "cpu").encode
     new = Addition.max_new_tokens
@@ -186,7 +191,7 @@ def test_vllm_has_room_for_the_drafts_as_far_as_the_model_has_positions(tmp_path
     drafts = ["1" * (new - 1)] * samples
     prompts = [
         encode(PLAIN.format(Addition(), "chat", example, prompt, drafts))
-        for _, examples in prepared.task_data.asked
+        for _, examples in on_vllm.task_data.asked
         for example in examples
         for prompt in Addition.prompts
     ]
