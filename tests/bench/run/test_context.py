@@ -155,7 +155,7 @@ def test_a_later_training_begins_at_the_float32_weights_of_a_checkpoint_in_a_fol
     assert not all(torch.equal(tensor, trained[name]) for name, tensor in base.items())
     with torch.no_grad():
         next(second.model.parameters()).add_(1.0)
-    with pytest.raises(BenchError, match="before the last one had ended; call `finish` or `abandon`"):
+    with pytest.raises(BenchError, match="before the last one had ended; call its `finish` or `abandon`"):
         context.train(10**9)
     last = second.finish({"report": 2})
     assert context.train(10**9).finished is None

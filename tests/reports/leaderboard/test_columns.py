@@ -146,7 +146,8 @@ def test_tsv_has_the_values_of_csv_without_quotes(board):
     assert len({len(row) for row in rows}) == 1
     assert len(rows) == 1 + sum(len(group.lines) for group in board.groups)
     assert rows[0] == as_csv(board).splitlines()[0].split(",")
-    assert rows[1][:7] == ["addition", "tiny-adder", "small", "published", "greedy", "ddf26b57e40c", "1000"]
+    described = [row[:7] for row in rows[1:]]
+    assert ["addition", "tiny-adder", "small", "published", "greedy", "ddf26b57e40c", "1000"] in described
 
 
 def test_no_form_of_the_board_has_a_rank(board, committed):
@@ -170,14 +171,18 @@ def test_rows_are_sorted_by_their_difference(committed):
             assert group.lines[0].is_base
 
 
+def main_group(board):
+    """Return the table of the main comparison on addition."""
+    return next(group for group in board.groups if (group.task, group.budget) == ("addition", "small"))
+
+
 def test_a_board_against_a_row_compares_all_others_with_it(committed):
     board = make_board(committed, against="sft")
-    first = board.groups[0]
+    first, usual = (main_group(each) for each in (board, make_board(committed)))
     assert [line.name for line in first.lines if line.difference is None] == ["sft"]
     assert {line.verdict for line in first.lines} == {"worse", None}
     assert first.notes[0] == "simultaneous 95 %: 12 different comparisons with sft, each at 99.58 %"
-    usual = {line.name: line for line in make_board(committed).groups[0].lines}
-    for board_lines, one in ((first.lines, "sft"), (usual.values(), "base")):
+    for board_lines, one in ((first.lines, "sft"), (usual.lines, "base")):
         letters = {line.name: set(line.letters) for line in board_lines if line.letters}
         for line in board_lines:
             if line.letters and line.verdict:
