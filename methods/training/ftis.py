@@ -21,8 +21,8 @@ Differences from the paper, with reasons:
 
 - Peers are copies of one base. Every one but the first has noise of standard deviation `sigma` in its weights, as a
   candidate of RandOpt has. Without noise, copies that learn from the same answers stay equal. Adapters are drawn anew
-  for each copy, so with `lora` copies differ from the first step on, at `sigma=0` too. Models of other sizes or
-  families would have to be billed as what they are (docs/not-built.md).
+  for each copy, so with `lora` copies differ from the first step on, at `sigma=0` too. Peers that are other models are
+  not built (docs/not-built.md).
 - All models take each step together, in one process.
 - The result is the first model, which starts as the base. The others are not tested.
 
@@ -69,7 +69,7 @@ class FtisConfig(GroupConfig):
         0.1,
         "Mean log-ratio of sampler and learner per token above which an answer with a negative advantage is dropped.",
         unit="nats",
-        source="our choice (docs/training.md)",
+        source="our choice (docs/papers.md)",
     )
 
     @model_validator(mode="after")
