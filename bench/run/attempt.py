@@ -103,7 +103,7 @@ class Attempt:
     Args:
         prepared: Run or test.
         display: Progress display.
-        journal: Its journal, which the attempt closes.
+        journal: Its journal.
         engines: Number and location of the engines.
         wrap_engine: Function that wraps the engine, for instrumentation; None for no wrapper.
     """
@@ -119,13 +119,12 @@ class Attempt:
         self.prepared, self.display, self.journal, self.engines = prepared, display, journal, engines
         self._wrap_engine = wrap_engine
         self._opened = ExitStack()
-        self._opened.callback(self.journal.close)
         self._meter: Meter | None = None
         self.clock = Clock()
         self.facts = Facts()
 
     def close(self) -> None:
-        """Close the journal, and stop the engines."""
+        """Stop the engines."""
         self._opened.close()
 
     def load(self, task: Task) -> Evaluator:

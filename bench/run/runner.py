@@ -73,26 +73,32 @@ def execute(
     engines = placed(prepared, engines)
     with _locked(prepared.folder), display:
         sweep(prepared.folder)
-        attempt = Attempt(prepared, display, open_journal(prepared, engines), engines, wrap_engine)
-        try:
-            result = attempt.ended("ok", rows=_rows(attempt))
-        except OverBudget as error:
-            result = attempt.ended("over_budget", f"stopped at its budget: {error}")
-        except Diverged as error:
-            result = attempt.ended("diverged", str(error))
-        except Refused as error:
-            result = attempt.ended("refused", str(error))
-        except WriteFailed:
-            attempt.journal.check_in_place()  # a folder that was removed cannot be written either
-            raise
-        except (JournalRemoved, KeyboardInterrupt):
-            raise
-        except (Exception, SystemExit) as error:
-            reason = str(error) if isinstance(error, BenchError) else located(error)
-            result = attempt.ended("failed", reason, traceback.format_exc())
-        finally:
-            attempt.close()
-        return _recorded(attempt, result, started)
+        # Open to the end: the number of a closed file could be that of the file which replaced it.
+        with closing(open_journal(prepared, engines)) as journal:
+            return _executed(Attempt(prepared, display, journal, engines, wrap_engine), started)
+
+
+def _executed(attempt: Attempt, started: float) -> Result:
+    """Execute a run, and write its result file. See `execute`."""
+    try:
+        result = attempt.ended("ok", rows=_rows(attempt))
+    except OverBudget as error:
+        result = attempt.ended("over_budget", f"stopped at its budget: {error}")
+    except Diverged as error:
+        result = attempt.ended("diverged", str(error))
+    except Refused as error:
+        result = attempt.ended("refused", str(error))
+    except WriteFailed:
+        attempt.journal.check_in_place()  # a folder that was removed cannot be written either
+        raise
+    except (JournalRemoved, KeyboardInterrupt):
+        raise
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, BenchError) else located(error)
+        result = attempt.ended("failed", reason, traceback.format_exc())
+    finally:
+        attempt.close()
+    return _recorded(attempt, result, started)
 
 
 def _recorded(attempt: Attempt, result: Result, started: float) -> Result:

@@ -1,5 +1,6 @@
 """Every check finds its defect and no other, and all built-in methods pass."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vcpo": TRAINED,
 }
 """Settings with which a small budget yields a model that differs from the base, so that its answers can be compared."""
+ALIKE = {"riskpo", "dump", "pcl", "prefix-rft", "vpo", "vcpo", "drpt"}
+"""Methods that train through the trainer of another method, whose checks always run."""
+LONG = pytest.mark.skipif("BENCH_ALL_METHODS" not in os.environ, reason="minutes; set BENCH_ALL_METHODS=1")
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +133,9 @@ def test_a_budget_refused_during_the_run_is_reported() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUILT_IN["method"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if name in ALIKE else ()) for name in BUILT_IN["method"]]
+)
 def test_built_in_methods_pass(name: str) -> None:
     report = check_method(name, SETTINGS.get(name))
     assert failed(report) == {}
