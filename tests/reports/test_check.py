@@ -23,7 +23,7 @@ RECORDS = Path(__file__).parents[2] / "reports" / "records"
 SOURCES = {
     "gated": RECORDS / "addition/tiny-adder/randopt/small/seed-10-b0536844.json",
     "old": next(RECORDS.glob("tenfold/smollm2-135m/randopt/smoke/seed-0-*.json")),
-    "tuned": next(path for path in sorted(RECORDS.rglob("small/seed-*.json")) if '"ruleset":"tuned' in path.read_text()),
+    "tuned": next(path for path in sorted(RECORDS.rglob("small/*.json")) if '"ruleset":"tuned' in path.read_text()),
 }
 MISSING = "(missing)"
 WRONG = ["x", -7, 10**400, 1e300, None, [], {}, True, "\x9b31m", "../../x"]
