@@ -57,12 +57,7 @@ def gold_problem(task: Task, example: Example) -> str | None:
 
     Example text: `gold of example 3+4 returned 7; expected text, or None if no reference answer is known`.
     """
-    gold = task.gold(example)
-    if gold is None or isinstance(gold, str):
-        return None
-    return (
-        f"gold of example {example.id} returned {shown(gold)}; expected text, or None if no reference answer is known"
-    )
+    return _text_problem("gold", task.gold(example), example, "no reference answer is known")
 
 
 def category_problem(task: Task, example: Example) -> str | None:
@@ -70,13 +65,14 @@ def category_problem(task: Task, example: Example) -> str | None:
 
     Example text: `category of example 3+4 returned 7; expected text, or None if the example has no category`.
     """
-    category = task.category(example)
-    if category is None or isinstance(category, str):
+    return _text_problem("category", task.category(example), example, "the example has no category")
+
+
+def _text_problem(what: str, value: object, example: Example, none: str) -> str | None:
+    """Return what is wrong with a value that may be text, or None, which has the meaning given."""
+    if value is None or isinstance(value, str):
         return None
-    return (
-        f"category of example {example.id} returned {shown(category)}; expected text, or None if the example has no "
-        "category"
-    )
+    return f"{what} of example {example.id} returned {shown(value)}; expected text, or None if {none}"
 
 
 def scores_of(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
