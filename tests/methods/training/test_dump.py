@@ -5,12 +5,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from trained_run import trained
 
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from methods.training.curriculum import endless_order
 from methods.training.dump import CategoryBandit, Dump, DumpConfig, chances
 from tasks.addition import Addition
@@ -85,18 +82,7 @@ def test_a_task_with_one_category_is_refused_with_what_to_do():
 
 
 def run(folder, method):
-    config = {
-        "task": "addition",
-        "model": "tiny-adder",
-        "gate": "off",
-        "budget": "300",
-        "limit": 20,
-        "dtype": "float32",
-    }
-    prepared = prepare(RunConfig(method=method, method_config={"lr": 1e-4, "batch": 16}, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, {"lr": 1e-4, "batch": 16}, gate="off", budget="300", limit=20)
 
 
 @pytest.mark.slow

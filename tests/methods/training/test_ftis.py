@@ -6,18 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from trained_run import trained
 
 from bench.compute.meter import Meter
 from bench.engines.transformers import TransformersEngine
 from bench.errors import Refused
 from bench.models.source import resolve
-from bench.records.config import RunConfig
 from bench.records.journal import Journal
 from bench.run.evaluator import Evaluator
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from bench.run.training import TrainingSession
 from methods.interface import Lora
 from methods.training.ftis import Ftis, FtisConfig
@@ -160,18 +157,7 @@ def test_each_peer_gets_the_gradient_of_all_answers_by_its_own_probabilities(tmp
 
 
 def run(folder, method, settings):
-    config = {
-        "task": "addition",
-        "model": "tiny-adder",
-        "budget": "300",
-        "limit": 10,
-        "gate": "off",
-        "dtype": "float32",
-    }
-    prepared = prepare(RunConfig(method=method, method_config=settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, settings, gate="off", budget="300", limit=10)
 
 
 @pytest.mark.slow

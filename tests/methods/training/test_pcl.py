@@ -6,12 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from trained_run import trained
 
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from methods.training.config import GrpoConfig
 from methods.training.curriculum import endless_order
 from methods.training.difficulty import IntermediateDifficulty
@@ -101,19 +98,8 @@ def test_one_candidate_a_prompt_makes_no_pass_and_costs_what_grpo_does():
 
 
 def run(folder, method, **settings):
-    config = {
-        "task": "addition",
-        "model": "tiny-adder",
-        "gate": "off",
-        "budget": "300",
-        "limit": 20,
-        "dtype": "float32",
-    }
     settings |= {"lr": 1e-4, "batch": 16}
-    prepared = prepare(RunConfig(method=method, method_config=settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, settings, gate="off", budget="300", limit=20)
 
 
 @pytest.mark.slow

@@ -5,12 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from trained_run import trained
 
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from bench.run.training import TrainingSession
 from methods.training.loop import Loop
 from methods.training.prefix_rft import PrefixRft, PrefixRftConfig, prefix_share, with_gradient
@@ -23,11 +20,7 @@ SIZES = {"support": 100, "select": 10, "gate": 10}
 
 
 def run(folder, method, settings, **fields):
-    config = {"task": "addition", "model": "tiny-adder", "budget": "400", "limit": 60, "dtype": "float32"} | fields
-    prepared = prepare(RunConfig(method=method, method_config={"lr": 1e-4} | settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, {"lr": 1e-4} | settings, **{"budget": "400", "limit": 60} | fields)
 
 
 def test_the_share_falls_by_a_cosine_over_the_planned_steps_and_stays():

@@ -6,13 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from trained_run import trained
 
 from bench.errors import Refused
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from methods.training.grpo import Grpo
 from methods.training.loop import Loop
 from methods.training.riskpo import RiskPo, RiskPoConfig, bundle_advantages, first_quantiles, paper_scores, tracked
@@ -113,19 +110,8 @@ def test_a_batch_consists_of_whole_bundles():
 
 
 def run(folder, method, **settings):
-    config = {
-        "task": "addition",
-        "model": "tiny-adder",
-        "gate": "off",
-        "budget": "300",
-        "limit": 20,
-        "dtype": "float32",
-    }
     settings |= {"lr": 1e-4, "batch": 16}
-    prepared = prepare(RunConfig(method=method, method_config=settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, settings, gate="off", budget="300", limit=20)
 
 
 @pytest.mark.slow

@@ -5,12 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from trained_run import trained
 
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from methods.training.config import SftConfig
 from methods.training.grpo import Grpo
 from methods.training.sft import Sft
@@ -22,11 +19,7 @@ SIZES = {"support": 100, "select": 10, "gate": 10}
 
 
 def run(folder, method, settings, **fields):
-    config = {"task": "addition", "model": "tiny-adder", "budget": "300", "limit": 60, "dtype": "float32"} | fields
-    prepared = prepare(RunConfig(method=method, method_config=settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, settings, **{"budget": "300", "limit": 60} | fields)
 
 
 def test_it_needs_gold_answers():

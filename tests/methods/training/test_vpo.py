@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from trained_run import trained
 
-from bench.records.config import RunConfig
-from bench.run.prepare import prepare
 from bench.run.progress import ProgressDisplay
-from bench.run.runner import execute
 from methods.training.loop import Loop
 from methods.training.trainers import GroupTrainer
 from methods.training.vpo import Vpo, VpoConfig, reward_vectors, rewards_of_sets, set_rewards
@@ -25,12 +22,8 @@ PARTS = [{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}, {"a": 0.0, "b": 0.0}, {"a":
 
 
 def run(folder, method, settings, **fields):
-    config = {"task": "addition", "model": "tiny-adder", "budget": "400", "limit": 60, "dtype": "float32"} | fields
     settings = {"lr": 1e-4, "batch": 16, "group": 8} | settings
-    prepared = prepare(RunConfig(method=method, method_config=settings, **config), folder, QUIET)
-    result = execute(prepared, QUIET)
-    assert result.status == "ok", result.traceback
-    return result, load_file(prepared.folder / "artifact" / "model.safetensors")
+    return trained(folder, method, settings, **{"budget": "400", "limit": 60} | fields)
 
 
 def test_a_set_is_worth_its_best_answer_under_each_weight():
