@@ -24,7 +24,7 @@ METHODS = {
     "es tuned": ["-b", "1300", "--tune", "2"],
     "grpo tuned": ["-b", "900", "--tune", "3"],
 }
-ENGINES = {"corp": (1, 2), "randopt": (1, 2), "es": (1, 2), "grpo": (1,), "es tuned": (1, 2), "grpo tuned": (1,)}
+ENGINES = {"corp": (1, 2), "randopt": (2,), "es": (1,), "grpo": (1,), "es tuned": (2,), "grpo tuned": (1,)}
 KILLS = 2  # of each run
 PAUSE = 0.05  # seconds; several journal lines, or part of a training step
 PRELOADED = ["bench.conformance.method.session", "bench.engines.transformers", "methods.training.trainers"]
