@@ -25,6 +25,8 @@ from reports.record import Record
 
 CARD = "README.md"
 _RECORD = "seed-*.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
+"""Files in which names of folders such as `/root` are tokens."""
 
 
 def record_name(result: Result) -> str:
@@ -66,14 +68,15 @@ def write_model(run: Path, repository: Repository, folder: Path) -> Result:
 
 
 def _check_private(folder: Path, places: Iterable[Path]) -> None:
-    """Check that no file names one of these folders of this machine. Weights are not searched.
+    """Check that no file names one of these folders of this machine, or a file in it.
 
     Raises:
-        Refused: If one does.
+        Refused: If one does. Weights and vocabularies are not searched.
     """
     private = [str(place) for place in places if place.is_absolute() and place != Path("/")]
     for path in sorted(folder.rglob("*")):
-        content = read(path) if path.is_file() and path.suffix != ".safetensors" else b""
+        searched = path.is_file() and path.suffix != ".safetensors" and path.name not in _VOCABULARIES
+        content = read(path) if searched else b""
         if named := next((place for place in private if place.encode() in content), None):
             raise Refused(
                 f"{ARTIFACT}/{path.relative_to(folder)}: names {named}, a place on this machine, which would be "

@@ -129,9 +129,8 @@ def _verdicts(result: Result) -> Iterator[str]:
         told = c.p_value < LEVEL
         yield (
             f"{name}: {100 * c.difference:+.1f} points ({100 * c.low:+.1f} to {100 * c.high:+.1f}) against the base on "
-            f"{counted(c.items, 'test item')}, which "
-            + ("can" if told else "cannot")
-            + f" be told from the base at the level of 5 % (exact McNemar p = {c.p_value:.3g}, one comparison)"
+            f"{counted(c.items, 'test item')}; it {'can' if told else 'cannot'} be told from the base at the 5 % level "
+            f"(exact McNemar p = {c.p_value:.3g}, one comparison)"
         )
 
 

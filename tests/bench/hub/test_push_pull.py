@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from consistent_records import consistent
@@ -17,12 +18,10 @@ from huggingface_hub import ModelCard
 from bench.cli import cli
 from bench.errors import BenchError, Refused, UsageError
 from bench.plain import markdown
+from bench.records.config import RunConfig
 from bench.records.files import folder_digest
-from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
-from bench.records.schema import BudgetInfo, Result, RunConfig
 from reports.leaderboard.committed import compact
 from reports.reading import read_record
-from reports.record import Record
 from reports.run.summary import decided
 
 PRIVATE = ("alice", str(Path.home()), getpass.getuser() if getpass.getuser() != "root" else "/root", "pytest-")
@@ -47,23 +46,6 @@ def assert_nothing_private(files: dict[str, bytes]) -> None:
         assert not [text for text in PRIVATE if text.encode() in content], name
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    """Record file of a synthetic run, whose model was in a folder of the machine."""
-    accuracy = Accuracy(correct=1, items=2, excluded=0, accuracy=0.5, low=0.1, high=0.9, mean_reward=0.5)
-    cost = AnswerCost(evaluations=1, flops=10.0, new_tokens=3)
-    comparison = PairedComparison(items=2, fixes=0, regressions=0, difference=0, low=0, high=0, p_value=1)
-    base = Row(kind="base", accuracy=accuracy, cost=cost, changed=False)
-    config = RunConfig(task="addition", model="/home/alice/models/adder")
-    budget = BudgetInfo(name="smoke", evaluations=256, evaluation_flops=1, flops=256, planned={"sample": 9}, spent=0)
-    rows = (base, Row(accuracy=accuracy, cost=cost, comparison=comparison, changed=True))
-    result = Result(identity_version=2, id="0123abcd", status="ok", config=config, budget=budget, rows=rows)
-    made = consistent(Record(result=result, items="i", verdicts=("10", "01")))
-    path = tmp_path / f"seed-0-{made.result.id[:8]}.json"
-    path.write_text(made.model_dump_json())
-    return path
-
-
 def test_records_come_back_as_they_were_pushed(hub: Server, record: Path) -> None:
     found = json.loads(bench("push", "records", record, "--to", "me/records", "--json"))
     assert found["url"] == f"{hub.url}/datasets/me/records"
@@ -73,6 +55,9 @@ def test_records_come_back_as_they_were_pushed(hub: Server, record: Path) -> Non
     (path,) = Path("pulled/records").rglob("seed-*.json")
     assert path.read_text() == compact(read_record(record))
     assert json.loads(bench("leaderboard", "pulled", "--json"))["groups"]
+    assert json.loads(bench("show", path, "--json"))["id"] == read_record(record).result.id
+    with pytest.raises(click.UsageError, match="is a record, which has no answers; name a run directory"):
+        bench("show", path, "-n", "2")
     assert {path.name for path in Path.cwd().iterdir()} >= {"pulled"}
     assert not list(Path.cwd().glob(".tmp-*"))
 
