@@ -46,7 +46,7 @@ def model(name: str, output: Path | None, revision: str | None, as_json: bool) -
     `artifact`.
     """
     from bench.hub.client import Hub, Repository
-    from bench.hub.model import record_name, unpack_model
+    from bench.hub.model import RESULT, record_name, unpack_model
     from bench.records.files import folder_atomically
     from reports.run.summary import run_title
 
@@ -64,7 +64,10 @@ def model(name: str, output: Path | None, revision: str | None, as_json: bool) -
         return
     say(f"{output}: run {result.id[:8]}, {run_title(result.config)}; its files are those of its record")
     say(f"record: bench show {output / record_name(result)}")
-    say(f"test:   bench test {output}")
+    if (output / RESULT).exists():
+        say(f"test:   bench test {output}")
+    else:
+        say(f"test:   none, as the weights are in float32, and the run tested them in {result.engine.get('dtype')}")
     for label, kind in (result.saved.classes if result.saved else {}).items():
         if kind == "methods.interface:SingleModel":
             say(f"model:  {output / 'artifact' / label}, which -M, --artifact and from_pretrained take")

@@ -48,8 +48,15 @@ def _options(command: F) -> F:
 
 @push.command(epilog="\b\nExample:\n  bench push model runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d --to me/adder")
 @click.argument("run", type=RUN)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    help="Push the weights as computed, in float32. Default: in the type that the run tested them in.",
+)
 @_options
-def model(run: Path, name: str, private: bool, revision: str | None, replace: bool, as_json: bool) -> None:
+def model(
+    run: Path, name: str, private: bool, revision: str | None, replace: bool, dtype: str | None, as_json: bool
+) -> None:
     """Push the artifact of a finished run as a model.
 
     The repository holds the files that `bench export` writes, the run's record, and a card that is made from the
@@ -61,13 +68,14 @@ def model(run: Path, name: str, private: bool, revision: str | None, replace: bo
     repository = Repository("model", name, revision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        result = write_model(run, repository, folder)
+        result = write_model(run, repository, folder, dtype)
         hub = Hub()
         there = hub.content(repository)
         if not replace:
             check_same_run(there, repository, result)
         message = f"Run {result.id[:8]}: {result.config.method} on {result.config.task_label}"
-        pushed = hub.push(repository, folder, message, there, private=private, removed="*" if replace else None)
+        removed = "*" if replace else "*.safetensors*"  # a run in another type has other files of weights
+        pushed = hub.push(repository, folder, message, there, private=private, removed=removed)
     _report(pushed, (result.id,), as_json)
 
 

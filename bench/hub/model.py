@@ -24,6 +24,7 @@ from reports.reading import read_record
 from reports.record import Record
 
 CARD = "README.md"
+RESULT = "result.json"
 _RECORD = "seed-*.json"
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
 """Files in which names of folders such as `/root` are tokens."""
@@ -34,13 +35,14 @@ def record_name(result: Result) -> str:
     return f"seed-{result.config.seed}-{result.id[:8]}.json"
 
 
-def write_model(run: Path, repository: Repository, folder: Path) -> Result:
+def write_model(run: Path, repository: Repository, folder: Path, dtype: str | None = None) -> Result:
     """Write the files of a model repository to a folder, and return the run's result.
 
     Args:
         run: Run directory.
         repository: Repository that they are for.
         folder: Empty folder.
+        dtype: `float32` for the weights as computed; None for the type that the run tested them in.
 
     Raises:
         UsageError: If the run has not finished, or has no artifact.
@@ -56,13 +58,16 @@ def write_model(run: Path, repository: Repository, folder: Path) -> Result:
     if not any(row.changed for row in result.artifacts):
         raise Refused(f"{run}: its artifact is the unchanged base, which others publish; push a run that changed it")
     shutil.copytree(run / ARTIFACT, folder, dirs_exist_ok=True)
-    text = compact(record)
-    name = record_name(result)
+    if dtype is not None:
+        from bench.run.export import write_float32  # loads torch
+
+        write_float32(run, result, folder)
+    name, text = record_name(result), compact(record)
     if taken := next((each for each in (CARD, name) if (folder / each).exists()), None):
         raise Refused(f"{run / ARTIFACT / taken}: the card or the record would replace this file; nothing was pushed")
     write_atomically(folder / name, text)
     published = read_record(folder / name).result
-    write_atomically(folder / CARD, model_card(published, repository.name, name))
+    write_atomically(folder / CARD, model_card(published, repository.name, name, dtype))
     _check_private(folder, [Path.home(), run.absolute(), Path(result.config.model)])
     return published
 
@@ -104,7 +109,9 @@ def unpack_model(staging: Path, repository: Repository, folder: Path) -> Record:
     """Make a folder from the files of a model repository that was downloaded, and return its record.
 
     The folder is one that `bench test` takes in place of a run directory: `result.json` is the result in the record,
-    and `artifact` holds the other files. Record and card stay beside them.
+    and `artifact` holds the other files. Record and card stay beside them. Weights that were pushed in float32 are not
+    those that the run tested, so `result.json` is left out. Of such a model the weights alone are checked: in the run's
+    dtype they must be those of the record.
 
     Args:
         staging: Downloaded files. They are moved.
@@ -127,11 +134,26 @@ def unpack_model(staging: Path, repository: Repository, folder: Path) -> Record:
         if (staging / name).exists():
             (staging / name).rename(folder / name)
     staging.rename(folder / ARTIFACT)
-    if result.saved is None or (now := folder_digest(folder / ARTIFACT)) != result.saved.sha256:
-        told = f"SHA-256 {now[:12]}, and {result.saved.sha256[:12]} in its record" if result.saved else "no digest"
+    now, then = folder_digest(folder / ARTIFACT), result.saved.sha256 if result.saved else None
+    if now == then:
+        write_atomically(folder / RESULT, result.model_dump_json(indent=1) + "\n")
+    elif not _is_float32(folder / ARTIFACT, result):
         raise BenchError(
-            f"{repository}: its files are not those of run {result.id[:8]} ({told}); nothing was written. Pull another "
-            "--revision, or ask its owner to push the run again"
+            f"{repository}: its files are not those of run {result.id[:8]} (SHA-256 {now[:12]}, and "
+            f"{str(then)[:12]} in its record); nothing was written. Pull another --revision, or ask its owner to push "
+            "the run again"
         )
-    write_atomically(folder / "result.json", result.model_dump_json(indent=1) + "\n")
     return record
+
+
+def _is_float32(folder: Path, result: Result) -> bool:
+    """Return whether the weights are those of the record before they were rounded to the dtype of the run."""
+    if result.engine.get("dtype") == "float32" or not list(folder.rglob("config.json")):
+        return False
+    try:
+        from bench.run.export import rounds_to_tested
+    except ImportError as error:
+        raise Refused(
+            "weights in float32 are checked with torch: pip install -c requirements/cpu.txt '.[local]'"
+        ) from error
+    return rounds_to_tested(folder, result)

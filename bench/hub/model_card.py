@@ -35,13 +35,14 @@ _LICENCES = ("apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-s
 """Licences that the hub knows by a name of its own. Any other one is given as `other` with its name."""
 
 
-def model_card(result: Result, name: str, record: str) -> str:
+def model_card(result: Result, name: str, record: str, dtype: str | None = None) -> str:
     """Return the card of a run's artifact: metadata in YAML, and a text in Markdown.
 
     Args:
         result: Result of the run, without paths of the machine.
         name: Repository, such as `me/my-model`.
         record: Name of the file with the record beside the card.
+        dtype: Type of the weights; None if it is that which the run tested them in.
     """
     parts = [
         f"# {name.partition('/')[2]}",
@@ -51,7 +52,7 @@ def model_card(result: Result, name: str, record: str) -> str:
         *_section("Accuracy on the test split", _accuracy(result)),
         *_section("Cost of adaptation", _cost(result)),
         *_section("Settings", _bullets(f"{key}: {text}" for key, text in configuration(result).items())),
-        *_section("Use", _use(result, name)),
+        *_section("Use", _use(result, name, dtype)),
         *_section("Repeat", _repeat(result, record)),
         *_section("Identity", _identity(result)),
     ]
@@ -182,7 +183,10 @@ def _cost(result: Result) -> Iterator[str]:
     yield from _bullets(iter(trials(result.tuning)))
 
 
-def _use(result: Result, name: str) -> Iterator[str]:
+def _use(result: Result, name: str, dtype: str | None) -> Iterator[str]:
+    tested = result.engine.get("dtype")
+    if dtype is not None and dtype != tested:
+        yield f"The weights are in {dtype}, as computed. The figures are of the weights in {tested}, as tested."
     classes = result.saved.classes if result.saved else {}
     for label, kind in classes.items():
         if kind == "methods.interface:SingleModel":
@@ -192,10 +196,9 @@ def _use(result: Result, name: str) -> Iterator[str]:
         else:
             place = f"`{label}/`" if label else "The artifact"
             yield f"{place} is a {markdown(kind.rpartition(':')[2])} and not one model: `bench test` answers with it."
-    yield (
-        f"```sh\nbench pull model {name} -o my-model\nbench test my-model\n```\n\n"
-        "fetches the files, checks them against the record, and answers the test again."
-    )
+    commands = [f"bench pull model {name} -o my-model", *(["bench test my-model"] if dtype in (None, tested) else [])]
+    yield "```sh\n" + "\n".join(commands) + "\n```"
+    yield "The first command fetches the files and checks them against the record. `bench test` answers the test again."
 
 
 def _repeat(result: Result, record: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (folder / "answers.jsonl").write_text(json.dumps({"task_id": example, "completion": "3"}) + "\n")
     with connected(folder / "cache"):
         hub = {
-            "push model": [printed("push", "model", corp, "--to", "me/model")],
+            "push model": [printed("push", "model", grpo, "--to", "me/model")],
             "push records": [printed("push", "records", runs, "--to", "me/records")],
             "push board": [printed("push", "board", runs, "--to", "me/board")],
             "pull model": [printed("pull", "model", "me/model", "-o", folder / "pulled")],

@@ -17,16 +17,16 @@ from bench.run.prepare import prepare
 from bench.run.runner import execute
 from reports.record import Record
 
-SMALL = {"task": "addition", "model": "tiny-adder", "dtype": "float32", "budget": "200", "limit": 20}
+SMALL = {"task": "addition", "model": "tiny-adder", "budget": "200", "limit": 20}
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run directories by method: one changed model, a model and votes, and the unchanged base."""
+    """Run directories by method: one changed model, a model and votes in bfloat16, and the unchanged base."""
     folder = tmp_path_factory.mktemp("home") / "alice"
     made = {}
-    for method in ("es", "randopt", "base"):
-        prepared = prepare(RunConfig(method=method, **SMALL), folder, QUIET)
+    for method, dtype in (("es", "float32"), ("randopt", "bfloat16"), ("base", "float32")):
+        prepared = prepare(RunConfig(method=method, dtype=dtype, **SMALL), folder, QUIET)
         assert execute(prepared, QUIET).status == "ok"
         made[method] = prepared.folder
     return made

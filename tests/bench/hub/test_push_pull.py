@@ -172,7 +172,7 @@ def test_the_card_of_a_model_is_valid_and_has_its_figures(hub: Server, runs: dic
     for text in (
         f"{result.budget.spent:.4g}",
         result.id,
-        "bench run -m randopt -t addition -M tiny-adder -b 200 -s 0 -L 20 --dtype float32 --device cpu",
+        "bench run -m randopt -t addition -M tiny-adder -b 200 -s 0 -L 20 --dtype bfloat16 --device cpu",
         'subfolder="k=1"',
         "| base | ",
         markdown(decided(result) or f"There was no gate: {result.ungated}"),
@@ -217,6 +217,23 @@ def test_files_that_are_not_those_of_the_record_are_refused(hub: Server, runs: d
     bench("pull", "model", "me/adder")
     with pytest.raises(UsageError, match="exists and is not empty"):
         bench("pull", "model", "me/adder")
+
+
+@pytest.mark.slow
+def test_weights_in_float32_are_checked_by_rounding_them(hub: Server, runs: dict[str, Path]) -> None:
+    bench("push", "model", runs["randopt"], "--to", "me/votes", "--dtype", "float32")
+    files = pushed(hub, "model me/votes")
+    weights = files["k=1/model.safetensors"]
+    tested = (runs["randopt"] / "artifact" / "k=1" / "model.safetensors").stat().st_size
+    assert len(weights) > 1.9 * tested
+    assert b"The weights are in float32, as computed. The figures are of the weights in bfloat16" in files["README.md"]
+    told = bench("pull", "model", "me/votes")
+    assert "test:   none, as the weights are in float32, and the run tested them in bfloat16" in told
+    assert Path("votes/artifact/k=1/model.safetensors").read_bytes() == weights
+    assert not Path("votes/result.json").exists()
+    files["k=1/model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])  # the sign and exponent of one weight
+    with pytest.raises(BenchError, match="model me/votes: its files are not those of run"):
+        bench("pull", "model", "me/votes", "-o", "again")
 
 
 @pytest.mark.slow
