@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from bench.plain import sentence
 from bench.records.files import TEMPORARY, read
 
 Kind = Literal["model", "dataset", "space"]
-_NAME = re.compile(r"(?!.*(?:--|\.\.))[\w.-]{1,96}/[\w.-]{1,96}(?<![.-])(?<!\.git)", re.ASCII)
+_PART = r"(?![.-])[\w.-]{1,96}(?<![.-])"
+_NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}(?<!\.git)", re.ASCII)
 _KEPT = ".gitattributes"
 """File that the hub itself puts into a repository."""
 
@@ -57,7 +58,8 @@ class Content:
 
     Attributes:
         commit: Its last commit; None if the branch does not exist yet.
-        files: Names of its files, without those of the hub itself.
+        files: Names of its files, without those of the hub itself. A branch that begins at the head of the main branch
+            counts as empty: a push replaces all that it holds.
         private: Whether only its owner sees it.
     """
 
@@ -105,17 +107,18 @@ class Hub:
         """
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+        main = replace(repository, revision=None)
         with self._in_words(repository):
             try:
-                info = self._info(repository)
+                head = self._info(main)
+                info = head if repository.revision in (None, "main") else self._info(repository)
             except RevisionNotFoundError:
-                return Content(
-                    None, frozenset(), bool(self._info(Repository(repository.kind, repository.name)).private)
-                )
+                return Content(None, frozenset(), bool(head.private))
             except RepositoryNotFoundError:
                 return None
-        files = frozenset(each.rfilename for each in info.siblings or ()) - {_KEPT}
-        return Content(info.sha, files, bool(info.private))
+        is_new = info is not head and info.sha == head.sha
+        names = () if is_new else (each.rfilename for each in info.siblings or ())
+        return Content(info.sha, frozenset(names) - {_KEPT}, bool(head.private))
 
     def push(
         self,
@@ -160,7 +163,7 @@ class Hub:
                 revision=repository.revision,
                 commit_message=message,
                 parent_commit=there.commit if there else None,
-                delete_patterns=removed,
+                delete_patterns=removed if there is None or there.files else "*",
             )
         page = f"{api.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{name}"
         return Pushed(page, done.oid, there is not None and done.oid == there.commit)

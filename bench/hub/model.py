@@ -1,8 +1,10 @@
 """A run's artifact as a model repository, and back.
 
-README.md                 card, made from the record
-seed-0-1a2b3c4d.json      record, as `bench publish` keeps it
-config.json, model.safetensors, ...     files of the artifact, as `bench export` writes them
+The repository holds:
+
+    README.md                             card, made from the record
+    seed-0-1a2b3c4d.json                  record, as `bench publish` keeps it
+    config.json, model.safetensors, ...   files of the artifact, as `bench export` writes them
 """
 
 from __future__ import annotations

@@ -57,8 +57,14 @@ def test_a_push_removes_only_what_it_is_told_to(hub: Server, folder: Path) -> No
 def test_a_branch_is_created_and_the_main_branch_stays(hub: Server, folder: Path) -> None:
     push(folder)
     (folder / "model.safetensors").write_bytes(b"others")
+    (folder / "k=1" / "point.json").rename(folder / "point.json")
     trial = Repository("model", "me/adder", "trial")
+    hub.failures["/commit/"] = 500
+    with pytest.raises(BenchError, match="the hub failed"):
+        push(folder, trial)
+    hub.failures.clear()
     push(folder, trial)
+    assert files(hub, revision="trial").keys() == {"model.safetensors", "point.json", "README.md"}
     assert files(hub, revision="trial")["model.safetensors"] == b"others"
     assert files(hub)["model.safetensors"] == b"weights"
     assert Hub().content(Repository("model", "me/adder", "new")) == Content(None, frozenset(), False)
@@ -181,7 +187,9 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         Hub()
 
 
-@pytest.mark.parametrize("name", ["adder", "me/", "/adder", "me/a/b", "me/a b", "me/a--b", "me/..", "me/a.git", "../a"])
+@pytest.mark.parametrize(
+    "name", ["adder", "me/", "/adder", "me/a/b", "me/a b", "me/a--b", "me/..", "me/a.git", "../a", ".me/a", "me-/a"]
+)
 def test_a_name_that_the_hub_does_not_take_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="expected OWNER/NAME"):
         Repository("model", name)

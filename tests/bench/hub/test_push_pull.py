@@ -192,6 +192,8 @@ def test_a_repository_with_another_run_is_refused_or_replaced(hub: Server, runs:
         bench("push", "model", runs["randopt"], "--to", "me/adder")
     assert pushed(hub, "model me/adder") == before
     bench("push", "model", runs["randopt"], "--to", "me/adder", "--revision", "votes")
+    bench("pull", "model", "me/adder", "--revision", "votes", "-o", "votes")
+    assert contents(Path("votes/artifact")) == contents(runs["randopt"] / "artifact")
     bench("push", "model", runs["randopt"], "--to", "me/adder", "--replace")
     assert "model.safetensors" not in pushed(hub, "model me/adder")
     with pytest.raises(Refused, match="its artifact is the unchanged base"):
