@@ -8,7 +8,7 @@ A line of rows.jsonl:
 
     {"run": "007bc45f...", "task": "addition", "model": "tiny-adder", "method": "corp", "budget": "400", "seed": 0,
      "strategy": "greedy", "kind": "method", "label": "", "correct": 32, "items": 60, "accuracy": 0.533, "low": 0.409,
-     "high": 0.653, "difference": 0.0, "difference_low": -0.06, "difference_high": 0.06, "p_value": 1.0,
+     "high": 0.654, "difference": 0.0, "difference_low": -0.074, "difference_high": 0.074, "p_value": 1.0,
      "passes_per_answer": 1.0, "flops_per_answer": 6349984.0, "kept": null}
 """
 
