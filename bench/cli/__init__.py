@@ -36,6 +36,8 @@ COMMANDS = {
     "audit": "bench.cli.audit:audit",
     "report": "bench.cli.report:report",
     "export": "bench.cli.inspect:export",
+    "push": "bench.cli.push:push",
+    "pull": "bench.cli.pull:pull",
     "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
     "score": "bench.cli.score:score",

@@ -12,7 +12,7 @@ import click
 
 from bench.cli.options import RUN, json_option, number_from, output_json, say
 from bench.cli.outputs import ExportOutput, ListedMethod, ListedName, ListedRun, Listing, RecordWithSamples
-from bench.cli.paths import Place
+from bench.cli.paths import Place, check_new
 from bench.settings import settings_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _listed_method(name: str, description: str) -> ListedMethod:
 
 
 @click.command()
-@click.argument("run", type=RUN)
+@click.argument("run", type=Place(exists=True))
 @click.option(
     "-n",
     "--samples",
@@ -118,14 +118,16 @@ def _listed_method(name: str, description: str) -> ListedMethod:
 def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) -> None:
     """Show one finished run.
 
-    The output has accuracy, costs, ledger, gate, configuration and rewards over the search, and test samples with -n.
-    The traceback of a failed run follows on standard error.
+    RUN is a run directory or a record file. The output has accuracy, costs, ledger, gate, configuration and rewards
+    over the search, and test samples with -n. The traceback of a failed run follows on standard error.
     """
     from bench.records.samples import first_samples
     from reports.reading import read_record
 
     if repriced + times + bool(samples) > 1:
         raise click.UsageError("--reprice, --time and --samples show different things; give one of them")
+    if samples and run.is_file():
+        raise click.UsageError(f"--samples {samples}: {run} is a record, which has no answers; name a run directory")
     result = read_record(run).result
     if repriced:
         _show_repriced(result, as_json)
@@ -180,21 +182,13 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     If the artifact is a single model, the folder is a Hugging Face checkpoint:
     AutoModelForCausalLM.from_pretrained(folder) loads it.
     """
-    from bench.errors import UsageError
-    from bench.records.digests import ARTIFACT, check_digests
     from bench.records.files import folder_atomically
     from bench.records.schema import read_result
+    from bench.run.saved import check_saved
 
     result = read_result(run)
-    if result.source is not None:
-        raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
-    if not (run / "artifact").is_dir():
-        why = "restore the folder, or repeat the run" if result.status == "ok" else f"reason: {result.reason}"
-        raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact; {why}")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        what = "is a file" if output.is_file() else "exists and is not empty"
-        raise UsageError(f"--output {output}: {what}; name a new folder")
-    check_digests(result, run, [ARTIFACT])
+    check_new(output)
+    check_saved(run, result)
     with folder_atomically(output) as folder:
         shutil.copytree(run / "artifact", folder, dirs_exist_ok=True)
         if dtype is not None:

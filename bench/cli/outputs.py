@@ -168,6 +168,38 @@ class ExportOutput(_Output):
     run: str
 
 
+class PushOutput(_Output):
+    """Output of `bench push model`, `bench push records` and `bench push board`.
+
+    Attributes:
+        url: Page of the repository.
+        commit: Its last commit.
+        unchanged: Whether it already held the same files, so that no commit was made.
+        runs: Ids of the runs that were pushed; for a board, the names of their pages.
+        unreadable: Reason for each run that was left out.
+    """
+
+    url: str
+    commit: str
+    unchanged: bool
+    runs: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+class PullOutput(_Output):
+    """Output of `bench pull model` and `bench pull records`.
+
+    Attributes:
+        folder: Folder that was created.
+        commit: Commit of the repository.
+        runs: Ids of the runs whose model or records it holds.
+    """
+
+    folder: str
+    commit: str
+    runs: tuple[str, ...]
+
+
 class PreparedTask(_Output):
     """Task whose data is on this machine.
 
@@ -483,6 +515,11 @@ def output_types() -> dict[str, Any]:
         "audit": Audits,
         "report": ReportOutput,
         "export": ExportOutput,
+        "push model": PushOutput,
+        "push records": PushOutput,
+        "push board": PushOutput,
+        "pull model": PullOutput,
+        "pull records": PullOutput,
         "prepare": PrepareOutput,
         "doctor": DoctorOutput | ModelOutput,
         "score": ScoreOutput,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench.errors import shown
+from bench.errors import UsageError, shown
 
 
 class Place(click.Path):
@@ -62,6 +62,17 @@ class Place(click.Path):
             inside = (path.parent / "config.json").exists()
             return "a file; expected a folder" + (f"; did you mean {path.parent}?" if inside else ".")
         return None
+
+
+def check_new(output: Path) -> None:
+    """Check that a folder can be created: that there is nothing of this name, or an empty folder.
+
+    Raises:
+        UsageError: If there is.
+    """
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        what = "is a file" if output.is_file() else "exists and is not empty"
+        raise UsageError(f"--output {output}: {what}; name a new folder")
 
 
 def _similar(path: Path) -> str:

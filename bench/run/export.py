@@ -11,6 +11,7 @@ from pydantic import BaseModel, FiniteFloat, ValidationError, model_validator
 
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError, UsageError, usage_error
+from bench.models.checkpoint import configured_dtype
 from bench.models.digest import digest
 from bench.models.source import resolve
 from bench.records.schema import Result
@@ -69,6 +70,26 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
             old.unlink()
         with full_disk_as_os_error():
             save_model(model, each)
+
+
+def rounds_to_tested(folder: Path, result: Result) -> bool:
+    """Return whether a folder holds float32 weights that are, in the run's dtype, those that the run tested.
+
+    Args:
+        folder: Folder that `write_float32` wrote.
+        result: Record of the run.
+    """
+    import torch
+
+    from bench.models.opening import open_model
+    from bench.models.tensors import held
+
+    dtype = getattr(torch, str(result.engine["dtype"]))
+    models = {folder / row.label: row.weights for row in result.artifacts if (folder / row.label / ORIGIN).exists()}
+    return bool(models) and all(
+        configured_dtype(each) == "float32" and digest(held(open_model(each, dtype))) == weights
+        for each, weights in models.items()
+    )
 
 
 def _start(run: Path, digest: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ COMMAND = re.compile(r"^(?: {4})?(?:\$ )?(bench .*)$", re.MULTILINE)
 NOTE = re.compile(r"\s{2,}(?=[a-z]).*")
 """What a line says behind its command."""
 
-HUB = "needs data or a model from the hub"
+HUB = "needs the hub"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
 EARLIER = "made a table under an earlier version, whose settings it has"
@@ -62,6 +62,12 @@ NOT_RUN = {
     "bench run -m es -t successor -M smollm2-135m -b smoke -L 100": MODEL,
     "bench test runs/successor/smollm2-135m/es/smoke/seed-* -t tenfold -t addition -L 60": MODEL,
     "bench test runs/successor/smollm2-135m/es/smoke/seed-* -t humaneval -L 6": MODEL,
+    "bench push model runs/addition/tiny-adder/corp/400/seed-0-007bc45f --to me/adder": HUB,
+    "bench push model runs/addition/tiny-adder/corp/400/seed-0-007bc45f --to me/adder --revision trial": HUB,
+    "bench push model runs/addition/tiny-adder/randopt/400/seed-0-88ff21ba --to me/adder": HUB,
+    "bench push records runs/addition --to me/records": HUB,
+    "bench pull model me/adder -o my-model": HUB,
+    "bench pull records me/records -o pulled": HUB,
     "bench test --artifact ./my-model --declared-flops 1e15 -t gsm8k -M Qwen/Qwen2.5-0.5B-Instruct": HUB,
 }
 """Commands that are only parsed, and why."""

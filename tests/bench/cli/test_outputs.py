@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 from click.testing import CliRunner
+from hub_server import connected
 
 from bench.cli import cli, demo
 from bench.cli.outputs import output_types
@@ -33,6 +34,14 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (folder / "programs.jsonl").write_text(json.dumps(PROGRAM) + "\n")
     example = json.loads((Path(corp) / "samples.jsonl").read_text().splitlines()[0])["id"]
     (folder / "answers.jsonl").write_text(json.dumps({"task_id": example, "completion": "3"}) + "\n")
+    with connected(folder / "cache"):
+        hub = {
+            "push model": [printed("push", "model", grpo, "--to", "me/model")],
+            "push records": [printed("push", "records", runs, "--to", "me/records")],
+            "push board": [printed("push", "board", runs, "--to", "me/board")],
+            "pull model": [printed("pull", "model", "me/model", "-o", folder / "pulled")],
+            "pull records": [printed("pull", "records", "me/records", "-o", folder / "records")],
+        }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "METHODS", ("base",))
         patch.setattr(demo, "find_spec", lambda _: None)
@@ -55,6 +64,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
         "publish": [printed("publish", runs, "--into", folder / "board")],
         "report": [printed("report", runs, "-o", folder / "site")],
+        **hub,
         "export": [printed("export", corp, "-o", folder / "model")],
         "prepare": [printed("prepare", "-t", "addition", "-M", "tiny-adder")],
         "doctor": [printed("doctor")],

@@ -1,0 +1,48 @@
+"""The card of a model: its metadata, its figures, and texts of others in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bench.hub.model_card import model_card
+from bench.records.schema import Result
+from reports.reading import read_record
+
+
+@pytest.fixture
+def result(record: Path) -> Result:
+    return read_record(record).result
+
+
+def with_model(result: Result, **fields: str) -> Result:
+    assert result.model is not None
+    return result.model_copy(update={"model": result.model.model_copy(update=fields)})
+
+
+def test_the_metadata_name_the_base_only_if_it_is_on_the_hub(result: Result) -> None:
+    hub = with_model(result, origin="hub Qwen/Qwen2.5-0.5B@0123abcd", licence="Apache-2.0")
+    data = ModelCard(model_card(hub, "me/adder", "record.json")).data
+    assert (data.base_model, data.base_model_relation, data.license) == ("Qwen/Qwen2.5-0.5B", "finetune", "apache-2.0")
+    folder = with_model(result, origin="folder adder", licence="my own")
+    data = ModelCard(model_card(folder, "me/adder", "record.json")).data
+    assert (data.base_model, data.license, data.license_name) == (None, "other", "my own")
+
+
+def test_the_card_says_whether_the_model_can_be_told_from_the_base(result: Result) -> None:
+    assert "it cannot be told from the base at the 5 % level" in model_card(result, "me/adder", "record.json")
+    row = result.rows[1]
+    assert row.comparison is not None
+    better = row.model_copy(update={"comparison": row.comparison.model_copy(update={"p_value": 0.01})})
+    told = result.model_copy(update={"rows": (result.rows[0], better)})
+    assert "it can be told from the base at the 5 % level" in model_card(told, "me/adder", "record.json")
+
+
+def test_a_text_of_others_stays_text(result: Result) -> None:
+    config = result.config.model_copy(update={"model": "<img src=x>|[a](b)"})
+    text = model_card(result.model_copy(update={"config": config}), "me/adder", "record.json")
+    body = text.partition("\n---\n\n")[2].partition("## Repeat")[0]
+    assert "<img" not in body
+    assert "[a](b)" not in body
