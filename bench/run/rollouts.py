@@ -146,6 +146,7 @@ class Sampler:
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     stopping_criteria=StoppingCriteriaList([ends]),
+                    synced_gpus=False,  # no process waits for the answers of another
                     **kwargs,
                 )
         finally:

@@ -27,7 +27,8 @@ from bench.models.tensors import held
 
 SHARDS = "shards"
 """Folder, in that of a saved state, of the parts of all processes."""
-_TRAINED = StateDictOptions(ignore_frozen_params=True)
+_TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+"""Save what is trained only: the base below adapters is loaded anyway, so it is missing from a state."""
 
 
 def shard(model: PreTrainedModel) -> None:
@@ -36,13 +37,18 @@ def shard(model: PreTrainedModel) -> None:
     Args:
         model: The model, with its adapters. All processes must have the same values.
     """
-    mesh = init_device_mesh(model.device.type, (distributed.get_world_size(),))
+    from transformers.distributed import DistributedConfig  # not in all versions that train in one process
+
+    processes = distributed.get_world_size()
+    mesh = init_device_mesh(model.device.type, (processes,))
     _, layers = find_decoder(model)
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    # The sign by which a trainer knows that it must not wrap the model itself.
+    # As `from_pretrained` marks a model that it divides: the trainer must not wrap it, and may add up the gradients of
+    # several passes before the processes exchange them.
     model._is_distributed_loading_by_transformers = True
+    model.config.distributed_config = DistributedConfig(fsdp_size=processes)
 
 
 @contextmanager
@@ -92,15 +98,11 @@ def load_shards(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opt
     state = _state(model, optimizer)
     try:
         checkpoint.load(state, checkpoint_id=folder)
-    except (OSError, checkpoint.api.CheckpointException) as error:
-        raise BenchError(f"{folder}: the trainer's state cannot be read ({error}); start a new run") from error
-    set_state_dict(
-        model,
-        optimizer,
-        model_state_dict=state["weights"],
-        optim_state_dict=state["optimizer"],
-        options=StateDictOptions(ignore_frozen_params=True, strict=False),
-    )
+    except checkpoint.CheckpointException as error:
+        reason, _ = next(iter(error.failures.values()))  # of the first process that failed
+        raise BenchError(f"{folder}: the trainer's state cannot be read ({reason}); start a new run") from error
+    weights, states = state["weights"], state["optimizer"]
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=states, options=_TRAINED)
 
 
 def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
