@@ -6,10 +6,9 @@ from typing import Any
 
 from bench.errors import Refused
 
-_REQUIRED = ("fsdp_version",)
 _ACCEPTED: dict[str, tuple[Any, str]] = {
     "fsdp_version": (2, "version 1 is deprecated, and keeps its parameters in another form"),
-    "fsdp_reshard_after_forward": (True, "each process holds its part only, but for the layer that runs"),
+    "fsdp_reshard_after_forward": (True, "a process keeps no layer whole while another runs"),
     "fsdp_auto_wrap_policy": ("TRANSFORMER_BASED_WRAP", "the units are the layers of the decoder"),
     "fsdp_state_dict_type": ("SHARDED_STATE_DICT", "each process saves its part"),
     "fsdp_offload_params": (False, "training with parameters in the memory of the CPU was never tested here"),
@@ -34,9 +33,8 @@ def check_sharding(content: dict[str, Any], where: str) -> None:
         if settings:
             raise Refused(f"{where}: fsdp_config is {settings!r}; leave it out, or set distributed_type to FSDP")
         return
-    for key in _REQUIRED:
-        settings = {key: None} | settings
-    for key, value in settings.items():
+    # Without a version accelerate takes 1.
+    for key, value in ({"fsdp_version": None} | settings).items():
         if key not in _ACCEPTED:
             raise Refused(f"{where}: fsdp_config has {key}; leave it out, because training does not follow it")
         expected, reason = _ACCEPTED[key]
@@ -48,7 +46,7 @@ def check_sharding(content: dict[str, Any], where: str) -> None:
 def whole_model(launch: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration to start the processes with: without FSDP, as each process divides the model itself.
 
-    accelerate divides no model on a CPU. It would also leave the weights out of all processes but one.
+    accelerate divides no model on a CPU. By default it would also load the weights in one process only.
     """
     if launch.get("distributed_type") != "FSDP":
         return launch

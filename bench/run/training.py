@@ -426,7 +426,7 @@ class TrainingSession:
         return checkpoint
 
     def _unsharded(self) -> PreTrainedModel:
-        """Return a new copy of the base with the weights of the sharded model, in the main process. Others return it."""
+        """Return a whole copy of the sharded model in the main process, and the sharded model itself in the others."""
         values = gathered(self.model, keep=self.ranks.main)
         if not self.ranks.main:
             return self.model
