@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -171,14 +171,11 @@ class TrainingSession:
     def _sampling(self, model: PreTrainedModel, pad_id: int, seed: int) -> tuple[PreTrainedModel, Sampler]:
         """Prepare a copy of the base for sampling and training, with adapters drawn from a seed if `lora` is given."""
         with_positions(without_own_settings(model, pad_id))
-        sampler = Sampler(model, self._finish, partial(self._whole, model))
+        sampler = Sampler(model, self._finish, partial(whole, model) if self.ranks.sharded else nullcontext)
         if self._lora is not None:
             set_seed(seed % 2**32)
             model = with_adapters(model, self._lora)
         return model, sampler
-
-    def _whole(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        return whole(model) if self.ranks.sharded else nullcontext()
 
     @property
     def model(self) -> PreTrainedModel:
