@@ -87,6 +87,11 @@ def test_other_methods_are_refused_before_anything_runs(tmp_path, method):
     assert f"method {method} was never tested on a model that is divided among processes; use MULTI_GPU" in refusal
 
 
+def test_a_method_without_gradient_training_is_refused_as_in_every_launch(tmp_path):
+    config = RunConfig(method="corp", task="addition", model="tiny-adder", budget="4000", launch=LAUNCH)
+    assert "no gradient training to launch" in prepare(config, tmp_path, ProgressDisplay(quiet=True)).refusal
+
+
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_sft_and_grpo_are_accepted(tmp_path, method):
     config = RunConfig(method=method, task="addition", model="tiny-adder", budget="4000", launch=LAUNCH)
