@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -16,10 +19,12 @@ class ProcessGroup:
     Attributes:
         rank: Rank of this process, from 0.
         world_size: Number of processes in the group.
+        sharded: Whether each process holds a part of the model only.
     """
 
     rank: int = 0
     world_size: int = 1
+    sharded: bool = False
 
     @property
     def main(self) -> bool:
@@ -44,3 +49,10 @@ class ProcessGroup:
             self.gather(None)
             distributed.destroy_process_group()
             sys.exit(0)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return this process's part of a tensor that is divided among processes; the tensor itself if it is not."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

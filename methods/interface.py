@@ -472,12 +472,17 @@ class Training(Protocol):
             answers: Token ids of the answers.
         """
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, Any], optimizer: Any = None) -> None:
         """Save a state to resume from, and journal the work done so far.
 
         Args:
             state: Tensors and plain values, in dictionaries and lists.
+            optimizer: With `ranks.sharded`, the optimiser, whose state is saved with the weights that it trains. Every
+                rank must call it.
         """
+
+    def restore(self, optimizer: Any) -> None:
+        """Restore the weights and the optimiser that `save` was given, from the last save. Every rank must call it."""
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
         """Merge the adapters, write the model in the base's precision, and return its checkpoint.
@@ -886,6 +891,8 @@ class Method(ABC):
             set it in `__init__`.
         trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
             cannot.
+        shards: Whether training works on a model that is divided among processes (FSDP). A subclass does not inherit
+            it, because it may read or change weights in another way.
         drafts: Maximum number of earlier answers that an artifact shows in one question (`Deployment.answer`). vLLM,
             which fixes the length of its prompts at the start, leaves room for them. Where settings say how many, set
             it in `__init__`.
@@ -900,6 +907,7 @@ class Method(ABC):
     install: ClassVar[str] = ""
     models: tuple[str, ...] = ()
     trains: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
     drafts: int = 0
 
     def __init__(self, config: MethodConfig) -> None:

@@ -242,6 +242,11 @@ class RunConfig(BaseModel):
         return 1 if self.launch is None else int(self.launch["num_processes"])
 
     @property
+    def sharded(self) -> bool:
+        """Whether each training process holds a part of the model only."""
+        return self.launch is not None and self.launch.get("distributed_type") == "FSDP"
+
+    @property
     def launched(self) -> dict[str, Any]:
         """Entries of `launch` that can change an outcome. Locations and addresses of processes are left out."""
         return {key: value for key, value in (self.launch or {}).items() if key not in LOCATION_KEYS}

@@ -18,6 +18,7 @@ from typing import Any
 from bench.errors import BenchError, Refused, UsageError
 from bench.imports import child_environment
 from bench.records.files import write_atomically
+from bench.run.fsdp_config import check_sharding, whole_model
 
 CONFIG, LOG, FAILURE = "accelerate.json", "processes.log", "failure.txt"
 """Files in the run's `training` folder: accelerate's configuration, output of the workers, error of the first worker
@@ -33,7 +34,7 @@ def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | Non
 
     Raises:
         UsageError: If the file does not exist or cannot be used here.
-        Refused: If accelerate is not installed, or the configuration shards the model.
+        Refused: If accelerate is not installed, or the configuration asks for what was not tested.
     """
     if launcher is None:
         if file is not None:
@@ -71,16 +72,21 @@ def _check(content: dict[str, Any], where: str) -> None:
             f"{where}: num_machines is {content['num_machines']!r}; set 1, because all processes of a run must share "
             "one machine"
         )
-    if not kind.startswith("MULTI_"):
+    if not kind.startswith("MULTI_") and kind != "FSDP":
+        reason = ", which was never tested here" if kind == "DEEPSPEED" else ""
         raise Refused(
-            f"{where}: distributed_type is {kind!r}; use MULTI_GPU, where every process holds the whole model. A "
-            "sharded model or optimiser cannot be saved or resumed"
+            f"{where}: distributed_type is {kind!r}{reason}; use MULTI_GPU, where every process holds the whole model, "
+            "or FSDP, where each holds a part"
         )
     if str(precision := content.get("mixed_precision", "no")).lower() not in ("no", "none"):
         raise Refused(
             f"{where}: mixed_precision is {precision!r}; set 'no', because methods choose their precision by the "
             "hardware"
         )
+    for key in ("dynamo_config", "fp8_config", "parallelism_config"):
+        if content.get(key):
+            raise Refused(f"{where}: {key} is {content[key]!r}; leave it out, because training does not follow it")
+    check_sharding(content, where)
     if kind == "MULTI_CPU" and not content.get("mpirun_config"):
         raise UsageError(
             f"{where}: distributed_type is 'MULTI_CPU', and without mpirun_config accelerate starts one process only; "
@@ -96,7 +102,8 @@ def launch_training(folder: Path, launch: dict[str, Any]) -> None:
     """
     training = folder / "training"
     # Port 0 picks a free port unless the file sets one, because two runs may share a machine.
-    write_atomically(training / CONFIG, json.dumps({"main_process_port": 0} | launch, indent=1) + "\n")
+    started = {"main_process_port": 0} | whole_model(launch)
+    write_atomically(training / CONFIG, json.dumps(started, indent=1) + "\n")
     (training / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(training / CONFIG)]
     command += ["-m", "bench.run.launch_worker", str(folder), str(os.getpid())]

@@ -55,7 +55,7 @@ def _join(config: RunConfig) -> ProcessGroup:
             f"accelerate started {state.num_processes} process, but num_processes is {config.processes}; "
             "check distributed_type in --launch-config"
         )
-    return ProcessGroup(state.process_index, state.num_processes)
+    return ProcessGroup(state.process_index, state.num_processes, sharded=config.sharded)
 
 
 def _exit_with(*others: int) -> None:

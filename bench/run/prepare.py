@@ -262,6 +262,11 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
             f"--tune {config.tune} trains in each of its trials, and --launch has processes for the training of the "
             "run alone; tune in one process, then launch a run with the settings that it chose"
         )
+    if config.sharded and method.trains and not vars(type(method)).get("shards", False):
+        return (
+            f"--launch-config: distributed_type is 'FSDP', and method {config.method} was never tested on a model that "
+            "is divided among processes; use MULTI_GPU, where every process holds the whole model"
+        )
     try:
         method.spread(config.processes)
         if budget.unit == "evaluations":

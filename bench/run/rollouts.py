@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,14 +105,20 @@ class Sampler:
     Args:
         model: The model. Adapters must be added afterwards.
         finish: Returns why an answer ends, given the token ids of its prompt and its own, or None if it goes on.
+        whole: Returns the context in which the model's weights can be read without the other processes.
 
     Attributes:
         rollouts: Answers of the last call, one per row.
     """
 
-    def __init__(self, model: PreTrainedModel, finish: Finished) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        finish: Finished,
+        whole: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._model, self._finish, self._generate = model, finish, model.generate
-        self._processors = model._get_logits_processor
+        self._processors, self._whole = model._get_logits_processor, whole
         self.rollouts: list[Rollout] = []
         model.generate = self._sample
 
@@ -133,13 +140,15 @@ class Sampler:
         training = self._model.training
         self._model.eval()
         try:
-            found = self._generate(
-                *args,
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                stopping_criteria=StoppingCriteriaList([ends]),
-                **kwargs,
-            )
+            with self._whole():
+                found = self._generate(
+                    *args,
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    stopping_criteria=StoppingCriteriaList([ends]),
+                    synced_gpus=False,  # no process waits for the answers of another
+                    **kwargs,
+                )
         finally:
             self._model.train(training)
             self._model._get_logits_processor = self._processors

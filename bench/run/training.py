@@ -11,8 +11,8 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from bench.records.files import folder_atomically
 from bench.run.adapters import adapter_products, with_adapters
 from bench.run.evaluator import Evaluator, sparse
 from bench.run.rollouts import Sampler, SamplingModel, with_positions, without_own_settings
+from bench.run.sharding import SHARDS, gathered, load_shards, save_shards, shard, whole
 from bench.run.teacher import check_reads_alike
 from bench.run.value_model import ValueModel
 from bench.seeds import derive
@@ -155,22 +156,22 @@ class TrainingSession:
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Any]:
-        model, tokenizer = self._evaluator.engine.trainable()
+        base, tokenizer = self._evaluator.engine.trainable()
         if self._start is not None:
-            values = read_trained(self._start) or read_checkpoint(self._start)
-            for name, tensor in held(model).items():
-                tensor.copy_(values[name])
+            _fill(base, read_trained(self._start) or read_checkpoint(self._start))
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self._pad_id(tokenizer))
-        model, self._sampler = self._sampling(model, tokenizer.pad_token_id, derive(self._seed, "adapters"))
+        model, self._sampler = self._sampling(base, tokenizer.pad_token_id, derive(self._seed, "adapters"))
         self._metered = attach(model, self._book, role="policy", pad_id=tokenizer.pad_token_id)
         self._attached.enter_context(self._metered)
+        if self.ranks.sharded:
+            shard(base)
         return model, tokenizer
 
     def _sampling(self, model: PreTrainedModel, pad_id: int, seed: int) -> tuple[PreTrainedModel, Sampler]:
         """Prepare a copy of the base for sampling and training, with adapters drawn from a seed if `lora` is given."""
         with_positions(without_own_settings(model, pad_id))
-        sampler = Sampler(model, self._finish)
+        sampler = Sampler(model, self._finish, partial(whole, model) if self.ranks.sharded else nullcontext)
         if self._lora is not None:
             set_seed(seed % 2**32)
             model = with_adapters(model, self._lora)
@@ -382,12 +383,26 @@ class TrainingSession:
 
     # Progress
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write the trainer's state to disk, and journal the work since the last save."""
-        if self.ranks.main:
-            with folder_atomically(self._folder / str(self._saved + 1)) as folder:
+    def save(self, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Write the trainer's state to disk, and journal the work since the last save.
+
+        Args:
+            state: What to save.
+            optimizer: Optimiser of a sharded model. Its state and the trained weights are saved in parts, one from each
+                process.
+        """
+        with folder_atomically(self._folder / str(self._saved + 1)) if self.ranks.main else nullcontext() as folder:
+            if folder is not None:
                 torch.save(state | ({"teachers": self.teachers} if self.teachers else {}), folder / STATE)
+            if optimizer is not None:
+                (common, *_) = self.ranks.gather(folder)
+                assert common is not None
+                save_shards(common / SHARDS, self.model, optimizer)
         self._journal({})
+
+    def restore(self, optimizer: torch.optim.Optimizer) -> None:
+        """Restore the weights of a sharded model and the state of its optimiser from the last save."""
+        load_shards(self._folder / str(self._saved) / SHARDS, self.model, optimizer)
 
     def finish(self, report: dict[str, Any]) -> Checkpoint:
         """Merge adapters, write the model in the base's precision and as trained, and journal the report.
@@ -395,15 +410,25 @@ class TrainingSession:
         Launched workers exit here.
         """
         self._attached.close()
+        model = self._unsharded() if self.ranks.sharded else self.model
         if not self.ranks.main:
             self.ranks.leave()
-        model = self.model if self._lora is None else self.model.merge_and_unload()
+        if self._lora is not None:
+            model = model.merge_and_unload()
         dtypes = deployed_dtypes(model, getattr(torch, str(self._evaluator.engine.settings["dtype"])))
         checkpoint = write_checkpoint(self._folder / FINISHED, held(model), dtypes)
         self._journal({"digest": checkpoint.digest, "report": report, "cut": self.cut})
         self.finished = checkpoint, report
         self.ranks.leave()
         return checkpoint
+
+    def _unsharded(self) -> PreTrainedModel:
+        """Return a whole copy of the sharded model in the main process, and the sharded model itself in the others."""
+        values = gathered(self.model, keep=self.ranks.main)
+        if not self.ranks.main:
+            return self.model
+        model, _ = self._evaluator.engine.trainable()
+        return _fill(model if self._lora is None else with_adapters(model, self._lora), values)
 
     def abandon(self, reason: str, report: dict[str, Any]) -> None:
         """Journal that training diverged, with its report."""
@@ -420,6 +445,12 @@ class TrainingSession:
         self._saved += 1
         if self.ranks.main:
             shutil.rmtree(self._folder / str(self._saved - 1), ignore_errors=True)
+
+
+def _fill(model: PreTrainedModel, values: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    for name, tensor in held(model).items():
+        tensor.copy_(values[name])
+    return model
 
 
 def _without_windows(profile: ComputeProfile, tokens: int) -> int:

@@ -35,6 +35,7 @@ class Grpo(GroupMethod):
     version = "4"
     Config: ClassVar[type[TrainingConfig]] = GrpoConfig
     config: GrpoConfig
+    shards: ClassVar[bool] = True
     variants: ClassVar[tuple[Mapping[str, Any], ...]] = (
         *GroupMethod.variants,
         {"loss": "gspo", "steps_per_batch": 2, "lr": 1e-3},

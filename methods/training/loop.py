@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from bench.distributed import local
 from bench.errors import BenchError
 from bench.seeds import derive
 from methods.interface import Context, Diverged, Rollout, Stage, Training
@@ -249,13 +250,14 @@ class Loop:
         Raises:
             Diverged: If training diverged.
         """
-        finite = all(bool(torch.isfinite(p).all()) for group in self.optimizer.param_groups for p in group["params"])
+        parameters = [local(p) for group in self.optimizer.param_groups for p in group["params"]]
+        finite = all(bool(torch.isfinite(p).all()) for p in parameters)
         self.training.settle()
-        row |= self.values if finite else {"weights": float("nan")}
-        self.values = {}
-        parts = self.training.ranks.gather((row, self._answers))
-        row, answers = parts[0][0], [answer for _, part in parts for answer in part]
-        self._answers = []
+        parts = self.training.ranks.gather((row | self.values, self._answers, finite))
+        row, answers = parts[0][0], [answer for _, part, _ in parts for answer in part]
+        if not all(finite for _, _, finite in parts):
+            row["weights"] = float("nan")
+        self.values, self._answers = {}, []
         if self._check is not None:
             for ratio in self.training.ranks.gather(self._check.ratio):
                 self._ratio = self._ratio.plus(ratio)
@@ -306,18 +308,23 @@ class Loop:
         }
 
     def _save(self) -> None:
-        weights = {name: parameter.detach() for name, parameter in self._trained().items()}
-        state = {"weights": weights, "optimizer": self.optimizer.state_dict(), "rows": self.rows, "costs": self._costs}
-        state |= {"ratio": tuple(self._ratio), "memory": self.memory}
+        state = {"rows": self.rows, "costs": self._costs, "ratio": tuple(self._ratio), "memory": self.memory}
         if self._curriculum is not None:
             state["curriculum"] = self._curriculum.state()
-        self.training.save(state)
+        if self.training.ranks.sharded:
+            self.training.save(state, self.optimizer)
+            return
+        weights = {name: parameter.detach() for name, parameter in self._trained().items()}
+        self.training.save(state | {"weights": weights, "optimizer": self.optimizer.state_dict()})
 
     def _restore(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._trained().items():
-                parameter.copy_(state["weights"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.training.ranks.sharded:
+            self.training.restore(self.optimizer)
+        else:
+            with torch.no_grad():
+                for name, parameter in self._trained().items():
+                    parameter.copy_(state["weights"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.rows, self._costs, self._ratio = list(state["rows"]), list(state["costs"]), Ratio(*state["ratio"])
         self.memory = state.get("memory", {})  # states of earlier versions have none
         if self._curriculum is not None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bench.distributed import local
 from bench.errors import BenchError
 from methods.interface import Training
 
@@ -87,9 +88,9 @@ class RatioCheck:
 
     def _end(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """End the measurement at an update."""
-        gradients = (p.grad for group in optimizer.param_groups for p in group["params"])
+        gradients = (local(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
         # Another process may have measured all that there was, so a gradient ends it as well.
-        if self.ratio.tokens or any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+        if self.ratio.tokens or any(bool(gradient.any()) for gradient in gradients):
             self._handle.remove()
 
     def _measure(self, _: Any, args: Any, given: dict[str, Any], output: Any) -> None:

@@ -30,6 +30,7 @@ class Sft(GradientMethod):
     Config: ClassVar[type[TrainingConfig]] = SftConfig
     config: SftConfig
     batch = 64
+    shards: ClassVar[bool] = True
     cost = UPDATE
     what = "gold answers"
 

@@ -28,6 +28,7 @@ NOTE = re.compile(r"\s{2,}(?=[a-z]).*")
 HUB = "needs the hub"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
+PROCESSES = "trains in two processes, as tests/bench/run/test_fsdp.py does"
 EARLIER = "made a table under an earlier version, whose settings it has"
 NOT_RUN = {
     "bench prepare -t gsm8k": HUB,
@@ -57,6 +58,8 @@ NOT_RUN = {
     "bench run -m grpo -t successor -M smollm2-135m -b smoke -L 100 -s 1 --gate off --set lr=1e-6 "
     "--dtype bfloat16": MODEL,
     "bench run -m grpo -t gsm8k --launch accelerate --launch-config two.yaml": HUB,
+    "bench run -m sft -t addition -M tiny-adder -b 400 -L 60 --dtype float32 --device cpu --set lr=1e-4 "
+    "--launch accelerate --launch-config fsdp.yaml": PROCESSES,
     "bench run -m grpo -m ppo -t jsonl --data larger.jsonl -b small -L 400 --max-new-tokens 16 --set lr=1e-5 "
     "--dtype bfloat16": MODEL,
     "bench run -m es -t successor -M smollm2-135m -b smoke -L 100": MODEL,
@@ -164,7 +167,9 @@ def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
 @pytest.fixture
 def names() -> Iterator[None]:
     """Make files and folders with the names that commands use the current ones."""
-    files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "larger.jsonl": "", "general.jsonl": GENERAL}
+    sharded = TWO_PROCESSES | {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}}
+    files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "fsdp.yaml": json.dumps(sharded)}
+    files |= {"larger.jsonl": "", "general.jsonl": GENERAL}
     with documented.workplace(files) as folder:
         for name in ("RUN", "RUNS", "A", "B", "my-model"):
             (folder / name).mkdir()

@@ -297,6 +297,13 @@ def test_what_the_method_asks_of_sampling_is_in_the_probabilities(open_session):
     assert all(not rollout.logprobs.any() and not rollout.entropies.any() for rollout in session.rollouts)
 
 
+class Alone(ProcessGroup):
+    """A process that hears of no other."""
+
+    def gather(self, mine):
+        return [mine]
+
+
 class TwoRanks(ProcessGroup):
     """Rank 0 of two processes that do the same work."""
 
@@ -447,7 +454,7 @@ def test_fine_tuning_shares_the_passes_of_a_step_between_the_processes(open_sess
     trainer._micro = 2
     found = []
     for rank in (0, 1):
-        session.ranks = SimpleNamespace(rank=rank, world_size=2, main=True, gather=lambda mine: [mine])
+        session.ranks = Alone(rank, 2)
         passes, tokens = trainer.get_batch_samples(None, 2, torch.device("cpu"))
         assert tokens == 4
         found.append([each["input_ids"][:, 1].tolist() for each in passes])
