@@ -36,6 +36,7 @@ COMMANDS = {
     "audit": "bench.cli.audit:audit",
     "report": "bench.cli.report:report",
     "export": "bench.cli.inspect:export",
+    "export-data": "bench.cli.export_data:export_data",
     "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
     "score": "bench.cli.score:score",

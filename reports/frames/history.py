@@ -1,0 +1,177 @@
+"""Lines of the tables of candidates and curves, from the reports of methods and from journals. Pure functions.
+
+Methods may put anything into their reports. A part in another shape than `reports.run.history` knows gives no lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, FiniteFloat, NonNegativeInt
+
+from reports.frames.lines import Block, of_run
+from reports.record import Record
+from reports.run.history import ReportedPopulation, ReportedTraining, read_shape
+
+Entries = Iterable[Mapping[str, Any]]
+"""Entries of a journal."""
+
+
+class _Ranks(BaseModel):
+    ranked: list[NonNegativeInt]
+
+
+class _Asked(BaseModel):
+    asked: list[NonNegativeInt]
+
+
+class _Examples(BaseModel):
+    examples: NonNegativeInt
+
+
+class _Round(BaseModel):
+    scores: list[FiniteFloat | None]
+    voters: list[NonNegativeInt] = []
+
+
+class _Iteration(BaseModel):
+    candidates: NonNegativeInt
+    examples: tuple[NonNegativeInt, NonNegativeInt]
+
+
+class _Search(BaseModel):
+    sigma: FiniteFloat | None = None
+
+
+def candidates(record: Record, entries: Entries = ()) -> Iterator[Block]:
+    """Yield a block for each scored population of a run.
+
+    Args:
+        record: Record of the run.
+        entries: Entries of its journal; none for a record file.
+    """
+    scored = list(entries)
+    for place, report in _reports(record):
+        for block in _populations(report, [entry for entry in scored if _trial_of(entry) == place]):
+            yield {**of_run(record.result), **_named(place), **block}
+
+
+def curves(record: Record) -> Iterator[Block]:
+    """Yield a block for each curve of a run."""
+    for place, report in _reports(record):
+        for block in _curves(report):
+            yield {**of_run(record.result), **_named(place), **block}
+
+
+_Place = tuple[int, int] | None
+"""Rung and number of a trial; None for the final run."""
+
+
+def _reports(record: Record) -> Iterator[tuple[_Place, Mapping[str, Any]]]:
+    """Yield the method's report, and before it those of the trials, each with its place."""
+    report = record.result.report
+    tuning = report.get("tuning")
+    trials = tuning.get("trials") if isinstance(tuning, dict) else None
+    for trial in trials if isinstance(trials, list) else ():
+        match trial:
+            case {"rung": int(rung), "trial": int(number), "report": dict(own)}:
+                yield (rung, number), own
+    yield None, report
+
+
+def _named(place: _Place) -> Block:
+    return {} if place is None else {"rung": place[0], "trial": place[1]}
+
+
+def _populations(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    part = report.get("stage1", report)
+    if population := read_shape(ReportedPopulation, part):
+        count = len(population.rewards)
+        ranks, asked, examples = (read_shape(shape, part) for shape in (_Ranks, _Asked, _Examples))
+        known = asked.asked if asked and len(asked.asked) == count else [examples and examples.examples] * count
+        weights = dict(zip(population.elite, population.weights, strict=True))
+        yield {
+            "candidate": range(count),
+            "sigma": population.sigmas,
+            "reward": population.rewards,
+            "examples": known,
+            "rank": _ranks(ranks.ranked if ranks else (), count),
+            "weight": [weights.get(index) for index in range(count)],
+        }
+    sigma = read_shape(_Search, report)
+    for number, entry in enumerate(_tables(report.get("rounds")), start=1):
+        if found := read_shape(_Round, entry):
+            count = len(found.scores)
+            ranked = _ranks(found.voters, count)
+            drawn = {"candidate": range(count), "sigma": sigma and sigma.sigma}
+            yield {"round": number, **drawn, "reward": found.scores, "rank": ranked}
+    if trajectory := _tables(report.get("trajectory")):
+        yield from _iterations(trajectory, sigma.sigma if sigma else None, entries)
+
+
+def _ranks(ranked: Sequence[int], count: int) -> list[int | None]:
+    ranks = {index: rank for rank, index in enumerate(ranked, start=1)}
+    return [ranks.get(index) for index in range(count)]
+
+
+def _iterations(
+    trajectory: Sequence[Mapping[str, Any]], sigma: float | None, entries: Sequence[Mapping[str, Any]]
+) -> Iterator[Block]:
+    """Yield the candidates of each iteration, whose rewards the journal has in their order.
+
+    The report has their number, so that iterations on the same examples are told apart.
+    """
+    waiting = list(reversed([entry for entry in entries if _scored(entry)]))
+    for number, reported in enumerate(trajectory, start=1):
+        iteration = read_shape(_Iteration, reported)
+        if iteration is None:
+            return
+        first, last = iteration.examples
+        rewards: list[float | None] = []
+        while waiting and sum(reward is not None for reward in rewards) < iteration.candidates:
+            entry = waiting.pop()
+            known = [reward for reward in entry["value"]["rewards"] if reward is not None]
+            if (entry["key"]["score"], entry["key"]["n"]) == (f"support {first}", last - first):
+                rewards.append(float(np.mean(known)) if known else None)
+        if rewards:
+            drawn = {"candidate": range(len(rewards)), "sigma": sigma, "examples": last - first}
+            yield {"round": number, **drawn, "reward": rewards}
+
+
+def _scored(entry: Mapping[str, Any]) -> bool:
+    key, value = entry.get("key", {}), entry.get("value", {})
+    return key.get("account") == "sample" and "score" in key and bool(value.get("complete"))
+
+
+def _trial_of(entry: Mapping[str, Any]) -> _Place:
+    place = entry.get("key", {}).get("trial")
+    return (place[0], place[1]) if isinstance(place, list) and len(place) == 2 else None
+
+
+def _curves(report: Mapping[str, Any]) -> Iterator[Block]:
+    rounds = [(number, entry) for number, entry in enumerate(_tables(report.get("rounds")), start=1)]
+    trained = [(number, entry["training"]) for number, entry in rounds if "training" in entry]
+    # The report itself repeats the training of the last round.
+    for number, training in trained or [(None, report.get("training"))]:
+        if found := read_shape(ReportedTraining, training):
+            steps = found.curve.get("step")
+            for name, values in found.curve.items():
+                if name != "step":
+                    known = steps if steps and len(steps) == len(values) else range(1, len(values) + 1)
+                    step = [None if each is None else int(each) for each in known]
+                    yield {"round": number, "curve": "training", "step": step, "quantity": name, "value": values}
+    trajectory = _tables(report.get("trajectory"))
+    for name in dict.fromkeys(name for entry in trajectory for name, value in entry.items() if _is_number(value)):
+        points = [(step, entry[name]) for step, entry in enumerate(trajectory, start=1) if _is_number(entry.get(name))]
+        steps_, values_ = zip(*points, strict=True)
+        yield {"curve": "trajectory", "step": list(steps_), "quantity": name, "value": list(values_)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
