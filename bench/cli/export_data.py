@@ -18,8 +18,8 @@ from bench.cli.paths import Place
 def export_data(runs: tuple[Path, ...], output: Path, as_json: bool) -> int:
     """Write finished runs as parquet files, one for each table.
 
-    The tables are runs, board, rows, coverage, samples, candidates, curves, ledger and tuning; docs/data-frames.md lists
-    their columns. `bench.read` in Python returns the same tables as pandas DataFrames.
+    docs/data-frames.md lists the tables and their columns. `bench.read` in Python returns the same as pandas
+    DataFrames.
     RUNS are run directories, record files, or folders of these. Default: `runs`. Existing files of the same names are
     replaced, and other files in the folder are kept. A run that cannot be read is named and left out, and the exit
     status is then 1.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Kind = Literal["text", "integer", "number", "flag"]
@@ -22,6 +22,9 @@ ATTRIBUTES = re.compile(r"\n*^Attributes:\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.D
 
 LARGE = ("flops", "hardware_flops", "evaluation_flops", "spent", "products", "padded_products")
 """Integers of a record that can exceed 64 bits. As columns they are numbers, exact up to 2**53."""
+
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,14 @@ class Part:
     Args:
         owner: Class of the part.
         names: Names of those whose column has the same name.
+        words: Sentence on a column, in place of one that needs its class for a context.
         renamed: Name of a field by the name of its column, where they differ.
     """
 
-    def __init__(self, owner: type, *names: str, **renamed: str) -> None:
+    def __init__(self, owner: type, *names: str, words: Mapping[str, str] = _NONE, **renamed: str) -> None:
         self._fields = {**{name: name for name in names}, **renamed}
-        self.columns = tuple(_column(owner, name, field) for name, field in self._fields.items())
+        found = [_column(owner, name, field) for name, field in self._fields.items()]
+        self.columns = tuple(replace(each, sentence=words.get(each.name, each.sentence)) for each in found)
 
     def of(self, part: Any) -> dict[str, Any]:
         """Return the values of a part by the name of the column. They are missing (None) where there is no part."""
@@ -100,7 +105,9 @@ def _column(owner: type, name: str, field: str) -> Column:
         sentence = inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0]
     else:
         hint, sentence = get_type_hints(owner)[field], described(owner).get(field, "")
-    return Column(name, "number" if field in LARGE else _kind(hint), " ".join(sentence.split()))
+    # A record has None where a table has a missing value.
+    sentence = re.sub(r"(^|[.:] )None\b", r"\1Missing", " ".join(sentence.split())).replace("None", "missing")
+    return Column(name, "number" if field in LARGE else _kind(hint), sentence)
 
 
 def _kind(hint: Any) -> Kind:

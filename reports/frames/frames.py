@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 LARGEST = 2**63 - 1
+_LISTS = (list, tuple, range)
 INSTALL = "pip install -c requirements/cpu.txt '.[data]'"
 
 
@@ -204,24 +205,19 @@ def _arrays(table: Table, block: Block, where: str) -> list[pyarrow.Array]:
     """Return a block as one array for each column of a table."""
     import pyarrow
 
-    lengths = {len(value) for value in block.values() if _is_list(value)} or {1}
-    (length,) = lengths
+    (length,) = {len(value) for value in block.values() if isinstance(value, _LISTS)} or {1}
     if unknown := block.keys() - {column.name for column in table.columns}:
         raise KeyError(f"{table.name} has no columns {sorted(unknown)}")
     arrays = []
     for column, field in zip(table.columns, _schema(table), strict=True):
         value = block.get(column.name)
-        if _is_list(value):
+        if isinstance(value, _LISTS):
             arrays.append(pyarrow.array([_fitting(column, each, table, where) for each in value], field.type))
         elif value is None:
             arrays.append(pyarrow.nulls(length, field.type))
         else:
             arrays.append(pyarrow.repeat(pyarrow.scalar(_fitting(column, value, table, where), field.type), length))
     return arrays
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple, range))
 
 
 def _fitting(column: Column, value: Any, table: Table, where: str) -> Any:

@@ -19,18 +19,6 @@ Entries = Iterable[Mapping[str, Any]]
 """Entries of a journal."""
 
 
-class _Ranks(BaseModel):
-    ranked: list[NonNegativeInt]
-
-
-class _Asked(BaseModel):
-    asked: list[NonNegativeInt]
-
-
-class _Examples(BaseModel):
-    examples: NonNegativeInt
-
-
 class _Round(BaseModel):
     scores: list[FiniteFloat | None]
     voters: list[NonNegativeInt] = []
@@ -89,15 +77,15 @@ def _populations(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
     part = report.get("stage1", report)
     if population := read_shape(ReportedPopulation, part):
         count = len(population.rewards)
-        ranks, asked, examples = (read_shape(shape, part) for shape in (_Ranks, _Asked, _Examples))
-        known = asked.asked if asked and len(asked.asked) == count else [examples and examples.examples] * count
+        asked, examples = _integers(part.get("asked")), _integers([part.get("examples")])
+        known: list[int] | None = asked if len(asked) == count else examples * count or None
         weights = dict(zip(population.elite, population.weights, strict=True))
         yield {
             "candidate": range(count),
             "sigma": population.sigmas,
             "reward": population.rewards,
             "examples": known,
-            "rank": _ranks(ranks.ranked if ranks else (), count),
+            "rank": _ranks(_integers(part.get("ranked")), count),
             "weight": [weights.get(index) for index in range(count)],
         }
     sigma = read_shape(_Search, report)
@@ -109,6 +97,12 @@ def _populations(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
             yield {"round": number, **drawn, "reward": found.scores, "rank": ranked}
     if trajectory := _tables(report.get("trajectory")):
         yield from _iterations(trajectory, sigma.sigma if sigma else None, entries)
+
+
+def _integers(value: Any) -> list[int]:
+    """Return a list of integers; an empty one if the value is anything else."""
+    known = isinstance(value, list) and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    return value if known else []
 
 
 def _ranks(ranked: Sequence[int], count: int) -> list[int | None]:
@@ -151,8 +145,8 @@ def _trial_of(entry: Mapping[str, Any]) -> _Place:
 
 
 def _curves(report: Mapping[str, Any]) -> Iterator[Block]:
-    rounds = [(number, entry) for number, entry in enumerate(_tables(report.get("rounds")), start=1)]
-    trained = [(number, entry["training"]) for number, entry in rounds if "training" in entry]
+    rounds = enumerate(_tables(report.get("rounds")), start=1)
+    trained: list[tuple[int | None, Any]] = [(n, entry["training"]) for n, entry in rounds if "training" in entry]
     # The report itself repeats the training of the last round.
     for number, training in trained or [(None, report.get("training"))]:
         if found := read_shape(ReportedTraining, training):

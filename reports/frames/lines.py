@@ -25,7 +25,6 @@ from reports.leaderboard.rows import adaptation
 from reports.record import RIGHT, UNJUDGED, Record
 
 Block = dict[str, Any]
-_JUDGED = {UNJUDGED: None}
 
 
 def of_run(result: Result) -> Block:
@@ -76,6 +75,7 @@ def runs(record: Record) -> Block:
         "flops": flops,
         "seconds": result.timing.total if result.timing else None,
         "engine": config.engine,
+        "flops_version": result.versions.flops if result.versions else None,
         "source": result.source.kind if result.source else None,
         "source_run": result.source.id if isinstance(result.source, RunSource) else None,
     }

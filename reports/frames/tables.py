@@ -18,7 +18,7 @@ from bench.records.samples import Sample
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Processor, Result, Versions
 from bench.records.tuning import Trial
 from reports.frames.columns import Part, Table, flag, integer, number, text
-from reports.leaderboard.group import Gated, Group, LeaderboardRow
+from reports.leaderboard.group import MATCHED, Gated, Group, LeaderboardRow
 
 RUN = (
     text("run", "Id of the run."),
@@ -41,12 +41,26 @@ ROW = (
 """Columns that begin the tables of a result's rows. `run` and `row` join them."""
 
 RESULT = Part(
-    Result, "status", "reason", "is_control", "prompt", "sandbox", "content_hash", "schema_version", "identity_version"
+    Result,
+    *("status", "reason", "is_control", "prompt", "sandbox", "content_hash", "schema_version", "identity_version"),
+    words={
+        "schema_version": "Version of the record's schema.",
+        "identity_version": "Version of the rule that makes the id of the run.",
+    },
 )
 MODEL = Part(ModelInfo, model_origin="origin", model_digest="digest")
 PROCESSOR = Part(Processor, processor="name", torch="torch")
-VERSIONS = Part(Versions, method_version="method", task_version="task", noise_version="noise", flops_version="flops")
-BUDGET = Part(BudgetInfo, "evaluation_flops", "spent", "share", budget_evaluations="evaluations", budget_flops="flops")
+VERSIONS = Part(Versions, method_version="method", task_version="task", noise_version="noise")
+BUDGET = Part(
+    BudgetInfo,
+    *("evaluation_flops", "spent", "share"),
+    words={
+        "spent": "FLOPs booked to the budget; at most `budget_flops`.",
+        "budget_flops": "Budget in model FLOPs.",
+    },
+    budget_evaluations="evaluations",
+    budget_flops="flops",
+)
 RUNS = Table(
     "runs",
     "One line for each run, also for those that failed.",
@@ -77,6 +91,7 @@ RUNS = Table(
         *MODEL.columns,
         *PROCESSOR.columns,
         *VERSIONS.columns,
+        integer("flops_version", "Version of the FLOPs formula."),
         text("source", "Source of the model of a test: `run` or `declared`; missing for a run."),
         text("source_run", "Id of the run whose artifacts a test answers with; missing for others."),
     ),
@@ -88,6 +103,10 @@ LINE_COSTS = Part(
     LeaderboardRow,
     *("judged", "verdict", "letters", "evaluations", "flops", "share", "matched", "passes", "answer_flops"),
     *("answer_tokens", "thought_tokens", "seconds", "failed", "status"),
+    words={
+        "verdict": "`better` or `worse` than the base, or `cannot be told`; missing without a difference.",
+        "matched": f"Whether `share` is at least {MATCHED}; missing for a method that plans to spend nothing.",
+    },
 )
 GATED = Part(Gated, gate_kept="kept", gate_seeds="seeds")
 BOARD = Table(
@@ -100,9 +119,7 @@ BOARD = Table(
         number("low", "Lower bound of its 95 % interval; missing where no interval has its coverage."),
         number("high", "Upper bound."),
         number("difference", "Accuracy minus the base's on the same items; missing for the base."),
-        number(
-            "difference_low", "Lower bound of its interval; all intervals of a group hold together in 95 % of groups."
-        ),
+        number("difference_low", "Lower bound of its simultaneous 95 % interval: those of a group hold together."),
         number("difference_high", "Upper bound."),
         number("p_value", "p-value for no difference from the base, corrected for the comparisons of the group."),
         integer("seeds", "Number of seeds with an accuracy."),
@@ -114,18 +131,49 @@ BOARD = Table(
     ),
 )
 
-ACCURACY = Part(Accuracy, *Accuracy.model_fields)
+ACCURACY = Part(
+    Accuracy,
+    *Accuracy.model_fields,
+    words={
+        "accuracy": "Fraction of correct answers among those that could be judged.",
+        "excluded": "Number of test examples that could not be judged.",
+        "low": "Lower bound of the 95 % Wilson interval of the accuracy.",
+        "high": "Upper bound.",
+        "mean_reward": "Mean shaped reward of the judged answers; not an accuracy.",
+    },
+)
 COMPARISON = Part(
     PairedComparison,
     *("difference", "fixes", "regressions", "p_value"),
-    **{"difference_low": "low", "difference_high": "high", "compared": "items"},
+    words={"difference": "Accuracy minus the base's on the same items; missing for the base."},
+    difference_low="low",
+    difference_high="high",
+    compared="items",
 )
-COST = Part(AnswerCost, passes="evaluations", answer_flops="flops", answer_tokens="new_tokens")
+COST = Part(
+    AnswerCost,
+    words={
+        "passes": "Forward passes (model-prompt evaluations) per answer.",
+        "answer_flops": "Model FLOPs per answer.",
+        "answer_tokens": "New tokens per answer that the model processed.",
+    },
+    passes="evaluations",
+    answer_flops="flops",
+    answer_tokens="new_tokens",
+)
 ROW_PART = Part(Row, "changed", "truncated", "weights", "answers_of")
 THOUGHTS = Part(Thoughts, thought_tokens="tokens", thoughts_cut="cut", thoughts_unended="unended")
-MOVE = Part(Move, move_norm="norm", move_survived="survived", move_cosine="cosine", move_changed="changed")
+MOVE = Part(
+    Move,
+    words={"move_cosine": "Cosine of the move as computed and as deployed; missing if the weights did not move."},
+    move_norm="norm",
+    move_survived="survived",
+    move_cosine="cosine",
+    move_changed="changed",
+)
 GATE = Part(
     GateRecord,
+    words={"gate_reason": "Reason for the gate's decision in words."},
     gate_accepted="accepted",
     gate_items="items",
     gate_fixes="fixes",
@@ -150,8 +198,18 @@ ROWS = Table(
     ),
 )
 
-PASS_AT_K = Part(PassAtK, "k", "samples", "items", "excluded", "value", "low", "high")
-PASS_DIFFERENCE = Part(Difference, "difference", "p_value", difference_low="low", difference_high="high")
+PASS_AT_K = Part(
+    PassAtK,
+    *("k", "samples", "items", "excluded", "value", "low", "high"),
+    words={"value": "pass@k: mean over the items of the probability that one of k answers is right."},
+)
+PASS_DIFFERENCE = Part(
+    Difference,
+    *("difference", "p_value"),
+    words={"difference": "pass@k minus the base's on the same items; missing for the base."},
+    difference_low="low",
+    difference_high="high",
+)
 COVERAGE = Table(
     "coverage",
     "One line for each k of pass@k of each row; none under another strategy.",
