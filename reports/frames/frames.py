@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-LARGEST = 2**63 - 1
 _LISTS = (list, tuple, range)
 INSTALL = "pip install -c requirements/cpu.txt '.[data]'"
 
@@ -202,36 +201,39 @@ def _schema(table: Table) -> pyarrow.Schema:
 
 
 def _arrays(table: Table, block: Block, where: str) -> list[pyarrow.Array]:
-    """Return a block as one array for each column of a table."""
+    """Return a block as one array for each column of a table.
+
+    Raises:
+        BenchError: If a value does not fit its column.
+    """
     import pyarrow
 
-    (length,) = {len(value) for value in block.values() if isinstance(value, _LISTS)} or {1}
     if unknown := block.keys() - {column.name for column in table.columns}:
         raise KeyError(f"{table.name} has no columns {sorted(unknown)}")
+    (length,) = {len(value) for value in block.values() if isinstance(value, _LISTS)} or {1}
     arrays = []
     for column, field in zip(table.columns, _schema(table), strict=True):
         value = block.get(column.name)
-        if isinstance(value, _LISTS):
-            arrays.append(pyarrow.array([_fitting(column, each, table, where) for each in value], field.type))
-        elif value is None:
+        if value is None:
             arrays.append(pyarrow.nulls(length, field.type))
-        else:
-            arrays.append(pyarrow.repeat(pyarrow.scalar(_fitting(column, value, table, where), field.type), length))
+            continue
+        several = isinstance(value, _LISTS)
+        known = _fitting(column, value if several else [value])
+        try:
+            array = pyarrow.array(known, field.type)
+        except OverflowError as error:
+            raise BenchError(
+                f"{where}: {column.name} of {table.name} has {shown(max(known, key=abs))}; expected an integer of at "
+                "most 64 bits. Leave the run out"
+            ) from error
+        arrays.append(array if several else pyarrow.repeat(array[0], length))
     return arrays
 
 
-def _fitting(column: Column, value: Any, table: Table, where: str) -> Any:
-    """Return a value as its column holds it.
-
-    Raises:
-        BenchError: If it is an integer of more than 64 bits.
-    """
-    if value is None:
-        return None
+def _fitting(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    """Return values as their column holds them."""
     if column.kind == "number":
-        return float(value)
-    if column.kind == "text":
-        return value.encode(errors="backslashreplace").decode()  # Arrow has no half of a surrogate pair
-    if column.kind == "integer" and abs(value) > LARGEST:
-        raise BenchError(f"{where}: {column.name} of {table.name} is {shown(value)}; expected at most {LARGEST}")
-    return value
+        return [None if value is None else float(value) for value in values]
+    if column.kind == "text":  # Arrow has no half of a surrogate pair
+        return [None if value is None else value.encode(errors="backslashreplace").decode() for value in values]
+    return values
