@@ -179,7 +179,7 @@ class _Builder:
             pyarrow.chunked_array([part[index] for part in self._parts[table.name]], field.type)
             for index, field in enumerate(schema)
         ]
-        whole = pyarrow.Table.from_arrays(columns, schema=schema)
+        whole = pyarrow.Table.from_arrays(columns, schema=schema).combine_chunks()  # pandas is slow at many
         nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
         return whole.to_pandas(types_mapper=nullable.get)
 
@@ -189,7 +189,7 @@ def _schema(table: Table) -> pyarrow.Schema:
     import pyarrow
 
     kinds = {
-        "text": pyarrow.string(),
+        "text": pyarrow.large_string(),  # as pandas stores it
         "integer": pyarrow.int64(),
         "number": pyarrow.float64(),
         "flag": pyarrow.bool_(),

@@ -120,7 +120,7 @@ def test_values_that_arrow_lacks() -> None:
     assert made[names.index("answer")].to_pylist() == [None, None, None]
     products = [array.to_pylist() for array in _arrays(tables.LEDGER, {"products": 10**30}, "a run")]
     assert [1e30] in products
-    with pytest.raises(BenchError, match="^a run: attended of ledger has 10+; expected an integer of at most 64"):
+    with pytest.raises(BenchError, match=r"^a run: attended of ledger has 10+; expected an integer"):
         _arrays(tables.LEDGER, {"attended": 10**30}, "a run")
     with pytest.raises(KeyError, match="tokens"):
         _arrays(tables.LEDGER, {"tokens": 1}, "a run")
