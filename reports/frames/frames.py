@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, Refused, UsageError, shown
 from bench.records.digests import JOURNAL
 from bench.records.files import write_atomically
-from bench.records.journal import read_entries
+from bench.records.journal import JournalOutdated, read_entries
 from bench.records.samples import read_samples
 from reports.frames import history, lines, tables
 from reports.frames.columns import Column, Table
@@ -130,7 +130,7 @@ def _require() -> None:
 def _blocks(path: Path, record: Record) -> dict[str, Iterable[Block]]:
     """Return the lines of a run by table."""
     answers = read_samples(path) if path.is_dir() and record.items else []
-    entries = read_entries(path / JOURNAL)[0] if path.is_dir() else []
+    entries = _entries(path) if path.is_dir() and history.is_in_journal(record) else []
     return {
         "runs": [lines.runs(record)],
         "rows": lines.rows(record),
@@ -141,6 +141,14 @@ def _blocks(path: Path, record: Record) -> dict[str, Iterable[Block]]:
         "ledger": lines.ledger(record),
         "tuning": lines.tuning(record),
     }
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of a run's journal; none of one in the format of an earlier version."""
+    try:
+        return read_entries(folder / JOURNAL)[0]
+    except JournalOutdated:
+        return []
 
 
 class _Builder:
@@ -222,9 +230,10 @@ def _arrays(table: Table, block: Block, where: str) -> list[pyarrow.Array]:
         try:
             array = pyarrow.array(known, field.type)
         except OverflowError as error:
+            largest = shown(max(filter(None, known), key=abs))
             raise BenchError(
-                f"{where}: {column.name} of {table.name} has {shown(max(known, key=abs))}; expected an integer of at "
-                "most 64 bits. Leave the run out"
+                f"{where}: {column.name} of {table.name} has {largest}; expected an integer of at most 64 bits. Leave "
+                "the run out"
             ) from error
         arrays.append(array if several else pyarrow.repeat(array[0], length))
     return arrays

@@ -6,7 +6,7 @@ Methods may put anything into their reports. A part in another shape than `repor
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, FiniteFloat, NonNegativeInt
@@ -33,6 +33,25 @@ class _Search(BaseModel):
     sigma: FiniteFloat | None = None
 
 
+class _Key(BaseModel):
+    account: Literal["sample"]
+    score: str
+    n: NonNegativeInt
+    trial: tuple[int, int] | None = None
+
+
+class _Value(BaseModel):
+    complete: Literal[True]
+    rewards: list[FiniteFloat | None]
+
+
+class _Scored(BaseModel):
+    """Scores of one candidate in a journal."""
+
+    key: _Key
+    value: _Value
+
+
 def candidates(record: Record, entries: Entries = ()) -> Iterator[Block]:
     """Yield a block for each scored population of a run.
 
@@ -40,9 +59,9 @@ def candidates(record: Record, entries: Entries = ()) -> Iterator[Block]:
         record: Record of the run.
         entries: Entries of its journal; none for a record file.
     """
-    scored = list(entries)
+    scored = [found for entry in entries if (found := read_shape(_Scored, entry))]
     for place, report in _reports(record):
-        for block in _populations(report, [entry for entry in scored if _trial_of(entry) == place]):
+        for block in _populations(report, [entry for entry in scored if entry.key.trial == place]):
             yield {**of_run(record.result), **_named(place), **block}
 
 
@@ -73,7 +92,12 @@ def _named(place: _Place) -> Block:
     return {} if place is None else {"rung": place[0], "trial": place[1]}
 
 
-def _populations(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+def is_in_journal(record: Record) -> bool:
+    """Return whether the journal of a run has candidates that no report lists one by one."""
+    return any(_tables(report.get("trajectory")) for _, report in _reports(record))
+
+
+def _populations(report: Mapping[str, Any], entries: Sequence[_Scored]) -> Iterator[Block]:
     part = report.get("stage1", report)
     if population := read_shape(ReportedPopulation, part):
         count = len(population.rewards)
@@ -111,13 +135,13 @@ def _ranks(ranked: Sequence[int], count: int) -> list[int | None]:
 
 
 def _iterations(
-    trajectory: Sequence[Mapping[str, Any]], sigma: float | None, entries: Sequence[Mapping[str, Any]]
+    trajectory: Sequence[Mapping[str, Any]], sigma: float | None, entries: Sequence[_Scored]
 ) -> Iterator[Block]:
     """Yield the candidates of each iteration, whose rewards the journal has in their order.
 
     The report has their number, so that iterations on the same examples are told apart.
     """
-    waiting = list(reversed([entry for entry in entries if _scored(entry)]))
+    waiting = list(reversed(entries))
     for number, reported in enumerate(trajectory, start=1):
         iteration = read_shape(_Iteration, reported)
         if iteration is None:
@@ -126,22 +150,12 @@ def _iterations(
         rewards: list[float | None] = []
         while waiting and sum(reward is not None for reward in rewards) < iteration.candidates:
             entry = waiting.pop()
-            known = [reward for reward in entry["value"]["rewards"] if reward is not None]
-            if (entry["key"]["score"], entry["key"]["n"]) == (f"support {first}", last - first):
+            known = [reward for reward in entry.value.rewards if reward is not None]
+            if (entry.key.score, entry.key.n) == (f"support {first}", last - first):
                 rewards.append(float(np.mean(known)) if known else None)
         if rewards:
             drawn = {"candidate": range(len(rewards)), "sigma": sigma, "examples": last - first}
             yield {"round": number, **drawn, "reward": rewards}
-
-
-def _scored(entry: Mapping[str, Any]) -> bool:
-    key, value = entry.get("key", {}), entry.get("value", {})
-    return key.get("account") == "sample" and "score" in key and bool(value.get("complete"))
-
-
-def _trial_of(entry: Mapping[str, Any]) -> _Place:
-    place = entry.get("key", {}).get("trial")
-    return (place[0], place[1]) if isinstance(place, list) and len(place) == 2 else None
 
 
 def _curves(report: Mapping[str, Any]) -> Iterator[Block]:
@@ -150,12 +164,11 @@ def _curves(report: Mapping[str, Any]) -> Iterator[Block]:
     # The report itself repeats the training of the last round.
     for number, training in trained or [(None, report.get("training"))]:
         if found := read_shape(ReportedTraining, training):
-            steps = found.curve.get("step")
             for name, values in found.curve.items():
-                if name != "step":
-                    known = steps if steps and len(steps) == len(values) else range(1, len(values) + 1)
-                    step = [None if each is None else int(each) for each in known]
-                    yield {"round": number, "curve": "training", "step": step, "quantity": name, "value": values}
+                steps = found.curve.get("step", [*range(1, len(values) + 1)])
+                whole = [int(step) for step in steps if step is not None and step.is_integer()]
+                if name != "step" and len(whole) == len(values):
+                    yield {"round": number, "curve": "training", "step": whole, "quantity": name, "value": values}
     trajectory = _tables(report.get("trajectory"))
     for name in dict.fromkeys(name for entry in trajectory for name, value in entry.items() if _is_number(value)):
         points = [(step, entry[name]) for step, entry in enumerate(trajectory, start=1) if _is_number(entry.get(name))]

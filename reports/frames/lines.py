@@ -59,7 +59,7 @@ def runs(record: Record) -> Block:
         **tables.VERSIONS.of(result.versions),
         **tables.BUDGET.of(result.budget),
         **of_run(result),
-        **{f"split_{name}": size for name, size in result.splits.items()},
+        **{f"split_{name}": result.splits.get(name) for name in ("support", "select", "gate", "test")},
         "adapted_on": config.adapted_on,
         "strategy": config.strategy,
         "gate": config.gate,

@@ -240,7 +240,7 @@ TRIAL_OF = (
 )
 CANDIDATES = Table(
     "candidates",
-    "One line for each perturbation that a method scored, as its report lists them; those of es from the journal.",
+    "One line for each perturbation that a method scored. Those of es are in the journals of run directories alone.",
     (
         *RUN,
         *TRIAL_OF,

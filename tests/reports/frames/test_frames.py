@@ -15,9 +15,11 @@ from click.testing import CliRunner, Result
 import bench
 from bench.cli import cli
 from bench.errors import BenchError, Refused, UsageError
+from bench.records.rows import PassAtK
+from bench.records.schema import Result as RunResult
 from reports.frames import tables
 from reports.frames.history import candidates, curves
-from reports.frames.lines import samples
+from reports.frames.lines import coverage, ledger, rows, runs, samples, tuning
 from reports.record import Record
 
 RECORDS = Path(__file__).parents[3] / "reports" / "records"
@@ -73,6 +75,7 @@ def test_candidates_of_es_come_from_the_journal_by_iteration(record: Record) -> 
         scored(0, 1.0, None),
         {"key": {"answer": "gate 0", "account": "gate"}, "value": {"answers": []}},
         scored(0, 0.0, 0.0),
+        {"key": {"score": "support 0"}, "value": {"rewards": "all"}},
     ]
     iterations = [{"candidates": 2, "examples": [0, 2]}, {"candidates": 1, "examples": [0, 2]}]
     made = with_report(record, {"sigma": 0.5, "trajectory": iterations})
@@ -94,6 +97,30 @@ def test_curves_are_long(record: Record) -> None:
     assert (largest["quantity"], largest["step"], largest["value"]) == ("max", [2], [1.0])
 
 
+def test_pass_at_k_has_a_line_for_each_k(record: Record) -> None:
+    cost = record.result.rows[0].cost
+    known = {"samples": 4, "items": 10, "excluded": 1, "low": 0.1, "high": 0.9, "cost": cost}
+    one, two = (PassAtK(k=k, value=k / 4, **known) for k in (1, 2))
+    row = record.result.rows[0].model_copy(update={"coverage": two, "curve": (one,)})
+    result = record.result.model_copy(update={"rows": (row, *record.result.rows[1:])})
+    found = list(coverage(record.model_copy(update={"result": result})))
+    assert [(line["method"], line["k"], line["value"], line["samples"]) for line in found] == [
+        ("base", 1, 0.25, 4),
+        ("base", 2, 0.5, 4),
+    ]
+    assert (found[0]["passes"], found[0]["answer_flops"], found[0]["difference"]) == (1.0, cost.flops, None)
+
+
+def test_a_failed_run_is_a_line_of_runs_alone(record: Record) -> None:
+    config = record.result.config
+    failed = RunResult(identity_version=3, id="0" * 64, status="failed", reason="out of memory", config=config)
+    made = Record(result=failed)
+    line = runs(made)
+    assert (line["status"], line["reason"], line["items"], line["flops"]) == ("failed", "out of memory", 0, 0)
+    assert (line["budget_flops"], line["model_digest"], line["seconds"]) == (None, None, None)
+    assert [*rows(made), *samples(made, ()), *ledger(made), *tuning(made)] == []
+
+
 @pytest.mark.parametrize(
     "report",
     [
@@ -101,6 +128,7 @@ def test_curves_are_long(record: Record) -> None:
         {"stage1": [1], "rounds": 3, "trajectory": {"mean": 1}, "training": None},
         {"tuning": {"trials": [{"rung": "1", "trial": 0, "report": {}}, 7]}},
         {"rewards": {"default": 0.5}, "tuning": []},
+        {"training": {"curve": {"step": [1, 2.5], "reward": [0.5, 0.75]}}},
         {"trajectory": [{"mean": "high", "max": True, "candidates": "two", "examples": [0]}]},
     ],
 )
@@ -121,7 +149,7 @@ def test_values_that_arrow_lacks() -> None:
     products = [array.to_pylist() for array in _arrays(tables.LEDGER, {"products": 10**30}, "a run")]
     assert [1e30] in products
     with pytest.raises(BenchError, match=r"^a run: attended of ledger has 10+; expected an integer"):
-        _arrays(tables.LEDGER, {"attended": 10**30}, "a run")
+        _arrays(tables.LEDGER, {"attended": [1, None, 10**30]}, "a run")
     with pytest.raises(KeyError, match="tokens"):
         _arrays(tables.LEDGER, {"tokens": 1}, "a run")
 
