@@ -38,6 +38,7 @@ COMMANDS = {
     "export": "bench.cli.inspect:export",
     "push": "bench.cli.push:push",
     "pull": "bench.cli.pull:pull",
+    "export-data": "bench.cli.export_data:export_data",
     "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
     "score": "bench.cli.score:score",

@@ -200,6 +200,36 @@ class PullOutput(_Output):
     runs: tuple[str, ...]
 
 
+class ExportedTable(_Output):
+    """Table that was written.
+
+    Attributes:
+        name: Name of the table.
+        path: Parquet file.
+        lines: Number of lines.
+        bytes: Size of the file.
+    """
+
+    name: str
+    path: str
+    lines: int
+    bytes: int
+
+
+class ExportDataOutput(_Output):
+    """Output of `bench export-data`.
+
+    Attributes:
+        tables: Tables that were written.
+        unfinished: Run directories that were left out because the run has not finished.
+        unreadable: Reason for each run that was left out because it cannot be read.
+    """
+
+    tables: tuple[ExportedTable, ...]
+    unfinished: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
 class PreparedTask(_Output):
     """Task whose data is on this machine.
 
@@ -520,6 +550,7 @@ def output_types() -> dict[str, Any]:
         "push board": PushOutput,
         "pull model": PullOutput,
         "pull records": PullOutput,
+        "export-data": ExportDataOutput,
         "prepare": PrepareOutput,
         "doctor": DoctorOutput | ModelOutput,
         "score": ScoreOutput,

@@ -37,7 +37,7 @@ def read(path: Path) -> bytes:
         raise BenchError(f"{path}: cannot be read: {os_reason(error)}") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically. The new content is on disk (fsync) when this returns.
 
     Raises:
@@ -48,7 +48,7 @@ def write_atomically(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(text.encode())
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)

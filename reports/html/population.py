@@ -1,6 +1,6 @@
 """Plots of one run's history: its population, training curves and gate. Pure functions.
 
-Methods may put anything into their reports. Only parts in one of the shapes defined here are plotted:
+Methods may put anything into their reports. Only parts in one of these shapes are plotted:
 
     {"rewards": [0.2, 0.4], "sigmas": [0.01, 0.02], "elite": [1], "weights": [1.0]}      a population
     {"training": {"curve": {"step": [1, 2], "reward": [0.1, 0.3]}}}                      training curves
@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
-from pydantic import model_validator as validator
+from pydantic import BaseModel, Field, FiniteFloat
 
 from reports.html.svg import Bar, Mark, Plot, Rule, Scale, Tick, line, spanning
-from reports.run.history import MethodDecision, read_shape
+from reports.run.history import MethodDecision, ReportedPopulation, ReportedTraining, read_shape
 
 WIDTH, HEIGHT = 340.0, 200.0
 WIDE = 620.0
@@ -40,34 +39,6 @@ class Section:
     plots: tuple[Plot, ...]
 
 
-class _Population(BaseModel):
-    """Scored population, as reported by CoRP's first stage and by RandOpt."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    rewards: list[FiniteFloat | None] = Field(validation_alias=AliasChoices("rewards", "scores"), min_length=1)
-    sigmas: list[FiniteFloat]
-    elite: list[NonNegativeInt] = []
-    weights: list[FiniteFloat] = []
-    weight_by_sigma: dict[str, FiniteFloat] = {}
-    effective_sample_size: FiniteFloat | None = None
-    effective_rank: FiniteFloat | None = None
-    largest_weight: FiniteFloat | None = None
-    kappa: FiniteFloat | None = None
-    norm: FiniteFloat | None = None
-    eigenvalues: list[FiniteFloat] = []
-
-    @validator(mode="after")
-    def _parallel(self) -> _Population:
-        if len(self.rewards) != len(self.sigmas) or len(self.elite) != len(self.weights):
-            raise ValueError("lists of different lengths")
-        return self
-
-
-class _Training(BaseModel):
-    curve: dict[str, list[FiniteFloat | None]]
-
-
 class _Trajectory(BaseModel):
     trajectory: list[dict[str, Any]] = Field(min_length=2)
 
@@ -79,15 +50,15 @@ class _Prompts(BaseModel):
 def sections(report: Mapping[str, Any]) -> list[Section]:
     """Return the sections that can be plotted from a method's report, in the order of the run."""
     found = [
-        _population(read_shape(_Population, report.get("stage1", report))),
+        _population(read_shape(ReportedPopulation, report.get("stage1", report))),
         _prompts(read_shape(_Prompts, report)),
         _iterations(read_shape(_Trajectory, report)),
-        _training(read_shape(_Training, report.get("training"))),
+        _training(read_shape(ReportedTraining, report.get("training"))),
     ]
     return [section for section in found if section and section.plots]
 
 
-def _population(found: _Population | None) -> Section | None:
+def _population(found: ReportedPopulation | None) -> Section | None:
     if found is None:
         return None
     by_sigma: dict[str, list[float]] = defaultdict(list)
@@ -141,7 +112,7 @@ def _histograms(by_sigma: Mapping[str, Sequence[float]], weight: Mapping[str, fl
     return plots
 
 
-def _weights(found: _Population) -> Plot:
+def _weights(found: ReportedPopulation) -> Plot:
     heavy = sorted(zip(found.weights, found.elite, strict=True), reverse=True)[:ELITE]
     x = Scale(0.5, len(heavy) + 0.5, LEFT, RIGHT)
     y = Scale(0, max(heavy[0][0], 1e-12) * 1.08, BOTTOM, TOP)
@@ -182,7 +153,7 @@ def _iterations(found: _Trajectory | None) -> Section | None:
     return Section("Iterations", (), tuple(plots))
 
 
-def _training(found: _Training | None) -> Section | None:
+def _training(found: ReportedTraining | None) -> Section | None:
     if found is None:
         return None
     curves = {key: series for key, series in found.curve.items() if key != "step"}

@@ -124,7 +124,7 @@ def run_of(record: Record, label: str | None) -> SeedRun:
         status=result.status,
         reason=result.reason,
         accuracy=base if label is None else rows.get(label),
-        flops=float(_adaptation(record)[1]),
+        flops=float(adaptation(record)[1]),
         seconds=result.timing.total if result.timing else None,
     )
 
@@ -159,7 +159,7 @@ def _scored_row(
     judged = np.asarray((now >= 0).all(axis=1) & (before >= 0).all(axis=1))
     groups = np.asarray(clusters)[judged] if clusters else None
     changed = np.array([row.changed for row in rows])
-    evaluations, flops = zip(*map(_adaptation, finished), strict=True)
+    evaluations, flops = zip(*map(adaptation, finished), strict=True)
     share = min(map(_used, finished)) / limit if limit else 0.0
     declared = isinstance(finished[0].result.source, DeclaredSource)
     budgeted = declared or any(record.result.budget and record.result.budget.adapts for record in finished)
@@ -246,13 +246,13 @@ def _verdicts(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def _used(record: Record) -> float:
     """Return the FLOPs that the method could not spend again: it spent them, or they were reserved for the gate."""
-    spent, gate, budget = _adaptation(record)[1], record.result.ledger.get("gate"), record.result.budget
+    spent, gate, budget = adaptation(record)[1], record.result.ledger.get("gate"), record.result.budget
     if budget is None or record.result.config.gate == "off":
         return spent
     return spent - (gate.flops if gate else 0) + budget.planned.get("gate", 0) * budget.evaluation_flops
 
 
-def _adaptation(record: Record) -> tuple[int, int]:
+def adaptation(record: Record) -> tuple[int, int]:
     """Return the forward passes and the FLOPs that were billed to the budget.
 
     Of a model that was trained elsewhere, the passes are not known, and count as 0; the FLOPs are those declared.

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from bench.amounts import counted
 from bench.records.lines import LARGEST
@@ -95,6 +104,36 @@ def sparkline(values: Sequence[float], width: int) -> str:
     means = [sum(part) / len(part) for part in (values[i : i + step] for i in range(0, len(values), step))]
     low, high = min(means), max(means)
     return "".join(BARS[round((mean - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for mean in means)
+
+
+class ReportedPopulation(BaseModel):
+    """Scored population, as reported by CoRP's first stage and by RandOpt."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rewards: list[FiniteFloat | None] = Field(validation_alias=AliasChoices("rewards", "scores"), min_length=1)
+    sigmas: list[FiniteFloat]
+    elite: list[NonNegativeInt] = []
+    weights: list[FiniteFloat] = []
+    weight_by_sigma: dict[str, FiniteFloat] = {}
+    effective_sample_size: FiniteFloat | None = None
+    effective_rank: FiniteFloat | None = None
+    largest_weight: FiniteFloat | None = None
+    kappa: FiniteFloat | None = None
+    norm: FiniteFloat | None = None
+    eigenvalues: list[FiniteFloat] = []
+
+    @model_validator(mode="after")
+    def _parallel(self) -> ReportedPopulation:
+        if len(self.rewards) != len(self.sigmas) or len(self.elite) != len(self.weights):
+            raise ValueError("lists of different lengths")
+        return self
+
+
+class ReportedTraining(BaseModel):
+    """Curves of a training: a value for each step by name, and the steps themselves as `step`."""
+
+    curve: dict[str, list[FiniteFloat | None]]
 
 
 class MethodDecision(BaseModel):

@@ -15,12 +15,13 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-MODULES = ("methods.interface", "methods.testing", "methods.training", "tasks.interface")
+MODULES = ("bench", "methods.interface", "methods.testing", "methods.training", "tasks.interface")
 OPERATORS = ("__add__", "__sub__", "__mul__", "__rmul__", "__neg__")
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 HEAD = """# Public API
 
-Public names for third-party methods and tasks, with their signatures. Their docstrings explain them.
+Public names for third-party methods and tasks, and for reading runs (`bench`), with their signatures. Their docstrings
+explain them.
 `python tests/docs/test_api.py` writes this page, and a test compares it with the code.
 """
 

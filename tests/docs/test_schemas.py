@@ -8,9 +8,7 @@ outputs are compared with the schemas in tests/bench/cli/test_outputs.py.
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,22 +19,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from bench.cli import cli
 from bench.cli.outputs import output_types
+from reports.frames.columns import ATTRIBUTES, described
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
-
-
-ATTRIBUTES = re.compile(r"\n*^Attributes:\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
-"""Section of a docstring that describes the attributes."""
-
-
-def described(kind: type) -> dict[str, str]:
-    """Return the sentences on a class's attributes, those of its bases included."""
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        for section in ATTRIBUTES.findall(inspect.cleandoc(each.__doc__ or "")):
-            for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \S|\Z)", section, re.MULTILINE | re.DOTALL):
-                found[name] = " ".join(text.split())
-    return found
 
 
 class Described(GenerateJsonSchema):

@@ -23,6 +23,7 @@ INDIRECT = {
     "bench.cli.compare": "bench/cli/test_cli.py",
     "bench.cli.doctor": "bench/cli/test_cli.py",
     "bench.cli.doctor_model": "bench/cli/test_doctor_model.py",
+    "bench.cli.export_data": "reports/frames/test_frames.py",
     "bench.cli.geometry": "bench/cli/test_geometry.py",
     "bench.cli.grid": "bench/cli/test_grid.py",
     "bench.cli.inspect": "bench/cli/test_cli.py",

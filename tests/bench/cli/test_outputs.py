@@ -66,6 +66,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "report": [printed("report", runs, "-o", folder / "site")],
         **hub,
         "export": [printed("export", corp, "-o", folder / "model")],
+        "export-data": [printed("export-data", runs, "-o", folder / "data")],
         "prepare": [printed("prepare", "-t", "addition", "-M", "tiny-adder")],
         "doctor": [printed("doctor")],
         "score": [printed("score", "-t", "addition", "--completions", folder / "answers.jsonl")],
