@@ -35,6 +35,7 @@ COMMANDS = {
     "publish": "bench.cli.publish:publish",
     "audit": "bench.cli.audit:audit",
     "report": "bench.cli.report:report",
+    "track": "bench.cli.track:track",
     "export": "bench.cli.inspect:export",
     "prepare": "bench.cli.prepare:prepare",
     "doctor": "bench.cli.doctor:doctor",
