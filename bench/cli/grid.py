@@ -75,15 +75,13 @@ def run_grid(
     from bench.run.attempt import ONE
 
     execute = _run_several if len(runs) > 1 else _run_one
-    outcome = execute(runs, output, engines or ONE, as_json, track)
+    outcome = execute(runs, output, engines or ONE, as_json, list(dict.fromkeys(track)))
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
 
 
-def _run_one(
-    runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: Sequence[str]
-) -> GridOutcome:
+def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]) -> GridOutcome:
     from bench.console import PlainConsole
     from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
@@ -130,7 +128,7 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _tracked(display: ProgressDisplay, track: Sequence[str]) -> ProgressDisplay:
+def _tracked(display: ProgressDisplay, track: list[str]) -> ProgressDisplay:
     """Return the display, with trackers that are told of its run."""
     if track:
         from bench.track.live import Tracking
@@ -140,7 +138,7 @@ def _tracked(display: ProgressDisplay, track: Sequence[str]) -> ProgressDisplay:
 
 
 def _run_several(
-    runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: Sequence[str]
+    runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]
 ) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole

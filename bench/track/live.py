@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from bench.track.interface import short
 from bench.track.process import TrackerProcess
 
 LIMIT = 30.0
-"""Seconds that all trackers together may take at the end of a run. They are stopped then."""
+"""Seconds that all trackers together may take at the end of a run. They are stopped then. A library takes seconds to
+load, so a short run may end before."""
 LOOK = 1.0
 """Seconds between two looks at whether a tracker has failed."""
 
@@ -28,13 +29,14 @@ class Tracking:
     the run never waits for it before its end, and then for `LIMIT` seconds.
 
     Args:
-        names: Names of trackers, see `bench.track.interface.check`.
+        names: Names of trackers, see `bench.track.interface.check`. One that does not end in time is removed from this
+            list, so that the runs of a grid do not all wait for it.
         say: Function that prints where the user finds the run.
         note: Function that prints why a tracker has failed.
     """
 
-    def __init__(self, names: Sequence[str], say: Callable[[str], None], note: Callable[[str], None]) -> None:
-        self._names, self._say, self._note = tuple(dict.fromkeys(names)), say, note
+    def __init__(self, names: list[str], say: Callable[[str], None], note: Callable[[str], None]) -> None:
+        self._names, self._say, self._note = names, say, note
         self._opened = ExitStack()
         self._processes: list[TrackerProcess] = []
         self._run: dict[str, Any] = {}
@@ -89,6 +91,8 @@ class Tracking:
         for process in list(self._processes):
             if process.look() and process.error is not None:
                 self._processes.remove(process)
+                if process.late:
+                    self._names.remove(process.name)
                 self._note(
                     f"tracker {process.name} failed, and the run does not need it: {process.error}; to log it once it "
                     f"has ended: bench track {short(self._run['folder'])} --to {process.name}"

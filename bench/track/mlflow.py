@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -54,7 +55,8 @@ class Mlflow:
             self._client.log_batch(self._id, tags=texts)
         self.log([Point(step, {key: value for key, value in final.items() if isinstance(value, float)})])
         self._client.set_terminated(self._id, STATUSES.get(status, "FAILED"))
-        return f"run {self._id} of experiment {self._experiment} in {self._client.tracking_uri}"
+        where = self._client.tracking_uri.replace(f"{Path.cwd()}/", "")
+        return f"run {self._id} of experiment {self._experiment} in {where}"
 
 
 def _key(key: str) -> str:

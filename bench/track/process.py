@@ -23,12 +23,14 @@ class TrackerProcess:
     Attributes:
         where: Where the user finds the run; None until the process has ended, and if the tracker failed.
         error: Why the tracker failed; None until the process has ended, and if it succeeded.
+        late: Whether it was stopped because it did not end in time.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.where: str | None = None
         self.error: str | None = None
+        self.late = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.track", name],
             stdin=subprocess.PIPE,
@@ -72,7 +74,7 @@ class TrackerProcess:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.__exit__()
-            self.error = f"it did not end within {seconds:.0f} s, and was stopped"
+            self.late, self.error = True, "it did not end in time, and was stopped"
         self.look()
 
     def look(self) -> bool:

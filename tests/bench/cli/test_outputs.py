@@ -37,6 +37,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setattr(demo, "METHODS", ("base",))
         patch.setattr(demo, "find_spec", lambda _: None)
         shown = printed("demo", "-o", folder / "demo")
+        patch.setenv("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
+        tracked = printed("track", corp, "--to", "tensorboard")
     return {
         "demo": [shown],
         "run": [ran, refused],
@@ -55,6 +57,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
         "publish": [printed("publish", runs, "--into", folder / "board")],
         "report": [printed("report", runs, "-o", folder / "site")],
+        "track": [tracked],
         "export": [printed("export", corp, "-o", folder / "model")],
         "prepare": [printed("prepare", "-t", "addition", "-M", "tiny-adder")],
         "doctor": [printed("doctor")],

@@ -82,7 +82,8 @@ RUN = "run -m es -t addition -M tiny-adder -b 128 -L 8 --dtype float32 --gate of
 
 
 @pytest.mark.slow
-def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path):
+def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "LIMIT", 300)  # a machine that runs other tests is slow
     failing = ("AtBegin", "AtLog", "AtEnd", "Dies")
     options = [word for name in ("Recorder", *failing) for word in ("--track", f"own_trackers:{name}")]
     done = invoke(*RUN, "-o", tmp_path / "tracked", *options)
@@ -116,7 +117,8 @@ def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path):
 def test_a_hanging_tracker_is_stopped(own, monkeypatch):
     monkeypatch.setattr(live, "LIMIT", 0.3)
     said, noted = [], []
-    tracking = Tracking(["own_trackers:Hangs"], said.append, noted.append)
+    names = ["own_trackers:Hangs"]
+    tracking = Tracking(names, said.append, noted.append)
     started = time.perf_counter()
     tracking.began(own.parent, "1a2b3c4d")
     tracking.budgeted(Meter(ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile(), limit=10**9), 64, 10**9)
@@ -124,10 +126,10 @@ def test_a_hanging_tracker_is_stopped(own, monkeypatch):
         tracking.advanced({"step": float(step), "reward": 0.5})
     tracking.ended(complete=True)
     assert time.perf_counter() - started < 5
-    assert said == []
+    assert said == names == []  # the next run of a grid does not wait for it
     (line,) = noted
     assert "tracker own_trackers:Hangs failed" in line
-    assert "it did not end within 0 s, and was stopped; to log it once it has ended: bench track " in line
+    assert "it did not end in time, and was stopped; to log it once it has ended: bench track " in line
 
 
 @pytest.mark.slow
