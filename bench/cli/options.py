@@ -252,28 +252,6 @@ def engine_options(command: F) -> F:
     )(command)
 
 
-class TrackerName(click.ParamType):
-    """Name of a tracker that is installed."""
-
-    name = "tracker"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the name."""
-        from bench.track.interface import check
-
-        check(value, param.opts[0] if param else "--track")
-        return value
-
-
-track_option = click.option(
-    "--track",
-    multiple=True,
-    type=TrackerName(),
-    metavar="TRACKER",
-    help="Log curves and results while the run goes on: wandb, mlflow, trackio, tensorboard, or your own as "
-    "package.module:Class. It cannot change or stop the run. Repeatable.",
-)
-
 output_option = click.option(
     "-o",
     "--output",

@@ -9,7 +9,8 @@ import click
 
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
-from bench.cli.options import RUN, engine_options, json_option, output_option, run_options, track_option
+from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
+from bench.cli.track import track_option
 
 
 @click.command(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.grid import run_grid
-from bench.cli.options import RUN, engine_options, json_option, output_option, test_options, track_option
+from bench.cli.options import RUN, engine_options, json_option, output_option, test_options
 from bench.cli.run import engines_of
+from bench.cli.track import track_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`bench track`: log finished runs to trackers."""
+"""`bench track`: log finished runs to trackers; and the option `--track` of commands that execute runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,31 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import RUN, TrackerName, json_option, output_json, say
+from bench.cli.options import RUN, json_option, output_json, say
 from bench.cli.outputs import TrackedOutput, TrackedOutputs
+
+
+class TrackerName(click.ParamType):
+    """Name of a tracker that is installed."""
+
+    name = "tracker"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the name."""
+        from bench.track.interface import check
+
+        check(value, param.opts[0] if param else "--track")
+        return value
+
+
+track_option = click.option(
+    "--track",
+    multiple=True,
+    type=TrackerName(),
+    metavar="TRACKER",
+    help="Log curves and results while the run goes on: wandb, mlflow, trackio, tensorboard, or your own as "
+    "package.module:Class. It cannot change or stop the run. Repeatable.",
+)
 
 
 @click.command(epilog="\b\nExample:\n  bench track runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d --to tensorboard")

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
+from bench.cli.interrupts import Interrupted
 from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
 from bench.records.schema import find_runs, read_result
@@ -61,6 +62,15 @@ class Hangs(Silent):
         time.sleep(600)
 """
 
+STOPPED = """
+from methods.base import Base
+
+class Stopped(Base):
+    name = "stopped"
+    def adapt(self, context):
+        raise KeyboardInterrupt
+"""
+
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
@@ -111,6 +121,17 @@ def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path, monk
     assert (afterwards.return_value, afterwards.stdout) == (0, f"{with_trackers}: own_trackers:Recorder: here\n")
     later = recorded(own)
     assert later == during
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "LIMIT", 300)
+    (tmp_path / "own_methods.py").write_text(STOPPED)
+    names = ("own_trackers:Recorder", "own_trackers:Silent")
+    options = [word for name in names for word in ("--track", name)]
+    with pytest.raises(Interrupted, match=f"bench resume .* {' '.join(options)}$"):
+        invoke(*RUN[:2], "own_methods:Stopped", *RUN[3:], "-o", tmp_path / "runs", *options)
+    assert recorded(own)[-1][2:] == [{}, "interrupted"]
 
 
 @pytest.mark.slow
