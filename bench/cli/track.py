@@ -68,6 +68,6 @@ def _tracked(folder: Path, name: str) -> TrackedOutput:
     from bench.track.process import TrackerProcess
 
     with TrackerProcess(name) as process:
-        process.send({"finished": str(folder.absolute())}, last=True)
+        process.send_last({"finished": str(folder.absolute())})
         process.wait()
     return TrackedOutput(run=str(folder), tracker=name, where=process.where, error=process.error)

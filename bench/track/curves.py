@@ -124,7 +124,7 @@ class Scores:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, str, str], dict[int, list[float | None]]] = {}
+        self._parts: dict[tuple[str, str, str], dict[int, list[float]]] = {}  # answered, judged, sum of rewards
         self._best: dict[str, tuple[int, float]] = {}
 
     def add(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, float]:
@@ -133,12 +133,13 @@ class Scores:
             return {}
         split, _, start = key["score"].partition(" ")
         candidate = self._parts.setdefault((split, key["point"], key["prompt"]), {})
-        if len(value["rewards"]) >= len(candidate.get(int(start), ())):
-            candidate[int(start)] = value["rewards"]
-        rewards = [reward for part in candidate.values() for reward in part if reward is not None]
-        if not rewards:
+        judged = [reward for reward in value["rewards"] if reward is not None]
+        part = [len(value["rewards"]), len(judged), sum(judged)]
+        candidate[int(start)] = max(candidate.get(int(start), part), part, key=lambda each: each[0])
+        answered, count, rewards = map(sum, zip(*candidate.values(), strict=True))
+        if not count:
             return {}
-        found = sum(map(len, candidate.values())), sum(rewards) / len(rewards)
+        found = round(answered), rewards / count
         self._best[split] = max(self._best.get(split, found), found)
         return {f"{split}/score": found[1], f"{split}/best": self._best[split][1]}
 

@@ -77,9 +77,9 @@ class Tracking:
         with self._opened:
             if not self._started and complete:  # a test, or a run that ended before it had a budget
                 self._start()
-            for process in self._processes:
-                process.send({"ended": complete}, last=True)
             deadline = time.monotonic() + LIMIT
+            for process in self._processes:
+                process.send_last({"ended": complete}, deadline - time.monotonic())
             for process in self._processes:
                 process.wait(max(deadline - time.monotonic(), 0))
             self._name_failed()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -52,17 +53,30 @@ class TrackerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def send(self, message: Mapping[str, Any], *, last: bool = False) -> None:
-        """Send a message. It is lost if the process has ended, or the pipe is full because it does not read.
+    def send(self, message: Mapping[str, Any]) -> bool:
+        """Send a message. Return False if the pipe is full because the process does not read; the message is lost then.
+
+        A message to a process that has ended is lost too.
+        """
+        try:  # the system writes a message of less than a page as a whole or not at all
+            os.write(self._input.fileno(), json.dumps(message).encode() + b"\n")
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def send_last(self, message: Mapping[str, Any], seconds: float = 0.0) -> None:
+        """Send the last message.
 
         Args:
             message: The message.
-            last: Whether nothing will follow.
+            seconds: Maximum time to wait for room in the pipe.
         """
-        with suppress(OSError):  # the system writes a message of less than a page as a whole or not at all
-            os.write(self._input.fileno(), json.dumps(message).encode() + b"\n")
-        if last:
-            self._input.close()
+        deadline = time.monotonic() + seconds
+        while not self.send(message) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._input.close()
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait for the end of the process, and stop it if it does not end in time.

@@ -156,7 +156,7 @@ def test_a_hanging_tracker_is_stopped(own, monkeypatch):
 @pytest.mark.slow
 def test_a_tracker_that_cannot_be_imported_says_so(own):
     with TrackerProcess("own_trackers:Missing") as process:
-        process.send({"finished": str(own.parent)}, last=True)
+        process.send_last({"finished": str(own.parent)})
         process.wait()
     assert process.where is None
     assert "has no attribute 'Missing'" in process.error
