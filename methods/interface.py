@@ -503,8 +503,13 @@ class Training(Protocol):
 class Stage(Protocol):
     """One phase on the progress display."""
 
-    def advance(self, score: float | None = None) -> None:
-        """Count one step as done. A score updates the best score shown."""
+    def advance(self, score: float | None = None, *, values: Mapping[str, float | None] | None = None) -> None:
+        """Count one step as done.
+
+        Args:
+            score: Score of the step, which updates the best score shown.
+            values: Row of the training curve, with the number of its step, for trackers.
+        """
 
 
 class Context(Protocol):

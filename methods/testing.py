@@ -15,7 +15,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,5 +112,5 @@ class CoinFlips:
         """Do nothing."""
         yield self
 
-    def advance(self, score: float | None = None) -> None:
+    def advance(self, score: float | None = None, *, values: Mapping[str, float | None] | None = None) -> None:
         """Do nothing."""

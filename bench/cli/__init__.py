@@ -35,6 +35,7 @@ COMMANDS = {
     "publish": "bench.cli.publish:publish",
     "audit": "bench.cli.audit:audit",
     "report": "bench.cli.report:report",
+    "track": "bench.cli.track:track",
     "export": "bench.cli.inspect:export",
     "push": "bench.cli.push:push",
     "pull": "bench.cli.pull:pull",

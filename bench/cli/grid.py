@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.engines.placement import Engines
     from bench.records.schema import Result
     from bench.run.grid import GridRun, RunOutcome
+    from bench.run.progress import ProgressDisplay
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ class GridOutcome:
 
 
 def run_grid(
-    runs: Sequence[GridRun], output: Path, engines: Engines | None = None, *, as_json: bool = False
+    runs: Sequence[GridRun],
+    output: Path,
+    engines: Engines | None = None,
+    *,
+    as_json: bool = False,
+    track: Sequence[str] = (),
 ) -> GridOutcome:
     """Execute runs, show their progress, and print their results. Complete runs are not run again.
 
@@ -60,6 +66,7 @@ def run_grid(
         output: Folder for run directories.
         engines: Number and location of the engines. Default: one, on this machine.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
+        track: Names of trackers.
 
     Raises:
         Interrupted: If Ctrl-C or SIGTERM ends the grid.
@@ -68,13 +75,13 @@ def run_grid(
     from bench.run.attempt import ONE
 
     execute = _run_several if len(runs) > 1 else _run_one
-    outcome = execute(runs, output, engines or ONE, as_json)
+    outcome = execute(runs, output, engines or ONE, as_json, list(dict.fromkeys(track)))
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
 
 
-def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]) -> GridOutcome:
     from bench.console import PlainConsole
     from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
@@ -82,7 +89,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
     from reports.run.terminal import print_run
 
     stderr = PlainConsole(stderr=True)
-    display = ProgressDisplay(stderr)
+    display = _tracked(ProgressDisplay(stderr), track)
 
     def begin(number: int) -> ProgressDisplay:
         display.say(runs[number].title, style="bold")
@@ -121,7 +128,18 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+def _tracked(display: ProgressDisplay, track: list[str]) -> ProgressDisplay:
+    """Return the display, with trackers that are told of its run."""
+    if track:
+        from bench.track.live import Tracking
+
+        display.observers.add(Tracking(track, display.say, display.note))
+    return display
+
+
+def _run_several(
+    runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]
+) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole
     from bench.run.grid import run_grid as execute
@@ -129,7 +147,7 @@ def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_jso
     stderr = PlainConsole(stderr=True)
     with interruptible(lambda _: same_command()):
         with CellTable(runs, stderr) as table:
-            outcomes = execute(runs, output, table.begin, table.end, engines)
+            outcomes = execute(runs, output, lambda number: _tracked(table.begin(number), track), table.end, engines)
         outcome = GridOutcome(tuple(outcomes))
         if outcome.folders and not as_json:
             click.get_current_context().invoke(leaderboard, runs=outcome.folders)

@@ -93,5 +93,8 @@ def resume_command(folder: Path) -> str:
             ParameterSource.DEFAULT,
         ):
             value = context.params[name]
+            if option.multiple:
+                given += [word for each in value for word in (option.opts[0], str(each))]
+                continue
             given += [option.opts[0]] if option.is_flag else [option.opts[0], "auto" if value is None else str(value)]
     return shlex.join(["bench", "resume", str(folder), *given])

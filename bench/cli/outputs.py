@@ -516,6 +516,32 @@ class JudgedProgram(_Output):
     level: str
 
 
+class TrackedOutput(_Output):
+    """One run in one tracker.
+
+    Attributes:
+        run: Run directory.
+        tracker: Name of the tracker.
+        where: Where to find the run: an address, a path or a command; None if the tracker failed.
+        error: Why the tracker failed; None if it did not.
+    """
+
+    run: str
+    tracker: str
+    where: str | None = None
+    error: str | None = None
+
+
+class TrackedOutputs(_Output):
+    """Output of `bench track`.
+
+    Attributes:
+        tracked: One entry for each run and tracker, in the order of the command line.
+    """
+
+    tracked: tuple[TrackedOutput, ...]
+
+
 def output_types() -> dict[str, Any]:
     """Return the type of each command's output, by the command's name."""
     from bench.conformance.method.report import MethodReport
@@ -544,6 +570,7 @@ def output_types() -> dict[str, Any]:
         "publish": PublishOutput,
         "audit": Audits,
         "report": ReportOutput,
+        "track": TrackedOutputs,
         "export": ExportOutput,
         "push model": PushOutput,
         "push records": PushOutput,

@@ -10,6 +10,7 @@ import click
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
 from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
+from bench.cli.track import track_option
 
 
 @click.command(
@@ -23,9 +24,17 @@ from bench.cli.options import RUN, engine_options, json_option, output_option, r
 @run_options
 @output_option
 @engine_options
+@track_option
 @config_option
 @json_option
-def run(output: Path, as_json: bool, engines: int | None, ray_address: str | None, **options: Any) -> int:
+def run(
+    output: Path,
+    as_json: bool,
+    engines: int | None,
+    ray_address: str | None,
+    track: tuple[str, ...],
+    **options: Any,
+) -> int:
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are not run
@@ -35,14 +44,17 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
 
     grid = expand(**options)
     where = engines_of(engines, ray_address)
-    return run_grid(grid, output, where, as_json=as_json).exit_code
+    return run_grid(grid, output, where, as_json=as_json, track=track).exit_code
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @engine_options
+@track_option
 @json_option
-def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None) -> int:
+def resume(
+    runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None, track: tuple[str, ...]
+) -> int:
     """Continue interrupted runs.
 
     RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
@@ -51,7 +63,8 @@ def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_addre
     from bench.run.grid import resumed
 
     where = engines_of(engines, ray_address)
-    return run_grid([resumed(folder) for folder in runs], Path(), where, as_json=as_json).exit_code
+    grid = [resumed(folder) for folder in runs]
+    return run_grid(grid, Path(), where, as_json=as_json, track=track).exit_code
 
 
 def engines_of(count: int | None, address: str | None) -> Any:

@@ -10,6 +10,7 @@ import click
 from bench.cli.grid import run_grid
 from bench.cli.options import RUN, engine_options, json_option, output_option, test_options
 from bench.cli.run import engines_of
+from bench.cli.track import track_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @test_options
 @output_option
 @engine_options
+@track_option
 @json_option
 def test(
     runs: tuple[Path, ...],
@@ -46,6 +48,7 @@ def test(
     as_json: bool,
     engines: int | None,
     ray_address: str | None,
+    track: tuple[str, ...],
     **fields: Any,
 ) -> int:
     """Test finished models on another task, prompt or strategy.
@@ -69,7 +72,7 @@ def test(
         configs = _declared(artifact, runs, tasks, changes, declared_flops, model)
     grid = [GridRun(config) for config in configs]
     where = engines_of(engines, ray_address)
-    return run_grid(grid, output, where, as_json=as_json).exit_code
+    return run_grid(grid, output, where, as_json=as_json, track=track).exit_code
 
 
 def _of_runs(

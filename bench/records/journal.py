@@ -267,6 +267,22 @@ def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
     return entries, whole
 
 
+def new_entries(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the entries of a journal that is being written, from a byte on, and where the next one will begin.
+
+    A line that is not complete yet is left for later. One that fails its checksum is left out.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return [], start
+    whole = data.rfind(b"\n") + 1
+    entries = map(_parse, io.BytesIO(data[:whole]))
+    return [entry for entry in entries if entry is not None], start + whole
+
+
 def _plain(value: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.text import Text
 from bench.compute.meter import Meter
 from bench.console import PlainConsole
 from bench.plain import line
+from bench.run.observer import Observers
 
 WIDE = 100
 """Width of a terminal, in characters, from which the display has room for FLOPs and a long bar."""
@@ -52,12 +54,14 @@ class ProgressDisplay:
 
     Attributes:
         seconds: Wall-clock time by stage, measured even if quiet.
+        observers: Observers of the run, which hear of it even if quiet.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or PlainConsole(stderr=True)
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
+        self.observers = Observers(lambda text: self.note(text))
         self._budget: TaskID | None = None
         self._best: float | None = None
         self._wide = self.console.width >= WIDE
@@ -110,6 +114,18 @@ class ProgressDisplay:
 
         meter.listeners.append(show)
         show()
+        self.observers.tell(lambda each: each.budgeted(meter, evaluations, flops))
+
+    @contextmanager
+    def observed(self, folder: Path, identity: str) -> Iterator[None]:
+        """Tell the observers of a run that it begins, and how the block ended: complete if nothing was raised."""
+        self.observers.tell(lambda each: each.began(folder, identity))
+        complete = False
+        try:
+            yield
+            complete = True
+        finally:
+            self.observers.tell(lambda each: each.ended(complete=complete))
 
     def bytes(self, stage: str, done: int, total: int | None) -> None:
         """Show the progress of a download or conversion, in bytes. Callback for `bench.models`."""
@@ -128,7 +144,7 @@ class ProgressDisplay:
         """Show one phase and measure its time."""
         started = time.perf_counter()
         task = self._progress.add_task(name, total=steps, amount="", best="")
-        stage = StageDisplay(self._progress, task, steps)
+        stage = StageDisplay(self._progress, task, steps, self.observers)
         try:
             yield stage
         finally:
@@ -162,18 +178,21 @@ class ProgressDisplay:
 class StageDisplay:
     """One phase on the progress display."""
 
-    def __init__(self, progress: Progress, task: TaskID, steps: int | None) -> None:
-        self._progress, self._task, self._steps = progress, task, steps
+    def __init__(self, progress: Progress, task: TaskID, steps: int | None, observers: Observers) -> None:
+        self._progress, self._task, self._steps, self._observers = progress, task, steps, observers
         self.done = 0
         self.best = -math.inf
         self._show()
 
-    def advance(self, score: float | None = None, steps: int = 1) -> None:
-        """Count finished steps. A score updates the best score shown."""
+    def advance(
+        self, score: float | None = None, steps: int = 1, *, values: Mapping[str, float | None] | None = None
+    ) -> None:
+        """Count finished steps. A score updates the best score shown; observers get the values of a training step."""
         self.done += steps
         if score is not None and not math.isnan(score):
             self.best = max(self.best, score)
         self._show()
+        self._observers.tell(lambda each: each.advanced(values or {}))
 
     def _show(self) -> None:
         amount = f"{self.done}/{self._steps}" if self._steps else f"{self.done or ''}"

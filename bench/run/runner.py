@@ -71,7 +71,7 @@ def execute(
     """
     started = time.perf_counter()
     engines = placed(prepared, engines)
-    with _locked(prepared.folder), display:
+    with _locked(prepared.folder), display, display.observed(prepared.folder, prepared.id):
         sweep(prepared.folder)
         # Open to the end: the number of a closed file could be that of the file which replaced it.
         with closing(open_journal(prepared, engines)) as journal:

@@ -278,7 +278,7 @@ class Loop:
         if reason := divergence(self.rows, self.schedule.batch):
             raise Diverged(f"training diverged: {reason}")
         if self._stage is not None:
-            self._stage.advance(row.get("reward"))
+            self._stage.advance(row.get("reward"), values={"step": float(self.step), **row})
         if self.step % self.schedule.save_every == 0:
             self._save()
 

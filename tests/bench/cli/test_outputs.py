@@ -46,6 +46,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setattr(demo, "METHODS", ("base",))
         patch.setattr(demo, "find_spec", lambda _: None)
         shown = printed("demo", "-o", folder / "demo")
+        patch.setenv("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
+        tracked = printed("track", corp, "--to", "tensorboard")
     return {
         "demo": [shown],
         "run": [ran, refused],
@@ -65,6 +67,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "publish": [printed("publish", runs, "--into", folder / "board")],
         "report": [printed("report", runs, "-o", folder / "site")],
         **hub,
+        "track": [tracked],
         "export": [printed("export", corp, "-o", folder / "model")],
         "export-data": [printed("export-data", runs, "-o", folder / "data")],
         "prepare": [printed("prepare", "-t", "addition", "-M", "tiny-adder")],
