@@ -886,6 +886,8 @@ class Method(ABC):
             set it in `__init__`.
         trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
             cannot.
+        moves: Whether `adapt` evaluates or returns other weights than the base's. Such a run is refused on the model of a
+            server, whose weights cannot be changed.
         drafts: Maximum number of earlier answers that an artifact shows in one question (`Deployment.answer`). vLLM,
             which fixes the length of its prompts at the start, leaves room for them. Where settings say how many, set
             it in `__init__`.
@@ -900,6 +902,7 @@ class Method(ABC):
     install: ClassVar[str] = ""
     models: tuple[str, ...] = ()
     trains: ClassVar[bool] = False
+    moves: ClassVar[bool] = True
     drafts: int = 0
 
     def __init__(self, config: MethodConfig) -> None:

@@ -73,7 +73,7 @@ def _raise_first(found: Found) -> None:
 
 def _model(result: Result) -> Found:
     source, model = EMBEDDED.get(result.config.model), result.model
-    if source is None or model is None:
+    if source is None or model is None or result.config.engine == "endpoint":  # a server may use any name
         return
     if model.name != source.label:
         yield "model.name", model.name, f"{source.label}, which config.model is"

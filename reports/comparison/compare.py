@@ -180,7 +180,7 @@ def compare(
 
 def _compared_row(result: Result, number: int, right: int, items: int) -> ComparedRow:
     config, row = result.config, result.rows[number]
-    name = f"{config.method} {row.label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
+    name = f"{config.method} {row.label}".strip() + f", {config.model_label}, budget {config.budget}, seed {config.seed}"
     name = ", ".join([name, *config.controls])
     accuracy = Estimate(right / items, *wilson_interval(right, items))
     return ComparedRow(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
