@@ -886,8 +886,8 @@ class Method(ABC):
             set it in `__init__`.
         trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
             cannot.
-        moves: Whether `adapt` evaluates or returns other weights than the base's. Such a run is refused on the model of a
-            server, whose weights cannot be changed.
+        moves: Whether `adapt` evaluates or returns other weights than the base's. Such a run is refused on a server's
+            model, whose weights cannot be changed.
         drafts: Maximum number of earlier answers that an artifact shows in one question (`Deployment.answer`). vLLM,
             which fixes the length of its prompts at the start, leaves room for them. Where settings say how many, set
             it in `__init__`.

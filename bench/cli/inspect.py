@@ -184,10 +184,12 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     from bench.records.digests import ARTIFACT, check_digests
     from bench.records.files import folder_atomically
     from bench.records.schema import read_result
+    from bench.run.endpoint import require_weights
 
     result = read_result(run)
     if result.source is not None:
         raise UsageError(f"{run}: a test, which saves no artifact; what it tested is in {result.source.folder}")
+    require_weights(run, result)
     if not (run / "artifact").is_dir():
         why = "restore the folder, or repeat the run" if result.status == "ok" else f"reason: {result.reason}"
         raise UsageError(f"{run}: ended with status {result.status} and has no folder artifact; {why}")

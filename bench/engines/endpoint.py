@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from bench.compute.meter import Meter
 from bench.compute.profile import ComputeProfile
 from bench.engines.decoding import StopStrings, answer_seeds
 from bench.engines.interface import Arrived, Completion, Finish, Job, Sampling, TokenIds
-from bench.errors import BenchError, Refused, UsageError, shown
+from bench.engines.openai_client import Client, Reply
+from bench.errors import Refused, shown
 from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.points import Point
@@ -30,10 +30,6 @@ from tasks.thoughts import answer_of, answer_start
 
 BATCH = 16
 """Default number of requests on their way at once."""
-TRIES = 6
-"""Number of tries of a request that fails for a reason that may pass: no connection, or status 408, 409, 429 or 5xx."""
-TIMEOUT = 600.0
-"""Seconds to wait for an answer."""
 PROBE = "1"
 """Prompt of the first request, whose length shows how many tokens the server's chat template adds."""
 TAIL = 200
@@ -54,7 +50,7 @@ class _Request:
 class EndpointEngine:
     """A model behind a server with the OpenAI interface. See `bench.engines.interface.Engine`.
 
-    The key is read from the environment variable OPENAI_API_KEY. It is neither kept nor recorded.
+    The first request, of one token, checks the server and shows how long its chat template is. It is not billed.
 
     Args:
         url: Base URL, such as `http://127.0.0.1:8000/v1`.
@@ -65,9 +61,7 @@ class EndpointEngine:
         batch_size: Maximum number of requests on their way at once; None for 16.
 
     Raises:
-        BenchError: If the server does not answer, or does not say how many tokens it computed.
-        Refused: If it refuses the key or the request.
-        UsageError: If it has no such model, or no such interface.
+        BenchError: If the server does not answer: see `bench.engines.openai_client.Client.ask`.
     """
 
     matrix_weights = 0
@@ -82,31 +76,27 @@ class EndpointEngine:
         style: PromptStyle = "chat",
         batch_size: int | None = None,
     ) -> None:
-        from openai import AsyncOpenAI
-
         self.profile, self.digest = profile, digest
-        self._url, self._model, self._style = url, model, style
-        self._batch_size = batch_size or BATCH
-        self._runner = asyncio.Runner()
-        # A local server needs no key, and the client wants one.
-        key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=TRIES - 1, timeout=TIMEOUT)
+        self._style, self._batch_size = style, batch_size or BATCH
+        self._runner, self._client = asyncio.Runner(), Client(url, model)
+        probe: dict[str, Any] = (
+            {"messages": [{"role": "user", "content": PROBE}]} if style == "chat" else {"prompt": PROBE}
+        )
         try:
-            reply = self._runner.run(self._probed())
+            reply = self._runner.run(self._client.ask({"max_tokens": 1, "temperature": 0, **probe}))
         except BaseException:
             self.close()
             raise
-        self._reported = str(reply.model)
-        self._overhead = self._usage(reply)[0]
+        self._overhead = reply.prompt_tokens
         self.settings: dict[str, str | int] = {
             "backend": "endpoint",
             "dtype": "as served",
             "device": "server",
             "batch_size": self._batch_size,
-            "served_model": self._reported,
+            "served_model": reply.model,
         }
-        if isinstance(fingerprint := getattr(reply, "system_fingerprint", None), str):
-            self.settings["fingerprint"] = fingerprint
+        if reply.fingerprint is not None:
+            self.settings["fingerprint"] = reply.fingerprint
 
     def close(self) -> None:
         """Close all connections."""
@@ -190,7 +180,6 @@ class EndpointEngine:
         self, prompt: list[Message] | str, sampling: Sampling, seed: int | None, rule: EndRule | None
     ) -> _Request:
         body: dict[str, Any] = {
-            "model": self._model,
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -215,7 +204,7 @@ class EndpointEngine:
 
     async def _answers(self, requests: Sequence[_Request], meter: Meter) -> list[Completion]:
         found: dict[int, Completion] = {}
-        running: dict[asyncio.Task[Any], int] = {}
+        running: dict[asyncio.Task[Reply], int] = {}
         held, following = Work(), 0
         try:
             while len(found) < len(requests):
@@ -223,7 +212,7 @@ class EndpointEngine:
                     most = requests[following].most
                     if not meter.covers(held + most):
                         break
-                    running[asyncio.create_task(self._sent(requests[following].body))] = following
+                    running[asyncio.create_task(self._client.ask(requests[following].body))] = following
                     held, following = held + most, following + 1
                 if not running:
                     meter.reserve(requests[following].most)  # raises, as it is not covered
@@ -239,111 +228,30 @@ class EndpointEngine:
             await asyncio.gather(*running, return_exceptions=True)
         return [found[index] for index in range(len(requests))]
 
-    def _billed(self, reply: Any, request: _Request, meter: Meter) -> Completion:
+    def _billed(self, reply: Reply, request: _Request, meter: Meter) -> Completion:
         """Record the work of an answer, and return it."""
-        prompt_tokens, new_tokens, thought_tokens = self._usage(reply)
-        if reply.model != self._reported:
-            raise self._unfit(f"answered as {shown(reply.model)}, and as {shown(self._reported)} before; start again")
-        if new_tokens > request.sampling.max_new_tokens:
-            raise self._unfit(f"generated {new_tokens} tokens where max_tokens is {request.sampling.max_new_tokens}")
-        if meter.available is not None and prompt_tokens > request.prompt_tokens:
-            raise self._unfit(
-                f"counts {prompt_tokens} tokens for a prompt that can have {request.prompt_tokens} at most (one a "
-                "byte, and those of its chat template), so a budget cannot be kept"
+        limit = request.sampling.max_new_tokens
+        if reply.model != self.settings["served_model"]:
+            before = shown(self.settings["served_model"])
+            raise self._client.unfit(f"answered as {shown(reply.model)}, and as {before} before; start a new run")
+        if reply.new_tokens > limit:
+            raise self._client.unfit(f"generated {reply.new_tokens} tokens where max_tokens is {limit}")
+        if meter.available is not None and reply.prompt_tokens > request.prompt_tokens:
+            raise self._client.unfit(
+                f"counts {reply.prompt_tokens} tokens for a prompt that can have {request.prompt_tokens} at most (one "
+                "a byte, and those of its chat template), so a budget cannot be kept"
             )
-        meter.reserve(_work(self.profile, prompt_tokens, new_tokens))
-        text, finish = self._read(reply, request)
-        if answer_start(text) != 0 and thought_tokens is None:
+        meter.reserve(_work(self.profile, reply.prompt_tokens, reply.new_tokens))
+        text = StopStrings(request.sampling.stop, str).cut(reply.text)
+        if answer_start(text) != 0 and reply.thought_tokens is None:
             raise Refused(
-                f"--endpoint {self._url}: an answer has a thought, and the server does not say of how many tokens "
+                "--engine endpoint: an answer has a thought, and the server does not say of how many tokens "
                 "(usage.completion_tokens_details.reasoning_tokens); serve the model without thoughts"
             )
-        return Completion(text, (), prompt_tokens, finish, thought_tokens or 0, counted=new_tokens)
-
-    def _usage(self, reply: Any) -> tuple[int, int, int | None]:
-        """Return the tokens of the prompt, the generated ones, and those of the thought among them if it is known."""
-        usage = getattr(reply, "usage", None)
-        counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-        prompt, new = counts
-        if not (isinstance(prompt, int) and isinstance(new, int) and prompt > 0 and new >= 0):
-            raise self._unfit(
-                f"reports {shown(counts)} as usage.prompt_tokens and usage.completion_tokens; without these two "
-                "numbers nothing can be billed, so use a server that reports them"
-            )
-        thought = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None)
-        return prompt, new, thought if isinstance(thought, int) else None
-
-    def _read(self, reply: Any, request: _Request) -> tuple[str, Finish]:
-        """Return the text of an answer as every engine would cut it, and the reason for its end.
-
-        A thought that the server keeps apart stands before the answer, between its delimiters.
-        """
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise self._unfit("returned no choice")
-        message, reason = getattr(choices[0], "message", None), choices[0].finish_reason
-        if reason not in ("stop", "length"):
-            raise self._unfit(f"ended an answer with finish_reason {shown(reason)}; expected stop or length")
-        text = (choices[0].text if message is None else message.content) or ""
-        thought = next((t for name in ("reasoning", "reasoning_content") if (t := getattr(message, name, None))), "")
-        if thought or self._usage(reply)[2]:
-            text = f"<think>{thought}" + (f"</think>{text}" if text else "")
-        text = StopStrings(request.sampling.stop, str).cut(text)
+        finish: Finish = "length" if reply.cut else "stop" if reply.stopped else "end"
         if (end := _end_by(request.rule, text)) is not None:
-            return text[:end], "stop"
-        # Servers report the end of a turn and a stop string alike. vLLM names the string beside it.
-        stopped = isinstance(getattr(choices[0], "stop_reason", None), str)
-        return text, "length" if reason == "length" else "stop" if stopped else "end"
-
-    # Requests
-
-    async def _probed(self) -> Any:
-        prompt: list[Message] | str = [{"role": "user", "content": PROBE}] if self._style == "chat" else PROBE
-        name = "prompt" if isinstance(prompt, str) else "messages"
-        return await self._sent({"model": self._model, "max_tokens": 1, "temperature": 0, name: prompt})
-
-    async def _sent(self, body: dict[str, Any]) -> Any:
-        """Send a request, up to `TRIES` times, and return the reply."""
-        import openai
-
-        create = self._client.chat.completions.create if "messages" in body else self._client.completions.create
-        try:
-            reply = await create(**body)
-        except openai.APITimeoutError as error:
-            raise self._unfit(f"did not answer within {TIMEOUT:.0f} s, {TRIES} times; resume the run later") from error
-        except openai.APIConnectionError as error:
-            reason = str(error.__cause__ or error) or type(error.__cause__).__name__
-            raise self._unfit(f"cannot be reached ({reason}), in {TRIES} tries; start it, then resume the run") from error
-        except openai.APIStatusError as error:
-            raise await self._refusal(error) from error
-        except ValueError as error:  # a body that is not JSON
-            raise self._unfit(f"sent a reply that is not JSON ({error})") from error
-        if not hasattr(reply, "choices"):
-            raise self._unfit(f"sent a reply of another form: {shown(reply)}; the URL should end as in http://host/v1")
-        return reply
-
-    async def _refusal(self, error: Any) -> BenchError:
-        """Return an error for a status other than success."""
-        status, words = error.status_code, _words(error)
-        if status in (401, 403):  # its words may show a part of the key
-            return Refused(f"--endpoint {self._url}: refuses the key (status {status}); set OPENAI_API_KEY")
-        if status == 404:
-            known = await self._known()
-            return UsageError(f"--model {self._model}: not found at {self._url} ({words}){known}")
-        if status == 429 or status >= 500:
-            return self._unfit(f"failed with status {status} in {TRIES} tries ({words}); resume the run later")
-        return Refused(f"--endpoint {self._url}: refuses a request (status {status}: {words})")
-
-    async def _known(self) -> str:
-        """Return the models of the server in words; empty if it does not tell."""
-        try:
-            names = [model.id for model in (await self._client.models.list()).data]
-        except Exception:  # it is only a hint
-            return ""
-        return f"; it has {', '.join(names[:10])}"
-
-    def _unfit(self, reason: str) -> BenchError:
-        return BenchError(f"--endpoint {self._url}: the server {reason}")
+            text, finish = text[:end], "stop"
+        return Completion(text, (), reply.prompt_tokens, finish, reply.thought_tokens or 0, counted=reply.new_tokens)
 
 
 def _decoded(ids: TokenIds) -> list[Message] | str:
@@ -379,10 +287,3 @@ def _end_by(rule: EndRule | None, text: str) -> int | None:
             if answer is not None and rule.is_complete(answer):
                 return end
     return None
-
-
-def _words(error: Any) -> str:
-    """Return the first line of what a server says about an error."""
-    body = error.body if isinstance(error.body, dict) else {}
-    text = body.get("message") or getattr(error, "message", "") or str(error)
-    return next(iter(str(text).strip().splitlines()), "no reason given")[:300]

@@ -82,8 +82,8 @@ class RunConfig(BaseModel):
     )
     model: Annotated[str, Option("-M", several=True)] = setting(
         ...,
-        "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id; with --engine endpoint, the "
-        "model's name at the server.",
+        "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id; with --engine "
+        "endpoint, the model's name at the server.",
     )
     budget: Annotated[str, Option("-b", several=True)] = setting(
         "quick",
@@ -153,8 +153,8 @@ class RunConfig(BaseModel):
     )
     declared_shape: Annotated[str | None, Option(content=True, metavar="FILE")] = setting(
         None,
-        "File config.json of the model that the server of --endpoint runs, as transformers writes it. FLOPs follow from "
-        "it. The record has its text.",
+        "File config.json of the model that the server of --endpoint runs, as transformers writes it. FLOPs follow "
+        "from it. The record has its text.",
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Option()] = setting(
         "auto",

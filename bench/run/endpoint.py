@@ -16,6 +16,7 @@ from bench.models.interface import PreparedModel
 from bench.records.config import RunConfig
 from bench.records.schema import Result
 from methods.interface import Method
+from tasks.interface import PromptStyle
 
 if TYPE_CHECKING:
     from bench.compute.budget import Budget
@@ -53,7 +54,7 @@ def check_options(config: RunConfig) -> None:
     }
     for option, present in given.items():
         if present:
-            raise UsageError(f"{option}: with --engine endpoint the server decides this; leave it out, and set it there")
+            raise UsageError(f"{option}: with --engine endpoint the server decides this; leave it out")
 
 
 def refused_method(config: RunConfig, method: Method, budget: Budget) -> str | None:
@@ -111,7 +112,7 @@ def connect(config: RunConfig, model: PreparedModel, opened: ExitStack) -> Engin
 
     assert config.endpoint is not None
     profile = compute_profile(read_config(Path(model.path)) or {})
-    style = "completion" if config.prompt == "completion" else "chat"
+    style: PromptStyle = "completion" if config.prompt == "completion" else "chat"
     engine = EndpointEngine(
         config.endpoint, config.model, profile, model.provenance.sha256, style=style, batch_size=config.batch_size
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,8 +18,8 @@ from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
 from bench.errors import BenchError, Refused, UsageError, usage_error
-from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.endpoint import source_of
+from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
@@ -168,12 +169,13 @@ def prepare(
         with _naming_setting(method, name):
             models[name] = each.prepare(display.bytes)
     checkpoint = Path(model.path)
-    resolved = {"method_config": settings.model_dump(mode="json")}
+    resolved: dict[str, Any] = {"method_config": settings.model_dump(mode="json")}
     if not is_served(config):
-        resolved["device"] = resolved_device(config.device)
-        resolved["dtype"] = resolved_dtype(config.dtype, resolved["device"], checkpoint)
+        device = resolved_device(config.device)
+        dtype = resolved_dtype(config.dtype, device, checkpoint)
         if differing := differing_dtypes(checkpoint):
-            display.note(f"{differing}; this run computes in {resolved['dtype']}")
+            display.note(f"{differing}; this run computes in {dtype}")
+        resolved |= {"device": device, "dtype": dtype}
     config = config.model_copy(update=resolved)
     versions = Versions(
         method=method.version,
@@ -200,7 +202,8 @@ def prepare(
         refusal=refusal,
         models=models,
     )
-    if finished(prepared) is None and not is_served(config):  # a complete run is only shown, and opening a model takes a second
+    # A complete run is only shown, and opening a model takes a second.
+    if finished(prepared) is None and not is_served(config):
         from bench.models.multimodal import what_is_left_out
         from bench.models.opening import check_opens, open_config
 

@@ -20,8 +20,8 @@ from bench.records.pricing import reprice
 from bench.records.schema import Duplicates, Result, Versions, read_result
 from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
-from bench.run.endpoint import require_weights
 from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_task_data
+from bench.run.endpoint import require_weights
 from bench.run.prepare import STRICT, finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
