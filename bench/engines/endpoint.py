@@ -79,11 +79,9 @@ class EndpointEngine:
         self.profile, self.digest = profile, digest
         self._style, self._batch_size = style, batch_size or BATCH
         self._runner, self._client = asyncio.Runner(), Client(url, model)
-        probe: dict[str, Any] = (
-            {"messages": [{"role": "user", "content": PROBE}]} if style == "chat" else {"prompt": PROBE}
-        )
+        asked: list[Message] | str = [{"role": "user", "content": PROBE}] if style == "chat" else PROBE
         try:
-            reply = self._runner.run(self._client.ask({"max_tokens": 1, "temperature": 0, **probe}))
+            reply = self._runner.run(self._client.ask({**_prompt(asked), "max_tokens": 1, "temperature": 0}))
         except BaseException:
             self.close()
             raise
@@ -180,11 +178,11 @@ class EndpointEngine:
         self, prompt: list[Message] | str, sampling: Sampling, seed: int | None, rule: EndRule | None
     ) -> _Request:
         body: dict[str, Any] = {
+            **_prompt(prompt),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
-        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
         if seed is not None:
             body["seed"] = seed
         if sampling.stop:
@@ -243,7 +241,7 @@ class EndpointEngine:
             )
         meter.reserve(_work(self.profile, reply.prompt_tokens, reply.new_tokens))
         text = StopStrings(request.sampling.stop, str).cut(reply.text)
-        if answer_start(text) != 0 and reply.thought_tokens is None:
+        if answer_start(text) != 0 and not reply.thought_tokens:
             raise Refused(
                 "--engine endpoint: an answer has a thought, and the server does not say of how many tokens "
                 "(usage.completion_tokens_details.reasoning_tokens); serve the model without thoughts"
@@ -252,6 +250,10 @@ class EndpointEngine:
         if (end := _end_by(request.rule, text)) is not None:
             text, finish = text[:end], "stop"
         return Completion(text, (), reply.prompt_tokens, finish, reply.thought_tokens or 0, counted=reply.new_tokens)
+
+
+def _prompt(prompt: list[Message] | str) -> dict[str, Any]:
+    return {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
 
 
 def _decoded(ids: TokenIds) -> list[Message] | str:
