@@ -50,13 +50,20 @@ class ServedModel(ModelSource):
         return None
 
     def prepare(self, progress: Progress = silent) -> PreparedModel:
-        """Return a folder that holds config.json alone. Its fingerprint is that of name and shape."""
-        plain = json.dumps(self.config(), sort_keys=True)
-        sha256 = hashlib.sha256(json.dumps(["endpoint", self.name, plain]).encode()).hexdigest()
-        folder = cache.folder("served") / sha256[:16]
+        """Return a folder that holds config.json alone."""
+        folder = cache.folder("served") / self.fingerprint[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", plain + "\n")
-        return PreparedModel(str(folder), None, Provenance(f"endpoint {self.label}", sha256, None))
+        write_atomically(folder / "config.json", self._plain + "\n")
+        return PreparedModel(str(folder), None, Provenance(f"endpoint {self.label}", self.fingerprint, None))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of name and shape, in place of one of files."""
+        return hashlib.sha256(json.dumps(["endpoint", self.name, self._plain]).encode()).hexdigest()
+
+    @property
+    def _plain(self) -> str:
+        return json.dumps(self.config(), sort_keys=True)
 
 
 def source_of(config: RunConfig) -> ModelSource:

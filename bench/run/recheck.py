@@ -73,7 +73,10 @@ def _raise_first(found: Found) -> None:
 
 def _model(result: Result) -> Found:
     source, model = EMBEDDED.get(result.config.model), result.model
-    if source is None or model is None or result.config.engine == "endpoint":  # a server may use any name
+    if model is not None and is_served(result.config):  # a server may use the name of a model of ours
+        yield from _served(result, model)
+        return
+    if source is None or model is None:
         return
     if model.name != source.label:
         yield "model.name", model.name, f"{source.label}, which config.model is"
@@ -102,6 +105,16 @@ def _model(result: Result) -> Found:
                 yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the costs of {source.label} give"
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
+
+
+def _served(result: Result, model: ModelInfo) -> Found:
+    source = source_of(result.config)
+    assert isinstance(source, ServedModel)
+    for name in ("fingerprint", "digest"):
+        if (found := getattr(model, name)) != source.fingerprint:
+            yield f"model.{name}", found, f"{source.fingerprint}, that of the name and the declared shape"
+    if model.profile != (profile := compute_profile(source.config())):
+        yield "model.profile", str(model.profile), f"{profile}, which the declared shape gives"
 
 
 def _weights(source: Shipped, model: ModelInfo, dtype: str) -> Found:

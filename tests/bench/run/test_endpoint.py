@@ -274,6 +274,21 @@ def test_an_audit_checks_the_record_and_says_why_it_repeats_nothing(runs):
 
 
 @pytest.mark.slow
+def test_an_audit_finds_a_shape_that_was_changed_afterwards(runs, tmp_path):
+    folder = tmp_path / runs["base"].name
+    shutil.copytree(runs["base"], folder)
+    smaller = json.dumps(json.loads(SHAPE) | {"num_hidden_layers": 2})
+    for name in ("config.json", "result.json"):
+        content = json.loads((folder / name).read_text())
+        content.get("config", content)["declared_shape"] = smaller
+        (folder / name).write_text(json.dumps(content))
+    found = invoke("audit", folder, "--json")
+    findings = {each["check"]: each for each in json.loads(found.stdout)["audits"][0]["findings"]}
+    assert findings["method and model"]["verdict"] == "differs"
+    assert "model.fingerprint" in findings["method and model"]["detail"]
+
+
+@pytest.mark.slow
 def test_a_board_marks_the_model(runs):
     found = invoke("leaderboard", runs["base"].parents[3])
     assert "tiny-adder (declared, not verified)" in found.stdout
