@@ -11,6 +11,7 @@ class Base(Method):
 
     name = "base"
     version = "1"
+    moves = False
 
     def plan(self, evaluations: int, task: TaskTraits) -> Plan:
         """Return an empty plan."""

@@ -898,6 +898,8 @@ class Method(ABC):
             cannot.
         shards: Whether training works on a model that is divided among processes (FSDP). A subclass does not inherit
             it, because it may read or change weights in another way.
+        moves: Whether `adapt` evaluates or returns other weights than the base's. Such a run is refused on a server's
+            model, whose weights cannot be changed.
         drafts: Maximum number of earlier answers that an artifact shows in one question (`Deployment.answer`). vLLM,
             which fixes the length of its prompts at the start, leaves room for them. Where settings say how many, set
             it in `__init__`.
@@ -913,6 +915,7 @@ class Method(ABC):
     models: tuple[str, ...] = ()
     trains: ClassVar[bool] = False
     shards: ClassVar[bool] = False
+    moves: ClassVar[bool] = True
     drafts: int = 0
 
     def __init__(self, config: MethodConfig) -> None:

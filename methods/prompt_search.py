@@ -34,6 +34,7 @@ class PromptSearch(Method):
 
     name = "prompt-search"
     version = "2"
+    moves = False
 
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if there is a single prompt, else None."""

@@ -122,6 +122,7 @@ class SamplingMethod(Method):
 
     Config = SamplingConfig
     config: SamplingConfig
+    moves: ClassVar[bool] = False
     space: ClassVar[Space] = {"temperature": Dimension(0.1, 1.2, "linear")}
     artifact: ClassVar[type[SampledAnswers]]
 

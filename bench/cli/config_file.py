@@ -81,7 +81,8 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
             option = known[key]
             assert option.name is not None
             values[option.name] = _checked(f"--config {path}: {key} = {shown(value)}", value, option, ctx)
-            _check_names(path, key, values[option.name])
+            if key != "model" or content.get("engine") != "endpoint":  # the name of a server's model is none of ours
+                _check_names(path, key, values[option.name])
         else:
             expected = [*known, *TABLES]
             near = get_close_matches(key, expected, n=1)

@@ -30,6 +30,7 @@ PACKAGES = {
     "peft": "train",
     "trl": "train",
     "ray": "ray",
+    "openai": "endpoint",
     "vllm": "vllm",
 }
 """Packages with the extras that install them; empty for the core."""

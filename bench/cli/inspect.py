@@ -184,9 +184,11 @@ def export(run: Path, output: Path, dtype: str | None, as_json: bool) -> None:
     """
     from bench.records.files import folder_atomically
     from bench.records.schema import read_result
+    from bench.run.endpoint import require_weights
     from bench.run.saved import check_saved
 
     result = read_result(run)
+    require_weights(run, result)
     check_new(output)
     check_saved(run, result)
     with folder_atomically(output) as folder:

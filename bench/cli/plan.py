@@ -132,12 +132,12 @@ def _rounding(config: RunConfig, planned: Plan) -> list[str]:
     Empty if that cannot be told: the model, or the libraries that choose the dtype, are not on this machine.
     """
     from bench.errors import UsageError
-    from bench.models.source import resolve
+    from bench.models.endpoint import source_of
     from bench.records.rows import FAITHFUL
     from bench.run.prepare import resolved_device, resolved_dtype
     from bench.weights.rounding import kept
 
-    if planned.reach is None or (folder := resolve(config.model).local()) is None:
+    if planned.reach is None or (folder := source_of(config).local()) is None:
         return []
     dtype: str = config.dtype
     if dtype == "auto":

@@ -50,12 +50,14 @@ class Completion:
 
     Attributes:
         text: Decoded answer without special tokens, cut before a stop string.
-        token_ids: All generated tokens, including the end-of-turn id or the stop string's tokens.
+        token_ids: All generated tokens, including the end-of-turn id or the stop string's tokens. Empty if an engine
+            does not know them.
         prompt_tokens: Length of the prompt in tokens.
         finish: Reason for the end: an end-of-sequence id ("end"), a stop string or the task's rule ("stop"), or the
             length limit.
         thought_tokens: Number of tokens of the thought, its delimiters included; 0 without a thought.
         thought_cut: Whether the thought was ended because it had reached `max_think_tokens`.
+        counted: Number of generated tokens where their ids are not known; None where `token_ids` holds them.
     """
 
     text: str
@@ -64,6 +66,12 @@ class Completion:
     finish: Finish
     thought_tokens: int = 0
     thought_cut: bool = False
+    counted: int | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        """Number of generated tokens."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 @dataclass(frozen=True)

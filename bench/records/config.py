@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,7 +22,7 @@ from bench.amounts import counted
 from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
 from bench.records.files import read
-from bench.records.source import RunSource, Source
+from bench.records.source import NOT_VERIFIED, RunSource, Source
 from bench.settings import Option, form, setting
 from bench.strategy import STRATEGIES
 
@@ -80,7 +81,9 @@ class RunConfig(BaseModel):
         None, "Names of fields in --adapt-data, as --fields gives those in --data."
     )
     model: Annotated[str, Option("-M", several=True)] = setting(
-        ..., "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id."
+        ...,
+        "Model: a name from `bench list models`, a checkpoint folder, a GGUF file or a hub id; with --engine "
+        "endpoint, the model's name at the server.",
     )
     budget: Annotated[str, Option("-b", several=True)] = setting(
         "quick",
@@ -137,10 +140,21 @@ class RunConfig(BaseModel):
         "no limit.",
         unit="tokens",
     )
-    engine: Annotated[Literal["transformers", "vllm"], Option()] = setting(
+    engine: Annotated[Literal["transformers", "vllm", "endpoint"], Option()] = setting(
         "transformers",
-        "Inference backend; vllm must be installed in a separate environment.",
+        "Inference backend; vllm must be installed in a separate environment; endpoint: a server with the OpenAI "
+        "interface, for methods that move no weights.",
         source="our choice",
+    )
+    endpoint: Annotated[str | None, Option(metavar="URL")] = setting(
+        None,
+        "Base URL of the server for --engine endpoint, such as http://127.0.0.1:8000/v1. The key is read from the "
+        "environment variable OPENAI_API_KEY and is not recorded.",
+    )
+    declared_shape: Annotated[str | None, Option(content=True, metavar="FILE")] = setting(
+        None,
+        "File config.json of the model that the server of --endpoint runs, as transformers writes it. FLOPs follow "
+        "from it. The record has its text.",
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Option()] = setting(
         "auto",
@@ -196,6 +210,13 @@ class RunConfig(BaseModel):
             raise ValueError("one trial is the published setting, with nothing to choose; expected 0, or 2 or more")
         return tune
 
+    @field_validator("endpoint")
+    @classmethod
+    def _base_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is not None and info.data.get("engine") != "endpoint":
+            raise ValueError("belongs to --engine endpoint; expected no value, or engine endpoint")
+        return url and checked_url(url)
+
     @field_validator("shots_seed")
     @classmethod
     def _shots_to_draw(cls, seed: int, info: ValidationInfo) -> int:
@@ -230,6 +251,11 @@ class RunConfig(BaseModel):
         return self.task if self.adapted_on in (None, self.task) else f"{self.adapted_on} to {self.task}"
 
     @property
+    def model_label(self) -> str:
+        """Name of the model for titles; with a mark if it is the model of a server."""
+        return f"{self.model} {NOT_VERIFIED}" if self.engine == "endpoint" else self.model
+
+    @property
     def adapted_on(self) -> str | None:
         """Task adapted on; None if it is not known, because the model was trained elsewhere."""
         if self.source is None:
@@ -250,6 +276,25 @@ class RunConfig(BaseModel):
     def launched(self) -> dict[str, Any]:
         """Entries of `launch` that can change an outcome. Locations and addresses of processes are left out."""
         return {key: value for key, value in (self.launch or {}).items() if key not in LOCATION_KEYS}
+
+
+def checked_url(url: str) -> str:
+    """Return a base URL without a slash at its end.
+
+    Raises:
+        ValueError: If it is not one, or holds a name, a password or a query, which the record would show.
+    """
+    expected = "expected a base URL such as http://127.0.0.1:8000/v1"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(expected)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"{expected} without name, password or query; give a key by OPENAI_API_KEY")
+    return url.rstrip("/")
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -67,7 +67,7 @@ class ModelInfo(Frozen):
         name: Short name.
         origin: Source of the model, such as a hub id or a path.
         fingerprint: sha256 of the source files, or a hub revision.
-        digest: sha256 of the weights as loaded.
+        digest: sha256 of the weights as loaded; of a server's model, that of its name and declared shape.
         licence: Licence; None if unknown.
         shape: Dimensions that determine FLOPs; None if the family has no closed form, and in records of schema 2.
         profile: Costs from which FLOPs follow; None in records of earlier versions, whose costs follow from `shape`.

@@ -11,6 +11,8 @@ from bench.records.rows import Frozen, Sha256
 
 NOT_METERED = "(declared, not metered)"
 """Mark behind the names of models whose adaptation was not metered."""
+NOT_VERIFIED = "(declared, not verified)"
+"""Mark behind the names of models that a server runs: neither the weights nor the shape can be seen."""
 
 
 class RunSource(Frozen):

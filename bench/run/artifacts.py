@@ -15,6 +15,7 @@ from bench.models.digest import digest
 from bench.records.rows import Row
 from bench.records.schema import Result, read_result
 from bench.records.source import RunSource
+from bench.run.endpoint import require_weights
 from bench.run.export import ORIGIN, read_origin, read_point
 from bench.weights.checkpoint import saved_weights, write_checkpoint
 from bench.weights.space import WeightSpace
@@ -71,6 +72,7 @@ def find_adapted(runs: Sequence[Path]) -> tuple[list[Adapted], list[str]]:
             raise UsageError(f"{run}: a test of a model that was trained elsewhere, and has no artifact; leave it out")
         if result.status != "ok" or result.model is None:
             raise UsageError(f"{run}: ended as {result.status} and has no artifact; name runs that ended ok")
+        require_weights(run, result)
         first = first or result
         assert first.model is not None
         if result.model.digest != first.model.digest:

@@ -25,6 +25,7 @@ from bench.records.rows import Row
 from bench.records.schema import AccountRow, BudgetInfo, ModelInfo, Processor, Result, Status, Timing
 from bench.records.source import Artifacts
 from bench.records.tuning import Tuning
+from bench.run.endpoint import is_served
 from bench.run.environment import processor, write_attempt
 from bench.run.evaluator import Evaluator
 from bench.run.loading import load_engine
@@ -49,7 +50,7 @@ def open_journal(prepared: Prepared, engines: Engines) -> Journal:
     if path.exists():
         stored = read_config(path.parent)
         # These may differ: the run id covers the content of paths, and the sandbox is checked again.
-        paths = {"data", "adapt_data", "model", "launch", "allow_unsandboxed"}
+        paths = {"data", "adapt_data", "model", "launch", "allow_unsandboxed", "endpoint"}
         if stored.model_dump(exclude=paths) != prepared.config.model_dump(exclude=paths):
             raise UsageError(
                 f"{path} was changed since the run began and no longer describes it; restore it, or start a new run"
@@ -157,7 +158,8 @@ class Attempt:
             profile=engine.profile,
         )
         facts.engine, facts.prompt, facts.sandbox = engine.settings, style, sandbox
-        facts.processor = processor(prepared.config.device)
+        # The processor of a server is not known.
+        facts.processor = None if is_served(prepared.config) else processor(prepared.config.device)
         # The first journal entry. It detects a resume with another engine or library before their answers mix.
         opening = {"engine": engine.settings, "weights": engine.digest, "prompt": style, "schema": SCHEMA_VERSION}
         opening |= {"libraries": {name: version(name) for name in ("torch", "transformers")}}

@@ -95,7 +95,7 @@ def journalled_answers(completions: Sequence[Completion]) -> dict[str, Any]:
 
 def _fields(found: Completion) -> list[Any]:
     thought = [found.thought_tokens, found.thought_cut] if _has_thought(found.text) else []
-    return [found.text, found.finish, found.prompt_tokens, len(found.token_ids), *thought]
+    return [found.text, found.finish, found.prompt_tokens, found.new_tokens, *thought]
 
 
 def answer_from(fields: Sequence[Any], prompt: str, drafts: tuple[str, ...] = ()) -> Answer:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.compute.flops import compute_profile, generation_flops
 from bench.engines.interface import too_long
 from bench.errors import BenchError, UsageError
+from bench.models.endpoint import source_of
 from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.run.data import TaskData
@@ -105,7 +106,8 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
     """
     task, examples = data.adapted_on, data.splits.support[:CALIBRATION_EXAMPLES]
     refused = _refused(config, data)
-    tokenizer = _tokenizer(config.model, "auto" if refused else config.think)
+    served = config.engine == "endpoint"  # its name may be that of a model which is here
+    tokenizer = None if served else _tokenizer(config.model, "auto" if refused else config.think)
     own: PromptStyle = tokenizer.style if tokenizer else "chat"
     style: PromptStyle = own if config.prompt == "auto" else config.prompt
     prompts = [data.prompting.format(task, style, example) for example in examples]
@@ -120,7 +122,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
     if thought and tokenizer and not refused:
         thought += tokenizer.longest_thought_end or 0
     answers, known = [min(task.max_new_tokens, thought + length) for length in lasting], known and not thought
-    model = resolve(config.model).config()
+    model = source_of(config).config()
     return Estimate(
         _mean_flops(model, lengths, answers),
         sum(lengths) / len(lengths),
@@ -136,7 +138,7 @@ def estimate(config: RunConfig, data: TaskData) -> Estimate:
 
 
 def _refused(config: RunConfig, data: TaskData) -> str | None:
-    if (folder := resolve(config.model).local()) is None:
+    if (folder := source_of(config).local()) is None:
         return None
     try:
         check_thinking(config, data, folder)

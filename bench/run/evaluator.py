@@ -424,6 +424,8 @@ def _answers_in(found: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _with_tokens(completions: Sequence[Completion]) -> dict[str, Any]:
+    if any(found.counted is not None for found in completions):
+        raise Refused("the method asks for the token ids of answers, which this engine does not know")
     return {"answers": [[found.text, list(found.token_ids), found.finish] for found in completions]}
 
 

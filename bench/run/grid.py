@@ -27,6 +27,7 @@ from bench.records.files import WriteFailed
 from bench.records.schema import Result
 from bench.registry import check, load_method
 from bench.run.attempt import ONE, check_schema
+from bench.run.endpoint import check_options
 from bench.run.launch import read_launch
 from bench.run.prepare import Prepared, finished, prepare
 from bench.run.prepare_test import prepare_test
@@ -219,14 +220,15 @@ def expand(
             "out --tune"
         )
     given = {"method": methods, "task": tasks, "adapt_on": adapted_on, "model": models, "budget": budgets}
+    served = common.get("engine") == "endpoint"  # the name of a server's model is none of ours
     for option, names in given.items():
-        for name in names:
+        for name in () if served and option == "model" else names:
             CHECKS[option](name)
     chosen = variants(methods, [*settings, *variations])
     if common.get("tune"):
         _check_tuned(common["tune"], chosen, [*settings, *variations])
     # Paths are stored as absolute paths, so that a run can be resumed from any working directory.
-    models = [str(Path(m).expanduser().absolute()) if _is_path(m) else m for m in models]
+    models = [str(Path(m).expanduser().absolute()) if _is_path(m) and not served else m for m in models]
     for file in ("data", "adapt_data"):
         if common.get(file):
             common[file] = str(Path(common[file]).absolute())
@@ -240,6 +242,7 @@ def expand(
                 config = RunConfig.model_validate({**fields, "method_config": variant.given})
             except ValidationError as error:
                 raise usage_error("configuration", error) from error
+            check_options(config)
             runs.append(GridRun(config, variant.config))
     return runs
 

@@ -15,6 +15,7 @@ from bench.engines.placement import Engines, cores
 from bench.errors import UsageError
 from bench.models.checkpoint import read_config as read_checkpoint_config
 from bench.models.headers import count_weights
+from bench.run.endpoint import connect, is_served, one_server
 from bench.run.prepare import Prepared
 from bench.run.progress import ProgressDisplay
 from tasks.interface import PromptStyle
@@ -22,6 +23,8 @@ from tasks.interface import PromptStyle
 
 def placed(prepared: Prepared, engines: Engines) -> Engines:
     """Return the engines with their number, chosen by the model and the machine where it is open."""
+    if is_served(prepared.config):
+        return one_server(engines)
     if engines.count is not None:
         return engines
     from bench.engines.transformers import SMALL_MODEL
@@ -49,6 +52,8 @@ def load_engine(prepared: Prepared, engines: Engines, display: ProgressDisplay, 
         display: Progress display.
         opened: Closes the workers of a pool.
     """
+    if is_served(prepared.config):
+        return connect(prepared.config, prepared.model, opened)
     config, load = prepared.config, _factory(prepared, engines)
     if engines.here:
         return load(device=config.device)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,12 +18,14 @@ from bench.compute.budget import Budget, parse_budget
 from bench.compute.flops import FLOPS_VERSION
 from bench.engines.vllm.support import require
 from bench.errors import BenchError, Refused, UsageError, usage_error
+from bench.models.endpoint import source_of
 from bench.models.headers import differing_dtypes, stored_dtype
 from bench.models.source import ModelSource, PreparedModel, resolve
 from bench.records.config import RunConfig
 from bench.records.schema import Result, Versions, read_result
 from bench.registry import load_method
 from bench.run.data import TaskData, load_task_data
+from bench.run.endpoint import check_options, is_served, refused_method, require_client
 from bench.run.plan import RunPlan, plan_run
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
@@ -127,6 +130,7 @@ def prepare(
             chat template does not take the run's options on thoughts.
         BenchError: If the configuration is invalid or a download fails. Nothing is written to `output` in that case.
     """
+    check_options(config)
     budget = parse_budget(config.budget)
     method_class = load_method(config.method)
     if settings is None:
@@ -153,7 +157,7 @@ def prepare(
         )
     strategy = run_strategy(config.strategy)
     refusal = refused_because(config, method, task_data.traits, budget)
-    source, further = resolve(config.model), further_models(method)
+    source, further = source_of(config), further_models(method)
     if refusal is not None and any(each.config() is None for each in (source, *further.values())):
         raise Refused(refusal)  # the record needs the models' fingerprints, which are no reason to download one
     require_libraries(config.engine if refusal is None else "transformers")  # a refused run starts no engine
@@ -165,11 +169,13 @@ def prepare(
         with _naming_setting(method, name):
             models[name] = each.prepare(display.bytes)
     checkpoint = Path(model.path)
-    device = resolved_device(config.device)
-    resolved = {"method_config": settings.model_dump(mode="json"), "device": device}
-    resolved["dtype"] = resolved_dtype(config.dtype, device, checkpoint)
-    if differing := differing_dtypes(checkpoint):
-        display.note(f"{differing}; this run computes in {resolved['dtype']}")
+    resolved: dict[str, Any] = {"method_config": settings.model_dump(mode="json")}
+    if not is_served(config):
+        device = resolved_device(config.device)
+        dtype = resolved_dtype(config.dtype, device, checkpoint)
+        if differing := differing_dtypes(checkpoint):
+            display.note(f"{differing}; this run computes in {dtype}")
+        resolved |= {"device": device, "dtype": dtype}
     config = config.model_copy(update=resolved)
     versions = Versions(
         method=method.version,
@@ -178,7 +184,7 @@ def prepare(
         noise=NOISE_VERSION,
         flops=FLOPS_VERSION,
         shots=SHOTS_VERSION if config.shots else None,
-        **reading_versions(config, task_data, checkpoint),
+        **({} if is_served(config) else reading_versions(config, task_data, checkpoint)),
         models={name: each.provenance.sha256 for name, each in models.items()} or None,
     )
     identity = run_id(config, versions, splits.content_hash, model.provenance.sha256, budget.identity)
@@ -196,7 +202,8 @@ def prepare(
         refusal=refusal,
         models=models,
     )
-    if finished(prepared) is None:  # a complete run is only shown, and opening a model takes a second
+    # A complete run is only shown, and opening a model takes a second.
+    if finished(prepared) is None and not is_served(config):
         from bench.models.multimodal import what_is_left_out
         from bench.models.opening import check_opens, open_config
 
@@ -248,6 +255,8 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
         budget: Its budget. Whether the method can use one in FLOPs or time is known only once the run has measured the
             cost of an evaluation.
     """
+    if reason := refused_method(config, method, budget):
+        return reason
     if method.trains and config.engine != "transformers":
         return (
             f"--engine {config.engine}: method {config.method} trains by gradients, which needs --engine transformers"
@@ -295,6 +304,8 @@ def require_libraries(engine: str) -> None:
             raise Refused(f"running a model needs {name}: pip install -c requirements/cpu.txt '.[local]'")
     if engine == "vllm":
         require()
+    if engine == "endpoint":
+        require_client()
 
 
 def missing_libraries(method: Method) -> str | None:

@@ -21,6 +21,7 @@ from bench.records.schema import Duplicates, Result, Versions, read_result
 from bench.records.source import DeclaredSource, RunSource
 from bench.records.tuning import DECLARED
 from bench.run.data import TaskData, alike, between_splits, duplicates_of, load_task_data
+from bench.run.endpoint import require_weights
 from bench.run.prepare import STRICT, finished, require_libraries, resolved_device, resolved_dtype
 from bench.run.progress import ProgressDisplay
 from bench.run.prompting import SHOTS_VERSION
@@ -60,6 +61,7 @@ def config_of_run(run: Path, changes: Mapping[str, Any]) -> RunConfig:
         raise UsageError(
             f"{run}: ended with status {result.status} and has no artifact to test: {result.reason}; start it again"
         )
+    require_weights(run, result)
     if result.saved is None:
         raise UsageError(
             f"{run}: an earlier version of bench recorded it, without the class and the digest of its artifact; start "

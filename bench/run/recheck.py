@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from bench.compute.flops import closed_form, compute_profile, is_present_rule
 from bench.compute.ledger import model_flops
-from bench.errors import BenchError, Refused, shown
+from bench.errors import BenchError, Refused, UsageError, shown
 from bench.models.digest import digest
 from bench.models.embedded import EMBEDDED, InWheel, Shipped
+from bench.models.endpoint import ServedModel, source_of
 from bench.records.pricing import priced_account
 from bench.records.schema import ModelInfo, Result
 from bench.registry import load_method
+from bench.run.endpoint import is_served
 from bench.run.items import NotHere, OtherVersion, check_items, data_of
 from bench.run.plan import RunPlan, plan_run
 from bench.run.tuning import ruleset, sample
@@ -73,6 +75,9 @@ def _raise_first(found: Found) -> None:
 
 def _model(result: Result) -> Found:
     source, model = EMBEDDED.get(result.config.model), result.model
+    if model is not None and is_served(result.config):  # a server may use the name of a model of ours
+        yield from _served(result, model)
+        return
     if source is None or model is None:
         return
     if model.name != source.label:
@@ -102,6 +107,20 @@ def _model(result: Result) -> Found:
                 yield f"rows[{number}].cost.flops", row.cost.flops, f"{flops}, which the costs of {source.label} give"
     if isinstance(source, Shipped):
         yield from _weights(source, model, str(result.engine.get("dtype", result.config.dtype)))
+
+
+def _served(result: Result, model: ModelInfo) -> Found:
+    source = source_of(result.config)
+    assert isinstance(source, ServedModel)
+    for name in ("fingerprint", "digest"):
+        if (found := getattr(model, name)) != source.fingerprint:
+            yield f"model.{name}", found, f"{source.fingerprint}, that of the name and the declared shape"
+    try:
+        profile = compute_profile(source.config())
+    except UsageError:  # a family without a closed form is measured with torch, which the core installation lacks
+        return
+    if model.profile != profile:
+        yield "model.profile", str(model.profile), f"{profile}, which the declared shape gives"
 
 
 def _weights(source: Shipped, model: ModelInfo, dtype: str) -> Found:

@@ -18,12 +18,15 @@ from bench.records.digests import ARTIFACT
 from bench.records.samples import Sample, read_samples
 from bench.records.schema import Result
 from bench.registry import load_method
+from bench.run.endpoint import is_served
 from bench.run.environment import processor
 from bench.run.prepare import STRICT, Prepared, prepare
 from bench.run.prepare_test import config_of_run, prepare_test
 from bench.run.progress import ProgressDisplay
 from bench.run.runner import execute
 from bench.weights.noise import NOISE_VERSION
+
+SERVED = "a server answered (--engine endpoint): what it runs cannot be verified, and its answers may differ each time"
 
 
 class NotRepeatable(BenchError):
@@ -66,6 +69,8 @@ def answer_again(
     """
     if result.status != "ok":
         raise NotRepeatable(f"the run ended as {result.status} and has no test answers")
+    if is_served(result.config):
+        raise NotRepeatable(SERVED)
     if result.source is None and (result.saved is None or not (folder / ARTIFACT).is_dir()):
         raise NotRepeatable(f"{folder / ARTIFACT}: the run's artifact is not there, or the record does not name it")
     _require_model(result.config.model)
@@ -106,6 +111,8 @@ def run_again(result: Result, scratch: Path, display: ProgressDisplay) -> Path:
 def unrepeatable(result: Result) -> str | None:
     """Return why this machine or this version of the code cannot repeat a whole run; None if it can."""
     config, versions = result.config, result.versions
+    if is_served(config):
+        return SERVED
     if result.source is not None:
         return "a test of a model that was made before; audit its run directory, which names the source"
     if result.status not in ("ok", "over_budget", "diverged"):

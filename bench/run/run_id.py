@@ -54,8 +54,12 @@ def run_id(
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-_WITHOUT_EFFECT = {"data", "fields", "adapt_data", "adapt_fields", "model", "budget", "allow_unsandboxed"}
-"""Names of files, of fields, of models and of budgets. What they stand for enters the id by its content."""
+_WITHOUT_EFFECT = {
+    *("data", "fields", "adapt_data", "adapt_fields", "model", "budget", "allow_unsandboxed", "endpoint"),
+    "declared_shape",
+}
+"""Names of files, of fields, of models and of budgets, and addresses. What they stand for enters the id by its content.
+Name and declared shape of a server's model are the model's fingerprint."""
 
 _LATER: dict[str, Any] = {
     "adapt_on": None,

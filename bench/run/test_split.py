@@ -15,6 +15,7 @@ from bench.records.rows import GateRecord, Row
 from bench.records.source import Artifacts
 from bench.run.context import DeploymentContext
 from bench.run.data import TaskData
+from bench.run.endpoint import is_served
 from bench.run.evaluator import Evaluator
 from bench.run.pass_at_k import coverages
 from bench.run.progress import ProgressDisplay
@@ -186,7 +187,7 @@ class TestSplit:
     ) -> None:
         with self._display.stage("saving"):
             write_samples(self._folder / "samples.jsonl", self._examples, self._evaluator, self._config, rows)
-            if self._config.source is not None:
+            if self._config.source is not None or is_served(self._config):
                 return
             with folder_atomically(self._folder / "artifact") as folder:
                 for label, artifact in artifacts.items():

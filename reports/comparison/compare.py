@@ -180,8 +180,8 @@ def compare(
 
 def _compared_row(result: Result, number: int, right: int, items: int) -> ComparedRow:
     config, row = result.config, result.rows[number]
-    name = f"{config.method} {row.label}".strip() + f", {config.model}, budget {config.budget}, seed {config.seed}"
-    name = ", ".join([name, *config.controls])
+    name = f"{config.method} {row.label}".strip()
+    name = ", ".join([name, config.model_label, f"budget {config.budget}", f"seed {config.seed}", *config.controls])
     accuracy = Estimate(right / items, *wilson_interval(right, items))
     return ComparedRow(name, result.id, accuracy, row.cost, result.budget.spent if result.budget else 0)
 

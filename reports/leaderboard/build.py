@@ -144,7 +144,7 @@ def _group(records: Sequence[Record], sort: str, clusters: Clusters, against: st
         notes = (f"simultaneous 95 %: {comparisons} different comparisons with {row}, each at {level:.2f} %", *notes)
     return Group(
         task=config.task_label,
-        model=config.model,
+        model=config.model_label,
         budget=config.budget,
         budget_flops=float(limit),
         strategy=config.strategy,

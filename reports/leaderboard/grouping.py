@@ -114,7 +114,7 @@ def comparable(result: Result) -> tuple[Any, ...]:
     config = result.config
     return (
         config.task_label,
-        config.model,
+        config.model_label,
         parse_budget(config.budget).unit,
         parse_budget(config.budget).amount,
         _ruleset_order(result.ruleset),

@@ -40,6 +40,7 @@ def configuration(result: Result) -> dict[str, str]:
     config, versions = result.config, result.versions
     engine = ", ".join(f"{key} {value}" for key, value in result.engine.items())
     further = versions.models if versions else None
+    identity = "name and shape" if config.engine == "endpoint" else "weights"
     merged = ", system message in the user's turn" if versions and versions.system_merged else ""
     lines = {
         "ruleset": result.ruleset,
@@ -49,7 +50,7 @@ def configuration(result: Result) -> dict[str, str]:
         else "",
         "data": ", ".join(f"{split} {size}" for split, size in result.splits.items()),
         "test": f"the first {config.limit}" if config.limit else "",
-        "model": f"{result.model.origin}, weights {result.model.digest[:12]}" if result.model else "",
+        "model": f"{result.model.origin}, {identity} {result.model.digest[:12]}" if result.model else "",
         "also runs": ", ".join(f"{name}, files {each[:12]}" for name, each in (further or {}).items()),
         "engine": engine + (f", prompt {result.prompt}" if result.prompt else "") + merged,
         "processor": " ".join([result.processor.name, *result.processor.features]) if result.processor else "",

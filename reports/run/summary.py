@@ -15,7 +15,7 @@ from bench.records.tuning import Tuning
 
 def run_title(config: RunConfig) -> str:
     """Return the title of a run, such as `corp on addition, tiny-adder, budget smoke, seed 0`."""
-    title = f"{method_name(config)} on {config.task_label}, {config.model}"
+    title = f"{method_name(config)} on {config.task_label}, {config.model_label}"
     if not isinstance(config.source, DeclaredSource):
         title += f", budget {config.budget}, seed {config.seed}"
     title += f", {config.tune} trials" if config.tune else ""

@@ -29,6 +29,7 @@ HUB = "needs the hub"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
 PROCESSES = "trains in two processes, as tests/bench/run/test_fsdp.py does"
+SERVER = "needs a server"
 EARLIER = "made a table under an earlier version, whose settings it has"
 NOT_RUN = {
     "bench prepare -t gsm8k": HUB,
@@ -71,6 +72,8 @@ NOT_RUN = {
     "bench push records runs/addition --to me/records": HUB,
     "bench pull model me/adder -o my-model": HUB,
     "bench pull records me/records -o pulled": HUB,
+    "bench run -m self-consistency -t addition --engine endpoint --endpoint http://127.0.0.1:8000/v1 -M adder "
+    "--declared-shape config.json -b 400 -L 200 --set samples=5": SERVER,
     "bench test --artifact ./my-model --declared-flops 1e15 -t gsm8k -M Qwen/Qwen2.5-0.5B-Instruct": HUB,
 }
 """Commands that are only parsed, and why."""
@@ -170,6 +173,7 @@ def names() -> Iterator[None]:
     sharded = TWO_PROCESSES | {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}}
     files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "fsdp.yaml": json.dumps(sharded)}
     files |= {"larger.jsonl": "", "general.jsonl": GENERAL}
+    files["config.json"] = json.dumps({"model_type": "llama"})
     with documented.workplace(files) as folder:
         for name in ("RUN", "RUNS", "A", "B", "my-model"):
             (folder / name).mkdir()
@@ -194,7 +198,7 @@ def test_a_command_has_valid_options(command: str, names: None) -> None:
 
 def test_the_list_has_the_commands_that_are_not_run_and_no_other() -> None:
     assert [command for command in NOT_RUN if command not in EVERY] == []
-    assert set(NOT_RUN.values()) <= {HUB, MODEL, LONG, EARLIER}
+    assert set(NOT_RUN.values()) <= {HUB, MODEL, LONG, SERVER, EARLIER}
     assert len(EVERY) > 40
 
 

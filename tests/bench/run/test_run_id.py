@@ -29,6 +29,8 @@ SAME_OUTCOME = {
     "model": "folder/of/the/same",
     "budget": "256",
     "allow_unsandboxed": True,
+    "endpoint": "http://127.0.0.1:8000/v1",
+    "declared_shape": "{}",  # the model's fingerprint is that of name and shape
 }
 OTHER_OUTCOME = {
     "method": "base",
