@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -154,6 +154,12 @@ class Sampler:
         return found
 
 
+class Samples(Protocol):
+    """What has replaced a model's `generate`: a sampler here, or that of `bench.run.engine_rollouts`."""
+
+    rollouts: list[Rollout]
+
+
 @dataclass(frozen=True)
 class SamplingModel:
     """A trainable model whose `generate` is a sampler's. Implements `methods.interface.Peer`.
@@ -164,7 +170,7 @@ class SamplingModel:
     """
 
     model: PreTrainedModel
-    sampler: Sampler
+    sampler: Samples
 
     @property
     def rollouts(self) -> Sequence[Rollout]:

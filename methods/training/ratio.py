@@ -49,7 +49,7 @@ class Ratio(NamedTuple):
         """Raise an error if the ratio is not 1.
 
         Args:
-            mixed: Whether the arithmetic is in bfloat16.
+            mixed: Whether the arithmetic is in bfloat16, of the update or of the engine that sampled.
 
         Raises:
             BenchError: If the mean distance from 1 exceeds the tolerance.
@@ -84,6 +84,12 @@ class RatioCheck:
         self.ratio = Ratio()
         self._handle = training.model.register_forward_hook(self._measure, with_kwargs=True)
         optimizer.register_step_pre_hook(self._end)
+
+    def restart(self) -> None:
+        """Measure anew, until the next update."""
+        self._handle.remove()
+        self.ratio = Ratio()
+        self._handle = self._training.model.register_forward_hook(self._measure, with_kwargs=True)
 
     def _end(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """End the measurement at an update."""

@@ -59,6 +59,23 @@ def test_an_update_ends_the_measurement_and_a_step_that_moves_nothing_does_not(s
     assert check.ratio.tokens == tokens
 
 
+def test_a_measurement_can_be_repeated_at_every_step():
+    model, ids = Model(), torch.tensor([[*PROMPT, *ANSWER]])
+    rollout = Rollout(PROMPT, ANSWER, torch.zeros(2), None, truncated=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    check = RatioCheck(SimpleNamespace(model=model, rollouts=[rollout]), optimizer, 1.0)
+    found = []
+    for _ in range(2):
+        for _ in range(2):  # two updates, of which the first counts
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+            optimizer.step()
+        found.append(check.ratio)
+        check.restart()
+    assert [ratio.tokens for ratio in found] == [2, 2]
+    assert found[0].distance != found[1].distance
+    assert check.ratio == Ratio()
+
+
 @pytest.mark.parametrize("given", [{}, {"last": 4}])
 def test_the_ratio_is_1_where_sampling_and_training_agree(given):
     ratio = measured(temperature=2.0, sampled_at=2.0, **given)
