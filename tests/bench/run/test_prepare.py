@@ -123,7 +123,7 @@ def test_a_method_is_refused_on_an_engine_that_cannot_serve_it_before_anything_i
 
 
 def test_several_training_processes_are_refused_on_vllm(tmp_path):
-    config = RunConfig(method="grpo", task="addition", model="tiny-adder", engine="vllm", launch="accelerate")
+    config = RunConfig(method="grpo", task="addition", model="tiny-adder", engine="vllm", launch={"num_processes": 2})
     with pytest.raises(UsageError, match="--engine vllm: --launch needs --engine transformers, because the weights of"):
         prepare(config, tmp_path, ProgressDisplay(quiet=True))
 

@@ -123,6 +123,7 @@ def test_cold_answers_and_their_flops_are_those_of_the_transformers_model(engine
 
 def test_each_step_of_vllm_is_booked_before_it_runs_and_once(engine, opened):
     session, meter = opened(engine)
+    torch.manual_seed(0)
     with session.metered():
         ids = sample(session)
     profile, expected = engine.profile, Work(weight_moves=1)
@@ -136,6 +137,7 @@ def test_each_step_of_vllm_is_booked_before_it_runs_and_once(engine, opened):
     longest = max(len(prompt.token_ids) for prompt in session.prompts)
     assert ids.shape == (len(session.prompts), longest + max(len(each.answer) for each in session.rollouts))
     poor, meter = opened(engine, allowance=session.spent - 1)
+    torch.manual_seed(0)
     with poor.metered():
         sample(poor)
     assert poor.cut
@@ -169,6 +171,58 @@ def test_what_vllm_cannot_sample_is_refused(engine, opened):
             sample(session, prefix_lengths=torch.ones(20, dtype=torch.long))
 
 
+class Interrupt(KeyboardInterrupt):
+    pass
+
+
+def comparable(folder):
+    result = json.loads((folder / "result.json").read_text())
+    del result["timing"]
+    return result
+
+
+def test_an_interrupted_run_of_grpo_ends_in_the_same_bytes(engine, llama, device, rows, tmp_path, monkeypatch):
+    # A start of vLLM takes seconds, so all attempts share one. test_run.py kills a run and starts it anew.
+    monkeypatch.setattr("bench.engines.vllm.engine.VllmEngine", lambda *_, **__: engine)
+    config = RunConfig(
+        **{"method": "grpo", "task": "jsonl", "data": str(rows), "model": llama, "engine": "vllm", "device": device},
+        **{"budget": "500", "limit": 8, "max_new_tokens": 4, "gate": "off", "dtype": "float32"},
+        method_config={"lr": 1e-3},
+    )
+    quiet, end_step = ProgressDisplay(quiet=True), Loop.end_step
+    prepared = prepare(config, tmp_path / "unbroken", quiet)
+    engine.move_to(Point())
+    result = execute(prepared, quiet)
+    training = result.report["training"]
+    curve = training["curve"]
+    assert result.status == "ok"
+    assert result.engine["backend"] == "vllm"
+    assert set(training["phases"]) == {"rollout", "update"}
+    assert sum(training["phases"].values()) == training["flops"]
+    assert len(set(curve["reward"])) > 2
+    assert all(0 < entropy < 2.8 for entropy in curve["entropy"])  # at most log 16
+    assert 0 < max(curve["mismatch"]) < 1e-4
+    assert result.ledger["train"].work.weight_moves == training["steps"] + training["cut"]
+
+    def interrupted(loop, row):
+        end_step(loop, row)
+        if loop.step == training["steps"] // 2:
+            raise Interrupt
+
+    monkeypatch.setattr(Loop, "end_step", interrupted)
+    again = prepare(config, tmp_path / "interrupted", quiet)
+    engine.move_to(Point())
+    with pytest.raises(Interrupt):
+        execute(again, quiet)
+    monkeypatch.setattr(Loop, "end_step", end_step)
+    engine.move_to(Point())
+    execute(again, quiet)
+    assert comparable(again.folder) == comparable(prepared.folder)
+    for name in ("samples.jsonl", "artifact/model.safetensors"):
+        assert (again.folder / name).read_bytes() == (prepared.folder / name).read_bytes()
+
+
+# The last test, because a new engine closes the one before.
 def test_in_half_precision_vllm_gets_the_weights_that_would_be_deployed(opened, llama, device, fed):
     rounded = VllmEngine(llama, max_model_len=40, device=device, dtype="bfloat16")
     session, _ = opened(rounded)
@@ -181,49 +235,3 @@ def test_in_half_precision_vllm_gets_the_weights_that_would_be_deployed(opened, 
     for name, tensor in model.items():
         assert tensor.dtype == torch.float32
         assert torch.equal(found[name], tensor.to(torch.bfloat16)), name
-
-
-class Interrupt(KeyboardInterrupt):
-    pass
-
-
-def comparable(folder):
-    result = json.loads((folder / "result.json").read_text())
-    del result["timing"]
-    return result
-
-
-def test_an_interrupted_run_of_grpo_ends_in_the_same_bytes(llama, device, rows, tmp_path, monkeypatch):
-    config = RunConfig(
-        **{"method": "grpo", "task": "jsonl", "data": str(rows), "model": llama, "engine": "vllm", "device": device},
-        **{"budget": "500", "limit": 8, "max_new_tokens": 4, "gate": "off", "dtype": "float32"},
-        method_config={"lr": 1e-3},
-    )
-    quiet, end_step = ProgressDisplay(quiet=True), Loop.end_step
-    prepared = prepare(config, tmp_path / "unbroken", quiet)
-    result = execute(prepared, quiet)
-    training = result.report["training"]
-    curve = training["curve"]
-    assert result.status == "ok"
-    assert result.engine["backend"] == "vllm"
-    assert set(training["phases"]) == {"rollout", "update"}
-    assert sum(training["phases"].values()) == training["flops"]
-    assert len(set(curve["reward"])) > 2
-    assert all(0 < entropy < 2.8 for entropy in curve["entropy"])  # at most log 16
-    assert 0 < max(curve["mismatch"]) < 1e-4
-    assert result.ledger["train"].weight_moves == training["steps"] + training["cut"]
-
-    def interrupted(loop, row):
-        end_step(loop, row)
-        if loop.step == training["steps"] // 2:
-            raise Interrupt
-
-    monkeypatch.setattr(Loop, "end_step", interrupted)
-    again = prepare(config, tmp_path / "interrupted", quiet)
-    with pytest.raises(Interrupt):
-        execute(again, quiet)
-    monkeypatch.setattr(Loop, "end_step", end_step)
-    execute(again, quiet)
-    assert comparable(again.folder) == comparable(prepared.folder)
-    for name in ("samples.jsonl", "artifact/model.safetensors"):
-        assert (again.folder / name).read_bytes() == (prepared.folder / name).read_bytes()
