@@ -284,7 +284,7 @@ class Loop:
         dtype, found = self.training.rollout_dtype, Ratio()
         for ratio in self.training.ranks.gather(check.ratio):
             found = found.plus(ratio)
-        found.check(mixed=self.training.mixed or dtype not in (None, "float32"))
+        found.check(mixed=self.training.mixed, rollout_dtype=dtype)
         self._ratio = self._ratio.plus(found)
         if dtype is not None:
             check.restart()

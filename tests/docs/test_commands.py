@@ -28,6 +28,7 @@ NOTE = re.compile(r"\s{2,}(?=[a-z]).*")
 HUB = "needs data or a model from the hub"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
+VLLM = "needs vLLM"
 EARLIER = "made a table under an earlier version, whose settings it has"
 NOT_RUN = {
     "bench prepare -t gsm8k": HUB,
@@ -35,6 +36,7 @@ NOT_RUN = {
     "bench check -t gsm8k": HUB,
     "bench check -m grpo": LONG,
     "bench demo": LONG,
+    "bench run -m grpo -t addition -M adder-32 -b small -L 400 --dtype float32 --engine vllm --set lr=3e-5": VLLM,
     "bench run -m corp -t addition -M tiny-adder -b small -s 0 -s 1 -s 2 -o runs/ablation-small --vary "
     "'corp.gate=both|off' --vary 'corp.noise=iid|tied' --vary 'corp.reweight=on|off'": EARLIER,
     "bench leaderboard runs/ablation-small --format markdown": EARLIER,

@@ -94,6 +94,16 @@ def test_another_distribution_is_refused():
         ratio.check(mixed=False)
 
 
+def test_an_engine_in_half_precision_may_differ_more():
+    ratio = Ratio(tokens=10, total=10.0, distance=1.0)
+    ratio.check(mixed=False, rollout_dtype="bfloat16")
+    for dtype in (None, "float32"):
+        with pytest.raises(BenchError, match=r"mean distance from 1 of 0\.1; expected at most 0\.0001"):
+            ratio.check(mixed=False, rollout_dtype=dtype)
+    with pytest.raises(BenchError, match=r"at most 0\.2\. .* The engine samples in bfloat16: take --dtype float32"):
+        Ratio(tokens=10, total=10.0, distance=3.0).check(mixed=False, rollout_dtype="bfloat16")
+
+
 def test_distances_do_not_cancel():
     with pytest.raises(BenchError, match=r"a mean of 1 and a mean distance from 1 of 0\.2"):
         Ratio(tokens=2, total=2.0, distance=0.4).check(mixed=True)
