@@ -19,7 +19,7 @@ TOLERANCE, MIXED_TOLERANCE = 1e-4, 0.05
 ROUNDED_TOLERANCE = 0.2
 """The same for answers of an engine whose weights are rounded to half precision, while those in training are not.
 
-The random model of the tests, whose weights are large, has .054 (bfloat16, 16 steps); a step of 8 answers has up to .092.
+The random model of the tests, whose weights are large, has .054 (bfloat16, 16 steps) and up to .092 in a step.
 """
 
 
