@@ -288,7 +288,8 @@ class Rollout:
         prompt: Token ids of the prompt.
         answer: Token ids of the answer, its end included.
         logprobs: Log-probability of each sampled token of the answer, a tensor of shape [tokens].
-        entropies: Entropy of the distribution of each sampled token in nats, a tensor of shape [tokens].
+        entropies: Entropy of the distribution of each sampled token in nats, a tensor of shape [tokens]; None if an
+            engine other than the trainable copy sampled them, which returns none.
         truncated: Whether the answer was cut off at the limit on its length.
         prefix: Number of the answer's first tokens that were given and not sampled.
     """
@@ -384,6 +385,14 @@ class Training(Protocol):
     @property
     def rollouts(self) -> Sequence[Rollout]:
         """The answers that the last call of the model's `generate` sampled, one per row, in eval mode."""
+
+    @property
+    def rollout_dtype(self) -> str | None:
+        """Dtype of the engine that samples the rollouts; None if the trainable copy samples them itself.
+
+        An engine is given the present weights before each call of `generate`. It rounds otherwise than the trainable
+        copy, so its probabilities differ a little from those in the update.
+        """
 
     @property
     def mixed(self) -> bool:
@@ -894,8 +903,7 @@ class Method(ABC):
         models: Further models that `adapt` runs, such as a teacher, each given like `--model`. They are downloaded
             before the run begins, and the run's id depends on their names and their content. Where settings name them,
             set it in `__init__`.
-        trains: Whether `adapt` trains by gradients (`Context.train`). Such a run is refused at once on an engine that
-            cannot.
+        trains: Whether `adapt` trains by gradients (`Context.train`). See `refused_engine`.
         shards: Whether training works on a model that is divided among processes (FSDP). A subclass does not inherit
             it, because it may read or change weights in another way.
         moves: Whether `adapt` evaluates or returns other weights than the base's. Such a run is refused on a server's
@@ -927,6 +935,18 @@ class Method(ABC):
         Args:
             task: Facts about the task.
         """
+        return None
+
+    def refused_engine(self, engine: str) -> str | None:
+        """Return the reason why this method cannot run on an inference engine, or None if it can.
+
+        By default a method that trains by gradients runs on the transformers engine alone.
+
+        Args:
+            engine: `transformers` or `vllm`.
+        """
+        if self.trains and engine != "transformers":
+            return "trains by gradients, which needs --engine transformers"
         return None
 
     def check_files(self) -> None:

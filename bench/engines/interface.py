@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
@@ -184,6 +184,37 @@ class Engine(Protocol):
 
         Returns:
             Move of these weights from the base; None at the base. See `bench.weights.space.WeightSpace.measure`.
+        """
+
+
+class SampledAnswer(NamedTuple):
+    """A sampled answer with the log-probability of each of its tokens, in the distribution that it was drawn from."""
+
+    completion: Completion
+    logprobs: tuple[float, ...]
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """An engine that samples answers from the weights of a training in progress."""
+
+    def sample_at(
+        self,
+        weights: Mapping[str, Any],
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        reserve: Callable[[Work], None],
+        end_rules: Sequence[EndRule | None],
+    ) -> list[SampledAnswer]:
+        """Sample one answer per prompt from weights that are no point. The engine must move before its next use.
+
+        Args:
+            weights: All tensors that `bench.models.tensors.held` returns for the model, in any dtype. They are rounded
+                to the engine's, as an export rounds them.
+            prompts: Token ids of the prompts.
+            sampling: Decoding parameters, with a temperature above 0.
+            reserve: Called with the work of each step before it runs. An exception that it raises ends the call.
+            end_rules: Rule for each answer.
         """
 
 

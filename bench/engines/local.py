@@ -39,6 +39,7 @@ class BatchRow(Generic[Draws]):
         finish: Reason for the end; None while the answer is not finished.
         forced: Tokens that come next whatever the model chooses: the rest of a delimiter that ends a thought.
         cut: Whether the thought was ended by such a delimiter.
+        logprobs: Log-probability of each token of the answer, for an engine that returns them; None if not asked for.
     """
 
     prompt: TokenIds
@@ -48,6 +49,7 @@ class BatchRow(Generic[Draws]):
     finish: Finish | None = None
     forced: list[int] = field(default_factory=list)
     cut: bool = False
+    logprobs: list[float] | None = None
     _lookup: Lookup | None = None
 
     def propose(self, most: int) -> tuple[int, list[int]]:
@@ -119,6 +121,15 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
+        rows = self._rows(prompts, sampling, end_rules)
+        if rows:
+            self._decode(rows, sampling, meter)
+        return [self._completion(row, sampling) for row in rows]
+
+    def _rows(
+        self, prompts: Sequence[TokenIds], sampling: Sampling, end_rules: Sequence[EndRule | None]
+    ) -> list[BatchRow[Draws]]:
+        """Return the rows of prompts that the model can answer."""
         if not prompts:
             return []
         if not all(prompts):
@@ -133,9 +144,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)
-        rows = [BatchRow(*each) for each in zip(prompts, draws, rules, strict=True)]
-        self._decode(rows, sampling, meter)
-        return [self._completion(row, sampling) for row in rows]
+        return [BatchRow(*each) for each in zip(prompts, draws, rules, strict=True)]
 
     @abstractmethod
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[Draws]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bench.compute.modules import find_decoder, linear_weights
+from bench.models.tensors import held
 from methods.interface import Lora
 
 READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
@@ -47,6 +50,28 @@ def adapter_products(model: nn.Module) -> int:
         if hasattr(module, "lora_A")
         for adapter in (*module.lora_A.values(), *module.lora_B.values())
     )
+
+
+@torch.no_grad()
+def merged(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the tensors that `held` returns after adapters are merged, without a change of the model.
+
+    Tensors that have no adapter are the model's own and not copies.
+
+    Args:
+        model: The model that adapters were added to, or one without adapters.
+    """
+    layers, found = dict(model.named_modules()), {}
+    for name, tensor in held(model).items():
+        layer, adapted, own = name.rpartition(".base_layer.")
+        if adapted and own == "weight":
+            around: Any = layers[layer]
+            tensor = tensor + sum(around.get_delta_weight(adapter) for adapter in around.active_adapters)
+        if adapted:
+            found[f"{layer}.{own}"] = tensor
+        elif ".lora_" not in name:
+            found[name] = tensor
+    return found
 
 
 def _targets(model: PreTrainedModel) -> list[str]:

@@ -145,7 +145,10 @@ def prepare(
             f"--device {config.device}: each launched process takes its own device; give the type only, such as cuda"
         )
     if config.launch is not None and config.engine != "transformers":
-        raise UsageError(f"--engine {config.engine}: --launch needs --engine transformers, which can compute gradients")
+        raise UsageError(
+            f"--engine {config.engine}: --launch needs --engine transformers, because the weights of several processes "
+            "are not handed over to one engine; leave out --launch"
+        )
     task_data = load_task_data(config)
     task, splits = task_data.task, task_data.splits
     for note in task_data.notes:
@@ -257,10 +260,8 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
     """
     if reason := refused_method(config, method, budget):
         return reason
-    if method.trains and config.engine != "transformers":
-        return (
-            f"--engine {config.engine}: method {config.method} trains by gradients, which needs --engine transformers"
-        )
+    if reason := method.refused_engine(config.engine):
+        return f"--engine {config.engine}: method {config.method} {reason}"
     strategy = run_strategy(config.strategy)
     if reason := method.supports(traits):
         return f"method {config.method} cannot run on {config.task_label}: {reason}"

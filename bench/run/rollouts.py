@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -163,6 +163,12 @@ class Sampler:
         return found
 
 
+class Samples(Protocol):
+    """What has replaced a model's `generate`: a sampler here, or that of `bench.run.engine_rollouts`."""
+
+    rollouts: list[Rollout]
+
+
 @dataclass(frozen=True)
 class SamplingModel:
     """A trainable model whose `generate` is a sampler's. Implements `methods.interface.Peer`.
@@ -173,7 +179,7 @@ class SamplingModel:
     """
 
     model: PreTrainedModel
-    sampler: Sampler
+    sampler: Samples
 
     @property
     def rollouts(self) -> Sequence[Rollout]:

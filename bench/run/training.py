@@ -24,16 +24,17 @@ from bench.compute.ledger import Phase, PhaseBook, Work, in_products
 from bench.compute.meter import AllowanceSpent
 from bench.compute.profile import ComputeProfile
 from bench.distributed import ProcessGroup
-from bench.engines.interface import Finish, TokenIds
+from bench.engines.interface import Finish, RolloutEngine, TokenIds
 from bench.engines.local import max_positions
-from bench.errors import BenchError
+from bench.errors import BenchError, Refused
 from bench.models.digest import digest
 from bench.models.tensors import deployed_dtypes, held, movable
 from bench.records.entries import Trained, shape
 from bench.records.files import folder_atomically
 from bench.run.adapters import adapter_products, with_adapters
+from bench.run.engine_rollouts import EngineSampler
 from bench.run.evaluator import Evaluator, sparse
-from bench.run.rollouts import Sampler, SamplingModel, with_positions, without_own_settings
+from bench.run.rollouts import Sampler, Samples, SamplingModel, with_positions, without_own_settings
 from bench.run.sharding import SHARDS, gathered, load_shards, save_shards, shard, whole
 from bench.run.teacher import check_reads_alike
 from bench.run.value_model import ValueModel
@@ -168,10 +169,27 @@ class TrainingSession:
             shard(base)
         return model, tokenizer
 
-    def _sampling(self, model: PreTrainedModel, pad_id: int, seed: int) -> tuple[PreTrainedModel, Sampler]:
+    @property
+    def rollout_dtype(self) -> str | None:
+        """Dtype of the engine that samples the rollouts; None if the trainable copy samples them itself."""
+        settings = self._evaluator.engine.settings
+        return None if settings["backend"] == "transformers" else str(settings["dtype"])
+
+    def _sampling(self, model: PreTrainedModel, pad_id: int, seed: int) -> tuple[PreTrainedModel, Samples]:
         """Prepare a copy of the base for sampling and training, with adapters drawn from a seed if `lora` is given."""
         with_positions(without_own_settings(model, pad_id))
-        sampler = Sampler(model, self._finish, partial(whole, model) if self.ranks.sharded else nullcontext)
+        sampler: Samples
+        if self.rollout_dtype is None:
+            sampler = Sampler(model, self._finish, partial(whole, model) if self.ranks.sharded else nullcontext)
+        else:
+            engine = self._evaluator.engine
+            if not isinstance(engine, RolloutEngine):
+                raise Refused(
+                    "--engine vllm: rollouts of a training are sampled by one engine, to which the weights are handed "
+                    "over in memory; leave out --engines and --ray-address"
+                )
+            stop = self._evaluator.sampling.stop
+            sampler = EngineSampler(model, engine, lambda: self._end_rules, stop, self._book)
         if self._lora is not None:
             set_seed(seed % 2**32)
             model = with_adapters(model, self._lora)

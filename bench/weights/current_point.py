@@ -20,11 +20,18 @@ class CurrentPoint:
         """Current point or checkpoint.
 
         Raises:
-            RuntimeError: If the last move failed; another move repairs it.
+            RuntimeError: If the last move failed, or the weights are those of a training; another move repairs it.
         """
         if self._place is None:
-            raise RuntimeError("the last move through weight space failed halfway; move to a point again")
+            raise RuntimeError(
+                "the weights are at no known point: the last move failed halfway, or they are those of a training; "
+                "move to a point again"
+            )
         return self._place
+
+    def leave(self) -> None:
+        """Record that the weights are at no point and no checkpoint, but those of a training in progress."""
+        self._place = None
 
     def is_at(self, place: Place) -> bool:
         """Return whether the weights are already at this point or checkpoint."""

@@ -18,7 +18,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "length": "mean number of tokens of an answer, with its end",
         "truncated": "share of answers that were cut off at the limit on their length",
         "entropy": "mean entropy, in nats, of the distributions that the tokens of the answers were sampled from, at "
-        "the rollouts' temperature and before the step's update; with gold answers, of the predictions of their tokens",
+        "the rollouts' temperature and before the step's update; with gold answers, of the predictions of their "
+        "tokens; with --engine vllm, of the updates' own distributions, over the answers that have a loss",
         "loss": "the trainer's loss of the policy, a mean over the step's passes",
         "value_loss": "the trainer's loss of the value model, a mean over the step's passes",
         "norm": "norm of the policy's gradient before clipping, a mean over the step's updates",
@@ -32,6 +33,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "divergence": "mean over the tokens of the batch of the estimated divergence from the teacher, before the "
         "step's update",
         "unpaired": "share of groups without a pair of a right and a wrong answer",
+        "mismatch": "mean distance from 1 of the probability of each sampled token in the update by its probability in "
+        "the engine that sampled it, before the step's first update; with --engine vllm alone",
         "dropped": "share of answers that a model did not learn from, because another model sampled them and they were "
         "too unlikely under its own distribution; a mean over models",
     }

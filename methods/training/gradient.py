@@ -50,6 +50,10 @@ class GradientMethod(Method):
         """Set the number of training processes. Each gets an equal part of every batch."""
         self.processes = processes
 
+    def refused_engine(self, engine: str) -> str | None:
+        """Return None: the trainable copy trains, and whatever engine the run has samples its rollouts."""
+        return None
+
     def supports(self, task: TaskTraits) -> str | None:
         """Return a reason if the method samples answers, or rewards them, in a way that the run does not allow."""
         if not self._samples:

@@ -47,7 +47,7 @@ class Answer(NamedTuple):
         score: Its score.
         reward: Reward to train on; None if it could not be judged.
         tokens: Number of its tokens, its end included.
-        entropy: Sum of the entropies of their distributions.
+        entropy: Sum of the entropies of their distributions; None if the engine that sampled them returned none.
         truncated: Whether it was cut off at the limit.
         whole: Whether all of its tokens were sampled. The curve leaves out answers that began with given tokens.
     """
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     score: Score
     reward: float | None
     tokens: int
-    entropy: float
+    entropy: float | None
     truncated: bool
     whole: bool = True
 
@@ -132,9 +132,12 @@ class Loop:
         self._rollouts = rollouts
 
     def check_ratio(self) -> None:
-        """Check the probability ratio before the first update of a trainer that updates on the answers sampled last."""
+        """Check the probability ratio before the first update of a trainer that updates on the answers sampled last.
+
+        If an engine samples, every step is checked, before its first update: the check shows that the weights arrived.
+        """
         assert isinstance(self.config, RolloutConfig)
-        if not self._ratio.tokens:  # else an earlier attempt has checked it
+        if self.training.rollout_dtype is not None or not self._ratio.tokens:  # else an earlier attempt has checked it
             self._check = RatioCheck(self.training, self.optimizer, self.config.temperature)
 
     def run(self, stage: Stage, train: Callable[[], object]) -> None:
@@ -206,7 +209,7 @@ class Loop:
         scores = self.training.judge(examples, answers)
         for score, answer, rollout, punished in zip(scores, answers, self.rollouts, self._punished(), strict=True):
             reward = None if score.status == "infrastructure" else 0.0 if punished else score.reward
-            entropy = float(rollout.entropies.sum())
+            entropy = None if rollout.entropies is None else float(rollout.entropies.sum())
             self._answers.append(Answer(score, reward, len(answer), entropy, rollout.truncated, not rollout.prefix))
         self.scores = scores
         return scores
@@ -259,11 +262,7 @@ class Loop:
             row["weights"] = float("nan")
         self.values, self._answers = {}, []
         if self._check is not None:
-            for ratio in self.training.ranks.gather(self._check.ratio):
-                self._ratio = self._ratio.plus(ratio)
-            self._ratio.check(mixed=self.training.mixed)
-            if self._ratio.tokens:  # a step may have no answer with a loss, as one of dpo without a pair
-                self._check = None
+            row |= self._checked(self._check)
         if self._curriculum is not None:
             rewards = [answer.reward for answer in answers]
             advantages = self.advantages or [float("nan")] * len(self._chosen)
@@ -281,6 +280,20 @@ class Loop:
             self._stage.advance(row.get("reward"), values={"step": float(self.step), **row})
         if self.step % self.schedule.save_every == 0:
             self._save()
+
+    def _checked(self, check: RatioCheck) -> Row:
+        """Check the ratio of this step. Return its distance from 1 for the row if an engine samples."""
+        dtype, found = self.training.rollout_dtype, Ratio()
+        for ratio in self.training.ranks.gather(check.ratio):
+            found = found.plus(ratio)
+        found.check(mixed=self.training.mixed, rollout_dtype=dtype)
+        self._ratio = self._ratio.plus(found)
+        if dtype is not None:
+            check.restart()
+            return {"mismatch": found.distance / found.tokens if found.tokens else None}
+        if self._ratio.tokens:  # a step may have no answer with a loss, as one of dpo without a pair
+            self._check = None
+        return {}
 
     def report(self) -> dict[str, Any]:
         """Return the record of the training."""
@@ -339,12 +352,13 @@ def _means(answers: Sequence[Answer]) -> Row:
     answers = [answer for answer in answers if answer.whole] or answers
     scored = [answer.score for answer in answers if answer.score.status != "infrastructure"]
     tokens = sum(answer.tokens for answer in answers)
+    entropies = [answer.entropy for answer in answers if answer.entropy is not None]
     return {
         "reward": sum(score.reward for score in scored) / len(scored) if scored else None,
         "correct": sum(score.correct for score in scored) / len(scored) if scored else None,
         "length": tokens / len(answers),
         "truncated": sum(answer.truncated for answer in answers) / len(answers),
-        "entropy": sum(answer.entropy for answer in answers) / tokens,
+        "entropy": sum(entropies) / tokens if len(entropies) == len(answers) else None,
     }
 
 

@@ -52,6 +52,12 @@ class Ppo(GradientMethod):
         config = self.config
         return [(training.model, config.lr), (training.value_model(), config.value_lr or 10 * config.lr)]
 
+    def refused_engine(self, engine: str) -> str | None:
+        """Refuse every engine but the trainable copy itself."""
+        if engine == "transformers":
+            return None
+        return "needs the logits of every sampled token (PPOTrainer), and vLLM returns none; use --engine transformers"
+
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's PPOTrainer."""
         from methods.training.trainers import PolicyValueTrainer

@@ -72,6 +72,12 @@ class PrefixRft(GroupMethod):
             return f"its prefixes are those of gold answers, and {task.refused_golds}; grpo needs none"
         return super().supports(task)
 
+    def refused_engine(self, engine: str) -> str | None:
+        """Refuse every engine but the trainable copy itself."""
+        if engine == "transformers":
+            return None
+        return "lets answers begin with given tokens, which vLLM's rollouts cannot; use --engine transformers"
+
     def train(self, loop: Loop, folder: str) -> None:
         """Run TRL's GRPOTrainer with prefixes."""
         from methods.training.prefix_trainer import PrefixTrainer

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -13,13 +14,17 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import nn
 from transformers.utils import ModelOutput
-from trl import GRPOConfig, GRPOTrainer
-from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from bench.seeds import derive
 from methods.training.cat_weights import Array
 from methods.training.loop import LogCallback, Loop, StepCallback, silence
 from methods.training.losses import LOSSES, Loss, leave_one_out
+
+# TRL imports its own modes of vLLM where vLLM is installed. They fail with the releases that this project supports, and
+# are not used: an engine of the harness samples in their place.
+with patch("trl.import_utils.is_vllm_available", lambda *_, **__: False):
+    from trl import GRPOConfig, GRPOTrainer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 if TYPE_CHECKING:
     from methods.training.config import GroupConfig, PpoConfig
@@ -121,10 +126,14 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=Dataset.from_list(self._rows).select(order),
             processing_class=training.tokenizer,
-            callbacks=[StepCallback(loop, self.columns, updates)],
+            callbacks=[StepCallback(loop, self._columns(), updates)],
             optimizers=(loop.optimizer, loop.scheduler),
         )
         silence(self)
+
+    def _columns(self) -> Mapping[str, str]:
+        """Return the columns, with the trainer's entropy if the engine that samples returns none."""
+        return self.columns if self._training.rollout_dtype is None else {**self.columns, "entropy": "entropy"}
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         # Not in the data set, because the trainer fetches a batch before the previous step is done.

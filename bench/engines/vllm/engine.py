@@ -11,19 +11,18 @@ of the thought. vLLM computes all of it again, so that is what is recorded.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
 import torch
 
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
-from bench.compute.meter import Meter
 from bench.engines.decoding import answer_seeds
-from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
+from bench.engines.interface import Arrived, Job, SampledAnswer, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import MULTIMODAL, STATES, contained, require
@@ -35,7 +34,7 @@ from bench.records.rows import Move
 from bench.weights.checkpoint import Place
 from bench.weights.current_point import CurrentPoint
 from bench.weights.points import Point
-from tasks.interface import PromptStyle
+from tasks.interface import EndRule, PromptStyle
 
 BATCH = {"cpu": 64, "cuda": 256}
 """Default batch size by device type."""
@@ -49,8 +48,21 @@ DECODING = "stepwise-1"
 BLOCK = 128
 """Common multiple of the block sizes into which vLLM divides its cache, in tokens."""
 
+COLDEST = 0.01
+"""Temperature below which vLLM samples at this one, without an error."""
+
 _Row = BatchRow[int]
 _RUNNING: WeakSet[VllmEngine] = WeakSet()
+
+
+class _Reserves(Protocol):
+    """The part of a meter that this engine needs."""
+
+    def reserve(self, work: Work) -> None: ...
+
+
+class _Reserve(NamedTuple):
+    reserve: Callable[[Work], None]
 
 
 class VllmEngine(LocalEngine[int]):
@@ -170,6 +182,7 @@ class VllmEngine(LocalEngine[int]):
                 async_scheduling=False,
                 enforce_eager=kind == "cpu",
                 disable_log_stats=True,
+                logprobs_mode="processed_logprobs",  # of the distribution that a token is drawn from
                 worker_extension_cls="bench.engines.vllm.worker.WorkerWeights",
                 seed=0,
             )
@@ -205,7 +218,7 @@ class VllmEngine(LocalEngine[int]):
         """Current point or checkpoint of the weights.
 
         Raises:
-            RuntimeError: If the last move failed; another move repairs it.
+            RuntimeError: If the last move failed, or the weights are those of a training; a move repairs it.
         """
         return self._current.place
 
@@ -223,21 +236,44 @@ class VllmEngine(LocalEngine[int]):
             return
         with self._current.moving_to(point):
             self._vllm.collective_rpc("bench_move", args=(point,))
-            if not self._vllm.reset_prefix_cache():
-                raise BenchError("vLLM still holds keys and values of the previous weights")
+            self._drop_cache()
 
-    def trainable(self, folder: Path | None = None) -> NoReturn:
-        """Refuse, because training with gradients needs the transformers engine.
+    def sample_at(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        reserve: Callable[[Work], None],
+        end_rules: Sequence[EndRule | None],
+    ) -> list[SampledAnswer]:
+        """Sample from weights in training: see `bench.engines.interface.RolloutEngine`.
+
+        The weights are handed over in memory, because vLLM computes in this process.
 
         Raises:
-            Refused: Always.
+            Refused: If the temperature is one that vLLM would raise.
         """
-        raise Refused("training by gradients works with --engine transformers only")
+        if sampling.temperature < COLDEST:
+            raise Refused(f"temperature {sampling.temperature}: vLLM samples at {COLDEST} or more; raise it")
+        rows = self._rows(prompts, sampling, end_rules)
+        for row in rows:
+            row.logprobs = []
+        reserve(Work(weight_moves=1))
+        self._current.leave()
+        self._vllm.collective_rpc("bench_hand_over", args=(weights,))
+        self._drop_cache()
+        with torch.random.fork_rng(devices=[]):  # vLLM draws from torch's generator, too, and uses nothing of it
+            self._decode(rows, sampling, _Reserve(reserve))
+        return [SampledAnswer(self._completion(row, sampling), tuple(row.logprobs or ())) for row in rows]
+
+    def _drop_cache(self) -> None:
+        if not self._vllm.reset_prefix_cache():
+            raise BenchError("vLLM still holds keys and values of the previous weights")
 
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[int]:
         return answer_seeds(prompts, sampling)
 
-    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
+    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: _Reserves) -> None:
         stop = self._stop_strings(sampling)
         waiting, running = list(rows), dict[str, _Row]()
         try:
@@ -263,7 +299,8 @@ class VllmEngine(LocalEngine[int]):
         """
         left = sampling.model_copy(update={"max_new_tokens": sampling.max_new_tokens - len(row.generated)})
         draws = row.draws if row.draws is None or not row.generated else row.draws ^ 1
-        return self._request((*row.prompt, *row.generated), left, draws)
+        more = {} if row.logprobs is None else {"logprobs": 0}  # 0: of the sampled token alone
+        return self._request((*row.prompt, *row.generated), left, draws, **more)
 
     def _with_thought_ended(self, row: _Row) -> _Row:
         row.generated += row.forced
@@ -318,13 +355,15 @@ class VllmEngine(LocalEngine[int]):
 
     def _step(self, running: dict[str, _Row]) -> None:
         """Run one step of vLLM, and append the next token to every row."""
-        tokens = {output.request_id: output.outputs[0].token_ids for output in self._vllm.step()}
-        if tokens.keys() != running.keys() or any(len(new) != 1 for new in tokens.values()):
+        made = {output.request_id: output.outputs[0] for output in self._vllm.step()}
+        if made.keys() != running.keys() or any(len(new.token_ids) != 1 for new in made.values()):
             raise BenchError(
-                f"vLLM made tokens for {len(tokens)} requests where {len(running)} were booked; lower --batch-size"
+                f"vLLM made tokens for {len(made)} requests where {len(running)} were booked; lower --batch-size"
             )
         for name, row in running.items():
-            row.generated.extend(tokens[name])
+            row.generated.extend(made[name].token_ids)
+            if row.logprobs is not None:
+                row.logprobs.append(made[name].logprobs[0][row.generated[-1]].logprob)
 
     def close(self) -> None:
         """Shut vLLM down and free its memory. The engine cannot be used afterwards."""

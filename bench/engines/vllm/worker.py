@@ -8,6 +8,7 @@ be wrong, because they may be fused, sharded, repacked or quantised.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,15 @@ class WorkerWeights:
             self.bench_space.load(place)
         else:
             self.bench_space.move_to(place)
-        filed = as_filed(self.bench_model, self.bench_tensors)
+        self._bench_reload(self.bench_tensors)
+
+    def bench_hand_over(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Reload vLLM from other tensors of the model, in the dtypes of this checkpoint, which they do not change."""
+        rounded = {name: weights[name].to(own.device, own.dtype) for name, own in self.bench_tensors.items()}
+        self._bench_reload(rounded)
+
+    def _bench_reload(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        filed = as_filed(self.bench_model, tensors)
         self.model_runner.reload_weights(weights_iterator=iter(filed.items()))
         _pack_tied_heads(self.model_runner.get_model())
         _pack_experts(self.model_runner.get_model())

@@ -36,11 +36,18 @@ def test_a_plan_refuses_a_method_whose_libraries_are_missing(monkeypatch):
     assert es["refused"] is None
 
 
-def test_a_plan_refuses_a_method_that_trains_on_an_engine_that_cannot():
-    sft, es = planned("-m", "sft", "-m", "es", "-t", "addition", "-M", "tiny-adder", "-b", "small", "--engine", "vllm")
-    assert sft["refused"] == "--engine vllm: method sft trains by gradients, which needs --engine transformers"
-    assert sft["lines"] == []
-    assert es["refused"] is None
+def test_a_plan_refuses_a_method_on_an_engine_that_cannot_sample_for_it():
+    methods = ("ppo", "prefix-rft", "es", "sft", "grpo", "f-tis")
+    named = [part for method in methods for part in ("-m", method)]
+    found = planned(*named, "-t", "addition", "-M", "tiny-adder", "-b", "small", "--engine", "vllm")
+    reasons = {plan["method"]: plan["refused"] for plan in found}
+    assert reasons == dict.fromkeys(methods) | {
+        "ppo": "--engine vllm: method ppo needs the logits of every sampled token (PPOTrainer), and vLLM returns none; "
+        "use --engine transformers",
+        "prefix-rft": "--engine vllm: method prefix-rft lets answers begin with given tokens, which vLLM's rollouts "
+        "cannot; use --engine transformers",
+    }
+    assert found[0]["lines"] == []
 
 
 class Unknown(Addition):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from tiny_families import make
 
-from bench.run.adapters import adapter_products, with_adapters
+from bench.models.tensors import held
+from bench.run.adapters import adapter_products, merged, with_adapters
 from methods.interface import Lora
 
 TARGETS = {
@@ -25,6 +26,23 @@ def test_every_linear_layer_but_the_head_has_an_adapter():
     model = make("qwen3")
     linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     assert adapted(with_adapters(model, Lora(rank=2))) == linear - {"lm_head"}
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "afmoe"])
+def test_merged_tensors_are_those_of_the_merged_model_and_the_model_stays_as_it_was(family):
+    model = make(family)
+    trained = with_adapters(model, Lora(rank=2))
+    for name, parameter in trained.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(parameter)
+    before = {name: tensor.clone() for name, tensor in held(model).items()}
+    found = merged(model)
+    assert all(torch.equal(held(model)[name], tensor) for name, tensor in before.items())
+    expected = held(trained.merge_and_unload())
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+    assert merged(model).keys() == expected.keys()  # a model without adapters
 
 
 def test_dense_layers_beside_experts_have_adapters_and_experts_have_none():

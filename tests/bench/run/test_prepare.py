@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bench.compute.budget import parse_budget
-from bench.errors import BenchError, Refused
+from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import RunConfig
 from bench.registry import load_method
 from bench.run.prepare import missing_libraries, prepare, refused_because, resolved_dtype
@@ -105,18 +105,27 @@ def test_a_run_refused_for_its_sandbox_goes_on_when_that_is_allowed(tmp_path):
     assert execute(allowed, ProgressDisplay(quiet=True)).status == "ok"
 
 
-def test_a_method_that_trains_is_refused_on_an_engine_that_cannot_before_anything_is_billed(tmp_path):
-    config = RunConfig(
-        method="iterative-randopt", task="addition", model="tiny-adder", engine="vllm", budget="small", limit=2
-    )
+def test_a_method_is_refused_on_an_engine_that_cannot_serve_it_before_anything_is_billed(tmp_path):
+    config = RunConfig(method="ppo", task="addition", model="tiny-adder", engine="vllm", budget="small", limit=2)
     prepared = prepare(config, tmp_path, ProgressDisplay(quiet=True))
     assert prepared.refusal == (
-        "--engine vllm: method iterative-randopt trains by gradients, which needs --engine transformers"
+        "--engine vllm: method ppo needs the logits of every sampled token (PPOTrainer), and vLLM returns none; use "
+        "--engine transformers"
     )
     result = execute(prepared, ProgressDisplay(quiet=True))
     assert (result.status, result.reason, result.ledger) == ("refused", prepared.refusal, {})
     search = load_method("randopt")
     assert refused_because(config, search(search.Config()), TRAITS, parse_budget("2048")) is None
+    own = type("Own", (search,), {"trains": True})  # a loop of its own may take more from `generate` than answers
+    assert refused_because(config, own(own.Config()), TRAITS, parse_budget("2048")) == (
+        "--engine vllm: method ppo trains by gradients, which needs --engine transformers"
+    )
+
+
+def test_several_training_processes_are_refused_on_vllm(tmp_path):
+    config = RunConfig(method="grpo", task="addition", model="tiny-adder", engine="vllm", launch={"num_processes": 2})
+    with pytest.raises(UsageError, match="--engine vllm: --launch needs --engine transformers, because the weights of"):
+        prepare(config, tmp_path, ProgressDisplay(quiet=True))
 
 
 @pytest.fixture

@@ -59,6 +59,23 @@ def test_an_update_ends_the_measurement_and_a_step_that_moves_nothing_does_not(s
     assert check.ratio.tokens == tokens
 
 
+def test_a_measurement_can_be_repeated_at_every_step():
+    model, ids = Model(), torch.tensor([[*PROMPT, *ANSWER]])
+    rollout = Rollout(PROMPT, ANSWER, torch.zeros(2), None, truncated=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    check = RatioCheck(SimpleNamespace(model=model, rollouts=[rollout]), optimizer, 1.0)
+    found = []
+    for _ in range(2):
+        for _ in range(2):  # two updates, of which the first counts
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+            optimizer.step()
+        found.append(check.ratio)
+        check.restart()
+    assert [ratio.tokens for ratio in found] == [2, 2]
+    assert found[0].distance != found[1].distance
+    assert check.ratio == Ratio()
+
+
 @pytest.mark.parametrize("given", [{}, {"last": 4}])
 def test_the_ratio_is_1_where_sampling_and_training_agree(given):
     ratio = measured(temperature=2.0, sampled_at=2.0, **given)
@@ -75,6 +92,16 @@ def test_another_distribution_is_refused():
     ratio = measured(sampled_at=1.5)
     with pytest.raises(BenchError, match=r"ratio of sampled tokens has a mean of .*expected at most 0\.0001\. Answers"):
         ratio.check(mixed=False)
+
+
+def test_an_engine_in_half_precision_may_differ_more():
+    ratio = Ratio(tokens=10, total=10.0, distance=1.0)
+    ratio.check(mixed=False, rollout_dtype="bfloat16")
+    for dtype in (None, "float32"):
+        with pytest.raises(BenchError, match=r"mean distance from 1 of 0\.1; expected at most 0\.0001"):
+            ratio.check(mixed=False, rollout_dtype=dtype)
+    with pytest.raises(BenchError, match=r"at most 0\.2\. .* The engine samples in bfloat16: take --dtype float32"):
+        Ratio(tokens=10, total=10.0, distance=3.0).check(mixed=False, rollout_dtype="bfloat16")
 
 
 def test_distances_do_not_cancel():

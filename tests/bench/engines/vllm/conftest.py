@@ -1,6 +1,7 @@
 """Fixtures for the tests of the vLLM engine. They run only in the environment of `tox -e vllm`."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,20 @@ def qwen(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("qwen"), "qwen2", tie_word_embeddings=False)
 
 
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    """Return a file of prompts on which the answers of a random model differ in reward."""
+    file = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    rows = ({"prompt": f"{i}+{j}=", "answer": "^[0-4]", "check": "regex"} for i in range(10, 26) for j in range(10, 20))
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return file
+
+
 @pytest.fixture
 def fed(monkeypatch):
-    """Return a function that moves an engine and returns the tensors passed to vLLM's loader, by name."""
+    """Return a function that calls another, and returns the tensors passed to vLLM's loader meanwhile, by name."""
 
-    def move(engine, place):
+    def loaded(engine, call):
         found = {}
         runner = engine._vllm.model_executor.driver_worker.worker.model_runner
         reload = runner.reload_weights
@@ -76,7 +86,7 @@ def fed(monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(runner, "reload_weights", lambda weights_iterator: reload(noted(weights_iterator)))
-            engine.move_to(place)
+            call()
         return found
 
-    return move
+    return loaded

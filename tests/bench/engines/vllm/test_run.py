@@ -26,15 +26,13 @@ def lines(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.fixture(scope="module")
-def run(llama, device, tmp_path_factory):
+@pytest.fixture(params=["corp", "grpo"])
+def run(request, llama, device, rows):
     """Arguments of a run on a random model. Its candidates differ in reward, and its result differs from the base."""
-    data = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    rows = ({"prompt": f"{i}+{j}=", "answer": "^[0-4]", "check": "regex"} for i in range(10, 26) for j in range(10, 20))
-    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    options = {"-m": "corp", "-t": "jsonl", "--data": data, "-M": llama, "-b": 1000, "-L": 8, "--max-new-tokens": 4}
-    options |= {"--engine": "vllm", "--device": device, "--set": "gate=off"}
-    return [part for option in options.items() for part in option]
+    settings = {"corp": [], "grpo": ["--set", "lr=1e-3"]}[request.param]
+    options = {"-m": request.param, "-t": "jsonl", "--data": rows, "-M": llama, "-b": 1000, "-L": 8}
+    options |= {"--max-new-tokens": 4, "--engine": "vllm", "--device": device, "--gate": "off"}
+    return [*(part for option in options.items() for part in option), *settings]
 
 
 def test_a_run_killed_halfway_ends_as_an_unbroken_one(run, tmp_path):
@@ -43,7 +41,8 @@ def test_a_run_killed_halfway_ends_as_an_unbroken_one(run, tmp_path):
     expected = comparable(unbroken)
     assert expected["status"] == "ok"
     assert expected["engine"]["backend"] == "vllm"
-    assert json.loads((unbroken / "artifact" / "point.json").read_text())["amplitudes"]
+    point = json.loads((unbroken / "artifact" / "point.json").read_text())
+    assert point.get("amplitudes") or point["checkpoint"]
     folder = tmp_path / "killed" / unbroken.relative_to(tmp_path / "unbroken")
     child = subprocess.Popen(bench("run", *run, "-o", tmp_path / "killed"), stdout=subprocess.DEVNULL)
     while child.poll() is None and lines(folder) < lines(unbroken) // 2:
