@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bench.cells.job import NotingDisplay
 from bench.plain import line
 from bench.run.progress import ProgressDisplay, Snapshot
 
@@ -59,22 +60,6 @@ class Cell:
         return self.outcome.state if self.outcome else "waiting"
 
 
-class _CellDisplay(ProgressDisplay):
-    """Progress of one run, which the table shows.
-
-    Args:
-        tell: Function that prints a note.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(quiet=True)
-        self._tell = tell
-
-    def note(self, text: str) -> None:
-        """Print a fact that the user should know of."""
-        self._tell(text)
-
-
 class CellTable:
     """Live table of the cells on a terminal; elsewhere a line for each cell as it ends.
 
@@ -106,11 +91,16 @@ class CellTable:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, number: int) -> ProgressDisplay:
-        """Show a cell as running. Return the display of its run."""
+    def begin(self, number: int, progress: Callable[[], Snapshot] | None = None) -> ProgressDisplay:
+        """Show a cell as running. Return the display of its run.
+
+        Args:
+            number: Number of the cell.
+            progress: Function that returns the progress of a run that another process executes; None if this one does.
+        """
         cell = self.cells[number]
         cell.started = time.perf_counter()
-        cell.display = _CellDisplay(self._tell)
+        cell.display = NotingDisplay(self.tell, progress)
         return cell.display
 
     def end(self, number: int, outcome: RunOutcome) -> None:
@@ -128,7 +118,8 @@ class CellTable:
             text = f"{cell.name}: {cell.state}{took}{reason}  ({ended} of {len(self.cells)})"
             self._console.print(line(text), style=STYLES.get(cell.state), **PLAIN)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Print a fact that the user should know of, once."""
         if text not in self._told:
             self._told.add(text)
             self._console.print(line(text), **PLAIN)

@@ -5,9 +5,11 @@ Results go to stdout. Progress, failures and the command to go on go to stderr.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from bench.cli.outputs import RunOutput, RunOutputs
 from bench.plain import line
 
 if TYPE_CHECKING:
+    from bench.cli.cells import CellTable
+    from bench.cli.cells_on import CellsOn
     from bench.console import PlainConsole
     from bench.engines.placement import Engines
     from bench.records.schema import Result
@@ -49,7 +53,12 @@ class GridOutcome:
 
 
 def run_grid(
-    runs: Sequence[GridRun], output: Path, engines: Engines | None = None, *, as_json: bool = False
+    runs: Sequence[GridRun],
+    output: Path,
+    engines: Engines | None = None,
+    cells: CellsOn | None = None,
+    *,
+    as_json: bool = False,
 ) -> GridOutcome:
     """Execute runs, show their progress, and print their results. Complete runs are not run again.
 
@@ -59,6 +68,7 @@ def run_grid(
         runs: Runs, such as those that `bench.run.grid.expand` returns.
         output: Folder for run directories.
         engines: Number and location of the engines. Default: one, on this machine.
+        cells: Place where the runs are executed as jobs; None to execute one after the other in this process.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
 
     Raises:
@@ -67,8 +77,10 @@ def run_grid(
     """
     from bench.run.attempt import ONE
 
-    execute = _run_several if len(runs) > 1 else _run_one
-    outcome = execute(runs, output, engines or ONE, as_json)
+    if cells is not None or len(runs) > 1:
+        outcome = _run_several(runs, output, engines or ONE, cells, as_json)
+    else:
+        outcome = _run_one(runs, output, engines or ONE, as_json)
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
@@ -121,21 +133,48 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+def _run_several(
+    runs: Sequence[GridRun], output: Path, engines: Engines, cells: CellsOn | None, as_json: bool
+) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole
     from bench.run.grid import run_grid as execute
 
     stderr = PlainConsole(stderr=True)
-    with interruptible(lambda _: same_command()):
+    with interruptible(partial(_go_on, output)):
         with CellTable(runs, stderr) as table:
-            outcomes = execute(runs, output, table.begin, table.end, engines)
+            if cells is None:
+                outcomes = execute(runs, output, table.begin, table.end, engines)
+            else:
+                outcomes = _run_jobs(runs, output, engines, cells, table)
         outcome = GridOutcome(tuple(outcomes))
         if outcome.folders and not as_json:
             click.get_current_context().invoke(leaderboard, runs=outcome.folders)
         for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
             _print(stderr, text, style)
     return outcome
+
+
+def _run_jobs(
+    runs: Sequence[GridRun], output: Path, engines: Engines, cells: CellsOn, table: CellTable
+) -> list[RunOutcome]:
+    from bench.cells.batch import Batch
+    from bench.cells.loop import CellLoop
+
+    batch = Batch.create(output)
+    loop = CellLoop(runs, output, batch, cells.jobs(batch), engines, table.begin, table.end, table.tell)
+    return loop.run()
+
+
+def _go_on(output: Path, stop: KeyboardInterrupt) -> str:
+    """Return the command to go on with after an interruption, and what is said about jobs that were not stopped."""
+    from bench.cells.loop import CellsGoOn
+
+    if not isinstance(stop, CellsGoOn):
+        return same_command()
+    jobs = " ".join(stop.jobs)
+    look = shlex.join(["bench", "status", str(output)])
+    return f"{same_command()}\nThe jobs {jobs} were not stopped. Look at them with `{look}`, cancel with `scancel {jobs}`"
 
 
 def _print(console: PlainConsole, text: str, style: str) -> None:

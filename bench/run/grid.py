@@ -287,7 +287,7 @@ def run_grid(
     outcomes: dict[int, RunOutcome] = {}
 
     def run_one(number: int) -> None:
-        outcomes[number] = _run_one(runs[number], output, make_display(number), engines)
+        outcomes[number] = run_cell(runs[number], output, make_display(number), engines)
         on_outcome(number, outcomes[number])
 
     for number in range(len(runs)):
@@ -298,12 +298,33 @@ def run_grid(
     return [outcomes[number] for number in range(len(runs))]
 
 
-def _run_one(run: GridRun, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
+def run_cell(
+    run: GridRun,
+    output: Path,
+    display: ProgressDisplay,
+    engines: Engines = ONE,
+    begin: Callable[[Path], None] = lambda _: None,
+) -> RunOutcome:
+    """Execute one run of a grid.
+
+    Args:
+        run: The run.
+        output: Folder for run directories.
+        display: Display of the run.
+        engines: Number and location of the engines.
+        begin: Function to call with the run directory once it is known.
+
+    Raises:
+        WriteFailed: If the record cannot be written.
+        RunInterrupted: If the run is interrupted after it has a directory.
+    """
     if run.folder is not None:
+        begin(run.folder)
         return resume_run(run.folder, display, engines)
     try:
         with display:
             prepared = _prepare(run.config, output, display, run.settings)
+        begin(prepared.folder)
         return _finish(prepared, display, engines)
     except WriteFailed:
         raise
