@@ -35,8 +35,8 @@ def check_packages() -> None:
 
 def set_environment() -> None:
     """Set the variables that libraries read when they are loaded, in the command line and in a job of a cluster."""
-    # Waiting threads of OpenMP spin; with the default spin count, another busy process on the machine makes decoding ten
-    # times slower. This shorter spin is as fast on an idle machine.
+    # Waiting threads of OpenMP spin; with the default spin count, another busy process on the machine makes decoding
+    # ten times slower. This shorter spin is as fast on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # Child processes do not import from the current directory either.
     os.environ.setdefault("PYTHONSAFEPATH", "1")

@@ -1,7 +1,7 @@
 """One cell of a grid as a job: it is executed in a process of its own, on this machine or another.
 
-A job can be started again at any time. The folder of its run has a lock and a journal, so a second attempt goes on where
-the first one ended.
+A job can be started again at any time. The folder of its run has a lock and a journal, so a second attempt goes on
+where the first one ended.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class CellJob:
                 outcome = run_cell(self.run, self.output, NotingDisplay(notes.append), self.engines, begin)
         except (KeyboardInterrupt, RunInterrupted) as stop:
             number = signal_of(stop)
-            return ended("stopped", f"stopped by {signal.Signals(number).name}; all finished work is saved", number=number)
+            return ended(
+                "stopped", f"stopped by {signal.Signals(number).name}; all finished work is saved", number=number
+            )
         except BenchError as error:
             return ended(_kind(error), str(error))
         if outcome.folder is not None and not folder:

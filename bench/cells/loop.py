@@ -1,4 +1,4 @@
-"""Execution of a grid whose cells are jobs: hand them out, try again those whose worker died, and collect the outcomes."""
+"""Execution of a grid whose cells are jobs: submit them, try again those whose worker died, collect the outcomes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ class RayJobs:
         most = int(max((node.get("CPU", 0) for node in nodes), default=0))
         if cpus > most:
             self.close()
-            raise UsageError(f"--engines {cpus}: a cell takes a core for each, and no machine of the cluster has more than {most}")
+            raise UsageError(
+                f"--engines {cpus}: a cell takes a core for each, and no machine of the cluster has more than {most}"
+            )
         gpus = int(gpu and any(node.get("GPU", 0) for node in nodes))
         # bench tries again itself: it says so, and counts. A process of its own for each cell holds nothing of others.
         self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(execute)

@@ -258,8 +258,8 @@ def require_slurm() -> None:
     missing = [program for program in ("sbatch", "srun", "sacct") if shutil.which(program) is None]
     if missing:
         raise Refused(
-            f"--cells-on slurm: this machine has no {missing[0]}; start the command where Slurm's programs are, or give "
-            "--cells-on local"
+            f"--cells-on slurm: this machine has no {missing[0]}; start the command where Slurm's programs are, or "
+            "give --cells-on local"
         )
 
 

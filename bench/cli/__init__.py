@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "bench.cli.run:run",
     "resume": "bench.cli.run:resume",
     "test": "bench.cli.test:test",
+    "status": "bench.cli.status:status",
     "plan": "bench.cli.plan:plan",
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",

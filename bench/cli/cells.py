@@ -111,7 +111,7 @@ class CellTable:
         cell.outcome, cell.display = outcome, None
         cell.seconds = time.perf_counter() - cell.started
         if not self._console.is_terminal and cell.state != "done before" and not again:
-            took = f" in {_clock(cell.seconds)}" if cell.state == "done" else ""
+            took = f" in {clock(cell.seconds)}" if cell.state == "done" else ""
             ended = sum(each.outcome is not None for each in self.cells)
             # A held cell is tried again, and the grid's end has its reason.
             reason = f": {outcome.reason}" if outcome.reason and cell.state != "held" else ""
@@ -155,11 +155,11 @@ class CellTable:
         state, left = cell.state, ""
         if cell.display is not None:
             state = _shortened(now.stage or "running", now.steps, width)
-            left = _clock(self._left(cell, now))
+            left = clock(self._left(cell, now))
         elif cell.outcome is not None and cell.outcome.reason:
             state = f"{cell.state}: {cell.outcome.reason}"
         elif cell.state == "done" and cell.seconds is not None:
-            state = f"done in {_clock(cell.seconds)}"
+            state = f"done in {clock(cell.seconds)}"
         best = "" if now.best is None else f"{now.best:.3f}"
         spent = "" if now.spent is None else f"{100 * now.spent:.0f} %"
         style = STYLES.get(cell.state, "")
@@ -171,7 +171,7 @@ class CellTable:
         parts += [f"{left_out} not shown"] if left_out else []
         left = self._grid_left()
         parts[0] = parts[0].replace(" ", f" of {len(found)} ", 1)
-        return ", ".join(parts) + (f"; about {_clock(left)} left" if left else "")
+        return ", ".join(parts) + (f"; about {clock(left)} left" if left else "")
 
     def _left(self, cell: Cell, now: Snapshot) -> float | None:
         """Return the time left of a running cell: by the cells of its kind that are done, else by its own stage."""
@@ -206,7 +206,7 @@ def _shortened(stage: str, steps: str, width: int) -> str:
     return f"{stage if len(stage) <= room else stage[: max(room - 1, 0)] + '…'} {steps}".strip()
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """Return a time as `0:07` or `1:02:30`; empty if it is not known."""
     if seconds is None:
         return ""

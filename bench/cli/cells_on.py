@@ -88,7 +88,7 @@ def cells_options(command: F) -> F:
                 "--time-limit",
                 type=number_from(1),
                 metavar="MINUTES",
-                help="Time limit of a job of --cells-on slurm. A job that reaches it goes back into the queue, and goes on.",
+                help="Time limit of a job of --cells-on slurm. A job that reaches it is queued again, and goes on.",
             ),
             click.option(
                 "--slurm",
@@ -149,7 +149,7 @@ def read_cells_on(
         if place == "slurm":
             require_slurm()
             if time_limit is None:
-                raise UsageError("--cells-on slurm needs --time-limit MINUTES; a job that reaches it goes on in the next one")
+                raise UsageError("--cells-on slurm needs --time-limit MINUTES; a job that reaches it is queued again")
     from bench.cells.submitit_jobs import sbatch_options
 
     return CellsOn(place, at_once, time_limit, sbatch_options(slurm), address, engines, device != "cpu")

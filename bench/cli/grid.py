@@ -174,7 +174,9 @@ def _go_on(output: Path, stop: KeyboardInterrupt) -> str:
         return same_command()
     jobs = " ".join(stop.jobs)
     look = shlex.join(["bench", "status", str(output)])
-    return f"{same_command()}\nThe jobs {jobs} were not stopped. Look at them with `{look}`, cancel with `scancel {jobs}`"
+    return (
+        f"{same_command()}\nThe jobs {jobs} were not stopped. Look at them with `{look}`; `scancel {jobs}` stops them"
+    )
 
 
 def _print(console: PlainConsole, text: str, style: str) -> None:

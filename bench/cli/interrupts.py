@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from bench.cells.signals import ignore_interrupts, signal_of, stopping
+from bench.cells.signals import signal_of, stopping
 from bench.errors import BenchError
 
 ARGUMENTS = "bench.arguments"
