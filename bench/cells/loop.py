@@ -139,7 +139,7 @@ class CellLoop:
             for number, ended in self._jobs.ended().items():
                 self._running.discard(number)
                 if ended is None and self._dies(number):
-                    waiting.append(number)
+                    waiting.insert(0, number)
                     continue
                 outcomes[number] = self._outcome(number, ended)
                 self._on_outcome(number, outcomes[number])

@@ -67,7 +67,7 @@ class RayJobs:
         for cell in cells:
             task = self._remote.remote(cell)
             self._running[task] = cell.number
-            names[cell.number] = task.task_id().hex()
+            names[cell.number] = task.task_id().hex()[:16]  # what tells tasks of a grid apart
         return names
 
     def ended(self) -> Mapping[int, Ended | None]:
