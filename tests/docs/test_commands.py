@@ -26,6 +26,7 @@ NOTE = re.compile(r"\s{2,}(?=[a-z]).*")
 """What a line says behind its command."""
 
 HUB = "needs data or a model from the hub"
+SLURM = "needs Slurm"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
 EARLIER = "made a table under an earlier version, whose settings it has"
@@ -177,13 +178,13 @@ def test_a_command_has_valid_options(command: str, names: None) -> None:
     assert found is not None
     context = found.make_context(path[-1], arguments)
     if path in (["run"], ["plan"]) and NOT_RUN.get(command) != EARLIER:
-        own = {"output", "as_json", "engines", "ray_address", "config"}
+        own = {"output", "as_json", "engines", "ray_address", "config", "cells_on", "at_once", "time_limit", "slurm"}
         assert expand(**{name: value for name, value in context.params.items() if name not in own})
 
 
 def test_the_list_has_the_commands_that_are_not_run_and_no_other() -> None:
     assert [command for command in NOT_RUN if command not in EVERY] == []
-    assert set(NOT_RUN.values()) <= {HUB, MODEL, LONG, EARLIER}
+    assert set(NOT_RUN.values()) <= {HUB, SLURM, MODEL, LONG, EARLIER}
     assert len(EVERY) > 40
 
 

@@ -1,13 +1,17 @@
 """Small grids for tests of cells, and what two executions of a run must have in common."""
 
 import os
+import platform
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.records.journal import read_entries
 from bench.records.schema import find_runs, read_result
 from bench.run.grid import expand
+from bench.run.progress import Snapshot
+from bench.run.status import RunStatus
 from methods.base import Base
 
 
@@ -34,6 +38,13 @@ def grid(methods=("base",), seeds=(0, 1)):
         limit=20,
         dtype="float32",
     )
+
+
+def status(**fields):
+    """Return the status of a run that this process executes."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    given = {"host": platform.node(), "pid": os.getpid(), "started": now, "updated": now, "now": Snapshot("es", "1/3")}
+    return RunStatus(**given | fields)
 
 
 def records(root):

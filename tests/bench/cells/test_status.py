@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cell_runs import grid
+from cell_runs import grid, status
 from filelock import FileLock
 
 from bench.cells.batch import Batch, waiting
@@ -16,13 +16,7 @@ from bench.cells.status import cell_statuses, cells_in
 from bench.errors import BenchError
 from bench.records.files import write_atomically
 from bench.run.progress import ProgressDisplay, Snapshot
-from bench.run.status import LOCK, SILENCE, STATUS, RunStatus, is_executed, job_name, read_status, reported
-
-
-def status(**fields):
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    given = {"host": platform.node(), "pid": os.getpid(), "started": now, "updated": now, "now": Snapshot("es", "1/3")}
-    return RunStatus(**given | fields)
+from bench.run.status import LOCK, SILENCE, STATUS, is_executed, job_name, read_status, reported
 
 
 def long_ago():
