@@ -104,8 +104,8 @@ class CellLoop:
             WriteFailed: If the list of cells cannot be written.
         """
         outcomes: dict[int, RunOutcome] = {}
-        self._write()
         try:
+            self._write()
             self._execute(range(len(self._runs)), outcomes)
             if len(self._runs) > 1:
                 self._execute([number for number in sorted(outcomes) if outcomes[number].state == "held"], outcomes)

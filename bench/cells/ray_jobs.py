@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bench.cells.job import CellJob, Ended
 from bench.engines.cluster import connected
@@ -45,7 +46,13 @@ class RayJobs:
         self._at_once = at_once
         self._running: dict[Any, int] = {}
         self._connected = ExitStack()
-        self._connected.enter_context(connected(address))
+        # Ray prints a message on standard output when a worker dies. That is the place of results, and bench says it.
+        self._connected.enter_context(redirect_stdout(self._connected.enter_context(_nowhere())))
+        try:
+            self._connected.enter_context(connected(address))
+        except BaseException:
+            self.close()
+            raise
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         most = int(max((node.get("CPU", 0) for node in nodes), default=0))
         if cpus > most:
@@ -96,6 +103,12 @@ class RayJobs:
     def close(self) -> None:
         """Disconnect from the cluster; stop it if it was started for the grid."""
         self._connected.close()
+
+
+@contextmanager
+def _nowhere() -> Iterator[TextIO]:
+    with Path(os.devnull).open("w") as file:
+        yield file
 
 
 def _end_of(task: Any) -> Ended | None:

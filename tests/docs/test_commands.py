@@ -35,6 +35,12 @@ NOT_RUN = {
     "bench score -t gsm8k --completions FILE": HUB,
     "bench check -t gsm8k": HUB,
     "bench check -m grpo": LONG,
+    "bench run -m base -m es -t addition -M tiny-adder -b 400 -L 20 -s 0 -s 1 --cells-on local --at-once 2": LONG,
+    "bench run -m base -m es -t addition -M tiny-adder -b 400 -L 20 -s 0 -s 1 --cells-on ray": LONG,
+    "bench run -C grid.toml --cells-on local --at-once 2 -o local12": LONG,
+    "bench run -C grid.toml --cells-on ray --at-once 2 -o ray12": LONG,
+    "bench run -C grid.toml --cells-on slurm --time-limit 120 --slurm partition=gpu --slurm gres=gpu:1 -o "
+    "/shared/runs": SLURM,
     "bench demo": LONG,
     "bench run -m corp -t addition -M tiny-adder -b small -s 0 -s 1 -s 2 -o runs/ablation-small --vary "
     "'corp.gate=both|off' --vary 'corp.noise=iid|tied' --vary 'corp.reweight=on|off'": EARLIER,
@@ -83,6 +89,7 @@ PROGRAM = {
     "test": "def check(candidate): assert candidate(2) == 3",
 }
 GENERAL = json.dumps({"prompt": "1+2=", "answer": "3"})
+GRID = 'method = ["base", "es"]\ntask = "addition"\nmodel = "tiny-adder"\nbudget = 400\nlimit = 20\nseed = [0, 1]\n'
 TWO_PROCESSES = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_processes": 2}
 
 
@@ -149,6 +156,7 @@ def made() -> Iterator[Path]:
 def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
     (made / "FILE").write_text(json.dumps(PROGRAM))
     (made / "general.jsonl").write_text(GENERAL)
+    (made / "grid.toml").write_text(GRID)
     for command in ALL[page]:
         if command not in NOT_RUN:
             smaller = small(resolved(words(command)))
@@ -159,9 +167,15 @@ def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
 @pytest.fixture
 def names() -> Iterator[None]:
     """Make files and folders with the names that commands use the current ones."""
-    files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "larger.jsonl": "", "general.jsonl": GENERAL}
+    files = {
+        "FILE": "",
+        "two.yaml": json.dumps(TWO_PROCESSES),
+        "larger.jsonl": "",
+        "general.jsonl": GENERAL,
+        "grid.toml": GRID,
+    }
     with documented.workplace(files) as folder:
-        for name in ("RUN", "RUNS", "A", "B", "my-model"):
+        for name in ("RUN", "RUNS", "A", "B", "my-model", "runs"):
             (folder / name).mkdir()
         yield
 

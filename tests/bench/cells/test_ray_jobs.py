@@ -33,7 +33,8 @@ class Cell:
         if self.does == "fails":
             raise ZeroDivisionError("division by zero")
         try:
-            time.sleep(60 if self.does == "waits" else 0)
+            for _ in range(1200 if self.does == "waits" else 0):
+                time.sleep(0.05)
         except KeyboardInterrupt:
             return Ended(kind="stopped", reason="stopped by SIGINT")
         return Ended(reason=self.does)
@@ -52,7 +53,7 @@ def test_a_task_returns_how_its_cell_ended(tmp_path):
 
 
 @pytest.mark.slow
-def test_tasks_die_fail_and_are_stopped(tmp_path):
+def test_tasks_die_fail_and_are_stopped(tmp_path, capsys):
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     before = signal.getsignal(signal.SIGTERM)
@@ -72,7 +73,7 @@ def test_tasks_die_fail_and_are_stopped(tmp_path):
         while not (tmp_path / "began 2").exists():
             time.sleep(0.05)
         jobs.stop()
-        (stopped,) = jobs.ended().values()
+        (stopped,) = ends(jobs, 1).values()
         assert stopped.kind == "stopped"
         with pytest.raises(UsageError, match="--engines 4096: a cell takes a core for each"):
             RayJobs(None, None, 4096, gpu=False)
@@ -80,3 +81,4 @@ def test_tasks_die_fail_and_are_stopped(tmp_path):
         jobs.close()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert not ray.is_initialized()
+    assert capsys.readouterr().out == ""  # Ray says there that a worker died

@@ -55,15 +55,12 @@ def test_slurm_is_refused_without_its_programs_and_wants_a_time_limit(tmp_path, 
 
 
 def test_a_missing_library_is_named_with_its_command(monkeypatch):
-    for module, place, extra in (
-        ("bench.cells.submitit_jobs", "local", "slurm"),
-        ("bench.cli.cells_on", "ray", "ray"),
-    ):
+    for module, place, extra in (("bench.cells.submitit_jobs", "local", "slurm"), ("bench.cli.cells_on", "ray", "ray")):
         monkeypatch.setattr(f"{module}.find_spec", lambda _: None)
-        with pytest.raises(
-            Refused, match=rf"--cells-on {place} needs .*: pip install -c requirements/cpu.txt '.\[{extra}\]'"
-        ):
+        with pytest.raises(Refused) as error:
             read(place)
+        assert str(error.value).startswith(f"--cells-on {place} needs ")
+        assert str(error.value).endswith(f": pip install -c requirements/cpu.txt '.[{extra}]'")
 
 
 def test_a_cell_on_ray_has_an_engine_for_each_of_its_cores():
