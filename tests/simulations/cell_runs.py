@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.records.journal import read_entries
 from bench.records.schema import find_runs, read_result
@@ -43,7 +44,13 @@ def grid(methods=("base",), seeds=(0, 1)):
 def status(**fields):
     """Return the status of a run that this process executes."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    given = {"host": platform.node(), "pid": os.getpid(), "started": now, "updated": now, "now": Snapshot("es", "1/3")}
+    given: dict[str, Any] = {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "started": now,
+        "updated": now,
+        "now": Snapshot("es", "1/3"),
+    }
     return RunStatus(**given | fields)
 
 
