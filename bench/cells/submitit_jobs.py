@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -100,6 +101,10 @@ class SubmititJobs:
     outlive = False
 
     def __init__(self, executor: Any) -> None:
+        log = logging.getLogger("submitit")
+        for handler in log.handlers[:]:
+            if handler.name == "submitit_out":  # it writes to standard output, the place of results
+                log.removeHandler(handler)
         self._executor = executor
         self._jobs: dict[int, Any] = {}
         self._logs: dict[int, Path] = {}

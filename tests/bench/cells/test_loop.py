@@ -1,5 +1,6 @@
 """Grids whose cells are jobs: results as in one process, dead workers, interruptions."""
 
+import logging
 import time
 from collections import Counter
 
@@ -83,6 +84,7 @@ def test_submitits_debug_executor_makes_the_records_of_one_process(tmp_path):
     jobs = SubmititJobs(submitit.DebugExecutor(batch.path / "jobs"))
     made, ended = loop(runs, tmp_path / "jobs", jobs, batch=batch)
     assert [outcome.state for outcome in made.run()] == ["done", "done"]
+    assert "submitit_out" not in [handler.name for handler in logging.getLogger("submitit").handlers]
     run_grid(runs, tmp_path / "here", lambda _: ProgressDisplay(quiet=True), lambda *_: None)
     assert records(tmp_path / "jobs") == records(tmp_path / "here")
     assert ended == [(0, "done"), (1, "done")]
