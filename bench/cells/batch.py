@@ -1,7 +1,7 @@
 """Folder of a grid's jobs, `.cells/TIME-PID` in the folder for run directories. All workers must see it.
 
 It holds the list of the cells, a file for each cell that has begun, and the logs of the jobs. It is removed when all
-cells have ended, unless a worker died.
+cells have ended, unless one failed because its workers died.
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ class CellLoop:
         self._running: set[int] = set()
         self._displays: dict[int, ProgressDisplay] = {}
         self._died: Counter[int] = Counter()
+        self._lost = False
 
     def run(self) -> list[RunOutcome]:
         """Execute all runs. A run that another process is executing is tried again at the end of the grid.
@@ -113,14 +114,14 @@ class CellLoop:
             if self._jobs.outlive:
                 raise CellsGoOn(sorted({self._names[number].partition("_")[0] for number in self._running})) from stop
             self._jobs.stop()
-            self._batch.close(keep=bool(self._died))
+            self._batch.close(keep=self._lost)
             raise
         except BaseException:
             self._jobs.stop()
             raise
         finally:
             self._jobs.close()
-        self._batch.close(keep=bool(self._died))
+        self._batch.close(keep=self._lost)
         return [outcomes[number] for number in range(len(self._runs))]
 
     def _execute(self, numbers: Sequence[int], outcomes: dict[int, RunOutcome]) -> None:
@@ -175,6 +176,7 @@ class CellLoop:
 
     def _outcome(self, number: int, ended: Ended | None) -> RunOutcome:
         if ended is None:
+            self._lost = True
             log = self._jobs.log(number)
             where = f"; its output is in {log}" if log else ""
             error = BenchError(f"its worker died {TRIES} times{where}")

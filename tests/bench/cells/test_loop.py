@@ -104,6 +104,8 @@ def test_a_cell_whose_worker_dies_is_tried_again_and_one_that_always_dies_fails(
         for attempt in (2, 3)
     ]
     assert len(find_runs(tmp_path)) == 1
+    (kept,) = (tmp_path / ".cells").iterdir()  # with the logs of the workers
+    assert not (kept / "cells.json").exists()
 
 
 def test_an_interruption_stops_the_jobs_and_keeps_those_of_slurm(tmp_path):
