@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 
 import click
 
-from bench.cli.interrupts import ARGUMENTS, Interrupted, ignore_interrupts
-from bench.imports import check_packages
+from bench.cells.signals import ignore_interrupts
+from bench.cli.interrupts import ARGUMENTS, Interrupted
+from bench.imports import check_packages, set_environment
 from bench.plain import terminal
 
 COMMANDS = {
@@ -26,6 +27,7 @@ COMMANDS = {
     "run": "bench.cli.run:run",
     "resume": "bench.cli.run:resume",
     "test": "bench.cli.test:test",
+    "status": "bench.cli.status:status",
     "plan": "bench.cli.plan:plan",
     "list": "bench.cli.inspect:list_",
     "show": "bench.cli.inspect:show",
@@ -110,13 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from bench.errors import BenchError, os_problem
 
-    # OpenMP reads this when torch is loaded. Waiting threads spin; with the default spin count, another busy process on
-    # the machine makes decoding ten times slower. This shorter spin is as fast on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    # Child processes do not import from the current directory either.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
-    # transformers would fetch and run compiled code from the hub where the package `kernels` is installed.
-    os.environ.setdefault("USE_HUB_KERNELS", "NO")
+    set_environment()
     try:
         status = cli.main(arguments, standalone_mode=False)
     except BenchError as error:

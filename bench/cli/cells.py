@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bench.cells.job import NotingDisplay
 from bench.plain import line
 from bench.run.progress import ProgressDisplay, Snapshot
 
@@ -59,22 +60,6 @@ class Cell:
         return self.outcome.state if self.outcome else "waiting"
 
 
-class _CellDisplay(ProgressDisplay):
-    """Progress of one run, which the table shows.
-
-    Args:
-        tell: Function that prints a note.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(quiet=True)
-        self._tell = tell
-
-    def note(self, text: str) -> None:
-        """Print a fact that the user should know of."""
-        self._tell(text)
-
-
 class CellTable:
     """Live table of the cells on a terminal; elsewhere a line for each cell as it ends.
 
@@ -106,11 +91,16 @@ class CellTable:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, number: int) -> ProgressDisplay:
-        """Show a cell as running. Return the display of its run."""
+    def begin(self, number: int, progress: Callable[[], Snapshot] | None = None) -> ProgressDisplay:
+        """Show a cell as running. Return the display of its run.
+
+        Args:
+            number: Number of the cell.
+            progress: Function that returns the progress of a run that another process executes; None if this one does.
+        """
         cell = self.cells[number]
         cell.started = time.perf_counter()
-        cell.display = _CellDisplay(self._tell)
+        cell.display = NotingDisplay(self.tell, progress)
         return cell.display
 
     def end(self, number: int, outcome: RunOutcome) -> None:
@@ -121,14 +111,15 @@ class CellTable:
         cell.outcome, cell.display = outcome, None
         cell.seconds = time.perf_counter() - cell.started
         if not self._console.is_terminal and cell.state != "done before" and not again:
-            took = f" in {_clock(cell.seconds)}" if cell.state == "done" else ""
+            took = f" in {clock(cell.seconds)}" if cell.state == "done" else ""
             ended = sum(each.outcome is not None for each in self.cells)
             # A held cell is tried again, and the grid's end has its reason.
             reason = f": {outcome.reason}" if outcome.reason and cell.state != "held" else ""
             text = f"{cell.name}: {cell.state}{took}{reason}  ({ended} of {len(self.cells)})"
             self._console.print(line(text), style=STYLES.get(cell.state), **PLAIN)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Print a fact that the user should know of, once."""
         if text not in self._told:
             self._told.add(text)
             self._console.print(line(text), **PLAIN)
@@ -164,11 +155,11 @@ class CellTable:
         state, left = cell.state, ""
         if cell.display is not None:
             state = _shortened(now.stage or "running", now.steps, width)
-            left = _clock(self._left(cell, now))
+            left = clock(self._left(cell, now))
         elif cell.outcome is not None and cell.outcome.reason:
             state = f"{cell.state}: {cell.outcome.reason}"
         elif cell.state == "done" and cell.seconds is not None:
-            state = f"done in {_clock(cell.seconds)}"
+            state = f"done in {clock(cell.seconds)}"
         best = "" if now.best is None else f"{now.best:.3f}"
         spent = "" if now.spent is None else f"{100 * now.spent:.0f} %"
         style = STYLES.get(cell.state, "")
@@ -180,7 +171,7 @@ class CellTable:
         parts += [f"{left_out} not shown"] if left_out else []
         left = self._grid_left()
         parts[0] = parts[0].replace(" ", f" of {len(found)} ", 1)
-        return ", ".join(parts) + (f"; about {_clock(left)} left" if left else "")
+        return ", ".join(parts) + (f"; about {clock(left)} left" if left else "")
 
     def _left(self, cell: Cell, now: Snapshot) -> float | None:
         """Return the time left of a running cell: by the cells of its kind that are done, else by its own stage."""
@@ -215,7 +206,7 @@ def _shortened(stage: str, steps: str, width: int) -> str:
     return f"{stage if len(stage) <= room else stage[: max(room - 1, 0)] + '…'} {steps}".strip()
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """Return a time as `0:07` or `1:02:30`; empty if it is not known."""
     if seconds is None:
         return ""

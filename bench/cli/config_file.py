@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.cells_on import cells_options
 from bench.cli.options import Validated, engine_options, output_option, run_options
 from bench.cli.paths import Place
 from bench.errors import UsageError, os_reason, shown
@@ -69,7 +70,7 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
             f'--config {path}: not TOML: {error}; expected lines such as task = "gsm8k", with text in quotes, and '
             "tables such as [set.corp]"
         ) from error
-    known = keys(click.command()(run_options(output_option(engine_options(lambda: None)))))
+    known = keys(click.command()(run_options(output_option(engine_options(cells_options(lambda: None))))))
     values: dict[str, Any] = {}
     for key, value in content.items():
         if key in TABLES:

@@ -5,9 +5,11 @@ Results go to stdout. Progress, failures and the command to go on go to stderr.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from bench.cli.outputs import RunOutput, RunOutputs
 from bench.plain import line
 
 if TYPE_CHECKING:
+    from bench.cli.cells import CellTable
+    from bench.cli.cells_on import CellsOn
     from bench.console import PlainConsole
     from bench.engines.placement import Engines
     from bench.records.schema import Result
@@ -53,6 +57,7 @@ def run_grid(
     runs: Sequence[GridRun],
     output: Path,
     engines: Engines | None = None,
+    cells: CellsOn | None = None,
     *,
     as_json: bool = False,
     track: Sequence[str] = (),
@@ -65,6 +70,7 @@ def run_grid(
         runs: Runs, such as those that `bench.run.grid.expand` returns.
         output: Folder for run directories.
         engines: Number and location of the engines. Default: one, on this machine.
+        cells: Place where the runs are executed as jobs; None to execute one after the other in this process.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
         track: Names of trackers.
 
@@ -74,8 +80,11 @@ def run_grid(
     """
     from bench.run.attempt import ONE
 
-    execute = _run_several if len(runs) > 1 else _run_one
-    outcome = execute(runs, output, engines or ONE, as_json, list(dict.fromkeys(track)))
+    trackers = list(dict.fromkeys(track))
+    if cells is not None or len(runs) > 1:
+        outcome = _run_several(runs, output, engines or ONE, cells, as_json, trackers)
+    else:
+        outcome = _run_one(runs, output, engines or ONE, as_json, trackers)
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
@@ -86,10 +95,11 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
     from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
     from bench.run.progress import ProgressDisplay
+    from bench.track.live import tracked
     from reports.run.terminal import print_run
 
     stderr = PlainConsole(stderr=True)
-    display = _tracked(ProgressDisplay(stderr), track)
+    display = tracked(ProgressDisplay(stderr), track)
 
     def begin(number: int) -> ProgressDisplay:
         display.say(runs[number].title, style="bold")
@@ -128,32 +138,61 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _tracked(display: ProgressDisplay, track: list[str]) -> ProgressDisplay:
-    """Return the display, with trackers that are told of its run."""
-    if track:
-        from bench.track.live import Tracking
-
-        display.observers.add(Tracking(track, display.say, display.note))
-    return display
-
-
 def _run_several(
-    runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]
+    runs: Sequence[GridRun],
+    output: Path,
+    engines: Engines,
+    cells: CellsOn | None,
+    as_json: bool,
+    track: list[str],
 ) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole
     from bench.run.grid import run_grid as execute
+    from bench.track.live import tracked
 
     stderr = PlainConsole(stderr=True)
-    with interruptible(lambda _: same_command()):
+    with interruptible(partial(_go_on, output)):
         with CellTable(runs, stderr) as table:
-            outcomes = execute(runs, output, lambda number: _tracked(table.begin(number), track), table.end, engines)
+            if cells is None:
+                outcomes = execute(runs, output, lambda number: tracked(table.begin(number), track), table.end, engines)
+            else:
+                outcomes = _run_jobs(runs, output, engines, cells, table, track)
         outcome = GridOutcome(tuple(outcomes))
         if outcome.folders and not as_json:
             click.get_current_context().invoke(leaderboard, runs=outcome.folders)
         for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
             _print(stderr, text, style)
     return outcome
+
+
+def _run_jobs(
+    runs: Sequence[GridRun],
+    output: Path,
+    engines: Engines,
+    cells: CellsOn,
+    table: CellTable,
+    track: Sequence[str],
+) -> list[RunOutcome]:
+    from bench.cells.batch import Batch
+    from bench.cells.loop import CellLoop
+
+    batch = Batch.create(output)
+    loop = CellLoop(runs, output, batch, cells.jobs(batch), engines, table.begin, table.end, table.tell, track)
+    return loop.run()
+
+
+def _go_on(output: Path, stop: KeyboardInterrupt) -> str:
+    """Return the command to go on with after an interruption, and what is said about jobs that were not stopped."""
+    from bench.cells.loop import CellsGoOn
+
+    if not isinstance(stop, CellsGoOn):
+        return same_command()
+    jobs = " ".join(stop.jobs)
+    look = shlex.join(["bench", "status", str(output)])
+    return (
+        f"{same_command()}\nThe jobs {jobs} were not stopped. Look at them with `{look}`; `scancel {jobs}` stops them"
+    )
 
 
 def _print(console: PlainConsole, text: str, style: str) -> None:

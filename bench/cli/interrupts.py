@@ -7,12 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 from click.core import ParameterSource
 
+from bench.cells.signals import signal_of, stopping
 from bench.errors import BenchError
 
 ARGUMENTS = "bench.arguments"
@@ -20,23 +19,18 @@ ARGUMENTS = "bench.arguments"
 
 
 class Interrupted(BenchError):
-    """Interruption by Ctrl-C or SIGTERM. The message ends with the command that goes on."""
+    """Interruption by Ctrl-C or a signal. The message ends with the command that goes on."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM. It unwinds the program as Ctrl-C does, so that engines and training processes are stopped."""
-
-
 @contextmanager
 def interruptible(command: Callable[[KeyboardInterrupt], str]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM within a block into an error that says how to go on.
+    """Turn Ctrl-C, and the signals of batch systems, within a block into an error that says how to go on.
 
-    Engines and training processes are stopped then, which takes a moment. A second Ctrl-C does not disturb it. A second
-    SIGTERM kills at once.
+    See `bench.cells.signals.stopping`.
 
     Args:
         command: Function that returns the command to go on with, given what was raised.
@@ -44,35 +38,14 @@ def interruptible(command: Callable[[KeyboardInterrupt], str]) -> Iterator[None]
     Raises:
         Interrupted: If the block is interrupted.
     """
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        with stopping():
+            yield
     except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
-        number, how = (signal.SIGTERM, "ended by SIGTERM") if terminated else (signal.SIGINT, "interrupted")
+        number = signal_of(stop)
+        how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
         message = f"{how}; all finished work is saved. Go on with:\n  {command(stop)}"
         raise Interrupted(message, 128 + number) from stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def ignore_interrupts() -> None:
-    """Ignore Ctrl-C from now on: the process is ending."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    ignore_interrupts()
-    raise KeyboardInterrupt
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    ignore_interrupts()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise _Terminated
 
 
 def same_command() -> str:

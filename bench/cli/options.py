@@ -238,7 +238,8 @@ def engine_options(command: F) -> F:
     command = click.option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Existing Ray cluster for the engines: `HOST:6379` or `auto`. Default: start one on this machine.",
+        help="Existing Ray cluster for the engines, or for the cells of --cells-on ray: `HOST:6379` or `auto`. "
+        "Default: start one on this machine.",
     )(command)
     return click.option(
         "--engines",

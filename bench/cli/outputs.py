@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
+from bench.cells.state import CellStatus
 from bench.cli.runs import ListedRun
 from bench.compute.ledger import Account, BilledAccount
 from bench.records.rows import Accuracy
@@ -45,6 +46,16 @@ class RunOutputs(_Output):
     """
 
     runs: tuple[RunOutput, ...]
+
+
+class StatusOutput(_Output):
+    """Output of `bench status`.
+
+    Attributes:
+        cells: State of each run, and of each cell that waits.
+    """
+
+    cells: tuple[CellStatus, ...]
 
 
 class RecordWithSamples(Result):
@@ -557,6 +568,7 @@ def output_types() -> dict[str, Any]:
         "run": RunOutputs,
         "resume": RunOutputs,
         "test": RunOutputs,
+        "status": StatusOutput,
         "plan": PlanOutputs,
         "list": Listing,
         "show": Result | RecordWithSamples | Repricing,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bench.cli.cells_on import cells_options, read_cells_on
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
 from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
@@ -25,6 +26,7 @@ from bench.cli.track import track_option
 @output_option
 @engine_options
 @track_option
+@cells_options
 @config_option
 @json_option
 def run(
@@ -33,6 +35,10 @@ def run(
     engines: int | None,
     ray_address: str | None,
     track: tuple[str, ...],
+    cells_on: str | None,
+    at_once: int | None,
+    time_limit: int | None,
+    slurm: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Adapt a model with a method, test it, and record the result.
@@ -43,8 +49,9 @@ def run(
     from bench.run.grid import expand
 
     grid = expand(**options)
-    where = engines_of(engines, ray_address)
-    return run_grid(grid, output, where, as_json=as_json, track=track).exit_code
+    cells = read_cells_on(cells_on, at_once, time_limit, slurm, engines, ray_address, options["device"])
+    where = engines_of(engines, ray_address) if cells is None else cells.engines
+    return run_grid(grid, output, where, cells, as_json=as_json, track=track).exit_code
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")

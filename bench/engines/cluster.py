@@ -6,6 +6,8 @@ On an existing cluster, only our own actors are stopped at the end.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,7 +36,7 @@ def started(load: Callable[[], Engine], count: int, address: str | None, device:
     """
     import ray
 
-    with _connected(address):
+    with connected(address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = int(sum(node.get("GPU", 0) for node in nodes)) if device.startswith("cuda") else None
         if gpus is not None and gpus < count:
@@ -50,7 +52,15 @@ def started(load: Callable[[], Engine], count: int, address: str | None, device:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[None]:
+    """Connect this process to a Ray cluster while a block runs, or start one of its own.
+
+    Args:
+        address: Address of the cluster; None starts one on this machine.
+
+    Raises:
+        UsageError: If the cluster cannot be reached.
+    """
     import ray
 
     if ray.is_initialized():
@@ -59,6 +69,7 @@ def _connected(address: str | None) -> Iterator[None]:
     # By default Ray sends usage statistics to its developers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -68,6 +79,9 @@ def _connected(address: str | None) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"--ray-address {address or 'local'}: {str(error).splitlines()[0]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray takes the signal, and would exit at once
+            signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -63,12 +63,12 @@ def holder(folder: Path) -> str:
         pid, host, started = int(attempt["pid"]), attempt["host"], attempt["started"]
     except (OSError, ValueError, LookupError, TypeError):  # it has not written its attempt yet
         return other
-    if host == platform.node() and not _runs(pid):
+    if host == platform.node() and not process_exists(pid):
         return other
     return f"{other} ({pid} on {host}, since {started})"
 
 
-def _runs(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Return whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)  # sends no signal

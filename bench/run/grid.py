@@ -133,7 +133,15 @@ class GridRun:
     @property
     def title(self) -> str:
         """Title, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
-        parts = self.parts()
+        return self.titled()
+
+    def titled(self, common: Collection[str] = ()) -> str:
+        """Return the title.
+
+        Args:
+            common: Names of settings that it leaves out.
+        """
+        parts = self.parts(common)
         return ", ".join([f"{parts.pop('method')} on {parts.pop('task')}", *filter(None, parts.values())])
 
     def parts(self, common: Collection[str] = ()) -> dict[str, str]:
@@ -157,16 +165,21 @@ class GridRun:
         }
 
 
+def common_settings(runs: Sequence[GridRun]) -> dict[str, list[str]]:
+    """Return the names of the settings in which all runs of a method agree, by method."""
+    settings: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key, value in run.config.method_config.items():
+            settings.setdefault(run.config.method, {}).setdefault(key, set()).add(json.dumps(value))
+    return {m: [key for key, values in found.items() if len(values) == 1] for m, found in settings.items()}
+
+
 def short_names(runs: Sequence[GridRun]) -> tuple[str, list[str]]:
     """Return what all runs of a grid share, and a name for each by what differs.
 
     Example: `addition, tiny-adder, budget small`, and `["base, seed 0", "corp, seed 0"]`.
     """
-    settings: dict[str, dict[str, set[str]]] = {}
-    for run in runs:
-        for key, value in run.config.method_config.items():
-            settings.setdefault(run.config.method, {}).setdefault(key, set()).add(json.dumps(value))
-    common = {m: [key for key, values in found.items() if len(values) == 1] for m, found in settings.items()}
+    common = common_settings(runs)
     parts = [run.parts(common.get(run.config.method, ())) for run in runs]
     shared = {key for key in parts[0] if key != "method" and len({part[key] for part in parts}) == 1}
     names = [", ".join(filter(None, (text for key, text in part.items() if key not in shared))) for part in parts]
@@ -290,7 +303,7 @@ def run_grid(
     outcomes: dict[int, RunOutcome] = {}
 
     def run_one(number: int) -> None:
-        outcomes[number] = _run_one(runs[number], output, make_display(number), engines)
+        outcomes[number] = run_cell(runs[number], output, make_display(number), engines)
         on_outcome(number, outcomes[number])
 
     for number in range(len(runs)):
@@ -301,12 +314,33 @@ def run_grid(
     return [outcomes[number] for number in range(len(runs))]
 
 
-def _run_one(run: GridRun, output: Path, display: ProgressDisplay, engines: Engines) -> RunOutcome:
+def run_cell(
+    run: GridRun,
+    output: Path,
+    display: ProgressDisplay,
+    engines: Engines = ONE,
+    begin: Callable[[Path], None] = lambda _: None,
+) -> RunOutcome:
+    """Execute one run of a grid.
+
+    Args:
+        run: The run.
+        output: Folder for run directories.
+        display: Display of the run.
+        engines: Number and location of the engines.
+        begin: Function to call with the run directory once it is known.
+
+    Raises:
+        WriteFailed: If the record cannot be written.
+        RunInterrupted: If the run is interrupted after it has a directory.
+    """
     if run.folder is not None:
+        begin(run.folder)
         return resume_run(run.folder, display, engines)
     try:
         with display:
             prepared = _prepare(run.config, output, display, run.settings)
+        begin(prepared.folder)
         return _finish(prepared, display, engines)
     except WriteFailed:
         raise

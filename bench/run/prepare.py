@@ -286,12 +286,16 @@ def refused_because(config: RunConfig, method: Method, traits: TaskTraits, budge
     return None
 
 
+COMPLETE = ("ok", "over_budget", "diverged")
+"""Statuses of a run that is not run again. One that failed or was refused is."""
+
+
 def finished(prepared: Prepared) -> Result | None:
     """Return the result of a complete run, or None. A failed or refused run is not complete and can be run again."""
     if not (prepared.folder / "result.json").exists():
         return None
     result = read_result(prepared.folder)
-    return result if result.status in ("ok", "over_budget", "diverged") else None
+    return result if result.status in COMPLETE else None
 
 
 def require_libraries(engine: str) -> None:

@@ -36,6 +36,7 @@ from bench.run.launch import launch_training
 from bench.run.loading import placed
 from bench.run.prepare import Prepared, PreparedRun
 from bench.run.progress import ProgressDisplay
+from bench.run.status import LOCK, reported
 from bench.run.test_split import Deployed, TestSplit, deploy
 from bench.run.trained import PreparedTest, run_test
 from bench.run.trials import Trials
@@ -74,7 +75,10 @@ def execute(
     with _locked(prepared.folder), display, display.observed(prepared.folder, prepared.id):
         sweep(prepared.folder)
         # Open to the end: the number of a closed file could be that of the file which replaced it.
-        with closing(open_journal(prepared, engines)) as journal:
+        with (
+            closing(open_journal(prepared, engines)) as journal,
+            reported(prepared.folder, display, journal.check_in_place),
+        ):
             return _executed(Attempt(prepared, display, journal, engines, wrap_engine), started)
 
 
@@ -242,7 +246,7 @@ def train_as_worker(prepared: PreparedRun, ranks: ProcessGroup) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()
     except Timeout as error:
         which = holder(folder / "attempts")

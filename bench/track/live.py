@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bench.compute.meter import Meter
+from bench.run.progress import ProgressDisplay
 from bench.track.follow import Budget
 from bench.track.interface import short
 from bench.track.process import TrackerProcess
@@ -97,3 +98,15 @@ class Tracking:
                     f"tracker {process.name} failed, and the run does not need it: {process.error}; to log it once it "
                     f"has ended: bench track {short(self._run['folder'])} --to {process.name}"
                 )
+
+
+def tracked(display: ProgressDisplay, names: list[str]) -> ProgressDisplay:
+    """Return the display, with trackers that are told of its run.
+
+    Args:
+        display: Display of a run.
+        names: Names of trackers, see `Tracking`.
+    """
+    if names:
+        display.observers.add(Tracking(names, display.say, display.note))
+    return display

@@ -36,17 +36,23 @@ def coverage(name: str, planned: Sequence[GridRun], records: Sequence[Record]) -
     for record in records:
         if record.result.status != "failed":
             config = record.result.config
-            made[_key(config, config.method_config)].add(str(record.result.engine.get("dtype", "")))
+            made[run_key(config, config.method_config)].add(str(record.result.engine.get("dtype", "")))
     missing: dict[str, list[int]] = {}
     for run in planned:
-        dtypes = made.get(_key(run.config, run.settings.model_dump(mode="json")), set())
+        dtypes = made.get(run_key(run.config, run.settings.model_dump(mode="json")), set())
         if not dtypes or (run.config.dtype != "auto" and not dtypes & {"", run.config.dtype}):
             missing.setdefault(_named(run.config), []).append(run.config.seed)
     named = tuple(f"{what}, seed {', '.join(map(str, sorted(set(seeds))))}" for what, seeds in missing.items())
     return SuiteCoverage(name, len(planned), len(planned) - sum(map(len, missing.values())), named)
 
 
-def _key(config: RunConfig, settings: dict[str, Any]) -> str:
+def run_key(config: RunConfig, settings: dict[str, Any]) -> str:
+    """Return a text that is the same for a planned run and for the run that was made of it.
+
+    Args:
+        config: Configuration of the run.
+        settings: Settings of its method, with all defaults.
+    """
     fields = config.model_dump(mode="json", exclude=IGNORED)
     fields |= {"method_config": settings, "budget": parse_budget(config.budget).identity, "launch": config.launched}
     return json.dumps(fields, sort_keys=True)

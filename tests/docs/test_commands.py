@@ -26,6 +26,7 @@ NOTE = re.compile(r"\s{2,}(?=[a-z]).*")
 """What a line says behind its command."""
 
 HUB = "needs the hub"
+SLURM = "needs Slurm"
 MODEL = "runs a model of 135 million parameters"
 LONG = "takes longer than ten seconds"
 PROCESSES = "trains in two processes, as tests/bench/run/test_fsdp.py does"
@@ -37,6 +38,12 @@ NOT_RUN = {
     "bench score -t gsm8k --completions FILE": HUB,
     "bench check -t gsm8k": HUB,
     "bench check -m grpo": LONG,
+    "bench run -m base -m es -t addition -M tiny-adder -b 400 -L 20 -s 0 -s 1 --cells-on local --at-once 2": LONG,
+    "bench run -m base -m es -t addition -M tiny-adder -b 400 -L 20 -s 0 -s 1 --cells-on ray": LONG,
+    "bench run -C grid.toml --cells-on local --at-once 2 -o local12": LONG,
+    "bench run -C grid.toml --cells-on ray --at-once 2 -o ray12": LONG,
+    "bench run -C grid.toml --cells-on slurm --time-limit 120 --slurm partition=gpu --slurm gres=gpu:1 -o "
+    "/shared/runs": SLURM,
     "bench demo": LONG,
     "bench run -m grpo -t addition -M adder-32 -b small -L 400 --dtype float32 --engine vllm --set lr=3e-5": VLLM,
     "bench run -m corp -t addition -M tiny-adder -b small -s 0 -s 1 -s 2 -o runs/ablation-small --vary "
@@ -96,6 +103,7 @@ PROGRAM = {
     "test": "def check(candidate): assert candidate(2) == 3",
 }
 GENERAL = json.dumps({"prompt": "1+2=", "answer": "3"})
+GRID = 'method = ["base", "es"]\ntask = "addition"\nmodel = "tiny-adder"\nbudget = 400\nlimit = 20\nseed = [0, 1]\n'
 TWO_PROCESSES = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_processes": 2}
 
 
@@ -162,6 +170,7 @@ def made() -> Iterator[Path]:
 def test_the_commands_of_a_page_run(page: str, made: Path) -> None:
     (made / "FILE").write_text(json.dumps(PROGRAM))
     (made / "general.jsonl").write_text(GENERAL)
+    (made / "grid.toml").write_text(GRID)
     for command in ALL[page]:
         if command not in NOT_RUN:
             smaller = small(resolved(words(command)))
@@ -176,8 +185,9 @@ def names() -> Iterator[None]:
     files = {"FILE": "", "two.yaml": json.dumps(TWO_PROCESSES), "fsdp.yaml": json.dumps(sharded)}
     files |= {"larger.jsonl": "", "general.jsonl": GENERAL}
     files["config.json"] = json.dumps({"model_type": "llama"})
+    files["grid.toml"] = GRID
     with documented.workplace(files) as folder:
-        for name in ("RUN", "RUNS", "A", "B", "my-model"):
+        for name in ("RUN", "RUNS", "A", "B", "my-model", "runs"):
             (folder / name).mkdir()
         yield
 
@@ -195,12 +205,13 @@ def test_a_command_has_valid_options(command: str, names: None) -> None:
     context = found.make_context(path[-1], arguments)
     if path in (["run"], ["plan"]) and NOT_RUN.get(command) != EARLIER:
         own = {"output", "as_json", "engines", "ray_address", "config", "track"}
+        own |= {"cells_on", "at_once", "time_limit", "slurm"}
         assert expand(**{name: value for name, value in context.params.items() if name not in own})
 
 
 def test_the_list_has_the_commands_that_are_not_run_and_no_other() -> None:
     assert [command for command in NOT_RUN if command not in EVERY] == []
-    assert set(NOT_RUN.values()) <= {HUB, MODEL, LONG, SERVER, VLLM, EARLIER}
+    assert set(NOT_RUN.values()) <= {HUB, SLURM, MODEL, LONG, SERVER, VLLM, EARLIER}
     assert len(EVERY) > 40
 
 

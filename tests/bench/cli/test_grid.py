@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
+from bench.cells.signals import WARNINGS
 from bench.cli import main
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import find_runs
@@ -75,7 +76,15 @@ class Terminated(Stopped):
     number = signal.SIGTERM
 
 
-FAULTY, PICKY, STOPPED, TERMINATED = (f"{__name__}:{each.__name__}" for each in (Faulty, Picky, Stopped, Terminated))
+class Warned(Stopped):
+    """Method whose process is warned of the end of its time, as batch systems do."""
+
+    number = signal.SIGUSR1
+
+
+FAULTY, PICKY, STOPPED, TERMINATED, WARNED = (
+    f"{__name__}:{each.__name__}" for each in (Faulty, Picky, Stopped, Terminated, Warned)
+)
 
 SIGNALS = pytest.mark.parametrize(
     ("method", "code", "how"), [(STOPPED, 130, "interrupted"), (TERMINATED, 143, "ended by SIGTERM")]
@@ -204,7 +213,8 @@ def test_a_process_that_has_ended_is_not_named_as_the_holder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "code", "how"), [(STOPPED, 130, "interrupted"), (TERMINATED, 143, "ended by SIGTERM")]
+    ("method", "code", "how"),
+    [(STOPPED, 130, "interrupted"), (TERMINATED, 143, "ended by SIGTERM"), (WARNED, 138, "ended by SIGUSR1")],
 )
 def test_an_interrupted_run_names_the_command_that_resumes_it(tmp_path, method, code, how):
     outcome = invoke("run", "-m", method, *QUICK, "--json", "-o", tmp_path / "my runs", code=code)
@@ -292,7 +302,7 @@ def test_the_table_of_exit_statuses_has_all_of_them():
     text = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
     documented = [int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
     raised = {0, BenchError.exit_code, UsageError.exit_code, Refused.exit_code}
-    ended_by = {128 + each for each in (signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGTERM)}
+    ended_by = {128 + each for each in (signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, *WARNINGS)}
     assert documented == sorted(raised | ended_by)
 
 

@@ -57,7 +57,7 @@ class Broken(TransformersEngine):
 @pytest.fixture(scope="module")
 def actors():
     """Four engines on a cluster that is started as a run starts it."""
-    with cluster._connected(None):
+    with cluster.connected(None):
         yield [ray.remote(num_cpus=0)(cluster._Actor).remote() for _ in range(4)]
     assert not ray.is_initialized()
 

@@ -1,0 +1,1 @@
+"""Cells of a grid as jobs: child processes, Slurm, Ray."""

@@ -1,0 +1,133 @@
+"""Grids whose cells are jobs: results as in one process, dead workers, interruptions."""
+
+import logging
+import time
+from collections import Counter
+
+import pytest
+from cell_runs import grid, records
+
+from bench.cells.batch import Batch
+from bench.cells.loop import TRIES, CellLoop, CellsGoOn
+from bench.cells.submitit_jobs import SubmititJobs
+from bench.engines.placement import Engines
+from bench.records.schema import find_runs
+from bench.run.grid import run_grid
+from bench.run.progress import ProgressDisplay
+
+
+class Mortal:
+    """Place whose workers die so often before they begin, by cell. It then executes the cells here."""
+
+    name = "local"
+    outlive = False
+
+    def __init__(self, deaths):
+        self.deaths, self.waiting = Counter(deaths), {}
+
+    def room(self):
+        return 1 - len(self.waiting)
+
+    def submit(self, cells):
+        self.waiting |= {cell.number: cell for cell in cells}
+        return {cell.number: f"job {cell.number}" for cell in cells}
+
+    def ended(self):
+        found = {}
+        for number in list(self.waiting):
+            cell = self.waiting.pop(number)
+            self.deaths[number] -= 1
+            found[number] = None if self.deaths[number] >= 0 else cell()
+        return found
+
+    def log(self, number):
+        return None
+
+    def stop(self):
+        self.waiting.clear()
+
+    def close(self):
+        pass
+
+
+class Interrupted(Mortal):
+    """Place during whose work Ctrl-C is pressed."""
+
+    def ended(self):
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr("bench.cells.loop.INTERVAL", 0.01)
+
+
+def loop(runs, output, jobs, told=None, batch=None):
+    ended = []
+    made = CellLoop(
+        runs,
+        output,
+        batch or Batch.create(output),
+        jobs,
+        Engines(),
+        lambda number, progress: ProgressDisplay(quiet=True),
+        lambda number, outcome: ended.append((number, outcome.state)),
+        ([] if told is None else told).append,
+    )
+    return made, ended
+
+
+def test_submitits_debug_executor_makes_the_records_of_one_process(tmp_path):
+    submitit = pytest.importorskip("submitit")
+    runs = grid(["base", "es"], seeds=[0])
+    batch = Batch.create(tmp_path / "jobs")
+    jobs = SubmititJobs(submitit.DebugExecutor(batch.path / "jobs"))
+    made, ended = loop(runs, tmp_path / "jobs", jobs, batch=batch)
+    assert [outcome.state for outcome in made.run()] == ["done", "done"]
+    assert "submitit_out" not in [handler.name for handler in logging.getLogger("submitit").handlers]
+    run_grid(runs, tmp_path / "here", lambda _: ProgressDisplay(quiet=True), lambda *_: None)
+    assert records(tmp_path / "jobs") == records(tmp_path / "here")
+    assert ended == [(0, "done"), (1, "done")]
+    assert not (tmp_path / "jobs" / ".cells").exists()
+
+
+def test_a_cell_whose_worker_dies_is_tried_again_and_one_that_always_dies_fails(tmp_path):
+    told = []
+    runs = grid(seeds=[0, 1])
+    made, _ = loop(runs, tmp_path, Mortal({0: TRIES - 1, 1: TRIES}), told)
+    done, failed = made.run()
+    assert (done.state, failed.state) == ("done", "failed")
+    assert failed.reason == f"its worker died {TRIES} times"
+    assert told == [
+        f"{runs[seed].title}: its worker died; it goes on in try {attempt} of {TRIES}"
+        for seed in (0, 1)
+        for attempt in (2, 3)
+    ]
+    assert len(find_runs(tmp_path)) == 1
+    (kept,) = (tmp_path / ".cells").iterdir()  # with the logs of the workers
+    assert not (kept / "cells.json").exists()
+
+
+def test_an_interruption_stops_the_jobs_and_keeps_those_of_slurm(tmp_path):
+    jobs = Interrupted({})
+    made, _ = loop(grid(), tmp_path, jobs)
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    assert jobs.waiting == {}
+    assert not (tmp_path / ".cells").exists()
+    jobs = Interrupted({})
+    jobs.outlive = True
+    made, _ = loop(grid(), tmp_path, jobs)
+    with pytest.raises(CellsGoOn) as stop:
+        made.run()
+    assert stop.value.jobs == ("job 0",)
+    assert len(jobs.waiting) == 1
+    assert len(list((tmp_path / ".cells").iterdir())) == 1
+
+
+def test_the_same_cell_twice_is_executed_once(tmp_path):
+    made, ended = loop(grid(seeds=[0, 0]), tmp_path, Mortal({}))
+    began = time.time()
+    assert [outcome.state for outcome in made.run()] == ["done", "done before"]
+    assert ended == [(0, "done"), (1, "done before")]
+    assert time.time() - began < 60
