@@ -23,9 +23,7 @@ from bench.run.notebook import NotebookOutput
 from bench.run.timekeeper import Timekeeper, duration, ends_at
 
 OFTEN, SELDOM = 60.0, 600.0
-"""Seconds between two lines of a log, at least, and after which one is written in any case when a step ends."""
-SHARE = 0.1
-"""Share of a stage after which a log gets a line."""
+"""Seconds between two lines of a log: at least, when another tenth of a stage is done, and at most."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class ProgressDisplay:
         self._timekeeper: Timekeeper | None = None
         self._run: TaskID | None = None
         self._open: list[tuple[str, StageDisplay]] = []
-        self._written, self._share = time.perf_counter(), 0.0  # of the last line, and of the stage then
+        self._written, self._tenths = time.perf_counter(), 0  # of the last line, and of the stage then
         self._wide = self.console.width >= WIDE
         self._progress = bars(self.console, disable=quiet or not self.console.is_terminal)
         in_notebook = self.console.is_jupyter and not quiet
@@ -157,8 +155,8 @@ class ProgressDisplay:
         if not self._logs or not self._open or since < OFTEN:
             return
         name, stage = self._open[-1]
-        if stage.share - self._share >= SHARE or since >= SELDOM:
-            self._share = stage.share
+        if self._tenths < stage.tenths < 10 or since >= SELDOM:
+            self._tenths = stage.tenths
             left = self._timekeeper.left if self._timekeeper is not None else None
             state = ", ".join(filter(None, [stage.amount, stage.score])) or "running"
             self.say(f"{name}: {state}" + ("" if left is None else f"; {_in_words(left)}"))
@@ -184,7 +182,7 @@ class ProgressDisplay:
         task = self._progress.add_task(name, total=steps, amount="", best="")
         stage = StageDisplay(self._progress, task, steps, self._stepped)
         self._open.append((name, stage))
-        self._share = 0.0
+        self._tenths = 0
         self._refresh()
         try:
             yield stage
@@ -230,9 +228,9 @@ class StageDisplay:
         self._show()
 
     @property
-    def share(self) -> float:
-        """Share of the steps that is done; 0 if they are not counted."""
-        return self.done / self._steps if self._steps else 0.0
+    def tenths(self) -> int:
+        """Tenths of the steps that are done; 0 if they are not counted."""
+        return 10 * self.done // self._steps if self._steps else 0
 
     @property
     def amount(self) -> str:

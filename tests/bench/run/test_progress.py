@@ -163,7 +163,7 @@ def test_a_log_has_a_line_for_each_tenth_of_a_long_stage_but_one_a_minute_at_mos
     said = [each for each in display.console.file.getvalue().splitlines() if "judging by" not in each]
     assert said[:2] == [
         "population: 5/40, best 0.250; about 15 minutes left, until 12:16",
-        "population: 9/40, best 0.250; about 13 minutes left, until 12:16",
+        "population: 8/40, best 0.250; about 13 minutes left, until 12:16",
     ]
     assert len(said) == 10
     assert said[-1] == "population: 40 done, best 0.250, 1000.0 s"
