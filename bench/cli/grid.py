@@ -49,7 +49,12 @@ class GridOutcome:
 
 
 def run_grid(
-    runs: Sequence[GridRun], output: Path, engines: Engines | None = None, *, as_json: bool = False
+    runs: Sequence[GridRun],
+    output: Path,
+    engines: Engines | None = None,
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
 ) -> GridOutcome:
     """Execute runs, show their progress, and print their results. Complete runs are not run again.
 
@@ -60,6 +65,7 @@ def run_grid(
         output: Folder for run directories.
         engines: Number and location of the engines. Default: one, on this machine.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
+        quiet: Whether to print no progress and no notes.
 
     Raises:
         Interrupted: If Ctrl-C or SIGTERM ends the grid.
@@ -68,13 +74,13 @@ def run_grid(
     from bench.run.attempt import ONE
 
     execute = _run_several if len(runs) > 1 else _run_one
-    outcome = execute(runs, output, engines or ONE, as_json)
+    outcome = execute(runs, output, engines or ONE, as_json, quiet)
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
 
 
-def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, quiet: bool) -> GridOutcome:
     from bench.console import PlainConsole
     from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
@@ -82,7 +88,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
     from reports.run.terminal import print_run
 
     stderr = PlainConsole(stderr=True)
-    display = ProgressDisplay(stderr)
+    display = ProgressDisplay(stderr, quiet=quiet)
 
     def begin(number: int) -> ProgressDisplay:
         display.say(runs[number].title, style="bold")
@@ -121,20 +127,21 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool) -> GridOutcome:
+def _run_several(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, quiet: bool) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole
     from bench.run.grid import run_grid as execute
 
     stderr = PlainConsole(stderr=True)
     with interruptible(lambda _: same_command()):
-        with CellTable(runs, stderr) as table:
+        with CellTable(runs, stderr, quiet=quiet) as table:
             outcomes = execute(runs, output, table.begin, table.end, engines)
         outcome = GridOutcome(tuple(outcomes))
         if outcome.folders and not as_json:
             click.get_current_context().invoke(leaderboard, runs=outcome.folders)
-        for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
-            _print(stderr, text, style)
+        if not quiet or outcome.exit_code:
+            for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
+                _print(stderr, text, style)
     return outcome
 
 

@@ -9,7 +9,7 @@ import click
 
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
-from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
+from bench.cli.options import RUN, engine_options, json_option, output_option, quiet_option, run_options
 
 
 @click.command(
@@ -24,8 +24,9 @@ from bench.cli.options import RUN, engine_options, json_option, output_option, r
 @output_option
 @engine_options
 @config_option
+@quiet_option
 @json_option
-def run(output: Path, as_json: bool, engines: int | None, ray_address: str | None, **options: Any) -> int:
+def run(output: Path, quiet: bool, as_json: bool, engines: int | None, ray_address: str | None, **options: Any) -> int:
     """Adapt a model with a method, test it, and record the result.
 
     Options marked repeatable span a grid: one run for each combination of their values. Complete runs are not run
@@ -35,14 +36,15 @@ def run(output: Path, as_json: bool, engines: int | None, ray_address: str | Non
 
     grid = expand(**options)
     where = engines_of(engines, ray_address)
-    return run_grid(grid, output, where, as_json=as_json).exit_code
+    return run_grid(grid, output, where, as_json=as_json, quiet=quiet).exit_code
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @engine_options
+@quiet_option
 @json_option
-def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None) -> int:
+def resume(runs: tuple[Path, ...], quiet: bool, as_json: bool, engines: int | None, ray_address: str | None) -> int:
     """Continue interrupted runs.
 
     RUNS are run directories. A resumed run ends in the same result as an uninterrupted one, with any number of engines.
@@ -51,7 +53,7 @@ def resume(runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_addre
     from bench.run.grid import resumed
 
     where = engines_of(engines, ray_address)
-    return run_grid([resumed(folder) for folder in runs], Path(), where, as_json=as_json).exit_code
+    return run_grid([resumed(folder) for folder in runs], Path(), where, as_json=as_json, quiet=quiet).exit_code
 
 
 def engines_of(count: int | None, address: str | None) -> Any:
