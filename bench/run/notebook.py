@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from bench.console import PlainConsole
 
-WIDTH = 110
-"""Width of the output in characters, about that of a notebook's cell."""
+WIDTH = 120
+"""Width of bars in characters, about that of a notebook's cell. Lines are folded by the browser."""
 SECONDS = 0.5
 """Least time between two updates."""
 PAGE = '<pre style="white-space:pre-wrap;line-height:normal;font-family:monospace">{code}</pre>'
@@ -59,17 +59,18 @@ class NotebookOutput:
         from IPython.display import HTML, display
 
         self._shown = time.monotonic()
-        page = HTML(html(Group(*self._lines, *([self._live()] if self._open else []))))
+        page = HTML(html([*self._lines, *([self._live()] if self._open else [])]))
         if self._handle is None:
             self._handle = display(page, display_id=True)
         else:
             self._handle.update(page)
 
 
-def html(shown: RenderableType) -> str:
-    """Return something that rich can print as HTML."""
+def html(shown: Sequence[RenderableType]) -> str:
+    """Return things that rich can print as HTML."""
     console: Console = PlainConsole(
         record=True, file=io.StringIO(), width=WIDTH, force_terminal=True, force_jupyter=False, color_system="truecolor"
     )
-    console.print(shown)
+    for each in shown:
+        console.print(each, soft_wrap=isinstance(each, Text))
     return console.export_html(code_format=PAGE, inline_styles=True)

@@ -257,6 +257,12 @@ def test_each_run_in_a_notebook_has_an_output_of_its_own_and_so_has_a_line_outsi
     assert ended == ["the checkpoint stores [bold] &amp; &lt;numbers&gt;", "first: 0.0 s", "second: 0.0 s"]
 
 
+def test_a_long_line_is_folded_by_the_browser_and_not_by_the_display(outputs):
+    sentence = "a note that is longer than the bars are wide " * 5
+    ProgressDisplay(in_notebook()).note(sentence)
+    assert sentence in text(outputs[0][-1])
+
+
 def test_a_quiet_notebook_has_no_output(outputs):
     display = ProgressDisplay(in_notebook(), quiet=True)
     with display, display.stage("population"):
