@@ -5,7 +5,12 @@ import pytest
 from bench.compute.flops import ModelShape
 from bench.compute.ledger import Work
 from bench.compute.meter import Meter
+from bench.records.config import RunConfig
 from bench.records.journal import Journal
+from bench.run.prepare import prepare
+from bench.run.prepare_test import config_of_run, prepare_test
+from bench.run.progress import ProgressDisplay
+from bench.run.runner import execute
 from bench.run.timekeeper import Phase, Timekeeper, clock, duration, ends_at
 
 SHAPE = ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile()
@@ -111,3 +116,53 @@ def test_times_read_well(monkeypatch):
     noon = time.mktime((2026, 11, 29, 12, 0, 0, 0, 0, -1))
     monkeypatch.setattr(time, "time", lambda: noon)
     assert (ends_at(6.7 * 3600), ends_at(14.25 * 3600)) == ("18:42", "Nov 30, 02:15")
+
+
+class Keeping(ProgressDisplay):
+    """Quiet display that keeps the timekeeper of its run."""
+
+    def keep_time(self, timekeeper):
+        self.kept = timekeeper
+        super().keep_time(timekeeper)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A run, and the timekeeper of its execution."""
+    display = Keeping(quiet=True)
+    config = RunConfig(method="es", task="addition", model="tiny-adder", dtype="float32", budget="300", limit=20)
+    prepared = prepare(config, tmp_path_factory.mktemp("runs"), display)
+    assert execute(prepared, display).status == "ok"
+    return prepared, display.kept
+
+
+@pytest.mark.slow
+def test_a_run_does_the_work_that_it_was_planned_to_do(executed):
+    _, kept = executed
+    tuning, training, answers, gate, base, artifact = kept._parts()
+    assert (tuning.done, training.done) == (0, 0)
+    assert answers.planned == pytest.approx(answers.done, rel=0.1)
+    assert 0 < gate.planned <= gate.done
+    assert base.planned == pytest.approx(base.done, rel=0.1)
+    assert artifact.planned == base.done
+    assert artifact.left < 0.1 * artifact.planned
+
+
+@pytest.mark.slow
+def test_a_test_counts_its_answers(executed, tmp_path):
+    prepared, _ = executed
+    display = Keeping(quiet=True)
+    test = prepare_test(config_of_run(prepared.folder, {"limit": 30}), tmp_path, display)
+    assert execute(test, display).status == "ok"
+    assert [(part.planned, part.left) for part in display.kept._parts()] == [(30, 0), (30, 0)]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_measures_only_what_is_new(executed):
+    prepared, kept = executed
+    assert kept.measured > 0
+    (prepared.folder / "result.json").unlink()
+    display = Keeping(quiet=True)
+    assert execute(prepared, display).status == "ok"
+    assert display.kept.measured == 0
+    assert [part.done for part in display.kept._parts()] == [part.done for part in kept._parts()]
