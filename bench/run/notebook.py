@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -53,12 +54,18 @@ class NotebookOutput:
         self.update(now=True)
 
     def update(self, *, now: bool = False) -> None:
-        """Show the present state, unless the last one is younger than `SECONDS`."""
-        if not now and time.monotonic() - self._shown < SECONDS:
-            return
+        """Show the present state, unless the last one is younger than `SECONDS`.
+
+        A notebook that cannot show it any more, such as one whose kernel has lost its connection, stops no run.
+        """
+        if now or time.monotonic() - self._shown >= SECONDS:
+            self._shown = time.monotonic()
+            with suppress(Exception):
+                self._show()
+
+    def _show(self) -> None:
         from IPython.display import HTML, display
 
-        self._shown = time.monotonic()
         page = HTML(html([*self._lines, *([self._live()] if self._open else [])]))
         if self._handle is None:
             self._handle = display(page, display_id=True)

@@ -17,6 +17,8 @@ that follow, because libraries are loaded and code is compiled."""
 WARM_UP = 30.0
 """Seconds below which the first step of each kind of work is left out, for the same reason. A longer step is hardly
 affected, and the user waits for an estimate."""
+FAR = 3e10
+"""Seconds, about a thousand years, up to which every system can tell the date."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def clock(seconds: float | None) -> str:
 
 
 def ends_at(seconds: float) -> str:
-    """Return the time of day at which something ends, as `18:42`, or on another day as `Nov 30, 02:15`."""
+    """Return when something ends: `18:42` today, `Nov 30, 02:15` this year, else `2027-01-03`."""
     now = time.time()
-    end, today = time.localtime(now + seconds), time.localtime(now)
-    return time.strftime("%H:%M" if end[:3] == today[:3] else "%b %d, %H:%M", end)
+    end, today = time.localtime(now + min(seconds, FAR)), time.localtime(now)
+    form = "%H:%M" if end[:3] == today[:3] else "%b %d, %H:%M" if end[0] == today[0] else "%Y-%m-%d"
+    return time.strftime(form, end)

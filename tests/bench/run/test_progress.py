@@ -263,6 +263,17 @@ def test_a_long_line_is_folded_by_the_browser_and_not_by_the_display(outputs):
     assert sentence in text(outputs[0][-1])
 
 
+def test_a_notebook_that_fails_stops_no_run(outputs, monkeypatch):
+    def fail(page, *, display_id):
+        raise ConnectionError("the kernel is gone")
+
+    monkeypatch.setattr(sys.modules["IPython.display"], "display", fail)
+    display = ProgressDisplay(in_notebook())
+    with display, display.stage("population"):
+        display.say("something")
+    assert display.seconds["population"] >= 0
+
+
 def test_a_quiet_notebook_has_no_output(outputs):
     display = ProgressDisplay(in_notebook(), quiet=True)
     with display, display.stage("population"):

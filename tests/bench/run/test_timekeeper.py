@@ -115,7 +115,8 @@ def test_times_read_well(monkeypatch):
     assert list(map(clock, (None, 7.4, 3750))) == ["", "0:07", "1:02:30"]
     noon = time.mktime((2026, 11, 29, 12, 0, 0, 0, 0, -1))
     monkeypatch.setattr(time, "time", lambda: noon)
-    assert (ends_at(6.7 * 3600), ends_at(14.25 * 3600)) == ("18:42", "Nov 30, 02:15")
+    assert (ends_at(6.7 * 3600), ends_at(14.25 * 3600), ends_at(35 * 86400)) == ("18:42", "Nov 30, 02:15", "2027-01-03")
+    assert ends_at(1e300).startswith("2977")
 
 
 class Keeping(ProgressDisplay):
