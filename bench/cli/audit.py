@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.amounts import counted
-from bench.cli.options import json_option, number_from, output_json
+from bench.cli.options import json_option, number_from, output_json, quiet_option
 from bench.cli.paths import Place
 from bench.errors import BenchError, UsageError
 from bench.plain import line
@@ -40,8 +40,9 @@ _STYLES = {"agrees": "green", "differs": "red", "tolerated": "yellow", "not chec
     help="Number of test items that the base and the artifacts of a run directory answer again.",
 )
 @click.option("--whole", is_flag=True, help="Repeat the whole run, also of run directories and of long runs.")
+@quiet_option
 @json_option
-def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> int:
+def audit(records: tuple[Path, ...], items: int, whole: bool, quiet: bool, as_json: bool) -> int:
     """Check records, and repeat a part of their runs.
 
     RECORDS are run directories, record files, or folders of these. Each record is checked against itself, its run
@@ -64,7 +65,7 @@ def audit(records: tuple[Path, ...], items: int, whole: bool, as_json: bool) -> 
         raise none_finished(records)
     audits = []
     for path in found:
-        audits.append(_audit(path, items, whole, ProgressDisplay(PlainConsole(stderr=True))))
+        audits.append(_audit(path, items, whole, ProgressDisplay(PlainConsole(stderr=True), quiet=quiet)))
         if not as_json:
             _print(audits[-1])
     if as_json:

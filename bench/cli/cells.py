@@ -13,8 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cells.job import NotingDisplay
+from bench.compute.budget import parse_budget
 from bench.plain import line
+from bench.run.grid_eta import CellTime, cell_left, grid_left
 from bench.run.progress import ProgressDisplay, Snapshot
+from bench.run.timekeeper import clock, ends_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +39,8 @@ class Cell:
 
     Attributes:
         name: Short name, unique in the grid.
-        kind: Configuration without the seed. Cells of one kind take about the same time.
+        kinds: Its configuration without the seed, its method with its unit of budget, and that unit; see `CellTime`.
+        planned: Its budget, in that unit.
         display: Display of the run while it is running.
         outcome: Outcome of the run once it has ended.
         started: Monotonic time when it started.
@@ -45,7 +49,8 @@ class Cell:
     """
 
     name: str
-    kind: str
+    kinds: tuple[str, ...]
+    planned: float
     display: ProgressDisplay | None = None
     outcome: RunOutcome | None = None
     started: float = 0.0
@@ -66,25 +71,25 @@ class CellTable:
     Args:
         runs: Runs of the grid.
         console: Console to write to.
+        quiet: Write nothing.
     """
 
-    def __init__(self, runs: Sequence[GridRun], console: Console) -> None:
+    def __init__(self, runs: Sequence[GridRun], console: Console, *, quiet: bool = False) -> None:
         from bench.run.grid import short_names
 
         shared, names = short_names(runs)
-        kinds = [run.config.model_copy(update={"seed": 0}).model_dump_json() for run in runs]
-        self.cells = [Cell(name, kind) for name, kind in zip(names, kinds, strict=True)]
+        self.cells = [_waiting(name, run) for name, run in zip(names, runs, strict=True)]
         self._title = f"grid of {len(runs)} cells" + (f": {shared}" if shared else "")
-        self._console = console
+        self._console, self._quiet = console, quiet
         self._told: set[str] = set()
         self._live = Live(
             console=console, get_renderable=self._render, transient=True, auto_refresh=console.is_terminal
         )
 
     def __enter__(self) -> CellTable:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._quiet:
             self._live.start()
-        else:
+        elif not self._quiet:
             self._console.print(line(self._title), style="bold", **PLAIN)
         return self
 
@@ -110,7 +115,7 @@ class CellTable:
         again = cell.outcome is not None and cell.outcome.state == outcome.state  # it is still held
         cell.outcome, cell.display = outcome, None
         cell.seconds = time.perf_counter() - cell.started
-        if not self._console.is_terminal and cell.state != "done before" and not again:
+        if not (self._quiet or self._console.is_terminal or cell.state == "done before" or again):
             took = f" in {clock(cell.seconds)}" if cell.state == "done" else ""
             ended = sum(each.outcome is not None for each in self.cells)
             # A held cell is tried again, and the grid's end has its reason.
@@ -120,7 +125,7 @@ class CellTable:
 
     def tell(self, text: str) -> None:
         """Print a fact that the user should know of, once."""
-        if text not in self._told:
+        if text not in self._told and not self._quiet:
             self._told.add(text)
             self._console.print(line(text), **PLAIN)
 
@@ -155,7 +160,7 @@ class CellTable:
         state, left = cell.state, ""
         if cell.display is not None:
             state = _shortened(now.stage or "running", now.steps, width)
-            left = clock(self._left(cell, now))
+            left = clock(self._left(cell))
         elif cell.outcome is not None and cell.outcome.reason:
             state = f"{cell.state}: {cell.outcome.reason}"
         elif cell.state == "done" and cell.seconds is not None:
@@ -171,32 +176,38 @@ class CellTable:
         parts += [f"{left_out} not shown"] if left_out else []
         left = self._grid_left()
         parts[0] = parts[0].replace(" ", f" of {len(found)} ", 1)
-        return ", ".join(parts) + (f"; about {clock(left)} left" if left else "")
+        return ", ".join(parts) + (f"; about {clock(left)} left, until {ends_at(left)}" if left else "")
 
-    def _left(self, cell: Cell, now: Snapshot) -> float | None:
-        """Return the time left of a running cell: by the cells of its kind that are done, else by its own stage."""
-        usual = self._usual(cell.kind)
-        left = None if usual is None else usual - (time.perf_counter() - cell.started)
-        return now.seconds_left if left is None or left < 0 else left
-
-    def _usual(self, kind: str | None) -> float | None:
-        """Return the mean time of the done cells of a kind, or of all done cells for None."""
-        times = [c.seconds for c in self.cells if c.state == "done" and c.seconds and kind in (None, c.kind)]
-        return sum(times) / len(times) if times else None
+    def _left(self, cell: Cell) -> float | None:
+        """Return the time left of a running cell: by the cells of its kind that are done, else by its own estimate."""
+        times = self._times()
+        return cell_left(times[id(cell)], list(times.values()))
 
     def _grid_left(self) -> float | None:
-        """Return the time left of the grid: None before a cell is done."""
-        mean, total = self._usual(None), 0.0
-        if mean is None:
-            return None
+        """Return the time left of the grid; None while it is not known, and if nothing is left."""
+        times = list(self._times().values())
+        unfinished = any(each.state != "ended" for each in times)
+        return grid_left(times) if unfinished else None
+
+    def _times(self) -> dict[int, CellTime]:
+        """Return the times of the cells that tell something, by the `id` of the cell."""
+        found = {}
         for cell in self.cells:
-            usual = self._usual(cell.kind)
-            if cell.state == "waiting":
-                total += mean if usual is None else usual
-            elif cell.display is not None:
-                left = self._left(cell, cell.display.snapshot())
-                total += mean if left is None else left
-        return total
+            if cell.display is not None:
+                elapsed, left = time.perf_counter() - cell.started, cell.display.snapshot().seconds_left
+                found[id(cell)] = CellTime(cell.kinds, cell.planned, "running", elapsed, left)
+            elif cell.state == "done" and cell.seconds:
+                found[id(cell)] = CellTime(cell.kinds, cell.planned, "ended", cell.seconds)
+            elif cell.state == "waiting":
+                found[id(cell)] = CellTime(cell.kinds, cell.planned, "waiting")
+        return found
+
+
+def _waiting(name: str, run: GridRun) -> Cell:
+    """Return a cell that has not begun."""
+    budget = parse_budget(run.config.budget)
+    alike = run.config.model_copy(update={"seed": 0}).model_dump_json()
+    return Cell(name, (alike, f"{run.config.method} {budget.unit}", budget.unit), budget.amount)
 
 
 def _shortened(stage: str, steps: str, width: int) -> str:
@@ -204,12 +215,3 @@ def _shortened(stage: str, steps: str, width: int) -> str:
     room = max(width - len(steps) - 1, 0) if steps else width
     stage = line(stage)
     return f"{stage if len(stage) <= room else stage[: max(room - 1, 0)] + '…'} {steps}".strip()
-
-
-def clock(seconds: float | None) -> str:
-    """Return a time as `0:07` or `1:02:30`; empty if it is not known."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

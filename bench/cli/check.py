@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from bench.amounts import counted
-from bench.cli.options import SettingText, fields_option, json_option, number_from, output_json
+from bench.cli.options import SettingText, fields_option, json_option, number_from, output_json, quiet_option
 from bench.cli.paths import Place
 from bench.errors import UsageError
 from bench.plain import line
@@ -59,8 +59,9 @@ _PASSED = {True: ("passed", "green"), False: ("failed", "red"), None: ("-", "")}
     metavar="KEY=VALUE",
     help="Method only: a setting of the method; repeatable.",
 )
+@quiet_option
 @json_option
-def check(task: str | None, method: str | None, as_json: bool, **options: Any) -> int:
+def check(task: str | None, method: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Run the conformance checks of a task or a method.
 
     Checks of a task: splits, prompts, scorer, votes, prompt leaks, contamination. Checks of a method: seeds, budget,
@@ -74,9 +75,10 @@ def check(task: str | None, method: str | None, as_json: bool, **options: Any) -
         raise UsageError("bench check needs a task or a method: give one of -t TASK and -m METHOD")
     _reject_options_of("method" if task else "task")
     if task is not None:
-        return _task(task, as_json, options["data"], options["fields"], options["limit"], options["allow_unsandboxed"])
+        given = options["data"], options["fields"], options["limit"], options["allow_unsandboxed"]
+        return _task(task, *given, quiet=quiet, as_json=as_json)
     assert method is not None
-    return _method(method, as_json, options["budget"], options["settings"])
+    return _method(method, options["budget"], options["settings"], quiet=quiet, as_json=as_json)
 
 
 _OPTIONS = {"task": ("data", "fields", "limit", "allow_unsandboxed"), "method": ("budget", "settings")}
@@ -90,7 +92,16 @@ def _reject_options_of(kind: str) -> None:
             raise UsageError(f"{option.opts[-1]}: applies to the check of a {kind} only; leave it out")
 
 
-def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit: int, allow_unsandboxed: bool) -> int:
+def _task(
+    task: str,
+    data: Path | None,
+    fields: str | None,
+    limit: int,
+    allow_unsandboxed: bool,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> int:
     from bench.conformance import check_task
     from bench.console import PlainConsole
     from bench.registry import load_task
@@ -103,7 +114,7 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
     # Load first: for some tasks the rows decide whether programs are run, and so whether a sandbox is needed.
     candidate.load(data)
     admit(candidate, allow_unsandboxed=allow_unsandboxed)
-    with PlainConsole(stderr=True).status(task) as status:
+    with PlainConsole(stderr=True, quiet=quiet).status(task) as status:
         found = check_task(
             task, candidate, data, examined=limit, progress=lambda name: status.update(f"{task}: {name}")
         )
@@ -115,13 +126,13 @@ def _task(task: str, as_json: bool, data: Path | None, fields: str | None, limit
     return 0 if found.passed else 1
 
 
-def _method(method: str, as_json: bool, budget: int, settings: Sequence[Assignment]) -> int:
+def _method(method: str, budget: int, settings: Sequence[Assignment], *, quiet: bool, as_json: bool) -> int:
     from bench.conformance.method import check_method
     from bench.console import PlainConsole
     from bench.run.settings import variants
 
     (variant,) = variants([method], settings)[method]
-    with PlainConsole(stderr=True).status(method) as status:
+    with PlainConsole(stderr=True, quiet=quiet).status(method) as status:
         found = check_method(
             method, variant.given, budget=budget, progress=lambda name: status.update(f"{method}: {name}")
         )

@@ -36,12 +36,12 @@ TABLES = {"set": ("settings", False), "vary": ("variations", True)}
 def keys(command: click.Command) -> dict[str, click.Option]:
     """Return the keys of a file with the options of a command: `max_new_tokens` for `--max-new-tokens`.
 
-    Options that cannot be in a file are left out: the file itself, the tables, and `--json`.
+    Options that cannot be in a file are left out: the file itself, the tables, `--json` and `--quiet`.
     """
     found = {}
     for option in command.params:
         name = max(option.opts, key=len).lstrip("-").replace("-", "_")
-        if isinstance(option, click.Option) and option.expose_value and name not in (*TABLES, "json"):
+        if isinstance(option, click.Option) and option.expose_value and name not in (*TABLES, "json", "quiet"):
             found[name] = option
     return found
 

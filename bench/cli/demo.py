@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.grid import GridOutcome, run_grid
-from bench.cli.options import json_option, say
+from bench.cli.options import json_option, quiet_option, say
 from bench.cli.report import write_report
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ MEMBERS = [1, 5]
     show_default=True,
     help="Folder for run directories and the page.",
 )
+@quiet_option
 @json_option
-def demo(output: Path, as_json: bool) -> int:
+def demo(output: Path, quiet: bool, as_json: bool) -> int:
     """Compare three methods with the base, and explain the result.
 
     The model tiny-adder, which is part of the package, learns sums by corp, randopt and es, which takes about a minute.
@@ -54,12 +55,15 @@ def demo(output: Path, as_json: bool) -> int:
     training = find_spec("trl") is not None
     runs = grid([*METHODS, *([TRAINED] if training else [])])
     takes = "about a minute on two idle cores" + (f", and half a minute more for {TRAINED}" if training else "")
-    say(f"{len(runs)} runs with the budget {BUDGET}, {parse_budget(BUDGET).amount:,} evaluations: {takes}", err=True)
-    if not training:
+    if not quiet:
+        say(
+            f"{len(runs)} runs with the budget {BUDGET}, {parse_budget(BUDGET).amount:,} evaluations: {takes}", err=True
+        )
+    if not quiet and not training:
         say(f"without {TRAINED}: it needs pip install -c requirements/cpu.txt -e '.[train]'", err=True)
-    outcome = run_grid(runs, output, as_json=as_json)
+    outcome = run_grid(runs, output, as_json=as_json, quiet=quiet)
     if outcome.folders:
-        _explain(outcome, output / "report")
+        _explain(outcome, output / "report", quiet=quiet)
     return outcome.exit_code
 
 
@@ -79,19 +83,20 @@ def grid(methods: list[str]) -> list[GridRun]:
     )
 
 
-def _explain(outcome: GridOutcome, site: Path) -> None:
+def _explain(outcome: GridOutcome, site: Path, *, quiet: bool) -> None:
     """Say on stderr how to read the board of finished runs, and write its page. Only data goes to stdout.
 
     Args:
         outcome: Outcome of the grid.
         site: Folder of the page.
+        quiet: Whether to say only where the page is.
     """
     from reports.leaderboard.build import make_board
     from reports.leaderboard.reading import how_to_read
     from reports.reading import read_records
 
     records, _ = read_records(outcome.folders)
-    for group in make_board(list(records.values())).groups:
+    for group in () if quiet else make_board(list(records.values())).groups:
         for sentence in how_to_read(group):
             say(sentence, err=True)
     say(f"page to open: {write_report(outcome.folders, site).index}", err=True)

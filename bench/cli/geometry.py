@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import RUN, json_option, number_from, output_json
+from bench.cli.options import RUN, json_option, number_from, output_json, quiet_option
 from bench.cli.paths import Place
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of test items of each task: the first of its test split.",
 )
+@quiet_option
 @json_option
 @click.option(
     "-o",
@@ -56,7 +57,13 @@ if TYPE_CHECKING:
     help="Write the result to this file, and not into the folders of the runs.",
 )
 def geometry(
-    runs: tuple[Path, ...], tasks: tuple[str, ...], along: int, limit: int, as_json: bool, output: Path | None
+    runs: tuple[Path, ...],
+    tasks: tuple[str, ...],
+    along: int,
+    limit: int,
+    quiet: bool,
+    as_json: bool,
+    output: Path | None,
 ) -> None:
     """Show how far, and in which directions, runs moved the weights.
 
@@ -69,7 +76,7 @@ def geometry(
     from bench.run.progress import ProgressDisplay
     from reports.analysis.terminal import print_geometry
 
-    with TemporaryDirectory() as scratch, ProgressDisplay() as display:
+    with TemporaryDirectory() as scratch, ProgressDisplay(quiet=quiet) as display:
         found, analysed = _measure(runs, tasks, along, limit, Path(scratch), display)
     for path in [output] if output else [run / "analysis" / "geometry.json" for run in analysed]:
         _write(path, found)

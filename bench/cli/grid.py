@@ -53,6 +53,17 @@ class GridOutcome:
         return tuple(each.folder for each in self.outcomes if each.folder is not None and each.result is not None)
 
 
+@dataclass(frozen=True)
+class _How:
+    """How a grid is executed and shown. See `run_grid`."""
+
+    engines: Engines
+    cells: CellsOn | None
+    as_json: bool
+    quiet: bool
+    track: list[str]
+
+
 def run_grid(
     runs: Sequence[GridRun],
     output: Path,
@@ -61,6 +72,7 @@ def run_grid(
     *,
     as_json: bool = False,
     track: Sequence[str] = (),
+    quiet: bool = False,
 ) -> GridOutcome:
     """Execute runs, show their progress, and print their results. Complete runs are not run again.
 
@@ -73,6 +85,7 @@ def run_grid(
         cells: Place where the runs are executed as jobs; None to execute one after the other in this process.
         as_json: Whether to print JSON. Nothing else is printed on stdout then.
         track: Names of trackers.
+        quiet: Whether to print no progress and no notes.
 
     Raises:
         Interrupted: If Ctrl-C or SIGTERM ends the grid.
@@ -80,17 +93,14 @@ def run_grid(
     """
     from bench.run.attempt import ONE
 
-    trackers = list(dict.fromkeys(track))
-    if cells is not None or len(runs) > 1:
-        outcome = _run_several(runs, output, engines or ONE, cells, as_json, trackers)
-    else:
-        outcome = _run_one(runs, output, engines or ONE, as_json, trackers)
+    how = _How(engines or ONE, cells, as_json, quiet, list(dict.fromkeys(track)))
+    outcome = (_run_one if cells is None and len(runs) == 1 else _run_several)(runs, output, how)
     if as_json:
         output_json(RunOutputs(runs=tuple(map(_plain, outcome.outcomes))))
     return outcome
 
 
-def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: bool, track: list[str]) -> GridOutcome:
+def _run_one(runs: Sequence[GridRun], output: Path, how: _How) -> GridOutcome:
     from bench.console import PlainConsole
     from bench.run.grid import RunInterrupted
     from bench.run.grid import run_grid as execute
@@ -99,7 +109,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
     from reports.run.terminal import print_run
 
     stderr = PlainConsole(stderr=True)
-    display = tracked(ProgressDisplay(stderr), track)
+    display = tracked(ProgressDisplay(stderr, quiet=how.quiet), how.track)
 
     def begin(number: int) -> ProgressDisplay:
         display.say(runs[number].title, style="bold")
@@ -108,7 +118,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
     def end(_: int, outcome: RunOutcome) -> None:
         if outcome.error is not None:
             _print(stderr, f"bench: {outcome.error}", "red")
-        elif not as_json:
+        elif not how.as_json:
             assert outcome.folder is not None
             assert outcome.result is not None
             print_run(PlainConsole(), outcome.folder, outcome.result, _more(outcome.folder, outcome.result))
@@ -119,7 +129,7 @@ def _run_one(runs: Sequence[GridRun], output: Path, engines: Engines, as_json: b
         return same_command()
 
     with interruptible(command):
-        return GridOutcome(tuple(execute(runs, output, begin, end, engines)))
+        return GridOutcome(tuple(execute(runs, output, begin, end, how.engines)))
 
 
 def _more(folder: Path, result: Result) -> str | None:
@@ -138,14 +148,7 @@ def _more(folder: Path, result: Result) -> str | None:
     return deciding_budget(method, config, result.budget.evaluations, load_task_data(config).traits)
 
 
-def _run_several(
-    runs: Sequence[GridRun],
-    output: Path,
-    engines: Engines,
-    cells: CellsOn | None,
-    as_json: bool,
-    track: list[str],
-) -> GridOutcome:
+def _run_several(runs: Sequence[GridRun], output: Path, how: _How) -> GridOutcome:
     from bench.cli.cells import CellTable
     from bench.console import PlainConsole
     from bench.run.grid import run_grid as execute
@@ -153,33 +156,32 @@ def _run_several(
 
     stderr = PlainConsole(stderr=True)
     with interruptible(partial(_go_on, output)):
-        with CellTable(runs, stderr) as table:
-            if cells is None:
-                outcomes = execute(runs, output, lambda number: tracked(table.begin(number), track), table.end, engines)
+        with CellTable(runs, stderr, quiet=how.quiet) as table:
+            if how.cells is None:
+
+                def begin(number: int) -> ProgressDisplay:
+                    return tracked(table.begin(number), how.track)
+
+                outcomes = execute(runs, output, begin, table.end, how.engines)
             else:
-                outcomes = _run_jobs(runs, output, engines, cells, table, track)
+                outcomes = _run_jobs(runs, output, how, table)
         outcome = GridOutcome(tuple(outcomes))
-        if outcome.folders and not as_json:
+        if outcome.folders and not how.as_json:
             click.get_current_context().invoke(leaderboard, runs=outcome.folders)
-        for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
-            _print(stderr, text, style)
+        if not how.quiet or outcome.exit_code:
+            for text, style in _ending(outcomes, [cell.name for cell in table.cells]):
+                _print(stderr, text, style)
     return outcome
 
 
-def _run_jobs(
-    runs: Sequence[GridRun],
-    output: Path,
-    engines: Engines,
-    cells: CellsOn,
-    table: CellTable,
-    track: Sequence[str],
-) -> list[RunOutcome]:
+def _run_jobs(runs: Sequence[GridRun], output: Path, how: _How, table: CellTable) -> list[RunOutcome]:
     from bench.cells.batch import Batch
     from bench.cells.loop import CellLoop
 
+    assert how.cells is not None
     batch = Batch.create(output)
-    loop = CellLoop(runs, output, batch, cells.jobs(batch), engines, table.begin, table.end, table.tell, track)
-    return loop.run()
+    jobs = how.cells.jobs(batch)
+    return CellLoop(runs, output, batch, jobs, how.engines, table.begin, table.end, table.tell, how.track).run()
 
 
 def _go_on(output: Path, stop: KeyboardInterrupt) -> str:

@@ -268,6 +268,10 @@ fields_option = click.option(
     help="Names of fields in --data where they differ from the task's, such as `problem=question`.",
 )
 
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print no progress and no notes. Results and errors are printed."
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, output_json, say
+from bench.cli.options import json_option, output_json, quiet_option, say
 from bench.cli.outputs import PreparedName, PreparedTask, PrepareOutput
 from bench.cli.paths import Place
 
@@ -22,8 +22,11 @@ from bench.cli.paths import Place
     type=Place(exists=True, dir_okay=False),
     help="Local copy of the task's published data, to use instead of a download; repeatable.",
 )
+@quiet_option
 @json_option
-def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, ...], as_json: bool) -> None:
+def prepare(
+    tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, ...], quiet: bool, as_json: bool
+) -> None:
     """Download data and models into the cache, and verify them.
 
     Files that are already in the cache are not downloaded again.
@@ -34,7 +37,9 @@ def prepare(tasks: tuple[str, ...], models: tuple[str, ...], files: tuple[Path, 
         raise UsageError("nothing to prepare; name a task with -t or a model with -M")
     if files and len(tasks) != 1:
         raise UsageError("--data: name the one task that the files belong to with -t")
-    found = PrepareOutput(tasks=tuple(_task(name, files) for name in tasks), models=tuple(map(_model, models)))
+    found = PrepareOutput(
+        tasks=tuple(_task(name, files) for name in tasks), models=tuple(_model(name, quiet=quiet) for name in models)
+    )
     if as_json:
         output_json(found)
         return
@@ -58,13 +63,13 @@ def _task(name: str, files: tuple[Path, ...]) -> PreparedTask:
     return PreparedTask(name=name, version=task.version, splits=splits.sizes, content_hash=splits.content_hash)
 
 
-def _model(name: str) -> PreparedName:
+def _model(name: str, *, quiet: bool) -> PreparedName:
     from bench.console import PlainConsole
     from bench.models.source import resolve
     from bench.run.progress import ProgressDisplay
 
     source = resolve(name)
-    with ProgressDisplay(PlainConsole(stderr=True)) as display:
+    with ProgressDisplay(PlainConsole(stderr=True), quiet=quiet) as display:
         prepared = source.prepare(display.bytes)
         if all(importlib.util.find_spec(library) for library in ("torch", "transformers")):
             from bench.models.opening import check_opens

@@ -10,7 +10,7 @@ import click
 from bench.cli.cells_on import cells_options, read_cells_on
 from bench.cli.config_file import config_option
 from bench.cli.grid import run_grid
-from bench.cli.options import RUN, engine_options, json_option, output_option, run_options
+from bench.cli.options import RUN, engine_options, json_option, output_option, quiet_option, run_options
 from bench.cli.track import track_option
 
 
@@ -28,9 +28,11 @@ from bench.cli.track import track_option
 @track_option
 @cells_options
 @config_option
+@quiet_option
 @json_option
 def run(
     output: Path,
+    quiet: bool,
     as_json: bool,
     engines: int | None,
     ray_address: str | None,
@@ -51,16 +53,22 @@ def run(
     grid = expand(**options)
     cells = read_cells_on(cells_on, at_once, time_limit, slurm, engines, ray_address, options["device"])
     where = engines_of(engines, ray_address) if cells is None else cells.engines
-    return run_grid(grid, output, where, cells, as_json=as_json, track=track).exit_code
+    return run_grid(grid, output, where, cells, as_json=as_json, quiet=quiet, track=track).exit_code
 
 
 @click.command(epilog="\b\nExample:\n  bench resume runs/gsm8k/smollm2-135m/corp/quick/seed-0-1a2b3c4d")
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @engine_options
 @track_option
+@quiet_option
 @json_option
 def resume(
-    runs: tuple[Path, ...], as_json: bool, engines: int | None, ray_address: str | None, track: tuple[str, ...]
+    runs: tuple[Path, ...],
+    quiet: bool,
+    as_json: bool,
+    engines: int | None,
+    ray_address: str | None,
+    track: tuple[str, ...],
 ) -> int:
     """Continue interrupted runs.
 
@@ -71,7 +79,7 @@ def resume(
 
     where = engines_of(engines, ray_address)
     grid = [resumed(folder) for folder in runs]
-    return run_grid(grid, Path(), where, as_json=as_json, track=track).exit_code
+    return run_grid(grid, Path(), where, as_json=as_json, quiet=quiet, track=track).exit_code
 
 
 def engines_of(count: int | None, address: str | None) -> Any:

@@ -103,9 +103,9 @@ def table(cells: Sequence[CellStatus]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from bench.cli.cells import clock
     from bench.console import PlainTable
     from bench.plain import line
+    from bench.run.timekeeper import clock
 
     found = PlainTable(["cell", "state", "best", "spent", "left", "where"], left=("cell", "state", "where"))
     order = {state: place for place, state in enumerate(STATES)}
@@ -121,9 +121,9 @@ def table(cells: Sequence[CellStatus]) -> RenderableType:
 
 def _state(cell: CellStatus) -> str:
     """Return the state in words, with the stage, the accuracies, or the reason."""
-    from bench.cli.cells import clock
     from bench.plain import line
     from bench.run.status import HEARTBEAT
+    from bench.run.timekeeper import clock
 
     parts = ["done" if cell.state == "ok" else cell.state, cell.stage or "", cell.steps or ""]
     text = " ".join(filter(None, parts))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.grid import run_grid
-from bench.cli.options import RUN, engine_options, json_option, output_option, test_options
+from bench.cli.options import RUN, engine_options, json_option, output_option, quiet_option, test_options
 from bench.cli.run import engines_of
 from bench.cli.track import track_option
 from bench.errors import UsageError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @output_option
 @engine_options
 @track_option
+@quiet_option
 @json_option
 def test(
     runs: tuple[Path, ...],
@@ -45,6 +46,7 @@ def test(
     tasks: tuple[str, ...],
     allow_unsandboxed: bool,
     output: Path,
+    quiet: bool,
     as_json: bool,
     engines: int | None,
     ray_address: str | None,
@@ -72,7 +74,7 @@ def test(
         configs = _declared(artifact, runs, tasks, changes, declared_flops, model)
     grid = [GridRun(config) for config in configs]
     where = engines_of(engines, ray_address)
-    return run_grid(grid, output, where, as_json=as_json, track=track).exit_code
+    return run_grid(grid, output, where, as_json=as_json, quiet=quiet, track=track).exit_code
 
 
 def _of_runs(

@@ -65,6 +65,7 @@ class Journal:
 
     Attributes:
         recovered: Number of entries read when the journal was opened.
+        recalled: Number of entries recalled so far, instead of computed.
     """
 
     def __init__(self, path: Path, *, owner: bool = True) -> None:
@@ -73,6 +74,7 @@ class Journal:
         self.recovered = len(entries)
         self._index(entries)
         self._next = 0
+        self.recalled = 0
         self._scope: dict[str, Any] = {}
         self._file: io.RawIOBase | None = None
         if not owner:
@@ -115,6 +117,7 @@ class Journal:
                 f"{_short(_plain(key))}; code or data have changed since: start a new run in another --output"
             )
         self._next += 1
+        self.recalled += 1
         return self._checked(line, entry["value"], shape)
 
     def _checked(self, line: int, value: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
@@ -170,6 +173,7 @@ class Journal:
         for place in range(self._next, len(self._entries)):
             line, entry = self._entries[place]
             if entry["key"] == wanted:
+                self.recalled += place + 1 - self._next
                 self._next = place + 1
                 return self._checked(line, entry["value"], shape)
         return None

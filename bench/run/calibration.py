@@ -18,10 +18,11 @@ from bench.run.chunks import Chunk
 from bench.run.context import AdaptationContext
 from bench.run.estimate import CALIBRATION_EXAMPLES, estimate
 from bench.run.evaluator import Evaluator, sparse
-from bench.run.forecast import TimeForecast, gate_forecast
+from bench.run.forecast import gate_forecast
 from bench.run.plan import RunPlan
 from bench.run.prepare import PreparedRun
 from bench.run.progress import ProgressDisplay
+from bench.run.timekeeper import MEASURED, Phase, Timekeeper
 from bench.weights.points import Point
 from methods.interface import Decoding
 from tasks.interface import Example
@@ -29,6 +30,9 @@ from tasks.interface import Example
 WINDOW = 2.0
 """Seconds for which the speed is measured, at least. Over the fraction of a second that one batch of a small model
 takes, repeated measurements on one machine differed seven times."""
+GATE_USED = 0.5
+"""Share of the gate's reserve that an estimate of the time expects to be used. The gate ends at the first look at which
+its test decides."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,8 @@ def begin(attempt: Attempt, prepared: PreparedRun) -> CalibratedRun:
     )
     evaluator.meter.limit = int(plan.evaluations * evaluation_flops)  # the gate's part is not the method's
     run = CalibratedRun(prepared, evaluator, evaluation_flops, flops, plan, display)
-    if attempt.journal.recovered <= 1:  # a resumed run recalls its calibration, and has part of the work behind it
-        _forecast(run, seconds, attempt.engines.count or 1)
     display.watch(evaluator.meter, evaluations, flops)
+    _forecast(run, seconds, attempt.engines.count or 1)
     return run
 
 
@@ -172,28 +175,52 @@ def _answer(evaluator: Evaluator, chunks: Sequence[Chunk]) -> None:
 
 
 def _forecast(run: CalibratedRun, seconds: float, engines: int) -> None:
-    """Say what the gate can detect, and how long the run will take.
+    """Say what the gate can detect, and show how long the run will take.
 
     Args:
         run: The run, after its calibration.
-        seconds: Seconds of the calibration for each of its examples.
+        seconds: Seconds of the calibration for each of its examples. A resumed run recalls them, and they took no time.
         engines: Number of engines.
     """
-    prepared, plan = run.prepared, run.plan
+    prepared, plan, evaluator = run.prepared, run.plan, run.evaluator
     if not run.display.quiet:  # its power takes a second to compute, and so does the tokenizer
         for sentence in estimate(prepared.config, prepared.task_data).unreadable:
             run.display.note(sentence)
         run.display.say(gate_forecast(plan.gate))
-    tested = len(prepared.task_data.splits.test[: prepared.config.limit])
-    planned = sum(plan.planned.values())
-    samples = prepared.strategy.k if prepared.strategy else 1
-    answers = samples * tested * (1 + sum(plan.method.passes))  # base and results answer the test split
-    forecast = TimeForecast(
-        run.evaluator.meter,
-        run.display,
-        f"{planned:,} evaluations planned, {tested:,} test items",
-        (planned + answers) * run.evaluation_flops,
-    )
-    calibrated = min(engines, len(run.evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
     examples = min(CALIBRATION_EXAMPLES, len(prepared.task_data.splits.support))
-    forecast.measured(seconds * examples, run.evaluation_flops * examples * engines / calibrated)
+    calibrated = min(engines, len(evaluator.cut(CALIBRATION_EXAMPLES)))  # engines that shared the calibration
+    speed = seconds * calibrated / engines / run.evaluation_flops
+    tested = len(prepared.task_data.splits.test[: prepared.config.limit])
+    run.display.keep_time(
+        Timekeeper(
+            evaluator.meter,
+            evaluator.journal,
+            phases(run, tested),
+            evaluator.meter.flops,
+            {"answers": speed} if seconds * examples >= MEASURED else {},
+            f"{sum(plan.planned.values()):,} evaluations planned, {tested:,} test items",
+        )
+    )
+
+
+def phases(run: CalibratedRun, tested: int) -> list[Phase]:
+    """Return the phases of a run, in FLOPs.
+
+    Args:
+        run: The run, after its calibration.
+        tested: Number of test items.
+    """
+    plan, samples = run.plan, run.prepared.strategy.k if run.prepared.strategy else 1
+    planned = {account: evaluations * run.evaluation_flops for account, evaluations in plan.planned.items()}
+    answers = planned.get("sample", 0.0) + planned.get("select", 0.0)
+    gate = GATE_USED * planned.get("gate", 0.0) if plan.gate.items else 0.0
+    base = samples * tested * run.evaluation_flops
+    passes = sum(plan.method.passes)
+    return [
+        Phase("tuning", ("tune",), planned.get("tune", 0.0)),
+        Phase("training", ("train",), planned.get("train", 0.0)),
+        Phase("answers", ("sample", "select"), answers),
+        Phase("answers", ("gate",), gate, follows=True),
+        Phase("answers", ("evaluation",), base, follows=True),
+        Phase("answers", ("inference",), passes * base, follows=True, times=passes),
+    ]

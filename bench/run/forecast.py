@@ -1,4 +1,4 @@
-"""Forecasts for the user: how long a run will take, what its gate can detect, and which budget would decide more.
+"""Forecasts for the user: what the gate of a run can detect, and which budget would decide more.
 
 They never affect a result.
 """
@@ -6,71 +6,21 @@ They never affect a result.
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.amounts import counted
 from bench.compute.budget import BUDGETS
-from bench.compute.meter import Meter
 from bench.errors import Refused
 from bench.records.config import RunConfig
 from bench.records.rows import Row
 from bench.run.plan import REGRESSIONS, GatePlan, plan_run
-from bench.run.progress import ProgressDisplay
 from bench.stats.gate import GateDesign, detectable_gain, keep_probability
 from methods.interface import Method
 from tasks.interface import TaskTraits
 
-MEASURED = 5.0
-"""Seconds of work that a forecast of the time needs. The first answers of a process take up to a hundred times as long
-as those that follow, because libraries are loaded and code is compiled."""
 GAIN, OFTEN = 0.1, 0.9
 """Gain in accuracy, and share of runs in which a gate that decides well keeps it."""
-
-
-class TimeForecast:
-    """Says once how long a run will take: as soon as `MEASURED` seconds of its work have been measured.
-
-    A shorter run ends without a forecast.
-
-    Args:
-        meter: Meter of the run.
-        display: Progress display, which says it.
-        what: Description of the work, such as `384 evaluations planned, 64 test items`.
-        flops: Estimated model FLOPs of all work from `begun` to the end of the run.
-    """
-
-    def __init__(self, meter: Meter, display: ProgressDisplay, what: str, flops: float) -> None:
-        self._meter, self._display, self._what, self._flops = meter, display, what, flops
-        self._begun: float | None = time.perf_counter()
-        self._before = self._done()
-        meter.listeners.append(self._booked)
-
-    def measured(self, seconds: float, flops: float) -> None:
-        """Take work into account that was done before, such as the calibration."""
-        if self._begun is not None and seconds >= MEASURED:
-            self._say(seconds, flops)
-
-    def _done(self) -> int:
-        return sum(self._meter.flops(work) for work in self._meter.ledger.accounts().values())
-
-    def _booked(self) -> None:
-        if self._begun is not None and (seconds := time.perf_counter() - self._begun) >= MEASURED:
-            self._say(seconds, self._done() - self._before)
-
-    def _say(self, seconds: float, flops: float) -> None:
-        self._begun = None
-        if flops:
-            left = duration(max(0.0, self._flops - (self._done() - self._before)) * seconds / flops)
-            self._display.say(f"about {left} left, judging by {seconds:.0f} s of work: {self._what}")
-
-
-def duration(seconds: float) -> str:
-    """Return a time for a reader, such as `40 seconds`, `12 minutes` or `3.5 hours`."""
-    if seconds < 120:
-        return counted(round(seconds), "second")
-    return counted(round(seconds / 60), "minute") if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def gate_forecast(gate: GatePlan) -> str:

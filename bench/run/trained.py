@@ -23,8 +23,11 @@ from bench.records.source import DeclaredSource
 from bench.records.tuning import DECLARED
 from bench.registry import load_method
 from bench.run.attempt import Attempt
+from bench.run.evaluator import Evaluator
 from bench.run.prepare import Prepared
+from bench.run.progress import ProgressDisplay
 from bench.run.test_split import TestSplit, deploy
+from bench.run.timekeeper import Phase, Timekeeper
 from methods.interface import Artifact, SingleModel
 from methods.sampling import SampledAnswers
 from tasks.interface import Task
@@ -69,6 +72,12 @@ class RunArtifacts:
     def ungated(self) -> str | None:
         """Reason why the source run has no gated rows."""
         return self.result.ungated
+
+    @property
+    def passes(self) -> float:
+        """Answers of the base that an answer of each artifact costs, summed over the artifacts."""
+        base = self.result.base.cost.evaluations if self.result.base else 0.0
+        return sum(row.cost.evaluations for row in self.result.artifacts) / (base or 1.0)
 
     def load(self, base: str, folder: Path) -> Mapping[str, Artifact]:
         """Return the artifacts by label, as the run's method returned them.
@@ -123,6 +132,7 @@ class DeclaredModel:
     ledger: dict[Account, AccountRow] = field(default_factory=dict)
     decisions: dict[str, GateRecord] = field(default_factory=dict)
     ungated: str | None = "the model was trained elsewhere"
+    passes: float = 1.0
 
     def load(self, base: str, folder: Path) -> Mapping[str, Artifact]:
         """Return the model. Its weights are written to the test's folder, in the names and the dtype of the base.
@@ -180,6 +190,7 @@ def run_test(attempt: Attempt, prepared: PreparedTest) -> tuple[Row, ...]:
     trained, facts, display = prepared.trained, attempt.facts, attempt.display
     facts.budget, facts.ledger, facts.ungated = trained.budget, trained.ledger, trained.ungated
     evaluator = attempt.load(prepared.task_data.task)
+    _keep_time(prepared, evaluator, display)
     with display.stage("loading the artifact"), attempt.clock.span("loading"):
         artifacts = trained.load(evaluator.engine.digest, prepared.folder)
         _check_prompts(artifacts, prepared.task_data.task)
@@ -187,6 +198,18 @@ def run_test(attempt: Attempt, prepared: PreparedTest) -> tuple[Row, ...]:
     facts.untested = deployed.untested
     test_split = TestSplit(evaluator, prepared.task_data, prepared.config, prepared.folder, display)
     return trained.moved(test_split.evaluate(deployed, trained.decisions))
+
+
+def _keep_time(prepared: PreparedTest, evaluator: Evaluator, display: ProgressDisplay) -> None:
+    """Show how long the test will take. Its work is counted in evaluations, as no calibration priced them."""
+    tested = len(prepared.task_data.splits.test[: prepared.config.limit])
+    base, passes = (prepared.strategy.k if prepared.strategy else 1) * tested, prepared.trained.passes
+    phases = [
+        Phase("answers", ("evaluation",), base),
+        Phase("answers", ("inference",), passes * base, follows=True, times=passes),
+    ]
+    what = f"{tested:,} test items"
+    display.keep_time(Timekeeper(evaluator.meter, evaluator.journal, phases, lambda work: work.evaluations, what=what))
 
 
 def _check_prompts(artifacts: Mapping[str, Artifact], task: Task) -> None:

@@ -204,7 +204,7 @@ def test_a_command_has_valid_options(command: str, names: None) -> None:
     assert found is not None
     context = found.make_context(path[-1], arguments)
     if path in (["run"], ["plan"]) and NOT_RUN.get(command) != EARLIER:
-        own = {"output", "as_json", "engines", "ray_address", "config", "track"}
+        own = {"output", "as_json", "engines", "ray_address", "config", "quiet", "track"}
         own |= {"cells_on", "at_once", "time_limit", "slurm"}
         assert expand(**{name: value for name, value in context.params.items() if name not in own})
 

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -6,6 +7,7 @@ from rich.console import Console
 from bench.cli.cells import CellTable
 from bench.errors import Refused
 from bench.run.grid import RunOutcome, expand, short_names
+from bench.run.progress import Snapshot
 from bench.run.settings import parse
 
 
@@ -102,7 +104,20 @@ def test_the_time_left_is_that_of_done_cells_of_the_same_kind(monkeypatch):
     now[0] += 20
     lines = frame(cells)
     assert lines[6].split() == ["corp,", "seed", "1", "running", "0:40"]
-    assert lines[-1] == "2 of 6 done, 1 running, 3 waiting; about 2:00 left"
+    assert re.fullmatch(r"2 of 6 done, 1 running, 3 waiting; about 2:00 left, until .*\d\d:\d\d", lines[-1])
+
+
+def test_the_time_left_of_a_grid_is_known_from_the_first_estimate_of_a_run_on(monkeypatch):
+    cells = table(grid(["base"], seeds=[0, 1], budgets=["600", "1200"]))
+    now = [100.0]
+    monkeypatch.setattr("bench.cli.cells.time.perf_counter", lambda: now[0])
+    display = cells.begin(0)
+    now[0] += 20
+    assert frame(cells)[-1] == "1 of 4 running, 3 waiting"
+    monkeypatch.setattr(display, "snapshot", lambda: Snapshot("population", seconds_left=40.0))
+    lines = frame(cells)
+    assert [each.split()[-1] for each in lines if "population" in each] == ["0:40"]
+    assert "; about 5:40 left, until " in lines[-1]  # 40 and 60 seconds, and 120 for each with twice the budget
 
 
 def test_a_note_is_told_once_and_progress_is_not_told():

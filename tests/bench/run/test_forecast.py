@@ -1,77 +1,12 @@
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
-from bench.compute.flops import ModelShape
-from bench.compute.ledger import Work
-from bench.compute.meter import Meter
 from bench.records.config import RunConfig
 from bench.records.rows import Accuracy
 from bench.registry import load_method
-from bench.run import forecast
-from bench.run.forecast import TimeForecast, deciding_budget, duration, gate_forecast, never_right
+from bench.run.forecast import deciding_budget, gate_forecast, never_right
 from bench.run.plan import GatePlan
-from bench.run.progress import ProgressDisplay
 from tasks.interface import TaskTraits
-
-SHAPE = ModelShape(
-    layers=2, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32, tied=True
-).profile()
-WORK = Work(evaluations=1, decode_tokens=1, head_tokens=1)
-
-
-class Heard(ProgressDisplay):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.said = []
-
-    def say(self, text, style=None):
-        self.said.append(text)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that a test sets."""
-    now = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    return now
-
-
-def book(meter):
-    with meter.account("sample"):
-        meter.reserve(WORK)
-
-
-def test_the_time_is_forecast_once_when_enough_work_is_measured(clock):
-    meter, heard = Meter(SHAPE, limit=10**9), Heard()
-    TimeForecast(meter, heard, "10 answers", 40 * meter.flops(WORK))
-    book(meter)
-    clock[0] += forecast.MEASURED - 1
-    book(meter)
-    assert heard.said == []
-    clock[0] += 4
-    book(meter)
-    book(meter)
-    assert heard.said == ["about 99 seconds left, judging by 8 s of work: 10 answers"]  # 37 of 40 at 8 / 3 s each
-
-
-def test_a_long_calibration_is_enough_and_a_short_one_is_not(clock):
-    for seconds, said in ((8.0, ["about 80 seconds left, judging by 8 s of work: x"]), (0.5, [])):
-        meter, heard = Meter(SHAPE), Heard()
-        TimeForecast(meter, heard, "x", 10.0).measured(seconds, 1.0)
-        assert heard.said == said
-
-
-def test_times_read_well():
-    assert list(map(duration, (40.2, 119.0, 150.0, 7000.0, 12600.0))) == [
-        "40 seconds",
-        "119 seconds",
-        "2 minutes",
-        "117 minutes",
-        "3.5 hours",
-    ]
 
 
 def test_the_gate_says_what_it_detects_or_why_there_is_none():
