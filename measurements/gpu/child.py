@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench.records.files import write_atomically
 from measurements.gpu.schema import Found, Skipped
 from measurements.gpu.shapes import Setup
 
@@ -31,7 +32,7 @@ def outcome(target: str, setup: Setup) -> dict[str, Any]:
 
 def main() -> None:
     target, arguments, path = sys.argv[1:]
-    Path(path).write_text(json.dumps(outcome(target, Setup(**json.loads(arguments)))))
+    write_atomically(Path(path), json.dumps(outcome(target, Setup(**json.loads(arguments)))))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from measurements.gpu.schema import Found
 from measurements.gpu.shapes import Setup
 from measurements.weights import SIGMA, seconds
 
+Way = Callable[[list[TokenIds], int], list[TokenIds]]
+"""Returns the answers of so many new tokens to prompts."""
 BATCHES = (1, 3, 8)
 REPEATS = 2
 SHORT = 8
@@ -34,7 +36,8 @@ def equal(one: list[TokenIds], other: list[TokenIds]) -> float:
 
 def texts(setup: Setup) -> Found:
     """Compare texts of two calls, after moves, across batch sizes, and with `generate`."""
-    checks, figures = {}, {}
+    checks: dict[str, bool] = {}
+    figures: dict[str, float] = {}
     new, prompts = setup.size.new_tokens, setup.size.prompts(max(BATCHES), 32)
     for dtype in ("float32", "bfloat16"):
         found = []
@@ -60,33 +63,31 @@ def texts(setup: Setup) -> Found:
 
 def speed(setup: Setup) -> Found:
     """Time prefill and decoding of the engine and of `generate`, in bfloat16."""
-    engine = TransformersEngine(setup.model, dtype="bfloat16", device=setup.device, batch_size=max(setup.size.batches))
+    size = setup.size
+    engine = TransformersEngine(setup.model, dtype="bfloat16", device=setup.device, batch_size=max(size.batches))
     tokenizer, model = decoding.opened(setup.model, "bfloat16", setup.device)
-    figures = {}
-    for batch in setup.size.batches:
-        for name, length, new in (("prefill", setup.size.prompt, 1), ("decode", SHORT, setup.size.new_tokens)):
-            prompts = setup.size.prompts(batch, length, equal=True)
-
-            def ours(prompts: list[TokenIds] = prompts, new: int = new) -> list[TokenIds]:
-                return told(engine, prompts, new)
-
-            def plain(prompts: list[TokenIds] = prompts, new: int = new, batch: int = batch) -> list[TokenIds]:
-                return decoding.naive(tokenizer, model, prompts, new, batch)[0]
-
-            count = (lambda answers: batch * length) if name == "prefill" else (lambda answers: sum(map(len, answers)))  # noqa: B023
-            engine_rate, generate_rate = rate(ours, count), rate(plain, count)
-            figures |= {
-                f"{name}, batch of {batch}: engine, tokens/s": engine_rate,
-                f"{name}, batch of {batch}: generate, tokens/s": generate_rate,
-                f"{name}, batch of {batch}: engine by generate, ratio": engine_rate / generate_rate,
-            }
+    ways: dict[str, Way] = {
+        "engine": lambda prompts, new: told(engine, prompts, new),
+        "generate": lambda prompts, new: decoding.naive(tokenizer, model, prompts, new, len(prompts))[0],
+    }
+    figures: dict[str, float] = {}
+    for batch in size.batches:
+        whole, short = (size.prompts(batch, length, equal=True) for length in (size.prompt, SHORT))
+        for phase, prompts, new in (("prefill", whole, 1), ("decode", short, size.new_tokens)):
+            rates = {name: rate(way, prompts, new) for name, way in ways.items()}
+            figures |= {f"{phase}, batch of {batch}: {name}, tokens/s": found for name, found in rates.items()}
+            figures[f"{phase}, batch of {batch}: engine by generate, ratio"] = rates["engine"] / rates["generate"]
     return Found(figures=figures)
 
 
-def rate(work: Callable[[], list[TokenIds]], count: Callable[[list[TokenIds]], int]) -> float:
-    """Return the tokens per second of the fastest repeat, after a call that warms up."""
-    tokens = count(work())
-    return tokens / min(seconds(work) for _ in range(REPEATS))
+def rate(way: Way, prompts: list[TokenIds], new: int) -> float:
+    """Return the tokens per second of the fastest repeat, after a call that warms up.
+
+    For a single new token the prompts' tokens count, otherwise those of the answers.
+    """
+    answers = way(prompts, new)
+    tokens = sum(map(len, prompts if new == 1 else answers))
+    return tokens / min(seconds(lambda: way(prompts, new)) for _ in range(REPEATS))
 
 
 def memory(setup: Setup) -> Found:
@@ -113,7 +114,7 @@ def memory(setup: Setup) -> Found:
     optimizer.step()
     values = sum(each.numel() for each in model.parameters())
     peaks["step of training in float32"] = peak(setup.device) - start, STATES * values
-    figures = {}
+    figures: dict[str, float] = {}
     for name, (measured, expected) in peaks.items():
         figures |= {f"{name}, GB": measured / 1e9, f"{name}, by its forecast": measured / expected}
     # Memory of a process on a CPU includes libraries and caches of the allocator.
@@ -130,6 +131,7 @@ def reset_peak(device: str) -> int:
     """Return the bytes in use, from which the next peak is measured."""
     if not on_gpu(device):
         return weights.reset_peak()
+    torch.cuda.init()  # the next call fails without
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)
 

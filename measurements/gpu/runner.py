@@ -102,7 +102,8 @@ def run_section(planned: Planned, setup: Setup, limit: float) -> Section:
             finally:
                 end_group(process)
         seconds = time.monotonic() - begun
-        found = json.loads(path.read_text()) if status == 0 else {"error": death(status, limit)}
+        # A library may crash or hang as its process ends, after all has been measured.
+        found = json.loads(path.read_text()) if path.exists() else {"error": death(status, limit)}
         printed = log.read_text(errors="replace")[-LOG:]
     return Section(**about, seconds=round(seconds, 2), **judged(found, printed))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.records.rows import Frozen
 
@@ -22,7 +22,7 @@ class Found(Frozen):
     """
 
     checks: dict[str, bool] = Field(default_factory=dict)
-    figures: dict[str, float] = Field(default_factory=dict)
+    figures: dict[str, FiniteFloat] = Field(default_factory=dict)
 
 
 class Section(Found):

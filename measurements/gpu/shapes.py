@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bench.engines.interface import TokenIds
 
 
+FIRST = 2
+"""First id of a word. Those below are special tokens."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """Model, and how much of each work the sections do.
@@ -41,10 +45,10 @@ class Shape:
         return self.sizes[-1]
 
     def prompts(self, count: int, longest: int, *, equal: bool = False) -> list[TokenIds]:
-        """Return random prompts of half to all of a length, or all of that length, without the special tokens 0 and 1."""
+        """Return random prompts of half to all of a length, or all of that length, without special tokens."""
         draw = np.random.default_rng(0)
         lengths = [longest if equal else int(draw.integers(longest // 2, longest + 1)) for _ in range(count)]
-        return [tuple(draw.integers(2, self.vocabulary, length).tolist()) for length in lengths]
+        return [tuple(draw.integers(FIRST, self.vocabulary, length).tolist()) for length in lengths]
 
 
 SHAPES = {

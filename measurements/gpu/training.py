@@ -18,7 +18,8 @@ def flops(setup: Setup) -> Found:
         raise Skipped(
             f"{error.name} is not installed; pip install -c requirements/cpu.txt '.[train]' installs it"
         ) from error
-    checks, figures = {}, {}
+    checks: dict[str, bool] = {}
+    figures: dict[str, float] = {}
     for name in ("grpo", "sft"):
         folder = Path(setup.folder) / name
         trainer = training.METHODS[name]("llama", folder, None, False, use_cpu=not on_gpu(setup.device))

@@ -33,6 +33,17 @@ def dies(setup):
 def leaves(setup):
     sys.exit(4)
 
+def quits(setup):
+    sys.exit(0)
+
+def undefined(setup):
+    return Found(figures={"speed, GB/s": float("nan")})
+
+def crashes_late(setup):
+    import atexit
+    atexit.register(os.abort)
+    return right(setup)
+
 def hangs(setup):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True)
@@ -72,18 +83,28 @@ def setup(gpu, tmp_path):
         ("skips", "skipped", "nothing is installed"),
         ("dies", "failed", "the process ended without an outcome: killed by SIGABRT"),
         ("leaves", "failed", "the process ended without an outcome: exit status 4"),
+        ("quits", "failed", "the process ended without an outcome: exit status 0"),
+        ("crashes_late", "passed", None),
         ("missing", "failed", "AttributeError: module 'broken_sections' has no attribute 'missing'"),
     ],
 )
 def test_a_section_ends_in_a_state_with_a_reason(gpu, planned, setup, name, state, reason):
     found = gpu.run_section(planned(name), setup, 20.0)
     assert (found.state, found.reason) == (state, reason)
-    assert found.figures == ({"speed, GB/s": 2.5} if name in {"right", "wrong"} else {})
+    assert found.figures == ({"speed, GB/s": 2.5} if name in {"right", "wrong", "crashes_late"} else {})
     assert (found.log is not None) == (state == "failed")
     if name == "wrong":
         assert "shown in the log" in found.log
     if name == "raises":
         assert "Traceback" in found.log
+
+
+@pytest.mark.slow
+def test_a_figure_that_is_no_number_fails_its_section(gpu, planned, setup):
+    found = gpu.run_section(planned("undefined"), setup, 20.0)
+    assert found.state == "failed"
+    assert found.reason.startswith("ValidationError")
+    assert "finite number" in found.reason
 
 
 @pytest.mark.slow
