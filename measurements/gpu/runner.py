@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench.engines.vllm.support import DISTRIBUTIONS
 from measurements.gpu.schema import Machine, Report, Section
 from measurements.gpu.shapes import Setup
 
@@ -30,7 +31,17 @@ TOTAL = 480.0
 """Seconds of all sections together."""
 LOG = 2000
 """Characters of a failed section's output that are kept."""
-PACKAGES = ("bench-post-training", "numpy", "torch", "transformers", "numba", "accelerate", "peft", "trl", "vllm")
+PACKAGES = (
+    "bench-post-training",
+    "numpy",
+    "torch",
+    "transformers",
+    "numba",
+    "accelerate",
+    "peft",
+    "trl",
+    *DISTRIBUTIONS,
+)
 
 
 @dataclass(frozen=True)
