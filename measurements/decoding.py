@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -45,16 +46,24 @@ def answers(engine: Engine, prompts: Sequence[TokenIds], sampling: Sampling) -> 
         return engine.generate(prompts, sampling, meter)
 
 
-def naive(folder: str, dtype: str, prompts: Sequence[TokenIds], new: int) -> tuple[list[TokenIds], float]:
-    """Answers of `generate` up to their end, and seconds."""
+def opened(folder: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
+    """Tokenizer and model, as transformers opens them."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    return tokenizer, model.to(device).eval()
+
+
+def naive(
+    tokenizer: Any, model: Any, prompts: Sequence[TokenIds], new: int, batch: int = BATCH
+) -> tuple[list[TokenIds], float]:
+    """Answers of `generate` up to their end, and seconds."""
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
     found: list[TokenIds] = []
     started = time.perf_counter()
-    for i in range(0, len(prompts), BATCH):
-        padded = tokenizer.pad({"input_ids": [list(p) for p in prompts[i : i + BATCH]]}, return_tensors="pt")
+    for i in range(0, len(prompts), batch):
+        padded = tokenizer.pad({"input_ids": [list(p) for p in prompts[i : i + batch]]}, return_tensors="pt")
+        padded = padded.to(model.device)
         with torch.inference_mode():
             out = model.generate(**padded, max_new_tokens=new, do_sample=False)
         for row in out[:, padded["input_ids"].shape[1] :].tolist():
@@ -84,7 +93,7 @@ def print_speed(folder: str, dtype: str, prompts: list[TokenIds], counts: Sequen
         pool = EnginePool(load(), load, workers)
         ours(pool, prompts[:4], Sampling(max_new_tokens=4), 1)  # what is slow once only
         for number, (count, limit) in enumerate((c, n) for n in limits for c in counts):
-            told, seconds = naive(folder, dtype, prompts[:count], limit)
+            told, seconds = naive(*opened(folder, dtype), prompts[:count], limit)
             plain = sum(map(len, told)) / seconds
             tokens, seconds = ours(pool, prompts[:count], Sampling(max_new_tokens=limit), 100 * number + 2)
             click.echo(
@@ -132,7 +141,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def print_texts(folder: str, dtype: str, prompts: list[TokenIds], limit: int) -> None:
     engine = TransformersEngine(folder, dtype=dtype)
-    told, _ = naive(folder, dtype, prompts, limit)
+    told, _ = naive(*opened(folder, dtype), prompts, limit)
     found = [a.token_ids for a in answers(engine, prompts, Sampling(max_new_tokens=limit))]
     gaps = []
     for prompt, a, b in zip(prompts, told, found, strict=True):

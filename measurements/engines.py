@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -27,8 +28,18 @@ from tasks.humaneval import HumanEval
 SIGMA = 1e-3
 
 
-def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens: int, moves: int) -> list[Completion]:
-    """Print the speed of an engine's generation and moves, and return its answers."""
+@dataclass(frozen=True)
+class Measured:
+    """Answers of an engine, the number of their tokens, and the seconds of all answers and of a move."""
+
+    answers: list[Completion]
+    tokens: int
+    seconds: float
+    move: float
+
+
+def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens: int, moves: int) -> Measured:
+    """Measure and print the speed of an engine's generation and moves."""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -47,7 +58,7 @@ def measured(name: str, engine: Engine, prompts: Sequence[TokenIds], new_tokens:
     line = f"{name:<13} {tokens:6d} tokens in {seconds:6.1f} s: {tokens / seconds:6.1f} tokens/s; {move:.2f} s per move"
     memory = f"; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at most" if on_gpu else ""
     print(line + memory, flush=True)
-    return answers
+    return Measured(answers, tokens, seconds, move)
 
 
 def first_difference(one: Completion, other: Completion) -> int | None:
@@ -104,11 +115,11 @@ def main(model: str, count: int, new_tokens: int, moves: int, dtype: str) -> Non
     load = partial(TransformersEngine, folder, dtype=dtype, device=device)
     theirs = load()
     prompts = [theirs.encode(task.messages(example)) for example in task.whole()[:count]]
-    expected = measured("transformers", theirs, prompts, new_tokens, moves)
+    expected = measured("transformers", theirs, prompts, new_tokens, moves).answers
     del theirs
     longest = max(map(len, prompts)) + new_tokens
     ours = VllmEngine(folder, max_model_len=longest, dtype=dtype, device=device)
-    found = measured("vllm", ours, prompts, new_tokens, moves)
+    found = measured("vllm", ours, prompts, new_tokens, moves).answers
     ours.close()
     print_agreement(load(), prompts, expected, found)
 

@@ -1,4 +1,4 @@
-"""FLOPs of complete GRPO and PPO steps by the attached meter and by PyTorch's counter, and the overhead of the meter.
+"""FLOPs of complete steps of GRPO, PPO and SFT by the attached meter and PyTorch's counter, and the meter's overhead.
 
     python -m measurements.training > training.md
     python -m measurements.training --overhead CHECKPOINT
@@ -31,10 +31,9 @@ import transformers
 import trl
 from datasets import Dataset
 from peft import LoraConfig
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from bench.compute.attach import attach
@@ -42,8 +41,8 @@ from bench.compute.flops import ModelShape
 from bench.compute.ledger import PHASES, Phase, PhaseBook, Work, hardware_flops, model_flops
 from bench.compute.meter import Meter
 from bench.compute.profile import ComputeProfile
+from measurements.random_models import END, PAD, tokenizer
 
-PAD, END = 0, 1
 SIZES: dict[str, Any] = {
     "hidden_size": 96,
     "num_hidden_layers": 2,
@@ -59,7 +58,6 @@ SIZES: dict[str, Any] = {
 FAMILIES = {"llama": {}, "qwen2": {"use_sliding_window": True, "sliding_window": 10, "max_window_layers": 1}}
 PROMPTS = ["3 4 5", "6 7 8 9 10 11 12", "13 14", "15 16 17 18 19"]
 COMMON: dict[str, Any] = {
-    "use_cpu": True,
     "bf16": False,
     "report_to": [],
     "save_strategy": "no",
@@ -94,26 +92,18 @@ class Count:
         return hardware_flops(self.profile, self.work) / (self.counter - self.masked)
 
 
-def tokenizer() -> Any:
-    words = {"<pad>": PAD, "<end>": END} | {str(i): i for i in range(2, SIZES["vocab_size"])}
-    backend = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", padding_side="left"
-    )
-
-
 def build(auto: Any, family: str, **more: Any) -> Any:
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(family, **SIZES, **FAMILIES[family], **more)
     return auto.from_config(config, attn_implementation="eager")
 
 
-def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
+def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool, *, use_cpu: bool = True) -> Any:
     """Return a GRPO trainer with rollouts, old log-probabilities, a reference, and two updates per batch."""
     build(transformers.AutoModelForCausalLM, family).save_pretrained(folder)
     config = GRPOConfig(
         **COMMON,
+        use_cpu=use_cpu,
         output_dir=str(folder),
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
@@ -131,7 +121,32 @@ def grpo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora:
         reward_funcs=lambda completions, **_: [float(len(set(text.split()))) for text in completions],
         args=config,
         train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
-        processing_class=tokenizer(),
+        processing_class=tokenizer(SIZES["vocab_size"]),
+        peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
+    )
+
+
+def sft(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool, *, use_cpu: bool = True) -> Any:
+    """Return a trainer of supervised fine-tuning whose prompts have no loss, with one update of two passes."""
+    words = tokenizer(SIZES["vocab_size"])
+    rows = [words(prompt)["input_ids"] for prompt in PROMPTS]
+    config = SFTConfig(
+        **COMMON,
+        use_cpu=use_cpu,
+        output_dir=str(folder),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        max_steps=1,
+        max_length=None,
+        loss_type="nll",
+        gradient_checkpointing=checkpointing is not None,
+        gradient_checkpointing_kwargs=checkpointing,
+    )
+    return SFTTrainer(
+        model=build(transformers.AutoModelForCausalLM, family),
+        args=config,
+        train_dataset=Dataset.from_list([{"input_ids": ids, "labels": [-100, *ids[1:]]} for ids in rows]),
+        processing_class=words,
         peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
     )
 
@@ -153,13 +168,14 @@ class Reward(nn.Module):
 
 def ppo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: bool) -> Any:
     """Return a PPO trainer with rollouts, a reference, values, and two epochs of policy and value updates."""
-    words, policy = tokenizer(), build(transformers.AutoModelForCausalLM, family)
+    words, policy = tokenizer(SIZES["vocab_size"]), build(transformers.AutoModelForCausalLM, family)
     value = build(transformers.AutoModelForSequenceClassification, family, num_labels=1)
     if checkpointing is not None:
         policy.gradient_checkpointing_enable(checkpointing)
         value.gradient_checkpointing_enable(checkpointing)
     config = PPOConfig(
         **COMMON,
+        use_cpu=True,
         output_dir=str(folder),
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
@@ -182,7 +198,7 @@ def ppo(family: str, folder: Path, checkpointing: dict[str, bool] | None, lora: 
     )
 
 
-METHODS: dict[str, Callable[..., Any]] = {"grpo": grpo, "ppo": ppo}
+METHODS: dict[str, Callable[..., Any]] = {"grpo": grpo, "ppo": ppo, "sft": sft}
 CHECKPOINTING: dict[str, dict[str, bool] | None] = {
     "none": None,
     "early stop": {"use_reentrant": False},
@@ -195,7 +211,7 @@ def attachments(trainer: Any, book: PhaseBook) -> Iterator[Any]:
     wrapper = trainer.accelerator.unwrap_model(trainer.model)
     policy = getattr(wrapper, "policy", wrapper)
     yield attach(policy, book, role="policy", pad_id=PAD)
-    if trainer.ref_model is not None:
+    if getattr(trainer, "ref_model", None) is not None:
         yield attach(trainer.ref_model, book, role="reference")
     if hasattr(wrapper, "value_model"):
         yield attach(wrapper.value_model, book, role="value")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -51,6 +52,8 @@ def values(weights: Weights) -> int:
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()  # a GPU returns before it has done its work
     return time.perf_counter() - start
 
 
@@ -67,9 +70,10 @@ def reset_peak() -> int:
 
 def move_by_torch(base: Weights, live: Weights, seeds: dict[int, float]) -> None:
     for name, tensor in live.items():
-        total = torch.zeros(tensor.shape) if len(seeds) > 1 else None
+        place = tensor.device
+        total = torch.zeros(tensor.shape, device=place) if len(seeds) > 1 else None
         for seed, amplitude in seeds.items():
-            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+            noise = torch.randn(tensor.shape, generator=torch.Generator(place).manual_seed(seed), device=place)
             total = noise.mul_(amplitude) if total is None else total.add_(noise, alpha=amplitude)
         assert total is not None
         tensor.copy_((base[name].float() + total).to(tensor.dtype))
@@ -80,6 +84,29 @@ def restore_by_torch(base: Weights, live: Weights) -> None:
         tensor.copy_(base[name])
 
 
+@dataclass(frozen=True)
+class Moves:
+    """Median seconds of a move to one seed and back: ours, and draw, add, cast and copy by torch."""
+
+    to: float
+    back: float
+    plain_to: float
+    plain_back: float
+
+
+def time_moves(space: WeightSpace, live: Weights, repeats: int) -> Moves:
+    """Time moves of a space that is at its base, in turns with those by torch. Leaves the base, bit for bit."""
+    base = {name: tensor.clone() for name, tensor in live.items()}
+    found = []
+    for seed in range(1, repeats + 1):
+        to = seconds(lambda: space.move_to(Point({seed: SIGMA})))  # noqa: B023
+        back = seconds(lambda: space.move_to(Point()))
+        plain = seconds(lambda: move_by_torch(base, live, {seed: SIGMA}))  # noqa: B023
+        found.append((to, back, plain, seconds(lambda: restore_by_torch(base, live))))
+    assert all(torch.equal(base[name], live[name]) for name in live)
+    return Moves(*(statistics.median(column) for column in zip(*found, strict=True)))
+
+
 def one_seed(label: str, live: Weights, repeats: int) -> None:
     before = reset_peak()
     space = WeightSpace(live)
@@ -87,19 +114,11 @@ def one_seed(label: str, live: Weights, repeats: int) -> None:
     extra = peak() - before
     space.move_to(Point())
     size = sum(tensor.nbytes for tensor in live.values())
-    base = {name: tensor.clone() for name, tensor in live.items()}
-    ours, plain = [], []
-    for seed in range(1, repeats + 1):
-        there = seconds(lambda: space.move_to(Point({seed: SIGMA})))  # noqa: B023
-        ours.append((there, seconds(lambda: space.move_to(Point()))))
-        there = seconds(lambda: move_by_torch(base, live, {seed: SIGMA}))  # noqa: B023
-        plain.append((there, seconds(lambda: restore_by_torch(base, live))))
-    assert all(torch.equal(base[name], live[name]) for name in live)
-    (to, back), (plain_to, plain_back) = ([statistics.median(c) for c in zip(*t, strict=True)] for t in (ours, plain))
+    took = time_moves(space, live, repeats)
     print(
-        f"{label}: {values(live):,} values, one seed, to the point and back {1e3 * to:.2f} + {1e3 * back:.2f} ms; "
-        f"torch.randn, add, cast {1e3 * plain_to:.2f} + {1e3 * plain_back:.2f} ms; "
-        f"ratio {(plain_to + plain_back) / (to + back):.1f}"
+        f"{label}: {values(live):,} values, one seed, to the point and back {1e3 * took.to:.2f} + "
+        f"{1e3 * took.back:.2f} ms; torch.randn, add, cast {1e3 * took.plain_to:.2f} + {1e3 * took.plain_back:.2f} ms; "
+        f"ratio {(took.plain_to + took.plain_back) / (took.to + took.back):.1f}"
     )
     print(f"  peak extra memory of space and move: {extra / size:.2f} of the weights' {size / 1e6:.0f} MB")
 

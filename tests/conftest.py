@@ -2,6 +2,9 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -39,3 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("no_cover")
     slow_set = set(slow)
     items[:] = slow + [item for item in items if item not in slow_set]
+
+
+@pytest.fixture(scope="session")
+def measurements() -> Iterator[Path]:
+    """Root of the repository, from which `measurements` can be imported meanwhile. It belongs to no wheel."""
+    root = Path(__file__).parents[1]
+    sys.path.append(str(root))
+    yield root
+    sys.path.remove(str(root))
