@@ -112,6 +112,7 @@ class Engine(Protocol):
         profile: Costs of the model, from which FLOPs are computed.
         digest: Identity of the base weights.
         matrix_weights: Number of weights in matrices and larger tensors; a tied one counts once.
+        factor_weights: Number of rows and columns of the matrices that noise of low rank moves.
         settings: Backend, dtype, device type and batch size: everything besides weights, prompts and sampling that can
             change the text. Recorded, and checked when a run is resumed.
     """
@@ -119,6 +120,7 @@ class Engine(Protocol):
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
     settings: dict[str, str | int]
 
     @property

@@ -93,6 +93,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
     vocabulary: int
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"

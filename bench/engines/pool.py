@@ -67,17 +67,18 @@ def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Description of an engine: profile, digest, matrix_weights and settings as in `bench.engines.interface.Engine`."""
+    """Description of an engine: profile, digest, weights and settings as in `bench.engines.interface.Engine`."""
 
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
     settings: dict[str, str | int]
 
     @classmethod
     def of(cls, engine: Engine) -> EngineInfo:
         """Return the description of an engine."""
-        return cls(engine.profile, engine.digest, engine.matrix_weights, engine.settings)
+        return cls(engine.profile, engine.digest, engine.matrix_weights, engine.factor_weights, engine.settings)
 
 
 class Workers(Protocol):
@@ -116,7 +117,7 @@ class EnginePool:
     def __init__(self, tokenizer: CheckpointTokenizer, load: Callable[[], Engine], workers: Workers) -> None:
         described = workers.describe()
         self.profile, self.digest, self.settings = described.profile, described.digest, described.settings
-        self.matrix_weights = described.matrix_weights
+        self.matrix_weights, self.factor_weights = described.matrix_weights, described.factor_weights
         tokenizer.settings = described.settings
         self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()

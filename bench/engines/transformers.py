@@ -31,8 +31,9 @@ from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
+from bench.models.linear import adaptable_matrices
 from bench.models.opening import open_model, save_model
-from bench.models.tensors import held, matrix_weights, movable
+from bench.models.tensors import factor_weights, held, matrix_weights, movable
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
@@ -96,7 +97,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         self.positions = max_positions(self._model.config)
         self.digest = digest(tensors)
         self.vocabulary = self._model.get_input_embeddings().num_embeddings
-        self.matrix_weights = matrix_weights(parameters)
+        matrices = adaptable_matrices(self._model)
+        self.matrix_weights, self.factor_weights = matrix_weights(parameters), factor_weights(parameters, matrices)
         small = self.profile.products < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
@@ -113,7 +115,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         }
         if self._batch_kind != "ragged":
             self.settings["batch"] = self._batch_kind
-        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors)
+        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, matrices=matrices)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
 
     @property

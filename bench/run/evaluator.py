@@ -42,6 +42,7 @@ from bench.run.returned import rewards_of, scores_of
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
+from bench.weights.noise import rank_of
 from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
 from methods.interface import Answers as GivenAnswers
@@ -168,8 +169,11 @@ class Evaluator:
         """
         if point == self._last_point:
             return Work()
-        seeds = noise_seeds(point, self._centre) if isinstance(point, Point) else 0
-        return Work(weight_moves=1, noise_values=seeds * self.engine.matrix_weights)
+        if not isinstance(point, Point):
+            return Work(weight_moves=1)
+        rank = rank_of(point.noise)
+        each = self.engine.matrix_weights if rank is None else rank * self.engine.factor_weights
+        return Work(weight_moves=1, noise_values=noise_seeds(point, self._centre) * each)
 
     def _evaluated(self, point: Place, account: Account, seconds: float) -> None:
         """Note the point of the last evaluation, and book its time."""

@@ -49,8 +49,8 @@ class Point:
     Attributes:
         amplitudes: Amplitude by seed, without zeros and in ascending order of seeds, so that equal points are
             materialised in the same order. They are relative to the centre.
-        noise: Noise kind: `iid`, or the ablation `tied`. Points of different kinds cannot be combined, but the base
-            can be combined with both.
+        noise: Noise kind: see `bench.weights.noise`. Points of different kinds cannot be combined, but the base can be
+            combined with all.
         centre: Steps that lead from the base to the centre, in order: displacements without a centre. The first can be
             a checkpoint instead. Empty if the centre is the base.
     """
@@ -218,5 +218,5 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
 def _shared_noise(points: Iterable[Point]) -> NoiseKind:
     kinds = {point.noise for point in points if not point.is_base}
     if len(kinds) > 1:
-        raise ValueError("points of iid and of tied noise do not combine")
+        raise ValueError(f"points of {' and of '.join(sorted(kinds))} noise do not combine")
     return kinds.pop() if kinds else "iid"
