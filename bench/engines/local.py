@@ -20,6 +20,7 @@ from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
+from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
 
@@ -35,6 +36,7 @@ class BatchRow(Generic[Draws]):
         prompt: Token ids of the prompt.
         draws: Random numbers of sampled decoding; None for greedy decoding.
         rule: The task's rule that ends the answer; None for none.
+        owner: Number of the meter, and of the added displacement, that the row belongs to.
         generated: Token ids of the answer so far.
         finish: Reason for the end; None while the answer is not finished.
         forced: Tokens that come next whatever the model chooses: the rest of a delimiter that ends a thought.
@@ -44,6 +46,7 @@ class BatchRow(Generic[Draws]):
     prompt: TokenIds
     draws: Draws | None
     rule: EndRule | None = None
+    owner: int = 0
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
     forced: list[int] = field(default_factory=list)
@@ -94,6 +97,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     digest: str
     matrix_weights: int
     factor_weights: int
+    most_terms: int = 0
     vocabulary: int
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
@@ -111,6 +115,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate one completion per prompt, in the order of the prompts.
 
@@ -120,8 +125,22 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
+        assert added is None, "this engine adds no displacement"
         if not prompts:
             return []
+        rows = self._rows(prompts, sampling, end_rules)
+        self._decode(rows, sampling, meter)
+        return [self._completion(row, sampling) for row in rows]
+
+    def _rows(
+        self, prompts: Sequence[TokenIds], sampling: Sampling, end_rules: Sequence[EndRule | None], owner: int = 0
+    ) -> list[BatchRow[Draws]]:
+        """Return a row for each prompt.
+
+        Raises:
+            BenchError: If a prompt is empty.
+            Refused: If a prompt is too long, or has a token that the model's embedding lacks.
+        """
         if not all(prompts):
             raise BenchError("a prompt has no tokens; there is nothing to answer")
         if reason := too_long(max(map(len, prompts)), sampling.max_new_tokens, self.positions, self.POSITIONS_ARE):
@@ -134,9 +153,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)
-        rows = [BatchRow(*each) for each in zip(prompts, draws, rules, strict=True)]
-        self._decode(rows, sampling, meter)
-        return [self._completion(row, sampling) for row in rows]
+        return [BatchRow(*each, owner) for each in zip(prompts, draws, rules, strict=True)]
 
     @abstractmethod
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[Draws]:

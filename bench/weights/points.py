@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.weights.noise import NOISE_VERSION, NoiseKind
+from bench.weights.noise import NOISE_VERSION, NoiseKind, rank_of
 
 if TYPE_CHECKING:
     from bench.weights.checkpoint import Checkpoint
@@ -111,6 +111,19 @@ class Point:
     def steps(self) -> tuple[Point | Checkpoint, ...]:
         """Steps that lead from the base to this point: those to its centre, then its own displacement from there."""
         return (*self.centre, Point(self.amplitudes, self.noise))
+
+    @property
+    def rank(self) -> int:
+        """Rank that the displacement from the centre has in each linear layer; 0 for noise of full rank."""
+        return len(self.amplitudes) * (rank_of(self.noise) or 0)
+
+    @property
+    def origin(self) -> Point | Checkpoint:
+        """The centre itself."""
+        if not self.centre:
+            return Point()
+        *before, last = self.centre
+        return Point(last.amplitudes, last.noise, tuple(before)) if isinstance(last, Point) else last
 
     def step(self, displacement: Point) -> Point:
         """Return the point at a displacement from this point, with this point as its centre.
