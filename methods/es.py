@@ -45,9 +45,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bench.errors import Refused
 from bench.seeds import derive
 from bench.settings import setting
+from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Dimension, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search.population import score_population
+from methods.search.population import noise_setting, score_population
 from methods.space import Space
 from tasks.interface import TaskTraits
 
@@ -85,6 +86,7 @@ class EsConfig(MethodConfig):
         "Whether the perturbations are drawn in pairs of opposite sign, as in arXiv 2511.16652.",
         source=PAPER,
     )
+    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,12 @@ class Es(Method):
         return theta.step(update)
 
     def _sampler(self, seed: int, iteration: int) -> Callable[[int], Point]:
-        sigma = self.config.sigma
+        sigma, noise = self.config.sigma, self.config.noise
 
         def draw(index: int) -> Point:
             if self.config.antithetic:
-                return Point({derive(seed, "es", iteration, index // 2): -sigma if index % 2 else sigma})
-            return Point({derive(seed, "es", iteration, index): sigma})
+                return Point({derive(seed, "es", iteration, index // 2): -sigma if index % 2 else sigma}, noise)
+            return Point({derive(seed, "es", iteration, index): sigma}, noise)
 
         return draw
 

@@ -22,9 +22,10 @@ from bench.errors import Refused
 from bench.seeds import derive
 from bench.settings import setting
 from bench.weights.cloud import MIN_CANDIDATES, halve, halve_examples, make_cloud
+from bench.weights.noise import NoiseKind
 from bench.weights.points import Point, combine
 from methods.interface import Artifact, Context, Method, MethodConfig, Plan, PlanLine, SingleModel
-from methods.search.population import Candidate, Several, score_population
+from methods.search.population import Candidate, Several, noise_setting, score_population
 from tasks.interface import TaskTraits
 
 MIN_EXAMPLES = 8
@@ -50,6 +51,7 @@ class LandscapeConfig(MethodConfig):
     population: PositiveInt | None = setting(
         None, "Number of candidates; null: as many as the budget buys.", source="our choice: the budget decides"
     )
+    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class Landscape(Method):
             stage.advance(base.reward)
 
         def draw(index: int) -> Point:
-            return Point({derive(context.seed, self.name, "population", index): sigmas[index % len(sigmas)]})
+            seed = derive(context.seed, self.name, "population", index)
+            return Point({seed: sigmas[index % len(sigmas)]}, self.config.noise)
 
         reserve = int(STEP_SLACK * len(sigmas) * base.flops)
         budget = context.remaining - reserve

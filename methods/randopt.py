@@ -49,6 +49,7 @@ from methods.search.population import (
     Candidate,
     Several,
     balanced_examples,
+    noise_setting,
     perturbation,
     ranking,
     score_population,
@@ -101,6 +102,7 @@ class RandOptConfig(MethodConfig):
         source="measured here (docs/ablations.md): a race loses 0.1 to 0.2 points and needs 26 to 71 % of the "
         "evaluations",
     )
+    noise: NoiseKind = noise_setting()
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ class RandOpt(Method):
         evaluations = round(context.budget / context.evaluation_flops)
         schedule = make_schedule(evaluations, context.task.sizes["support"], config)
 
-        draw = partial(perturbation, context.seed, config.sigmas)
+        draw = partial(perturbation, context.seed, config.sigmas, noise=config.noise)
         name, examples, budget = "population", range(schedule.examples), context.remaining
         if config.racing:
             racing = Racing(lambda size: min(size, schedule.top_k[-1]), config.confidence, self._values)

@@ -83,7 +83,7 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
     """Return sketches of the candidates' noise directions, computed from the base model of the run."""
     from bench.errors import Refused
     from bench.models.source import resolve
-    from bench.weights.sketch import sketch, weight_sizes
+    from bench.weights.sketch import matrix_shapes, sketch, weight_sizes
 
     model = resolve(result.config.model).prepare()
     if result.model and model.provenance.sha256 != result.model.fingerprint:
@@ -97,7 +97,7 @@ def _sketched(result: Result, population: Population, dimensions: int) -> Any:
         f"projecting {len(population.seeds)} candidates of {sum(sizes.values()):,} weights to {dimensions} dimensions",
         err=True,
     )
-    return sketch(population.seeds, sizes, dimensions, noise=population.noise)
+    return sketch(population.seeds, sizes, dimensions, noise=population.noise, matrices=matrix_shapes(model.path))
 
 
 @analyze.command()

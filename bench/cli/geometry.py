@@ -111,7 +111,9 @@ def _measure(
         around = Neighbourhood(artifacts[0].result, scratch)
         weights = {"base": around.base}
         for number, each in enumerate(artifacts):
-            weights[each.name] = adapted_weights(each, around.base, around.kinds, scratch / str(number))
+            weights[each.name] = adapted_weights(
+                each, around.base, around.kinds, around.matrices, scratch / str(number)
+            )
     measured = _Measured(around, artifacts, own, others, weights, display)
     moves, cosines, size = measured.moves()
     drifts, lines = tuple(measured.drifts()), tuple(measured.lines(along))

@@ -67,8 +67,8 @@ class Batch(Protocol):
     def step(self, tokens: Sequence[Sequence[int]], contexts: Sequence[int]) -> Any:
         """Return the pass of the next tokens of all sequences."""
 
-    def attended(self, running: Any, profile: ComputeProfile) -> int:
-        """Return the number of positions that a pass computes attention with, in units."""
+    def attended(self, running: Any, profile: ComputeProfile, sequences: Sequence[int] | None = None) -> int:
+        """Return the number of positions that a pass computes attention with, in units; for some sequences alone."""
 
     def run(self, running: Any) -> Tensor:
         """Run a pass and return the logits after each prompt, or after each token of a step."""

@@ -118,11 +118,13 @@ class CachedBatch:
         heads = len(ids) if "logits_to_keep" in self._takes else ids.numel()
         return PaddedPass(rows, entering, ids, mask, positions, ids.numel(), heads - len(rows))
 
-    def attended(self, running: PaddedPass, profile: ComputeProfile) -> int:
+    def attended(self, running: PaddedPass, profile: ComputeProfile, sequences: Sequence[int] | None = None) -> int:
         """Return the number of positions that a pass computes attention with: all columns, masked or not.
 
-        They are summed over tokens and layers, in the profile's units.
+        They are summed over tokens and layers, in the profile's units. Padding belongs to no sequence, so it is not
+        told apart by `sequences`.
         """
+        assert sequences is None
         rows, columns = running.mask.shape
         total = profile.context // profile.unit * rows * columns
         for kind, weight in profile.kinds.items():

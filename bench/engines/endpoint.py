@@ -64,7 +64,7 @@ class EndpointEngine:
         BenchError: If the server does not answer: see `bench.engines.openai_client.Client.ask`.
     """
 
-    matrix_weights = 0
+    matrix_weights = factor_weights = most_terms = 0
 
     def __init__(
         self,
@@ -155,6 +155,7 @@ class EndpointEngine:
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate one completion per prompt, and record the work of each answer with the meter.
 

@@ -83,21 +83,27 @@ class Job:
         prompts: Token ids of at least one prompt.
         sampling: Decoding parameters.
         end_rules: Rule for each answer, by which it ends before the model ends it; empty if no answer has one.
+        added: Displacement of low-rank noise from the point, which the engine adds in its products without a move.
     """
 
     point: Place
     prompts: tuple[TokenIds, ...]
     sampling: Sampling
     end_rules: tuple[EndRule | None, ...] = ()
+    added: Point | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Computed once, and from the first prompt only, because hashing thousands of tokens on each lookup is slow.
-        key = (self.point, self.prompts[:1], len(self.prompts), self.sampling)
+        key = (self.point, self.prompts[:1], len(self.prompts), self.sampling, self.added)
         object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process hashes strings differently.
+        return Job, (self.point, self.prompts, self.sampling, self.end_rules, self.added)
 
 
 Arrived = Callable[[Job, list[Completion], Work], None]
@@ -120,6 +126,8 @@ class Engine(Protocol):
         profile: Costs of the model, from which FLOPs are computed.
         digest: Identity of the base weights.
         matrix_weights: Number of weights in matrices and larger tensors; a tied one counts once.
+        factor_weights: Number of rows and columns of the matrices that noise of low rank moves.
+        most_terms: Largest rank of a displacement that `generate` adds without a move; 0 if it adds none.
         settings: Backend, dtype, device type and batch size: everything besides weights, prompts and sampling that can
             change the text. Recorded, and checked when a run is resumed.
     """
@@ -127,6 +135,8 @@ class Engine(Protocol):
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
+    most_terms: int
     settings: dict[str, str | int]
 
     @property
@@ -172,8 +182,11 @@ class Engine(Protocol):
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate one completion per prompt, and record each step with the meter.
+
+        Jobs that are announced with a displacement to add may be answered together, in one batch.
 
         The text of an answer is a function of the weights, the prompts of this call, their rules, the sampling and
         `settings`.

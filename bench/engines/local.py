@@ -20,6 +20,7 @@ from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import full_disk_as_os_error
+from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
 
@@ -35,6 +36,7 @@ class BatchRow(Generic[Draws]):
         prompt: Token ids of the prompt.
         draws: Random numbers of sampled decoding; None for greedy decoding.
         rule: The task's rule that ends the answer; None for none.
+        owner: Number of the meter, and of the added displacement, that the row belongs to.
         generated: Token ids of the answer so far.
         finish: Reason for the end; None while the answer is not finished.
         forced: Tokens that come next whatever the model chooses: the rest of a delimiter that ends a thought.
@@ -45,6 +47,7 @@ class BatchRow(Generic[Draws]):
     prompt: TokenIds
     draws: Draws | None
     rule: EndRule | None = None
+    owner: int = 0
     generated: list[int] = field(default_factory=list)
     finish: Finish | None = None
     forced: list[int] = field(default_factory=list)
@@ -95,6 +98,8 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
+    most_terms: int = 0
     vocabulary: int
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
@@ -112,6 +117,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate one completion per prompt, in the order of the prompts.
 
@@ -121,15 +127,21 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
+        assert added is None, "this engine adds no displacement"
         rows = self._rows(prompts, sampling, end_rules)
         if rows:
             self._decode(rows, sampling, meter)
         return [self._completion(row, sampling) for row in rows]
 
     def _rows(
-        self, prompts: Sequence[TokenIds], sampling: Sampling, end_rules: Sequence[EndRule | None]
+        self, prompts: Sequence[TokenIds], sampling: Sampling, end_rules: Sequence[EndRule | None], owner: int = 0
     ) -> list[BatchRow[Draws]]:
-        """Return the rows of prompts that the model can answer."""
+        """Return a row for each prompt.
+
+        Raises:
+            BenchError: If a prompt is empty.
+            Refused: If a prompt is too long, or has a token that the model's embedding lacks.
+        """
         if not prompts:
             return []
         if not all(prompts):
@@ -144,7 +156,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             )
         draws = self._draws(prompts, sampling) if sampling.temperature > 0 else [None] * len(prompts)
         rules = end_rules or [None] * len(prompts)
-        return [BatchRow(*each) for each in zip(prompts, draws, rules, strict=True)]
+        return [BatchRow(*each, owner) for each in zip(prompts, draws, rules, strict=True)]
 
     @abstractmethod
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[Draws]:

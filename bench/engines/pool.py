@@ -21,6 +21,7 @@ from bench.compute.flops import generation_flops
 from bench.compute.ledger import Work
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.compute.profile import ComputeProfile
+from bench.engines.groups import Groups
 from bench.engines.interface import Arrived, Completion, Engine, Finish, Job, Sampling, TokenIds
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.records.rows import Move
@@ -60,24 +61,28 @@ def run_job(engine: Engine, job: Job, limit: int | None) -> JobResult:
     with meter.account("setup", limit):
         try:
             engine.move_to(job.point)
-            return JobResult(engine.generate(job.prompts, job.sampling, meter, job.end_rules), meter.opened)
+            found = engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
+            return JobResult(found, meter.opened)
         except AllowanceSpent as spent:
             return JobResult(None, meter.opened, spent.refused)
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Description of an engine: profile, digest, matrix_weights and settings as in `bench.engines.interface.Engine`."""
+    """Description of an engine: profile, digest, weights and settings as in `bench.engines.interface.Engine`."""
 
     profile: ComputeProfile
     digest: str
     matrix_weights: int
+    factor_weights: int
+    most_terms: int
     settings: dict[str, str | int]
 
     @classmethod
     def of(cls, engine: Engine) -> EngineInfo:
         """Return the description of an engine."""
-        return cls(engine.profile, engine.digest, engine.matrix_weights, engine.settings)
+        weights = engine.matrix_weights, engine.factor_weights, engine.most_terms
+        return cls(engine.profile, engine.digest, *weights, engine.settings)
 
 
 class Workers(Protocol):
@@ -116,11 +121,14 @@ class EnginePool:
     def __init__(self, tokenizer: CheckpointTokenizer, load: Callable[[], Engine], workers: Workers) -> None:
         described = workers.describe()
         self.profile, self.digest, self.settings = described.profile, described.digest, described.settings
-        self.matrix_weights = described.matrix_weights
+        self.matrix_weights, self.factor_weights = described.matrix_weights, described.factor_weights
+        self.most_terms = described.most_terms
         tokenizer.settings = described.settings
         self._tokenizer, self._load_here, self._workers = tokenizer, load, workers
         self._place: Place = Point()
         self._upcoming: list[Job] = []
+        self._groups = Groups(int(described.settings["batch_size"]))
+        self._worker_of: dict[Job, int] = {}  # of the groups that were started
         self._arrived: Arrived = lambda job, completions, work: None
         self._load: Counter[int] = Counter()
         self._running: dict[Job, int] = {}  # share of each running job, in FLOPs
@@ -172,6 +180,8 @@ class EnginePool:
         """Announce the next jobs. Prefetching starts when the first of them is requested."""
         self._workers.prepare(jobs)
         self._upcoming, self._arrived = list(jobs), arrived
+        self._groups.announce(jobs)
+        self._worker_of = {job: self._worker_of[job] for job in jobs if job in self._worker_of}
         self._forget()
 
     def move_to(self, point: Place) -> None:
@@ -184,6 +194,7 @@ class EnginePool:
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate one completion per prompt, while other engines prefetch the announced jobs.
 
@@ -193,7 +204,7 @@ class EnginePool:
         """
         if not prompts:
             return []
-        job, available = Job(self._place, tuple(prompts), sampling, tuple(end_rules)), meter.available
+        job, available = Job(self._place, tuple(prompts), sampling, tuple(end_rules), added), meter.available
         if job in self._upcoming:
             del self._upcoming[: self._upcoming.index(job) + 1]
             self._forget()
@@ -226,17 +237,23 @@ class EnginePool:
 
     def _compute_ahead(self, available: int | None) -> None:
         for job in self._upcoming:
-            if len(self._running) >= DEPTH * len(self._workers.alive):
-                return
             if job in self._running or job in self._done or job in self._kept:
                 continue
+            running = {self._groups.of(each) for each in self._running}
+            if len(running) >= DEPTH * len(self._workers.alive) and self._groups.of(job) not in running:
+                return
             share = self._share(job, available)
             if available is not None and self._held() + (share or 0) > available:
                 return
             self._start(job, share)
 
     def _start(self, job: Job, limit: int | None) -> None:
-        worker = min(self._workers.alive, key=lambda each: self._load[each])
+        alive = self._workers.alive
+        worker = self._worker_of.get(job, -1)  # one engine answers all jobs of a group in one batch
+        if worker not in alive:
+            worker = min(alive, key=lambda each: self._load[each])
+            if job.added is not None:
+                self._worker_of |= dict.fromkeys(self._groups.of(job), worker)
         self._workers.start(worker, job, limit)
         self._load[worker] += 1
         self._running[job] = limit or 0

@@ -80,17 +80,25 @@ class RaggedBatch:
             raise ValueError("several tokens of a sequence in one step need compiled attention")
         return Pass(tokens, contexts, self._model.device)
 
-    def attended(self, running: Pass, profile: ComputeProfile) -> int:
-        """Return the number of positions that a pass computes attention with, including masked ones, in units."""
-        if not running.entering and not self.compiled:
-            return sum(profile.kinds.values()) * len(running.tokens) * self._columns
-        return sum(weight * self._attended_in_layer(running, kind.window) for kind, weight in profile.kinds.items())
+    def attended(self, running: Pass, profile: ComputeProfile, sequences: Sequence[int] | None = None) -> int:
+        """Return the number of positions that a pass computes attention with, including masked ones, in units.
 
-    def _attended_in_layer(self, running: Pass, window: int | None) -> int:
+        Args:
+            running: The pass.
+            profile: Costs of the model.
+            sequences: Numbers of the sequences in the pass that count. Default: all.
+        """
+        chosen = range(len(running.tokens)) if sequences is None else sequences
+        if not running.entering and not self.compiled:
+            return sum(profile.kinds.values()) * len(chosen) * self._columns
+        return sum(
+            weight * self._attended_in_layer(running, kind.window, chosen) for kind, weight in profile.kinds.items()
+        )
+
+    def _attended_in_layer(self, running: Pass, window: int | None, sequences: Sequence[int]) -> int:
         if running.entering:
-            return len(running.tokens) * computed_among_prompts(self._model.device, running.width, window)
-        pairs = zip(running.before, running.tokens, strict=True)
-        return sum(attended_in_layer(window, context, len(new)) for context, new in pairs)
+            return len(sequences) * computed_among_prompts(self._model.device, running.width, window)
+        return sum(attended_in_layer(window, running.before[i], len(running.tokens[i])) for i in sequences)
 
     def run(self, running: Pass) -> Tensor:
         """Run a pass that `enter` or `step` returned last.

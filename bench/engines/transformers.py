@@ -13,6 +13,7 @@ are what they would be without, in fewer passes; what is thrown away counts as h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
@@ -24,20 +25,26 @@ from transformers.utils import logging
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.compute.meter import Meter
+from bench.engines.added import AddedProducts
 from bench.engines.batches import Batch, Pass, choose_batch, new_batch, serves_ragged
+from bench.engines.booking import Booking
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
-from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
+from bench.engines.groups import Groups
+from bench.engines.interface import Arrived, Completion, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
+from bench.engines.ragged import Pass as RaggedPass
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
+from bench.models.linear import adaptable_matrices
 from bench.models.opening import open_model, save_model
-from bench.models.tensors import held, matrix_weights, movable
+from bench.models.tensors import factor_weights, held, matrix_weights, movable
 from bench.models.thinking import Think
 from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
+from bench.weights.points import Point
 from bench.weights.space import WeightSpace
-from tasks.interface import PromptStyle
+from tasks.interface import EndRule, PromptStyle
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DECODING = "continuous-4"
@@ -49,6 +56,8 @@ PREFILL_TOKENS = 2048
 PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
+MOST_TERMS = 8
+"""Largest rank of a displacement that is added in products. More would take longer than a move."""
 SMALL_MODEL = 20_000_000
 """Multiply-adds of a token below which a CPU decodes faster with one thread, and with larger batches."""
 
@@ -96,7 +105,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         self.positions = max_positions(self._model.config)
         self.digest = digest(tensors)
         self.vocabulary = self._model.get_input_embeddings().num_embeddings
-        self.matrix_weights = matrix_weights(parameters)
+        matrices = adaptable_matrices(self._model)
+        self.matrix_weights, self.factor_weights = matrix_weights(parameters), factor_weights(parameters, matrices)
         small = self.profile.products < SMALL_MODEL
         if small and device == "cpu":
             torch.set_num_threads(1)
@@ -113,8 +123,15 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         }
         if self._batch_kind != "ragged":
             self.settings["batch"] = self._batch_kind
-        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors)
+        self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, matrices=matrices)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
+        self._added = AddedProducts(self._model)
+        # Moved weights in half precision are rounded and added products are not, so candidates would be other models.
+        mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32 and self._added.serves(self._model)
+        self.most_terms = MOST_TERMS if mixes else 0
+        self._groups = Groups(self._batch_size)
+        self._ahead: dict[Job, tuple[list[Completion], Work]] = {}  # finished with their group, before their request
+        self.ahead_tokens = 0  # tokens run for jobs that were not requested, or not yet
 
     @property
     def point(self) -> Place:
@@ -122,8 +139,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         return self._space.point
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Precompute the directions of the announced points, in as few passes as memory allows."""
-        self._space.prepare(shared_directions(jobs))
+        """Precompute the directions of the announced points, and note which jobs share a batch."""
+        self._space.prepare(shared_directions([job for job in jobs if job.added is None]))
+        self._groups.announce(jobs)
+        self._ahead = {job: self._ahead[job] for job in jobs if job in self._ahead}
 
     def move_to(self, point: Place) -> None:
         """Set the weights to a point or a checkpoint."""
@@ -136,14 +155,68 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         else:
             self._space.move_to(point)
 
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        sampling: Sampling,
+        meter: Meter,
+        end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
+    ) -> list[Completion]:
+        """Generate one completion per prompt, in the order of the prompts. See `LocalEngine.generate`."""
+        if added is None:
+            return super().generate(prompts, sampling, meter, end_rules)
+        job = Job(self.point, tuple(prompts), sampling, tuple(end_rules), added)
+        if not prompts:
+            return []
+        if job not in self._ahead:
+            group = self._groups.of(job)
+            found = self._answer_together(group)
+            self._ahead |= dict(zip(group, found, strict=True))
+            self.ahead_tokens += sum(work.padded_tokens for _, work in found)
+        completions, work = self._ahead.pop(job)
+        self.ahead_tokens -= work.padded_tokens
+        if not meter.covers(work):  # alone, it stops at the first step that the meter does not cover
+            return self._answer([job], [meter])[0]
+        meter.reserve(work)
+        return completions
+
+    def _answer_together(self, jobs: Sequence[Job]) -> list[tuple[list[Completion], Work]]:
+        """Return the completions of jobs that share a batch, and the work of each."""
+        meters = [Meter(self.profile) for _ in jobs]
+        with ExitStack() as opened:
+            for each in meters:
+                opened.enter_context(each.account("setup"))
+            found = self._answer(jobs, meters)
+            return [(completions, each.opened) for completions, each in zip(found, meters, strict=True)]
+
+    def _answer(self, jobs: Sequence[Job], meters: Sequence[Meter]) -> list[list[Completion]]:
+        displacements = [job.added for job in jobs if job.added is not None]
+        rows = [self._rows(job.prompts, job.sampling, job.end_rules, i) for i, job in enumerate(jobs)]
+        with self._added.of(displacements):
+            products = [each.rank * self.factor_weights for each in displacements]
+            self._decode_all([row for part in rows for row in part], jobs[0].sampling, meters, products)
+        return [[self._completion(row, job.sampling) for row in part] for job, part in zip(jobs, rows, strict=True)]
+
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[np.ndarray]:
         return list(answer_streams(prompts, sampling))
 
     def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
+        self._decode_all(rows, sampling, [meter], [0])
+
+    def _decode_all(
+        self, rows: Sequence[_Row], sampling: Sampling, meters: Sequence[Meter], products: Sequence[int]
+    ) -> None:
         """Generate in batches, with prompts of similar length together.
 
         If memory runs out, the batch size is halved, also in `settings`, and unfinished answers start again. Their
         first attempt stays in the ledger, because it was computed.
+
+        Args:
+            rows: Rows.
+            sampling: Decoding parameters.
+            meters: Meter of each owner of rows.
+            products: Multiply-adds that each owner's displacement adds to a token.
 
         Raises:
             BenchError: If memory does not suffice for a single prompt.
@@ -153,7 +226,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             for row in waiting:
                 row.restart()
             try:
-                self._decode_together(waiting, sampling, meter)
+                self._decode_together(waiting, sampling, meters, products)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
@@ -171,16 +244,21 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         torch.cuda.empty_cache()  # a no-op if no GPU is in use
 
     @torch.inference_mode()
-    def _decode_together(self, waiting: list[_Row], sampling: Sampling, meter: Meter) -> None:
+    def _decode_together(
+        self, waiting: list[_Row], sampling: Sampling, meters: Sequence[Meter], products: Sequence[int]
+    ) -> None:
         """Decode with continuous batching until all rows are finished.
 
         Args:
             waiting: Rows by descending prompt length; emptied.
             sampling: Decoding parameters.
-            meter: Records each step: its certain tokens before it runs, and the proposed ones that stay after it.
+            meters: Meters, which record each step: its certain tokens before it runs, and the proposed ones that stay
+                after it.
+            products: Multiply-adds that each meter's displacement adds to a token.
         """
         limit = min(self._batch_size, len(waiting))
         batch = new_batch(self._batch_kind, self._model, limit)
+        booking = Booking(self.profile, batch, meters, products)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []
         filling = True
@@ -191,10 +269,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             if filling:
                 entering = _one_pass(waiting[:free], equal=not batch.joins)
                 del waiting[: len(entering)]
-                self._prefill(batch, rows, entering, stop, sampling, meter)
+                self._prefill(batch, rows, entering, stop, sampling, booking)
                 rows += entering
             else:
-                self._step(batch, rows, stop, sampling, meter)
+                self._step(batch, rows, stop, sampling, booking)
             for i in reversed([i for i, row in enumerate(rows) if row.finish is not None]):
                 batch.move(len(rows) - 1, i)
                 rows[i] = rows[-1]
@@ -207,34 +285,27 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         entering: list[_Row],
         stop: StopStrings,
         sampling: Sampling,
-        meter: Meter,
+        booking: Booking,
     ) -> None:
-        lengths = [len(row.prompt) for row in entering]
         running = batch.enter([row.prompt for row in entering], [row.position for row in rows])
-        meter.reserve(
-            Work(
-                evaluations=len(lengths),
-                prefill_tokens=sum(lengths),
-                head_tokens=len(lengths),
-                attended=sum(self.profile.attended(0, n, kept=1) for n in lengths),
-            )
-            + self._computed(batch, running)
-        )
-        self._append(entering, batch.run(running), [[] for _ in entering], stop, sampling)
+        booking.enter(entering, running)
+        self._append(entering, self._run(batch, running, entering), [[] for _ in entering], stop, sampling)
 
-    def _step(self, batch: Batch, rows: list[_Row], stop: StopStrings, sampling: Sampling, meter: Meter) -> None:
+    def _step(self, batch: Batch, rows: list[_Row], stop: StopStrings, sampling: Sampling, booking: Booking) -> None:
         """Compute the next token of every row, and check what the rows propose after it."""
         contexts = [row.position for row in rows]
         proposed = self._proposals(batch, rows, sampling)
         tokens = [[row.generated[-1], *more] for row, more in zip(rows, proposed, strict=True)]
         running = batch.step(tokens, contexts)
-        meter.reserve(self._decoding(contexts, [1] * len(rows)) + self._computed(batch, running))
-        kept = self._append(rows, batch.run(running), proposed, stop, sampling)
+        booking.step(rows, contexts, running)
+        kept = self._append(rows, self._run(batch, running, rows), proposed, stop, sampling)
         if any(proposed):
-            more = self._decoding([context + 1 for context in contexts], kept)
-            if not meter.covers(more):  # the next line raises, and nothing of what was proposed is kept
-                meter.reserve(Work(discarded_head_tokens=sum(map(len, proposed))))
-            meter.reserve(more + Work(discarded_head_tokens=sum(map(len, proposed)) - sum(kept)))
+            booking.keep(rows, contexts, proposed, kept)
+
+    def _run(self, batch: Batch, running: Pass, rows: list[_Row]) -> torch.Tensor:
+        if isinstance(running, RaggedPass):
+            self._added.choose(torch.tensor([row.owner for row in rows], device=self._model.device)[running.row])
+        return batch.run(running)
 
     def _proposals(self, batch: Batch, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
         room = PASS_TOKENS - len(rows)
@@ -242,22 +313,6 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             return [[] for _ in rows]
         left = [sampling.max_new_tokens - len(row.generated) - 1 for row in rows]
         return share_out([row.propose(min(n, room)) for row, n in zip(rows, left, strict=True)], room)
-
-    def _computed(self, batch: Batch, running: Pass) -> Work:
-        """Return what the hardware computes in a pass."""
-        return Work(
-            padded_tokens=running.computed,
-            padded_attended=batch.attended(running, self.profile),
-            discarded_head_tokens=running.spare_heads,
-        )
-
-    def _decoding(self, contexts: Sequence[int], counts: Sequence[int]) -> Work:
-        """Return the model's work for some more tokens of each row, without what the hardware adds."""
-        return Work(
-            decode_tokens=sum(counts),
-            head_tokens=sum(counts),
-            attended=sum(self.profile.attended_singly(c, n) for c, n in zip(contexts, counts, strict=True)),
-        )
 
     def _append(
         self,

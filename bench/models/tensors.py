@@ -9,7 +9,7 @@ saves. Moves write the model's own tensors, so noise and digests go by the model
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -34,6 +34,11 @@ def movable(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def matrix_weights(parameters: Mapping[str, torch.Tensor]) -> int:
     """Return the number of weights in matrices and larger tensors, such as those of experts and convolutions."""
     return sum(parameter.numel() for parameter in parameters.values() if parameter.dim() > 1)
+
+
+def factor_weights(parameters: Mapping[str, torch.Tensor], matrices: Collection[str]) -> int:
+    """Return the number of rows and columns of the matrices that low-rank noise moves: its normals per rank."""
+    return sum(sum(parameters[name].shape) for name in matrices if name in parameters)
 
 
 def held(model: PreTrainedModel) -> dict[str, torch.Tensor]:

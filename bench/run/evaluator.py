@@ -42,6 +42,7 @@ from bench.run.returned import rewards_of, scores_of
 from bench.run.reward import TRUE, Reward
 from bench.run.timing import Clock
 from bench.weights.checkpoint import Place
+from bench.weights.noise import rank_of
 from bench.weights.points import Point, noise_seeds
 from methods.interface import GREEDY, Decoding, Evaluation
 from methods.interface import Answers as GivenAnswers
@@ -160,16 +161,29 @@ class Evaluator:
         self.clock.work += work
         self.journal.append_prefetched(chunk.key, chunk.read(completions) | {"work": sparse(work)})
 
-    def _move(self, point: Place) -> Work:
-        """Return the work of the move to the point of the next evaluation.
+    def _placed(self, point: Place) -> tuple[Place, Point | None]:
+        """Return where the weights are while a method's candidate is scored, and what the engine adds to them.
+
+        An engine that adds displacements of low-rank noise answers many candidates in one batch, without a move.
+        """
+        if not isinstance(point, Point) or not 0 < point.rank <= self.engine.most_terms:
+            return point, None
+        return point.origin, Point(point.amplitudes, point.noise)
+
+    def _move(self, point: Place, added: Point | None = None) -> Work:
+        """Return the work of the move to the place of the next evaluation, and of what is added there.
 
         A move is booked whenever consecutive evaluations differ in their point, wherever the engine's weights are. A
         resumed run evaluates in the same order, so it books the same moves.
         """
+        drawn = 0 if added is None else added.rank * self.engine.factor_weights
         if point == self._last_point:
-            return Work()
-        seeds = noise_seeds(point, self._centre) if isinstance(point, Point) else 0
-        return Work(weight_moves=1, noise_values=seeds * self.engine.matrix_weights)
+            return Work(noise_values=drawn)
+        if isinstance(point, Point):
+            rank = rank_of(point.noise)
+            each = self.engine.matrix_weights if rank is None else rank * self.engine.factor_weights
+            drawn += noise_seeds(point, self._centre) * each
+        return Work(weight_moves=1, noise_values=drawn)
 
     def _evaluated(self, point: Place, account: Account, seconds: float) -> None:
         """Note the point of the last evaluation, and book its time."""
@@ -180,7 +194,7 @@ class Evaluator:
 
     def run_chunk(self, point: Place, chunk: Chunk) -> dict[str, Any]:
         """Compute a chunk at a point, book its work, and return its journal value."""
-        self.meter.reserve(self._move(point))
+        self.meter.reserve(self._move(point, chunk.job.added))
         entry = self.journal.prefetched(chunk.key, chunk.shape)
         if entry is not None and self.meter.covers(work := Work(**entry["work"])):
             self.meter.reserve(work)
@@ -191,7 +205,7 @@ class Evaluator:
         before = self.meter.opened
         try:
             with self.clock.span("generation"):
-                completions = self.engine.generate(job.prompts, job.sampling, self.meter, job.end_rules)
+                completions = self.engine.generate(job.prompts, job.sampling, self.meter, job.end_rules, job.added)
         finally:
             self.clock.work += self.meter.opened - before
         return chunk.read(completions)
@@ -265,7 +279,8 @@ class Evaluator:
         key = {"scored": label, "n": len(examples), "point": point.digest, "prompt": prompt}
         prompts = tuple(self.prompt(example, prompt) for example in examples)
         checked = shape(Scores, len(examples))
-        return Chunk(key, Job(point, prompts, self.sampling, self._end_rules(examples)), read, checked)
+        place, added = self._placed(point)
+        return Chunk(key, Job(place, prompts, self.sampling, self._end_rules(examples), added), read, checked)
 
     def score(
         self,
@@ -285,7 +300,8 @@ class Evaluator:
             return scores | {"complete": found is not None}
 
         chunk = partial(self.score_chunk, point, examples, label, prompt)
-        entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, point, account, allowance)
+        place, _ = self._placed(point)
+        entry, work = self._run(key, shape(Scored, len(examples)), chunk, value, place, account, allowance)
         return Evaluation(
             rewards=np.array([np.nan if r is None else r for r in entry["rewards"]], dtype=np.float64),
             correct=np.array(entry["correct"], dtype=np.bool_),

@@ -50,6 +50,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
         raise UsageError(f"--dtype float32: the artifact of {run} is not one model, and has no weights; leave it out")
     if result.engine.get("dtype") == "float32":
         return
+    from bench.models.linear import adaptable_matrices
     from bench.models.opening import save_model
     from bench.models.tensors import movable
 
@@ -65,7 +66,7 @@ def write_float32(run: Path, result: Result, folder: Path) -> None:
             point = read_point(each / ORIGIN, origin)
             if "start" in origin:  # the run added the noise to the weights as deployed
                 _write(_start(run, origin["start"]), tensors)
-            WeightSpace(movable(model), tensors=tensors).move_to(point)
+            WeightSpace(movable(model), tensors=tensors, matrices=adaptable_matrices(model)).move_to(point)
         for old in each.glob("*.safetensors*"):  # a large model has several, and an index
             old.unlink()
         with full_disk_as_os_error():

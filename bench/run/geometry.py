@@ -17,6 +17,7 @@ from bench.compute.meter import Meter
 from bench.engines.interface import Completion, TokenIds
 from bench.engines.transformers import TransformersEngine
 from bench.errors import BenchError, UsageError
+from bench.models.linear import adaptable_matrices
 from bench.models.source import resolve
 from bench.models.tensors import deployed_dtypes, held
 from bench.records.config import RunConfig
@@ -74,6 +75,7 @@ class Neighbourhood:
     Attributes:
         base: The base's tensors.
         kinds: Kind of layer of each tensor that moves.
+        matrices: Names of those that noise of low rank moves.
         meter: Meter of all passes.
 
     Raises:
@@ -94,6 +96,7 @@ class Neighbourhood:
         dtypes = deployed_dtypes(model, getattr(torch, str(result.engine["dtype"])))
         self.base: Weights = {name: tensor.to(dtypes[name], copy=True) for name, tensor in tensors.items()}
         self.kinds: dict[str, LayerKind] = layer_kinds(model)
+        self.matrices = adaptable_matrices(model)
         self._model = model.to(device).eval().requires_grad_(False)
         self.meter = Meter(self._engine.profile)
         self._style = self._engine.style if result.config.prompt == "auto" else result.config.prompt

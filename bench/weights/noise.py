@@ -12,11 +12,20 @@ with a sum. The largest value is 6.66; a standard normal exceeds it once in 4e10
 
 Published code re-seeds one generator with the same seed for every tensor, so tensors of the same shape share their
 noise. This is the noise kind `tied` here, kept as a named ablation.
+
+Noise of the kind `lowrank` is that of EGGROLL (Sarkar et al., arXiv 2511.16652): for the matrix of each linear layer
+
+    E = A B^T / sqrt(r),    A [rows, r] and B [columns, r] i.i.d. standard normal
+
+with r = 1, or 2 and 4 for `lowrank-2` and `lowrank-4`. Each entry has variance 1, as in `iid`, so equal amplitudes have
+equal energy in the matrices that move. The two factors have streams of their own. All other tensors, such as
+embeddings, norms, biases and the output head, stay.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,7 +34,7 @@ from numpy.typing import NDArray
 
 NOISE_VERSION = "philox4x32-10-box-muller-1"
 
-NoiseKind = Literal["iid", "tied"]
+NoiseKind = Literal["iid", "tied", "lowrank", "lowrank-2", "lowrank-4"]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -61,6 +70,47 @@ def stream_keys(seeds: Sequence[int], name: str, kind: NoiseKind = "iid") -> NDA
     suffix = f"\0{name}" if kind == "iid" else ""
     digests = (hashlib.blake2b(f"{seed}{suffix}".encode(), digest_size=16).digest() for seed in seeds)
     return np.frombuffer(b"".join(digests), dtype="<u4").reshape(-1, 4).astype(np.uint32)
+
+
+def rank_of(kind: NoiseKind) -> int | None:
+    """Return the rank of a kind's noise in each matrix; None for full rank."""
+    name, _, rank = kind.partition("-")
+    return int(rank or 1) if name == "lowrank" else None
+
+
+def factor_keys(seeds: Sequence[int], name: str, side: Literal["left", "right"]) -> NDArray[np.uint32]:
+    """Return the keys of one factor of a matrix's low-rank noise, uint32 [seeds, 4].
+
+    Its stream holds one column of the factor after the other, so value k * size + i is entry i of column k.
+
+    Args:
+        seeds: Seeds of the noise directions.
+        name: Name of the matrix in the model.
+        side: `left` for A, which has an entry per row, `right` for B, which has one per column.
+    """
+    return stream_keys(seeds, f"{name}\0{side}")
+
+
+def draw_lowrank(seed: int, name: str, shape: tuple[int, int], kind: NoiseKind) -> NDArray[np.float32]:
+    """Return the low-rank noise eps(seed, name) of a whole matrix. The reference of the faster implementations.
+
+    Args:
+        seed: Seed of the noise direction.
+        name: Name of the matrix in the model.
+        shape: Rows and columns.
+        kind: Noise kind, of low rank.
+    """
+    rank = rank_of(kind)
+    assert rank is not None
+    left, right = (
+        normals(np, key, np.arange(-(-rank * size // 4), dtype=np.int64))[: rank * size].reshape(rank, size)
+        for size, side in zip(shape, ("left", "right"), strict=True)
+        for key in factor_keys([seed], name, side)  # type: ignore[arg-type]
+    )
+    total = np.zeros(shape, dtype=np.float32)
+    for a, b in zip(left * np.float32(1 / math.sqrt(rank)), right, strict=True):
+        total += a[:, None] * b
+    return total
 
 
 def philox(counter: Sequence[Any], key: Sequence[Any]) -> tuple[Any, Any, Any, Any]:

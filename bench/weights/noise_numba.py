@@ -69,6 +69,42 @@ def add(total: NDArray[np.float32], scale: float, base: NDArray[Any], live: NDAr
     _add(total, np.float32(scale), base, live)
 
 
+def outer_sums(left: NDArray[np.float32], right: NDArray[np.float32], start: int, out: NDArray[np.float32]) -> None:
+    """Write sums of outer products: out[m] = sum_t left[m, t] right[t]^T, a slice of that matrix in row-major order.
+
+    Each sum starts at zero and adds the terms in order, in float32; each product is rounded before it is added.
+
+    Args:
+        left: Entries of the rows that the slice reaches, shape [matrices, terms, rows].
+        right: Entries of all columns, shape [terms, columns].
+        start: Position of the slice's first value within these rows.
+        out: C-contiguous array [matrices, values]; overwritten.
+    """
+    for matrix, total in zip(left, out, strict=True):
+        _outer(matrix, right, start, total)
+
+
+def outer_move(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    scale: float,
+    start: int,
+    base: NDArray[Any],
+    live: NDArray[Any],
+) -> None:
+    """Write live = cast(base + scale * sum) for one sum of outer products, without storing the sum.
+
+    Args:
+        left: Entries of the rows that the slice reaches, shape [terms, rows].
+        right: Entries of all columns, shape [terms, columns].
+        scale: Factor of the sum, rounded to float32.
+        start: Position of the slice's first value within these rows.
+        base: Base values, as in `move`.
+        live: Live values, as in `move`.
+    """
+    _outer_move(left, right, np.float32(scale), start, base, live)
+
+
 HIGH = np.uint64(32)
 WORD = np.uint64(0xFFFFFFFF)
 M0, M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
@@ -201,6 +237,31 @@ def _move(keys, weights, scale, start, base, live, coefficients):
         n = min(CHUNK, base.size - low)
         _chunk_sums(keys, weights, start + low, totals, n, scratch, coefficients)
         _write(totals[0][:n], scale, base[low : low + n], live[low : low + n])
+
+
+@compiled()
+def _outer(left, right, start, total):
+    columns = right.shape[1]
+    total.fill(ZERO)
+    low = 0
+    while low < total.size:
+        row, column = (start + low) // columns, (start + low) % columns
+        n = min(columns - column, total.size - low)
+        target = total[low : low + n]
+        for term in range(left.shape[0]):
+            a, source = left[term, row], right[term][column : column + n]
+            for j in range(n):
+                target[j] = target[j] + a * source[j]
+        low += n
+
+
+@compiled()
+def _outer_move(left, right, scale, start, base, live):
+    total = np.empty(CHUNK, np.float32)
+    for low in range(0, base.size, CHUNK):
+        n = min(CHUNK, base.size - low)
+        _outer(left, right, start + low, total[:n])
+        _write(total[:n], scale, base[low : low + n], live[low : low + n])
 
 
 @compiled()

@@ -38,6 +38,23 @@ def sums(keys: NDArray[np.uint32], weights: NDArray[np.float32], start: int, out
                     row += noise * weight
 
 
+def outer_sums(left: NDArray[np.float32], right: NDArray[np.float32], start: int, out: torch.Tensor) -> None:
+    """Write sums of outer products. See `bench.weights.noise_numba.outer_sums`.
+
+    Args:
+        left: Entries of the rows that the slice reaches, shape [matrices, terms, rows].
+        right: Entries of all columns, shape [terms, columns].
+        start: Position of the slice's first value within these rows.
+        out: float32 tensor [matrices, values] on any device; overwritten.
+    """
+    across = torch.from_numpy(right).to(out.device)
+    for matrix, row in zip(left, out, strict=True):
+        total = torch.zeros(matrix.shape[1], right.shape[1], device=out.device)
+        for down, term in zip(torch.from_numpy(matrix).to(out.device), across, strict=True):
+            total += down[:, None] * term
+        row.copy_(total.view(-1)[start : start + row.numel()])
+
+
 def add(total: torch.Tensor, scale: float, base: torch.Tensor, live: torch.Tensor) -> None:
     """Write live = cast(base + scale * total). The product is rounded before the sum, as in `noise_numba`.
 

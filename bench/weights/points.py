@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.weights.noise import NOISE_VERSION, NoiseKind
+from bench.weights.noise import NOISE_VERSION, NoiseKind, rank_of
 
 if TYPE_CHECKING:
     from bench.weights.checkpoint import Checkpoint
@@ -49,8 +49,8 @@ class Point:
     Attributes:
         amplitudes: Amplitude by seed, without zeros and in ascending order of seeds, so that equal points are
             materialised in the same order. They are relative to the centre.
-        noise: Noise kind: `iid`, or the ablation `tied`. Points of different kinds cannot be combined, but the base
-            can be combined with both.
+        noise: Noise kind: see `bench.weights.noise`. Points of different kinds cannot be combined, but the base can be
+            combined with all.
         centre: Steps that lead from the base to the centre, in order: displacements without a centre. The first can be
             a checkpoint instead. Empty if the centre is the base.
     """
@@ -111,6 +111,19 @@ class Point:
     def steps(self) -> tuple[Point | Checkpoint, ...]:
         """Steps that lead from the base to this point: those to its centre, then its own displacement from there."""
         return (*self.centre, Point(self.amplitudes, self.noise))
+
+    @property
+    def rank(self) -> int:
+        """Rank that the displacement from the centre has in each linear layer; 0 for noise of full rank."""
+        return len(self.amplitudes) * (rank_of(self.noise) or 0)
+
+    @property
+    def origin(self) -> Point | Checkpoint:
+        """The centre itself."""
+        if not self.centre:
+            return Point()
+        *before, last = self.centre
+        return Point(last.amplitudes, last.noise, tuple(before)) if isinstance(last, Point) else last
 
     def step(self, displacement: Point) -> Point:
         """Return the point at a displacement from this point, with this point as its centre.
@@ -218,5 +231,5 @@ def gram(points: Sequence[Point]) -> NDArray[np.float64]:
 def _shared_noise(points: Iterable[Point]) -> NoiseKind:
     kinds = {point.noise for point in points if not point.is_base}
     if len(kinds) > 1:
-        raise ValueError("points of iid and of tied noise do not combine")
+        raise ValueError(f"points of {' and of '.join(sorted(kinds))} noise do not combine")
     return kinds.pop() if kinds else "iid"

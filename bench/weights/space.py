@@ -7,7 +7,7 @@ differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,17 +18,11 @@ import torch
 
 from bench.errors import BenchError
 from bench.records.rows import Move
-from bench.weights import noise_numba, noise_torch
 from bench.weights.checkpoint import Checkpoint, Place, read_checkpoint, read_trained
 from bench.weights.current_point import CurrentPoint
-from bench.weights.noise import NoiseKind, stream_keys
+from bench.weights.noise import NoiseKind, rank_of, stream_keys
 from bench.weights.points import Point, steps_between
-
-SLICE = 1 << 19
-"""Values per unit of work: small enough to keep all threads busy, large enough to make Python's overhead negligible."""
-
-NUMPY_VIEWS = {torch.float32: (torch.float32, np.float32), torch.bfloat16: (torch.int16, np.uint16)}
-"""Dtypes that compiled code writes in place: the torch dtype to view as, and the NumPy dtype of these bits."""
+from bench.weights.slices import SLICE, FullRank, LowRank, Noise, Slice, slices_of
 
 
 @dataclass(frozen=True)
@@ -49,64 +43,6 @@ class _Direction:
         scale = max(abs(a) for a in point.amplitudes.values())
         weights = tuple((seed, float(np.float32(a / scale))) for seed, a in point.amplitudes.items())
         return cls(point.noise, weights), scale
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """Contiguous slice of a tensor, with its base and live values.
-
-    Attributes:
-        name: Name of the tensor.
-        start: Position of the first value in the tensor.
-        base: Flat tensor of base values.
-        live: Flat tensor of live values; if its memory is not in row-major order, the whole tensor in its own shape.
-        arrays: Base and live values as NumPy arrays for compiled code; None if it does not support them.
-    """
-
-    name: str
-    start: int
-    base: torch.Tensor
-    live: torch.Tensor
-    arrays: tuple[np.ndarray, np.ndarray] | None
-
-    @property
-    def size(self) -> int:
-        return self.base.numel()
-
-    def over(self, base: torch.Tensor) -> _Slice:
-        """Return this slice with other base values, in a flat tensor."""
-        return replace(self, base=base, arrays=_arrays(base, self.live))
-
-    def sums(self, keys: np.ndarray, weights: np.ndarray, out: torch.Tensor) -> None:
-        """Write weighted sums of this slice's noise into `out`, [rows, size]."""
-        if out.device.type == "cpu":
-            noise_numba.sums(keys, weights, self.start, out.numpy())
-        else:
-            noise_torch.sums(keys, weights, self.start, out)
-
-    def add(self, total: torch.Tensor, scale: float) -> None:
-        """Write base + scale * total into the live values."""
-        if self.arrays is not None:
-            noise_numba.add(total.numpy(), scale, *self.arrays)
-        else:
-            noise_torch.add(total, scale, self.base, self.live)
-
-    def move(self, keys: np.ndarray, weights: np.ndarray, scale: float) -> None:
-        """Write base + scale * weighted sum of noise into the live values, without keeping the sum."""
-        if self.arrays is not None:
-            noise_numba.move(keys, weights, scale, self.start, *self.arrays)
-        else:
-            total = torch.empty((1, self.size), dtype=torch.float32, device=self.base.device)
-            self.sums(keys, weights, total)
-            self.add(total[0], scale)
-
-    def restore(self) -> None:
-        """Write the base into the live values."""
-        if self.arrays is not None:
-            base, live = self.arrays
-            np.copyto(live, base)
-        else:
-            self.live.copy_(self.base.view(self.live.shape))
 
 
 class WeightSpace:
@@ -130,6 +66,7 @@ class WeightSpace:
         neighbours: Number of spaces that share this machine's memory, including this one.
         tensors: All live tensors that a checkpoint of the model holds: see `bench.models.tensors.held`. Those that do
             not move are the base's at every point, and a checkpoint may have others. Default: `parameters`.
+        matrices: Names of the matrices that noise of low rank moves: see `bench.models.linear.adaptable_matrices`.
     """
 
     def __init__(
@@ -139,10 +76,14 @@ class WeightSpace:
         memory: int | None = None,
         neighbours: int = 1,
         tensors: Mapping[str, torch.Tensor] | None = None,
+        matrices: Collection[str] = (),
     ) -> None:
+        self._matrices = {
+            name: (int(each.shape[0]), int(each.shape[1])) for name, each in parameters.items() if name in matrices
+        }
         self._live = {name: tensor.detach() for name, tensor in (tensors or parameters).items()}
         self._still = {name: each.clone() for name, each in self._live.items() if name not in parameters}
-        self._slices = [part for name, tensor in parameters.items() for part in _slices(name, tensor.detach())]
+        self._slices = [part for name, tensor in parameters.items() for part in slices_of(name, tensor.detach())]
         values = sum(part.size for part in self._slices)
         on_cpu = all(part.base.device.type == "cpu" for part in self._slices)
         self._threads = min(threads or torch.get_num_threads(), -(-values // SLICE)) if on_cpu else 1
@@ -151,7 +92,7 @@ class WeightSpace:
         self._announced: list[_Direction] = []
         self._stored: dict[_Direction, int] = {}
         self._totals: list[torch.Tensor] = []
-        self._centred: list[_Slice] = []  # the live values over those of the centre, in float32
+        self._centred: list[Slice] = []  # the live values over those of the centre, in float32
         self._centre: Sequence[Place] = ()  # steps to the centre
         self._still_there = self._still  # the tensors that do not move, at the centre
         self._current = CurrentPoint()
@@ -235,16 +176,16 @@ class WeightSpace:
             return None
         centred = self._around(place.centre)
         direction, scale = _Direction.of(place)
-        keys, weights = self._streams([direction])
+        noise = self._noise([direction])
 
-        def moved(i: int, part: _Slice) -> torch.Tensor:
+        def moved(i: int, part: Slice) -> torch.Tensor:
             total = torch.empty((1, part.size), dtype=torch.float32, device=part.base.device)
-            part.sums(keys[part.name], weights, total)
+            noise.sums(part, total)
             return centred[i].base + total[0] * scale if place.centre else total[0] * scale
 
         return self._measure(moved, relative=not place.centre)
 
-    def _measure(self, values: Callable[[int, _Slice], torch.Tensor], *, relative: bool = False) -> Move:
+    def _measure(self, values: Callable[[int, Slice], torch.Tensor], *, relative: bool = False) -> Move:
         """Compare the move of each slice in float32 with what is left of it after rounding.
 
         Args:
@@ -253,7 +194,7 @@ class WeightSpace:
         """
         sums = [(0.0, 0.0, 0.0, 0)] * len(self._slices)
 
-        def work(i: int, part: _Slice) -> None:
+        def work(i: int, part: Slice) -> None:
             base, found = part.base.float(), values(i, part)
             target, move = (base + found, found) if relative else (found, found - base)
             rounded = target.to(part.base.dtype)
@@ -271,7 +212,7 @@ class WeightSpace:
             changed=_six_digits(sum(part[3] for part in sums) / sum(part.size for part in self._slices)),
         )
 
-    def _around(self, centre: Sequence[Place]) -> list[_Slice]:
+    def _around(self, centre: Sequence[Place]) -> list[Slice]:
         """Return the slices with the values of a centre as their base, and move the float32 copy there first."""
         if not centre:
             return self._slices
@@ -302,7 +243,7 @@ class WeightSpace:
         self._each(lambda i, part: self._centred[i].base.copy_(_part_of(trained, part)))
         self._still_there = {name: trained[name] for name in self._still}
 
-    def _displace(self, slices: Sequence[_Slice], direction: _Direction, scale: float) -> None:
+    def _displace(self, slices: Sequence[Slice], direction: _Direction, scale: float) -> None:
         """Write base + scale * direction into the live values of slices."""
         if direction in self._announced and direction not in self._stored:
             self._store(direction)
@@ -310,8 +251,8 @@ class WeightSpace:
         if row is not None:
             self._each(lambda i, _: slices[i].add(self._totals[i][row], scale))
         else:
-            keys, weights = self._streams([direction])
-            self._each(lambda i, part: slices[i].move(keys[part.name], weights, scale))
+            noise = self._noise([direction])
+            self._each(lambda i, _: noise.move(slices[i], scale))
 
     def _store(self, first: _Direction) -> None:
         """Compute announced directions from `first` on, as many as fit into memory, in one pass over the noise."""
@@ -321,13 +262,13 @@ class WeightSpace:
         batch = same_kind[: self._budget() // self._row_bytes]
         if not batch:
             return
-        keys, weights = self._streams(batch)
+        noise = self._noise(batch)
         shapes = ((len(batch), part.size) for part in self._slices)
         totals = [
             torch.empty(shape, dtype=torch.float32, device=part.base.device)
             for shape, part in zip(shapes, self._slices, strict=True)
         ]
-        self._each(lambda i, part: part.sums(keys[part.name], weights, totals[i]))
+        self._each(lambda i, part: noise.sums(part, totals[i]))
         self._totals, self._stored = totals, {direction: row for row, direction in enumerate(batch)}
 
     def _forget(self) -> None:
@@ -338,17 +279,26 @@ class WeightSpace:
             return self._memory
         return _available(self._slices[0].base.device) // (2 * self._neighbours)
 
-    def _streams(self, batch: Sequence[_Direction]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the stream keys of a batch's seeds by tensor name, and the weights [batch, seeds]."""
+    def _noise(self, batch: Sequence[_Direction]) -> Noise:
+        """Return the noise of directions of one kind.
+
+        Raises:
+            BenchError: If it is of low rank, and no matrix of this model can move by it.
+        """
         column = {seed: i for i, seed in enumerate(sorted({seed for d in batch for seed, _ in d.weights}))}
         weights = np.zeros((len(batch), len(column)), dtype=np.float32)
         for row, direction in enumerate(batch):
             for seed, weight in direction.weights:
                 weights[row, column[seed]] = weight
-        names = {part.name for part in self._slices}
-        return {name: stream_keys(tuple(column), name, batch[0].kind) for name in names}, weights
+        kind, seeds = batch[0].kind, tuple(column)
+        if rank_of(kind) is None:
+            names = {part.name for part in self._slices}
+            return FullRank({name: stream_keys(seeds, name, kind) for name in names}, weights)
+        if not self._matrices:
+            raise BenchError(f"noise {kind}: this model has no linear layer that it can move; take noise iid")
+        return LowRank(kind, seeds, weights, self._matrices)
 
-    def _each(self, work: Callable[[int, _Slice], Any]) -> None:
+    def _each(self, work: Callable[[int, Slice], Any]) -> None:
         """Apply `work` to every slice, on several threads."""
         slices = iter(list(enumerate(self._slices)))
 
@@ -364,7 +314,7 @@ class WeightSpace:
                 future.result()
 
 
-def _part_of(tensors: Mapping[str, torch.Tensor], part: _Slice) -> torch.Tensor:
+def _part_of(tensors: Mapping[str, torch.Tensor], part: Slice) -> torch.Tensor:
     """Return the values of a slice, in float32 and on its device."""
     values = tensors[part.name].reshape(-1)[part.start : part.start + part.size]
     return values.to(part.base.device, torch.float32)
@@ -377,22 +327,3 @@ def _six_digits(value: float) -> float:
 def _available(place: torch.device) -> int:
     """Return the bytes of free memory of a device."""
     return int(torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else psutil.virtual_memory().available)
-
-
-def _slices(name: str, live: torch.Tensor) -> list[_Slice]:
-    base = live.clone(memory_format=torch.contiguous_format).view(-1)
-    if not live.is_contiguous():
-        return [_Slice(name, 0, base, live, _arrays(base, live))]
-    pairs = zip(base.split(SLICE), live.view(-1).split(SLICE), strict=True)
-    return [_Slice(name, i * SLICE, part, target, _arrays(part, target)) for i, (part, target) in enumerate(pairs)]
-
-
-def _arrays(base: torch.Tensor, live: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
-    if base.device.type != "cpu" or not {base.dtype, live.dtype} <= NUMPY_VIEWS.keys() or not live.is_contiguous():
-        return None
-    return _array(base), _array(live)
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    integer, dtype = NUMPY_VIEWS[tensor.dtype]
-    return tensor.view(integer).numpy().view(dtype)

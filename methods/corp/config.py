@@ -104,7 +104,8 @@ class CorpConfig(MethodConfig):
     noise: NoiseKind = setting(
         "iid",
         "`iid`: noise is independent across tensors; `tied`, an ablation: the generator is re-seeded for every tensor, "
-        "as in the released code, so tensors of one shape share their noise.",
+        "as in the released code, so tensors of one shape share their noise; `lowrank`: noise of rank 1 in each linear "
+        "layer, and none elsewhere, as in arXiv 2511.16652; `lowrank-2`, `lowrank-4`: of rank 2 or 4.",
         source="arXiv 2605.31494",
     )
     low_rank_energy: LowRankEnergy = setting(

@@ -6,13 +6,15 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from bench.seeds import derive
+from bench.settings import setting
+from bench.weights.noise import NoiseKind
 from methods.interface import AdaptationSplit, Context, Evaluation, Place, Point
 
 MIN_EXAMPLES = 8
@@ -40,21 +42,34 @@ class Candidate(NamedTuple):
     finalist: bool = True
 
 
+def noise_setting() -> Any:
+    """Return the setting for the kind of noise that a search draws."""
+    return setting(
+        "iid",
+        "`iid`: noise is independent for each weight; `tied`, an ablation: the generator is re-seeded for every "
+        "tensor, so tensors of one shape share their noise; `lowrank`: noise of rank 1 in each linear layer, and none "
+        "elsewhere; `lowrank-2`, `lowrank-4`: of rank 2 or 4.",
+        source="`iid`: arXiv 2603.12228; `tied`: its released code; `lowrank`: arXiv 2511.16652",
+        later=True,
+    )
+
+
 def balanced_examples(evaluations: int) -> int:
     """Return the number of examples per candidate with which a budget buys about as many candidates as examples."""
     return min(math.isqrt(evaluations), evaluations // WANTED_POPULATION)
 
 
-def perturbation(seed: int, sigmas: Sequence[float], index: int) -> Point:
-    """Return a candidate of RandOpt's population: i.i.d. noise with one of the standard deviations, drawn uniformly.
+def perturbation(seed: int, sigmas: Sequence[float], index: int, noise: NoiseKind = "iid") -> Point:
+    """Return a candidate of RandOpt's population: noise with one of the standard deviations, drawn uniformly.
 
     Args:
         seed: Seed of the population.
         sigmas: Standard deviations.
         index: Index of the candidate.
+        noise: Noise kind.
     """
     scale = derive(seed, "randopt", "sigma", index) % len(sigmas)
-    return Point({derive(seed, "randopt", "population", index): sigmas[scale]})
+    return Point({derive(seed, "randopt", "population", index): sigmas[scale]}, noise)
 
 
 def ranking(scores: NDArray[np.float64]) -> NDArray[np.intp]:

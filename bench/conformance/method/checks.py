@@ -179,7 +179,8 @@ def check_ledger(session: MethodSession) -> Observation:
         wrong.append(f"the accounts sum to {total} FLOPs, but {result.budget.spent} are recorded as spent")
     if booked.forward_tokens != instrument.trained_tokens:
         wrong.append(f"training: {booked.forward_tokens} tokens booked, {instrument.trained_tokens} observed")
-    if instrument.embedded_tokens != (known := instrument.work.padded_tokens + instrument.padded_trained_tokens):
+    known = instrument.work.padded_tokens + instrument.padded_trained_tokens + instrument.ahead_tokens
+    if instrument.embedded_tokens != known:
         wrong.append(f"{instrument.embedded_tokens - known} tokens went through an unmetered model")
     tokens = booked.prefill_tokens + booked.decode_tokens + booked.forward_tokens
     return outcome(wrong, f"{tokens} tokens in {len(rows)} accounts, all as observed")

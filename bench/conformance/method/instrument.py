@@ -64,6 +64,7 @@ class Instrument:
     trained_tokens: int = 0
     padded_trained_tokens: int = 0
     embedded_tokens: int = 0
+    ahead_tokens: int = 0
     weights: tuple[str, str] | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     profile: ComputeProfile | None = None
@@ -205,13 +206,19 @@ class InstrumentedEngine:
         sampling: Sampling,
         meter: Meter,
         end_rules: Sequence[EndRule | None] = (),
+        added: Point | None = None,
     ) -> list[Completion]:
         """Generate, but forbid test prompts during adaptation."""
         instrument, point = self._instrument, self._engine.point
         if instrument.adapting and not self._test_prompts.isdisjoint(prompts):
             instrument.forbid("generated an answer to a test prompt")
-        instrument.used_randomness |= sampling.temperature > 0 or (isinstance(point, Point) and not point.is_base)
-        return self._engine.generate(prompts, sampling, _CountingMeter(meter, instrument), end_rules)  # type: ignore[arg-type]
+        moved = added is not None or (isinstance(point, Point) and not point.is_base)
+        instrument.used_randomness |= sampling.temperature > 0 or moved
+        counting: Any = _CountingMeter(meter, instrument)
+        completions = self._engine.generate(prompts, sampling, counting, end_rules, added)
+        if instrument.adapting:
+            instrument.ahead_tokens = getattr(self._engine, "ahead_tokens", 0)
+        return completions
 
     def trainable(self, folder: Path | None = None) -> tuple[Any, Any]:
         """Return a trainable copy that accepts only prompts of the support split."""

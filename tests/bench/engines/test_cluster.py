@@ -48,7 +48,7 @@ class Unlimited(Method):
 class Broken(TransformersEngine):
     """Engine that fails at every point except the base."""
 
-    def generate(self, prompts, sampling, meter, end_rules=()):
+    def generate(self, prompts, sampling, meter, end_rules=(), added=None):
         if not self.point.is_base:
             raise ZeroDivisionError("on purpose")
         return super().generate(prompts, sampling, meter, end_rules)

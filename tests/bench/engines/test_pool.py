@@ -102,6 +102,14 @@ def jobs(prompts, count):
     return [Job(Point({seed: 2e-2}), tuple(prompts), SAMPLING, rules) for seed in range(1, count + 1)]
 
 
+def added_jobs(prompts, count):
+    rules = tuple(AtDigit(str(i)) if i % 2 else None for i in range(len(prompts)))
+    centre = Point({99: 1e-2}, "lowrank")
+    return [
+        Job(centre, tuple(prompts), SAMPLING, rules, Point({seed: 2e-2}, "lowrank")) for seed in range(1, count + 1)
+    ]
+
+
 def ask(engine, asked, meter, announced=()):
     """Announce jobs, then request one after another, as methods do, until one exceeds the budget."""
     arrived = {}
@@ -115,7 +123,7 @@ def ask(engine, asked, meter, announced=()):
                 continue
             engine.move_to(job.point)
             try:
-                found.append(engine.generate(job.prompts, job.sampling, meter, job.end_rules))
+                found.append(engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added))
             except (AllowanceSpent, OverBudget) as error:
                 found.append((type(error), str(error)))
                 break
@@ -135,13 +143,14 @@ def cost(engine, prompts):
     return meter.spent
 
 
+@pytest.mark.parametrize("make", [jobs, added_jobs], ids=["moved", "added"])
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(engine, prompts, cost, count):
+def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(engine, prompts, cost, count, make):
     rng = random.Random(count)
     for trial in range(25):
         share = rng.uniform(0.02, 1.2)
         limit, allowance = (int(share * cost), None) if trial % 2 else (cost, int(share * cost))
-        asked = jobs(prompts, 8)
+        asked = make(prompts, 8)
         workers = LocalWorkers(engine, count, rng, mortal=trial % 3 == 0)
         meters = [metered(engine, limit, allowance) for _ in range(2)]
         expected = ask(engine, asked, meters[0])

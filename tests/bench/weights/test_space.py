@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.records.rows import Move
-from bench.weights import noise_numba, noise_torch
+from bench.weights import noise_numba, noise_torch, slices
 from bench.weights import space as space_module
 from bench.weights.checkpoint import write_checkpoint
 from bench.weights.noise import NoiseKind, draw, stream_keys
 from bench.weights.points import Point
-from bench.weights.space import SLICE, WeightSpace
+from bench.weights.slices import SLICE
+from bench.weights.space import WeightSpace
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = {"embed.weight": (40, 8), "up.weight": (8, 24), "down.weight": (24, 8), "norm.weight": (8,), "scale": ()}
@@ -154,7 +155,7 @@ class TestACentre:
         live = parameters(dtype)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(noise_numba, "sums", lambda *args: noise_torch.sums(*args[:3], torch.from_numpy(args[3])))
-            patch.setattr(space_module, "NUMPY_VIEWS", {})
+            patch.setattr(slices, "NUMPY_VIEWS", {})
             WeightSpace(live, 1).move_to(point)
         assert same(live, at(point, dtype))
 
@@ -163,7 +164,7 @@ class TestACentre:
         turned = {name: t.mT.contiguous().mT if t.dim() == 2 else t for name, t in parameters().items()}
         WeightSpace(turned, 1).move_to(point)
         assert same(turned, at(point))
-        monkeypatch.setattr(space_module, "SLICE", 16)
+        monkeypatch.setattr(slices, "SLICE", 16)
         assert same(at(point, threads=3), turned)
 
     def test_costs_its_noise_once_and_a_candidate_one_seed(self, passes: list[tuple[int, int]]) -> None:
@@ -319,7 +320,7 @@ def test_torch_operations_write_the_same_weights(point: Point, dtype: torch.dtyp
     live = parameters(dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise_numba, "sums", lambda *args: noise_torch.sums(*args[:3], torch.from_numpy(args[3])))
-        patch.setattr(space_module, "NUMPY_VIEWS", {})
+        patch.setattr(slices, "NUMPY_VIEWS", {})
         WeightSpace(live, 1).move_to(point)
     assert same(live, at(point, dtype))
 
@@ -421,7 +422,7 @@ class TestAMoveThatFailsHalfway:
     def test_is_raised_and_leaves_no_point(
         self, failing: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(space_module, "SLICE", 16)
+        monkeypatch.setattr(slices, "SLICE", 16)
         failing.add(2)
         live = parameters()
         space = WeightSpace(live, threads)

@@ -1,0 +1,135 @@
+"""Low-rank displacements that are added in the products of linear layers, for many candidates in one batch.
+
+At a displacement of E = L R^T in a layer's weights W the layer returns x W^T + (x R) L^T. The first product is the same
+for all candidates, and the second is thin. So a batch may hold rows of many candidates, and no weight is moved (Sarkar
+et al., arXiv 2511.16652). The factors of all candidates stand side by side, and a mask leaves each token those of its
+own candidate: what the others add is an exact zero, so a row does not depend on the candidates beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from bench.models.linear import adaptable_layers
+from bench.weights.lowrank import factors
+from bench.weights.points import Point
+
+
+class _Factors(NamedTuple):
+    """Factors of all candidates in one layer: `inner` [inputs, terms] and `outer` [terms, outputs]."""
+
+    inner: Tensor
+    outer: Tensor
+
+
+class AddedProducts:
+    """Displacements that the linear layers of a model add in their products.
+
+    Args:
+        model: Model in float32 whose layers are called with all tokens of a pass.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._layers = {name: model.get_submodule(name) for name in adaptable_layers(model)}
+        inside = {id(layer) for layer in self._layers.values()}
+        # A module with a forward pass of its own for speed computes its layers' products without calling them.
+        self._fused = [each for each in model.modules() if "forward" in vars(each) and id(each) not in inside]
+        self._factors: dict[str, _Factors] = {}
+        self._columns = torch.zeros(0, dtype=torch.int64)
+        self._mask = torch.zeros(0, 0)
+        self._device = model.device
+
+    def serves(self, model: PreTrainedModel) -> bool:
+        """Return whether each layer is called once in a pass, with all of its tokens.
+
+        The experts of some mixtures are called with the tokens that are routed to them, and these cannot be told apart.
+        """
+        calls: dict[str, list[int]] = {name: [] for name in self._layers}
+
+        def note(name: str, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+            calls[name].append(args[0].numel() // args[0].shape[-1])
+
+        hooks = [each.register_forward_pre_hook(partial(note, name)) for name, each in self._layers.items()]
+        count = 8
+        try:
+            with self._unfused(), torch.inference_mode():
+                model(input_ids=torch.zeros(1, count, dtype=torch.int64, device=self._device), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return bool(calls) and all(found == [count] for found in calls.values())
+
+    @contextmanager
+    def of(self, displacements: Sequence[Point]) -> Iterator[None]:
+        """Let the layers add these displacements within the block. `choose` says which token has which.
+
+        Args:
+            displacements: Displacements of low-rank noise.
+        """
+        counts = [each.rank for each in displacements]
+        self._columns = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=self._device)
+        self._factors = {name: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()}
+        own = {layer: vars(layer).get("forward") for layer in self._layers.values()}
+        try:
+            with self._unfused():
+                for name, layer in self._layers.items():
+                    layer.forward = partial(self._forward, name, layer.forward)
+                yield
+        finally:
+            for layer, forward in own.items():
+                _restore(layer, forward)
+            self._factors = {}
+
+    def choose(self, owners: Tensor) -> None:
+        """Set the displacement of each token of the next pass, by its number [tokens]."""
+        self._mask = (owners[:, None] == self._columns[None]).float()
+
+    def _forward(self, name: str, own: Any, states: Tensor) -> Tensor:
+        product: Tensor = own(states)
+        inner, outer = self._factors[name]
+        thin = (states.reshape(-1, states.shape[-1]) @ inner).mul_(self._mask)
+        product.view(-1, product.shape[-1]).addmm_(thin, outer)
+        return product
+
+    def _side_by_side(self, name: str, layer: nn.Module, displacements: Sequence[Point]) -> _Factors:
+        weight: Any = layer.weight
+        shape = (int(weight.shape[0]), int(weight.shape[1]))
+        lefts, rights = [], []
+        for each in displacements:
+            amplitudes = np.array([list(each.amplitudes.values())], dtype=np.float32)
+            found = factors(
+                tuple(each.amplitudes), amplitudes, f"{name}.weight", shape, each.noise, 0, shape[0] * shape[1]
+            )
+            lefts.append(found.left[0])
+            rights.append(found.right)
+        left, right = (torch.from_numpy(np.concatenate(parts)).to(self._device) for parts in (lefts, rights))
+        inner, outer = (left, right) if isinstance(layer, Conv1D) else (right, left)
+        return _Factors(inner.T.contiguous(), outer.contiguous())
+
+    @contextmanager
+    def _unfused(self) -> Iterator[None]:
+        """Let fused modules call their layers within the block."""
+        fused = {module: vars(module)["forward"] for module in self._fused}
+        for module in fused:
+            del module.forward
+        try:
+            yield
+        finally:
+            for module, forward in fused.items():
+                module.forward = forward
+
+
+def _restore(layer: nn.Module, forward: Any) -> None:
+    if forward is None:
+        del layer.forward
+    else:
+        layer.forward = forward

@@ -1,0 +1,73 @@
+"""Low-rank noise of a slice of a matrix, as sums of outer products. See `bench.weights.noise.draw_lowrank`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.weights import noise_numba
+from bench.weights.noise import NoiseKind, factor_keys, rank_of
+
+Floats = NDArray[np.float32]
+
+
+class Factors(NamedTuple):
+    """Factors of several weighted sums of noise, for a slice of a matrix.
+
+    Attributes:
+        left: Entries of the rows that the slice reaches, float32 [sums, terms, rows].
+        right: Entries of all columns, float32 [terms, columns].
+        start: Position of the slice's first value within these rows.
+    """
+
+    left: Floats
+    right: Floats
+    start: int
+
+
+def factors(
+    seeds: Sequence[int],
+    weights: Floats,
+    name: str,
+    shape: tuple[int, int],
+    kind: NoiseKind,
+    start: int,
+    size: int,
+) -> Factors:
+    """Return the factors of sum_i weights[m, i] * eps(seed_i, name) for a slice.
+
+    Seeds follow each other, and each has one term per rank. A weight multiplies the left factor, after 1 / sqrt(r).
+
+    Args:
+        seeds: Seeds of the noise directions.
+        weights: Weights, float32 [sums, seeds].
+        name: Name of the matrix in the model.
+        shape: Rows and columns.
+        kind: Noise kind, of low rank.
+        start: Position of the slice's first value in the matrix, in row-major order.
+        size: Number of its values.
+    """
+    rank = rank_of(kind)
+    assert rank is not None
+    rows, columns = shape
+    first, last = start // columns, -(-(start + size) // columns)
+    left = np.stack([_drawn(factor_keys(seeds, name, "left"), k * rows + first, last - first) for k in range(rank)], 1)
+    right = np.stack([_drawn(factor_keys(seeds, name, "right"), k * columns, columns) for k in range(rank)], 1)
+    left *= np.float32(1 / math.sqrt(rank))
+    weighted = weights[:, :, None, None] * left
+    terms = len(seeds) * rank
+    return Factors(
+        weighted.reshape(len(weights), terms, last - first), right.reshape(terms, columns), start - first * columns
+    )
+
+
+def _drawn(keys: NDArray[np.uint32], start: int, count: int) -> Floats:
+    """Return a slice of each stream, float32 [streams, count]."""
+    skipped = start % 4
+    out = np.empty((len(keys), count + skipped), dtype=np.float32)
+    noise_numba.sums(keys, np.eye(len(keys), dtype=np.float32), start - skipped, out)
+    return out[:, skipped:]

@@ -1,0 +1,198 @@
+"""Displacements that are added in products: the answers, work and moves of candidates that share a batch."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from end_rules import AtDigit
+from text_agreement import Words, save
+from tiny_families import make
+
+from bench.cli import cli
+from bench.compute.ledger import Work, model_flops
+from bench.compute.meter import AllowanceSpent, Meter
+from bench.conformance.method import check_method
+from bench.engines.interface import Job, Sampling
+from bench.engines.transformers import MOST_TERMS, TransformersEngine
+from bench.models.source import resolve
+from bench.records.schema import find_runs, read_result
+from bench.weights.points import Point
+from tasks.addition import Addition
+
+TASK = Addition()
+GREEDY = Sampling(max_new_tokens=4)
+SIGMA = 2e-2
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return TransformersEngine(resolve("tiny-adder").prepare().path, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def prompts(engine):
+    return tuple(engine.encode(TASK.messages(example)) for example in TASK.load().support[:8])
+
+
+def candidates(count, kind="lowrank", sigma=SIGMA):
+    return [Point({seed: sigma if seed % 2 else -sigma}, kind) for seed in range(1, count + 1)]
+
+
+def asked(prompts, displacements, sampling=GREEDY, centre=Point(), rules=()):  # noqa: B008, an immutable value
+    return [Job(centre, prompts, sampling, rules, each) for each in displacements]
+
+
+def answer(engine, jobs, allowance=None):
+    """Request jobs one after another, as a method does."""
+    found = []
+    for job in jobs:
+        meter = Meter(engine.profile)
+        with meter.account("sample", allowance):
+            engine.move_to(job.point)
+            completions = engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
+            found.append(([completion.text for completion in completions], meter.opened))
+    return found
+
+
+def together(engine, jobs):
+    engine.prepare(jobs, lambda *_: None)
+    return answer(engine, jobs)
+
+
+def alone(engine, jobs):
+    engine.prepare([], lambda *_: None)
+    return answer(engine, jobs)
+
+
+def moved(engine, jobs):
+    engine.prepare([], lambda *_: None)
+    places = [job.point.step(job.added) if not job.point.is_base else job.added for job in jobs]
+    return answer(engine, [Job(p, j.prompts, j.sampling, j.end_rules) for p, j in zip(places, jobs, strict=True)])
+
+
+def texts(found):
+    return [text for answers, _ in found for text in answers]
+
+
+@pytest.mark.parametrize("kind", ["lowrank", "lowrank-2", "lowrank-4"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_64_answers_of_a_mixed_batch_are_those_of_one_candidate_after_another_and_of_moved_weights(
+    engine, prompts, kind, temperature
+):
+    sampling = Sampling(max_new_tokens=4, temperature=temperature, seed=5)
+    jobs = asked(prompts, candidates(8, kind), sampling, rules=(AtDigit("3"), *[None] * 7))
+    mixed, single = together(engine, jobs), alone(engine, jobs)
+    assert texts(mixed) == texts(single)
+    # A small batch proposes tokens, and what is thrown away of them is no work of the model.
+    assert [model_flops(engine.profile, work) for _, work in mixed] == [
+        model_flops(engine.profile, work) for _, work in single
+    ]
+    assert texts(mixed) == texts(moved(engine, jobs))
+    assert len(texts(mixed)) == 64
+    assert len({tuple(answers) for answers, _ in mixed}) > 4  # the candidates differ
+
+
+def test_candidates_around_a_centre_need_the_move_to_the_centre_alone(engine, prompts):
+    centre = Point({77: 3e-2}, "lowrank").step(Point({78: -3e-2}, "lowrank"))
+    jobs = asked(prompts, candidates(8), centre=centre)
+    mixed = together(engine, jobs)
+    assert engine.point == centre
+    assert texts(mixed) == texts(moved(engine, jobs))
+    assert texts(mixed) != texts(together(engine, asked(prompts, candidates(8))))
+
+
+def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
+    plain = alone(engine, [Job(Point(), prompts, GREEDY)])[0][1]
+    assert plain.products == 0
+    for kind, rank in (("lowrank", 1), ("lowrank-4", 4)):
+        (_, work), *_ = together(engine, asked(prompts, candidates(3, kind)))
+        tokens = work.prefill_tokens + work.decode_tokens
+        assert work.products == rank * engine.factor_weights * tokens > 0
+        assert work.padded_products == rank * engine.factor_weights * work.padded_tokens
+        assert work.evaluations == len(prompts)
+
+
+def test_after_a_group_the_model_is_as_before(engine, prompts):
+    before = texts(alone(engine, [Job(Point(), prompts, GREEDY)]))
+    layers = {name: vars(each).get("forward") for name, each in engine._model.named_modules()}
+    together(engine, asked(prompts, candidates(3)))
+    assert {name: vars(each).get("forward") for name, each in engine._model.named_modules()} == layers
+    assert texts(alone(engine, [Job(Point(), prompts, GREEDY)])) == before
+
+
+def test_an_allowance_that_ends_within_a_candidate_stops_it_where_it_stops_alone(engine, prompts):
+    jobs = asked(prompts, candidates(4))
+    whole = Meter(engine.profile).flops(together(engine, jobs)[0][1])
+    spent = []
+    for announced in (jobs, []):
+        engine.prepare(announced, lambda *_: None)
+        meter = Meter(engine.profile)
+        with meter.account("sample", whole * 9 // 10), pytest.raises(AllowanceSpent):
+            engine.generate(prompts, GREEDY, meter, (), jobs[0].added)
+        spent.append(meter.ledger["sample"])
+    assert spent[0] == spent[1]
+    assert Work() != spent[0]
+
+
+def test_half_precision_moves_because_its_moved_weights_are_rounded():
+    assert TransformersEngine(resolve("tiny-adder").prepare().path, dtype="bfloat16").most_terms == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "olmo2", "mixtral"])
+def test_other_families_answer_as_with_moved_weights(family, tmp_path):
+    save(make(family), tmp_path)
+    other = TransformersEngine(str(tmp_path), dtype="float32", batch_size=8)
+    assert other.most_terms == MOST_TERMS
+    ids = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0)).tolist()
+    rules = tuple(Words(count) for count in (1, 2, 3, 4, 5, 6, 7, 8))
+    jobs = asked(tuple(map(tuple, ids)), candidates(4, sigma=0.3), Sampling(max_new_tokens=8), rules=rules)
+    mixed = together(other, jobs)
+    assert texts(mixed) == texts(alone(other, jobs)) == texts(moved(other, jobs))
+    assert len({tuple(answers) for answers, _ in mixed}) > 2
+
+
+def run(folder: Path, *options: str):
+    arguments = [
+        "run",
+        "-t",
+        "addition",
+        "-M",
+        "tiny-adder",
+        "-L",
+        "20",
+        "-o",
+        str(folder),
+        "--dtype",
+        "float32",
+        *options,
+    ]
+    outcome = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
+    assert outcome.return_value in (0, None), outcome.output
+    (found,) = find_runs(folder)
+    return found, read_result(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["randopt", "es"])
+def test_a_run_ends_the_same_on_one_and_two_engines_and_books_no_moves_of_candidates(method, tmp_path):
+    sigma = "es.sigma=0.02" if method == "es" else "randopt.sigmas=0.02"
+    options = ["-m", method, "-b", "700", "--set", "noise=lowrank", "--set", sigma]
+    folder, result = run(tmp_path / "1", *options, "--engines", "1")
+    other, again = run(tmp_path / "2", *options, "--engines", "2")
+    without = {"timing": None}
+    assert result.model_copy(update=without) == again.model_copy(update=without)
+    assert (folder / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
+    sampled = result.ledger["sample"].work
+    assert sampled.products > 0
+    steps = len(result.report.get("trajectory", ()))
+    assert sampled.weight_moves == (max(0, steps - 1) if method == "es" else 0)
+    assert sampled.noise_values > 0
+    assert json.loads((folder / "config.json").read_text())["method_config"]["noise"] == "lowrank"
+
+
+@pytest.mark.slow
+def test_a_method_whose_candidates_share_batches_passes_bench_check():
+    report = check_method("es", {"noise": "lowrank", "sigma": 0.01})
+    assert [finding for finding in report.findings if finding.passed is False] == []

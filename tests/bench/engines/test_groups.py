@@ -1,0 +1,56 @@
+"""Which jobs share a batch: a function of the announcements alone."""
+
+import pickle
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.engines.groups import BATCHES, Groups
+from bench.engines.interface import Job, Sampling
+from bench.weights.points import Point
+
+SAMPLING = Sampling(max_new_tokens=3)
+
+
+def job(seed, *, prompts=13, added=True, centre=0):
+    point = Point({1000 + centre: 0.1}, "lowrank") if centre else Point()
+    more = Point({seed: 0.1}, "lowrank")
+    return Job(point, ((1, 2),) * prompts, SAMPLING, (), more if added else None)
+
+
+@given(count=st.integers(1, 60), prompts=st.integers(1, 300), batch=st.integers(1, 256))
+def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, batch):
+    groups, jobs = Groups(batch), [job(seed, prompts=prompts) for seed in range(count)]
+    groups.announce(jobs)
+    found = list(dict.fromkeys(groups.of(each) for each in jobs))
+    assert [each for group in found for each in group] == jobs
+    sizes = [len(group) for group in found]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(found) <= -(-count * prompts // (BATCHES * batch))
+
+
+def test_a_job_keeps_its_group_while_it_stays_announced_and_new_ones_form_others():
+    groups, jobs = Groups(32), [job(seed) for seed in range(48)]
+    groups.announce(jobs[:32])
+    before = [groups.of(each) for each in jobs[16:32]]
+    groups.announce(jobs[16:])
+    assert [groups.of(each) for each in jobs[16:32]] == before
+    new = {each for one in jobs[32:] for each in groups.of(one)}
+    assert new == set(jobs[32:])
+    assert groups.of(jobs[0]) == (jobs[0],)  # it is no longer announced
+
+
+def test_jobs_around_other_centres_and_jobs_that_move_are_in_other_groups():
+    groups, other = Groups(64), job(1, centre=1)
+    moved = job(3, added=False)
+    groups.announce([job(1), job(2), other, moved])
+    assert groups.of(job(1)) == groups.of(job(2)) == (job(1), job(2))
+    assert groups.of(other) == (other,)
+    assert groups.of(moved) == (moved,)
+
+
+def test_a_job_from_another_process_is_found_among_those_made_here():
+    # Without it, an engine in another process would not know the group of a job, as strings hash differently there.
+    moved = Job(*job(1).__reduce__()[1])
+    object.__setattr__(moved, "_hash", 1)
+    assert hash(pickle.loads(pickle.dumps(moved))) == hash(job(1))
