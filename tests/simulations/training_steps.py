@@ -48,7 +48,7 @@ def train(session, trainer, config, folder, steps=1, before_update=lambda traine
     loop.end_step = end  # type: ignore[method-assign]
     made = trainer(config, loop, str(folder / "trl"))
     loop.optimizer.register_step_pre_hook(lambda *_: before_update(made, loop))
-    loop.run(SimpleNamespace(advance=lambda *_: None), made.train)
+    loop.run(SimpleNamespace(advance=lambda *_, **__: None), made.train)
     return loop
 
 

@@ -366,7 +366,7 @@ def test_no_step_costs_more_than_its_bound(open_session, tmp_path, method):
     }[method]
     around = loop(session, config, *([session.value_model()] if method == "ppo" else []))
     around.schedule = SimpleNamespace(batch=8, train=64, save_every=100, step=8 * cost)
-    around.run(SimpleNamespace(advance=lambda *_: None), trainer(config, around, str(tmp_path / "trl")).train)
+    around.run(SimpleNamespace(advance=lambda *_, **__: None), trainer(config, around, str(tmp_path / "trl")).train)
     assert around.step > 2
     assert session.bound(around.schedule.step) == 0
     session.ranks = ProcessGroup(0, 2)
@@ -385,7 +385,7 @@ def test_truncated_answers_can_be_left_out_of_the_loss(open_session, tmp_path, m
 
     monkeypatch.setattr(trainer, "_compute_loss", watched)
     around.schedule = SimpleNamespace(**vars(SCHEDULE) | {"save_every": 100})
-    around.run(SimpleNamespace(advance=lambda *_: stop()), trainer.train)
+    around.run(SimpleNamespace(advance=lambda *_, **__: stop()), trainer.train)
     truncated = [rollout.truncated for rollout in session.rollouts]
     assert 0 < sum(truncated) < len(truncated)
     kept = sum(len(rollout.answer) for rollout in session.rollouts if not rollout.truncated)
@@ -399,7 +399,7 @@ def test_a_model_that_computes_something_else_in_training_mode_is_refused(open_s
     session.model.lm_head.register_forward_hook(lambda module, _, logits: logits * 1.01 if module.training else None)
     around = loop(session, config, *([session.value_model()] if trainer is PolicyValueTrainer else []))
     with pytest.raises(BenchError, match="before the first update the probability ratio of sampled tokens has a mean"):
-        around.run(SimpleNamespace(advance=lambda *_: None), trainer(config, around, str(tmp_path / "trl")).train)
+        around.run(SimpleNamespace(advance=lambda *_, **__: None), trainer(config, around, str(tmp_path / "trl")).train)
     assert not around.rows
     assert session.state is None
 
@@ -485,7 +485,7 @@ def test_the_environment_does_not_change_the_precision(open_session, tmp_path, m
         def build():
             found[trainer] = trainer(config, around, str(tmp_path / "trl")).accelerator.mixed_precision
 
-        around.run(SimpleNamespace(advance=lambda *_: None), build)
+        around.run(SimpleNamespace(advance=lambda *_, **__: None), build)
 
     make(PolicyValueTrainer, PpoConfig(), session.value_model())
     make(GroupTrainer, GrpoConfig())

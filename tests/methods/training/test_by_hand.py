@@ -53,7 +53,7 @@ def one_step(session, config, trainer, folder, rewards=REWARDS):
         Score(reward=reward or 0.0, correct=reward == 1.0, status="infrastructure" if reward is None else "ok")
         for reward in rewards
     ]
-    loop.run(SimpleNamespace(advance=lambda *_: None), trainer(config, loop, str(folder / "trl")).train)
+    loop.run(SimpleNamespace(advance=lambda *_, **__: None), trainer(config, loop, str(folder / "trl")).train)
     return rows[0]
 
 

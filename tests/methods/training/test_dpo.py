@@ -135,7 +135,7 @@ def test_a_step_without_a_pair_is_billed_and_changes_nothing(opened, monkeypatch
     monkeypatch.setattr(session, "judge", lambda *given: [replace(s, correct=False) for s in judge(*given)])
     before = {name: parameter.detach().clone() for name, parameter in session.model.named_parameters()}
 
-    def advance(*_):
+    def advance(*_, **__):
         if loop.step == 2:
             raise Finished
 
@@ -156,7 +156,7 @@ def test_the_first_step_with_a_pair_is_checked_to_be_trained_on_as_it_was_sample
 
     monkeypatch.setattr(session, "judge", judged)
     with pytest.raises(BenchError, match="before the first update the probability ratio of sampled tokens has a mean"):
-        loop.run(SimpleNamespace(advance=lambda *_: None), trainer.train)
+        loop.run(SimpleNamespace(advance=lambda *_, **__: None), trainer.train)
     assert [row["unpaired"] for row in loop.rows] == [1.0]
 
 

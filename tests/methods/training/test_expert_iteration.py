@@ -76,7 +76,7 @@ def train(session, config, steps, examples, folder, schedule):
     """Train for a number of steps, and return the loop."""
     loop = Loop(SimpleNamespace(seed=0), session, config, schedule, [(session.model, config.lr)])
 
-    def advance(*_):
+    def advance(*_, **__):
         if loop.step == steps:
             raise Finished
 

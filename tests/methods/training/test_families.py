@@ -53,7 +53,7 @@ def one_step(session, config, trainer, folder):
         raise Finished
 
     loop.end_step = end
-    loop.run(SimpleNamespace(advance=lambda *_: None), trainer(config, loop, str(folder / "trl")).train)
+    loop.run(SimpleNamespace(advance=lambda *_, **__: None), trainer(config, loop, str(folder / "trl")).train)
     assert loop.rows[0]["norm"] > 0
     assert loop.report()["ratio"]["tokens"] > 8
 

@@ -116,7 +116,7 @@ def test_each_peer_gets_the_gradient_of_all_answers_by_its_own_probabilities(tmp
 
     loop.optimizer.register_step_pre_hook(keep)
     loop.end_step = end
-    loop.run(SimpleNamespace(advance=lambda *_: None), trainer.train)
+    loop.run(SimpleNamespace(advance=lambda *_, **__: None), trainer.train)
     assert all(p.grad is None for model in loop.modules for p in model.parameters())
 
     def logprobs(model, rollout):

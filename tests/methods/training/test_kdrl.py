@@ -124,7 +124,7 @@ def test_the_loss_is_that_of_grpo_and_the_weighted_mean_of_the_estimate_over_all
     with torch.no_grad():
         trainer._teacher.lm_head.weight.mul_(0.9)  # another model than the policy
 
-    def stop(*_):
+    def stop(*_, **__):
         raise Finished
 
     loop.run(SimpleNamespace(advance=stop), trainer.train)
