@@ -34,6 +34,9 @@ SERVER = "needs a server"
 VLLM = "needs vLLM"
 EARLIER = "made a table under an earlier version, whose settings it has"
 NOT_RUN = {
+    "bench run -C grid.toml --cells-on slurm --time-limit 120": SLURM,
+    "bench run -m grpo -t gsm8k --track wandb": HUB,
+    "bench push model RUN --to OWNER/NAME": HUB,
     "bench prepare -t gsm8k": HUB,
     "bench score -t gsm8k --completions FILE": HUB,
     "bench check -t gsm8k": HUB,
