@@ -256,10 +256,10 @@ class Loop:
         parameters = [local(p) for group in self.optimizer.param_groups for p in group["params"]]
         finite = all(bool(torch.isfinite(p).all()) for p in parameters)
         self.training.settle()
-        parts = self.training.ranks.gather((row | self.values, self._answers, finite))
-        row, answers = parts[0][0], [answer for _, part, _ in parts for answer in part]
-        if not all(finite for _, _, finite in parts):
-            row["weights"] = float("nan")
+        parts = self.training.ranks.gather((row, self.values, self._answers, finite))
+        answers = [answer for *_, part, _ in parts for answer in part]
+        # Each process checks its part of the weights. A diverged step has none of the method's values.
+        row = parts[0][0] | (parts[0][1] if all(finite for *_, finite in parts) else {"weights": float("nan")})
         self.values, self._answers = {}, []
         if self._check is not None:
             row |= self._checked(self._check)
