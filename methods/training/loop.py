@@ -134,7 +134,9 @@ class Loop:
     def check_ratio(self) -> None:
         """Check the probability ratio before the first update of a trainer that updates on the answers sampled last.
 
-        If an engine samples, every step is checked, before its first update: the check shows that the weights arrived.
+        If an engine samples, every step is checked, before its first update. If sampling and training compute in
+        float32, an engine that still has old weights fails once training has moved the ratio by more than the tolerance
+        of 1e-4. In half precision the tolerance is wider, so the check does not show that the weights arrived.
         """
         assert isinstance(self.config, RolloutConfig)
         if self.training.rollout_dtype is not None or not self._ratio.tokens:  # else an earlier attempt has checked it
