@@ -217,10 +217,16 @@ class EndpointEngine:
                     meter.reserve(requests[following].most)  # raises, as it is not covered
                     raise AssertionError("the meter covers a request that was not sent")
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                failures: list[Exception] = []
                 for task in sorted(done, key=lambda each: running[each]):
                     index = running.pop(task)
                     held -= requests[index].most
-                    found[index] = self._billed(task.result(), requests[index], meter)
+                    try:
+                        found[index] = self._billed(task.result(), requests[index], meter)
+                    except Exception as error:  # the answers that arrived beside it are billed first
+                        failures.append(error)
+                if failures:
+                    raise failures[0]
         finally:
             for task in running:
                 task.cancel()
@@ -228,7 +234,15 @@ class EndpointEngine:
         return [found[index] for index in range(len(requests))]
 
     def _billed(self, reply: Reply, request: _Request, meter: Meter) -> Completion:
-        """Record the work of an answer, and return it."""
+        """Record the work of an answer, and return it.
+
+        The work is recorded before the answer is checked, because the server has done it. It always fits, unless the
+        server counts more tokens than a reply can have. A check below names that, and the meter records no more than
+        the budget.
+        """
+        work = _work(self.profile, reply.prompt_tokens, reply.new_tokens)
+        if meter.covers(work):
+            meter.reserve(work)
         limit = request.sampling.max_new_tokens
         if reply.model != self.settings["served_model"]:
             before = shown(self.settings["served_model"])
@@ -240,7 +254,6 @@ class EndpointEngine:
                 f"counts {reply.prompt_tokens} tokens for a prompt that can have {request.prompt_tokens} at most (one "
                 "a byte, and those of its chat template), so a budget cannot be kept"
             )
-        meter.reserve(_work(self.profile, reply.prompt_tokens, reply.new_tokens))
         text = StopStrings(request.sampling.stop, str).cut(reply.text)
         if answer_start(text) != 0 and not reply.thought_tokens:
             raise Refused(

@@ -43,6 +43,16 @@ def check_sharding(content: dict[str, Any], where: str) -> None:
             raise Refused(f"{where}: {key} of fsdp_config is {value!r}; set {expected!r}, because {reason}")
 
 
+def spelled_out(launch: dict[str, Any]) -> dict[str, Any]:
+    """Return a checked configuration with each setting of FSDP, so that equal settings give equal run ids.
+
+    Example: `fsdp_version: "2"` alone becomes all seven keys that `accelerate config` writes, with `fsdp_version: 2`.
+    """
+    if launch.get("distributed_type") != "FSDP":
+        return launch
+    return launch | {"fsdp_config": {key: value for key, (value, _) in _ACCEPTED.items()}}
+
+
 def whole_model(launch: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration to start the processes with: without FSDP, as each process divides the model itself.
 

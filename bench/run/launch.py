@@ -18,7 +18,7 @@ from typing import Any
 from bench.errors import BenchError, Refused, UsageError
 from bench.imports import child_environment
 from bench.records.files import write_atomically
-from bench.run.fsdp_config import check_sharding, whole_model
+from bench.run.fsdp_config import check_sharding, spelled_out, whole_model
 
 CONFIG, LOG, FAILURE = "accelerate.json", "processes.log", "failure.txt"
 """Files in the run's `training` folder: accelerate's configuration, output of the workers, error of the first worker
@@ -58,7 +58,7 @@ def read_launch(launcher: str | None, file: Path | None) -> dict[str, Any] | Non
             f"{where}: accelerate cannot read it ({error}); expected a file that `accelerate config` wrote"
         ) from error
     _check(content, where)
-    return content
+    return spelled_out(content)
 
 
 def _check(content: dict[str, Any], where: str) -> None:

@@ -134,7 +134,9 @@ class Loop:
     def check_ratio(self) -> None:
         """Check the probability ratio before the first update of a trainer that updates on the answers sampled last.
 
-        If an engine samples, every step is checked, before its first update: the check shows that the weights arrived.
+        If an engine samples, every step is checked, before its first update. If sampling and training compute in
+        float32, an engine that still has old weights fails once training has moved the ratio by more than the tolerance
+        of 1e-4. In half precision the tolerance is wider, so the check does not show that the weights arrived.
         """
         assert isinstance(self.config, RolloutConfig)
         if self.training.rollout_dtype is not None or not self._ratio.tokens:  # else an earlier attempt has checked it
@@ -256,10 +258,10 @@ class Loop:
         parameters = [local(p) for group in self.optimizer.param_groups for p in group["params"]]
         finite = all(bool(torch.isfinite(p).all()) for p in parameters)
         self.training.settle()
-        parts = self.training.ranks.gather((row | self.values, self._answers, finite))
-        row, answers = parts[0][0], [answer for _, part, _ in parts for answer in part]
-        if not all(finite for _, _, finite in parts):
-            row["weights"] = float("nan")
+        parts = self.training.ranks.gather((row, self.values, self._answers, finite))
+        answers = [answer for *_, part, _ in parts for answer in part]
+        # Each process checks its part of the weights. A diverged step has none of the method's values.
+        row = parts[0][0] | (parts[0][1] if all(finite for *_, finite in parts) else {"weights": float("nan")})
         self.values, self._answers = {}, []
         if self._check is not None:
             row |= self._checked(self._check)

@@ -1,5 +1,7 @@
 """The engine of a server with the OpenAI interface, against a server on this machine that fails on request."""
 
+import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -213,6 +215,43 @@ def test_a_reply_that_cannot_be_billed_or_read_is_an_error(server, connect, chan
     server.change = change
     with pytest.raises(error, match=words):
         ask(engine, ["1+2="], meter=Meter(PROFILE, 10**12))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_answers_that_arrive_beside_a_failure_are_billed(server, connect, monkeypatch, fails):
+    engine, meter, wait = connect(), Meter(PROFILE, 10**12), asyncio.wait
+    # All replies have arrived when the engine looks at the first.
+    monkeypatch.setattr(asyncio, "wait", lambda tasks, **_: wait(tasks))
+    if fails:
+        server.faults = [400]
+    questions = ["1+2="] * 4
+    with pytest.raises(Refused) if fails else nullcontext():
+        ask(engine, questions, meter=meter)
+    billed = len(questions) - fails
+    assert (len(server.asked), meter.opened.evaluations) == (4, billed)
+    assert meter.spent == billed * generation_flops(PROFILE, 6, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [edit(model="other"), choice(message={"content": "<think>1 and 2</think>3"})],
+)
+def test_a_reply_that_cannot_be_used_is_billed(server, connect, change):
+    engine, meter = connect(), Meter(PROFILE, 10**12)
+    server.change = change
+    with pytest.raises(BenchError):
+        ask(engine, ["1+2="], meter=meter)
+    assert meter.spent == generation_flops(PROFILE, 6, 2)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_server_that_counts_more_than_the_budget_has_is_an_error_and_no_budget_is_exceeded(server, connect, allowed):
+    engine, limit = connect(), generation_flops(PROFILE, 10, 6)
+    meter = Meter(PROFILE, 10**12 if allowed else limit)
+    server.change = edit(usage={"prompt_tokens": 99, "completion_tokens": 2})
+    with meter.account("sample", limit if allowed else None), pytest.raises(BenchError, match="budget cannot be kept"):
+        engine.generate(chats(engine, ["1+2="]), GREEDY, meter)
+    assert (meter.spent, meter.tripped) == (0, False)
 
 
 @pytest.mark.parametrize(

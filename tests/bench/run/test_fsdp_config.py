@@ -41,6 +41,30 @@ def test_a_sharded_launch_is_read_and_stored_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "spelled",
+    [
+        {"fsdp_version": 2},
+        {"fsdp_version": "2", "fsdp_reshard_after_forward": "true", "fsdp_offload_params": "False"},
+        dict(reversed(WRITTEN.items())),
+    ],
+)
+def test_equal_settings_give_equal_run_ids_however_they_are_spelled(tmp_path, spelled):
+    ids = []
+    for settings in (WRITTEN, spelled):
+        (tmp_path / "fsdp.yaml").write_text(yaml.safe_dump(LAUNCH | {"fsdp_config": settings}, sort_keys=False))
+        launch = read_launch("accelerate", tmp_path / "fsdp.yaml")
+        config = RunConfig(method="sft", task="addition", model="tiny-adder", budget="4000", launch=launch)
+        ids.append(prepare(config, tmp_path / "runs", ProgressDisplay(quiet=True)).id)
+    assert ids[0] == ids[1]
+
+
+def test_a_launch_without_fsdp_is_stored_as_it_is_written(tmp_path):
+    launch = {"distributed_type": "MULTI_GPU", "fsdp_config": {}, "num_processes": 2}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(launch))
+    assert read_launch("accelerate", tmp_path / "two.yaml") == launch
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"fsdp_version": 1}, "fsdp_version of fsdp_config is 1; set 2, because version 1 is deprecated"),

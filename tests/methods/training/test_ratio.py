@@ -67,7 +67,7 @@ def test_a_measurement_can_be_repeated_at_every_step():
     found = []
     for _ in range(2):
         for _ in range(2):  # two updates, of which the first counts
-            model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[..., ANSWER].sum().backward()
             optimizer.step()
         found.append(check.ratio)
         check.restart()
@@ -100,6 +100,8 @@ def test_an_engine_in_half_precision_may_differ_more():
     for dtype in (None, "float32"):
         with pytest.raises(BenchError, match=r"mean distance from 1 of 0\.1; expected at most 0\.0001"):
             ratio.check(mixed=False, rollout_dtype=dtype)
+    with pytest.raises(BenchError, match=r"at most 0\.05\. "):
+        ratio.check(mixed=True, rollout_dtype="float32")
     with pytest.raises(BenchError, match=r"at most 0\.2\. .* The engine samples in bfloat16: take --dtype float32"):
         Ratio(tokens=10, total=10.0, distance=3.0).check(mixed=False, rollout_dtype="bfloat16")
 
