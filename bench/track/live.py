@@ -20,7 +20,7 @@ LIMIT = 30.0
 """Seconds that all trackers together may take at the end of a run. They are stopped then. A library takes seconds to
 load, so a short run may end before."""
 INTERRUPTED = 5.0
-"""The same at the end of a run that was interrupted or raised an error: the user waits for the prompt."""
+"""The same at the end of a run without a record, such as an interrupted one: the user waits for the prompt."""
 LOOK = 1.0
 """Seconds between two looks at whether a tracker has failed."""
 
