@@ -1,4 +1,4 @@
-"""Absolute paths in texts that leave the machine, such as published records."""
+"""Texts without the paths of the machine that a run was on."""
 
 from __future__ import annotations
 
