@@ -67,7 +67,7 @@ class ProgressDisplay:
         self.console = console or PlainConsole(stderr=True)
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
-        self.observers = Observers(lambda text: self.note(text))
+        self.observers = Observers(lambda text: self.warn(text))
         self._budget: TaskID | None = None
         self._best: float | None = None
         self._timekeeper: Timekeeper | None = None
@@ -92,18 +92,28 @@ class ProgressDisplay:
         if self._notebook is not None:
             self._notebook.end()
 
-    def say(self, text: str, style: str | None = None) -> None:
-        """Print one line verbatim, without markup; a new line in the text is shown as `\\n`."""
+    def say(self, text: str, style: str | None = None, *, always: bool = False) -> None:
+        """Print one line verbatim, without markup; a new line in the text is shown as `\\n`.
+
+        Args:
+            text: The line.
+            style: Style of rich.
+            always: Whether to print it even if quiet.
+        """
         self._written = time.perf_counter()
         if self._notebook is not None:
             self._notebook.say(line(text), style)
-        elif not self.quiet:
+        elif always or not self.quiet:
             verbatim: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
             self._progress.console.print(line(text), style=style, **verbatim)
 
     def note(self, text: str) -> None:
         """Print a fact that the user should know of. Unlike progress, the table of a grid shows it too, once."""
         self.say(text)
+
+    def warn(self, text: str) -> None:
+        """Print a failure that does not stop the run, such as that of a tracker. It is printed even if quiet."""
+        self.say(text, always=True)
 
     def watch(self, meter: Meter, evaluations: int, flops: int) -> None:
         """Show the spent budget, and update it with each booking of the meter.

@@ -110,5 +110,5 @@ def tracked(display: ProgressDisplay, names: list[str]) -> ProgressDisplay:
         names: Names of trackers, see `Tracking`.
     """
     if names:
-        display.observers.add(Tracking(names, display.say, display.note))
+        display.observers.add(Tracking(names, display.say, display.warn))
     return display

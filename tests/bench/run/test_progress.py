@@ -161,6 +161,19 @@ def test_quiet_shows_nothing_but_measures_time():
     assert display.seconds["population"] >= 0
 
 
+def test_quiet_shows_a_failed_observer():
+    class Broken:
+        def began(self, folder, identity):
+            raise ValueError("broken")
+
+    display = ProgressDisplay(console(False), quiet=True)
+    display.observers.add(Broken())
+    display.observers.tell(lambda each: each.began(None, ""))
+    display.note("a fact")
+    (line,) = display.console.file.getvalue().splitlines()
+    assert "Broken failed and is left out" in line
+
+
 def test_text_is_printed_verbatim():
     display = ProgressDisplay(console(False))
     display.say("model [/INST] list[int] :smile:")

@@ -1,10 +1,12 @@
 """Runs with trackers that work, fail at each point, and hang."""
 
+import io
 import json
 import time
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from bench.cli import cli
 from bench.cli.interrupts import Interrupted
@@ -14,7 +16,7 @@ from bench.records.schema import find_runs, read_result
 from bench.run.observer import Observers
 from bench.run.progress import ProgressDisplay
 from bench.track import live
-from bench.track.live import Tracking
+from bench.track.live import Tracking, tracked
 from bench.track.process import TrackerProcess
 
 OWN = """
@@ -161,6 +163,14 @@ def test_a_tracker_that_cannot_be_imported_says_so(own):
         process.wait()
     assert process.where is None
     assert "has no attribute 'Missing'" in process.error
+
+
+def test_a_failed_tracker_is_named_even_if_quiet(own):
+    display = ProgressDisplay(Console(file=io.StringIO()), quiet=True)
+    tracked(display, ["own_trackers:AtBegin"])
+    with display.observed(own.parent, "1a2b"):
+        pass
+    assert "tracker own_trackers:AtBegin failed" in display.console.file.getvalue()
 
 
 def test_an_observer_that_raises_is_named_once():
