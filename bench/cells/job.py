@@ -38,15 +38,25 @@ class NotingDisplay(ProgressDisplay):
     Args:
         tell: Function that takes a note.
         snapshot: Function that returns the progress of a run that another process executes; None if this one does.
+        warn: Function that takes a warning. Default: `tell`.
     """
 
-    def __init__(self, tell: Callable[[str], None], snapshot: Callable[[], Snapshot] | None = None) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        snapshot: Callable[[], Snapshot] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(quiet=True)
-        self._tell, self._elsewhere = tell, snapshot
+        self._tell, self._elsewhere, self._warn = tell, snapshot, warn or tell
 
     def note(self, text: str) -> None:
         """Hand on a fact that the user should know of."""
         self._tell(text)
+
+    def warn(self, text: str) -> None:
+        """Hand on that something has failed which the run does not need."""
+        self._warn(text)
 
     def snapshot(self) -> Snapshot:
         """Return the present state of the run."""
@@ -64,6 +74,7 @@ class Ended:
         reason: The same in words.
         notes: Facts that the user should know of.
         number: Signal that stopped the job; None if none did.
+        warnings: Failures that cost no run, such as those of trackers.
     """
 
     folder: str | None = None
@@ -72,6 +83,7 @@ class Ended:
     reason: str = ""
     notes: tuple[str, ...] = ()
     number: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def outcome(self, run: GridRun) -> RunOutcome:
         """Return the outcome of the run that the job executed."""
@@ -113,6 +125,7 @@ class CellJob:
     def __call__(self) -> Ended:
         """Execute the run. A warning of the batch system stops it in good order."""
         notes: list[str] = []
+        warnings: list[str] = []
         folder: list[Path] = []
 
         def begin(found: Path) -> None:
@@ -120,12 +133,14 @@ class CellJob:
             self.batch.begin(self.number, found)
 
         def ended(kind: Kind | None, reason: str, *, cached: bool = False, number: int | None = None) -> Ended:
-            return Ended(str(folder[0]) if folder else None, cached, kind, reason, tuple(notes), number)
+            return Ended(
+                str(folder[0]) if folder else None, cached, kind, reason, tuple(notes), number, tuple(warnings)
+            )
 
         try:
             with _stopping():
                 self._settle()
-                display = tracked(NotingDisplay(notes.append), list(self.track))
+                display = tracked(NotingDisplay(notes.append, warn=warnings.append), list(self.track))
                 outcome = run_cell(self.run, self.output, display, self.engines, begin)
         except (KeyboardInterrupt, RunInterrupted) as stop:
             number = signal_of(stop)

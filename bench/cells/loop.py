@@ -187,4 +187,7 @@ class CellLoop:
             self._begin(number, Path(ended.folder) if ended.folder else None)
         for note in ended.notes:
             self._tell(note)
+        if (display := self._displays.get(number)) is not None:  # without a run directory, no tracker was started
+            for warning in ended.warnings:
+                display.warn(warning)
         return ended.outcome(self._runs[number])

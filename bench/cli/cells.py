@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -105,7 +106,7 @@ class CellTable:
         """
         cell = self.cells[number]
         cell.started = time.perf_counter()
-        cell.display = NotingDisplay(self.tell, progress)
+        cell.display = NotingDisplay(self.tell, progress, partial(self.tell, always=True))
         return cell.display
 
     def end(self, number: int, outcome: RunOutcome) -> None:
@@ -123,9 +124,9 @@ class CellTable:
             text = f"{cell.name}: {cell.state}{took}{reason}  ({ended} of {len(self.cells)})"
             self._console.print(line(text), style=STYLES.get(cell.state), **PLAIN)
 
-    def tell(self, text: str) -> None:
-        """Print a fact that the user should know of, once."""
-        if text not in self._told and not self._quiet:
+    def tell(self, text: str, *, always: bool = False) -> None:
+        """Print a fact that the user should know of, once; even if quiet, where `always` is True."""
+        if text not in self._told and (always or not self._quiet):
             self._told.add(text)
             self._console.print(line(text), **PLAIN)
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from bench.errors import Refused, UsageError
+from bench.imports import child_environment
 
 Scalar = str | int | float | bool | None
 
-STEP = "spent/evaluations"
+STEP = "spent/base_evaluations"
 """Key of the step in curves, for trackers that plot over a value and not over a step."""
 SPENT = "spent/flops"
 """Value of each point of the budget's curve, which only grows."""
 TRAINED = "training/flops"
 """Value of each point of the training curve, which only grows."""
+
+IMPORT = 60.0
+"""Seconds that the import of a tracker of one's own may take."""
 
 
 class Point(NamedTuple):
@@ -92,7 +98,7 @@ TRACKERS = {
 
 
 def check(name: str, option: str) -> None:
-    """Check that a tracker is known and its packages are installed. Nothing is imported.
+    """Check that a tracker is known and can be imported. This process imports nothing of it.
 
     Args:
         name: Name of a tracker, or a class as package.module:Class.
@@ -100,24 +106,52 @@ def check(name: str, option: str) -> None:
 
     Raises:
         UsageError: If the name is unknown.
-        Refused: If a package is missing.
+        Refused: If a package is missing, or a class of one's own cannot be imported.
     """
     if name not in TRACKERS:
         module, _, attribute = name.partition(":")
         if not all(part.isidentifier() for part in [*module.split("."), attribute]):
             known = ", ".join(TRACKERS)
             raise UsageError(f"{option} {name}: unknown; expected {known}, or a class as package.module:Class")
+        _check_import(name, option)
         return
     for package in TRACKERS[name][1]:
         if find_spec(package) is None:
             raise Refused(f"{option} {name} needs {package}: pip install -c requirements/cpu.txt '.[{name}]'")
 
 
+def _check_import(name: str, option: str) -> None:
+    """Import a class in a child process, so that the code of its module cannot change the run."""
+    code = "import sys; from bench.track.interface import find; find(sys.argv[1])"
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", code, name],
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=IMPORT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused(f"{option} {name}: cannot be imported within {IMPORT:.0f} s; repair the module") from error
+    if child.returncode:
+        reason = (child.stderr.strip().splitlines() or [f"its process ended with status {child.returncode}"])[-1]
+        raise Refused(
+            f"{option} {name}: cannot be imported ({reason}); correct the name, or put its module on PYTHONPATH"
+        )
+
+
+def find(name: str) -> Callable[[], Tracker]:
+    """Import the class of a tracker by name."""
+    module, _, attribute = TRACKERS.get(name, (name, ()))[0].partition(":")
+    found: Callable[[], Tracker] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
 def load(name: str) -> Tracker:
     """Import a tracker by name and create it."""
-    module, _, attribute = TRACKERS.get(name, (name, ()))[0].partition(":")
-    found: Tracker = getattr(importlib.import_module(module), attribute)()
-    return found
+    return find(name)()
 
 
 def setting(variable: str, default: str) -> str:

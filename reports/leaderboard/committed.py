@@ -12,7 +12,6 @@ carry no date, so rebuilding them gives the same bytes.
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
+from bench.records.paths import without_paths
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -47,7 +47,6 @@ _HEAD = (
     "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited. That a run took place cannot be seen "
     "in its record: [what is checked, and what is not](../docs/trust.md).\n\n"
 )
-_PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
 @dataclass(frozen=True)
@@ -238,15 +237,6 @@ def _line(record: Record) -> str:
     plain = record.model_dump(mode="json")
     plain["result"]["traceback"] = None
     return encode(without_paths(plain)).decode() + "\n"
-
-
-def without_paths(value: Any) -> Any:
-    """Shorten every absolute path in nested data to its last part: `/home/me/runs/x` becomes `x`."""
-    if isinstance(value, str):
-        return _PATH.sub("", value)
-    if isinstance(value, list):
-        return [without_paths(inner) for inner in value]
-    return {key: without_paths(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 Plain = Mapping[str, Any]

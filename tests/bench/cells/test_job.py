@@ -1,6 +1,7 @@
 """One cell as a job: it ends as a run of a grid does, and goes on after a warning."""
 
 import signal
+from dataclasses import replace
 
 import pytest
 from cell_runs import Warned, grid, records
@@ -61,7 +62,9 @@ def test_a_run_that_goes_on_equals_an_unbroken_one(stopped):
 def test_the_ends_of_a_job_are_those_of_a_run(tmp_path):
     (run,) = grid(seeds=[0])
     cell = job(run, tmp_path)
-    assert cell().outcome(run).state == "done"
+    first = replace(cell, track=("no_module:Own",))()
+    assert first.outcome(run).state == "done"
+    assert "tracker no_module:Own failed" in first.warnings[0]
     again = cell()
     assert again.outcome(run).state == "done before"
     (folder,) = find_runs(tmp_path)

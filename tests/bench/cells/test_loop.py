@@ -8,6 +8,7 @@ import pytest
 from cell_runs import grid, records
 
 from bench.cells.batch import Batch
+from bench.cells.job import Ended
 from bench.cells.loop import TRIES, CellLoop, CellsGoOn
 from bench.cells.submitit_jobs import SubmititJobs
 from bench.engines.placement import Engines
@@ -123,6 +124,18 @@ def test_an_interruption_stops_the_jobs_and_keeps_those_of_slurm(tmp_path):
     assert stop.value.jobs == ("job 0",)
     assert len(jobs.waiting) == 1
     assert len(list((tmp_path / ".cells").iterdir())) == 1
+
+
+def test_warnings_of_a_job_reach_the_display_of_its_cell(tmp_path, capsys):
+    class Warns(Mortal):
+        def ended(self):
+            found = dict.fromkeys(self.waiting, Ended(str(tmp_path), kind="refused", warnings=("a tracker failed",)))
+            self.waiting.clear()
+            return found
+
+    made, _ = loop(grid(seeds=[0]), tmp_path, Warns({}), told := [])
+    assert made.run()[0].state == "refused"
+    assert (told, capsys.readouterr().err) == ([], "a tracker failed\n")
 
 
 def test_the_same_cell_twice_is_executed_once(tmp_path):

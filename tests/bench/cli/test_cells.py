@@ -120,6 +120,14 @@ def test_the_time_left_of_a_grid_is_known_from_the_first_estimate_of_a_run_on(mo
     assert "; about 5:40 left, until " in lines[-1]  # 40 and 60 seconds, and 120 for each with twice the budget
 
 
+def test_a_quiet_grid_tells_warnings_alone():
+    cells = CellTable(grid(), Console(file=io.StringIO(), width=80), quiet=True)
+    display = cells.begin(0)
+    display.note("a fact")
+    display.warn("a tracker failed")
+    assert cells._console.file.getvalue() == "a tracker failed\n"
+
+
 def test_a_note_is_told_once_and_progress_is_not_told():
     cells = CellTable(grid(), Console(file=io.StringIO(), width=80))
     for number in range(2):

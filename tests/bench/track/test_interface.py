@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from bench.errors import Refused, UsageError
@@ -17,8 +19,14 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_command_that_instal
         check(name, "--to")
 
 
-def test_a_tracker_of_ones_own_is_named_by_its_class():
-    check("package.module:Class", "--track")
+def test_a_tracker_of_ones_own_is_imported_by_a_child_process(tmp_path, monkeypatch):
+    (tmp_path / "own_tracker.py").write_text("class Own: pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    check("own_tracker:Own", "--track")
+    assert "own_tracker" not in sys.modules
+    for name, reason in (("own_tracker:Missing", "no attribute 'Missing'"), ("no_module:Own", "No module named")):
+        with pytest.raises(Refused, match=rf"--track {name}: cannot be imported \(.*{reason}"):
+            check(name, "--track")
 
 
 def test_paths_in_the_working_directory_are_relative(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Runs with trackers that work, fail at each point, and hang."""
 
+import io
 import json
 import time
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from bench.cli import cli
 from bench.cli.interrupts import Interrupted
@@ -14,7 +16,7 @@ from bench.records.schema import find_runs, read_result
 from bench.run.observer import Observers
 from bench.run.progress import ProgressDisplay
 from bench.track import live
-from bench.track.live import Tracking
+from bench.track.live import Tracking, tracked
 from bench.track.process import TrackerProcess
 
 OWN = """
@@ -125,7 +127,7 @@ def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path, monk
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "LIMIT", 300)
+    monkeypatch.setattr(live, "INTERRUPTED", 300)
     (tmp_path / "own_methods.py").write_text(STOPPED)
     names = ("own_trackers:Recorder", "own_trackers:Silent")
     options = [word for name in names for word in ("--track", name)]
@@ -135,8 +137,9 @@ def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_hanging_tracker_is_stopped(own, monkeypatch):
-    monkeypatch.setattr(live, "LIMIT", 0.3)
+@pytest.mark.parametrize(("limit", "complete"), [("LIMIT", True), ("INTERRUPTED", False)])
+def test_a_hanging_tracker_is_stopped(own, monkeypatch, limit, complete):
+    monkeypatch.setattr(live, limit, 0.3)
     said, noted = [], []
     names = ["own_trackers:Hangs"]
     tracking = Tracking(names, said.append, noted.append)
@@ -145,7 +148,7 @@ def test_a_hanging_tracker_is_stopped(own, monkeypatch):
     tracking.budgeted(Meter(ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile(), limit=10**9), 64, 10**9)
     for step in range(5000):  # more than the pipe holds
         tracking.advanced({"step": float(step), "reward": 0.5})
-    tracking.ended(complete=True)
+    tracking.ended(complete=complete)
     assert time.perf_counter() - started < 5
     assert said == names == []  # the next run of a grid does not wait for it
     (line,) = noted
@@ -160,6 +163,14 @@ def test_a_tracker_that_cannot_be_imported_says_so(own):
         process.wait()
     assert process.where is None
     assert "has no attribute 'Missing'" in process.error
+
+
+def test_a_failed_tracker_is_named_even_if_quiet(own):
+    display = ProgressDisplay(Console(file=io.StringIO()), quiet=True)
+    tracked(display, ["own_trackers:AtBegin"])
+    with display.observed(own.parent, "1a2b"):
+        pass
+    assert "tracker own_trackers:AtBegin failed" in display.console.file.getvalue()
 
 
 def test_an_observer_that_raises_is_named_once():
