@@ -47,9 +47,9 @@ class Work(BaseModel):
         discarded_head_tokens: Positions where the LM head ran for proposed tokens that were thrown away.
         backward_passes: Backward passes, counted in sequences.
         weight_moves: Number of times that the model's weights were rewritten.
-        noise_values: Normals that these moves add: one per weight of a matrix and seed, see `noise_seeds` in
-            `bench.weights.points`. They are no model FLOPs. An engine that prepares several points draws the seeds that
-            they share only once.
+        noise_values: Normals that these moves add, or displacements without a move: one per weight of a matrix and
+            seed, or per row and column of a matrix and rank. See `noise_seeds` in `bench.weights.points`. They are no
+            model FLOPs. An engine that prepares several points draws the seeds that they share only once.
         forward_tokens: Tokens run through the decoder of a model that `attach` meters. Their cost is in `products` and
             `attended`.
         products: Multiply-adds of linear layers, experts, convolutions and recurrences in metered passes: those of the

@@ -3,7 +3,8 @@
 At a displacement of E = L R^T in a layer's weights W the layer returns x W^T + (x R) L^T. The first product is the same
 for all candidates, and the second is thin. So a batch may hold rows of many candidates, and no weight is moved (Sarkar
 et al., arXiv 2511.16652). The factors of all candidates stand side by side, and a mask leaves each token those of its
-own candidate: what the others add is an exact zero, so a row does not depend on the candidates beside it.
+own candidate: what the others add is an exact zero. The factors are filled up with zeros to one width, so that a kernel
+sums in one order however many candidates there are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from bench.engines.groups import TERMS
 from bench.models.linear import adaptable_layers
 from bench.weights.lowrank import factors
 from bench.weights.points import Point
@@ -75,8 +77,9 @@ class AddedProducts:
         Args:
             displacements: Displacements of low-rank noise.
         """
-        counts = [each.rank for each in displacements]
-        self._columns = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=self._device)
+        owners = [i for i, each in enumerate(displacements) for _ in range(each.rank)]
+        assert len(owners) <= TERMS
+        self._columns = torch.tensor(owners + [-1] * (TERMS - len(owners)), device=self._device)
         self._factors = {name: self._side_by_side(name, layer, displacements) for name, layer in self._layers.items()}
         own = {layer: vars(layer).get("forward") for layer in self._layers.values()}
         try:
@@ -88,6 +91,11 @@ class AddedProducts:
             for layer, forward in own.items():
                 _restore(layer, forward)
             self._factors = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether layers add displacements now."""
+        return bool(self._factors)
 
     def choose(self, owners: Tensor) -> None:
         """Set the displacement of each token of the next pass, by its number [tokens]."""
@@ -111,9 +119,13 @@ class AddedProducts:
             )
             lefts.append(found.left[0])
             rights.append(found.right)
-        left, right = (torch.from_numpy(np.concatenate(parts)).to(self._device) for parts in (lefts, rights))
+        left, right = (self._filled(parts) for parts in (lefts, rights))
         inner, outer = (left, right) if isinstance(layer, Conv1D) else (right, left)
         return _Factors(inner.T.contiguous(), outer.contiguous())
+
+    def _filled(self, parts: list[np.ndarray]) -> Tensor:
+        rows = np.concatenate(parts)
+        return torch.from_numpy(np.pad(rows, ((0, TERMS - len(rows)), (0, 0)))).to(self._device)
 
     @contextmanager
     def _unfused(self) -> Iterator[None]:
@@ -126,6 +138,12 @@ class AddedProducts:
         finally:
             for module, forward in fused.items():
                 module.forward = forward
+
+
+def added_products(model: PreTrainedModel) -> AddedProducts | None:
+    """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
+    added = AddedProducts(model)
+    return added if added.serves(model) else None
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -22,10 +22,14 @@ class Booking:
         batch: The batch. It must tell its sequences' work apart if there are several meters.
         meters: Meter of each owner of rows.
         products: Multiply-adds that each owner's displacement adds to a token.
+        computed: Multiply-adds that the hardware adds to each token, for all displacements of the batch.
     """
 
-    def __init__(self, profile: ComputeProfile, batch: Batch, meters: Sequence[Meter], products: Sequence[int]) -> None:
-        self._profile, self._batch, self._meters, self._products = profile, batch, meters, products
+    def __init__(
+        self, profile: ComputeProfile, batch: Batch, meters: Sequence[Meter], products: Sequence[int], computed: int
+    ) -> None:
+        self._profile, self._batch, self._meters = profile, batch, meters
+        self._products, self._computed_products = products, computed
 
     def enter(self, rows: Rows, running: Pass) -> None:
         """Book whole prompts."""
@@ -38,7 +42,7 @@ class Booking:
                 head_tokens=len(lengths),
                 attended=sum(self._profile.attended(0, n, kept=1) for n in lengths),
                 products=self._products[owner] * sum(lengths),
-            ) + self._computed(owner, chosen, running)
+            ) + self._computed(chosen, running)
 
         self._each(rows, work)
 
@@ -47,7 +51,7 @@ class Booking:
 
         def work(owner: int, chosen: Sequence[int]) -> Work:
             tokens = self._decoding(owner, [contexts[i] for i in chosen], [1] * len(chosen))
-            return tokens + self._computed(owner, chosen, running)
+            return tokens + self._computed(chosen, running)
 
         self._each(rows, work)
 
@@ -65,7 +69,7 @@ class Booking:
                 meter.reserve(Work(discarded_head_tokens=count))
             meter.reserve(more + Work(discarded_head_tokens=count - sum(kept[i] for i in chosen)))
 
-    def _computed(self, owner: int, chosen: Sequence[int], running: Any) -> Work:
+    def _computed(self, chosen: Sequence[int], running: Any) -> Work:
         """Return what the hardware computes in a pass for some of its sequences."""
         if len(self._meters) == 1:
             tokens, attended = running.computed, self._batch.attended(running, self._profile)
@@ -76,7 +80,7 @@ class Booking:
             padded_tokens=tokens,
             padded_attended=attended,
             discarded_head_tokens=running.spare_heads,
-            padded_products=self._products[owner] * tokens,
+            padded_products=self._computed_products * tokens,
         )
 
     def _decoding(self, owner: int, contexts: Sequence[int], counts: Sequence[int]) -> Work:

@@ -11,6 +11,8 @@ from itertools import groupby, pairwise
 
 from bench.engines.interface import Job
 
+TERMS = 16
+"""Terms that a group adds in each layer: the sum of the ranks of its displacements, filled up with zeros."""
 BATCHES = 2
 """Rows of a group, in batches: as answers end others enter, so a group keeps a batch full for most of its time."""
 
@@ -41,8 +43,9 @@ class Groups:
 
 
 def _evenly(jobs: Sequence[Job], rows: int) -> list[tuple[Job, ...]]:
-    """Divide jobs into as few groups of about that many rows as there can be, of about one size."""
-    number = max(1, -(-sum(len(job.prompts) for job in jobs) // rows))
+    """Divide jobs into few groups of one size, with at most about that many rows and at most `TERMS` terms."""
+    most = TERMS // max(job.added.rank for job in jobs if job.added is not None)
+    number = max(-(-sum(len(job.prompts) for job in jobs) // rows), -(-len(jobs) // most))
     bounds = [len(jobs) * i // number for i in range(number + 1)]
     groups = (tuple(jobs[low:high]) for low, high in pairwise(bounds))
     return [group for group in groups if group]

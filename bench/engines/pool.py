@@ -292,7 +292,9 @@ class EnginePool:
 
     def _longest(self, job: Job) -> int:
         """Return the FLOPs of a job if every answer reaches max_new_tokens."""
-        return sum(_flops_of(self.profile, len(prompt), job.sampling.max_new_tokens) for prompt in job.prompts)
+        new = job.sampling.max_new_tokens
+        added = 0 if job.added is None else 2 * job.added.rank * self.factor_weights
+        return sum(_flops_of(self.profile, len(p), new) + added * (len(p) + new) for p in job.prompts)
 
     def _flops(self, work: Work) -> int:
         return Meter(self.profile).flops(work)

@@ -25,11 +25,11 @@ from transformers.utils import logging
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.compute.meter import Meter
-from bench.engines.added import AddedProducts
+from bench.engines.added import added_products
 from bench.engines.batches import Batch, Pass, choose_batch, new_batch, serves_ragged
 from bench.engines.booking import Booking
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
-from bench.engines.groups import Groups
+from bench.engines.groups import TERMS, Groups
 from bench.engines.interface import Arrived, Completion, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
@@ -56,8 +56,6 @@ PREFILL_TOKENS = 2048
 PASS_TOKENS = 24
 """Tokens of a pass up to which rows propose more. A pass over 24 tokens takes 2.5 times as long as one over a single
 token, and over 48 tokens 4 to 5 times (SmolLM2, one core; `python -m measurements.decoding --lookup`)."""
-MOST_TERMS = 8
-"""Largest rank of a displacement that is added in products. More would take longer than a move."""
 SMALL_MODEL = 20_000_000
 """Multiply-adds of a token below which a CPU decodes faster with one thread, and with larger batches."""
 
@@ -125,10 +123,10 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             self.settings["batch"] = self._batch_kind
         self._space = WeightSpace(parameters, neighbours=neighbours, tensors=tensors, matrices=matrices)
         self._linears = PackedLinears(self._model) if kernels == "onednn-packed" else None
-        self._added = AddedProducts(self._model)
         # Moved weights in half precision are rounded and added products are not, so candidates would be other models.
-        mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32 and self._added.serves(self._model)
-        self.most_terms = MOST_TERMS if mixes else 0
+        mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32
+        self._added = added_products(self._model) if mixes else None
+        self.most_terms = 0 if self._added is None else TERMS
         self._groups = Groups(self._batch_size)
         self._ahead: dict[Job, tuple[list[Completion], Work]] = {}  # finished with their group, before their request
         self.ahead_tokens = 0  # tokens run for jobs that were not requested, or not yet
@@ -174,11 +172,12 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             found = self._answer_together(group)
             self._ahead |= dict(zip(group, found, strict=True))
             self.ahead_tokens += sum(work.padded_tokens for _, work in found)
-        completions, work = self._ahead.pop(job)
-        self.ahead_tokens -= work.padded_tokens
+        completions, work = self._ahead[job]
         if not meter.covers(work):  # alone, it stops at the first step that the meter does not cover
             return self._answer([job], [meter])[0]
         meter.reserve(work)
+        del self._ahead[job]
+        self.ahead_tokens -= work.padded_tokens
         return completions
 
     def _answer_together(self, jobs: Sequence[Job]) -> list[tuple[list[Completion], Work]]:
@@ -193,6 +192,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     def _answer(self, jobs: Sequence[Job], meters: Sequence[Meter]) -> list[list[Completion]]:
         displacements = [job.added for job in jobs if job.added is not None]
         rows = [self._rows(job.prompts, job.sampling, job.end_rules, i) for i, job in enumerate(jobs)]
+        assert self._added is not None
         with self._added.of(displacements):
             products = [each.rank * self.factor_weights for each in displacements]
             self._decode_all([row for part in rows for row in part], jobs[0].sampling, meters, products)
@@ -258,7 +258,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         """
         limit = min(self._batch_size, len(waiting))
         batch = new_batch(self._batch_kind, self._model, limit)
-        booking = Booking(self.profile, batch, meters, products)
+        computed = TERMS * self.factor_weights if any(products) else 0
+        booking = Booking(self.profile, batch, meters, products, computed)
         stop = self._stop_strings(sampling)
         rows: list[_Row] = []
         filling = True
@@ -303,7 +304,8 @@ class TransformersEngine(LocalEngine[np.ndarray]):
             booking.keep(rows, contexts, proposed, kept)
 
     def _run(self, batch: Batch, running: Pass, rows: list[_Row]) -> torch.Tensor:
-        if isinstance(running, RaggedPass):
+        if self._added is not None and self._added.active:
+            assert isinstance(running, RaggedPass)
             self._added.choose(torch.tensor([row.owner for row in rows], device=self._model.device)[running.row])
         return batch.run(running)
 

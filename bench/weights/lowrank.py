@@ -69,5 +69,7 @@ def _drawn(keys: NDArray[np.uint32], start: int, count: int) -> Floats:
     """Return a slice of each stream, float32 [streams, count]."""
     skipped = start % 4
     out = np.empty((len(keys), count + skipped), dtype=np.float32)
-    noise_numba.sums(keys, np.eye(len(keys), dtype=np.float32), start - skipped, out)
+    alone = np.ones((1, 1), dtype=np.float32)
+    for i in range(len(keys)):
+        noise_numba.sums(keys[i : i + 1], alone, start - skipped, out[i : i + 1])
     return out[:, skipped:]

@@ -99,5 +99,6 @@ def matrix_shapes(checkpoint: str) -> dict[str, tuple[int, int]]:
     from bench.models.opening import open_config
 
     model = meta_model(open_config(Path(checkpoint)))
-    shapes = {name: each.shape for name, each in model.named_parameters() if name in adaptable_matrices(model)}
+    matrices = adaptable_matrices(model)
+    shapes = {name: each.shape for name, each in model.named_parameters() if name in matrices}
     return {name: (shape[0], shape[1]) for name, shape in shapes.items()}

@@ -14,8 +14,9 @@ from bench.cli import cli
 from bench.compute.ledger import Work, model_flops
 from bench.compute.meter import AllowanceSpent, Meter
 from bench.conformance.method import check_method
+from bench.engines.groups import TERMS
 from bench.engines.interface import Job, Sampling
-from bench.engines.transformers import MOST_TERMS, TransformersEngine
+from bench.engines.transformers import TransformersEngine
 from bench.models.source import resolve
 from bench.records.schema import find_runs, read_result
 from bench.weights.points import Point
@@ -110,7 +111,7 @@ def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
         (_, work), *_ = together(engine, asked(prompts, candidates(3, kind)))
         tokens = work.prefill_tokens + work.decode_tokens
         assert work.products == rank * engine.factor_weights * tokens > 0
-        assert work.padded_products == rank * engine.factor_weights * work.padded_tokens
+        assert work.padded_products == TERMS * engine.factor_weights * work.padded_tokens  # filled up with zeros
         assert work.evaluations == len(prompts)
 
 
@@ -144,7 +145,7 @@ def test_half_precision_moves_because_its_moved_weights_are_rounded():
 def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     save(make(family), tmp_path)
     other = TransformersEngine(str(tmp_path), dtype="float32", batch_size=8)
-    assert other.most_terms == MOST_TERMS
+    assert other.most_terms == TERMS
     ids = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0)).tolist()
     rules = tuple(Words(count) for count in (1, 2, 3, 4, 5, 6, 7, 8))
     jobs = asked(tuple(map(tuple, ids)), candidates(4, sigma=0.3), Sampling(max_new_tokens=8), rules=rules)

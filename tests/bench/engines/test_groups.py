@@ -5,7 +5,7 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.engines.groups import BATCHES, Groups
+from bench.engines.groups import BATCHES, TERMS, Groups
 from bench.engines.interface import Job, Sampling
 from bench.weights.points import Point
 
@@ -26,7 +26,8 @@ def test_groups_divide_the_announced_jobs_evenly_in_their_order(count, prompts, 
     assert [each for group in found for each in group] == jobs
     sizes = [len(group) for group in found]
     assert max(sizes) - min(sizes) <= 1
-    assert len(found) <= -(-count * prompts // (BATCHES * batch))
+    assert len(found) == max(-(-count * prompts // (BATCHES * batch)), -(-count // TERMS)) or len(found) == count
+    assert max(sizes) <= TERMS
 
 
 def test_a_job_keeps_its_group_while_it_stays_announced_and_new_ones_form_others():

@@ -157,7 +157,7 @@ def test_answers_and_ledger_are_those_of_one_engine_wherever_the_budget_ends(eng
         expected = ask(engine, asked, meters[0], announced)  # which jobs share a batch follows from the announcement
         assert ask(EnginePool(engine, lambda: engine, workers), asked, meters[1], announced) == expected
         assert meters[1].available == meters[0].available
-        assert workers.deepest <= DEPTH + 1
+        assert workers.deepest <= DEPTH + 1 or make is added_jobs  # a group is queued whole
 
 
 def test_computed_work_stays_within_the_budget_unless_a_share_ran_out(engine, prompts, cost):
