@@ -22,14 +22,14 @@ from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError
 from bench.imports import check_packages, set_environment
 from bench.records.schema import read_result
-from bench.run.grid import GridRun, RunInterrupted, RunOutcome, run_cell
+from bench.run.grid import CellStopped, GridRun, RunInterrupted, RunOutcome, run_cell
 from bench.run.progress import ProgressDisplay, Snapshot
 from bench.run.runner import Held
 from bench.track.live import tracked
 
 Kind = Literal["held", "usage", "refused", "failed", "stopped"]
 """Reason why a job has no record. `stopped`: a signal ended it, and all finished work is saved."""
-ERRORS: dict[Kind, type[BenchError]] = {"held": Held, "usage": UsageError, "refused": Refused}
+ERRORS: dict[Kind, type[BenchError]] = {"held": Held, "usage": UsageError, "refused": Refused, "stopped": CellStopped}
 
 
 class NotingDisplay(ProgressDisplay):

@@ -57,8 +57,12 @@ CHECKS: dict[str, Callable[[str], object]] = {
 """Check of each field of `RunConfig` that names something. It raises a UsageError that says which names are known."""
 
 
-State = Literal["done", "done before", "failed", "refused", "held"]
-"""How a run of a grid ended. `held`: another process was executing it."""
+State = Literal["done", "done before", "failed", "refused", "held", "stopped"]
+"""How a run of a grid ended. `held`: another process was executing it. `stopped`: a signal ended its job in good order."""
+
+
+class CellStopped(BenchError):
+    """A signal stopped the job of the run. All finished work is saved."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class RunOutcome:
         """How the run ended."""
         if isinstance(self.error, Held):
             return "held"
+        if isinstance(self.error, CellStopped):
+            return "stopped"
         if self.exit_code:
             return "refused" if self.exit_code == Refused.exit_code else "failed"
         return "done before" if self.cached else "done"
