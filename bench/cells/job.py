@@ -64,6 +64,7 @@ class Ended:
         reason: The same in words.
         notes: Facts that the user should know of.
         number: Signal that stopped the job; None if none did.
+        late: Names of trackers that did not end in time.
     """
 
     folder: str | None = None
@@ -72,6 +73,7 @@ class Ended:
     reason: str = ""
     notes: tuple[str, ...] = ()
     number: int | None = None
+    late: tuple[str, ...] = ()
 
     def outcome(self, run: GridRun) -> RunOutcome:
         """Return the outcome of the run that the job executed."""
@@ -114,18 +116,20 @@ class CellJob:
         """Execute the run. A warning of the batch system stops it in good order."""
         notes: list[str] = []
         folder: list[Path] = []
+        track = list(self.track)  # a tracker that does not end in time is removed from it
 
         def begin(found: Path) -> None:
             folder.append(found)
             self.batch.begin(self.number, found)
 
         def ended(kind: Kind | None, reason: str, *, cached: bool = False, number: int | None = None) -> Ended:
-            return Ended(str(folder[0]) if folder else None, cached, kind, reason, tuple(notes), number)
+            late = tuple(name for name in self.track if name not in track)
+            return Ended(str(folder[0]) if folder else None, cached, kind, reason, tuple(notes), number, late)
 
         try:
             with _stopping():
                 self._settle()
-                display = tracked(NotingDisplay(notes.append), list(self.track))
+                display = tracked(NotingDisplay(notes.append), track)
                 outcome = run_cell(self.run, self.output, display, self.engines, begin)
         except (KeyboardInterrupt, RunInterrupted) as stop:
             number = signal_of(stop)
