@@ -25,8 +25,10 @@ from bench.records.schema import read_result
 from bench.run.grid import CellStopped, GridRun, RunInterrupted, RunOutcome, run_cell
 from bench.run.progress import ProgressDisplay, Snapshot
 from bench.run.runner import Held
-from bench.track.live import tracked
+from bench.track.live import LIMIT, tracked
 
+GRACE = LIMIT + 15.0
+"""Seconds that stopped jobs have to end in good order, of which trackers may take `LIMIT`."""
 Kind = Literal["held", "usage", "refused", "failed", "stopped"]
 """Reason why a job has no record. `stopped`: a signal ended it, and all finished work is saved."""
 ERRORS: dict[Kind, type[BenchError]] = {"held": Held, "usage": UsageError, "refused": Refused, "stopped": CellStopped}
