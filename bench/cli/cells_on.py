@@ -143,9 +143,9 @@ def read_cells_on(
         )
     if launch is not None and place != "slurm" and device != "cpu":
         raise UsageError(
-            f"--launch {launch}: a cell of --cells-on {place} gets one GPU at most, and its training processes need one "
-            "each; give --device cpu to train on the CPU, leave out --cells-on, or use --cells-on slurm with a GPU for "
-            "each process"
+            f"--launch {launch}: a cell of --cells-on {place} gets one GPU at most, and its training processes need "
+            "one each; give --device cpu to train on the CPU, leave out --cells-on, or use --cells-on slurm with a GPU "
+            "for each process"
         )
     if place == "ray":
         if find_spec("ray") is None:
