@@ -155,7 +155,8 @@ class CellLoop:
         return CellJob(number, self._runs[number], self._output, self._batch, self._engines, self._track)
 
     def _write(self) -> None:
-        self._batch.write(self._jobs.name, [run.title for run in self._runs], self._names)
+        titles, keys = [run.title for run in self._runs], [run.key for run in self._runs]
+        self._batch.write(self._jobs.name, titles, keys, self._names)
 
     def _begin(self, number: int, folder: Path | None = None) -> ProgressDisplay | None:
         """Make the display of a cell that has a run directory."""

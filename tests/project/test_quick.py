@@ -64,6 +64,7 @@ INDIRECT = {
     "bench.run.loading": "bench/run/test_runner.py",
     "bench.run.rows": "bench/run/test_rows.py",
     "bench.run.saved": "bench/cli/test_cli.py",
+    "bench.records.run_key": "bench/cells/test_status.py",
     "bench.records.derived": "bench/run/test_rows.py",
     "bench.run.test_split": "bench/run/test_runner.py",
     "bench.run.trained": "bench/run/test_trained.py",

@@ -22,7 +22,7 @@ WARNED = f"{Warned.__module__}:{Warned.__name__}"
 
 def job(run, output):
     batch = Batch.create(output)
-    batch.write("local", [run.title], {})
+    batch.write("local", [run.title], [run.key], {})
     return CellJob(0, run, output, batch, Engines())
 
 
