@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from bench.console import PlainConsole
     from bench.engines.placement import Engines
     from bench.records.schema import Result
-    from bench.run.grid import GridRun, RunOutcome
+    from bench.run.grid import GridRun, RunOutcome, State
     from bench.run.progress import ProgressDisplay
 
 
-NOT_DONE = ("failed", "refused", "held", "stopped")
+NOT_DONE: tuple[State, ...] = ("failed", "refused", "held", "stopped")
 """States of cells that a grid's end gives the reasons of."""
 
 
