@@ -32,6 +32,7 @@ class Cells(BaseModel):
         host: Machine that handed them out.
         pid: Process on it.
         titles: Title of each cell.
+        keys: Text by which the run of each cell is recognised, see `bench.records.run_key`.
         jobs: Job of each cell that was submitted, by the number of the cell.
     """
 
@@ -41,12 +42,35 @@ class Cells(BaseModel):
     host: str
     pid: int
     titles: tuple[str, ...]
+    keys: tuple[str, ...]
     jobs: dict[int, str] = {}
 
     @property
     def expected(self) -> bool:
-        """Whether cells that have not begun may still begin. Slurm keeps its jobs when the grid's process has ended."""
-        return self.on == "slurm" or self.host != platform.node() or process_exists(self.pid)
+        """Whether cells that have not begun will begin: the grid's process exists on this machine."""
+        return self.host == platform.node() and process_exists(self.pid)
+
+    @property
+    def possible(self) -> bool:
+        """Whether cells that have not begun may begin. Slurm keeps its jobs when the grid's process has ended."""
+        return self.expected or self.on == "slurm" or self.host != platform.node()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Cell that was handed out and has not begun.
+
+    Attributes:
+        title: Its title.
+        key: Text by which its run is recognised, see `bench.records.run_key`.
+        job: Its job; empty if it was not submitted.
+        expected: Whether it will begin; otherwise it may, see `Cells.possible`.
+    """
+
+    title: str
+    key: str
+    job: str
+    expected: bool
 
 
 @dataclass(frozen=True)
@@ -65,13 +89,15 @@ class Batch:
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         return cls(output.absolute() / FOLDER / f"{now}-{os.getpid()}")
 
-    def write(self, on: str, titles: Sequence[str], jobs: Mapping[int, str]) -> None:
-        """Write the list of cells.
+    def write(self, on: str, titles: Sequence[str], keys: Sequence[str], jobs: Mapping[int, str]) -> None:
+        """Write the list of cells. See `Cells`.
 
         Raises:
             WriteFailed: If it cannot be written.
         """
-        cells = Cells(on=on, host=platform.node(), pid=os.getpid(), titles=tuple(titles), jobs=dict(jobs))
+        cells = Cells(
+            on=on, host=platform.node(), pid=os.getpid(), titles=tuple(titles), keys=tuple(keys), jobs=dict(jobs)
+        )
         write_atomically(self.path / CELLS, cells.model_dump_json(indent=1) + "\n")
 
     def check_visible(self, host: str) -> None:
@@ -112,14 +138,20 @@ class Batch:
         return self.path / f"{number}.json"
 
 
-def waiting(output: Path) -> Iterator[tuple[str, str]]:
-    """Yield title and job of the cells below a folder that were handed out and have not begun."""
-    for path in sorted(output.rglob(f"{FOLDER}/*/{CELLS}")):
+def waiting(output: Path) -> Iterator[Waiting]:
+    """Yield the cells below a folder that were handed out and have not begun, the newest grid first.
+
+    A cell that may begin is left out if a newer grid in the same folder has it too.
+    """
+    newer: dict[Path, set[str]] = {}
+    for path in sorted(output.rglob(f"{FOLDER}/*/{CELLS}"), reverse=True):  # their names begin with the time
         try:
             cells = Cells.model_validate_json(read(path))
         except (BenchError, ValidationError):  # it was removed meanwhile, or is of another version
             continue
-        batch = Batch(path.parent)
-        for number, title in enumerate(cells.titles):
-            if cells.expected and batch.folder_of(number) is None:
-                yield title, cells.jobs.get(number, "")
+        batch, seen = Batch(path.parent), newer.setdefault(path.parents[1], set())
+        for number, (title, key) in enumerate(zip(cells.titles, cells.keys, strict=True)):
+            begins = cells.expected or (cells.possible and key not in seen)
+            if begins and batch.folder_of(number) is None:
+                yield Waiting(title, key, cells.jobs.get(number, ""), cells.expected)
+        seen.update(cells.keys)

@@ -22,14 +22,16 @@ from bench.engines.placement import Engines
 from bench.errors import BenchError, Refused, UsageError
 from bench.imports import check_packages, set_environment
 from bench.records.schema import read_result
-from bench.run.grid import GridRun, RunInterrupted, RunOutcome, run_cell
+from bench.run.grid import CellStopped, GridRun, RunInterrupted, RunOutcome, run_cell
 from bench.run.progress import ProgressDisplay, Snapshot
 from bench.run.runner import Held
-from bench.track.live import tracked
+from bench.track.live import LIMIT, tracked
 
+GRACE = LIMIT + 15.0
+"""Seconds that stopped jobs have to end in good order, of which trackers may take `LIMIT`."""
 Kind = Literal["held", "usage", "refused", "failed", "stopped"]
 """Reason why a job has no record. `stopped`: a signal ended it, and all finished work is saved."""
-ERRORS: dict[Kind, type[BenchError]] = {"held": Held, "usage": UsageError, "refused": Refused}
+ERRORS: dict[Kind, type[BenchError]] = {"held": Held, "usage": UsageError, "refused": Refused, "stopped": CellStopped}
 
 
 class NotingDisplay(ProgressDisplay):
@@ -75,6 +77,7 @@ class Ended:
         notes: Facts that the user should know of.
         number: Signal that stopped the job; None if none did.
         warnings: Failures that cost no run, such as those of trackers.
+        late: Names of trackers that did not end in time.
     """
 
     folder: str | None = None
@@ -84,6 +87,7 @@ class Ended:
     notes: tuple[str, ...] = ()
     number: int | None = None
     warnings: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
     def outcome(self, run: GridRun) -> RunOutcome:
         """Return the outcome of the run that the job executed."""
@@ -127,6 +131,7 @@ class CellJob:
         notes: list[str] = []
         warnings: list[str] = []
         folder: list[Path] = []
+        track = list(self.track)  # a tracker that does not end in time is removed from it
 
         def begin(found: Path) -> None:
             folder.append(found)
@@ -134,13 +139,20 @@ class CellJob:
 
         def ended(kind: Kind | None, reason: str, *, cached: bool = False, number: int | None = None) -> Ended:
             return Ended(
-                str(folder[0]) if folder else None, cached, kind, reason, tuple(notes), number, tuple(warnings)
+                str(folder[0]) if folder else None,
+                cached,
+                kind,
+                reason,
+                tuple(notes),
+                number,
+                tuple(warnings),
+                late=tuple(name for name in self.track if name not in track),
             )
 
         try:
             with _stopping():
                 self._settle()
-                display = tracked(NotingDisplay(notes.append, warn=warnings.append), list(self.track))
+                display = tracked(NotingDisplay(notes.append, warn=warnings.append), track)
                 outcome = run_cell(self.run, self.output, display, self.engines, begin)
         except (KeyboardInterrupt, RunInterrupted) as stop:
             number = signal_of(stop)

@@ -74,7 +74,8 @@ class CellLoop:
             returns its progress.
         on_outcome: Function to call with the index of a run and its outcome: twice for a run that is tried again.
         tell: Function that shows a fact that the user should know of.
-        track: Names of trackers that each run is logged to.
+        track: Names of trackers that each run is logged to. One that does not end in time is left out of the cells that
+            are submitted after that.
     """
 
     def __init__(
@@ -141,6 +142,8 @@ class CellLoop:
                 self._begin(number)
             for number, ended in self._jobs.ended().items():
                 self._running.discard(number)
+                if ended is not None:
+                    self._track = tuple(name for name in self._track if name not in ended.late)
                 if ended is None and self._dies(number):
                     waiting.insert(0, number)
                     continue
@@ -152,7 +155,8 @@ class CellLoop:
         return CellJob(number, self._runs[number], self._output, self._batch, self._engines, self._track)
 
     def _write(self) -> None:
-        self._batch.write(self._jobs.name, [run.title for run in self._runs], self._names)
+        titles, keys = [run.title for run in self._runs], [run.key for run in self._runs]
+        self._batch.write(self._jobs.name, titles, keys, self._names)
 
     def _begin(self, number: int, folder: Path | None = None) -> ProgressDisplay | None:
         """Make the display of a cell that has a run directory."""

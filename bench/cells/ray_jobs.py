@@ -8,15 +8,13 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.cells.job import CellJob, Ended
+from bench.cells.job import GRACE, CellJob, Ended
 from bench.engines.cluster import connected
 from bench.errors import UsageError
 from bench.plain import sentence
 
 LOOK = 0.1
 """Seconds that one look at the tasks takes at most."""
-GRACE = 20.0
-"""Seconds that stopped tasks have to end in good order."""
 
 
 def execute(job: CellJob) -> Ended:
@@ -91,14 +89,16 @@ class RayJobs:
         return None
 
     def stop(self) -> None:
-        """Stop all tasks in good order, as by Ctrl-C, and wait for their ends."""
+        """Stop all tasks in good order, as by Ctrl-C, and wait for their ends. Kill those that outlast `GRACE`."""
         import ray
 
-        for task in self._running:
-            with suppress(ray.exceptions.RayError):
-                ray.cancel(task)
-        if self._running:
-            ray.wait(list(self._running), num_returns=len(self._running), timeout=GRACE)
+        tasks = list(self._running)
+        for force in (False, True):
+            for task in tasks:
+                with suppress(ray.exceptions.RayError):
+                    ray.cancel(task, force=force)
+            if tasks:
+                _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=GRACE)
 
     def close(self) -> None:
         """Disconnect from the cluster; stop it if it was started for the grid."""

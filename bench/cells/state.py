@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.records.schema import Status
 
-CellState = Status | Literal["running", "waiting", "stopped", "dead", "unfinished", "unreadable"]
-"""State of a cell. `stopped`: interrupted in good order. `dead`: the process that executed it no longer exists.
-`unfinished`: its folder does not say. The next attempt goes on from the journal in each of these cases."""
+CellState = Status | Literal["running", "waiting", "submitted", "stopped", "dead", "unfinished", "unreadable"]
+"""State of a cell. `submitted`: its job may begin. The process that submitted it has ended or is on another machine, so
+a cancelled job looks the same. `stopped`: interrupted in good order. `dead`: the process that executed it no longer
+exists. `unfinished`: its folder does not say. The next attempt goes on from the journal in each of these three cases.
+"""
 
 
 class CellStatus(BaseModel):

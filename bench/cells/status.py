@@ -21,9 +21,14 @@ from bench.run.status import RunStatus, is_executed, read_status, silence
 def cells_in(roots: Sequence[Path]) -> Iterator[CellStatus]:
     """Yield the state of each run below some folders, and of each job there that waits."""
     for root in roots:
-        yield from cell_statuses(find_runs(root))
-        for title, job in waiting(root):
-            yield CellStatus(name=title, state="waiting", where=f"job {job}" if job else None)
+        folders = find_runs(root)
+        yield from cell_statuses(folders)
+        cells = list(waiting(root))
+        made = set() if all(cell.expected for cell in cells) else {run.key for run in _runs(folders).values()}
+        for cell in cells:
+            if cell.expected or cell.key not in made:
+                state: CellState = "waiting" if cell.expected else "submitted"
+                yield CellStatus(name=cell.title, state=state, where=f"job {cell.job}" if cell.job else None)
 
 
 def planned(run: GridRun) -> CellStatus:
@@ -33,15 +38,21 @@ def planned(run: GridRun) -> CellStatus:
 
 def cell_statuses(folders: Sequence[Path]) -> Iterator[CellStatus]:
     """Yield the state of run directories. Their names leave out the settings in which all runs of a method agree."""
-    runs = {}
-    for folder in folders:
-        with suppress(BenchError):
-            runs[folder] = resumed(folder)
+    runs = _runs(folders)
     common = common_settings(list(runs.values()))
     for folder in folders:
         run = runs.get(folder)
         name = str(folder) if run is None else run.titled(common.get(run.config.method, ()))
         yield _cell_status(folder, name)
+
+
+def _runs(folders: Sequence[Path]) -> dict[Path, GridRun]:
+    """Return the runs in directories, without those that cannot be read."""
+    runs = {}
+    for folder in folders:
+        with suppress(BenchError):
+            runs[folder] = resumed(folder)
+    return runs
 
 
 def _cell_status(folder: Path, name: str) -> CellStatus:

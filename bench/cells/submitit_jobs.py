@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells.batch import Batch
-from bench.cells.job import CellJob, Ended
+from bench.cells.job import GRACE, CellJob, Ended
 from bench.cells.signals import WARNINGS
 from bench.engines.placement import cores
 from bench.errors import Refused, UsageError
@@ -26,8 +26,6 @@ REQUEUES = 1000
 """Number of times that a job may reach its time limit. It goes on from its journal each time."""
 FOREVER = 60 * 24 * 3650
 """Time limit in minutes of a local job, which has none."""
-GRACE = 20.0
-"""Seconds that stopped jobs have to end in good order."""
 OWN = {"array", "error", "nodes", "ntasks", "ntasks_per_node", "open_mode", "output", "signal", "time"}
 """Options of sbatch that are set here. One task executes a cell."""
 
@@ -131,7 +129,7 @@ class SubmititJobs:
         return self._logs.get(number)
 
     def stop(self) -> None:
-        """Stop all jobs in good order, and wait for their ends."""
+        """Stop all jobs."""
         for job in self._jobs.values():
             job.cancel()
 
@@ -203,14 +201,15 @@ class LocalJobs(SubmititJobs):
         return found
 
     def stop(self) -> None:
-        """Stop all jobs in good order, and wait for their ends."""
+        """Stop all jobs in good order, and wait for their ends. Kill those that take longer than `GRACE`."""
         for job in self._jobs.values():
+            # submitit hands SIGTERM on. Its own `cancel` sends SIGINT, which is blocked in these processes.
             with suppress(ProcessLookupError):
-                os.kill(int(job.job_id), signal.SIGTERM)  # submitit hands it on; its own `cancel` kills after a second
+                os.kill(int(job.job_id), signal.SIGTERM)
         until = time.monotonic() + GRACE
         while time.monotonic() < until and not all(job.done() for job in self._jobs.values()):
             time.sleep(0.1)
-        super().stop()
+        _kill([int(job.job_id) for job in self._jobs.values() if not job.done()])
 
     def _end_of(self, job: Any) -> Ended | None:
         # submitit waits for a result that a slow file system may still bring; here there is none to wait for.
@@ -284,6 +283,22 @@ def shares(places: int, gpus: int) -> list[tuple[tuple[int, ...], int | None]]:
         first = place * each % len(own)
         found.append((tuple(own[first : first + each]), place % gpus if gpus else None))
     return found
+
+
+def _kill(processes: Sequence[int]) -> None:
+    """Kill processes with all that they have started, and wait for their ends."""
+    import psutil
+
+    found = []
+    for number in processes:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(number)
+            root.suspend()  # it starts no further one
+            found += [root, *root.children(recursive=True)]
+    for each in found:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(found, timeout=5)
 
 
 @contextmanager

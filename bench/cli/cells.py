@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from bench.run.grid import GridRun, RunOutcome
 
-STATES = ("done before", "done", "running", "failed", "refused", "held", "waiting")
+STATES = ("done before", "done", "running", "failed", "refused", "held", "stopped", "waiting")
 """States of cells, in the order of the counts below the table."""
-STYLES = {"running": "bold", "failed": "red", "refused": "yellow", "held": "yellow"}
+STYLES = {"running": "bold", "failed": "red", "refused": "yellow", "held": "yellow", "stopped": "yellow"}
 FIGURES = {"best": 6, "spent": 6, "ETA": 8}
 """Columns of figures, with their widths."""
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
@@ -151,7 +151,7 @@ class CellTable:
         if len(self.cells) <= room:
             return self.cells, 0
         first = [cell for cell in self.cells if cell.state == "running"]
-        first += [cell for cell in self.cells if cell.state in ("failed", "refused", "held")]
+        first += [cell for cell in self.cells if cell.state in ("failed", "refused", "held", "stopped")]
         kept = {id(cell) for cell in first[: max(room, 1)]}
         shown = [cell for cell in self.cells if id(cell) in kept]
         return shown, len(self.cells) - len(shown)

@@ -110,6 +110,7 @@ def read_cells_on(
     engines: int | None,
     address: str | None,
     device: str,
+    launch: str | None,
 ) -> CellsOn | None:
     """Check the options of `cells_options`. Return None if the cells are executed in this process.
 
@@ -121,9 +122,10 @@ def read_cells_on(
         engines: Number of engines of each cell; None for `auto`.
         address: Address of a Ray cluster.
         device: Device of the runs, as given.
+        launch: Program that starts several training processes, as given.
 
     Raises:
-        UsageError: If an option belongs to another place, or is missing.
+        UsageError: If an option belongs to another place, is missing, or needs more than a cell gets there.
         Refused: If a library or a program is missing.
     """
     given = {"--at-once": at_once, "--time-limit": time_limit, "--slurm": " ".join(slurm) or None}
@@ -138,6 +140,12 @@ def read_cells_on(
         raise UsageError(
             f"--ray-address {address}: the engines of several jobs would compete for the cluster; leave it out, or "
             "execute the cells themselves there with --cells-on ray"
+        )
+    if launch is not None and place != "slurm" and device != "cpu":
+        raise UsageError(
+            f"--launch {launch}: a cell of --cells-on {place} gets one GPU at most, and its training processes need "
+            "one each; give --device cpu to train on the CPU, leave out --cells-on, or use --cells-on slurm with a GPU "
+            "for each process"
         )
     if place == "ray":
         if find_spec("ray") is None:

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from bench.console import PlainConsole
     from bench.engines.placement import Engines
     from bench.records.schema import Result
-    from bench.run.grid import GridRun, RunOutcome
+    from bench.run.grid import GridRun, RunOutcome, State
     from bench.run.progress import ProgressDisplay
+
+
+NOT_DONE: tuple[State, ...] = ("failed", "refused", "held", "stopped")
+"""States of cells that a grid's end gives the reasons of."""
 
 
 @dataclass(frozen=True)
@@ -209,18 +213,19 @@ def _ending(outcomes: Sequence[RunOutcome], names: Sequence[str]) -> Iterable[tu
     several = "was" if before == 1 else "were"
     counts = [f"{before} of {len(outcomes)} cells {several} done before"] if before else []
     counts += [f"{done} done" if before else f"{done} of {len(outcomes)} cells done"]
-    counts += [f"{states[state]} {state}" for state in ("failed", "refused", "held") if states[state]]
+    counts += [f"{states[state]} {state}" for state in NOT_DONE if states[state]]
     yield ", ".join(counts), "bold"
     reasons: dict[tuple[str, str], list[int]] = {}
     for number, outcome in enumerate(outcomes):
-        if outcome.state in ("failed", "refused", "held"):
+        if outcome.state in NOT_DONE:
             reasons.setdefault((outcome.state, outcome.reason), []).append(number)
     for (state, reason), found in sorted(reasons.items()):
         yield f"{state}: {reason}", "red" if state == "failed" else "yellow"
         yield f"  {'; '.join(names[number] for number in found)}", ""
-        if state == "failed" and (folder := outcomes[found[0]].folder):
+        folder = outcomes[found[0]].folder
+        if state == "failed" and folder is not None and (folder / "result.json").exists():  # a dead worker wrote none
             yield f"  traceback: {folder / 'result.json'}", ""
-    if states["failed"] or states["held"]:
+    if states["failed"] or states["held"] or states["stopped"]:
         yield f"next:   {same_command()}", ""
     elif reasons:
         yield "next:   change what the reasons name; the same command is refused again", ""

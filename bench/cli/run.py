@@ -51,7 +51,8 @@ def run(
     from bench.run.grid import expand
 
     grid = expand(**options)
-    cells = read_cells_on(cells_on, at_once, time_limit, slurm, engines, ray_address, options["device"])
+    device, launch = options["device"], options["launch"]
+    cells = read_cells_on(cells_on, at_once, time_limit, slurm, engines, ray_address, device, launch)
     where = engines_of(engines, ray_address) if cells is None else cells.engines
     return run_grid(grid, output, where, cells, as_json=as_json, quiet=quiet, track=track).exit_code
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bench.cells.status import CellStatus
 
-STATES = ("running", "waiting", "stopped", "dead", "unfinished", "failed", "refused", "unreadable")
+STATES = ("running", "waiting", "submitted", "stopped", "dead", "unfinished", "failed", "refused", "unreadable")
 """States in the order of the table. Runs that are done come last."""
 WATCH = 2.0
 """Seconds between two looks."""
@@ -67,8 +67,8 @@ def _cells(roots: Sequence[Path], config: Path | None) -> Iterator[CellStatus]:
     from bench.cli.config_file import planned_runs
     from bench.errors import BenchError
     from bench.records.config import read_config
+    from bench.records.run_key import run_key
     from bench.records.schema import find_runs
-    from reports.leaderboard.suites import run_key
 
     made: dict[str, list[Path]] = {}
     for folder in (folder for root in roots for folder in find_runs(root)):
@@ -125,7 +125,8 @@ def _state(cell: CellStatus) -> str:
     from bench.run.status import HEARTBEAT
     from bench.run.timekeeper import clock
 
-    parts = ["done" if cell.state == "ok" else cell.state, cell.stage or "", cell.steps or ""]
+    names = {"ok": "done", "submitted": "submitted, not begun"}
+    parts = [names.get(cell.state, cell.state), cell.stage or "", cell.steps or ""]
     text = " ".join(filter(None, parts))
     if cell.accuracy:
         text += ", " + ", ".join(f"{label} {100 * value:.1f} %".strip() for label, value in cell.accuracy.items())

@@ -24,6 +24,7 @@ from bench.models.source import resolve
 from bench.plain import sentence
 from bench.records.config import RunConfig, read_config
 from bench.records.files import WriteFailed
+from bench.records.run_key import run_key
 from bench.records.schema import Result
 from bench.registry import check, load_method
 from bench.run.attempt import ONE, check_schema
@@ -57,8 +58,12 @@ CHECKS: dict[str, Callable[[str], object]] = {
 """Check of each field of `RunConfig` that names something. It raises a UsageError that says which names are known."""
 
 
-State = Literal["done", "done before", "failed", "refused", "held"]
-"""How a run of a grid ended. `held`: another process was executing it."""
+State = Literal["done", "done before", "failed", "refused", "held", "stopped"]
+"""How a run of a grid ended. `held`: another process was executing it. `stopped`: a signal stopped its job."""
+
+
+class CellStopped(BenchError):
+    """A signal stopped the job of the run. All finished work is saved."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class RunOutcome:
         """How the run ended."""
         if isinstance(self.error, Held):
             return "held"
+        if isinstance(self.error, CellStopped):
+            return "stopped"
         if self.exit_code:
             return "refused" if self.exit_code == Refused.exit_code else "failed"
         return "done before" if self.cached else "done"
@@ -134,6 +141,12 @@ class GridRun:
     def title(self) -> str:
         """Title, such as `es (sigma = 0.01) on addition, tiny-adder, budget small, seed 0`."""
         return self.titled()
+
+    @property
+    def key(self) -> str:
+        """Text by which the run is recognised, see `bench.records.run_key`."""
+        made = self.folder is not None or self.config.source is not None
+        return run_key(self.config, self.config.method_config if made else self.settings.model_dump(mode="json"))
 
     def titled(self, common: Collection[str] = ()) -> str:
         """Return the title.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.compute.budget import parse_budget
 from bench.records.config import RunConfig
+from bench.records.run_key import run_key
 from reports.leaderboard.summaries import SuiteCoverage
 from reports.record import Record
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 Suites = Mapping[str, Sequence["GridRun"]]
 """Planned runs by name of suite."""
 NO_SUITES: Suites = MappingProxyType({})
-
-IGNORED = {"data", "adapt_data", "batch_size", "device", "dtype", "allow_unsandboxed", "launch", "budget"}
-"""Fields that a run resolves, or that say where it runs. The budget is compared by its size."""
 
 
 def coverage(name: str, planned: Sequence[GridRun], records: Sequence[Record]) -> SuiteCoverage:
@@ -44,18 +40,6 @@ def coverage(name: str, planned: Sequence[GridRun], records: Sequence[Record]) -
             missing.setdefault(_named(run.config), []).append(run.config.seed)
     named = tuple(f"{what}, seed {', '.join(map(str, sorted(set(seeds))))}" for what, seeds in missing.items())
     return SuiteCoverage(name, len(planned), len(planned) - sum(map(len, missing.values())), named)
-
-
-def run_key(config: RunConfig, settings: dict[str, Any]) -> str:
-    """Return a text that is the same for a planned run and for the run that was made of it.
-
-    Args:
-        config: Configuration of the run.
-        settings: Settings of its method, with all defaults.
-    """
-    fields = config.model_dump(mode="json", exclude=IGNORED)
-    fields |= {"method_config": settings, "budget": parse_budget(config.budget).identity, "launch": config.launched}
-    return json.dumps(fields, sort_keys=True)
 
 
 def _named(config: RunConfig) -> str:

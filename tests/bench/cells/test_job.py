@@ -23,7 +23,7 @@ WARNED = f"{Warned.__module__}:{Warned.__name__}"
 
 def job(run, output):
     batch = Batch.create(output)
-    batch.write("local", [run.title], {})
+    batch.write("local", [run.title], [run.key], {})
     return CellJob(0, run, output, batch, Engines())
 
 
@@ -47,6 +47,8 @@ def test_a_warning_leaves_a_run_that_goes_on(stopped):
     root, first, status, states, second, unbroken = stopped
     assert (first.kind, first.number) == ("stopped", signal.SIGUSR1)
     assert first.reason == "stopped by SIGUSR1; all finished work is saved"
+    outcome = first.outcome(grid([WARNED], seeds=[0])[0])
+    assert (outcome.state, outcome.exit_code) == ("stopped", 1)
     assert status.stopped
     assert states == ["stopped"]
     assert (second.kind, second.cached) == (None, False)

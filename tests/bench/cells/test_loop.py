@@ -63,7 +63,19 @@ def fast(monkeypatch):
     monkeypatch.setattr("bench.cells.loop.INTERVAL", 0.01)
 
 
-def loop(runs, output, jobs, told=None, batch=None):
+class Noting(Mortal):
+    """Place that notes the trackers of each cell."""
+
+    def __init__(self):
+        super().__init__({})
+        self.track = []
+
+    def submit(self, cells):
+        self.track += [cell.track for cell in cells]
+        return super().submit(cells)
+
+
+def loop(runs, output, jobs, told=None, batch=None, track=()):
     ended = []
     made = CellLoop(
         runs,
@@ -74,6 +86,7 @@ def loop(runs, output, jobs, told=None, batch=None):
         lambda number, progress: ProgressDisplay(quiet=True),
         lambda number, outcome: ended.append((number, outcome.state)),
         ([] if told is None else told).append,
+        track,
     )
     return made, ended
 
@@ -107,6 +120,19 @@ def test_a_cell_whose_worker_dies_is_tried_again_and_one_that_always_dies_fails(
     assert len(find_runs(tmp_path)) == 1
     (kept,) = (tmp_path / ".cells").iterdir()  # with the logs of the workers
     assert not (kept / "cells.json").exists()
+
+
+@pytest.mark.slow
+def test_a_tracker_that_hangs_is_left_out_of_later_cells(tmp_path, monkeypatch):
+    (tmp_path / "hanging.py").write_text("import time\n\n\ndef hangs():\n    time.sleep(600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.track.live.LIMIT", 0.1)
+    told, jobs = [], Noting()
+    made, _ = loop(grid(seeds=[0, 1]), tmp_path / "runs", jobs, told, track=("hanging:hangs",))
+    assert [outcome.state for outcome in made.run()] == ["done", "done"]
+    assert jobs.track == [("hanging:hangs",), ()]
+    (note,) = told
+    assert "it did not end in time, and was stopped" in note
 
 
 def test_an_interruption_stops_the_jobs_and_keeps_those_of_slurm(tmp_path):

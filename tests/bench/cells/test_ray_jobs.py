@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.cells.job import Ended
@@ -27,9 +29,13 @@ class Cell:
 
         marker = self.folder / f"began {self.number}"
         if not marker.exists():
-            marker.touch()
+            (self.folder / f"half {self.number}").write_text(str(os.getpid()))
+            (self.folder / f"half {self.number}").rename(marker)
             if self.does == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
+        while self.does == "stays":
+            with suppress(KeyboardInterrupt):
+                time.sleep(0.05)
         if self.does == "fails":
             raise ZeroDivisionError("division by zero")
         try:
@@ -53,7 +59,7 @@ def test_a_task_returns_how_its_cell_ended(tmp_path):
 
 
 @pytest.mark.slow
-def test_tasks_die_fail_and_are_stopped(tmp_path, capsys):
+def test_tasks_die_fail_and_are_stopped(tmp_path, capsys, monkeypatch):
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     before = signal.getsignal(signal.SIGTERM)
@@ -75,6 +81,16 @@ def test_tasks_die_fail_and_are_stopped(tmp_path, capsys):
         jobs.stop()
         (stopped,) = ends(jobs, 1).values()
         assert stopped.kind == "stopped"
+        monkeypatch.setattr("bench.cells.ray_jobs.GRACE", 1.0)
+        jobs.submit([Cell(3, tmp_path, "stays")])
+        while not (tmp_path / "began 3").exists():
+            time.sleep(0.05)
+        jobs.stop()
+        assert [each.kind for each in ends(jobs, 1).values()] == ["stopped"]
+        process, until = int((tmp_path / "began 3").read_text()), time.monotonic() + 20
+        while psutil.pid_exists(process) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not psutil.pid_exists(process)
         with pytest.raises(UsageError, match="--engines 4096: a cell takes a core for each"):
             RayJobs(None, None, 4096, gpu=False)
     finally:

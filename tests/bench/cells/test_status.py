@@ -12,7 +12,7 @@ import pytest
 from cell_runs import grid, status
 from filelock import FileLock
 
-from bench.cells.batch import Batch, waiting
+from bench.cells.batch import Batch, Waiting, waiting
 from bench.cells.status import cell_statuses, cells_in
 from bench.errors import BenchError
 from bench.records.files import write_atomically
@@ -119,17 +119,34 @@ def test_an_unreadable_run_says_why(folder):
 
 def test_cells_that_have_not_begun_wait_as_long_as_somebody_may_begin_them(tmp_path, gone):
     batch = Batch.create(tmp_path)
-    batch.write("local", ["a", "b"], {1: "4711"})
+    batch.write("local", ["a", "b"], ["A", "B"], {1: "4711"})
     batch.begin(0, tmp_path / "run")
-    assert list(waiting(tmp_path)) == [("b", "4711")]
+    assert list(waiting(tmp_path)) == [Waiting("b", "B", "4711", expected=True)]
     assert [(cell.name, cell.state, cell.where) for cell in cells_in([tmp_path])] == [("b", "waiting", "job 4711")]
     path = batch.path / "cells.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": gone}))
     assert list(waiting(tmp_path)) == []
     path.write_text(json.dumps(json.loads(path.read_text()) | {"on": "slurm"}))
-    assert list(waiting(tmp_path)) == [("b", "4711")]
+    assert list(waiting(tmp_path)) == [Waiting("b", "B", "4711", expected=False)]
+    assert [cell.state for cell in cells_in([tmp_path])] == ["submitted"]
     batch.close(keep=True)
     assert batch.path.exists()
     assert list(waiting(tmp_path)) == []
     batch.close(keep=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_submitted_cell_that_was_made_otherwise_or_again_is_not_shown(tmp_path, gone):
+    es, base, other = grid(["es", "base"], [0]) + grid(seeds=[1])
+    old, new = (Batch(tmp_path / ".cells" / f"2026010{day}-120000-1") for day in (1, 2))
+    for batch, runs in ((old, [es, base, other]), (new, [base])):
+        batch.write("slurm", [run.title for run in runs], [run.key for run in runs], {})
+        path = batch.path / "cells.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": gone}))
+    assert [cell.title for cell in waiting(tmp_path)] == [base.title, es.title, other.title]
+    made = es.config.model_copy(update={"method_config": es.settings.model_dump(mode="json")})  # as a run records it
+    write_atomically(tmp_path / "seed-0-12345678" / "config.json", made.model_dump_json())
+    assert [(cell.name, cell.state) for cell in cells_in([tmp_path]) if cell.folder is None] == [
+        (base.title, "submitted"),
+        (other.title, "submitted"),
+    ]

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.cells.batch import Batch
@@ -44,6 +47,22 @@ class Cell:
         return Ended(reason=f"{len(self.cores)} cores, GPUs {visible!r}, {os.environ['PYTHONSAFEPATH']}")
 
 
+@dataclass(frozen=True)
+class Stubborn:
+    """Cell that does not end at a signal, and has started a process."""
+
+    number: int
+    folder: Path
+    cores: tuple[int, ...] = ()
+
+    def __call__(self):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+            (self.folder / "half").write_text(f"{os.getpid()} {child.pid}")
+            (self.folder / "half").rename(self.folder / "processes")
+            time.sleep(600)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def by_value():
     """Let other processes get the cells of this file, which they cannot import."""
@@ -51,6 +70,12 @@ def by_value():
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def is_alive(number):
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def ends(jobs, count):
@@ -81,6 +106,20 @@ def test_processes_die_go_back_into_the_queue_and_are_stopped(tmp_path):
     jobs.stop()
     assert jobs.ended() == {2: Ended(kind="stopped", number=signal.SIGTERM)}
     assert jobs.room() == 3
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_stop_is_killed_with_all_that_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.cells.submitit_jobs.GRACE", 0.3)
+    jobs = LocalJobs(Batch(tmp_path), 1, 0)
+    jobs.submit([Stubborn(0, tmp_path)])
+    processes = tmp_path / "processes"
+    until = time.monotonic() + 60
+    while not processes.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    jobs.stop()
+    assert not any(is_alive(int(number)) for number in processes.read_text().split())
+    assert jobs.ended() == {0: None}
 
 
 def test_places_share_cores_and_gpus(monkeypatch):

@@ -19,8 +19,8 @@ from bench.run.progress import ProgressDisplay
 from bench.run.status import read_status
 
 
-def read(place, at_once=None, time_limit=None, slurm=(), engines=None, address=None):
-    return read_cells_on(place, at_once, time_limit, slurm, engines, address, "cpu")
+def read(place, at_once=None, time_limit=None, slurm=(), engines=None, address=None, device="cpu", launch=None):
+    return read_cells_on(place, at_once, time_limit, slurm, engines, address, device, launch)
 
 
 def test_without_a_place_cells_are_executed_here_and_its_options_are_errors():
@@ -40,6 +40,16 @@ def test_without_a_place_cells_are_executed_here_and_its_options_are_errors():
 def test_engines_on_ray_and_cells_elsewhere_are_refused():
     with pytest.raises(UsageError, match="--ray-address auto: the engines of several jobs would compete"):
         read("local", address="auto")
+
+
+@pytest.mark.parametrize("place", ["local", "ray"])
+def test_several_training_processes_are_refused_where_a_cell_gets_one_gpu(place):
+    pytest.importorskip({"local": "submitit"}.get(place, place))
+    with pytest.raises(UsageError, match=f"--launch accelerate: a cell of --cells-on {place} gets one GPU at most"):
+        read(place, device="auto", launch="accelerate")
+    assert not read(place, launch="accelerate").gpu
+    assert read(place, device="auto").gpu
+    assert read(None, device="auto", launch="accelerate") is None
 
 
 def test_slurm_is_refused_without_its_programs_and_wants_a_time_limit(tmp_path, monkeypatch):

@@ -21,10 +21,13 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
+from bench.cells.job import Ended
 from bench.cells.signals import WARNINGS
 from bench.cli import main
+from bench.cli.grid import _ending
 from bench.errors import BenchError, Refused, UsageError
 from bench.records.schema import find_runs
+from bench.run.grid import RunOutcome, expand
 from methods.base import Base
 
 HOW = "all finished work is saved. Go on with:"
@@ -135,6 +138,24 @@ def test_a_grid_ends_with_its_board_what_is_not_done_and_the_command_to_go_on(en
         f"  {PICKY}, seed 0; {PICKY}, seed 1",
         f"next:   {shlex.join(['bench', *map(str, command)])}",
     ]
+
+
+def test_a_grid_ends_with_its_stopped_cells_and_names_no_file_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.cli.grid.same_command", lambda: "bench run")
+    (run,) = expand(
+        methods=["base"], tasks=["addition"], models=["tiny-adder"], budgets=["400"], seeds=[0], dtype="float32"
+    )
+    stopped = Ended(str(tmp_path), kind="stopped", reason="stopped by SIGTERM").outcome(run)
+    died = RunOutcome(run.config, tmp_path, error=BenchError("its worker died 3 times"))
+    assert list(_ending([stopped], ["a"])) == [
+        ("0 of 1 cells done, 1 stopped", "bold"),
+        ("stopped: stopped by SIGTERM", "yellow"),
+        ("  a", ""),
+        ("next:   bench run", ""),
+    ]
+    assert "traceback" not in str(list(_ending([died], ["a"])))
+    (tmp_path / "result.json").touch()
+    assert (f"  traceback: {tmp_path / 'result.json'}", "") in list(_ending([died], ["a"]))
 
 
 def test_show_prints_the_traceback_of_a_failed_run_on_standard_error(ended):

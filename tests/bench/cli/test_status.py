@@ -8,6 +8,7 @@ import pytest
 from cell_runs import grid, status
 from click.testing import CliRunner
 
+from bench.cells.batch import Batch
 from bench.cli import cli
 from bench.records.files import write_atomically
 from bench.records.schema import find_runs
@@ -70,3 +71,13 @@ def test_a_folder_without_runs_says_so_and_watching_ends_when_nothing_runs(tmp_p
     outcome = CliRunner().invoke(cli, ["status", str(tmp_path), "--watch", "--json"])
     assert outcome.exit_code == 2
     assert "--watch shows a table" in outcome.output
+
+
+def test_watching_does_not_wait_for_submitted_jobs_alone(tmp_path):
+    runs, batch = grid(seeds=[0]), Batch.create(tmp_path)
+    batch.write("slurm", [run.title for run in runs], [run.key for run in runs], {0: "81_0"})
+    path = batch.path / "cells.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "another"}))
+    text = shown(tmp_path, "--watch")
+    assert "submitted, not begun" in text
+    assert "1 submitted" in text
