@@ -17,6 +17,8 @@ from huggingface_hub import ModelCard
 
 from bench.cli import cli
 from bench.errors import BenchError, Refused, UsageError
+from bench.hub.client import Repository
+from bench.hub.model import write_model
 from bench.plain import markdown
 from bench.records.config import RunConfig
 from bench.records.files import folder_digest
@@ -126,6 +128,15 @@ def test_what_has_not_finished_is_not_pushed(hub: Server, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match="this run has not finished; continue it with: bench resume"):
             bench("push", command, run, "--to", "me/x")
     assert hub.requests == []
+
+
+def test_the_model_of_a_server_is_refused_as_its_weights_are_not_here(record: Path, tmp_path: Path) -> None:
+    found = read_record(record)
+    config = found.result.config.model_copy(update={"engine": "endpoint", "endpoint": "http://127.0.0.1:8000/v1"})
+    served = consistent(found.model_copy(update={"result": found.result.model_copy(update={"config": config})}))
+    record.write_text(served.model_dump_json())
+    with pytest.raises(Refused, match="ran at http://127.0.0.1:8000/v1, so its weights are not here"):
+        write_model(record, Repository("model", "me/adder", None), tmp_path)
 
 
 @pytest.mark.slow
