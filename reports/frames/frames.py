@@ -73,10 +73,12 @@ def read(roots: Sequence[Path]) -> Frames:
         roots: Run directories, record files, or folders of these.
 
     Raises:
-        UsageError: If a path does not exist, or there is no finished run.
+        UsageError: If no path is given, a path does not exist, or there is no finished run.
         Refused: If pandas or pyarrow is not installed.
     """
     _require()
+    if not roots:
+        raise UsageError("no path is given; expected run directories, record files, or folders of these")
     if missing := [root for root in roots if not root.exists()]:
         raise UsageError(f"{missing[0]}: there is no such file or folder; expected runs or records")
     paths, unfinished = find_records(roots)

@@ -173,6 +173,17 @@ def test_an_unreadable_record_is_named_and_the_rest_is_written(tmp_path: Path) -
         assert len(bench.read(tmp_path).runs) == 1
 
 
+def test_paths_are_given_one_by_one_or_as_iterables(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    one, two, *_ = sorted((RECORDS / "successor").rglob("seed-*.json"))
+    expected = bench.read(one, two).runs
+    assert len(expected) == 2
+    assert bench.read([one, str(two)]).runs.equals(expected)
+    assert bench.read(path for path in (one, two)).runs.equals(expected)
+    with pytest.raises(UsageError, match="no path is given"):
+        bench.read([])
+
+
 def test_paths_without_runs_are_errors(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     with pytest.raises(UsageError, match="no finished run"):
