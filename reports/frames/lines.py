@@ -33,7 +33,7 @@ def of_run(result: Result) -> Block:
     return {
         "run": result.id,
         "task": config.task,
-        "model": config.model,
+        "model": config.model_label,
         "method": config.method,
         "budget": config.budget,
         "ruleset": result.ruleset,

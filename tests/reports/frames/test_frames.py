@@ -184,6 +184,14 @@ def test_paths_are_given_one_by_one_or_as_iterables(tmp_path: Path) -> None:
         bench.read([])
 
 
+def test_the_model_of_a_server_has_its_mark_in_each_table(record: Record) -> None:
+    config = record.result.config.model_copy(update={"engine": "endpoint"})
+    served = record.model_copy(update={"result": record.result.model_copy(update={"config": config})})
+    for made in (runs(served), *rows(served), *samples(served, ()), *ledger(served)):
+        assert made["model"] == "tiny-adder (declared, not verified)"
+    assert runs(record)["model"] == "tiny-adder"
+
+
 def test_paths_without_runs_are_errors(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     with pytest.raises(UsageError, match="no finished run"):
