@@ -25,9 +25,10 @@ from bench.hub.model import CARD
 from bench.hub.model_card import TAG
 from bench.records.files import read, write_atomically
 from bench.records.lines import NotStrict, decode, encode, split
+from bench.records.paths import without_paths
 from bench.records.rows import Row
 from bench.records.schema import Result
-from reports.leaderboard.committed import compact, record_path, without_paths
+from reports.leaderboard.committed import compact, record_path
 from reports.leaderboard.grouping import agreeing
 from reports.reading import read_record, read_records
 from reports.record import Record

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +27,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
+from bench.records.paths import without_paths
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -47,7 +49,6 @@ _HEAD = (
     "# Leaderboard\n\nMade from `records` by `bench publish`; not to be edited. That a run took place cannot be seen "
     "in its record: [what is checked, and what is not](../docs/trust.md).\n\n"
 )
-_PATH = re.compile(r"""(?<![^\s'"(=,])/(?:[^/\s'",:)]+/)+(?=[^/\s'",:)])""")
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,9 @@ def _rounded(value: Any) -> Any:
 
 
 def compact(record: Record) -> str:
-    """Return the text of a committed record: one line of JSON, without paths of the machine that the run was on.
+    """Return the text of a committed record: one line of JSON, without addresses and paths of machines.
 
-    A record larger than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
+    It lacks the traceback and the URL of a server's model, and paths are shortened to their last part. A record larger than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
 
     Raises:
         BenchError: If the record is still too large.
@@ -236,17 +237,18 @@ def compact(record: Record) -> str:
 
 def _line(record: Record) -> str:
     plain = record.model_dump(mode="json")
-    plain["result"]["traceback"] = None
+    result = plain["result"]
+    result["traceback"] = None
+    if url := result["config"]["endpoint"]:
+        result["config"]["endpoint"] = None
+        result["reason"] = result["reason"] and _without_address(result["reason"], url)
     return encode(without_paths(plain)).decode() + "\n"
 
 
-def without_paths(value: Any) -> Any:
-    """Shorten every absolute path in nested data to its last part: `/home/me/runs/x` becomes `x`."""
-    if isinstance(value, str):
-        return _PATH.sub("", value)
-    if isinstance(value, list):
-        return [without_paths(inner) for inner in value]
-    return {key: without_paths(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+def _without_address(reason: str, url: str) -> str:
+    """Remove the address of a server from the reason why its run failed, which may have the whole or the host alone."""
+    host = re.escape(urlsplit(url).hostname or url)
+    return re.sub(rf"(?<![\w.-]){host}(?![\w-])", "HOST", reason.replace(url, "URL"), flags=re.IGNORECASE)
 
 
 Plain = Mapping[str, Any]

@@ -11,6 +11,7 @@ import pytest
 from bench.cli.config_file import suites_beside
 from bench.compute.budget import parse_budget
 from bench.records.migrations import SCHEMA_VERSION
+from bench.records.paths import without_paths
 from bench.run.run_id import run_id
 from reports.leaderboard.committed import (
     MAX_BYTES,
@@ -19,7 +20,6 @@ from reports.leaderboard.committed import (
     record_path,
     stale,
     withdrawals,
-    without_paths,
 )
 from reports.reading import read_record
 

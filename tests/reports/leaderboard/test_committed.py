@@ -7,6 +7,7 @@ from consistent_records import consistent
 
 from bench.cli import cli
 from bench.errors import BenchError, UsageError
+from bench.records.paths import without_paths
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.schema import Result, RunConfig
 from reports.leaderboard.committed import (
@@ -17,7 +18,6 @@ from reports.leaderboard.committed import (
     pages,
     publish,
     stale,
-    without_paths,
 )
 from reports.reading import read_record
 from reports.record import Record
@@ -201,6 +201,7 @@ def test_a_record_that_is_too_large_is_refused():
 )
 def test_paths_are_shortened_to_their_last_part(text, kept):
     assert without_paths(text) == kept
+    assert without_paths(kept) == kept
     assert without_paths({"a": [text, 1]}) == {"a": [kept, 1]}
 
 
@@ -210,6 +211,17 @@ def test_paths_and_tracebacks_do_not_get_into_records():
     assert "/home" not in compact(r)
     config = json.loads(compact(r))["result"]["config"]
     assert (config["model"], config["data"]) == ("model", "rows.jsonl")
+
+
+def test_the_address_of_a_server_does_not_get_into_records():
+    url = "http://gpu-7.example.org:8000/token-1234/v1"
+    r = record(engine="endpoint", endpoint=url)
+    assert json.loads(compact(r))["result"]["config"]["endpoint"] is None
+    reason = f"--endpoint {url}: the server cannot be reached (no certificate for GPU-7.example.org); start it"
+    text = compact(r.model_copy(update={"result": r.result.model_copy(update={"reason": reason})}))
+    kept = "--endpoint URL: the server cannot be reached (no certificate for HOST); start it"
+    assert json.loads(text)["result"]["reason"] == kept
+    assert not [part for part in ("gpu-7", "8000", "1234") if part in text.lower()]
 
 
 def test_a_row_is_missing_unless_another_replaces_it():
