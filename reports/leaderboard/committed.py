@@ -216,7 +216,8 @@ def _rounded(value: Any) -> Any:
 def compact(record: Record) -> str:
     """Return the text of a committed record: one line of JSON, without addresses and paths of machines.
 
-    It lacks the traceback and the URL of a server's model, and paths are shortened to their last part. A record larger than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
+    It lacks the traceback and the URL of a server's model, and paths are shortened to their last part. A record larger
+    than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
 
     Raises:
         BenchError: If the record is still too large.

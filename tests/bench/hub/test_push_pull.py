@@ -135,7 +135,7 @@ def test_the_model_of_a_server_is_refused_as_its_weights_are_not_here(record: Pa
     config = found.result.config.model_copy(update={"engine": "endpoint", "endpoint": "http://127.0.0.1:8000/v1"})
     served = consistent(found.model_copy(update={"result": found.result.model_copy(update={"config": config})}))
     record.write_text(served.model_dump_json())
-    with pytest.raises(Refused, match="ran at http://127.0.0.1:8000/v1, so its weights are not here"):
+    with pytest.raises(Refused, match=r"ran at http://127\.0\.0\.1:8000/v1, so its weights are not here"):
         write_model(record, Repository("model", "me/adder", None), tmp_path)
 
 

@@ -7,7 +7,6 @@ from consistent_records import consistent
 
 from bench.cli import cli
 from bench.errors import BenchError, UsageError
-from bench.records.paths import without_paths
 from bench.records.rows import Accuracy, AnswerCost, PairedComparison, Row
 from bench.records.schema import Result, RunConfig
 from reports.leaderboard.committed import (
@@ -187,22 +186,6 @@ def test_a_record_that_is_too_large_is_refused():
     many = "1" * MAX_BYTES
     with pytest.raises(BenchError, match=f"at most {MAX_BYTES}"):
         compact(Record(result=record().result, items="i", verdicts=(many, many)))
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("/home/me/models/tiny.gguf", "tiny.gguf"),
-        ("cannot read '/home/me/a b'; or (/x/y)", "cannot read 'a b'; or (y)"),
-        ("https://example.org/a/b", "https://example.org/a/b"),
-        ("3 tokens/s and 1/2", "3 tokens/s and 1/2"),
-        ("meta/model-7b", "meta/model-7b"),
-    ],
-)
-def test_paths_are_shortened_to_their_last_part(text, kept):
-    assert without_paths(text) == kept
-    assert without_paths(kept) == kept
-    assert without_paths({"a": [text, 1]}) == {"a": [kept, 1]}
 
 
 def test_paths_and_tracebacks_do_not_get_into_records():
