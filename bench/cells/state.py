@@ -25,7 +25,7 @@ class CellStatus(BaseModel):
         steps: Its finished steps, such as `12/64`.
         best: Best score of the search.
         spent: Spent share of the budget.
-        seconds_left: Time left for the adaptation, and then for the present stage.
+        seconds_left: Estimated time left of the whole run.
         silent: Seconds since its process last gave a sign, if it should be running.
         accuracy: Accuracy of each artifact of a finished run on the test split, as trained, by its label.
         reason: Reason why it is not done.

@@ -73,6 +73,7 @@ class ProgressDisplay:
         self._timekeeper: Timekeeper | None = None
         self._run: TaskID | None = None
         self._open: list[tuple[str, StageDisplay]] = []
+        self._transfer: tuple[str, TaskID | None] | None = None
         self._written, self._tenths = time.perf_counter(), 0  # of the last line, and of the stage then
         self._wide = self.console.width >= WIDE
         self._progress = bars(self.console, disable=quiet or not self.console.is_terminal)
@@ -179,20 +180,33 @@ class ProgressDisplay:
             self.say(f"{name}: {state}" + ("" if left is None else f"; {_in_words(left)}"))
 
     def bytes(self, stage: str, done: int, total: int | None) -> None:
-        """Show the progress of a download or conversion, in bytes. Callback for `bench.models`."""
-        task = next((t for t in self._progress.tasks if t.description == stage), None)
-        amount = f"{done / 1e6:.0f}" + (f"/{total / 1e6:.0f} MB" if total else " MB")
-        if task is None:
+        """Show the progress of a download or conversion, in bytes. Callback for `bench.models`.
+
+        It is shown until it is complete, another one begins, or a stage begins: not every one says when it is complete.
+        """
+        if self._transfer is None or self._transfer[0] != stage:
+            self._end_transfer()
             self.note(f"{stage} ...")
-            self._progress.add_task(stage, total=total, completed=done, amount=amount, best="")
-        else:
-            self._progress.update(task.id, total=total, completed=done, amount=amount)
-            if total is not None and done >= total:
-                self._progress.remove_task(task.id)
+            self._transfer = stage, self._progress.add_task(stage, total=total, amount="", best="")
+        task = self._transfer[1]
+        if task is None:
+            return
+        amount = f"{done / 1e6:.0f}" + (f"/{total / 1e6:.0f} MB" if total else " MB")
+        self._progress.update(task, total=total, completed=done, amount=amount)
+        if total is not None and done >= total:
+            self._progress.remove_task(task)
+            self._transfer = stage, None
+
+    def _end_transfer(self) -> None:
+        """Remove the download or conversion that is shown."""
+        if self._transfer is not None and self._transfer[1] is not None:
+            self._progress.remove_task(self._transfer[1])
+        self._transfer = None
 
     @contextmanager
     def stage(self, name: str, steps: int | None = None) -> Iterator[StageDisplay]:
         """Show one phase and measure its time."""
+        self._end_transfer()
         started = time.perf_counter()
         if self._timekeeper is not None:
             self._timekeeper.begin()
@@ -218,16 +232,12 @@ class ProgressDisplay:
 
     def snapshot(self) -> Snapshot:
         """Return the present state of the run."""
-        tasks = {task.id: task for task in self._progress.tasks}
-        budget = None if self._budget is None else tasks.pop(self._budget)
-        if self._run is not None:
-            tasks.pop(self._run)
-        stage = next(reversed(tasks.values()), None)
-        best = stage.fields.get("score", -math.inf) if stage else -math.inf
+        budget = next((task for task in self._progress.tasks if task.id == self._budget), None)
+        name, stage = next(reversed(list(self._open)), ("", None))  # another thread may open or close a stage
         return Snapshot(
-            stage=stage.description if stage else "",
-            steps=stage.fields["amount"] if stage else "",
-            best=best if math.isfinite(best) else self._best,
+            stage=name,
+            steps=stage.amount if stage else "",
+            best=stage.best if stage and math.isfinite(stage.best) else self._best,
             spent=budget.completed / budget.total if budget and budget.total else None,
             seconds_left=self._timekeeper.left if self._timekeeper is not None else None,
         )
@@ -274,7 +284,7 @@ class StageDisplay:
         self._advanced(values or {})
 
     def _show(self) -> None:
-        self._progress.update(self._task, completed=self.done, amount=self.amount, best=self.score, score=self.best)
+        self._progress.update(self._task, completed=self.done, amount=self.amount, best=self.score)
 
 
 def _in_words(left: float) -> str:

@@ -14,7 +14,7 @@ from bench.errors import Refused, UsageError
 
 Scalar = str | int | float | bool | None
 
-STEP = "spent/evaluations"
+STEP = "spent/base_evaluations"
 """Key of the step in curves, for trackers that plot over a value and not over a step."""
 SPENT = "spent/flops"
 """Value of each point of the budget's curve, which only grows."""

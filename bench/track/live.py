@@ -19,6 +19,8 @@ from bench.track.process import TrackerProcess
 LIMIT = 30.0
 """Seconds that all trackers together may take at the end of a run. They are stopped then. A library takes seconds to
 load, so a short run may end before."""
+INTERRUPTED = 5.0
+"""The same at the end of a run without a record, such as an interrupted one: the user waits for the prompt."""
 LOOK = 1.0
 """Seconds between two looks at whether a tracker has failed."""
 
@@ -27,7 +29,7 @@ class Tracking:
     """Trackers of one run. See `bench.run.observer.Observer`.
 
     A tracker that fails is named once, and the run goes on. A tracker that does not read its messages misses some:
-    the run never waits for it before its end, and then for `LIMIT` seconds.
+    the run never waits for it before its end, and then for `LIMIT` or `INTERRUPTED` seconds.
 
     Args:
         names: Names of trackers, see `bench.track.interface.check`. One that does not end in time is removed from this
@@ -78,7 +80,7 @@ class Tracking:
         with self._opened:
             if not self._started and complete:  # a test, or a run that ended before it had a budget
                 self._start()
-            deadline = time.monotonic() + LIMIT
+            deadline = time.monotonic() + (LIMIT if complete else INTERRUPTED)
             for process in self._processes:
                 process.send_last({"ended": complete}, deadline - time.monotonic())
             for process in self._processes:

@@ -7,26 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.config import RunConfig
+from bench.records.paths import without_paths
 from bench.records.rows import Row
 from bench.records.schema import Result
 from bench.track.interface import Scalar, TrackedRun
 
+PRIVATE = {"endpoint", "declared_shape"}
+"""Fields that trackers do not get: the address of a server, and a whole file."""
+
 
 def tracked(folder: Path, config: RunConfig, identity: str) -> TrackedRun:
-    """Return the facts about a run.
+    """Return the facts about a run, without paths and addresses: many trackers are public.
 
     Args:
         folder: Run directory.
         config: Configuration of the run.
         identity: Run id.
     """
+    public = config.model_copy(update={"launch": config.launched or None})
     method = f"test of {config.method}" if config.source else config.method
     tags = {"method": method, "task": config.task_label, "model": Path(config.model).name, "budget": config.budget}
     tags |= {"seed": str(config.seed)}
     return TrackedRun(
         id=identity,
         name=" ".join([method, config.task_label, Path(config.model).name, config.budget, folder.absolute().name]),
-        config=dict(_flat("", config.model_dump(mode="json"))),
+        config=dict(_flat("", without_paths(public.model_dump(mode="json", exclude=PRIVATE)))),
         tags=tags,
     )
 
@@ -38,7 +43,8 @@ def final(result: Result) -> dict[str, Scalar]:
     """
     values: dict[str, Scalar] = {"status": result.status}
     if result.reason is not None:
-        values["reason"] = result.reason
+        endpoint = result.config.endpoint
+        values["reason"] = without_paths(result.reason.replace(endpoint, "URL") if endpoint else result.reason)
     if result.saved is not None:
         values["artifact/sha256"] = result.saved.sha256
     if result.budget is not None:

@@ -121,6 +121,23 @@ def test_the_budget_keeps_the_best_score_and_shows_no_time():
     assert "--:--" not in shown.file.getvalue()
 
 
+@pytest.mark.parametrize("calls", [[(0, None)], [(5, 5)], [(0, None), (2, 5), (5, 5)]])
+def test_a_transfer_is_shown_until_the_next_one_and_is_no_stage_of_the_run(calls):
+    display = ProgressDisplay(console(False))
+    for done, total in calls:
+        display.bytes("hashing /home/me/model", done, total)
+        shown = [task.description for task in display._progress.tasks]
+        assert shown == (["hashing /home/me/model"] if done != total else [])
+    assert display.snapshot() == Snapshot()
+    display.bytes("converting", 0, None)
+    assert [task.description for task in display._progress.tasks] == ["converting"]
+    with display.stage("population", 2) as stage:
+        stage.advance(0.25)
+        assert [task.description for task in display._progress.tasks] == ["population"]
+        assert display.snapshot() == Snapshot("population", "1/2", best=0.25)
+    assert display.console.file.getvalue().startswith("hashing /home/me/model ...\nconverting ...\npopulation: ")
+
+
 def test_a_stage_without_steps_says_how_long_it_took():
     display = ProgressDisplay(console(False))
     with display, display.stage("calibration"):

@@ -100,6 +100,34 @@ def test_a_tracker_gets_the_flat_configuration_and_tags(folder):
     assert run.name == f"es addition tiny quick {folder.name}"
 
 
+def test_a_tracker_gets_no_path_and_no_address(folder):
+    url = "http://10.0.0.7:8000/token-1/v1"
+    shape = '{"model_type": "llama"}'
+    served = CONFIG.model_copy(
+        update={
+            "engine": "endpoint",
+            "endpoint": url,
+            "declared_shape": shape,
+            "data": "/home/me/rows.jsonl",
+            "method_config": {"teacher": "/home/me/teacher"},
+            "launch": {"num_processes": 2, "main_process_ip": "10.0.0.8"},
+        }
+    )
+    run = tracked(folder, served, "1a2b")
+    assert (run.config["model"], run.config["data"], run.config["method_config.teacher"]) == (
+        "tiny",
+        "rows.jsonl",
+        "teacher",
+    )
+    assert run.config["launch.num_processes"] == 2
+    result = Result(identity_version=1, id="1a2b", status="ok", config=served)
+    reason = f"--endpoint {url}: the server refuses '/home/me/model'"
+    values = final(result.model_copy(update={"status": "failed", "reason": reason}))
+    assert values["reason"] == "--endpoint URL: the server refuses 'model'"
+    for text in (url, shape, "10.0.0", "/home", "/models"):
+        assert text not in str([run, values])
+
+
 def test_final_values_have_each_row_with_its_interval_and_gain():
     accuracy = {"correct": 5, "items": 10, "excluded": 0, "accuracy": 0.5, "low": 0.2, "high": 0.8, "mean_reward": 0.5}
     row = {"accuracy": accuracy, "cost": {"evaluations": 1, "flops": 10, "new_tokens": 2}, "changed": False}

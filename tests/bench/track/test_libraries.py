@@ -72,11 +72,11 @@ def wandb(folder):
         record, parts = Record.FromString(parts), b""
         values = {each.nested_key[0] if each.nested_key else each.key: each.value_json for each in record.history.item}
         for key, value in values.items():
-            curves.setdefault(key, []).append((round(float(values["spent/evaluations"])), float(value)))
+            curves.setdefault(key, []).append((round(float(values["spent/base_evaluations"])), float(value)))
         summary |= {each.key or each.nested_key[0]: each.value_json for each in record.summary.update}
         config |= {each.key or each.nested_key[0]: each.value_json for each in record.run.config.update}
         identity = record.run.run_id or identity
-    last = curves["spent/evaluations"][-1][0]
+    last = curves["spent/base_evaluations"][-1][0]
     curves |= {key: [(last, float(value))] for key, value in summary.items() if is_number(key, value)}
     return SimpleNamespace(curves=curves, text=f"{identity} {summary} {config}")
 

@@ -125,7 +125,7 @@ def test_a_failing_tracker_is_named_once_and_changes_nothing(own, tmp_path, monk
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "LIMIT", 300)
+    monkeypatch.setattr(live, "INTERRUPTED", 300)
     (tmp_path / "own_methods.py").write_text(STOPPED)
     names = ("own_trackers:Recorder", "own_trackers:Silent")
     options = [word for name in names for word in ("--track", name)]
@@ -135,8 +135,9 @@ def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_hanging_tracker_is_stopped(own, monkeypatch):
-    monkeypatch.setattr(live, "LIMIT", 0.3)
+@pytest.mark.parametrize(("limit", "complete"), [("LIMIT", True), ("INTERRUPTED", False)])
+def test_a_hanging_tracker_is_stopped(own, monkeypatch, limit, complete):
+    monkeypatch.setattr(live, limit, 0.3)
     said, noted = [], []
     names = ["own_trackers:Hangs"]
     tracking = Tracking(names, said.append, noted.append)
@@ -145,7 +146,7 @@ def test_a_hanging_tracker_is_stopped(own, monkeypatch):
     tracking.budgeted(Meter(ModelShape(2, 8, 2, 2, 4, 16, 32, tied=True).profile(), limit=10**9), 64, 10**9)
     for step in range(5000):  # more than the pipe holds
         tracking.advanced({"step": float(step), "reward": 0.5})
-    tracking.ended(complete=True)
+    tracking.ended(complete=complete)
     assert time.perf_counter() - started < 5
     assert said == names == []  # the next run of a grid does not wait for it
     (line,) = noted
