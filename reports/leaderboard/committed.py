@@ -12,14 +12,12 @@ carry no date, so rebuilding them gives the same bytes.
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,7 +25,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
-from bench.records.paths import without_paths
+from bench.records.paths import without_address, without_paths
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -242,14 +240,8 @@ def _line(record: Record) -> str:
     result["traceback"] = None
     if url := result["config"]["endpoint"]:
         result["config"]["endpoint"] = None
-        result["reason"] = result["reason"] and _without_address(result["reason"], url)
+        result["reason"] = result["reason"] and without_address(result["reason"], url)
     return encode(without_paths(plain)).decode() + "\n"
-
-
-def _without_address(reason: str, url: str) -> str:
-    """Remove the address of a server from the reason why its run failed, which may have the whole or the host alone."""
-    host = re.escape(urlsplit(url).hostname or url)
-    return re.sub(rf"(?<![\w.-]){host}(?![\w-])", "HOST", reason.replace(url, "URL"), flags=re.IGNORECASE)
 
 
 Plain = Mapping[str, Any]
