@@ -22,6 +22,7 @@ from bench.hub.model import write_model
 from bench.plain import markdown
 from bench.records.config import RunConfig
 from bench.records.files import folder_digest
+from reports.frames.tables import ROWS, RUNS
 from reports.leaderboard.committed import compact
 from reports.reading import read_record
 from reports.run.summary import decided
@@ -62,6 +63,19 @@ def test_records_come_back_as_they_were_pushed(hub: Server, record: Path) -> Non
         bench("show", path, "-n", "2")
     assert {path.name for path in Path.cwd().iterdir()} >= {"pulled"}
     assert not list(Path.cwd().glob(".tmp-*"))
+
+
+def test_the_tables_of_a_data_set_have_the_columns_of_the_data_frames(hub: Server, record: Path) -> None:
+    bench("push", "records", record, "--to", "me/records")
+    files = pushed(hub, "dataset me/records")
+    found = {name: [json.loads(line) for line in files[f"{name}.jsonl"].splitlines()] for name in ("runs", "rows")}
+    assert [list(line) for line in found["runs"]] == [[*(each.name for each in RUNS.columns), "record"]]
+    assert [list(line) for line in found["rows"]] == 2 * [[each.name for each in ROWS.columns]]
+    assert [(row["method"], row["kind"], row["model"]) for row in found["rows"]] == [
+        ("base", "base", "adder"),
+        (found["runs"][0]["method"], "method", "adder"),
+    ]
+    assert isinstance(found["runs"][0]["flops"], float)
 
 
 def test_records_that_contradict_what_is_there_are_left_out(hub: Server, record: Path, tmp_path: Path) -> None:
