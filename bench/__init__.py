@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
 
     from reports.frames import Frames
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 
-def read(*runs: str | PathLike[str]) -> Frames:
+def read(*runs: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Frames:
     """Return finished runs as pandas DataFrames, one for each table of docs/data-frames.md.
 
     A run that cannot be read is left out with a warning; `Frames.unreadable` has the reasons.
@@ -24,18 +25,22 @@ def read(*runs: str | PathLike[str]) -> Frames:
         ```
 
     Args:
-        runs: Run directories, record files, or folders of these. Default: `runs`.
+        runs: Run directories, record files, or folders of these: paths, or iterables of paths. Default: `runs`.
 
     Raises:
-        UsageError: If a path does not exist, or there is no finished run.
+        UsageError: If an iterable is empty, a path does not exist, or there is no finished run.
         Refused: If pandas or pyarrow is not installed.
     """
     import warnings
+    from os import PathLike
     from pathlib import Path
 
     from reports import frames
 
-    found = frames.read([Path(run) for run in runs or ("runs",)])
+    paths: list[str | PathLike[str]] = []
+    for given in runs or ("runs",):
+        paths.extend([given] if isinstance(given, str | PathLike) else given)
+    found = frames.read([Path(path) for path in paths])
     for reason in found.unreadable:
         warnings.warn(f"left out: {reason}", stacklevel=2)
     return found

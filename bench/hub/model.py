@@ -20,6 +20,7 @@ from bench.hub.model_card import model_card
 from bench.records.digests import ARTIFACT
 from bench.records.files import folder_digest, read, write_atomically
 from bench.records.schema import Result
+from bench.run.endpoint import require_weights
 from bench.run.saved import check_saved
 from reports.leaderboard.committed import compact
 from reports.reading import read_record
@@ -48,11 +49,12 @@ def write_model(run: Path, repository: Repository, folder: Path, dtype: str | No
 
     Raises:
         UsageError: If the run has not finished, or has no artifact.
-        Refused: If it ended badly, is a test, or returned the unchanged base.
+        Refused: If a server ran its model, it ended badly, is a test, or returned the unchanged base.
         BenchError: If a file of the run was changed.
     """
     record = read_record(run)
     result = record.result
+    require_weights(run, result)
     check_saved(run, result)
     if result.status != "ok" or result.saved is None:
         why = f"ended as {result.status}" if result.status != "ok" else "an earlier version recorded no digest of it"

@@ -1,15 +1,14 @@
 """Records of runs as a data set repository, and back.
 
     README.md       card, which names the two tables
-    rows.jsonl      one line per row of a result, with plain columns; the table that `load_dataset` reads by default
-    runs.jsonl      one line per run; the column `record` holds its record, as `bench publish` keeps it
+    rows.jsonl      the table `rows` of `reports.frames`, which `load_dataset` reads by default
+    runs.jsonl      the table `runs`; a further column `record` holds the record, as `bench publish` keeps it
 
-A line of rows.jsonl:
+A line of rows.jsonl, shortened:
 
-    {"run": "007bc45f...", "task": "addition", "model": "tiny-adder", "method": "corp", "budget": "400", "seed": 0,
-     "strategy": "greedy", "kind": "method", "label": "", "correct": 32, "items": 60, "accuracy": 0.533, "low": 0.409,
-     "high": 0.654, "difference": 0.0, "difference_low": -0.074, "difference_high": 0.074, "p_value": 1.0,
-     "passes_per_answer": 1.0, "flops_per_answer": 6349984.0, "kept": null}
+    {"run": "007bc45f...", "task": "addition", "model": "tiny-adder", "method": "corp", "budget": "400",
+     "ruleset": "published", "seed": 0, "row": 1, "kind": "method", "label": "", "correct": 32, "items": 60, ...,
+     "passes": 1.0, "answer_flops": 6349984.0, ...}
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ from bench.hub.model import CARD
 from bench.hub.model_card import TAG
 from bench.records.files import read, write_atomically
 from bench.records.lines import NotStrict, decode, encode, split
-from bench.records.paths import without_paths
-from bench.records.rows import Row
 from bench.records.schema import Result
+from reports.frames import lines, tables
 from reports.leaderboard.committed import compact, record_path
 from reports.leaderboard.grouping import agreeing
 from reports.reading import read_record, read_records
@@ -77,7 +75,7 @@ def write_records(
     known = {record.result.id: record for record in [*pushed.values(), *kept.values()]}
     records = sorted(known.values(), key=lambda record: str(record_path(record, Path())))
     _write_lines(folder / RUNS, (_run(record) for record in records))
-    _write_lines(folder / ROWS, (_row(record.result, row) for record in records for row in record.result.rows))
+    _write_lines(folder / ROWS, (row for record in records for row in _rows(record)))
     write_atomically(folder / CARD, _card(repository.name, [record.result for record in records]))
     return kept, left_out
 
@@ -105,10 +103,10 @@ def unpack_records(staging: Path, repository: Repository, folder: Path) -> dict[
     return found
 
 
-def _unpacked(lines: bytes, where: str, folder: Path) -> dict[Path, Record]:
+def _unpacked(content: bytes, where: str, folder: Path) -> dict[Path, Record]:
     """Write each record to a file below a folder, read it from there, and give the file its own name."""
     found: dict[Path, Record] = {}
-    for number, data in split(lines):
+    for number, data in split(content):
         written = folder / f"{number}.json"
         try:
             write_atomically(written, decode(data)["record"])
@@ -124,50 +122,23 @@ def _unpacked(lines: bytes, where: str, folder: Path) -> dict[Path, Record]:
     return found
 
 
-def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    write_atomically(path, "".join(f"{encode(each).decode()}\n" for each in lines))
+def _write_lines(path: Path, blocks: Iterable[Mapping[str, Any]]) -> None:
+    write_atomically(path, "".join(f"{encode(each).decode()}\n" for each in blocks))
 
 
-def _names(result: Result) -> dict[str, Any]:
-    config = result.config
-    found: dict[str, Any] = without_paths(
-        {
-            "run": result.id,
-            "task": config.task_label,
-            "model": result.model.name if result.model else config.model,
-            "method": config.method,
-            "budget": config.budget,
-            "seed": config.seed,
-            "strategy": config.strategy,
-        }
-    )
-    return found
+def _published(record: Record) -> tuple[str, Record]:
+    """Return the text of a committed record, and the record that is read from it."""
+    text = compact(record)
+    return text, Record.model_validate_json(text)
 
 
-def _run(record: Record) -> dict[str, Any]:
-    result = record.result
-    spent = {"spent_flops": float(result.budget.spent) if result.budget else None}
-    return _names(result) | {"status": result.status, "ruleset": result.ruleset} | spent | {"record": compact(record)}
+def _run(record: Record) -> Mapping[str, Any]:
+    text, published = _published(record)
+    return lines.whole(tables.RUNS, lines.runs(published)) | {"record": text}
 
 
-def _row(result: Result, row: Row) -> dict[str, Any]:
-    a, c = row.accuracy, row.comparison
-    return _names(result) | {
-        "kind": row.kind,
-        "label": row.label,
-        "correct": a.correct,
-        "items": a.items,
-        "accuracy": a.accuracy,
-        "low": a.low,
-        "high": a.high,
-        "difference": c and c.difference,
-        "difference_low": c and c.low,
-        "difference_high": c and c.high,
-        "p_value": c and c.p_value,
-        "passes_per_answer": row.cost.evaluations,
-        "flops_per_answer": row.cost.flops,
-        "kept": row.gate and row.gate.accepted,
-    }
+def _rows(record: Record) -> Iterable[Mapping[str, Any]]:
+    return (lines.whole(tables.ROWS, row) for row in lines.rows(_published(record)[1]))
 
 
 def _card(name: str, results: Iterable[Result]) -> str:

@@ -15,6 +15,7 @@ from bench.models.interface import ModelSource, PreparedModel, Progress, Provena
 from bench.models.source import resolve
 from bench.records.config import RunConfig
 from bench.records.files import write_atomically
+from bench.records.paths import without_paths
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,14 @@ class ServedModel(ModelSource):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of name and shape, in place of one of files."""
-        return hashlib.sha256(json.dumps(["endpoint", self.name, self._plain]).encode()).hexdigest()
+        """Hash of name and shape, in place of one of files.
+
+        A server's name of a model is often a path, and a config.json may have one too. Of a path the last part enters
+        the hash, because published records have no more of it.
+        """
+        return hashlib.sha256(
+            json.dumps(["endpoint", without_paths(self.name), without_paths(self._plain)]).encode()
+        ).hexdigest()
 
     @property
     def _plain(self) -> str:

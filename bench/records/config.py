@@ -22,6 +22,7 @@ from bench.amounts import counted
 from bench.compute.budget import BUDGETS, FORMS
 from bench.errors import UsageError, usage_error
 from bench.records.files import read
+from bench.records.paths import without_paths
 from bench.records.source import NOT_VERIFIED, RunSource, Source
 from bench.settings import Option, form, setting
 from bench.strategy import STRATEGIES
@@ -252,8 +253,8 @@ class RunConfig(BaseModel):
 
     @property
     def model_label(self) -> str:
-        """Name of the model for titles; with a mark if it is the model of a server."""
-        return f"{self.model} {NOT_VERIFIED}" if self.engine == "endpoint" else self.model
+        """Name of the model for titles. That of a server's model has a mark, and is the last part of a path."""
+        return f"{without_paths(self.model)} {NOT_VERIFIED}" if self.engine == "endpoint" else self.model
 
     @property
     def adapted_on(self) -> str | None:

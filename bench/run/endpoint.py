@@ -127,7 +127,8 @@ def require_weights(folder: Path, result: Result) -> None:
         Refused: If a server ran the model.
     """
     if is_served(result.config):
+        place = result.config.endpoint or "a server"  # a published record has no address
         raise Refused(
-            f"{folder}: its model {result.config.model} ran at {result.config.endpoint}, so its weights are not here; "
+            f"{folder}: its model {result.config.model} ran at {place}, so its weights are not here; "
             "repeat the run with --engine transformers"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.config import RunConfig
-from bench.records.paths import without_paths
+from bench.records.paths import without_address, without_paths
 from bench.records.rows import Row
 from bench.records.schema import Result
 from bench.track.interface import Scalar, TrackedRun
@@ -44,7 +44,7 @@ def final(result: Result) -> dict[str, Scalar]:
     values: dict[str, Scalar] = {"status": result.status}
     if result.reason is not None:
         endpoint = result.config.endpoint
-        values["reason"] = without_paths(result.reason.replace(endpoint, "URL") if endpoint else result.reason)
+        values["reason"] = without_paths(without_address(result.reason, endpoint) if endpoint else result.reason)
     if result.saved is not None:
         values["artifact/sha256"] = result.saved.sha256
     if result.budget is not None:

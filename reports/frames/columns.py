@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType, NoneType, UnionType
@@ -75,6 +75,15 @@ def number(name: str, sentence: str) -> Column:
 def flag(name: str, sentence: str) -> Column:
     """Return a column of true and false."""
     return Column(name, "flag", sentence)
+
+
+def fitting(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    """Return values as their column holds them."""
+    if column.kind == "number":
+        return [None if value is None else float(value) for value in values]
+    if column.kind == "text":  # Arrow has no half of a surrogate pair
+        return [None if value is None else value.encode(errors="backslashreplace").decode() for value in values]
+    return values
 
 
 class Part:

@@ -15,7 +15,7 @@ from bench.records.files import write_atomically
 from bench.records.journal import JournalOutdated, read_entries
 from bench.records.samples import read_samples
 from reports.frames import history, lines, tables
-from reports.frames.columns import Column, Table
+from reports.frames.columns import Table, fitting
 from reports.frames.lines import Block
 from reports.leaderboard.build import make_board
 from reports.leaderboard.grouping import agreeing
@@ -73,10 +73,12 @@ def read(roots: Sequence[Path]) -> Frames:
         roots: Run directories, record files, or folders of these.
 
     Raises:
-        UsageError: If a path does not exist, or there is no finished run.
+        UsageError: If no path is given, a path does not exist, or there is no finished run.
         Refused: If pandas or pyarrow is not installed.
     """
     _require()
+    if not roots:
+        raise UsageError("no path is given; expected run directories, record files, or folders of these")
     if missing := [root for root in roots if not root.exists()]:
         raise UsageError(f"{missing[0]}: there is no such file or folder; expected runs or records")
     paths, unfinished = find_records(roots)
@@ -226,7 +228,7 @@ def _arrays(table: Table, block: Block, where: str) -> list[pyarrow.Array]:
             arrays.append(pyarrow.nulls(length, field.type))
             continue
         several = isinstance(value, _LISTS)
-        known = _fitting(column, value if several else [value])
+        known = fitting(column, value if several else [value])
         try:
             array = pyarrow.array(known, field.type)
         except OverflowError as error:
@@ -237,12 +239,3 @@ def _arrays(table: Table, block: Block, where: str) -> list[pyarrow.Array]:
             ) from error
         arrays.append(array if several else pyarrow.repeat(array[0], length))
     return arrays
-
-
-def _fitting(column: Column, values: Sequence[Any]) -> Sequence[Any]:
-    """Return values as their column holds them."""
-    if column.kind == "number":
-        return [None if value is None else float(value) for value in values]
-    if column.kind == "text":  # Arrow has no half of a surrogate pair
-        return [None if value is None else value.encode(errors="backslashreplace").decode() for value in values]
-    return values

@@ -18,6 +18,7 @@ from bench.records.samples import Sample
 from bench.records.schema import Result
 from bench.records.source import RunSource
 from reports.frames import tables
+from reports.frames.columns import Table, fitting
 from reports.leaderboard.board import Board
 from reports.leaderboard.group import OverSeeds
 from reports.leaderboard.grouping import dtype_of
@@ -33,7 +34,7 @@ def of_run(result: Result) -> Block:
     return {
         "run": result.id,
         "task": config.task,
-        "model": config.model,
+        "model": config.model_label,
         "method": config.method,
         "budget": config.budget,
         "ruleset": result.ruleset,
@@ -79,6 +80,11 @@ def runs(record: Record) -> Block:
         "source": result.source.kind if result.source else None,
         "source_run": result.source.id if isinstance(result.source, RunSource) else None,
     }
+
+
+def whole(table: Table, line: Block) -> Block:
+    """Return a line with all columns of its table, in order."""
+    return {column.name: fitting(column, [line.get(column.name)])[0] for column in table.columns}
 
 
 def board(made: Board) -> Iterator[Block]:

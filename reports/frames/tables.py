@@ -23,7 +23,7 @@ from reports.leaderboard.group import MATCHED, Gated, Group, LeaderboardRow
 RUN = (
     text("run", "Id of the run."),
     text("task", "Name of the task tested on."),
-    text("model", "Base model, as the run names it."),
+    text("model", "Base model, as the run names it; with a mark if a server ran it."),
     text("method", "Name of the method."),
     text("budget", "Adaptation budget, as given."),
     text("ruleset", "Rules that the settings were chosen by: `published`, `tuned K`, `custom` or `declared`."),

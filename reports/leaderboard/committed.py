@@ -25,7 +25,7 @@ from bench.errors import BenchError, UsageError, usage_error
 from bench.records.files import write_atomically
 from bench.records.lines import encode
 from bench.records.migrations import migrate
-from bench.records.paths import without_paths
+from bench.records.paths import without_address, without_paths
 from bench.run.run_id import run_folder
 from reports.html.leaderboard import board_page
 from reports.leaderboard.build import make_board
@@ -212,9 +212,10 @@ def _rounded(value: Any) -> Any:
 
 
 def compact(record: Record) -> str:
-    """Return the text of a committed record: one line of JSON, without paths of the machine that the run was on.
+    """Return the text of a committed record: one line of JSON, without addresses and paths of machines.
 
-    A record larger than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
+    It lacks the traceback and the URL of a server's model, and paths are shortened to their last part. A record larger
+    than `MAX_BYTES` loses the reports of its rows, and then the largest parts of its method's report.
 
     Raises:
         BenchError: If the record is still too large.
@@ -235,7 +236,11 @@ def compact(record: Record) -> str:
 
 def _line(record: Record) -> str:
     plain = record.model_dump(mode="json")
-    plain["result"]["traceback"] = None
+    result = plain["result"]
+    result["traceback"] = None
+    if url := result["config"]["endpoint"]:
+        result["config"]["endpoint"] = None
+        result["reason"] = result["reason"] and without_address(result["reason"], url)
     return encode(without_paths(plain)).decode() + "\n"
 
 

@@ -17,9 +17,12 @@ from huggingface_hub import ModelCard
 
 from bench.cli import cli
 from bench.errors import BenchError, Refused, UsageError
+from bench.hub.client import Repository
+from bench.hub.model import write_model
 from bench.plain import markdown
 from bench.records.config import RunConfig
 from bench.records.files import folder_digest
+from reports.frames.tables import ROWS, RUNS
 from reports.leaderboard.committed import compact
 from reports.reading import read_record
 from reports.run.summary import decided
@@ -60,6 +63,19 @@ def test_records_come_back_as_they_were_pushed(hub: Server, record: Path) -> Non
         bench("show", path, "-n", "2")
     assert {path.name for path in Path.cwd().iterdir()} >= {"pulled"}
     assert not list(Path.cwd().glob(".tmp-*"))
+
+
+def test_the_tables_of_a_data_set_have_the_columns_of_the_data_frames(hub: Server, record: Path) -> None:
+    bench("push", "records", record, "--to", "me/records")
+    files = pushed(hub, "dataset me/records")
+    found = {name: [json.loads(line) for line in files[f"{name}.jsonl"].splitlines()] for name in ("runs", "rows")}
+    assert [list(line) for line in found["runs"]] == [[*(each.name for each in RUNS.columns), "record"]]
+    assert [list(line) for line in found["rows"]] == 2 * [[each.name for each in ROWS.columns]]
+    assert [(row["method"], row["kind"], row["model"]) for row in found["rows"]] == [
+        ("base", "base", "adder"),
+        (found["runs"][0]["method"], "method", "adder"),
+    ]
+    assert isinstance(found["runs"][0]["flops"], float)
 
 
 def test_records_that_contradict_what_is_there_are_left_out(hub: Server, record: Path, tmp_path: Path) -> None:
@@ -126,6 +142,15 @@ def test_what_has_not_finished_is_not_pushed(hub: Server, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match="this run has not finished; continue it with: bench resume"):
             bench("push", command, run, "--to", "me/x")
     assert hub.requests == []
+
+
+def test_the_model_of_a_server_is_refused_as_its_weights_are_not_here(record: Path, tmp_path: Path) -> None:
+    found = read_record(record)
+    config = found.result.config.model_copy(update={"engine": "endpoint", "endpoint": "http://127.0.0.1:8000/v1"})
+    served = consistent(found.model_copy(update={"result": found.result.model_copy(update={"config": config})}))
+    record.write_text(served.model_dump_json())
+    with pytest.raises(Refused, match=r"ran at http://127\.0\.0\.1:8000/v1, so its weights are not here"):
+        write_model(record, Repository("model", "me/adder", None), tmp_path)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from bench.engines.placement import Engines
 from bench.errors import Refused, UsageError
 from bench.models.endpoint import ServedModel, source_of
 from bench.records.config import RunConfig
+from bench.records.paths import without_paths
 from bench.records.schema import Versions, read_result
 from bench.registry import load_method
 from bench.registry import names as registered
@@ -162,6 +163,30 @@ def test_name_and_shape_are_the_identity_and_the_address_is_not(server):
     assert identity() == identity(declared_shape=json.dumps(json.loads(SHAPE), indent=7))
     assert len({identity(), identity(declared_shape=other), identity(batch_size=2)}) == 3
     assert named("other") != named("tiny-adder")
+
+
+def test_the_identity_of_a_published_record_is_that_of_its_run():
+    shape = json.dumps(json.loads(SHAPE) | {"_name_or_path": "/home/me/checkpoints/adder"}, indent=1)
+    values = {"method": "base", "task": "addition", "engine": "endpoint", "declared_shape": shape}
+    config = RunConfig(model="/home/me/models/adder", **values)
+    published = RunConfig.model_validate(without_paths(config.model_dump(mode="json")))
+    assert "/home" not in published.model_dump_json()
+    assert source_of(published).prepare().provenance.sha256 == source_of(config).prepare().provenance.sha256
+    assert published.model_label == config.model_label == "adder (declared, not verified)"
+
+
+@pytest.mark.slow
+def test_a_published_record_of_a_model_that_is_named_by_a_path_passes_its_audit(tmp_path):
+    with OpenAIServer("/home/me/models/adder") as named:
+        (run,) = execute(grid(named, "base"), tmp_path / "runs")
+    for _ in range(2):  # the second time, the committed record is read too
+        assert invoke("publish", run, "--into", tmp_path / "board").return_value == 0
+    (record,) = (tmp_path / "board" / "records").rglob("seed-*.json")
+    assert not [text for text in ("/home", named.url) if text in record.read_text()]
+    found = invoke("audit", record, "--json")
+    findings = {each["check"]: each for each in json.loads(found.stdout)["audits"][0]["findings"]}
+    assert found.return_value == 0, findings
+    assert findings["method and model"]["verdict"] == "agrees"
 
 
 def test_a_local_model_of_the_same_name_keeps_its_source_and_id():

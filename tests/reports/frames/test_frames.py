@@ -173,6 +173,25 @@ def test_an_unreadable_record_is_named_and_the_rest_is_written(tmp_path: Path) -
         assert len(bench.read(tmp_path).runs) == 1
 
 
+def test_paths_are_given_one_by_one_or_as_iterables(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    one, two, *_ = sorted((RECORDS / "successor").rglob("seed-*.json"))
+    expected = bench.read(one, two).runs
+    assert len(expected) == 2
+    assert bench.read([one, str(two)]).runs.equals(expected)
+    assert bench.read(path for path in (one, two)).runs.equals(expected)
+    with pytest.raises(UsageError, match="no path is given"):
+        bench.read([])
+
+
+def test_the_model_of_a_server_has_its_mark_in_each_table(record: Record) -> None:
+    config = record.result.config.model_copy(update={"engine": "endpoint"})
+    served = record.model_copy(update={"result": record.result.model_copy(update={"config": config})})
+    for made in (runs(served), *rows(served), *samples(served, ()), *ledger(served)):
+        assert made["model"] == "tiny-adder (declared, not verified)"
+    assert runs(record)["model"] == "tiny-adder"
+
+
 def test_paths_without_runs_are_errors(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     with pytest.raises(UsageError, match="no finished run"):

@@ -196,6 +196,17 @@ def test_paths_and_tracebacks_do_not_get_into_records():
     assert (config["model"], config["data"]) == ("model", "rows.jsonl")
 
 
+def test_the_address_of_a_server_does_not_get_into_records():
+    url = "http://gpu-7.example.org:8000/token-1234/v1"
+    r = record(engine="endpoint", endpoint=url)
+    assert json.loads(compact(r))["result"]["config"]["endpoint"] is None
+    reason = f"--endpoint {url}: the server cannot be reached (no certificate for GPU-7.example.org); start it"
+    text = compact(r.model_copy(update={"result": r.result.model_copy(update={"reason": reason})}))
+    kept = "--endpoint URL: the server cannot be reached (no certificate for HOST); start it"
+    assert json.loads(text)["result"]["reason"] == kept
+    assert not [part for part in ("gpu-7", "8000", "1234") if part in text.lower()]
+
+
 def test_a_row_is_missing_unless_another_replaces_it():
     before = plain(record("corp"), record("es"), record("es", 1))
     assert missing_rows(before, before) == []
