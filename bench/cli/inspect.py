@@ -128,6 +128,8 @@ def show(run: Path, samples: int, times: bool, repriced: bool, as_json: bool) ->
         raise click.UsageError("--reprice, --time and --samples show different things; give one of them")
     if samples and run.is_file():
         raise click.UsageError(f"--samples {samples}: {run} is a record, which has no answers; name a run directory")
+    if run.is_file() and (run.parent / "config.json").exists():
+        raise click.UsageError(f"{run}: a file of a run; expected a folder; did you mean {run.parent}?")
     result = read_record(run).result
     if repriced:
         _show_repriced(result, as_json)

@@ -33,6 +33,10 @@ track_option = click.option(
 )
 
 
+LIMIT = 600.0
+"""Seconds that a tracker may take for one run."""
+
+
 @click.command(epilog="\b\nExample:\n  bench track runs/addition/tiny-adder/es/small/seed-0-1a2b3c4d --to tensorboard")
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
@@ -69,5 +73,5 @@ def _tracked(folder: Path, name: str) -> TrackedOutput:
 
     with TrackerProcess(name) as process:
         process.send_last({"finished": str(folder.absolute())})
-        process.wait()
+        process.wait(LIMIT)
     return TrackedOutput(run=str(folder), tracker=name, where=process.where, error=process.error)

@@ -33,7 +33,7 @@ def test_every_field_with_an_option_is_a_key_and_so_are_the_other_options_of_a_r
     names = {name for name, _, _ in fields()}
     assert {"method", "max_new_tokens", "allow_unsandboxed"} <= names
     others = {"launch", "launch_config", "output", "engines", "ray_address"}
-    assert keys(run).keys() == names | others | {"cells_on", "at_once", "time_limit", "slurm"}
+    assert keys(run).keys() == names | others | {"cells_on", "at_once", "time_limit", "slurm", "track"}
 
 
 def test_values_are_read_for_the_parameters_of_the_command(tmp_path):

@@ -2,8 +2,12 @@
 
 import io
 import json
+import subprocess
+import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -208,3 +212,25 @@ def test_observers_hear_how_a_run_ends(tmp_path):
     with pytest.raises(KeyboardInterrupt), display.observed(tmp_path, "id"):
         raise KeyboardInterrupt
     assert heard == [(tmp_path, "id"), {"reward": 0.5}, {}, True, (tmp_path, "id"), False]
+
+
+CHILD = """
+import os, time
+from threading import Thread
+from bench.track.__main__ import _end_after
+Thread(target=_end_after, args=(os.getppid(), 0.1), daemon=True).start()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, start_new_session=True)
+print(child.stdout.readline().decode(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_tracker_that_hangs_does_not_outlive_a_killed_run():
+    told = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, check=True)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(told.stdout)).wait(20)

@@ -116,8 +116,9 @@ def test_a_method_that_trains_is_also_tried_in_bfloat16_with_batches_of_several_
     monkeypatch.setattr(MethodSession, "reference", property(reference))
     variants = ({"rank": 2}, {"on": "sft"})
     monkeypatch.setattr(MethodSession, "method", lambda self: SimpleNamespace(variants=variants))
-    monkeypatch.setattr(checks, "check_same_seed", check)
-    monkeypatch.setattr(checks, "check_resume", lambda again: (True, ""))
+    monkeypatch.setattr(checks, "_resumes", check)
+    monkeypatch.setattr(checks, "check_end", check)  # for a run that has not completed
+    monkeypatch.setattr(checks, "check_same_seed", lambda _: (True, ""))
     passed, detail = checks.check_variants(MethodSession("m", {"lr": 1}, 10, tmp_path))
     plain = [({"lr": 1, **variant}, {}) for variant in variants]
     tried = [({"lr": 1, "rank": 2}, {"dtype": "bfloat16", "batch_size": 4})]
