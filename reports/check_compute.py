@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.compute.budget import parse_budget
-from bench.compute.flops import is_present_rule
+from bench.compute.flops import FLOPS_VERSION, is_present_rule
 from bench.compute.ledger import ADAPTATION, Account, Work, model_flops
 from bench.compute.profile import ComputeProfile
 from bench.errors import shown
@@ -32,8 +32,8 @@ def check_flops(result: Result, answers: int) -> Found:
         result: Result of a run.
         answers: Number of test items.
     """
-    if result.versions is not None and result.versions.flops > pricing.FLOPS_VERSION:
-        yield "versions.flops", result.versions.flops, f"at most {pricing.FLOPS_VERSION}, the present formula"
+    if result.versions is not None and result.versions.flops > FLOPS_VERSION:
+        yield "versions.flops", result.versions.flops, f"at most {FLOPS_VERSION}, the present formula"
     if (profile := _priced(result)) is not None:
         for account, booked in result.ledger.items():
             yield from differences(f"ledger.{account}", booked, pricing.priced_account(profile, booked.work))
