@@ -63,6 +63,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "analyze gate": [printed("analyze", "gate", grpo)],
         "analyze geometry": [printed("analyze", "geometry", grpo, "-L", "4", "--along", "3")],
         "analyze ledger": [printed("analyze", "ledger", corp)],
+        "status": [printed("status", runs)],
         "leaderboard": [printed("leaderboard", runs), printed("leaderboard", runs, "--rate", "0.7 Wh")],
         "publish": [printed("publish", runs, "--into", folder / "board")],
         "report": [printed("report", runs, "-o", folder / "site")],

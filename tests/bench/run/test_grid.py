@@ -94,7 +94,10 @@ def test_varied_settings_are_an_axis_of_the_methods_that_have_them():
     ("variation", "message"),
     [
         ("corp.nois=iid|tied", "--vary corp.nois=iid.*did you mean 'noise'"),
-        ("noise=iid|id", r"--vary noise=iid\|id: corp.noise: expected 'iid' or 'tied'.*given \"id\""),
+        (
+            "noise=iid|id",
+            r"--vary noise=iid\|id: corp.noise: expected 'iid', 'tied'.*given \"id\"",
+        ),
         ("noise", "--vary noise: expected KEY="),
         (
             "gate=off|both",

@@ -1,8 +1,11 @@
 """The real libraries, offline: a run is tracked while it is running, and what they stored is read back."""
 
+import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -43,14 +46,20 @@ def mlflow(uri, project):
     return SimpleNamespace(curves=curves, text=f"{run.data.tags} {run.data.params}")
 
 
-def trackio(project):
-    import trackio
+READ = """
+import json, sys, trackio
+(run,) = trackio.Api().runs(sys.argv[1])
+print(json.dumps([run.config, trackio.SQLiteStorage.get_logs(sys.argv[1], run.name)], default=str))
+"""
 
-    (run,) = trackio.Api().runs(project)
-    logs = trackio.SQLiteStorage.get_logs(project, run.name)
+
+def trackio(project):
+    # In another process: the library reads TRACKIO_DIR when it is imported, and TRL may have imported it before.
+    told = subprocess.run([sys.executable, "-c", READ, project], capture_output=True, text=True, check=True)
+    config, logs = json.loads(told.stdout.splitlines()[-1])
     keys = dict.fromkeys(key for each in logs for key in each)
     curves = {key: [(each["step"], each[key]) for each in logs if key in each] for key in keys}
-    return SimpleNamespace(curves=curves, text=f"{run.config} {curves.pop('artifact/sha256')} {curves.pop('status')}")
+    return SimpleNamespace(curves=curves, text=f"{config} {curves.pop('artifact/sha256')} {curves.pop('status')}")
 
 
 def wandb(folder):

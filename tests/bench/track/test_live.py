@@ -16,6 +16,7 @@ from bench.cli import cli
 from bench.cli.interrupts import Interrupted
 from bench.compute.flops import ModelShape
 from bench.compute.meter import Meter
+from bench.records.config import RunConfig
 from bench.records.schema import find_runs, read_result
 from bench.run.observer import Observers
 from bench.run.progress import ProgressDisplay
@@ -144,6 +145,8 @@ def test_an_interrupted_run_goes_on_with_its_trackers(own, tmp_path, monkeypatch
 @pytest.mark.parametrize(("limit", "complete"), [("LIMIT", True), ("INTERRUPTED", False)])
 def test_a_hanging_tracker_is_stopped(own, monkeypatch, limit, complete):
     monkeypatch.setattr(live, limit, 0.3)
+    config = RunConfig(method="es", task="addition", model="tiny-adder")
+    (own.parent / "config.json").write_text(config.model_dump_json())
     said, noted = [], []
     names = ["own_trackers:Hangs"]
     tracking = Tracking(names, said.append, noted.append)
