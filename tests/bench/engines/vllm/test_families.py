@@ -47,7 +47,7 @@ def test_the_loader_receives_the_tensors_of_the_transformers_engine_as_files_hav
     engine, theirs = engines
     assert engine.digest == theirs.digest
     theirs.move_to(place := Point({1: 0.05, 5: -0.03}))
-    expected, found = as_filed(theirs._model, held(theirs._model)), fed(engine, place)
+    expected, found = as_filed(theirs._model, held(theirs._model)), fed(engine, lambda: engine.move_to(place))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
