@@ -52,6 +52,7 @@ def test_the_loader_receives_the_tensors_of_the_transformers_engine_as_files_hav
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
     assert agree(engine, theirs, place) < 1e-3
+    assert agree(engine, theirs, Point({1: 0.05, 5: -0.03}, "lowrank-2")) < 1e-3
 
 
 def test_every_kind_of_tensor_of_vllm_is_updated(engines, tmp_path):
