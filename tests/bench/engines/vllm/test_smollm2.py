@@ -1,5 +1,7 @@
 """The vLLM engine in bfloat16 on SmolLM2-135M, the default model, which is downloaded if needed."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -58,7 +60,7 @@ def test_the_loader_receives_the_tensors_of_the_transformers_engine(engine, thei
     assert theirs.digest == engine.digest
     for place in (Point({7: 2e-3}), Point()):
         theirs.move_to(place)
-        found, held = fed(engine, lambda: engine.move_to(place)), dict(theirs._model.named_parameters())
+        found, held = fed(engine, partial(engine.move_to, place)), dict(theirs._model.named_parameters())
         assert found.keys() == held.keys()
         for name, tensor in held.items():
             assert torch.equal(found[name], tensor), name
