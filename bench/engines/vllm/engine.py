@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -24,6 +25,7 @@ from bench.compute.measured import measure
 from bench.engines.decoding import answer_seeds
 from bench.engines.interface import Arrived, Job, SampledAnswer, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
+from bench.engines.shared import SharedBatches
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import MULTIMODAL, STATES, contained, require
 from bench.errors import BenchError, Refused, UsageError
@@ -125,6 +127,7 @@ class VllmEngine(LocalEngine[int]):
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
         self.positions = max_model_len
+        self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
         self._step_tokens = max(STEP_TOKENS, max_model_len + self._batch_size)
         chosen = _dtype(config, dtype)
         self.settings = {
@@ -264,7 +267,7 @@ class VllmEngine(LocalEngine[int]):
         self._vllm.collective_rpc("bench_hand_over", args=(weights,))
         self._drop_cache()
         with torch.random.fork_rng(devices=[]):  # vLLM draws from torch's generator, too, and uses nothing of it
-            self._decode(rows, sampling, _Reserve(reserve))
+            self._decode(rows, sampling, [_Reserve(reserve)], [0])
         return [SampledAnswer(self._completion(row, sampling), tuple(row.logprobs or ())) for row in rows]
 
     def _drop_cache(self) -> None:
@@ -274,7 +277,13 @@ class VllmEngine(LocalEngine[int]):
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[int]:
         return answer_seeds(prompts, sampling)
 
-    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: _Reserves) -> None:
+    def _adding(self, displacements: Sequence[Point]) -> AbstractContextManager[None]:
+        raise AssertionError("this engine adds no displacement")
+
+    def _decode(
+        self, rows: Sequence[_Row], sampling: Sampling, meters: Sequence[_Reserves], products: Sequence[int]
+    ) -> None:
+        (meter,) = meters
         stop = self._stop_strings(sampling)
         waiting, running = list(rows), dict[str, _Row]()
         try:
