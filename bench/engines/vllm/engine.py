@@ -154,6 +154,7 @@ class VllmEngine(LocalEngine[int]):
             other.close()
         gc.collect()  # a reference cycle in vLLM may still hold the weights of a closed engine
         self._adapters: list[Any] = []  # adapters of the batch in progress, by the owner of their rows
+        self._columns = 0  # terms of adapters that the hardware computes for a token
         with contained():
             self._vllm = self._open_with_adapters(kind, config, rank) if rank else self._open(kind)
         _RUNNING.add(self)
@@ -187,6 +188,7 @@ class VllmEngine(LocalEngine[int]):
             self._leave_adapters(str(error.__cause__ or error))
             return self._open(kind)
         self.settings["adapters"], self.most_terms = f"{number} of rank {padded}", padded
+        self._columns = padded * (number if kind == "cpu" else 1)  # see `multiply_by_masks`
         return opened
 
     def _leave_adapters(self, reason: str) -> None:
@@ -411,7 +413,7 @@ class VllmEngine(LocalEngine[int]):
             padded_tokens=tokens,
             padded_attended=positions,
             products=products * tokens,
-            padded_products=self.most_terms * self.factor_weights * tokens if self._adapters else 0,
+            padded_products=self._columns * self.factor_weights * tokens if self._adapters else 0,
         )
 
     def _request(self, prompt: TokenIds, sampling: Sampling, seed: int | None, owner: int, **more: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.engines.interface import TokenIds
-from bench.engines.vllm.adapters import add_adapters
+from bench.engines.vllm.adapters import add_adapters, multiply_by_masks
 from bench.models.digest import digest
 from bench.models.linear import adaptable_layers, adaptable_matrices
 from bench.models.opening import open_model, save_model
@@ -42,6 +42,8 @@ class WorkerWeights:
         self.bench_model.requires_grad_(False)
         matrices = adaptable_matrices(self.bench_model)
         self.bench_layers = adaptable_layers(self.bench_model)
+        if self.vllm_config.lora_config is not None:
+            multiply_by_masks(self.model_runner.lora_manager)
         self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, matrices=matrices)
         return digest(self.bench_tensors), matrix_weights(parameters), factor_weights(parameters, matrices)
 
