@@ -185,15 +185,17 @@ class VllmEngine(LocalEngine[int]):
         try:
             opened = self._open(kind, **room)
         except BenchError as error:
-            self._leave_adapters(str(error.__cause__ or error))
-            return self._open(kind)
-        self.settings["adapters"], self.most_terms = f"{number} of rank {padded}", padded
-        self._columns = padded * (number if kind == "cpu" else 1)  # see `multiply_by_masks`
-        return opened
+            self._leave_adapters(_reason(error.__cause__ or error))
+        else:
+            self.settings["adapters"], self.most_terms = f"{number} of rank {padded}", padded
+            self._columns = padded * (number if kind == "cpu" else 1)  # see `multiply_by_masks`
+            return opened
+        gc.collect()  # after the except block: until then the traceback keeps the weights of the first attempt
+        return self._open(kind)
 
     def _leave_adapters(self, reason: str) -> None:
         """Record that candidates are moved to, and why."""
-        self.settings["adapters"], self.most_terms = f"none: {reason.strip().splitlines()[0]}", 0
+        self.settings["adapters"], self.most_terms = f"none: {reason}", 0
 
     def _check_adapters(self, prompt: TokenIds, scale: float) -> None:
         """Leave adapters if log-probabilities with one are not those of the transformers model's moved weights."""
@@ -201,7 +203,7 @@ class VllmEngine(LocalEngine[int]):
         try:
             off = error_of_moves(lambda place: self._both_with(place, prompt), scale, allowed, "lowrank")
         except Exception as error:
-            self._leave_adapters(str(error) or type(error).__name__)
+            self._leave_adapters(_reason(error))
             return
         if not off < allowed:
             self._leave_adapters(f"with one its logarithms of probabilities are off by {off:.0%} of the change")
@@ -245,10 +247,7 @@ class VllmEngine(LocalEngine[int]):
         return tokens * self._cached_values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        if not isinstance(error, str | RuntimeError | ValueError):
-            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
-        return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
+        return BenchError(f"vLLM cannot run this model here: {_reason(error)}; use --engine transformers")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Return a prompt's log-probabilities at a point, by the transformers model and by vLLM."""
@@ -334,9 +333,9 @@ class VllmEngine(LocalEngine[int]):
     def _adding(self, displacements: Sequence[Point]) -> Iterator[None]:
         from vllm.lora.request import LoRARequest
 
-        self._vllm.collective_rpc("bench_add", args=(list(displacements),))
-        self._adapters = [LoRARequest(str(i), i, NOWHERE) for i in range(1, len(displacements) + 1)]
         try:
+            self._vllm.collective_rpc("bench_add", args=(list(displacements),))
+            self._adapters = [LoRARequest(str(i), i, NOWHERE) for i in range(1, len(displacements) + 1)]
             yield
         finally:
             self._adapters = []
@@ -460,6 +459,14 @@ class VllmEngine(LocalEngine[int]):
     def _move(self) -> Move | None:
         found: Move | None = self._vllm.collective_rpc("bench_measure", args=(self.point,))[0]
         return found
+
+
+def _reason(error: BaseException | str) -> str:
+    """Return the first line of an error, with its class where that says more."""
+    reason = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, str | RuntimeError | ValueError):
+        return reason
+    return f"{type(error).__name__}: {reason}".removesuffix(": ")
 
 
 def _dtype(config: Any, asked: str) -> str:
