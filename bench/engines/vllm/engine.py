@@ -102,6 +102,8 @@ class VllmEngine(LocalEngine[int]):
 
     POSITIONS_ARE = "vLLM was started for"
     positions: int
+    _adapters: Sequence[Any] = ()  # those of the batch in progress, by the owner of their rows
+    _columns = 0  # terms of adapters that the hardware computes for a token
 
     def __init__(
         self,
@@ -153,8 +155,6 @@ class VllmEngine(LocalEngine[int]):
         for other in list(_RUNNING):
             other.close()
         gc.collect()  # a reference cycle in vLLM may still hold the weights of a closed engine
-        self._adapters: list[Any] = []  # adapters of the batch in progress, by the owner of their rows
-        self._columns = 0  # terms of adapters that the hardware computes for a token
         with contained():
             self._vllm = self._open_with_adapters(kind, config, rank) if rank else self._open(kind)
         _RUNNING.add(self)
@@ -338,7 +338,7 @@ class VllmEngine(LocalEngine[int]):
             self._adapters = [LoRARequest(str(i), i, NOWHERE) for i in range(1, len(displacements) + 1)]
             yield
         finally:
-            self._adapters = []
+            self._adapters = ()
             self._vllm.collective_rpc("bench_remove")
 
     def _decode(
