@@ -2,7 +2,8 @@
 
 Candidates of low-rank noise that share batches are timed against candidates of full rank, each of which moves the
 weights, and against low-rank candidates one after another by moves. Texts of the first and the last are compared. All
-take turns in one run with the same engines; loading them is not included.
+take turns in one run with the same engines; loading them is not included. Seconds of the processors are printed too,
+because other work on a machine changes them less. With one new token, only prompts are computed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import psutil
 
 from bench.compute.meter import Meter
 from bench.engines.interface import Engine, Job
@@ -27,35 +29,60 @@ from bench.models.source import resolve
 from bench.records.journal import Journal
 from bench.registry import load_task
 from bench.run.evaluator import Evaluator
+from bench.run.prompting import PLAIN
 from bench.weights.points import Point
 
-WINDOW = 32
-"""Candidates that are announced at a time, as methods do."""
+TURN = 32
+"""Candidates that are announced at a time, as methods do. After them the next kind has its turn."""
 
 
-def opened(path: str, engines: int, stack: ExitStack) -> Engine:
+class Time(NamedTuple):
+    """Seconds that passed, and seconds that processors computed for this process and its children."""
+
+    passed: float
+    computed: float
+
+    @classmethod
+    def now(cls) -> Time:
+        """Return the time now."""
+        here = psutil.Process()
+        times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+        return cls(time.perf_counter(), sum(each.user + each.system for each in times))
+
+    def since(self, started: Time) -> Time:
+        """Return the time from another one to this."""
+        return Time(self.passed - started.passed, self.computed - started.computed)
+
+    def __str__(self) -> str:
+        return f"{self.passed:.1f} s (processors {self.computed:.1f} s)"
+
+
+def opened(path: str, backend: str, dtype: str, engines: int, longest: int, stack: ExitStack) -> Engine:
     """Return one engine here, or a pool of several."""
-    load = partial(TransformersEngine, path, dtype="float32", neighbours=engines)
+    if backend == "vllm":
+        from bench.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(path, dtype=dtype, max_model_len=longest, rank=1)
+    load = partial(TransformersEngine, path, dtype=dtype, neighbours=engines)
     if engines == 1:
         return load()
     workers = stack.enter_context(child_processes([load] * engines, threads=max(1, cores() // engines)))
     return EnginePool(CheckpointTokenizer(path, "cpu", "auto", "auto"), load, workers)
 
 
-def answered(engine: Engine, jobs: list[Job]) -> tuple[list[str], float]:
-    """Return the texts of jobs that are requested one after another, and the seconds."""
+def answered(engine: Engine, jobs: list[Job]) -> tuple[list[str], Time]:
+    """Return the texts of jobs that are requested one after another, and the time."""
     texts: list[str] = []
-    started = time.perf_counter()
+    started = Time.now()
     arrived: dict[Job, Any] = {}
-    for first in range(0, len(jobs), WINDOW // 2):
-        engine.prepare(jobs[first : first + WINDOW], lambda job, found, _: arrived.update({job: found}))
-        for job in jobs[first : first + WINDOW // 2]:
-            meter = Meter(engine.profile)
-            with meter.account("sample"):
-                engine.move_to(job.point)
-                found = arrived.get(job) or engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
-            texts += [completion.text for completion in found]
-    return texts, time.perf_counter() - started
+    engine.prepare(jobs, lambda job, found, _: arrived.update({job: found}))
+    for job in jobs:
+        meter = Meter(engine.profile)
+        with meter.account("sample"):
+            engine.move_to(job.point)
+            found = arrived.get(job) or engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
+        texts += [completion.text for completion in found]
+    return texts, Time.now().since(started)
 
 
 @click.command()
@@ -64,35 +91,63 @@ def answered(engine: Engine, jobs: list[Job]) -> tuple[list[str], float]:
 @click.option("--candidates", default=64, show_default=True)
 @click.option("--examples", default=13, show_default=True)
 @click.option("--sigma", default=1e-3, show_default=True)
-@click.option("--engines", default=cores(), show_default=True)
+@click.option("--engine", "backend", type=click.Choice(["transformers", "vllm"]), default="transformers")
+@click.option("--dtype", default="float32", show_default=True)
+@click.option("--engines", default=cores(), show_default=True, help="Number of transformers engines.")
 @click.option("--new-tokens", type=int, help="Default: the task's.")
-def main(model: str, name: str, candidates: int, examples: int, sigma: float, engines: int, new_tokens: int) -> None:
+def main(
+    model: str,
+    name: str,
+    candidates: int,
+    examples: int,
+    sigma: float,
+    backend: str,
+    dtype: str,
+    engines: int,
+    new_tokens: int,
+) -> None:
     """Compare populations in shared batches with populations of moves."""
     task = load_task(name)
     if new_tokens:
         task.max_new_tokens = new_tokens
+    path = resolve(model).prepare().path
+    tokenizer, chosen = CheckpointTokenizer(path, "cpu", "auto", "auto"), task.load().support[:examples]
+    longest = max(len(tokenizer.encode(PLAIN.format(task, tokenizer.style, each))) for each in chosen)
     with ExitStack() as stack:
-        engine = opened(resolve(model).prepare().path, engines, stack)
+        engine = opened(path, backend, dtype, engines, longest + task.max_new_tokens, stack)
         folder = Path(stack.enter_context(TemporaryDirectory()))
         evaluator = Evaluator(engine, task, engine.style, Meter(engine.profile), Journal(folder / "journal.jsonl"))
-        chosen = task.load().support[:examples]
         prompts, rules = tuple(map(evaluator.prompt, chosen)), tuple(map(evaluator.end_rule, chosen))
 
-        def jobs(kind: Any, *, added: bool) -> list[Job]:
-            points = [Point({seed: sigma}, kind) for seed in range(1, candidates + 1)]
+        def jobs(seeds: range, kind: Any, *, added: bool) -> list[Job]:
+            points = [Point({seed: sigma}, kind) for seed in seeds]
             if added:
                 return [Job(Point(), prompts, evaluator.sampling, rules, point) for point in points]
             return [Job(point, prompts, evaluator.sampling, rules) for point in points]
 
-        answered(engine, jobs("lowrank", added=True)[:2])  # compiled loops and packed weights
-        shared, fast = answered(engine, jobs("lowrank", added=True))
-        _, full = answered(engine, jobs("iid", added=False))
-        moved, slow = answered(engine, jobs("lowrank", added=False))
-    equal = sum(one == other for one, other in zip(shared, moved, strict=True))
-    print(f"{candidates} candidates, {examples} examples, {engines} engines, {model}, {name}")
-    print(f"shared batches {fast:.1f} s, full-rank moves {full:.1f} s, low-rank moves {slow:.1f} s")
-    print(f"ratio of moves to shared batches: full rank {full / fast:.2f}, low rank {slow / fast:.2f}")
-    print(f"texts equal to those of moved weights: {equal} of {len(moved)}")
+        ways = {
+            "shared batches": ("lowrank", True),
+            "full-rank moves": ("iid", False),
+            "low-rank moves": ("lowrank", False),
+        }
+        texts: dict[str, list[str]] = {way: [] for way in ways}
+        times: dict[str, list[Time]] = {way: [] for way in ways}
+        for kind, added in ways.values():
+            answered(engine, jobs(range(1, 3), kind, added=added))  # compiled loops and packed weights
+        for first in range(1, candidates + 1, TURN):
+            for way, (kind, added) in ways.items():
+                found, took = answered(engine, jobs(range(first, min(first + TURN, candidates + 1)), kind, added=added))
+                texts[way] += found
+                times[way].append(took)
+    print(f"{candidates} candidates, {examples} examples, {model}, {name}, at most {task.max_new_tokens} new tokens")
+    print(f"{backend}, {dtype}")
+    sums = {way: Time(*map(sum, zip(*found, strict=True))) for way, found in times.items()}
+    shared = sums["shared batches"]
+    for way, took in sums.items():
+        passed, computed = took.passed / shared.passed, took.computed / shared.computed
+        print(f"{way}: {took}; relative to shared batches {passed:.2f} (processors {computed:.2f})")
+    pairs = list(zip(texts["shared batches"], texts["low-rank moves"], strict=True))
+    print(f"texts equal to those of moved weights: {sum(one == other for one, other in pairs)} of {len(pairs)}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.engines.groups import TERMS
 from bench.models.linear import adaptable_layers
-from bench.weights.lowrank import factors
+from bench.weights.lowrank import Floats, factors
 from bench.weights.points import Point
 
 
@@ -109,21 +109,10 @@ class AddedProducts:
         return product
 
     def _side_by_side(self, name: str, layer: nn.Module, displacements: Sequence[Point]) -> _Factors:
-        weight: Any = layer.weight
-        shape = (int(weight.shape[0]), int(weight.shape[1]))
-        lefts, rights = [], []
-        for each in displacements:
-            amplitudes = np.array([list(each.amplitudes.values())], dtype=np.float32)
-            found = factors(
-                tuple(each.amplitudes), amplitudes, f"{name}.weight", shape, each.noise, 0, shape[0] * shape[1]
-            )
-            lefts.append(found.left[0])
-            rights.append(found.right)
-        left, right = (self._filled(parts) for parts in (lefts, rights))
-        inner, outer = (left, right) if isinstance(layer, Conv1D) else (right, left)
-        return _Factors(inner.T.contiguous(), outer.contiguous())
+        inner, outer = zip(*(thin_factors(name, layer, each) for each in displacements), strict=True)
+        return _Factors(self._filled(inner).T.contiguous(), self._filled(outer).contiguous())
 
-    def _filled(self, parts: list[np.ndarray]) -> Tensor:
+    def _filled(self, parts: Sequence[Floats]) -> Tensor:
         rows = np.concatenate(parts)
         return torch.from_numpy(np.pad(rows, ((0, TERMS - len(rows)), (0, 0)))).to(self._device)
 
@@ -144,6 +133,25 @@ def added_products(model: PreTrainedModel) -> AddedProducts | None:
     """Return what adds displacements in a model's products; None if its layers cannot tell tokens apart."""
     added = AddedProducts(model)
     return added if added.serves(model) else None
+
+
+def thin_factors(name: str, layer: nn.Module, displacement: Point) -> tuple[Floats, Floats]:
+    """Return the factors of a displacement in a layer: of its inputs [terms, inputs] and outputs [terms, outputs].
+
+    The factors of outputs are multiplied by the amplitudes.
+
+    Args:
+        name: Name of the layer in the model.
+        layer: The linear layer.
+        displacement: Displacement of low-rank noise.
+    """
+    weight: Any = layer.weight
+    shape = (int(weight.shape[0]), int(weight.shape[1]))
+    amplitudes = np.array([list(displacement.amplitudes.values())], dtype=np.float32)
+    seeds, size = tuple(displacement.amplitudes), shape[0] * shape[1]
+    found = factors(seeds, amplitudes, f"{name}.weight", shape, displacement.noise, 0, size)
+    left, right = found.left[0], found.right
+    return (left, right) if isinstance(layer, Conv1D) else (right, left)
 
 
 def _restore(layer: nn.Module, forward: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -14,12 +15,13 @@ import torch
 from bench.compute.meter import Meter
 from bench.compute.profile import ComputeProfile
 from bench.engines.decoding import Lookup, StopStrings
-from bench.engines.interface import Completion, Finish, Sampling, TokenIds, too_long
+from bench.engines.interface import Completion, Finish, Job, Sampling, TokenIds, too_long
+from bench.engines.shared import SharedBatches
 from bench.engines.tokenizer import CheckpointTokenizer
 from bench.errors import BenchError, Refused, shown
 from bench.models.thinking import Think
 from bench.records.rows import Move
-from bench.weights.checkpoint import full_disk_as_os_error
+from bench.weights.checkpoint import Place, full_disk_as_os_error
 from bench.weights.points import Point
 from tasks.interface import EndRule, PromptStyle
 from tasks.thoughts import answer_start
@@ -103,6 +105,7 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
     vocabulary: int
     positions: int | None
     POSITIONS_ARE: ClassVar[str] = "the model has"
+    _shared: SharedBatches
 
     def __init__(
         self, model: str, device: str, think: Think = "auto", prompt: PromptStyle | Literal["auto"] = "auto"
@@ -110,6 +113,16 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         if torch.device(device).type == "cuda":
             _make_deterministic()
         super().__init__(model, device, think, prompt)
+
+    @property
+    @abstractmethod
+    def point(self) -> Place:
+        """Current point or checkpoint of the weights."""
+
+    @property
+    def ahead_tokens(self) -> int:
+        """Tokens run for jobs that were not requested, or not yet."""
+        return self._shared.ahead_tokens
 
     def generate(
         self,
@@ -127,11 +140,22 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
             OverBudget: Before the first step that exceeds the budget, or after a step whose proposed tokens exceed it.
             AllowanceSpent: Likewise for the open block's allowance.
         """
-        assert added is None, "this engine adds no displacement"
+        if not prompts:
+            return []
+        if added is not None:
+            return self._shared.request(Job(self.point, tuple(prompts), sampling, tuple(end_rules), added), meter)
         rows = self._rows(prompts, sampling, end_rules)
-        if rows:
-            self._decode(rows, sampling, meter)
+        self._decode(rows, sampling, [meter], [0])
         return [self._completion(row, sampling) for row in rows]
+
+    def _answer(self, jobs: Sequence[Job], meters: Sequence[Meter]) -> list[list[Completion]]:
+        """Answer jobs with displacements in one batch, and book each to its own meter."""
+        displacements = [job.added for job in jobs if job.added is not None]
+        rows = [self._rows(job.prompts, job.sampling, job.end_rules, i) for i, job in enumerate(jobs)]
+        products = [each.rank * self.factor_weights for each in displacements]
+        with self._adding(displacements):
+            self._decode([row for part in rows for row in part], jobs[0].sampling, meters, products)
+        return [[self._completion(row, job.sampling) for row in part] for job, part in zip(jobs, rows, strict=True)]
 
     def _rows(
         self, prompts: Sequence[TokenIds], sampling: Sampling, end_rules: Sequence[EndRule | None], owner: int = 0
@@ -163,8 +187,21 @@ class LocalEngine(CheckpointTokenizer, ABC, Generic[Draws]):
         """Return the random numbers of each answer."""
 
     @abstractmethod
-    def _decode(self, rows: Sequence[BatchRow[Draws]], sampling: Sampling, meter: Meter) -> None:
-        """Generate until every row is finished, and record each step with the meter."""
+    def _adding(self, displacements: Sequence[Point]) -> AbstractContextManager[None]:
+        """Add displacements of low-rank noise within the block: to each row the one of its owner."""
+
+    @abstractmethod
+    def _decode(
+        self, rows: Sequence[BatchRow[Draws]], sampling: Sampling, meters: Sequence[Meter], products: Sequence[int]
+    ) -> None:
+        """Generate until every row is finished, and record each step with the meters.
+
+        Args:
+            rows: Rows.
+            sampling: Decoding parameters.
+            meters: Meter of each owner of rows.
+            products: Multiply-adds that each owner's displacement adds to a token.
+        """
 
     def _ended(self, row: BatchRow[Draws], stop: StopStrings, sampling: Sampling) -> bool:
         """Return whether the newest token ends a row, and store the reason in the row.

@@ -13,7 +13,7 @@ are what they would be without, in fewer passes; what is thrown away counts as h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
@@ -22,18 +22,18 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.compute.meter import Meter
 from bench.engines.added import added_products
 from bench.engines.batches import Batch, Pass, choose_batch, new_batch, serves_ragged
 from bench.engines.booking import Booking
 from bench.engines.decoding import StopStrings, answer_streams, next_tokens, share_out
-from bench.engines.groups import TERMS, Groups
-from bench.engines.interface import Arrived, Completion, Job, Sampling, TokenIds, shared_directions
+from bench.engines.groups import TERMS
+from bench.engines.interface import Arrived, Job, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
 from bench.engines.packed import PackedLinears, kernels_for
 from bench.engines.ragged import Pass as RaggedPass
+from bench.engines.shared import SharedBatches
 from bench.errors import BenchError, UsageError
 from bench.models.digest import digest
 from bench.models.linear import adaptable_matrices
@@ -44,7 +44,7 @@ from bench.records.rows import Move
 from bench.weights.checkpoint import Checkpoint, Place
 from bench.weights.points import Point
 from bench.weights.space import WeightSpace
-from tasks.interface import EndRule, PromptStyle
+from tasks.interface import PromptStyle
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DECODING = "continuous-4"
@@ -127,9 +127,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         mixes = self._batch_kind == "ragged" and self._model.dtype == torch.float32
         self._added = added_products(self._model) if mixes else None
         self.most_terms = 0 if self._added is None else TERMS
-        self._groups = Groups(self._batch_size)
-        self._ahead: dict[Job, tuple[list[Completion], Work]] = {}  # finished with their group, before their request
-        self.ahead_tokens = 0  # tokens run for jobs that were not requested, or not yet
+        self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
 
     @property
     def point(self) -> Place:
@@ -139,8 +137,7 @@ class TransformersEngine(LocalEngine[np.ndarray]):
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
         """Precompute the directions of the announced points, and note which jobs share a batch."""
         self._space.prepare(shared_directions([job for job in jobs if job.added is None]))
-        self._groups.announce(jobs)
-        self._ahead = {job: self._ahead[job] for job in jobs if job in self._ahead}
+        self._shared.announce(jobs)
 
     def move_to(self, point: Place) -> None:
         """Set the weights to a point or a checkpoint."""
@@ -153,70 +150,20 @@ class TransformersEngine(LocalEngine[np.ndarray]):
         else:
             self._space.move_to(point)
 
-    def generate(
-        self,
-        prompts: Sequence[TokenIds],
-        sampling: Sampling,
-        meter: Meter,
-        end_rules: Sequence[EndRule | None] = (),
-        added: Point | None = None,
-    ) -> list[Completion]:
-        """Generate one completion per prompt, in the order of the prompts. See `LocalEngine.generate`."""
-        if added is None:
-            return super().generate(prompts, sampling, meter, end_rules)
-        job = Job(self.point, tuple(prompts), sampling, tuple(end_rules), added)
-        if not prompts:
-            return []
-        if job not in self._ahead:
-            group = self._groups.of(job)
-            found = self._answer_together(group)
-            self._ahead |= dict(zip(group, found, strict=True))
-            self.ahead_tokens += sum(work.padded_tokens for _, work in found)
-        completions, work = self._ahead[job]
-        if not meter.covers(work):  # alone, it stops at the first step that the meter does not cover
-            return self._answer([job], [meter])[0]
-        meter.reserve(work)
-        del self._ahead[job]
-        self.ahead_tokens -= work.padded_tokens
-        return completions
-
-    def _answer_together(self, jobs: Sequence[Job]) -> list[tuple[list[Completion], Work]]:
-        """Return the completions of jobs that share a batch, and the work of each."""
-        meters = [Meter(self.profile) for _ in jobs]
-        with ExitStack() as opened:
-            for each in meters:
-                opened.enter_context(each.account("setup"))
-            found = self._answer(jobs, meters)
-            return [(completions, each.opened) for completions, each in zip(found, meters, strict=True)]
-
-    def _answer(self, jobs: Sequence[Job], meters: Sequence[Meter]) -> list[list[Completion]]:
-        displacements = [job.added for job in jobs if job.added is not None]
-        rows = [self._rows(job.prompts, job.sampling, job.end_rules, i) for i, job in enumerate(jobs)]
+    def _adding(self, displacements: Sequence[Point]) -> AbstractContextManager[None]:
         assert self._added is not None
-        with self._added.of(displacements):
-            products = [each.rank * self.factor_weights for each in displacements]
-            self._decode_all([row for part in rows for row in part], jobs[0].sampling, meters, products)
-        return [[self._completion(row, job.sampling) for row in part] for job, part in zip(jobs, rows, strict=True)]
+        return self._added.of(displacements)
 
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[np.ndarray]:
         return list(answer_streams(prompts, sampling))
 
-    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: Meter) -> None:
-        self._decode_all(rows, sampling, [meter], [0])
-
-    def _decode_all(
+    def _decode(
         self, rows: Sequence[_Row], sampling: Sampling, meters: Sequence[Meter], products: Sequence[int]
     ) -> None:
         """Generate in batches, with prompts of similar length together.
 
         If memory runs out, the batch size is halved, also in `settings`, and unfinished answers start again. Their
-        first attempt stays in the ledger, because it was computed.
-
-        Args:
-            rows: Rows.
-            sampling: Decoding parameters.
-            meters: Meter of each owner of rows.
-            products: Multiply-adds that each owner's displacement adds to a token.
+        first attempt stays in the ledger, because it was computed. See `LocalEngine._decode`.
 
         Raises:
             BenchError: If memory does not suffice for a single prompt.

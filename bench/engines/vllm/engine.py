@@ -4,6 +4,9 @@ vLLM never holds more requests than it runs at once, so the work of the next ste
 every running answer, and the prompts that enter. The meter records exactly this work. The composition of a batch is a
 function of the call alone: prompts enter in the order given, as soon as there is room.
 
+Candidates of low-rank noise are LoRA adapters, many in one batch, so vLLM neither moves its weights nor drops its cache
+between them. vLLM loads and schedules adapters as it does anyway; they are handed over in memory.
+
 A thought that has reached its limit goes on as a new request, whose prompt is the old one with the thought and the end
 of the thought. vLLM computes all of it again, so that is what is recorded.
 """
@@ -11,7 +14,8 @@ of the thought. vLLM computes all of it again, so that is what is recorded.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -22,12 +26,16 @@ import torch
 from bench.compute.ledger import Work
 from bench.compute.measured import measure
 from bench.engines.decoding import answer_seeds
+from bench.engines.groups import TERMS
 from bench.engines.interface import Arrived, Job, SampledAnswer, Sampling, TokenIds, shared_directions
 from bench.engines.local import BatchRow, LocalEngine, max_positions
+from bench.engines.shared import SharedBatches
+from bench.engines.vllm.adapters import NOWHERE, padded_rank
 from bench.engines.vllm.agreement_check import TOLERANCE, error_of_moves, probe
 from bench.engines.vllm.support import MULTIMODAL, STATES, contained, require
 from bench.errors import BenchError, Refused, UsageError
-from bench.models.multimodal import text_class, what_is_left_out
+from bench.models.linear import adaptable_layers
+from bench.models.multimodal import meta_model, text_class, what_is_left_out
 from bench.models.opening import open_config
 from bench.models.thinking import Think
 from bench.records.rows import Move
@@ -81,6 +89,9 @@ class VllmEngine(LocalEngine[int]):
         batch_size: Maximum number of answers decoded together; None for 64, or 256 on a GPU.
         think: Whether chat prompts ask for a thought.
         prompt: Prompt style of the run. Texts to complete open no thought, whatever the chat template does.
+        rank: Rank of the low-rank noise whose candidates are answered as adapters; None for none. Adapters make all
+            answers a little slower. If vLLM has no adapters for the model, candidates are moved to, and `settings` says
+            why.
 
     Raises:
         Refused: If vLLM is not installed, or its version is not supported.
@@ -91,6 +102,8 @@ class VllmEngine(LocalEngine[int]):
 
     POSITIONS_ARE = "vLLM was started for"
     positions: int
+    _adapters: Sequence[Any] = ()  # those of the batch in progress, by the owner of their rows
+    _columns = 0  # terms of adapters that the hardware computes for a token
 
     def __init__(
         self,
@@ -102,6 +115,7 @@ class VllmEngine(LocalEngine[int]):
         batch_size: int | None = None,
         think: Think = "auto",
         prompt: PromptStyle | Literal["auto"] = "auto",
+        rank: int | None = None,
     ) -> None:
         release = require()
         if torch.device(device).index:
@@ -125,6 +139,7 @@ class VllmEngine(LocalEngine[int]):
         kind = torch.device(device).type
         self._batch_size = batch_size or BATCH.get(kind, BATCH["cuda"])
         self.positions = max_model_len
+        self._shared = SharedBatches(self.profile, self._batch_size, self._answer)
         self._step_tokens = max(STEP_TOKENS, max_model_len + self._batch_size)
         chosen = _dtype(config, dtype)
         self.settings = {
@@ -141,7 +156,7 @@ class VllmEngine(LocalEngine[int]):
             other.close()
         gc.collect()  # a reference cycle in vLLM may still hold the weights of a closed engine
         with contained():
-            self._vllm = self._open(kind)
+            self._vllm = self._open_with_adapters(kind, config, rank) if rank else self._open(kind)
         _RUNNING.add(self)
         self._ids = count()
         self._current = CurrentPoint()
@@ -158,8 +173,42 @@ class VllmEngine(LocalEngine[int]):
             raise self._unfit(error) from error
         if not off < TOLERANCE[chosen]:
             raise self._unfit(f"after a move its logarithms of probabilities are off by {off:.0%} of the change")
+        if self.most_terms:
+            self._check_adapters(probed, scale)
 
-    def _open(self, kind: str) -> Any:
+    def _open_with_adapters(self, kind: str, config: Any, rank: int) -> Any:
+        """Return vLLM with room for the adapters of a group; without adapters if it has none for the model."""
+        number, padded = TERMS // rank, padded_rank(rank)
+        # Other layers, such as the output head, would take time for adapters of zeros.
+        modules = sorted({name.rpartition(".")[2] for name in adaptable_layers(meta_model(config))})
+        room = {"enable_lora": True, "max_loras": number, "max_lora_rank": padded, "lora_target_modules": modules}
+        try:
+            opened = self._open(kind, **room)
+        except BenchError as error:
+            self._leave_adapters(_reason(error.__cause__ or error))
+        else:
+            self.settings["adapters"], self.most_terms = f"{number} of rank {padded}", padded
+            self._columns = padded * (number if kind == "cpu" else 1)  # see `multiply_by_masks`
+            return opened
+        gc.collect()  # after the except block: until then the traceback keeps the weights of the first attempt
+        return self._open(kind)
+
+    def _leave_adapters(self, reason: str) -> None:
+        """Record that candidates are moved to, and why."""
+        self.settings["adapters"], self.most_terms = f"none: {reason}", 0
+
+    def _check_adapters(self, prompt: TokenIds, scale: float) -> None:
+        """Leave adapters if log-probabilities with one are not those of the transformers model's moved weights."""
+        allowed = TOLERANCE[str(self.settings["dtype"])]
+        try:
+            off = error_of_moves(lambda place: self._both_with(place, prompt), scale, allowed, "lowrank")
+        except Exception as error:
+            self._leave_adapters(_reason(error))
+            return
+        if not off < allowed:
+            self._leave_adapters(f"with one its logarithms of probabilities are off by {off:.0%} of the change")
+
+    def _open(self, kind: str, **adapters: Any) -> Any:
         from vllm import LLM
         from vllm.platforms import current_platform
 
@@ -186,6 +235,7 @@ class VllmEngine(LocalEngine[int]):
                 logprobs_mode="processed_logprobs",  # of the distribution that a token is drawn from
                 worker_extension_cls="bench.engines.vllm.worker.WorkerWeights",
                 seed=0,
+                **adapters,
             )
         except Exception as error:  # a model that vLLM does not know well fails anywhere in its code
             raise self._unfit(error) from error
@@ -197,18 +247,21 @@ class VllmEngine(LocalEngine[int]):
         return tokens * self._cached_values * getattr(torch, str(self.settings["dtype"])).itemsize
 
     def _unfit(self, error: Exception | str) -> BenchError:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        if not isinstance(error, str | RuntimeError | ValueError):
-            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
-        return BenchError(f"vLLM cannot run this model here: {reason}; use --engine transformers")
+        return BenchError(f"vLLM cannot run this model here: {_reason(error)}; use --engine transformers")
 
     def _both_at(self, place: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
         """Return a prompt's log-probabilities at a point, by the transformers model and by vLLM."""
         self.move_to(place)
         return self._vllm.collective_rpc("bench_logprobs", args=(prompt,))[0], self._logprobs(prompt)
 
+    def _both_with(self, displacement: Point, prompt: TokenIds) -> tuple[list[float], list[float]]:
+        """Return a prompt's log-probabilities: by the transformers model at a point, and by vLLM with its adapter."""
+        theirs = self._vllm.collective_rpc("bench_logprobs_at", args=(displacement, prompt))[0]
+        with self._adding([displacement] if displacement.rank else []):
+            return theirs, self._logprobs(prompt)
+
     def _logprobs(self, prompt: TokenIds) -> list[float]:
-        name = self._request(prompt, Sampling(max_new_tokens=1), None, prompt_logprobs=0)
+        name = self._request(prompt, Sampling(max_new_tokens=1), None, 0, prompt_logprobs=0)
         (output,) = self._vllm.step()
         assert output.request_id == name
         given = zip(prompt[1:], output.prompt_logprobs[1:], strict=True)
@@ -224,8 +277,10 @@ class VllmEngine(LocalEngine[int]):
         return self._current.place
 
     def prepare(self, jobs: Sequence[Job], arrived: Arrived) -> None:
-        """Precompute the directions of the announced points, in as few passes as memory allows."""
-        self._vllm.collective_rpc("bench_prepare", args=(shared_directions(jobs),))
+        """Precompute the directions of the announced points, and note which jobs share a batch."""
+        moves = shared_directions([job for job in jobs if job.added is None])
+        self._vllm.collective_rpc("bench_prepare", args=(moves,))
+        self._shared.announce(jobs)
 
     def move_to(self, point: Place) -> None:
         """Set the weights to a point or a checkpoint.
@@ -264,7 +319,7 @@ class VllmEngine(LocalEngine[int]):
         self._vllm.collective_rpc("bench_hand_over", args=(weights,))
         self._drop_cache()
         with torch.random.fork_rng(devices=[]):  # vLLM draws from torch's generator, too, and uses nothing of it
-            self._decode(rows, sampling, _Reserve(reserve))
+            self._decode(rows, sampling, [_Reserve(reserve)], [0])
         return [SampledAnswer(self._completion(row, sampling), tuple(row.logprobs or ())) for row in rows]
 
     def _drop_cache(self) -> None:
@@ -274,13 +329,27 @@ class VllmEngine(LocalEngine[int]):
     def _draws(self, prompts: Sequence[TokenIds], sampling: Sampling) -> Sequence[int]:
         return answer_seeds(prompts, sampling)
 
-    def _decode(self, rows: Sequence[_Row], sampling: Sampling, meter: _Reserves) -> None:
+    @contextmanager
+    def _adding(self, displacements: Sequence[Point]) -> Iterator[None]:
+        from vllm.lora.request import LoRARequest
+
+        try:
+            self._vllm.collective_rpc("bench_add", args=(list(displacements),))
+            self._adapters = [LoRARequest(str(i), i, NOWHERE) for i in range(1, len(displacements) + 1)]
+            yield
+        finally:
+            self._adapters = ()
+            self._vllm.collective_rpc("bench_remove")
+
+    def _decode(
+        self, rows: Sequence[_Row], sampling: Sampling, meters: Sequence[_Reserves], products: Sequence[int]
+    ) -> None:
         stop = self._stop_strings(sampling)
         waiting, running = list(rows), dict[str, _Row]()
         try:
             while waiting or running:
                 entering = self._entering(running, waiting)
-                meter.reserve(self._work(running.values(), entering))
+                self._book(list(running.values()), entering, meters, products)
                 del waiting[: len(entering)]
                 running |= {self._enter(row, sampling): row for row in entering}
                 self._step(running)
@@ -301,7 +370,7 @@ class VllmEngine(LocalEngine[int]):
         left = sampling.model_copy(update={"max_new_tokens": sampling.max_new_tokens - len(row.generated)})
         draws = row.draws if row.draws is None or not row.generated else row.draws ^ 1
         more = {} if row.logprobs is None else {"logprobs": 0}  # 0: of the sampled token alone
-        return self._request((*row.prompt, *row.generated), left, draws, **more)
+        return self._request((*row.prompt, *row.generated), left, draws, row.owner, **more)
 
     def _with_thought_ended(self, row: _Row) -> _Row:
         row.generated += row.forced
@@ -319,7 +388,16 @@ class VllmEngine(LocalEngine[int]):
             entering.append(row)
         return entering
 
-    def _work(self, running: Iterable[_Row], entering: Sequence[_Row]) -> Work:
+    def _book(
+        self, running: Sequence[_Row], entering: Sequence[_Row], meters: Sequence[_Reserves], products: Sequence[int]
+    ) -> None:
+        """Record the next step with the meters of its rows."""
+        for owner, (meter, added) in enumerate(zip(meters, products, strict=True)):
+            on, new = ([row for row in rows if row.owner == owner] for rows in (running, entering))
+            if on or new:
+                meter.reserve(self._work(on, new, added))
+
+    def _work(self, running: Sequence[_Row], entering: Sequence[_Row], products: int) -> Work:
         lengths = [row.position for row in running]
         prompts = [row.position + 1 for row in entering]
         tokens = sum(prompts) + len(lengths)
@@ -333,9 +411,11 @@ class VllmEngine(LocalEngine[int]):
             attended=positions,
             padded_tokens=tokens,
             padded_attended=positions,
+            products=products * tokens,
+            padded_products=self._columns * self.factor_weights * tokens if self._adapters else 0,
         )
 
-    def _request(self, prompt: TokenIds, sampling: Sampling, seed: int | None, **more: Any) -> str:
+    def _request(self, prompt: TokenIds, sampling: Sampling, seed: int | None, owner: int, **more: Any) -> str:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
@@ -351,7 +431,8 @@ class VllmEngine(LocalEngine[int]):
             output_kind=RequestOutputKind.DELTA,
             **more,
         )
-        self._vllm.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), parameters)
+        adapter = self._adapters[owner] if self._adapters else None
+        self._vllm.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), parameters, lora_request=adapter)
         return name
 
     def _step(self, running: dict[str, _Row]) -> None:
@@ -378,6 +459,14 @@ class VllmEngine(LocalEngine[int]):
     def _move(self) -> Move | None:
         found: Move | None = self._vllm.collective_rpc("bench_measure", args=(self.point,))[0]
         return found
+
+
+def _reason(error: BaseException | str) -> str:
+    """Return the first line of an error, with its class where that says more."""
+    reason = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, str | RuntimeError | ValueError):
+        return reason
+    return f"{type(error).__name__}: {reason}".removesuffix(": ")
 
 
 def _dtype(config: Any, asked: str) -> str:

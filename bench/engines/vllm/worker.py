@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from bench.engines.interface import TokenIds
+from bench.engines.vllm.adapters import add_adapters, multiply_by_masks
 from bench.models.digest import digest
-from bench.models.linear import adaptable_matrices
+from bench.models.linear import adaptable_layers, adaptable_matrices
 from bench.models.opening import open_model, save_model
 from bench.models.tensors import as_filed, factor_weights, held, matrix_weights, movable
 from bench.records.rows import Move
@@ -40,6 +41,9 @@ class WorkerWeights:
         parameters, self.bench_tensors = movable(self.bench_model), held(self.bench_model)
         self.bench_model.requires_grad_(False)
         matrices = adaptable_matrices(self.bench_model)
+        self.bench_layers = adaptable_layers(self.bench_model)
+        if self.vllm_config.lora_config is not None:
+            multiply_by_masks(self.model_runner.lora_manager)
         self.bench_space = WeightSpace(parameters, tensors=self.bench_tensors, matrices=matrices)
         return digest(self.bench_tensors), matrix_weights(parameters), factor_weights(parameters, matrices)
 
@@ -58,6 +62,14 @@ class WorkerWeights:
         else:
             self.bench_space.move_to(place)
         self._bench_reload(self.bench_tensors)
+
+    def bench_add(self, displacements: list[Point]) -> None:
+        """Load an adapter for each displacement. See `add_adapters`."""
+        add_adapters(self.model_runner.lora_manager, self.bench_model, self.bench_layers, displacements)
+
+    def bench_remove(self) -> None:
+        """Remove all adapters."""
+        self.model_runner.lora_manager.remove_all_adapters()
 
     def bench_hand_over(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Reload vLLM from other tensors of the model, in the dtypes of this checkpoint, which they do not change."""
@@ -82,6 +94,14 @@ class WorkerWeights:
         ids = torch.tensor([prompt], device=self.device)
         chances = self.bench_model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
         return chances.gather(-1, ids[0, 1:, None])[:, 0].tolist()
+
+    def bench_logprobs_at(self, point: Point, prompt: TokenIds) -> list[float]:
+        """Return log-probabilities by the transformers model at a point, while vLLM stays at the base."""
+        self.bench_space.move_to(point)
+        try:
+            return self.bench_logprobs(prompt)
+        finally:
+            self.bench_space.move_to(Point())
 
     def bench_save(self, folder: str) -> None:
         """Write a Hugging Face checkpoint, from the first worker only."""

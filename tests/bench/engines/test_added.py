@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from candidates import alone, asked, candidates, moved, texts, together
 from click.testing import CliRunner
 from end_rules import AtDigit
 from text_agreement import Words, save
@@ -37,53 +38,13 @@ def prompts(engine):
     return tuple(engine.encode(TASK.messages(example)) for example in TASK.load().support[:8])
 
 
-def candidates(count, kind="lowrank", sigma=SIGMA):
-    return [Point({seed: sigma if seed % 2 else -sigma}, kind) for seed in range(1, count + 1)]
-
-
-def asked(prompts, displacements, sampling=GREEDY, centre=Point(), rules=()):  # noqa: B008, an immutable value
-    return [Job(centre, prompts, sampling, rules, each) for each in displacements]
-
-
-def answer(engine, jobs, allowance=None):
-    """Request jobs one after another, as a method does."""
-    found = []
-    for job in jobs:
-        meter = Meter(engine.profile)
-        with meter.account("sample", allowance):
-            engine.move_to(job.point)
-            completions = engine.generate(job.prompts, job.sampling, meter, job.end_rules, job.added)
-            found.append(([completion.text for completion in completions], meter.opened))
-    return found
-
-
-def together(engine, jobs):
-    engine.prepare(jobs, lambda *_: None)
-    return answer(engine, jobs)
-
-
-def alone(engine, jobs):
-    engine.prepare([], lambda *_: None)
-    return answer(engine, jobs)
-
-
-def moved(engine, jobs):
-    engine.prepare([], lambda *_: None)
-    places = [job.point.step(job.added) if not job.point.is_base else job.added for job in jobs]
-    return answer(engine, [Job(p, j.prompts, j.sampling, j.end_rules) for p, j in zip(places, jobs, strict=True)])
-
-
-def texts(found):
-    return [text for answers, _ in found for text in answers]
-
-
 @pytest.mark.parametrize("kind", ["lowrank", "lowrank-2", "lowrank-4"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_64_answers_of_a_mixed_batch_are_those_of_one_candidate_after_another_and_of_moved_weights(
     engine, prompts, kind, temperature
 ):
     sampling = Sampling(max_new_tokens=4, temperature=temperature, seed=5)
-    jobs = asked(prompts, candidates(8, kind), sampling, rules=(AtDigit("3"), *[None] * 7))
+    jobs = asked(prompts, candidates(8, kind, SIGMA), sampling, rules=(AtDigit("3"), *[None] * 7))
     mixed, single = together(engine, jobs), alone(engine, jobs)
     assert texts(mixed) == texts(single)
     # A small batch proposes tokens, and what is thrown away of them is no work of the model.
@@ -97,18 +58,18 @@ def test_64_answers_of_a_mixed_batch_are_those_of_one_candidate_after_another_an
 
 def test_candidates_around_a_centre_need_the_move_to_the_centre_alone(engine, prompts):
     centre = Point({77: 3e-2}, "lowrank").step(Point({78: -3e-2}, "lowrank"))
-    jobs = asked(prompts, candidates(8), centre=centre)
+    jobs = asked(prompts, candidates(8, "lowrank", SIGMA), GREEDY, centre)
     mixed = together(engine, jobs)
     assert engine.point == centre
     assert texts(mixed) == texts(moved(engine, jobs))
-    assert texts(mixed) != texts(together(engine, asked(prompts, candidates(8))))
+    assert texts(mixed) != texts(together(engine, asked(prompts, candidates(8, "lowrank", SIGMA), GREEDY)))
 
 
 def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
     plain = alone(engine, [Job(Point(), prompts, GREEDY)])[0][1]
     assert plain.products == 0
     for kind, rank in (("lowrank", 1), ("lowrank-4", 4)):
-        (_, work), *_ = together(engine, asked(prompts, candidates(3, kind)))
+        (_, work), *_ = together(engine, asked(prompts, candidates(3, kind, SIGMA), GREEDY))
         tokens = work.prefill_tokens + work.decode_tokens
         assert work.products == rank * engine.factor_weights * tokens > 0
         assert work.padded_products == TERMS * engine.factor_weights * work.padded_tokens  # filled up with zeros
@@ -118,13 +79,13 @@ def test_the_products_of_each_candidate_are_billed_per_token(engine, prompts):
 def test_after_a_group_the_model_is_as_before(engine, prompts):
     before = texts(alone(engine, [Job(Point(), prompts, GREEDY)]))
     layers = {name: vars(each).get("forward") for name, each in engine._model.named_modules()}
-    together(engine, asked(prompts, candidates(3)))
+    together(engine, asked(prompts, candidates(3, "lowrank", SIGMA), GREEDY))
     assert {name: vars(each).get("forward") for name, each in engine._model.named_modules()} == layers
     assert texts(alone(engine, [Job(Point(), prompts, GREEDY)])) == before
 
 
 def test_an_allowance_that_ends_within_a_candidate_stops_it_where_it_stops_alone(engine, prompts):
-    jobs = asked(prompts, candidates(4))
+    jobs = asked(prompts, candidates(4, "lowrank", SIGMA), GREEDY)
     whole = Meter(engine.profile).flops(together(engine, jobs)[0][1])
     spent = []
     for announced in (jobs, []):
@@ -148,7 +109,7 @@ def test_other_families_answer_as_with_moved_weights(family, tmp_path):
     assert other.most_terms == TERMS
     ids = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0)).tolist()
     rules = tuple(Words(count) for count in (1, 2, 3, 4, 5, 6, 7, 8))
-    jobs = asked(tuple(map(tuple, ids)), candidates(4, sigma=0.3), Sampling(max_new_tokens=8), rules=rules)
+    jobs = asked(tuple(map(tuple, ids)), candidates(4, "lowrank", 0.3), Sampling(max_new_tokens=8), rules=rules)
     mixed = together(other, jobs)
     assert texts(mixed) == texts(alone(other, jobs)) == texts(moved(other, jobs))
     assert len({tuple(answers) for answers, _ in mixed}) > 2

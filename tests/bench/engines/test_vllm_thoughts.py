@@ -50,7 +50,7 @@ class Standing(VllmEngine):
         self.positions, self._batch_size, self._step_tokens = 512, batch_size, 4096
         self._vllm, self._ids = Requests(ours._model), count()
 
-    def _request(self, prompt, sampling, seed, **more):
+    def _request(self, prompt, sampling, seed, owner, **more):
         name = str(next(self._ids))
         self._vllm.add(name, prompt, sampling.max_new_tokens)
         return name
